@@ -1,0 +1,196 @@
+"""FeatureSet: N aligned rows of cached features, logits, labels and ids, in memory or on disk."""
+
+from __future__ import annotations
+
+__all__ = ["Classifier", "Column", "FeatureSet", "as_feature_set"]
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from featood.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+ROWS = 4096
+"""Rows in a block when nothing else fixes them: bounds the memory of every pass."""
+
+
+class Column(Protocol):
+    """What a column must offer: a NumPy array, a torch tensor and a stored column all do."""
+
+    @property
+    def shape(self) -> Any:
+        """Row count first."""
+
+    @property
+    def dtype(self) -> Any:
+        """Element type."""
+
+    def __getitem__(self, rows: Any) -> Any:
+        """Rows by slice."""
+
+
+class Classifier(NamedTuple):
+    """The backbone's last linear layer: ``logits = features @ weight.T + bias``."""
+
+    weight: Any
+    """``[C, D]``"""
+    bias: Any
+    """``[C]``"""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FeatureSet:
+    """N aligned rows, each column an array, a tensor, or a column read from disk on demand.
+
+    Parameters
+    ----------
+    features : mapping of str to array
+        Name to ``[N, D]`` floats, such as ``avg``, ``std`` or ``layer3.avg``.
+    logits : array, optional
+        ``[N, C]``.
+    labels : array, optional
+        ``[N]`` integers; negative where the class is unknown.
+    ids : array, optional
+        ``[N]`` names of the inputs.
+    classifier : Classifier or pair, optional
+        Weight ``[C, D]`` and bias ``[C]`` of the layer that made the logits.
+    main : str
+        The feature column that feeds the classifier; the first column where not given.
+    fingerprint : str
+        Which backbone, weights, taps and transform made the features; empty where unknown.
+    name : str
+        ``backbone/dataset/split`` for messages.
+
+    Raises
+    ------
+    DataError
+        When columns have different row counts or wrong ranks.
+    """
+
+    features: Mapping[str, Column] = dataclasses.field(default_factory=dict)
+    logits: Column | None = None
+    labels: Column | None = None
+    ids: Column | None = None
+    classifier: Classifier | tuple[Any, Any] | None = None
+    main: str = ""
+    fingerprint: str = ""
+    name: str = "features"
+    origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The manifest, for a set that comes from a cache."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "features", dict(self.features))
+        if self.classifier is not None:
+            object.__setattr__(self, "classifier", Classifier(*self.classifier))
+        if not self.main and self.features:
+            object.__setattr__(self, "main", next(iter(self.features)))
+        lengths = {}
+        for column, values, rank in self._columns():
+            if len(values.shape) != rank:
+                shape = tuple(values.shape)
+                raise DataError(f"{self.name}: column '{column}' has shape {shape}, expected {rank} axes")
+            lengths[column] = values.shape[0]
+        if not lengths:
+            raise DataError(f"{self.name}: a FeatureSet needs at least one column")
+        if len(set(lengths.values())) > 1:
+            counts = ", ".join(f"{column} {n}" for column, n in lengths.items())
+            raise DataError(f"{self.name}: columns differ in their number of rows ({counts})")
+        if self.labels is not None and "int" not in str(self.labels.dtype):
+            raise DataError(f"{self.name}: labels must be integers, not {self.labels.dtype}")
+
+    def _columns(self) -> Iterator[tuple[str, Column, int]]:
+        for name, values in self.features.items():
+            yield name, values, 2
+        for name, rank in (("logits", 2), ("labels", 1), ("ids", 1)):
+            if (values := getattr(self, name)) is not None:
+                yield name, values, rank
+
+    def __len__(self) -> int:
+        return int(next(self._columns())[1].shape[0])
+
+    def __repr__(self) -> str:
+        columns = ", ".join(f"{name}{list(values.shape[1:])}" for name, values, _ in self._columns())
+        return f"FeatureSet({self.name}: {len(self)} rows; {columns})"
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes of the classifier; None where there are neither logits nor a classifier."""
+        if self.logits is not None:
+            return int(self.logits.shape[1])
+        return None if self.classifier is None else len(self.classifier[1])
+
+    def feature(self, name: str = "") -> Column:
+        """Return one feature column, the classifier's input where no name is given.
+
+        Raises
+        ------
+        UsageError
+            When the set has no such column; the text lists those it has.
+        """
+        name = name or self.main
+        if name not in self.features:
+            have = ", ".join(self.features) or "none"
+            raise UsageError(
+                f"{self.name} has no feature column '{name}' (it has: {have}); extract it with --tap/--pool"
+            )
+        return self.features[name]
+
+    def select(self, *columns: str) -> FeatureSet:
+        """Keep only the named columns (feature names, ``logits``, ``labels``, ``ids``), so that only they are read."""
+        features = {name: self.feature(name) for name in columns if name not in ("logits", "labels", "ids")}
+        kept = {
+            name: getattr(self, name) if name in columns else None for name in ("logits", "labels", "ids")
+        }
+        main = self.main if self.main in features else ""
+        return dataclasses.replace(self, features=features, main=main, **kept)
+
+    def rows(self, rows: Any) -> FeatureSet:
+        """Return the rows of a slice (or, for columns in memory, of an index array)."""
+        features = {name: values[rows] for name, values in self.features.items()}
+        others = {
+            name: None if (values := getattr(self, name)) is None else values[rows]
+            for name in ("logits", "labels", "ids")
+        }
+        return dataclasses.replace(self, features=features, **others)
+
+    def blocks(self, size: int = ROWS) -> Iterator[FeatureSet]:
+        """Iterate over row blocks as FeatureSets of torch tensors; memory depends on `size`, never on N."""
+        for start in range(0, len(self), size):
+            yield self.rows(slice(start, start + size)).to_torch()
+
+    def to_torch(self) -> FeatureSet:
+        """Read every column into torch tensors (ids stay a NumPy array)."""
+        features = {name: _tensor(values) for name, values in self.features.items()}
+        return dataclasses.replace(
+            self,
+            features=features,
+            logits=None if self.logits is None else _tensor(self.logits),
+            labels=None if self.labels is None else _tensor(self.labels).long(),
+            ids=None if self.ids is None else np.asarray(self.ids[:]),
+        )
+
+
+def as_feature_set(data: Any, labels: Any = None) -> FeatureSet:
+    """Take a FeatureSet as it is, and a plain ``[N, D]`` array or tensor as one feature column."""
+    if isinstance(data, FeatureSet):
+        return data
+    return FeatureSet({"features": data}, labels=labels)
+
+
+def _tensor(values: Any) -> torch.Tensor:
+    import torch
+
+    if isinstance(values, torch.Tensor):
+        return values.detach()
+    array = np.asarray(values[:])
+    if array.dtype == object or array.dtype.kind not in "fiub":
+        raise DataError(f"a column of {array.dtype} is not numeric")
+    native = array.dtype.newbyteorder("=")
+    array = np.ascontiguousarray(array, dtype=native)
+    # torch refuses to promise that it leaves a read-only array alone, and warns; a block is small to copy
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -1,0 +1,126 @@
+"""The manifest: where a cached FeatureSet came from, and the fingerprints that follow from it."""
+
+from __future__ import annotations
+
+__all__ = ["SCHEMA", "Manifest", "library_versions"]
+
+import dataclasses
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from featood.cache.files import digest, read_json, write_json
+from featood.cache.stores import ColumnSpec
+from featood.errors import CacheCorrupt, UsageError
+
+SCHEMA = 1
+FILE = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Provenance and layout of one cached FeatureSet.
+
+    Parameters
+    ----------
+    recipe : mapping
+        All that decides a row's features, given its input: backbone, SHA-256 of the weights, taps,
+        pooling, transform, precision, dtype. Sets with equal recipes can be scored by the same head.
+    data : mapping
+        Dataset, split, and the SHA-256 of the list of inputs.
+    columns : mapping of str to ColumnSpec
+        Name, row shape and dtype of each stored column.
+    rows, block_rows : int
+        Number of rows, and rows in a block.
+    store : str
+        ``zarr`` or ``hdf5``; it does not enter the fingerprint, for both hold the same values.
+    main : str
+        The feature column that feeds the classifier.
+    versions : mapping
+        Versions of the libraries that made the features.
+    classifier_sha256 : str
+        Digest of ``classifier.safetensors``; empty where there is no classifier.
+    run : mapping
+        What helps to repeat the extraction but does not change its values (paths, device, time).
+    """
+
+    recipe: Mapping[str, Any]
+    data: Mapping[str, Any]
+    columns: Mapping[str, ColumnSpec]
+    rows: int
+    store: str
+    main: str
+    block_rows: int = 4096
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    classifier_sha256: str = ""
+    run: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise UsageError(f"{self.data.get('dataset', 'the set')} has no rows; there is nothing to store")
+        if self.block_rows < 1:
+            raise UsageError("a block needs at least one row")
+
+    @property
+    def backbone_fingerprint(self) -> str:
+        """SHA-256 of the recipe: equal for every set that went through the same backbone the same way."""
+        return digest(self.recipe)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides the stored values."""
+        body = self.as_json()
+        return digest({key: body[key] for key in body if key not in ("run", "store", "schema")})
+
+    @property
+    def blocks(self) -> int:
+        """Number of row blocks."""
+        return -(-self.rows // self.block_rows)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plain JSON form."""
+        body = dataclasses.asdict(self)
+        body["columns"] = {name: [list(spec.shape), spec.dtype] for name, spec in self.columns.items()}
+        return {"schema": SCHEMA, **body}
+
+    def save(self, folder: Path) -> None:
+        """Write ``manifest.json`` atomically."""
+        body = self.as_json()
+        prints = {"fingerprint": self.fingerprint, "backbone_fingerprint": self.backbone_fingerprint}
+        write_json(folder / FILE, {**body, **prints})
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """Read ``manifest.json``.
+
+        Raises
+        ------
+        CacheCorrupt
+            When it is missing or altered.
+        UsageError
+            When a newer featood wrote it.
+        """
+        body = read_json(folder / FILE)
+        if body.pop("schema", 0) > SCHEMA:
+            raise UsageError(f"{folder} was written by a newer featood; upgrade with pip install -U featood")
+        body.pop("fingerprint"), body.pop("backbone_fingerprint")
+        try:
+            specs = {
+                name: ColumnSpec(tuple(shape), dtype) for name, (shape, dtype) in body["columns"].items()
+            }
+            return cls(**{**body, "columns": specs})
+        except (KeyError, TypeError, ValueError) as error:
+            raise CacheCorrupt(f"{folder / FILE} lacks what a manifest must hold ({error})") from None
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python, featood and the libraries whose arithmetic decides the features."""
+    versions = {"python": platform.python_version()}
+    for package in ("featood", "torch", "torchvision", "timm", "numpy", "pillow"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,253 @@
+"""Reading a committed FeatureSet: nothing is believed that its commit record does not vouch for."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BlockReader",
+    "StoredColumn",
+    "commit_path",
+    "decode_ids",
+    "encode_ids",
+    "make_store",
+    "open_blocks",
+    "open_set",
+    "read_commit",
+    "verify",
+]
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featood.cache.feature_set import Classifier, FeatureSet
+from featood.cache.files import read_json
+from featood.cache.manifest import Manifest
+from featood.cache.stores import STORES, Store
+from featood.errors import CacheCorrupt
+
+
+def commit_path(folder: Path, block: int) -> Path:
+    """Where the commit record of a block stands."""
+    return folder / "commits" / f"{block:05d}.json"
+
+
+def read_commit(folder: Path, store: Store, block: int) -> dict[str, Any] | None:
+    """Return a block's commit record, None where it was never committed.
+
+    Raises
+    ------
+    CacheCorrupt
+        When the record was altered, or a file it vouches for is gone or has another size.
+    """
+    path = commit_path(folder, block)
+    if not path.exists():
+        return None
+    record = read_json(path)
+    for file in store.files(block):
+        name = file.relative_to(folder).as_posix()
+        size = file.stat().st_size if file.is_file() else None
+        if size is None:
+            raise CacheCorrupt(f"{_where(folder, store, block)}: file {name} is missing; {REDO}")
+        if size != record["files"].get(name):
+            wanted = record["files"].get(name)
+            raise CacheCorrupt(
+                f"{_where(folder, store, block)}: {name} has {size} bytes, not {wanted}; {REDO}"
+            )
+    return record
+
+
+REDO = "run the same extract again to redo this block"
+DROP = "drop it with 'featood cache verify --drop', then run the same extract again"
+
+
+def _where(folder: Path, store: Store, block: int) -> str:
+    rows = store.span(block)
+    return f"{folder}: block {block} (rows {rows.start}-{rows.stop - 1})"
+
+
+class BlockReader:
+    """Reads blocks of one set and checks each against its commit record; keeps the last one of a column."""
+
+    def __init__(self, folder: Path, store: Store, commits: Sequence[dict[str, Any]]) -> None:
+        self.folder, self.store, self.commits = folder, store, commits
+        self._last: dict[str, tuple[int, np.ndarray]] = {}
+
+    def __call__(self, column: str, block: int) -> np.ndarray:
+        """Return one column of one block.
+
+        Raises
+        ------
+        CacheCorrupt
+            When the block cannot be read or its values do not match their checksum.
+        """
+        last = self._last.get(column)
+        if last is not None and last[0] == block:
+            return last[1]
+        where = f"{_where(self.folder, self.store, block)}, column {column}"
+        try:
+            values = np.ascontiguousarray(self.store.read(column, block))
+        except Exception as error:  # the stores raise dozens of types on damaged files
+            raise CacheCorrupt(f"{where}: unreadable ({type(error).__name__}); {DROP}") from error
+        if zlib.crc32(values.view(np.uint8)) != self.commits[block]["columns"][column]:
+            raise CacheCorrupt(f"{where}: the values do not match their checksum; {DROP}")
+        values.flags.writeable = False
+        self._last[column] = (block, values)
+        return values
+
+
+class StoredColumn:
+    """A column on disk that reads, checks and returns rows by slice.
+
+    `kept` lists the physical rows that hold a sample, where some inputs could not be read.
+    """
+
+    def __init__(
+        self,
+        reader: BlockReader,
+        name: str,
+        kept: np.ndarray | None,
+        decode: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        spec = reader.store.columns[name]
+        rows = reader.store.rows if kept is None else len(kept)
+        self.shape = (rows, *spec.shape) if decode is None else (rows,)
+        self.dtype = np.dtype(spec.dtype)
+        self._reader, self._name, self._kept, self._decode = reader, name, kept, decode
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        values = self[:]
+        return values if dtype is None else values.astype(dtype)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        if not isinstance(rows, slice):
+            return self[:][rows]
+        start, stop, step = rows.indices(len(self))
+        if step != 1:
+            return self[:][rows]
+        if self._kept is None:
+            values = self._physical(start, stop)
+        else:
+            wanted = self._kept[start:stop]
+            first = int(wanted[0]) if len(wanted) else 0
+            values = self._physical(first, int(wanted[-1]) + 1 if len(wanted) else 0)[wanted - first]
+        return values if self._decode is None else self._decode(values)
+
+    def _physical(self, start: int, stop: int) -> np.ndarray:
+        size = self._reader.store.block_rows
+        if stop <= start:
+            return np.empty((0, *self._reader.store.columns[self._name].shape), self.dtype)
+        parts = [
+            self._reader(self._name, block)[max(start - block * size, 0) : stop - block * size]
+            for block in range(start // size, (stop - 1) // size + 1)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def encode_ids(ids: Sequence[str], width: int) -> np.ndarray:
+    """Turn names into ``[N, width]`` UTF-8 bytes padded with NUL, a form that every store holds alike."""
+    fixed = np.array([name.encode() for name in ids], dtype=f"S{width}")
+    return fixed.view(np.uint8).reshape(len(ids), width)
+
+
+def decode_ids(values: np.ndarray) -> np.ndarray:
+    """Turn padded bytes back into names."""
+    fixed = np.ascontiguousarray(values).view(f"S{values.shape[1]}").reshape(-1)
+    return np.array([name.decode() for name in fixed], dtype=object)
+
+
+def open_blocks(folder: Path) -> tuple[Manifest, BlockReader]:
+    """Read the manifest and every commit record of a set.
+
+    Raises
+    ------
+    CacheCorrupt
+        When a block was never committed, or a file of a committed block is missing or has changed size.
+    """
+    manifest = Manifest.load(folder)
+    store = make_store(folder, manifest)
+    found = [read_commit(folder, store, block) for block in range(manifest.blocks)]
+    commits = [record for record in found if record is not None]
+    if len(commits) < manifest.blocks:
+        raise CacheCorrupt(
+            f"{folder} is incomplete: {len(commits)} of {manifest.blocks} blocks are committed, block "
+            f"{found.index(None)} is the first that is not; run the same extract again to finish it"
+        )
+    return manifest, BlockReader(folder, store, commits)
+
+
+def make_store(folder: Path, manifest: Manifest) -> Store:
+    """Return the store that a manifest describes."""
+    kind = STORES[manifest.store]
+    return kind(folder / manifest.store, manifest.columns, manifest.rows, manifest.block_rows)
+
+
+def open_set(folder: Path, name: str = "") -> FeatureSet:
+    """Open a complete cached FeatureSet; columns are read on demand.
+
+    Raises
+    ------
+    CacheCorrupt
+        As :func:`open_blocks`.
+    """
+    manifest, reader = open_blocks(folder)
+    failed = np.array([row for record in reader.commits for row in record["failed"]], dtype=np.int64)
+    kept = np.setdiff1d(np.arange(manifest.rows), failed) if len(failed) else None
+    columns = {
+        column: StoredColumn(reader, column, kept, decode_ids if column == "ids" else None)
+        for column in manifest.columns
+    }
+    others = {column: columns.pop(column, None) for column in ("logits", "labels", "ids")}
+    return FeatureSet(
+        features=columns,
+        **others,
+        classifier=_read_classifier(folder, manifest),
+        main=manifest.main,
+        fingerprint=manifest.backbone_fingerprint,
+        name=name or folder.name,
+        origin=manifest.as_json(),
+    )
+
+
+def _read_classifier(folder: Path, manifest: Manifest) -> Classifier | None:
+    if not manifest.classifier_sha256:
+        return None
+    import hashlib
+
+    from safetensors.numpy import load
+
+    path = folder / "classifier.safetensors"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise CacheCorrupt(f"{path} is missing; extract this set again with --overwrite") from None
+    if hashlib.sha256(content).hexdigest() != manifest.classifier_sha256:
+        raise CacheCorrupt(f"{path} does not match its checksum; extract this set again with --overwrite")
+    tensors = load(content)
+    return Classifier(tensors["weight"], tensors["bias"])
+
+
+def verify(folder: Path, progress: Callable[[int], None] | None = None) -> Iterator[tuple[int, CacheCorrupt]]:
+    """Read every block of a set, check every value, and yield each bad block with what is wrong with it.
+
+    Raises
+    ------
+    CacheCorrupt
+        As :func:`open_blocks`, and when the classifier was altered.
+    """
+    manifest, reader = open_blocks(folder)
+    _read_classifier(folder, manifest)
+    for block in range(manifest.blocks):
+        try:
+            for column in manifest.columns:
+                reader(column, block)
+        except CacheCorrupt as error:
+            yield block, error
+        if progress is not None:
+            rows = reader.store.span(block)
+            progress(rows.stop - rows.start)

@@ -1,0 +1,228 @@
+"""Writing a FeatureSet block by block, so that a kill at any moment costs at most the block in hand."""
+
+from __future__ import annotations
+
+__all__ = ["SetWriter"]
+
+import fcntl
+import hashlib
+import shutil
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featood.cache.feature_set import Classifier, FeatureSet
+from featood.cache.files import TEMPORARY, atomic_write, write_json
+from featood.cache.manifest import Manifest
+from featood.cache.reader import commit_path, make_store, open_set, read_commit
+from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
+
+
+class SetWriter:
+    """Writes the blocks that are still missing from one cached set.
+
+    Two writers of one set do no harm: the values of a block follow from the manifest, files appear under
+    their names only when whole, and a block counts only through its commit record. The lock merely saves
+    the second writer its trouble, so it does not matter where a file system ignores it.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the set.
+    manifest : Manifest
+        What is going to be written; an earlier, interrupted extraction must have had the same.
+    classifier : Classifier, optional
+        Weight ``[C, D]`` and bias ``[C]``.
+    overwrite : bool
+        Remove what another recipe left in the folder.
+
+    Raises
+    ------
+    Mismatch
+        When the folder holds a set with another fingerprint and `overwrite` is off.
+    UsageError
+        When another process is writing this set.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        classifier: Classifier | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = lock(folder)
+        if self._lock is None:
+            raise UsageError(f"another process is writing {folder}; wait for it to end")
+        if classifier is not None:
+            content = _classifier_bytes(classifier)
+            manifest = _with_classifier(manifest, hashlib.sha256(content).hexdigest())
+        if overwrite:
+            _clear(folder)
+        elif (folder / "manifest.json").exists():
+            manifest = _same(manifest, Manifest.load(folder), folder)
+        self.manifest = manifest
+        self.store = make_store(folder, manifest)
+        self.store.create()
+        if classifier is not None:
+            atomic_write(folder / "classifier.safetensors", content)
+        if not (folder / "manifest.json").exists():
+            manifest.save(folder)
+
+    def __enter__(self) -> SetWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def pending(self) -> list[int]:
+        """Blocks that have no valid commit record."""
+        return [block for block in range(self.manifest.blocks) if not self._committed(block)]
+
+    def _committed(self, block: int) -> bool:
+        try:
+            return read_commit(self.folder, self.store, block) is not None
+        except CacheCorrupt:
+            return False
+
+    def span(self, block: int) -> slice:
+        """Return the rows of a block."""
+        return self.store.span(block)
+
+    def write(self, block: int, columns: Mapping[str, np.ndarray], failed: Sequence[int] = ()) -> None:
+        """Write and commit one block.
+
+        Parameters
+        ----------
+        block : int
+            Its number.
+        columns : mapping of str to array
+            Every column of the manifest, ``[rows of the block, ...]``.
+        failed : sequence of int
+            Rows (counted from the start of the set) whose input could not be read; readers leave them out.
+
+        Raises
+        ------
+        DataError
+            When a value does not fit the column's dtype, or is not finite.
+        """
+        values = {}
+        for name, spec in self.manifest.columns.items():
+            values[name] = _checked(name, columns[name], spec.dtype, block, self.span(block).start, failed)
+        commit_path(self.folder, block).unlink(missing_ok=True)
+        self.store.write(block, values)
+        record: dict[str, Any] = {
+            "block": block,
+            "rows": [self.span(block).start, self.span(block).stop],
+            "failed": [int(row) for row in failed],
+            "columns": {name: zlib.crc32(array.view(np.uint8)) for name, array in values.items()},
+            "files": {
+                file.relative_to(self.folder).as_posix(): file.stat().st_size
+                for file in self.store.files(block)
+            },
+        }
+        write_json(commit_path(self.folder, block), record)
+
+    def finish(self, name: str = "") -> FeatureSet:
+        """Close the set and open it for reading.
+
+        Raises
+        ------
+        CacheCorrupt
+            When a block is missing.
+        """
+        feature_set = open_set(self.folder, name)
+        self.store.finish()
+        return feature_set
+
+
+def lock(folder: Path) -> Any:
+    """Take the writer's lock of a set; None where another process holds it."""
+    file = open(folder / ".lock", "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    except OSError:  # a file system without locks
+        pass
+    return file
+
+
+def _checked(
+    name: str, values: np.ndarray, dtype: str, block: int, start: int, failed: Sequence[int]
+) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(values, dtype=dtype)
+    if array.dtype.kind == "f":
+        bad = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+        bad[[row - start for row in failed]] = False
+        if bad.any():
+            row = start + int(np.argmax(bad))
+            finite = np.isfinite(values[row - start]).all()
+            cause = f"overflow {dtype}; extract with --dtype float32" if finite else "are not finite"
+            raise DataError(
+                f"column {name}: {int(bad.sum())} rows of block {block} (first: row {row}) {cause}"
+            )
+    return array
+
+
+def _same(manifest: Manifest, there: Manifest, folder: Path) -> Manifest:
+    """Return the manifest that is there, once it is known to describe the same values."""
+    if there.fingerprint == manifest.fingerprint and there.store == manifest.store:
+        return there
+    ours, theirs = manifest.as_json(), there.as_json()
+    differing = []
+    for part in ("recipe", "data", "versions"):
+        keys = {*ours[part], *theirs[part]}
+        differing += [f"{part}.{key}" for key in sorted(keys) if ours[part].get(key) != theirs[part].get(key)]
+    differing += [
+        key
+        for key in ("columns", "rows", "store", "block_rows", "main", "classifier_sha256")
+        if ours[key] != theirs[key]
+    ]
+    raise Mismatch(
+        f"{folder} holds features made in another way (differing: {', '.join(differing)}); "
+        "add --overwrite to replace them, or choose another --name"
+    )
+
+
+def _with_classifier(manifest: Manifest, sha256: str) -> Manifest:
+    import dataclasses
+
+    return dataclasses.replace(manifest, classifier_sha256=sha256)
+
+
+def _classifier_bytes(classifier: Classifier) -> bytes:
+    from safetensors.numpy import save
+
+    weight = np.ascontiguousarray(classifier.weight, dtype=np.float32)
+    bias = np.ascontiguousarray(classifier.bias, dtype=np.float32)
+    if weight.ndim != 2 or bias.shape != weight.shape[:1]:
+        raise DataError(f"a classifier needs weight [C, D] and bias [C], not {weight.shape} and {bias.shape}")
+    return save({"weight": weight, "bias": bias})
+
+
+def _clear(folder: Path) -> None:
+    """Remove a set's files, the commit records first, so that a kill in between leaves no false promise."""
+    shutil.rmtree(folder / "commits", ignore_errors=True)
+    (folder / "manifest.json").unlink(missing_ok=True)
+    for child in folder.iterdir():
+        if child.is_dir():
+            shutil.rmtree(child)
+        elif child.name != ".lock":
+            child.unlink()
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """List the scratch files that killed writers left behind (ours, and zarr's ``.partial``)."""
+    return [
+        path for path in folder.rglob("*") if path.name.endswith((TEMPORARY, ".partial")) and path.is_file()
+    ]

@@ -1,0 +1,39 @@
+"""Errors a user can act on: one line each, and the exit code the command line ends with."""
+
+from __future__ import annotations
+
+__all__ = ["CacheCorrupt", "DataError", "FeatoodError", "Mismatch", "NotFitted", "UsageError"]
+
+
+class FeatoodError(Exception):
+    """Base of every error that featood raises on purpose; its text says what to do."""
+
+    exit_code = 1
+
+
+class UsageError(FeatoodError, ValueError):
+    """A wrong name, option or combination of them."""
+
+    exit_code = 2
+
+
+class NotFitted(UsageError):
+    """A head was asked for scores before it was fitted."""
+
+
+class DataError(FeatoodError, ValueError):
+    """Input data are missing, malformed, or not finite."""
+
+    exit_code = 3
+
+
+class CacheCorrupt(FeatoodError):
+    """A stored block is missing, incomplete or altered; the text names it."""
+
+    exit_code = 4
+
+
+class Mismatch(FeatoodError):
+    """Two things that must belong together do not: a head and its features, a cache and its recipe."""
+
+    exit_code = 5

@@ -1,0 +1,16 @@
+"""Heads: one file each, in families; `register` makes them known."""
+
+from featood.heads.artefact import load_head, save_head
+from featood.heads.registry import Card, broken_plugins, create_head, head_class, list_heads, option, register
+
+__all__ = [
+    "Card",
+    "broken_plugins",
+    "create_head",
+    "head_class",
+    "list_heads",
+    "load_head",
+    "option",
+    "register",
+    "save_head",
+]

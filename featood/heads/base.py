@@ -1,0 +1,341 @@
+"""What every head shares: options, checks, blocks, state. A head itself is a formula and its tensors."""
+
+from __future__ import annotations
+
+__all__ = ["FeatureHead", "FitContext", "Head", "LogitHead", "State", "StreamingHead"]
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet, as_feature_set
+from featood.errors import DataError, Mismatch, NotFitted, UsageError
+from featood.heads.registry import Card, option
+from featood.heads.rows import SelectedRows
+
+State = dict[str, Tensor]
+WORST = float(torch.finfo(torch.float32).max)
+"""Score of a row that cannot be scored: the most out-of-distribution."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FitContext:
+    """What surrounds a fit: where to show progress and where to keep checkpoints."""
+
+    progress: Callable[..., None] | None = None
+    """Called as ``progress(step, total, loss=..., ...)``."""
+    checkpoint: Path | None = None
+    """Folder for resuming an interrupted training."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Head:
+    """Base of all heads: ``fit(set)``, then ``score(set)``, higher meaning more out-of-distribution.
+
+    A subclass declares its options as fields, and writes `fit_state` (rows to named tensors) and
+    `score_block` (block and tensors to scores). It never keeps state of its own: what `fit_state` returns
+    is what is saved, and `prepare` turns it into whatever scoring needs.
+    """
+
+    card: ClassVar[Card]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    nonfinite: str = option(
+        "error",
+        "rows with NaN or infinite values: refuse them, or leave them out of the fit and score them worst",
+        choices=("error", "drop"),
+    )
+
+    # ---- what a subclass writes -------------------------------------------------------------------
+
+    def fit_state(self, train: SelectedRows) -> State:
+        """Turn training rows into the tensors that scoring needs."""
+        return {}
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Score a block of rows ``[B]``; `fitted` is what `prepare` returned."""
+        raise NotImplementedError
+
+    def prepare(self, state: State) -> Any:
+        """Turn the saved tensors into what scoring uses (an index, a network); by default they are it."""
+        return state
+
+    def columns(self) -> list[str]:
+        """Feature columns to read; an empty name stands for the classifier's input."""
+        return []
+
+    # ---- what everyone calls ----------------------------------------------------------------------
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
+            if choices is not None and value not in choices:
+                raise UsageError(f"{self.name}: {field.name} is one of {', '.join(choices)}, not {value!r}")
+            if (low is not None and value < low) or (high is not None and value > high):
+                bounds = " and ".join(
+                    text
+                    for text, bound in ((f"at least {low}", low), (f"at most {high}", high))
+                    if bound is not None
+                )
+                raise UsageError(f"{self.name}: {field.name} must be {bounds}, not {value}")
+        vars(self).update(_state=None if self.card.learns else {}, _prepared=None, meta={}, device="cpu")
+
+    @property
+    def name(self) -> str:
+        """Command-line name."""
+        return self.card.name
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options and their values."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the head was fitted on: set, fingerprint, rows, columns and their sizes, notes."""
+        return vars(self)["meta"]
+
+    @property
+    def state(self) -> State:
+        """The fitted tensors.
+
+        Raises
+        ------
+        NotFitted
+            Before `fit`.
+        """
+        state = vars(self)["_state"]
+        if state is None:
+            raise NotFitted(f"{self.name} is not fitted; fit it first (featood fit {self.name})")
+        return state
+
+    def fit(
+        self, train: Any, labels: Any = None, *, context: FitContext | None = None, device: str = "cpu"
+    ) -> Self:
+        """Fit to in-distribution rows.
+
+        Parameters
+        ----------
+        train : FeatureSet or array
+            A set with the columns that the card names; or plain features ``[N, D]``, with `labels` ``[N]``.
+        labels : array, optional
+            Class labels for plain features; rows with a negative label are left out.
+        context : FitContext, optional
+            Progress and checkpoints, for heads that train.
+        device : str
+            Where to compute.
+
+        Returns
+        -------
+        Head
+            This head, fitted.
+
+        Raises
+        ------
+        DataError
+            When the set lacks a column, has no rows, or holds values that are not finite.
+        """
+        source = as_feature_set(train, labels)
+        rows = self._select(source, fitting=True, device=device)
+        if not len(source):
+            raise DataError(f"{self.name}: {source.name} has no rows to fit on")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            state = self.run_fit(rows, context or FitContext())
+        notes = list(dict.fromkeys(str(note.message) for note in caught if note.category is UserWarning))
+        for note in caught:
+            warnings.warn_explicit(note.message, note.category, note.filename, note.lineno)
+        self._adopt(state, self._describe(source, rows, notes), device)
+        return self
+
+    def run_fit(self, train: SelectedRows, context: FitContext) -> State:
+        """Fit within a context; heads that train override this in place of `fit_state`."""
+        return self.fit_state(train)
+
+    def score(self, data: Any, *, force: bool = False) -> Any:
+        """Score rows.
+
+        Parameters
+        ----------
+        data : FeatureSet or array
+            What to score, with the columns that the head was fitted on.
+        force : bool
+            Accept features with another fingerprint.
+
+        Returns
+        -------
+        ndarray or Tensor
+            ``[N]`` float64, higher = more out-of-distribution; a tensor where the columns are tensors.
+
+        Raises
+        ------
+        NotFitted
+            Before `fit`.
+        Mismatch
+            When the features come from another backbone, or have another size, than those of the fit.
+        DataError
+            At values that are not finite, unless ``nonfinite="drop"``.
+        """
+        source = as_feature_set(data)
+        self.check_match(source, force)
+        if vars(self)["_prepared"] is None:
+            vars(self)["_prepared"] = (self.prepare(self.state),)
+        (fitted,) = vars(self)["_prepared"]
+        rows = self._select(source, fitting=False, device=self.device)
+        parts, unscored = [], 0
+        with torch.no_grad():
+            for block, keep in rows.masked_blocks():
+                scores = torch.full((len(keep),), WORST, dtype=torch.float64)
+                if len(block):
+                    scores[keep] = self.score_block(block, fitted).double().cpu()
+                broken = ~torch.isfinite(scores)
+                unscored += int(broken.sum())
+                parts.append(scores.masked_fill(broken, WORST))
+        if unscored:
+            warnings.warn(f"{self.name}: {unscored} rows of {source.name} got no finite score", stacklevel=2)
+        joined = torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)
+        first = next(source._columns())[1]
+        return joined if isinstance(first, Tensor) else joined.numpy()
+
+    def check_match(self, source: FeatureSet, force: bool = False) -> None:
+        """Refuse features that are not of the kind the head was fitted on.
+
+        Raises
+        ------
+        Mismatch
+            When fingerprints or sizes differ.
+        """
+        ours = self.meta.get("fingerprint", "")
+        if ours and source.fingerprint and ours != source.fingerprint and not force:
+            raise Mismatch(
+                f"{self.name} was fitted on {self.meta['fitted_on']} (fingerprint {ours[:12]}), but "
+                f"{source.name} was made by another backbone or transform ({source.fingerprint[:12]}); "
+                "fit the head on features of that backbone, or add --force"
+            )
+        for column, size in self.meta.get("sizes", {}).items():
+            values = source.logits if column == "logits" else source.feature(column)
+            if values is None or values.shape[1] != size:
+                found = "none" if values is None else values.shape[1]
+                raise Mismatch(
+                    f"{self.name} was fitted on {size} {column} columns, {source.name} has {found}"
+                )
+
+    def save(self, path: str | Path) -> Path:
+        """Save the fitted head into a folder: ``head.safetensors``, ``head.json`` and a card."""
+        from featood.heads.artefact import save_head
+
+        return save_head(self, path)
+
+    # ---- inside -----------------------------------------------------------------------------------
+
+    def _adopt(self, state: State, meta: dict[str, Any], device: str = "cpu") -> None:
+        vars(self).update(_state=state, _prepared=None, meta=meta, device=device)
+
+    def _names(self, source: FeatureSet, fitting: bool) -> list[str]:
+        names = [column or source.main for column in self.columns()]
+        if "logits" in self.card.needs:
+            names.append("logits")
+        if fitting and source.labels is not None:
+            names.append("labels")
+        return names
+
+    def _select(self, source: FeatureSet, fitting: bool, device: str) -> SelectedRows:
+        if "logits" in self.card.needs and source.logits is None:
+            raise DataError(f"{self.name} needs logits, which {source.name} does not have")
+        if fitting and "labels" in self.card.needs and source.labels is None:
+            raise DataError(f"{self.name} needs labels to fit, which {source.name} does not have")
+        if "classifier" in self.card.needs and source.classifier is None and fitting:
+            raise DataError(f"{self.name} needs the classifier's weight and bias, which {source.name} lacks")
+        names = self._names(source, fitting)
+        if not names:
+            names = [source.main] if source.features else ["logits"]
+        outliers = "outliers" in self.card.needs
+        return SelectedRows(source, names, self.nonfinite, known_only=fitting and not outliers, device=device)
+
+    def _describe(self, source: FeatureSet, rows: SelectedRows, notes: list[str]) -> dict[str, Any]:
+        sizes = {name: int(values.shape[1]) for name, values in rows.source.features.items()}
+        if rows.source.logits is not None:
+            sizes["logits"] = int(rows.source.logits.shape[1])
+        return {
+            "fitted_on": source.name,
+            "fingerprint": source.fingerprint,
+            "rows": len(source),
+            "sizes": sizes,
+            "notes": notes,
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class LogitHead(Head):
+    """A head that scores logits alone."""
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Score a block by its logits, in float64."""
+        assert block.logits is not None
+        return self.score_logits(block.logits[:].double(), fitted)
+
+    def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
+        """Score logits ``[B, C]`` in float64 to ``[B]``."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class FeatureHead(Head):
+    """A head that reads one feature column."""
+
+    feature: str = option("", "feature column to use (default: the input of the classifier)")
+
+    def columns(self) -> list[str]:
+        """Return the one column."""
+        return [self.feature]
+
+    def vectors(self, block: FeatureSet) -> Tensor:
+        """Return the features of a block ``[B, D]`` in float32, or in float64 where they are stored so."""
+        values = block.feature(self.feature)[:]
+        return values if values.dtype == torch.float64 else values.float()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class StreamingHead(FeatureHead):
+    """A feature head whose fit is a sum over rows: one pass in flat memory, in any order, in any parts."""
+
+    def accumulate(self, statistics: Any, block: FeatureSet) -> Any:
+        """Add a block to the statistics (None at the start) and return them."""
+        raise NotImplementedError
+
+    def finish(self, statistics: Any, train: SelectedRows) -> State:
+        """Turn the statistics into tensors."""
+        raise NotImplementedError
+
+    def fit_state(self, train: SelectedRows) -> State:
+        """Pass over the rows once."""
+        statistics = None
+        for block in train.blocks():
+            statistics = self.accumulate(statistics, block)
+        return self.finish(statistics, train)
+
+    def partial_fit(self, part: Any, labels: Any = None) -> Self:
+        """Add rows to what was fitted before; parts in any order give the fit of the whole.
+
+        Raises
+        ------
+        Mismatch
+            When the rows come from another backbone than those before.
+        """
+        source = as_feature_set(part, labels)
+        self.check_match(source)
+        rows = self._select(source, fitting=True, device=self.device)
+        statistics = vars(self).get("_statistics")
+        seen = self.meta.get("rows", 0) if statistics is not None else 0
+        for block in rows.blocks():
+            statistics = self.accumulate(statistics, block)
+        meta = self._describe(source, rows, [])
+        self._adopt(self.finish(statistics, rows), {**meta, "rows": seen + len(source)}, self.device)
+        vars(self)["_statistics"] = statistics
+        return self

@@ -1,0 +1,1 @@
+"""Heads that fit a density to the features."""

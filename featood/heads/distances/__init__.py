@@ -1,0 +1,1 @@
+"""Heads that measure distances between features."""

@@ -1,0 +1,1 @@
+"""Heads that learn an energy."""

@@ -1,0 +1,1 @@
+"""Heads that read the logits alone."""

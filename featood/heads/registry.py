@@ -1,0 +1,158 @@
+"""The table of heads: a decorator fills it, and everything else about a head follows from its entry."""
+
+from __future__ import annotations
+
+__all__ = ["Card", "broken_plugins", "create_head", "head_class", "list_heads", "option", "register"]
+
+import dataclasses
+import difflib
+import importlib
+import importlib.metadata
+import pkgutil
+import typing
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from featood.errors import UsageError
+
+if TYPE_CHECKING:
+    from featood.heads.base import Head
+
+NEEDS = ("features", "logits", "labels", "classifier", "outliers")
+PLUGINS = "featood.heads"
+
+_REGISTRY: dict[str, type[Head]] = {}
+_BROKEN: dict[str, str] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What a user must know of a head before choosing it."""
+
+    name: str
+    title: str
+    paper: str
+    """Authors, title and venue."""
+    year: int
+    url: str
+    needs: tuple[str, ...]
+    """What it reads, out of ``features, logits, labels, classifier, outliers``; labels only to fit."""
+    learns: bool
+    """Whether it must be fitted; the others score at once."""
+    summary: str
+    """First line of the docstring."""
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """Declare an option of a head: a dataclass field with its help and its bounds (inclusive)."""
+    metadata = {"help": help, "low": low, "high": high, "choices": choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@typing.dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option,))
+def register(
+    name: str,
+    *,
+    title: str,
+    paper: str,
+    year: int,
+    url: str = "",
+    needs: tuple[str, ...],
+    learns: bool = True,
+) -> Callable[[type], Any]:
+    """Register a head class under its command-line name and make a frozen dataclass of its options."""
+    if unknown := set(needs) - set(NEEDS):
+        raise ValueError(f"{name}: unknown needs {unknown}")
+
+    def decorate(cls: type) -> Any:
+        head = dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
+        summary = (cls.__doc__ or "").strip().split("\n")[0]
+        head.card = Card(name, title, paper, year, url, needs, learns, summary)  # type: ignore[attr-defined]
+        _REGISTRY[name] = head
+        return head
+
+    return decorate
+
+
+def list_heads() -> dict[str, Card]:
+    """Return the card of every head, by name; plug-ins are those under the entry point ``featood.heads``."""
+    for module in _modules().values():
+        importlib.import_module(module)
+    for entry in importlib.metadata.entry_points(group=PLUGINS):
+        try:
+            entry.load()
+        except Exception as error:  # a stranger's code: whatever it raises must not take the tool down
+            _BROKEN[entry.name] = f"{type(error).__name__}: {error}"
+    return {name: _REGISTRY[name].card for name in sorted(_REGISTRY)}
+
+
+def broken_plugins() -> Mapping[str, str]:
+    """Return the plug-ins that could not be imported, and why."""
+    return dict(_BROKEN)
+
+
+def head_class(name: str) -> type[Head]:
+    """Return the class of a head, importing no other head's module where that can be avoided.
+
+    Raises
+    ------
+    UsageError
+        When there is none of that name; the text suggests the nearest.
+    """
+    module = _modules().get(name.replace("-", "_"))
+    if module is not None:
+        importlib.import_module(module)
+    if name not in _REGISTRY:
+        names = list_heads()
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 3, 0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else "see featood heads"
+            raise UsageError(f"there is no head '{name}'; {hint}")
+    return _REGISTRY[name]
+
+
+def create_head(name: str, preset: str | None = None, **options: Any) -> Head:
+    """Create an unfitted head by name.
+
+    Parameters
+    ----------
+    name : str
+        As listed by :func:`list_heads`.
+    preset : str, optional
+        Published settings to start from, where the head has any (``cifar10``, ``cifar100``, ``imagenet``).
+    **options
+        The head's options; they override the preset.
+
+    Raises
+    ------
+    UsageError
+        When the name, the preset or an option is unknown, or a value is out of bounds.
+    """
+    cls = head_class(name)
+    if preset is not None:
+        if preset not in cls.presets:
+            have = ", ".join(cls.presets) or "none"
+            raise UsageError(f"{name} has no preset '{preset}' (it has: {have})")
+        options = {**cls.presets[preset], **options}
+    known = [field.name for field in dataclasses.fields(cls)]
+    for key in options:
+        if key not in known:
+            raise UsageError(f"{name} has no option '{key}' (it has: {', '.join(known) or 'none'})")
+    return cls(**options)
+
+
+def _modules() -> dict[str, str]:
+    """Map a module's last name to its full name, without importing it."""
+    package = importlib.import_module("featood.heads")
+    found = {}
+    for module in pkgutil.walk_packages(package.__path__, "featood.heads."):
+        if module.name.count(".") > 2 and not module.ispkg:  # heads stand in family folders
+            found[module.name.rsplit(".", 1)[1]] = module.name
+    return found

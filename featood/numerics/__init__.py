@@ -1,0 +1,1 @@
+"""Statistics and linear algebra that several heads share: pure functions on tensors."""
