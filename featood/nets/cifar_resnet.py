@@ -1,0 +1,87 @@
+"""The thin residual networks of the CIFAR experiments: ResNet-20, 32, 44, 56 and 110."""
+
+from __future__ import annotations
+
+__all__ = ["CifarResNet", "PadShortcut"]
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from featood.errors import UsageError
+from featood.nets.initialise import he_normal_
+
+
+class PadShortcut(nn.Module):
+    """Shortcut without parameters ("option A"): subsample, then pad the channels with zeros at both ends."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.before = (out_channels - in_channels) // 2
+        self.after = out_channels - in_channels - self.before
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map ``[B, C_in, H, W]`` to ``[B, C_out, ceil(H / stride), ceil(W / stride)]``."""
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
+
+
+class _Block(nn.Module):
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.relu2 = nn.ReLU()
+        same = stride == 1 and in_channels == channels
+        self.shortcut = nn.Identity() if same else PadShortcut(in_channels, channels, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.relu1(self.bn1(self.conv1(x)))
+        return self.relu2(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+    first = _Block(in_channels, channels, stride)
+    return nn.Sequential(first, *(_Block(channels, channels, 1) for _ in range(blocks - 1)))
+
+
+class CifarResNet(nn.Module):
+    """Three stages of 16, 32 and 64 channels; the penultimate feature has 64 dimensions.
+
+    Parameters
+    ----------
+    depth
+        ``6n + 2``, with ``n`` blocks a stage.
+    num_classes
+        Width of the logits.
+    in_channels
+        Channels of the images.
+
+    References
+    ----------
+    He et al., Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2.
+    """
+
+    def __init__(self, depth: int, num_classes: int = 10, in_channels: int = 3) -> None:
+        if depth < 8 or depth % 6 != 2:
+            raise UsageError(f"a CIFAR ResNet has depth 6n + 2, such as 20 or 56, not {depth}")
+        super().__init__()
+        blocks = (depth - 2) // 6
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.relu = nn.ReLU()
+        self.layer1 = _stage(16, 16, blocks, stride=1)
+        self.layer2 = _stage(16, 32, blocks, stride=2)
+        self.layer3 = _stage(32, 64, blocks, stride=2)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.linear = nn.Linear(64, num_classes)
+        he_normal_(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map images ``[B, C, H, W]`` to logits ``[B, K]``."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(self.avgpool(x).flatten(1))

@@ -1,0 +1,115 @@
+"""ResNet-18, 34 and 50 for small images: a 3x3 stem of stride 1 and no max-pooling."""
+
+from __future__ import annotations
+
+__all__ = ["SmallResNet"]
+
+import torch
+from torch import nn
+
+from featood.errors import UsageError
+from featood.nets.initialise import he_normal_
+
+
+class _Basic(nn.Module):
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, stride: int, downsample: nn.Module | None) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.relu2 = nn.ReLU()
+        self.downsample = downsample
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.relu1(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return self.relu2(out + (x if self.downsample is None else self.downsample(x)))
+
+
+class _Bottleneck(nn.Module):
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int, downsample: nn.Module | None) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.relu2 = nn.ReLU()
+        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.relu3 = nn.ReLU()
+        self.downsample = downsample
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.relu1(self.bn1(self.conv1(x)))
+        out = self.relu2(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return self.relu3(out + (x if self.downsample is None else self.downsample(x)))
+
+
+_LAYOUTS: dict[int, tuple[type[_Basic] | type[_Bottleneck], tuple[int, int, int, int]]] = {
+    18: (_Basic, (2, 2, 2, 2)),
+    34: (_Basic, (3, 4, 6, 3)),
+    50: (_Bottleneck, (3, 4, 6, 3)),
+}
+
+
+def _stage(
+    block: type[_Basic] | type[_Bottleneck], in_channels: int, width: int, blocks: int, stride: int
+) -> nn.Sequential:
+    channels = width * block.expansion
+    downsample = None
+    if stride != 1 or in_channels != channels:
+        projection = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
+        downsample = nn.Sequential(projection, nn.BatchNorm2d(channels))
+    first = block(in_channels, width, stride, downsample)
+    return nn.Sequential(first, *(block(channels, width, 1, None) for _ in range(blocks - 1)))
+
+
+class SmallResNet(nn.Module):
+    """Four stages with projection shortcuts; the penultimate feature has 512 dimensions, or 2048 at depth 50.
+
+    Parameter names are those of torchvision and timm; only the stem's kernel differs in shape.
+
+    Parameters
+    ----------
+    depth
+        18, 34 or 50.
+    num_classes
+        Width of the logits.
+    in_channels
+        Channels of the images.
+
+    References
+    ----------
+    He et al., Deep Residual Learning for Image Recognition, CVPR 2016.
+    """
+
+    def __init__(self, depth: int, num_classes: int = 10, in_channels: int = 3) -> None:
+        if depth not in _LAYOUTS:
+            raise UsageError(f"a ResNet for small images has depth 18, 34 or 50, not {depth}")
+        super().__init__()
+        block, blocks = _LAYOUTS[depth]
+        e = block.expansion
+        self.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU()
+        self.layer1 = _stage(block, 64, 64, blocks[0], stride=1)
+        self.layer2 = _stage(block, 64 * e, 128, blocks[1], stride=2)
+        self.layer3 = _stage(block, 128 * e, 256, blocks[2], stride=2)
+        self.layer4 = _stage(block, 256 * e, 512, blocks[3], stride=2)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(512 * e, num_classes)
+        he_normal_(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map images ``[B, C, H, W]`` to logits ``[B, K]``."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(self.avgpool(x).flatten(1))
