@@ -1,0 +1,49 @@
+"""Detection, calibration and open-set metrics; pure functions on arrays, higher score = more OOD."""
+
+from featood.metrics.bootstrap import Interval, bootstrap_intervals, paired_difference
+from featood.metrics.classification import (
+    Reliability,
+    accuracy,
+    brier,
+    classification_metrics,
+    expected_calibration_error,
+    macro_f1_open_set,
+    negative_log_likelihood,
+    reliability_curve,
+)
+from featood.metrics.detection import (
+    METRICS,
+    aupr_in,
+    aupr_out,
+    auroc,
+    autc,
+    detection_error,
+    detection_metrics,
+    fpr_at_tpr_id,
+    fpr_at_tpr_ood,
+    roc_curve,
+)
+
+__all__ = [
+    "METRICS",
+    "Interval",
+    "Reliability",
+    "accuracy",
+    "aupr_in",
+    "aupr_out",
+    "auroc",
+    "autc",
+    "bootstrap_intervals",
+    "brier",
+    "classification_metrics",
+    "detection_error",
+    "detection_metrics",
+    "expected_calibration_error",
+    "fpr_at_tpr_id",
+    "fpr_at_tpr_ood",
+    "macro_f1_open_set",
+    "negative_log_likelihood",
+    "paired_difference",
+    "reliability_curve",
+    "roc_curve",
+]

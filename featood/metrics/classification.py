@@ -1,0 +1,198 @@
+"""How good and how well calibrated the classifier is on ID rows, and open-set F1."""
+
+from __future__ import annotations
+
+__all__ = [
+    "Reliability",
+    "accuracy",
+    "brier",
+    "classification_metrics",
+    "expected_calibration_error",
+    "macro_f1_open_set",
+    "negative_log_likelihood",
+    "reliability_curve",
+]
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from featood.errors import DataError, UsageError
+
+_CELLS = 2**22  # logits widened to float64 at once
+
+
+class Reliability(NamedTuple):
+    """Calibration by confidence bin; bins without rows hold NaN."""
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    rows: np.ndarray
+
+
+def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
+    """Share of labelled rows whose largest logit is that of their label.
+
+    Parameters
+    ----------
+    logits : array of shape [N, C]
+        Any real dtype; the softmax is taken in float64.
+    labels : integer array of shape [N]
+        Class indices. Rows with a label < 0 (unknown or OOD) are left out.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+
+    Raises
+    ------
+    DataError
+        If shapes do not match, a logit is not finite, a label is >= C, or no row is labelled. All
+        functions of logits in this module share arguments and errors.
+    """
+    return float(_judge(logits, labels).correct.mean())
+
+
+def expected_calibration_error(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy over equal-width bins (lo, hi], weighted by their rows.
+
+    Confidence is the largest softmax probability (Guo et al., 2017). Lower is better.
+    """
+    return _calibration_error(_reliability(_judge(logits, labels), bins))
+
+
+def negative_log_likelihood(logits: ArrayLike, labels: ArrayLike) -> float:
+    """Mean of -log softmax(logits)[label], in nats; lower is better."""
+    return float(_judge(logits, labels).nll.mean())
+
+
+def brier(logits: ArrayLike, labels: ArrayLike) -> float:
+    """Mean over rows of the squared distance between softmax and one-hot label, summed over classes.
+
+    Between 0 and 2: not halved, not averaged over classes. Lower is better.
+    """
+    return float(_judge(logits, labels).brier.mean())
+
+
+def classification_metrics(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> dict[str, float]:
+    """Return `accuracy`, `ece`, `nll` and `brier` from one pass over the logits."""
+    judged = _judge(logits, labels)
+    return {
+        "accuracy": float(judged.correct.mean()),
+        "ece": _calibration_error(_reliability(judged, bins)),
+        "nll": float(judged.nll.mean()),
+        "brier": float(judged.brier.mean()),
+    }
+
+
+def reliability_curve(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> Reliability:
+    """Mean confidence, accuracy and number of rows in each of `bins` equal-width bins (lo, hi] of confidence.
+
+    Returns
+    -------
+    Reliability
+        Three arrays of shape [bins]; where `rows` is 0 the other two are NaN.
+
+    Raises
+    ------
+    UsageError
+        If `bins` < 1.
+    """
+    return _reliability(_judge(logits, labels), bins)
+
+
+def macro_f1_open_set(predictions: ArrayLike, labels: ArrayLike, n_classes: int) -> float:
+    """Macro-averaged F1 over the C known classes and the class "unknown" (index C).
+
+    Parameters
+    ----------
+    predictions, labels : integer array of shape [N]
+        Class indices. `n_classes`, or any negative number, means unknown.
+    n_classes : int
+        Number of known classes, C.
+
+    Returns
+    -------
+    float
+        Mean F1. A class found in neither labels nor predictions has no F1 and is left out of the mean.
+
+    Raises
+    ------
+    DataError
+        If shapes do not match, there are no rows, or an index exceeds C.
+    """
+    predictions, labels = _indices(predictions, "predictions"), _indices(labels, "labels")
+    if predictions.shape != labels.shape or not len(labels):
+        raise DataError(f"F1 needs one prediction per label, got {len(predictions)} for {len(labels)}")
+    if (top := max(predictions.max(), labels.max())) > n_classes:
+        raise DataError(f"class index {top} exceeds {n_classes}, the index of the class unknown")
+    predictions = np.where(predictions < 0, n_classes, predictions)
+    labels = np.where(labels < 0, n_classes, labels)
+    hits = np.bincount(labels[predictions == labels], minlength=n_classes + 1)
+    total = np.bincount(labels, minlength=n_classes + 1) + np.bincount(predictions, minlength=n_classes + 1)
+    return float((2 * hits[total > 0] / total[total > 0]).mean())
+
+
+class _Judged(NamedTuple):
+    """What the softmax says of each labelled row, four arrays of shape [M]."""
+
+    confidence: np.ndarray
+    correct: np.ndarray
+    nll: np.ndarray
+    brier: np.ndarray
+
+
+def _judge(logits: ArrayLike, labels: ArrayLike) -> _Judged:
+    logits, labels = np.asarray(logits), _indices(labels, "labels")
+    if logits.ndim != 2 or not logits.shape[1] or len(logits) != len(labels):
+        raise DataError(f"expected logits [N, C] and N labels, got {list(logits.shape)} and {len(labels)}")
+    rows = np.flatnonzero(labels >= 0)
+    if not len(rows):
+        raise DataError("no row has a label (all are negative); accuracy and calibration need labelled rows")
+    if (top := labels.max()) >= logits.shape[1]:
+        raise DataError(f"label {top} does not fit {logits.shape[1]} classes; check that labels count from 0")
+    blocks = np.array_split(rows, -(-len(rows) * logits.shape[1] // _CELLS))
+    judged = [_judge_block(logits[block], labels[block]) for block in blocks]
+    return _Judged(*map(np.concatenate, zip(*judged, strict=True)))
+
+
+def _judge_block(logits: np.ndarray, labels: np.ndarray) -> _Judged:
+    logits = logits.astype(np.float64)
+    if not np.isfinite(logits).all():
+        raise DataError("logits hold NaN or infinity; extract them again, in float32")
+    rows, predicted = np.arange(len(labels)), logits.argmax(1)
+    logits -= logits[rows, predicted][:, None]
+    residual = np.exp(logits)
+    total = residual.sum(1)
+    residual /= total[:, None]
+    residual[rows, labels] -= 1
+    return _Judged(1 / total, predicted == labels, np.log(total) - logits[rows, labels], (residual**2).sum(1))
+
+
+def _reliability(judged: _Judged, bins: int) -> Reliability:
+    if bins < 1:
+        raise UsageError(f"bins must be at least 1, got {bins}")
+    edges = np.linspace(0, 1, bins + 1)[1:-1]
+    index = np.searchsorted(edges, judged.confidence, side="left")  # an edge belongs to the bin below it
+    count = np.bincount(index, minlength=bins)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        total = np.bincount(index, values, bins)
+        return np.divide(total, count, out=np.full(bins, np.nan), where=count > 0)
+
+    return Reliability(mean(judged.confidence), mean(judged.correct), count)
+
+
+def _calibration_error(curve: Reliability) -> float:
+    filled = curve.rows > 0
+    gaps = np.abs(curve.accuracy - curve.confidence)[filled]
+    return float((gaps * curve.rows[filled]).sum() / curve.rows.sum())
+
+
+def _indices(values: ArrayLike, what: str) -> np.ndarray:
+    values = np.asarray(values)
+    if values.ndim != 1 or values.dtype.kind not in "iub":
+        raise DataError(f"{what} must be one integer per row, got {values.dtype} {list(values.shape)}")
+    return values.astype(np.int64)

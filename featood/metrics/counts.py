@@ -1,0 +1,108 @@
+"""One sort of ID and OOD scores, from which every detection metric follows."""
+
+from __future__ import annotations
+
+__all__ = ["ScoreCounts", "checked_scores", "count_scores", "rank_scores"]
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from featood.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreCounts:
+    """How many ID and OOD scores equal each distinct value.
+
+    Ties are exact here: a metric sees each distinct value once, with its multiplicity. Leading axes of
+    the counts hold resamples of the same scores, so one expression serves a metric and its bootstrap.
+
+    Attributes
+    ----------
+    values : ndarray of shape [K]
+        The distinct scores, ascending, higher = more out-of-distribution. May begin and end with infinities.
+    id, ood : ndarray of int, shape [..., K]
+        How many ID and OOD scores equal each value.
+    """
+
+    values: np.ndarray
+    id: np.ndarray
+    ood: np.ndarray
+
+    @cached_property
+    def id_below(self) -> np.ndarray:
+        """How many ID scores are at or below each value, shape [..., K]."""
+        return self.id.cumsum(-1)
+
+    @cached_property
+    def ood_below(self) -> np.ndarray:
+        """How many OOD scores are at or below each value, shape [..., K]."""
+        return self.ood.cumsum(-1)
+
+    @property
+    def n_id(self) -> np.ndarray:
+        """Number of ID scores, shape [..., 1]."""
+        return self.id_below[..., -1:]
+
+    @property
+    def n_ood(self) -> np.ndarray:
+        """Number of OOD scores, shape [..., 1]."""
+        return self.ood_below[..., -1:]
+
+    @cached_property
+    def mirrored(self) -> ScoreCounts:
+        """The same scores negated, ID and OOD exchanged: what is true of ID here is true of OOD there."""
+        return ScoreCounts(-self.values[::-1], self.ood[..., ::-1], self.id[..., ::-1])
+
+
+def checked_scores(scores: ArrayLike, side: str) -> np.ndarray:
+    """Return scores as float64 [N]; a `DataError` that names `side` says why they are none."""
+    try:
+        scores = np.asarray(scores)
+        if scores.dtype.kind not in "fiub":
+            raise TypeError
+        scores = scores.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError):  # torch says RuntimeError of a tensor with gradient
+        raise DataError(f"{side} scores must be an array of real numbers in host memory") from None
+    if scores.ndim != 1:
+        raise DataError(f"{side} scores must be one per row, got an array of shape {list(scores.shape)}")
+    if not len(scores):
+        raise DataError(f"there are no {side} scores; a detection metric needs at least one on each side")
+    if (missing := np.isnan(scores).sum()) > 0:
+        raise DataError(f"{missing} of {len(scores)} {side} scores are NaN; check the features or logits")
+    return scores
+
+
+def rank_scores(id_scores: ArrayLike, ood_scores: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sort all scores once and say which distinct value each row has.
+
+    Parameters
+    ----------
+    id_scores, ood_scores : array of shape [N] and [M]
+        Higher = more out-of-distribution. Infinities are ordinary extreme scores.
+
+    Returns
+    -------
+    values : ndarray of shape [K]
+        The distinct scores, ascending.
+    id_ranks, ood_ranks : ndarray of int, shape [N] and [M]
+        Position of each row's score in `values`.
+
+    Raises
+    ------
+    DataError
+        If either side is empty, not one-dimensional, not real numbers, or holds NaN.
+    """
+    id_scores, ood_scores = checked_scores(id_scores, "ID"), checked_scores(ood_scores, "OOD")
+    values, ranks = np.unique(np.concatenate([id_scores, ood_scores]), return_inverse=True)
+    return values, ranks[: len(id_scores)], ranks[len(id_scores) :]
+
+
+def count_scores(id_scores: ArrayLike, ood_scores: ArrayLike) -> ScoreCounts:
+    """Count the ID and OOD scores at each distinct value; see `rank_scores` for arguments and errors."""
+    values, id_ranks, ood_ranks = rank_scores(id_scores, ood_scores)
+    size = len(values)
+    return ScoreCounts(values, np.bincount(id_ranks, minlength=size), np.bincount(ood_ranks, minlength=size))

@@ -1,0 +1,199 @@
+"""How well a score separates OOD from ID rows: AUROC, AUPR, FPR95 in both senses, detection error, AUTC.
+
+Everywhere a score is higher the more out-of-distribution its row is. A threshold `t` *accepts* the rows
+with score <= t as ID and *flags* those with score >= t as OOD.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "METRICS",
+    "aupr_in",
+    "aupr_out",
+    "auroc",
+    "autc",
+    "detection_error",
+    "detection_metrics",
+    "fpr_at_tpr_id",
+    "fpr_at_tpr_ood",
+    "roc_curve",
+]
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from featood.errors import UsageError
+from featood.metrics.counts import ScoreCounts, count_scores
+
+
+def auroc(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
+    """Area under the ROC curve: P(ood > id) + P(ood = id) / 2.
+
+    Computed from integer counts, so ties weigh exactly one half and constant scores give 0.5.
+
+    Parameters
+    ----------
+    id_scores, ood_scores : array of shape [N] and [M]
+        Scores of the ID and of the OOD rows, higher = more out-of-distribution. Infinities are allowed.
+
+    Returns
+    -------
+    float
+        Between 0 and 1, higher is better.
+
+    Raises
+    ------
+    DataError
+        If either side is empty or holds NaN. All metrics of this module share arguments and errors.
+    """
+    return float(_auroc(count_scores(id_scores, ood_scores)))
+
+
+def aupr_in(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
+    """Average precision with ID as the positive class (a row is more positive the lower its score).
+
+    The step-wise sum of scikit-learn's `average_precision_score`, not the trapezoidal area.
+    Higher is better; a useless score gives the share of ID among all rows.
+    """
+    return float(_aupr_in(count_scores(id_scores, ood_scores)))
+
+
+def aupr_out(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
+    """Average precision with OOD as the positive class; otherwise as `aupr_in`."""
+    return float(_aupr_in(count_scores(id_scores, ood_scores).mirrored))
+
+
+def fpr_at_tpr_id(id_scores: ArrayLike, ood_scores: ArrayLike, tpr: float = 0.95) -> float:
+    """Share of OOD accepted at the smallest threshold that accepts at least `tpr` of ID.
+
+    At 0.95 this is `fpr95`, the FPR95 of most papers (ODIN, energy, ViM, KNN, HEAT). Lower is better.
+
+    Raises
+    ------
+    UsageError
+        If `tpr` is not in (0, 1].
+    """
+    return float(_fpr_at_tpr(count_scores(id_scores, ood_scores), tpr))
+
+
+def fpr_at_tpr_ood(id_scores: ArrayLike, ood_scores: ArrayLike, tpr: float = 0.95) -> float:
+    """Share of ID flagged at the largest threshold that flags at least `tpr` of OOD.
+
+    At 0.95 this is `fpr95_ood`, the FPR95 of pytorch-ood and OpenOOD. Lower is better.
+
+    Raises
+    ------
+    UsageError
+        If `tpr` is not in (0, 1].
+    """
+    return float(_fpr_at_tpr(count_scores(id_scores, ood_scores).mirrored, tpr))
+
+
+def detection_error(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
+    """Smallest mean of both error rates over all thresholds, min_t (FNR + FPR) / 2.
+
+    Between 0 and 0.5, lower is better; ID and OOD weigh the same whatever their numbers.
+    """
+    return float(_detection_error(count_scores(id_scores, ood_scores)))
+
+
+def autc(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
+    """Area under the threshold curve (Humblot-Renaux et al., 2023, "Beyond AUROC & co."), lower is better.
+
+    Scores are scaled to [0, 1] over ID and OOD together; the result is the mean of the areas under
+    FPR(t) and FNR(t). Both are step functions, whose exact areas are mean(id) and 1 - mean(ood).
+    Infinite scores are clamped to the finite range; where that range has no width the result is 0.5.
+    """
+    return float(_autc(count_scores(id_scores, ood_scores)))
+
+
+def detection_metrics(id_scores: ArrayLike, ood_scores: ArrayLike) -> dict[str, float]:
+    """All detection metrics from one sort.
+
+    Parameters
+    ----------
+    id_scores, ood_scores : array of shape [N] and [M]
+        Higher = more out-of-distribution.
+
+    Returns
+    -------
+    dict
+        `auroc`, `aupr_in`, `aupr_out`, `fpr95`, `fpr95_ood`, `detection_error`, `autc`, as fractions.
+
+    Raises
+    ------
+    DataError
+        If either side is empty or holds NaN.
+    """
+    counts = count_scores(id_scores, ood_scores)
+    return {name: float(metric(counts)) for name, metric in METRICS.items()}
+
+
+def roc_curve(id_scores: ArrayLike, ood_scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Points of the ROC curve, one per distinct score, from (0, 0) to (1, 1).
+
+    Returns
+    -------
+    fpr, tpr : ndarray of shape [K + 1]
+        Share of ID and of OOD flagged as the threshold falls from above all scores to the smallest.
+    """
+    flagged = count_scores(id_scores, ood_scores).mirrored
+    fpr, tpr = flagged.ood_below / flagged.n_ood, flagged.id_below / flagged.n_id
+    return np.concatenate([[0.0], fpr]), np.concatenate([[0.0], tpr])
+
+
+def _auroc(counts: ScoreCounts) -> np.ndarray:
+    twice_wins = (counts.ood * (2 * counts.id_below - counts.id)).sum(-1)
+    return twice_wins / (2.0 * counts.n_id * counts.n_ood)[..., 0]
+
+
+def _aupr_in(counts: ScoreCounts) -> np.ndarray:
+    # In a resample the lowest values may have no row; no recall is gained there, whatever the precision.
+    precision = counts.id_below / np.maximum(counts.id_below + counts.ood_below, 1)
+    return (counts.id * precision).sum(-1) / counts.n_id[..., 0]
+
+
+def _fpr_at_tpr(counts: ScoreCounts, tpr: float = 0.95) -> np.ndarray:
+    if not 0 < tpr <= 1:
+        raise UsageError(f"tpr must be in (0, 1], got {tpr}")
+    # k / n, not tpr * n: the quotient rounds to the very double that a literal such as 0.95 stands for.
+    threshold = (counts.id_below / counts.n_id >= tpr).argmax(-1, keepdims=True)
+    return (np.take_along_axis(counts.ood_below, threshold, -1) / counts.n_ood)[..., 0]
+
+
+def _detection_error(counts: ScoreCounts) -> np.ndarray:
+    errors = (counts.n_id - counts.id_below) / counts.n_id + counts.ood_below / counts.n_ood
+    return errors.min(-1) / 2
+
+
+def _autc(counts: ScoreCounts) -> np.ndarray:
+    finite = np.isfinite(counts.values)
+    # A power of two changes no digit and keeps the range of huge scores from overflowing.
+    exponent = np.frexp(np.abs(counts.values, where=finite, out=np.zeros(finite.shape)).max())[1]
+    values = np.ldexp(counts.values, -exponent)
+
+    present = finite & (counts.id + counts.ood > 0)
+    low = np.where(present, values, np.inf).min(-1, keepdims=True)
+    high = np.where(present, values, -np.inf).max(-1, keepdims=True)
+    wide = high > low
+    scaled = np.clip((values - np.where(wide, low, 0)) / np.where(wide, high - low, 1), 0, 1)
+    fpr_area = (counts.id / counts.n_id * scaled).sum(-1)
+    fnr_area = (counts.ood / counts.n_ood * (1 - scaled)).sum(-1)
+    return np.where(wide[..., 0], (fpr_area + fnr_area) / 2, 0.5)
+
+
+METRICS: Mapping[str, Callable[[ScoreCounts], np.ndarray]] = MappingProxyType(
+    {
+        "auroc": _auroc,
+        "aupr_in": _aupr_in,
+        "aupr_out": lambda counts: _aupr_in(counts.mirrored),
+        "fpr95": _fpr_at_tpr,
+        "fpr95_ood": lambda counts: _fpr_at_tpr(counts.mirrored),
+        "detection_error": _detection_error,
+        "autc": _autc,
+    }
+)
+"""The metrics of a result row, in the order tables show them, as functions of `ScoreCounts`."""

@@ -1,0 +1,91 @@
+import math
+
+import numpy as np
+import pytest
+
+from featood.errors import DataError, UsageError
+from featood.metrics import METRICS, bootstrap_intervals, detection_metrics, paired_difference
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
+
+
+def heads(rng, n_id=60, n_ood=45):
+    """Two heads that see the same rows with little noise of their own; rounding makes ties."""
+    id_common, ood_common = rng.normal(size=n_id), rng.normal(1.0, 1.0, n_ood)
+    return [
+        (np.round(id_common + rng.normal(0, s, n_id), 1), np.round(ood_common + rng.normal(0, s, n_ood), 1))
+        for s in (0.1, 0.3)
+    ]
+
+
+def resamples(n_id, n_ood, n, step=1000):
+    """Draw the rows of n resamples, `step` at a time: ID rows of all, then OOD rows of all."""
+    generator = np.random.default_rng(7)
+    for start in range(0, n, step):
+        size = min(step, n - start)
+        id_rows = generator.integers(n_id, size=(size, n_id))
+        yield from zip(id_rows, generator.integers(n_ood, size=(size, n_ood)), strict=True)
+
+
+@pytest.mark.parametrize("step", [50, 9])
+def test_every_resample_is_measured_as_its_rows_would_be(rng, monkeypatch, step):
+    monkeypatch.setattr("featood.metrics.bootstrap._CELLS", step * 105)
+    (id_scores, ood_scores), _ = heads(rng)
+    id_scores[0], ood_scores[0] = -np.inf, np.inf
+    intervals = bootstrap_intervals(id_scores, ood_scores, n=50, generator=np.random.default_rng(7))
+    rows = [detection_metrics(id_scores[i], ood_scores[o]) for i, o in resamples(60, 45, 50, step)]
+    everything = detection_metrics(id_scores, ood_scores)
+    assert list(intervals) == list(METRICS)
+    for name, interval in intervals.items():
+        low, high = np.quantile([row[name] for row in rows], [0.025, 0.975])
+        assert interval.estimate == everything[name]
+        assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_the_paired_difference_takes_the_same_rows_for_both_heads(rng):
+    first, second = heads(rng)
+    names = ["auroc", "fpr95_ood"]
+    found = paired_difference(first, second, names, n=40, level=0.8, generator=np.random.default_rng(7))
+    for name in names:
+
+        def difference(i, o, name=name):
+            one, two = (detection_metrics(head[0][i], head[1][o]) for head in (first, second))
+            return one[name] - two[name]
+
+        low, high = np.quantile([difference(i, o) for i, o in resamples(60, 45, 40)], [0.1, 0.9])
+        assert found[name].estimate == difference(slice(None), slice(None))
+        assert (found[name].low, found[name].high) == pytest.approx((low, high))
+
+
+def test_a_head_does_not_differ_from_itself_whatever_its_scale(rng):
+    (id_scores, ood_scores), _ = heads(rng)
+    stretched = (np.exp(id_scores), np.exp(ood_scores))
+    found = paired_difference((id_scores, ood_scores), stretched, ["auroc", "fpr95"], n=30, generator=rng)
+    assert all(interval == (0, 0, 0) for interval in found.values())
+
+
+def test_about_95_percent_of_the_intervals_hold_the_truth(rng):
+    truth = (1 + math.erf(0.5)) / 2  # P(N(1, 1) > N(0, 1))
+    held = 0
+    for _ in range(200):
+        interval = bootstrap_intervals(
+            rng.normal(size=80), rng.normal(1, 1, 80), ["auroc"], n=200, generator=rng
+        )["auroc"]
+        held += interval.low <= truth <= interval.high
+    assert 175 <= held <= 199
+
+
+def test_wrong_questions_are_refused(rng):
+    with pytest.raises(UsageError, match="unknown metric 'auc'"):
+        bootstrap_intervals([0.0], [1.0], ["auc"], generator=rng)
+    with pytest.raises(UsageError, match="n=0"):
+        bootstrap_intervals([0.0], [1.0], n=0, generator=rng)
+    with pytest.raises(UsageError, match="level=1"):
+        bootstrap_intervals([0.0], [1.0], level=1, generator=rng)
+    with pytest.raises(DataError, match="same rows"):
+        paired_difference(([0.0], [1.0]), ([0.0, 1.0], [1.0]), generator=rng)
+    with pytest.raises(DataError, match="NaN"):
+        bootstrap_intervals([0.0, np.nan], [1.0], generator=rng)

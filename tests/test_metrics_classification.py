@@ -1,0 +1,151 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, log_loss
+
+from featood.errors import DataError, UsageError
+from featood.metrics import (
+    accuracy,
+    brier,
+    classification_metrics,
+    expected_calibration_error,
+    macro_f1_open_set,
+    negative_log_likelihood,
+    reliability_curve,
+)
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 5, 300)
+    logits = rng.normal(0, 2, (300, 5)) + 2 * np.eye(5)[labels]
+    return logits.astype(np.float32), labels
+
+
+def softmax(row):
+    weights = [math.exp(value - max(row)) for value in row]
+    return [weight / math.fsum(weights) for weight in weights]
+
+
+def naive_bins(logits, labels, bins):
+    """Rows of each bin (lo, hi] as (confidence, correct)."""
+    filled = [[] for _ in range(bins)]
+    for row, label in zip(logits.astype(float).tolist(), labels, strict=True):
+        p = softmax(row)
+        b = next(b for b in range(bins) if p[np.argmax(row)] <= (b + 1) / bins or b == bins - 1)
+        filled[b].append((max(p), float(np.argmax(row) == label)))
+    return filled
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_ece_and_the_reliability_curve_are_those_of_a_loop_over_bins(batch, bins):
+    filled = naive_bins(*batch, bins)
+    curve = reliability_curve(*batch, bins)
+    ece = 0.0
+    for rows, confidence, hits, count in zip(filled, *curve, strict=True):
+        assert count == len(rows)
+        if not rows:
+            assert np.isnan(confidence) and np.isnan(hits)
+            continue
+        mean_confidence, mean_accuracy = np.mean(rows, axis=0)
+        assert (confidence, hits) == pytest.approx((mean_confidence, mean_accuracy))
+        ece += len(rows) / 300 * abs(mean_confidence - mean_accuracy)
+    assert expected_calibration_error(*batch, bins) == pytest.approx(ece, abs=1e-12)
+
+
+def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
+    # Two equal logits: confidence exactly 1/2, the edge between the two bins.
+    curve = reliability_curve([[0.0, 0.0]], [0], bins=2)
+    assert curve.rows.tolist() == [1, 0]
+    assert reliability_curve([[800.0, 0.0]], [0], bins=2).rows.tolist() == [0, 1]
+
+
+def test_accuracy_and_nll_are_those_of_scikit_learn(batch):
+    logits, labels = batch
+    probabilities = np.array([softmax(row) for row in logits.astype(float).tolist()])
+    assert accuracy(logits, labels) == accuracy_score(labels, logits.argmax(1))
+    expected = log_loss(labels, probabilities, labels=range(5))
+    assert negative_log_likelihood(logits, labels) == pytest.approx(expected)
+
+
+def test_brier_is_summed_over_classes_and_not_halved(batch):
+    logits, labels = batch
+    expected = np.mean(
+        [
+            sum((p - (c == label)) ** 2 for c, p in enumerate(softmax(row)))
+            for row, label in zip(logits.astype(float).tolist(), labels, strict=True)
+        ]
+    )
+    assert brier(logits, labels) == pytest.approx(expected, abs=1e-12)
+    assert brier([[1000.0, 0.0]], [1]) == 2
+
+
+def test_extreme_logits_stay_exact():
+    logits = np.array([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]])
+    assert negative_log_likelihood(logits, [1, 1]) == 1e4
+    assert accuracy(logits, [1, 1]) == 0.5
+    # In float16 the neighbours of 60000 are 32 apart, so 59980 is stored as 59968.
+    assert negative_log_likelihood(np.array([[60000, 59980]], np.float16), [1]) == pytest.approx(32, rel=1e-6)
+
+
+def test_one_pass_gives_what_the_single_functions_give(batch, monkeypatch):
+    expected = {
+        "accuracy": accuracy(*batch),
+        "ece": expected_calibration_error(*batch),
+        "nll": negative_log_likelihood(*batch),
+        "brier": brier(*batch),
+    }
+    assert classification_metrics(*batch) == expected
+    monkeypatch.setattr("featood.metrics.classification._CELLS", 7)  # blocks of one row
+    assert classification_metrics(*batch) == pytest.approx(expected, rel=1e-12)
+
+
+def test_rows_without_a_known_label_are_left_out(batch):
+    logits, labels = batch
+    hidden = np.where(np.arange(300) % 3 == 0, -1, labels)
+    known = hidden >= 0
+    assert classification_metrics(logits, hidden) == classification_metrics(logits[known], labels[known])
+
+
+@given(st.lists(st.tuples(st.integers(-2, 4), st.integers(-2, 4)), min_size=1, max_size=40))
+def test_open_set_f1_is_the_macro_f1_of_scikit_learn_with_an_unknown_class(pairs):
+    predictions, labels = np.array(pairs).T
+    unknown = [np.where(values < 0, 4, values) for values in (labels, predictions)]
+    assert macro_f1_open_set(predictions, labels, 4) == pytest.approx(f1_score(*unknown, average="macro"))
+
+
+def test_open_set_f1_by_hand():
+    # Class 0: tp 1, fn 1. Class 1: tp 1. Unknown: tp 1, fp 1.
+    assert macro_f1_open_set([0, -1, 1, 2], [0, 0, 1, -1], 2) == pytest.approx((2 / 3 + 1 + 2 / 3) / 3)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (np.zeros((3, 2)), [0, 1], "logits"),
+        (np.zeros(3), [0, 1, 0], "logits"),
+        (np.zeros((2, 2)), [-1, -1], "no row has a label"),
+        (np.zeros((0, 2)), np.zeros(0, int), "no row has a label"),
+        (np.zeros((2, 2)), [1, 2], "label 2 does not fit 2 classes"),
+        (np.zeros((2, 2)), [0.0, 1.0], "one integer per row"),
+        (np.array([[0.0, np.nan]]), [0], "NaN"),
+        (np.array([[0.0, np.inf]]), [0], "NaN or infinity"),
+    ],
+)
+def test_unusable_input_is_refused(logits, labels, message):
+    for metric in (accuracy, classification_metrics, reliability_curve):
+        with pytest.raises(DataError, match=message):
+            metric(logits, labels)
+
+
+def test_wrong_options_are_refused():
+    with pytest.raises(UsageError, match="bins"):
+        expected_calibration_error([[0.0, 1.0]], [0], bins=0)
+    with pytest.raises(DataError, match="exceeds"):
+        macro_f1_open_set([3], [0], 2)
+    with pytest.raises(DataError, match="one prediction per label"):
+        macro_f1_open_set([1, 0], [0], 2)
