@@ -1,0 +1,20 @@
+"""Results for people and machines: terminal table, JSON, CSV, Parquet, figures, the HTML page."""
+
+from featood.report.files import write_csv, write_json
+from featood.report.html import write_report
+from featood.report.plots import reliability_diagram, roc_curves, score_histogram
+from featood.report.rows import mean_rows
+from featood.report.scores import write_scores
+from featood.report.table import results_table
+
+__all__ = [
+    "mean_rows",
+    "reliability_diagram",
+    "results_table",
+    "roc_curves",
+    "score_histogram",
+    "write_csv",
+    "write_json",
+    "write_report",
+    "write_scores",
+]

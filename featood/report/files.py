@@ -1,0 +1,103 @@
+"""Results for machines: JSON and CSV, whole or not at all."""
+
+from __future__ import annotations
+
+__all__ = ["replacing", "write_csv", "write_json", "write_text"]
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from featood.errors import DataError
+from featood.report.rows import METRIC_COLUMNS
+
+_CSV_COLUMNS = (
+    *("head", "ood", "split", "n_id", "n_ood"),
+    *(column.key for column in METRIC_COLUMNS),
+    *("fit_s", "score_s"),
+)
+
+
+def write_json(path: str | Path, results: Mapping[str, Any]) -> None:
+    """Write results as one JSON object; "-" is standard output.
+
+    Raises
+    ------
+    DataError
+        If a value is NaN, infinite or of no JSON type, or the file cannot be written.
+    """
+    try:
+        text = json.dumps(results, indent=2, allow_nan=False, default=_plain)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"results cannot be written as JSON: {error}") from None
+    write_text(path, text + "\n")
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write result rows as CSV, metrics as fractions; "-" is standard output.
+
+    The columns of a result row come first, in fixed order, then any others the rows have. A value a row
+    lacks is an empty field.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written.
+    """
+    extra = dict.fromkeys(key for row in rows for key in row if key not in _CSV_COLUMNS)
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, [*_CSV_COLUMNS, *extra], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text in one step; "-" is standard output."""
+    if str(path) == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    else:
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Lend a temporary path that takes the place of `path` when the block ends without an error.
+
+    Missing folders are made. Devices and pipes (/dev/null, /dev/stdout) are written straight.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be written.
+    """
+    try:
+        target = Path(path)
+        if target.exists() and not target.is_file():
+            yield target
+            return
+        target = target.resolve()  # a link stays a link
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            yield temporary
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Give json the Python value of a NumPy scalar or array."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,193 @@
+"""Small figures of scores and calibration, as SVG that follows the text colour of its page, or as PNG."""
+
+from __future__ import annotations
+
+__all__ = ["reliability_diagram", "roc_curves", "score_histogram"]
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from featood.metrics import roc_curve
+from featood.metrics.counts import checked_scores
+from featood.report.rows import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Format = Literal["svg", "png"]
+
+_INK = "#2a2b2c"  # lines and text; becomes currentColor in SVG
+_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito, 2008
+_DASHES = ("solid", "dashed", "dotted")
+_BINS = 60
+_STYLE: Any = {
+    "font.size": 8,
+    "font.sans-serif": ["DejaVu Sans", "Arial"],
+    "text.parse_math": False,  # a name may hold a dollar sign
+    "svg.fonttype": "none",
+    "svg.hashsalt": "featood",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "patch.linewidth": 1.2,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+}
+
+
+def score_histogram(
+    id_scores: ArrayLike, ood_scores: Mapping[str, ArrayLike], id_name: str = "ID", format: Format = "svg"
+) -> bytes:
+    """Draw the scores of the ID set (filled) and of each OOD set (lines), in shares of the set's rows.
+
+    The axis covers the central 99 % of every set but at most twice the width of the ID scores on
+    either side of them; the outermost bins hold everything beyond. A dotted line marks the threshold
+    that accepts 95 % of ID.
+
+    Parameters
+    ----------
+    id_scores : array of shape [N]
+        Higher = more out-of-distribution; infinities fall into the outermost bins.
+    ood_scores : dict of arrays
+        Scores by the name of their set.
+    id_name : str
+        Name of the ID set in the legend.
+    format : {"svg", "png"}
+        What to return.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    DataError
+        If a set is empty or holds NaN.
+    """
+    id_scores = checked_scores(id_scores, id_name)
+    sets = {name: checked_scores(values, name) for name, values in ood_scores.items()}
+    edges = np.linspace(*_robust_range(id_scores, sets.values()), _BINS + 1)
+
+    def shares(values: np.ndarray) -> np.ndarray:
+        return 100 * np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
+
+    def draw(axes: Axes) -> None:
+        axes.stairs(shares(id_scores), edges, fill=True, color=_INK, alpha=0.3, label=_label(id_name))
+        for (name, values), style in zip(sets.items(), _styles(), strict=False):
+            axes.stairs(shares(values), edges, label=_label(name), **style)
+        accepted = np.quantile(id_scores, 0.95, method="inverted_cdf")
+        axes.axvline(np.clip(accepted, edges[0], edges[-1]), color=_INK, linewidth=0.8, linestyle="dotted")
+        axes.set(xlabel="score (higher = more OOD)", ylabel="rows of the set (%)", xlim=edges[[0, -1]])
+
+    return _render(draw, len(sets) + 1, format)
+
+
+def roc_curves(id_scores: ArrayLike, ood_scores: Mapping[str, ArrayLike], format: Format = "svg") -> bytes:
+    """Draw one ROC curve per OOD set: share of OOD flagged against share of ID flagged.
+
+    Parameters, result and errors as for `score_histogram`.
+    """
+    curves = {name: roc_curve(id_scores, values) for name, values in ood_scores.items()}
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle="dotted")
+        for (name, (fpr, tpr)), style in zip(curves.items(), _styles(), strict=False):
+            # The path is two long; a point per 1/200 of it is finer than the pixels.
+            kept = np.unique(np.searchsorted(fpr + tpr, np.linspace(0, 2, 401)).clip(max=len(fpr) - 1))
+            axes.plot(fpr[kept], tpr[kept], label=_label(name), **style)
+        axes.set(xlabel="ID flagged", ylabel="OOD flagged", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+
+    return _render(draw, len(curves), format)
+
+
+def reliability_diagram(
+    confidence: ArrayLike, accuracy: ArrayLike, rows: ArrayLike, format: Format = "svg"
+) -> bytes:
+    """Draw accuracy against confidence by bin; the closer to the diagonal, the better calibrated.
+
+    Parameters
+    ----------
+    confidence, accuracy, rows : array of shape [bins]
+        As `featood.metrics.reliability_curve` returns them. The area of a dot grows with its share of
+        the rows; bins without rows are not drawn.
+    format : {"svg", "png"}
+        What to return.
+
+    Returns
+    -------
+    bytes
+    """
+    confidence, accuracy, rows = (np.asarray(values, np.float64) for values in (confidence, accuracy, rows))
+    filled = rows > 0
+    areas = 6 + 200 * rows[filled] / rows.sum()
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle="dotted")
+        axes.plot(confidence[filled], accuracy[filled], color=_COLOURS[1])
+        axes.scatter(confidence[filled], accuracy[filled], areas, color=_COLOURS[1], alpha=0.6, linewidth=0)
+        axes.set(xlabel="confidence", ylabel="accuracy", xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
+
+    return _render(draw, 0, format)
+
+
+def _render(draw: Callable[[Axes], None], n_labels: int, format: Format) -> bytes:
+    """Make a figure, let `draw` fill its axes, put the legend below, and return it as bytes."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        figure = Figure(figsize=(4.2, 2.7 + 0.17 * -(-n_labels // 2)), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        draw(axes)
+        if n_labels:
+            figure.legend(loc="outside lower center", ncols=2)
+        return _svg(figure) if format == "svg" else _png(figure)
+
+
+def _svg(figure: Figure) -> bytes:
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    # Groups are numbered alike in every figure, so their names would clash on one page.
+    return re.sub(r'<g id="[^"]*"', "<g", svg).encode()
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _styles() -> Iterator[dict[str, Any]]:
+    while True:
+        yield from ({"color": colour, "linestyle": dash} for dash in _DASHES for colour in _COLOURS)
+
+
+def _label(name: str) -> str:
+    name = printable(name)
+    # matplotlib hides labels that start with an underscore.
+    name = f" {name}" if name.startswith("_") else name
+    return name if len(name) <= 30 else f"{name[:27]}..."
+
+
+def _robust_range(id_scores: np.ndarray, others: Iterable[np.ndarray]) -> tuple[float, float]:
+    """Central 99 % of all sets, within twice the width of the ID scores; never empty."""
+    finite = [values[np.isfinite(values)] for values in (id_scores, *others)]
+    ends = np.array([np.quantile(values, [0.005, 0.995]) for values in finite if len(values)])
+    low, high = (ends[:, 0].min(), ends[:, 1].max()) if len(ends) else (0.0, 0.0)
+    if len(finite[0]) and (width := ends[0, 1] - ends[0, 0]) > 0:
+        low, high = max(low, ends[0, 0] - 2 * width), min(high, ends[0, 1] + 2 * width)
+    margin = 0.02 * (high - low) or 0.5 * max(1.0, abs(low))
+    return low - margin, high + margin

@@ -1,0 +1,117 @@
+"""What a result row holds: its columns, which way is better, means over OOD sets, the best of each set."""
+
+from __future__ import annotations
+
+__all__ = [
+    "MEAN",
+    "METRIC_COLUMNS",
+    "MetricColumn",
+    "best_cells",
+    "mean_rows",
+    "percent",
+    "printable",
+    "with_means",
+]
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+Row = Mapping[str, Any]
+
+MEAN = "mean"
+"""Stands where a mean row would name its OOD set."""
+
+
+class MetricColumn(NamedTuple):
+    """A metric of a result row: its key, its title, and whether higher is better."""
+
+    key: str
+    title: str
+    higher_is_better: bool
+
+
+METRIC_COLUMNS = (
+    MetricColumn("auroc", "AUROC", True),
+    MetricColumn("aupr_in", "AUPR-in", True),
+    MetricColumn("aupr_out", "AUPR-out", True),
+    MetricColumn("fpr95", "FPR95", False),
+    MetricColumn("fpr95_ood", "FPR95-ood", False),
+    MetricColumn("detection_error", "det. err", False),
+    MetricColumn("autc", "AUTC", False),
+)
+
+
+def mean_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Average the rows of each head over its OOD sets.
+
+    Parameters
+    ----------
+    rows : iterable of dict
+        Result rows, one per (head, OOD set).
+
+    Returns
+    -------
+    list of dict
+        One row per head in order of appearance, `ood` being "mean" and `sets` naming the sets averaged.
+        Every OOD set weighs the same; `n_ood` is the total. A value that some row lacks is left out.
+    """
+    means = []
+    for head, group in _by_head(rows).items():
+        mean: dict[str, Any] = {"head": head, "ood": MEAN, "sets": [row["ood"] for row in group]}
+        mean["n_id"] = group[0].get("n_id")
+        mean["n_ood"] = sum(row.get("n_ood", 0) for row in group)
+        for key in (*(column.key for column in METRIC_COLUMNS), "fit_s", "score_s"):
+            values = [row[key] for row in group if row.get(key) is not None]
+            if len(values) == len(group):
+                mean[key] = math.fsum(values) / len(values)
+        means.append(mean)
+    return means
+
+
+def with_means(rows: Sequence[Row]) -> list[Row]:
+    """Order rows by head and close each head that has several OOD sets with its mean row."""
+    ordered: list[Row] = []
+    for group, mean in zip(_by_head(rows).values(), mean_rows(rows), strict=True):
+        ordered += [*group, mean] if len(group) > 1 else group
+    return ordered
+
+
+def best_cells(rows: Sequence[Row]) -> set[tuple[int, str]]:
+    """Find the best value of each metric among the heads scored on the same OOD set.
+
+    Means compete only with means over the same sets. Values that print alike are equally good, and a
+    single row has no competition and no best.
+
+    Returns
+    -------
+    set of (int, str)
+        Positions in `rows` and metric keys.
+    """
+    rivals: dict[tuple[str, frozenset[str]], list[int]] = {}
+    for index, row in enumerate(rows):
+        rivals.setdefault((row["ood"], frozenset(row.get("sets", ()))), []).append(index)
+    best = set()
+    for indices in (group for group in rivals.values() if len(group) > 1):
+        for key, _, higher_is_better in METRIC_COLUMNS:
+            values = {i: round(rows[i][key], 4) for i in indices if rows[i].get(key) is not None}
+            top = (max if higher_is_better else min)(values.values(), default=None)
+            best |= {(i, key) for i, value in values.items() if value == top}
+    return best
+
+
+def percent(fraction: float | None) -> str:
+    """Write a fraction as a percentage with two decimals, without the sign; "-" where there is none."""
+    return "-" if fraction is None else f"{100 * fraction:.2f}"
+
+
+def printable(name: object) -> str:
+    """Name as text on one line, control characters shown as "?" so that none reaches a terminal or an SVG."""
+    return "".join(char if char.isprintable() else "?" for char in str(name))
+
+
+def _by_head(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["head"], []).append(row)
+    return groups

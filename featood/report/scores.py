@@ -1,0 +1,73 @@
+"""Per-sample scores as Parquet."""
+
+from __future__ import annotations
+
+__all__ = ["write_scores"]
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featood.errors import DataError
+from featood.report.files import replacing
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_ROW_GROUP = 65_536
+
+
+def write_scores(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Stream scores to a Parquet file, one or more row groups per record.
+
+    Columns: `dataset`, `split`, `id`, `label`, `prediction`, `head`, `score`. The file appears when all
+    records are in it; memory holds one record at a time.
+
+    Parameters
+    ----------
+    path : path
+        Where to write.
+    records : iterable of dict
+        Blocks of rows. `dataset`, `split` and `head` are one string for the block; `id` (anything that
+        prints) and `score` (float, higher = more OOD) are arrays of shape [N]; so are `label` and
+        `prediction` (integers), or None where there are none.
+
+    Raises
+    ------
+    DataError
+        If the columns of a record differ in length, or the file cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in ("dataset", "split", "id")),
+            *((name, pa.int64()) for name in ("label", "prediction")),
+            ("head", pa.string()),
+            ("score", pa.float64()),
+        ]
+    )
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for record in records:
+            writer.write_table(_table(record, schema), row_group_size=_ROW_GROUP)
+
+
+def _table(record: Mapping[str, Any], schema: pyarrow.Schema) -> pyarrow.Table:
+    import pyarrow as pa
+
+    n = len(record["score"])
+    columns = []
+    for field in schema:
+        value = record[field.name]
+        if value is None or isinstance(value, str):
+            columns.append(pa.repeat(pa.scalar(value, field.type), n))
+            continue
+        values = np.asarray(value)
+        if len(values) != n:
+            where = f"{record['dataset']}/{record['split']}, head {record['head']}"
+            raise DataError(f"{where}: {len(values)} values of {field.name!r} for {n} scores")
+        columns.append(pa.array(values.astype(str) if field.name == "id" else values, field.type))
+    return pa.Table.from_arrays(columns, schema=schema)

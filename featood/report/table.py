@@ -1,0 +1,85 @@
+"""The table of results for a terminal."""
+
+from __future__ import annotations
+
+__all__ = ["results_table"]
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from featood.report.rows import MEAN, METRIC_COLUMNS, best_cells, percent, printable, with_means
+
+# Where all columns do not fit, they go in this order. AUROC stays.
+_FIRST_TO_GO = ("n", "autc", "detection_error", "fpr95_ood", "aupr_in", "aupr_out", "fpr95")
+_NAME_WIDTH = 24  # longer names fold
+_GAP = 2
+
+
+def results_table(rows: Sequence[Mapping[str, Any]], id_info: Mapping[str, Any], width: int = 80) -> Table:
+    """Lay out result rows: one line per head and OOD set, and the mean of each head over its sets.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Result rows with `head`, `ood`, `n_ood` and metrics as fractions; shown as percentages, the best
+        of each OOD set in bold.
+    id_info : dict
+        `dataset`, and where known `split`, `n` and `accuracy` of the ID set; they make the title.
+    width : int
+        Columns of the terminal. What does not fit is left out, the least important column first.
+
+    Returns
+    -------
+    rich.table.Table
+    """
+    rows = with_means(rows)
+    best = best_cells(rows)
+    cells: dict[str, tuple[str, list[Text]]] = {
+        "head": ("head", [Text(printable(row["head"])) for row in rows]),
+        "ood": ("OOD", [Text(printable(row["ood"]), "italic" if "sets" in row else "") for row in rows]),
+    }
+    for key, title, _ in METRIC_COLUMNS:
+        styles = ["bold" if (i, key) in best else "" for i in range(len(rows))]
+        values = [Text(percent(row.get(key)), style) for row, style in zip(rows, styles, strict=True)]
+        cells[key] = (title.replace("-", "\n").replace(" ", "\n"), values)
+    cells["n"] = ("n", [Text(str(row.get("n_ood", "-"))) for row in rows])
+
+    for key in _FIRST_TO_GO:
+        if sum(map(_width, cells.values())) + _GAP * (len(cells) - 1) <= width:
+            break
+        del cells[key]
+
+    table = Table(title=_title(id_info), title_justify="left", title_style="", box=box.SIMPLE_HEAD)
+    table.show_edge, table.pad_edge, table.padding = False, False, (0, 1, 0, 0)
+    for key, (heading, _) in cells.items():
+        name = key in ("head", "ood")
+        table.add_column(
+            Text(heading if "\n" in heading else f"\n{heading}"),
+            justify="left" if name else "right",
+            no_wrap=not name,
+            overflow="fold",
+            max_width=_NAME_WIDTH if name else None,
+        )
+    for i, row in enumerate(rows):
+        table.add_row(*(column[i] for _, column in cells.values()), end_section=row["ood"] == MEAN)
+    return table
+
+
+def _width(cell: tuple[str, list[Text]]) -> int:
+    title, values = cell
+    return min(max(text.cell_len for text in (*map(Text, title.split("\n")), *values)), _NAME_WIDTH)
+
+
+def _title(id_info: Mapping[str, Any]) -> Text:
+    title = f"ID {id_info['dataset']}"
+    if id_info.get("split") is not None:
+        title += f"/{id_info['split']}"
+    if id_info.get("n") is not None:
+        title += f", {id_info['n']:,} rows"
+    if id_info.get("accuracy") is not None:
+        title += f", accuracy {percent(id_info['accuracy'])} %"
+    return Text(printable(title) + "; metrics in %")
