@@ -1,0 +1,23 @@
+"""Sets of images: what is there, and reading it row by row."""
+
+from __future__ import annotations
+
+__all__ = [
+    "DatasetEntry",
+    "ImageSet",
+    "available_splits",
+    "default_data_dir",
+    "download",
+    "get_entry",
+    "list_datasets",
+    "list_suites",
+    "open_dataset",
+    "packed_set",
+    "suite",
+]
+
+from featood.data.download import download
+from featood.data.image_set import ImageSet, packed_set
+from featood.data.opening import available_splits, default_data_dir, open_dataset
+from featood.data.registry import DatasetEntry, get_entry, list_datasets
+from featood.data.suites import list_suites, suite

@@ -1,0 +1,84 @@
+"""What may follow the colon of a name: some of the classes, or options of a generated set."""
+
+from __future__ import annotations
+
+__all__ = ["keyword_options", "select_classes"]
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from featood.data.image_set import ImageSet
+from featood.errors import DataError, UsageError
+
+
+def select_classes(images: ImageSet, selector: str) -> ImageSet:
+    """Keep the rows of some classes and number these anew, 0 to k-1 in their old order.
+
+    Parameters
+    ----------
+    images : ImageSet
+        A set with labels.
+    selector : str
+        Class indices and inclusive ranges, ``0,3,7-9``.
+
+    Returns
+    -------
+    ImageSet
+        Its ``classes`` say which old class each new label is: by name, or by index where names are unknown.
+
+    Raises
+    ------
+    UsageError
+        If the selector is malformed or names a class that the set does not have.
+    DataError
+        If the set has no labels, or no rows of these classes.
+    """
+    name = images.name.partition(":")[0]
+    if images.labels is None:
+        raise DataError(f"{name} has no labels here, so no classes can be chosen")
+    count = len(images.classes) or int(images.labels.max(initial=-1)) + 1
+    wanted = np.zeros(count, bool)
+    for part in selector.split(","):
+        match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if not first <= last < count:
+            raise UsageError(f"{part!r} is no class or range of classes of {name}: 0 to {count - 1}")
+        wanted[first : last + 1] = True
+    renumbered = np.where(wanted, np.cumsum(wanted) - 1, -1)
+    labels = np.where(images.labels >= 0, renumbered[images.labels], -1)
+    if not (labels >= 0).any():
+        raise DataError(f"{name} has no rows of the classes {selector}")
+    names = images.classes or tuple(map(str, range(count)))
+    return replace(
+        images.subset(labels >= 0),
+        labels=labels[labels >= 0],
+        classes=tuple(names[index] for index in np.flatnonzero(wanted).tolist()),
+    )
+
+
+def keyword_options(name: str, selector: str, function: Callable[..., Any]) -> dict[str, str | int]:
+    """Parse ``uniform,n=500,size=64`` into keyword arguments of ``function``.
+
+    The only word without ``=`` is the ``kind``; every other option is a whole number.
+
+    Raises
+    ------
+    UsageError
+        If ``function`` has no such option, or a value is not a whole number.
+    """
+    known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    options: dict[str, str | int] = {}
+    for part in filter(None, selector.split(",")):
+        key, _, value = part.rpartition("=")
+        key = key or "kind"
+        if key not in known:
+            raise UsageError(f"{name} has no option {part!r}; there are {', '.join(known) or 'none'}")
+        if key != "kind" and not value.isdecimal():
+            raise UsageError(f"{name}: {key} must be a whole number, not {value!r}")
+        options[key] = value if key == "kind" else int(value)
+    return options
