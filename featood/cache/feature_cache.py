@@ -9,14 +9,14 @@ import datetime
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import Manifest
-from featood.cache.reader import commit_path, open_set
+from featood.cache.reader import commit_path, open_set, verify
 from featood.cache.writer import SetWriter, leftovers, lock
-from featood.errors import DataError, FeatoodError, UsageError
+from featood.errors import CacheCorrupt, DataError, FeatoodError, UsageError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +113,30 @@ class FeatureCache:
             committed = sum(commit_path(folder, block).exists() for block in range(manifest.blocks))
             found.append(CacheEntry(backbone, dataset, split, folder, manifest, committed))
         return sorted(found, key=lambda entry: (entry.created, entry.key), reverse=True)
+
+    def keys(self, wanted: Sequence[str] = ()) -> list[str]:
+        """Keys of the sets that have a manifest, readable or not; those asked for, where any are.
+
+        Raises
+        ------
+        DataError
+            When one asked for is not there.
+        """
+        there = [
+            path.parent.relative_to(self.root).as_posix() for path in self.root.glob("*/*/*/manifest.json")
+        ]
+        for key in wanted:
+            if key not in there:
+                raise DataError(
+                    f"{key} is not in the cache {self.root} (it holds: {', '.join(sorted(there))})"
+                )
+        return sorted(wanted or there)
+
+    def verify(
+        self, key: str, drop: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> list[CacheCorrupt]:
+        """Check every value of a set; see :func:`featood.cache.reader.verify`."""
+        return verify(self.folder(*_parts(key)), drop, progress)
 
     def writer(
         self,

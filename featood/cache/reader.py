@@ -16,7 +16,7 @@ __all__ = [
 ]
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,14 +151,14 @@ class StoredColumn:
 
 def encode_ids(ids: Sequence[str], width: int) -> np.ndarray:
     """Turn names into ``[N, width]`` UTF-8 bytes padded with NUL, a form that every store holds alike."""
-    fixed = np.array([name.encode() for name in ids], dtype=f"S{width}")
+    fixed = np.array([name.encode("utf-8", "surrogateescape") for name in ids], dtype=f"S{width}")
     return fixed.view(np.uint8).reshape(len(ids), width)
 
 
 def decode_ids(values: np.ndarray) -> np.ndarray:
     """Turn padded bytes back into names."""
     fixed = np.ascontiguousarray(values).view(f"S{values.shape[1]}").reshape(-1)
-    return np.array([name.decode() for name in fixed], dtype=object)
+    return np.array([name.decode("utf-8", "surrogateescape") for name in fixed], dtype=object)
 
 
 def open_blocks(folder: Path) -> tuple[Manifest, BlockReader]:
@@ -232,22 +232,34 @@ def _read_classifier(folder: Path, manifest: Manifest) -> Classifier | None:
     return Classifier(tensors["weight"], tensors["bias"])
 
 
-def verify(folder: Path, progress: Callable[[int], None] | None = None) -> Iterator[tuple[int, CacheCorrupt]]:
-    """Read every block of a set, check every value, and yield each bad block with what is wrong with it.
+def verify(
+    folder: Path, drop: bool = False, progress: Callable[[int, int], None] | None = None
+) -> list[CacheCorrupt]:
+    """Read every block of a set, check every value, and return what is wrong.
 
-    Raises
-    ------
-    CacheCorrupt
-        As :func:`open_blocks`, and when the classifier was altered.
+    Parameters
+    ----------
+    folder : Path
+        The set.
+    drop : bool
+        Remove the commit records of bad blocks, so that extracting again redoes them.
+    progress : callable, optional
+        Called as ``progress(rows checked, rows in all)``.
     """
-    manifest, reader = open_blocks(folder)
-    _read_classifier(folder, manifest)
+    try:
+        manifest, reader = open_blocks(folder)
+        _read_classifier(folder, manifest)
+    except CacheCorrupt as error:
+        return [error]
+    bad = []
     for block in range(manifest.blocks):
         try:
             for column in manifest.columns:
                 reader(column, block)
         except CacheCorrupt as error:
-            yield block, error
+            bad.append(error)
+            if drop:
+                commit_path(folder, block).unlink()
         if progress is not None:
-            rows = reader.store.span(block)
-            progress(rows.stop - rows.start)
+            progress(reader.store.span(block).stop, manifest.rows)
+    return bad

@@ -65,6 +65,7 @@ def import_arrays(
     main: str = "",
     store: str = "zarr",
     overwrite: bool = False,
+    run: Mapping[str, Any] | None = None,
 ) -> FeatureSet:
     """Store embeddings made elsewhere (text, audio, tables, any vectors) as a set of the cache.
 
@@ -86,6 +87,8 @@ def import_arrays(
         ``zarr`` or ``hdf5``.
     overwrite : bool
         Replace a set of this name.
+    run : mapping, optional
+        Further facts for the manifest, such as its role.
 
     Raises
     ------
@@ -125,6 +128,7 @@ def import_arrays(
         store=store,
         main=given.main,
         versions=library_versions(),
+        run=run or {},
     )
     with cache.writer(key, manifest, given.classifier, overwrite) as writer:
         for block in writer.pending():

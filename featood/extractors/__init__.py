@@ -1,0 +1,1 @@
+"""Extractors: from images to cached features."""

@@ -1,0 +1,117 @@
+"""Choosing the transform for an extraction, and rebuilding backbone and transform from a manifest."""
+
+from __future__ import annotations
+
+__all__ = ["choose_transform", "rebuild"]
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from featood.data import ImageSet, get_entry
+from featood.errors import Mismatch, UsageError
+from featood.extractors.backbones import Backbone, resolve_backbone
+from featood.extractors.extract import ExtractOptions
+from featood.extractors.transform import IMAGENET, Transform
+from featood.nets import is_net, net_defaults
+
+
+def choose_transform(
+    backbone: Backbone,
+    images: ImageSet,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    image_size: int | None = None,
+) -> tuple[Transform, str]:
+    """Choose the transform: that of the weights, else that of the in-distribution set; with what overrides it.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        The network, whose weights may come with a transform.
+    images : ImageSet
+        The in-distribution set.
+    mean, std : sequence of float, optional
+        One value, or one a channel, on [0, 1].
+    image_size : int, optional
+        Side of the square input in pixels.
+
+    Returns
+    -------
+    transform : Transform
+    origin : str
+        Where it comes from, in words.
+    """
+    if backbone.transform is not None:
+        base, origin = backbone.transform, f"the weights of {backbone.resolved}"
+    else:
+        base, origin = _of_dataset(backbone, images)
+    if image_size is not None:
+        resize = round(image_size * base.resize / base.height) if base.resize else 0
+        base = dataclasses.replace(base, height=image_size, width=image_size, resize=resize)
+    changed = {name: tuple(values) for name, values in (("mean", mean), ("std", std)) if values is not None}
+    if changed or image_size is not None:
+        origin += ", with your changes"
+    return dataclasses.replace(base, **changed), origin  # type: ignore[arg-type]
+
+
+def _of_dataset(backbone: Backbone, images: ImageSet) -> tuple[Transform, str]:
+    channels = backbone.channels
+    try:
+        entry = get_entry(images.name.partition(":")[0])
+    except UsageError:
+        entry = None
+    mean, std, shape = (None, None, None) if entry is None else (entry.mean, entry.std, entry.shape)
+    if mean is None or std is None:
+        mean, std = IMAGENET.mean, IMAGENET.std
+    if shape is None and not is_net(backbone.name):
+        return dataclasses.replace(IMAGENET, channels=channels, mean=_fit(mean, channels), std=_fit(std, channels)), (
+            f"{images.name} (short side 256, centre 224)"
+        )
+    height, width = shape[:2] if shape is not None else (net_defaults(backbone.name).image_size,) * 2
+    transform = Transform(channels, height, width, 0, _fit(mean, channels), _fit(std, channels))
+    return transform, images.name
+
+
+def _fit(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Repeat grey statistics for RGB, and average RGB statistics for grey."""
+    if len(values) == channels:
+        return tuple(values)
+    return (sum(values) / len(values),) * channels
+
+
+def rebuild(origin: Mapping[str, Any]) -> tuple[Backbone, Transform, ExtractOptions]:
+    """Make again, from a manifest, all that is needed to extract another set in the same way.
+
+    Raises
+    ------
+    UsageError
+        When the set was imported, so that no backbone is known.
+    Mismatch
+        When the weights are no longer those of the manifest.
+    """
+    recipe, run = origin["recipe"], origin["run"]
+    if "transform" not in recipe:
+        raise UsageError("these features were imported, so other sets cannot be extracted; import them too")
+    given = run.get("weights_file", "")
+    try:
+        backbone = resolve_backbone(run["name"], given, recipe.get("num_classes"), run.get("seed", 0))
+    except Exception as error:
+        if given and not isinstance(error, Mismatch):
+            raise type(error)(f"{error}; the weights were read from {given}") from error
+        raise
+    if backbone.sha256 != recipe["weights_sha256"]:
+        raise Mismatch(
+            f"{run['name']} no longer has the weights that the cache was made with "
+            f"({backbone.weights}: {backbone.sha256[:12]}, not {recipe['weights_sha256'][:12]}); extract again"
+        )
+    options = ExtractOptions(
+        taps=tuple(run["taps"]),
+        pools=run["pools"] and tuple(run["pools"]),
+        dtype=recipe["dtype"],
+        precision=recipe["precision"],
+        batch_size=run["batch_size"],
+        block_rows=origin["block_rows"],
+        store=origin["store"],
+    )
+    return backbone, Transform.from_json(recipe["transform"]), options
