@@ -1,0 +1,50 @@
+"""Out-of-distribution scores from cached features: extract once, then fit and compare any detector.
+
+Higher score = more out-of-distribution, everywhere. Names below are loaded on first use, so that
+``import featood`` stays light.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featood.cache import FeatureCache, FeatureSet, open_cache
+    from featood.engine.scoring import evaluate
+    from featood.heads import create_head, list_heads, load_head
+
+try:
+    __version__ = version("featood")
+except PackageNotFoundError:  # a bare source tree
+    __version__ = "0+unknown"
+
+_HOME = {
+    "FeatureCache": "featood.cache",
+    "FeatureSet": "featood.cache",
+    "create_head": "featood.heads",
+    "evaluate": "featood.engine.scoring",
+    "list_heads": "featood.heads",
+    "load_head": "featood.heads",
+    "open_cache": "featood.cache",
+}
+
+__all__ = [
+    "FeatureCache",
+    "FeatureSet",
+    "__version__",
+    "create_head",
+    "evaluate",
+    "list_heads",
+    "load_head",
+    "open_cache",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'featood' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,5 @@
+"""``python -m featood``."""
+
+from featood.cli import main
+
+main()

@@ -1,0 +1,168 @@
+"""What the commands share: options, progress, and how errors and warnings appear."""
+
+from __future__ import annotations
+
+__all__ = [
+    "backbone_option",
+    "cache_option",
+    "data_dir_option",
+    "dataset_option",
+    "emit_json",
+    "guarded",
+    "numbers",
+    "progress_bar",
+    "quiet_downloads",
+    "say",
+    "table",
+]
+
+import contextlib
+import functools
+import json
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import rich_click as click
+
+from featood.errors import FeatoodError
+
+cache_option = click.option(
+    "--cache", "cache_root", default="feature_cache", envvar="FEATOOD_CACHE", show_default=True, show_envvar=True,
+    type=click.Path(file_okay=False), help="Root folder of the feature cache.",
+)  # fmt: skip
+data_dir_option = click.option(
+    "--data-dir", envvar="FEATOOD_DATA", show_envvar=True, type=click.Path(file_okay=False),
+    help="Folder of the image sets (default: ./data, or where the extraction found them).",
+)  # fmt: skip
+backbone_option = click.option("--backbone", default="", help="Act on this backbone's features (default: the newest).")
+dataset_option = click.option("--dataset", default="", help="In-distribution dataset (default: the newest extraction's).")
+
+
+def say(text: str) -> None:
+    """Print one line to standard error, which leaves standard output to results."""
+    click.echo(text, err=True)
+
+
+def numbers(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """Parse a comma-separated list of numbers, as an option's callback."""
+    if value is None:
+        return None
+    try:
+        return tuple(float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"'{value}' is not a comma-separated list of numbers") from None
+
+
+def emit_json(value: Any) -> None:
+    """Print a value as JSON to standard output."""
+    click.echo(json.dumps(value, indent=1, default=str))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table that fits the terminal; the last column takes what is left."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for position, column in enumerate(columns):
+        last = position == len(columns) - 1
+        grid.add_column(column, overflow="ellipsis" if last else "fold", no_wrap=last)
+    for row in rows:
+        grid.add_row(*(str(cell) for cell in row))
+    Console(highlight=False, markup=False).print(grid)
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[..., None]]:
+    """Yield ``report(what, done, total, **figures)``, shown as a bar on a terminal and not at all elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda what, done, total, **figures: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+        begun: dict[str, int] = {}
+
+        def report(what: str, done: int, total: int, **figures: float) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total, figures="")
+                begun[what] = done
+            elapsed = bars.tasks[bars.task_ids.index(tasks[what])].elapsed or 0
+            speed = f"{(done - begun[what]) / elapsed:,.0f}/s " if elapsed > 0.5 else ""
+            shown = speed + " ".join(f"{name} {value:.4g}" for name, value in figures.items())
+            bars.update(tasks[what], completed=done, total=total, figures=shown)
+
+        yield report
+
+
+def guarded(run: Callable[[], Any]) -> int:
+    """Run the command line and turn every outcome into an exit code and at most one line of error.
+
+    0 done, 1 unexpected, 2 usage, 3 data missing or bad, 4 corrupt cache, 5 mismatch, 130 interrupted.
+    """
+    debug = "--debug" in sys.argv
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if category is UserWarning and str(message) not in shown:
+            shown.add(str(message))
+            say(f"warning: {message}")
+
+    warnings.showwarning = show  # type: ignore[assignment]
+    warnings.simplefilter("always", UserWarning)
+    # a scheduler's SIGTERM deserves the same orderly end as Ctrl-C
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        run()
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        say("interrupted; what was committed is kept, run the same command again to go on")
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except FeatoodError as error:
+        if debug:
+            raise
+        say(f"error: {error}")
+        return error.exit_code
+    except OSError as error:  # disk full, no permission: the system's words are the best there are
+        if debug:
+            raise
+        say(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return 3
+    except Exception as error:
+        if debug:
+            raise
+        say(f"error: unexpected {type(error).__name__}: {error} (--debug shows where; please report it)")
+        return 1
+    return 0
+
+
+def quiet_downloads(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep libraries from printing progress of their own while `function` runs."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        return function(*args, **kwargs)
+
+    return wrapped

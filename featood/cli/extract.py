@@ -1,0 +1,96 @@
+"""``featood extract``."""
+
+from __future__ import annotations
+
+__all__ = ["extract"]
+
+import os
+from typing import Any
+
+import rich_click as click
+
+from featood.cli.common import cache_option, data_dir_option, numbers, progress_bar, quiet_downloads, say
+
+
+def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(filter(None, (value or "").split(",")))
+
+
+@click.command()
+@click.option("--backbone", required=True, help="cifar-resnet20, tv:NAME@WEIGHTS, timm:NAME, python:MODULE:CALLABLE, or a bare name.")
+@click.option("--dataset", required=True, help="In-distribution dataset: a name, or the path of a folder.")
+@click.option("--split", multiple=True, help="Split to extract; may be repeated (default: every split that is there).")
+@click.option("--weights", default="", help="A safetensors or PyTorch file, or 'random' (default: the published weights).")
+@click.option("--name", default="", help="Folder in the cache (default: backbone, and weights where need be).")
+@click.option("--tap", "taps", callback=_names, help="Further modules to tap, comma-separated: layer2,layer3.")
+@click.option("--pool", "pools", callback=_names, help="Poolings of maps: avg,std,max,avg_std,token [default: avg,std].")
+@click.option("--mean", callback=numbers, help="Mean a channel on [0, 1], comma-separated.")
+@click.option("--std", callback=numbers, help="Standard deviation a channel on [0, 1], comma-separated.")
+@click.option("--image-size", type=click.IntRange(1), help="Side of the square input in pixels.")
+@click.option("--store", type=click.Choice(["zarr", "hdf5"]), default="zarr", show_default=True)
+@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True, help="Stored type of the features.")
+@click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True, help="Arithmetic of the backbone.")
+@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--workers", type=click.IntRange(0), help="Processes that decode images (default: one a core for files).")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Seed of random weights.")
+@click.option("--download", is_flag=True, help="Fetch the dataset where torchvision can.")
+@click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
+@click.option("--overwrite", is_flag=True, help="Replace features that were made in another way.")
+@data_dir_option
+@cache_option
+@quiet_downloads
+def extract(
+    backbone: str, dataset: str, split: tuple[str, ...], weights: str, name: str, taps: tuple[str, ...],
+    pools: tuple[str, ...], mean: Any, std: Any, image_size: int | None, seed: int, download: bool,
+    data_dir: str | None, cache_root: str, **how: Any,
+) -> None:  # fmt: skip
+    """Run a backbone over a dataset and cache features and logits.
+
+    An interrupted extraction goes on where it stopped when the same command is given again.
+
+    Example: featood extract --backbone resnet50 --dataset imagenet
+    """
+    import dataclasses
+
+    import numpy as np
+
+    from featood.cache import open_cache
+    from featood.data import available_splits, open_dataset
+    from featood.engine.extraction import extract_dataset
+    from featood.extractors.backbones import resolve_backbone
+    from featood.extractors.extract import ExtractOptions
+    from featood.metrics import accuracy
+
+    options = ExtractOptions(taps=taps, pools=pools or None, **how)
+    num_classes = None
+    if available_splits(dataset, data_dir):
+        classes = open_dataset(dataset, None, data_dir).classes
+        num_classes = len(classes) or None
+    net = resolve_backbone(backbone, weights, num_classes, seed)
+    if name:
+        net = dataclasses.replace(net, folder=name)
+    say(f"{backbone}: {net.resolved}, weights {net.weights} ({net.sha256[:12]})")
+    run: dict[str, Any] = {"seed": seed}
+    if weights:
+        run["weights_file"] = weights if weights == "random" else os.path.abspath(weights)
+    with progress_bar() as progress:
+        done = extract_dataset(
+            open_cache(cache_root), net, dataset, split, data_dir, options,
+            mean, std, image_size, download, run, progress, say,
+        )  # fmt: skip
+    for extraction in done:
+        features = extraction.features
+        columns = ", ".join(f"{column} {values.shape[1]}" for column, values in features.features.items())
+        line = f"{features.name}: {len(features)} rows; {columns}"
+        if extraction.resumed_rows:
+            line += f"; {extraction.resumed_rows} were there already"
+        if features.labels is not None and features.logits is not None:
+            labels, logits = np.asarray(features.labels[:]), np.asarray(features.logits[:])
+            if (labels >= 0).any() and labels.max() < logits.shape[1]:
+                line += f"; accuracy {accuracy(logits, labels):.4f}"
+        click.echo(line)
+        if extraction.failed:
+            say(f"warning: {len(extraction.failed)} images could not be read and are left out:")
+            for reason in extraction.failed[:10]:
+                say(f"  {reason}")

@@ -1,0 +1,70 @@
+"""``featood heads``, ``featood backbones`` and ``featood datasets``."""
+
+from __future__ import annotations
+
+__all__ = ["backbones", "datasets", "heads"]
+
+import rich_click as click
+
+from featood.cli.common import data_dir_option, emit_json, say, table
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def heads(as_json: bool) -> None:
+    """List the heads: what they are, what they need, where they come from."""
+    import dataclasses
+
+    from featood.heads import broken_plugins, list_heads
+
+    cards = list_heads()
+    if as_json:
+        emit_json([dataclasses.asdict(card) for card in cards.values()])
+    else:
+        rows = [(card.name, card.title, card.year, ", ".join(card.needs), card.paper) for card in cards.values()]
+        table(("head", "title", "year", "needs", "paper"), rows)
+        say(f"{len(cards)} heads")
+    for name, reason in broken_plugins().items():
+        say(f"warning: plug-in {name} cannot be used: {reason}")
+
+
+@click.command()
+@click.argument("pattern", default="")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def backbones(pattern: str, as_json: bool) -> None:
+    """List backbones whose name contains PATTERN: our nets, torchvision's and timm's."""
+    from featood.extractors.backbones import list_backbones
+
+    found = {
+        family: [name for name in names if pattern in name] for family, names in list_backbones().items()
+    }
+    if as_json:
+        emit_json(found)
+        return
+    table(("name",), [(f"{family}:{name}" if family != "net" else name,) for family in found for name in found[family]])
+    say("anything else: python:package.module:callable")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@data_dir_option
+def datasets(data_dir: str | None, as_json: bool) -> None:
+    """List the image sets and suites known by name, and which are there."""
+    from featood.data import available_splits, list_datasets, list_suites, suite
+
+    rows = [
+        {
+            "name": entry.name,
+            "title": entry.title,
+            "classes": entry.num_classes,
+            "there": available_splits(entry.name, data_dir),
+            "source": entry.source,
+        }
+        for entry in list_datasets()
+    ]
+    if as_json:
+        emit_json({"datasets": rows, "suites": {name: suite(name) for name in list_suites()}})
+        return
+    table(("name", "there", "classes", "source"),
+          [(row["name"], ", ".join(row["there"]) or "-", row["classes"] or "", row["source"]) for row in rows])  # fmt: skip
+    table(("suite", "sets"), [(name, ", ".join(suite(name))) for name in list_suites()])

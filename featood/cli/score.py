@@ -1,0 +1,127 @@
+"""``featood score`` and ``featood report``."""
+
+from __future__ import annotations
+
+__all__ = ["report", "score"]
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from featood.cli.common import (
+    backbone_option,
+    cache_option,
+    data_dir_option,
+    dataset_option,
+    progress_bar,
+    quiet_downloads,
+    say,
+)
+
+if TYPE_CHECKING:
+    from featood.engine.scoring import Scoring
+
+
+def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that ``score`` and ``report`` share."""
+    for add in reversed(
+        (
+            click.option("--head", "heads", multiple=True, help="Head to score with: a name, or the folder of a fitted head (default: all that are fitted)."),
+            click.option("--ood", multiple=True, help="Out-of-distribution set; may be repeated, or be comma-separated."),
+            click.option("--suite", multiple=True, help="A named list of sets, such as cifar10-near."),
+            click.option("--split", default="", help="In-distribution split to score (default: test, else val)."),
+            click.option("--force", is_flag=True, help="Accept features of another backbone than the heads were fitted on."),
+            backbone_option,
+            dataset_option,
+            data_dir_option,
+            cache_option,
+        )
+    ):  # fmt: skip
+        command = add(command)
+    return command
+
+
+@click.command()
+@what_to_score
+@click.option("--json", "json_path", type=click.Path(dir_okay=False, allow_dash=True), help="Write the results as JSON ('-': standard output).")
+@click.option("--csv", "csv_path", type=click.Path(dir_okay=False, allow_dash=True), help="Write the rows as CSV ('-': standard output).")
+@click.option("--scores", "scores_path", type=click.Path(dir_okay=False), help="Write every sample's scores as Parquet.")
+@click.option("--report", "report_path", type=click.Path(dir_okay=False), help="Write the HTML report as well.")
+@quiet_downloads
+def score(
+    json_path: str | None, csv_path: str | None, scores_path: str | None, report_path: str | None, **what: Any
+) -> None:
+    """Score heads on the test set against out-of-distribution sets.
+
+    A set that is not in the cache is extracted first, in the same way as the in-distribution set.
+
+    Example: featood score --ood lsun-crop
+    """
+    import shutil
+
+    from rich.console import Console
+
+    from featood.report import results_table, write_csv, write_json, write_scores
+
+    scoring = _run(**what)
+    results = scoring.results
+    if "-" not in (json_path, csv_path):
+        width = shutil.get_terminal_size((100, 24)).columns
+        Console(width=width, highlight=False).print(results_table(results["rows"], results["id"], width))
+    if json_path:
+        write_json(json_path, results)
+    if csv_path:
+        write_csv(csv_path, results["rows"])
+    if scores_path:
+        write_scores(scores_path, scoring.records())
+    if report_path:
+        _write_report(scoring, report_path)
+
+
+@click.command()
+@what_to_score
+@click.option("--out", default="report.html", show_default=True, type=click.Path(dir_okay=False), help="The page to write.")
+@quiet_downloads
+def report(out: str, **what: Any) -> None:
+    """Write one self-contained HTML page: table, histograms, ROC curves, reliability."""
+    _write_report(_run(**what), out)
+
+
+def _run(
+    heads: tuple[str, ...], ood: tuple[str, ...], suite: tuple[str, ...], split: str, force: bool,
+    backbone: str, dataset: str, data_dir: str | None, cache_root: str,
+) -> Scoring:  # fmt: skip
+    from featood.cache import open_cache
+    from featood.engine.scoring import score_selection
+    from featood.engine.selection import select
+
+    names = [name for group in ood for name in _split_names(group)]
+    selection = select(open_cache(cache_root), backbone, dataset)
+    with progress_bar() as progress:
+        scoring = score_selection(selection, heads, names, suite, split, data_dir, force, progress, say)
+    for warning in scoring.results["warnings"]:
+        say(f"warning: {warning}")
+    return scoring
+
+
+def _split_names(group: str) -> list[str]:
+    """Split at commas, but for those inside a class list such as ``cifar10:0,3,7-9``."""
+    names: list[str] = []
+    for part in filter(None, group.split(",")):
+        follows = names and ":" in names[-1] and (part[0].isdigit() or "=" in part)
+        if follows:
+            names[-1] += f",{part}"
+        else:
+            names.append(part)
+    return names
+
+
+def _write_report(scoring: Scoring, path: str) -> None:
+    import datetime
+
+    from featood.report import write_report
+
+    date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    write_report(path, scoring.results, scoring.scores, reliability=scoring.reliability(), date=date)
+    click.echo(f"report: {path}", err=True)
