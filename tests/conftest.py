@@ -11,3 +11,56 @@ def test_data() -> Path:
     if not (root / "weights").is_dir():
         pytest.skip(f"no real data at {root} (set FEATOOD_TEST_DATA)")
     return root.resolve()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """Tests run side by side; threads of each would only get in one another's way."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def featood(monkeypatch, capsys, tmp_path):
+    """Run the command line in this process: ``featood("score", "--ood", "x")`` returns (exit code, out, err)."""
+    import sys
+    import warnings
+
+    from featood.cli.common import guarded
+    from featood.cli.root import root
+
+    monkeypatch.setenv("FEATOOD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*args: str) -> tuple[int, str, str]:
+        words = [str(arg) for arg in args]
+        monkeypatch.setattr(sys, "argv", ["featood", *words])
+        capsys.readouterr()
+        with warnings.catch_warnings():
+            code = guarded(lambda: root(words, prog_name="featood", standalone_mode=False))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def toy_images(tmp_path, monkeypatch) -> Path:
+    """A folder of tiny image sets: ``toy`` (train, test; 3 classes) and ``odd`` (test)."""
+    import numpy as np
+
+    folder = tmp_path / "images"
+    rng = np.random.default_rng(0)
+    for name, split, rows, brightness in (
+        ("toy", "train", 90, 80),
+        ("toy", "test", 60, 80),
+        ("odd", "test", 50, 170),
+    ):
+        labels = rng.integers(0, 3, rows)
+        noise = rng.integers(0, 60, (rows, 16, 16, 3))
+        images = (noise + brightness + 20 * labels[:, None, None, None]).astype(np.uint8)
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        np.savez(folder / name / f"{split}.npz", images=images, labels=labels)
+    monkeypatch.setenv("FEATOOD_DATA", str(folder))
+    return folder

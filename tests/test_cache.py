@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featood.cache import Classifier, ColumnSpec, FeatureCache, FeatureSet, Manifest, export_set, import_arrays
+from featood.cache import (
+    Classifier,
+    ColumnSpec,
+    FeatureCache,
+    FeatureSet,
+    Manifest,
+    export_set,
+    import_arrays,
+)
 from featood.cache.reader import decode_ids, encode_ids
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 
@@ -37,7 +45,9 @@ def make_manifest(rows: dict[str, np.ndarray], store: str, block_rows: int = 256
     )
 
 
-def write_all(root: Path, store: str, rows: dict[str, np.ndarray], failed: tuple[int, ...] = ()) -> FeatureCache:
+def write_all(
+    root: Path, store: str, rows: dict[str, np.ndarray], failed: tuple[int, ...] = ()
+) -> FeatureCache:
     cache = FeatureCache(root)
     with cache.writer(KEY, make_manifest(rows, store), Classifier(np.ones((3, 12)), np.zeros(3))) as writer:
         for block in writer.pending():
@@ -94,7 +104,9 @@ def test_failed_rows_are_left_out_everywhere(tmp_path, store):
 
 
 def data_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (".lock", "features.h5"))
+    return sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.name not in (".lock", "features.h5")
+    )
 
 
 @pytest.mark.parametrize("store", STORES)
@@ -115,7 +127,9 @@ def test_every_damaged_file_is_refused_by_name(tmp_path, store):
                 path.write_bytes(damaged)
             problems = cache.verify(KEY)
             if damaged is not flipped:
-                assert problems, f"{path.name} with {damaged if damaged is None else len(damaged)} bytes went unnoticed"
+                assert problems, (
+                    f"{path.name} with {damaged if damaged is None else len(damaged)} bytes went unnoticed"
+                )
                 assert str(folder) in str(problems[0])
             else:  # a bit that no reader looks at may flip; the values must then be right
                 assert problems or np.array_equal(cache[KEY].features["avg"][:], rows["avg"]), path.name
@@ -265,7 +279,13 @@ def test_import_then_export_keeps_every_value(tmp_path, store):
     cache = FeatureCache(tmp_path / "cache")
     weight, bias = np.ones((3, 12), "f4"), np.arange(3, dtype="f4")
     features = import_arrays(
-        cache, KEY, {"avg": rows["avg"].astype("f8")}, None, rows["labels"], Classifier(weight, bias), store=store
+        cache,
+        KEY,
+        {"avg": rows["avg"].astype("f8")},
+        None,
+        rows["labels"],
+        Classifier(weight, bias),
+        store=store,
     )
     assert np.allclose(features.logits[:], rows["avg"] @ weight.T + bias, atol=1e-5)
     folder = export_set(cache, KEY, tmp_path / "out", "npy")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["report", "score"]
+__all__ = ["print_results", "report", "save_report", "score"]
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -58,25 +58,19 @@ def score(
 
     Example: featood score --ood lsun-crop
     """
-    import shutil
-
-    from rich.console import Console
-
-    from featood.report import results_table, write_csv, write_json, write_scores
+    from featood.report import write_csv, write_json, write_scores
 
     scoring = _run(**what)
-    results = scoring.results
     if "-" not in (json_path, csv_path):
-        width = shutil.get_terminal_size((100, 24)).columns
-        Console(width=width, highlight=False).print(results_table(results["rows"], results["id"], width))
+        print_results(scoring)
     if json_path:
-        write_json(json_path, results)
+        write_json(json_path, scoring.results)
     if csv_path:
-        write_csv(csv_path, results["rows"])
+        write_csv(csv_path, scoring.results["rows"])
     if scores_path:
         write_scores(scores_path, scoring.records())
     if report_path:
-        _write_report(scoring, report_path)
+        save_report(scoring, report_path)
 
 
 @click.command()
@@ -85,7 +79,7 @@ def score(
 @quiet_downloads
 def report(out: str, **what: Any) -> None:
     """Write one self-contained HTML page: table, histograms, ROC curves, reliability."""
-    _write_report(_run(**what), out)
+    save_report(_run(**what), out)
 
 
 def _run(
@@ -117,11 +111,25 @@ def _split_names(group: str) -> list[str]:
     return names
 
 
-def _write_report(scoring: Scoring, path: str) -> None:
+def print_results(scoring: Scoring) -> None:
+    """Print the table, as wide as the terminal."""
+    import shutil
+
+    from rich.console import Console
+
+    from featood.report import results_table
+
+    width = shutil.get_terminal_size((100, 24)).columns
+    results = scoring.results
+    Console(width=width, highlight=False).print(results_table(results["rows"], results["id"], width))
+
+
+def save_report(scoring: Scoring, path: str) -> None:
+    """Write the HTML page and say where."""
     import datetime
 
     from featood.report import write_report
 
     date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     write_report(path, scoring.results, scoring.scores, reliability=scoring.reliability(), date=date)
-    click.echo(f"report: {path}", err=True)
+    say(f"report: {path}")

@@ -1,0 +1,17 @@
+"""The one training loop: seeds, schedules, checkpoints to resume from, and what to do when a training diverges."""
+
+from featood.training.batches import Batches
+from featood.training.loop import Losses, TrainingResult, train
+from featood.training.schedules import Schedule, constant, cosine, multi_step, warm_up
+
+__all__ = [
+    "Batches",
+    "Losses",
+    "Schedule",
+    "TrainingResult",
+    "constant",
+    "cosine",
+    "multi_step",
+    "train",
+    "warm_up",
+]

@@ -1,0 +1,126 @@
+"""Everything a training needs to go on as if it had not been interrupted, as one set of named tensors."""
+
+from __future__ import annotations
+
+__all__ = ["clear_checkpoint", "load_checkpoint", "restore", "save_checkpoint", "snapshot"]
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featood.cache.files import atomic_write, read_json, write_json
+from featood.errors import CacheCorrupt, Mismatch
+
+RECORD = "checkpoint.json"
+
+
+def snapshot(
+    model: nn.Module, optimizer: torch.optim.Optimizer, generators: Sequence[torch.Generator] = ()
+) -> dict[str, Tensor]:
+    """Copy the parameters and buffers, the optimiser's state, and the states of the generators."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        for name, value in values.items():
+            if value is not None:
+                tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
+    tensors |= {f"generator.{index}": one.get_state() for index, one in enumerate(generators)}
+    return {name: value.detach().clone() for name, value in tensors.items()}
+
+
+def restore(
+    tensors: Mapping[str, Tensor],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    generators: Sequence[torch.Generator] = (),
+) -> None:
+    """Put a :func:`snapshot` back."""
+    states: dict[int, dict[str, Tensor]] = {}
+    weights = {}
+    for key, value in tensors.items():
+        kind, name = key.split(".", 1)
+        if kind == "model":
+            weights[name] = value
+        elif kind == "optimizer":
+            index, name = name.split(".", 1)
+            states.setdefault(int(index), {})[name] = value.clone()
+        elif kind == "generator":
+            generators[int(name)].set_state(value.cpu())
+    model.load_state_dict(weights)
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def save_checkpoint(
+    folder: Path, step: int, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint; the one before is valid until this one is whole."""
+    from safetensors.torch import save
+
+    content = save({name: value.cpu().contiguous() for name, value in tensors.items()})
+    file = f"step-{step}.safetensors"
+    atomic_write(folder / file, content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    write_json(
+        folder / RECORD,
+        {"step": step, "file": file, "tensors_sha256": sha256, "settings": _plain(settings)},
+    )
+    _remove_tensors(folder, keep=file)
+
+
+def load_checkpoint(folder: Path, settings: Mapping[str, Any]) -> tuple[int, dict[str, Tensor]] | None:
+    """Read the checkpoint in a folder; None where there is none.
+
+    Raises
+    ------
+    Mismatch
+        When it is of a training with other settings.
+    CacheCorrupt
+        When it is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    if not (folder / RECORD).is_file():
+        return None
+    try:
+        record = read_json(folder / RECORD)
+        content = (folder / record["file"]).read_bytes()
+        if hashlib.sha256(content).hexdigest() != record["tensors_sha256"]:
+            raise CacheCorrupt("")
+        tensors = load(content)
+    except (CacheCorrupt, OSError, KeyError, SafetensorError):
+        raise CacheCorrupt(
+            f"the checkpoint in {folder} is damaged; delete the folder to train anew"
+        ) from None
+    theirs, ours = record["settings"], _plain(settings)
+    if differing := [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]:
+        raise Mismatch(
+            f"{folder} holds an unfinished training with other settings ({', '.join(differing)}); "
+            "use the same to resume it, or delete the folder to train anew"
+        )
+    return record["step"], tensors
+
+
+def clear_checkpoint(folder: Path) -> None:
+    """Remove the checkpoint of a training that has ended, and the folder when nothing else is in it."""
+    if not folder.is_dir():
+        return
+    (folder / RECORD).unlink(missing_ok=True)
+    _remove_tensors(folder)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _remove_tensors(folder: Path, keep: str = "") -> None:
+    for path in folder.glob("step-*.safetensors*"):
+        if path.name != keep:
+            path.unlink(missing_ok=True)
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as JSON gives them back (tuples become lists)."""
+    return json.loads(json.dumps(dict(settings)))

@@ -1,0 +1,286 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import logsumexp, softmax
+
+from featood.cache.feature_set import FeatureSet
+from featood.errors import DataError, UsageError
+from featood.heads import create_head, list_heads
+from featood.heads.reshaping.reshaping_head import activation_ratio, top_mask
+from featood.numerics.quantiles import quantiles
+from featood.testing.fixture import Blockwise, synthetic_sets, with_main
+
+TRAIN, TEST = synthetic_sets()
+W, B = (np.asarray(part, dtype=float) for part in TRAIN.classifier)
+KNOWN = np.asarray(TRAIN.labels) >= 0
+Z = np.asarray(TRAIN.features["avg"], dtype=float)[KNOWN]
+X = np.asarray(TEST.features["avg"], dtype=float)
+SIZE = Z.shape[1]
+
+
+@pytest.fixture
+def detectors():
+    from featood.extractors.vision import torchvision  # noqa: F401  (mends its import, which pytorch-ood needs)
+
+    return pytest.importorskip("pytorch_ood.detector")
+
+
+def scores(name, train=TRAIN, test=TEST, **options):
+    return create_head(name, **options).fit(train).score(test)
+
+
+def energies(reshape, weight=W):
+    return [-logsumexp(weight @ reshape(x) + B) for x in X]
+
+
+def largest(x, pruned=0.65):
+    """Indices of the activations that stay."""
+    return np.argsort(-x, kind="stable")[: SIZE - round(SIZE * pruned)]
+
+
+def only(x, kept):
+    return np.array([value if i in kept else 0 for i, value in enumerate(x)])
+
+
+# ---- each head against a loop
+
+
+def test_react():
+    limit = np.quantile(Z, 0.9)
+    np.testing.assert_allclose(scores("react"), energies(lambda x: np.minimum(x, limit)), rtol=1e-5)
+
+
+def rectified(x, lower, upper, gamma):
+    return np.array([0 if value < lower else upper if value > upper else value + gamma for value in x])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.6])
+def test_vra(gamma):
+    lower, upper = np.quantile(Z, [0.6, 0.9])
+    expected = energies(lambda x: rectified(x, lower, upper, gamma))
+    np.testing.assert_allclose(scores("vra", gamma=gamma), expected, rtol=1e-5)
+
+
+def test_dice():
+    contribution = np.array([[W[c, d] * Z[:, d].mean() for d in range(SIZE)] for c in range(len(B))])
+    sparse = np.where(contribution > np.quantile(contribution, 0.9), W, 0)
+    np.testing.assert_allclose(scores("dice"), energies(lambda x: x, sparse), rtol=1e-5)
+
+
+def test_ash_p():
+    np.testing.assert_allclose(scores("ash-p"), energies(lambda x: only(x, largest(x))), rtol=1e-5)
+
+
+def test_ash_b():
+    expected = energies(lambda x: only(np.full(SIZE, x.sum() / len(largest(x))), largest(x)))
+    np.testing.assert_allclose(scores("ash-b"), expected, rtol=1e-5)
+
+
+def test_ash_s():
+    expected = energies(lambda x: only(x, largest(x)) * np.exp(x.sum() / x[largest(x)].sum()))
+    np.testing.assert_allclose(scores("ash-s"), expected, rtol=1e-5)
+
+
+def test_scale():
+    expected = energies(lambda x: x * np.exp(x.sum() / x[largest(x)].sum()))
+    np.testing.assert_allclose(scores("scale"), expected, rtol=1e-5)
+
+
+def test_lts():
+    expected = [-logsumexp((W @ x + B) * (x.sum() / x[largest(x, 0.95)].sum()) ** 2) for x in X]
+    np.testing.assert_allclose(scores("lts"), expected, rtol=1e-5)
+
+
+# ---- the same of pytorch-ood, which takes pooled features as maps of one pixel
+
+
+def torch_head():
+    head = torch.nn.Linear(*W.shape[::-1])
+    head.weight.data, head.bias.data = torch.tensor(W).float(), torch.tensor(B).float()
+    return torch.nn.Sequential(torch.nn.Flatten(), head)
+
+
+def maps(rows):
+    return torch.tensor(rows).float()[:, :, None, None]
+
+
+def test_react_equals_pytorch_ood(detectors):
+    theirs = detectors.ReAct(None, torch_head()).fit_feature_maps(maps(Z), torch.zeros(len(Z)))
+    np.testing.assert_allclose(
+        scores("react"), theirs.predict_feature_maps(maps(X)).detach().numpy(), rtol=1e-4
+    )
+
+
+def test_dice_equals_pytorch_ood(detectors):
+    theirs = detectors.DICE(None, torch.tensor(W).float(), torch.tensor(B).float(), p=0.7)
+    theirs.fit_features(torch.tensor(Z).float(), torch.zeros(len(Z)))
+    expected = theirs.predict_features(torch.tensor(X).float())
+    np.testing.assert_allclose(scores("dice", p=0.7), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["ash-p", "ash-b", "ash-s"])
+def test_ash_equals_pytorch_ood(detectors, variant):
+    # where fewer activations are positive than are kept, ASH-B must choose among zeros: theirs by no rule
+    enough = (X > 0).sum(1) >= len(largest(X[0]))
+    theirs = detectors.ASH(None, torch_head(), variant=variant).predict_feature_maps(maps(X))
+    assert enough.sum() > 40
+    np.testing.assert_allclose(scores(variant)[enough], theirs.detach().numpy()[enough], rtol=1e-4)
+
+
+def test_scale_equals_pytorch_ood(detectors):
+    theirs = detectors.SCALE(None, torch_head(), percentile=0.8).predict_feature_maps(maps(X))
+    np.testing.assert_allclose(scores("scale", percentile=0.8), theirs.detach().numpy(), rtol=1e-4)
+
+
+def test_lts_equals_pytorch_ood(detectors):
+    theirs = detectors.LTS(None, torch_head()).predict_features(torch.tensor(X).float())
+    np.testing.assert_allclose(scores("lts"), theirs.detach().numpy(), rtol=1e-4)
+
+
+# VRA is not compared: theirs clips each unit at its own quantiles [.01, .99], where the paper sets small ones to zero
+
+
+# ---- what they share
+
+
+def test_then_any_logit_head():
+    limit = np.quantile(Z, 0.9)
+    logits = np.minimum(X, limit) @ W.T + B
+    np.testing.assert_allclose(scores("react", then="max-logit"), -logits.max(1), rtol=1e-5)
+    np.testing.assert_allclose(scores("react", then="msp"), -softmax(logits, axis=1).max(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("then", ["mahalanobis", "vim", "react", "temperature-scaling"])
+def test_then_refuses_other_heads(then):
+    if then in list_heads():
+        with pytest.raises(UsageError, match="logit head"):
+            create_head("scale", then=then)
+    with pytest.raises(UsageError, match="no head"):
+        create_head("scale", then="nonsense")
+
+
+@pytest.mark.parametrize("name", ["ash-p", "ash-b", "ash-s", "scale", "lts"])
+def test_no_fit_is_needed_where_the_set_has_its_classifier(name):
+    np.testing.assert_allclose(create_head(name).score(TEST), scores(name), rtol=1e-12)
+    bare = dataclasses.replace(TEST, classifier=None)
+    np.testing.assert_allclose(scores(name, test=bare), scores(name), rtol=1e-12)
+    with pytest.raises(DataError, match="classifier"):
+        create_head(name).score(bare)
+
+
+@pytest.mark.parametrize("name", ["react", "vra", "dice", "scale", "weiper"])
+def test_a_column_that_does_not_fit_the_classifier_is_named(name):
+    with pytest.raises(UsageError, match=r"layer1\.avg"):
+        create_head(name, feature="layer1.avg").fit(TRAIN)
+
+
+def test_vra_refuses_crossed_quantiles():
+    with pytest.raises(UsageError, match="above"):
+        scores("vra", lower=0.9, upper=0.5)
+
+
+@pytest.mark.parametrize("name", ["ash-s", "scale", "lts"])
+def test_signed_features_keep_the_ratio_within_bounds(name):
+    signed = with_main(TEST, TEST.features["avg"] - np.float32(0.8))
+    assert (np.abs(create_head(name).score(signed)) < 1e6).all()
+
+
+def test_top_mask_takes_the_first_of_equal_entries():
+    rows = torch.tensor([[0.0, 2.0, 0.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0, 0.0]])
+    assert top_mask(rows, 3).tolist() == [[False, True, False, True, True], [True, True, True, False, False]]
+
+
+def test_activation_ratio():
+    rows = torch.tensor([[3.0, 1.0, -5.0, 2.0], [0.0, -1.0, 0.0, -2.0]])
+    assert activation_ratio(rows, 2).flatten().tolist() == [pytest.approx(6 / 5), 1]
+
+
+# ---- WeiPer
+
+
+def divergence(row, reference, width, floor):
+    pads = (width - 1) // 2, width // 2
+    padded = np.concatenate([[row[0]] * pads[0], row, [row[-1]] * pads[1]])
+    q = np.array([padded[i : i + width].mean() for i in range(len(row))]) + floor
+    p = reference + floor
+    p, q = p / p.sum(), q / q.sum()
+    return sum(p * np.log(p / q)) + sum(q * np.log(q / p))
+
+
+def histogram(values, low, high):
+    counts = np.histogram(values[(values >= low) & (values <= high)], bins=20, range=(low, high))[0]
+    return counts / max(counts.sum(), 1)
+
+
+@pytest.mark.parametrize("divergent", [True, False])
+def test_weiper(divergent):
+    options = {"repeats": 3, "bins": 20, "smooth": 4, "smooth_perturbed": 5, "lambda1": 2.0, "lambda2": 0.5}
+    head = create_head("weiper", divergence=divergent, **options).fit(TRAIN)
+    _, weights = head.prepare(head.state)
+    assert len(weights) == 3
+    for weight in weights:  # every perturbation is delta times as long as the weight it is added to
+        np.testing.assert_allclose(
+            np.linalg.norm(weight - W, axis=1), 2.1 * np.linalg.norm(W, axis=1), rtol=1e-5
+        )
+
+    def view(row):
+        return np.stack([np.asarray(weight, dtype=float) @ row + B for weight in weights])
+
+    train = np.array([view(z) for z in Z])
+    ends = (Z.min(), Z.max()), (train.min(), train.max())
+    plain = np.mean([histogram(z, *ends[0]) for z in Z], axis=0)
+    perturbed = np.mean([histogram(v, *ends[1]) for v in train], axis=0)
+    expected = []
+    for x in X:
+        score = -np.mean([softmax(logits).max() for logits in view(x)])
+        if divergent:
+            score = 0.5 * score + divergence(histogram(x, *ends[0]), plain, 4, 0.01)
+            score += 2 * divergence(histogram(view(x), *ends[1]), perturbed, 5, 0.025)
+        expected.append(score)
+    np.testing.assert_allclose(head.score(TEST), expected, rtol=1e-6)
+
+
+def test_weiper_is_seeded():
+    one = scores("weiper", repeats=2, seed=1)
+    assert np.array_equal(one, scores("weiper", repeats=2, seed=1))
+    assert not np.allclose(one, scores("weiper", repeats=2, seed=2))
+
+
+# ---- quantiles of a stream
+
+
+@given(
+    st.lists(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=20), max_size=8),
+    st.lists(st.floats(0, 1), min_size=1, max_size=3),
+)
+def test_quantiles_are_those_of_numpy(parts, fractions):
+    values = np.array([value for part in parts for value in part], dtype=np.float32)
+    blocks = [torch.tensor(part, dtype=torch.float32) for part in parts]
+    if not len(values):
+        with pytest.raises(DataError, match="no rows"):
+            quantiles(lambda: blocks, fractions)
+        return
+    found = quantiles(lambda: blocks, fractions)
+    expected = np.quantile(values.astype(float), fractions)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-30 + 1e-12 * np.abs(values).max())
+
+
+def test_quantiles_do_not_depend_on_blocks_or_order():
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    whole = quantiles(lambda: [values], [0.05, 0.5, 0.9])
+    assert whole == quantiles(lambda: values.flip(0).split(7), [0.05, 0.5, 0.9])
+
+
+def test_react_limit_does_not_depend_on_blocks():
+    limits = [create_head("react").fit(data).state["limit"] for data in (TRAIN, Blockwise.of(TRAIN))]
+    assert limits[0] == limits[1] == np.float32(np.quantile(Z, 0.9))
+
+
+def test_react_fits_plain_features():
+    plain = FeatureSet({"features": Z.astype(np.float32)}, classifier=(W, B))
+    found = create_head("react").fit(plain).score(X.astype(np.float32))
+    np.testing.assert_allclose(found, scores("react"), rtol=1e-6)
