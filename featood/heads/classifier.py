@@ -1,0 +1,59 @@
+"""The classifier's last layer in heads that need it, checked against the features."""
+
+from __future__ import annotations
+
+__all__ = ["classifier_state", "last_layer", "linear_logits"]
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from featood.cache.feature_set import FeatureSet
+from featood.errors import DataError, UsageError
+from featood.heads.rows import SelectedRows
+
+
+def last_layer(
+    source: FeatureSet, feature: str = "", device: torch.device | str = "cpu"
+) -> dict[str, Tensor]:
+    """Return ``weight [C, D]`` and ``bias [C]`` in float32.
+
+    Parameters
+    ----------
+    source : FeatureSet
+        A set that carries its classifier.
+    feature : str
+        The column that goes into it; by default the classifier's input.
+    device : torch.device
+        Where to put them.
+
+    Raises
+    ------
+    DataError
+        When the set comes without its classifier.
+    UsageError
+        When the column has another size than the classifier takes.
+    """
+    if source.classifier is None:
+        raise DataError(f"{source.name} comes without the classifier's weight and bias; extract it anew")
+    weight, bias = (torch.as_tensor(part, device=device).float() for part in source.classifier)
+    size = source.feature(feature).shape[1]
+    if size != weight.shape[1]:
+        raise UsageError(
+            f"the classifier of {source.name} takes {weight.shape[1]} features, column "
+            f"'{feature or source.main}' has {size}; leave --feature at its default"
+        )
+    return {"weight": weight, "bias": bias}
+
+
+def classifier_state(train: SelectedRows, feature: str = "") -> dict[str, Tensor]:
+    """Return the last layer of the rows of a fit, for a head's state; raises as :func:`last_layer`."""
+    layer = last_layer(train.source, feature, train.device)
+    return {name: tensor.clone() for name, tensor in layer.items()}
+
+
+def linear_logits(vectors: Tensor, layer: Mapping[str, Tensor]) -> Tensor:
+    """Logits ``[B, C]`` of vectors ``[B, D]``, in the vectors' precision."""
+    return linear(vectors, layer["weight"].to(vectors.dtype), layer["bias"].to(vectors.dtype))

@@ -1,0 +1,42 @@
+"""Cosine similarity to the nearest class mean."""
+
+from __future__ import annotations
+
+__all__ = ["Cosine"]
+
+from typing import Any
+
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet
+from featood.heads.base import State, StreamingHead
+from featood.heads.registry import register
+from featood.heads.rows import SelectedRows
+from featood.numerics.moments import ScatterByClass
+from featood.numerics.vectors import unit
+
+
+@register(
+    "cosine",
+    title="Cosine similarity to the class means",
+    paper="Lafon et al., Hybrid Energy Based Model in the Feature Space for Out-of-Distribution Detection, ICML "
+    "(as a baseline)",
+    year=2023,
+    url="https://arxiv.org/abs/2305.16966",
+    needs=("features", "labels"),
+)
+class Cosine(StreamingHead):
+    """Score ``-max_c cos(z, mu_c)`` over the class means; higher means more out-of-distribution."""
+
+    def accumulate(self, statistics: ScatterByClass | None, block: FeatureSet) -> ScatterByClass:
+        """Add a block's rows to the class sums."""
+        return ScatterByClass.of(self.vectors(block), block.labels, statistics, diagonal=True)  # type: ignore[arg-type]
+
+    def finish(self, statistics: ScatterByClass, train: SelectedRows) -> State:
+        """Keep the directions of the means of the classes that have rows."""
+        return {"directions": unit(statistics.means()[statistics.count > 0])}
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Return the negated largest cosine ``[B]``."""
+        rows = unit(self.vectors(block))
+        return -(rows @ fitted["directions"].to(rows.dtype).T).amax(1)

@@ -1,0 +1,126 @@
+"""Distance to the k-th nearest training row."""
+
+from __future__ import annotations
+
+__all__ = ["KNN", "nearest"]
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet
+from featood.heads.base import FeatureHead, State
+from featood.heads.registry import option, register
+from featood.heads.rows import SelectedRows
+from featood.numerics.vectors import unit
+
+BANK_ROWS = 8192
+GATHER_BYTES = 1 << 28
+
+
+@register(
+    "knn",
+    title="Deep nearest neighbours",
+    paper="Sun et al., Out-of-Distribution Detection with Deep Nearest Neighbors, ICML",
+    year=2022,
+    url="https://arxiv.org/abs/2204.06507",
+    needs=("features",),
+)
+class KNN(FeatureHead):
+    """Score the Euclidean distance to the k-th nearest training row, or the mean distance to the k nearest.
+
+    Rows are scaled to unit length first, unless `normalize` is off; a zero vector stays zero, and so is at
+    distance 1 from every other. With fewer than k training rows, all of them are the neighbours, and a
+    warning says so. faiss finds the neighbours (on the GPUs, where the head is fitted for CUDA and faiss has
+    them), PyTorch where there is no faiss; their distances are then taken afresh from the differences, so
+    that a score does not depend on how the search was batched.
+    """
+
+    k: int = option(50, "which neighbour", low=1)
+    normalize: bool = option(True, "scale rows to unit length first")
+    distance: str = option(
+        "kth", "distance to the k-th neighbour, or mean over the k nearest", choices=("kth", "mean")
+    )
+
+    def fit_state(self, train: SelectedRows) -> State:
+        """Keep the rows, relative to their mean: smaller numbers lose fewer digits in the search."""
+        rows = self._scaled(train.load())
+        if self.k > len(rows):
+            warnings.warn(f"knn: k = {self.k}, but there are {len(rows)} rows; all are used", stacklevel=2)
+        center = rows.mean(0)
+        return {"bank": (rows - center).float(), "center": center}
+
+    def prepare(self, state: State) -> Any:
+        """Build the index."""
+        bank = state["bank"]
+        return bank, state["center"], searcher(bank, min(self.k, len(bank)))
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Return the distance ``[B]``."""
+        bank, center, search = fitted
+        rows = (self._scaled(block) - center).float()
+        neighbours = search(rows)
+        if self.distance == "kth":
+            neighbours = neighbours[:, -1:]
+        size = max(1, GATHER_BYTES // (8 * neighbours.shape[1] * rows.shape[1]))
+        parts = [
+            (row[:, None] - bank[index]).double().norm(dim=2).mean(1)
+            for row, index in zip(rows.split(size), neighbours.split(size), strict=True)
+        ]
+        return torch.cat(parts)
+
+    def _scaled(self, block: FeatureSet) -> Tensor:
+        rows = self.vectors(block).double()
+        return unit(rows) if self.normalize else rows
+
+
+def searcher(bank: Tensor, k: int) -> Callable[[Tensor], Tensor]:
+    """Return a function from rows ``[B, D]`` to the indices ``[B, k]`` of their nearest rows in the bank."""
+    try:
+        import faiss
+    except ImportError:
+        return lambda rows: nearest(rows, bank, k)
+    if bank.is_cuda:
+        if not getattr(faiss, "get_num_gpus", lambda: 0)():
+            return lambda rows: nearest(rows, bank, k)
+        index = faiss.IndexFlatL2(bank.shape[1])
+        index.add(bank.cpu().numpy())
+        index = faiss.index_cpu_to_all_gpus(index)
+        return lambda rows: torch.from_numpy(index.search(rows.cpu().numpy(), k)[1]).to(bank.device)
+    stored = bank.numpy()  # searched in place: an index would hold a second copy
+    return lambda rows: torch.from_numpy(faiss.knn(rows.numpy(), stored, k)[1])
+
+
+def nearest(rows: Tensor, bank: Tensor, k: int) -> Tensor:
+    """Find the k nearest bank rows by Euclidean distance, nearest first.
+
+    Parameters
+    ----------
+    rows : Tensor
+        ``[B, D]``.
+    bank : Tensor
+        ``[N, D]`` with N >= k.
+    k : int
+        Number of neighbours.
+
+    Returns
+    -------
+    Tensor
+        ``[B, k]`` row numbers in the bank.
+    """
+    best = rows.new_empty(len(rows), 0)
+    found = torch.empty(len(rows), 0, dtype=torch.long, device=rows.device)
+    for start in range(0, len(bank), BANK_ROWS):
+        part = bank[start : start + BANK_ROWS]
+        # |row|^2 is the same for all neighbours of a row, so the order does not need it
+        closer = torch.addmm(part.square().sum(1), rows, part.T, alpha=-2)
+        best = torch.cat([best, closer], 1)
+        found = torch.cat(
+            [found, torch.arange(start, start + len(part), device=rows.device).expand(len(rows), -1)], 1
+        )
+        best, place = best.topk(min(k, best.shape[1]), largest=False)
+        found = found.gather(1, place)
+    return found

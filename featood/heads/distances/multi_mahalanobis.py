@@ -1,0 +1,78 @@
+"""Mahalanobis distances in several layers, added up."""
+
+from __future__ import annotations
+
+__all__ = ["MultiMahalanobis"]
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet
+from featood.heads.base import Head, State
+from featood.heads.distances.mahalanobis import Mahalanobis
+from featood.heads.registry import option, register
+from featood.heads.rows import SelectedRows
+from featood.numerics.moments import ClassMoments
+
+
+@register(
+    "multi-mahalanobis",
+    title="Mahalanobis distance over several layers",
+    paper="Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples, NeurIPS",
+    year=2018,
+    url="https://arxiv.org/abs/1807.03888",
+    needs=("features", "labels"),
+)
+class MultiMahalanobis(Head):
+    """Score ``sum_l a_l min_c d_c,l(z_l)`` over feature columns l, each with class means and a tied covariance.
+
+    The paper learns the weights a_l by logistic regression on outliers. Without outliers, ``variance`` divides
+    each layer's distance by its standard deviation on the training rows, so that no layer drowns the others for
+    being wide; ``equal`` adds them as they are. Higher means more out-of-distribution.
+    """
+
+    features: tuple[str, ...] = option((), "feature columns to use (default: all of the set)")
+    weights: str = option("variance", "how the layers are weighted", choices=("variance", "equal"))
+    ridge: float = option(1e-6, "ridge on the covariances, relative to the mean variance", low=0, high=1)
+
+    def fit_state(self, train: SelectedRows) -> State:
+        """Fit every layer in one pass, and measure the spread of its distances in a second."""
+        layers = {name: Mahalanobis(feature=name, ridge=self.ridge) for name in train.source.features}
+        statistics: dict[str, Any] = dict.fromkeys(layers)
+        for block in train.blocks():
+            for name, layer in layers.items():
+                statistics[name] = layer.accumulate(statistics[name], block)
+        states = {name: layer.finish(statistics[name], train) for name, layer in layers.items()}
+        weights = torch.ones(len(layers), dtype=torch.float64)
+        if self.weights == "variance":
+            fitted = [(layer, layer.prepare(states[name])) for name, layer in layers.items()]
+            spread = None
+            for block in train.blocks():
+                parts = torch.stack([layer.score_block(block, state) for layer, state in fitted], 1)
+                spread = ClassMoments.of(parts, None, spread)
+            assert spread is not None
+            deviation = spread.covariance().diagonal().clamp(min=0).sqrt().cpu()
+            weights /= deviation.masked_fill(deviation == 0, 1)
+        for state, weight in zip(states.values(), weights, strict=True):
+            state["weight"] = weight.clone()
+        return {f"{name}/{key}": tensor for name, state in states.items() for key, tensor in state.items()}
+
+    def prepare(self, state: State) -> Any:
+        """Rebuild each layer."""
+        parts: dict[str, State] = {}
+        for key in sorted(state):
+            name, part = key.rsplit("/", 1)
+            parts.setdefault(name, {})[part] = state[key]
+        layers = [(part, Mahalanobis(feature=name, ridge=self.ridge)) for name, part in parts.items()]
+        return [(float(part["weight"]), layer, layer.prepare(part)) for part, layer in layers]
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Return the weighted sum of the layers' squared distances ``[B]``."""
+        parts = [weight * layer.score_block(block, state).double() for weight, layer, state in fitted]
+        return torch.stack(parts).sum(0)
+
+    def _names(self, source: FeatureSet, fitting: bool) -> list[str]:
+        names = list(self.features) or list(source.features if fitting else self.meta["sizes"])
+        return [*names, "labels"] if fitting and source.labels is not None else names

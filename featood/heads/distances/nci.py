@@ -1,0 +1,52 @@
+"""Alignment of the feature with the predicted class's weights, as neural collapse predicts it."""
+
+from __future__ import annotations
+
+__all__ = ["NCI"]
+
+
+import torch
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet
+from featood.heads.base import State, StreamingHead
+from featood.heads.classifier import classifier_state, linear_logits
+from featood.heads.registry import option, register
+from featood.heads.rows import SelectedRows
+from featood.numerics.moments import ScatterByClass
+from featood.numerics.vectors import unit
+
+
+@register(
+    "nci",
+    title="Neural collapse inspired detector (NCI)",
+    paper="Liu and Qin, Detecting Out-of-Distribution through the Lens of Neural Collapse, CVPR",
+    year=2025,
+    url="https://arxiv.org/abs/2311.01479",
+    needs=("features", "classifier"),
+)
+class NCI(StreamingHead):
+    """Score ``-<z - mu, w_y> / |z - mu| - a |z|_1`` with the weights w_y of the predicted class.
+
+    mu is the mean of the training features. The weight a of the second term must be tuned; without outliers it
+    is 0. Higher means more out-of-distribution.
+    """
+
+    alpha: float = option(0.0, "weight a of the feature's 1-norm (the paper tunes it)", low=0)
+
+    def accumulate(self, statistics: ScatterByClass | None, block: FeatureSet) -> ScatterByClass:
+        """Add a block's rows to the sum."""
+        rows = self.vectors(block)
+        one = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
+        return ScatterByClass.of(rows, one, statistics, diagonal=True)
+
+    def finish(self, statistics: ScatterByClass, train: SelectedRows) -> State:
+        """Keep the mean and the classifier."""
+        return {"mean": statistics.means()[0], **classifier_state(train, self.feature)}
+
+    def score_block(self, block: FeatureSet, fitted: State) -> Tensor:
+        """Return the negated alignment and norm ``[B]``."""
+        rows = self.vectors(block).double()
+        weight = fitted["weight"].double()[linear_logits(rows, fitted).argmax(1)]
+        alignment = (unit(rows - fitted["mean"]) * weight).sum(1)
+        return -alignment - self.alpha * rows.abs().sum(1)

@@ -1,0 +1,61 @@
+"""Nearest neighbour guidance of the energy."""
+
+from __future__ import annotations
+
+__all__ = ["NNGuide"]
+
+
+import torch
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet
+from featood.heads.base import FeatureHead, State
+from featood.heads.registry import option, register
+from featood.heads.rows import SelectedRows
+from featood.heads.sampling import sampled_blocks
+from featood.numerics.vectors import unit
+
+CHUNK_ELEMENTS = 1 << 24
+
+
+@register(
+    "nnguide",
+    title="Nearest neighbour guidance (NNGuide)",
+    paper="Park et al., Nearest Neighbor Guidance for Out-of-Distribution Detection, ICCV",
+    year=2023,
+    url="https://arxiv.org/abs/2309.14888",
+    needs=("features", "logits"),
+)
+class NNGuide(FeatureHead):
+    """Score ``-E(x) G(x)``: E = logsumexp(logits), G = the mean of the k largest ``E_i <z / |z|, z_i / |z_i|>``.
+
+    The bank of training rows i is kept (a share of it is enough: the paper takes 1 % of ImageNet) and searched
+    in chunks, so that memory does not grow with its size. Higher means more out-of-distribution.
+    """
+
+    k: int = option(10, "neighbours to average; at most the whole bank", low=1)
+    fraction: float = option(1.0, "share of the training rows to keep as the bank", low=0, high=1)
+    seed: int = option(0, "seed of the bank's draw", low=0)
+
+    def fit_state(self, train: SelectedRows) -> State:
+        """Keep the directions of the training rows, scaled by their energies."""
+        count = max(round(self.fraction * len(train.source)), 1)
+        bank = [
+            unit(self.vectors(block)) * _energy(block)[:, None].to(self.vectors(block).dtype)
+            for block in sampled_blocks(train, count, self.seed)
+        ]
+        return {"bank": torch.cat(bank)}
+
+    def score_block(self, block: FeatureSet, fitted: State) -> Tensor:
+        """Return the negated product of energy and guidance ``[B]``."""
+        rows, bank = unit(self.vectors(block)), fitted["bank"]
+        best = rows.new_empty(len(rows), 0)
+        for chunk in bank.split(max(CHUNK_ELEMENTS // max(len(rows), 1), 1)):
+            similar = torch.cat([best, rows @ chunk.to(rows.dtype).T], 1)
+            best = similar.topk(min(self.k, similar.shape[1]), dim=1).values
+        return -_energy(block) * best.double().mean(1)
+
+
+def _energy(block: FeatureSet) -> Tensor:
+    assert block.logits is not None
+    return block.logits[:].double().logsumexp(1)

@@ -1,0 +1,60 @@
+"""Simplified Hopfield energy: inner product with the predicted class's pattern."""
+
+from __future__ import annotations
+
+__all__ = ["SHE"]
+
+
+import torch
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet
+from featood.errors import DataError
+from featood.heads.base import State, StreamingHead
+from featood.heads.registry import register
+from featood.heads.rows import SelectedRows
+from featood.numerics.moments import ScatterByClass
+
+
+@register(
+    "she",
+    title="Simplified Hopfield energy (SHE)",
+    paper="Zhang et al., Out-of-Distribution Detection Based on In-Distribution Data Patterns Memorization "
+    "with Modern Hopfield Energy, ICLR",
+    year=2023,
+    url="https://openreview.net/forum?id=KkazG4lgKL",
+    needs=("features", "logits", "labels"),
+)
+class SHE(StreamingHead):
+    """Score ``-<z, S_c>``, S_c being the mean feature of the rows rightly classified as the predicted class c.
+
+    A class without rightly classified rows has no pattern; a row predicted as one is held against the most
+    likely class that has. Higher means more out-of-distribution.
+    """
+
+    def accumulate(self, statistics: ScatterByClass | None, block: FeatureSet) -> ScatterByClass:
+        """Add the rightly classified rows of a block."""
+        assert block.logits is not None and block.labels is not None
+        labels: Tensor = block.labels  # type: ignore[assignment]
+        right = block.logits[:].argmax(1) == labels
+        return ScatterByClass.of(
+            self.vectors(block), labels.where(right, torch.full_like(labels, -1)), statistics, diagonal=True
+        )
+
+    def finish(self, statistics: ScatterByClass, train: SelectedRows) -> State:
+        """Keep the mean of each class."""
+        if not bool(statistics.count.any()):
+            raise DataError(
+                f"she: no row of {train.source.name} is classified rightly; labels and logits disagree"
+            )
+        patterns = statistics.means()
+        missing = patterns.new_full((max(train.num_classes - len(patterns), 0), patterns.shape[1]), torch.nan)
+        return {"patterns": torch.cat([patterns, missing])}
+
+    def score_block(self, block: FeatureSet, fitted: State) -> Tensor:
+        """Return the negated inner product with the pattern of the predicted class ``[B]``."""
+        assert block.logits is not None
+        rows = self.vectors(block)
+        patterns = fitted["patterns"].to(rows.dtype)
+        logits = block.logits[:].masked_fill(patterns[:, 0].isnan(), -torch.inf)
+        return -(rows * patterns[logits.argmax(1)]).sum(1)

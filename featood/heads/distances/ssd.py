@@ -1,0 +1,86 @@
+"""Mahalanobis distance on unit-length features to classes or to clusters found in them."""
+
+from __future__ import annotations
+
+__all__ = ["SSD"]
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet
+from featood.errors import DataError
+from featood.heads.base import FeatureHead, State
+from featood.heads.registry import option, register
+from featood.heads.rows import SelectedRows
+from featood.heads.sampling import sampled_blocks
+from featood.numerics.gaussian import Whitening, squared_distances, whitening
+from featood.numerics.moments import ClassMoments
+from featood.numerics.quantiles import quantiles
+from featood.numerics.vectors import unit
+
+ROWS_PER_CLUSTER = 256
+RESTARTS = 5
+
+
+@register(
+    "ssd",
+    title="SSD: self-supervised outlier detection",
+    paper="Sehwag et al., SSD: A Unified Framework for Self-Supervised Outlier Detection, ICLR",
+    year=2021,
+    url="https://arxiv.org/abs/2103.12051",
+    needs=("features",),
+)
+class SSD(FeatureHead):
+    """Score the squared Mahalanobis distance of ``z / |z|`` to the nearest cluster, with one tied covariance.
+
+    Clusters are the classes (SSD+), or one Gaussian of all rows where there are no labels, or what k-means
+    finds. The tied covariance is HEAT's form; with one cluster it is also the paper's, whose several clusters
+    have a covariance each. With ``--feature std`` it is SSD on the spatial standard deviations, with ``--clip``
+    SSD on rectified activations (ReAct). Higher means more out-of-distribution.
+    """
+
+    clusters: int = option(0, "clusters for k-means to find (0: the classes, or one without labels)", low=0)
+    clip: float = option(1.0, "clip features at this quantile of the training activations", low=0, high=1)
+    ridge: float = option(1e-6, "ridge on the covariance, relative to the mean variance", low=0, high=1)
+    seed: int = option(0, "seed of k-means", low=0)
+
+    def fit_state(self, train: SelectedRows) -> State:
+        """Find the clipping limit and the clusters, then take the moments in one more pass."""
+        limit = torch.tensor(math.inf)
+        if self.clip < 1:
+            limit = torch.tensor(quantiles(lambda: map(self.vectors, train.blocks()), [self.clip])[0])
+        centers = self._centers(train, limit) if self.clusters else None
+        moments = None
+        for block in train.blocks():
+            rows = self._shaped(block, limit)
+            labels = block.labels if centers is None else squared_distances(rows, centers).argmin(1)
+            moments = ClassMoments.of(rows, labels, moments)  # type: ignore[arg-type]
+        if moments is None:
+            raise DataError(f"{train.source.name} has no rows to fit on")
+        map_ = whitening(moments.mean(), moments.within_covariance(), self.ridge, "the tied covariance")
+        return {**map_._asdict(), "means": map_(moments.means()), "limit": limit}
+
+    def prepare(self, state: State) -> Any:
+        """Rebuild the whitening map."""
+        return Whitening(*(state[name] for name in Whitening._fields)), state["means"], state["limit"]
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Return the squared distance to the nearest cluster ``[B]``."""
+        map_, means, limit = fitted
+        return squared_distances(map_(self._shaped(block, limit)), means).amin(1)
+
+    def _shaped(self, block: FeatureSet, limit: Tensor) -> Tensor:
+        return unit(self.vectors(block).clamp(max=float(limit)))
+
+    def _centers(self, train: SelectedRows, limit: Tensor) -> Tensor:
+        from sklearn.cluster import KMeans
+
+        blocks = sampled_blocks(train, ROWS_PER_CLUSTER * self.clusters, self.seed)
+        rows = torch.cat([self._shaped(block, limit) for block in blocks])
+        if len(rows) < self.clusters:
+            raise DataError(f"ssd: {len(rows)} rows do not make {self.clusters} clusters; lower --clusters")
+        means = KMeans(self.clusters, n_init=RESTARTS, random_state=self.seed).fit(rows.cpu().numpy())
+        return torch.as_tensor(means.cluster_centers_, device=rows.device)

@@ -1,0 +1,31 @@
+"""Activation shaping by pruning and making the rest equal."""
+
+from __future__ import annotations
+
+__all__ = ["ASHB"]
+
+from torch import Tensor
+
+from featood.heads.base import State
+from featood.heads.registry import option, register
+from featood.heads.reshaping.reshaping_head import ReshapingHead, kept_count, top_mask
+
+
+@register(
+    "ash-b",
+    title="Activation shaping, binary (ASH-B)",
+    paper="Djurisic et al., Extremely Simple Activation Shaping for Out-of-Distribution Detection, ICLR",
+    year=2023,
+    url="https://arxiv.org/abs/2209.09858",
+    needs=("features", "classifier"),
+    learns=False,
+)
+class ASHB(ReshapingHead):
+    """Score the logits of z with each row's k largest activations set to ``sum(z) / k`` and the rest to zero."""
+
+    percentile: float = option(0.65, "share of each row's activations to prune", low=0, high=1)
+
+    def reshape(self, features: Tensor, fitted: State) -> Tensor:
+        """Prune, and spread the sum over what is left."""
+        count = kept_count(features.shape[1], self.percentile)
+        return features.sum(1, keepdim=True) / count * top_mask(features, count)

@@ -1,0 +1,30 @@
+"""Activation shaping by pruning."""
+
+from __future__ import annotations
+
+__all__ = ["ASHP"]
+
+from torch import Tensor
+
+from featood.heads.base import State
+from featood.heads.registry import option, register
+from featood.heads.reshaping.reshaping_head import ReshapingHead, kept_count, top_mask
+
+
+@register(
+    "ash-p",
+    title="Activation shaping, pruning (ASH-P)",
+    paper="Djurisic et al., Extremely Simple Activation Shaping for Out-of-Distribution Detection, ICLR",
+    year=2023,
+    url="https://arxiv.org/abs/2209.09858",
+    needs=("features", "classifier"),
+    learns=False,
+)
+class ASHP(ReshapingHead):
+    """Score the logits of z with all but each row's largest activations set to zero."""
+
+    percentile: float = option(0.65, "share of each row's activations to prune", low=0, high=1)
+
+    def reshape(self, features: Tensor, fitted: State) -> Tensor:
+        """Prune."""
+        return features * top_mask(features, kept_count(features.shape[1], self.percentile))

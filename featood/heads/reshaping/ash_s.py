@@ -1,0 +1,35 @@
+"""Activation shaping by pruning and scaling."""
+
+from __future__ import annotations
+
+__all__ = ["ASHS"]
+
+from torch import Tensor
+
+from featood.heads.base import State
+from featood.heads.registry import option, register
+from featood.heads.reshaping.reshaping_head import ReshapingHead, activation_ratio, kept_count, top_mask
+
+
+@register(
+    "ash-s",
+    title="Activation shaping, scaling (ASH-S)",
+    paper="Djurisic et al., Extremely Simple Activation Shaping for Out-of-Distribution Detection, ICLR",
+    year=2023,
+    url="https://arxiv.org/abs/2209.09858",
+    needs=("features", "classifier"),
+    learns=False,
+)
+class ASHS(ReshapingHead):
+    """Score the logits of z with all but each row's largest activations set to zero, times ``exp(r)``.
+
+    r is the sum of the activations over the sum of those kept. Activations are taken as what a ReLU lets
+    through: the ratio of signed sums, which the paper never meets, has no meaning.
+    """
+
+    percentile: float = option(0.65, "share of each row's activations to prune", low=0, high=0.99)
+
+    def reshape(self, features: Tensor, fitted: State) -> Tensor:
+        """Prune and scale."""
+        count = kept_count(features.shape[1], self.percentile)
+        return features * top_mask(features, count) * activation_ratio(features, count).exp()

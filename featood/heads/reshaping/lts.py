@@ -1,0 +1,31 @@
+"""Logits scaled by how little of the feature's sum is in its largest activations."""
+
+from __future__ import annotations
+
+__all__ = ["LTS"]
+
+from torch import Tensor
+
+from featood.heads.base import State
+from featood.heads.registry import option, register
+from featood.heads.reshaping.reshaping_head import ReshapingHead, activation_ratio, kept_count
+
+
+@register(
+    "lts",
+    title="Logit scaling (LTS)",
+    paper="Djurisic et al., Logit Scaling for Out-of-Distribution Detection, Machine Vision and Applications",
+    year=2025,
+    url="https://arxiv.org/abs/2409.01175",
+    needs=("features", "classifier"),
+    learns=False,
+)
+class LTS(ReshapingHead):
+    """Score the logits times ``r^2``, r being the sum of the activations over that of the largest of them."""
+
+    top: float = option(0.05, "share of each row's activations that count as the largest", low=0, high=1)
+
+    def logits(self, features: Tensor, fitted: State) -> Tensor:
+        """Scale the logits."""
+        ratio = activation_ratio(features, kept_count(features.shape[1], 1 - self.top))
+        return super().logits(features, fitted) * ratio.square()

@@ -1,0 +1,37 @@
+"""Rectified activations: features clipped from above."""
+
+from __future__ import annotations
+
+__all__ = ["ReAct"]
+
+import torch
+from torch import Tensor
+
+from featood.heads.base import State
+from featood.heads.registry import option, register
+from featood.heads.reshaping.reshaping_head import ReshapingHead
+from featood.heads.rows import SelectedRows
+from featood.numerics.quantiles import quantiles
+
+
+@register(
+    "react",
+    title="Rectified activations (ReAct)",
+    paper="Sun et al., ReAct: Out-of-distribution Detection With Rectified Activations, NeurIPS",
+    year=2021,
+    url="https://arxiv.org/abs/2111.12797",
+    needs=("features", "classifier"),
+)
+class ReAct(ReshapingHead):
+    """Score the logits of ``min(z, t)``, t being a quantile of all training activations."""
+
+    percentile: float = option(0.9, "quantile t of the training activations", low=0, high=1)
+
+    def fit_state(self, train: SelectedRows) -> State:
+        """Find the quantile."""
+        (limit,) = quantiles(lambda: map(self.vectors, train.blocks()), [self.percentile])
+        return {"limit": torch.tensor(limit), **super().fit_state(train)}
+
+    def reshape(self, features: Tensor, fitted: State) -> Tensor:
+        """Clip at the quantile."""
+        return features.clamp(max=float(fitted["limit"]))

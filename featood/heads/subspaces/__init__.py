@@ -1,0 +1,1 @@
+"""Heads that split the feature space into a principal subspace and its complement."""

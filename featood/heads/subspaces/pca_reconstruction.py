@@ -1,0 +1,54 @@
+"""Regularised reconstruction error of a principal component analysis."""
+
+from __future__ import annotations
+
+__all__ = ["PCAReconstruction"]
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet
+from featood.heads.base import State, StreamingHead
+from featood.heads.registry import option, register
+from featood.heads.rows import SelectedRows
+from featood.numerics.moments import ClassMoments
+from featood.numerics.subspaces import Subspace, principal_axes, subspace
+
+
+@register(
+    "pca-reconstruction",
+    title="Regularised PCA reconstruction error",
+    paper="Guan et al., Revisit PCA-based Technique for Out-of-Distribution Detection, ICCV",
+    year=2023,
+    needs=("features",),
+)
+class PCAReconstruction(StreamingHead):
+    """Score ``|(I - P)(z - mu)| / |z|``, P projecting on the leading principal components.
+
+    Dividing by the length of z is the regularisation: features of outliers are short. Higher means more
+    out-of-distribution.
+    """
+
+    dim: int = option(0, "components (0: an eighth of the feature size, the authors' 256 of 2,048)", low=0)
+
+    def accumulate(self, statistics: ClassMoments | None, block: FeatureSet) -> ClassMoments:
+        """Add a block's rows to the moments."""
+        return ClassMoments.of(self.vectors(block), None, statistics)
+
+    def finish(self, statistics: ClassMoments, train: SelectedRows) -> State:
+        """Split the space around the mean."""
+        _, axes = principal_axes(statistics.covariance())
+        size = len(axes)
+        space = subspace(axes, min(self.dim or max(size // 8, 1), size))
+        return {"mean": statistics.mean(), **space._asdict()}
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Return the relative reconstruction error ``[B]``."""
+        rows = self.vectors(block).double()
+        error = Subspace(fitted["basis"], fitted["direct"]).norms(rows - fitted["mean"])[1]
+        least = 1e-9 * fitted["mean"].norm().clamp(
+            min=torch.finfo(torch.float32).tiny
+        )  # a row of zeros is far
+        return error / rows.norm(dim=1).maximum(least)

@@ -1,0 +1,64 @@
+"""Virtual logit: the residual of the principal subspace, held against the logits."""
+
+from __future__ import annotations
+
+__all__ = ["ViM"]
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet
+from featood.errors import DataError
+from featood.heads.base import FeatureHead, State
+from featood.heads.classifier import classifier_state, linear_logits
+from featood.heads.registry import option, register
+from featood.heads.rows import SelectedRows
+from featood.heads.subspaces.residual import origin, principal_space
+from featood.numerics.moments import ClassMoments
+from featood.numerics.subspaces import Subspace
+
+
+@register(
+    "vim",
+    title="Virtual-logit matching (ViM)",
+    paper="Wang et al., ViM: Out-of-Distribution with Virtual-Logit Matching, CVPR",
+    year=2022,
+    url="https://arxiv.org/abs/2203.10807",
+    needs=("features", "classifier"),
+)
+class ViM(FeatureHead):
+    """Score ``a r(z) - logsumexp(W z + b)``, r being the length of ``z - u`` outside of the principal subspace.
+
+    ``u = -pinv(W) b``; a is the mean largest logit over the mean residual of the training rows. Higher means
+    more out-of-distribution.
+    """
+
+    dim: int = option(
+        0, "dimension of the principal subspace (0: 1000, 512 or half, by the feature size)", low=0
+    )
+
+    def fit_state(self, train: SelectedRows) -> State:
+        """Find the subspace in one pass and the scale of the residual in a second."""
+        layer = classifier_state(train, self.feature)
+        center = origin(layer)
+        moments = None
+        for block in train.blocks():
+            moments = ClassMoments.of(self.vectors(block), None, moments)
+        if moments is None:
+            raise DataError(f"{train.source.name} has no rows to fit on")
+        space = principal_space(moments, center, self.dim)
+        largest, residual = 0.0, 0.0
+        for block in train.blocks():
+            rows = self.vectors(block).double()
+            largest += float(linear_logits(rows, layer).amax(1).sum())
+            residual += float(space.norms(rows - center)[1].sum())
+        scale = torch.tensor(largest / residual, dtype=torch.float64)
+        return {"origin": center, "scale": scale, **space._asdict(), **layer}
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Return the virtual logit less the energy of the real ones ``[B]``."""
+        rows = self.vectors(block).double()
+        residual = Subspace(fitted["basis"], fitted["direct"]).norms(rows - fitted["origin"])[1]
+        return fitted["scale"] * residual - linear_logits(rows, fitted).logsumexp(1)

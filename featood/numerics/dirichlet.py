@@ -1,0 +1,101 @@
+r"""Uncertainties of a Dirichlet distribution from the logarithms of its concentrations.
+
+Written with :math:`f(x) = x (\psi(x + 1) - \ln x)`, which rises from 0 to 1/2, and Binet's remainder
+:math:`r(x) = \ln\Gamma(x) - (x - 1/2) \ln x + x - \ln(2 \pi) / 2`, which falls to 0, every quantity is a sum of
+terms of its own size. The textbook forms subtract digamma and log-gamma values that agree in all their digits
+once concentrations are large, which for exponentials of logits they soon are.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "concentrations",
+    "differential_entropy",
+    "expected_entropy",
+    "expected_pairwise_divergence",
+    "max_probability",
+    "mutual_information",
+    "precision",
+]
+
+import math
+
+import torch
+from torch import Tensor
+
+LARGE = 32.0
+"""Where the asymptotic series are exact to 15 digits."""
+SMALLEST = -80.0
+"""Least log-concentration that is told from zero; the differential entropy falls as ``-1 / alpha``."""
+
+
+def concentrations(logits: Tensor, prior: float = 0.0) -> Tensor:
+    """Log-concentrations ``log(exp(logits) + prior)``, ``[B, C]`` in float64, and -80 at least."""
+    logits = logits.double()
+    least = math.log(prior) if prior > 0 else -math.inf
+    return torch.logaddexp(logits, logits.new_tensor(least)).clamp(min=SMALLEST)
+
+
+def precision(log_alpha: Tensor) -> Tensor:
+    """Logarithm of the precision ``alpha_0 = sum_c alpha_c``, ``[B]``."""
+    return log_alpha.logsumexp(1)
+
+
+def max_probability(log_alpha: Tensor) -> Tensor:
+    """Largest expected class probability ``max_c alpha_c / alpha_0``, ``[B]``."""
+    return (log_alpha.amax(1) - precision(log_alpha)).exp()
+
+
+def expected_entropy(log_alpha: Tensor) -> Tensor:
+    """Entropy of the class expected over the class probabilities, in nats ``[B]``: the aleatoric part."""
+    log_p = log_alpha.log_softmax(1)
+    return -(log_p.exp() * log_p).sum(1) - mutual_information(log_alpha)
+
+
+def mutual_information(log_alpha: Tensor) -> Tensor:
+    """Mutual information of the class and its probabilities, in nats ``[B]``: the epistemic part.
+
+    It is the entropy of the expected probabilities minus the expected entropy,
+    ``(sum_c f(alpha_c) - f(alpha_0)) / alpha_0``.
+    """
+    total = precision(log_alpha)
+    return (_f(log_alpha).sum(1) - _f(total)) * (-total).exp()
+
+
+def expected_pairwise_divergence(log_alpha: Tensor) -> Tensor:
+    """KL divergence expected between two draws of the class probabilities, ``(C - 1) / alpha_0``, in nats ``[B]``."""
+    return (log_alpha.shape[1] - 1) * (-precision(log_alpha)).exp()
+
+
+def differential_entropy(log_alpha: Tensor) -> Tensor:
+    """Differential entropy in nats ``[B]``; largest, ``-ln Gamma(C)``, where all concentrations are 1."""
+    classes = log_alpha.shape[1]
+    total = precision(log_alpha)
+    f, f_total = _f(log_alpha), _f(total)
+    # psi(x) = ln x + (f(x) - 1) / x
+    tails = (_binet(log_alpha) - f + (f - 1) * (-log_alpha).exp()).sum(1) + classes
+    tail = _binet(total) - f_total + classes * (f_total - 1) * (-total).exp() + 1
+    leading = log_alpha.sum(1) / 2 - (classes - 0.5) * total + (classes - 1) / 2 * math.log(2 * math.pi)
+    return leading + tails - tail
+
+
+def _f(log_x: Tensor) -> Tensor:
+    """``x (psi(x + 1) - ln x)``, by its asymptotic series where x is large."""
+    small, inverse = _split(log_x)
+    x, square = small.exp(), inverse.square()
+    series = 0.5 - inverse * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240)))
+    return torch.where(log_x > math.log(LARGE), series, x * (torch.digamma(x + 1) - small))
+
+
+def _binet(log_x: Tensor) -> Tensor:
+    """Remainder of Stirling's formula, by its asymptotic series where x is large."""
+    small, inverse = _split(log_x)
+    x, square = small.exp(), inverse.square()
+    series = inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680)))
+    exact = torch.lgamma(x + 1) - (x + 0.5) * small + x - math.log(2 * math.pi) / 2
+    return torch.where(log_x > math.log(LARGE), series, exact)
+
+
+def _split(log_x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log x cut off above at LARGE, and 1 / x cut off below it: the range of each branch."""
+    return log_x.clamp(max=math.log(LARGE)), (-log_x.clamp(min=math.log(LARGE))).exp()

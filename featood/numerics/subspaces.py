@@ -1,0 +1,54 @@
+"""A principal subspace and its complement, held by whichever of the two needs fewer directions."""
+
+from __future__ import annotations
+
+__all__ = ["Subspace", "explaining", "principal_axes", "rank", "subspace"]
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Subspace(NamedTuple):
+    """A subspace given by an orthonormal basis of itself, or of its complement where that is smaller."""
+
+    basis: Tensor
+    """``[D, k]`` in float64."""
+    direct: Tensor
+    """Whether the basis spans the subspace itself."""
+
+    def norms(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Lengths of the parts of rows ``[B, D]`` inside and outside of the subspace ``[B]``, in float64.
+
+        One product gives one of them, Pythagoras the other: float64, for the difference cancels.
+        """
+        rows = rows.double()
+        spanned = (rows @ self.basis).square().sum(1)
+        rest = (rows.square().sum(1) - spanned).clamp(min=0)
+        spanned, rest = spanned.sqrt(), rest.sqrt()
+        return (spanned, rest) if bool(self.direct) else (rest, spanned)
+
+
+def principal_axes(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues ``[D]``, largest first, and eigenvectors ``[D, D]`` in columns, of a covariance."""
+    values, vectors = torch.linalg.eigh(matrix.double())
+    return values.flip(0).clamp(min=0), vectors.flip(1)
+
+
+def subspace(axes: Tensor, size: int) -> Subspace:
+    """Subspace of the first `size` axes ``[D, D]``."""
+    direct = size <= len(axes) - size
+    basis = axes[:, :size] if direct else axes[:, size:]
+    return Subspace(basis.contiguous(), torch.tensor(direct))
+
+
+def explaining(values: Tensor, share: float) -> int:
+    """Count the fewest leading eigenvalues ``[D]`` whose sum is at least a share of the total."""
+    sums = values.cumsum(0)
+    return min(int((sums < share * sums[-1] * (1 - 1e-12)).sum()) + 1, len(values))
+
+
+def rank(values: Tensor) -> int:
+    """Count the eigenvalues ``[D]``, largest first, that are more than rounding errors."""
+    return int((values > 1e-12 * values[0]).sum())
