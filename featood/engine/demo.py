@@ -22,7 +22,7 @@ INLIERS = "digits:0-6"
 OUTLIERS = ("digits:7-9", "photo-patches", "noise")
 HEADS = ("msp", "energy", "mahalanobis", "gmm", "knn", "heat-gmm")
 SIZE = 16
-TRAINING = TrainOptions(epochs=30, batch_size=64, shift=2, flip=False, learning_rate=0.05)
+TRAINING = TrainOptions(epochs=15, batch_size=64, shift=2, flip=False, learning_rate=0.05)
 
 
 def run_demo(

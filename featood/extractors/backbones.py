@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Backbone", "list_backbones", "resolve_backbone"]
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -190,7 +191,8 @@ def _pretrained(
         return module, os.path.basename(weights)
     if not weights:
         try:
-            return make(True), published
+            with contextlib.redirect_stdout(sys.stderr):  # downloaders talk, and stdout is for results
+                return make(True), published
         except (OSError, RuntimeError, ValueError) as error:  # URLError, hub errors, bad checksums
             reason = str(error).strip().split("\n")[0][:120]
             warnings.warn(

@@ -10,7 +10,7 @@ from typing import Any
 
 from featood.data import ImageSet, get_entry
 from featood.errors import Mismatch, UsageError
-from featood.extractors.backbones import Backbone, resolve_backbone
+from featood.extractors.backbones import RANDOM, Backbone, resolve_backbone
 from featood.extractors.extract import ExtractOptions
 from featood.extractors.transform import IMAGENET, Transform
 from featood.nets import is_net, net_defaults
@@ -93,7 +93,7 @@ def rebuild(origin: Mapping[str, Any]) -> tuple[Backbone, Transform, ExtractOpti
     recipe, run = origin["recipe"], origin["run"]
     if "transform" not in recipe:
         raise UsageError("these features were imported, so other sets cannot be extracted; import them too")
-    given = run.get("weights_file", "")
+    given = run.get("weights_file", "") or (RANDOM if recipe["weights"] == RANDOM else "")
     try:
         backbone = resolve_backbone(run["name"], given, recipe.get("num_classes"), run.get("seed", 0))
     except Exception as error:
