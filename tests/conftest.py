@@ -22,6 +22,14 @@ def _one_thread() -> None:
 
 
 @pytest.fixture
+def detectors():
+    """Detectors of pytorch-ood; tests that compare with them skip where it is not installed."""
+    from featood.extractors.vision import torchvision  # noqa: F401  (mends its import, which pytorch-ood needs)
+
+    return pytest.importorskip("pytorch_ood.detector")
+
+
+@pytest.fixture
 def featood(monkeypatch, capsys, tmp_path):
     """Run the command line in this process: ``featood("score", "--ood", "x")`` returns (exit code, out, err)."""
     import sys

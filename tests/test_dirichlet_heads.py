@@ -70,7 +70,7 @@ def test_without_prior_the_precision_is_the_energy():
 @given(st.lists(st.floats(-20, 6), min_size=2, max_size=8))
 def test_numerics_agree_with_the_textbook(logits):
     alpha = np.exp(np.array([logits]))
-    log_alpha = numerics.concentrations(torch.tensor([logits]).double())
+    log_alpha = numerics.concentrations(torch.tensor([logits], dtype=torch.float64))
     expected = by_scipy(alpha)
     for name, function in (
         ("expected-entropy", numerics.expected_entropy),
@@ -94,7 +94,7 @@ def test_large_concentrations(alpha):
     entropy = math.fsum([log_factorial(a - 1) for a in alpha]) - log_factorial(total - 1)
     entropy += math.fsum((a - 1) * harmonic(a, total - 1) for a in alpha)
     expected = math.fsum(a / total * harmonic(a + 1, total) for a in alpha)
-    log_alpha = torch.tensor([alpha]).double().log()
+    log_alpha = torch.tensor([alpha], dtype=torch.float64).log()
     assert float(numerics.differential_entropy(log_alpha)) == pytest.approx(entropy, rel=1e-9)
     assert float(numerics.expected_entropy(log_alpha)) == pytest.approx(expected, rel=1e-11)
 

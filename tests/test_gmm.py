@@ -1,10 +1,8 @@
 import numpy as np
 import pytest
-import torch
 from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
-from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, load_head
 from featood.heads.densities import gmm as module
@@ -118,7 +116,7 @@ def test_a_class_with_one_row_takes_the_mean_covariance():
 def test_singular_classes_are_noted():
     x, labels = data(30)
     wide = np.concatenate([x, x, np.zeros_like(x)], 1)
-    with pytest.warns(UserWarning, match="3 of 3 classes have no more rows than there are features|ridge"):
+    with pytest.warns(UserWarning, match="class covariances are singular"):
         head = create_head("gmm", ridge=0.0).fit(wide, labels)
     assert any("singular" in note for note in head.meta["notes"])
     assert any("no more rows" in note for note in head.meta["notes"])
@@ -130,7 +128,7 @@ def test_singular_classes_are_noted():
 
 def test_errors():
     x, labels = data()
-    with pytest.raises(DataError, match="every row is the same"):
+    with pytest.raises(DataError, match="is zero"):
         create_head("gmm").fit(x[:3], np.arange(3))
     dead = np.concatenate([x, np.ones((len(x), 1))], 1)
     with pytest.raises(DataError, match="does not vary"):
@@ -148,7 +146,6 @@ def test_too_many_covariances_are_refused(monkeypatch):
 def test_saved(tmp_path):
     x, labels = data()
     for covariance in ("full", "tied", "diag"):
-        head = create_head("gmm", covariance=covariance).fit(FeatureSet({"a": x}, labels=labels))
-        scores = head.score(torch.from_numpy(x))
+        head = create_head("gmm", covariance=covariance).fit(x, labels)
         head.save(tmp_path / covariance)
-        assert torch.equal(load_head(tmp_path / covariance).score(torch.from_numpy(x)), scores)
+        assert np.array_equal(load_head(tmp_path / covariance).score(x), head.score(x))

@@ -22,13 +22,6 @@ X = np.asarray(TEST.features["avg"], dtype=float)
 SIZE = Z.shape[1]
 
 
-@pytest.fixture
-def detectors():
-    from featood.extractors.vision import torchvision  # noqa: F401  (mends its import, which pytorch-ood needs)
-
-    return pytest.importorskip("pytorch_ood.detector")
-
-
 def scores(name, train=TRAIN, test=TEST, **options):
     return create_head(name, **options).fit(train).score(test)
 

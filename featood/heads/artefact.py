@@ -92,7 +92,15 @@ def load_head(path: str | Path) -> Head:
         }
         head = create_head(body["head"], **options)
         head._adopt(state, body["meta"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        SafetensorError,
+    ) as error:
         if isinstance(error, UsageError):
             raise
         raise CacheCorrupt(

@@ -44,6 +44,8 @@ class Head:
 
     card: ClassVar[Card]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    testing_options: ClassVar[Mapping[str, Any]] = {}
+    """Options that make a slow head quick enough for the conformance suite (see `featood.testing`)."""
 
     nonfinite: str = option(
         "error",
@@ -77,7 +79,11 @@ class Head:
             low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
             if choices is not None and value not in choices:
                 raise UsageError(f"{self.name}: {field.name} is one of {', '.join(choices)}, not {value!r}")
-            if (low is not None and value < low) or (high is not None and value > high):
+            try:  # "not >=" refuses NaN too
+                outside = (low is not None and not value >= low) or (high is not None and not value <= high)
+            except TypeError:
+                raise UsageError(f"{self.name}: {field.name} must be a number, not {value!r}") from None
+            if outside:
                 bounds = " and ".join(
                     text
                     for text, bound in ((f"at least {low}", low), (f"at most {high}", high))
@@ -315,26 +321,39 @@ class StreamingHead(FeatureHead):
 
     def fit_state(self, train: SelectedRows) -> State:
         """Pass over the rows once."""
+        vars(self).pop("_statistics", None)
         statistics = None
         for block in train.blocks():
             statistics = self.accumulate(statistics, block)
         return self.finish(statistics, train)
 
     def partial_fit(self, part: Any, labels: Any = None) -> Self:
-        """Add rows to what was fitted before; parts in any order give the fit of the whole.
+        """Add rows to what earlier calls added; parts in any order give the fit of the whole.
 
         Raises
         ------
         Mismatch
             When the rows come from another backbone than those before.
+        UsageError
+            On a head that was fitted whole, or loaded: only its tensors are kept, not its sums.
+        DataError
+            When there is no row to fit on yet.
         """
         source = as_feature_set(part, labels)
+        statistics = vars(self).get("_statistics")
+        if statistics is None and vars(self)["_state"] is not None:
+            raise UsageError(
+                f"{self.name} was fitted whole or loaded, and cannot go on from there; "
+                "call partial_fit on a new head for every part"
+            )
         self.check_match(source)
         rows = self._select(source, fitting=True, device=self.device)
-        statistics = vars(self).get("_statistics")
-        seen = self.meta.get("rows", 0) if statistics is not None else 0
-        for block in rows.blocks():
-            statistics = self.accumulate(statistics, block)
+        seen = self.meta.get("rows", 0)
+        for block, _ in rows.masked_blocks():
+            if len(block):
+                statistics = self.accumulate(statistics, block)
+        if statistics is None:
+            raise DataError(f"{self.name}: {source.name} has no rows to fit on")
         meta = self._describe(source, rows, [])
         self._adopt(self.finish(statistics, rows), {**meta, "rows": seen + len(source)}, self.device)
         vars(self)["_statistics"] = statistics

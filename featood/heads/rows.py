@@ -81,16 +81,20 @@ class SelectedRows:
             yield _moved(block if bool(keep.all()) else block.rows(keep), self.device), keep
 
     def blocks(self, size: int = ROWS) -> Iterator[FeatureSet]:
-        """Iterate over blocks of at most `size` rows; raises as :meth:`masked_blocks`."""
+        """Iterate over blocks of at most `size` rows; raises as :meth:`masked_blocks`, and where no row is left."""
+        empty = True
         for block, _ in self.masked_blocks(size):
             if len(block):
+                empty = False
                 yield block
+        if empty:
+            raise DataError(
+                f"{self.source.name}: no row is left to fit on (all labels are negative, or no row is finite)"
+            )
 
     def load(self) -> FeatureSet:
         """Return all rows at once, for heads that keep or revisit them."""
         parts = list(self.blocks())
-        if not parts:
-            return _moved(self.source.to_torch(), self.device)
 
         def join(values: list[Tensor | None]) -> Tensor | None:
             return None if values[0] is None else torch.cat([value for value in values if value is not None])

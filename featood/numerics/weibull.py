@@ -25,6 +25,9 @@ def weibull(values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
     shape, log_scale : Tensor
         ``[...]`` each; NaN for rows with fewer than two different numbers, which have no maximum.
     """
+    if values.shape[-1] == 0:
+        nan = values.new_full(values.shape[:-1], torch.nan)
+        return nan, nan
     count = present.sum(-1)
     logs = torch.where(present, values, torch.ones_like(values)).log()
     largest = logs.masked_fill(~present, -torch.inf).amax(-1, keepdim=True)

@@ -120,8 +120,9 @@ def train(
     if checkpoint is not None and (found := load_checkpoint(checkpoint, settings)) is not None:
         start, tensors = found
         restore(tensors, model, optimizer, generators)
-        past = {name: value.tolist() for name, value in tensors.items() if name.startswith(PAST)}
-        history = {name.removeprefix(PAST): values for name, values in past.items()}
+        history = {
+            name.removeprefix(PAST): past.tolist() for name, past in tensors.items() if name.startswith(PAST)
+        }
     good_step, good = start, snapshot(model, optimizer, generators)
     trial: dict[str, Tensor] | None = None
     for step in range(start, steps):
@@ -139,8 +140,8 @@ def train(
         if trial is not None:  # the loss is sound, so is the state that it was computed from
             good_step, good, trial = step, trial, None
             if checkpoint is not None:
-                for name, value in history.items():
-                    good[PAST + name] = torch.tensor(value[:step], dtype=torch.float64)
+                for name, past in history.items():
+                    good[PAST + name] = torch.tensor(past[:step], dtype=torch.float64)
                 save_checkpoint(checkpoint, step, good, settings)
         if clip is not None:
             nn.utils.clip_grad_norm_(parameters, clip)

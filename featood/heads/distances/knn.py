@@ -47,11 +47,11 @@ class KNN(FeatureHead):
 
     def fit_state(self, train: SelectedRows) -> State:
         """Keep the rows, relative to their mean: smaller numbers lose fewer digits in the search."""
-        rows = self._scaled(train.load())
+        rows = torch.cat([self._scaled(block) for block in train.blocks()])
         if self.k > len(rows):
             warnings.warn(f"knn: k = {self.k}, but there are {len(rows)} rows; all are used", stacklevel=2)
-        center = rows.mean(0)
-        return {"bank": (rows - center).float(), "center": center}
+        center = rows.mean(0, dtype=torch.float64).float()
+        return {"bank": rows.sub_(center), "center": center}
 
     def prepare(self, state: State) -> Any:
         """Build the index."""
@@ -61,7 +61,7 @@ class KNN(FeatureHead):
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the distance ``[B]``."""
         bank, center, search = fitted
-        rows = (self._scaled(block) - center).float()
+        rows = self._scaled(block) - center
         neighbours = search(rows)
         if self.distance == "kth":
             neighbours = neighbours[:, -1:]
@@ -73,8 +73,8 @@ class KNN(FeatureHead):
         return torch.cat(parts)
 
     def _scaled(self, block: FeatureSet) -> Tensor:
-        rows = self.vectors(block).double()
-        return unit(rows) if self.normalize else rows
+        rows = self.vectors(block)
+        return (unit(rows.double()) if self.normalize else rows).float()
 
 
 def searcher(bank: Tensor, k: int) -> Callable[[Tensor], Tensor]:
@@ -86,7 +86,7 @@ def searcher(bank: Tensor, k: int) -> Callable[[Tensor], Tensor]:
     if bank.is_cuda:
         if not getattr(faiss, "get_num_gpus", lambda: 0)():
             return lambda rows: nearest(rows, bank, k)
-        index = faiss.IndexFlatL2(bank.shape[1])
+        index: Any = faiss.IndexFlatL2(bank.shape[1])
         index.add(bank.cpu().numpy())
         index = faiss.index_cpu_to_all_gpus(index)
         return lambda rows: torch.from_numpy(index.search(rows.cpu().numpy(), k)[1]).to(bank.device)

@@ -1,0 +1,56 @@
+"""Contrastive divergence: lower the energy of data, raise that of samples."""
+
+from __future__ import annotations
+
+__all__ = ["contrastive_divergence"]
+
+import torch
+from torch import Tensor
+
+from featood.energies.sgld import Energy
+
+
+def contrastive_divergence(
+    energy: Energy,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    l2: float,
+    noise: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """Return ``mean E(x+) - mean E(x-) + l2 (mean E(x+)^2 + mean E(x-)^2)``.
+
+    Parameters
+    ----------
+    energy : callable
+        ``[B, ...]`` to ``[B]``.
+    positive, negative : Tensor
+        Data ``[B, ...]`` and samples ``[M, ...]``.
+    l2 : float
+        Weight of the energies' squares, which keeps them near zero.
+    noise : float
+        Standard deviation of normal noise on both.
+    generator : torch.Generator, optional
+        Source of the noise; needed where there is noise.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``loss``, and the mean energies ``positive`` and ``negative``.
+
+    References
+    ----------
+    Hinton, Training Products of Experts by Minimizing Contrastive Divergence, Neural Computation 2002; the
+    squares are those of Du and Mordatch, Implicit Generation and Modeling with EBMs, NeurIPS 2019.
+    """
+    if noise:
+        if generator is None:
+            raise ValueError("noise needs a generator")
+        positive, negative = (
+            rows + noise * torch.randn(rows.shape, generator=generator, device=generator.device).to(rows)
+            for rows in (positive, negative)
+        )
+    low, high = energy(positive), energy(negative)
+    loss = low.mean() - high.mean() + l2 * (low.square().mean() + high.square().mean())
+    return {"loss": loss, "positive": low.mean(), "negative": high.mean()}

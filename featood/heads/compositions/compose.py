@@ -1,0 +1,113 @@
+"""Composition of the scores of several heads."""
+
+from __future__ import annotations
+
+__all__ = ["Compose", "compose", "composed_energy"]
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from featood.cache.feature_set import as_feature_set
+from featood.errors import UsageError
+from featood.heads.base import Head, State
+from featood.heads.compositions.composition import Composition
+from featood.heads.compositions.members import spell
+from featood.heads.registry import option, register
+
+
+@register(
+    "compose",
+    title="HEAT's composition of heads",
+    paper="Lafon et al., Hybrid Energy Based Model in the Feature Space for Out-of-Distribution Detection, ICML",
+    year=2023,
+    url="https://arxiv.org/abs/2305.16966",
+    needs=("features", "labels", "classifier"),
+)
+class Compose(Composition):
+    """Score ``(1 / beta) log sum_k exp(beta u_k)`` of the members' scores, each standardised to u_k.
+
+    The limits are the sum (beta = 0), the largest (inf) and the smallest (-inf). Mean and deviation of each
+    member's scores are those on a fixed sample of the training rows. A member that remembers its training
+    rows (a nearest-neighbour head) scores them lower than new ones, and so weighs more than the others.
+    """
+
+    testing_options: ClassVar[Mapping[str, Any]] = {
+        "members": ("mahalanobis", "heat-el epochs=1 width=16 depth=1 sgld_steps=2")
+    }
+
+    members: tuple[str, ...] = option(
+        ("heat-gmm", "heat-gmm-std", "heat-el"),
+        "heads to compose; options after the name as in 'knn k=50', or a preset as in 'heat-el preset=cifar100'",
+    )
+    beta: float = option(0.0, "0 sums the standardised scores, inf takes the largest, -inf the smallest")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if math.isnan(self.beta):
+            raise UsageError(f"{self.name}: beta must be a number, inf or -inf")
+
+    def calibrate(self, scores: Tensor) -> State:
+        """Return mean and deviation of each member's scores; a deviation of zero counts as one."""
+        scale = scores.std(0, correction=0)
+        return {"mean": scores.mean(0), "scale": torch.where(scale > 0, scale, torch.ones_like(scale))}
+
+    def combine(self, scores: Tensor, calibration: State) -> Tensor:
+        """Return the composed score ``[B]``."""
+        return composed_energy((scores - calibration["mean"]) / calibration["scale"], self.beta)
+
+
+def composed_energy(scores: Tensor, beta: float) -> Tensor:
+    """Compose standardised scores ``[B, K]`` to ``[B]``: sum, maximum, minimum, or the soft maximum between.
+
+    Parameters
+    ----------
+    scores : Tensor
+        ``[B, K]``.
+    beta : float
+        0 for the sum, infinite for an extreme, else the inverse temperature.
+    """
+    if beta == 0:
+        return scores.sum(1)
+    if math.isinf(beta):
+        return scores.amax(1) if beta > 0 else scores.amin(1)
+    return torch.logsumexp(beta * scores, 1) / beta
+
+
+def compose(
+    heads: Sequence[Head], train: Any, *, beta: float = 0.0, sample: int = 10_000, seed: int = 0
+) -> Compose:
+    """Compose heads that are fitted already.
+
+    Parameters
+    ----------
+    heads : sequence of Head
+        The fitted heads.
+    train : FeatureSet
+        The rows they were fitted on; a sample of them fixes mean and deviation.
+    beta, sample, seed
+        See :class:`Compose`.
+
+    Returns
+    -------
+    Compose
+        A fitted head that holds copies of the members' tensors.
+
+    Raises
+    ------
+    NotFitted
+        When a head is not fitted.
+    Mismatch
+        When a head was fitted on another backbone's features.
+    """
+    members = tuple(spell(head) for head in heads)
+    composed = Compose(members=members, beta=beta, sample=sample, seed=seed)
+    source = as_feature_set(train)
+    for head in heads:
+        head.check_match(source)
+    rows = composed._select(source, fitting=True, device=heads[0].device)
+    composed._adopt(composed.join(heads, rows), composed._describe(source, rows, []), heads[0].device)
+    return composed

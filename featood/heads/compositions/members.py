@@ -1,0 +1,57 @@
+"""Heads with their options as one line of text, so that a composition's members are an option of its own."""
+
+from __future__ import annotations
+
+__all__ = ["create_member", "spell"]
+
+import json
+import shlex
+from typing import Any
+
+from featood.errors import UsageError
+from featood.heads.base import Head
+from featood.heads.registry import create_head
+
+
+def create_member(text: str, nonfinite: str) -> Head:
+    """Create a head from ``name option=value ...``; ``preset=...`` is understood too.
+
+    Parameters
+    ----------
+    text : str
+        Words as in a shell; values in JSON, where they are not plain words.
+    nonfinite : str
+        That option of the head, which the composition decides.
+
+    Raises
+    ------
+    UsageError
+        When the head or an option is unknown.
+    """
+    name, *pairs = shlex.split(text) or [""]
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"compose: '{pair}' in '{text}' is not an option; write name=value")
+        options[key.replace("-", "_")] = _value(value)
+    return create_head(name, **options | {"nonfinite": nonfinite})
+
+
+def spell(head: Head) -> str:
+    """Write a head's name and options as :func:`create_member` reads them."""
+    options = {name: value for name, value in head.options.items() if name != "nonfinite"}
+    return shlex.join([head.name, *(f"{name}={_text(value)}" for name, value in options.items())])
+
+
+def _value(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _text(value: Any) -> str:
+    plain = isinstance(value, str) and _value(value) == value
+    return value if plain else json.dumps(value)

@@ -1,0 +1,37 @@
+"""Average of the ranks that several heads give."""
+
+from __future__ import annotations
+
+__all__ = ["RankAverage"]
+
+from torch import Tensor
+
+from featood.heads.base import State
+from featood.heads.compositions.composition import Composition
+from featood.heads.compositions.p_values import p_values
+from featood.heads.registry import register
+
+
+@register(
+    "rank-average",
+    title="Average rank of several heads",
+    paper="Aggarwal, Outlier Ensembles: Position Paper, SIGKDD Explorations",
+    year=2013,
+    url="https://doi.org/10.1145/2481244.2481252",
+    needs=("features", "logits", "labels"),
+)
+class RankAverage(Composition):
+    """Score the mean over the members of the rank of a row's score among those of training rows, in (0, 1).
+
+    Ranks are taken against a fixed sample of the training rows, so a score does not depend on the other rows
+    scored. A member says nothing about how far beyond all training rows a row lies. One that remembers its
+    training rows (a nearest-neighbour head) scores them lower than new ones.
+    """
+
+    def calibrate(self, scores: Tensor) -> State:
+        """Return the sorted scores of each member."""
+        return {"reference": scores.T.sort(1).values.contiguous()}
+
+    def combine(self, scores: Tensor, calibration: State) -> Tensor:
+        """Return the mean rank ``[B]``."""
+        return 1 - p_values(calibration["reference"], scores).mean(1)

@@ -1,0 +1,1 @@
+"""Heads that read the logits as the concentration of a Dirichlet distribution over class probabilities."""

@@ -1,0 +1,46 @@
+"""Maximum concept matching: image embeddings against embeddings of the class names."""
+
+from __future__ import annotations
+
+__all__ = ["MCM"]
+
+from typing import Any
+
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet
+from featood.heads.base import FeatureHead, State
+from featood.heads.classifier import classifier_state, last_layer
+from featood.heads.registry import option, register
+from featood.heads.rows import SelectedRows
+from featood.numerics.vectors import unit
+
+
+@register(
+    "mcm",
+    title="Maximum concept matching",
+    paper="Ming et al., Delving into Out-of-Distribution Detection with Vision-Language Representations, NeurIPS",
+    year=2022,
+    url="https://arxiv.org/abs/2211.13445",
+    needs=("features", "classifier"),
+    learns=False,
+)
+class MCM(FeatureHead):
+    """Score ``-max_c softmax(cos(z, t_c) / T)`` of an image embedding z and the text embeddings t_c of the classes.
+
+    The text embeddings are the rows of the classifier's weight, of any length; its bias plays no part
+    (``featood import --classifier``, with a bias of zeros).
+    """
+
+    temperature: float = option(1.0, "softmax temperature T", low=1e-6)
+
+    def fit_state(self, train: SelectedRows) -> State:
+        """Keep the text embeddings."""
+        return classifier_state(train, self.feature)
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Return the negated largest matching probability ``[B]``."""
+        rows = self.vectors(block).double()
+        concepts = fitted or last_layer(block, self.feature, rows.device)
+        cosines = unit(rows) @ unit(concepts["weight"].double()).T
+        return -(cosines / self.temperature).softmax(1).amax(1)

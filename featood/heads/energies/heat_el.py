@@ -1,0 +1,58 @@
+"""HEAT upon the energy of the classifier."""
+
+from __future__ import annotations
+
+__all__ = ["HeatEl"]
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from featood.heads.base import State
+from featood.heads.classifier import classifier_state
+from featood.heads.energies.priors import ClassifierPrior
+from featood.heads.energies.residual_energy import ResidualHead
+from featood.heads.registry import option, register
+from featood.heads.rows import SelectedRows
+
+
+@register(
+    "heat-el",
+    title="HEAT on the energy of the logits",
+    paper="Lafon et al., Hybrid Energy Based Model in the Feature Space for Out-of-Distribution Detection, ICML",
+    year=2023,
+    url="https://arxiv.org/abs/2305.16966",
+    needs=("features", "classifier"),
+)
+class HeatEl(ResidualHead):
+    """Score the free energy of the logits, corrected by a network that learns where it is wrong."""
+
+    normalize: bool = option(False, "scale every row to length 1 (the classifier expects rows as they are)")
+    prior_temperature: float = option(1.0, "temperature of the prior energy", low=1e-6)
+    sgld_steps: int = option(50, "Langevin steps", low=0)
+    step_size: float = option(0.1, "first Langevin step size; the last is a tenth", low=0)
+    noise: float = option(0.1, "first standard deviation of the Langevin noise; the last is a tenth", low=0)
+    l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
+
+    # the published settings
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "cifar10": {},
+        "cifar100": {"sgld_steps": 200, "noise": 1e-2, "l2": 1.0, "lr": 5e-6, "epochs": 8},
+        "imagenet": {
+            "prior_temperature": 5e2,
+            "layout": "halving",
+            "sgld_steps": 40,
+            "step_size": 1e3,
+            "noise": 1e-3,
+            "l2": 20.0,
+            "epochs": 8,
+            "accumulate": 10,
+        },
+    }
+
+    def fit_prior(self, train: SelectedRows) -> State:
+        """Take the classifier's weight and bias."""
+        return classifier_state(train, self.feature)
+
+    def prior(self, state: State) -> ClassifierPrior:
+        """Make the energy of the logits."""
+        return ClassifierPrior(state["weight"], state["bias"])

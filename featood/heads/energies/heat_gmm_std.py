@@ -1,0 +1,32 @@
+"""HEAT upon a Gaussian mixture of the features' spatial deviations."""
+
+from __future__ import annotations
+
+__all__ = ["HeatGmmStd"]
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from featood.heads.energies.heat_gmm import HeatGmm
+from featood.heads.registry import option, register
+
+
+@register(
+    "heat-gmm-std",
+    title="HEAT on a Gaussian mixture of spatial deviations",
+    paper="Lafon et al., Hybrid Energy Based Model in the Feature Space for Out-of-Distribution Detection, ICML",
+    year=2023,
+    url="https://arxiv.org/abs/2305.16966",
+    needs=("features", "labels"),
+)
+class HeatGmmStd(HeatGmm):
+    """Score as `heat-gmm` the standard deviations of each channel over the last feature map (pooling ``std``)."""
+
+    feature: str = option("std", "feature column to use")
+    sgld_steps: int = option(1, "Langevin steps", low=0)
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "cifar10": HeatGmm.presets["cifar10"],
+        "cifar100": HeatGmm.presets["cifar100"],
+        "imagenet": {**HeatGmm.presets["imagenet"], "sgld_steps": 0, "l2": 40.0},
+    }

@@ -1,0 +1,108 @@
+"""Frozen prior energies of HEAT: a Gaussian mixture with one covariance, and the energy of the classifier."""
+
+from __future__ import annotations
+
+__all__ = ["ClassifierPrior", "GaussianPrior", "Prior"]
+
+import dataclasses
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from featood.energies.sgld import Energy
+from featood.numerics.gaussian import Whitening, log_density, logsumexp_weighted, squared_distances
+
+SPREADS = (0.01, 0.1, 1.0, 10.0, 100.0)
+"""Multiples of the batch's factor by which wide proposals scale their deviations from a mean."""
+
+
+class Prior(Protocol):
+    """What the residual energy is trained upon and added to."""
+
+    def energy(self, rows: Tensor) -> Tensor:
+        """Return energies ``[B]`` of rows ``[B, D]``."""
+
+    def propose(self, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Energy]:
+        """Draw a row for each of a batch's `labels`, and the prior energy that chains from there follow."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianPrior:
+    """``E(z) = -log sum_c pi_c N(z; mu_c, S)``, with all its constants.
+
+    Parameters
+    ----------
+    whitening : Whitening
+        Of S.
+    means : Tensor
+        Whitened class means ``[C, D]``.
+    weights : Tensor
+        Class frequencies ``[C]``; zero for a class without rows.
+    wide : bool
+        Propose by the class frequencies of the batch in place of `weights`, and scale each row's deviation
+        from its mean by t / 100, t / 10, t, 10 t or 100 t, with one t ~ U(0, 100) a batch.
+    simplified : bool
+        Let a chain follow the Gaussian of its own component alone.
+    """
+
+    whitening: Whitening
+    means: Tensor
+    weights: Tensor
+    wide: bool = False
+    simplified: bool = False
+
+    def energy(self, rows: Tensor) -> Tensor:
+        """Return energies ``[B]`` in float64."""
+        squared = squared_distances(self.whitening(rows), self.means)
+        return -logsumexp_weighted(
+            log_density(squared, self.whitening.log_det, rows.shape[1]), self.weights.double()
+        )
+
+    def propose(self, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Energy]:
+        """Draw components first, then rows from their Gaussians."""
+        weights = self.weights
+        if self.wide:
+            weights = torch.bincount(labels, minlength=len(weights)).to(self.means)
+        components = torch.multinomial(weights, len(labels), replacement=True, generator=generator)
+        shape = (len(labels), self.means.shape[1])
+        deviations = torch.randn(shape, generator=generator, device=generator.device, dtype=self.means.dtype)
+        if self.wide:
+            factor = 100 * torch.rand((), generator=generator, device=generator.device)
+            picks = torch.randint(
+                len(SPREADS), (len(labels), 1), generator=generator, device=generator.device
+            )
+            deviations *= factor * deviations.new_tensor(SPREADS)[picks]
+        means = self.means[components]
+        # rows @ matrix whitens, so the triangular solve colours
+        rows = torch.linalg.solve_triangular(
+            self.whitening.matrix, means + deviations, upper=True, left=False
+        )
+        rows = rows + self.whitening.center
+        if not self.simplified:
+            return rows, self.energy
+        return rows, lambda z: 0.5 * (self.whitening(z) - means).square().sum(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierPrior:
+    """``E(z) = -logsumexp(W z + b)``, with standard normal proposals.
+
+    Parameters
+    ----------
+    weight, bias : Tensor
+        ``[C, D]`` and ``[C]``.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def energy(self, rows: Tensor) -> Tensor:
+        """Return energies ``[B]``."""
+        return -torch.addmm(self.bias, rows, self.weight.T).logsumexp(1)
+
+    def propose(self, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Energy]:
+        """Draw normal rows."""
+        shape = (len(labels), self.weight.shape[1])
+        rows = torch.randn(shape, generator=generator, device=generator.device, dtype=self.weight.dtype)
+        return rows, self.energy

@@ -1,0 +1,1 @@
+"""Heads that compare several predictions of one row."""

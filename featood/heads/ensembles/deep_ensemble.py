@@ -1,0 +1,27 @@
+"""Deep ensembles."""
+
+from __future__ import annotations
+
+__all__ = ["DeepEnsemble"]
+
+from featood.heads.ensembles.draws_head import DrawsHead
+from featood.heads.registry import option, register
+
+
+@register(
+    "deep-ensemble",
+    title="Deep ensemble",
+    paper="Lakshminarayanan et al., Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles, "
+    "NeurIPS",
+    year=2017,
+    url="https://arxiv.org/abs/1612.01474",
+    needs=("features", "logits"),
+    learns=False,
+)
+class DeepEnsemble(DrawsHead):
+    """Score the uncertainty of the mean prediction of several networks, or their disagreement.
+
+    The networks' logits stand in one set once their sets are joined (``featood cache join``).
+    """
+
+    feature: str = option("ensemble.logits", "column with the logits of the members")

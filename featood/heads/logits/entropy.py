@@ -1,0 +1,30 @@
+"""Entropy of the softmax."""
+
+from __future__ import annotations
+
+__all__ = ["Entropy"]
+
+from typing import Any
+
+from torch import Tensor
+
+from featood.heads.base import LogitHead
+from featood.heads.registry import register
+
+
+@register(
+    "entropy",
+    title="Softmax entropy",
+    paper="Chan et al., Entropy Maximization and Meta Classification for Out-of-Distribution Detection, ICCV",
+    year=2021,
+    url="https://arxiv.org/abs/2012.06575",
+    needs=("logits",),
+    learns=False,
+)
+class Entropy(LogitHead):
+    """Score ``-sum_c p_c log p_c`` in nats, with p the softmax."""
+
+    def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
+        """Return the entropy ``[B]``."""
+        log_p = logits.log_softmax(1)
+        return -(log_p.exp() * log_p).sum(1)

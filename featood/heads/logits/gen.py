@@ -1,0 +1,40 @@
+"""Generalised entropy."""
+
+from __future__ import annotations
+
+__all__ = ["GEN"]
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from featood.heads.base import LogitHead
+from featood.heads.registry import option, register
+from featood.numerics.softmax import log_probabilities
+
+
+@register(
+    "gen",
+    title="Generalised entropy",
+    paper="Liu et al., GEN: Pushing the Limits of Softmax-Based Out-of-Distribution Detection, CVPR",
+    year=2023,
+    url="https://openaccess.thecvf.com/content/CVPR2023/html/Liu_GEN_Pushing_the_Limits_of_Softmax-Based_Out-of-Distribution_Detection_CVPR_2023_paper.html",
+    needs=("logits",),
+    learns=False,
+)
+class GEN(LogitHead):
+    """Score ``sum_c p_c^g (1 - p_c)^g`` over the largest softmax probabilities."""
+
+    presets: ClassVar[Mapping[str, Any]] = {"imagenet": {"top": 100}}
+
+    gamma: float = option(0.1, "exponent g", low=1e-6, high=1)
+    top: int = option(0, "sum over this many of the largest probabilities; 0 for all", low=0)
+
+    def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
+        """Return the generalised entropy ``[B]``."""
+        log_p, log_complement = log_probabilities(logits)
+        terms = (self.gamma * (log_p + log_complement)).exp()
+        if 0 < self.top < logits.shape[1]:
+            terms = terms.gather(1, log_p.topk(self.top, dim=1).indices)
+        return terms.sum(1)

@@ -1,0 +1,51 @@
+"""Divergence from the typical softmax of a class."""
+
+from __future__ import annotations
+
+__all__ = ["KLMatching"]
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from featood.heads.base import LogitHead, State
+from featood.heads.registry import register
+from featood.heads.rows import SelectedRows
+
+
+@register(
+    "kl-matching",
+    title="KL matching",
+    paper="Hendrycks et al., Scaling Out-of-Distribution Detection for Real-World Settings, ICML",
+    year=2022,
+    url="https://arxiv.org/abs/1911.11132",
+    needs=("logits",),
+)
+class KLMatching(LogitHead):
+    """Score ``min_c KL(p || d_c)``, where d_c is the mean softmax of the rows that are predicted as c.
+
+    Classes that are never predicted have no template. A probability that underflows in a template counts as
+    the smallest number there is. The paper takes the templates from held-out rows.
+    """
+
+    def fit_state(self, train: SelectedRows) -> State:
+        """Average the softmax by predicted class, in one pass."""
+        total = count = torch.zeros(())
+        for block in train.blocks():
+            assert block.logits is not None
+            p = block.logits[:].double().softmax(1)
+            if not total.ndim:
+                total, count = p.new_zeros(p.shape[1], p.shape[1]), p.new_zeros(p.shape[1])
+            predicted = p.argmax(1)
+            total.index_add_(0, predicted, p)
+            count += torch.bincount(predicted, minlength=len(count))
+        seen = count > 0
+        templates = total[seen] / count[seen, None]
+        return {"log_templates": templates.clamp(min=torch.finfo(torch.float64).tiny).log()}
+
+    def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
+        """Return the divergence from the nearest template ``[B]``."""
+        log_p = logits.log_softmax(1)
+        p = log_p.exp()
+        return (p * log_p).sum(1) - (p @ fitted["log_templates"].T).amax(1)

@@ -1,0 +1,35 @@
+"""Margin between the two most likely classes."""
+
+from __future__ import annotations
+
+__all__ = ["Margin"]
+
+from typing import Any
+
+from torch import Tensor
+
+from featood.errors import DataError
+from featood.heads.base import LogitHead
+from featood.heads.registry import option, register
+
+
+@register(
+    "margin",
+    title="Margin of the two best classes",
+    paper="Scheffer et al., Active Hidden Markov Models for Information Extraction, IDA",
+    year=2001,
+    url="https://doi.org/10.1007/3-540-44816-0_31",
+    needs=("logits",),
+    learns=False,
+)
+class Margin(LogitHead):
+    """Score minus the difference between the largest and the second largest probability (or logit)."""
+
+    of: str = option("probabilities", "what to take the difference of", choices=("probabilities", "logits"))
+
+    def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
+        """Return the negated margin ``[B]``."""
+        if logits.shape[1] < 2:
+            raise DataError("margin needs at least two classes, the logits have one")
+        first, second = (logits if self.of == "logits" else logits.softmax(1)).topk(2, dim=1).values.unbind(1)
+        return second - first

@@ -1,0 +1,36 @@
+"""ODIN: the tempered softmax of a perturbed input."""
+
+from __future__ import annotations
+
+__all__ = ["ODIN"]
+
+from typing import Any
+
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet
+from featood.heads.base import FeatureHead
+from featood.heads.registry import option, register
+
+
+@register(
+    "odin",
+    title="ODIN",
+    paper="Liang et al., Enhancing the Reliability of Out-of-Distribution Image Detection in Neural Networks, ICLR",
+    year=2018,
+    url="https://arxiv.org/abs/1706.02690",
+    needs=("features",),
+    learns=False,
+)
+class ODIN(FeatureHead):
+    """Score ``-max softmax(f(x') / T)`` of inputs x' perturbed at extraction (``featood extract --with odin``).
+
+    The perturbation moves the image one small step towards its predicted class, which helps known ones more.
+    """
+
+    feature: str = option("odin", "column with the logits of the perturbed inputs")
+    temperature: float = option(1000.0, "softmax temperature T", low=1e-6)
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Return the negated largest probability ``[B]``."""
+        return -(self.vectors(block).double() / self.temperature).softmax(1).amax(1)

@@ -1,0 +1,119 @@
+"""OpenMax: the probability of none of the classes."""
+
+from __future__ import annotations
+
+__all__ = ["OpenMax"]
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, normalize
+
+from featood.errors import DataError
+from featood.heads.base import LogitHead, State
+from featood.heads.registry import option, register
+from featood.heads.rows import SelectedRows
+from featood.numerics.gaussian import squared_distances
+from featood.numerics.moments import ClassMoments
+from featood.numerics.weibull import log_hazard, weibull
+
+
+@register(
+    "openmax",
+    title="OpenMax",
+    paper="Bendale and Boult, Towards Open Set Deep Networks, CVPR",
+    year=2016,
+    url="https://arxiv.org/abs/1511.06233",
+    needs=("logits", "labels"),
+)
+class OpenMax(LogitHead):
+    """Score the probability of an added class "unknown".
+
+    A Weibull distribution is fitted, per class, to the largest distances between the logits of correctly
+    classified rows and their mean. How far a row lies in the tails of its most likely classes decides how
+    much of their logits moves to "unknown" before the softmax. A class with fewer rows than the tail uses
+    all of them; one with fewer than two different distances takes the distribution of all tails together;
+    one without correctly classified rows is infinitely far from everything.
+    """
+
+    tail: int = option(
+        25, "largest distances of each class that the Weibull distribution is fitted to", low=2
+    )
+    alpha: int = option(10, "most likely classes whose logits are revised", low=1)
+    euclidean: float = option(
+        1.0, "weight of the Euclidean distance; the cosine distance gets the rest", low=0, high=1
+    )
+
+    def fit_state(self, train: SelectedRows) -> State:
+        """Average the correct rows by class, then fit the tails of their distances."""
+        moments = None
+        for logits, labels in _correct(train):
+            moments = ClassMoments.of(logits, labels, moments)
+        if moments is None:
+            raise DataError(
+                f"openmax: no row of {train.source.name} is classified correctly; do its labels fit its logits?"
+            )
+        means = moments.means()
+        absent = means.new_full((train.num_classes - len(means), means.shape[1]), torch.nan)
+        means = torch.cat([means, absent])
+        parts = [(self._own_distances(logits, means[labels]), labels) for logits, labels in _correct(train)]
+        distances, labels = (torch.cat(part) for part in zip(*parts, strict=True))
+        tails, present = _largest(distances, labels, len(means), self.tail)
+        shape, log_scale = weibull(tails, present)
+        alone = shape.isnan()
+        pool = present if bool(alone.all()) else present & ~alone[:, None]
+        pooled_shape, pooled_scale = weibull(tails[pool][None], pool[pool][None])
+        if bool(pooled_shape.isnan()):
+            raise DataError(f"openmax: {train.source.name} has too few different rows to fit a tail to")
+        return {
+            "means": means,
+            "shape": torch.where(alone, pooled_shape, shape),
+            "log_scale": torch.where(alone, pooled_scale, log_scale),
+        }
+
+    def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
+        """Return the probability of "unknown" ``[B]``."""
+        hazard = log_hazard(self._distances(logits, fitted["means"]), fitted["shape"], fitted["log_scale"])
+        count = min(self.alpha, logits.shape[1])
+        top, classes = logits.topk(count, dim=1)
+        rank = torch.arange(count, dtype=logits.dtype, device=logits.device)
+        moved = top * (1 - rank / count) * -torch.expm1(-hazard.gather(1, classes).exp())
+        revised = logits.scatter(1, classes, top - moved)
+        return torch.cat([moved.sum(1, keepdim=True), revised], 1).softmax(1)[:, 0]
+
+    def _distances(self, logits: Tensor, means: Tensor) -> Tensor:
+        """Distances ``[B, C]`` to the class means; infinite where a class has none."""
+        absent = means.isnan().any(1)
+        means = means.nan_to_num()
+        distances = self.euclidean * squared_distances(logits, means).sqrt()
+        if self.euclidean < 1:
+            cosine = 1 - normalize(logits, dim=1) @ normalize(means, dim=1).T
+            distances = distances + (1 - self.euclidean) * cosine.clamp(min=0)
+        return distances.masked_fill(absent, torch.inf)
+
+    def _own_distances(self, logits: Tensor, means: Tensor) -> Tensor:
+        """Distances ``[B]`` of each row to its own mean ``[B, C]``: exact, so that copies have none."""
+        cosine = 1 - cosine_similarity(logits, means, dim=1)
+        return self.euclidean * (logits - means).norm(dim=1) + (1 - self.euclidean) * cosine.clamp(min=0)
+
+
+def _correct(train: SelectedRows) -> Any:
+    """Iterate over logits and labels of the correctly classified rows."""
+    for block in train.blocks():
+        assert block.logits is not None and block.labels is not None
+        right = block.logits[:].argmax(1) == block.labels
+        if bool(right.any()):
+            yield block.logits[right].double(), block.labels[right]
+
+
+def _largest(values: Tensor, labels: Tensor, classes: int, count: int) -> tuple[Tensor, Tensor]:
+    """Largest values of each class, padded to ``[C, count]``, and the mask of those that are there."""
+    order = values.argsort(descending=True)
+    order = order[labels[order].argsort(stable=True)]
+    sizes = torch.bincount(labels, minlength=classes)
+    place = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[labels[order]]
+    order, place = order[place < count], place[place < count]
+    tails = values.new_zeros(classes, count)
+    tails[labels[order], place] = values[order]
+    return tails, tails > 0

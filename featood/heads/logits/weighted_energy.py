@@ -1,0 +1,83 @@
+"""Free energy with class weights learned from outliers."""
+
+from __future__ import annotations
+
+__all__ = ["WeightedEnergy"]
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from featood.errors import DataError
+from featood.heads.base import LogitHead, State
+from featood.heads.registry import option, register
+from featood.heads.rows import SelectedRows
+
+PENALTY = 1e-3
+"""On the squared log-weights: keeps them finite where a few weights separate the outliers entirely."""
+
+
+@register(
+    "weighted-energy",
+    title="Weighted free energy",
+    paper="Du et al., VOS: Learning What You Don't Know by Virtual Outlier Synthesis, ICLR",
+    year=2022,
+    url="https://arxiv.org/abs/2202.01197",
+    needs=("logits", "labels", "outliers"),
+)
+class WeightedEnergy(LogitHead):
+    """Score ``-log sum_c w_c exp(l_c)`` with weights under which the energy best tells outliers apart.
+
+    The weights and a logistic curve of the energy are fitted together by L-BFGS to the labels "outlier"
+    (negative) and "known", both groups counting the same. The paper learns them along with the network, on
+    outliers drawn in feature space; here the logits are given, and the training rows must hold outliers.
+    """
+
+    steps: int = option(100, "most steps of L-BFGS; each reads the rows at least once", low=1)
+
+    def fit_state(self, train: SelectedRows) -> State:
+        """Fit the log-weights by logistic regression on the energy."""
+        energies, outlier = [], []
+        for block in train.blocks():
+            assert block.logits is not None and block.labels is not None
+            energies.append(-block.logits[:].double().logsumexp(1))
+            outlier.append(block.labels[:] < 0)
+        energy, out = torch.cat(energies), torch.cat(outlier)
+        if bool(out.all()) or not bool(out.any()):
+            which = "known rows" if bool(out.all()) else "outliers (rows with a negative label)"
+            raise DataError(f"weighted-energy learns from outliers; {train.source.name} has no {which}")
+        center, scale = energy.mean(), energy.std().clamp(min=1e-12)
+        share = torch.stack([(~out).double().sum(), out.double().sum()]).reciprocal() / 2
+
+        log_weights = energy.new_zeros(train.num_classes, requires_grad=True)
+        curve = energy.new_zeros(2, requires_grad=True)  # log slope and offset of the logistic curve
+        optimizer = torch.optim.LBFGS(
+            [log_weights, curve], max_iter=self.steps, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
+        )
+
+        def closure() -> float:
+            optimizer.zero_grad()
+            loss = PENALTY * (log_weights.square().sum() + curve.square().sum())
+            loss.backward()
+            total = float(loss.detach())
+            for block in train.blocks():
+                out = block.labels[:] < 0  # type: ignore[index]
+                z = (_energy(block.logits[:].double(), log_weights) - center) / scale  # type: ignore[index]
+                odds = curve[0].exp() * (z - curve[1])
+                loss = (share[out.long()] * softplus(torch.where(out, -odds, odds))).sum()
+                loss.backward()
+                total += float(loss.detach())
+            return total
+
+        optimizer.step(closure)
+        return {"log_weights": log_weights.detach()}
+
+    def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
+        """Return the weighted energy ``[B]``."""
+        return _energy(logits, fitted["log_weights"])
+
+
+def _energy(logits: Tensor, log_weights: Tensor) -> Tensor:
+    return -(logits + log_weights).logsumexp(1)

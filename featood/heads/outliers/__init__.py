@@ -1,0 +1,1 @@
+"""General outlier detectors from scikit-learn, fitted to features."""

@@ -1,0 +1,63 @@
+"""Local outlier factor."""
+
+from __future__ import annotations
+
+__all__ = ["LOF"]
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet
+from featood.errors import DataError
+from featood.heads.base import FeatureHead, State
+from featood.heads.registry import option, register
+from featood.heads.rows import SelectedRows
+from featood.heads.sampling import sampled_blocks
+
+
+@register(
+    "lof",
+    title="Local outlier factor",
+    paper="Breunig et al., LOF: Identifying Density-Based Local Outliers, SIGMOD",
+    year=2000,
+    url="https://doi.org/10.1145/335191.335388",
+    needs=("features",),
+)
+class LOF(FeatureHead):
+    """Score how much thinner the training rows lie around a row than around its nearest neighbours.
+
+    About 1 where the row lies among rows as dense as itself, larger where it lies apart. The rows are kept, and
+    scikit-learn's estimator is fitted to them again when the head is loaded. Scoring takes time and memory
+    proportional to the number of rows kept.
+    """
+
+    neighbors: int = option(
+        20, "neighbours that make up the neighbourhood; all, where there are fewer", low=1
+    )
+    rows: int = option(10_000, "training rows to keep, drawn at random", low=2)
+    seed: int = option(0, "seed of the draw")
+
+    def fit_state(self, train: SelectedRows) -> State:
+        """Keep a sample of the rows."""
+        kept = torch.cat([self.vectors(block) for block in sampled_blocks(train, self.rows, self.seed)])
+        if len(kept) < 2:
+            raise DataError(f"lof needs two training rows, {train.source.name} has {len(kept)}")
+        if self.neighbors >= len(kept):
+            warnings.warn(f"lof: only {len(kept)} rows; all are neighbours of each other", stacklevel=2)
+        return {"rows": kept.clone()}
+
+    def prepare(self, state: State) -> Any:
+        """Fit the estimator to the rows kept."""
+        from sklearn.neighbors import LocalOutlierFactor
+
+        rows = state["rows"].double().cpu().numpy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # duplicates count as very dense, which is what they are
+            return LocalOutlierFactor(n_neighbors=min(self.neighbors, len(rows) - 1), novelty=True).fit(rows)
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Return the local outlier factor ``[B]``."""
+        return torch.from_numpy(-fitted.score_samples(self.vectors(block).double().cpu().numpy()))

@@ -1,0 +1,79 @@
+"""Feature maps without their largest singular component."""
+
+from __future__ import annotations
+
+__all__ = ["RankFeat", "remove_rank_one"]
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet
+from featood.errors import DataError, UsageError
+from featood.heads.base import FeatureHead
+from featood.heads.registry import option, register
+
+MAPS = 256
+"""Maps taken apart at a time, in float64."""
+
+
+@register(
+    "rankfeat",
+    title="Rank-1 feature removal (RankFeat)",
+    paper="Song et al., RankFeat: Rank-1 Feature Removal for Out-of-distribution Detection, NeurIPS",
+    year=2022,
+    url="https://arxiv.org/abs/2209.08590",
+    needs=("features", "classifier"),
+    learns=False,
+)
+class RankFeat(FeatureHead):
+    """Score the energy of the logits that the last map gives without its largest singular component.
+
+    The map is kept at extraction (``featood extract --maps``); its average over positions is what goes into
+    the classifier.
+    """
+
+    feature: str = option("map", "column with the unpooled maps, C * H * W numbers a row")
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Return the energy ``[B]``."""
+        if block.classifier is None:
+            raise DataError(f"{self.name} needs the classifier's weight and bias, which {block.name} lacks")
+        rows = self.vectors(block)
+        weight, bias = (torch.as_tensor(part, device=rows.device).double() for part in block.classifier)
+        if rows.shape[1] % weight.shape[1]:
+            raise UsageError(
+                f"{self.name}: column '{self.feature}' has {rows.shape[1]} numbers a row, which are not maps of the "
+                f"{weight.shape[1]} channels that the classifier takes"
+            )
+        maps = rows.unflatten(1, (weight.shape[1], -1))
+        averages = torch.cat([remove_rank_one(part) for part in maps.split(MAPS)])
+        return -(averages @ weight.T + bias).logsumexp(1)
+
+
+def remove_rank_one(maps: Tensor) -> Tensor:
+    """Average maps over their positions, the largest singular component left out of each.
+
+    With v the component's direction over the positions, the map X keeps ``X - X v v^T``; with u that over the
+    channels, ``X - u u^T X``, which is the same. The shorter one is found, as an eigenvector.
+
+    Parameters
+    ----------
+    maps : Tensor
+        ``[B, C, T]``: channels by positions.
+
+    Returns
+    -------
+    Tensor
+        ``[B, C]`` in float64.
+    """
+    maps = maps.double()
+    channels, positions = maps.shape[1:]
+    if positions <= channels:
+        v = torch.linalg.eigh(maps.mT @ maps).eigenvectors[:, :, -1:]
+        kept = 1 - v * v.sum(1, keepdim=True)
+        return (maps @ kept)[:, :, 0] / positions
+    u = torch.linalg.eigh(maps @ maps.mT).eigenvectors[:, :, -1:]
+    means = maps.mean(2, keepdim=True)
+    return (means - u * (u.mT @ means))[:, :, 0]

@@ -1,0 +1,51 @@
+"""The columns that only some extractions make, for the synthetic sets."""
+
+from __future__ import annotations
+
+__all__ = ["with_extras"]
+
+import dataclasses
+
+import numpy as np
+
+from featood.cache.feature_set import FeatureSet
+
+POSITIONS, DRAWS = 4, 3
+
+
+def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
+    """Add what ``featood extract`` makes on request and ``featood cache join`` makes of several backbones.
+
+    Parameters
+    ----------
+    data : FeatureSet
+        As :func:`featood.testing.fixture.synthetic_sets` gives it.
+    seed : int
+        Seed of all draws but those of the ensemble's members, which are the same for every set.
+
+    Returns
+    -------
+    FeatureSet
+        With the further columns ``map`` (maps of four positions whose average is ``avg``), ``layer1.gram`` and
+        ``layer2.gram`` (row sums for the powers 1 and 2), ``odin``, ``mc.logits`` and ``ensemble.logits`` (logits
+        of a slightly moved input, of three passes with dropout, and of three members).
+    """
+    rng, members = np.random.default_rng(seed), np.random.default_rng(0)
+    assert data.classifier is not None
+    weight, bias = data.classifier
+    avg = data.features["avg"]
+    shares = POSITIONS * rng.dirichlet(np.full(POSITIONS, 2.0), avg.shape)
+    # the largest component of a map says nothing of its class, and averages to nothing
+    texture = 5 * rng.normal(0, 1, (*avg.shape, 1)) * np.resize([1, -1], POSITIONS)
+    extras = {"map": (avg[:, :, None] * shares + texture).reshape(len(avg), -1)}
+    for layer in ("layer1", "layer2"):
+        values = data.features[f"{layer}.avg"]
+        norms = [(values**power).sum(1, keepdims=True) ** (1 / power) for power in (1, 2)]
+        extras[f"{layer}.gram"] = np.concatenate([values * norm for norm in norms], 1)
+    extras["odin"] = (avg + 0.05 * rng.normal(0, 1, avg.shape)) @ weight.T + bias
+    kept = [rng.random(avg.shape) < 0.8 for _ in range(DRAWS)]
+    extras["mc.logits"] = np.concatenate([(avg * mask / 0.8) @ weight.T + bias for mask in kept], 1)
+    weights = [weight + 0.1 * members.normal(0, 1, weight.shape) for _ in range(DRAWS)]
+    extras["ensemble.logits"] = np.concatenate([avg @ other.T + bias for other in weights], 1)
+    columns = {name: values.astype(np.float32) for name, values in extras.items()}
+    return dataclasses.replace(data, features={**data.features, **columns})

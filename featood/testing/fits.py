@@ -1,0 +1,158 @@
+"""Promises about fitting."""
+
+from __future__ import annotations
+
+__all__: list[str] = []
+
+import dataclasses
+import functools
+import itertools
+from typing import Any
+
+import numpy as np
+
+from featood.cache.feature_set import FeatureSet
+from featood.errors import DataError, FeatoodError, UsageError
+from featood.heads.base import StreamingHead
+from featood.testing.check import Subject, promise, refuses, same, unchanged
+from featood.testing.fixture import Blockwise, mapped, replaced, with_main
+
+
+@promise("a fit does not depend on the blocks that the rows come in")
+def block_independent(subject: Subject) -> None:
+    same(subject.score(subject.fit(Blockwise.of(subject.train)), subject.test), subject.scores)
+
+
+@promise("a second fit gives what the first gave, whatever the head saw before")
+def fit_again(subject: Subject) -> None:
+    head = subject.fit(mapped(subject.train, lambda values: 2 * values + 1))
+    head.score(subject.test)
+    scores = head.fit(subject.train).score(subject.test)
+    assert np.array_equal(scores, subject.scores), "scores differ"
+
+
+@promise("partial fits, in any parts and order, give the fit of the whole")
+def partial_fits(subject: Subject) -> None:
+    if not issubclass(subject.kind, StreamingHead):
+        return
+    train, n = subject.train, len(subject.train)
+    ends = [0, 1, n // 3, n // 3, n]
+    head: Any = subject.create()
+    for part in reversed(list(itertools.pairwise(ends))):
+        head.partial_fit(train.rows(slice(*part)))
+    same(subject.score(head, subject.test), subject.scores)
+    assert head.meta["rows"] == n, f"meta counts {head.meta['rows']} rows, not {n}"
+    whole: Any = subject.fit(train)
+    refuses(UsageError, "partial_fit after fit", whole.partial_fit, train)
+
+
+@promise("the input of a fit is left as it was")
+def fit_input_unchanged(subject: Subject) -> None:
+    train = subject.train
+    if "outliers" not in subject.card.needs:  # leaving rows out would copy the others
+        train = train.rows(np.asarray(train.labels) >= 0)
+    for data in (train, train.to_torch()):
+        mine = mapped(data, lambda values: values + 0)
+        subject.fit(mine)
+        unchanged(mine, data)
+
+
+@promise("a fit depends on the values, not on their type")
+def fit_any_dtype(subject: Subject) -> None:
+    half = mapped(subject.train, lambda values: values.astype(np.float16))
+    widened = mapped(half, lambda values: values.astype(np.float32))
+    expected = subject.score(subject.fit(widened), subject.test)
+    same(subject.score(subject.fit(half), subject.test), expected, what="scores of a float16 fit")
+    double = subject.fit(mapped(subject.train, lambda values: values.astype(np.float64)))
+    same(subject.score(double, subject.test), subject.scores, 1e-3, what="scores of a float64 fit")
+
+
+@promise("rows with a negative label do not enter the fit")
+def negative_labels(subject: Subject) -> None:
+    if "outliers" in subject.card.needs:
+        return
+    labels = np.asarray(subject.train.labels)
+    known = subject.train.rows(labels >= 0)
+    same(subject.score(subject.fit(known), subject.test), subject.scores)
+
+
+@promise("a class may have one row, or none")
+def sparse_classes(subject: Subject) -> None:
+    train = subject.train
+    labels = np.asarray(train.labels)
+    missing = train.rows((labels != 0) & (labels != 3))
+    subject.score(subject.fit(missing), subject.test)
+    single = train.rows((labels != 2) | (np.arange(len(train)) == np.argmax(labels == 2)))
+    subject.score(subject.fit(single), subject.test)
+
+
+@promise("labels need not be contiguous, but must be classes of the classifier")
+def odd_labels(subject: Subject) -> None:
+    if not subject.card.learns:
+        return
+    train = subject.train
+    labels = np.asarray(train.labels)
+    beyond = dataclasses.replace(train, labels=np.where(labels == 4, 100, labels))
+    refuses(DataError, "label 100 of 5 classes", subject.fit, beyond, text="100")
+    if set(subject.card.needs) <= {"features", "labels"}:
+        spread = np.where(labels < 0, labels, np.array([3, 7, 8, 20, 2])[labels])
+        plain = FeatureSet(train.features, labels=spread, main=train.main)
+        subject.score(subject.fit(plain), FeatureSet(subject.test.features))
+
+
+@promise("a row that is not finite is refused by its number, or left out of the fit on request")
+def fit_nonfinite_rows(subject: Subject) -> None:
+    if not subject.card.learns:
+        return
+    row = int(np.argmax(np.asarray(subject.train.labels) >= 0))
+    spoilt = mapped(subject.train, functools.partial(replaced, row=row, column=2, value=np.nan))
+    refuses(DataError, f"NaN in row {row}", subject.fit, spoilt, text=f"row {row}")
+    without = subject.fit(subject.train.rows(np.arange(len(subject.train)) != row))
+    dropping = subject.fit(spoilt, nonfinite="drop")
+    same(subject.score(dropping, subject.test), subject.score(without, subject.test))
+
+
+@promise("columns may be constant or copies of others")
+def degenerate_columns(subject: Subject) -> None:
+    def degenerate(data: FeatureSet) -> FeatureSet:
+        def spoil(values: np.ndarray) -> np.ndarray:
+            values = values.copy()
+            values[:, 0], values[:, 1], values[:, 2] = 0.0, 3.0, values[:, 4]
+            return values
+
+        return with_main(mapped(data, spoil))
+
+    head = subject.fit(degenerate(subject.train))
+    subject.score(head, degenerate(subject.test))
+    subject.score(head, subject.test)
+
+
+@promise("too few rows give finite scores, or an error that says so")
+def too_few_rows(subject: Subject) -> None:
+    known = subject.train.rows(np.asarray(subject.train.labels) >= 0)
+    for rows in (15, 2, 1):
+        try:
+            head = subject.fit(known.rows(slice(0, rows)))
+        except FeatoodError:
+            continue
+        subject.score(head, subject.test)
+    if not subject.card.learns:
+        return
+    refuses(DataError, "a fit on no rows", subject.fit, known.rows(slice(0, 0)))
+    unknown = dataclasses.replace(known, labels=np.full(len(known), -1))
+    refuses(DataError, "a fit on outliers alone", subject.fit, unknown)
+
+
+@promise("a column that the card names and the set lacks is an error that names it")
+def missing_columns(subject: Subject) -> None:
+    needs, train = subject.card.needs, subject.train
+    for need in {"logits", "labels", "classifier"} & set(needs) if subject.card.learns else ():
+        without: dict[str, Any] = {need: None}
+        bare = dataclasses.replace(train, **without)
+        refuses(DataError, f"a fit without {need}", subject.fit, bare, text=need)
+    if "logits" in needs:
+        bare = dataclasses.replace(subject.test, logits=None)
+        refuses(FeatoodError, "scoring without logits", subject.fitted.score, bare, text="logits")
+    if "features" in needs:
+        bare = FeatureSet(logits=subject.test.logits)
+        refuses(FeatoodError, "scoring without features", subject.fitted.score, bare)

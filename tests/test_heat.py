@@ -1,0 +1,302 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from sklearn.metrics import roc_auc_score
+
+from featood.cache.feature_set import FeatureSet
+from featood.errors import UsageError
+from featood.heads import create_head, load_head
+from featood.heads.base import FitContext
+from featood.heads.energies.priors import SPREADS, ClassifierPrior, GaussianPrior
+from featood.heads.energies.residual_energy import residual_network
+from featood.numerics.gaussian import whitening
+
+SMALL = {"epochs": 2, "width": 16, "depth": 2, "sgld_steps": 3, "batch_size": 32, "lr": 1e-3}
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def mixture(seed=0, classes=3, size=4):
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(size, size))
+    return rng.normal(size=(classes, size)), root @ root.T + np.eye(size), np.array([0.5, 0.3, 0.2])
+
+
+def gaussian_prior(means, covariance, weights, **options):
+    map_ = whitening(torch.from_numpy(means.mean(0)), torch.from_numpy(covariance))
+    return GaussianPrior(map_, map_(torch.from_numpy(means)), torch.from_numpy(weights), **options)
+
+
+def features(rows=150, size=6, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, rows)
+    avg = np.abs(rng.normal(size=(rows, size)) + 2 * np.eye(3, size)[labels]).astype(np.float32)
+    classifier = rng.normal(size=(3, size)).astype(np.float32), rng.normal(size=3).astype(np.float32)
+    return FeatureSet({"avg": avg, "std": avg[:, ::-1].copy() ** 2}, labels=labels, classifier=classifier)
+
+
+# ---- priors -----------------------------------------------------------------------------------------
+
+
+def test_gaussian_energy_and_gradient():
+    means, covariance, weights = mixture()
+    prior = gaussian_prior(means, covariance, weights)
+    rows = torch.randn(20, 4, generator=generator(), dtype=torch.float64, requires_grad=True)
+    energy = prior.energy(rows)
+    (gradient,) = torch.autograd.grad(energy.sum(), rows)
+    parts = [multivariate_normal(mean, covariance).pdf(rows.detach()) for mean in means]
+    density = np.array(parts).T * weights
+    np.testing.assert_allclose(energy.detach(), -np.log(density.sum(1)), rtol=1e-10)
+    share = density / density.sum(1, keepdims=True)
+    slopes = (rows.detach().numpy()[:, None] - means) @ np.linalg.inv(covariance)
+    np.testing.assert_allclose(gradient, (share[..., None] * slopes).sum(1), rtol=1e-8)
+
+
+def test_a_class_without_rows_gives_no_nan_gradient():
+    means, covariance, _ = mixture()
+    prior = gaussian_prior(means, covariance, np.array([0.0, 0.4, 0.6]))
+    rows = torch.zeros(5, 4, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(prior.energy(rows).sum(), rows)
+    assert bool(torch.isfinite(gradient).all())
+
+
+def test_proposals_are_samples_of_the_mixture():
+    means, covariance, weights = mixture()
+    prior = gaussian_prior(means, covariance, weights)
+    rows, energy = prior.propose(torch.zeros(50_000, dtype=torch.long), generator())
+    mean = weights @ means
+    spread = covariance + (weights[:, None] * (means - mean)).T @ (means - mean)
+    np.testing.assert_allclose(rows.mean(0), mean, atol=0.05)
+    np.testing.assert_allclose(np.cov(rows.T), spread, atol=0.05 * np.abs(spread).max())
+    assert energy == prior.energy
+
+
+def test_wide_proposals_follow_the_batch():
+    means, covariance, weights = 1e6 * np.eye(3, 4), np.eye(4), np.array([0.0, 0.5, 0.5])
+    prior = gaussian_prior(means, covariance, weights, wide=True)
+    labels = torch.tensor([0] * 30_000 + [2] * 10_000)
+    rows, _ = prior.propose(labels, generator())
+    nearest = torch.cdist(rows, torch.from_numpy(means)).argmin(1)
+    assert np.bincount(nearest) / 40_000 == pytest.approx([0.75, 0, 0.25], abs=0.02)
+    spread = (rows - torch.from_numpy(means)[nearest]).norm(dim=1) / 2  # the mean norm of N(0, I_4) is 1.88
+    factor = 100 * float(torch.rand((), generator=_after(prior, labels)))
+    for quantile, multiple in zip((0.1, 0.3, 0.5, 0.7, 0.9), SPREADS, strict=True):
+        assert float(spread.quantile(quantile)) == pytest.approx(factor * multiple, rel=0.2)
+
+
+def _after(prior, labels):
+    """Return the generator as it is when the factor is drawn."""
+    source = generator()
+    torch.multinomial(torch.bincount(labels).double(), len(labels), replacement=True, generator=source)
+    torch.randn((len(labels), 4), generator=source, dtype=torch.float64)
+    return source
+
+
+def test_simplified_chains_follow_their_own_component():
+    means, covariance, weights = mixture()
+    prior = gaussian_prior(100 * means, 1e-6 * covariance, weights, simplified=True)
+    rows, energy = prior.propose(torch.zeros(50, dtype=torch.long), generator())
+    own = torch.cdist(rows, torch.from_numpy(100 * means)).argmin(1)
+    z = torch.randn(50, 4, generator=generator(1), dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(energy(z).sum(), z)
+    expected = (z.detach().numpy() - 100 * means[own]) @ np.linalg.inv(1e-6 * covariance)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6)
+
+
+def test_classifier_energy():
+    weight, bias = torch.randn(3, 4, generator=generator()), torch.randn(3, generator=generator(1))
+    prior = ClassifierPrior(weight, bias)
+    rows, energy = prior.propose(torch.zeros(20_000, dtype=torch.long), generator())
+    assert float(rows.mean()) == pytest.approx(0, abs=0.02) and float(rows.std()) == pytest.approx(
+        1, abs=0.02
+    )
+    logits = rows[:9].double() @ weight.double().T + bias.double()
+    np.testing.assert_allclose(energy(rows[:9]), -np.log(np.exp(logits.numpy()).sum(1)), rtol=1e-4)
+
+
+# ---- the network ------------------------------------------------------------------------------------
+
+
+def test_layouts():
+    def widths(net):
+        return [tuple(layer.weight.shape) for layer in net if hasattr(layer, "weight")]
+
+    tied = residual_network(7, 32, 4, "tied", generator())
+    assert widths(tied) == [(32, 7)] + 4 * [(32, 32)] + [(1, 32)]
+    assert len({id(layer) for layer in tied[2:-1:2]}) == 1 and len(list(tied.parameters())) == 6
+    untied = residual_network(7, 32, 4, "untied", generator())
+    assert widths(untied) == widths(tied) and len(list(untied.parameters())) == 12
+    halving = residual_network(7, 32, 2, "halving", generator())
+    assert widths(halving) == [(32, 7), (32, 32), (32, 32), (16, 32), (16, 16), (16, 16), (8, 16), (1, 8)]
+    for net in (tied, untied, halving):
+        assert {layer.negative_slope for layer in net if not hasattr(layer, "weight")} == {0.2}
+    again = residual_network(7, 32, 4, "tied", generator())
+    assert all(torch.equal(*pair) for pair in zip(tied.parameters(), again.parameters(), strict=True))
+
+
+# ---- the heads --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["heat-gmm", "heat-gmm-std", "heat-el"])
+@pytest.mark.parametrize("layout", ["tied", "untied", "halving"])
+def test_score_is_the_sum_of_both_energies(name, layout):
+    train, test = features(), features(seed=1)
+    options = {**SMALL, "layout": layout, "temperature": 2.0, "prior_temperature": 30.0}
+    head = create_head(name, **options).fit(train)
+    state = {key: value.double().numpy() for key, value in head.state.items()}
+    x = np.asarray(test.features["std" if name == "heat-gmm-std" else "avg"], float)
+    if name == "heat-el":
+        weight, bias = train.classifier
+        prior = -np.log(np.exp(x @ weight.T + bias).sum(1))
+    else:
+        column = "std" if name == "heat-gmm-std" else "avg"
+        rows, labels = np.asarray(train.features[column], float), train.labels
+        rows, x = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (rows, x))
+        means = np.stack([rows[labels == c].mean(0) for c in range(3)])
+        residual = rows - means[labels]
+        covariance = residual.T @ residual / len(rows)
+        covariance += 1e-6 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+        weights = np.bincount(labels) / len(labels)
+        density = sum(
+            w * multivariate_normal(m, covariance).pdf(x) for w, m in zip(weights, means, strict=True)
+        )
+        prior = -np.log(density)
+    layers = sorted({int(key.split(".")[1]) for key in state if key.startswith("network")})
+    if layout == "tied":
+        layers[1:2] = [layers[1]] * SMALL["depth"]
+    for layer in layers:
+        x = x @ state[f"network.{layer}.weight"].T + state[f"network.{layer}.bias"]
+        x = np.where(x > 0, x, 0.2 * x) if layer != layers[-1] else x
+    np.testing.assert_allclose(head.score(test), x[:, 0] / 2 + prior / 30, rtol=1e-4, atol=1e-5)
+
+
+def test_improves_on_a_prior_of_the_wrong_shape():
+    rng = np.random.default_rng(0)
+
+    def rings(rows):
+        labels, angle = rng.integers(0, 2, rows), rng.uniform(0, 2 * math.pi, rows)
+        ring = np.stack([np.cos(angle), np.sin(angle)], 1) * (1 + 0.05 * rng.normal(size=(rows, 1)))
+        return (ring + np.array([[-1.5, 0], [1.5, 0]])[labels]).astype(np.float32), labels
+
+    x, labels = rings(800)
+    test, _ = rings(300)
+    holes = (
+        np.array([[-1.5, 0], [1.5, 0]])[rng.integers(0, 2, 300)] + 0.2 * rng.normal(size=(300, 2))
+    ).astype(np.float32)
+    truth = np.repeat([0, 1], 300)
+    outside = rng.uniform(-6, 6, (600, 2)).astype(np.float32)
+    distance = np.abs(np.linalg.norm(outside[:, None] - [[-1.5, 0], [1.5, 0]], axis=2) - 1).min(1)
+    outside = outside[distance > 1][:300]
+    prior = create_head("gmm", covariance="tied").fit(x, labels)
+    head = create_head(
+        "heat-gmm", normalize=False, prior_temperature=10.0, layout="untied", width=64, depth=2, sgld_steps=10,
+        step_size=0.05, noise=0.1, l2=0.1, lr=3e-3, epochs=25, batch_size=128,
+    ).fit(x, labels)  # fmt: skip
+
+    def auroc(head, ood):
+        return roc_auc_score(truth[: 300 + len(ood)], np.concatenate([head.score(test), head.score(ood)]))
+
+    assert auroc(prior, holes) < 0.1 and auroc(head, holes) > 0.9
+    assert auroc(head, outside) > 0.95
+
+
+def test_same_seed_same_head():
+    train = features()
+    first = create_head("heat-gmm", **SMALL).fit(train)
+    torch.manual_seed(99)
+    again = create_head("heat-gmm", **SMALL).fit(train)
+    other = create_head("heat-gmm", **SMALL, seed=1).fit(train)
+    for key, value in first.state.items():
+        assert torch.equal(again.state[key], value)
+    assert not torch.equal(other.state["network.0.weight"], first.state["network.0.weight"])
+
+
+def test_resumes_an_interrupted_training(tmp_path):
+    train = features()
+    expected = create_head("heat-gmm", **SMALL).fit(train)
+
+    class Killed(BaseException):
+        pass
+
+    def stop(step, total, **values):
+        assert total == 8 and set(values) == {"loss", "positive", "negative"}
+        if step == 6:
+            raise Killed
+
+    folder = tmp_path / "training"
+    with pytest.raises(Killed):
+        create_head("heat-gmm", **SMALL).fit(train, context=FitContext(stop, folder))
+    assert (folder / "checkpoint.json").is_file()
+    steps = []
+    context = FitContext(lambda step, total, **values: steps.append(step), folder)
+    resumed = create_head("heat-gmm", **SMALL).fit(train, context=context)
+    assert steps == [5, 6, 7, 8] and not folder.exists()
+    for key, value in expected.state.items():
+        assert torch.equal(resumed.state[key], value)
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path):
+    def stop(step, total, **values):
+        if step == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        create_head("heat-gmm", **SMALL).fit(features(), context=FitContext(stop, tmp_path))
+    with pytest.raises(Exception, match=r"other settings \(data\)"):
+        create_head("heat-gmm", **SMALL).fit(features(seed=4), context=FitContext(None, tmp_path))
+
+
+def test_divergence_keeps_the_last_good_state(tmp_path):
+    train = features()
+    with pytest.warns(UserWarning, match="diverged"):
+        head = create_head("heat-gmm", **{**SMALL, "lr": 1e3}).fit(train)
+    assert any("diverged" in note and "kept" in note for note in head.meta["notes"])
+    assert np.isfinite(head.score(train)).all()
+    head.save(tmp_path)
+    assert "diverged" in (tmp_path / "README.md").read_text()
+
+
+def test_saved(tmp_path):
+    train, test = features(), features(seed=1)
+    for name in ("heat-gmm", "heat-gmm-std", "heat-el"):
+        head = create_head(name, **SMALL).fit(train)
+        head.save(tmp_path / name)
+        assert np.array_equal(load_head(tmp_path / name).score(test), head.score(test))
+
+
+def test_features_with_negative_values_are_noted():
+    train = features()
+    signed = FeatureSet({"avg": train.features["avg"] - 1}, labels=train.labels)
+    head = create_head("heat-gmm", **SMALL).fit(signed)
+    assert any("negative values" in note for note in head.meta["notes"])
+    assert not create_head("heat-gmm", **SMALL).fit(train).meta["notes"]
+
+
+def test_the_classifier_must_fit_the_column():
+    train = features()
+    narrow = FeatureSet(
+        {**train.features, "few": train.features["avg"][:, :2]}, classifier=train.classifier, main="avg"
+    )
+    with pytest.raises(UsageError, match="takes 6 features"):
+        create_head("heat-el", **SMALL, feature="few").fit(narrow)
+
+
+def test_published_settings():
+    assert create_head("heat-gmm", "cifar100").sgld_steps == 20
+    assert create_head("heat-gmm-std", "cifar10").sgld_steps == 1
+    imagenet = create_head("heat-gmm-std", "imagenet")
+    assert (imagenet.proposals, imagenet.simplified, imagenet.layout) == ("wide", True, "halving")
+    assert imagenet.sgld_steps == 0 and imagenet.accumulate == 20 and imagenet.feature == "std"
+    assert create_head("heat-el", "imagenet").step_size == 1e3 and not create_head("heat-el").normalize
+
+
+def test_published_settings_of_imagenet_run():
+    train = features()
+    options = {"epochs": 40, "width": 64, "batch_size": 32}
+    head = create_head("heat-gmm", "imagenet", **options).fit(train)
+    assert np.isfinite(head.score(train)).all() and not head.meta["notes"]

@@ -1,0 +1,409 @@
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from featood.heads import create_head, registry
+from featood.heads.base import FeatureHead, LogitHead, StreamingHead
+from featood.heads.registry import option, register
+from featood.testing import Subject, artefacts, check_head, iter_checks, synthetic_sets
+
+CARD: dict[str, Any] = {"title": "A head", "paper": "Nobody, Nothing, Nowhere", "year": 2000}
+CHECKS = {check.name: check for check in iter_checks()}
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch):
+    registry.list_heads()  # modules register once, at their import: before the copy
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+
+def head(needs=("features",), **card):
+    return register("broken", needs=needs, **{**CARD, **card})
+
+
+def broken(check: str, kind: type, *words: str) -> None:
+    """The check must fail, and say whose promise is broken."""
+    with pytest.raises(AssertionError) as caught:
+        CHECKS[check](kind)
+    for word in ("broken", CHECKS[check].promise, *words):
+        assert word in str(caught.value)
+    with pytest.raises(AssertionError):
+        check_head(kind)
+
+
+class Distance(FeatureHead):
+    """Score the distance to the mean."""
+
+    def fit_state(self, train):
+        return {"mean": self.vectors(train.load()).double().mean(0)}
+
+    def score_block(self, block, fitted):
+        return (self.vectors(block).double() - fitted["mean"]).norm(dim=1)
+
+
+def test_a_sound_head_passes():
+    check_head(head()(type("Sound", (Distance,), {"__doc__": "Sound."})))
+    check_head("mahalanobis", ridge=1e-3)
+    check_head(create_head("knn", k=3))
+
+
+def test_options_come_from_name_class_and_instance():
+    kind = head()(type("Options", (Distance,), {"__doc__": "Some.", "testing_options": {"feature": "std"}}))
+    assert Subject.of("broken").options == {"feature": "std"}
+    assert Subject.of(kind, feature="avg").create().feature == "avg"
+    assert Subject.of(kind(feature="layer1.avg")).create().feature == "layer1.avg"
+
+
+def test_orientation():
+    @head()
+    class Broken(Distance):
+        """Score the wrong way round."""
+
+        def score_block(self, block, fitted):
+            return -super().score_block(block, fitted)
+
+    broken("higher_is_out", Broken, "AUROC")
+
+
+def test_batch_dependence():
+    @head()
+    class Broken(Distance):
+        """Centre the scores of a batch."""
+
+        def score_block(self, block, fitted):
+            scores = super().score_block(block, fitted)
+            return scores - scores.mean()
+
+    broken("batch_independent", Broken, "batches of 1")
+
+
+def test_order_dependence():
+    @head()
+    class Broken(Distance):
+        """Add the row's place."""
+
+        def score_block(self, block, fitted):
+            scores = super().score_block(block, fitted)
+            return scores + 1e-3 * torch.arange(len(scores))
+
+    broken("order_independent", Broken)
+    broken("batch_independent", Broken)
+
+
+def test_dtype():
+    @head()
+    class Broken(Distance):
+        """Take float32 alone."""
+
+        def vectors(self, block):
+            values = block.feature(self.feature)[:]
+            assert values.dtype == torch.float32
+            return values
+
+    broken("any_dtype", Broken, "torch.float32")
+    broken("fit_any_dtype", Broken, "torch.float32")
+
+
+def test_memory_layout():
+    @head()
+    class Broken(Distance):
+        """Read the numbers in the order of memory."""
+
+        def score(self, data, *, force=False):
+            first = next(iter(data.features.values()))
+            if isinstance(first, np.ndarray):
+                data = dataclasses.replace(
+                    data,
+                    features={k: v.ravel(order="K").reshape(v.shape) for k, v in data.features.items()},
+                )
+            return super().score(data, force=force)
+
+    broken("any_layout", Broken, "Fortran")
+
+
+def test_kind_of_array():
+    @head()
+    class Broken(Distance):
+        """Return NumPy, whatever comes."""
+
+        def score(self, data, *, force=False):
+            return np.asarray(super().score(data, force=force))
+
+    broken("kind_of_array", Broken, "torch in, ndarray out")
+
+
+def test_one_row():
+    @head()
+    class Broken(Distance):
+        """Standardise the scores unless there is one row."""
+
+        def score_block(self, block, fitted):
+            scores = super().score_block(block, fitted)
+            return scores if len(scores) > 1 else scores * 0
+
+    broken("few_rows", Broken, "one row")
+
+
+def test_labels_with_gaps():
+    @head(needs=("features", "labels"))
+    class Broken(Distance):
+        """Count the classes to know the labels."""
+
+        def fit_state(self, train):
+            labels = train.load().labels
+            count = len(labels.unique())
+            counts = torch.zeros(count)
+            counts[labels] += 1
+            return super().fit_state(train)
+
+    broken("odd_labels", Broken, "IndexError")
+
+
+def test_damage_that_goes_unnoticed(monkeypatch):
+    kind = head()(type("Sound", (Distance,), {"__doc__": "Sound."}))
+    monkeypatch.setattr(artefacts, "load_head", lambda path: None)
+    broken("damaged_artefact", kind, "tensors cut in half is not refused")
+
+
+def test_changed_input():
+    @head()
+    class Broken(Distance):
+        """Scale in place."""
+
+        def score_block(self, block, fitted):
+            return block.feature(self.feature)[:].mul_(2).double().norm(dim=1)
+
+    broken("input_unchanged", Broken, "avg was changed")
+
+
+def test_changed_training_input():
+    @head()
+    class Broken(Distance):
+        """Centre in place."""
+
+        def fit_state(self, train):
+            for block in train.blocks():
+                block.feature(self.feature)[:].sub_(1)
+            return super().fit_state(train)
+
+    broken("fit_input_unchanged", Broken, "avg was changed")
+
+
+def test_reading_more_than_the_card_says():
+    @head()
+    class Broken(Distance):
+        """Read the classifier when scoring."""
+
+        def score_block(self, block, fitted):
+            weight = torch.as_tensor(block.classifier.weight).double()
+            return -(self.vectors(block).double() @ weight.T).amax(1)
+
+    broken("reads_its_needs", Broken)
+
+
+def test_silent_nan():
+    @head(needs=("features", "labels"))
+    class Broken(FeatureHead):
+        """Divide by the size of each class and by the variance of each column."""
+
+        def fit_state(self, train):
+            rows = train.load()
+            z = self.vectors(rows).double()
+            hot = torch.nn.functional.one_hot(rows.labels, train.num_classes).double()
+            means = hot.T @ z / hot.sum(0)[:, None]
+            return {"means": means, "std": z.std(0)}
+
+        def score_block(self, block, fitted):
+            z = self.vectors(block).double()
+            return ((z[:, None] - fitted["means"]) / fitted["std"]).norm(dim=2).amin(1)
+
+    broken("sparse_classes", Broken, "no finite score")
+    broken("degenerate_columns", Broken, "no finite score")
+    broken("too_few_rows", Broken, "no finite score")
+
+
+def test_overflow_far_away():
+    @head()
+    class Broken(Distance):
+        """Leave the log domain."""
+
+        def score_block(self, block, fitted):
+            return (super().score_block(block, fitted) / 10).exp()
+
+    broken("far_rows", Broken, "no finite score")
+
+
+def test_rows_that_are_not_finite():
+    @head()
+    class Broken(Distance):
+        """Never look at the rows."""
+
+        def _select(self, source, fitting, device):
+            rows = super()._select(source, fitting, device)
+            rows.nonfinite = "drop"
+            return rows
+
+    broken("nonfinite_rows", Broken, "is not refused")
+    broken("fit_nonfinite_rows", Broken, "is not refused")
+
+
+def test_fit_that_depends_on_blocks():
+    @head()
+    class Broken(Distance):
+        """Average the means of blocks."""
+
+        def fit_state(self, train):
+            means = [self.vectors(block).double().mean(0) for block in train.blocks()]
+            return {"mean": torch.stack(means).mean(0)}
+
+    broken("block_independent", Broken)
+
+
+def test_fit_that_remembers():
+    @head()
+    class Broken(Distance):
+        """Average with what was fitted before."""
+
+        def fit_state(self, train):
+            mean = super().fit_state(train)["mean"]
+            before = vars(self)["_state"]
+            return {"mean": mean if before is None else (mean + before["mean"]) / 2}
+
+    broken("fit_again", Broken)
+
+
+def test_partial_fit_that_forgets():
+    @head()
+    class Broken(StreamingHead):
+        """Keep the last block."""
+
+        def accumulate(self, statistics, block):
+            return self.vectors(block).double().mean(0)
+
+        def finish(self, statistics, train):
+            return {"mean": statistics}
+
+        score_block = Distance.score_block
+
+    broken("partial_fits", Broken)
+
+
+def test_fit_on_outliers():
+    @head()
+    class Broken(Distance):
+        """Use every row."""
+
+        def _select(self, source, fitting, device):
+            rows = super()._select(source, fitting, device)
+            rows.known_only = False
+            return rows
+
+    broken("negative_labels", Broken)
+    broken("too_few_rows", Broken, "outliers alone")
+
+
+def test_state_outside_the_artefact():
+    @head()
+    class Broken(Distance):
+        """Keep the mean elsewhere."""
+
+        def fit_state(self, train):
+            vars(self)["mean"] = super().fit_state(train)["mean"]
+            return {}
+
+        def score_block(self, block, fitted):
+            return super().score_block(block, {"mean": vars(self)["mean"]})
+
+    broken("save_and_load", Broken, "KeyError")
+
+
+def test_scores_without_a_fit():
+    @head()
+    class Broken(Distance):
+        """Need no fit, and yet say so."""
+
+        @property
+        def state(self):
+            return vars(self)["_state"] or {"mean": torch.zeros(24, dtype=torch.float64)}
+
+    broken("unfitted", Broken, "is not refused")
+
+
+def test_any_backbone():
+    @head()
+    class Broken(Distance):
+        """Take features of any kind and size."""
+
+        def check_match(self, source, force=False):
+            pass
+
+    broken("other_backbone", Broken, "is not refused")
+    broken("other_size", Broken, "not Mismatch")
+
+
+def test_missing_labels():
+    @head(needs=("features", "labels"))
+    class Broken(Distance):
+        """Fall over its missing labels."""
+
+        def _select(self, source, fitting, device):
+            rows = super()._select(
+                dataclasses.replace(source, labels=np.zeros(len(source), int)), fitting, device
+            )
+            return rows
+
+    broken("missing_columns", Broken, "is not refused")
+
+
+def test_options_without_bounds():
+    @head()
+    class Broken(Distance):
+        """Declare a bound and ignore it."""
+
+        power: float = option(1.0, "power", low=0)
+
+        def __post_init__(self):
+            if self.power < 0:
+                object.__setattr__(self, "power", 0.0)
+            object.__setattr__(self, "power", 1.0)
+            super().__post_init__()
+
+    broken("option_bounds", Broken, "power")
+
+
+def test_undescribed():
+    @register("broken", needs=("logits",), learns=False, **{**CARD, "paper": ""})
+    class Broken(LogitHead):
+        """Come from nowhere."""
+
+        def score_logits(self, logits, fitted):
+            return -logits.amax(1)
+
+    broken("described", Broken, "no paper")
+
+
+def test_synthetic_sets_are_what_they_say():
+    train, test = synthetic_sets()
+    again, _ = synthetic_sets()
+    other, _ = synthetic_sets(seed=1)
+    for data, known in ((train, 300), (test, 80)):
+        assert len(data) == known + 40 and (data.labels >= 0).sum() == known
+        weight, bias = data.classifier
+        np.testing.assert_array_equal(data.logits, data.features["avg"] @ weight.T + bias)
+        assert all(
+            values.dtype == np.float32 and np.isfinite(values).all() for values in data.features.values()
+        )
+        assert (data.features["avg"] >= 0).all() and (data.features["avg"] == 0).mean() > 0.2
+        right = data.logits.argmax(1) == data.labels
+        assert 0.9 < right[data.labels >= 0].mean() < 1
+    assert {name: values.shape[1] for name, values in train.features.items()} == {
+        "avg": 24,
+        "std": 24,
+        "layer1.avg": 12,
+        "layer2.avg": 16,
+    }
+    np.testing.assert_array_equal(train.features["std"], again.features["std"])
+    assert not np.array_equal(train.features["std"], other.features["std"])
