@@ -143,7 +143,7 @@ class FeatureSet:
     def select(self, *columns: str) -> FeatureSet:
         """Keep only the named columns (feature names, ``logits``, ``labels``, ``ids``), so that only they are read."""
         features = {name: self.feature(name) for name in columns if name not in ("logits", "labels", "ids")}
-        kept = {
+        kept: dict[str, Any] = {
             name: getattr(self, name) if name in columns else None for name in ("logits", "labels", "ids")
         }
         main = self.main if self.main in features else ""
@@ -152,7 +152,7 @@ class FeatureSet:
     def rows(self, rows: Any) -> FeatureSet:
         """Return the rows of a slice (or, for columns in memory, of an index array)."""
         features = {name: values[rows] for name, values in self.features.items()}
-        others = {
+        others: dict[str, Any] = {
             name: None if (values := getattr(self, name)) is None else values[rows]
             for name in ("logits", "labels", "ids")
         }

@@ -63,6 +63,11 @@ REDO = "run the same extract again to redo this block"
 DROP = "drop it with 'featood cache verify --drop', then run the same extract again"
 
 
+def checksum(values: np.ndarray) -> int:
+    """CRC-32 of an array's bytes."""
+    return zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data)
+
+
 def _where(folder: Path, store: Store, block: int) -> str:
     rows = store.span(block)
     return f"{folder}: block {block} (rows {rows.start}-{rows.stop - 1})"
@@ -91,7 +96,7 @@ class BlockReader:
             values = np.ascontiguousarray(self.store.read(column, block))
         except Exception as error:  # the stores raise dozens of types on damaged files
             raise CacheCorrupt(f"{where}: unreadable ({type(error).__name__}); {DROP}") from error
-        if zlib.crc32(values.view(np.uint8)) != self.commits[block]["columns"][column]:
+        if checksum(values) != self.commits[block]["columns"][column]:
             raise CacheCorrupt(f"{where}: the values do not match their checksum; {DROP}")
         values.flags.writeable = False
         self._last[column] = (block, values)

@@ -62,7 +62,7 @@ class Store:
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Called once, when every block has been committed."""
+        """Round off the set once every block has been committed."""
 
 
 class ZarrStore(Store):
@@ -92,7 +92,7 @@ class ZarrStore(Store):
     def _array(self, column: str, mode: str) -> Any:
         import zarr
 
-        return zarr.open_array(str(self.folder / column), mode=mode)  # type: ignore[arg-type]
+        return zarr.open_array(str(self.folder / column), mode=mode)
 
     def write(self, block: int, values: Mapping[str, np.ndarray]) -> None:
         """Write a block as whole shards, then force them to disk."""

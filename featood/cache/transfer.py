@@ -95,6 +95,7 @@ def import_arrays(
     DataError
         When shapes disagree or values are not finite.
     """
+    classifier = None if classifier is None else Classifier(*classifier)
     given = FeatureSet(features, logits=logits, labels=labels, classifier=classifier, main=main, name=key)
     if classifier is not None and logits is None:
         given = _with_logits(given)
@@ -119,7 +120,7 @@ def import_arrays(
     inputs = hashlib.sha256()
     for name, values in columns.items():
         inputs.update(name.encode())
-        inputs.update(np.ascontiguousarray(values).view(np.uint8))
+        inputs.update(np.ascontiguousarray(values).view(np.uint8).data)
     manifest = Manifest(
         recipe=recipe,
         data={"dataset": key.split("/")[1], "split": key.split("/")[2], "inputs_sha256": inputs.hexdigest()},
@@ -130,7 +131,7 @@ def import_arrays(
         versions=library_versions(),
         run=run or {},
     )
-    with cache.writer(key, manifest, given.classifier, overwrite) as writer:
+    with cache.writer(key, manifest, classifier, overwrite) as writer:
         for block in writer.pending():
             rows = writer.span(block)
             writer.write(block, {name: values[rows] for name, values in columns.items()})

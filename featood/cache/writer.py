@@ -7,7 +7,6 @@ __all__ = ["SetWriter"]
 import fcntl
 import hashlib
 import shutil
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.files import TEMPORARY, atomic_write, write_json
 from featood.cache.manifest import Manifest
-from featood.cache.reader import commit_path, make_store, open_set, read_commit
+from featood.cache.reader import checksum, commit_path, make_store, open_set, read_commit
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 
 
@@ -122,7 +121,7 @@ class SetWriter:
             "block": block,
             "rows": [self.span(block).start, self.span(block).stop],
             "failed": [int(row) for row in failed],
-            "columns": {name: zlib.crc32(array.view(np.uint8)) for name, array in values.items()},
+            "columns": {name: checksum(array) for name, array in values.items()},
             "files": {
                 file.relative_to(self.folder).as_posix(): file.stat().st_size
                 for file in self.store.files(block)
@@ -145,7 +144,7 @@ class SetWriter:
 
 def lock(folder: Path) -> Any:
     """Take the writer's lock of a set; None where another process holds it."""
-    file = open(folder / ".lock", "w")
+    file = open(folder / ".lock", "w")  # noqa: SIM115  (held until it is closed)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

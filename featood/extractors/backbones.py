@@ -83,7 +83,9 @@ def resolve_backbone(
     ----------
     name : str
         One of our nets (``cifar-resnet20``), ``tv:NAME`` or ``tv:NAME@WEIGHTS``, ``timm:NAME``,
-        ``python:package.module:callable``, or a bare name, which is looked up in this order.
+        ``python:package.module:callable``, or a bare name, which is looked up in this order. The module
+        that the callable returns may have an attribute ``featood_transform``, the fields of a
+        :class:`~featood.extractors.transform.Transform`.
     weights : str
         A file (safetensors, or a PyTorch checkpoint), or ``random``; empty for the published weights.
     num_classes : int, optional
@@ -176,8 +178,9 @@ def _build_timm(name: str, weights: str, num_classes: int | None, seed: int) -> 
     resize = round(height / config["crop_pct"])
     mean, std = (tuple(config[key]) for key in ("mean", "std"))
     transform = Transform(channels, height, width, resize, mean, std, config["interpolation"])
-    resolved = f"timm:{module.default_cfg.get('architecture', name)}"
-    tag = module.default_cfg.get("tag", "")
+    about: Any = module.default_cfg
+    resolved = f"timm:{about.get('architecture', name)}"
+    tag = about.get("tag", "")
     return module, f"{resolved}.{tag}" if tag else resolved, source, transform
 
 
@@ -227,7 +230,9 @@ def _build_python(name: str, weights: str, num_classes: int | None, seed: int) -
         raise UsageError(f"python:{name} returned {type(module).__name__}, not a torch.nn.Module")
     if weights:
         load_weights(module, weights)
-    return module, f"python:{name}", os.path.basename(weights) or "its own", None
+    own = getattr(module, "featood_transform", None)
+    transform = None if own is None else Transform.from_json(own)
+    return module, f"python:{name}", os.path.basename(weights) or "its own", transform
 
 
 def _is_torchvision(name: str) -> bool:

@@ -90,7 +90,7 @@ class Head:
                     if bound is not None
                 )
                 raise UsageError(f"{self.name}: {field.name} must be {bounds}, not {value}")
-        vars(self).update(_state=None if self.card.learns else {}, _prepared=None, meta={}, device="cpu")
+        vars(self).update(_state=None if self.card.learns else {}, _prepared=None, meta={}, _device="cpu")
 
     @property
     def name(self) -> str:
@@ -106,6 +106,11 @@ class Head:
     def meta(self) -> dict[str, Any]:
         """What the head was fitted on: set, fingerprint, rows, columns and their sizes, notes."""
         return vars(self)["meta"]
+
+    @property
+    def device(self) -> str:
+        """Where the head computes."""
+        return vars(self)["_device"]
 
     @property
     def state(self) -> State:
@@ -241,7 +246,7 @@ class Head:
     # ---- inside -----------------------------------------------------------------------------------
 
     def _adopt(self, state: State, meta: dict[str, Any], device: str = "cpu") -> None:
-        vars(self).update(_state=state, _prepared=None, meta=meta, device=device)
+        vars(self).update(_state=state, _prepared=None, meta=meta, _device=device)
 
     def _names(self, source: FeatureSet, fitting: bool) -> list[str]:
         names = [column or source.main for column in self.columns()]

@@ -72,9 +72,9 @@ def register(
         raise ValueError(f"{name}: unknown needs {unknown}")
 
     def decorate(cls: type) -> Any:
-        head = dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
+        head: Any = dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
         summary = (cls.__doc__ or "").strip().split("\n")[0]
-        head.card = Card(name, title, paper, year, url, needs, learns, summary)  # type: ignore[attr-defined]
+        head.card = Card(name, title, paper, year, url, needs, learns, summary)
         _REGISTRY[name] = head
         return head
 

@@ -24,9 +24,8 @@ def seeded(generator: torch.Generator | None = None) -> Iterator[None]:
     generator
         Source of the seed; it advances by one draw, so two networks built in turn differ. ``None`` is seed 0.
     """
-    if generator is None:
-        seed = 0
-    else:
+    seed = 0
+    if generator is not None:
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # torch.manual_seed would also reseed every accelerator, which the fork does not restore.

@@ -1,0 +1,61 @@
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = {
+    "errors": 0,
+    **dict.fromkeys(("nets", "metrics", "numerics"), 1),
+    **dict.fromkeys(("cache", "data", "training", "energies", "flows"), 2),
+    **dict.fromkeys(("extractors", "heads"), 3),
+    **dict.fromkeys(("report", "engine", "testing"), 4),
+    "cli": 5,
+}
+MODULES = sorted((ROOT / "featood").glob("*/**/*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{name.name}" for name in node.names} | {node.module}
+        elif isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_room_imports_only_from_floors_below(path):
+    room = path.relative_to(ROOT / "featood").parts[0]
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] != "featood" or len(parts) < 2 or parts[1] not in FLOORS or parts[1] == room:
+            continue
+        assert FLOORS[parts[1]] < FLOORS[room] or {room, parts[1]} <= {"cache", "training"}, f"{room} imports {name}"
+
+
+def test_only_one_module_imports_torchvision_and_timm():
+    for path in MODULES:
+        if path.name != "vision.py":
+            assert not {name.split(".")[0] for name in imports(path)} & {"torchvision", "timm"}, path
+
+
+def test_modules_stay_short():
+    for path in [*MODULES, *(ROOT / "benchmarks").glob("*.py")]:
+        assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_nothing_unpickles():
+    for path in MODULES:
+        text = path.read_text()
+        assert "weights_only=False" not in text and "allow_pickle=True" not in text, path
+        assert not {"dill", "joblib", "cloudpickle"} & {name.split(".")[0] for name in imports(path)}, path
+
+
+def test_the_readme_names_every_head():
+    from featood.heads import list_heads
+
+    text = (ROOT / "README.md").read_text()
+    missing = [name for name in list_heads() if f"`{name}`" not in text]
+    assert not missing
