@@ -312,3 +312,22 @@ def test_a_feature_set_names_the_column_that_does_not_fit():
         FeatureSet({"avg": np.zeros((4, 2))}, labels=np.zeros(4))
     with pytest.raises(UsageError, match="it has: avg"):
         FeatureSet({"avg": np.zeros((4, 2))}).feature("std")
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_a_full_disk_is_an_ordinary_error_and_can_be_resumed(tmp_path, store):
+    import resource
+
+    rows = make_rows(3000)
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+        try:
+            write_all(tmp_path, store, rows)
+        except OSError as error:
+            os._exit(7 if "large" in str(error) else 8)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert np.array_equal(write_all(tmp_path, store, rows)[KEY].features["avg"][:], rows["avg"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["STORES", "ColumnSpec", "HDF5Store", "Store", "ZarrStore"]
 
+import io
 import math
 import os
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from featood.cache.files import temporary
+from featood.cache.files import atomic_write
 
 CHUNK = 256
 """Rows in a checksummed chunk inside a block."""
@@ -126,21 +127,15 @@ class HDF5Store(Store):
         return self.folder / f"block-{block:05d}.h5"
 
     def write(self, block: int, values: Mapping[str, np.ndarray]) -> None:
-        """Write a block's file under another name, then rename it."""
+        """Write a block's file whole: built in memory, for the HDF5 library does not survive a full disk."""
         import h5py
 
-        scratch = temporary(self._path(block))
-        try:
-            with h5py.File(scratch, "w") as file:
-                for name, spec in self.columns.items():
-                    rows = len(values[name])
-                    file.create_dataset(
-                        name, data=values[name], chunks=(min(CHUNK, rows), *spec.shape), fletcher32=True
-                    )
-            _flush(scratch)
-            os.replace(scratch, self._path(block))
-        finally:
-            scratch.unlink(missing_ok=True)
+        memory = io.BytesIO()
+        with h5py.File(memory, "w") as file:
+            for name, spec in self.columns.items():
+                chunks = (min(CHUNK, len(values[name])), *spec.shape)
+                file.create_dataset(name, data=values[name], chunks=chunks, fletcher32=True)
+        atomic_write(self._path(block), memory.getvalue())
 
     def read(self, column: str, block: int) -> np.ndarray:
         """Read one column of a block's file; the file is closed again at once, so forked workers are safe."""
@@ -157,20 +152,16 @@ class HDF5Store(Store):
         """Join the blocks in ``features.h5``, so that any HDF5 program can read the columns whole."""
         import h5py
 
-        target = self.folder / "features.h5"
-        scratch = temporary(target)
-        try:
-            with h5py.File(scratch, "w", libver="latest") as file:
-                for name, spec in self.columns.items():
-                    layout = h5py.VirtualLayout((self.rows, *spec.shape), dtype=spec.dtype)
-                    for block in range(-(-self.rows // self.block_rows)):
-                        rows = self.span(block)
-                        shape = (rows.stop - rows.start, *spec.shape)
-                        layout[rows] = h5py.VirtualSource(self._path(block).name, name, shape)
-                    file.create_virtual_dataset(name, layout)
-            os.replace(scratch, target)
-        finally:
-            scratch.unlink(missing_ok=True)
+        memory = io.BytesIO()
+        with h5py.File(memory, "w", libver="latest") as file:
+            for name, spec in self.columns.items():
+                layout = h5py.VirtualLayout((self.rows, *spec.shape), dtype=spec.dtype)
+                for block in range(-(-self.rows // self.block_rows)):
+                    rows = self.span(block)
+                    shape = (rows.stop - rows.start, *spec.shape)
+                    layout[rows] = h5py.VirtualSource(self._path(block).name, name, shape)
+                file.create_virtual_dataset(name, layout)
+        atomic_write(self.folder / "features.h5", memory.getvalue())
 
 
 STORES: dict[str, type[Store]] = {store.kind: store for store in (ZarrStore, HDF5Store)}

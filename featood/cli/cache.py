@@ -1,4 +1,4 @@
-"""``featood cache``: ls, verify, gc, export."""
+"""``featood cache``: ls, verify, gc, export, join."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["cache"]
 
 import rich_click as click
 
-from featood.cli.common import cache_option, emit_json, progress_bar, say, table
+from featood.cli.common import cache_option, dataset_option, emit_json, progress_bar, say, table
 
 
 @click.group()
@@ -110,3 +110,21 @@ def export(key: str, target: str, form: str, cache_root: str) -> None:
     from featood.cache import export_set, open_cache
 
     click.echo(export_set(open_cache(cache_root), key, Path(target), form))
+
+
+@cache.command()
+@click.argument("name")
+@click.argument("members", nargs=-1, required=True)
+@click.option("--overwrite", is_flag=True, help="Replace what was joined from others under this name.")
+@dataset_option
+@cache_option
+def join(name: str, members: tuple[str, ...], overwrite: bool, dataset: str, cache_root: str) -> None:
+    """Join the sets of the backbones MEMBERS as a backbone NAME, for deep-ensemble.
+
+    Example: featood cache join three-resnets run1 run2 run3
+    """
+    from featood.cache import open_cache
+    from featood.engine.joining import join_backbones
+
+    for features in join_backbones(open_cache(cache_root), name, members, dataset, overwrite):
+        click.echo(f"{features.name}: {len(features)} rows of {len(members)} members")

@@ -13,6 +13,7 @@ __all__ = [
     "progress_bar",
     "quiet_downloads",
     "say",
+    "split_names",
     "table",
 ]
 
@@ -55,6 +56,18 @@ def numbers(_: click.Context, __: click.Parameter, value: str | None) -> tuple[f
         return tuple(float(part) for part in value.split(","))
     except ValueError:
         raise click.BadParameter(f"'{value}' is not a comma-separated list of numbers") from None
+
+
+def split_names(group: str) -> list[str]:
+    """Split at commas, but for those inside a class list such as ``cifar10:0,3,7-9``."""
+    names: list[str] = []
+    for part in filter(None, group.split(",")):
+        follows = names and ":" in names[-1] and (part[0].isdigit() or "=" in part)
+        if follows:
+            names[-1] += f",{part}"
+        else:
+            names.append(part)
+    return names
 
 
 def emit_json(value: Any) -> None:

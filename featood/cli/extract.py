@@ -23,7 +23,13 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option("--weights", default="", help="A safetensors or PyTorch file, or 'random' (default: the published weights).")
 @click.option("--name", default="", help="Folder in the cache (default: backbone, and weights where need be).")
 @click.option("--tap", "taps", callback=_names, help="Further modules to tap, comma-separated: layer2,layer3.")
-@click.option("--pool", "pools", callback=_names, help="Poolings of maps: avg,std,max,avg_std,token [default: avg,std].")
+@click.option("--pool", "pools", callback=_names, help="Poolings: avg,std,max,avg_std,token,gram [default: avg,std].")
+@click.option("--maps", is_flag=True, help="Keep the last map unpooled as well, for rankfeat.")
+@click.option("--with", "further", callback=_names, help="Further columns, comma-separated: odin.")
+@click.option("--odin-epsilon", default=0.0014, show_default=True, help="Step of odin's perturbation, on [0, 1].")
+@click.option("--odin-temperature", default=1000.0, show_default=True, help="Softmax temperature of its gradient.")
+@click.option("--mc-dropout", type=click.IntRange(2), help="Passes with dropout, for mc-dropout.")
+@click.option("--dropout-rate", default=0.0, help="Share of activations they drop (default: the layers' own).")
 @click.option("--mean", callback=numbers, help="Mean a channel on [0, 1], comma-separated.")
 @click.option("--std", callback=numbers, help="Standard deviation a channel on [0, 1], comma-separated.")
 @click.option("--image-size", type=click.IntRange(1), help="Side of the square input in pixels.")
@@ -33,7 +39,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
 @click.option("--workers", type=click.IntRange(0), help="Processes that decode images (default: one a core for files).")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--seed", default=0, show_default=True, help="Seed of random weights.")
+@click.option("--seed", default=0, show_default=True, help="Seed of random weights, and of dropout.")
 @click.option("--download", is_flag=True, help="Fetch the dataset where torchvision can.")
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace features that were made in another way.")
@@ -42,8 +48,9 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @quiet_downloads
 def extract(
     backbone: str, dataset: str, split: tuple[str, ...], weights: str, name: str, taps: tuple[str, ...],
-    pools: tuple[str, ...], mean: Any, std: Any, image_size: int | None, seed: int, download: bool,
-    data_dir: str | None, cache_root: str, **how: Any,
+    pools: tuple[str, ...], further: tuple[str, ...], odin_epsilon: float, odin_temperature: float,
+    mc_dropout: int | None, dropout_rate: float, mean: Any, std: Any, image_size: int | None, seed: int,
+    download: bool, data_dir: str | None, cache_root: str, **how: Any,
 ) -> None:  # fmt: skip
     """Run a backbone over a dataset and cache features and logits.
 
@@ -58,11 +65,20 @@ def extract(
     from featood.cache import open_cache
     from featood.data import available_splits, open_dataset
     from featood.engine.extraction import extract_dataset
+    from featood.errors import UsageError
     from featood.extractors.backbones import resolve_backbone
+    from featood.extractors.dropout import MonteCarloDropout
     from featood.extractors.extract import ExtractOptions
+    from featood.extractors.extras import Extra
+    from featood.extractors.perturb import Odin
     from featood.metrics import accuracy
 
-    options = ExtractOptions(taps=taps, pools=pools or None, **how)
+    if unknown := set(further) - {Odin.column}:
+        raise UsageError(f"--with knows the column odin, not {', '.join(sorted(unknown))}")
+    extras: list[Extra] = [Odin(odin_epsilon, odin_temperature)] if further else []
+    if mc_dropout:
+        extras.append(MonteCarloDropout(mc_dropout, dropout_rate, seed))
+    options = ExtractOptions(taps=taps, pools=pools or None, extras=extras, **how)
     num_classes = None
     if available_splits(dataset, data_dir):
         classes = open_dataset(dataset, None, data_dir).classes

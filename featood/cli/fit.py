@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["fit"]
+__all__ = ["fit", "option_kind"]
 
 import dataclasses
 import types
@@ -86,7 +86,7 @@ def _parameter(field: dataclasses.Field, hint: Any) -> click.Option:
     flag = "--" + field.name.replace("_", "-")
     meta = field.metadata
     default = field.default
-    kind, many = _kind(hint)
+    kind, many = option_kind(hint)
     if kind is bool:
         return click.Option([f"{flag}/--no-{flag[2:]}"], default=default, show_default=True, help=meta["help"])
     if meta.get("choices"):
@@ -99,7 +99,7 @@ def _parameter(field: dataclasses.Field, hint: Any) -> click.Option:
     return click.Option([flag], type=type_, default=default, show_default=default not in ("", None), help=meta["help"])
 
 
-def _kind(hint: Any) -> tuple[type, bool]:
+def option_kind(hint: Any) -> tuple[type, bool]:
     """Return the plain type of an annotation, and whether it is a tuple of it."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))

@@ -14,10 +14,11 @@ from featood.cli.fit import fit
 from featood.cli.importing import import_
 from featood.cli.listing import backbones, datasets, heads
 from featood.cli.score import report, score
+from featood.cli.tune import tune
 
 click.rich_click.COMMAND_GROUPS = {
     "*featood": [
-        {"name": "The pipeline", "commands": ["extract", "import", "fit", "score", "report"]},
+        {"name": "The pipeline", "commands": ["extract", "import", "fit", "tune", "score", "report"]},
         {"name": "What there is", "commands": ["heads", "backbones", "datasets", "cache"]},
         {"name": "Getting to know it", "commands": ["demo"]},
     ]
@@ -35,5 +36,5 @@ def root(debug: bool) -> None:
     """
 
 
-for command in (extract, import_, fit, score, report, heads, backbones, datasets, cache, demo):
+for command in (extract, import_, fit, tune, score, report, heads, backbones, datasets, cache, demo):
     root.add_command(command)

@@ -17,6 +17,7 @@ from featood.cli.common import (
     progress_bar,
     quiet_downloads,
     say,
+    split_names,
 )
 
 if TYPE_CHECKING:
@@ -28,10 +29,11 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
     for add in reversed(
         (
             click.option("--head", "heads", multiple=True, help="Head to score with: a name, or the folder of a fitted head (default: all that are fitted)."),
+            click.option("--all", "every", is_flag=True, help="Score every head that the cache can serve, fitting those that are not fitted yet."),
             click.option("--ood", multiple=True, help="Out-of-distribution set; may be repeated, or be comma-separated."),
             click.option("--suite", multiple=True, help="A named list of sets, such as cifar10-near."),
             click.option("--split", default="", help="In-distribution split to score (default: test, else val)."),
-            click.option("--force", is_flag=True, help="Accept features of another backbone than the heads were fitted on."),
+            click.option("--force", is_flag=True, help="Accept features of another backbone than the heads were fitted on, and sets they were tuned on."),
             backbone_option,
             dataset_option,
             data_dir_option,
@@ -83,32 +85,29 @@ def report(out: str, **what: Any) -> None:
 
 
 def _run(
-    heads: tuple[str, ...], ood: tuple[str, ...], suite: tuple[str, ...], split: str, force: bool,
+    heads: tuple[str, ...], every: bool, ood: tuple[str, ...], suite: tuple[str, ...], split: str, force: bool,
     backbone: str, dataset: str, data_dir: str | None, cache_root: str,
 ) -> Scoring:  # fmt: skip
     from featood.cache import open_cache
     from featood.engine.scoring import score_selection
     from featood.engine.selection import select
+    from featood.engine.sweep import score_all
+    from featood.errors import UsageError
 
-    names = [name for group in ood for name in _split_names(group)]
+    if every and heads:
+        raise UsageError("--all scores every head; name some with --head, or none")
+    names = [name for group in ood for name in split_names(group)]
     selection = select(open_cache(cache_root), backbone, dataset)
     with progress_bar() as progress:
-        scoring = score_selection(selection, heads, names, suite, split, data_dir, force, progress, say)
+        if every:
+            scoring = score_all(selection, names, suite, split, data_dir, force, progress, say)
+        else:
+            scoring = score_selection(selection, heads, names, suite, split, data_dir, force, progress, say)
     for warning in scoring.results["warnings"]:
         say(f"warning: {warning}")
+    for entry in scoring.results["skipped"]:
+        say(f"left out {entry['head']}: {entry['reason']}")
     return scoring
-
-
-def _split_names(group: str) -> list[str]:
-    """Split at commas, but for those inside a class list such as ``cifar10:0,3,7-9``."""
-    names: list[str] = []
-    for part in filter(None, group.split(",")):
-        follows = names and ":" in names[-1] and (part[0].isdigit() or "=" in part)
-        if follows:
-            names[-1] += f",{part}"
-        else:
-            names.append(part)
-    return names
 
 
 def print_results(scoring: Scoring) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from featood.cache import FeatureCache, FeatureSet, slug
 from featood.data import available_splits, default_data_dir, download, open_dataset
+from featood.engine.joining import join_sets
 from featood.engine.selection import OOD
 from featood.errors import DataError, Mismatch
 from featood.extractors.backbones import Backbone
@@ -92,6 +93,8 @@ def extract_like(
 ) -> FeatureSet:
     """Return an out-of-distribution set's features, from the cache, or extracted as `reference` was.
 
+    For sets that were joined from those of several backbones, each of these extracts it, and then they are joined.
+
     Raises
     ------
     DataError
@@ -115,6 +118,12 @@ def extract_like(
                 )
             return cache[entry.key]
     run = reference.origin["run"]
+    if "members" in run:
+        rest = reference_key.removeprefix(folder)
+        members = [
+            extract_like(cache, cache[member + rest], dataset, data_dir, progress, say) for member in run["members"]
+        ]
+        return join_sets(cache, folder, members, role=OOD)
     where = data_dir or run.get("data_dir")
     if "transform" not in reference.origin["recipe"]:
         raise DataError(

@@ -33,6 +33,7 @@ def fit_head(
     out: str | Path | None = None,
     progress: Callable[..., None] | None = None,
     say: Callable[[str], None] = lambda text: None,
+    tuned: dict[str, Any] | None = None,
 ) -> tuple[Head, Path]:
     """Fit a head on one split and save it.
 
@@ -54,6 +55,8 @@ def fit_head(
         See :class:`featood.heads.base.FitContext`.
     say : callable
         Takes one line about each choice made.
+    tuned : dict, optional
+        How the options were chosen, for the artefact; see :func:`featood.engine.tuning.tune_head`.
 
     Raises
     ------
@@ -73,6 +76,9 @@ def fit_head(
     start = time.perf_counter()
     head.fit(train, context=FitContext(progress, folder / "training"))
     head.meta["fit_seconds"] = round(time.perf_counter() - start, 3)
+    if tuned is not None:
+        head.meta["tuned"] = tuned
+        head.meta["notes"].append(f"options were chosen on {tuned['on']}: results are OOD-validated")
     head.save(folder)
     return head, folder
 

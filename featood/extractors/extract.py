@@ -20,6 +20,7 @@ from featood.cache.reader import encode_ids
 from featood.data import ImageSet
 from featood.errors import DataError, UsageError
 from featood.extractors.backbones import Backbone
+from featood.extractors.extras import Extra, extras_to_json
 from featood.extractors.taps import TapPlan, plan_taps
 from featood.extractors.transform import Transform
 
@@ -32,8 +33,10 @@ class ExtractOptions:
 
     Parameters
     ----------
-    taps, pools : sequence of str
+    taps, pools, maps
         See :func:`featood.extractors.taps.plan_taps`.
+    extras : sequence of Extra
+        Further columns that take more than a forward pass; see :mod:`featood.extractors.extras`.
     dtype : str
         Stored type of the features, ``float32`` or ``float16``; logits are always float32.
     precision : str
@@ -56,6 +59,8 @@ class ExtractOptions:
 
     taps: Sequence[str] = ()
     pools: Sequence[str] | None = None
+    maps: bool = False
+    extras: Sequence[Extra] = ()
     dtype: str = "float32"
     precision: str = "float32"
     batch_size: int = 128
@@ -125,8 +130,12 @@ def extract(
     example = torch.zeros(2, transform.channels, transform.height, transform.width, device=device)
     example += torch.linspace(-1, 1, example[0].numel(), device=device).view_as(example[0])
     example = example.contiguous(memory_format=torch.channels_last)
-    plan = plan_taps(module, example, options.taps, options.pools)
-    manifest = make_manifest(backbone, images, transform, plan, _widths(plan, module, example), options, run)
+    plan = plan_taps(module, example, options.taps, options.pools, options.maps)
+    if options.extras and not plan.has_logits:
+        raise UsageError(f"the column {options.extras[0].column} needs logits, which {backbone.name} does not give")
+    compute = _computation(plan, module, transform, options)
+    widths = {name: values.shape[1] for name, values in compute(example, 0).items()}
+    manifest = make_manifest(backbone, images, transform, plan, widths, options, run)
     key = f"{backbone.slug}/{images.name}/{images.split}"
     with cache.writer(key, manifest, plan.classifier(module), options.overwrite) as writer:
         pending = writer.pending()
@@ -139,26 +148,22 @@ def extract(
         if progress is not None:
             progress(done, len(images))
         loader = _loader(images, transform, batches, options)
-        precision = PRECISIONS[options.precision]
         failed: list[tuple[int, str]] = []
         rows: list[dict[str, np.ndarray]] = []
-        with plan.recording(module) as forward, torch.inference_mode():
-            for batch, (pixels, bad) in zip(batches, loader, strict=True):
-                if bad and options.strict:
-                    raise DataError(f"{bad[0][1]} (leave --strict out to skip such images)")
-                failed += [(batch[position], reason) for position, reason in bad]
-                pixels = pixels.to(device, memory_format=torch.channels_last, non_blocking=True)
-                with torch.autocast(device.type, precision or torch.bfloat16, enabled=precision is not None):
-                    columns = forward(pixels)
-                rows.append({name: values.cpu().numpy() for name, values in columns.items()})
-                done += len(batch)
-                if progress is not None:
-                    progress(done, len(images))
-                block = batch[0] // options.block_rows
-                if batch[-1] + 1 == writer.span(block).stop:
-                    lost = [row for row, _ in failed if row // options.block_rows == block]
-                    writer.write(block, _columns(rows, images, writer.span(block), manifest), lost)
-                    rows = []
+        for batch, (pixels, bad) in zip(batches, loader, strict=True):
+            if bad and options.strict:
+                raise DataError(f"{bad[0][1]} (leave --strict out to skip such images)")
+            failed += [(batch[position], reason) for position, reason in bad]
+            pixels = pixels.to(device, memory_format=torch.channels_last, non_blocking=True)
+            rows.append({name: values.cpu().numpy() for name, values in compute(pixels, batch[0]).items()})
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(images))
+            block = batch[0] // options.block_rows
+            if batch[-1] + 1 == writer.span(block).stop:
+                lost = [row for row, _ in failed if row // options.block_rows == block]
+                writer.write(block, _columns(rows, images, writer.span(block), manifest), lost)
+                rows = []
         if len(failed) == len(images):
             raise DataError(f"none of the {len(images)} images of {images.name} could be read: {failed[0][1]}")
         return Extraction(writer.finish(key), resumed, [reason for _, reason in failed])
@@ -193,7 +198,7 @@ def make_manifest(
     run: dict[str, Any] | None,
 ) -> Manifest:
     """Describe the set that is going to be extracted."""
-    recipe = {
+    recipe: dict[str, Any] = {
         "backbone": backbone.resolved,
         "weights": backbone.weights,
         "weights_sha256": backbone.sha256,
@@ -203,6 +208,13 @@ def make_manifest(
         "dtype": options.dtype,
         "precision": options.precision,
     }
+    # only what is asked for enters, so that plain extractions keep their fingerprints
+    if plan.map_shape:
+        recipe["map_shape"] = list(plan.map_shape)
+    if options.extras:
+        recipe["extras"] = extras_to_json(options.extras)
+    if any(extra.by_batch for extra in options.extras):
+        recipe["batch_size"] = options.batch_size
     columns = {name: ColumnSpec((width,), options.dtype) for name, width in widths.items()}
     if "logits" in columns:
         columns["logits"] = ColumnSpec(columns["logits"].shape, "float32")
@@ -271,9 +283,25 @@ def _columns(
     return columns
 
 
-def _widths(plan: TapPlan, module: torch.nn.Module, example: Tensor) -> dict[str, int]:
-    with plan.recording(module) as forward, torch.inference_mode():
-        return {name: int(values.shape[1]) for name, values in forward(example).items()}
+def _computation(
+    plan: TapPlan, module: torch.nn.Module, transform: Transform, options: ExtractOptions
+) -> Callable[[Tensor, int], dict[str, Tensor]]:
+    """Return the function from a batch of images, and the number of its first row, to all columns."""
+    precision = PRECISIONS[options.precision]
+
+    def arithmetic(device: torch.device) -> torch.autocast:
+        # one context for each pass: what autocast keeps of inference mode is of no use to a gradient
+        return torch.autocast(device.type, precision or torch.bfloat16, enabled=precision is not None)
+
+    def compute(images: Tensor, row: int) -> dict[str, Tensor]:
+        with plan.recording(module) as forward, torch.inference_mode(), arithmetic(images.device):
+            columns = forward(images)
+        for extra in options.extras:
+            with arithmetic(images.device):
+                columns[extra.column] = extra(module, images, transform, row)
+        return columns
+
+    return compute
 
 
 def _length(rows: slice) -> int:

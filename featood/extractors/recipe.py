@@ -12,6 +12,7 @@ from featood.data import ImageSet, get_entry
 from featood.errors import Mismatch, UsageError
 from featood.extractors.backbones import RANDOM, Backbone, resolve_backbone
 from featood.extractors.extract import ExtractOptions
+from featood.extractors.extras import extras_from_json
 from featood.extractors.transform import IMAGENET, Transform
 from featood.nets import is_net, net_defaults
 
@@ -94,8 +95,9 @@ def rebuild(origin: Mapping[str, Any]) -> tuple[Backbone, Transform, ExtractOpti
     if "transform" not in recipe:
         raise UsageError("these features were imported, so other sets cannot be extracted; import them too")
     given = run.get("weights_file", "") or (RANDOM if recipe["weights"] == RANDOM else "")
+    (classes,), _ = origin["columns"].get("logits", ((None,), ""))
     try:
-        backbone = resolve_backbone(run["name"], given, recipe.get("num_classes"), run.get("seed", 0))
+        backbone = resolve_backbone(run["name"], given, classes, run.get("seed", 0))
     except Exception as error:
         if given and not isinstance(error, Mismatch):
             raise type(error)(f"{error}; the weights were read from {given}") from error
@@ -108,6 +110,8 @@ def rebuild(origin: Mapping[str, Any]) -> tuple[Backbone, Transform, ExtractOpti
     options = ExtractOptions(
         taps=tuple(run["taps"]),
         pools=run["pools"] and tuple(run["pools"]),
+        maps="map_shape" in recipe,
+        extras=extras_from_json(recipe.get("extras", {})),
         dtype=recipe["dtype"],
         precision=recipe["precision"],
         batch_size=run["batch_size"],

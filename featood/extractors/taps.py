@@ -13,15 +13,19 @@ from torch import Tensor, nn
 
 from featood.cache.feature_set import Classifier
 from featood.errors import UsageError
+from featood.extractors.gram import gram_sums
 
-POOLS = ("avg", "std", "max", "avg_std", "token")
+POOLS = ("avg", "std", "max", "avg_std", "token", "gram")
 DEFAULT = ("avg", "std")
+MAP = "map"
+"""Column of the unpooled last map, and the pooling that makes it."""
 
 
 def pool(values: Tensor, how: str, channels_last: bool = False) -> Tensor:
     """Pool a feature map ``[B, C, H, W]``, or tokens ``[B, T, C]``, to ``[B, C]`` (``avg_std``: ``[B, 2C]``).
 
-    ``std`` is the unbiased standard deviation over positions; ``token`` takes the first token.
+    ``std`` is the unbiased standard deviation over positions; ``token`` takes the first token; ``gram`` gives
+    :func:`featood.extractors.gram.gram_sums` ``[B, P * C]``; ``map`` pools nothing: ``[B, C * H * W]``.
 
     Raises
     ------
@@ -37,6 +41,10 @@ def pool(values: Tensor, how: str, channels_last: bool = False) -> Tensor:
         return positions.mean(1)
     if how == "max":
         return positions.amax(1)
+    if how == "gram":
+        return gram_sums(positions)
+    if how == MAP:
+        return positions.mT.flatten(1)
     if how == "token":
         if values.ndim != 3:
             raise UsageError("pooling 'token' needs tokens [B, T, C]; this tap gives a map (use avg, std or max)")
@@ -67,6 +75,8 @@ class TapPlan:
     """The column that feeds the classifier."""
     classifier_module: str
     """Name of the last linear layer; empty where the outputs are no logits of such a layer."""
+    map_shape: tuple[int, ...] = ()
+    """``(C, H, W)``, or ``(C, T)`` for tokens, of the rows of the column ``map``; empty where there is none."""
 
     @property
     def has_logits(self) -> bool:
@@ -121,7 +131,11 @@ class TapPlan:
 
 
 def plan_taps(
-    module: nn.Module, example: Tensor, taps: Sequence[str] = (), pools: Sequence[str] | None = None
+    module: nn.Module,
+    example: Tensor,
+    taps: Sequence[str] = (),
+    pools: Sequence[str] | None = None,
+    maps: bool = False,
 ) -> TapPlan:
     """Look at one forward pass and decide which columns to record.
 
@@ -138,13 +152,16 @@ def plan_taps(
     taps : sequence of str
         Modules whose output to pool as well; a name may be any submodule's.
     pools : sequence of str, optional
-        Out of ``avg, std, max, avg_std, token``; by default ``avg``, and ``std`` where the last map has
+        Out of ``avg, std, max, avg_std, token, gram``; by default ``avg``, and ``std`` where the last map has
         more than one position.
+    maps : bool
+        Add the column ``map``: the last map itself, whose average over positions is the classifier's input.
 
     Raises
     ------
     UsageError
-        When a tap or a pooling does not exist or does not fit.
+        When a tap or a pooling does not exist or does not fit; or `maps` is asked of a backbone whose
+        classifier takes something else than the average of its last map.
     """
     for how in pools or ():
         if how not in POOLS:
@@ -152,6 +169,7 @@ def plan_taps(
     trace, output = _trace(module, example)
     names = dict(module.named_modules())
     columns: dict[str, tuple[Tap, str]] = {}
+    map_shape: tuple[int, ...] = ()
     classifier, penultimate, at = _find_classifier(names, trace, output)
     if classifier:
         last = next((found for found in reversed(trace[:at]) if _is_map(found[1])), None)
@@ -166,16 +184,24 @@ def plan_taps(
                 if pooled.shape == penultimate.shape and torch.allclose(pooled, penultimate, 1e-4, 1e-5):
                     main = how
             columns = {how: (tap, how) for how in pools or DEFAULT if how != main}
+            if maps and main == "avg":
+                columns[MAP] = (tap, MAP)
+                map_shape = _channels_first(values.shape[1:], tap.channels_last)
         columns = {main: (flat, "avg"), **columns}
     else:
         main = "output"
         columns = {main: (Tap("", "output"), "avg")}
+    if maps and not map_shape:
+        raise UsageError(
+            "the classifier of this backbone does not take the average of its last map, so that map is of no use "
+            "to heads; leave --maps out"
+        )
     for name in taps:
         if name not in names:
             known = [child for child, _ in module.named_children()]
             raise UsageError(f"the backbone has no module '{name}' to tap (its stages: {', '.join(known)})")
         columns |= {f"{name}.{how}": (Tap(name, "output"), how) for how in pools or DEFAULT}
-    plan = TapPlan(columns, main, classifier)
+    plan = TapPlan(columns, main, classifier, map_shape)
     with plan.recording(module) as run, torch.inference_mode():
         run(example)  # says now what would fail later
     return plan
@@ -185,6 +211,11 @@ def _is_map(values: Tensor) -> bool:
     if values.ndim == 4:  # channels first or last: more than one position either way
         return values[0].numel() > max(values.shape[1], values.shape[3])
     return values.ndim == 3 and values.shape[1] > 1
+
+
+def _channels_first(shape: Sequence[int], channels_last: bool) -> tuple[int, ...]:
+    """Shape of one map with its channels first; tokens ``[T, C]`` have them last."""
+    return tuple(shape) if len(shape) == 3 and not channels_last else (shape[-1], *shape[:-1])
 
 
 def _trace(module: nn.Module, example: Tensor) -> tuple[list[tuple[Tap, Tensor]], Tensor]:

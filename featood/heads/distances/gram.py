@@ -39,7 +39,9 @@ class Gram(Head):
     """
 
     features: tuple[str, ...] = option((), "feature columns to use (default: all that end in gram)")
-    holdout: float = option(0.1, "share of the training rows that measure the expected deviation", low=0, high=0.9)
+    holdout: float = option(
+        0.1, "share of the training rows that measure the expected deviation", low=0, high=0.9
+    )
     seed: int = option(0, "seed of their choice", low=0)
 
     def columns(self) -> list[str]:
@@ -48,38 +50,43 @@ class Gram(Head):
 
     def fit_state(self, train: SelectedRows) -> State:
         """Find the ranges in one pass, and the expected deviations in a second."""
-        layers = {name: values.shape[1] for name, values in train.source.features.items()}
-        options = {"dtype": torch.float64, "device": train.device}
-        lower = {name: torch.full((train.num_classes, size), torch.inf, **options) for name, size in layers.items()}
+        layers = {
+            name: (train.num_classes, values.shape[1]) for name, values in train.source.features.items()
+        }
+        lower = {
+            name: torch.full(shape, torch.inf, dtype=torch.float64, device=train.device)
+            for name, shape in layers.items()
+        }
         upper = {name: -bound for name, bound in lower.items()}
         for block, held_out in self._split(train):
-            predicted = block.logits[~held_out].argmax(1)  # type: ignore[index]
+            predicted = _predictions(block)[~held_out]
             for name in layers:
                 values = block.feature(name)[~held_out].double()
                 index = predicted[:, None].expand_as(values)
                 lower[name].scatter_reduce_(0, index, values, "amin")
                 upper[name].scatter_reduce_(0, index, values, "amax")
-        for bound, whole in ((lower, torch.amin), (upper, torch.amax)):
-            for values in bound.values():
-                values.copy_(torch.where(values.isinf(), whole(values, 0), values))
+        for name in layers:
+            unseen = lower[name].isinf()
+            lower[name] = torch.where(unseen, lower[name].amin(0), lower[name])
+            upper[name] = torch.where(unseen, upper[name].amax(0), upper[name])
 
-        sums = {name: torch.zeros((), **options) for name in layers}
-        rows = 0
+        rows, sums = 0, dict.fromkeys(layers, 0.0)
         for block, held_out in self._split(train):
             rows += int(held_out.sum())
-            predicted = block.logits[held_out].argmax(1)  # type: ignore[index]
+            predicted = _predictions(block)[held_out]
             for name in layers:
                 values = block.feature(name)[held_out].double()
-                sums[name] += deviations(values, lower[name][predicted], upper[name][predicted]).sum()
+                sums[name] += float(deviations(values, lower[name][predicted], upper[name][predicted]).sum())
         state = {f"{name}/lower": bound for name, bound in lower.items()}
         state |= {f"{name}/upper": bound for name, bound in upper.items()}
-        one = torch.ones((), **options)
-        return state | {f"{name}/expected": total / rows if total > 0 else one for name, total in sums.items()}
+        for name, total in sums.items():
+            expected = total / rows if total > 0 else 1.0
+            state[f"{name}/expected"] = torch.tensor(expected, dtype=torch.float64, device=train.device)
+        return state
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the sum over the layers of deviation over expected deviation ``[B]``."""
-        assert block.logits is not None
-        predicted = block.logits.argmax(1)
+        predicted = _predictions(block)
         total = torch.zeros(len(block), dtype=torch.float64, device=predicted.device)
         for name in [key.removesuffix("/expected") for key in fitted if key.endswith("/expected")]:
             lower, upper, expected = (fitted[f"{name}/{part}"] for part in ("lower", "upper", "expected"))
@@ -105,6 +112,11 @@ class Gram(Head):
             if first:  # so that there is a range, however few the rows
                 held_out[0] = first = False
             yield block, held_out.to(train.device)
+
+
+def _predictions(block: FeatureSet) -> Tensor:
+    assert block.logits is not None
+    return block.logits[:].argmax(1)
 
 
 def deviations(values: Tensor, lower: Tensor, upper: Tensor) -> Tensor:

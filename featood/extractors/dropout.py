@@ -1,0 +1,123 @@
+"""Monte-Carlo dropout: logits of several passes, each with other activations dropped."""
+
+from __future__ import annotations
+
+__all__ = ["MonteCarloDropout", "dropout_logits"]
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from featood.errors import UsageError
+from featood.extractors.transform import Transform
+
+LAYERS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
+@contextlib.contextmanager
+def _dropping(module: nn.Module, rate: float) -> Iterator[None]:
+    """Switch the dropout layers on, and nothing else: batch normalisation keeps its statistics."""
+    layers = [layer for layer in module.modules() if isinstance(layer, LAYERS)]
+    before = [(layer.p, layer.training) for layer in layers]
+    for layer in layers:
+        layer.p = rate or layer.p
+        layer.training = True
+    try:
+        if not any(layer.p for layer in layers):
+            have = (
+                "dropout layers, all with rate 0: set one by --dropout-rate" if layers else "no dropout layer"
+            )
+            raise UsageError(f"Monte-Carlo dropout is not for this backbone: it has {have}")
+        yield
+    finally:
+        for layer, (p, training) in zip(layers, before, strict=True):
+            layer.p, layer.training = p, training
+
+
+@contextlib.contextmanager
+def _seeded(device: torch.device, *entropy: int) -> Iterator[None]:
+    """Seed the device's global generator, the only one dropout draws from, and restore it."""
+    seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        # torch.manual_seed would also reseed every other accelerator, which the fork does not restore
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
+        yield
+
+
+def dropout_logits(
+    module: nn.Module, images: Tensor, draws: int, rate: float = 0.0, seed: tuple[int, ...] = (0,)
+) -> Tensor:
+    """Logits of several passes with dropout ``[B, draws * K]``, those of the first pass first.
+
+    Parameters
+    ----------
+    module : Module
+        A network in evaluation mode, left so.
+    images : Tensor
+        ``[B, C, H, W]``.
+    draws : int
+        Number of passes.
+    rate : float
+        Share of activations to drop, in place of each layer's own where it is not 0.
+    seed : tuple of int
+        Seed of the draws; the global random state is left alone.
+
+    Raises
+    ------
+    UsageError
+        When no layer drops anything.
+    """
+    with torch.inference_mode(), _dropping(module, rate), _seeded(images.device, *seed):
+        return torch.cat([module(images).float() for _ in range(draws)], 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class MonteCarloDropout:
+    """The column ``mc.logits``: logits of `draws` passes with dropout, one after the other.
+
+    What is dropped follows from the seed and the number of a batch's first row, so an interrupted extraction
+    goes on as if it had not been.
+
+    Parameters
+    ----------
+    draws : int
+        Number of passes, at least 2.
+    rate : float
+        Share of activations to drop; 0 keeps the layers' own.
+    seed : int
+        Seed of the draws.
+
+    References
+    ----------
+    Gal and Ghahramani, Dropout as a Bayesian Approximation, ICML 2016.
+    """
+
+    column: ClassVar[str] = "mc.logits"
+    by_batch: ClassVar[bool] = True
+
+    draws: int
+    rate: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.draws < 2 or not 0 <= self.rate < 1 or self.seed < 0:
+            raise UsageError(
+                "Monte-Carlo dropout needs at least 2 passes, a rate in [0, 1) and a seed of at least 0, "
+                f"not {self.draws}, {self.rate} and {self.seed}"
+            )
+
+    def __call__(self, module: nn.Module, images: Tensor, transform: Transform, row: int) -> Tensor:
+        """Return the column's rows for the batch that begins at a row ``[B, draws * K]``."""
+        return dropout_logits(module, images, self.draws, self.rate, (self.seed, row))

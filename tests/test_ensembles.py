@@ -1,0 +1,193 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import softmax
+from scipy.stats import entropy
+
+from featood.cache import FeatureCache, import_arrays
+from featood.engine.joining import join_backbones, join_sets
+from featood.errors import DataError, Mismatch, UsageError
+from featood.heads import create_head
+from featood.numerics.mixtures import (
+    mean_log_probabilities,
+    mutual_information,
+    predictive_entropy,
+    probability_variance,
+)
+from featood.testing.extras import with_extras
+from featood.testing.fixture import synthetic_sets
+
+TEST = with_extras(synthetic_sets()[1], 2)
+
+
+def naive(draws, measure):
+    """One row: probabilities of each draw ``[S, C]`` to the measure."""
+    mean = draws.mean(0)
+    if measure == "predictive-entropy":
+        return entropy(mean)
+    if measure == "mutual-information":
+        return entropy(mean) - np.mean([entropy(p) for p in draws])
+    if measure == "variance":
+        return np.mean([np.var(draws[:, c], ddof=1) for c in range(draws.shape[1])])
+    return -mean.max()
+
+
+@pytest.mark.parametrize("measure", ["predictive-entropy", "mutual-information", "variance", "mean-msp"])
+@pytest.mark.parametrize(("head", "column"), [("mc-dropout", "mc.logits"), ("deep-ensemble", "ensemble.logits")])
+def test_measures(head, column, measure):
+    logits = np.asarray(TEST.features[column], dtype=float).reshape(len(TEST), -1, 5)
+    expected = [naive(softmax(rows, 1), measure) for rows in logits]
+    np.testing.assert_allclose(create_head(head, measure=measure).score(TEST), expected, rtol=1e-6, atol=1e-12)
+
+
+def test_mc_dropout_against_pytorch_ood():
+    from featood.extractors.vision import torchvision  # noqa: F401
+
+    detectors = pytest.importorskip("pytorch_ood.detector")
+
+    class Replay(torch.nn.Module):
+        def __init__(self, draws):
+            super().__init__()
+            self.draws = iter(draws)
+
+        def forward(self, x):
+            return next(self.draws)
+
+    draws = torch.from_numpy(TEST.features["mc.logits"]).split(5, dim=1)
+    for mode, measure in (("var", "variance"), ("mean", "mean-msp")):
+        expected = detectors.MCD(Replay(draws), samples=len(draws), mode=mode).predict(torch.zeros(len(TEST), 1))
+        np.testing.assert_allclose(create_head("mc-dropout", measure=measure).score(TEST), expected, rtol=1e-4)
+
+
+@given(st.integers(2, 4), st.integers(1, 5), st.floats(0, 1e4), st.integers(0, 99))
+def test_bounds(members, classes, scale, seed):
+    generator = torch.Generator().manual_seed(seed)
+    draws = [scale * torch.randn(3, classes, generator=generator) for _ in range(members)]
+    total, epistemic = predictive_entropy(draws), mutual_information(draws)
+    assert (epistemic >= 0).all() and (epistemic <= total + 1e-9).all() and (total <= np.log(classes) + 1e-9).all()
+    assert (epistemic <= np.log(members) + 1e-9).all()
+    assert (probability_variance(draws) >= 0).all()
+    assert torch.allclose(mean_log_probabilities(draws).exp().sum(1), torch.ones(3, dtype=torch.float64))
+    same = [draws[0]] * members
+    assert (mutual_information(same) < 1e-9).all() and (probability_variance(same) < 1e-18).all()
+
+
+def test_confident_members_that_disagree():
+    draws = [torch.tensor([[1e4, 0.0]]), torch.tensor([[0.0, 1e4]])]
+    assert predictive_entropy(draws).item() == pytest.approx(np.log(2))
+    assert mutual_information(draws).item() == pytest.approx(np.log(2))
+    assert probability_variance(draws).item() == pytest.approx(0.5)
+
+
+def test_a_column_that_is_not_of_draws():
+    for column in ("layer1.avg", "odin"):
+        with pytest.raises(UsageError, match="two or more predictions of 5 classes"):
+            create_head("deep-ensemble", feature=column).score(TEST)
+
+
+# ---- joining
+
+
+def members(cache, count=3, dataset="toy", split="test", rows=50, shift=0.0, **run):
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 4, rows)
+    sets = []
+    for member in range(count):
+        logits = rng.normal(0, 1, (rows, 4)) + 3 * np.eye(4)[labels] * (1 - shift)
+        sets.append(
+            import_arrays(
+                cache, f"net{member}/{dataset}/{split}", {"z": rng.normal(0, 1, (rows, 3))}, logits, labels, run=run
+            )
+        )
+    return sets
+
+
+def test_joined_sets_hold_all_logits_and_their_mean(tmp_path):
+    cache = FeatureCache(tmp_path)
+    sets = members(cache)
+    joined = join_sets(cache, "all", sets)
+    logits = np.stack([np.asarray(features.logits) for features in sets], 1)
+    assert joined.name == "all/toy/test" and joined.main == "ensemble.logits"
+    np.testing.assert_array_equal(joined.features["ensemble.logits"][:], logits.reshape(50, 12))
+    np.testing.assert_allclose(np.exp(joined.logits[:]), softmax(logits, 2).mean(1), rtol=1e-5)
+    assert list(joined.ids[:]) == list(sets[0].ids[:]) and (joined.labels[:] == sets[0].labels[:]).all()
+    again = join_sets(cache, "all", sets)
+    assert again.origin["run"]["created"] == joined.origin["run"]["created"]
+
+
+def reordered(features, order, **changes):
+    columns = {name: np.asarray(getattr(features, name)[:])[order] for name in ("logits", "labels", "ids")}
+    z = np.asarray(features.features["z"][:])[order]
+    return dataclasses.replace(features, features={"z": z}, **columns | changes)
+
+
+def test_members_are_aligned_by_their_ids(tmp_path):
+    cache = FeatureCache(tmp_path)
+    sets = members(cache)
+    plain = join_sets(cache, "a", sets)
+    order = np.random.default_rng(0).permutation(50)
+    shuffled = join_sets(cache, "b", [sets[0], reordered(sets[1], order), sets[2]])
+    np.testing.assert_array_equal(shuffled.features["ensemble.logits"][:], plain.features["ensemble.logits"][:])
+
+
+def test_members_that_do_not_belong_together_are_refused(tmp_path):
+    cache = FeatureCache(tmp_path)
+    first, second, third = members(cache)
+    all_rows = np.arange(50)
+    with pytest.raises(Mismatch, match="same inputs"):
+        join_sets(cache, "x", [first, reordered(second, all_rows[:49])])
+    with pytest.raises(Mismatch, match="same inputs"):
+        join_sets(cache, "x", [first, reordered(second, all_rows, ids=np.array([f"other{i}" for i in range(50)]))])
+    with pytest.raises(Mismatch, match="different labels"):
+        join_sets(cache, "x", [first, reordered(second, all_rows, labels=np.zeros(50, int))])
+    with pytest.raises(Mismatch, match="3 classes"):
+        join_sets(cache, "x", [first, reordered(second, all_rows, logits=np.zeros((50, 3)))])
+    with pytest.raises(DataError, match="no logits"):
+        join_sets(cache, "x", [first, dataclasses.replace(second, logits=None)])
+    for few in ([first], [first, first]):
+        with pytest.raises(UsageError, match="two different members"):
+            join_sets(cache, "x", few)
+    assert not any(key.startswith("x/") for key in cache)
+    join_sets(cache, "x", [first, second])
+    with pytest.raises(Mismatch, match="--overwrite"):
+        join_sets(cache, "x", [first, third])
+    assert join_sets(cache, "x", [first, third], overwrite=True).origin["run"]["members"] == ["net0", "net2"]
+
+
+def test_every_split_that_all_members_have_is_joined(tmp_path):
+    cache = FeatureCache(tmp_path)
+    members(cache, 3, split="test")
+    members(cache, 2, split="train")
+    joined = join_backbones(cache, "all", ["net0", "net1", "net2"])
+    assert [features.name for features in joined] == ["all/toy/test"]
+    assert len(join_backbones(cache, "two", ["net0", "net1"])) == 2
+    members(cache, 3, dataset="odd", split="val")
+    with pytest.raises(DataError, match="odd"):
+        members(cache, 1, dataset="only", split="val")
+        join_backbones(cache, "y", ["net0", "net1"], "only")
+
+
+def test_an_ensemble_from_the_command_line(featood, toy_images):
+    for seed in (0, 1):
+        code, _, err = featood(
+            "extract", "--backbone", "lenet", "--weights", "random", "--dataset", "toy", "--seed", seed,
+            "--name", f"run{seed}", "--split", "test",
+        )  # fmt: skip
+        assert code == 0, err
+    code, out, err = featood("cache", "join", "both", "run0", "run1")
+    assert code == 0 and "both/toy/test: 60 rows of 2 members" in out, err
+    code, out, err = featood("score", "--head", "deep-ensemble", "--head", "msp", "--ood", "odd", "--json", "-")
+    assert code == 0, err
+    result = json.loads(out)
+    assert result["backbone"] == "both" and [row["head"] for row in result["rows"]] == ["deep-ensemble", "msp"]
+    assert "random" in result["warnings"][0]
+    code, out, _ = featood("cache", "ls", "--json")
+    roles = {row["key"]: row["role"] for row in json.loads(out)}
+    assert sorted(key for key in roles if roles[key] == "ood") == ["both/odd/test", "run0/odd/test", "run1/odd/test"]
+    code, _, err = featood("cache", "join", "both", "run0")
+    assert code == 2 and "two different members" in err
