@@ -262,7 +262,7 @@ def test_gc_removes_scratch_but_never_what_is_being_written(tmp_path):
 
 
 def test_a_newer_schema_asks_for_an_upgrade(tmp_path):
-    from featood.cache.files import seal
+    from featood.files import seal
 
     cache = write_all(tmp_path, "zarr", make_rows(300))
     path = cache.folder("net", "toy", "test") / "manifest.json"

@@ -107,7 +107,7 @@ def test_compositions_nest(sets, heads, tmp_path):
 def test_needs_and_columns_are_those_of_the_members(sets):
     train, test = sets
     head = create_head("compose", members=["knn", "mahalanobis feature=std"])
-    assert head.columns() == ["", "std"] and head.card.needs == ("features", "labels")
+    assert head.columns(train) == ["avg", "std"] and head.card.needs == ("features", "labels")
     head.fit(train)
     bare = FeatureSet({"avg": test.features["avg"], "std": test.features["std"]})
     assert np.array_equal(head.score(bare), head.score(test))

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from featood.cache.files import digest, read_json, write_json
 from featood.cache.stores import ColumnSpec
 from featood.errors import CacheCorrupt, UsageError
+from featood.files import digest, read_json, write_json
 
 SCHEMA = 1
 FILE = "manifest.json"

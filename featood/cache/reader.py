@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from featood.cache.feature_set import Classifier, FeatureSet
-from featood.cache.files import read_json
 from featood.cache.manifest import Manifest
 from featood.cache.stores import STORES, Store
 from featood.errors import CacheCorrupt
+from featood.files import read_json
 
 
 def commit_path(folder: Path, block: int) -> Path:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from featood.cache.files import atomic_write
+from featood.files import atomic_write
 
 CHUNK = 256
 """Rows in a checksummed chunk inside a block."""

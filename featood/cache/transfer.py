@@ -15,12 +15,12 @@ import numpy as np
 
 from featood.cache.feature_cache import FeatureCache
 from featood.cache.feature_set import Classifier, FeatureSet
-from featood.cache.files import atomic_write
 from featood.cache.manifest import Manifest, library_versions
 from featood.cache.reader import encode_ids
 from featood.cache.stores import ColumnSpec
 from featood.cache.writer import SetWriter
 from featood.errors import DataError, UsageError
+from featood.files import atomic_write
 
 
 def read_array(path: str | Path, key: str = "") -> dict[str, np.ndarray]:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from featood.cache.feature_set import Classifier, FeatureSet
-from featood.cache.files import TEMPORARY, atomic_write, write_json
 from featood.cache.manifest import Manifest
 from featood.cache.reader import checksum, commit_path, make_store, open_set, read_commit
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
+from featood.files import TEMPORARY, atomic_write, write_json
 
 
 class SetWriter:

@@ -17,7 +17,7 @@ ARRAY = click.Path(exists=True, dir_okay=False)
 @click.option("--features", multiple=True, required=True, help="Array file [N, D] (.npy, .npz, .safetensors), or NAME=FILE; may be repeated.")
 @click.option("--logits", type=ARRAY, help="Array file [N, C].")
 @click.option("--labels", type=ARRAY, help="Array file [N] of integers; negative = unknown.")
-@click.option("--classifier", type=ARRAY, help="File with arrays 'weight' [C, D] and 'bias' [C].")
+@click.option("--classifier", type=ARRAY, help="File with arrays 'weight' [C, D] and, where there is one, 'bias' [C].")
 @click.option("--backbone", required=True, help="Name for what made the embeddings.")
 @click.option("--dataset", required=True, help="Name of the dataset.")
 @click.option("--split", default="test", show_default=True)
@@ -33,6 +33,8 @@ def import_(
 
     Example: featood import --features train.npy --labels y.npy --backbone minilm --dataset news --split train
     """
+    import numpy as np
+
     from featood.cache import Classifier, import_arrays, open_cache, read_array, slug
     from featood.engine.selection import OOD
     from featood.errors import DataError
@@ -45,9 +47,9 @@ def import_(
     linear = None
     if classifier:
         parts = read_array(classifier)
-        if not {"weight", "bias"} <= parts.keys():
-            raise DataError(f"{classifier} must hold arrays named weight and bias (it has: {', '.join(parts)})")
-        linear = Classifier(parts["weight"], parts["bias"])
+        if "weight" not in parts:
+            raise DataError(f"{classifier} must hold an array named weight (it has: {', '.join(parts)})")
+        linear = Classifier(parts["weight"], parts.get("bias", np.zeros(len(parts["weight"]), "f4")))
 
     def single(path: str | None, key: str) -> Any:
         if path is None:

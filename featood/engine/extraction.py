@@ -121,7 +121,8 @@ def extract_like(
     if "members" in run:
         rest = reference_key.removeprefix(folder)
         members = [
-            extract_like(cache, cache[member + rest], dataset, data_dir, progress, say) for member in run["members"]
+            extract_like(cache, cache[member + rest], dataset, data_dir, progress, say)
+            for member in run["members"]
         ]
         return join_sets(cache, folder, members, role=OOD)
     where = data_dir or run.get("data_dir")

@@ -72,7 +72,9 @@ def fit_head(
     folder = Path(out) if out else selection.cache.heads_folder(selection.backbone, selection.dataset) / name
     say(f"fitting {name} on {train.name} ({len(train)} rows)")
     if train.origin["recipe"].get("weights") == "random":
-        say(f"warning: the weights of {train.origin['run']['name']} are random: what is fitted on them means nothing")
+        say(
+            f"warning: the weights of {train.origin['run']['name']} are random: what is fitted on them means nothing"
+        )
     start = time.perf_counter()
     head.fit(train, context=FitContext(progress, folder / "training"))
     head.meta["fit_seconds"] = round(time.perf_counter() - start, 3)

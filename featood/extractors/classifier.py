@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from featood.cache.files import atomic_write
+from featood.files import atomic_write
 from featood.data import ImageSet
 from featood.errors import DataError, UsageError
 from featood.extractors.extract import pick_device

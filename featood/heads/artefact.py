@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["load_head", "save_head"]
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def save_head(head: Head, path: str | Path) -> Path:
 
     from safetensors.torch import save
 
-    from featood.cache.files import atomic_write
+    from featood.files import atomic_write
     from featood.cache.manifest import library_versions
 
     folder = Path(path)
@@ -45,7 +46,7 @@ def save_head(head: Head, path: str | Path) -> Path:
     body = {
         "schema": SCHEMA,
         "head": head.name,
-        "options": head.options,
+        "options": {name: _plain(value) for name, value in head.options.items()},
         "meta": head.meta,
         "versions": library_versions(),
         "tensors_sha256": hashlib.sha256(content).hexdigest(),
@@ -87,7 +88,7 @@ def load_head(path: str | Path) -> Head:
             raise CacheCorrupt(f"{folder}/head.safetensors does not match head.json; fit the head again")
         state = load(content)
         options: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
+            name: tuple(value) if isinstance(value, list) else NONFINITE.get(value, value)
             for name, value in body["options"].items()
         }
         head = create_head(body["head"], **options)
@@ -107,6 +108,14 @@ def load_head(path: str | Path) -> Head:
             f"{folder} is damaged ({type(error).__name__}: {error}); fit the head again"
         ) from None
     return head
+
+
+NONFINITE = {"inf": math.inf, "-inf": -math.inf}
+"""Numbers that JSON has no word for."""
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def _card_text(head: Head) -> str:

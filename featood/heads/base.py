@@ -67,8 +67,8 @@ class Head:
         """Turn the saved tensors into what scoring uses (an index, a network); by default they are it."""
         return state
 
-    def columns(self) -> list[str]:
-        """Feature columns to read; an empty name stands for the classifier's input."""
+    def columns(self, source: FeatureSet) -> list[str]:
+        """Feature columns of a set to fit on."""
         return []
 
     # ---- what everyone calls ----------------------------------------------------------------------
@@ -249,7 +249,8 @@ class Head:
         vars(self).update(_state=state, _prepared=None, meta=meta, _device=device)
 
     def _names(self, source: FeatureSet, fitting: bool) -> list[str]:
-        names = [column or source.main for column in self.columns()]
+        fitted = [name for name in self.meta.get("sizes", ()) if name != "logits"]
+        names = self.columns(source) if fitting or not fitted else fitted
         if "logits" in self.card.needs:
             names.append("logits")
         if fitting and source.labels is not None:
@@ -302,9 +303,9 @@ class FeatureHead(Head):
 
     feature: str = option("", "feature column to use (default: the input of the classifier)")
 
-    def columns(self) -> list[str]:
-        """Return the one column."""
-        return [self.feature]
+    def columns(self, source: FeatureSet) -> list[str]:
+        """Return the one column: that asked for, else the classifier's input."""
+        return [self.feature or source.main]
 
     def vectors(self, block: FeatureSet) -> Tensor:
         """Return the features of a block ``[B, D]`` in float32, or in float64 where they are stored so."""

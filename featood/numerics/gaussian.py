@@ -52,7 +52,9 @@ def factorize(covariance: Tensor, ridge: float = 0.0, what: str = "covariance") 
     if not bool(torch.isfinite(batch).all()):
         raise DataError(f"{what} is not finite; the features are too large or not finite")
     if bool((scale <= 0).any()):
-        raise DataError(f"{what} is zero: the rows (of each class) are all alike; fit on other or on more rows")
+        raise DataError(
+            f"{what} is zero: the rows (of each class) are all alike; fit on other or on more rows"
+        )
     factor = torch.empty_like(batch)
     used = torch.full_like(scale, math.nan)
     todo = torch.arange(len(batch), device=batch.device)

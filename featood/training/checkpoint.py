@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featood.cache.files import atomic_write, read_json, write_json
 from featood.errors import CacheCorrupt, Mismatch
+from featood.files import atomic_write, read_json, write_json
 
 RECORD = "checkpoint.json"
 

@@ -59,9 +59,9 @@ class Composition(Head):
         """Create the members, unfitted."""
         return [create_member(text, self.nonfinite) for text in self.members]
 
-    def columns(self) -> list[str]:
+    def columns(self, source: FeatureSet) -> list[str]:
         """Return the columns of all members."""
-        return list(dict.fromkeys(column for head in self.create_members() for column in head.columns()))
+        return list(dict.fromkeys(column for head in self.create_members() for column in head.columns(source)))
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> State:
         """Fit every member, then calibrate."""

@@ -44,9 +44,20 @@ class Gram(Head):
     )
     seed: int = option(0, "seed of their choice", low=0)
 
-    def columns(self) -> list[str]:
-        """Return the columns asked for."""
-        return list(self.features)
+    def columns(self, source: FeatureSet) -> list[str]:
+        """Return the columns asked for, else all Gram sums.
+
+        Raises
+        ------
+        UsageError
+            When the set has none.
+        """
+        names = list(self.features) or [name for name in source.features if name.split(".")[-1] == "gram"]
+        if not names:
+            raise UsageError(
+                f"{self.name}: {source.name} has no column of Gram sums; extract it with --pool avg,std,gram"
+            )
+        return names
 
     def fit_state(self, train: SelectedRows) -> State:
         """Find the ranges in one pass, and the expected deviations in a second."""
@@ -93,15 +104,6 @@ class Gram(Head):
             values = block.feature(name)[:].double()
             total += deviations(values, lower[predicted], upper[predicted]) / expected
         return total
-
-    def _names(self, source: FeatureSet, fitting: bool) -> list[str]:
-        there = source.features if fitting else self.meta["sizes"]
-        names = list(self.features) or [name for name in there if name.split(".")[-1] == "gram"]
-        if not names:
-            raise UsageError(
-                f"{self.name}: {source.name} has no column of Gram sums; extract it with --pool avg,std,gram"
-            )
-        return [*names, "logits", *(["labels"] if fitting and source.labels is not None else [])]
 
     def _split(self, train: SelectedRows) -> Iterator[tuple[FeatureSet, Tensor]]:
         """Iterate over blocks with the mask ``[B]`` of held-out rows, drawn by their place among all rows."""

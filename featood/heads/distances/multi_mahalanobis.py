@@ -33,7 +33,7 @@ class MultiMahalanobis(Head):
     being wide; ``equal`` adds them as they are. Higher means more out-of-distribution.
     """
 
-    features: tuple[str, ...] = option((), "feature columns to use (default: all of the set)")
+    features: tuple[str, ...] = option((), "feature columns to use (default: the classifier's input and every avg column)")
     weights: str = option("variance", "how the layers are weighted", choices=("variance", "equal"))
     ridge: float = option(1e-6, "ridge on the covariances, relative to the mean variance", low=0, high=1)
 
@@ -73,6 +73,7 @@ class MultiMahalanobis(Head):
         parts = [weight * layer.score_block(block, state).double() for weight, layer, state in fitted]
         return torch.stack(parts).sum(0)
 
-    def _names(self, source: FeatureSet, fitting: bool) -> list[str]:
-        names = list(self.features) or list(source.features if fitting else self.meta["sizes"])
-        return [*names, "labels"] if fitting and source.labels is not None else names
+    def columns(self, source: FeatureSet) -> list[str]:
+        """Return the columns asked for, else the classifier's input and all that are averages over positions."""
+        averages = [name for name in source.features if name.split(".")[-1] == "avg" and name != source.main]
+        return list(self.features) or [*averages, source.main]

@@ -1,0 +1,145 @@
+"""``featood tune HEAD``: a grid of options, tried on validation rows."""
+
+from __future__ import annotations
+
+__all__ = ["tune"]
+
+import dataclasses
+import typing
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+from click.types import convert_type
+
+from featood.cli.common import (
+    backbone_option,
+    cache_option,
+    data_dir_option,
+    dataset_option,
+    progress_bar,
+    quiet_downloads,
+    say,
+    split_names,
+    table,
+)
+from featood.cli.fit import option_kind
+from featood.errors import UsageError
+
+if TYPE_CHECKING:
+    from featood.engine.tuning import Tuning
+
+
+@click.command()
+@click.argument("head")
+@click.option(
+    "--grid",
+    "texts",
+    multiple=True,
+    required=True,
+    metavar="OPTION=VALUE,...",
+    help="Values of one option, such as k=10,50,200 (a list's parts joined by '+'); may be repeated.",
+)
+@click.option("--validation-ood", required=True, help="Out-of-distribution set to choose the options on.")
+@click.option(
+    "--metric", default="auroc", show_default=True, help="Metric to choose by, as the results name it."
+)
+@click.option(
+    "--test-ood", multiple=True, help="Set to report results on; may be repeated, or be comma-separated."
+)
+@click.option("--preset", help="Published settings to start from (default: by the number of classes).")
+@click.option("--split", default="", help="Split to fit on (default: train).")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    help="Seed of the rows held out where there is no validation split.",
+)
+@click.option(
+    "--out", type=click.Path(file_okay=False), help="Folder of the fitted head (default: in the cache)."
+)
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Write all points as JSON ('-': standard output).",
+)
+@backbone_option
+@dataset_option
+@data_dir_option
+@cache_option
+@quiet_downloads
+def tune(
+    head: str, texts: tuple[str, ...], validation_ood: str, metric: str, test_ood: tuple[str, ...],
+    json_path: str | None, backbone: str, dataset: str, cache_root: str, **rest: Any,
+) -> None:  # fmt: skip
+    """Choose a head's options on a validation set, then fit it with the best and save it.
+
+    Fits on training rows, validates on the val split (else on a tenth of the training rows, held out) and on
+    the set of --validation-ood, and never reads the test split. The head remembers on which set it was tuned:
+    featood score refuses to test it there, and marks its other results as OOD-validated.
+
+    Example: featood tune knn --grid k=10,50,200 --grid normalize=true,false --validation-ood textures
+    """
+    from featood.cache import open_cache
+    from featood.engine.selection import select
+    from featood.engine.tuning import tune_head
+    from featood.report import write_json
+
+    grid = parse_grid(head, texts)
+    tested = [name for group in test_ood for name in split_names(group)]
+    selection = select(open_cache(cache_root), backbone, dataset)
+    with progress_bar() as progress:
+        tuning = tune_head(
+            selection, head, grid, validation_ood, metric, tested, **rest, progress=progress, say=say
+        )
+    if json_path != "-":
+        print_points(tuning, list(grid), metric)
+        click.echo(f"{head}: saved in {tuning.folder}")
+    if json_path:
+        tuned = tuning.head.meta["tuned"]
+        write_json(json_path, {"head": head, **tuned, "best": tuning.best["options"], "rows": tuning.rows})
+
+
+def parse_grid(head: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
+    """Turn ``k=10,50`` and the like into values by option, of the types that the head declares.
+
+    Raises
+    ------
+    UsageError
+        When the head has no such option, it is named twice, or a value is of another type.
+    """
+    from featood.heads import head_class
+
+    cls = head_class(head)
+    hints, known = typing.get_type_hints(cls), [field.name for field in dataclasses.fields(cls)]
+    grid: dict[str, list[Any]] = {}
+    for text in texts:
+        flag, _, values = text.partition("=")
+        name = flag.strip().replace("-", "_")
+        if name not in known:
+            raise UsageError(
+                f"{head} has no option '{flag}' (it has: {', '.join(known)}); write option=value,..."
+            )
+        if name in grid:
+            raise UsageError(f"--grid names {name} twice; give it all its values at once")
+        grid[name] = [_value(part.strip(), hints[name], name) for part in values.split(",")]
+    return grid
+
+
+def _value(text: str, hint: Any, name: str) -> Any:
+    kind, many = option_kind(hint)
+    if many:
+        return tuple(_value(part, kind, name) for part in filter(None, text.split("+")))
+    try:
+        return convert_type(kind)(text)
+    except click.BadParameter:
+        raise UsageError(f"--grid: '{text}' is not a value for {name}, which takes {kind.__name__}") from None
+
+
+def print_points(tuning: Tuning, options: list[str], metric: str) -> None:
+    """Print one line a point, the best of them marked."""
+    rows = []
+    for row in tuning.rows:
+        result = row.get("error") or f"{100 * row[metric]:.2f}{' *' if row is tuning.best else ''}"
+        rows.append((*(row["options"][name] for name in options), row.get("fit_s", "-"), result))
+    table((*options, "fit s", f"{metric} %"), rows)

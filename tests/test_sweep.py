@@ -1,0 +1,136 @@
+import json
+
+import numpy as np
+import pytest
+
+from featood.cache import FeatureCache
+from featood.cache.transfer import import_arrays
+from featood.engine import sweep
+from featood.engine.fitting import find_heads, fit_head
+from featood.engine.scoring import score_heads
+from featood.engine.selection import select
+from featood.engine.sweep import EveryHead, score_all
+from featood.errors import DataError
+from featood.heads import head_class, list_heads, load_head
+from featood.testing.fixture import synthetic_sets
+
+TRAIN, TEST = synthetic_sets()
+SOME = ("energy", "knn", "mahalanobis", "msp", "vim", "weighted-energy")
+
+
+def put(cache, key, data, run=None, logits=True, features=("avg", "std")):
+    return import_arrays(
+        cache, key, {name: data.features[name] for name in features}, data.logits if logits else None,
+        data.labels, data.classifier if logits else None, run=run,
+    )  # fmt: skip
+
+
+def fill(root, **columns):
+    """A cache of a known set (train, test) and of an odd one."""
+    cache = FeatureCache(root)
+    known, odd = np.asarray(TEST.labels) >= 0, np.asarray(TEST.labels) < 0
+    put(cache, "net/news/train", TRAIN.rows(np.asarray(TRAIN.labels) >= 0), **columns)
+    put(cache, "net/news/test", TEST.rows(known), **columns)
+    put(cache, "net/spam/test", TEST.rows(odd), {"role": "ood"}, **columns)
+    return select(cache, "net", "news")
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Only some heads, for speed."""
+    cards = list_heads()
+    monkeypatch.setattr(sweep, "list_heads", lambda: {name: cards[name] for name in SOME})
+
+
+def test_every_head_is_fitted_saved_and_scored_once(few, tmp_path):
+    selection = fill(tmp_path)
+    results = score_all(selection, ["spam"]).results
+    # no row of the training set is an outlier, which weighted-energy needs
+    assert [row["head"] for row in results["rows"]] == ["energy", "knn", "mahalanobis", "msp", "vim"]
+    (left_out,) = results["skipped"]
+    assert left_out["head"] == "weighted-energy" and "outliers" in left_out["reason"]
+    assert set(find_heads(selection)) == {"knn", "mahalanobis", "vim"}
+    expected = load_head(find_heads(selection)["knn"]).score(selection.open("test"))
+    np.testing.assert_array_equal(score_all(selection, ["spam"]).scores["knn", "news"], expected)
+
+
+def test_fitted_heads_are_taken_as_they_are_whatever_their_name(few, tmp_path):
+    selection = fill(tmp_path)
+    fit_head(selection, "knn", {"k": 7})
+    folder = selection.cache.heads_folder("net", "news")
+    fit_head(selection, "knn", {"k": 3}, out=folder / "near")
+    heads = EveryHead(selection, None, lambda text: None)
+    assert list(heads) == [*SOME, "near"] and len(heads) == 7
+    assert heads["knn"].k == 7 and heads["near"].k == 3
+
+
+def test_heads_are_fitted_one_at_a_time_as_they_are_scored(few, tmp_path):
+    selection = fill(tmp_path)
+    seen = []
+    score_all(
+        selection, ["spam"],
+        progress=lambda what, done, total, **_: seen.append((what, done, total, len(find_heads(selection)))),
+    )  # fmt: skip
+    steps = [step[1:] for step in seen if step[0] == "scoring heads"]
+    assert steps == [(0, 6, 0), (1, 6, 0), (2, 6, 1), (3, 6, 2), (4, 6, 2), (5, 6, 3), (6, 6, 3)]
+
+
+def test_columns_that_are_not_there_and_damaged_heads_stop_no_other(few, tmp_path):
+    selection = fill(tmp_path, logits=False)
+    fit_head(selection, "knn")
+    (find_heads(selection)["knn"] / "head.safetensors").write_bytes(b"")
+    results = score_all(selection, ["spam"]).results
+    assert {row["head"] for row in results["rows"]} == {"mahalanobis"}
+    reasons = {entry["head"]: entry["reason"] for entry in results["skipped"]}
+    assert set(reasons) == set(SOME) - {"mahalanobis"}
+    assert "needs logits" in reasons["energy"] and "classifier" in reasons["vim"]
+    assert "fit the head again" in reasons["knn"]
+    assert all("\n" not in reason for reason in reasons.values())
+
+
+def test_no_head_at_all_is_an_error(few, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "list_heads", lambda: {"energy": None, "msp": None})
+    with pytest.raises(DataError, match=r"none of the 2 heads .* energy: energy needs logits"):
+        score_all(fill(tmp_path, logits=False), ["spam"])
+
+
+def test_an_error_of_a_head_itself_is_not_hidden(few, tmp_path, monkeypatch):
+    from featood.heads.distances.knn import KNN
+
+    def broken(self, train):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(KNN, "fit_state", broken)
+    with pytest.raises(ZeroDivisionError):
+        score_all(fill(tmp_path), ["spam"])
+
+
+def test_command_line(few, featood, tmp_path):
+    fill(tmp_path / "cache")
+    code, out, err = featood("score", "--all", "--ood", "spam", "--json", "-")
+    assert code == 0, err
+    body = json.loads(out)
+    assert len(body["rows"]) == 5 and body["skipped"][0]["head"] == "weighted-energy"
+    assert "left out weighted-energy: " in err and "fitting vim" in err
+    code, out, err = featood("score", "--ood", "spam", "--json", "-")
+    assert code == 0 and json.loads(out)["skipped"] == [], "without --all the fitted ones"
+    assert {row["head"] for row in json.loads(out)["rows"]} == {"knn", "mahalanobis", "vim"}
+    code, _, err = featood("score", "--all", "--head", "msp", "--ood", "spam")
+    assert code == 2 and "--all" in err
+    code, out, err = featood("score", "--all", "--ood", "spam")
+    assert code == 0 and "mahalanobis" in out
+    code, _, err = featood("report", "--all", "--ood", "spam", "--out", tmp_path / "r.html")
+    assert code == 0 and "mahalanobis" in (tmp_path / "r.html").read_text()
+
+
+def test_every_quick_head_scores_or_says_why_not(tmp_path):
+    quick = [name for name in list_heads() if not head_class(name).testing_options]
+    selection = fill(tmp_path)
+    heads = EveryHead(selection, None, lambda text: None)
+    vars(heads)["_names"] = quick
+    test, spam = selection.open("test"), selection.cache["net/spam/test"]
+    results = score_heads(heads, test, {"spam": spam}, skip_errors=True).results
+    reasons = {entry["head"]: entry["reason"] for entry in results["skipped"]}
+    assert sorted([*(row["head"] for row in results["rows"]), *reasons]) == sorted(quick)
+    assert all(reason and "\n" not in reason for reason in reasons.values())
+    assert len(results["rows"]) > 40
