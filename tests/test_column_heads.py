@@ -166,12 +166,17 @@ def test_mcm_from_imported_embeddings(featood, tmp_path):
     for name, split, rows in (("pets", "test", text[rng.integers(0, 5, 40)] + 0.3), ("cars", "test", None)):
         rows = rng.normal(0, 1, (40, 16)) if rows is None else rows
         np.save(tmp_path / "rows.npy", rows)
-        words = ["--features", tmp_path / "rows.npy", "--classifier", tmp_path / "text.npz", "--backbone", "clip"]
+        words = [
+            "--features",
+            tmp_path / "rows.npy",
+            "--classifier",
+            tmp_path / "text.npz",
+            "--backbone",
+            "clip",
+        ]
         code, _, err = featood("import", *words, "--dataset", name, "--split", split)
         assert code == 0, err
     code, out, err = featood("score", "--dataset", "pets", "--head", "mcm", "--ood", "cars", "--csv", "-")
     assert code == 0, err
     header, row = (line.split(",") for line in out.splitlines()[:2])
     assert float(row[header.index("auroc")]) > 0.95
-
-

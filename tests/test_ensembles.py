@@ -38,11 +38,15 @@ def naive(draws, measure):
 
 
 @pytest.mark.parametrize("measure", ["predictive-entropy", "mutual-information", "variance", "mean-msp"])
-@pytest.mark.parametrize(("head", "column"), [("mc-dropout", "mc.logits"), ("deep-ensemble", "ensemble.logits")])
+@pytest.mark.parametrize(
+    ("head", "column"), [("mc-dropout", "mc.logits"), ("deep-ensemble", "ensemble.logits")]
+)
 def test_measures(head, column, measure):
     logits = np.asarray(TEST.features[column], dtype=float).reshape(len(TEST), -1, 5)
     expected = [naive(softmax(rows, 1), measure) for rows in logits]
-    np.testing.assert_allclose(create_head(head, measure=measure).score(TEST), expected, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(
+        create_head(head, measure=measure).score(TEST), expected, rtol=1e-6, atol=1e-12
+    )
 
 
 def test_mc_dropout_against_pytorch_ood():
@@ -60,8 +64,12 @@ def test_mc_dropout_against_pytorch_ood():
 
     draws = torch.from_numpy(TEST.features["mc.logits"]).split(5, dim=1)
     for mode, measure in (("var", "variance"), ("mean", "mean-msp")):
-        expected = detectors.MCD(Replay(draws), samples=len(draws), mode=mode).predict(torch.zeros(len(TEST), 1))
-        np.testing.assert_allclose(create_head("mc-dropout", measure=measure).score(TEST), expected, rtol=1e-4)
+        expected = detectors.MCD(Replay(draws), samples=len(draws), mode=mode).predict(
+            torch.zeros(len(TEST), 1)
+        )
+        np.testing.assert_allclose(
+            create_head("mc-dropout", measure=measure).score(TEST), expected, rtol=1e-4
+        )
 
 
 @given(st.integers(2, 4), st.integers(1, 5), st.floats(0, 1e4), st.integers(0, 99))
@@ -69,7 +77,11 @@ def test_bounds(members, classes, scale, seed):
     generator = torch.Generator().manual_seed(seed)
     draws = [scale * torch.randn(3, classes, generator=generator) for _ in range(members)]
     total, epistemic = predictive_entropy(draws), mutual_information(draws)
-    assert (epistemic >= 0).all() and (epistemic <= total + 1e-9).all() and (total <= np.log(classes) + 1e-9).all()
+    assert (
+        (epistemic >= 0).all()
+        and (epistemic <= total + 1e-9).all()
+        and (total <= np.log(classes) + 1e-9).all()
+    )
     assert (epistemic <= np.log(members) + 1e-9).all()
     assert (probability_variance(draws) >= 0).all()
     assert torch.allclose(mean_log_probabilities(draws).exp().sum(1), torch.ones(3, dtype=torch.float64))
@@ -101,7 +113,12 @@ def members(cache, count=3, dataset="toy", split="test", rows=50, shift=0.0, **r
         logits = rng.normal(0, 1, (rows, 4)) + 3 * np.eye(4)[labels] * (1 - shift)
         sets.append(
             import_arrays(
-                cache, f"net{member}/{dataset}/{split}", {"z": rng.normal(0, 1, (rows, 3))}, logits, labels, run=run
+                cache,
+                f"net{member}/{dataset}/{split}",
+                {"z": rng.normal(0, 1, (rows, 3))},
+                logits,
+                labels,
+                run=run,
             )
         )
     return sets
@@ -132,7 +149,9 @@ def test_members_are_aligned_by_their_ids(tmp_path):
     plain = join_sets(cache, "a", sets)
     order = np.random.default_rng(0).permutation(50)
     shuffled = join_sets(cache, "b", [sets[0], reordered(sets[1], order), sets[2]])
-    np.testing.assert_array_equal(shuffled.features["ensemble.logits"][:], plain.features["ensemble.logits"][:])
+    np.testing.assert_array_equal(
+        shuffled.features["ensemble.logits"][:], plain.features["ensemble.logits"][:]
+    )
 
 
 def test_members_that_do_not_belong_together_are_refused(tmp_path):
@@ -142,7 +161,9 @@ def test_members_that_do_not_belong_together_are_refused(tmp_path):
     with pytest.raises(Mismatch, match="same inputs"):
         join_sets(cache, "x", [first, reordered(second, all_rows[:49])])
     with pytest.raises(Mismatch, match="same inputs"):
-        join_sets(cache, "x", [first, reordered(second, all_rows, ids=np.array([f"other{i}" for i in range(50)]))])
+        join_sets(
+            cache, "x", [first, reordered(second, all_rows, ids=np.array([f"other{i}" for i in range(50)]))]
+        )
     with pytest.raises(Mismatch, match="different labels"):
         join_sets(cache, "x", [first, reordered(second, all_rows, labels=np.zeros(50, int))])
     with pytest.raises(Mismatch, match="3 classes"):
@@ -181,13 +202,22 @@ def test_an_ensemble_from_the_command_line(featood, toy_images):
         assert code == 0, err
     code, out, err = featood("cache", "join", "both", "run0", "run1")
     assert code == 0 and "both/toy/test: 60 rows of 2 members" in out, err
-    code, out, err = featood("score", "--head", "deep-ensemble", "--head", "msp", "--ood", "odd", "--json", "-")
+    code, out, err = featood(
+        "score", "--head", "deep-ensemble", "--head", "msp", "--ood", "odd", "--json", "-"
+    )
     assert code == 0, err
     result = json.loads(out)
-    assert result["backbone"] == "both" and [row["head"] for row in result["rows"]] == ["deep-ensemble", "msp"]
+    assert result["backbone"] == "both" and [row["head"] for row in result["rows"]] == [
+        "deep-ensemble",
+        "msp",
+    ]
     assert "random" in result["warnings"][0]
     code, out, _ = featood("cache", "ls", "--json")
     roles = {row["key"]: row["role"] for row in json.loads(out)}
-    assert sorted(key for key in roles if roles[key] == "ood") == ["both/odd/test", "run0/odd/test", "run1/odd/test"]
+    assert sorted(key for key in roles if roles[key] == "ood") == [
+        "both/odd/test",
+        "run0/odd/test",
+        "run1/odd/test",
+    ]
     code, _, err = featood("cache", "join", "both", "run0")
     assert code == 2 and "two different members" in err

@@ -307,7 +307,13 @@ def test_columns_of_logits_need_logits(tmp_path, toy_images, monkeypatch):
     (tmp_path / "embedder.py").write_text("from test_extraction_columns import Embedder\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match="odin needs logits"):
-        run(tmp_path / "c", open_dataset("toy", "test"), net="python:embedder:Embedder", weights="", extras=[Odin()])
+        run(
+            tmp_path / "c",
+            open_dataset("toy", "test"),
+            net="python:embedder:Embedder",
+            weights="",
+            extras=[Odin()],
+        )
 
 
 def test_the_command_line_extracts_them_and_score_extracts_likewise(featood, toy_images):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["cache"]
 
+import functools
+
 import rich_click as click
 
 from featood.cli.common import cache_option, dataset_option, emit_json, progress_bar, say, table
@@ -70,7 +72,7 @@ def verify(keys: tuple[str, ...], drop: bool, cache_root: str) -> None:
     bad = 0
     with progress_bar() as progress:
         for key in opened.keys(keys):
-            problems = opened.verify(key, drop, lambda done, total, key=key: progress(key, done, total))
+            problems = opened.verify(key, drop, functools.partial(progress, key))
             for problem in problems:
                 click.echo(f"bad: {problem}")
             if not problems:

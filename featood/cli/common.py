@@ -135,7 +135,7 @@ def guarded(run: Callable[[], Any]) -> int:
             shown.add(str(message))
             say(f"warning: {message}")
 
-    warnings.showwarning = show  # type: ignore[assignment]
+    warnings.showwarning = show
     warnings.simplefilter("always", UserWarning)
     # a scheduler's SIGTERM deserves the same orderly end as Ctrl-C
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -145,7 +145,7 @@ def guarded(run: Callable[[], Any]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, click.Abort):
         say("interrupted; what was committed is kept, run the same command again to go on")
         return 130
     except BrokenPipeError:  # the reader of a pipe has left

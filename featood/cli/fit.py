@@ -10,6 +10,7 @@ import typing
 from typing import Any
 
 import rich_click as click
+from click.core import ParameterSource
 
 from featood.cli.common import backbone_option, cache_option, dataset_option, progress_bar, say
 
@@ -53,10 +54,11 @@ def _command(cls: type) -> click.Command:
 
         preset = values.pop("preset", None)
         context = click.get_current_context()
+        assert context is not None
         given = {
             name: value
             for name, value in values.items()
-            if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+            if context.get_parameter_source(name) is not ParameterSource.DEFAULT
         }
         selection = select(open_cache(cache_root), backbone, dataset)
         with progress_bar() as bar:
@@ -76,7 +78,7 @@ def _command(cls: type) -> click.Command:
         click.Option(["--out"], type=click.Path(file_okay=False), help="Folder of the fitted head (default: in the cache)."),
     ]
     text = f"{(cls.__doc__ or '').strip()}\n\n{card.paper}, {card.year}. {card.url}"
-    command = click.RichCommand(card.name, callback=run, params=params, help=text, short_help=card.title)
+    command = click.RichCommand(name=card.name, callback=run, params=params, help=text, short_help=card.title)
     for add in (cache_option, dataset_option, backbone_option):
         command = add(command)
     return command
@@ -85,7 +87,7 @@ def _command(cls: type) -> click.Command:
 def _parameter(field: dataclasses.Field, hint: Any) -> click.Option:
     flag = "--" + field.name.replace("_", "-")
     meta = field.metadata
-    default = field.default
+    default: Any = field.default
     kind, many = option_kind(hint)
     if kind is bool:
         return click.Option([f"{flag}/--no-{flag[2:]}"], default=default, show_default=True, help=meta["help"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["backbones", "datasets", "heads"]
 
+from typing import Any
+
 import rich_click as click
 
 from featood.cli.common import data_dir_option, emit_json, say, table
@@ -52,7 +54,7 @@ def datasets(data_dir: str | None, as_json: bool) -> None:
     """List the image sets and suites known by name, and which are there."""
     from featood.data import available_splits, list_datasets, list_suites, suite
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": entry.name,
             "title": entry.title,

@@ -126,7 +126,8 @@ def extract(
         When the cache holds this set made in another way.
     """
     device = pick_device(options.device)
-    module = backbone.module.to(device, memory_format=torch.channels_last)
+    module = backbone.module.to(device)
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     example = torch.zeros(2, transform.channels, transform.height, transform.width, device=device)
     example += torch.linspace(-1, 1, example[0].numel(), device=device).view_as(example[0])
     example = example.contiguous(memory_format=torch.channels_last)
