@@ -71,7 +71,7 @@ def fit_head(
     head = create_head(name, preset, **(options or {}))
     folder = Path(out) if out else selection.cache.heads_folder(selection.backbone, selection.dataset) / name
     say(f"fitting {name} on {train.name} ({len(train)} rows)")
-    if train.origin["recipe"].get("weights") == "random":
+    if train.origin["run"].get("weights") == "random":
         say(
             f"warning: the weights of {train.origin['run']['name']} are random: what is fitted on them means nothing"
         )

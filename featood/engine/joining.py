@@ -100,8 +100,9 @@ def join_sets(
         "ids": ColumnSpec(first.origin["columns"]["ids"][0], "uint8"),
     }
     recipe = {"backbone": "ensemble", "members": [features.fingerprint for features in sets], "main": COLUMN}
-    if any(features.origin["recipe"].get("weights") == RANDOM for features in sets):
-        recipe["weights"] = RANDOM
+    run: dict[str, Any] = {"name": name, "members": backbones}
+    if any(features.origin["run"].get("weights") == RANDOM for features in sets):
+        run["weights"] = RANDOM
     role = role or first.origin["run"].get("role", "")
     manifest = Manifest(
         recipe=recipe,
@@ -112,7 +113,7 @@ def join_sets(
         main=COLUMN,
         block_rows=first.origin["block_rows"],
         versions=library_versions(),
-        run={"name": name, "members": backbones, **({"role": role} if role else {})},
+        run={**run, **({"role": role} if role else {})},
     )
     _, dataset, split = first.name.split("/")
     key = f"{name}/{dataset}/{split}"

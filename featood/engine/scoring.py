@@ -256,7 +256,7 @@ def _classification(features: FeatureSet) -> dict[str, float]:
 
 
 def _warnings(test: FeatureSet) -> list[str]:
-    if test.origin and test.origin["recipe"].get("weights") == "random":
+    if test.origin and test.origin["run"].get("weights") == "random":
         return [f"the weights of {test.origin['run']['name']} are random: these scores mean nothing"]
     return []
 

@@ -201,7 +201,6 @@ def make_manifest(
     """Describe the set that is going to be extracted."""
     recipe: dict[str, Any] = {
         "backbone": backbone.resolved,
-        "weights": backbone.weights,
         "weights_sha256": backbone.sha256,
         "columns": {name: [tap.module, tap.side, how] for name, (tap, how) in plan.columns.items()},
         "main": plan.main,
@@ -223,7 +222,7 @@ def make_manifest(
         columns["labels"] = ColumnSpec((), "int64")
     columns["ids"] = ColumnSpec((max((len(name.encode("utf-8", "surrogateescape")) for name in images.ids), default=1),), "uint8")
     taps = {"taps": list(options.taps), "pools": options.pools and list(options.pools)}
-    facts = {"name": backbone.name, **taps, "processor": platform.machine(), "batch_size": options.batch_size}
+    facts = {"name": backbone.name, "weights": backbone.weights, **taps, "processor": platform.machine(), "batch_size": options.batch_size}
     return Manifest(
         recipe=recipe,
         data={"dataset": images.name, "split": images.split, "inputs_sha256": images.digest()},

@@ -94,7 +94,7 @@ def rebuild(origin: Mapping[str, Any]) -> tuple[Backbone, Transform, ExtractOpti
     recipe, run = origin["recipe"], origin["run"]
     if "transform" not in recipe:
         raise UsageError("these features were imported, so other sets cannot be extracted; import them too")
-    given = run.get("weights_file", "") or (RANDOM if recipe["weights"] == RANDOM else "")
+    given = run.get("weights_file", "") or (RANDOM if run.get("weights") == RANDOM else "")
     (classes,), _ = origin["columns"].get("logits", ((None,), ""))
     try:
         backbone = resolve_backbone(run["name"], given, classes, run.get("seed", 0))
