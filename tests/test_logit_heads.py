@@ -170,6 +170,12 @@ def mean_nll(logits, labels, temperature):
     return -log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels].mean()
 
 
+def log_of_the_rest(logits):
+    """Logarithm of one minus the largest softmax probability, row by row."""
+    rows = [np.sort(row) for row in logits]
+    return np.array([logsumexp(row[:-1]) - logsumexp(row) for row in rows])
+
+
 @pytest.mark.parametrize("scale", [1.0, 0.05, 30.0])
 def test_temperature_minimises_the_nll(scale):
     rng = np.random.default_rng(0)
@@ -181,7 +187,7 @@ def test_temperature_minimises_the_nll(scale):
     )
     assert found == pytest.approx(math.exp(best.x), rel=1e-3)
     assert mean_nll(scale * L, labels, found) <= best.fun + 1e-12
-    np.testing.assert_allclose(head.score(TEST), -softmax(X / found, axis=1).max(1), rtol=1e-9)
+    np.testing.assert_allclose(head.score(TEST), log_of_the_rest(X / found), rtol=1e-9)
 
 
 def test_temperature_fits_at_least_as_well_as_pytorch_ood(detectors):
@@ -206,7 +212,7 @@ def test_temperature_without_a_minimum(labels, temperature):
 def test_temperature_of_flat_logits():
     rows = FeatureSet(logits=np.zeros((3, 4)), labels=np.array([0, 1, 2]))
     with pytest.warns(UserWarning):
-        assert create_head("temperature-scaling").fit(rows).score(rows) == pytest.approx([-0.25] * 3)
+        assert create_head("temperature-scaling").fit(rows).score(rows) == pytest.approx([math.log(0.75)] * 3)
 
 
 # ---- weighted energy ----------------------------------------------------------------------------------
@@ -381,3 +387,10 @@ def test_logits_matter_up_to_a_shift(name):
     moved = head.score(FeatureSet(logits=X + 7))
     difference = -7 if name == "weighted-energy" else 0
     np.testing.assert_allclose(moved, head.score(FeatureSet(logits=X)) + difference, rtol=1e-6, atol=1e-9)
+
+
+def test_temperature_scaling_tells_rows_apart_whose_softmax_rounds_to_one():
+    head = create_head("temperature-scaling").fit(FeatureSet(logits=L, labels=Y))
+    sure = np.diag([100.0, 200.0, 900.0, 2e3, 3e3])
+    scores = head.score(FeatureSet(logits=sure))
+    assert (np.diff(scores) < 0).all()

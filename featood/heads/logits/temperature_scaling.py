@@ -14,6 +14,7 @@ from torch import Tensor
 from featood.heads.base import LogitHead, State
 from featood.heads.registry import register
 from featood.heads.rows import SelectedRows
+from featood.numerics.softmax import log_probabilities
 
 COLDEST, HOTTEST = 1e-2, 1e3
 STEPS = 60
@@ -28,7 +29,9 @@ STEPS = 60
     needs=("logits", "labels"),
 )
 class TemperatureScaling(LogitHead):
-    """Score ``-max softmax(logits / T)`` with the T between 0.01 and 1000 that minimises the NLL of the labels.
+    """Score ``log(1 - max softmax(logits / T))`` with the T from 0.01 to 1000 that minimises the NLL of the labels.
+
+    The logarithm ranks as ``-max softmax`` does, and still tells rows apart whose softmax rounds to one.
 
     The likelihood is convex in 1/T, so Newton's method within a bracket finds its only minimum, with one pass
     over the rows a step. Fit it on held-out rows: on rows that the classifier was trained on T comes out too
@@ -46,8 +49,10 @@ class TemperatureScaling(LogitHead):
         return {"temperature": torch.tensor(1 / beta, dtype=torch.float64)}
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
-        """Return the negated largest probability ``[B]``."""
-        return -(logits / fitted["temperature"]).softmax(1).amax(1)
+        """Return the logarithm of one minus the largest probability ``[B]``."""
+        log_p, log_complement = log_probabilities(logits / fitted["temperature"])
+        top = log_p.argmax(1, keepdim=True)
+        return log_complement.gather(1, top).squeeze(1).clamp(min=torch.finfo(torch.float32).min)
 
 
 def _inverse_temperature(train: SelectedRows) -> float:
