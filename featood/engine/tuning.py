@@ -153,7 +153,7 @@ def _refuse_overlap(validation: str, in_distribution: str, tested: Sequence[str]
     for name in tested:
         if overlap(validation, name):
             raise UsageError(
-                f"{validation} cannot choose options, for {name} is a set to test on; validate on another set"
+                f"{name} is a set to test on, here or of a head tuned earlier; choose the options on another"
             )
 
 

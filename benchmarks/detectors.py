@@ -1,0 +1,182 @@
+"""pytorch-ood's detectors beside featood's heads: how to make each, and how to fit and score it on cached columns."""
+
+from __future__ import annotations
+
+__all__ = ["ABSENT", "PEERS", "Layer", "Peer", "fit_peer", "score_peer"]
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from featood import FeatureSet, create_head
+from featood.heads.base import Head
+
+BATCH = 4096
+
+
+class Layer:
+    """The classifier's last linear layer in the forms that the detectors want."""
+
+    def __init__(self, data: FeatureSet) -> None:
+        assert data.classifier is not None
+        self.weight, self.bias = (torch.tensor(np.asarray(part)).float() for part in data.classifier)
+        self.size = self.weight.shape[1]
+
+    def linear(self) -> nn.Linear:
+        """Return it as a module."""
+        module = nn.Linear(self.size, len(self.bias))
+        module.weight.data, module.bias.data = self.weight.clone(), self.bias.clone()
+        return module
+
+    def on_maps(self) -> nn.Module:
+        """Return it for feature maps of one pixel."""
+        return nn.Sequential(nn.Flatten(), self.linear())
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """A head, the detector that does the same, and why they differ where they do."""
+
+    head: str
+    name: str
+    view: str
+    """What the detector takes: ``logits``, ``features``, ``maps`` (of one pixel), ``layers`` or ``inputs``."""
+    make: Callable[[Any, Layer, Head | None], Any]
+    """From the module of detectors, the layer, and our fitted head."""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Options of our head that make it comparable; a function takes the training rows."""
+    why: str = ""
+    """Why scores differ, where they do by design."""
+    outliers: bool = False
+    """Whether our head needs outliers to fit."""
+
+    def create(self, train: FeatureSet) -> Head:
+        """Create our head for such rows."""
+        options = {name: value(train) if callable(value) else value for name, value in self.options.items()}
+        return create_head(self.head, **options)
+
+
+class _Source(nn.Module):
+    """Pass features on such that a gradient to them can be taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.zero = nn.Parameter(torch.zeros(1))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows + self.zero
+
+
+def _coverage(d: Any, layer: Layer, _: Head | None) -> Any:
+    source = _Source()
+    return d.NACUE(nn.Sequential(source, layer.linear()), [source])
+
+
+FLOAT32 = "the softmax of confident rows rounds to 1 in theirs (float32), and they tie"
+NEGATIVE = "of negative activations (GELU) theirs sums all, ours what a ReLU lets through"
+RIDGE = "theirs adds 1e-6 to a scatter not divided by N, ours 1e-6 of the mean variance to a covariance"
+RIDGES = (
+    "theirs adds 1e-6 to covariances over n_c; ours 1e-6 of the mean variance or more to those over n_c - 1"
+)
+PEERS = (
+    Peer("msp", "MaxSoftmax", "logits", lambda d, layer, head: d.MaxSoftmax(None), why=FLOAT32),
+    Peer("max-logit", "MaxLogit", "logits", lambda d, layer, head: d.MaxLogit(None)),
+    Peer("energy", "EnergyBased", "logits", lambda d, layer, head: d.EnergyBased(None)),
+    Peer("entropy", "Entropy", "logits", lambda d, layer, head: d.Entropy(None), why=FLOAT32),
+    Peer("gen", "GEN", "logits", lambda d, layer, head: d.GEN(None),
+         why="theirs clamps probabilities at 1e-7 in float32, ours stays in log space"),
+    Peer("kl-matching", "KLMatching", "logits", lambda d, layer, head: d.KLMatching(None),
+         why=FLOAT32),
+    Peer("temperature-scaling", "TemperatureScaling", "logits", lambda d, layer, head: d.TemperatureScaling(None),
+         why="theirs stops after 50 small steps of L-BFGS, ours at the minimum, which rows known by heart do not have"),
+    Peer("openmax", "OpenMax", "logits", lambda d, layer, head: d.OpenMax(None),
+         why="theirs fits to all rows of a class, the paper and ours to the correctly classified ones"),
+    Peer("weighted-energy", "WeightedEBO", "logits",
+         lambda d, layer, head: d.WeightedEBO(None, head.state["log_weights"].exp().float()), outliers=True),
+    Peer("mahalanobis", "Mahalanobis", "features", lambda d, layer, head: d.Mahalanobis(None), why=RIDGE),
+    Peer("relative-mahalanobis", "RMD", "features", lambda d, layer, head: d.RMD(None), why=RIDGE),
+    Peer("multi-mahalanobis", "MultiMahalanobis", "layers",
+         lambda d, layer, head: d.MultiMahalanobis([nn.Identity()] * 2),
+         {"weights": "equal", "features": lambda train: tuple(train.features)[:2]}, why=RIDGE),
+    Peer("gmm", "GMM", "features", lambda d, layer, head: d.GMM(None), why=RIDGES),
+    Peer("knn", "KNN", "features", lambda d, layer, head: d.KNN(None)),
+    Peer("she", "SHE", "features", lambda d, layer, head: d.SHE(None, layer.linear())),
+    Peer("nnguide", "NNGuide", "features", lambda d, layer, head: d.NNGuide(None, layer.linear())),
+    Peer("fdbd", "fDBD", "features", lambda d, layer, head: d.fDBD(None, layer.linear())),
+    Peer("nci", "NCI", "features", lambda d, layer, head: d.NCI(None, layer.linear())),
+    Peer("pnml", "PNML", "features", lambda d, layer, head: d.PNML(None, layer.linear()),
+         why="theirs drops, by pinv in float32, directions below about 4e-5 of the largest eigenvalue"),
+    Peer("mcm", "MCM", "features", lambda d, layer, head: d.MCM(None, layer.weight)),
+    Peer("vim", "ViM", "features", lambda d, layer, head: d.ViM(None, layer.size // 2, layer.weight, layer.bias),
+         {"dim": lambda train: train.feature().shape[1] // 2},
+         "theirs takes eigenvectors in float32, where those of small eigenvalues are noise"),
+    Peer("dice", "DICE", "features", lambda d, layer, head: d.DICE(None, layer.weight, layer.bias, p=0.9)),
+    Peer("lts", "LTS", "features", lambda d, layer, head: d.LTS(None, layer.linear())),
+    Peer("react", "ReAct", "maps", lambda d, layer, head: d.ReAct(None, layer.on_maps())),
+    Peer("ash-p", "ASH", "maps", lambda d, layer, head: d.ASH(None, layer.on_maps(), variant="ash-p")),
+    Peer("ash-b", "ASH", "maps", lambda d, layer, head: d.ASH(None, layer.on_maps(), variant="ash-b"),
+         why="where fewer activations are positive than are kept, theirs lifts zeros picked by no rule"),
+    Peer("ash-s", "ASH", "maps", lambda d, layer, head: d.ASH(None, layer.on_maps(), variant="ash-s"), why=NEGATIVE),
+    Peer("scale", "SCALE", "maps", lambda d, layer, head: d.SCALE(None, layer.on_maps()), why=NEGATIVE),
+    Peer("vra", "VRA", "maps", lambda d, layer, head: d.VRA(None, layer.on_maps()),
+         why="theirs clips each unit at its own quantiles .01 and .99; the paper and ours zero small activations"),
+    Peer("gradnorm", "GradNorm", "inputs",
+         lambda d, layer, head: d.GradNorm(layer.linear(), lambda name: name == "weight", BATCH)),
+    Peer("gradient-uncertainty", "GradUncertainty", "inputs",
+         lambda d, layer, head: d.GradUncertainty(layer.linear()),
+         why="PyTorch's binary cross-entropy, which theirs differentiates, bounds p (1 - p) from below by 1e-12"),
+    Peer("nac", "NACUE", "inputs", _coverage,
+         why="theirs spaces the bins of a histogram geometrically, the paper and ours evenly"),
+)  # fmt: skip
+
+ABSENT = {
+    "Gram": "needs feature maps of several layers; a column made at extraction in featood",
+    "RankFeat": "needs feature maps; a column made at extraction in featood",
+    "MCD": "needs the model with dropout; columns made at extraction in featood",
+    "ODIN": "needs gradients to the image; a column made at extraction in featood",
+    "MahalanobisODIN": "needs gradients to the image",
+}
+
+
+def fit_peer(detector: Any, view: str, data: FeatureSet) -> None:
+    """Fit a detector that has a fit, by its method for such columns."""
+    if not detector.requires_fit:
+        return
+    labels = torch.as_tensor(np.asarray(data.labels))
+    if view == "inputs":
+        detector.fit(list(zip(_columns(data, view).split(BATCH), labels.split(BATCH), strict=True)))
+    elif view == "layers":
+        detector.fit_structured(_layers(data), labels)
+    else:
+        getattr(detector, f"fit_{METHODS[view]}")(_columns(data, view), labels)
+
+
+def score_peer(detector: Any, view: str, data: FeatureSet) -> np.ndarray:
+    """Score rows ``[N]``, some thousand at a time."""
+    if view == "layers":
+        batches = zip(*(values.split(BATCH) for values in _layers(data)), strict=True)
+        parts = [detector.predict_structured(list(batch)) for batch in batches]
+    elif view == "inputs":  # a gradient a row takes memory
+        parts = [detector.predict(batch) for batch in _columns(data, view).split(BATCH // 16)]
+    else:
+        predict = getattr(detector, f"predict_{METHODS[view]}")
+        parts = [predict(batch) for batch in _columns(data, view).split(BATCH)]
+    return np.concatenate([part.detach().cpu().double().numpy() for part in parts])
+
+
+METHODS = {"logits": "logits", "features": "features", "maps": "feature_maps"}
+
+
+def _columns(data: FeatureSet, view: str) -> Tensor:
+    if view == "logits":
+        return torch.as_tensor(np.asarray(data.logits))
+    rows = torch.as_tensor(np.asarray(data.feature()))
+    return rows[:, :, None, None] if view == "maps" else rows
+
+
+def _layers(data: FeatureSet) -> list[Tensor]:
+    return [torch.as_tensor(np.asarray(values)) for values in list(data.features.values())[:2]]

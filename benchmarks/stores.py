@@ -1,0 +1,120 @@
+"""zarr and HDF5 as featood writes them (checksums, commit records, fsync), beside plain .npy files as the floor.
+
+Every store holds the same synthetic FeatureSet and is written and read block by block. Reads come from the page
+cache, for the files were just written: they show what a store costs beyond the disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import clustered, environment, save, seconds, show
+
+from featood import FeatureCache, FeatureSet
+from featood.cache.manifest import Manifest
+from featood.cache.stores import STORES, ColumnSpec
+
+KEY = "synthetic/clusters/train"
+
+
+def columns_of(data: FeatureSet) -> dict[str, np.ndarray]:
+    """Return the arrays to store, by name."""
+    return {**data.features, "logits": data.logits, "labels": data.labels}  # type: ignore[dict-item]
+
+
+def write_store(root: Path, store: str, columns: dict[str, np.ndarray]) -> None:
+    """Write the columns as an extraction does, a block at a time."""
+    shutil.rmtree(root, ignore_errors=True)
+    manifest = Manifest(
+        recipe={"backbone": "synthetic"},
+        data={"dataset": "clusters", "split": "train"},
+        columns={name: ColumnSpec(values.shape[1:], str(values.dtype)) for name, values in columns.items()},
+        rows=len(columns["labels"]),
+        store=store,
+        main="avg",
+    )
+    with FeatureCache(root).writer(KEY, manifest) as writer:
+        for block in writer.pending():
+            writer.write(block, {name: values[writer.span(block)] for name, values in columns.items()})
+        writer.finish(KEY)
+
+
+def write_npy(root: Path, columns: dict[str, np.ndarray]) -> None:
+    """Write one file a column, forced to disk."""
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    for name, values in columns.items():
+        with open(root / f"{name}.npy", "wb") as file:
+            np.save(file, values)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def open_npy(root: Path) -> FeatureSet:
+    """Map the files into memory."""
+    avg, logits, labels = (
+        np.load(root / f"{name}.npy", mmap_mode="r") for name in ("avg", "logits", "labels")
+    )
+    return FeatureSet({"avg": avg}, logits=logits, labels=labels)
+
+
+def scan(data: FeatureSet) -> float:
+    """Read every value once, in blocks of tensors."""
+    blocks = data.blocks()
+    return sum(
+        float(block.features["avg"].sum() + block.logits.sum() + block.labels.sum()) for block in blocks
+    )
+
+
+def measure(root: Path, store: str, columns: dict[str, np.ndarray], repeat: int) -> dict[str, Any]:
+    """Write, measure the files, read, and compare every value."""
+    megabytes = sum(values.nbytes for values in columns.values()) / 1e6
+    if store == "npy":
+        written, _ = seconds(lambda: write_npy(root, columns), repeat)
+        reopen = lambda: open_npy(root)  # noqa: E731
+    else:
+        written, _ = seconds(lambda: write_store(root, store, columns), repeat)
+        reopen = lambda: FeatureCache(root)[KEY]  # noqa: E731
+    scanned, _ = seconds(lambda: scan(reopen()), repeat)
+    stored = columns_of(reopen())
+    files = [path for path in root.rglob("*") if path.is_file()]
+    return {
+        "store": store,
+        "disk MB": sum(path.stat().st_size for path in files) / 1e6,
+        "files": len(files),
+        "write MB/s": megabytes / written,
+        "scan MB/s": megabytes / scanned,
+        "identical": all(np.array_equal(stored[name][:], values) for name, values in columns.items()),
+    }
+
+
+def main() -> int:
+    """Print the table; end with 1 where a store does not return what was written."""
+    parser = argparse.ArgumentParser(description="Size and speed of the stores.")
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--size", type=int, default=512, help="features a row")
+    parser.add_argument("--repeat", type=int, default=3, help="runs, of which the fastest counts")
+    parser.add_argument("--folder", help="where to write (default: a temporary folder)")
+    parser.add_argument("--json", help="write the table as JSON")
+    given = parser.parse_args()
+    columns = columns_of(clustered(given.rows, given.size, 10, seed=0))
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        rows = [measure(Path(folder) / store, store, columns, given.repeat) for store in ("npy", *STORES)]
+    floor = rows[0]
+    for row in rows:
+        row["write / npy"] = row["write MB/s"] / floor["write MB/s"]
+        row["scan / npy"] = row["scan MB/s"] / floor["scan MB/s"]
+    title = f"Stores: {given.rows} rows x {given.size} float32, written with fsync, read from the page cache"
+    show(title, rows)
+    save(given.json, environment("zarr", "h5py"), stores=rows)
+    return 0 if all(row["identical"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,129 @@
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featood.cache import FeatureCache
+from featood.cache.transfer import import_arrays
+from featood.testing.fixture import synthetic_sets
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Import a script as it is when it is run; several of their names are those of folders."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    for name in [path.stem for path in FOLDER.glob("*.py")]:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module
+
+
+def test_stores_runs_from_the_command_line(tmp_path):
+    command = [sys.executable, FOLDER / "stores.py", "--rows", "700", "--size", "8", "--repeat", "1"]
+    done = subprocess.run(
+        [*command, "--json", tmp_path / "s.json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "zarr" in done.stdout and "hdf5" in done.stdout
+    rows = json.loads((tmp_path / "s.json").read_text())["stores"]
+    assert [row["store"] for row in rows] == ["npy", "zarr", "hdf5"] and all(row["identical"] for row in rows)
+
+
+def test_stores_notices_a_wrong_value(script, monkeypatch, tmp_path):
+    stores = script("stores")
+    columns = stores.columns_of(script("common").clustered(300, 8, 3, seed=0))
+    assert stores.measure(tmp_path / "a", "npy", columns, 1)["identical"]
+    monkeypatch.setattr(stores, "open_npy", lambda root, get=stores.open_npy: get(root).rows(slice(1, None)))
+    assert not stores.measure(tmp_path / "b", "npy", columns, 1)["identical"]
+
+
+@pytest.mark.parametrize("library", ["featood", "pytorch-ood"])
+@pytest.mark.parametrize("name", ["mahalanobis", "knn", "vim", "kl-matching", "energy", "gmm"])
+def test_heads_are_timed(script, detectors, name, library):
+    class Pipe(list):
+        send = list.append
+
+    sent, given = Pipe(), argparse.Namespace(rows=300, test_rows=50, size=8, classes=3, repeat=1, threads=0)
+    script("heads").work(sent, name, library, given)
+    found = dict(sent)
+    assert list(found) == ["ready", "fit", "score", "peak"]
+    assert found["score"] > 0 and (found["fit"] is None) == (name == "energy")
+
+
+def test_a_peer_that_takes_too_long_is_stopped(script, monkeypatch):
+    heads = script("heads")
+    given = argparse.Namespace(cap=60.0, peer=True)
+    runs = {
+        "featood": {"ready": 0, "fit": 0.5, "score": 0.25, "peak": 1.0},
+        "pytorch-ood": {"fit": 2.0, "error": "over 60 s"},
+    }
+    monkeypatch.setattr(heads, "measure", lambda name, library, given: runs[library])
+    row = heads.row_of("knn", given)
+    assert row["fit ratio"] == "4.00" and row["score ratio"] == "> 240" and "over 60 s" in row["note"]
+
+
+def test_every_detector_is_compared_or_named(script, detectors):
+    table = script("detectors")
+    known = {peer.name for peer in table.PEERS} | set(table.ABSENT)
+    assert {name for name in detectors.__all__ if isinstance(getattr(detectors, name), type)} == known
+
+
+def test_agreement_on_a_cache(script, detectors, tmp_path, monkeypatch, capsys):
+    peers = script("peers")
+    train, test = synthetic_sets(rows=600)
+    cache = FeatureCache(tmp_path / "cache")
+    for key, data in {
+        "news/train": train.rows(np.asarray(train.labels) >= 0),
+        "news/test": test.rows(np.asarray(test.labels) >= 0),
+        "spam/test": test.rows(np.asarray(test.labels) < 0),
+    }.items():
+        features = {name: data.features[name] for name in ("avg", "std")}
+        run = {"role": "ood"} if key.startswith("spam") else {}
+        import_arrays(cache, f"net/{key}", features, data.logits, data.labels, data.classifier, run=run)
+    words = ["--cache", tmp_path / "cache", "--ood", "spam", "--json", tmp_path / "a.json"]
+    monkeypatch.setattr(sys, "argv", ["peers.py", *map(str, words)])
+    code = peers.main()
+    rows = json.loads((tmp_path / "a.json").read_text())["agreement"]
+    assert code == 0, [row for row in rows if not row["same"]]
+    assert len(rows) == len(script("detectors").PEERS) and "RankFeat is left out" in capsys.readouterr().out
+    differ = {row["head"] for row in rows if not row["same"]}
+    assert differ <= {"ash-b", "gen", "gmm", "nac", "openmax", "temperature-scaling", "vra"}
+
+
+def test_a_difference_without_a_reason_is_told(script, detectors):
+    peers, table = script("peers"), script("detectors")
+    known = [data.rows(np.asarray(data.labels) >= 0) for data in synthetic_sets()]
+    odd = synthetic_sets()[1].rows(np.asarray(synthetic_sets()[1].labels) < 0)
+    wrong = table.Peer("knn", "KNN", "features", lambda d, layer, head: d.KNN(None, k=1))
+    row = peers.compare(detectors, wrong, *known, odd)
+    assert not row["same"] and row["why"] == "UNEXPLAINED" and 0 < row["rank gap"] < 1
+    broken = table.Peer("knn", "KNN", "features", lambda d, layer, head: d.KNN(None, k=10**6))
+    assert "Error" in peers.compare(detectors, broken, *known, odd)["why"]
+
+
+def test_hard_inputs(script, detectors):
+    hard = script("hard_inputs")
+    rows = {(row["fault"], row["head"]): row for row in hard.hard_table(detectors)}
+    assert len(rows) == len(hard.FAULTS) * len(hard.HEADS)
+    for (fault, head), row in rows.items():
+        ours = row["featood"]
+        assert "not finite" not in ours and "negative" not in ours, row
+        refused = fault in ("one NaN in train", "one Inf in test") or (fault, head) == (
+            "duplicated columns",
+            "vim",
+        )
+        assert (ours.split(":")[0] in ("DataError", "UsageError")) == refused, row
+
+
+def test_densities_collapse_in_exp_space_only(script):
+    low, high = script("hard_inputs").collapse_table((16, 300), 200)
+    assert low["AUROC, exp space"] == pytest.approx(low["AUROC, featood"], abs=0.02)
+    assert (
+        high["distinct, exp space"] == 1 and high["AUROC, exp space"] == 0.5 and high["AUROC, featood"] > 0.99
+    )
