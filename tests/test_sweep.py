@@ -134,3 +134,29 @@ def test_every_quick_head_scores_or_says_why_not(tmp_path):
     assert sorted([*(row["head"] for row in results["rows"]), *reasons]) == sorted(quick)
     assert all(reason and "\n" not in reason for reason in reasons.values())
     assert len(results["rows"]) > 40
+
+
+def test_heads_that_train_a_network_are_left_out_unless_asked_for(monkeypatch, tmp_path):
+    cards = list_heads()
+    names = ("compose", "heat-el", "msp")
+    monkeypatch.setattr(sweep, "list_heads", lambda: {name: cards[name] for name in names})
+    selection = fill(tmp_path)
+    results = score_all(selection, ["spam"]).results
+    assert [row["head"] for row in results["rows"]] == ["msp"]
+    assert {entry["head"] for entry in results["skipped"]} == {"compose", "heat-el"}
+    assert all("--training" in entry["reason"] for entry in results["skipped"])
+
+
+def test_a_composition_takes_its_members_as_they_are_fitted(tmp_path):
+    selection = fill(tmp_path)
+    fitted, _ = fit_head(selection, "knn", {"k": 7})
+    said = []
+    composed, folder = fit_head(
+        selection, "compose", {"members": ("knn", "mahalanobis", "energy")}, say=said.append
+    )
+    assert composed.members[0].startswith("knn k=7") or "k=7" in composed.members[0]
+    assert any("as fitted" in line for line in said) and any("fitted now" in line for line in said)
+    test = selection.open("test")
+    again = load_head(folder)
+    np.testing.assert_array_equal(again.score(test), composed.score(test))
+    assert np.isfinite(fitted.score(test)).all()

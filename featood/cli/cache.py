@@ -84,7 +84,12 @@ def verify(keys: tuple[str, ...], drop: bool, cache_root: str) -> None:
 
 @cache.command()
 @click.option("--incomplete", is_flag=True, help="Remove unfinished sets too.")
-@click.option("--older-than", default=3600.0, show_default=True, help="Leave alone what changed within this many seconds.")
+@click.option(
+    "--older-than",
+    default=3600.0,
+    show_default=True,
+    help="Leave alone what changed within this many seconds.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @cache_option
 def gc(incomplete: bool, older_than: float, dry_run: bool, cache_root: str) -> None:

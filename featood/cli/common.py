@@ -39,8 +39,12 @@ data_dir_option = click.option(
     "--data-dir", envvar="FEATOOD_DATA", show_envvar=True, type=click.Path(file_okay=False),
     help="Folder of the image sets (default: ./data, or where the extraction found them).",
 )  # fmt: skip
-backbone_option = click.option("--backbone", default="", help="Act on this backbone's features (default: the newest).")
-dataset_option = click.option("--dataset", default="", help="In-distribution dataset (default: the newest extraction's).")
+backbone_option = click.option(
+    "--backbone", default="", help="Act on this backbone's features (default: the newest)."
+)
+dataset_option = click.option(
+    "--dataset", default="", help="In-distribution dataset (default: the newest extraction's)."
+)
 
 
 def say(text: str) -> None:

@@ -10,7 +10,9 @@ from featood.cli.common import progress_bar, quiet_downloads, say
 
 
 @click.command()
-@click.option("--out", default="demo", show_default=True, type=click.Path(file_okay=False), help="Folder to work in.")
+@click.option(
+    "--out", default="demo", show_default=True, type=click.Path(file_okay=False), help="Folder to work in."
+)
 @quiet_downloads
 def demo(out: str) -> None:
     """Train a small network on handwritten digits and compare six heads, in a minute or two.

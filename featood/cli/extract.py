@@ -17,27 +17,63 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 
 
 @click.command()
-@click.option("--backbone", required=True, help="cifar-resnet20, tv:NAME@WEIGHTS, timm:NAME, python:MODULE:CALLABLE, or a bare name.")
+@click.option(
+    "--backbone",
+    required=True,
+    help="cifar-resnet20, tv:NAME@WEIGHTS, timm:NAME, python:MODULE:CALLABLE, or a bare name.",
+)
 @click.option("--dataset", required=True, help="In-distribution dataset: a name, or the path of a folder.")
-@click.option("--split", multiple=True, help="Split to extract; may be repeated (default: every split that is there).")
-@click.option("--weights", default="", help="A safetensors or PyTorch file, or 'random' (default: the published weights).")
-@click.option("--name", default="", help="Folder in the cache (default: backbone, and weights where need be).")
-@click.option("--tap", "taps", callback=_names, help="Further modules to tap, comma-separated: layer2,layer3.")
-@click.option("--pool", "pools", callback=_names, help="Poolings: avg,std,max,avg_std,token,gram [default: avg,std].")
+@click.option(
+    "--split", multiple=True, help="Split to extract; may be repeated (default: every split that is there)."
+)
+@click.option(
+    "--weights",
+    default="",
+    help="A safetensors or PyTorch file, or 'random' (default: the published weights).",
+)
+@click.option(
+    "--name", default="", help="Folder in the cache (default: backbone, and weights where need be)."
+)
+@click.option(
+    "--tap", "taps", callback=_names, help="Further modules to tap, comma-separated: layer2,layer3."
+)
+@click.option(
+    "--pool", "pools", callback=_names, help="Poolings: avg,std,max,avg_std,token,gram [default: avg,std]."
+)
 @click.option("--maps", is_flag=True, help="Keep the last map unpooled as well, for rankfeat.")
 @click.option("--with", "further", callback=_names, help="Further columns, comma-separated: odin.")
-@click.option("--odin-epsilon", default=0.0014, show_default=True, help="Step of odin's perturbation, on [0, 1].")
-@click.option("--odin-temperature", default=1000.0, show_default=True, help="Softmax temperature of its gradient.")
+@click.option(
+    "--odin-epsilon", default=0.0014, show_default=True, help="Step of odin's perturbation, on [0, 1]."
+)
+@click.option(
+    "--odin-temperature", default=1000.0, show_default=True, help="Softmax temperature of its gradient."
+)
 @click.option("--mc-dropout", type=click.IntRange(2), help="Passes with dropout, for mc-dropout.")
-@click.option("--dropout-rate", default=0.0, help="Share of activations they drop (default: the layers' own).")
+@click.option(
+    "--dropout-rate", default=0.0, help="Share of activations they drop (default: the layers' own)."
+)
 @click.option("--mean", callback=numbers, help="Mean a channel on [0, 1], comma-separated.")
 @click.option("--std", callback=numbers, help="Standard deviation a channel on [0, 1], comma-separated.")
 @click.option("--image-size", type=click.IntRange(1), help="Side of the square input in pixels.")
 @click.option("--store", type=click.Choice(["zarr", "hdf5"]), default="zarr", show_default=True)
-@click.option("--dtype", type=click.Choice(["float32", "float16"]), default="float32", show_default=True, help="Stored type of the features.")
-@click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True, help="Arithmetic of the backbone.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Stored type of the features.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Arithmetic of the backbone.",
+)
 @click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
-@click.option("--workers", type=click.IntRange(0), help="Processes that decode images (default: one a core for files).")
+@click.option(
+    "--workers", type=click.IntRange(0), help="Processes that decode images (default: one a core for files)."
+)
 @click.option("--device", default="auto", show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Seed of random weights, and of dropout.")
 @click.option("--download", is_flag=True, help="Fetch the dataset where torchvision can.")

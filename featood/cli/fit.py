@@ -75,7 +75,11 @@ def _command(cls: type) -> click.Command:
         params.insert(0, click.Option(["--preset"], type=click.Choice(list(presets)), help=help_))
     params += [
         click.Option(["--split"], default="", help="Split to fit on (default: train)."),
-        click.Option(["--out"], type=click.Path(file_okay=False), help="Folder of the fitted head (default: in the cache)."),
+        click.Option(
+            ["--out"],
+            type=click.Path(file_okay=False),
+            help="Folder of the fitted head (default: in the cache).",
+        ),
     ]
     text = f"{(cls.__doc__ or '').strip()}\n\n{card.paper}, {card.year}. {card.url}"
     command = click.RichCommand(name=card.name, callback=run, params=params, help=text, short_help=card.title)
@@ -90,7 +94,9 @@ def _parameter(field: dataclasses.Field, hint: Any) -> click.Option:
     default: Any = field.default
     kind, many = option_kind(hint)
     if kind is bool:
-        return click.Option([f"{flag}/--no-{flag[2:]}"], default=default, show_default=True, help=meta["help"])
+        return click.Option(
+            [f"{flag}/--no-{flag[2:]}"], default=default, show_default=True, help=meta["help"]
+        )
     if meta.get("choices"):
         type_: Any = click.Choice(meta["choices"])
     elif many:
@@ -98,7 +104,9 @@ def _parameter(field: dataclasses.Field, hint: Any) -> click.Option:
                             callback=_splitter(kind), help=f"{meta['help']} (comma-separated)")  # fmt: skip
     else:
         type_ = kind
-    return click.Option([flag], type=type_, default=default, show_default=default not in ("", None), help=meta["help"])
+    return click.Option(
+        [flag], type=type_, default=default, show_default=default not in ("", None), help=meta["help"]
+    )
 
 
 def option_kind(hint: Any) -> tuple[type, bool]:

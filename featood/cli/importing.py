@@ -14,10 +14,17 @@ ARRAY = click.Path(exists=True, dir_okay=False)
 
 
 @click.command("import")
-@click.option("--features", multiple=True, required=True, help="Array file [N, D] (.npy, .npz, .safetensors), or NAME=FILE; may be repeated.")
+@click.option(
+    "--features",
+    multiple=True,
+    required=True,
+    help="Array file [N, D] (.npy, .npz, .safetensors), or NAME=FILE; may be repeated.",
+)
 @click.option("--logits", type=ARRAY, help="Array file [N, C].")
 @click.option("--labels", type=ARRAY, help="Array file [N] of integers; negative = unknown.")
-@click.option("--classifier", type=ARRAY, help="File with arrays 'weight' [C, D] and, where there is one, 'bias' [C].")
+@click.option(
+    "--classifier", type=ARRAY, help="File with arrays 'weight' [C, D] and, where there is one, 'bias' [C]."
+)
 @click.option("--backbone", required=True, help="Name for what made the embeddings.")
 @click.option("--dataset", required=True, help="Name of the dataset.")
 @click.option("--split", default="test", show_default=True)

@@ -23,7 +23,9 @@ def heads(as_json: bool) -> None:
     if as_json:
         emit_json([dataclasses.asdict(card) for card in cards.values()])
     else:
-        rows = [(card.name, card.title, card.year, ", ".join(card.needs), card.paper) for card in cards.values()]
+        rows = [
+            (card.name, card.title, card.year, ", ".join(card.needs), card.paper) for card in cards.values()
+        ]
         table(("head", "title", "year", "needs", "paper"), rows)
         say(f"{len(cards)} heads")
     for name, reason in broken_plugins().items():
@@ -43,7 +45,10 @@ def backbones(pattern: str, as_json: bool) -> None:
     if as_json:
         emit_json(found)
         return
-    table(("name",), [(f"{family}:{name}" if family != "net" else name,) for family in found for name in found[family]])
+    table(
+        ("name",),
+        [(f"{family}:{name}" if family != "net" else name,) for family in found for name in found[family]],
+    )
     say("anything else: python:package.module:callable")
 
 

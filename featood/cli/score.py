@@ -30,6 +30,7 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
         (
             click.option("--head", "heads", multiple=True, help="Head to score with: a name, or the folder of a fitted head (default: all that are fitted)."),
             click.option("--all", "every", is_flag=True, help="Score every head that the cache can serve, fitting those that are not fitted yet."),
+            click.option("--training", is_flag=True, help="With --all: fit heads that train a network too (minutes each)."),
             click.option("--ood", multiple=True, help="Out-of-distribution set; may be repeated, or be comma-separated."),
             click.option("--suite", multiple=True, help="A named list of sets, such as cifar10-near."),
             click.option("--split", default="", help="In-distribution split to score (default: test, else val)."),
@@ -46,10 +47,24 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @what_to_score
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, allow_dash=True), help="Write the results as JSON ('-': standard output).")
-@click.option("--csv", "csv_path", type=click.Path(dir_okay=False, allow_dash=True), help="Write the rows as CSV ('-': standard output).")
-@click.option("--scores", "scores_path", type=click.Path(dir_okay=False), help="Write every sample's scores as Parquet.")
-@click.option("--report", "report_path", type=click.Path(dir_okay=False), help="Write the HTML report as well.")
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Write the results as JSON ('-': standard output).",
+)
+@click.option(
+    "--csv",
+    "csv_path",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="Write the rows as CSV ('-': standard output).",
+)
+@click.option(
+    "--scores", "scores_path", type=click.Path(dir_okay=False), help="Write every sample's scores as Parquet."
+)
+@click.option(
+    "--report", "report_path", type=click.Path(dir_okay=False), help="Write the HTML report as well."
+)
 @quiet_downloads
 def score(
     json_path: str | None, csv_path: str | None, scores_path: str | None, report_path: str | None, **what: Any
@@ -77,7 +92,13 @@ def score(
 
 @click.command()
 @what_to_score
-@click.option("--out", default="report.html", show_default=True, type=click.Path(dir_okay=False), help="The page to write.")
+@click.option(
+    "--out",
+    default="report.html",
+    show_default=True,
+    type=click.Path(dir_okay=False),
+    help="The page to write.",
+)
 @quiet_downloads
 def report(out: str, **what: Any) -> None:
     """Write one self-contained HTML page: table, histograms, ROC curves, reliability."""
@@ -85,7 +106,7 @@ def report(out: str, **what: Any) -> None:
 
 
 def _run(
-    heads: tuple[str, ...], every: bool, ood: tuple[str, ...], suite: tuple[str, ...], split: str, force: bool,
+    heads: tuple[str, ...], every: bool, training: bool, ood: tuple[str, ...], suite: tuple[str, ...], split: str, force: bool,
     backbone: str, dataset: str, data_dir: str | None, cache_root: str,
 ) -> Scoring:  # fmt: skip
     from featood.cache import open_cache
@@ -100,7 +121,7 @@ def _run(
     selection = select(open_cache(cache_root), backbone, dataset)
     with progress_bar() as progress:
         if every:
-            scoring = score_all(selection, names, suite, split, data_dir, force, progress, say)
+            scoring = score_all(selection, names, suite, split, data_dir, force, training, progress, say)
         else:
             scoring = score_selection(selection, heads, names, suite, split, data_dir, force, progress, say)
     for warning in scoring.results["warnings"]:

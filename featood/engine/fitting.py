@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from featood.cache import FeatureSet
 from featood.engine.selection import Selection
 from featood.errors import UsageError
 from featood.heads import create_head, head_class, load_head
 from featood.heads.base import FitContext, Head
+from featood.heads.compositions.composition import Composition
+from featood.heads.compositions.members import create_member
 
 
 def default_preset(name: str, num_classes: int | None) -> str | None:
@@ -76,13 +79,39 @@ def fit_head(
             f"warning: the weights of {train.origin['run']['name']} are random: what is fitted on them means nothing"
         )
     start = time.perf_counter()
-    head.fit(train, context=FitContext(progress, folder / "training"))
+    context = FitContext(progress, folder / "training")
+    if isinstance(head, Composition):
+        head = _compose(selection, head, (options or {}).get("members"), train, context, say)
+    else:
+        head.fit(train, context=context)
     head.meta["fit_seconds"] = round(time.perf_counter() - start, 3)
     if tuned is not None:
         head.meta["tuned"] = tuned
         head.meta["notes"].append(f"options were chosen on {tuned['on']}: results are OOD-validated")
     head.save(folder)
     return head, folder
+
+
+def _compose(
+    selection: Selection,
+    head: Composition,
+    given: Sequence[str] | None,
+    train: FeatureSet,
+    context: FitContext,
+    say: Callable[[str], None],
+) -> Head:
+    """Fit a composition of members as they are fitted already (by name or folder), and fit the others."""
+    found = find_heads(selection)
+    members = []
+    for text in given or type(head).members:
+        folder = Path(text) if Path(text, "head.json").is_file() else found.get(text)
+        member = create_member(text, head.nonfinite) if folder is None else load_head(folder)
+        say(f"member {member.name}: {f'as fitted in {folder}' if folder else 'fitted now'}")
+        if folder is None and member.card.learns:
+            member.fit(train, context=context)
+        members.append(member)
+    others = {name: value for name, value in head.options.items() if name != "members"}
+    return type(head).of(members, train, **others)
 
 
 def find_heads(selection: Selection) -> dict[str, Path]:

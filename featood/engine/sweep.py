@@ -10,9 +10,10 @@ from typing import Any
 from featood.engine.fitting import find_heads, fit_head, get_head
 from featood.engine.scoring import Scoring, open_sets, score_heads
 from featood.engine.selection import Selection
-from featood.errors import DataError
-from featood.heads import head_class, list_heads
+from featood.errors import DataError, UsageError
+from featood.heads import create_head, head_class, list_heads
 from featood.heads.base import Head
+from featood.heads.compositions.members import create_member
 
 
 class EveryHead(Mapping[str, Head]):
@@ -24,12 +25,19 @@ class EveryHead(Mapping[str, Head]):
         The in-distribution extraction.
     progress, say
         See :func:`featood.engine.fitting.fit_head`.
+    training : bool
+        Whether to fit those that train a network as well; without it, asking for one raises UsageError.
     """
 
     def __init__(
-        self, selection: Selection, progress: Callable[..., None] | None, say: Callable[[str], None]
+        self,
+        selection: Selection,
+        progress: Callable[..., None] | None,
+        say: Callable[[str], None],
+        training: bool = False,
     ) -> None:
         self._selection, self._progress, self._say = selection, progress, say
+        self._training = training
         self._fitted = find_heads(selection)
         self._names = list(dict.fromkeys([*list_heads(), *self._fitted]))
 
@@ -42,6 +50,14 @@ class EveryHead(Mapping[str, Head]):
     def __getitem__(self, name: str) -> Head:
         if name in self._fitted or not head_class(name).card.learns:
             return get_head(self._selection, name)
+
+        head = create_head(name)
+        members = [create_member(text, "error") for text in getattr(head, "members", ())]
+        unfitted = [part.name for part in members or [head] if part.trains and part.name not in self._fitted]
+        if unfitted and not self._training:
+            raise UsageError(
+                f"{name} trains a network, which takes minutes: fit {', '.join(unfitted)} first, or add --training"
+            )
 
         def report(step: int, total: int, **figures: float) -> None:
             if self._progress is not None:
@@ -57,6 +73,7 @@ def score_all(
     split: str = "",
     data_dir: str | None = None,
     force: bool = False,
+    training: bool = False,
     progress: Callable[..., None] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Scoring:
@@ -69,6 +86,8 @@ def score_all(
     ----------
     selection, outliers, suites, split, data_dir, force, progress, say
         See :func:`featood.engine.scoring.score_selection`.
+    training : bool
+        Whether to fit heads that train a network as well.
 
     Raises
     ------
@@ -76,7 +95,7 @@ def score_all(
         When no head could be scored.
     """
     test, sets, missing = open_sets(selection, outliers, suites, split, data_dir, progress, say)
-    heads = EveryHead(selection, progress, say)
+    heads = EveryHead(selection, progress, say, training)
     say(f"scoring all {len(heads)} heads on {test.name} ({len(test)} rows)")
     scoring = score_heads(heads, test, sets, force, progress, skip_errors=True)
     scoring.results["warnings"] += missing

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["FeatureHead", "FitContext", "Head", "LogitHead", "State", "StreamingHead"]
+__all__ = ["FeatureHead", "FitContext", "Head", "LogitHead", "State", "StreamingHead", "noted"]
 
+import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -44,6 +45,8 @@ class Head:
 
     card: ClassVar[Card]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    trains: ClassVar[bool] = False
+    """Whether a fit trains a network: minutes rather than seconds."""
     testing_options: ClassVar[Mapping[str, Any]] = {}
     """Options that make a slow head quick enough for the conformance suite (see `featood.testing`)."""
 
@@ -156,12 +159,8 @@ class Head:
         rows = self._select(source, fitting=True, device=device)
         if not len(source):
             raise DataError(f"{self.name}: {source.name} has no rows to fit on")
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+        with noted() as notes:
             state = self.run_fit(rows, context or FitContext())
-        notes = list(dict.fromkeys(str(note.message) for note in caught if note.category is UserWarning))
-        for note in caught:
-            warnings.warn_explicit(note.message, note.category, note.filename, note.lineno)
         self._adopt(state, self._describe(source, rows, notes), device)
         return self
 
@@ -364,3 +363,15 @@ class StreamingHead(FeatureHead):
         self._adopt(self.finish(statistics, rows), {**meta, "rows": seen + len(source)}, self.device)
         vars(self)["_statistics"] = statistics
         return self
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[list[str]]:
+    """Collect the warnings of a fit, for the artefact's notes, and pass them on."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield notes
+    notes += dict.fromkeys(str(note.message) for note in caught if note.category is UserWarning)
+    for note in caught:
+        warnings.warn_explicit(note.message, note.category, note.filename, note.lineno)

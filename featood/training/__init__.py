@@ -1,6 +1,7 @@
 """The one training loop: seeds, schedules, checkpoints to resume from, and what to do when a training diverges."""
 
 from featood.training.batches import Batches
+from featood.training.checkpoint import digest
 from featood.training.loop import Losses, TrainingResult, train
 from featood.training.schedules import Schedule, constant, cosine, multi_step, warm_up
 
@@ -11,6 +12,7 @@ __all__ = [
     "TrainingResult",
     "constant",
     "cosine",
+    "digest",
     "multi_step",
     "train",
     "warm_up",

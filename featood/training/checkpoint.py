@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["clear_checkpoint", "load_checkpoint", "restore", "save_checkpoint", "snapshot"]
+__all__ = ["clear_checkpoint", "digest", "load_checkpoint", "restore", "save_checkpoint", "snapshot"]
 
 import hashlib
 import json
@@ -17,6 +17,14 @@ from featood.errors import CacheCorrupt, Mismatch
 from featood.files import atomic_write, read_json, write_json
 
 RECORD = "checkpoint.json"
+
+
+def digest(*tensors: Tensor) -> str:
+    """Return a hash of the values of tensors, to tell the data of a training from other data."""
+    sha256 = hashlib.sha256()
+    for values in tensors:
+        sha256.update(values.cpu().contiguous().view(torch.uint8).numpy().data)
+    return sha256.hexdigest()
 
 
 def snapshot(

@@ -20,6 +20,7 @@ from featood.training.checkpoint import (
     save_checkpoint,
     snapshot,
 )
+from featood.training.early_stopping import BestState
 from featood.training.schedules import Schedule, constant
 
 Losses = Mapping[str, Tensor]
@@ -36,7 +37,7 @@ class TrainingResult:
     diverged: bool
     """Whether it was stopped, and the last good state put back."""
     history: dict[str, list[float]]
-    """Every step's losses by name, that at which it diverged included."""
+    """Every step's losses by name, that at which it diverged included; and the validations, if any."""
 
     @property
     def losses(self) -> list[float]:
@@ -59,6 +60,8 @@ def train(
     settings: Mapping[str, Any] | None = None,
     every: int = 500,
     explosion: float = 1e4,
+    validate: Callable[[], float] | None = None,
+    patience: int = 10,
 ) -> TrainingResult:
     """Minimise a loss.
 
@@ -94,6 +97,12 @@ def train(
         Updates between two good states.
     explosion : float
         A loss this many times the first one (or 1, if that is larger) counts as divergence.
+    validate : callable, optional
+        Returns the loss on held-out rows, drawing nothing from `generators`. It is called with every good
+        state and at the end, its values are ``history["validation"]``, and the model ends in the state that
+        has the lowest.
+    patience : int
+        Validations in turn without a new lowest that end the training early.
 
     Returns
     -------
@@ -116,6 +125,7 @@ def train(
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     settings = {**(settings or {}), "steps": steps}
     history: dict[str, list[float]] = {}
+    best = BestState(validate, patience) if validate is not None else None
     start = 0
     if checkpoint is not None and (found := load_checkpoint(checkpoint, settings)) is not None:
         start, tensors = found
@@ -123,11 +133,16 @@ def train(
         history = {
             name.removeprefix(PAST): past.tolist() for name, past in tensors.items() if name.startswith(PAST)
         }
+        if best is not None:
+            best.load(tensors)
     good_step, good = start, snapshot(model, optimizer, generators)
     trial: dict[str, Tensor] | None = None
+    diverged = False
     for step in range(start, steps):
         if step % every == 0:
             trial = snapshot(model, optimizer, generators)
+            if best is not None and best.check(step, trial):
+                break
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * schedule(step)
         optimizer.zero_grad(set_to_none=True)
@@ -142,7 +157,8 @@ def train(
             if checkpoint is not None:
                 for name, past in history.items():
                     good[PAST + name] = torch.tensor(past[:step], dtype=torch.float64)
-                save_checkpoint(checkpoint, step, good, settings)
+                kept = good if best is None else good | best.tensors()
+                save_checkpoint(checkpoint, step, kept, settings)
         if clip is not None:
             nn.utils.clip_grad_norm_(parameters, clip)
         optimizer.step()
@@ -150,16 +166,24 @@ def train(
             progress(step + 1, steps, **values)
     else:
         diverged = not all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
-    if diverged:
+        if best is not None and not diverged:
+            best.check(steps, snapshot(model, optimizer, generators))
+    final = good_step if diverged else steps
+    if best is not None:
+        history["validation"] = best.losses
+        if best.state is not None:
+            final, good = best.step, dict(best.state)
+    if final != steps:
         restore(good, model, optimizer, generators)
+    if diverged:
         warnings.warn(
             f"training diverged at step {len(history['loss'])} of {steps} (loss {history['loss'][-1]:.3g}): "
-            f"it was stopped and the state after step {good_step} kept; lower the learning rate",
+            f"it was stopped and the state after step {final} kept; lower the learning rate",
             stacklevel=2,
         )
     if checkpoint is not None:
         clear_checkpoint(checkpoint)
-    return TrainingResult(good_step if diverged else steps, diverged, history)
+    return TrainingResult(final, diverged, history)
 
 
 def _backward(losses: Callable[[int], Losses], numbers: range) -> dict[str, float]:

@@ -103,11 +103,4 @@ def compose(
     Mismatch
         When a head was fitted on another backbone's features.
     """
-    members = tuple(spell(head) for head in heads)
-    composed = Compose(members=members, beta=beta, sample=sample, seed=seed)
-    source = as_feature_set(train)
-    for head in heads:
-        head.check_match(source)
-    rows = composed._select(source, fitting=True, device=heads[0].device)
-    composed._adopt(composed.join(heads, rows), composed._describe(source, rows, []), heads[0].device)
-    return composed
+    return Compose.of(heads, train, beta=beta, sample=sample, seed=seed)

@@ -8,14 +8,14 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from featood.cache.feature_set import FeatureSet
+from featood.cache.feature_set import FeatureSet, as_feature_set
 from featood.errors import DataError, UsageError
-from featood.heads.base import FitContext, Head, State
+from featood.heads.base import FitContext, Head, State, noted
 from featood.heads.compositions.members import create_member, spell
 from featood.heads.registry import option
 from featood.heads.rows import SelectedRows
@@ -61,7 +61,22 @@ class Composition(Head):
 
     def columns(self, source: FeatureSet) -> list[str]:
         """Return the columns of all members."""
-        return list(dict.fromkeys(column for head in self.create_members() for column in head.columns(source)))
+        return list(
+            dict.fromkeys(column for head in self.create_members() for column in head.columns(source))
+        )
+
+    @classmethod
+    def of(cls, heads: Sequence[Head], train: Any, **options: Any) -> Self:
+        """Compose heads that are fitted already; see :func:`featood.heads.compositions.compose.compose`."""
+        composed = cls(members=tuple(spell(head) for head in heads), **options)
+        source = as_feature_set(train)
+        for head in heads:
+            head.check_match(source)
+        rows = composed._select(source, fitting=True, device=heads[0].device)
+        with noted() as notes:
+            state = composed.join(heads, rows)
+        composed._adopt(state, composed._describe(source, rows, notes), heads[0].device)
+        return composed
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> State:
         """Fit every member, then calibrate."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["ResidualHead", "residual_network"]
 
 import dataclasses
-import hashlib
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -23,7 +22,7 @@ from featood.heads.registry import option
 from featood.heads.rows import SelectedRows
 from featood.nets.initialise import seeded
 from featood.nets.mlp import MLP
-from featood.training import Batches, multi_step
+from featood.training import Batches, digest, multi_step
 from featood.training.loop import train as run_training
 
 DATA_NOISE = 1e-4
@@ -69,6 +68,7 @@ class ResidualHead(FeatureHead):
     Lafon et al., Hybrid Energy Based Model in the Feature Space for Out-of-Distribution Detection, ICML 2023.
     """
 
+    trains: ClassVar[bool] = True
     testing_options: ClassVar[Mapping[str, Any]] = {"epochs": 2, "width": 32, "depth": 2, "sgld_steps": 4}
 
     normalize: bool = option(True, "scale every row to length 1")
@@ -182,7 +182,7 @@ class ResidualHead(FeatureHead):
             generators=[generator],
             progress=context.progress,
             checkpoint=context.checkpoint,
-            settings={**self.options, "data": _digest(features[:])},
+            settings={**self.options, "data": digest(features[:])},
             every=max(1, len(batches) // self.accumulate),
         )
         return network
@@ -190,7 +190,3 @@ class ResidualHead(FeatureHead):
 
 def _part(state: State, prefix: str) -> State:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-def _digest(values: Tensor) -> str:
-    return hashlib.sha256(values.cpu().contiguous().view(torch.uint8).numpy().data).hexdigest()

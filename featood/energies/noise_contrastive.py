@@ -1,0 +1,159 @@
+"""Noise-contrastive estimation: learn an energy, its constant included, by telling data from noise."""
+
+from __future__ import annotations
+
+__all__ = [
+    "GaussianNoise",
+    "Noise",
+    "UniformNoise",
+    "conditional_noise_contrastive",
+    "noise_contrastive",
+]
+
+import dataclasses
+from typing import Protocol, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from featood.energies.sgld import Energy
+from featood.numerics.gaussian import Whitening, log_density, whitening
+
+RIDGE = 1e-3
+"""Relative ridge on the noise's covariance, which data in a subspace would leave without a density."""
+
+
+class Noise(Protocol):
+    """A distribution that can be drawn from and whose density is known."""
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw ``[count, D]``."""
+
+    def log_density(self, rows: Tensor) -> Tensor:
+        """Return ``log q`` of rows ``[B, D]`` as ``[B]``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GaussianNoise:
+    """The Gaussian with the mean and the covariance of the data."""
+
+    whitening: Whitening
+
+    @classmethod
+    def of(cls, rows: Tensor) -> Self:
+        """Fit to rows ``[N, D]``.
+
+        Raises
+        ------
+        DataError
+            When the rows are all alike.
+        """
+        exact = rows.double()
+        centered = exact - exact.mean(0)
+        covariance = centered.T @ centered / len(rows)
+        return cls(whitening(exact.mean(0), covariance, RIDGE, "the covariance of the noise"))
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw ``[count, D]`` in float32."""
+        matrix, center = self.whitening.matrix, self.whitening.center
+        shape = (count, len(center))
+        draws = torch.randn(shape, generator=generator, device=generator.device, dtype=matrix.dtype)
+        # rows @ matrix whitens, so the triangular solve colours
+        rows = torch.linalg.solve_triangular(matrix, draws.to(matrix.device), upper=True, left=False)
+        return (rows + center).float()
+
+    def log_density(self, rows: Tensor) -> Tensor:
+        """Return ``log q`` of rows ``[B, D]`` as ``[B]``, in their precision."""
+        squared = self.whitening(rows.double()).square().sum(1)
+        return log_density(squared, self.whitening.log_det, rows.shape[1]).to(rows.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class UniformNoise:
+    """The uniform distribution on the box of the data."""
+
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> Self:
+        """Fit to rows ``[N, D]``; a side without extent gets 1e-3."""
+        low, high = rows.min(0).values, rows.max(0).values
+        margin = (5e-4 - (high - low) / 2).clamp(min=0)
+        return cls(low - margin, high + margin)
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw ``[count, D]``."""
+        draws = torch.rand((count, len(self.low)), generator=generator, device=generator.device)
+        return self.low + draws.to(self.low) * (self.high - self.low)
+
+    def log_density(self, rows: Tensor) -> Tensor:
+        """Return ``log q`` ``[B]`` of rows in the box: the same for all."""
+        return -(self.high - self.low).log().sum().expand(len(rows))
+
+
+def noise_contrastive(
+    energy: Energy, rows: Tensor, noise: Noise, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Return the logistic loss of telling data from as many draws of the noise by ``-E(x) - log q(x)``.
+
+    Its minimum is ``E = -log p``, with no constant left open.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``loss``, and the share told apart as ``accuracy``.
+
+    References
+    ----------
+    Gutmann and Hyvärinen, Noise-contrastive estimation: A new estimation principle for unnormalized statistical
+    models, AISTATS 2010.
+    """
+    draws = noise.sample(len(rows), generator).to(rows)
+    data_margin = -energy(rows) - noise.log_density(rows)
+    noise_margin = -energy(draws) - noise.log_density(draws)
+    loss = F.softplus(-data_margin).mean() + F.softplus(noise_margin).mean()
+    right = torch.cat([data_margin > 0, noise_margin < 0])
+    return {"loss": loss, "accuracy": right.double().mean()}
+
+
+def conditional_noise_contrastive(
+    energy: Energy,
+    rows: Tensor,
+    generator: torch.Generator,
+    *,
+    spread: float = 0.1,
+    size_penalty: float = 0.0,
+) -> dict[str, Tensor]:
+    """Return the logistic loss of telling each row from itself with normal noise added.
+
+    The kernel is symmetric, so its density cancels: ``mean log(1 + exp(E(x) - E(x~)))``. With little noise
+    this approaches score matching.
+
+    Parameters
+    ----------
+    energy : callable
+        ``[B, ...]`` to ``[B]``.
+    rows : Tensor
+        Data ``[B, ...]``.
+    generator : torch.Generator
+        Source of the noise.
+    spread : float
+        Standard deviation of the noise.
+    size_penalty : float
+        Weight of ``mean |E(x)|``.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``loss``, and the share told apart as ``accuracy``.
+
+    References
+    ----------
+    Ceylan and Gutmann, Conditional Noise-Contrastive Estimation of Unnormalised Models, ICML 2018.
+    """
+    draws = torch.randn(rows.shape, generator=generator, device=generator.device, dtype=rows.dtype).to(rows)
+    low, high = energy(rows), energy(rows + spread * draws)
+    loss = F.softplus(low - high).mean() + size_penalty * low.abs().mean()
+    return {"loss": loss, "accuracy": (low < high).double().mean()}

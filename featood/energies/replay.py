@@ -1,0 +1,106 @@
+"""Persistent chains: where samplers left off, to go on from there at the next step."""
+
+from __future__ import annotations
+
+__all__ = ["ReplayBuffer"]
+
+import torch
+from torch import Tensor, nn
+
+from featood.energies.sgld import Energy, sgld
+
+
+class ReplayBuffer(nn.Module):
+    """Chains of persistent contrastive divergence, kept as a module buffer so that checkpoints hold them.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of one sample.
+    size : int
+        Number of chains; rounded down to a multiple of `classes`, at least one for each.
+    classes : int
+        Equal blocks of chains that class-conditional draws keep apart.
+    spread : float
+        Chains begin uniform on ``[-spread, spread]``.
+    restart : float
+        Probability that a drawn chain begins anew.
+    generator : torch.Generator
+        Source of the first states.
+
+    References
+    ----------
+    Tieleman, Training Restricted Boltzmann Machines using Approximations to the Likelihood Gradient, ICML 2008;
+    the buffer with restarts is that of Du and Mordatch, NeurIPS 2019.
+    """
+
+    samples: Tensor
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        size: int = 10_000,
+        *,
+        generator: torch.Generator,
+        classes: int = 1,
+        spread: float = 1.0,
+        restart: float = 0.05,
+    ) -> None:
+        super().__init__()
+        self.block = max(1, size // classes)
+        self.classes, self.spread, self.restart = classes, spread, restart
+        self.register_buffer("samples", self._fresh((self.block * classes, *shape), generator))
+
+    def draw(
+        self, count: int, generator: torch.Generator, labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw chains, each from the block of its label ``[count]`` where labels are given.
+
+        Returns
+        -------
+        chains, start : Tensor
+            Their numbers ``[count]`` and states ``[count, ...]``, some of them restarted.
+        """
+        device = self.samples.device
+        limit = len(self.samples) if labels is None else self.block
+        chains = torch.randint(limit, (count,), generator=generator, device=generator.device).to(device)
+        if labels is not None:
+            chains = chains + self.block * labels
+        fresh = self._fresh((count, *self.samples.shape[1:]), generator).to(self.samples)
+        again = torch.rand(count, generator=generator, device=generator.device).to(device) < self.restart
+        return chains, torch.where(again.reshape(-1, *[1] * (fresh.ndim - 1)), fresh, self.samples[chains])
+
+    def put(self, chains: Tensor, samples: Tensor) -> None:
+        """Write states back; of several for one chain the last stays, on every device."""
+        order = torch.arange(len(chains), device=chains.device)
+        last = order.new_full((len(self.samples),), -1).scatter_reduce(0, chains, order, "amax")
+        kept = last[chains] == order
+        self.samples[chains[kept]] = samples.detach()[kept]
+
+    def sample(
+        self,
+        energy: Energy,
+        count: int,
+        *,
+        steps: int,
+        step_size: float,
+        noise: float,
+        generator: torch.Generator,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Draw chains, move them by Langevin steps of constant size (see :func:`sgld`), and write them back.
+
+        Returns
+        -------
+        Tensor
+            ``[count, ...]`` detached.
+        """
+        chains, start = self.draw(count, generator, labels)
+        moved = sgld(
+            energy, start, steps=steps, step_size=step_size, noise=noise, generator=generator, final=1.0
+        )
+        self.put(chains, moved)
+        return moved
+
+    def _fresh(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return self.spread * (2 * torch.rand(shape, generator=generator, device=generator.device) - 1)

@@ -1,0 +1,156 @@
+"""VERA: an energy trained against a generator whose entropy is estimated by importance sampling."""
+
+from __future__ import annotations
+
+__all__ = ["VeraSampler", "gradient_penalty", "vera_loss"]
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from featood.energies.sgld import Energy
+
+
+class VeraSampler(nn.Module):
+    """Generator ``x = g(h) + sigma e`` of normal h and e, with the width of a Gaussian posterior of h.
+
+    Parameters
+    ----------
+    network : Module
+        g, from ``[B, size]`` to ``[B, ...]``, row by row (no batch normalisation).
+    size : int
+        Dimensions of h.
+    sigma : pair of float
+        Bounds of sigma, which is learnt from the lower one on.
+    posterior : float
+        First standard deviation of the posterior, in each dimension of h.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        size: int,
+        *,
+        sigma: tuple[float, float] = (0.01, 0.3),
+        posterior: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.network, self.size = network, size
+        self.bounds = math.log(sigma[0]), math.log(sigma[1])
+        self.log_sigma = nn.Parameter(torch.tensor(self.bounds[0]))
+        self.log_posterior = nn.Parameter(torch.full((size,), math.log(posterior)))
+
+    @property
+    def sigma(self) -> Tensor:
+        """Standard deviation of the noise, within its bounds."""
+        with torch.no_grad():  # the projection after each step; within the bounds the gradient is whole
+            self.log_sigma.clamp_(*self.bounds)
+        return self.log_sigma.exp()
+
+    def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw ``x [count, ...]``, differentiable, and its ``h [count, size]``."""
+        h = _normal((count, self.size), generator, self.log_posterior)
+        mean = self.network(h)
+        return mean + self.sigma * _normal(tuple(mean.shape), generator, mean), h
+
+    def entropy_gradient(self, x: Tensor, h: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+        """Estimate ``-d log q(x)/dx`` ``[B, ...]`` by self-normalised importance sampling around the true h.
+
+        Parameters
+        ----------
+        x, h : Tensor
+            As :meth:`sample` gives them.
+        draws : int
+            Proposals to a row, from ``N(h, posterior^2)``.
+        generator : torch.Generator
+            Source of the proposals.
+        """
+        with torch.no_grad():
+            width = self.log_posterior.exp()
+            noise = _normal((draws, *h.shape), generator, h)
+            near = h + width * noise
+            offsets = x - self.network(near.flatten(0, 1)).unflatten(0, (draws, len(h)))
+            variance = self.sigma.square()
+            fit = -0.5 * offsets.flatten(2).square().sum(2) / variance
+            # the proposal's own constant is the same for all draws
+            weights = (fit - 0.5 * near.square().sum(2) + 0.5 * noise.square().sum(2)).softmax(0)
+            return (weights.reshape(*weights.shape, *[1] * (x.ndim - 1)) * offsets).sum(0) / variance
+
+    def posterior_loss(self, x: Tensor, h: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the negative evidence bound of x, whose gradient reaches the posterior's width alone."""
+        x, h = x.detach(), h.detach()
+        near = h + self.log_posterior.exp() * _normal(tuple(h.shape), generator, h)
+        at = near.detach().requires_grad_(True)
+        with torch.enable_grad():
+            offsets = (x - self.network(at)).flatten(1)
+            joint = -0.5 * offsets.square().sum(1) / self.sigma.detach().square() - 0.5 * at.square().sum(1)
+            (slope,) = torch.autograd.grad(joint.sum(), at)
+        return -(slope * near).sum(1).mean() - self.log_posterior.sum()
+
+
+def vera_loss(
+    energy: Energy,
+    sampler: VeraSampler,
+    rows: Tensor,
+    generator: torch.Generator,
+    *,
+    entropy: float = 1e-4,
+    penalty: float = 0.1,
+    draws: int = 20,
+) -> dict[str, Tensor]:
+    """Return the losses of energy, generator and posterior as one sum, each reaching its own parameters only.
+
+    The energy minimises ``mean E(x) - mean E(x~) + penalty/2 mean |dE/dx|^2``; the generator ``mean E(x~) -
+    entropy H(q)``, whose gradient is that of ``<dE/dx~ - entropy c, x~>`` with c the estimated gradient of the
+    entropy; the posterior its evidence bound. One step on the sum moves all three at once, so that one
+    optimiser with a learning rate for each serves.
+
+    Parameters
+    ----------
+    energy : callable
+        ``[B, ...]`` to ``[B]``.
+    sampler : VeraSampler
+        Of inputs like the rows.
+    rows : Tensor
+        Data ``[B, ...]``.
+    generator : torch.Generator
+        Source of all draws.
+    entropy, penalty : float
+        Weights of the generator's entropy and of the gradient penalty on data.
+    draws : int
+        Proposals of the importance sampling.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``loss``, and the mean energies ``positive`` and ``negative``.
+
+    References
+    ----------
+    Grathwohl et al., No MCMC for Me: Amortized Sampling for Fast and Stable Training of Energy-Based Models,
+    ICLR 2021.
+    """
+    x, h = sampler.sample(len(rows), generator)
+    at = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        low, high = energy(rows), energy(at)
+        (slope,) = torch.autograd.grad(high.sum(), at, retain_graph=True)
+    direction = slope - entropy * sampler.entropy_gradient(x.detach(), h, draws, generator)
+    loss = low.mean() - high.mean() + (direction * x).flatten(1).sum(1).mean()
+    if penalty:
+        loss = loss + penalty * gradient_penalty(energy, rows)
+    loss = loss + sampler.posterior_loss(x, h, generator)
+    return {"loss": loss, "positive": low.mean(), "negative": high.mean()}
+
+
+def gradient_penalty(energy: Energy, rows: Tensor) -> Tensor:
+    """Return ``(1/2) mean |dE/dx|^2`` over rows ``[B, ...]``."""
+    rows = rows.detach().requires_grad_(True)
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(energy(rows).sum(), rows, create_graph=True)
+    return 0.5 * slope.flatten(1).square().sum(1).mean()
+
+
+def _normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+    return torch.randn(shape, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)

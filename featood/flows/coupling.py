@@ -1,0 +1,176 @@
+"""Affine couplings of vectors, and the layers that Glow puts between them."""
+
+from __future__ import annotations
+
+__all__ = ["ActNorm", "AffineCoupling", "InvertibleLinear", "glow", "realnvp"]
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from featood.errors import UsageError
+from featood.flows.density import FlowDensity
+from featood.nets.initialise import seeded
+from featood.nets.mlp import MLP
+
+
+class AffineCoupling(nn.Module):
+    """One half of the features scales and shifts the other; the identity at the start.
+
+    Parameters
+    ----------
+    size : int
+        Features.
+    hidden : sequence of int
+        Widths of the hidden layers of the network of scales and shifts.
+    swap : bool
+        Whether the second half steers the first, in place of the other way round.
+    activation : str
+        Of that network.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+
+    Raises
+    ------
+    UsageError
+        When there is only one feature.
+
+    References
+    ----------
+    Dinh et al., Density Estimation Using Real NVP, ICLR 2017.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        hidden: Sequence[int],
+        swap: bool,
+        activation: str = "relu",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if size < 2:
+            raise UsageError("a coupling flow needs two features at least")
+        self.swap = swap
+        self.split = size // 2
+        kept = size - self.split if swap else self.split
+        self.network = MLP(kept, hidden, 2 * (size - kept), activation, generator)
+        for parameter in self.network[-1].parameters():
+            nn.init.zeros_(parameter)
+        self.bound = nn.Parameter(torch.ones(size - kept))
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``."""
+        kept, moved = self._halves(rows)
+        log_scale, shift = self._affine(kept)
+        return self._joined(kept, moved * log_scale.exp() + shift), log_scale.sum(1)
+
+    def inverse(self, latent: Tensor) -> Tensor:
+        """Map points ``[B, D]`` back."""
+        kept, moved = self._halves(latent)
+        log_scale, shift = self._affine(kept)
+        return self._joined(kept, (moved - shift) * (-log_scale).exp())
+
+    def _affine(self, kept: Tensor) -> tuple[Tensor, Tensor]:
+        raw, shift = self.network(kept).chunk(2, 1)
+        return self.bound * torch.tanh(raw), shift
+
+    def _halves(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = rows[:, : self.split], rows[:, self.split :]
+        return (second, first) if self.swap else (first, second)
+
+    def _joined(self, kept: Tensor, moved: Tensor) -> Tensor:
+        return torch.cat([moved, kept] if self.swap else [kept, moved], 1)
+
+
+class ActNorm(nn.Module):
+    """A scale and a shift of each feature, which `initialize` sets to standardise a batch."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(size))
+        self.shift = nn.Parameter(torch.zeros(size))
+
+    @torch.no_grad()
+    def initialize(self, rows: Tensor) -> None:
+        """Give rows ``[B, D]`` mean 0 and variance 1; a constant feature is only shifted."""
+        spread = rows.std(0, correction=0)
+        self.log_scale.copy_(-torch.where(spread > 1e-6, spread, torch.ones_like(spread)).log())
+        self.shift.copy_(-rows.mean(0) * self.log_scale.exp())
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``."""
+        return rows * self.log_scale.exp() + self.shift, self.log_scale.sum().expand(len(rows))
+
+    def inverse(self, latent: Tensor) -> Tensor:
+        """Map points ``[B, D]`` back."""
+        return (latent - self.shift) * (-self.log_scale).exp()
+
+
+class InvertibleLinear(nn.Module):
+    """A matrix held by its LU factors, with a fixed permutation; a random rotation at the start.
+
+    References
+    ----------
+    Kingma and Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, NeurIPS 2018.
+    """
+
+    order: Tensor
+    signs: Tensor
+
+    def __init__(self, size: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        with seeded(generator):
+            rotation = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64)).Q
+        permutation, lower, upper = torch.linalg.lu(rotation)
+        self.register_buffer("order", permutation.argmax(1))
+        self.register_buffer("signs", upper.diagonal().sign().float())
+        self.lower = nn.Parameter(lower.tril(-1).float())
+        self.upper = nn.Parameter(upper.triu(1).float())
+        self.log_diagonal = nn.Parameter(upper.diagonal().abs().log().float())
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """Return the triangular factors ``[D, D]``, the lower with ones on its diagonal."""
+        eye = torch.eye(len(self.lower), dtype=self.lower.dtype, device=self.lower.device)
+        diagonal = torch.diag(self.signs * self.log_diagonal.exp())
+        return self.lower.tril(-1) + eye, self.upper.triu(1) + diagonal
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``."""
+        lower, upper = self.factors()
+        return (rows @ upper.T @ lower.T)[:, self.order], self.log_diagonal.sum().expand(len(rows))
+
+    def inverse(self, latent: Tensor) -> Tensor:
+        """Map points ``[B, D]`` back by substitution."""
+        lower, upper = self.factors()
+        columns = latent[:, self.order.argsort()].T
+        columns = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper, columns, upper=True).T
+
+
+def realnvp(
+    size: int,
+    layers: int,
+    hidden: Sequence[int],
+    activation: str = "relu",
+    generator: torch.Generator | None = None,
+) -> FlowDensity:
+    """Chain couplings whose halves take turns."""
+    turns = [bool(layer % 2) for layer in range(layers)]
+    return FlowDensity(size, [AffineCoupling(size, hidden, swap, activation, generator) for swap in turns])
+
+
+def glow(
+    size: int,
+    layers: int,
+    hidden: Sequence[int],
+    activation: str = "relu",
+    generator: torch.Generator | None = None,
+) -> FlowDensity:
+    """Chain steps of normalisation, invertible matrix and coupling, as Glow has them for images."""
+    flows: list[nn.Module] = []
+    for _ in range(layers):
+        coupling = AffineCoupling(size, hidden, False, activation, generator)
+        flows += [ActNorm(size), InvertibleLinear(size, generator), coupling]
+    return FlowDensity(size, flows)

@@ -1,0 +1,66 @@
+"""A density from invertible maps: rows go through them to a standard normal distribution."""
+
+from __future__ import annotations
+
+__all__ = ["FlowDensity"]
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class FlowDensity(nn.Module):
+    """Composition of flows over a standard normal distribution.
+
+    Parameters
+    ----------
+    size : int
+        Features.
+    flows : iterable of Module
+        From rows to the base. Each has ``forward(rows) -> (rows, log_det)``, ``inverse(rows) -> rows``, and
+        where it starts from data, ``initialize(rows)``.
+    """
+
+    def __init__(self, size: int, flows: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.size = size
+        self.flows = nn.ModuleList(flows)
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Map rows ``[B, D]`` to the base, with log-determinants ``[B]``."""
+        log_det = rows.new_zeros(len(rows))
+        for flow in self._flows():
+            rows, part = flow(rows)
+            log_det = log_det + part
+        return rows, log_det
+
+    def log_density(self, rows: Tensor, **options: Any) -> Tensor:
+        """Log-densities ``[B]`` of rows ``[B, D]``, in nats; `options` go to :meth:`forward`."""
+        latent, log_det = self(rows, **options)
+        return log_det - 0.5 * (latent.square().sum(1) + self.size * math.log(2 * math.pi))
+
+    def inverse(self, latent: Tensor) -> Tensor:
+        """Map points of the base ``[B, D]`` back to rows."""
+        for flow in reversed(self._flows()):
+            latent = flow.inverse(latent)
+        return latent
+
+    @torch.no_grad()
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw rows ``[count, D]``."""
+        base = torch.randn(count, self.size, generator=generator, device=generator.device)
+        return self.inverse(base.to(next(self.parameters())))
+
+    @torch.no_grad()
+    def initialize(self, rows: Tensor) -> None:
+        """Let every flow that starts from data do so, each from the rows ``[B, D]`` as they reach it."""
+        for flow in self._flows():
+            if hasattr(flow, "initialize"):
+                flow.initialize(rows)
+            rows, _ = flow(rows)
+
+    def _flows(self) -> list[Any]:
+        return list(self.flows)

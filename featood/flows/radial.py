@@ -1,0 +1,136 @@
+r"""Radial flows, one for each class, evaluated all at once.
+
+A layer moves a point along the line to its centre, :math:`z' = z + g (z - c)` with :math:`g = \beta / (\alpha + r)` and
+:math:`r = \|z - c\|`. After any number of layers a point is thus its start, scaled, plus a combination of the
+centres, and both its length and its distances to the centres to come follow from inner products alone. One
+matrix product gives those for all rows, classes and layers; no point of any class is ever formed.
+"""
+
+from __future__ import annotations
+
+__all__ = ["RadialFlows", "radial_log_density"]
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CHUNK_BYTES = 1 << 26
+TINY = 1e-300
+"""Least squared distance: keeps the gradient of its root finite."""
+
+
+def radial_log_density(rows: Tensor, centers: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    """Log-densities of rows under the radial flow of each class, with a standard normal at its end.
+
+    Parameters
+    ----------
+    rows : Tensor
+        ``[B, D]``.
+    centers : Tensor
+        ``[C, L, D]`` for L layers, that next to the rows first.
+    alpha, beta : Tensor
+        ``[C, L]`` with ``alpha > 0`` and ``beta > -alpha``, under which each layer is invertible.
+
+    Returns
+    -------
+    Tensor
+        ``[B, C]`` in float64, in which squared distances are safe as differences of inner products.
+    """
+    chunk = max(1, CHUNK_BYTES // (8 * alpha.numel()))
+    rows, centers, alpha, beta = (values.double() for values in (rows, centers, alpha, beta))
+    products = (centers @ centers.mT).permute(1, 2, 0)
+    parts = [_log_density(part, centers, products, alpha.T, beta.T) for part in rows.split(chunk)]
+    return torch.cat(parts)
+
+
+def _log_density(rows: Tensor, centers: Tensor, products: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    classes, layers, size = centers.shape
+    dots = (rows @ centers.reshape(-1, size).T).reshape(len(rows), classes, layers).unbind(2)
+    square = rows.square().sum(1)[:, None]
+    scale = rows.new_ones(())  # a point is the row plus the weighted centres behind it, times this
+    weights: list[Tensor] = []
+    gains, slopes = [], []
+    for layer, dot in enumerate(dots):
+        if weights:
+            dot = dot + (torch.stack(weights) * products[:layer, layer, None]).sum(0)
+        inner = scale * dot - products[layer, layer]
+        squared_radius = (square - products[layer, layer] - 2 * inner).clamp(min=TINY)
+        gain, slope = _layer(squared_radius.sqrt(), alpha[layer], beta[layer])
+        stretch = 1 + gain
+        square = products[layer, layer] + stretch * (2 * inner + stretch * squared_radius)
+        scale = scale * stretch
+        weights.append(-gain / scale)
+        gains.append(gain)
+        slopes.append(slope)
+    log_det = ((size - 1) * torch.stack(gains).log1p() + torch.stack(slopes).log1p()).sum(0)
+    return log_det - 0.5 * (square + size * math.log(2 * math.pi))
+
+
+def _layer(radius: Tensor, alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """Gain ``g``, and ``d(r g)/dr``: one less than the stretch across and along the radius."""
+    gain = beta / (alpha + radius)
+    return gain, gain * (alpha / (alpha + radius))
+
+
+class RadialFlows(nn.Module):
+    """Radial flows of several classes; a single density is that of one class.
+
+    Parameters
+    ----------
+    classes, layers, size : int
+        Flows, layers of each, and features.
+    generator : torch.Generator, optional
+        Source of the initial parameters, uniform within ``1 / sqrt(size)`` of zero.
+
+    References
+    ----------
+    Rezende and Mohamed, Variational Inference with Normalizing Flows, ICML 2015.
+    """
+
+    def __init__(
+        self, classes: int, layers: int, size: int, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        generator = generator or torch.Generator().manual_seed(0)
+
+        def draw(*shape: int) -> nn.Parameter:
+            values = torch.rand(*shape, generator=generator, device=generator.device)
+            return nn.Parameter((2 * values - 1).cpu() / math.sqrt(size))
+
+        self.centers = draw(classes, layers, size)
+        self.raw_alpha = draw(classes, layers)
+        self.raw_beta = draw(classes, layers)
+
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """Return alpha and beta ``[C, L]``, within the bounds that make every layer invertible."""
+        alpha = F.softplus(self.raw_alpha)
+        return alpha, F.softplus(self.raw_beta) - alpha
+
+    def log_density(self, rows: Tensor) -> Tensor:
+        """Log-densities ``[B, C]`` of rows ``[B, D]`` in float64."""
+        return radial_log_density(rows, self.centers, *self.coefficients())
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Map points ``[B, C or 1, D]`` to the base ``[B, C, D]``, with log-determinants ``[B, C]``."""
+        alpha, beta = self.coefficients()
+        log_det = rows.new_zeros(())
+        for layer in range(self.centers.shape[1]):
+            offset = rows - self.centers[:, layer]
+            gain, slope = _layer(offset.norm(dim=2), alpha[:, layer], beta[:, layer])
+            rows = rows + gain[:, :, None] * offset
+            log_det = log_det + (rows.shape[2] - 1) * gain.log1p() + slope.log1p()
+        return rows, log_det
+
+    def inverse(self, latent: Tensor) -> Tensor:
+        """Map points of the base ``[B, C, D]`` back; the radius solves a quadratic equation."""
+        alpha, beta = self.coefficients()
+        for layer in reversed(range(self.centers.shape[1])):
+            a, b = alpha[:, layer], beta[:, layer]
+            offset = latent - self.centers[:, layer]
+            half = (offset.norm(dim=2) - a - b) / 2
+            radius = half + (half.square() + a * offset.norm(dim=2)).sqrt()
+            gain, _ = _layer(radius, a, b)
+            latent = self.centers[:, layer] + offset / (1 + gain)[:, :, None]
+        return latent

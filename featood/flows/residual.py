@@ -1,0 +1,198 @@
+r"""Invertible residual networks: blocks :math:`x + g(x)` with :math:`g` a contraction.
+
+The Jacobian of :math:`g` is known in closed form, :math:`J = W_k D_{k-1} \cdots D_1 W_1` with the slopes of the
+activations on the diagonals. So :math:`\log \det(I + J)` is exact at the smaller of the sizes of a row and of a hidden
+layer, for :math:`\det(I + AB) = \det(I + BA)`; and its power series takes matrix products alone, no second derivative.
+"""
+
+from __future__ import annotations
+
+__all__ = ["LipschitzLinear", "ResidualBlock", "ResidualFlow"]
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from featood.flows.coupling import ActNorm
+from featood.flows.density import FlowDensity
+from featood.nets.initialise import seeded
+
+CHUNK_BYTES = 1 << 26
+EXACT = 8
+"""Largest matrix whose determinant is cheap enough to train by."""
+POWER_ITERATIONS = 5
+FIXED_POINT_ITERATIONS = 300
+
+
+class LipschitzLinear(nn.Module):
+    """A linear layer whose matrix is divided by its spectral norm as far as that is above a bound.
+
+    In training the norm comes from power iterations that go on from step to step; afterwards it is exact.
+    """
+
+    direction: Tensor
+
+    def __init__(self, size: int, outputs: int, bound: float) -> None:
+        super().__init__()
+        linear = nn.Linear(size, outputs)
+        self.weight, self.bias = linear.weight, linear.bias
+        self.bound = bound
+        self.register_buffer("direction", F.normalize(torch.randn(size), dim=0))
+
+    def matrix(self) -> Tensor:
+        """Return the matrix ``[outputs, size]`` as it is used."""
+        if not self.training:
+            norm = torch.linalg.matrix_norm(self.weight, 2)
+        else:
+            with torch.no_grad():
+                for _ in range(POWER_ITERATIONS):
+                    image = F.normalize(self.weight @ self.direction, dim=0)
+                    self.direction.copy_(F.normalize(self.weight.T @ image, dim=0))
+            norm = (self.weight @ self.direction.clone()).norm()
+        return self.weight / (norm / self.bound).clamp(min=1)
+
+
+class ResidualBlock(nn.Module):
+    """The map ``x + g(x)``, with g a perceptron with ELUs and a Lipschitz constant below 1.
+
+    Parameters
+    ----------
+    size, width, depth : int
+        Features, and units and number of hidden layers (one at least).
+    bound : float
+        Largest spectral norm of each linear layer, below 1.
+    terms : int
+        Terms of the power series that are always taken.
+    roulette : bool
+        Whether to go on after them for a random number of terms, weighted so that the mean is the whole series.
+    """
+
+    def __init__(self, size: int, width: int, depth: int, bound: float, terms: int, roulette: bool) -> None:
+        super().__init__()
+        widths = [size, *[width] * depth, size]
+        self.layers = nn.ModuleList(LipschitzLinear(*pair, bound) for pair in pairwise(widths))
+        self.smallest = min(size, width)
+        self.terms, self.roulette = terms, roulette
+
+    def forward(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``.
+
+        With a generator and more than a few features these are estimates, by one probe per row; else exact.
+        """
+        matrices = self.matrices()
+        residual, slopes = self.residual(rows, matrices)
+        if generator is None or self.smallest <= EXACT:
+            return rows + residual, exact_log_det(matrices, slopes)
+        probes = 2.0 * torch.randint(0, 2, rows.shape, generator=generator, device=rows.device) - 1
+        extra = 0
+        if self.roulette:
+            draw = float(torch.rand((), generator=generator, device=generator.device))
+            extra = int(-math.log2(max(1 - draw, 1e-6)))
+        return rows + residual, series_log_det(matrices, slopes, probes.to(rows), self.terms, extra)
+
+    def inverse(self, latent: Tensor) -> Tensor:
+        """Map points ``[B, D]`` back by fixed-point iteration."""
+        matrices, rows = self.matrices(), latent
+        for _ in range(FIXED_POINT_ITERATIONS):
+            rows = latent - self.residual(rows, matrices)[0]
+        return rows
+
+    def matrices(self) -> list[Tensor]:
+        """Return the matrices of the layers, each within the bound."""
+        return [layer.matrix() for layer in self._layers()]
+
+    def residual(self, rows: Tensor, matrices: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return g ``[B, D]``, and the slopes of the activations of each hidden layer ``[B, width]``."""
+        slopes = []
+        *hidden, last = zip(matrices, self._layers(), strict=True)
+        for matrix, layer in hidden:
+            rows = rows @ matrix.T + layer.bias
+            slopes.append(rows.clamp(max=0).exp())
+            rows = F.elu(rows)
+        return rows @ last[0].T + last[1].bias, slopes
+
+    def _layers(self) -> list[LipschitzLinear]:
+        return [layer for layer in self.layers if isinstance(layer, LipschitzLinear)]
+
+
+class ResidualFlow(FlowDensity):
+    """Residual blocks, each after a normalisation.
+
+    Parameters
+    ----------
+    size, blocks : int
+        Features and blocks.
+    width, depth, bound, terms, roulette
+        Of each :class:`ResidualBlock`.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+
+    References
+    ----------
+    Behrmann et al., Invertible Residual Networks, ICML 2019; Chen et al., Residual Flows for Invertible
+    Generative Modeling, NeurIPS 2019 (the unbiased series).
+    """
+
+    def __init__(
+        self,
+        size: int,
+        blocks: int,
+        width: int,
+        depth: int = 2,
+        bound: float = 0.9,
+        terms: int = 5,
+        roulette: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        flows: list[nn.Module] = []
+        with seeded(generator):
+            for _ in range(blocks):
+                flows += [ActNorm(size), ResidualBlock(size, width, depth, bound, terms, roulette)]
+        super().__init__(size, flows)
+
+    def forward(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Map rows ``[B, D]`` to the base, with log-determinants ``[B]``; estimates, where given a generator."""
+        log_det = rows.new_zeros(len(rows))
+        for flow in self.flows:
+            rows, part = flow(rows, generator) if isinstance(flow, ResidualBlock) else flow(rows)
+            log_det = log_det + part
+        return rows, log_det
+
+
+def exact_log_det(matrices: list[Tensor], slopes: list[Tensor]) -> Tensor:
+    """``log det(I + J)`` ``[B]``, at the smaller of the sizes of a row and of a hidden layer."""
+    first, *rest = matrices
+    if first.shape[0] < first.shape[1]:  # the cyclic product, from the first hidden layer to itself
+        rest[-1] = first @ rest[-1]
+        first = torch.eye(first.shape[0], dtype=first.dtype, device=first.device)
+    eye = torch.eye(first.shape[1], dtype=first.dtype, device=first.device)
+    chunk = max(1, CHUNK_BYTES // (first.element_size() * first.numel()))
+    parts = []
+    for block in zip(*[slope.split(chunk) for slope in slopes], strict=True):
+        jacobian = first
+        for slope, matrix in zip(block, rest, strict=True):
+            jacobian = matrix @ (slope[:, :, None] * jacobian)
+        parts.append(torch.linalg.slogdet(eye + jacobian).logabsdet)
+    return torch.cat(parts)
+
+
+def series_log_det(
+    matrices: list[Tensor], slopes: list[Tensor], probes: Tensor, terms: int, extra: int = 0
+) -> Tensor:
+    """Estimate ``log det(I + J) = sum_k (-1)^(k+1) tr(J^k) / k`` by one probe for each row ``[B]``.
+
+    Each of the `extra` terms is taken with half the probability of that before it, and weighs twice as much.
+    """
+    first, *rest = matrices
+    total = probes.new_zeros(len(probes))
+    image = probes
+    for k in range(1, terms + extra + 1):
+        image = image @ first.T
+        for slope, matrix in zip(slopes, rest, strict=True):
+            image = (image * slope) @ matrix.T
+        weight = 2.0 ** max(k - terms, 0) * (-1) ** (k + 1) / k
+        total = total + weight * (image * probes).sum(1)
+    return total

@@ -1,0 +1,99 @@
+r"""Network of a posterior network: class densities in a latent space, counted as evidence.
+
+.. math:: \alpha_c = 1 + N_c \, q_c(h(z))
+
+with an encoder :math:`h`, a normalising flow :math:`q_c` for each class, and the certainty budget :math:`N_c`.
+Concentrations stay in log space throughout, for a density may be larger than any float.
+"""
+
+from __future__ import annotations
+
+__all__ = ["BUDGETS", "PosteriorNetwork", "log_budget", "uncertain_cross_entropy"]
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from featood.flows import RadialFlows
+from featood.nets.initialise import seeded
+from featood.numerics.dirichlet import precision
+
+LARGE = 20.0
+"""Logarithm beyond which the digamma function is its argument's, to ten digits."""
+
+BUDGETS: dict[str, Callable[[Tensor], Tensor]] = {
+    "one": torch.zeros_like,
+    "log": lambda counts: counts.log1p().log(),
+    "id": torch.log,
+    "id-normalized": lambda counts: (counts / counts.sum()).log(),
+    "exp": lambda counts: counts,
+}
+
+
+def log_budget(counts: Tensor, kind: str) -> Tensor:
+    """Logarithm of the certainty budget of each class.
+
+    Parameters
+    ----------
+    counts : Tensor
+        ``[C]`` training rows of each class.
+    kind : str
+        ``one``: 1; ``log``: ``log(n + 1)``; ``id``: n; ``id-normalized``: the share of n; ``exp``: ``exp(n)``.
+
+    Returns
+    -------
+    Tensor
+        ``[C]`` in float64; minus infinity for a class without rows, which has no evidence.
+    """
+    counts = counts.double()
+    return BUDGETS[kind](counts).masked_fill(counts == 0, -math.inf)
+
+
+def uncertain_cross_entropy(log_alpha: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy expected under the Dirichlet distribution, ``psi(alpha_0) - psi(alpha_y)`` ``[B]``."""
+
+    def digamma(log_x: Tensor) -> Tensor:
+        return torch.where(log_x > LARGE, log_x, torch.digamma(log_x.clamp(max=LARGE).exp()))
+
+    own = log_alpha.gather(1, labels[:, None]).squeeze(1)
+    return digamma(precision(log_alpha)) - digamma(own)
+
+
+class PosteriorNetwork(nn.Module):
+    """Encoder, normalisation of its output, and a radial flow for each class.
+
+    Parameters
+    ----------
+    encoder : Module
+        From rows ``[B, D]`` to ``[B, latent]``.
+    latent, layers, classes : int
+        Latent size, layers of each flow, and classes.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+    """
+
+    counts: Tensor
+    encoder_steps: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        latent: int,
+        layers: int,
+        classes: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.norm = nn.BatchNorm1d(latent)
+        self.flows = RadialFlows(classes, layers, latent, generator)
+        with seeded(generator):
+            self.readout = nn.Linear(latent, classes)
+        self.register_buffer("counts", torch.zeros(classes, dtype=torch.long))
+        self.register_buffer("encoder_steps", torch.tensor(0))
+
+    def evidence(self, encoded: Tensor, budget: str) -> Tensor:
+        """Log of budget times density of each class ``[B, C]`` in float64, for encoded rows ``[B, latent]``."""
+        return self.flows.log_density(self.norm(encoded)) + log_budget(self.counts, budget)

@@ -1,0 +1,39 @@
+"""Contrastive divergence with a replay buffer."""
+
+from __future__ import annotations
+
+__all__ = ["ContrastiveDivergence"]
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from featood.energies import contrastive_divergence, frozen
+from featood.heads.energies.energy_head import PUBLISHED, SampledHead
+from featood.heads.registry import option, register
+
+
+@register(
+    "cd",
+    title="Energy by contrastive divergence",
+    paper="Du and Mordatch, Implicit Generation and Modeling with Energy Based Models, NeurIPS",
+    year=2019,
+    url="https://arxiv.org/abs/1903.08689",
+    needs=("features",),
+)
+class ContrastiveDivergence(SampledHead):
+    """Score the energy of a network that learnt to tell the features from its own Langevin samples."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"published": PUBLISHED}
+
+    l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
+
+    def losses(
+        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Sample, then contrast."""
+        with frozen(model):
+            samples = model.chains.sample(model.energy, len(rows), generator=generator, **self.sampling)
+        return contrastive_divergence(model.energy, rows, samples, l2=self.l2)

@@ -1,0 +1,40 @@
+"""Conditional noise-contrastive estimation."""
+
+from __future__ import annotations
+
+__all__ = ["ConditionalNoiseContrastive"]
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from featood.energies import conditional_noise_contrastive
+from featood.heads.energies.energy_head import EnergyHead
+from featood.heads.registry import option, register
+
+
+@register(
+    "conditional-nce",
+    title="Energy by conditional noise-contrastive estimation",
+    paper="Ceylan and Gutmann, Conditional Noise-Contrastive Estimation of Unnormalised Models, ICML",
+    year=2018,
+    url="https://arxiv.org/abs/1806.03664",
+    needs=("features",),
+)
+class ConditionalNoiseContrastive(EnergyHead):
+    """Score the energy of a network that learnt to tell each row of features from itself with noise added."""
+
+    testing_options: ClassVar[Mapping[str, Any]] = {**EnergyHead.testing_options, "spread": 0.5}
+
+    spread: float = option(0.1, "standard deviation of the noise", low=1e-6)
+    size_penalty: float = option(0.0, "weight of the energies' size in the loss", low=0)
+
+    def losses(
+        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Tell rows from their noisy selves."""
+        return conditional_noise_contrastive(
+            model.energy, rows, generator, spread=self.spread, size_penalty=self.size_penalty
+        )

@@ -1,0 +1,70 @@
+"""Entropy-MCMC: a classifier that is made uncertain wherever it is confident without reason."""
+
+from __future__ import annotations
+
+__all__ = ["EntropyMcmc"]
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from featood.energies import classification_loss, frozen, prediction_entropy
+from featood.heads.energies.energy_head import SampledHead
+from featood.heads.registry import option, register
+
+
+@register(
+    "entropy-mcmc",
+    title="Classifier regularised at confident samples",
+    paper="Grathwohl et al., Your Classifier is Secretly an Energy Based Model and You Should Treat it Like One, "
+    "ICLR (its sampler, on the entropy)",
+    year=2020,
+    url="https://arxiv.org/abs/1912.03263",
+    needs=("features", "labels"),
+)
+class EntropyMcmc(SampledHead):
+    """Score a classifier of the features that learnt to be uncertain at inputs sampled for its confidence.
+
+    Langevin chains start far out and descend the entropy of the prediction; the loss is the cross-entropy of
+    the features minus the entropy at the samples.
+    """
+
+    testing_options: ClassVar[Mapping[str, Any]] = {
+        **SampledHead.testing_options,
+        "depth": 2,
+        "lr": 3e-3,
+    }
+
+    which: str = option(
+        "max-probability",
+        "1 - largest probability, or free energy",
+        choices=("max-probability", "energy"),
+    )
+    sgld_steps: int = option(30, "Langevin steps between two updates", low=1)
+    step_size: float = option(1.0, "Langevin step size", low=0)
+    noise: float = option(0.1, "standard deviation of the Langevin noise", low=0)
+    buffer_size: int = option(9000, "chains that go on from update to update", low=1)
+    spread: float = option(10.0, "chains begin uniform between minus and plus this", low=0)
+    uncertainty: float = option(1.0, "weight of the samples' entropy in the loss", low=0)
+
+    def outputs(self, classes: int) -> int:
+        """Return one output for each class."""
+        return classes
+
+    def losses(
+        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Sample, then classify rows and unlearn samples."""
+        entropy = prediction_entropy(model)
+        with frozen(model):
+            samples = model.chains.sample(entropy, len(rows), generator=generator, **self.sampling)
+        named, unsure = classification_loss(model, rows, labels), entropy(samples).mean()
+        return {"loss": named - self.uncertainty * unsure, "classification": named, "entropy": unsure}
+
+    def score_rows(self, model: Any, rows: Tensor) -> Tensor:
+        """Return the score asked for ``[B]``."""
+        if self.which == "energy":
+            return model.energy(rows)
+        return 1 - model(rows).softmax(1).max(1).values

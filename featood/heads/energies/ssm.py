@@ -1,0 +1,54 @@
+"""Sliced score matching."""
+
+from __future__ import annotations
+
+__all__ = ["SlicedScoreMatching"]
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from featood.energies import sliced_score_matching, warn_if_piecewise_linear
+from featood.energies.score_matching import PROJECTIONS
+from featood.heads.energies.energy_head import EnergyHead
+from featood.heads.registry import option, register
+
+
+@register(
+    "ssm",
+    title="Energy by sliced score matching",
+    paper="Song et al., Sliced Score Matching: A Scalable Approach to Density and Score Estimation, UAI",
+    year=2019,
+    url="https://arxiv.org/abs/1905.07088",
+    needs=("features",),
+)
+class SlicedScoreMatching(EnergyHead):
+    """Score the energy of a network whose gradient was matched to that of the features' log-density."""
+
+    projections: int = option(1, "random directions to a row", low=1)
+    projection: str = option("gaussian", "distribution of the directions", choices=PROJECTIONS)
+    variance_reduced: bool = option(True, "take the squared gradient whole in place of along the directions")
+    data_noise: float = option(0.0, "standard deviation of normal noise on the rows in training", low=0)
+
+    def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
+        """Warn when the activation has no curvature."""
+        warn_if_piecewise_linear(model)
+
+    def losses(
+        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Match scores."""
+        if self.data_noise:
+            draws = torch.randn(rows.shape, generator=generator, device=generator.device, dtype=rows.dtype)
+            rows = rows + self.data_noise * draws
+        return {
+            "loss": sliced_score_matching(
+                model.energy,
+                rows,
+                generator,
+                projections=self.projections,
+                variance_reduced=self.variance_reduced,
+                projection=self.projection,
+            )
+        }

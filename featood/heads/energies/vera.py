@@ -1,0 +1,81 @@
+"""VERA: an energy and a generator that learn from each other."""
+
+from __future__ import annotations
+
+__all__ = ["Vera"]
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from featood.energies import VeraSampler, vera_loss
+from featood.heads.energies.energy_head import EnergyHead, EnergyNet
+from featood.heads.registry import option, register
+from featood.nets.mlp import MLP
+
+
+@register(
+    "vera",
+    title="Energy against a generator (VERA)",
+    paper="Grathwohl et al., No MCMC for Me: Amortized Sampling for Fast and Stable Training of Energy-Based "
+    "Models, ICLR",
+    year=2021,
+    url="https://arxiv.org/abs/2010.04230",
+    needs=("features",),
+)
+class Vera(EnergyHead):
+    """Score the energy of a network that learnt against samples of a generator of large entropy."""
+
+    transient = ("sampler",)
+    testing_options: ClassVar[Mapping[str, Any]] = {
+        **EnergyHead.testing_options,
+        "generator_lr": 1e-2,
+        "draws": 5,
+    }
+
+    # the published rates are meant for 10,000 steps
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "published": {"lr": 3e-5, "generator_lr": 6e-5, "posterior_lr": 3e-5, "entropy": 1e-4}
+    }
+
+    lr: float = option(1e-3, "first learning rate of the energy", low=0)
+    generator_lr: float = option(1e-3, "first learning rate of the generator", low=0)
+    posterior_lr: float = option(1e-3, "first learning rate of the posterior's width", low=0)
+    noise_size: int = option(16, "inputs of the generator", low=1)
+    entropy: float = option(1.0, "weight of the generator's entropy; 1 is maximum likelihood", low=0)
+    penalty: float = option(0.1, "weight of the squared gradient of the energy on the rows", low=0)
+    draws: int = option(20, "proposals of the importance sampling", low=1)
+
+    def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
+        """Make the perceptron and the generator."""
+        model = super().build(size, classes, generator)
+        network = MLP(self.noise_size, [self.width] * self.depth, size, "relu", generator)
+        model.sampler = VeraSampler(network, self.noise_size)
+        return model
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Give energy, generator and posterior a learning rate each."""
+        net: Any = model.net
+        sampler: Any = model.sampler
+        groups: list[dict[str, Any]] = [
+            {"params": list(net.parameters())},
+            {"params": [*sampler.network.parameters(), sampler.log_sigma], "lr": self.generator_lr},
+            {"params": [sampler.log_posterior], "lr": self.posterior_lr, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.lr, betas=(0.0, 0.9), weight_decay=self.weight_decay)
+
+    def losses(
+        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Draw from the generator, and take all three losses."""
+        return vera_loss(
+            model.energy,
+            model.sampler,
+            rows,
+            generator,
+            entropy=self.entropy,
+            penalty=self.penalty,
+            draws=self.draws,
+        )

@@ -1,0 +1,1 @@
+"""Normalising flows: densities of the features by maximum likelihood."""

@@ -1,0 +1,28 @@
+"""Glow on feature vectors."""
+
+from __future__ import annotations
+
+__all__ = ["GlowVector"]
+
+import torch
+from torch import nn
+
+from featood.flows import glow
+from featood.heads.flows.flow_head import FlowHead
+from featood.heads.registry import register
+
+
+@register(
+    "glow-vector",
+    title="Glow on vectors",
+    paper="Kingma and Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, NeurIPS",
+    year=2018,
+    url="https://arxiv.org/abs/1807.03039",
+    needs=("features",),
+)
+class GlowVector(FlowHead):
+    """Score ``-log p(z)`` of steps of normalisation, invertible matrix and affine coupling."""
+
+    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+        """Make the flow, a rotation at the start."""
+        return glow(size, self.layers, self.hidden, self.activation, generator)

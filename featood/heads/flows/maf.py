@@ -1,0 +1,30 @@
+"""Masked autoregressive flow."""
+
+from __future__ import annotations
+
+__all__ = ["MAF"]
+
+import torch
+from torch import nn
+
+from featood.flows import AutoregressiveFlow
+from featood.heads.flows.flow_head import FlowHead
+from featood.heads.registry import option, register
+
+
+@register(
+    "maf",
+    title="Masked autoregressive flow",
+    paper="Papamakarios et al., Masked Autoregressive Flow for Density Estimation, NeurIPS",
+    year=2017,
+    url="https://arxiv.org/abs/1705.07057",
+    needs=("features",),
+)
+class MAF(FlowHead):
+    """Score ``-log p(z)`` of affine autoregressive transformations."""
+
+    layers: int = option(5, "transformations", low=1)
+
+    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+        """Make the flow."""
+        return AutoregressiveFlow(size, self.layers, self.hidden, self.activation, generator=generator)

@@ -1,0 +1,28 @@
+"""Planar flow."""
+
+from __future__ import annotations
+
+__all__ = ["PlanarFlowHead"]
+
+import torch
+from torch import nn
+
+from featood.flows import FlowDensity, PlanarFlow
+from featood.heads.flows.flow_head import SimpleFlowHead
+from featood.heads.registry import register
+
+
+@register(
+    "planar-flow",
+    title="Planar flow",
+    paper="Rezende and Mohamed, Variational Inference with Normalizing Flows, ICML",
+    year=2015,
+    url="https://arxiv.org/abs/1505.05770",
+    needs=("features",),
+)
+class PlanarFlowHead(SimpleFlowHead):
+    """Score ``-log p(z)`` of a chain of planar layers."""
+
+    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+        """Make the flow."""
+        return FlowDensity(size, [PlanarFlow(size, self.layers, generator)])

@@ -1,0 +1,64 @@
+"""Radial flow, of all rows or of each class."""
+
+from __future__ import annotations
+
+__all__ = ["RadialFlowHead"]
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featood.errors import DataError
+from featood.flows import RadialFlows
+from featood.heads.base import FitContext, State
+from featood.heads.flows.flow_head import SimpleFlowHead
+from featood.heads.registry import option, register
+from featood.heads.rows import SelectedRows
+from featood.numerics.gaussian import logsumexp_weighted
+
+
+@register(
+    "radial-flow",
+    title="Radial flow",
+    paper="Rezende and Mohamed, Variational Inference with Normalizing Flows, ICML",
+    year=2015,
+    url="https://arxiv.org/abs/1505.05770",
+    needs=("features",),
+)
+class RadialFlowHead(SimpleFlowHead):
+    """Score ``-log p(z)`` of a chain of radial layers; or of the mixture of one chain for each class."""
+
+    by_class: bool = option(False, "one flow for each class, weighted by their shares of the rows")
+
+    def run_fit(self, train: SelectedRows, context: FitContext) -> State:
+        """Train, by labels where each class has a flow."""
+        if self.by_class and train.source.labels is None:
+            raise DataError(
+                f"{self.name} needs labels for a flow by class, which {train.source.name} does not have"
+            )
+        return super().run_fit(train, context)
+
+    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+        """Make the flows, and room for the shares of the classes."""
+        flows = RadialFlows(classes if self.by_class else 1, self.layers, size, generator)
+        flows.register_buffer("shares", torch.ones(len(flows.centers)))
+        return flows
+
+    def initialize(self, model: nn.Module, rows: Tensor, labels: Tensor) -> None:
+        """Count the rows of each class."""
+        if self.by_class:
+            shares: Any = model.shares
+            shares.copy_(torch.bincount(labels, minlength=len(shares)) / len(labels))
+
+    def losses(
+        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return the mean negative log-density of the rows under the flow of their class."""
+        densities = model.log_density(rows)
+        own = densities.gather(1, labels[:, None]) if self.by_class else densities
+        return {"loss": -own.mean()}
+
+    def score_rows(self, model: Any, rows: Tensor) -> Tensor:
+        """Return the negated log-density of the mixture ``[B]``."""
+        return -logsumexp_weighted(model.log_density(rows), model.shares)

@@ -1,0 +1,28 @@
+"""RealNVP on feature vectors."""
+
+from __future__ import annotations
+
+__all__ = ["RealNVP"]
+
+import torch
+from torch import nn
+
+from featood.flows import realnvp
+from featood.heads.flows.flow_head import FlowHead
+from featood.heads.registry import register
+
+
+@register(
+    "realnvp",
+    title="RealNVP",
+    paper="Dinh et al., Density Estimation Using Real NVP, ICLR",
+    year=2017,
+    url="https://arxiv.org/abs/1605.08803",
+    needs=("features",),
+)
+class RealNVP(FlowHead):
+    """Score ``-log p(z)`` of a chain of affine couplings."""
+
+    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+        """Make the flow, the identity at the start."""
+        return realnvp(size, self.layers, self.hidden, self.activation, generator)

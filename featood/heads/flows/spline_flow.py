@@ -1,0 +1,32 @@
+"""Neural spline flow."""
+
+from __future__ import annotations
+
+__all__ = ["SplineFlow"]
+
+import torch
+from torch import nn
+
+from featood.flows import AutoregressiveFlow
+from featood.heads.flows.flow_head import FlowHead
+from featood.heads.registry import option, register
+
+
+@register(
+    "spline-flow",
+    title="Neural spline flow",
+    paper="Durkan et al., Neural Spline Flows, NeurIPS",
+    year=2019,
+    url="https://arxiv.org/abs/1906.04032",
+    needs=("features",),
+)
+class SplineFlow(FlowHead):
+    """Score ``-log p(z)`` of autoregressive transformations by rational-quadratic splines."""
+
+    width: int = option(128, "units of a hidden layer", low=1)
+    layers: int = option(3, "transformations", low=1)
+    bins: int = option(8, "bins of a spline, within five standard deviations", low=2)
+
+    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+        """Make the flow."""
+        return AutoregressiveFlow(size, self.layers, self.hidden, self.activation, self.bins, generator)

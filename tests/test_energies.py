@@ -1,0 +1,394 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from featood.energies import (
+    GaussianNoise,
+    ReplayBuffer,
+    UniformNoise,
+    VeraSampler,
+    class_energy,
+    classification_loss,
+    conditional_noise_contrastive,
+    free_energy,
+    gradient_penalty,
+    joint_loss,
+    noise_contrastive,
+    prediction_entropy,
+    sliced_score_matching,
+    vera_loss,
+    warn_if_piecewise_linear,
+)
+from featood.errors import DataError
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
+
+
+def quadratic(matrix, shift):
+    """Make E(x) = x' M x / 2 + b' x of flattened inputs."""
+
+    def energy(x):
+        x = x.flatten(1)
+        return 0.5 * ((x @ matrix) * x).sum(1) + x @ shift
+
+    return energy
+
+
+# ---- replay buffer ----------------------------------------------------------------------------------
+
+
+def test_buffer_begins_uniform_in_equal_blocks():
+    buffer = ReplayBuffer((2, 3), 1000, generator=generator(), classes=3, spread=2.0)
+    assert buffer.samples.shape == (999, 2, 3) and buffer.block == 333
+    assert -2 < float(buffer.samples.min()) < -1.98 and 1.98 < float(buffer.samples.max()) < 2
+    assert float(buffer.samples.std()) == pytest.approx(2 / math.sqrt(3), rel=0.03)
+    assert ReplayBuffer((1,), 2, generator=generator(), classes=5).samples.shape == (5, 1)
+
+
+def test_chains_go_on_where_they_were_left():
+    buffer = ReplayBuffer((1,), 6, generator=generator(), restart=0.0)
+    before = buffer.samples.clone()
+    chains, start = buffer.draw(4, generator(1))
+    assert torch.equal(start, before[chains])
+    buffer.put(torch.tensor([1, 4, 1]), torch.tensor([[10.0], [20.0], [30.0]]))
+    expected = before.clone()
+    expected[1], expected[4] = 30.0, 20.0
+    assert torch.equal(buffer.samples, expected), "of two for one chain the last stays"
+    assert "samples" in buffer.state_dict()
+
+
+def test_sampling_moves_the_chains_it_drew_by_langevin_steps():
+    buffer = ReplayBuffer((2,), 50, generator=generator(), restart=0.0)
+    before, source = buffer.samples.clone(), generator(7)
+    found = buffer.sample(
+        lambda x: x.square().sum(1), 5, steps=2, step_size=0.1, noise=0.5, generator=generator(7)
+    )
+    chains, x = buffer.draw(5, source)
+    x = before[chains]
+    for _ in range(2):
+        x = x - 0.1 * 2 * x - 0.5 * torch.randn(5, 2, generator=source)
+    torch.testing.assert_close(found, x)
+    for chain in range(50):
+        rows = (chains == chain).nonzero().flatten()
+        torch.testing.assert_close(buffer.samples[chain], x[rows[-1]] if len(rows) else before[chain])
+
+
+def test_labels_keep_to_their_blocks():
+    buffer = ReplayBuffer((1,), 40, generator=generator(), classes=4)
+    labels = torch.arange(4).repeat(500)
+    chains, _ = buffer.draw(2000, generator(1), labels)
+    assert torch.equal(chains // 10, labels) and len(set(chains.tolist())) == 40
+    free, _ = buffer.draw(2000, generator(1))
+    assert len(set(free.tolist())) == 40
+
+
+def test_some_chains_begin_anew():
+    buffer = ReplayBuffer((1,), 10, generator=generator(), restart=0.3, spread=1.0)
+    buffer.samples += 100
+    _, start = buffer.draw(20_000, generator(1))
+    fresh = start.abs() < 1
+    assert float(fresh.double().mean()) == pytest.approx(0.3, abs=0.01)
+    assert bool((fresh | (start > 98)).all())
+    assert float(start[fresh].std()) == pytest.approx(1 / math.sqrt(3), rel=0.03)
+
+
+# ---- joint energies ---------------------------------------------------------------------------------
+
+
+def test_energies_of_logits():
+    logits, labels = normal(6, 4), torch.tensor([0, 3, 2, 1, 0, 2])
+    probabilities = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(1, keepdims=True)
+    identity = nn.Identity()
+    np.testing.assert_allclose(free_energy(identity)(logits), -np.log(np.exp(logits.numpy()).sum(1)))
+    np.testing.assert_allclose(
+        class_energy(identity, labels)(logits), [-logits[row, label] for row, label in enumerate(labels)]
+    )
+    np.testing.assert_allclose(
+        prediction_entropy(identity)(logits), -(probabilities * np.log(probabilities)).sum(1)
+    )
+    assert bool(torch.isfinite(prediction_entropy(identity)(1e4 * logits)).all())
+
+
+@pytest.mark.parametrize("smoothing, entropy", [(0.0, 0.0), (0.1, 0.3)])
+def test_joint_loss_by_a_loop(smoothing, entropy):
+    rows, samples, labels = normal(5, 3), normal(7, 3, seed=1), torch.tensor([0, 1, 2, 1, 0])
+    found = joint_loss(
+        nn.Identity(),
+        rows,
+        labels,
+        samples,
+        density=0.7,
+        classification=2.0,
+        l2=0.1,
+        smoothing=smoothing,
+        entropy=entropy,
+    )
+    named = 0.0
+    for row, label in zip(rows.numpy(), labels.tolist(), strict=True):
+        p = np.exp(row) / np.exp(row).sum()
+        wanted = (1 - smoothing) * np.eye(3)[label] + smoothing / 3
+        named += (-(wanted * np.log(p)).sum() + entropy * (p * np.log(p)).sum()) / 5
+    low, high = (-np.log(np.exp(x.numpy()).sum(1)) for x in (rows, samples))
+    density = low.mean() - high.mean() + 0.1 * ((low**2).mean() + (high**2).mean())
+    assert float(found["classification"]) == pytest.approx(named)
+    assert float(found["loss"]) == pytest.approx(0.7 * density + 2 * named)
+    alone = classification_loss(nn.Identity(), rows, labels, smoothing=smoothing, entropy=entropy)
+    assert float(alone) == pytest.approx(named)
+
+
+# ---- sliced score matching --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("projection", ["gaussian", "rademacher", "sphere"])
+@pytest.mark.parametrize("variance_reduced", [True, False])
+@pytest.mark.parametrize("shape", [(4,), (2, 2)])
+def test_sliced_score_matching_has_the_expectation_of_score_matching(projection, variance_reduced, shape):
+    root = normal(4, 4)
+    matrix, shift = root @ root.T, normal(4, seed=1)
+    rows = normal(3, *shape, seed=2)
+    exact = 0.0
+    for row in rows.flatten(1):
+        exact += float(0.5 * (matrix @ row + shift).square().sum() - matrix.trace()) / 3
+    found = sliced_score_matching(
+        quadratic(matrix, shift),
+        rows,
+        generator(3),
+        projections=100_000,
+        projection=projection,
+        variance_reduced=variance_reduced,
+    )
+    scale = float((matrix @ rows.flatten(1).T).square().sum(0).max() + matrix.trace())
+    assert found.item() == pytest.approx(exact, abs=0.01 * scale)
+
+
+def test_sliced_score_matching_of_a_network_by_its_hessian():
+    net = nn.Sequential(nn.Linear(3, 5), nn.Softplus(), nn.Linear(5, 1)).double()
+
+    def energy(x):
+        return net(x).squeeze(1)
+
+    rows = normal(4, 3)
+    v = normal(4, 3, seed=9)
+    for reduced in (True, False):
+        found = sliced_score_matching(energy, rows, generator(9), variance_reduced=reduced)
+        expected = 0.0
+        for x, direction in zip(rows, v, strict=True):
+            hessian = torch.autograd.functional.hessian(lambda z: energy(z[None])[0], x)
+            slope = torch.autograd.functional.jacobian(lambda z: energy(z[None])[0], x)
+            first = slope.square().sum() if reduced else (slope @ direction) ** 2
+            expected += float(0.5 * first - direction @ hessian @ direction) / 4
+        assert float(found.detach()) == pytest.approx(expected)
+    found.backward()
+    assert all(parameter.grad is not None for parameter in list(net.parameters())[:-1])
+
+
+def test_sliced_score_matching_finds_the_precision_of_a_gaussian():
+    rows = normal(4000, 2) @ torch.tensor([[1.0, 0.0], [0.6, 0.5]], dtype=torch.float64)
+    root = torch.eye(2, dtype=torch.float64).requires_grad_()
+    optimizer = torch.optim.Adam([root], lr=0.05)
+    source = generator(1)
+    for step in range(400):
+        optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / 400)
+        optimizer.zero_grad()
+        energy = quadratic(root @ root.T, torch.zeros(2, dtype=torch.float64))
+        sliced_score_matching(energy, rows, source, projection="rademacher").backward()
+        optimizer.step()
+    precision = torch.linalg.inv(rows.T @ rows / len(rows))
+    torch.testing.assert_close((root @ root.T).detach(), precision, rtol=0.05, atol=0.1)
+
+
+def test_piecewise_linear_networks_are_warned_of(recwarn):
+    with pytest.warns(UserWarning, match="LeakyReLU are zero"):
+        warn_if_piecewise_linear(nn.Sequential(nn.Linear(2, 2), nn.LeakyReLU()))
+    warn_if_piecewise_linear(nn.Sequential(nn.Linear(2, 2), nn.SiLU()))
+    assert not recwarn.list
+
+
+# ---- noise-contrastive estimation -------------------------------------------------------------------
+
+
+def test_gaussian_noise():
+    from scipy.stats import multivariate_normal
+
+    rows = (normal(500, 3) @ normal(3, 3, seed=1) + 2).float()
+    noise = GaussianNoise.of(rows)
+    covariance = np.cov(rows.double().T, bias=True)
+    ridged = covariance + 1e-3 * np.trace(covariance) / 3 * np.eye(3)
+    expected = multivariate_normal(rows.double().mean(0), ridged).logpdf(rows[:9])
+    np.testing.assert_allclose(noise.log_density(rows[:9]), expected, rtol=1e-5)
+    draws = noise.sample(100_000, generator(2))
+    assert draws.dtype == torch.float32
+    np.testing.assert_allclose(np.cov(draws.T), ridged, atol=0.02 * np.abs(ridged).max())
+    np.testing.assert_allclose(draws.mean(0), rows.mean(0), atol=0.03)
+    with pytest.raises(DataError, match="alike"):
+        GaussianNoise.of(torch.ones(4, 2))
+
+
+def test_uniform_noise():
+    rows = torch.tensor([[0.0, 5.0, 1.0], [2.0, 9.0, 1.0]])
+    noise = UniformNoise.of(rows)
+    assert noise.log_density(rows).tolist() == pytest.approx([-math.log(2 * 4 * 1e-3)] * 2, rel=1e-4)
+    draws = noise.sample(2000, generator())
+    assert bool(((draws >= noise.low) & (draws <= noise.high)).all())
+    assert draws.mean(0).tolist() == pytest.approx([1, 7, 1], abs=0.1)
+
+
+def test_noise_contrastive_loss_by_a_loop():
+    rows = normal(200, 2).float()
+    noise = GaussianNoise.of(normal(50, 2, seed=5))
+
+    def energy(x):
+        return x.square().sum(1) - 1
+
+    found = noise_contrastive(energy, rows, noise, generator(3))
+    draws, total, right = noise.sample(200, generator(3)), 0.0, 0
+    for is_data, values in ((1, rows), (0, draws)):
+        for row in values:
+            margin = float(-energy(row[None]) - noise.log_density(row[None]))
+            p = 1 / (1 + math.exp(-margin))
+            total -= math.log(p if is_data else 1 - p) / 200
+            right += (p > 0.5) == is_data
+    assert float(found["loss"]) == pytest.approx(total, rel=1e-5)
+    assert float(found["accuracy"]) == pytest.approx(right / 400)
+
+
+def test_noise_contrastive_estimation_finds_the_constant():
+    rows = normal(20_000, 1).float() * 0.5
+    noise = GaussianNoise.of(normal(20_000, 1, seed=1))
+    curvature, constant = torch.tensor(1.0, requires_grad=True), torch.tensor(0.0, requires_grad=True)
+    optimizer = torch.optim.Adam([curvature, constant], lr=0.1)
+    source = generator(2)
+    for step in range(500):
+        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 500)
+        optimizer.zero_grad()
+        noise_contrastive(lambda x: 0.5 * curvature * x.square().sum(1) + constant, rows, noise, source)[
+            "loss"
+        ].backward()
+        optimizer.step()
+    assert curvature.item() == pytest.approx(4, rel=0.05)
+    assert constant.item() == pytest.approx(0.5 * math.log(2 * math.pi * 0.25), abs=0.03)
+
+
+def test_noise_contrastive_losses_do_not_overflow():
+    for loss in (
+        noise_contrastive(
+            lambda x: 1e6 * x.sum(1), torch.ones(3, 2), GaussianNoise.of(normal(9, 2)), generator()
+        ),
+        conditional_noise_contrastive(lambda x: 1e6 * x.sum(1), torch.ones(3, 2), generator()),
+    ):
+        assert bool(torch.isfinite(loss["loss"]))
+
+
+def test_conditional_noise_contrastive_loss_by_a_loop():
+    rows = normal(6, 1, 2)
+    found = conditional_noise_contrastive(
+        lambda x: x.flatten(1).square().sum(1), rows, generator(4), spread=0.5, size_penalty=0.2
+    )
+    draws = normal(6, 1, 2, seed=4)
+    total, right = 0.0, 0
+    for row, draw in zip(rows, draws, strict=True):
+        low, high = float((row**2).sum()), float(((row + 0.5 * draw) ** 2).sum())
+        total += (math.log(1 + math.exp(low - high)) + 0.2 * abs(low)) / 6
+        right += low < high
+    assert float(found["loss"]) == pytest.approx(total)
+    assert float(found["accuracy"]) == pytest.approx(right / 6)
+
+
+# ---- VERA -------------------------------------------------------------------------------------------
+
+
+def linear_sampler(sigma=0.5, posterior=0.4):
+    network = nn.Linear(2, 3, bias=False).double()
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[1.0, 0.3], [0.0, 0.5], [0.4, -0.2]]))
+    sampler = VeraSampler(network, 2, sigma=(sigma, sigma), posterior=posterior).double()
+    covariance = network.weight @ network.weight.T + sigma**2 * torch.eye(3, dtype=torch.float64)
+    return sampler, covariance.detach()
+
+
+def test_generated_samples_and_the_gradient_of_their_entropy():
+    sampler, covariance = linear_sampler(posterior=0.8)
+    x, h = sampler.sample(50_000, generator())
+    np.testing.assert_allclose(np.cov(x.detach().T), covariance, atol=0.02)
+    x, h = x.detach()[:40], h[:40]
+    found = sampler.entropy_gradient(x, h, 20_000, generator(1))
+    expected = x @ torch.linalg.inv(covariance)  # -d log N(0, S) / dx
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.1)
+
+
+def test_the_posterior_width_is_fitted():
+    sampler, _ = linear_sampler()
+    weight = sampler.network.weight.detach()
+    exact = torch.eye(2, dtype=torch.float64) + weight.T @ weight / 0.25
+    optimizer = torch.optim.Adam([sampler.log_posterior], lr=0.05)
+    source = generator(2)
+    for step in range(300):
+        optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / 300)
+        optimizer.zero_grad()
+        sampler.posterior_loss(*sampler.sample(500, source), source).backward()
+        optimizer.step()
+    assert sampler.network.weight.grad is None and sampler.log_sigma.grad is None
+    # the best factorised Gaussian has the diagonal of the precision
+    torch.testing.assert_close(
+        sampler.log_posterior.exp().detach(), exact.diagonal() ** -0.5, rtol=0.1, atol=0
+    )
+
+
+def test_sigma_stays_within_its_bounds():
+    sampler = VeraSampler(nn.Linear(1, 1), 1)
+    assert sampler.sigma.item() == pytest.approx(0.01)
+    for value, expected in ((0.0, 0.3), (-9.0, 0.01), (math.log(0.1), 0.1)):
+        with torch.no_grad():
+            sampler.log_sigma.fill_(value)
+        assert sampler.sigma.item() == pytest.approx(expected)
+
+
+def test_each_part_of_the_vera_loss_reaches_its_own_parameters():
+    sampler, _ = linear_sampler()
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+
+    def energy(x):
+        return net(x).squeeze(1)
+
+    rows = normal(30, 3, seed=8)
+    found = vera_loss(energy, sampler, rows, generator(4), entropy=0.7, penalty=0.3, draws=6)
+    found["loss"].backward()
+
+    source = generator(4)
+    x, h = sampler.sample(30, source)
+    c = sampler.entropy_gradient(x.detach(), h, 6, source)
+    low, high = energy(rows).mean(), energy(x.detach()).mean()
+    assert found["positive"].item() == pytest.approx(low.item())
+    assert found["negative"].item() == pytest.approx(high.item())
+    of_energy = low - high + 0.3 * gradient_penalty(energy, rows)
+    parameters = list(net.parameters())
+    for mine, theirs in zip(
+        parameters, torch.autograd.grad(of_energy, parameters, allow_unused=True), strict=True
+    ):
+        torch.testing.assert_close(mine.grad, torch.zeros_like(mine) if theirs is None else theirs)
+    of_generator = energy(x).mean() - 0.7 * (c * x).sum(1).mean()
+    for mine in (sampler.network.weight, sampler.log_sigma):
+        torch.testing.assert_close(mine.grad, torch.autograd.grad(of_generator, mine, retain_graph=True)[0])
+    bound = sampler.posterior_loss(x, h, source)
+    torch.testing.assert_close(
+        sampler.log_posterior.grad, torch.autograd.grad(bound, sampler.log_posterior)[0]
+    )
+
+
+def test_gradient_penalty():
+    matrix, shift, rows = (
+        torch.diag(torch.tensor([1.0, 2.0])),
+        torch.zeros(2),
+        torch.tensor([[3.0, 4.0], [0, 1]]),
+    )
+    found = gradient_penalty(quadratic(matrix, shift), rows)
+    assert float(found.detach()) == pytest.approx(0.5 * ((9 + 64) + 4) / 2)

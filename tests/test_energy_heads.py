@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from featood.cache.feature_set import FeatureSet
+from featood.errors import UsageError
+from featood.heads import create_head
+from featood.heads.base import FitContext
+
+CENTERS, SPREADS = np.array([[-2.0, 0.0], [2.0, 0.0]]), np.array([1.0, 0.7])
+SAMPLER = {"sgld_steps": 10, "buffer_size": 1000}
+SMALL = {"width": 32, "depth": 2, "batch_size": 200}
+
+
+def toy(rows=2000, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, rows)
+    values = CENTERS[labels] + rng.normal(size=(rows, 2)) * SPREADS
+    return FeatureSet({"x": values.astype(np.float32)}, labels=labels)
+
+
+def grid():
+    axes = np.meshgrid(np.linspace(-4.5, 4.5, 31), np.linspace(-2.5, 2.5, 31))
+    points = np.stack(axes, -1).reshape(-1, 2)
+    log_p = np.logaddexp(*[-0.5 * (((points - center) / SPREADS) ** 2).sum(1) for center in CENTERS])
+    return FeatureSet({"x": points.astype(np.float32)}), log_p
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("cd", {"epochs": 20, "lr": 3e-3, **SAMPLER}),
+        ("jem", {"epochs": 20, "lr": 3e-3, **SAMPLER}),
+        ("jem", {"epochs": 20, "lr": 3e-3, "class_conditional": False, **SAMPLER}),
+        ("ssm", {"epochs": 40, "lr": 3e-3}),
+        ("ssm-supervised", {"epochs": 40, "lr": 3e-3}),
+        ("nce", {"epochs": 40, "lr": 3e-3}),
+        ("nce", {"epochs": 40, "lr": 3e-3, "noise": "uniform"}),
+        ("conditional-nce", {"epochs": 60, "lr": 3e-3, "spread": 0.3}),
+    ],
+)
+def test_the_energy_orders_the_plane_as_the_density_does(name, options):
+    points, log_p = grid()
+    scores = create_head(name, **SMALL, **options).fit(toy()).score(points)
+    assert spearmanr(scores, -log_p)[0] > 0.9
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("jem", {**SAMPLER, "class_density": 0.1}),
+        ("entropy-mcmc", SAMPLER),
+        ("ssm-supervised", {}),
+        ("vera-supervised", {}),
+    ],
+)
+def test_supervised_heads_classify(name, options):
+    head = create_head(name, **SMALL | {"epochs": 10, "lr": 3e-3}, **options).fit(toy())
+    test = toy(seed=1)
+    model, _ = head.prepare(head.state)
+    scaled = (torch.from_numpy(test.features["x"]) - head.state["mean"]) / head.state["spread"]
+    right = model(scaled).argmax(1).numpy() == test.labels
+    assert right.mean() > 0.95
+    assert head.score(test) == pytest.approx(_score(head.options.get("which", "energy"), model(scaled)))
+
+
+def _score(which, logits):
+    values = logits.numpy()
+    if which == "energy":
+        return -np.log(np.exp(values).sum(1))
+    return 1 - np.exp(values).max(1) / np.exp(values).sum(1)
+
+
+def test_entropy_mcmc_is_uncertain_far_out_where_a_classifier_is_not():
+    far = FeatureSet({"x": (8 * np.random.default_rng(3).normal(size=(500, 2))).astype(np.float32)})
+    options = {**SMALL, **SAMPLER, "epochs": 15, "lr": 3e-3}
+    with_samples = create_head("entropy-mcmc", **options).fit(toy()).score(far)
+    without = create_head("entropy-mcmc", **options, uncertainty=0.0).fit(toy()).score(far)
+    assert np.median(without) < 0.05 and np.median(with_samples) > 0.3
+
+
+def test_scores_of_jem():
+    options = {**SMALL, **SAMPLER, "epochs": 2}
+    test = toy(50, seed=1)
+    energy = create_head("jem", **options).fit(toy())
+    step = 1e-4
+    slopes = []
+    for axis in range(2):
+        up, down = (
+            FeatureSet({"x": test.features["x"].astype(np.float64) + sign * step * np.eye(2)[axis]})
+            for sign in (1, -1)
+        )
+        slopes.append((energy.score(up) - energy.score(down)) / (2 * step))
+    length = np.sqrt(
+        sum((slope * float(energy.state["spread"][axis])) ** 2 for axis, slope in enumerate(slopes))
+    )
+    found = create_head("jem", which="gradient-norm", **options).fit(toy()).score(test)
+    np.testing.assert_allclose(found, length, rtol=1e-5)
+    with pytest.raises(UsageError, match="which is one of"):
+        create_head("jem", which="likelihood")
+
+
+@pytest.mark.parametrize("name", ["ssm", "ssm-supervised"])
+def test_rectifiers_are_noted(name):
+    with pytest.warns(UserWarning, match="second derivatives"):
+        head = create_head(name, **SMALL, epochs=1, activation="leaky_relu").fit(toy(200))
+    assert "smooth activation" in head.meta["notes"][0]
+
+
+@pytest.mark.parametrize("name", ["cd", "vera"])
+def test_what_only_training_needs_is_in_checkpoints_but_not_in_the_artefact(name, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def stop(step, total, **values):
+        if step == 60:
+            raise Killed
+
+    options = {**SMALL, "epochs": 7, "batch_size": 200} | (SAMPLER if name == "cd" else {})
+    whole = create_head(name, **options).fit(toy())
+    with pytest.raises(Killed):
+        create_head(name, **options).fit(toy(), context=FitContext(stop, tmp_path))
+    resumed = create_head(name, **options).fit(toy(), context=FitContext(checkpoint=tmp_path))
+    assert {key.split(".")[1] for key in whole.state if key.startswith("model.")} == {"net"}
+    for key, value in whole.state.items():
+        assert torch.equal(resumed.state[key], value), key
