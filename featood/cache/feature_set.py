@@ -136,7 +136,8 @@ class FeatureSet:
         if name not in self.features:
             have = ", ".join(self.features) or "none"
             raise UsageError(
-                f"{self.name} has no feature column '{name}' (it has: {have}); extract it with --tap, --pool, --maps or --with"
+                f"{self.name} has no feature column '{name}' (it has: {have}); "
+                "extract it with --tap, --pool, --maps or --with"
             )
         return self.features[name]
 
