@@ -87,6 +87,21 @@ def test_relative_mahalanobis_ranks_as_pytorch_ood(detectors):
     assert spearmanr(scores("relative-mahalanobis"), expected).statistic > 0.999
 
 
+def test_dead_features_can_be_ignored_as_a_pseudo_inverse_does():
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(200, 6)), rng.integers(0, 3, 200)
+    z[:, 4] = 0.7
+    x = rng.normal(size=(50, 6))
+    centred = z - np.stack([z[y == c].mean(0) for c in range(3)])[y]
+    precision = np.linalg.pinv(centred.T @ centred / len(z))
+    expected = [
+        min((row - z[y == c].mean(0)) @ precision @ (row - z[y == c].mean(0)) for c in range(3)) for row in x
+    ]
+    ignoring = create_head("mahalanobis", ridge=0.0, dead="ignore").fit(z, y)
+    np.testing.assert_allclose(ignoring.score(x), expected, rtol=1e-9)
+    assert (create_head("mahalanobis").fit(z, y).score(x) > 1e3).all()
+
+
 def test_gem_keeps_far_rows_apart():
     far = with_main(TEST, np.float32(1e3) * TEST.features["avg"])
     assert len(set(scores("gem", test=far))) == len(far)

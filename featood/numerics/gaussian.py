@@ -14,6 +14,8 @@ from torch import Tensor
 from featood.errors import DataError
 
 LADDER = (0.0, 1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+DEAD = 1e-15
+"""Share of the mean variance up to which a feature's variance is rounding error."""
 SOUND = 1e-11
 """Least share of a variable's variance that the others may leave unexplained; below it a pivot is noise."""
 
@@ -92,15 +94,25 @@ class Whitening(NamedTuple):
         return (features - self.center.to(features.dtype)) @ self.matrix.to(features.dtype)
 
 
-def whitening(center: Tensor, covariance: Tensor, ridge: float = 0.0, what: str = "covariance") -> Whitening:
+def whitening(
+    center: Tensor,
+    covariance: Tensor,
+    ridge: float = 0.0,
+    what: str = "covariance",
+    ignore_dead: bool = False,
+) -> Whitening:
     """Whitening map of one covariance ``[D, D]`` by its Cholesky factor in float64.
+
+    With `ignore_dead`, features without variance take no part; otherwise the ridge is all the variance they have.
 
     Warns
     -----
     UserWarning
         When the covariance is singular, so that a ridge beyond `ridge` decides the distances.
     """
-    factor, used = factorize(covariance, ridge, what)
+    variance = covariance.diagonal()
+    dead = (variance <= DEAD * variance.mean()) & ignore_dead
+    factor, used = factorize(covariance + torch.diag(dead * variance.mean()), ridge, what)
     if float(used) > ridge:
         warnings.warn(
             f"{what} is singular or nearly so; a ridge of {float(used):.0e} of the mean variance was added",
@@ -108,8 +120,9 @@ def whitening(center: Tensor, covariance: Tensor, ridge: float = 0.0, what: str 
         )
     identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
     inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
-    log_det = 2 * factor.diagonal().log().sum()
-    return Whitening(center.double(), inverse.T.contiguous(), log_det, used)
+    log_det = 2 * factor.diagonal()[~dead].log().sum()
+    matrix = inverse.T.masked_fill(dead[:, None], 0)
+    return Whitening(center.double(), matrix.contiguous(), log_det, used)
 
 
 def squared_distances(rows: Tensor, centers: Tensor) -> Tensor:

@@ -28,11 +28,12 @@ class Mahalanobis(StreamingHead):
     """Score ``min_c (z - mu_c)' S^-1 (z - mu_c)`` with class means and one tied covariance.
 
     S is the maximum-likelihood covariance around the class means plus `ridge` times the mean variance.
-    Directions without variance in training thus count as very narrow, not as absent: a feature that was
-    dead in training and is alive in a test row makes that row far.
+    A feature without variance in training thus counts as very narrow: alive in a test row, it makes that row
+    far. ``--dead ignore`` leaves such features out instead, as a pseudo-inverse does.
     """
 
     ridge: float = option(1e-6, "ridge on the covariance, relative to the mean variance", low=0, high=1)
+    dead: str = option("narrow", "features that are constant in training", choices=("narrow", "ignore"))
 
     def accumulate(self, statistics: ClassMoments | None, block: FeatureSet) -> ClassMoments:
         """Add a block's rows to the class moments."""
@@ -40,9 +41,13 @@ class Mahalanobis(StreamingHead):
 
     def finish(self, statistics: ClassMoments, train: SelectedRows) -> State:
         """Factorise the tied covariance and whiten the class means."""
-        map_ = whitening(statistics.mean(), statistics.within_covariance(), self.ridge, "the tied covariance")
+        map_ = self.whitening(statistics.mean(), statistics.within_covariance(), "the tied covariance")
         means = map_(statistics.means())
         return {**map_._asdict(), "means": means}
+
+    def whitening(self, center: Tensor, covariance: Tensor, what: str) -> Whitening:
+        """Whiten a covariance as the options say."""
+        return whitening(center, covariance, self.ridge, what, self.dead == "ignore")
 
     def prepare(self, state: State) -> Any:
         """Rebuild the whitening map."""

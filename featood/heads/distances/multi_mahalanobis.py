@@ -39,7 +39,7 @@ class MultiMahalanobis(Head):
 
     def fit_state(self, train: SelectedRows) -> State:
         """Fit every layer in one pass, and measure the spread of its distances in a second."""
-        layers = {name: Mahalanobis(feature=name, ridge=self.ridge) for name in train.source.features}
+        layers = {name: Mahalanobis(feature=name, ridge=self.ridge, dead="narrow") for name in train.source.features}
         statistics: dict[str, Any] = dict.fromkeys(layers)
         for block in train.blocks():
             for name, layer in layers.items():
@@ -65,7 +65,7 @@ class MultiMahalanobis(Head):
         for key in sorted(state):
             name, part = key.rsplit("/", 1)
             parts.setdefault(name, {})[part] = state[key]
-        layers = [(part, Mahalanobis(feature=name, ridge=self.ridge)) for name, part in parts.items()]
+        layers = [(part, Mahalanobis(feature=name, ridge=self.ridge, dead="narrow")) for name, part in parts.items()]
         return [(float(part["weight"]), layer, layer.prepare(part)) for part, layer in layers]
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:

@@ -35,7 +35,7 @@ class RelativeMahalanobis(Mahalanobis):
     def finish(self, statistics: ClassMoments, train: SelectedRows) -> State:
         """Add the background Gaussian to the tied one."""
         center = statistics.mean()
-        background = whitening(center, statistics.covariance(), self.ridge, "the covariance of all rows")
+        background = self.whitening(center, statistics.covariance(), "the covariance of all rows")
         state = {f"background_{name}": part for name, part in background._asdict().items()}
         return {**super().finish(statistics, train), **state}
 
