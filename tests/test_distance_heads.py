@@ -123,6 +123,26 @@ def test_multi_mahalanobis_equal_weights_of_chosen_layers():
     np.testing.assert_allclose(found, parts, rtol=1e-6)
 
 
+def test_multi_mahalanobis_learns_its_weights_from_outliers():
+    from sklearn.linear_model import LogisticRegression
+
+    names = ["layer1.avg", "layer2.avg", "avg"]
+    known = np.asarray(TRAIN.labels) >= 0
+    parts = [[], []]
+    for name in names:
+        z, x = (np.asarray(data.features[name], dtype=float) for data in (TRAIN, TEST))
+        for part, rows in zip(parts, (z, x), strict=True):
+            part.append(distances(rows, z[known], Y).min(1))
+    scale = np.std(np.array(parts[0])[:, known], axis=1)
+    model = LogisticRegression(class_weight="balanced", max_iter=1000)
+    model.fit((np.array(parts[0]).T / scale), ~known)
+    expected = (np.array(parts[1]).T / scale) @ model.coef_[0]
+    head = create_head("multi-mahalanobis", weights="learned").fit(TRAIN)
+    np.testing.assert_allclose(head.score(TEST), expected, rtol=1e-2, atol=1e-2)
+    with pytest.raises(DataError, match="--outliers"):
+        create_head("multi-mahalanobis", weights="learned").fit(TRAIN.rows(known))
+
+
 def test_multi_mahalanobis_ranks_as_pytorch_ood(detectors):
     layers = ["layer1.avg", "layer2.avg"]
     theirs = detectors.MultiMahalanobis([torch.nn.Identity()] * 2)

@@ -3,15 +3,15 @@ import json
 import numpy as np
 import pytest
 
-from featood.cache import FeatureCache
+from featood.cache import FeatureCache, FeatureSet
 from featood.cache.transfer import import_arrays
 from featood.engine import sweep
 from featood.engine.fitting import find_heads, fit_head
 from featood.engine.scoring import score_heads
 from featood.engine.selection import select
 from featood.engine.sweep import EveryHead, score_all
-from featood.errors import DataError
-from featood.heads import head_class, list_heads, load_head
+from featood.errors import DataError, UsageError
+from featood.heads import create_head, head_class, list_heads, load_head
 from featood.testing.fixture import synthetic_sets
 
 TRAIN, TEST = synthetic_sets()
@@ -160,3 +160,21 @@ def test_a_composition_takes_its_members_as_they_are_fitted(tmp_path):
     again = load_head(folder)
     np.testing.assert_array_equal(again.score(test), composed.score(test))
     assert np.isfinite(fitted.score(test)).all()
+
+
+def test_outliers_to_learn_from_are_no_outliers_to_test_on(tmp_path):
+    selection = fill(tmp_path)
+    head, _ = fit_head(selection, "weighted-energy", outliers="spam")
+    assert head.meta["rows"] > len(selection.open("train"))
+    known, odd = selection.open("train"), selection.cache["net/spam/test"]
+    by_hand = create_head("weighted-energy").fit(
+        FeatureSet(
+            logits=np.concatenate([known.logits[:], odd.logits[:]]),
+            labels=np.concatenate([known.labels[:], np.full(len(odd), -1)]),
+        )
+    )
+    np.testing.assert_allclose(head.score(odd), by_hand.score(odd), rtol=1e-6)
+    with pytest.raises(UsageError, match="trained on spam"):
+        score_heads({"weighted-energy": head}, selection.open("test"), {"spam": odd})
+    with pytest.raises(UsageError, match="does not learn from outliers"):
+        fit_head(selection, "knn", outliers="spam")

@@ -12,7 +12,14 @@ from typing import Any
 import rich_click as click
 from click.core import ParameterSource
 
-from featood.cli.common import backbone_option, cache_option, dataset_option, progress_bar, say
+from featood.cli.common import (
+    backbone_option,
+    cache_option,
+    data_dir_option,
+    dataset_option,
+    progress_bar,
+    say,
+)
 
 
 class HeadCommands(click.RichGroup):
@@ -47,7 +54,10 @@ def _command(cls: type) -> click.Command:
     hints = typing.get_type_hints(cls)
     fields = [field for field in dataclasses.fields(cls) if field.init]
 
-    def run(cache_root: str, backbone: str, dataset: str, split: str, out: str | None, **values: Any) -> None:
+    def run(
+        cache_root: str, backbone: str, dataset: str, split: str, out: str | None, outliers: str,
+        data_dir: str | None, **values: Any,
+    ) -> None:  # fmt: skip
         from featood.cache import open_cache
         from featood.engine.fitting import fit_head
         from featood.engine.selection import select
@@ -66,7 +76,10 @@ def _command(cls: type) -> click.Command:
             def progress(step: int, total: int, **figures: float) -> None:
                 bar(f"training {card.name}", step, total, **figures)
 
-            head, folder = fit_head(selection, card.name, given, preset, split, out, progress, say)
+            head, folder = fit_head(
+                selection, card.name, given, preset, split, out, progress, say,
+                outliers=outliers, data_dir=data_dir,
+            )  # fmt: skip
         click.echo(f"{card.name}: fitted in {head.meta['fit_seconds']:.1f} s, saved in {folder}")
 
     params: list[click.Parameter] = [_parameter(field, hints[field.name]) for field in fields]
@@ -76,6 +89,9 @@ def _command(cls: type) -> click.Command:
     params += [
         click.Option(["--split"], default="", help="Split to fit on (default: train)."),
         click.Option(
+            ["--outliers"], default="", help="Out-of-distribution set to learn from, for heads that can."
+        ),
+        click.Option(
             ["--out"],
             type=click.Path(file_okay=False),
             help="Folder of the fitted head (default: in the cache).",
@@ -83,7 +99,7 @@ def _command(cls: type) -> click.Command:
     ]
     text = f"{(cls.__doc__ or '').strip()}\n\n{card.paper}, {card.year}. {card.url}"
     command = click.RichCommand(name=card.name, callback=run, params=params, help=text, short_help=card.title)
-    for add in (cache_option, dataset_option, backbone_option):
+    for add in (data_dir_option, cache_option, dataset_option, backbone_option):
         command = add(command)
     return command
 

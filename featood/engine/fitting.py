@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from featood.cache import FeatureSet
+from featood.engine.extraction import extract_like
+from featood.engine.outliers import with_outliers
+from featood.engine.protocol import dataset_name, inputs_digest, overlap
 from featood.engine.selection import Selection
 from featood.errors import UsageError
 from featood.heads import create_head, head_class, load_head
@@ -37,6 +40,8 @@ def fit_head(
     progress: Callable[..., None] | None = None,
     say: Callable[[str], None] = lambda text: None,
     tuned: dict[str, Any] | None = None,
+    outliers: str = "",
+    data_dir: str | None = None,
 ) -> tuple[Head, Path]:
     """Fit a head on one split and save it.
 
@@ -60,6 +65,10 @@ def fit_head(
         Takes one line about each choice made.
     tuned : dict, optional
         How the options were chosen, for the artefact; see :func:`featood.engine.tuning.tune_head`.
+    outliers : str
+        Out-of-distribution set to learn from, for heads that can; it can then not be scored against.
+    data_dir : str, optional
+        Where its images are, if they are still to be extracted.
 
     Raises
     ------
@@ -78,16 +87,26 @@ def fit_head(
         say(
             f"warning: the weights of {train.origin['run']['name']} are random: what is fitted on them means nothing"
         )
+    rows = train
+    if outliers:
+        if "outliers" not in head.card.needs:
+            raise UsageError(f"{name} does not learn from outliers; leave --outliers out")
+        odd = extract_like(selection.cache, train, outliers, data_dir, say=say)
+        if overlap(dataset_name(odd), dataset_name(train)):
+            raise UsageError(f"{outliers} is the in-distribution set; name another for --outliers")
+        rows = with_outliers(train, odd)
+        tuned = {"on": dataset_name(odd), "inputs": inputs_digest(odd)}
     start = time.perf_counter()
     context = FitContext(progress, folder / "training")
     if isinstance(head, Composition):
         head = _compose(selection, head, (options or {}).get("members"), train, context, say)
     else:
-        head.fit(train, context=context)
+        head.fit(rows, context=context)
     head.meta["fit_seconds"] = round(time.perf_counter() - start, 3)
     if tuned is not None:
         head.meta["tuned"] = tuned
-        head.meta["notes"].append(f"options were chosen on {tuned['on']}: results are OOD-validated")
+        what = "outliers came from" if outliers else "options were chosen on"
+        head.meta["notes"].append(f"{what} {tuned['on']}: results are OOD-validated")
     head.save(folder)
     return head, folder
 

@@ -60,8 +60,8 @@ def refuse_tuned_on(label: str, head: Head, sets: Mapping[str, FeatureSet]) -> N
         same = bool(tuned["inputs"]) and tuned["inputs"] == inputs_digest(features)
         if same or overlap(tuned["on"], name) or overlap(tuned["on"], dataset_name(features)):
             raise UsageError(
-                f"{label} was tuned on {tuned['on']}, so {name} says nothing about it; score it against other "
-                "sets, leave it out with --head, or add --force"
+                f"{label} was {'tuned' if 'metric' in tuned else 'trained'} on {tuned['on']}, so {name} says nothing "
+                "about it; score it against other sets, leave it out with --head, or add --force"
             )
 
 

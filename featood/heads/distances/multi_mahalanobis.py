@@ -4,17 +4,18 @@ from __future__ import annotations
 
 __all__ = ["MultiMahalanobis"]
 
+import dataclasses
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
+from featood.errors import DataError
 from featood.heads.base import Head, State
 from featood.heads.distances.mahalanobis import Mahalanobis
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
-from featood.numerics.moments import ClassMoments
 
 
 @register(
@@ -28,14 +29,20 @@ from featood.numerics.moments import ClassMoments
 class MultiMahalanobis(Head):
     """Score ``sum_l a_l min_c d_c,l(z_l)`` over feature columns l, each with class means and a tied covariance.
 
-    The paper learns the weights a_l by logistic regression on outliers. Without outliers, ``variance`` divides
-    each layer's distance by its standard deviation on the training rows, so that no layer drowns the others for
-    being wide; ``equal`` adds them as they are. Higher means more out-of-distribution.
+    The paper learns the weights a_l by logistic regression on outliers (rows with a negative label): that is
+    ``learned``. Without outliers, ``variance`` divides each layer's distance by its standard deviation on the
+    training rows, so that no layer drowns the others for being wide; ``equal`` adds them as they are. Higher
+    means more out-of-distribution.
     """
 
     features: tuple[str, ...] = option((), "feature columns to use (default: the classifier's input and every avg column)")
-    weights: str = option("variance", "how the layers are weighted", choices=("variance", "equal"))
+    weights: str = option("variance", "how the layers are weighted", choices=("variance", "equal", "learned"))
     ridge: float = option(1e-6, "ridge on the covariances, relative to the mean variance", low=0, high=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weights == "learned":
+            vars(self)["card"] = dataclasses.replace(self.card, needs=(*self.card.needs, "outliers"))
 
     def fit_state(self, train: SelectedRows) -> State:
         """Fit every layer in one pass, and measure the spread of its distances in a second."""
@@ -46,18 +53,31 @@ class MultiMahalanobis(Head):
                 statistics[name] = layer.accumulate(statistics[name], block)
         states = {name: layer.finish(statistics[name], train) for name, layer in layers.items()}
         weights = torch.ones(len(layers), dtype=torch.float64)
-        if self.weights == "variance":
+        if self.weights != "equal":
             fitted = [(layer, layer.prepare(states[name])) for name, layer in layers.items()]
-            spread = None
+            distances, known = [], []
             for block in train.blocks():
                 parts = torch.stack([layer.score_block(block, state) for layer, state in fitted], 1)
-                spread = ClassMoments.of(parts, None, spread)
-            assert spread is not None
-            deviation = spread.covariance().diagonal().clamp(min=0).sqrt().cpu()
-            weights /= deviation.masked_fill(deviation == 0, 1)
+                distances.append(parts.double().cpu())
+                known.append(torch.as_tensor(block.labels).cpu() >= 0)
+            weights = self._weigh(torch.cat(distances), torch.cat(known))
         for state, weight in zip(states.values(), weights, strict=True):
             state["weight"] = weight.clone()
         return {f"{name}/{key}": tensor for name, state in states.items() for key, tensor in state.items()}
+
+    def _weigh(self, distances: Tensor, known: Tensor) -> Tensor:
+        """Weights ``[L]`` from the distances ``[N, L]`` of rows, of which the others are outliers."""
+        deviation = distances[known].std(0, correction=0)
+        scale = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+        if self.weights == "variance":
+            return 1 / scale
+        if bool(known.all()):
+            raise DataError(f"{self.name} learns its weights from outliers; name some with --outliers")
+        from sklearn.linear_model import LogisticRegression
+
+        model = LogisticRegression(class_weight="balanced", max_iter=1000)
+        model.fit((distances / scale).numpy(), (~known).numpy())
+        return torch.from_numpy(model.coef_[0]) / scale
 
     def prepare(self, state: State) -> Any:
         """Rebuild each layer."""
