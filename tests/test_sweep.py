@@ -178,3 +178,15 @@ def test_outliers_to_learn_from_are_no_outliers_to_test_on(tmp_path):
         score_heads({"weighted-energy": head}, selection.open("test"), {"spam": odd})
     with pytest.raises(UsageError, match="does not learn from outliers"):
         fit_head(selection, "knn", outliers="spam")
+
+
+def test_a_composition_inherits_what_its_members_were_trained_on(tmp_path):
+    selection = fill(tmp_path)
+    fit_head(selection, "weighted-energy", outliers="spam")
+    _, folder = fit_head(selection, "rank-average", {"members": ("weighted-energy", "energy")})
+    outer, _ = fit_head(selection, "compose", {"members": ("knn", str(folder))})
+    odd = selection.cache["net/spam/test"]
+    for head in (load_head(folder), outer):
+        with pytest.raises(UsageError, match="trained on spam"):
+            score_heads({"composed": head}, selection.open("test"), {"spam": odd})
+        assert any("outliers came from spam" in note for note in head.meta["notes"])

@@ -80,7 +80,10 @@ def fit_head(
     train = selection.open(chosen)
     if preset is None and (preset := default_preset(name, train.num_classes)) is not None:
         say(f"settings: the {preset} preset (choose another with --preset)")
-    head = create_head(name, preset, **(options or {}))
+    options = dict(options or {})
+    # names and folders of fitted heads are known here, not to the head
+    members = options.pop("members", None) if issubclass(head_class(name), Composition) else None
+    head = create_head(name, preset, **options)
     folder = Path(out) if out else selection.cache.heads_folder(selection.backbone, selection.dataset) / name
     say(f"fitting {name} on {train.name} ({len(train)} rows)")
     if train.origin["run"].get("weights") == "random":
@@ -99,7 +102,7 @@ def fit_head(
     start = time.perf_counter()
     context = FitContext(progress, folder / "training")
     if isinstance(head, Composition):
-        head = _compose(selection, head, (options or {}).get("members"), train, context, say)
+        head = _compose(selection, head, members, train, context, say)
     else:
         head.fit(rows, context=context)
     head.meta["fit_seconds"] = round(time.perf_counter() - start, 3)

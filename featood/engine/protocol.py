@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["dataset_name", "overlap", "refuse_tuned_on"]
+__all__ = ["dataset_name", "inputs_digest", "overlap", "refuse_tuned_on", "tuning_records"]
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from featood.cache import FeatureSet, slug
 from featood.errors import UsageError
@@ -53,16 +54,21 @@ def refuse_tuned_on(label: str, head: Head, sets: Mapping[str, FeatureSet]) -> N
     UsageError
         When one of them overlaps with the validation set, by name or by content.
     """
-    tuned = head.meta.get("tuned")
-    if tuned is None:
-        return
-    for name, features in sets.items():
-        same = bool(tuned["inputs"]) and tuned["inputs"] == inputs_digest(features)
-        if same or overlap(tuned["on"], name) or overlap(tuned["on"], dataset_name(features)):
-            raise UsageError(
-                f"{label} was {'tuned' if 'metric' in tuned else 'trained'} on {tuned['on']}, so {name} says nothing "
-                "about it; score it against other sets, leave it out with --head, or add --force"
-            )
+    for tuned in tuning_records(head):
+        for name, features in sets.items():
+            same = bool(tuned["inputs"]) and tuned["inputs"] == inputs_digest(features)
+            if same or overlap(tuned["on"], name) or overlap(tuned["on"], dataset_name(features)):
+                how = "tuned" if "metric" in tuned else "trained"
+                raise UsageError(
+                    f"{label} was {how} on {tuned['on']}, so {name} says nothing about it; score it against "
+                    "other sets, leave it out with --head, or add --force"
+                )
+
+
+def tuning_records(head: Head) -> list[dict[str, Any]]:
+    """Return what a head, and the members of a composition, were tuned or trained on."""
+    own = [head.meta["tuned"]] if "tuned" in head.meta else []
+    return own + list(head.meta.get("members_tuned", ()))
 
 
 def _parts(name: str) -> tuple[str, set[int] | None]:

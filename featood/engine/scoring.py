@@ -15,7 +15,7 @@ from featood.cache import FeatureSet, library_versions
 from featood.data import suite
 from featood.engine.extraction import extract_like
 from featood.engine.fitting import chosen_heads
-from featood.engine.protocol import dataset_name, refuse_tuned_on
+from featood.engine.protocol import dataset_name, refuse_tuned_on, tuning_records
 from featood.engine.selection import Selection
 from featood.errors import DataError, FeatoodError, UsageError
 from featood.heads.base import Head
@@ -150,8 +150,8 @@ def _score_head(
             "fit_s": head.meta.get("fit_seconds", 0.0),
             "score_s": round(seconds[id_name] + seconds[name], 4),
         }
-        if "tuned" in head.meta:
-            row["ood_validated"] = head.meta["tuned"]["on"]
+        if records := tuning_records(head):
+            row["ood_validated"] = ", ".join(dict.fromkeys(record["on"] for record in records))
         rows.append(row)
     return scores, rows
 

@@ -75,7 +75,12 @@ class Composition(Head):
         rows = composed._select(source, fitting=True, device=heads[0].device)
         with noted() as notes:
             state = composed.join(heads, rows)
-        composed._adopt(state, composed._describe(source, rows, notes), heads[0].device)
+        notes += [f"{head.name}: {note}" for head in heads for note in head.meta.get("notes", ())]
+        meta = composed._describe(source, rows, notes)
+        # what a member was tuned or trained on is no more a test for the composition than for the member
+        records = [head.meta["tuned"] for head in heads if "tuned" in head.meta]
+        meta["members_tuned"] = records + [old for head in heads for old in head.meta.get("members_tuned", ())]
+        composed._adopt(state, meta, heads[0].device)
         return composed
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> State:
