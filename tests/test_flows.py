@@ -16,7 +16,8 @@ from featood.flows import (
     realnvp,
 )
 from featood.flows.coupling import ActNorm, InvertibleLinear
-from featood.flows.residual import LipschitzLinear, exact_log_det, series_log_det
+from featood.flows.residual import exact_log_det, series_log_det
+from featood.nets.lipschitz import LipschitzLinear
 
 
 def generator(seed=0):

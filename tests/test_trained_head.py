@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from featood.cache.feature_set import FeatureSet
-from featood.errors import DataError, Mismatch
+from featood.errors import DataError, Mismatch, UsageError
 from featood.heads.base import FitContext
+from featood.heads.perceptron_head import PerceptronHead
 from featood.heads.registry import Card
-from featood.heads.trained_head import TrainedHead
 from featood.training import train
 
 CARD = Card("probe", "Probe", "Nobody, Nowhere", 2020, "", ("features", "labels"), True, "A probe.")
@@ -27,7 +27,7 @@ class Net(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Probe(TrainedHead):
+class Probe(PerceptronHead):
     card: ClassVar[Any] = CARD
     transient: ClassVar[tuple[str, ...]] = ("scratch",)
 
@@ -45,7 +45,7 @@ class Probe(TrainedHead):
         return -model.body(rows).logsumexp(1)
 
 
-SMALL = {"width": 8, "depth": 1, "epochs": 30, "batch_size": 16, "lr": 0.02}
+SMALL = {"validation": 0.0, "width": 8, "depth": 1, "epochs": 30, "batch_size": 16, "lr": 0.02}
 
 
 def data(rows=120, seed=0):
@@ -90,13 +90,13 @@ def test_an_interrupted_fit_ends_the_same(tmp_path, validation):
         if step == 110:
             raise Killed
 
-    head = Probe(**SMALL, validation=validation).fit(data())
+    head = Probe(**SMALL | {"validation": validation}).fit(data())
     context = FitContext(checkpoint=tmp_path / "fit")
     with pytest.raises(Killed):
-        Probe(**SMALL, validation=validation).fit(data(), context=FitContext(stop, tmp_path / "fit"))
+        Probe(**SMALL | {"validation": validation}).fit(data(), context=FitContext(stop, tmp_path / "fit"))
     with pytest.raises(Mismatch, match="data"):
-        Probe(**SMALL, validation=validation).fit(data(seed=5), context=context)
-    resumed = Probe(**SMALL, validation=validation).fit(data(), context=context)
+        Probe(**SMALL | {"validation": validation}).fit(data(seed=5), context=context)
+    resumed = Probe(**SMALL | {"validation": validation}).fit(data(), context=context)
     for name, value in head.state.items():
         assert torch.equal(resumed.state[name], value), name
     assert not (tmp_path / "fit").exists()
@@ -110,7 +110,7 @@ def test_held_out_rows_are_not_learnt_from():
             seen.append((model.training, rows))
             return super().losses(model, rows, labels, generator)
 
-    Watching(**SMALL | {"epochs": 2}, validation=0.25).fit(data())
+    Watching(**SMALL | {"epochs": 2, "validation": 0.25}).fit(data())
     held = {row for training, rows in seen if not training for row in map(tuple, rows.tolist())}
     used = {row for training, rows in seen if training for row in map(tuple, rows.tolist())}
     assert len(held) == 30 and not held & used
@@ -166,3 +166,98 @@ def test_outliers_alone_are_refused():
     alone = dataclasses.replace(data(), labels=np.full(120, -1))
     with pytest.raises(DataError, match="no row"):
         Probe(**SMALL).fit(alone)
+
+
+def test_outliers_stand_behind_the_rows_of_each_batch():
+    batches = []
+
+    class Exposed(Probe):
+        card: ClassVar[Any] = dataclasses.replace(CARD, uses=("outliers",))
+
+        def initialize(self, model, rows, labels):
+            assert (labels[:-10] >= 0).all() and labels[-10:].tolist() == [-1] * 10
+
+        def losses(self, model, rows, labels, generator):
+            batches.append((rows, labels))
+            return super().losses(model, rows[labels >= 0], labels[labels >= 0], generator)
+
+    source = data()
+    mixed = dataclasses.replace(source, labels=np.where(np.arange(120) % 12 == 0, -1, source.labels))
+    head = Exposed(**SMALL | {"epochs": 2}).fit(mixed)
+    known = mixed.labels >= 0
+    np.testing.assert_allclose(head.state["mean"], mixed.features["avg"][known].astype(float).mean(0))
+    assert len(batches) == 2 * (110 // 16)
+    for _, labels in batches:
+        assert (labels[:16] >= 0).all() and labels[16:].tolist() == [-1] * 10  # all ten, in every batch
+    seen = {tuple(row) for rows, labels in batches for row in rows[labels < 0].tolist()}
+    assert len(seen) == 10
+    unexposed = Probe(**SMALL | {"epochs": 2}).fit(mixed)
+    assert torch.equal(unexposed.state["mean"], head.state["mean"])
+
+
+def test_a_state_can_be_chosen_by_outliers_to_validate_on():
+    far = FeatureSet({"avg": data(50, seed=3).features["avg"] + 40})
+    plain, record = Probe(**SMALL | {"validation": 0.2}), {}
+    plain.fit(data(), context=FitContext(record=record))
+    chosen = Probe(**SMALL | {"validation": 0.2}).fit(data(), context=FitContext(validate_on=far))
+    assert 0 <= chosen.meta["training"]["validation"] <= 1 < record["steps"]
+    with pytest.raises(UsageError, match="raise validation"):
+        Probe(**SMALL).fit(data(), context=FitContext(validate_on=far))
+
+    rows = (far.features["avg"] - chosen.state["mean"].numpy()) / chosen.state["spread"].numpy()
+    shuffled = torch.randperm(120, generator=torch.Generator().manual_seed(0))[:24]
+    held = data().rows(shuffled.numpy())
+    kept = [chosen.score(part) for part in (held, far)]
+    expected = np.mean(kept[1][:, None] > kept[0]) + np.mean(kept[1][:, None] == kept[0]) / 2
+    assert chosen.meta["training"]["validation"] == pytest.approx(1 - expected, abs=1e-3) and len(rows) == 50
+
+
+def test_the_average_of_the_weights_takes_their_place():
+    states = []
+
+    class Watching(Probe):
+        def losses(self, model, rows, labels, generator):
+            states.append(model.body[0].bias.detach().double().clone())
+            return super().losses(model, rows, labels, generator)
+
+    head = Watching(**SMALL | {"epochs": 4}, ema=0.5).fit(data())
+    last = Watching(**SMALL | {"epochs": 4}).fit(data()).state["model.body.0.bias"].double()
+    states = [*states[1 : len(states) // 2], last]  # after each update, of the first fit
+    expected = Probe(**SMALL).build(4, 3, torch.Generator().manual_seed(0)).body[0].bias.detach().double()
+    for count, state in enumerate(states, 1):
+        decay = min(0.5, count / (count + 9))
+        expected = decay * expected + (1 - decay) * state
+    torch.testing.assert_close(head.state["model.body.0.bias"].double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"ema": 0.9}, {"schedule": "step"}, {"warmup": 7, "clip": 0.1}])
+def test_an_interrupted_fit_with_options_ends_the_same(tmp_path, options):
+    class Killed(BaseException):
+        pass
+
+    def stop(step, total, **values):
+        if step == 110:
+            raise Killed
+
+    options = {**SMALL, "validation": 0.1, **options}
+    head = Probe(**options).fit(data())
+    with pytest.raises(Killed):
+        Probe(**options).fit(data(), context=FitContext(stop, tmp_path / "fit"))
+    resumed = Probe(**options).fit(data(), context=FitContext(checkpoint=tmp_path / "fit"))
+    for name, value in head.state.items():
+        assert torch.equal(resumed.state[name], value), name
+
+
+def test_reduced_precision_still_learns():
+    kinds = set()
+
+    class Watching(Probe):
+        def losses(self, model, rows, labels, generator):
+            kinds.add(model.body(rows).dtype)
+            return super().losses(model, rows, labels, generator)
+
+    head = Watching(**SMALL, precision="bfloat16").fit(data())
+    assert kinds == {torch.bfloat16} and head.state["model.body.0.weight"].dtype == torch.float32
+    assert head.meta["training"]["loss"] < 0.3
+    with pytest.raises(UsageError, match="precision"):
+        Probe(precision="float16")

@@ -92,7 +92,7 @@ def fit_head(
         )
     rows = train
     if outliers:
-        if "outliers" not in head.card.needs:
+        if not head.card.takes_outliers:
             raise UsageError(f"{name} does not learn from outliers; leave --outliers out")
         odd = extract_like(selection.cache, train, outliers, data_dir, say=say)
         if overlap(dataset_name(odd), dataset_name(train)):

@@ -7,7 +7,7 @@ layer, for :math:`\det(I + AB) = \det(I + BA)`; and its power series takes matri
 
 from __future__ import annotations
 
-__all__ = ["LipschitzLinear", "ResidualBlock", "ResidualFlow"]
+__all__ = ["ResidualBlock", "ResidualFlow"]
 
 import math
 from itertools import pairwise
@@ -19,40 +19,12 @@ from torch import Tensor, nn
 from featood.flows.coupling import ActNorm
 from featood.flows.density import FlowDensity
 from featood.nets.initialise import seeded
+from featood.nets.lipschitz import LipschitzLinear
 
 CHUNK_BYTES = 1 << 26
 EXACT = 8
 """Largest matrix whose determinant is cheap enough to train by."""
-POWER_ITERATIONS = 5
 FIXED_POINT_ITERATIONS = 300
-
-
-class LipschitzLinear(nn.Module):
-    """A linear layer whose matrix is divided by its spectral norm as far as that is above a bound.
-
-    In training the norm comes from power iterations that go on from step to step; afterwards it is exact.
-    """
-
-    direction: Tensor
-
-    def __init__(self, size: int, outputs: int, bound: float) -> None:
-        super().__init__()
-        linear = nn.Linear(size, outputs)
-        self.weight, self.bias = linear.weight, linear.bias
-        self.bound = bound
-        self.register_buffer("direction", F.normalize(torch.randn(size), dim=0))
-
-    def matrix(self) -> Tensor:
-        """Return the matrix ``[outputs, size]`` as it is used."""
-        if not self.training:
-            norm = torch.linalg.matrix_norm(self.weight, 2)
-        else:
-            with torch.no_grad():
-                for _ in range(POWER_ITERATIONS):
-                    image = F.normalize(self.weight @ self.direction, dim=0)
-                    self.direction.copy_(F.normalize(self.weight.T @ image, dim=0))
-            norm = (self.weight @ self.direction.clone()).norm()
-        return self.weight / (norm / self.bound).clamp(min=1)
 
 
 class ResidualBlock(nn.Module):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["FeatureHead", "FitContext", "Head", "LogitHead", "State", "StreamingHead", "noted"]
+__all__ = ["FeatureHead", "FitContext", "Head", "LogitHead", "State", "StreamingHead"]
 
-import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
 from featood.errors import DataError, Mismatch, NotFitted, UsageError
+from featood.heads.notes import noted
 from featood.heads.registry import Card, option
 from featood.heads.rows import SelectedRows
 
@@ -32,15 +32,19 @@ class FitContext:
     """Called as ``progress(step, total, loss=..., ...)``."""
     checkpoint: Path | None = None
     """Folder for resuming an interrupted training."""
+    validate_on: FeatureSet | None = None
+    """Outliers to choose the best state of a training by, in place of the loss on held-out rows."""
+    record: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Where a training leaves its summary, for the head's ``meta``."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Head:
     """Base of all heads: ``fit(set)``, then ``score(set)``, higher meaning more out-of-distribution.
 
-    A subclass declares its options as fields, and writes `fit_state` (rows to named tensors) and
-    `score_block` (block and tensors to scores). It never keeps state of its own: what `fit_state` returns
-    is what is saved, and `prepare` turns it into whatever scoring needs.
+    A subclass declares its options as fields, and writes `fit_state` (rows to named tensors) and `score_block`
+    (block and tensors to scores); a classifier, `classify_block` too. It never keeps state of its own: what
+    `fit_state` returns is what is saved, and `prepare` turns it into whatever scoring needs.
     """
 
     card: ClassVar[Card]
@@ -65,6 +69,10 @@ class Head:
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Score a block of rows ``[B]``; `fitted` is what `prepare` returned."""
         raise NotImplementedError
+
+    def classify_block(self, block: FeatureSet, fitted: Any) -> Tensor | None:
+        """Return class logits ``[B, C]`` of a block, finite, where the head is a classifier as well."""
+        return None
 
     def prepare(self, state: State) -> Any:
         """Turn the saved tensors into what scoring uses (an index, a network); by default they are it."""
@@ -159,9 +167,11 @@ class Head:
         rows = self._select(source, fitting=True, device=device)
         if not len(source):
             raise DataError(f"{self.name}: {source.name} has no rows to fit on")
+        context = context or FitContext()
         with noted() as notes:
-            state = self.run_fit(rows, context or FitContext())
-        self._adopt(state, self._describe(source, rows, notes), device)
+            state = self.run_fit(rows, context)
+        meta = self._describe(source, rows, notes)
+        self._adopt(state, meta | ({"training": context.record} if context.record else {}), device)
         return self
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> State:
@@ -193,11 +203,7 @@ class Head:
             At values that are not finite, unless ``nonfinite="drop"``.
         """
         source = as_feature_set(data)
-        self.check_match(source, force)
-        if vars(self)["_prepared"] is None:
-            vars(self)["_prepared"] = (self.prepare(self.state),)
-        (fitted,) = vars(self)["_prepared"]
-        rows = self._select(source, fitting=False, device=self.device)
+        rows, fitted = self._ready(source, force)
         parts, unscored = [], 0
         with torch.no_grad():
             for block, keep in rows.masked_blocks():
@@ -209,9 +215,26 @@ class Head:
                 parts.append(scores.masked_fill(broken, WORST))
         if unscored:
             warnings.warn(f"{self.name}: {unscored} rows of {source.name} got no finite score", stacklevel=2)
-        joined = torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)
-        first = next(source._columns())[1]
-        return joined if isinstance(first, Tensor) else joined.numpy()
+        return _like(source, torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64))
+
+    def classify(self, data: Any, *, force: bool = False) -> Any:
+        """Return the head's own class logits ``[N, C]``, or None where it leaves classes to the backbone's logits.
+
+        Their softmax is what the head takes for the probabilities of the classes; a row left out gets zeros.
+        Arguments and errors are those of `score`.
+        """
+        if type(self).classify_block is Head.classify_block:
+            return None
+        source, parts = as_feature_set(data), []
+        rows, fitted = self._ready(source, force)
+        with torch.no_grad():
+            for block, keep in rows.masked_blocks():
+                logits = self.classify_block(block, fitted)
+                if logits is None:
+                    return None
+                parts.append(torch.zeros(len(keep), logits.shape[1], dtype=torch.float64))
+                parts[-1][keep] = logits.double().cpu()
+        return _like(source, torch.cat(parts) if parts else torch.empty(0, 0, dtype=torch.float64))
 
     def check_match(self, source: FeatureSet, force: bool = False) -> None:
         """Refuse features that are not of the kind the head was fitted on.
@@ -244,6 +267,13 @@ class Head:
 
     # ---- inside -----------------------------------------------------------------------------------
 
+    def _ready(self, source: FeatureSet, force: bool) -> tuple[SelectedRows, Any]:
+        self.check_match(source, force)
+        if vars(self)["_prepared"] is None:
+            vars(self)["_prepared"] = (self.prepare(self.state),)
+        (fitted,) = vars(self)["_prepared"]
+        return self._select(source, fitting=False, device=self.device), fitted
+
     def _adopt(self, state: State, meta: dict[str, Any], device: str = "cpu") -> None:
         vars(self).update(_state=state, _prepared=None, meta=meta, _device=device)
 
@@ -266,8 +296,8 @@ class Head:
         names = self._names(source, fitting)
         if not names:
             names = [source.main] if source.features else ["logits"]
-        outliers = "outliers" in self.card.needs
-        return SelectedRows(source, names, self.nonfinite, known_only=fitting and not outliers, device=device)
+        known_only = fitting and not self.card.takes_outliers
+        return SelectedRows(source, names, self.nonfinite, known_only=known_only, device=device)
 
     def _describe(self, source: FeatureSet, rows: SelectedRows, notes: list[str]) -> dict[str, Any]:
         sizes = {name: int(values.shape[1]) for name, values in rows.source.features.items()}
@@ -365,13 +395,5 @@ class StreamingHead(FeatureHead):
         return self
 
 
-@contextlib.contextmanager
-def noted() -> Iterator[list[str]]:
-    """Collect the warnings of a fit, for the artefact's notes, and pass them on."""
-    notes: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield notes
-    notes += dict.fromkeys(str(note.message) for note in caught if note.category is UserWarning)
-    for note in caught:
-        warnings.warn_explicit(note.message, note.category, note.filename, note.lineno)
+def _like(source: FeatureSet, values: Tensor) -> Any:
+    return values if isinstance(next(source._columns())[1], Tensor) else values.numpy()

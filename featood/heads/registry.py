@@ -41,6 +41,13 @@ class Card:
     """Whether it must be fitted; the others score at once."""
     summary: str
     """First line of the docstring."""
+    uses: tuple[str, ...] = ()
+    """What it can read as well, but does without."""
+
+    @property
+    def takes_outliers(self) -> bool:
+        """Whether it learns from outliers among the training rows, which other heads leave out."""
+        return "outliers" in (*self.needs, *self.uses)
 
 
 def option(
@@ -65,16 +72,17 @@ def register(
     year: int,
     url: str = "",
     needs: tuple[str, ...],
+    uses: tuple[str, ...] = (),
     learns: bool = True,
 ) -> Callable[[type], Any]:
     """Register a head class under its command-line name and make a frozen dataclass of its options."""
-    if unknown := set(needs) - set(NEEDS):
+    if unknown := {*needs, *uses} - set(NEEDS):
         raise ValueError(f"{name}: unknown needs {unknown}")
 
     def decorate(cls: type) -> Any:
         head: Any = dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
         summary = (cls.__doc__ or "").strip().split("\n")[0]
-        head.card = Card(name, title, paper, year, url, needs, learns, summary)
+        head.card = Card(name, title, paper, year, url, needs, learns, summary, uses)
         _REGISTRY[name] = head
         return head
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["TrainedHead"]
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -13,44 +13,56 @@ from torch import Tensor, nn
 
 from featood.cache.feature_set import FeatureSet
 from featood.energies.sgld import frozen
-from featood.errors import DataError
+from featood.errors import DataError, UsageError
 from featood.heads.base import FeatureHead, FitContext, State
 from featood.heads.registry import option
 from featood.heads.rows import SelectedRows
-from featood.nets.mlp import ACTIVATIONS, MLP
-from featood.training import Batches, cosine, digest
+from featood.metrics import auroc
+from featood.training import Batches, Schedule, constant, cosine, digest, multi_step, warm_up
 from featood.training.loop import train as run_training
 
 MODEL = "model."
+SCHEDULES: Mapping[str, Callable[[int], Schedule]] = {
+    "cosine": cosine,
+    "step": lambda steps: multi_step([steps // 2, 3 * steps // 4]),
+    "constant": lambda steps: constant,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedHead(FeatureHead):
     """Base of heads whose state is a network; a subclass writes `build`, `losses` and `score_rows`.
 
-    The network sees rows in float32 to learn and in float64 to score, standardised where asked for. Rows with
-    a negative label reach it only in heads whose card needs outliers. A head that offers several scores has
-    an option ``which`` with choices, and tells them apart in `score_rows`.
+    The network sees rows in float32 to learn and in float64 to score, standardised where asked for. Only a head
+    whose card names outliers is given any: as many as a batch has rows, behind them, with label -1. A head
+    that offers several scores has an option ``which`` with choices, and tells them apart in `score_rows` alone.
 
-    The learning rate falls along half a cosine. With held-out rows the training ends when their loss has not
-    fallen for a while, and the network is put back to where it was lowest.
+    With held-out rows the training ends when their loss has not fallen for a while, and the network is put back
+    to where it was lowest. Where the context brings outliers to validate on, it is not their loss that counts
+    but 1 - AUROC of the scores.
     """
 
     trains: ClassVar[bool] = True
-    testing_options: ClassVar[Mapping[str, Any]] = {"epochs": 10, "batch_size": 64, "width": 16, "depth": 2}
+    testing_options: ClassVar[Mapping[str, Any]] = {"epochs": 10, "batch_size": 64}
     transient: ClassVar[tuple[str, ...]] = ()
     """Children of the network that only training needs (a replay buffer, a generator); they are not saved."""
 
-    depth: int = option(5, "hidden layers", low=0)
-    width: int = option(100, "units of a hidden layer", low=1)
-    activation: str = option("silu", "between the layers", choices=tuple(ACTIVATIONS))
     standardize: bool = option(True, "shift and scale every feature to mean 0 and variance 1")
     epochs: int = option(50, "passes over the training rows", low=1)
     batch_size: int = option(512, "rows in a batch", low=1)
     lr: float = option(1e-3, "first learning rate", low=0)
+    schedule: str = option(
+        "cosine", "how the learning rate falls; step: to a tenth after 1/2 and 3/4", choices=tuple(SCHEDULES)
+    )
+    warmup: int = option(0, "updates in which the learning rate rises to its first value", low=0)
     weight_decay: float = option(0.0, "decoupled weight decay", low=0)
-    validation: float = option(0.0, "share of the rows held out to stop early", low=0, high=0.9)
-    patience: int = option(10, "validations (one an epoch) without a lower loss that end training", low=1)
+    clip: float = option(0.0, "largest norm of the gradient; 0 for any", low=0)
+    ema: float = option(0.0, "decay of a moving average of the weights, kept in their place", low=0, high=0.99999)
+    precision: str = option(
+        "float32", "of the matrix products in training; bfloat16 pays on a GPU", choices=("float32", "bfloat16")
+    )
+    validation: float = option(0.1, "share of the rows held out to stop early", low=0, high=0.9)
+    patience: int = option(10, "validations (about one an epoch) without a lower loss that end training", low=1)
     seed: int = option(0, "seed of the weights, the batches and everything drawn in training", low=0)
 
     # ---- what a subclass writes -------------------------------------------------------------------
@@ -60,7 +72,7 @@ class TrainedHead(FeatureHead):
         raise NotImplementedError
 
     def initialize(self, model: nn.Module, rows: Tensor, labels: Tensor) -> None:
-        """Set what depends on the training rows before the first step (class counts, a noise distribution)."""
+        """Set what depends on the training rows (with outliers, if any, behind them) before the first step."""
 
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
@@ -80,9 +92,9 @@ class TrainedHead(FeatureHead):
         """Return the optimiser over the network's parameters."""
         return torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
 
-    def mlp(self, size: int, outputs: int, generator: torch.Generator) -> MLP:
-        """Make a perceptron of the head's depth, width and activation, ``[B, size]`` to ``[B, outputs]``."""
-        return MLP(size, [self.width] * self.depth, outputs, self.activation, generator)
+    def batches(self, labels: Tensor) -> Batches:
+        """Return which rows, of those with labels ``[N]``, make each batch; negative labels do not occur."""
+        return Batches(len(labels), self.batch_size, self.seed)
 
     # ---- what they share --------------------------------------------------------------------------
 
@@ -98,11 +110,18 @@ class TrainedHead(FeatureHead):
         state = self._scaling(self.vectors(data)[known].double())
         rows = _scaled(self.vectors(data), state).float()
         shuffle = torch.randperm(len(known), generator=torch.Generator().manual_seed(self.seed))
-        held = known[shuffle[: int(self.validation * len(known))].to(known.device)]
-        used = torch.ones(len(rows), dtype=torch.bool, device=train.device)
-        used[held] = False
+        shuffle = shuffle.to(known.device)
+        count = int(self.validation * len(known))
+        held, used = known[shuffle[:count]], known[shuffle[count:].sort().values]
+        parts = {"rows": rows[used], "held": rows[held], "outliers": rows[labels < 0]}
+        unseen = None
+        if context.validate_on is not None:
+            if not count:
+                raise UsageError(f"{self.name}: no row is held out to validate on; raise validation above 0")
+            chosen = SelectedRows(context.validate_on, list(data.features), self.nonfinite, device=train.device)
+            unseen = _scaled(self.vectors(chosen.load()), state).float()
         state["classes"] = torch.tensor(train.num_classes)
-        model = self._train(rows[used], labels[used], rows[held], labels[held], train.num_classes, context)
+        model = self._train(parts, labels[used], labels[held], unseen, train.num_classes, context)
         saved = {name: value for name, value in model.state_dict().items() if not self._is_transient(name)}
         return state | {MODEL + name: value.detach().clone() for name, value in saved.items()}
 
@@ -130,43 +149,57 @@ class TrainedHead(FeatureHead):
 
     def _train(
         self,
-        rows: Tensor,
+        parts: Mapping[str, Tensor],
         labels: Tensor,
-        held_rows: Tensor,
         held_labels: Tensor,
+        unseen: Tensor | None,
         classes: int,
         context: FitContext,
     ) -> nn.Module:
+        rows, held, outliers = parts["rows"], parts["held"], parts["outliers"]
         model = self.build(rows.shape[1], classes, torch.Generator().manual_seed(self.seed)).to(rows.device)
-        self.initialize(model, rows, labels)
+        unknown = torch.full((len(outliers),), -1, device=rows.device)
+        self.initialize(model, torch.cat([rows, outliers]), torch.cat([labels, unknown]))
         model.train()
         generator = torch.Generator(rows.device).manual_seed(self.seed)
-        batches = Batches(len(rows), self.batch_size, self.seed)
+        batches = self.batches(labels)
+        further = Batches(len(outliers), self.batch_size, self.seed + 1) if len(outliers) else None
 
         def losses(number: int) -> dict[str, Tensor]:
             batch = batches(number).to(rows.device)
-            return self.losses(model, rows[batch], labels[batch], generator)
+            chosen, named = rows[batch], labels[batch]
+            if further is not None:
+                behind = outliers[further(number).to(rows.device)]
+                chosen, named = torch.cat([chosen, behind]), torch.cat([named, unknown[: len(behind)]])
+            with torch.autocast(rows.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                return self.losses(model, chosen, named, generator)
 
         def validate() -> float:
-            fixed = torch.Generator(rows.device).manual_seed(self.seed)
             with frozen(model):
-                return float(self.validation_loss(model, held_rows, held_labels, fixed))
+                if unseen is not None:
+                    scores = [self.score_rows(model, part).double().cpu().numpy() for part in (held, unseen)]
+                    return 1 - auroc(*scores)
+                fixed = torch.Generator(rows.device).manual_seed(self.seed)
+                return float(self.validation_loss(model, held, held_labels, fixed).detach())
 
         steps = self.epochs * len(batches)
-        run_training(
+        result = run_training(
             losses,
             model,
             self.optimizer(model),
             steps,
-            schedule=cosine(steps),
+            schedule=warm_up(self.warmup, SCHEDULES[self.schedule](steps)),
+            clip=self.clip or None,
+            average=self.ema,
             generators=[generator],
             progress=context.progress,
             checkpoint=context.checkpoint,
-            settings={**self.options, "data": digest(rows, labels)},
+            settings={**self.options, "data": digest(*parts.values(), labels)},
             every=max(len(batches), 50),
-            validate=validate if len(held_rows) else None,
+            validate=validate if len(held) else None,
             patience=self.patience,
         )
+        context.record.update(result.summary)
         return model
 
     def _is_transient(self, name: str) -> bool:

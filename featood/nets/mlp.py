@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["ACTIVATIONS", "MLP"]
+__all__ = ["ACTIVATIONS", "MLP", "NegativeLinear"]
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from featood.errors import UsageError
 from featood.nets.initialise import seeded
+from featood.nets.lipschitz import LipschitzLinear
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
@@ -22,6 +25,20 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "softplus": nn.Softplus,
     "tanh": nn.Tanh,
 }
+NON_NEGATIVE = ("relu", "softplus")
+
+
+class NegativeLinear(nn.Linear):
+    """A linear layer whose weights are ``-exp(w)``: on non-negative inputs no output rises along any ray."""
+
+    def reset_parameters(self) -> None:
+        """Start with weights about ``-1 / in_features``."""
+        nn.init.normal_(self.weight, -math.log(self.in_features), 0.5)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map ``[B, in_features]`` to ``[B, out_features]``."""
+        return F.linear(input, -self.weight.exp(), self.bias)
 
 
 class MLP(nn.Sequential):
@@ -39,11 +56,16 @@ class MLP(nn.Sequential):
         A key of :data:`ACTIVATIONS`. The leaky rectifier has slope 0.2, as is usual for energy functions.
     generator
         Source of the initial weights; ``None`` is seed 0.
+    lipschitz
+        Largest spectral norm of each hidden layer and of the last; 0 for no bound.
+    negative
+        Make the last layer a :class:`NegativeLinear`, so that logits fall without end far away.
 
     Raises
     ------
     UsageError
-        If the activation is unknown or a width is below one.
+        If the activation is unknown or a width is below one; if `negative` is asked for without a hidden layer
+        and an activation that is never below zero.
     """
 
     def __init__(
@@ -53,14 +75,24 @@ class MLP(nn.Sequential):
         out_features: int,
         activation: str = "leaky_relu",
         generator: torch.Generator | None = None,
+        lipschitz: float = 0.0,
+        negative: bool = False,
     ) -> None:
         if activation not in ACTIVATIONS:
             raise UsageError(f"unknown activation {activation!r}; choose one of {', '.join(ACTIVATIONS)}")
         widths = [in_features, *hidden, out_features]
         if min(widths) < 1:
             raise UsageError(f"the layers of an MLP have at least one unit each, not {widths}")
+        if negative and (activation not in NON_NEGATIVE or not hidden):
+            raise UsageError(
+                f"a negative last layer needs a hidden layer before it and the activation "
+                f"{' or '.join(NON_NEGATIVE)}, not {activation}"
+            )
         layers: list[nn.Module] = []
         with seeded(generator):
             for before, after in pairwise(widths):
-                layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
+                linear = LipschitzLinear(before, after, lipschitz) if lipschitz else nn.Linear(before, after)
+                layers += [linear, ACTIVATIONS[activation]()]
+            if negative:
+                layers[-2] = NegativeLinear(*widths[-2:])
         super().__init__(*layers[:-1])

@@ -49,7 +49,7 @@ def partial_fits(subject: Subject) -> None:
 @promise("the input of a fit is left as it was")
 def fit_input_unchanged(subject: Subject) -> None:
     train = subject.train
-    if "outliers" not in subject.card.needs:  # leaving rows out would copy the others
+    if not subject.card.takes_outliers:  # leaving rows out would copy the others
         train = train.rows(np.asarray(train.labels) >= 0)
     for data in (train, train.to_torch()):
         mine = mapped(data, lambda values: values + 0)
@@ -69,7 +69,7 @@ def fit_any_dtype(subject: Subject) -> None:
 
 @promise("rows with a negative label do not enter the fit")
 def negative_labels(subject: Subject) -> None:
-    if "outliers" in subject.card.needs:
+    if subject.card.takes_outliers:
         return
     labels = np.asarray(subject.train.labels)
     known = subject.train.rows(labels >= 0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 __all__ = ["Losses", "TrainingResult", "train"]
 
+import contextlib
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from featood.training.averaging import MovingAverage
 from featood.training.checkpoint import (
     clear_checkpoint,
     load_checkpoint,
@@ -44,6 +47,13 @@ class TrainingResult:
         """The minimised loss at every step."""
         return self.history.get("loss", [])
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Steps, whether it diverged, the last loss, and the lowest on held-out rows where there were any."""
+        held = [loss for loss in self.history.get("validation", []) if not math.isnan(loss)]
+        summary = {"steps": self.steps, "diverged": self.diverged, "loss": (self.losses or [math.nan])[-1]}
+        return summary | ({"validation": min(held)} if held else {})
+
 
 def train(
     losses: Callable[[int], Losses],
@@ -54,6 +64,7 @@ def train(
     schedule: Schedule = constant,
     accumulate: int = 1,
     clip: float | None = None,
+    average: float = 0.0,
     generators: Sequence[torch.Generator] = (),
     progress: Callable[..., None] | None = None,
     checkpoint: Path | None = None,
@@ -85,6 +96,8 @@ def train(
         Batches to average the gradient over in each update.
     clip : float, optional
         Largest norm of the gradient.
+    average : float
+        Decay of a moving average of the parameters; with it the model is validated, and ends, as the average.
     generators : sequence of torch.Generator
         Sources of randomness in `losses`.
     progress : callable, optional
@@ -126,7 +139,16 @@ def train(
     settings = {**(settings or {}), "steps": steps}
     history: dict[str, list[float]] = {}
     best = BestState(validate, patience) if validate is not None else None
+    mean = MovingAverage(model, average) if average else None
     start = 0
+
+    def capture() -> dict[str, Tensor]:
+        return snapshot(model, optimizer, generators) | (mean.tensors() if mean is not None else {})
+
+    def enough(step: int) -> bool:
+        with mean.applied() if mean is not None else contextlib.nullcontext():
+            return best is not None and best.check(step, capture())
+
     if checkpoint is not None and (found := load_checkpoint(checkpoint, settings)) is not None:
         start, tensors = found
         restore(tensors, model, optimizer, generators)
@@ -135,13 +157,15 @@ def train(
         }
         if best is not None:
             best.load(tensors)
-    good_step, good = start, snapshot(model, optimizer, generators)
+        if mean is not None:
+            mean.load(tensors)
+    good_step, good = start, capture()
     trial: dict[str, Tensor] | None = None
     diverged = False
     for step in range(start, steps):
         if step % every == 0:
-            trial = snapshot(model, optimizer, generators)
-            if best is not None and best.check(step, trial):
+            trial = capture()
+            if enough(step):
                 break
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * schedule(step)
@@ -162,12 +186,14 @@ def train(
         if clip is not None:
             nn.utils.clip_grad_norm_(parameters, clip)
         optimizer.step()
+        if mean is not None:
+            mean.update()
         if progress is not None:
             progress(step + 1, steps, **values)
     else:
         diverged = not all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
-        if best is not None and not diverged:
-            best.check(steps, snapshot(model, optimizer, generators))
+        if not diverged:
+            enough(steps)
     final = good_step if diverged else steps
     if best is not None:
         history["validation"] = best.losses
@@ -175,6 +201,10 @@ def train(
             final, good = best.step, dict(best.state)
     if final != steps:
         restore(good, model, optimizer, generators)
+        if mean is not None:
+            mean.load(good)
+    if mean is not None and (best is None or best.state is None):
+        mean.write()
     if diverged:
         warnings.warn(
             f"training diverged at step {len(history['loss'])} of {steps} (loss {history['loss'][-1]:.3g}): "

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
 from featood.errors import DataError, UsageError
-from featood.heads.base import FitContext, Head, State, noted
+from featood.heads.base import FitContext, Head, State
 from featood.heads.compositions.members import create_member, spell
+from featood.heads.notes import noted
 from featood.heads.registry import option
 from featood.heads.rows import SelectedRows
 from featood.heads.sampling import sampled_blocks

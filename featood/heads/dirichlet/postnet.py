@@ -14,7 +14,7 @@ from torch import Tensor
 from featood.errors import DataError, UsageError
 from featood.heads.dirichlet.posterior_network import BUDGETS, PosteriorNetwork, uncertain_cross_entropy
 from featood.heads.registry import option, register
-from featood.heads.trained_head import TrainedHead
+from featood.heads.perceptron_head import PerceptronHead
 from featood.numerics import dirichlet
 from featood.training import Batches
 
@@ -37,7 +37,7 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {
     url="https://arxiv.org/abs/2006.09239",
     needs=("features", "labels"),
 )
-class PostNet(TrainedHead):
+class PostNet(PerceptronHead):
     """Score the Dirichlet distribution whose concentrations are densities of the classes in a latent space.
 
     ``alpha0`` is the negated log-precision. Far from all classes it approaches ``-log C`` so closely that rows tie;

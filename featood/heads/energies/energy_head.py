@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from featood.energies import ReplayBuffer, free_energy
 from featood.heads.registry import option
-from featood.heads.trained_head import TrainedHead
+from featood.heads.perceptron_head import PerceptronHead
 
 PUBLISHED: Mapping[str, Any] = {
     "sgld_steps": 100,
@@ -43,7 +43,7 @@ class EnergyNet(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class EnergyHead(TrainedHead):
+class EnergyHead(PerceptronHead):
     """Base of heads whose score is the free energy of a perceptron, with one output or one for each class."""
 
     testing_options: ClassVar[Mapping[str, Any]] = {
@@ -85,6 +85,9 @@ class SampledHead(EnergyHead):
     sgld_steps: int = option(20, "Langevin steps between two updates", low=1)
     step_size: float = option(0.1, "Langevin step size", low=0)
     noise: float = option(0.447, "standard deviation of the Langevin noise", low=0)
+    validation: float = option(
+        0.0, "share of the rows held out; contrasted with samples they say little about the fit", low=0, high=0.9
+    )
     buffer_size: int = option(10_000, "chains that go on from update to update", low=1)
     restart: float = option(0.05, "probability that a chain begins anew", low=0, high=1)
     spread: float = option(3.0, "chains begin uniform between minus and plus this", low=0)

@@ -43,6 +43,9 @@ class Vera(EnergyHead):
     lr: float = option(1e-3, "first learning rate of the energy", low=0)
     generator_lr: float = option(1e-3, "first learning rate of the generator", low=0)
     posterior_lr: float = option(1e-3, "first learning rate of the posterior's width", low=0)
+    validation: float = option(
+        0.0, "share of the rows held out; contrasted with samples they say little about the fit", low=0, high=0.9
+    )
     noise_size: int = option(16, "inputs of the generator", low=1)
     entropy: float = option(1.0, "weight of the generator's entropy; 1 is maximum likelihood", low=0)
     penalty: float = option(0.1, "weight of the squared gradient of the energy on the rows", low=0)

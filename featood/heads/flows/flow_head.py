@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FlowHead", "SimpleFlowHead"]
+__all__ = ["FlowHead", "NetworkFlowHead"]
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,21 +19,12 @@ INITIAL_ROWS = 4096
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class FlowHead(TrainedHead):
-    """A head that scores ``-log p(z)``; a subclass builds the flow, with a perceptron in each layer."""
+    """A head that scores ``-log p(z)``; a subclass builds the flow."""
 
-    testing_options: ClassVar[Mapping[str, Any]] = {
-        "epochs": 6, "batch_size": 64, "layers": 2, "width": 16, "depth": 1,
-    }  # fmt: skip
+    testing_options: ClassVar[Mapping[str, Any]] = {"epochs": 6, "batch_size": 64, "layers": 3}
 
-    depth: int = option(2, "hidden layers of the network in each layer of the flow", low=1)
-    width: int = option(512, "units of a hidden layer", low=1)
-    activation: str = option("relu", "between the hidden layers", choices=("relu", "elu", "silu", "tanh"))
-    layers: int = option(8, "layers of the flow", low=1)
-
-    @property
-    def hidden(self) -> list[int]:
-        """Widths of the hidden layers."""
-        return [self.width] * self.depth
+    layers: int = option(20, "layers of the flow", low=1)
+    lr: float = option(1e-2, "first learning rate", low=0)
 
     def initialize(self, model: nn.Module, rows: Tensor, labels: Tensor) -> None:
         """Let the layers that start from data do so."""
@@ -52,14 +43,20 @@ class FlowHead(TrainedHead):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class SimpleFlowHead(FlowHead):
-    """A flow head without networks in its layers."""
+class NetworkFlowHead(FlowHead):
+    """A flow head with a perceptron in each layer of the flow."""
 
-    testing_options: ClassVar[Mapping[str, Any]] = {"epochs": 6, "batch_size": 64, "layers": 3}
+    testing_options: ClassVar[Mapping[str, Any]] = {
+        "epochs": 6, "batch_size": 64, "layers": 2, "width": 16, "depth": 1,
+    }  # fmt: skip
 
-    # as class variables they are no options any more
-    depth: ClassVar[int] = 0  # type: ignore[misc]
-    width: ClassVar[int] = 0  # type: ignore[misc]
-    activation: ClassVar[str] = ""  # type: ignore[misc]
-    layers: int = option(20, "layers of the flow", low=1)
-    lr: float = option(1e-2, "first learning rate", low=0)
+    depth: int = option(2, "hidden layers of the network in each layer of the flow", low=1)
+    width: int = option(512, "units of a hidden layer", low=1)
+    activation: str = option("relu", "between the hidden layers", choices=("relu", "elu", "silu", "tanh"))
+    layers: int = option(8, "layers of the flow", low=1)
+    lr: float = option(1e-3, "first learning rate", low=0)
+
+    @property
+    def hidden(self) -> list[int]:
+        """Widths of the hidden layers."""
+        return [self.width] * self.depth

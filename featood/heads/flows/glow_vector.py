@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from featood.flows import glow
-from featood.heads.flows.flow_head import FlowHead
+from featood.heads.flows.flow_head import NetworkFlowHead
 from featood.heads.registry import register
 
 
@@ -20,7 +20,7 @@ from featood.heads.registry import register
     url="https://arxiv.org/abs/1807.03039",
     needs=("features",),
 )
-class GlowVector(FlowHead):
+class GlowVector(NetworkFlowHead):
     """Score ``-log p(z)`` of steps of normalisation, invertible matrix and affine coupling."""
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:

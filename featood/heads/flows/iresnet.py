@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.flows import ResidualFlow
-from featood.heads.flows.flow_head import FlowHead
+from featood.heads.flows.flow_head import NetworkFlowHead
 from featood.heads.registry import option, register
 
 
@@ -22,7 +22,7 @@ from featood.heads.registry import option, register
     url="https://arxiv.org/abs/1811.00995",
     needs=("features",),
 )
-class IResNet(FlowHead):
+class IResNet(NetworkFlowHead):
     """Score ``-log p(z)`` of residual blocks with a Lipschitz constant below 1.
 
     The determinants are estimated in training, where more than eight features and units make the exact ones

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from featood.flows import AutoregressiveFlow
-from featood.heads.flows.flow_head import FlowHead
+from featood.heads.flows.flow_head import NetworkFlowHead
 from featood.heads.registry import option, register
 
 
@@ -20,7 +20,7 @@ from featood.heads.registry import option, register
     url="https://arxiv.org/abs/1705.07057",
     needs=("features",),
 )
-class MAF(FlowHead):
+class MAF(NetworkFlowHead):
     """Score ``-log p(z)`` of affine autoregressive transformations."""
 
     layers: int = option(5, "transformations", low=1)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from featood.flows import FlowDensity, PlanarFlow
-from featood.heads.flows.flow_head import SimpleFlowHead
+from featood.heads.flows.flow_head import FlowHead
 from featood.heads.registry import register
 
 
@@ -20,7 +20,7 @@ from featood.heads.registry import register
     url="https://arxiv.org/abs/1505.05770",
     needs=("features",),
 )
-class PlanarFlowHead(SimpleFlowHead):
+class PlanarFlowHead(FlowHead):
     """Score ``-log p(z)`` of a chain of planar layers."""
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:

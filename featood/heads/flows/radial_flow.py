@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from featood.errors import DataError
 from featood.flows import RadialFlows
 from featood.heads.base import FitContext, State
-from featood.heads.flows.flow_head import SimpleFlowHead
+from featood.heads.flows.flow_head import FlowHead
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
 from featood.numerics.gaussian import logsumexp_weighted
@@ -26,7 +26,7 @@ from featood.numerics.gaussian import logsumexp_weighted
     url="https://arxiv.org/abs/1505.05770",
     needs=("features",),
 )
-class RadialFlowHead(SimpleFlowHead):
+class RadialFlowHead(FlowHead):
     """Score ``-log p(z)`` of a chain of radial layers; or of the mixture of one chain for each class."""
 
     by_class: bool = option(False, "one flow for each class, weighted by their shares of the rows")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from featood.flows import realnvp
-from featood.heads.flows.flow_head import FlowHead
+from featood.heads.flows.flow_head import NetworkFlowHead
 from featood.heads.registry import register
 
 
@@ -20,7 +20,7 @@ from featood.heads.registry import register
     url="https://arxiv.org/abs/1605.08803",
     needs=("features",),
 )
-class RealNVP(FlowHead):
+class RealNVP(NetworkFlowHead):
     """Score ``-log p(z)`` of a chain of affine couplings."""
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:

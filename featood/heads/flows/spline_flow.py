@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from featood.flows import AutoregressiveFlow
-from featood.heads.flows.flow_head import FlowHead
+from featood.heads.flows.flow_head import NetworkFlowHead
 from featood.heads.registry import option, register
 
 
@@ -20,7 +20,7 @@ from featood.heads.registry import option, register
     url="https://arxiv.org/abs/1906.04032",
     needs=("features",),
 )
-class SplineFlow(FlowHead):
+class SplineFlow(NetworkFlowHead):
     """Score ``-log p(z)`` of autoregressive transformations by rational-quadratic splines."""
 
     width: int = option(128, "units of a hidden layer", low=1)

@@ -1,0 +1,67 @@
+"""A moving average of the parameters, which is smoother than any state that the updates pass through."""
+
+from __future__ import annotations
+
+__all__ = ["MovingAverage"]
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+PREFIX = "average."
+
+
+class MovingAverage:
+    """Exponential moving average of the parameters of a model.
+
+    Parameters
+    ----------
+    model : Module
+        Its parameters are averaged, its buffers are not.
+    decay : float
+        Weight of the past at each step, in [0, 1); less in the first steps, so that the start is soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model, self.decay = model, decay
+        self.count = 0
+        self.values = {name: value.detach().clone() for name, value in model.named_parameters()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the parameters as they are."""
+        self.count += 1
+        decay = min(self.decay, self.count / (self.count + 9))
+        for name, value in self.model.named_parameters():
+            self.values[name].lerp_(value, 1 - decay)
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Put the average in the place of the parameters."""
+        for name, value in self.model.named_parameters():
+            value.copy_(self.values[name])
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Have the average in the place of the parameters for a while."""
+        current = {name: value.detach().clone() for name, value in self.model.named_parameters()}
+        self.write()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, value in self.model.named_parameters():
+                    value.copy_(current[name])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all of it as named tensors, for a checkpoint."""
+        values = {f"{PREFIX}value.{name}": value.clone() for name, value in self.values.items()}
+        return {**values, PREFIX + "count": torch.tensor(self.count)}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what :meth:`tensors` returned, from among other tensors."""
+        self.count = int(tensors[PREFIX + "count"])
+        for name, value in self.values.items():
+            value.copy_(tensors[f"{PREFIX}value.{name}"])
