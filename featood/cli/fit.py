@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["fit", "option_kind"]
+__all__ = ["fit"]
 
 import dataclasses
-import types
+import math
 import typing
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from click.core import ParameterSource
@@ -19,7 +20,16 @@ from featood.cli.common import (
     dataset_option,
     progress_bar,
     say,
+    table,
 )
+from featood.cli.options import option_kind, parse_grid
+
+if TYPE_CHECKING:
+    from featood.engine.variants import Variant
+
+
+WHERE = ("split", "out", "outliers", "validate_on", "data_dir")
+"""Parameters of the command that are no options of the head."""
 
 
 class HeadCommands(click.RichGroup):
@@ -55,31 +65,37 @@ def _command(cls: type) -> click.Command:
     fields = [field for field in dataclasses.fields(cls) if field.init]
 
     def run(
-        cache_root: str, backbone: str, dataset: str, split: str, out: str | None, outliers: str,
-        data_dir: str | None, **values: Any,
+        cache_root: str, backbone: str, dataset: str, repeat: int, sweep: tuple[str, ...], tensorboard: str | None,
+        **values: Any,
     ) -> None:  # fmt: skip
         from featood.cache import open_cache
         from featood.engine.fitting import fit_head
         from featood.engine.selection import select
+        from featood.engine.tensorboard import logged
+        from featood.engine.variants import fit_variants
 
-        preset = values.pop("preset", None)
         context = click.get_current_context()
         assert context is not None
+        rest = {name: values.pop(name) for name in WHERE}
+        preset = values.pop("preset", None)
         given = {
             name: value
             for name, value in values.items()
             if context.get_parameter_source(name) is not ParameterSource.DEFAULT
         }
         selection = select(open_cache(cache_root), backbone, dataset)
-        with progress_bar() as bar:
+        with progress_bar() as bar, logged(tensorboard) as log:
 
             def progress(step: int, total: int, **figures: float) -> None:
                 bar(f"training {card.name}", step, total, **figures)
+                log(step, **figures)
 
-            head, folder = fit_head(
-                selection, card.name, given, preset, split, out, progress, say,
-                outliers=outliers, data_dir=data_dir,
-            )  # fmt: skip
+            rest |= {"preset": preset, "progress": progress, "say": say}
+            if repeat > 1 or sweep:
+                grid = parse_grid(card.name, sweep)
+                print_variants(fit_variants(selection, card.name, given, grid, repeat, **rest))
+                return
+            head, folder = fit_head(selection, card.name, given, **rest)
         click.echo(f"{card.name}: fitted in {head.meta['fit_seconds']:.1f} s, saved in {folder}")
 
     params: list[click.Parameter] = [_parameter(field, hints[field.name]) for field in fields]
@@ -92,6 +108,28 @@ def _command(cls: type) -> click.Command:
             ["--outliers"], default="", help="Out-of-distribution set to learn from, for heads that can."
         ),
         click.Option(
+            ["--validate-on"],
+            default="",
+            help="Out-of-distribution set to choose the best state of a training by (default: the held-out loss).",
+        ),
+        click.Option(
+            ["--repeat"],
+            type=click.IntRange(1),
+            default=1,
+            help="Fit with so many seeds; scores are then shown with mean and standard error.",
+        ),
+        click.Option(
+            ["--sweep"],
+            multiple=True,
+            metavar="OPTION=VALUE,...",
+            help="Fit for each value of an option, such as lr=0.01,0.001; may be repeated for a grid.",
+        ),
+        click.Option(
+            ["--tensorboard"],
+            type=click.Path(file_okay=False),
+            help="Folder for logs of the training's losses.",
+        ),
+        click.Option(
             ["--out"],
             type=click.Path(file_okay=False),
             help="Folder of the fitted head (default: in the cache).",
@@ -102,6 +140,35 @@ def _command(cls: type) -> click.Command:
     for add in (data_dir_option, cache_option, dataset_option, backbone_option):
         command = add(command)
     return command
+
+
+def print_variants(variants: Sequence[Variant]) -> None:
+    """Print one line for each point of a grid, with its losses over the seeds; the lowest held-out loss is marked."""
+    from featood.metrics import mean_and_error
+
+    def figure(members: list[Variant], key: str) -> tuple[float, float]:
+        values = [
+            found for one in members if (found := one.head.meta.get("training", {}).get(key)) is not None
+        ]
+        return mean_and_error(values) if values else (math.nan, math.nan)
+
+    def text(mean: float, error: float) -> str:
+        return "-" if math.isnan(mean) else f"{mean:.5g}" + ("" if math.isnan(error) else f" ±{error:.2g}")
+
+    groups: dict[str, list[Variant]] = {}
+    for variant in variants:
+        groups.setdefault(variant.group, []).append(variant)
+    held = {name: figure(members, "validation") for name, members in groups.items()}
+    lowest = min((mean for mean, _ in held.values() if not math.isnan(mean)), default=None)
+    rows = []
+    for name, members in groups.items():
+        mark = " *" if held[name][0] == lowest and len(groups) > 1 else ""
+        seconds = math.fsum(one.head.meta["fit_seconds"] for one in members)
+        fallen = sum(one.head.meta.get("training", {}).get("diverged", False) for one in members)
+        figures = text(*held[name]) + mark, text(*figure(members, "loss")), f"{seconds:.1f}", fallen or "-"
+        rows.append((name, len(members), *figures))
+    table(("head", "fits", "held-out loss", "last loss", "s", "diverged"), rows)
+    click.echo(f"saved in {variants[0].folder.parent}; score them with --head '{variants[0].group}'")
 
 
 def _parameter(field: dataclasses.Field, hint: Any) -> click.Option:
@@ -123,15 +190,6 @@ def _parameter(field: dataclasses.Field, hint: Any) -> click.Option:
     return click.Option(
         [flag], type=type_, default=default, show_default=default not in ("", None), help=meta["help"]
     )
-
-
-def option_kind(hint: Any) -> tuple[type, bool]:
-    """Return the plain type of an annotation, and whether it is a tuple of it."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        hint = next(part for part in typing.get_args(hint) if part is not type(None))
-    if typing.get_origin(hint) is tuple:
-        return typing.get_args(hint)[0], True
-    return (hint if hint in (bool, int, float, str) else str), False
 
 
 def _splitter(kind: type) -> Any:

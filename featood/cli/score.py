@@ -30,6 +30,7 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
         (
             click.option("--head", "heads", multiple=True, help="Head to score with: a name, or the folder of a fitted head (default: all that are fitted)."),
             click.option("--all", "every", is_flag=True, help="Score every head that the cache can serve, fitting those that are not fitted yet."),
+            click.option("--which", default="", help="Score to ask of heads that have several, by name; 'all' for each in turn (default: as fitted)."),
             click.option("--training", is_flag=True, help="With --all: fit heads that train a network too (minutes each)."),
             click.option("--ood", multiple=True, help="Out-of-distribution set; may be repeated, or be comma-separated."),
             click.option("--suite", multiple=True, help="A named list of sets, such as cifar10-near."),
@@ -106,7 +107,7 @@ def report(out: str, **what: Any) -> None:
 
 
 def _run(
-    heads: tuple[str, ...], every: bool, training: bool, ood: tuple[str, ...], suite: tuple[str, ...], split: str, force: bool,
+    heads: tuple[str, ...], every: bool, training: bool, which: str, ood: tuple[str, ...], suite: tuple[str, ...], split: str, force: bool,
     backbone: str, dataset: str, data_dir: str | None, cache_root: str,
 ) -> Scoring:  # fmt: skip
     from featood.cache import open_cache
@@ -117,13 +118,17 @@ def _run(
 
     if every and heads:
         raise UsageError("--all scores every head; name some with --head, or none")
+    if every and which:
+        raise UsageError("--all scores every head as it was fitted; leave --all out to ask for another score")
     names = [name for group in ood for name in split_names(group)]
     selection = select(open_cache(cache_root), backbone, dataset)
     with progress_bar() as progress:
         if every:
             scoring = score_all(selection, names, suite, split, data_dir, force, training, progress, say)
         else:
-            scoring = score_selection(selection, heads, names, suite, split, data_dir, force, progress, say)
+            scoring = score_selection(
+                selection, heads, names, suite, split, data_dir, force, which, progress, say
+            )
     for warning in scoring.results["warnings"]:
         say(f"warning: {warning}")
     for entry in scoring.results["skipped"]:
@@ -137,11 +142,11 @@ def print_results(scoring: Scoring) -> None:
 
     from rich.console import Console
 
-    from featood.report import results_table
+    from featood.report import collapsed, results_table
 
     width = shutil.get_terminal_size((100, 24)).columns
     results = scoring.results
-    Console(width=width, highlight=False).print(results_table(results["rows"], results["id"], width))
+    Console(width=width, highlight=False).print(results_table(collapsed(results), results["id"], width))
 
 
 def save_report(scoring: Scoring, path: str) -> None:

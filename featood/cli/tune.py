@@ -4,12 +4,9 @@ from __future__ import annotations
 
 __all__ = ["tune"]
 
-import dataclasses
-import typing
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
-from click.types import convert_type
 
 from featood.cli.common import (
     backbone_option,
@@ -22,8 +19,7 @@ from featood.cli.common import (
     split_names,
     table,
 )
-from featood.cli.fit import option_kind
-from featood.errors import UsageError
+from featood.cli.options import parse_grid
 
 if TYPE_CHECKING:
     from featood.engine.tuning import Tuning
@@ -98,42 +94,6 @@ def tune(
     if json_path:
         tuned = tuning.head.meta["tuned"]
         write_json(json_path, {"head": head, **tuned, "best": tuning.best["options"], "rows": tuning.rows})
-
-
-def parse_grid(head: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
-    """Turn ``k=10,50`` and the like into values by option, of the types that the head declares.
-
-    Raises
-    ------
-    UsageError
-        When the head has no such option, it is named twice, or a value is of another type.
-    """
-    from featood.heads import head_class
-
-    cls = head_class(head)
-    hints, known = typing.get_type_hints(cls), [field.name for field in dataclasses.fields(cls)]
-    grid: dict[str, list[Any]] = {}
-    for text in texts:
-        flag, _, values = text.partition("=")
-        name = flag.strip().replace("-", "_")
-        if name not in known:
-            raise UsageError(
-                f"{head} has no option '{flag}' (it has: {', '.join(known)}); write option=value,..."
-            )
-        if name in grid:
-            raise UsageError(f"--grid names {name} twice; give it all its values at once")
-        grid[name] = [_value(part.strip(), hints[name], name) for part in values.split(",")]
-    return grid
-
-
-def _value(text: str, hint: Any, name: str) -> Any:
-    kind, many = option_kind(hint)
-    if many:
-        return tuple(_value(part, kind, name) for part in filter(None, text.split("+")))
-    try:
-        return convert_type(kind)(text)
-    except click.BadParameter:
-        raise UsageError(f"--grid: '{text}' is not a value for {name}, which takes {kind.__name__}") from None
 
 
 def print_points(tuning: Tuning, options: list[str], metric: str) -> None:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-__all__ = ["chosen_heads", "default_preset", "find_heads", "fit_head", "get_head"]
+__all__ = ["asked", "chosen_heads", "default_preset", "find_heads", "fit_head", "get_head"]
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from featood.cache import FeatureSet
 from featood.engine.extraction import extract_like
+from featood.engine.labels import matching
 from featood.engine.outliers import with_outliers
 from featood.engine.protocol import dataset_name, inputs_digest, overlap
 from featood.engine.selection import Selection
 from featood.errors import UsageError
-from featood.heads import create_head, head_class, load_head
+from featood.heads import ask, create_head, head_class, load_head
 from featood.heads.base import FitContext, Head
 from featood.heads.compositions.composition import Composition
 from featood.heads.compositions.members import create_member
+from featood.heads.trained_head import TrainedHead
 
 
 def default_preset(name: str, num_classes: int | None) -> str | None:
@@ -41,6 +43,7 @@ def fit_head(
     say: Callable[[str], None] = lambda text: None,
     tuned: dict[str, Any] | None = None,
     outliers: str = "",
+    validate_on: str = "",
     data_dir: str | None = None,
 ) -> tuple[Head, Path]:
     """Fit a head on one split and save it.
@@ -67,6 +70,9 @@ def fit_head(
         How the options were chosen, for the artefact; see :func:`featood.engine.tuning.tune_head`.
     outliers : str
         Out-of-distribution set to learn from, for heads that can; it can then not be scored against.
+    validate_on : str
+        Out-of-distribution set to choose the best state of a training by, in place of the held-out loss; it can
+        then not be scored against either.
     data_dir : str, optional
         Where its images are, if they are still to be extracted.
 
@@ -94,13 +100,21 @@ def fit_head(
     if outliers:
         if not head.card.takes_outliers:
             raise UsageError(f"{name} does not learn from outliers; leave --outliers out")
-        odd = extract_like(selection.cache, train, outliers, data_dir, say=say)
-        if overlap(dataset_name(odd), dataset_name(train)):
-            raise UsageError(f"{outliers} is the in-distribution set; name another for --outliers")
+        odd = _other(selection, train, outliers, "--outliers", data_dir, say)
         rows = with_outliers(train, odd)
         tuned = {"on": dataset_name(odd), "inputs": inputs_digest(odd)}
+    validation = None
+    if validate_on:
+        if outliers:
+            raise UsageError(
+                "a head keeps one record of what it has seen: --outliers or --validate-on, not both"
+            )
+        if not isinstance(head, TrainedHead):
+            raise UsageError(f"{name} has no state to choose by outliers; leave --validate-on out")
+        validation = _other(selection, train, validate_on, "--validate-on", data_dir, say)
+        tuned = {"on": dataset_name(validation), "inputs": inputs_digest(validation), "metric": "auroc"}
     start = time.perf_counter()
-    context = FitContext(progress, folder / "training")
+    context = FitContext(progress, folder / "training", validation)
     if isinstance(head, Composition):
         head = _compose(selection, head, members, train, context, say)
     else:
@@ -108,10 +122,31 @@ def fit_head(
     head.meta["fit_seconds"] = round(time.perf_counter() - start, 3)
     if tuned is not None:
         head.meta["tuned"] = tuned
-        what = "outliers came from" if outliers else "options were chosen on"
+        what = (
+            "outliers came from"
+            if outliers
+            else "state was chosen on"
+            if validate_on
+            else "options were chosen on"
+        )
         head.meta["notes"].append(f"{what} {tuned['on']}: results are OOD-validated")
     head.save(folder)
     return head, folder
+
+
+def _other(
+    selection: Selection,
+    train: FeatureSet,
+    name: str,
+    flag: str,
+    data_dir: str | None,
+    say: Callable[[str], None],
+) -> FeatureSet:
+    """Open a set that is not the in-distribution one."""
+    other = extract_like(selection.cache, train, name, data_dir, say=say)
+    if overlap(dataset_name(other), dataset_name(train)):
+        raise UsageError(f"{name} is the in-distribution set; name another for {flag}")
+    return other
 
 
 def _compose(
@@ -164,15 +199,40 @@ def get_head(selection: Selection, name: str) -> Head:
 def chosen_heads(selection: Selection, names: Sequence[str]) -> dict[str, Head]:
     """Return the heads to score with: those named, else all that are fitted.
 
+    A name stands for the head fitted under it; where there is none, for all its variants (``postnet`` for
+    ``postnet@seed=0`` and the others, ``postnet@lr=0.01`` for all with that learning rate).
+
     Raises
     ------
     UsageError
         When none is named and none is fitted.
     """
-    wanted = list(dict.fromkeys(names)) or list(find_heads(selection))
+    fitted = list(find_heads(selection))
+    wanted = [label for name in names for label in matching(fitted, name) or [name]] or fitted
     if not wanted:
         where = f"{selection.backbone}/{selection.dataset}"
         raise UsageError(
             f"no head is fitted on {where} yet; fit one (featood fit knn) or name one (--head energy)"
         )
+    wanted = list(dict.fromkeys(wanted))
     return {Path(name).name if "/" in name else name: get_head(selection, name) for name in wanted}
+
+
+def asked(heads: Mapping[str, Head], which: str) -> dict[str, Head]:
+    """Ask heads for one of their scores by name, or for ``all``; heads with a single score stay as they are.
+
+    Raises
+    ------
+    UsageError
+        When no head has a score of that name.
+    """
+    chosen: dict[str, Head] = {}
+    for label, head in heads.items():
+        names = head.card.scores
+        wanted = names if which == "all" else [which] if which in names else []
+        chosen |= {f"{label}[{name}]": ask(head, name) for name in wanted} or {label: head}
+    if which != "all" and not any(label.endswith(f"[{which}]") for label in chosen):
+        known = sorted({name for head in heads.values() for name in head.card.scores})
+        have = ", ".join(known) or "one each, without a name"
+        raise UsageError(f"no head here has a score '{which}'; the scores are {have}")
+    return chosen

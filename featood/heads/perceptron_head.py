@@ -26,7 +26,8 @@ class PerceptronHead(TrainedHead):
     activation: str = option("silu", "between the layers", choices=tuple(ACTIVATIONS))
     lipschitz: float = option(0.0, "largest spectral norm of each layer; 0 for any", low=0)
     negative_linear: bool = option(
-        False, "negative weights in the last layer, so that logits fall without end far away (needs relu or softplus)"
+        False,
+        "negative weights in the last layer, so that logits fall without end far away (needs relu or softplus)",
     )
 
     def mlp(self, size: int, outputs: int, generator: torch.Generator) -> MLP:

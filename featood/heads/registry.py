@@ -43,6 +43,8 @@ class Card:
     """First line of the docstring."""
     uses: tuple[str, ...] = ()
     """What it can read as well, but does without."""
+    scores: tuple[str, ...] = ()
+    """Names of its scores where it has several, the default first."""
 
     @property
     def takes_outliers(self) -> bool:
@@ -82,11 +84,19 @@ def register(
     def decorate(cls: type) -> Any:
         head: Any = dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
         summary = (cls.__doc__ or "").strip().split("\n")[0]
-        head.card = Card(name, title, paper, year, url, needs, learns, summary, uses)
+        head.card = Card(name, title, paper, year, url, needs, learns, summary, uses, _scores(head))
         _REGISTRY[name] = head
         return head
 
     return decorate
+
+
+def _scores(head: Any) -> tuple[str, ...]:
+    """Read the names of a head's scores off its option ``which``."""
+    for field in dataclasses.fields(head):
+        if field.name == "which":
+            return tuple(dict.fromkeys((field.default, *field.metadata["choices"])))
+    return ()
 
 
 def list_heads() -> dict[str, Card]:

@@ -57,12 +57,18 @@ class TrainedHead(FeatureHead):
     warmup: int = option(0, "updates in which the learning rate rises to its first value", low=0)
     weight_decay: float = option(0.0, "decoupled weight decay", low=0)
     clip: float = option(0.0, "largest norm of the gradient; 0 for any", low=0)
-    ema: float = option(0.0, "decay of a moving average of the weights, kept in their place", low=0, high=0.99999)
+    ema: float = option(
+        0.0, "decay of a moving average of the weights, kept in their place", low=0, high=0.99999
+    )
     precision: str = option(
-        "float32", "of the matrix products in training; bfloat16 pays on a GPU", choices=("float32", "bfloat16")
+        "float32",
+        "of the matrix products in training; bfloat16 pays on a GPU",
+        choices=("float32", "bfloat16"),
     )
     validation: float = option(0.1, "share of the rows held out to stop early", low=0, high=0.9)
-    patience: int = option(10, "validations (about one an epoch) without a lower loss that end training", low=1)
+    patience: int = option(
+        10, "validations (about one an epoch) without a lower loss that end training", low=1
+    )
     seed: int = option(0, "seed of the weights, the batches and everything drawn in training", low=0)
 
     # ---- what a subclass writes -------------------------------------------------------------------
@@ -118,7 +124,9 @@ class TrainedHead(FeatureHead):
         if context.validate_on is not None:
             if not count:
                 raise UsageError(f"{self.name}: no row is held out to validate on; raise validation above 0")
-            chosen = SelectedRows(context.validate_on, list(data.features), self.nonfinite, device=train.device)
+            chosen = SelectedRows(
+                context.validate_on, list(data.features), self.nonfinite, device=train.device
+            )
             unseen = _scaled(self.vectors(chosen.load()), state).float()
         state["classes"] = torch.tensor(train.num_classes)
         model = self._train(parts, labels[used], labels[held], unseen, train.num_classes, context)

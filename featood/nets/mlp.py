@@ -94,5 +94,5 @@ class MLP(nn.Sequential):
                 linear = LipschitzLinear(before, after, lipschitz) if lipschitz else nn.Linear(before, after)
                 layers += [linear, ACTIVATIONS[activation]()]
             if negative:
-                layers[-2] = NegativeLinear(*widths[-2:])
+                layers[-2] = NegativeLinear(widths[-2], widths[-1])
         super().__init__(*layers[:-1])

@@ -3,11 +3,12 @@
 from featood.report.files import write_csv, write_json
 from featood.report.html import write_report
 from featood.report.plots import reliability_diagram, roc_curves, score_histogram
-from featood.report.rows import mean_rows
+from featood.report.rows import collapsed, mean_rows
 from featood.report.scores import write_scores
 from featood.report.table import results_table
 
 __all__ = [
+    "collapsed",
     "mean_rows",
     "reliability_diagram",
     "results_table",

@@ -7,6 +7,8 @@ __all__ = [
     "METRIC_COLUMNS",
     "MetricColumn",
     "best_cells",
+    "cell",
+    "collapsed",
     "mean_rows",
     "percent",
     "printable",
@@ -16,6 +18,8 @@ __all__ = [
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from featood.metrics import mean_and_error
 
 Row = Mapping[str, Any]
 
@@ -65,8 +69,28 @@ def mean_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
             values = [row[key] for row in group if row.get(key) is not None]
             if len(values) == len(group):
                 mean[key] = math.fsum(values) / len(values)
+        seeds = group[0].get("repeats", 0)
+        if seeds and all(row.get("repeats") == seeds for row in group):
+            mean["repeats"] = seeds
+            for key in (column.key for column in METRIC_COLUMNS):
+                by_seed = zip(*(row["values"][key] for row in group), strict=True)
+                averages = [math.fsum(values) / len(values) for values in by_seed]
+                mean[f"{key}_se"] = mean_and_error(averages)[1]
         means.append(mean)
     return means
+
+
+def collapsed(results: Mapping[str, Any]) -> list[Row]:
+    """Return the rows of results, those of a head scored with several seeds replaced by their mean."""
+    repeats = {(row["head"], row["ood"]): row for row in results.get("repeats", ())}
+    members = {label: row for row in repeats.values() for label in row["labels"]}
+    rows: list[Row] = []
+    for row in results["rows"]:
+        group = members.get(row["head"])
+        together = row if group is None else repeats.pop((group["head"], row["ood"]), None)
+        if together is not None:
+            rows.append(together)
+    return rows
 
 
 def with_means(rows: Sequence[Row]) -> list[Row]:
@@ -103,6 +127,12 @@ def best_cells(rows: Sequence[Row]) -> set[tuple[int, str]]:
 def percent(fraction: float | None) -> str:
     """Write a fraction as a percentage with two decimals, without the sign; "-" where there is none."""
     return "-" if fraction is None else f"{100 * fraction:.2f}"
+
+
+def cell(row: Row, key: str) -> str:
+    """Write a metric of a row as a percentage, with the standard error where it is a mean over seeds."""
+    error = row.get(f"{key}_se")
+    return percent(row.get(key)) + ("" if error is None else f" ±{percent(error)}")
 
 
 def printable(name: object) -> str:

@@ -13,6 +13,7 @@ import torch
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
+from featood.heads.asking import ask
 from featood.heads.base import WORST
 from featood.testing.check import Subject, promise, refuses, same, unchanged
 from featood.testing.fixture import Blockwise, mapped, replaced, with_main
@@ -25,6 +26,19 @@ def higher_is_out(subject: Subject) -> None:
     pairs = outliers[:, None] - known
     auroc = (pairs > 0).mean() + (pairs == 0).mean() / 2
     assert auroc > 0.5, f"AUROC is {auroc:.3f}"
+
+
+@promise("any of its scores can be had from the same fit")
+def scores_by_name(subject: Subject) -> None:
+    for which in subject.card.scores[1:]:
+        options = {**subject.fitted.options, "which": which}
+        if subject.card.learns:
+            again = type(subject.fitted)(**options).fit(subject.train)
+            for name, value in again.state.items():
+                same(value, subject.fitted.state[name], what=f"{name} of a fit for the score '{which}'")
+        scores = ask(subject.fitted, which).score(subject.test)
+        assert np.isfinite(scores).all(), f"'{which}' gives scores that are not finite"
+        assert not np.array_equal(scores, subject.scores), f"'{which}' is the default score by another name"
 
 
 @promise("scores do not depend on the batch")

@@ -1,0 +1,54 @@
+"""Names of variants of a head, ``postnet@lr=0.001,seed=2``; those that differ in the seed alone repeat one another."""
+
+from __future__ import annotations
+
+__all__ = ["matching", "repeated_label", "variant_label"]
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def variant_label(name: str, options: Mapping[str, Any]) -> str:
+    """Write a name and options as a label; parts of a list are joined by ``+``.
+
+    Examples
+    --------
+    >>> variant_label("postnet", {"lr": 0.001, "seed": 2})
+    'postnet@lr=0.001,seed=2'
+    """
+
+    def text(value: Any) -> str:
+        return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+    return f"{name}@" + ",".join(f"{option}={text(value)}" for option, value in options.items())
+
+
+def repeated_label(label: str) -> str | None:
+    """Return the label without its seed; None where it has none.
+
+    Examples
+    --------
+    >>> repeated_label("postnet@lr=0.001,seed=2"), repeated_label("postnet@seed=2"), repeated_label("postnet")
+    ('postnet@lr=0.001', 'postnet', None)
+    """
+    name, _, text = label.partition("@")
+    tail, bracket, which = text.partition("[")  # a score asked for by name stays
+    parts = tail.split(",")
+    others = [part for part in parts if not part.startswith("seed=")]
+    if len(others) == len(parts):
+        return None
+    return name + ("@" + ",".join(others) if others else "") + bracket + which
+
+
+def matching(labels: Iterable[str], wanted: str) -> list[str]:
+    """Return the labels that a name stands for: itself; else all its variants with at least the options it names."""
+    labels = list(labels)
+    if wanted in labels:
+        return [wanted]
+    name, _, text = wanted.partition("@")
+    options = set(filter(None, text.split(",")))
+    return [
+        label
+        for label in labels
+        if label.startswith(f"{name}@") and options <= set(label.partition("@")[2].split(","))
+    ]

@@ -1,0 +1,26 @@
+"""Results of several seeds: their mean, and its standard error."""
+
+from __future__ import annotations
+
+__all__ = ["mean_and_error"]
+
+import math
+from collections.abc import Sequence
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of independent repetitions and its standard error ``s / sqrt(n)``, s with n - 1.
+
+    The standard error of a single value is NaN: nothing is known of it.
+
+    Examples
+    --------
+    >>> mean_and_error([0.9, 0.8, 1.0])
+    (0.9, 0.05773502691896257)
+    """
+    count = len(values)
+    mean = math.fsum(values) / count
+    if count == 1:
+        return mean, math.nan
+    variance = math.fsum((value - mean) ** 2 for value in values) / (count - 1)
+    return mean, math.sqrt(variance / count)

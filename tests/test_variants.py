@@ -1,0 +1,164 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from featood.cache import FeatureCache
+from featood.cache.transfer import import_arrays
+from featood.cli import main
+from featood.engine.fitting import chosen_heads, find_heads, fit_head
+from featood.engine.labels import matching, repeated_label, variant_label
+from featood.engine.scoring import score_selection
+from featood.engine.selection import select
+from featood.engine.variants import fit_variants
+from featood.errors import UsageError
+from featood.heads import ask, load_head
+from featood.metrics import mean_and_error
+from featood.report import collapsed, mean_rows
+from featood.testing.fixture import synthetic_sets
+
+TRAIN, TEST = synthetic_sets()
+QUICK = {"epochs": 3, "depth": 1, "width": 16, "batch_size": 64}
+
+
+@pytest.fixture
+def selection(tmp_path):
+    cache = FeatureCache(tmp_path / "cache")
+    known = np.asarray(TEST.labels) >= 0
+
+    def put(key, data, **rest):
+        import_arrays(cache, key, {"avg": data.features["avg"]}, labels=data.labels, **rest)
+
+    put("net/news/train", TRAIN.rows(np.asarray(TRAIN.labels) >= 0))
+    put("net/news/test", TEST.rows(known))
+    put("net/spam/test", TEST.rows(~known), run={"role": "ood"})
+    put("net/junk/test", TEST.rows(np.flatnonzero(~known)[::2]), run={"role": "ood"})
+    return select(cache, "net", "news")
+
+
+def test_labels():
+    assert variant_label("knn", {"k": 5, "stages": ("a", "b")}) == "knn@k=5,stages=a+b"
+    assert repeated_label("a@lr=1,seed=3,k=2") == "a@lr=1,k=2" and repeated_label("a@seed=3[x]") == "a[x]"
+    assert repeated_label("a@lr=1") is None and repeated_label("a[seed=1]") is None
+    labels = ["a", "a@k=1,seed=0", "a@k=1,seed=1", "a@k=2,seed=0", "ab@k=1", "b@k=1"]
+    assert matching(labels, "a") == ["a"] and matching(labels, "b") == ["b@k=1"]
+    assert matching(labels, "a@") == labels[1:4] and matching(labels, "a@k=1") == labels[1:3]
+    assert matching(labels, "a@seed=0,k=2") == ["a@k=2,seed=0"] and matching(labels, "c") == []
+
+
+def test_seeds_are_repeated_and_put_together(selection):
+    variants = fit_variants(selection, "jem", QUICK | {"seed": 4}, repeat=3)
+    assert [one.label for one in variants] == [f"jem@seed={seed}" for seed in (4, 5, 6)]
+    assert {one.group for one in variants} == {"jem"} and len(find_heads(selection)) == 3
+    scoring = score_selection(selection, ["jem"], ["spam", "junk"])
+    rows = scoring.results["rows"]
+    assert len(rows) == 6 and len({row["auroc"] for row in rows}) > 2
+    first, second = scoring.results["repeats"]
+    values = [row["auroc"] for row in rows if row["ood"] == "spam"]
+    assert first["head"] == second["head"] == "jem" and first["repeats"] == 3 and first["ood"] == "spam"
+    assert first["values"]["auroc"] == values
+    assert first["auroc"] == pytest.approx(np.mean(values))
+    assert first["auroc_se"] == pytest.approx(np.std(values, ddof=1) / np.sqrt(3))
+    shown = collapsed(scoring.results)
+    assert shown == [first, second]
+    (mean,) = mean_rows(shown)
+    averages = np.array([first["values"]["auroc"], second["values"]["auroc"]]).mean(0)
+    assert mean["auroc"] == pytest.approx(averages.mean()) and mean["repeats"] == 3
+    assert mean["auroc_se"] == pytest.approx(np.std(averages, ddof=1) / np.sqrt(3))
+
+
+def test_a_grid_is_fitted_whole_or_not_at_all(selection):
+    variants = fit_variants(selection, "knn", {}, {"k": [2, 3], "normalize": [True]})
+    assert [one.label for one in variants] == ["knn@k=2,normalize=True", "knn@k=3,normalize=True"]
+    assert load_head(variants[1].folder).k == 3
+    assert set(chosen_heads(selection, ["knn@k=3"])) == {"knn@k=3,normalize=True"}
+    for options in ({"grid": {"k": [4, 0]}}, {"repeat": 2}, {"grid": {"kk": [1]}}):
+        with pytest.raises(UsageError):
+            fit_variants(selection, "knn", {}, **options)
+    with pytest.raises(UsageError, match="not both"):
+        fit_variants(selection, "jem", QUICK, {"seed": [1]}, 2)
+    assert len(find_heads(selection)) == 2
+
+
+def test_single_values_have_no_error():
+    mean, error = mean_and_error([0.25])
+    assert mean == 0.25 and np.isnan(error)
+
+
+def test_heads_can_be_asked_for_each_of_their_scores(selection):
+    head, _ = fit_head(selection, "jem", QUICK)
+    fit_head(selection, "knn")
+    rows = score_selection(selection, ["jem", "knn"], ["spam"], which="all").results["rows"]
+    names = ["jem[energy]", "jem[max-probability]", "jem[gradient-norm]", "knn"]
+    assert [row["head"] for row in rows] == names
+    assert [row.get("which") for row in rows] == [*head.card.scores, None]
+    one = score_selection(selection, ["jem"], ["spam"], which="gradient-norm")
+    assert one.results["rows"][0]["auroc"] == rows[2]["auroc"]
+    test = selection.open("test")
+    again = fit_head(selection, "jem", QUICK | {"which": "gradient-norm"})[0]
+    np.testing.assert_array_equal(ask(head, "gradient-norm").score(test), again.score(test))
+    with pytest.raises(UsageError, match="energy, gradient-norm, max-probability"):
+        score_selection(selection, ["jem", "knn"], ["spam"], which="alpha0")
+    with pytest.raises(UsageError, match="one score only"):
+        ask(fit_head(selection, "knn")[0], "x")
+
+
+def test_states_chosen_on_outliers_are_marked_and_not_tested_on_them(selection):
+    head, _ = fit_head(selection, "jem", QUICK | {"validation": 0.2}, validate_on="junk")
+    assert "OOD-validated" in head.meta["notes"][0] and head.meta["tuned"]["on"] == "junk"
+    with pytest.raises(UsageError, match="junk"):
+        score_selection(selection, ["jem"], ["junk"])
+    (row,) = score_selection(selection, ["jem"], ["spam"]).results["rows"]
+    assert row["ood_validated"] == "junk"
+    for name, text in (("knn", "no state"), ("heat-gmm", "no state")):
+        with pytest.raises(UsageError, match=text):
+            fit_head(selection, name, validate_on="junk")
+    with pytest.raises(UsageError, match="in-distribution"):
+        fit_head(selection, "jem", validate_on="news")
+
+
+def test_the_command_line_repeats_sweeps_and_asks(selection, capsys, monkeypatch):
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["featood", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr()
+
+    root = str(selection.cache.root)
+    quick = [text for name, value in QUICK.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    where = ["--cache", root, "--backbone", "net", "--dataset", "news"]
+    sweep = ["--repeat", "2", "--sweep", "lr=0.01,0.001", "--validation", "0.2"]
+    code, out = run("fit", "jem", *quick, *sweep, *where)
+    assert code == 0 and "jem@lr=0.01" in out.out and out.out.count(" ±") == 4 and out.out.count("*") == 1
+    assert len(find_heads(selection)) == 4
+    code, out = run("score", "--head", "jem", "--ood", "spam", "--json", "-", *where)
+    repeats = json.loads(out.out)["repeats"]
+    assert {row["head"] for row in repeats} == {"jem@lr=0.01", "jem@lr=0.001"}
+    code, out = run("score", "--head", "jem", "--ood", "spam", *where)
+    assert code == 0 and "(2 seeds)" in out.out and "±" in out.out
+    code, out = run(
+        "score", "--head", "jem@lr=0.01", "--which", "energy", "--ood", "spam", "--csv", "-", *where
+    )
+    assert out.out.count("jem@lr=0.01,seed=") == 2 == out.out.count("[energy]")
+    code, out = run("fit", "jem", "--sweep", "lr=fast", *where)
+    assert code == 2 and "'fast' is not a value for lr" in out.err
+    code, out = run("fit", "knn", "--repeat", "3", *where)
+    assert code == 2 and "no seed" in out.err
+
+
+def test_losses_reach_tensorboard_or_its_absence_is_said(selection, tmp_path):
+    log = tmp_path / "log"
+    words = ["fit", "cd", "--epochs", "2", "--sgld-steps", "2", "--cache", str(selection.cache.root)]
+    words += ["--backbone", "net", "--dataset", "news", "--tensorboard", str(log)]
+    ran = subprocess.run([sys.executable, "-m", "featood", *words], capture_output=True, text=True)
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    except ImportError:
+        assert ran.returncode == 2 and "featood[tensorboard]" in ran.stderr
+        return
+    assert ran.returncode == 0, ran.stderr
+    events = EventAccumulator(str(log / "fit-1"))
+    events.Reload()
+    assert "loss" in events.Tags()["scalars"] and events.Scalars("loss")[0].step == 1
