@@ -16,7 +16,7 @@ from featood.engine.variants import fit_variants
 from featood.errors import UsageError
 from featood.heads import ask, load_head
 from featood.metrics import mean_and_error
-from featood.report import collapsed, mean_rows
+from featood.report import collapsed, mean_rows, write_report
 from featood.testing.fixture import synthetic_sets
 
 TRAIN, TEST = synthetic_sets()
@@ -67,6 +67,17 @@ def test_seeds_are_repeated_and_put_together(selection):
     averages = np.array([first["values"]["auroc"], second["values"]["auroc"]]).mean(0)
     assert mean["auroc"] == pytest.approx(averages.mean()) and mean["repeats"] == 3
     assert mean["auroc_se"] == pytest.approx(np.std(averages, ddof=1) / np.sqrt(3))
+
+
+def test_the_report_puts_seeds_together_and_says_what_fell_back(selection, tmp_path):
+    fit_variants(selection, "jem", QUICK, repeat=2)
+    fit_head(selection, "cd", {"epochs": 3, "sgld_steps": 2, "lr": 1e4})
+    scoring = score_selection(selection, ["jem", "cd"], ["spam"])
+    assert [row.get("diverged") for row in scoring.results["rows"]] == [None, None, True]
+    write_report(tmp_path / "report.html", scoring.results, scoring.scores)
+    page = (tmp_path / "report.html").read_text()
+    assert "jem (2 seeds)" in page and "±" in page and "cd!" in page and "fell back" not in page
+    assert "jem@seed=0" in page and "jem@seed=1" not in page and "last good state" in page
 
 
 def test_a_grid_is_fitted_whole_or_not_at_all(selection):

@@ -5,10 +5,12 @@ from __future__ import annotations
 __all__ = [
     "MEAN",
     "METRIC_COLUMNS",
+    "OPEN_SET_COLUMNS",
     "MetricColumn",
     "best_cells",
     "cell",
     "collapsed",
+    "headline",
     "mean_rows",
     "percent",
     "printable",
@@ -44,6 +46,12 @@ METRIC_COLUMNS = (
     MetricColumn("detection_error", "det. err", False),
     MetricColumn("autc", "AUTC", False),
 )
+OPEN_SET_COLUMNS = (
+    MetricColumn("f1_macro", "macro F1", True),
+    MetricColumn("cauroc", "CAUROC", True),
+    MetricColumn("oscr", "OSCR", True),
+)
+"""Metrics of rows whose ID set has labels, and which have predicted classes."""
 
 
 def mean_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
@@ -65,7 +73,8 @@ def mean_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
         mean: dict[str, Any] = {"head": head, "ood": MEAN, "sets": [row["ood"] for row in group]}
         mean["n_id"] = group[0].get("n_id")
         mean["n_ood"] = sum(row.get("n_ood", 0) for row in group)
-        for key in (*(column.key for column in METRIC_COLUMNS), "fit_s", "score_s"):
+        columns = (*METRIC_COLUMNS, *OPEN_SET_COLUMNS)
+        for key in (*(column.key for column in columns), "f1_macro_best", "fit_s", "score_s"):
             values = [row[key] for row in group if row.get(key) is not None]
             if len(values) == len(group):
                 mean[key] = math.fsum(values) / len(values)
@@ -117,7 +126,7 @@ def best_cells(rows: Sequence[Row]) -> set[tuple[int, str]]:
         rivals.setdefault((row["ood"], frozenset(row.get("sets", ()))), []).append(index)
     best = set()
     for indices in (group for group in rivals.values() if len(group) > 1):
-        for key, _, higher_is_better in METRIC_COLUMNS:
+        for key, _, higher_is_better in (*METRIC_COLUMNS, *OPEN_SET_COLUMNS):
             values = {i: round(rows[i][key], 4) for i in indices if rows[i].get(key) is not None}
             top = (max if higher_is_better else min)(values.values(), default=None)
             best |= {(i, key) for i, value in values.items() if value == top}
@@ -133,6 +142,14 @@ def cell(row: Row, key: str) -> str:
     """Write a metric of a row as a percentage, with the standard error where it is a mean over seeds."""
     error = row.get(f"{key}_se")
     return percent(row.get(key)) + ("" if error is None else f" ±{percent(error)}")
+
+
+def headline(row: Row) -> str:
+    """Name of a head, with what a reader must know of it: seeds, a training that fell back, outliers it saw."""
+    name = printable(row["head"])
+    if seeds := row.get("repeats"):
+        name += f" ({seeds} seeds)"
+    return name + ("!" if row.get("diverged") else "") + ("*" if row.get("ood_validated") else "")
 
 
 def printable(name: object) -> str:

@@ -11,7 +11,16 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from featood.report.rows import MEAN, METRIC_COLUMNS, best_cells, cell, percent, printable, with_means
+from featood.report.rows import (
+    MEAN,
+    METRIC_COLUMNS,
+    best_cells,
+    cell,
+    headline,
+    percent,
+    printable,
+    with_means,
+)
 
 # Where all columns do not fit, they go in this order. AUROC stays.
 _FIRST_TO_GO = ("n", "autc", "detection_error", "fpr95_ood", "aupr_in", "aupr_out", "fpr95")
@@ -39,7 +48,7 @@ def results_table(rows: Sequence[Mapping[str, Any]], id_info: Mapping[str, Any],
     rows = with_means(rows)
     best = best_cells(rows)
     cells: dict[str, tuple[str, list[Text]]] = {
-        "head": ("head", [Text(_head(row)) for row in rows]),
+        "head": ("head", [Text(headline(row)) for row in rows]),
         "ood": ("OOD", [Text(printable(row["ood"]), "italic" if "sets" in row else "") for row in rows]),
     }
     for key, title, _ in METRIC_COLUMNS:
@@ -76,14 +85,6 @@ def results_table(rows: Sequence[Mapping[str, Any]], id_info: Mapping[str, Any],
     for i, row in enumerate(rows):
         table.add_row(*(column[i] for _, column in cells.values()), end_section=row["ood"] == MEAN)
     return table
-
-
-def _head(row: Mapping[str, Any]) -> str:
-    """Name of a head, with what a reader must know of it: seeds, a training that fell back, outliers it saw."""
-    name = printable(row["head"])
-    if seeds := row.get("repeats"):
-        name += f" ({seeds} seeds)"
-    return name + ("!" if row.get("diverged") else "") + ("*" if row.get("ood_validated") else "")
 
 
 def _width(cell: tuple[str, list[Text]]) -> int:
