@@ -2,6 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# not the links at the root
+CODE := featood tests benchmarks examples
+
 .PHONY: demo test lint format bench install clean
 
 demo: $(VENV)/installed
@@ -11,13 +14,13 @@ test: $(VENV)/installed
 	$(BIN)/pytest -n 2
 
 lint: $(VENV)/installed
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 
 format: $(VENV)/installed
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/stores.py

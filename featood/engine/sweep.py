@@ -13,6 +13,7 @@ from featood.engine.selection import Selection
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, head_class, list_heads
 from featood.heads.base import Head
+from featood.heads.compositions.composition import Composition
 from featood.heads.compositions.members import create_member
 
 
@@ -52,7 +53,8 @@ class EveryHead(Mapping[str, Head]):
             return get_head(self._selection, name)
 
         head = create_head(name)
-        members = [create_member(text, "error") for text in getattr(head, "members", ())]
+        names = head.members if isinstance(head, Composition) else ()
+        members = [create_member(text, "error") for text in names]
         unfitted = [part.name for part in members or [head] if part.trains and part.name not in self._fitted]
         if unfitted and not self._training:
             raise UsageError(

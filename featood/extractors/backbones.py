@@ -74,9 +74,7 @@ def list_backbones() -> dict[str, list[str]]:
     }
 
 
-def resolve_backbone(
-    name: str, weights: str = "", num_classes: int | None = None, seed: int = 0
-) -> Backbone:
+def resolve_backbone(name: str, weights: str = "", num_classes: int | None = None, seed: int = 0) -> Backbone:
     """Build a backbone in evaluation mode.
 
     Parameters
@@ -122,7 +120,9 @@ Built = tuple[nn.Module, str, str, Transform | None]
 def _build_net(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
     if not weights or weights == RANDOM:
         if not weights:
-            warnings.warn(f"{name} has random weights (seed {seed}): give trained ones by --weights", stacklevel=3)
+            warnings.warn(
+                f"{name} has random weights (seed {seed}): give trained ones by --weights", stacklevel=3
+            )
         generator = torch.Generator().manual_seed(seed)
         return create_net(name, num_classes or 10, generator=generator), f"net:{name}", RANDOM, None
     state = read_state_dict(weights)
@@ -145,7 +145,9 @@ def _build_torchvision(name: str, weights: str, num_classes: int | None, seed: i
     # the literature on out-of-distribution detection uses the first published weights
     tag = tag or ("IMAGENET1K_V1" if "IMAGENET1K_V1" in choices.__members__ else choices.DEFAULT.name)
     if tag not in choices.__members__:
-        raise UsageError(f"torchvision has no weights '{tag}' for {architecture} (it has: {', '.join(choices.__members__)})")
+        raise UsageError(
+            f"torchvision has no weights '{tag}' for {architecture} (it has: {', '.join(choices.__members__)})"
+        )
     published = choices[tag]
 
     def make(pretrained: bool) -> nn.Module:
@@ -171,7 +173,11 @@ def _build_timm(name: str, weights: str, num_classes: int | None, seed: int) -> 
     if not timm.is_model(name.split(".")[0]):
         raise UsageError(f"timm has no model '{name}'{_nearest(name)}")
     module, source = _pretrained(
-        lambda pretrained: timm.create_model(name, pretrained=pretrained), weights, f"timm:{name}", "pretrained", seed
+        lambda pretrained: timm.create_model(name, pretrained=pretrained),
+        weights,
+        f"timm:{name}",
+        "pretrained",
+        seed,
     )
     config = timm.data.resolve_model_data_config(module)
     channels, height, width = config["input_size"]

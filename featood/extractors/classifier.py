@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from featood.files import atomic_write
 from featood.data import ImageSet
 from featood.errors import DataError, UsageError
 from featood.extractors.extract import pick_device
 from featood.extractors.transform import Transform
+from featood.files import atomic_write
 from featood.nets import create_net
 from featood.training import Batches, TrainingResult, cosine, train
 
@@ -54,7 +54,7 @@ def train_classifier(
     images: ImageSet,
     transform: Transform,
     out: Path,
-    options: TrainOptions = TrainOptions(),  # noqa: B008  (frozen)
+    options: TrainOptions = TrainOptions(),
     progress: Callable[..., None] | None = None,
 ) -> TrainingResult:
     """Train one of our nets on a labelled set and save its weights.

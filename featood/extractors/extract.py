@@ -133,7 +133,9 @@ def extract(
     example = example.contiguous(memory_format=torch.channels_last)
     plan = plan_taps(module, example, options.taps, options.pools, options.maps)
     if options.extras and not plan.has_logits:
-        raise UsageError(f"the column {options.extras[0].column} needs logits, which {backbone.name} does not give")
+        raise UsageError(
+            f"the column {options.extras[0].column} needs logits, which {backbone.name} does not give"
+        )
     compute = _computation(plan, module, transform, options)
     widths = {name: values.shape[1] for name, values in compute(example, 0).items()}
     manifest = make_manifest(backbone, images, transform, plan, widths, options, run)
@@ -166,7 +168,9 @@ def extract(
                 writer.write(block, _columns(rows, images, writer.span(block), manifest), lost)
                 rows = []
         if len(failed) == len(images):
-            raise DataError(f"none of the {len(images)} images of {images.name} could be read: {failed[0][1]}")
+            raise DataError(
+                f"none of the {len(images)} images of {images.name} could be read: {failed[0][1]}"
+            )
         return Extraction(writer.finish(key), resumed, [reason for _, reason in failed])
 
 
@@ -220,9 +224,17 @@ def make_manifest(
         columns["logits"] = ColumnSpec(columns["logits"].shape, "float32")
     if images.labels is not None:
         columns["labels"] = ColumnSpec((), "int64")
-    columns["ids"] = ColumnSpec((max((len(name.encode("utf-8", "surrogateescape")) for name in images.ids), default=1),), "uint8")
+    columns["ids"] = ColumnSpec(
+        (max((len(name.encode("utf-8", "surrogateescape")) for name in images.ids), default=1),), "uint8"
+    )
     taps = {"taps": list(options.taps), "pools": options.pools and list(options.pools)}
-    facts = {"name": backbone.name, "weights": backbone.weights, **taps, "processor": platform.machine(), "batch_size": options.batch_size}
+    facts = {
+        "name": backbone.name,
+        "weights": backbone.weights,
+        **taps,
+        "processor": platform.machine(),
+        "batch_size": options.batch_size,
+    }
     return Manifest(
         recipe=recipe,
         data={"dataset": images.name, "split": images.split, "inputs_sha256": images.digest()},
@@ -232,7 +244,12 @@ def make_manifest(
         main=plan.main,
         block_rows=options.block_rows,
         versions=library_versions(),
-        run={**facts, "device": str(pick_device(options.device)), "threads": torch.get_num_threads(), **(run or {})},
+        run={
+            **facts,
+            "device": str(pick_device(options.device)),
+            "threads": torch.get_num_threads(),
+            **(run or {}),
+        },
     )
 
 

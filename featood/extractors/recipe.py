@@ -66,9 +66,9 @@ def _of_dataset(backbone: Backbone, images: ImageSet) -> tuple[Transform, str]:
     if mean is None or std is None:
         mean, std = IMAGENET.mean, IMAGENET.std
     if shape is None and not is_net(backbone.name):
-        return dataclasses.replace(IMAGENET, channels=channels, mean=_fit(mean, channels), std=_fit(std, channels)), (
-            f"{images.name} (short side 256, centre 224)"
-        )
+        return dataclasses.replace(
+            IMAGENET, channels=channels, mean=_fit(mean, channels), std=_fit(std, channels)
+        ), (f"{images.name} (short side 256, centre 224)")
     height, width = shape[:2] if shape is not None else (net_defaults(backbone.name).image_size,) * 2
     transform = Transform(channels, height, width, 0, _fit(mean, channels), _fit(std, channels))
     return transform, images.name

@@ -35,7 +35,9 @@ def pool(values: Tensor, how: str, channels_last: bool = False) -> Tensor:
     if values.ndim == 2:
         if how == "avg":
             return values
-        raise UsageError(f"pooling '{how}' needs a map or tokens; this tap gives plain vectors (use --pool avg)")
+        raise UsageError(
+            f"pooling '{how}' needs a map or tokens; this tap gives plain vectors (use --pool avg)"
+        )
     positions = values.flatten(1, -2) if values.ndim == 3 or channels_last else values.flatten(2).mT
     if how == "avg":
         return positions.mean(1)
@@ -47,7 +49,9 @@ def pool(values: Tensor, how: str, channels_last: bool = False) -> Tensor:
         return positions.mT.flatten(1)
     if how == "token":
         if values.ndim != 3:
-            raise UsageError("pooling 'token' needs tokens [B, T, C]; this tap gives a map (use avg, std or max)")
+            raise UsageError(
+                "pooling 'token' needs tokens [B, T, C]; this tap gives a map (use avg, std or max)"
+            )
         return positions[:, 0]
     if positions.shape[1] < 2:
         raise UsageError(f"pooling '{how}' needs more than one position; this map has one (use --pool avg)")
@@ -116,7 +120,8 @@ class TapPlan:
         def run(images: Tensor) -> dict[str, Tensor]:
             output = module(images)
             values = {
-                name: pool(seen[tap].float(), how, tap.channels_last) for name, (tap, how) in self.columns.items()
+                name: pool(seen[tap].float(), how, tap.channels_last)
+                for name, (tap, how) in self.columns.items()
             }
             if self.has_logits:
                 values["logits"] = output.float()

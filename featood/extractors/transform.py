@@ -15,7 +15,9 @@ from torch import Tensor
 
 from featood.errors import UsageError
 
-INTERPOLATIONS = {name: getattr(Image.Resampling, name.upper()) for name in ("nearest", "bilinear", "bicubic", "lanczos")}
+INTERPOLATIONS = {
+    name: getattr(Image.Resampling, name.upper()) for name in ("nearest", "bilinear", "bicubic", "lanczos")
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +53,9 @@ class Transform:
             if len(values) == 1:
                 values = values * self.channels
             if len(values) != self.channels:
-                raise UsageError(f"{name} has {len(values)} values, but the network takes {self.channels} channels")
+                raise UsageError(
+                    f"{name} has {len(values)} values, but the network takes {self.channels} channels"
+                )
             object.__setattr__(self, name, values)
         if min(self.std) <= 0:
             raise UsageError(f"std must be positive, not {min(self.std)}")

@@ -37,8 +37,8 @@ def save_head(head: Head, path: str | Path) -> Path:
 
     from safetensors.torch import save
 
-    from featood.files import atomic_write
     from featood.cache.manifest import library_versions
+    from featood.files import atomic_write
 
     folder = Path(path)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in head.state.items()}

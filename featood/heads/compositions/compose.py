@@ -11,11 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from featood.cache.feature_set import as_feature_set
 from featood.errors import UsageError
 from featood.heads.base import Head, State
 from featood.heads.compositions.composition import Composition
-from featood.heads.compositions.members import spell
 from featood.heads.registry import option, register
 
 

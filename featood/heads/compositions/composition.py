@@ -80,7 +80,9 @@ class Composition(Head):
         meta = composed._describe(source, rows, notes)
         # what a member was tuned or trained on is no more a test for the composition than for the member
         records = [head.meta["tuned"] for head in heads if "tuned" in head.meta]
-        meta["members_tuned"] = records + [old for head in heads for old in head.meta.get("members_tuned", ())]
+        meta["members_tuned"] = records + [
+            old for head in heads for old in head.meta.get("members_tuned", ())
+        ]
         composed._adopt(state, meta, heads[0].device)
         return composed
 

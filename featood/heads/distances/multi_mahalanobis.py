@@ -35,7 +35,9 @@ class MultiMahalanobis(Head):
     means more out-of-distribution.
     """
 
-    features: tuple[str, ...] = option((), "feature columns to use (default: the classifier's input and every avg column)")
+    features: tuple[str, ...] = option(
+        (), "feature columns to use (default: the classifier's input and every avg column)"
+    )
     weights: str = option("variance", "how the layers are weighted", choices=("variance", "equal", "learned"))
     ridge: float = option(1e-6, "ridge on the covariances, relative to the mean variance", low=0, high=1)
 
@@ -46,7 +48,9 @@ class MultiMahalanobis(Head):
 
     def fit_state(self, train: SelectedRows) -> State:
         """Fit every layer in one pass, and measure the spread of its distances in a second."""
-        layers = {name: Mahalanobis(feature=name, ridge=self.ridge, dead="narrow") for name in train.source.features}
+        layers = {
+            name: Mahalanobis(feature=name, ridge=self.ridge, dead="narrow") for name in train.source.features
+        }
         statistics: dict[str, Any] = dict.fromkeys(layers)
         for block in train.blocks():
             for name, layer in layers.items():
@@ -85,7 +89,9 @@ class MultiMahalanobis(Head):
         for key in sorted(state):
             name, part = key.rsplit("/", 1)
             parts.setdefault(name, {})[part] = state[key]
-        layers = [(part, Mahalanobis(feature=name, ridge=self.ridge, dead="narrow")) for name, part in parts.items()]
+        layers = [
+            (part, Mahalanobis(feature=name, ridge=self.ridge, dead="narrow")) for name, part in parts.items()
+        ]
         return [(float(part["weight"]), layer, layer.prepare(part)) for part, layer in layers]
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:

@@ -13,7 +13,7 @@ from featood.heads.base import State
 from featood.heads.distances.mahalanobis import Mahalanobis
 from featood.heads.registry import register
 from featood.heads.rows import SelectedRows
-from featood.numerics.gaussian import Whitening, squared_distances, whitening
+from featood.numerics.gaussian import Whitening, squared_distances
 from featood.numerics.moments import ClassMoments
 
 

@@ -47,7 +47,9 @@ class WeightedEnergy(LogitHead):
         energy, out = torch.cat(energies), torch.cat(outlier)
         if bool(out.all()) or not bool(out.any()):
             which = "known rows" if bool(out.all()) else "outliers (rows with a negative label)"
-            raise DataError(f"weighted-energy learns from outliers; {train.source.name} has no {which}; name some with --outliers")
+            raise DataError(
+                f"weighted-energy learns from outliers; {train.source.name} has no {which}; name some with --outliers"
+            )
         center, scale = energy.mean(), energy.std().clamp(min=1e-12)
         share = torch.stack([(~out).double().sum(), out.double().sum()]).reciprocal() / 2
 
