@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     **dict.fromkeys(("errors", "files"), 0),
     **dict.fromkeys(("nets", "metrics", "numerics"), 1),
-    **dict.fromkeys(("cache", "data", "training", "energies", "flows"), 2),
+    **dict.fromkeys(("cache", "data", "training", "energies", "flows", "objectives"), 2),
     **dict.fromkeys(("extractors", "heads"), 3),
     **dict.fromkeys(("report", "engine", "testing"), 4),
     "cli": 5,

@@ -25,28 +25,26 @@ from featood.testing.fixture import synthetic_sets
 TEST = with_extras(synthetic_sets()[1], 2)
 
 
-def naive(draws, measure):
-    """One row: probabilities of each draw ``[S, C]`` to the measure."""
+def naive(draws, which):
+    """One row: probabilities of each draw ``[S, C]`` to the score."""
     mean = draws.mean(0)
-    if measure == "predictive-entropy":
+    if which == "predictive-entropy":
         return entropy(mean)
-    if measure == "mutual-information":
+    if which == "mutual-information":
         return entropy(mean) - np.mean([entropy(p) for p in draws])
-    if measure == "variance":
+    if which == "variance":
         return np.mean([np.var(draws[:, c], ddof=1) for c in range(draws.shape[1])])
     return -mean.max()
 
 
-@pytest.mark.parametrize("measure", ["predictive-entropy", "mutual-information", "variance", "mean-msp"])
+@pytest.mark.parametrize("which", ["predictive-entropy", "mutual-information", "variance", "mean-msp"])
 @pytest.mark.parametrize(
     ("head", "column"), [("mc-dropout", "mc.logits"), ("deep-ensemble", "ensemble.logits")]
 )
-def test_measures(head, column, measure):
+def test_scores(head, column, which):
     logits = np.asarray(TEST.features[column], dtype=float).reshape(len(TEST), -1, 5)
-    expected = [naive(softmax(rows, 1), measure) for rows in logits]
-    np.testing.assert_allclose(
-        create_head(head, measure=measure).score(TEST), expected, rtol=1e-6, atol=1e-12
-    )
+    expected = [naive(softmax(rows, 1), which) for rows in logits]
+    np.testing.assert_allclose(create_head(head, which=which).score(TEST), expected, rtol=1e-6, atol=1e-12)
 
 
 def test_mc_dropout_against_pytorch_ood():
@@ -63,13 +61,11 @@ def test_mc_dropout_against_pytorch_ood():
             return next(self.draws)
 
     draws = torch.from_numpy(TEST.features["mc.logits"]).split(5, dim=1)
-    for mode, measure in (("var", "variance"), ("mean", "mean-msp")):
+    for mode, which in (("var", "variance"), ("mean", "mean-msp")):
         expected = detectors.MCD(Replay(draws), samples=len(draws), mode=mode).predict(
             torch.zeros(len(TEST), 1)
         )
-        np.testing.assert_allclose(
-            create_head("mc-dropout", measure=measure).score(TEST), expected, rtol=1e-4
-        )
+        np.testing.assert_allclose(create_head("mc-dropout", which=which).score(TEST), expected, rtol=1e-4)
 
 
 @given(st.integers(2, 4), st.integers(1, 5), st.floats(0, 1e4), st.integers(0, 99))

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["DrawsHead"]
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -35,7 +36,7 @@ class DrawsHead(FeatureHead):
     The number of classes C is that of the set's logits. Higher scores mean more out-of-distribution.
     """
 
-    measure: str = option(
+    which: str = option(
         "predictive-entropy",
         "entropy of the mean probabilities, its epistemic part, variance, or the negated largest mean probability",
         choices=tuple(MEASURES),
@@ -43,6 +44,14 @@ class DrawsHead(FeatureHead):
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the chosen uncertainty ``[B]``."""
+        return MEASURES[self.which](self.draws(block))
+
+    def classify_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Return the logarithm of the mean probabilities ``[B, C]``."""
+        return mean_log_probabilities(self.draws(block))
+
+    def draws(self, block: FeatureSet) -> Sequence[Tensor]:
+        """Return the logits ``[B, C]`` of each prediction."""
         assert block.logits is not None
         rows, classes = block.feature(self.feature)[:], block.logits.shape[1]
         if rows.shape[1] % classes or rows.shape[1] < 2 * classes:
@@ -50,4 +59,4 @@ class DrawsHead(FeatureHead):
                 f"{self.name}: column '{self.feature}' has {rows.shape[1]} numbers a row, which are not the logits "
                 f"of two or more predictions of {classes} classes"
             )
-        return MEASURES[self.measure](rows.split(classes, dim=1))
+        return rows.split(classes, dim=1)

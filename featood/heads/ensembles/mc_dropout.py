@@ -21,11 +21,12 @@ from featood.heads.registry import option, register
 class MCDropout(DrawsHead):
     """Score the disagreement of several passes with dropout, or the uncertainty of their mean.
 
-    The passes are made at extraction (``featood extract --mc-dropout 10``).
+    The passes are made at extraction (``featood extract --mc-dropout 10``). The head ``dropout-mlp`` needs none:
+    it trains a network with dropout on the features.
     """
 
     feature: str = option("mc.logits", "column with the logits of the passes")
-    measure: str = option(
+    which: str = option(
         "variance",
         "variance of the probabilities, entropy of their mean, its epistemic part, or the negated largest mean",
         choices=tuple(MEASURES),

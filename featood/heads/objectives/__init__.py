@@ -1,0 +1,1 @@
+"""Heads that train a classifier or an embedding such that outliers show."""

@@ -1,0 +1,111 @@
+"""One head for all objectives of open-set classification."""
+
+from __future__ import annotations
+
+__all__ = ["OBJECTIVES", "OpenSet"]
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from featood.errors import UsageError
+from featood.heads.objectives import classifiers, embeddings
+from featood.heads.objectives.finetuned import BoundedEnergy, Constrained
+from featood.heads.objectives.network import LOGIT_SCORES, ObjectiveNet
+from featood.heads.objectives.objective_head import ObjectiveHead
+from featood.heads.objectives.synthesis import VirtualOutliers
+from featood.heads.registry import option, register
+
+OBJECTIVES: Mapping[str, type[ObjectiveNet]] = {
+    "cross-entropy": classifiers.Classifier,
+    "logit-norm": classifiers.LogitNorm,
+    "confidence": classifiers.Confidence,
+    "vos": VirtualOutliers,
+    "center": embeddings.CenterLoss,
+    "cac": embeddings.AnchorClustering,
+    "ii": embeddings.IntraInter,
+    "mchad": embeddings.MultiHypersphere,
+    "deep-svdd": embeddings.DeepSvdd,
+    "deep-sad": embeddings.DeepSad,
+    "outlier-exposure": classifiers.OutlierExposure,
+    "mixture-outlier-exposure": classifiers.MixtureExposure,
+    "entropic": classifiers.Entropic,
+    "objectosphere": classifiers.Objectosphere,
+    "background": classifiers.Background,
+    "energy-bounded": BoundedEnergy,
+    "scone": Constrained,
+}
+
+LIMITS = {
+    "weight": (0, math.inf),
+    "margin": (0, math.inf),
+    "temperature": (1e-6, math.inf),
+    "latent": (1, math.inf),
+    "pretraining": (0, 1),
+}
+"""Settings of the objectives, and between what they lie."""
+
+
+@register(
+    "open-set",
+    title="Open-set classifier",
+    paper="Kirchheim et al., PyTorch-OOD: A Library for Out-of-Distribution Detection based on PyTorch, CVPR Workshops",
+    year=2022,
+    url="https://github.com/kkirchheim/pytorch-ood",
+    needs=("features", "labels"),
+    uses=("outliers",),
+)
+class OpenSet(ObjectiveHead):
+    """Score a network trained by one of the objectives that make outliers show.
+
+    Without outliers: cross-entropy, logit-norm (logits of one length), confidence (a learned price for hints),
+    vos (virtual outliers), center, cac, ii, mchad (distances to centres of the classes), deep-svdd (to one).
+    Only with outliers (--outliers): outlier-exposure, mixture-outlier-exposure, entropic, objectosphere,
+    background (one more class), energy-bounded, scone (few false alarms as a constraint), deep-sad. Of the first
+    group, only vos and mchad learn from outliers too.
+    """
+
+    testing_options: ClassVar[Mapping[str, Any]] = {**ObjectiveHead.testing_options, "objective": "cac"}
+
+    objective: str = option("cross-entropy", "what is minimised", choices=tuple(OBJECTIVES))
+    which: str = option(
+        "auto",
+        "score: the objective's own, or one of the logits (deep-svdd and deep-sad have their own alone)",
+        choices=("auto", *LOGIT_SCORES),
+    )
+    weight: float | None = option(None, "of the objective's own term (default: that of its paper)")
+    margin: float | None = option(
+        None,
+        "distance that the objective asks for: outliers from centres (mchad), classes from each other (ii), anchors "
+        "(cac) and features (objectosphere) from 0, known rows from the boundary (scone), at most from the centre "
+        "(center, deep-svdd)",
+    )
+    temperature: float | None = option(None, "inverse length of the logits (logit-norm; default: 0.04)")
+    latent: int | None = option(None, "dimensions of the space of distances (ii, mchad, deep-*; default: 32)")
+    pretraining: float | None = option(
+        None, "share of the epochs of cross-entropy alone (energy-bounded, scone; default: 0.5)"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        defaults = self.network().defaults
+        for name, value in self.settings().items():
+            low, high = LIMITS[name]
+            if name not in defaults:
+                raise UsageError(f"{self.told} has no {name}; leave it out")
+            if not isinstance(value, int | float) or not low <= value <= high:
+                raise UsageError(f"{self.told}: {name} must be a number from {low} to {high}, not {value!r}")
+
+    def network(self) -> type[ObjectiveNet]:
+        """Return the kind of network that the objective needs."""
+        return OBJECTIVES[self.objective]
+
+    def settings(self) -> dict[str, float]:
+        """Return the settings that were given."""
+        values = {name: getattr(self, name) for name in LIMITS}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def told(self) -> str:
+        """The head with its objective."""
+        return f"{self.name} --objective {self.objective}"

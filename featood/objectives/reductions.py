@@ -1,0 +1,12 @@
+"""Means over some of a batch's rows."""
+
+from __future__ import annotations
+
+__all__ = ["mean_over"]
+
+from torch import Tensor
+
+
+def mean_over(values: Tensor, rows: Tensor) -> Tensor:
+    """Mean of `values` ``[B]`` over the rows that the mask `rows` ``[B]`` names; 0 where it names none."""
+    return values[rows].sum() / rows.sum().clamp(min=1)
