@@ -2,9 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score, log_loss
+from sklearn.metrics import accuracy_score, log_loss
 
 from featood.errors import DataError, UsageError
 from featood.metrics import (
@@ -12,7 +10,6 @@ from featood.metrics import (
     brier,
     classification_metrics,
     expected_calibration_error,
-    macro_f1_open_set,
     negative_log_likelihood,
     reliability_curve,
 )
@@ -111,18 +108,6 @@ def test_rows_without_a_known_label_are_left_out(batch):
     assert classification_metrics(logits, hidden) == classification_metrics(logits[known], labels[known])
 
 
-@given(st.lists(st.tuples(st.integers(-2, 4), st.integers(-2, 4)), min_size=1, max_size=40))
-def test_open_set_f1_is_the_macro_f1_of_scikit_learn_with_an_unknown_class(pairs):
-    predictions, labels = np.array(pairs).T
-    unknown = [np.where(values < 0, 4, values) for values in (labels, predictions)]
-    assert macro_f1_open_set(predictions, labels, 4) == pytest.approx(f1_score(*unknown, average="macro"))
-
-
-def test_open_set_f1_by_hand():
-    # Class 0: tp 1, fn 1. Class 1: tp 1. Unknown: tp 1, fp 1.
-    assert macro_f1_open_set([0, -1, 1, 2], [0, 0, 1, -1], 2) == pytest.approx((2 / 3 + 1 + 2 / 3) / 3)
-
-
 @pytest.mark.parametrize(
     ("logits", "labels", "message"),
     [
@@ -145,7 +130,3 @@ def test_unusable_input_is_refused(logits, labels, message):
 def test_wrong_options_are_refused():
     with pytest.raises(UsageError, match="bins"):
         expected_calibration_error([[0.0, 1.0]], [0], bins=0)
-    with pytest.raises(DataError, match="exceeds"):
-        macro_f1_open_set([3], [0], 2)
-    with pytest.raises(DataError, match="one prediction per label"):
-        macro_f1_open_set([1, 0], [0], 2)

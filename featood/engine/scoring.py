@@ -14,12 +14,14 @@ import numpy as np
 from featood.cache import FeatureSet, library_versions
 from featood.data import suite
 from featood.engine.extraction import extract_like
-from featood.engine.fitting import chosen_heads
+from featood.engine.fitting import asked, chosen_heads
+from featood.engine.plane import Plane, open_plane
 from featood.engine.protocol import dataset_name, refuse_tuned_on, tuning_records
+from featood.engine.repeats import repeated_rows
 from featood.engine.selection import Selection
 from featood.errors import DataError, FeatoodError, UsageError
 from featood.heads.base import Head
-from featood.metrics import classification_metrics, detection_metrics, reliability_curve
+from featood.metrics import classification_metrics, detection_metrics, open_set_metrics, reliability_curve
 
 
 @dataclasses.dataclass
@@ -32,6 +34,10 @@ class Scoring:
     """Scores ``[N]`` by head and set; the in-distribution set goes by its dataset name."""
     sets: dict[str, FeatureSet]
     """The sets by name, the in-distribution set first."""
+    predictions: dict[tuple[str, str], np.ndarray | None]
+    """Predicted classes ``[N]`` by head and set: of the head where it is a classifier, else of the backbone."""
+    plane: Plane | None = None
+    """What each head makes of the plane, where the features have two dimensions."""
 
     def reliability(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Return confidence, accuracy and rows by bin on the in-distribution set, where it has labels."""
@@ -44,13 +50,12 @@ class Scoring:
         """Yield the per-sample scores, one set and head at a time, as ``write_scores`` takes them."""
         for (head, name), scores in self.scores.items():
             features = self.sets[name]
-            logits = features.logits
             yield {
                 "dataset": name,
                 "split": _split(features),
                 "id": np.arange(len(features)) if features.ids is None else features.ids[:],
                 "label": None if features.labels is None else np.asarray(features.labels[:]),
-                "prediction": None if logits is None else np.asarray(logits[:]).argmax(1),
+                "prediction": self.predictions[head, name],
                 "head": head,
                 "score": scores,
             }
@@ -97,63 +102,92 @@ def score_heads(
     for name, features in sets.items():
         if not len(features):
             raise DataError(f"{name} has no rows to score")
-    scores, rows, skipped = {}, [], []
-    warnings = _warnings(test)
+    backbone = {name: _classes(features.logits) for name, features in sets.items()}
+    scores, predictions, rows, skipped = {}, {}, [], []
+    warnings, plane = _warnings(test), open_plane(sets)
     for position, label in enumerate(heads):
         if progress is not None:
             progress("scoring heads", position, len(heads))
         try:
             head = heads[label]
-            own, rows_of_head = _score_head(label, head, test, outliers, force)
+            own, classes, rows_of_head = _score_head(label, head, sets, backbone, force)
         except FeatoodError as error:
             if not skip_errors:
                 raise
             skipped.append({"head": label, "reason": str(error)})
             continue
         scores.update({(label, name): values for name, values in own.items()})
+        predictions.update({(label, name): values for name, values in classes.items()})
         rows += rows_of_head
         warnings += _warnings_of(label, head, test)
+        if plane is not None:
+            plane.add(label, head, force)
     if progress is not None:
         progress("scoring heads", len(heads), len(heads))
     results = {
         "schema": 1,
         "backbone": test.name.split("/")[0],
         "fingerprint": test.fingerprint,
-        "id": {"dataset": id_name, "split": _split(test), "n": len(test), **_classification(test)},
+        "id": {
+            "dataset": id_name,
+            "split": _split(test),
+            "n": len(test),
+            **_classification(test.logits, test),
+        },
         "rows": rows,
+        "repeats": repeated_rows(rows),
         "skipped": skipped,
         "warnings": warnings,
         "versions": library_versions(),
     }
-    return Scoring(results, scores, sets)
+    return Scoring(results, scores, sets, predictions, plane)
 
 
 def _score_head(
-    label: str, head: Head, test: FeatureSet, outliers: Mapping[str, FeatureSet], force: bool
-) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
-    """Return one head's scores by set, and its result rows."""
+    label: str,
+    head: Head,
+    sets: Mapping[str, FeatureSet],
+    backbone: Mapping[str, np.ndarray | None],
+    force: bool,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray | None], list[dict[str, Any]]]:
+    """Return one head's scores and predicted classes by set (the in-distribution set first), and its result rows."""
+    (id_name, test), *others = sets.items()
+    outliers = dict(others)
     if not force:
         refuse_tuned_on(label, head, outliers)
-    id_name, scores, seconds, rows = dataset_name(test), {}, {}, []
-    for name, features in {id_name: test, **outliers}.items():
+    scores: dict[str, np.ndarray] = {}
+    seconds: dict[str, float] = {}
+    judged: dict[str, float] = {}
+    classes, rows = dict(backbone), []
+    for name, features in sets.items():
         start = time.perf_counter()
         scores[name] = np.asarray(head.score(features, force=force))
         seconds[name] = time.perf_counter() - start
+        if (logits := head.classify(features, force=force)) is not None:
+            classes[name] = _classes(logits)
+            if name == id_name:
+                judged = _classification(logits, test)
     for name, features in outliers.items():
-        row = {
+        row: dict[str, Any] = {
             "head": label,
             "ood": name,
             "split": _split(features),
             "n_id": len(test),
             "n_ood": len(features),
             **detection_metrics(scores[id_name], scores[name]),
+            **_open_set(scores[id_name], scores[name], classes[id_name], classes[name], test),
+            **{key: judged[key] for key in ("accuracy", "brier") if key in judged},
             "fit_s": head.meta.get("fit_seconds", 0.0),
             "score_s": round(seconds[id_name] + seconds[name], 4),
         }
+        if "which" in head.options:
+            row["which"] = head.options["which"]
+        if head.meta.get("training", {}).get("diverged"):
+            row["diverged"] = True
         if records := tuning_records(head):
             row["ood_validated"] = ", ".join(dict.fromkeys(record["on"] for record in records))
         rows.append(row)
-    return scores, rows
+    return scores, classes, rows
 
 
 def score_selection(
@@ -164,6 +198,7 @@ def score_selection(
     split: str = "",
     data_dir: str | None = None,
     force: bool = False,
+    which: str = "",
     progress: Callable[..., None] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Scoring:
@@ -184,15 +219,19 @@ def score_selection(
         Where the images are.
     force, progress
         See :func:`score_heads`.
+    which : str
+        Score to ask for, of heads that have several; ``all`` for each of them in turn.
     say : callable
         Takes one line about each choice made.
 
     Raises
     ------
     UsageError
-        When there is nothing to score against, or no fitted head.
+        When there is nothing to score against, or no fitted head; when no head has the score asked for.
     """
     chosen = chosen_heads(selection, heads)
+    if which:
+        chosen = asked(chosen, which)
     test, sets, missing = open_sets(selection, outliers, suites, split, data_dir, progress, say)
     say(f"scoring {', '.join(chosen)} on {test.name} ({len(test)} rows)")
     scoring = score_heads(chosen, test, sets, force, progress)
@@ -246,13 +285,34 @@ def evaluate(head: Head, test: FeatureSet, outliers: Mapping[str, FeatureSet]) -
     }
 
 
-def _classification(features: FeatureSet) -> dict[str, float]:
-    if features.logits is None or features.labels is None:
+def _classes(logits: Any) -> np.ndarray | None:
+    return None if logits is None else np.asarray(logits[:]).argmax(1)
+
+
+def _classification(logits: Any, features: FeatureSet) -> dict[str, float]:
+    if logits is None or (labels := _labels(features)) is None:
         return {}
-    labels = np.asarray(features.labels[:])
-    if not (labels >= 0).any():
+    return classification_metrics(np.asarray(logits[:]), labels)
+
+
+def _open_set(
+    id_scores: np.ndarray,
+    ood_scores: np.ndarray,
+    id_classes: np.ndarray | None,
+    ood_classes: np.ndarray | None,
+    test: FeatureSet,
+) -> dict[str, float]:
+    labels = _labels(test)
+    if id_classes is None or ood_classes is None or labels is None:
         return {}
-    return classification_metrics(np.asarray(features.logits[:]), labels)
+    return open_set_metrics(id_scores, ood_scores, id_classes, ood_classes, labels)
+
+
+def _labels(features: FeatureSet) -> np.ndarray | None:
+    """Return the labels of a set, unless none of its rows has any."""
+    if features.labels is None or not ((labels := np.asarray(features.labels[:])) >= 0).any():
+        return None
+    return labels
 
 
 def _warnings(test: FeatureSet) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["TrainedHead"]
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -22,6 +23,8 @@ from featood.training import Batches, Schedule, constant, cosine, digest, multi_
 from featood.training.loop import train as run_training
 
 MODEL = "model."
+FEW = 20
+"""Rows to hold out at least: the loss of fewer says little."""
 SCHEDULES: Mapping[str, Callable[[int], Schedule]] = {
     "cosine": cosine,
     "step": lambda steps: multi_step([steps // 2, 3 * steps // 4]),
@@ -94,6 +97,10 @@ class TrainedHead(FeatureHead):
         """Score rows ``[B, D]`` to ``[B]``, without gradients unless asked for."""
         raise NotImplementedError
 
+    def classify_rows(self, model: Any, rows: Tensor) -> Tensor | None:
+        """Return class logits ``[B, C]`` of rows, of a head that is a classifier as well."""
+        return None
+
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimiser over the network's parameters."""
         return torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
@@ -118,6 +125,11 @@ class TrainedHead(FeatureHead):
         shuffle = torch.randperm(len(known), generator=torch.Generator().manual_seed(self.seed))
         shuffle = shuffle.to(known.device)
         count = int(self.validation * len(known))
+        if 0 < count < FEW:
+            warnings.warn(
+                f"{self.name}: {count} rows held out would be too few to stop by: none are", stacklevel=2
+            )
+            count = 0
         held, used = known[shuffle[:count]], known[shuffle[count:].sort().values]
         parts = {"rows": rows[used], "held": rows[held], "outliers": rows[labels < 0]}
         unseen = None
@@ -146,6 +158,11 @@ class TrainedHead(FeatureHead):
         """Score a block by `score_rows`."""
         model, state = fitted
         return self.score_rows(model, _scaled(self.vectors(block), state))
+
+    def classify_block(self, block: FeatureSet, fitted: Any) -> Tensor | None:
+        """Classify a block by `classify_rows`."""
+        model, state = fitted
+        return self.classify_rows(model, _scaled(self.vectors(block), state))
 
     def _scaling(self, rows: Tensor) -> State:
         mean, spread = torch.zeros_like(rows[0]), torch.ones_like(rows[0])

@@ -7,7 +7,6 @@ from featood.metrics.classification import (
     brier,
     classification_metrics,
     expected_calibration_error,
-    macro_f1_open_set,
     negative_log_likelihood,
     reliability_curve,
 )
@@ -23,10 +22,20 @@ from featood.metrics.detection import (
     fpr_at_tpr_ood,
     roc_curve,
 )
+from featood.metrics.open_set import (
+    OpenSetCurve,
+    cauroc,
+    macro_f1_open_set,
+    open_set_curve,
+    open_set_metrics,
+    oscr,
+)
+from featood.metrics.repeats import mean_and_error
 
 __all__ = [
     "METRICS",
     "Interval",
+    "OpenSetCurve",
     "Reliability",
     "accuracy",
     "aupr_in",
@@ -35,6 +44,7 @@ __all__ = [
     "autc",
     "bootstrap_intervals",
     "brier",
+    "cauroc",
     "classification_metrics",
     "detection_error",
     "detection_metrics",
@@ -42,7 +52,11 @@ __all__ = [
     "fpr_at_tpr_id",
     "fpr_at_tpr_ood",
     "macro_f1_open_set",
+    "mean_and_error",
     "negative_log_likelihood",
+    "open_set_curve",
+    "open_set_metrics",
+    "oscr",
     "paired_difference",
     "reliability_curve",
     "roc_curve",

@@ -1,4 +1,4 @@
-"""How good and how well calibrated the classifier is on ID rows, and open-set F1."""
+"""How good and how well calibrated the classifier is on ID rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ __all__ = [
     "brier",
     "classification_metrics",
     "expected_calibration_error",
-    "macro_f1_open_set",
     "negative_log_likelihood",
     "reliability_curve",
 ]
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from featood.errors import DataError, UsageError
+from featood.metrics.counts import checked_indices
 
 _CELLS = 2**22  # logits widened to float64 at once
 
@@ -103,38 +103,6 @@ def reliability_curve(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> R
     return _reliability(_judge(logits, labels), bins)
 
 
-def macro_f1_open_set(predictions: ArrayLike, labels: ArrayLike, n_classes: int) -> float:
-    """Macro-averaged F1 over the C known classes and the class "unknown" (index C).
-
-    Parameters
-    ----------
-    predictions, labels : integer array of shape [N]
-        Class indices. `n_classes`, or any negative number, means unknown.
-    n_classes : int
-        Number of known classes, C.
-
-    Returns
-    -------
-    float
-        Mean F1. A class found in neither labels nor predictions has no F1 and is left out of the mean.
-
-    Raises
-    ------
-    DataError
-        If shapes do not match, there are no rows, or an index exceeds C.
-    """
-    predictions, labels = _indices(predictions, "predictions"), _indices(labels, "labels")
-    if predictions.shape != labels.shape or not len(labels):
-        raise DataError(f"F1 needs one prediction per label, got {len(predictions)} for {len(labels)}")
-    if (top := max(predictions.max(), labels.max())) > n_classes:
-        raise DataError(f"class index {top} exceeds {n_classes}, the index of the class unknown")
-    predictions = np.where(predictions < 0, n_classes, predictions)
-    labels = np.where(labels < 0, n_classes, labels)
-    hits = np.bincount(labels[predictions == labels], minlength=n_classes + 1)
-    total = np.bincount(labels, minlength=n_classes + 1) + np.bincount(predictions, minlength=n_classes + 1)
-    return float((2 * hits[total > 0] / total[total > 0]).mean())
-
-
 class _Judged(NamedTuple):
     """What the softmax says of each labelled row, four arrays of shape [M]."""
 
@@ -145,7 +113,7 @@ class _Judged(NamedTuple):
 
 
 def _judge(logits: ArrayLike, labels: ArrayLike) -> _Judged:
-    logits, labels = np.asarray(logits), _indices(labels, "labels")
+    logits, labels = np.asarray(logits), checked_indices(labels, "labels")
     if logits.ndim != 2 or not logits.shape[1] or len(logits) != len(labels):
         raise DataError(f"expected logits [N, C] and N labels, got {list(logits.shape)} and {len(labels)}")
     rows = np.flatnonzero(labels >= 0)
@@ -189,10 +157,3 @@ def _calibration_error(curve: Reliability) -> float:
     filled = curve.rows > 0
     gaps = np.abs(curve.accuracy - curve.confidence)[filled]
     return float((gaps * curve.rows[filled]).sum() / curve.rows.sum())
-
-
-def _indices(values: ArrayLike, what: str) -> np.ndarray:
-    values = np.asarray(values)
-    if values.ndim != 1 or values.dtype.kind not in "iub":
-        raise DataError(f"{what} must be one integer per row, got {values.dtype} {list(values.shape)}")
-    return values.astype(np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ScoreCounts", "checked_scores", "count_scores", "rank_scores"]
+__all__ = ["ScoreCounts", "checked_indices", "checked_scores", "count_scores", "rank_scores"]
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -74,6 +74,14 @@ def checked_scores(scores: ArrayLike, side: str) -> np.ndarray:
     if (missing := np.isnan(scores).sum()) > 0:
         raise DataError(f"{missing} of {len(scores)} {side} scores are NaN; check the features or logits")
     return scores
+
+
+def checked_indices(values: ArrayLike, what: str) -> np.ndarray:
+    """Return classes as int64 [N]; a `DataError` that names them says why they are none."""
+    values = np.asarray(values)
+    if values.ndim != 1 or values.dtype.kind not in "iub":
+        raise DataError(f"{what} must be one integer per row, got {values.dtype} {list(values.shape)}")
+    return values.astype(np.int64)
 
 
 def rank_scores(id_scores: ArrayLike, ood_scores: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

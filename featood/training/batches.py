@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Batches"]
+__all__ = ["BalancedBatches", "Batches"]
 
 import numpy as np
 import torch
@@ -54,3 +54,55 @@ class Batches:
             order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
             self._epoch, self._order = epoch, torch.from_numpy(order)
         return self._order[position * self.size : (position + 1) * self.size]
+
+
+class BalancedBatches(Batches):
+    """Row numbers of mini-batches with as many rows of each of some classes, which are drawn for every batch.
+
+    A class goes through its rows, shuffled anew each epoch, from batch to batch, and starts over at their end; one
+    with fewer rows than a batch takes is there several times.
+
+    Parameters
+    ----------
+    labels : Tensor
+        ``[N]`` classes of the rows, not negative.
+    classes : int
+        Classes in a batch; all of them where there are fewer.
+    samples : int
+        Rows of each.
+    seed : int
+        Seed of all draws.
+
+    Raises
+    ------
+    DataError
+        When there are no rows.
+    """
+
+    def __init__(self, labels: Tensor, classes: int, samples: int, seed: int = 0) -> None:
+        values = labels.cpu().numpy()
+        _, self._classes, self._counts = np.unique(values, return_inverse=True, return_counts=True)
+        self.classes = min(classes, len(self._counts))
+        super().__init__(len(values), max(self.classes * samples, 1), seed)
+        self.samples = samples
+
+    def __call__(self, number: int) -> Tensor:
+        """Return the rows ``[classes * samples]`` of a batch, class by class."""
+        epoch, position = divmod(number, len(self))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._plan(np.random.default_rng([self.seed, epoch]))
+        return self._order[position]
+
+    def _plan(self, generator: np.random.Generator) -> Tensor:
+        """Draw all batches of an epoch ``[batches, classes * samples]``."""
+        draws = generator.random((len(self), len(self._counts)))
+        chosen = np.zeros(draws.shape, dtype=np.int64)
+        np.put_along_axis(chosen, draws.argsort(1)[:, : self.classes], 1, axis=1)
+        batch, label = chosen.nonzero()
+        earlier = (chosen.cumsum(0) - chosen)[batch, label]  # batches of the epoch that had the class
+        shuffled = generator.permutation(self.rows)
+        by_class = shuffled[self._classes[shuffled].argsort(kind="stable")]
+        first = self._counts.cumsum() - self._counts
+        steps = (earlier * self.samples)[:, None] + np.arange(self.samples)
+        rows = by_class[first[label][:, None] + steps % self._counts[label][:, None]]
+        return torch.from_numpy(rows.reshape(len(self), -1))

@@ -98,6 +98,10 @@ class Gmm(StreamingHead):
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the negative log-density ``[B]``."""
+        return -logsumexp_weighted(self.class_densities(block, fitted), fitted[1]["weights"])
+
+    def class_densities(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Return the log-density of each class ``[B, C]``; a class without rows has one too, and no weight."""
         map_, state = fitted
         rows = self._rows(block)
         if map_ is not None:
@@ -106,8 +110,7 @@ class Gmm(StreamingHead):
             squared = diagonal_distances(rows.double() - state["center"], state["means"], state["precisions"])
         else:
             squared = class_distances(rows - state["center"].to(rows), state["means"], state["matrices"])
-        densities = log_density(squared, state["log_det"], rows.shape[1])
-        return -logsumexp_weighted(densities, state["weights"])
+        return log_density(squared, state["log_det"], rows.shape[1])
 
     def _rows(self, block: FeatureSet) -> Tensor:
         rows = self.vectors(block)

@@ -1,0 +1,1 @@
+"""Heads that learn a latent space with room between the classes."""
