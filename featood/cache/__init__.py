@@ -4,7 +4,7 @@ from featood.cache.feature_cache import CacheEntry, FeatureCache, open_cache, sl
 from featood.cache.feature_set import Classifier, FeatureSet, as_feature_set
 from featood.cache.manifest import Manifest, library_versions
 from featood.cache.stores import STORES, ColumnSpec
-from featood.cache.transfer import export_set, import_arrays, read_array
+from featood.cache.transfer import export_set, import_arrays, import_files, read_array
 from featood.cache.writer import SetWriter
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "as_feature_set",
     "export_set",
     "import_arrays",
+    "import_files",
     "library_versions",
     "open_cache",
     "read_array",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["export_set", "import_arrays", "read_array"]
+__all__ = ["export_set", "import_arrays", "import_files", "read_array"]
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,8 @@ def import_arrays(
     store: str = "zarr",
     overwrite: bool = False,
     run: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, Any] | None = None,
+    ids: Any = None,
 ) -> FeatureSet:
     """Store embeddings made elsewhere (text, audio, tables, any vectors) as a set of the cache.
 
@@ -89,6 +91,10 @@ def import_arrays(
         Replace a set of this name.
     run : mapping, optional
         Further facts for the manifest, such as its role.
+    recipe : mapping, optional
+        Further facts that decide the features, such as their scale; heads refuse sets that differ in them.
+    ids : array, optional
+        What each row is called; its number, where not given.
 
     Raises
     ------
@@ -110,11 +116,13 @@ def import_arrays(
         columns["logits"] = np.asarray(given.logits, dtype="f4")
     if given.labels is not None:
         columns["labels"] = np.asarray(given.labels, dtype="i8")
-    ids = [str(row) for row in range(len(given))]
-    columns["ids"] = encode_ids(ids, max(map(len, ids)))
+    names = [str(name) for name in (range(len(given)) if ids is None else ids)]
+    columns["ids"] = encode_ids(
+        names, max((len(name.encode("utf-8", "surrogateescape")) for name in names), default=1)
+    )
 
-    recipe: dict[str, Any] = {"backbone": f"import:{key.split('/')[0]}", "main": given.main}
-    recipe["columns"] = {
+    made: dict[str, Any] = {"backbone": f"import:{key.split('/')[0]}", "main": given.main, **(recipe or {})}
+    made["columns"] = {
         name: list(values.shape[1:]) for name, values in columns.items() if name not in ROW_DATA
     }
     inputs = hashlib.sha256()
@@ -122,7 +130,7 @@ def import_arrays(
         inputs.update(name.encode())
         inputs.update(np.ascontiguousarray(values).view(np.uint8).data)
     manifest = Manifest(
-        recipe=recipe,
+        recipe=made,
         data={"dataset": key.split("/")[1], "split": key.split("/")[2], "inputs_sha256": inputs.hexdigest()},
         columns={name: ColumnSpec(values.shape[1:], str(values.dtype)) for name, values in columns.items()},
         rows=len(given),
@@ -139,6 +147,56 @@ def import_arrays(
 
 
 ROW_DATA = ("logits", "labels", "ids")
+
+
+def import_files(
+    cache: FeatureCache,
+    key: str,
+    features: Sequence[str],
+    logits: str | None = None,
+    labels: str | None = None,
+    classifier: str | None = None,
+    **options: Any,
+) -> FeatureSet:
+    """Store embeddings that lie in array files; see :func:`import_arrays`.
+
+    Parameters
+    ----------
+    cache, key, options
+        As there.
+    features : sequence of str
+        Files, or ``NAME=FILE``; arrays called ``logits`` and ``labels`` in them are taken as such.
+    logits, labels : str, optional
+        Files of one array.
+    classifier : str, optional
+        File with arrays ``weight`` and, where there is one, ``bias``.
+
+    Raises
+    ------
+    DataError
+        When a file is missing or is no plain array file, or as :func:`import_arrays`.
+    """
+    columns: dict[str, Any] = {}
+    for given in features:
+        name, _, path = given.rpartition("=")
+        arrays = read_array(path, name or "features")
+        columns |= {name: next(iter(arrays.values()))} if name and len(arrays) == 1 else arrays
+    linear = None
+    if classifier:
+        parts = read_array(classifier)
+        if "weight" not in parts:
+            raise DataError(f"{classifier} must hold an array named weight (it has: {', '.join(parts)})")
+        linear = Classifier(parts["weight"], parts.get("bias", np.zeros(len(parts["weight"]), "f4")))
+
+    def single(path: str | None, key: str) -> Any:
+        if path is None:
+            return columns.pop(key, None)
+        arrays = read_array(path, key)
+        return arrays.get(key, next(iter(arrays.values())))
+
+    return import_arrays(
+        cache, key, columns, single(logits, "logits"), single(labels, "labels"), linear, **options
+    )
 
 
 def _with_logits(given: FeatureSet) -> FeatureSet:

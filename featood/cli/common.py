@@ -85,13 +85,18 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    console = Console(highlight=False, markup=False)
+    cells = [[str(cell) for cell in row] for row in rows]
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for position, column in enumerate(columns):
-        last = position == len(columns) - 1
-        grid.add_column(column, overflow="ellipsis" if last else "fold", no_wrap=last)
-    for row in rows:
-        grid.add_row(*(str(cell) for cell in row))
-    Console(highlight=False, markup=False).print(grid)
+    left = console.width
+    for position, column in enumerate(columns[:-1]):
+        left -= max(len(text) for text in (column, *(texts[position] for texts in cells))) + 3
+        grid.add_column(column, overflow="fold")
+    # rich would squeeze the other columns to nothing before it cuts one that must not wrap
+    grid.add_column(columns[-1], overflow="ellipsis", no_wrap=True, max_width=max(left, 12))
+    for texts in cells:
+        grid.add_row(*texts)
+    console.print(grid)
 
 
 @contextlib.contextmanager

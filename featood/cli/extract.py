@@ -19,7 +19,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.command()
 @click.option(
     "--backbone",
-    required=True,
+    default="",
     help="cifar-resnet20, tv:NAME@WEIGHTS, timm:NAME, python:MODULE:CALLABLE, or a bare name.",
 )
 @click.option("--dataset", required=True, help="In-distribution dataset: a name, or the path of a folder.")
@@ -116,7 +116,10 @@ def extract(
         extras.append(MonteCarloDropout(mc_dropout, dropout_rate, seed))
     options = ExtractOptions(taps=taps, pools=pools or None, extras=extras, **how)
     num_classes = None
-    if available_splits(dataset, data_dir):
+    there = available_splits(dataset, data_dir)
+    if not backbone:
+        raise UsageError("name the network to extract with: --backbone resnet50 (see featood backbones)")
+    if there:
         classes = open_dataset(dataset, None, data_dir).classes
         num_classes = len(classes) or None
     net = resolve_backbone(backbone, weights, num_classes, seed)

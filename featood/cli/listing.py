@@ -56,12 +56,14 @@ def backbones(pattern: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @data_dir_option
 def datasets(data_dir: str | None, as_json: bool) -> None:
-    """List the image sets and suites known by name, and which are there."""
-    from featood.data import available_splits, list_datasets, list_suites, suite
+    """List the sets of images, the tables and the suites known by name, and which are there."""
+    from featood.data import available_splits, default_data_dir, list_datasets, list_suites, suite
+    from featood.data.table_sets import NOISE, NOISES, list_tables
 
     rows: list[dict[str, Any]] = [
         {
             "name": entry.name,
+            "kind": "images",
             "title": entry.title,
             "classes": entry.num_classes,
             "there": available_splits(entry.name, data_dir),
@@ -69,9 +71,32 @@ def datasets(data_dir: str | None, as_json: bool) -> None:
         }
         for entry in list_datasets()
     ]
+    tables: list[dict[str, Any]] = [
+        {
+            "name": entry.name,
+            "kind": "table",
+            "title": entry.title,
+            "classes": entry.num_classes,
+            "columns": entry.width,
+            "ood": entry.ood,
+            "there": entry.folder(data_dir or default_data_dir()) is not None,
+            "source": entry.source,
+        }
+        for entry in list_tables()
+    ]
     if as_json:
-        emit_json({"datasets": rows, "suites": {name: suite(name) for name in list_suites()}})
+        emit_json({"datasets": rows + tables, "suites": {name: suite(name) for name in list_suites()}})
         return
-    table(("name", "there", "classes", "source"),
-          [(row["name"], ", ".join(row["there"]) or "-", row["classes"] or "", row["source"]) for row in rows])  # fmt: skip
+    table(
+        ("images", "there", "classes", "source"),
+        [(row["name"], ", ".join(row["there"]) or "-", row["classes"] or "", row["source"]) for row in rows],
+    )
+    found = [
+        (row["name"], "yes" if row["there"] else "-", row["classes"] or "", row["columns"], row["ood"], row["source"])
+        for row in tables
+    ]  # fmt: skip
+    table(("table", "there", "classes", "columns", "its OOD set", "source"), found)
     table(("suite", "sets"), [(name, ", ".join(suite(name))) for name in list_suites()])
+    say(
+        f"any table goes against {', '.join(f'{NOISE}:{kind}' for kind in NOISES)}; featood import --csv brings yours"
+    )

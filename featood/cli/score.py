@@ -26,23 +26,21 @@ if TYPE_CHECKING:
 
 def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that ``score`` and ``report`` share."""
-    for add in reversed(
-        (
-            click.option("--head", "heads", multiple=True, help="Head to score with: a name, or the folder of a fitted head (default: all that are fitted)."),
-            click.option("--all", "every", is_flag=True, help="Score every head that the cache can serve, fitting those that are not fitted yet."),
-            click.option("--which", default="", help="Score to ask of heads that have several, by name; 'all' for each in turn (default: as fitted)."),
-            click.option("--training", is_flag=True, help="With --all: fit heads that train a network too (minutes each)."),
-            click.option("--ood", multiple=True, help="Out-of-distribution set; may be repeated, or be comma-separated."),
-            click.option("--suite", multiple=True, help="A named list of sets, such as cifar10-near."),
-            click.option("--split", default="", help="In-distribution split to score (default: test, else val)."),
-            click.option("--force", is_flag=True, help="Accept features of another backbone than the heads were fitted on, and sets they were tuned on."),
-            backbone_option,
-            dataset_option,
-            data_dir_option,
-            cache_option,
-        )
-    ):  # fmt: skip
+    many, flag = {"multiple": True}, {"is_flag": True}
+    named = (
+        ("--head", "heads", many, "Head to score with: a name or the folder of a fitted head (default: all fitted)."),
+        ("--all", "every", flag, "Score every head that the cache can serve, fitting those that are not fitted yet."),
+        ("--training", "training", flag, "With --all: fit heads that train a network too (minutes each)."),
+        ("--which", "which", {"default": ""}, "Score of heads that have several; 'all' for each (default: as fitted)."),
+        ("--ood", "ood", many, "Out-of-distribution set; may be repeated, or be comma-separated."),
+        ("--suite", "suite", many, "A named list of sets, such as cifar10-near."),
+        ("--split", "split", {"default": ""}, "In-distribution split to score (default: test, else val)."),
+        ("--force", "force", flag, "Accept features of another backbone than that of the fit, and sets the heads saw."),
+    )  # fmt: skip
+    for add in (cache_option, data_dir_option, dataset_option, backbone_option):
         command = add(command)
+    for name, parameter, kind, text in reversed(named):
+        command = click.option(name, parameter, help=text, **kind)(command)
     return command
 
 
@@ -107,7 +105,8 @@ def report(out: str, **what: Any) -> None:
 
 
 def _run(
-    heads: tuple[str, ...], every: bool, training: bool, which: str, ood: tuple[str, ...], suite: tuple[str, ...], split: str, force: bool,
+    heads: tuple[str, ...], every: bool, training: bool, which: str, ood: tuple[str, ...], suite: tuple[str, ...],
+    split: str, force: bool,
     backbone: str, dataset: str, data_dir: str | None, cache_root: str,
 ) -> Scoring:  # fmt: skip
     from featood.cache import open_cache
@@ -156,5 +155,8 @@ def save_report(scoring: Scoring, path: str) -> None:
     from featood.report import write_report
 
     date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    write_report(path, scoring.results, scoring.scores, reliability=scoring.reliability(), date=date)
+    write_report(
+        path, scoring.results, scoring.scores,
+        reliability=scoring.reliability(), plane=scoring.plane, date=date,
+    )  # fmt: skip
     say(f"report: {path}")

@@ -16,6 +16,7 @@ from featood.data.image_set import ImageSet
 from featood.data.layouts import SPLITS, Layout, Loader, image_folder, image_list, packed_npz, read_npz
 from featood.data.registry import DatasetEntry, get_entry
 from featood.data.selection import keyword_options, select_classes
+from featood.data.table_sets import refuse_table
 from featood.errors import DataError, UsageError
 
 StrPath = str | os.PathLike[str]
@@ -69,6 +70,7 @@ def open_dataset(name: StrPath, split: str | None = None, data_dir: StrPath | No
         source = _locate(name, root)
         loaders = _loaders(source)
     if not loaders:
+        refuse_table(source.entry.name)
         raise DataError(_missing(source.entry, root))
     chosen = split or next((s for s in ("test", "val") if s in loaders), next(iter(loaders)))
     if chosen not in loaders:
@@ -88,13 +90,16 @@ def available_splits(name: StrPath, data_dir: StrPath | None = None) -> list[str
     Raises
     ------
     UsageError
-        If the name is unknown or malformed.
+        If the name is unknown or malformed, or that of a table.
     DataError
         If it is a path and does not exist.
     """
     root = default_data_dir() if data_dir is None else Path(data_dir)
     source = _locate(name, root)
-    return list(_loaders(source) or (source.entry.splits if _archive(source.entry, root) else ()))
+    there = list(_loaders(source) or (source.entry.splits if _archive(source.entry, root) else ()))
+    if not there:
+        refuse_table(source.entry.name)
+    return there
 
 
 def _locate(name: StrPath, root: Path) -> _Source:

@@ -14,6 +14,7 @@ from featood.data import class_names, formats, generated
 from featood.data.cifar import cifar10, cifar100
 from featood.data.image_set import ImageSet
 from featood.data.layouts import Layout, image_list
+from featood.data.table_sets import refuse_table
 from featood.errors import UsageError
 
 
@@ -223,10 +224,11 @@ def get_entry(name: str) -> DatasetEntry:
     Raises
     ------
     UsageError
-        If there is none; the text names the nearest.
+        If there is none; the text names the nearest, or says that it is a table.
     """
     entry = _BY_NAME.get(name.partition(":")[0].lower().replace("_", "-"))
     if entry is None:
+        refuse_table(name)
         near = difflib.get_close_matches(name.lower(), _BY_NAME, n=3)
         hint = f"did you mean {', '.join(near)}" if near else "see `featood datasets`"
         raise UsageError(f"no set of images is called {name!r}: {hint}, or ./folder for a folder of images?")

@@ -11,8 +11,10 @@ from typing import Any
 
 from featood.cache import FeatureCache, FeatureSet, slug
 from featood.data import available_splits, default_data_dir, download, open_dataset
+from featood.data.table_sets import NOISE
 from featood.engine.joining import join_sets
 from featood.engine.selection import OOD
+from featood.engine.tables import TABLE, import_noise
 from featood.errors import DataError, Mismatch
 from featood.extractors.backbones import Backbone
 from featood.extractors.extract import Extraction, ExtractOptions, extract
@@ -126,6 +128,9 @@ def extract_like(
         ]
         return join_sets(cache, folder, members, role=OOD)
     where = data_dir or run.get("data_dir")
+    if TABLE in reference.origin["recipe"] and dataset.partition(":")[0] == NOISE:
+        say(f"{dataset} is not in the cache: making it as wide as {reference_key}")
+        return import_noise(cache, reference, dataset)
     if "transform" not in reference.origin["recipe"]:
         raise DataError(
             f"{folder}/{dataset} is not in the cache; import it with featood import --backbone {folder}"

@@ -2,7 +2,7 @@
 
 from featood.report.files import write_csv, write_json
 from featood.report.html import write_report
-from featood.report.plots import reliability_diagram, roc_curves, score_histogram
+from featood.report.plots import reliability_diagram, roc_curves, score_histogram, score_map
 from featood.report.rows import collapsed, mean_rows
 from featood.report.scores import write_scores
 from featood.report.table import results_table
@@ -14,6 +14,7 @@ __all__ = [
     "results_table",
     "roc_curves",
     "score_histogram",
+    "score_map",
     "write_csv",
     "write_json",
     "write_report",

@@ -4,18 +4,43 @@ from __future__ import annotations
 
 __all__ = ["write_report"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 from numpy.typing import ArrayLike
 
 from featood.errors import DataError
 from featood.report.files import write_text
-from featood.report.plots import reliability_diagram, roc_curves, score_histogram
-from featood.report.rows import METRIC_COLUMNS, best_cells, mean_rows, percent, printable, with_means
+from featood.report.plots import reliability_diagram, roc_curves, score_histogram, score_map
+from featood.report.rows import (
+    METRIC_COLUMNS,
+    OPEN_SET_COLUMNS,
+    best_cells,
+    cell,
+    collapsed,
+    headline,
+    mean_rows,
+    percent,
+    printable,
+    with_means,
+)
+
+
+class ScorePlane(Protocol):
+    """Scores all over the plane, for features of two dimensions."""
+
+    extent: tuple[float, float, float, float]
+    """Left, right, bottom and top of the window."""
+    axes: tuple[str, str]
+    """Names of the two columns."""
+    points: dict[str, np.ndarray]
+    """Some rows ``[n, 2]`` of each set, the ID set's first."""
+    grids: dict[str, np.ndarray]
+    """Scores ``[rows, columns]`` by head, the first row at the bottom."""
 
 
 def write_report(
@@ -24,6 +49,7 @@ def write_report(
     scores: Mapping[tuple[str, str], ArrayLike],
     *,
     reliability: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
+    plane: ScorePlane | None = None,
     date: str = "",
 ) -> None:
     """Write metrics, score histograms, ROC curves and calibration as one self-contained HTML page.
@@ -36,11 +62,14 @@ def write_report(
         Where to write; "-" is standard output.
     results : dict
         What `featood score --json` writes: `backbone`, `fingerprint`, `id` and `rows`. In `id`, `ece`,
-        `nll` and `brier` are shown where present; so are `warnings` (list of str) and `versions` (dict).
+        `nll` and `brier` are shown where present; so are `warnings` (list of str), `skipped` (list of dict
+        with `head` and `reason`) and `versions` (dict).
     scores : dict of arrays
         Scores by (head, set); the ID set goes by its dataset name. Heads without scores get no figures.
     reliability : tuple of arrays, optional
         Confidence, accuracy and rows by bin, from `featood.metrics.reliability_curve`.
+    plane : ScorePlane, optional
+        What each head makes of the plane; its pictures follow the ROC curves.
     date : str
         When the results were made, as it shall read.
 
@@ -51,36 +80,56 @@ def write_report(
     """
     if missing := {"backbone", "fingerprint", "id", "rows"} - results.keys():
         raise DataError(f"results lack {sorted(missing)}; a report needs what `featood score --json` writes")
-    means = mean_rows(results["rows"])
+    shown = collapsed(results)
+    means = mean_rows(shown)
     compared = len(means) > 1 and all(len(mean["sets"]) > 1 for mean in means)
+    drawn = {
+        row["labels"][0] if "labels" in row else row["head"] for row in shown
+    }  # of several seeds the first
+    open_set = [column for column in OPEN_SET_COLUMNS if any(column.key in row for row in results["rows"])]
     page = _environment().get_template("report.html")
     write_text(
         path,
         page.render(
             results=results,
-            rows=with_means(results["rows"]),
+            rows=with_means(shown),
             means=sorted(means, key=lambda row: -row.get("auroc", 0)) if compared else [],
-            columns=METRIC_COLUMNS,
-            figures={mean["head"]: _figures(mean["head"], mean["sets"], results, scores) for mean in means},
+            columns=[*METRIC_COLUMNS, *open_set],
+            open_set=bool(open_set),
+            figures={
+                row["head"]: _figures(row["head"], row["sets"], results, scores, plane)
+                for row in mean_rows(results["rows"])
+                if row["head"] in drawn
+            },
             reliability=reliability and _inline(reliability_diagram(*reliability)),
+            plane=plane is not None,
             date=date,
         ),
     )
 
 
 def _figures(
-    head: str, sets: list[str], results: Mapping[str, Any], scores: Mapping[tuple[str, str], ArrayLike]
+    head: str,
+    sets: Sequence[str],
+    results: Mapping[str, Any],
+    scores: Mapping[tuple[str, str], ArrayLike],
+    plane: ScorePlane | None,
 ) -> dict[str, Markup]:
-    """Histogram and ROC curves of one head, where its scores are there."""
+    """Histogram and ROC curves of one head, where its scores are there, and its picture of the plane."""
     id_name = results["id"]["dataset"]
     id_scores = scores.get((head, id_name))
     ood = {name: scores[head, name] for name in sets if (head, name) in scores}
     if id_scores is None or not ood:
         return {}
-    return {
+    figures = {
         "Scores": _inline(score_histogram(id_scores, ood, f"{id_name} (ID)")),
         "ROC curves": _inline(roc_curves(id_scores, ood)),
     }
+    if plane is not None and head in plane.grids:
+        points = {f"{name} (ID)" if name == id_name else name: rows for name, rows in plane.points.items()}
+        drawn = score_map(plane.grids[head], plane.extent, points, id_scores, plane.axes)
+        figures["Scores in the plane"] = _inline(drawn)
+    return figures
 
 
 def _inline(svg: bytes) -> Markup:
@@ -95,5 +144,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(percent=percent, printable=printable, best=best_cells)
+    environment.filters.update(
+        percent=percent, printable=printable, best=best_cells, cell=cell, headline=headline
+    )
     return environment

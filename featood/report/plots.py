@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["reliability_diagram", "roc_curves", "score_histogram"]
+__all__ = ["reliability_diagram", "roc_curves", "score_histogram", "score_map"]
 
 import io
+import itertools
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Format = Literal["svg", "png"]
 
 _INK = "#2a2b2c"  # lines and text; becomes currentColor in SVG
+_ON_PLANE = "#141516"  # ink on the score map, which is light on any page
 _COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito, 2008
 _DASHES = ("solid", "dashed", "dotted")
 _BINS = 60
@@ -137,6 +139,79 @@ def reliability_diagram(
     return _render(draw, 0, format)
 
 
+def score_map(
+    grid: ArrayLike,
+    extent: Sequence[float],
+    points: Mapping[str, ArrayLike],
+    id_scores: ArrayLike,
+    axes_names: Sequence[str] = ("", ""),
+    format: Format = "svg",
+) -> bytes:
+    """Draw the scores of the plane, the darker the more out-of-distribution, with the rows of each set on top.
+
+    Colours span the range of the histogram; a dotted line marks the threshold that accepts 95 % of ID.
+
+    Parameters
+    ----------
+    grid : array of shape [rows, columns]
+        Scores at points evenly spaced over the extent, the first row at the bottom.
+    extent : sequence of float
+        Left, right, bottom and top.
+    points : dict of arrays
+        Points ``[n, 2]`` by the name of their set, those of the ID set first.
+    id_scores : array of shape [N]
+        Scores of the ID set.
+    axes_names : sequence of str
+        What the two coordinates are called.
+    format : {"svg", "png"}
+        What to return.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    DataError
+        If scores are missing or NaN.
+    """
+    id_scores = checked_scores(id_scores, "ID")
+    grid = np.asarray(grid, np.float64)
+    checked_scores(grid.ravel(), "grid")
+    low, high = _robust_range(id_scores, [grid.ravel()])
+    shown = np.clip(grid, low, high)
+    left, right, bottom, top = extent
+
+    def draw(axes: Axes) -> None:
+        # the centres of the outermost pixels lie on the edges of the window
+        half_x, half_y = (right - left) / (2 * grid.shape[1] - 2), (top - bottom) / (2 * grid.shape[0] - 2)
+        image = axes.imshow(
+            shown, _plane_colours(), origin="lower", aspect="auto", vmin=low, vmax=high,
+            extent=(left - half_x, right + half_x, bottom - half_y, top + half_y),
+        )  # fmt: skip
+        accepted = np.quantile(id_scores, 0.95, method="inverted_cdf")
+        if shown.min() < accepted < shown.max():
+            x, y = np.linspace(left, right, grid.shape[1]), np.linspace(bottom, top, grid.shape[0])
+            axes.contour(x, y, shown, [accepted], colors=_ON_PLANE, linewidths=0.9, linestyles="dotted")
+        colours = itertools.chain([_ON_PLANE], (style["color"] for style in _styles()))
+        for (name, rows), colour in zip(points.items(), colours, strict=False):
+            x, y = np.asarray(rows, np.float64).reshape(-1, 2).T
+            axes.scatter(x, y, s=5, color=colour, edgecolors="white", linewidths=0.3, label=_label(name))
+        bar = axes.figure.colorbar(image, ax=axes, pad=0.02, fraction=0.05)
+        bar.set_label("score (higher = more OOD)")
+        bar.outline.set_visible(False)
+        names = [_label(name) for name in axes_names]
+        axes.set(xlabel=names[0], ylabel=names[1], xlim=(left, right), ylim=(bottom, top))
+
+    return _render(draw, len(points), format)
+
+
+def _plane_colours() -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("plane", ("#f8f8f7", "#c6c9cb", "#8f9498", "#656a6f", "#43484c"))
+
+
 def _render(draw: Callable[[Axes], None], n_labels: int, format: Format) -> bytes:
     """Make a figure, let `draw` fill its axes, put the legend below, and return it as bytes."""
     import matplotlib
@@ -150,7 +225,7 @@ def _render(draw: Callable[[Axes], None], n_labels: int, format: Format) -> byte
         axes = figure.add_subplot()
         draw(axes)
         if n_labels:
-            figure.legend(loc="outside lower center", ncols=2)
+            figure.legend(loc="outside lower center", ncols=2, markerscale=1.8)
         return _svg(figure) if format == "svg" else _png(figure)
 
 
@@ -161,7 +236,7 @@ def _svg(figure: Figure) -> bytes:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
     # Groups are numbered alike in every figure, so their names would clash on one page.
-    return re.sub(r'<g id="[^"]*"', "<g", svg).encode()
+    return re.sub(r'<(g|image) id="[^"]*"', r"<\1", svg).encode()
 
 
 def _png(figure: Figure) -> bytes:

@@ -1,0 +1,250 @@
+"""The tables featood knows by name, each with its out-of-distribution rows, and noise to hold against any table."""
+
+from __future__ import annotations
+
+__all__ = ["NOISE", "TableEntry", "find_table", "list_tables", "open_table", "refuse_table", "table_noise"]
+
+import difflib
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from featood.data.csv_files import read_csv
+from featood.data.tables import Table, hold_out
+from featood.data.toys import TOYS
+from featood.errors import DataError, UsageError
+
+StrPath = str | os.PathLike[str]
+NOISE = "table-noise"
+NOISES = ("gaussian", "uniform", "constant")
+ROWS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableEntry:
+    """What featood knows about one table.
+
+    Attributes
+    ----------
+    name, title : str
+        The name on the command line, and the one in print.
+    source : str
+        Where the files come from.
+    width, num_classes : int
+        Columns of features, and in-distribution classes; 0 where there are no labels.
+    ood : str
+        Name of its out-of-distribution rows.
+    files : tuple of str
+        Files below ``DIR/<name>/`` or ``DIR/tabular/<name>/``; none for a table that is generated.
+    scale : str
+        How its features are scaled, see :func:`featood.data.tables.fit_scaling`.
+    load : callable
+        ``load(folder)``, or for a generated table ``load(rows, generator)``: its in-distribution and its
+        out-of-distribution rows.
+    rows : int
+        Rows of a generated table where none are asked for; 0 where their number is fixed.
+    """
+
+    name: str
+    title: str
+    source: str
+    width: int
+    num_classes: int
+    ood: str
+    load: Callable[..., tuple[Table, Table]]
+    files: tuple[str, ...] = ()
+    scale: str = "none"
+    rows: int = 0
+
+    def folder(self, data_dir: StrPath) -> Path | None:
+        """Find the folder that has all files; None where there is none."""
+        places = (Path(data_dir) / self.name, Path(data_dir) / "tabular" / self.name)
+        return next((place for place in places if all((place / file).is_file() for file in self.files)), None)
+
+
+def list_tables() -> list[TableEntry]:
+    """All entries, in the order of the table."""
+    return list(_TABLES.values())
+
+
+def find_table(name: str) -> TableEntry:
+    """Find the entry of a table.
+
+    Raises
+    ------
+    UsageError
+        If there is none; the text names the nearest.
+    """
+    entry = _TABLES.get(name.lower().replace("_", "-"))
+    if entry is None:
+        near = difflib.get_close_matches(name.lower(), _TABLES, n=2)
+        hint = f"did you mean {' or '.join(near)}" if near else f"there are {', '.join(_TABLES)}"
+        raise UsageError(f"no table is called {name!r}: {hint}? Your own come by --csv FILE")
+    return entry
+
+
+def refuse_table(name: str) -> None:
+    """Say what to do with a table where a set of images is wanted.
+
+    Raises
+    ------
+    UsageError
+        If the name is that of a table, or of a table's out-of-distribution rows.
+    """
+    name = name.lower().replace("_", "-")
+    for entry in list_tables():
+        if name in (entry.name, entry.ood):
+            raise UsageError(
+                f"{name} is a table, not a set of images; import it: featood import --table {entry.name}"
+            )
+
+
+def open_table(
+    entry: TableEntry, data_dir: StrPath, rows: int | None = None, seed: int = 0
+) -> tuple[Table, Table]:
+    """Open a table.
+
+    Parameters
+    ----------
+    entry : TableEntry
+        Which.
+    data_dir : path
+        Where files are looked for.
+    rows : int, optional
+        In-distribution rows, of a table that is generated.
+    seed : int
+        Of the generator.
+
+    Returns
+    -------
+    inside, outside : Table
+        In-distribution and out-of-distribution rows.
+
+    Raises
+    ------
+    DataError
+        If its files are not there; the text says where to get them and where to put them.
+    UsageError
+        If rows are asked for and their number is fixed, or they are too few.
+    """
+    if not entry.rows and rows is not None:
+        raise UsageError(f"{entry.name} has as many rows as it has; --rows is for generated tables")
+    if entry.rows:
+        if (rows := entry.rows if rows is None else rows) < 10:
+            raise UsageError(f"{entry.name} is generated with 10 rows or more, not {rows}")
+        return entry.load(rows, np.random.default_rng([seed, zlib.crc32(entry.name.encode())]))
+    folder = entry.folder(data_dir)
+    if folder is None:
+        raise DataError(
+            f"{entry.name} is not in {data_dir}: get {' and '.join(entry.files)} from {entry.source} "
+            f"and put {'them' if len(entry.files) > 1 else 'it'} into {Path(data_dir) / entry.name}/"
+        )
+    return entry.load(folder)
+
+
+def table_noise(width: int, *, kind: str = "gaussian", n: int = ROWS, seed: int = 0) -> np.ndarray:
+    """Rows ``[n, width]`` of noise.
+
+    Parameters
+    ----------
+    width : int
+        Number of columns.
+    kind : str
+        ``gaussian``: N(0, 1). ``uniform``: U[-5, 5]. ``constant``: one value of U[-5, 5] in all columns of a row.
+    n : int
+        Number of rows.
+    seed : int
+        Of the generator.
+
+    Raises
+    ------
+    UsageError
+        If there is no such kind, or no row.
+    """
+    if kind not in NOISES:
+        raise UsageError(f"{NOISE}:{kind} is unknown; there are {', '.join(NOISES)}")
+    if n < 1:
+        raise UsageError(f"{NOISE} needs one row or more")
+    generator = np.random.default_rng([seed, NOISES.index(kind)])
+    if kind == "gaussian":
+        return generator.standard_normal((n, width))
+    values = generator.uniform(-5, 5, (n, width if kind == "uniform" else 1))
+    return np.broadcast_to(values, (n, width)).copy()
+
+
+def _two_files(folder: Path, files: tuple[str, str], label: str) -> tuple[Table, Table]:
+    inside, outside = (read_csv(folder / file, label) for file in files)
+    return inside, outside.with_columns(inside.columns).outside()
+
+
+def _sensorless(folder: Path) -> tuple[Table, Table]:
+    """Separate the two classes that Charpentier et al. (2020) hold out."""
+    return hold_out(read_csv(folder / _SENSORLESS_FILES[0], "-1", header=False), ("10", "11"))
+
+
+def _wine(_: Path) -> tuple[Table, Table]:
+    from sklearn.datasets import load_wine
+
+    bunch = load_wine()
+    names = tuple(bunch.target_names.tolist())
+    table = Table(
+        bunch.data, bunch.target.astype(np.int64), columns=tuple(bunch.feature_names), classes=names
+    )
+    return hold_out(table, names[-1:])
+
+
+def _toy(rows: int, generator: np.random.Generator, name: str) -> tuple[Table, Table]:
+    """Sample a toy, and its background: even over the extent, where it is less dense than 99 % of its rows."""
+    toy = TOYS[name]
+    points, labels = toy.sample(rows, generator)
+    floor = np.quantile(toy.log_density(points), 0.01)
+    left, right, bottom, top = toy.extent
+    background, wanted = np.empty((0, 2)), max(rows // 5, 1)
+    while len(background) < wanted:
+        drawn = generator.uniform((left, bottom), (right, top), (2 * wanted, 2))
+        background = np.concatenate([background, drawn[toy.log_density(drawn) < floor]])
+    classes = tuple(map(str, range(toy.components)))
+    inside = Table(points, labels, columns=("x", "y"), classes=classes)
+    return inside, Table(background[:wanted], columns=("x", "y")).outside()
+
+
+_SEGMENT_FILES = ("segment_scale_sky_missing.csv", "segment_scale_sky_only.csv")
+_GAUSSIAN_FILES = ("2DGaussians-0.2.csv", "anomalous-2Ddataset.csv")
+_SENSORLESS_FILES = ("Sensorless_drive_diagnosis.txt",)
+_POSTNET = "https://github.com/sharpenb/Posterior-Network"
+_UCI = "https://archive.ics.uci.edu/dataset/325"
+
+_TABLES = {
+    entry.name: entry
+    for entry in (
+        TableEntry(
+            name="segment", title="UCI image segmentation, scaled", source=_POSTNET, width=18, num_classes=6,
+            ood="segment-sky", files=_SEGMENT_FILES, load=partial(_two_files, files=_SEGMENT_FILES, label="18"),
+        ),
+        TableEntry(
+            name="sensorless", title="UCI sensorless drive diagnosis", source=_UCI, width=48, num_classes=9,
+            ood="sensorless-ood", files=_SENSORLESS_FILES, load=_sensorless, scale="min-max",
+        ),
+        TableEntry(
+            name="gaussian2d", title="Three Gaussians in the plane", source=_POSTNET, width=2, num_classes=3,
+            ood="gaussian2d-anomalous", files=_GAUSSIAN_FILES,
+            load=partial(_two_files, files=_GAUSSIAN_FILES, label="2"),
+        ),
+        TableEntry(
+            name="wine", title="UCI wine", source="comes with scikit-learn", width=13, num_classes=2,
+            ood="wine-class-2", load=_wine, scale="standard",
+        ),
+        *(
+            TableEntry(
+                name=toy.name, title=f"Toy density: {toy.name}", source="generated", width=2,
+                num_classes=toy.components, ood=f"{toy.name}-background", load=partial(_toy, name=toy.name), rows=ROWS,
+            )
+            for toy in TOYS.values()
+        ),
+    )
+}  # fmt: skip

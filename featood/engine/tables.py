@@ -1,0 +1,254 @@
+"""Tables into the cache: their rows are the features, and no backbone is run."""
+
+from __future__ import annotations
+
+__all__ = ["TABLE", "TableImport", "import_csv", "import_noise", "import_table"]
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featood.cache import FeatureCache, FeatureSet, import_arrays, slug
+from featood.data import default_data_dir
+from featood.data.csv_files import read_csv
+from featood.data.selection import keyword_options
+from featood.data.table_sets import find_table, open_table, table_noise
+from featood.data.tables import Scaling, Table, assign_parts, fit_scaling, hold_out
+from featood.engine.selection import OOD, select
+from featood.errors import DataError, Mismatch, UsageError
+
+TABLE = "table"
+"""Entry of a recipe that tells a table: its columns, classes and scale."""
+PARTS = {2: ("train", "test"), 3: ("train", "val", "test")}
+
+
+@dataclasses.dataclass(frozen=True)
+class TableImport:
+    """How a table is imported.
+
+    Parameters
+    ----------
+    dataset, backbone : str
+        Names in the cache; by default that of the table, and ``table-<dataset>``, so that tables of
+        different columns never meet.
+    parts : sequence of float
+        Shares of train, val and test, or of train and test; every class is dealt out in these shares.
+    seed : int
+        Decides which row goes where, and draws a generated table.
+    scale : str
+        See :func:`featood.data.tables.fit_scaling`; it is fitted on the train rows.
+    store, overwrite
+        See :func:`featood.cache.import_arrays`.
+    """
+
+    dataset: str = ""
+    backbone: str = ""
+    parts: Sequence[float] = (60, 20, 20)
+    seed: int = 0
+    scale: str = ""
+    store: str = "zarr"
+    overwrite: bool = False
+
+
+def import_table(
+    cache: FeatureCache,
+    name: str,
+    how: TableImport = TableImport(),
+    rows: int | None = None,
+    data_dir: str | None = None,
+) -> list[FeatureSet]:
+    """Import a table that is known by name: its splits, and its out-of-distribution rows.
+
+    Parameters
+    ----------
+    cache : FeatureCache
+        Where to.
+    name : str
+        See :func:`featood.data.table_sets.find_table`.
+    how : TableImport
+        Names, parts, seed and scale.
+    rows : int, optional
+        Rows of a generated table.
+    data_dir : str, optional
+        Where its files are.
+
+    Returns
+    -------
+    list of FeatureSet
+        The sets that were written.
+
+    Raises
+    ------
+    DataError
+        When its files are not there.
+    UsageError
+        When there is no such table, or the parts make no sense.
+    Mismatch
+        When the cache holds other sets under these names.
+    """
+    entry = find_table(name)
+    inside, outside = open_table(entry, data_dir or default_data_dir(), rows, how.seed)
+    how = dataclasses.replace(how, dataset=how.dataset or entry.name, scale=how.scale or entry.scale)
+    return _write_splits(cache, how, inside, {entry.ood: outside}, {"source": entry.name})
+
+
+def import_csv(
+    cache: FeatureCache,
+    path: str,
+    label: str = "",
+    how: TableImport = TableImport(),
+    header: bool | None = None,
+    ood_classes: Sequence[str] = (),
+    split: str = "",
+    ood: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[FeatureSet]:
+    """Import a table from a file, dealt out as train, val and test, or whole as one split.
+
+    Parameters
+    ----------
+    cache : FeatureCache
+        Where to.
+    path, label, header
+        See :func:`featood.data.csv_files.read_csv`.
+    how : TableImport
+        Names, parts, seed and scale; the dataset is called after the file by default.
+    ood_classes : sequence of str
+        Classes that are out-of-distribution: their rows become the set ``<dataset>-ood``.
+    split : str
+        Import the whole file as this split; columns, classes and scale are those of the train split, which
+        comes first.
+    ood : bool
+        Import the whole file as an out-of-distribution set, to be scored against the newest table, or that of
+        ``how.backbone``.
+    say : callable
+        Takes one line about each thing to know.
+
+    Raises
+    ------
+    DataError, UsageError, Mismatch
+        As :func:`import_table`; or when the file cannot be read, or does not go with the rows in the cache.
+    """
+    table = read_csv(path, label, header)
+    for note in table.notes:
+        say(f"{path}: {note}")
+    how = dataclasses.replace(how, dataset=how.dataset or Path(path).name.split(".")[0])
+    facts = {"source": str(Path(path).resolve())}
+    if ood or (split and split != "train"):
+        return [_write_whole(cache, how, table, split or "test", ood, facts)]
+    outside = {}
+    if ood_classes:
+        table, outside[f"{how.dataset}-ood"] = hold_out(table, ood_classes)
+    return _write_splits(cache, how, table, outside, facts, (split,) if split else ())
+
+
+def import_noise(cache: FeatureCache, reference: FeatureSet, name: str) -> FeatureSet:
+    """Make the noise ``table-noise:KIND[,n=...][,seed=...]`` as wide as a table's set.
+
+    Raises
+    ------
+    UsageError
+        When there is no such kind or option.
+    """
+    options: dict[str, Any] = keyword_options(*name.partition(":")[::2], table_noise)
+    noise = Table(table_noise(reference.feature().shape[1], **options)).outside()
+    how = TableImport(slug(name), reference.name.split("/")[0], store=reference.origin["store"])
+    return _write(cache, how, noise, "test", reference.origin["recipe"][TABLE], {"source": name}, OOD)
+
+
+def _write_splits(
+    cache: FeatureCache,
+    how: TableImport,
+    inside: Table,
+    outside: Mapping[str, Table],
+    facts: Mapping[str, Any],
+    names: Sequence[str] = (),
+) -> list[FeatureSet]:
+    """Write train and whatever else there is; `names` are the splits, where the parts do not say."""
+    parts = [100.0] if names else list(how.parts)
+    names = names or PARTS.get(len(parts), ())
+    if not names or min(parts) < 0 or parts[0] <= 0 or not np.isfinite(sum(parts)):
+        raise UsageError(
+            "--parts are shares of train, val and test, or of train and test, such as 60,20,20 or 80,20"
+        )
+    place = assign_parts(len(inside), inside.labels, parts, np.random.default_rng(how.seed))
+    splits = {
+        name: inside.take(place == part)
+        for part, (name, share) in enumerate(zip(names, parts, strict=True))
+        if share
+    }
+    if empty := [name for name, table in splits.items() if not len(table)]:
+        raise DataError(f"{how.dataset} has {len(inside)} rows, too few for a {empty[0]} split of this share")
+    if len(splits) > 1:
+        _refuse_leftovers(cache, how, splits)
+    scaling = fit_scaling(how.scale or "none", splits["train"].features)
+    recipe = {
+        "columns": list(inside.columns),
+        "classes": list(inside.classes),
+        "scale": scaling.as_json(),
+    }
+    facts = {**facts, "seed": how.seed, "parts": dict(zip(names, parts, strict=True))}
+    written = [_write(cache, how, scaling(table), name, recipe, facts) for name, table in splits.items()]
+    for name, table in outside.items():
+        whose = dataclasses.replace(how, dataset=name, backbone=_backbone(how))
+        written.append(_write(cache, whose, scaling(table), "test", recipe, facts, OOD))
+    return written
+
+
+def _write_whole(
+    cache: FeatureCache, how: TableImport, table: Table, split: str, ood: bool, facts: Mapping[str, Any]
+) -> FeatureSet:
+    """Write a set that goes with a train split in the cache."""
+    wanted = (how.backbone, "") if ood else (_backbone(how), how.dataset)
+    try:
+        there = select(cache, *wanted)
+        train = there.open(there.train_split())
+    except DataError as error:
+        raise DataError(f"{how.dataset} goes with a train split, which is imported first ({error})") from None
+    recipe = train.origin["recipe"].get(TABLE)
+    if recipe is None:
+        raise UsageError(
+            f"{train.name} is no table; name the one that this is scored against with --backbone"
+        )
+    if how.scale not in ("", recipe["scale"]["kind"]):
+        raise UsageError(f"{train.name} has the scale {recipe['scale']['kind']}, which this set takes over")
+    table = table.with_columns(recipe["columns"])
+    table = table.outside() if ood else table.with_classes(recipe["classes"])
+    how = dataclasses.replace(how, backbone=there.backbone)
+    return _write(
+        cache, how, Scaling.from_json(recipe["scale"])(table), split, recipe, facts, OOD if ood else ""
+    )
+
+
+def _write(
+    cache: FeatureCache,
+    how: TableImport,
+    table: Table,
+    split: str,
+    recipe: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    role: str = "",
+) -> FeatureSet:
+    run = {"name": _backbone(how), TABLE: facts, **({"role": role} if role else {})}
+    return import_arrays(
+        cache, f"{slug(_backbone(how))}/{slug(how.dataset)}/{slug(split)}", {"features": table.features},
+        labels=table.labels, store=how.store, overwrite=how.overwrite, run=run, recipe={TABLE: recipe}, ids=table.ids,
+    )  # fmt: skip
+
+
+def _backbone(how: TableImport) -> str:
+    return how.backbone or f"table-{how.dataset}"
+
+
+def _refuse_leftovers(cache: FeatureCache, how: TableImport, splits: Mapping[str, Table]) -> None:
+    """Refuse to leave an earlier import's split beside new ones: rows of this train could be in it."""
+    for entry in cache.entries():
+        same = (entry.backbone, entry.dataset) == (slug(_backbone(how)), slug(how.dataset))
+        if same and entry.split not in splits:
+            raise Mismatch(
+                f"{entry.key} is there from another import of other parts; remove {entry.folder}, or choose "
+                "another --dataset"
+            )

@@ -1,0 +1,141 @@
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from test_report import HOSTILE, Page, made_results, texts
+
+from featood.cache import FeatureSet
+from featood.engine.plane import SIDE, open_plane
+from featood.engine.scoring import score_heads
+from featood.errors import DataError
+from featood.heads import create_head
+from featood.report import score_map, write_report
+
+
+def plane_sets(seed=0):
+    rng = np.random.default_rng(seed)
+    train, test = rng.normal(0, 1, (300, 2)), rng.normal(0, 1, (80, 2))
+    odd = rng.normal(6, 1, (40, 2))
+    return (FeatureSet({"features": x.astype("f4")}, labels=np.zeros(len(x), int), name=name)
+            for name, x in (("a/toy/train", train), ("a/toy", test), ("a/odd", odd)))  # fmt: skip
+
+
+def test_the_grid_holds_the_scores_of_its_points():
+    train, test, odd = plane_sets()
+    head = create_head("mahalanobis").fit(train)
+    scoring = score_heads({"mahalanobis": head}, test, {"odd": odd})
+    plane = scoring.plane
+    left, right, bottom, top = plane.extent
+    x, y = np.linspace(left, right, SIDE), np.linspace(bottom, top, SIDE)
+    rows = train.feature()[:].astype(float)
+    precision = np.linalg.inv(np.cov(rows.T, bias=True))
+    for row, column in ((0, 0), (10, 70), (SIDE - 1, 3)):
+        away = np.array([x[column], y[row]]) - rows.mean(0)
+        assert plane.grids["mahalanobis"][row, column] == pytest.approx(away @ precision @ away, rel=1e-3)
+    assert list(plane.points) == ["toy", "odd"] and plane.axes == ("first feature", "second feature")
+    for features in (test, odd):
+        inside = (features.feature() > [left, bottom]) & (features.feature() < [right, top])
+        assert inside.all()
+
+
+def test_far_rows_do_not_shrink_the_rest_to_a_dot():
+    _, test, _ = plane_sets()
+    far = FeatureSet({"features": np.array([[1e9, 0.0], [-4.0, 0.0]])}, name="a/far")
+    left, right, _, _ = open_plane({"toy": test, "far": far}).extent
+    assert left < -4 and right < 40
+
+
+def test_heads_that_need_more_than_the_plane_get_no_picture():
+    _, test, odd = plane_sets()
+    logits = {
+        name: np.random.default_rng(0).normal(size=(len(s), 3)) for name, s in (("toy", test), ("odd", odd))
+    }
+    both = [
+        FeatureSet(s.features, logits=logits[name], name=f"a/{name}")
+        for name, s in (("toy", test), ("odd", odd))
+    ]
+    scoring = score_heads(
+        {"energy": create_head("energy"), "norm": create_head("norm")}, both[0], {"odd": both[1]}
+    )
+    assert list(scoring.plane.grids) == ["norm"]
+    wide = FeatureSet({"features": np.zeros((5, 3))}, name="a/wide")
+    assert open_plane({"wide": wide}) is None
+    assert open_plane({"bare": FeatureSet(logits=np.zeros((5, 2)), name="a/bare")}) is None
+
+
+def made_map(grid, points, id_scores=(0.0, 1.0, 2.0), **options):
+    return score_map(np.asarray(grid, float), (-1, 1, -2, 2), points, list(id_scores), ("x", "y"), **options)
+
+
+def test_the_map_is_labelled_repeatable_and_right_side_up():
+    from io import BytesIO
+
+    from PIL import Image
+
+    grid = np.add.outer(np.linspace(0, 2, 20), np.zeros(20))  # higher towards the top
+    points = {
+        "toy (ID)": np.zeros((5, 2)),
+        "odd": np.ones((3, 2)),
+        **dict.fromkeys(HOSTILE, np.zeros((1, 2))),
+    }
+    svg = made_map(grid, points)
+    assert svg == made_map(grid, points)
+    found = {text.strip() for text in texts(svg) if text}
+    assert {
+        "x",
+        "y",
+        "toy (ID)",
+        "odd",
+        "score (higher = more OOD)",
+        "<script>alert(1)</script>",
+        "_hidden",
+    } <= found
+    assert not re.findall(rb'<(?:g|image) id="', svg)
+    picture = Image.open(BytesIO(made_map(grid, {}, format="png"))).convert("L")
+    column = np.asarray(picture)[:, picture.width // 3].astype(int)
+    inside = column[picture.height // 8 : picture.height // 2]
+    assert inside[0] < inside[-1] - 30, "darker, so more out-of-distribution, at the top"
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [np.zeros((3, 3)), np.full((2, 2), 1e300), [[np.inf, -np.inf], [0, 1]]],
+    ids=["flat", "huge", "infinite"],
+)
+def test_odd_grids_can_be_drawn(grid):
+    ET.fromstring(made_map(grid, {"a": np.array([[0.0, 0.0]]), "b": np.empty((0, 2))}))
+    ET.fromstring(made_map(grid, {}, id_scores=[1.0]))
+
+
+def test_nan_is_refused():
+    with pytest.raises(DataError, match="NaN"):
+        made_map([[0, np.nan], [0, 1]], {})
+
+
+def test_the_report_shows_the_plane_and_fetches_nothing(tmp_path):
+    train, test, odd = plane_sets()
+    heads = {name: create_head(name).fit(train) for name in ("mahalanobis", "knn")}
+    scoring = score_heads(heads, test, {"odd": odd})
+    write_report(tmp_path / "r.html", scoring.results, scoring.scores, plane=scoring.plane)
+    html = (tmp_path / "r.html").read_text()
+    page = Page(html)
+    assert page.tags.count("svg") == 3 * len(heads) and page.text.count("Scores in the plane") == len(heads)
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
+    assert len(html) < 400_000
+
+
+def test_heads_that_were_left_out_are_named_with_the_reason(tmp_path):
+    results, scores = made_results()
+    results["skipped"] = [
+        {"head": "vim", "reason": "vim needs <the> classifier"},
+        *({"head": name, "reason": name} for name in HOSTILE),
+    ]
+    write_report(tmp_path / "r.html", results, scores)
+    html = (tmp_path / "r.html").read_text()
+    page = Page(html)
+    assert "Heads left out" in page.text and "vim needs <the> classifier" in page.text
+    assert "script" not in page.tags and "img" not in page.tags and page.tags.count("dl") == 2
+    results["skipped"] = []
+    write_report(tmp_path / "r.html", results, scores)
+    assert "Heads left out" not in (tmp_path / "r.html").read_text()

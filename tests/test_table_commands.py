@@ -1,0 +1,252 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.metrics import roc_auc_score
+
+from featood.cache import open_cache
+from featood.cache.manifest import Manifest
+
+
+@pytest.fixture
+def flowers(tmp_path):
+    """Scikit-learn's iris as a file, with names of classes."""
+    bunch = load_iris()
+    rows = [
+        f"{','.join(map(str, x))},{bunch.target_names[y]}"
+        for x, y in zip(bunch.data, bunch.target, strict=True)
+    ]
+    (tmp_path / "flowers.csv").write_text("a,b,c,d,species\n" + "\n".join(rows))
+    return tmp_path / "flowers.csv"
+
+
+def opened(tmp_path, key):
+    return open_cache(tmp_path / "cache")[key]
+
+
+def features(tmp_path, key):
+    return np.asarray(opened(tmp_path, key).feature()[:])
+
+
+def test_a_file_becomes_splits_and_an_ood_set_that_need_no_further_flag(featood, flowers, tmp_path):
+    code, out, err = featood("import", "--csv", flowers, "--label", "species", "--ood-classes", "setosa")
+    assert code == 0, err
+    assert [line.split()[1] for line in out.splitlines()] == ["60", "20", "20", "50"]
+    train = opened(tmp_path, "table-flowers/flowers/train")
+    assert np.bincount(train.labels[:]).tolist() == [30, 30]
+    recipe, run = train.origin["recipe"]["table"], train.origin["run"]["table"]
+    assert recipe["columns"] == ["a", "b", "c", "d"] and recipe["classes"] == ["versicolor", "virginica"]
+    assert run["seed"] == 0 and run["parts"] == {"train": 60, "val": 20, "test": 20}
+    assert run["source"] == str(flowers)
+
+    assert featood("fit", "mahalanobis")[0] == 0
+    code, out, err = featood(
+        "score", "--ood", "flowers-ood", "--ood", "table-noise:uniform,n=70", "--json", "-"
+    )
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
+    assert [(row["ood"], row["n_ood"]) for row in rows] == [
+        ("flowers-ood", 50),
+        ("table-noise:uniform,n=70", 70),
+    ]
+    # an oracle: the same distances from the file itself
+    x, y = train.feature()[:].astype(float), train.labels[:]
+    centred = np.concatenate([x[y == c] - x[y == c].mean(0) for c in (0, 1)])
+    precision = np.linalg.inv(centred.T @ centred / len(centred))
+
+    def score(rows):
+        away = [rows - x[y == c].mean(0) for c in (0, 1)]
+        return np.min([np.einsum("nd,de,ne->n", a, precision, a) for a in away], axis=0)
+
+    id_scores = score(features(tmp_path, "table-flowers/flowers/test"))
+    ood_scores = score(features(tmp_path, "table-flowers/flowers-ood/test"))
+    truth = np.r_[np.zeros(20), np.ones(50)]
+    assert rows[0]["auroc"] == pytest.approx(roc_auc_score(truth, np.r_[id_scores, ood_scores]), abs=1e-6)
+
+
+def test_every_row_goes_to_one_split_and_keeps_its_number_in_the_file(featood, flowers, tmp_path):
+    assert featood("import", "--csv", flowers, "--label", "-1")[0] == 0
+    bunch, seen = load_iris(), []
+    for split in ("train", "val", "test"):
+        part = opened(tmp_path, f"table-flowers/flowers/{split}")
+        rows = np.array(part.ids[:], int)
+        np.testing.assert_allclose(part.feature()[:], bunch.data[rows], rtol=1e-6)
+        np.testing.assert_array_equal(part.labels[:], bunch.target[rows])
+        seen += rows.tolist()
+    assert sorted(seen) == list(range(150))
+
+
+def test_seeds_give_different_splits_and_the_same_command_changes_nothing(featood, flowers, tmp_path):
+    words = ("import", "--csv", flowers, "--label", "species")
+    assert featood(*words)[0] == 0
+    before = features(tmp_path, "table-flowers/flowers/train")
+    assert featood(*words)[0] == 0
+    code, _, err = featood(*words, "--seed", "1")
+    assert code == 5 and "--overwrite" in err
+    assert featood(*words, "--seed", "1", "--dataset", "flowers-1")[0] == 0
+    assert featood(*words, "--seed", "1", "--overwrite")[0] == 0
+    after = features(tmp_path, "table-flowers/flowers/train")
+    assert (before != after).any()
+    np.testing.assert_array_equal(after, features(tmp_path, "table-flowers-1/flowers-1/train"))
+    code, _, err = featood(*words, "--parts", "80,20", "--overwrite")
+    assert code == 5 and "val" in err
+
+
+def test_splits_from_files_of_their_own_share_columns_classes_and_scale(featood, flowers, tmp_path):
+    header, *rows = flowers.read_text().splitlines()
+    rows = np.random.default_rng(0).permutation(rows).tolist()
+    for name, part in (("train", rows[:100]), ("test", [row for row in rows[100:] if "setosa" not in row])):
+        (tmp_path / f"{name}.csv").write_text("\n".join([header, *part]))
+    (tmp_path / "weird.csv").write_text("d,c,b,a\n9,8,7,6\n")
+    common = ("--label", "species", "--dataset", "iris")
+    code, _, err = featood("import", "--csv", tmp_path / "test.csv", *common, "--split", "test")
+    assert code == 3 and "train split" in err
+    train = ("import", "--csv", tmp_path / "train.csv", *common, "--split", "train", "--scale", "standard")
+    assert featood(*train)[0] == 0
+    assert featood("import", "--csv", tmp_path / "test.csv", *common, "--split", "test")[0] == 0
+    x = features(tmp_path, "table-iris/iris/train")
+    np.testing.assert_allclose([x.mean(0), x.std(0)], [np.zeros(4), np.ones(4)], atol=1e-6)
+    test = opened(tmp_path, "table-iris/iris/test")
+    assert set(test.labels[:].tolist()) == {1, 2}, "versicolor keeps its number, although no setosa is here"
+    code, out, err = featood("import", "--csv", tmp_path / "weird.csv", "--ood")
+    assert code == 0 and out.startswith("table-iris/weird/test: 1 rows"), err
+    raw = np.array([row.split(",")[:4] for row in rows[:100]], float)
+    np.testing.assert_allclose(
+        features(tmp_path, "table-iris/weird/test")[0],
+        (np.array([6, 7, 8, 9]) - raw.mean(0)) / raw.std(0),
+        rtol=1e-5,
+    )
+    assert featood("fit", "knn", "--k", "3")[0] == 0
+    assert featood("score", "--ood", "weird")[0] == 0
+    (tmp_path / "short.csv").write_text("a,b,c\n1,2,3\n")
+    code, _, err = featood("import", "--csv", tmp_path / "short.csv", "--ood")
+    assert code == 3 and "no column 'd'" in err
+
+
+def test_tables_known_by_name(featood, tmp_path):
+    code, out, err = featood("import", "--table", "two-moons", "--rows", "200", "--store", "hdf5")
+    assert code == 0, err
+    keys = [line.split(":")[0] for line in out.splitlines()]
+    splits = [f"table-two-moons/two-moons/{split}" for split in ("train", "val", "test")]
+    assert keys == [*splits, "table-two-moons/two-moons-background/test"]
+    other = tmp_path / "other"
+    assert featood("import", "--table", "two-moons", "--rows", "200", "--seed", "1", "--cache", other)[0] == 0
+    assert (features(tmp_path, keys[0]) != open_cache(other)[keys[0]].feature()[:]).any()
+    assert featood("import", "--table", "wine")[0] == 0
+    x = features(tmp_path, "table-wine/wine/train").astype(float)
+    np.testing.assert_allclose([x.mean(0), x.std(0)], [np.zeros(13), np.ones(13)], atol=1e-5)
+    # heads can score the out-of-distribution rows, for they were scaled alike
+    folders = [tmp_path / "cache" / "table-wine" / name for name in ("wine/train", "wine-class-2/test")]
+    assert len({Manifest.load(folder).backbone_fingerprint for folder in folders}) == 1
+
+
+def test_segment_on_the_command_line(featood, test_data, monkeypatch, tmp_path):
+    monkeypatch.setenv("FEATOOD_DATA", str(test_data))
+    code, out, err = featood("import", "--table", "segment")
+    assert code == 0, err
+    assert [int(line.split()[1]) for line in out.splitlines()] == [1188, 396, 396, 330]
+    assert opened(tmp_path, "table-segment/segment/train").feature().shape == (1188, 18)
+    assert featood("fit", "knn", "--no-normalize", "--k", "5")[0] == 0
+    code, out, _ = featood("score", "--ood", "segment-sky", "--json", "-")
+    assert code == 0 and json.loads(out)["rows"][0]["auroc"] > 0.95
+    code, _, err = featood("extract", "--dataset", "segment")
+    assert code == 2 and err.strip().splitlines() == [
+        "error: segment is a table, not a set of images; import it: featood import --table segment"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("import",), 2, "--table NAME, --csv FILE and --features FILE"),
+        (("import", "--table", "wine", "--csv", "CSV"), 2, "one of --table"),
+        (("import", "--table", "wines"), 2, "did you mean wine"),
+        (("import", "--table", "wine", "--rows", "99"), 2, "--rows"),
+        (("import", "--table", "segment"), 3, "get segment_scale_sky_missing.csv and"),
+        (("import", "--table", "wine", "--parts", "60,20,10,10"), 2, "--parts"),
+        (("import", "--table", "wine", "--parts", "0,50,50"), 2, "--parts"),
+        (("import", "--table", "wine", "--parts", "60,nan,20"), 2, "--parts"),
+        (("import", "--table", "wine", "--parts", "99.99,0.01"), 3, "too few for a test split"),
+        (("import", "--csv", "none.csv"), 3, "does not exist"),
+        (("import", "--csv", "CSV"), 3, "'species' holds 'setosa'"),
+        (("import", "--csv", "CSV", "--label", "specie"), 2, "did you mean 'species'"),
+        (
+            ("import", "--csv", "CSV", "--label", "species", "--ood-classes", "setos"),
+            2,
+            "did you mean setosa",
+        ),
+        (("import", "--csv", "CSV", "--label", "species", "--ood"), 3, "is empty"),
+        (("import", "--features", "CSV"), 2, "--backbone"),
+        (("import", "--features", "CSV", "--label", "species"), 2, "--label goes with --csv"),
+        (("import", "--csv", "CSV", "--labels", "CSV"), 2, "--labels goes with --features"),
+        (("import", "--table", "wine", "--split", "test"), 2, "--split goes with --csv or --features"),
+        (("extract", "--dataset", "two-moons"), 2, "featood import --table two-moons"),
+        (("extract", "--dataset", "segment-sky", "--backbone", "lenet"), 2, "featood import --table segment"),
+        (("extract", "--dataset", "digits"), 2, "--backbone"),
+    ],
+)
+def test_mistakes_get_one_line_and_the_right_code(featood, flowers, monkeypatch, tmp_path, words, code, text):
+    monkeypatch.setenv("FEATOOD_DATA", str(tmp_path / "nothing"))
+    got, _, err = featood(*(str(flowers) if word == "CSV" else word for word in words))
+    assert got == code, err
+    assert text in err and len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_image_folder_that_bears_a_table_s_name_is_still_images(featood, toy_images):
+    shutil.move(toy_images / "toy", toy_images / "rings")
+    code, out, err = featood(
+        "extract",
+        "--backbone",
+        "cifar-resnet20",
+        "--weights",
+        "random",
+        "--image-size",
+        "16",
+        "--dataset",
+        "rings",
+    )
+    assert code == 0 and "rings/train: 90 rows" in out, err
+
+
+def test_noise_is_for_tables_only_and_has_few_options(featood, tmp_path):
+    assert featood("import", "--table", "wine")[0] == 0
+    assert featood("fit", "norm")[0] == 0
+    for name, text in (
+        ("table-noise:pink", "gaussian, uniform, constant"),
+        ("table-noise:gaussian,k=3", "k=3"),
+    ):
+        code, _, err = featood("score", "--ood", name)
+        assert code == 2 and text in err
+    code, _, err = featood("score", "--ood", "cifar100")
+    assert code == 3 and "featood import" in err
+
+
+def test_tables_are_listed(featood, test_data):
+    rows = {
+        row["name"]: row
+        for row in json.loads(featood("datasets", "--json", "--data-dir", test_data)[1])["datasets"]
+    }
+    assert rows["cifar10"]["kind"] == "images" and rows["segment"]["kind"] == "table"
+    assert rows["segment"]["there"] and rows["rings"]["there"] and not rows["sensorless"]["there"]
+    code, out, err = featood("datasets")
+    assert code == 0 and "segment-sky" in out and "table-noise:gaussian" in err
+
+
+def test_the_demonstration_on_tables(featood, monkeypatch, tmp_path):
+    from featood.engine import demo_tabular
+
+    small = {"epochs": 2, "batch_size": 64, "width": 8, "depth": 1}
+    heads = {
+        name: small if options.get("epochs") else options for name, options in demo_tabular.HEADS.items()
+    }
+    monkeypatch.setattr(demo_tabular, "HEADS", heads)
+    monkeypatch.setattr(demo_tabular, "TABLES", {"two-moons": 300, "wine": None})
+    monkeypatch.setattr(demo_tabular, "NOISE", "table-noise:uniform,n=100")
+    code, out, err = featood("demo", "tabular", "--out", tmp_path / "demo")
+    assert code == 0, err
+    assert "two-moons-background" in out and "wine-class-2" in out
+    moons, wine = ((tmp_path / "demo" / f"report-{name}.html").read_text() for name in ("two-moons", "wine"))
+    assert moons.count("<figcaption>Scores in the plane") == len(heads) and "in the plane" not in wine.lower()
