@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from featood.energies.perturbation import perturb
 from featood.energies.sgld import Energy
 from featood.numerics.gaussian import Whitening, log_density, whitening
 
@@ -124,12 +125,15 @@ def conditional_noise_contrastive(
     generator: torch.Generator,
     *,
     spread: float = 0.1,
+    widest: float = 0.0,
+    draws: int = 1,
     size_penalty: float = 0.0,
 ) -> dict[str, Tensor]:
     """Return the logistic loss of telling each row from itself with normal noise added.
 
-    The kernel is symmetric, so its density cancels: ``mean log(1 + exp(E(x) - E(x~)))``. With little noise
-    this approaches score matching.
+    The kernel is symmetric, so its density cancels: ``mean log(1 + exp(E(x) - E(x~)))``. It stays so where the size
+    of the noise is drawn as well, and then tells of the density near the rows and further away. With little noise
+    the loss approaches score matching.
 
     Parameters
     ----------
@@ -139,8 +143,10 @@ def conditional_noise_contrastive(
         Data ``[B, ...]``.
     generator : torch.Generator
         Source of the noise.
-    spread : float
-        Standard deviation of the noise.
+    spread, widest : float
+        Standard deviation of the noise, see :func:`perturb`.
+    draws : int
+        Noisy selves of each row.
     size_penalty : float
         Weight of ``mean |E(x)|``.
 
@@ -153,7 +159,8 @@ def conditional_noise_contrastive(
     ----------
     Ceylan and Gutmann, Conditional Noise-Contrastive Estimation of Unnormalised Models, ICML 2018.
     """
-    draws = torch.randn(rows.shape, generator=generator, device=generator.device, dtype=rows.dtype).to(rows)
-    low, high = energy(rows), energy(rows + spread * draws)
-    loss = F.softplus(low - high).mean() + size_penalty * low.abs().mean()
-    return {"loss": loss, "accuracy": (low < high).double().mean()}
+    noisy = perturb(rows.repeat(draws, *[1] * (rows.ndim - 1)), generator, spread=spread, widest=widest)
+    low = energy(rows)
+    rise = energy(noisy) - low.repeat(draws)
+    loss = F.softplus(-rise).mean() + size_penalty * low.abs().mean()
+    return {"loss": loss, "accuracy": (rise > 0).double().mean()}

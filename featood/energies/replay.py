@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["ReplayBuffer"]
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
@@ -35,6 +37,8 @@ class ReplayBuffer(nn.Module):
     """
 
     samples: Tensor
+    restarted: Tensor
+    """How many draws diverged so far, and began anew."""
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class ReplayBuffer(nn.Module):
         self.block = max(1, size // classes)
         self.classes, self.spread, self.restart = classes, spread, restart
         self.register_buffer("samples", self._fresh((self.block * classes, *shape), generator))
+        self.register_buffer("restarted", torch.tensor(0))
 
     def draw(
         self, count: int, generator: torch.Generator, labels: Tensor | None = None
@@ -87,20 +92,50 @@ class ReplayBuffer(nn.Module):
         noise: float,
         generator: torch.Generator,
         labels: Tensor | None = None,
+        gradient_limit: float | None = None,
+        bounds: tuple[float, float] | None = None,
     ) -> Tensor:
         """Draw chains, move them by Langevin steps of constant size (see :func:`sgld`), and write them back.
+
+        A chain that ends without a finite state or energy begins anew: what is returned is always finite.
 
         Returns
         -------
         Tensor
             ``[count, ...]`` detached.
+
+        Warns
+        -----
+        UserWarning
+            When a chain diverged for the first time; :attr:`restarted` counts them all.
         """
         chains, start = self.draw(count, generator, labels)
         moved = sgld(
-            energy, start, steps=steps, step_size=step_size, noise=noise, generator=generator, final=1.0
+            energy,
+            start,
+            steps=steps,
+            step_size=step_size,
+            noise=noise,
+            generator=generator,
+            final=1.0,
+            gradient_limit=gradient_limit,
+            bounds=bounds,
         )
+        with torch.no_grad():
+            diverged = ~(torch.isfinite(moved).flatten(1).all(1) & torch.isfinite(energy(moved)))
+        if bool(diverged.any()):
+            moved[diverged] = self._fresh((int(diverged.sum()), *moved.shape[1:]), generator).to(moved)
+            self._count(diverged)
         self.put(chains, moved)
         return moved
+
+    def _count(self, diverged: Tensor) -> None:
+        if not int(self.restarted):
+            warnings.warn(
+                "Langevin chains diverged and were begun anew; take smaller steps or limit the gradient",
+                stacklevel=3,
+            )
+        self.restarted += diverged.sum()
 
     def _fresh(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         return self.spread * (2 * torch.rand(shape, generator=generator, device=generator.device) - 1)

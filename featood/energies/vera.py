@@ -22,7 +22,8 @@ class VeraSampler(nn.Module):
     size : int
         Dimensions of h.
     sigma : pair of float
-        Bounds of sigma, which is learnt from the lower one on.
+        Bounds of sigma, which is learnt from the upper one on (the paper's from the lower): the estimated gradient of
+        the entropy goes with 1 / sigma, and a small one drowns the energy's while the generator finds its shape.
     posterior : float
         First standard deviation of the posterior, in each dimension of h.
     """
@@ -38,7 +39,7 @@ class VeraSampler(nn.Module):
         super().__init__()
         self.network, self.size = network, size
         self.bounds = math.log(sigma[0]), math.log(sigma[1])
-        self.log_sigma = nn.Parameter(torch.tensor(self.bounds[0]))
+        self.log_sigma = nn.Parameter(torch.tensor(self.bounds[1]))
         self.log_posterior = nn.Parameter(torch.full((size,), math.log(posterior)))
 
     @property

@@ -24,11 +24,16 @@ from featood.heads.registry import option, register
     needs=("features",),
 )
 class ConditionalNoiseContrastive(EnergyHead):
-    """Score the energy of a network that learnt to tell each row of features from itself with noise added."""
+    """Score the energy of a network that learnt to tell each row of features from itself with noise added.
+
+    Noise of one size tells of the density at one distance from the rows, so each draw has a size of its own.
+    """
 
     testing_options: ClassVar[Mapping[str, Any]] = {**EnergyHead.testing_options, "spread": 0.5}
 
-    spread: float = option(0.1, "standard deviation of the noise", low=1e-6)
+    spread: float = option(0.1, "least standard deviation of the noise", low=1e-6)
+    widest: float = option(1.0, "largest standard deviation of the noise; 0 for the least alone", low=0)
+    draws: int = option(5, "noisy selves of each row", low=1)
     size_penalty: float = option(0.0, "weight of the energies' size in the loss", low=0)
 
     def losses(
@@ -36,5 +41,11 @@ class ConditionalNoiseContrastive(EnergyHead):
     ) -> dict[str, Tensor]:
         """Tell rows from their noisy selves."""
         return conditional_noise_contrastive(
-            model.energy, rows, generator, spread=self.spread, size_penalty=self.size_penalty
+            model.energy,
+            rows,
+            generator,
+            spread=self.spread,
+            widest=self.widest,
+            draws=self.draws,
+            size_penalty=self.size_penalty,
         )

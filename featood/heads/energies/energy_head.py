@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from featood.energies import ReplayBuffer, free_energy
-from featood.heads.registry import option
 from featood.heads.perceptron_head import PerceptronHead
+from featood.heads.registry import option
 
 PUBLISHED: Mapping[str, Any] = {
     "sgld_steps": 100,
@@ -66,6 +66,11 @@ class EnergyHead(PerceptronHead):
         """Return energies ``[B]``."""
         return model.energy(rows)
 
+    def classify_rows(self, model: Any, rows: Tensor) -> Tensor | None:
+        """Return the logits ``[B, C]`` where there is one for each class."""
+        logits = model(rows)
+        return logits if logits.shape[1] > 1 else None
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class SampledHead(EnergyHead):
@@ -86,11 +91,18 @@ class SampledHead(EnergyHead):
     step_size: float = option(0.1, "Langevin step size", low=0)
     noise: float = option(0.447, "standard deviation of the Langevin noise", low=0)
     validation: float = option(
-        0.0, "share of the rows held out; contrasted with samples they say little about the fit", low=0, high=0.9
+        0.0,
+        "share of the rows held out; contrasted with samples they say little about the fit",
+        low=0,
+        high=0.9,
     )
     buffer_size: int = option(10_000, "chains that go on from update to update", low=1)
     restart: float = option(0.05, "probability that a chain begins anew", low=0, high=1)
     spread: float = option(3.0, "chains begin uniform between minus and plus this", low=0)
+    gradient_clip: float = option(
+        0.0, "largest size of each element of the sampler's gradient; 0 for any", low=0
+    )
+    value_clamp: float = option(0.0, "largest size of each element of a sample; 0 for any", low=0)
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
         """Make the perceptron and the buffer."""
@@ -108,4 +120,10 @@ class SampledHead(EnergyHead):
     @property
     def sampling(self) -> dict[str, Any]:
         """Arguments of the sampler."""
-        return {"steps": self.sgld_steps, "step_size": self.step_size, "noise": self.noise}
+        return {
+            "steps": self.sgld_steps,
+            "step_size": self.step_size,
+            "noise": self.noise,
+            "gradient_limit": self.gradient_clip or None,
+            "bounds": (-self.value_clamp, self.value_clamp) if self.value_clamp else None,
+        }

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
-__all__ = ["NoiseContrastive"]
+__all__ = ["NoiseContrastive", "TiltedNet"]
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from featood.energies import GaussianNoise, UniformNoise, noise_contrastive
-from featood.heads.energies.energy_head import EnergyHead
+from featood.heads.energies.energy_head import EnergyHead, EnergyNet
 from featood.heads.registry import option, register
+from featood.numerics.gaussian import Whitening
+
+
+class TiltedNet(EnergyNet):
+    """A network upon the energy of a Gaussian, which is part of its state."""
+
+    def __init__(self, net: nn.Module, size: int) -> None:
+        super().__init__(net)
+        for name, shape in (("center", (size,)), ("matrix", (size, size)), ("log_det", ()), ("ridge", ())):
+            self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
+
+    def tilt(self, gaussian: Whitening) -> None:
+        """Set the Gaussian."""
+        for name, value in gaussian._asdict().items():
+            self.get_buffer(name).copy_(value)
+
+    @property
+    def noise(self) -> GaussianNoise:
+        """The Gaussian."""
+        return GaussianNoise(Whitening(*(self.get_buffer(name) for name in Whitening._fields)))
+
+    def energy(self, rows: Tensor) -> Tensor:
+        """Return the sum of both energies ``[B]``."""
+        return super().energy(rows) - self.noise.log_density(rows)
 
 
 @register(
@@ -25,7 +49,11 @@ from featood.heads.registry import option, register
     needs=("features",),
 )
 class NoiseContrastive(EnergyHead):
-    """Score the energy of a network that learnt the log-density of the features by telling them from noise."""
+    """Score the energy of a network that learnt the log-density of the features by telling them from noise.
+
+    With normal noise the network learns only by how much the energy differs from the noise's own, which holds far
+    out, where neither features nor noise teach it anything.
+    """
 
     testing_options: ClassVar[Mapping[str, Any]] = {
         **EnergyHead.testing_options,
@@ -40,9 +68,17 @@ class NoiseContrastive(EnergyHead):
         choices=("gaussian", "uniform"),
     )
 
+    def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
+        """Make the perceptron, upon the energy of the noise where that is normal."""
+        net = self.mlp(size, self.outputs(classes), generator)
+        return TiltedNet(net, size) if self.noise == "gaussian" else EnergyNet(net)
+
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
         """Fit the noise; it follows from the rows, so no checkpoint needs it."""
-        model.noise = (GaussianNoise if self.noise == "gaussian" else UniformNoise).of(rows)
+        if self.noise == "gaussian":
+            model.tilt(GaussianNoise.of(rows).whitening)
+        else:
+            model.noise = UniformNoise.of(rows)
 
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featood.energies import sliced_score_matching, warn_if_piecewise_linear
+from featood.energies import perturb, sliced_score_matching, warn_if_piecewise_linear
 from featood.energies.score_matching import PROJECTIONS
 from featood.heads.energies.energy_head import EnergyHead
 from featood.heads.registry import option, register
@@ -24,12 +24,16 @@ from featood.heads.registry import option, register
     needs=("features",),
 )
 class SlicedScoreMatching(EnergyHead):
-    """Score the energy of a network whose gradient was matched to that of the features' log-density."""
+    """Score the energy of a network whose gradient was matched to that of the features' log-density.
+
+    Features crowd around a surface of fewer dimensions, where a density has no bounded gradient to match. A little
+    noise on them gives it one; it also teaches the gradient near the rows and not only at them (Vincent 2011).
+    """
 
     projections: int = option(1, "random directions to a row", low=1)
     projection: str = option("gaussian", "distribution of the directions", choices=PROJECTIONS)
     variance_reduced: bool = option(True, "take the squared gradient whole in place of along the directions")
-    data_noise: float = option(0.0, "standard deviation of normal noise on the rows in training", low=0)
+    data_noise: float = option(0.2, "standard deviation of normal noise on the rows in training", low=0)
 
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
         """Warn when the activation has no curvature."""
@@ -40,8 +44,7 @@ class SlicedScoreMatching(EnergyHead):
     ) -> dict[str, Tensor]:
         """Match scores."""
         if self.data_noise:
-            draws = torch.randn(rows.shape, generator=generator, device=generator.device, dtype=rows.dtype)
-            rows = rows + self.data_noise * draws
+            rows = perturb(rows, generator, spread=self.data_noise)
         return {
             "loss": sliced_score_matching(
                 model.energy,

@@ -1,0 +1,35 @@
+"""Rows with normal noise of one or many sizes."""
+
+from __future__ import annotations
+
+__all__ = ["perturb"]
+
+import torch
+from torch import Tensor
+
+
+def perturb(rows: Tensor, generator: torch.Generator, *, spread: float, widest: float = 0.0) -> Tensor:
+    """Add normal noise to rows.
+
+    Parameters
+    ----------
+    rows : Tensor
+        ``[B, ...]``.
+    generator : torch.Generator
+        Source of the noise, on any device.
+    spread : float
+        Standard deviation of the noise.
+    widest : float
+        Above `spread`, each row has a standard deviation of its own, between the two and uniform in its logarithm.
+
+    Returns
+    -------
+    Tensor
+        ``[B, ...]``.
+    """
+    device = generator.device
+    noise = torch.randn(rows.shape, generator=generator, device=device, dtype=rows.dtype).to(rows.device)
+    if widest <= spread:
+        return rows + spread * noise
+    level = torch.rand(len(rows), generator=generator, device=device, dtype=rows.dtype).to(rows.device)
+    return rows + (spread * (widest / spread) ** level).reshape(-1, *[1] * (rows.ndim - 1)) * noise

@@ -1,0 +1,1 @@
+"""Heads that compress and reconstruct the features."""

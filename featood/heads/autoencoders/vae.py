@@ -1,0 +1,121 @@
+"""Variational autoencoder."""
+
+from __future__ import annotations
+
+__all__ = ["Vae", "VaeNet"]
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from featood.heads.autoencoders.autoencoder import Autoencoder
+from featood.heads.registry import option, register
+
+WIDTHS = -10.0, 10.0
+"""Bounds on the logarithm of the posterior's standard deviations, against overflow far from the data."""
+LEAST_NOISE = 1e-2
+"""Least standard deviation to learn: the likelihood of reconstructions without error has no bound."""
+FIRST_NOISE = 0.3
+"""Where learning it starts: with more, the posterior stays at the prior for a long while."""
+
+
+class VaeNet(nn.Module):
+    """Prior ``h ~ N(0, I)``, likelihood ``x|h ~ N(decoder(h), sigma^2 I)`` and posterior ``h|x ~ N(m(x), s(x)^2)``.
+
+    Parameters
+    ----------
+    encoder, decoder : Module
+        ``[B, D]`` to m and log s ``[B, 2 latent]``, and ``[B, latent]`` to ``[B, D]``.
+    noise : float
+        sigma; 0 to learn it.
+    draws : Tensor
+        ``[K, latent]`` from ``N(0, I)``: what stands for the posterior in every row's score.
+    """
+
+    draws: Tensor
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, noise: float, draws: Tensor) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        self.least = math.log(noise or LEAST_NOISE)
+        self.log_sigma = nn.Parameter(torch.tensor(math.log(noise or FIRST_NOISE)), requires_grad=not noise)
+        self.register_buffer("draws", draws)
+
+    def posterior(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return m and log s ``[B, latent]`` of rows ``[B, D]``."""
+        mean, log_width = self.encoder(rows).chunk(2, 1)
+        return mean, log_width.clamp(*WIDTHS)
+
+    def log_likelihood(self, rows: Tensor, latent: Tensor) -> Tensor:
+        """Return ``log p(x|h)`` ``[B]`` of rows ``[B, D]`` at latent points ``[B, latent]``."""
+        log_sigma = self.log_sigma.clamp(min=self.least)
+        squared = ((rows - self.decoder(latent)) / log_sigma.exp()).square().sum(1)
+        return -0.5 * squared - rows.shape[1] * (log_sigma + 0.5 * math.log(2 * math.pi))
+
+
+def divergence(mean: Tensor, log_width: Tensor) -> Tensor:
+    """Return ``KL(N(m, s^2) || N(0, I))`` ``[B]`` of m and log s ``[B, latent]``, in nats."""
+    return 0.5 * (mean.square() + (2 * log_width).exp() - 1 - 2 * log_width).sum(1)
+
+
+@register(
+    "vae",
+    title="Variational autoencoder",
+    paper="Kingma and Welling, Auto-Encoding Variational Bayes, ICLR",
+    year=2014,
+    url="https://arxiv.org/abs/1312.6114",
+    needs=("features",),
+)
+class Vae(Autoencoder):
+    """Score the negative evidence lower bound of a variational autoencoder, in nats.
+
+    It is the sum of ``reconstruction``, the mean of ``-log p(x|h)`` over the posterior's draws (An and Cho 2015), and
+    ``kl``, the posterior's divergence from the prior. ``importance-weighted`` is the tighter bound of Burda et al.
+    2016 from the same draws. These are fixed with the seed and the same for all rows, so a row's score is its own.
+    """
+
+    which: str = option(
+        "elbo", "score to return", choices=("elbo", "importance-weighted", "reconstruction", "kl")
+    )
+    noise: float = option(
+        0.0, "standard deviation of features around their reconstruction; 0 learns it", low=0
+    )
+    draws: int = option(16, "draws of the latent point to score a row with", low=1)
+
+    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+        """Make encoder and decoder, and draw what scores are computed with."""
+        encoder, decoder = self.perceptrons(size, 2, generator)
+        draws = torch.randn(self.draws, self.latent_size(size), generator=generator)
+        return VaeNet(encoder, decoder, self.noise, draws)
+
+    def losses(
+        self, model: VaeNet, rows: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return the negative evidence lower bound with one draw to a row, and its parts."""
+        mean, log_width = model.posterior(rows)
+        draws = torch.randn(mean.shape, generator=generator, device=generator.device, dtype=mean.dtype)
+        latent = mean + log_width.exp() * draws.to(mean)
+        reconstruction = -model.log_likelihood(rows, latent).mean()
+        kl = divergence(mean, log_width).mean()
+        return {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
+
+    def score_rows(self, model: VaeNet, rows: Tensor) -> Tensor:
+        """Return the score asked for ``[B]``."""
+        mean, log_width = model.posterior(rows)
+        if self.which == "kl":
+            return divergence(mean, log_width)
+        likelihoods, log_weights = [], []
+        for draw in model.draws:  # one at a time, since all at once would hold K times the block
+            latent = mean + log_width.exp() * draw
+            likelihood = model.log_likelihood(rows, latent)
+            likelihoods.append(likelihood)
+            # log p(h) - log q(h|x); their common constants cancel
+            prior = (0.5 * draw.square() + log_width - 0.5 * latent.square()).sum(1)
+            log_weights.append(likelihood + prior)
+        if self.which == "importance-weighted":
+            return math.log(len(log_weights)) - torch.stack(log_weights).logsumexp(0)
+        reconstruction = -torch.stack(likelihoods).mean(0)
+        return (
+            reconstruction if self.which == "reconstruction" else reconstruction + divergence(mean, log_width)
+        )
