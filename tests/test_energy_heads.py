@@ -37,7 +37,9 @@ def grid():
         ("ssm-supervised", {"epochs": 40, "lr": 3e-3}),
         ("nce", {"epochs": 40, "lr": 3e-3}),
         ("nce", {"epochs": 40, "lr": 3e-3, "noise": "uniform"}),
-        ("conditional-nce", {"epochs": 60, "lr": 3e-3, "spread": 0.3}),
+        ("conditional-nce", {"epochs": 60, "lr": 3e-3}),
+        ("vera", {"epochs": 80, "noise_size": 4, "draws": 8}),
+        ("vera-supervised", {"epochs": 80, "noise_size": 4, "draws": 8}),
     ],
 )
 def test_the_energy_orders_the_plane_as_the_density_does(name, options):
@@ -99,6 +101,41 @@ def test_scores_of_jem():
     np.testing.assert_allclose(found, length, rtol=1e-5)
     with pytest.raises(UsageError, match="which is one of"):
         create_head("jem", which="likelihood")
+
+
+def test_far_out_the_energy_of_nce_is_that_of_its_noise():
+    head = create_head("nce", **SMALL, epochs=20, lr=3e-3).fit(toy())
+    model, _ = head.prepare(head.state)
+    far = 300 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    correlation = torch.from_numpy(np.corrcoef(toy().features["x"].T))  # the covariance of standardised rows
+    gaussian = torch.distributions.MultivariateNormal(torch.zeros(2).double(), correlation)
+    torch.testing.assert_close(model.energy(far), -gaussian.log_prob(far), rtol=0.05, atol=0)
+    assert float((model.net(far).squeeze(1)).std()) > 1, "the network alone is something else"
+
+
+@pytest.mark.parametrize("name", ["vera", "vera-supervised"])
+def test_the_generator_starts_with_the_moments_of_the_rows(name):
+    head = create_head(name, **SMALL)
+    model = head.build(2, 2, torch.Generator().manual_seed(0))
+    rows = torch.from_numpy(toy().features["x"])
+    head.initialize(model, rows, torch.zeros(len(rows)))
+    with torch.no_grad():
+        means = model.sampler.network(torch.randn(4000, 16, generator=torch.Generator().manual_seed(5)))
+    torch.testing.assert_close(means.mean(0), rows.mean(0), rtol=0, atol=0.2)
+    torch.testing.assert_close(means.std(0), rows.std(0), rtol=0.15, atol=0)
+    assert float(model.sampler.sigma.detach()) == pytest.approx(0.3)
+
+
+def test_limits_of_the_sampler():
+    options = {**SMALL, **SAMPLER, "epochs": 1, "batch_size": 500}
+    assert create_head("cd", **options).sampling["bounds"] is None
+    head = create_head("cd", **options, gradient_clip=0.5, value_clamp=2.0)
+    assert (head.sampling["gradient_limit"], head.sampling["bounds"]) == (0.5, (-2.0, 2.0))
+    model = head.build(2, 1, torch.Generator().manual_seed(0))
+    before = model.chains.samples.clone()
+    head.losses(model, torch.zeros(500, 2), torch.zeros(500), torch.Generator().manual_seed(1))
+    moved = (model.chains.samples != before).any(1)
+    assert float(before.abs().max()) > 2.9 and float(model.chains.samples[moved].abs().max()) == 2.0
 
 
 @pytest.mark.parametrize("name", ["ssm", "ssm-supervised"])

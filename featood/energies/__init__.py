@@ -1,6 +1,8 @@
 """Samplers and objectives for energy functions: one principle, whatever the energy is of."""
 
 from featood.energies.contrastive import contrastive_divergence
+from featood.energies.flow_contrastive import flow_contrastive, importance_likelihood
+from featood.energies.gibbs import gibbs_with_gradients
 from featood.energies.joint import (
     class_energy,
     classification_loss,
@@ -14,9 +16,11 @@ from featood.energies.noise_contrastive import (
     conditional_noise_contrastive,
     noise_contrastive,
 )
+from featood.energies.perturbation import perturb
 from featood.energies.replay import ReplayBuffer
 from featood.energies.score_matching import sliced_score_matching, warn_if_piecewise_linear
 from featood.energies.sgld import decay, frozen, sgld
+from featood.energies.svgd import svgd
 from featood.energies.vera import VeraSampler, gradient_penalty, vera_loss
 
 __all__ = [
@@ -29,14 +33,19 @@ __all__ = [
     "conditional_noise_contrastive",
     "contrastive_divergence",
     "decay",
+    "flow_contrastive",
     "free_energy",
     "frozen",
+    "gibbs_with_gradients",
     "gradient_penalty",
+    "importance_likelihood",
     "joint_loss",
     "noise_contrastive",
+    "perturb",
     "prediction_entropy",
     "sgld",
     "sliced_score_matching",
+    "svgd",
     "vera_loss",
     "warn_if_piecewise_linear",
 ]

@@ -1,5 +1,6 @@
 """Normalising flows on feature vectors: exact log-densities, by maps whose determinants are known."""
 
+from featood.flows.approximate import ApproximateFlow
 from featood.flows.autoregressive import AutoregressiveFlow
 from featood.flows.coupling import glow, realnvp
 from featood.flows.density import FlowDensity
@@ -8,6 +9,7 @@ from featood.flows.radial import RadialFlows, radial_log_density
 from featood.flows.residual import ResidualFlow
 
 __all__ = [
+    "ApproximateFlow",
     "AutoregressiveFlow",
     "FlowDensity",
     "PlanarFlow",

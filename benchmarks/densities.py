@@ -1,0 +1,198 @@
+"""How well densities in the plane are learnt: every flow and every energy on toys whose density is known.
+
+Flows must integrate to one. For all, the rank correlation of the score with minus the true log-density is taken over
+the points of a grid where the true density exceeds 1e-4 of its largest value. Beyond them there are next to no rows
+to learn from: what is ordered there is extrapolation. (Where the density is constant, the whole square counts.)
+
+Every head has the same options for all toys, found on two-moons, rings and gaussians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from common import environment, save, show
+from scipy.stats import spearmanr
+
+from featood.data.toys import Toy, get_toy
+from featood.heads import create_head
+
+FLOOR = 1e-4
+"""Share of the largest density above which points count in the correlation."""
+ROWS = 5000
+SIDE = 121
+WIDE = 301
+"""Points on a side of the grid of the toy's square, and of that of twice its size, over which flows are summed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A head with the options that it is fitted with."""
+
+    head: str
+    options: dict[str, Any]
+    normalised: bool = False
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """What tables and pictures call it."""
+        return self.label or self.head
+
+
+TRAINING: dict[str, Any] = {"epochs": 150, "batch_size": 250, "validation": 0.0, "lr": 5e-3}
+ENERGY: dict[str, Any] = {**TRAINING, "width": 128, "depth": 3, "activation": "gelu"}
+LANGEVIN: dict[str, Any] = {**ENERGY, "lr": 3e-3, "step_size": 0.01, "noise": 0.1414, "l2": 0.01}
+VERA: dict[str, Any] = {
+    **ENERGY,
+    "width": 64,
+    "lr": 1e-3,
+    "generator_lr": 2e-3,
+    "noise_size": 2,
+    "penalty": 0.01,
+    "draws": 10,
+    "ema": 0.995,
+}
+COUPLING: dict[str, Any] = {**TRAINING, "lr": 3e-3, "width": 64}
+FLOWS = [
+    Fit("radial-flow", {**TRAINING, "lr": 2e-2}, True),
+    Fit("radial-flow", {**TRAINING, "lr": 2e-2, "by_class": True}, True, "radial-flow by class"),
+    Fit("planar-flow", {**TRAINING, "lr": 1e-2, "layers": 40}, True),
+    Fit("realnvp", {**COUPLING, "layers": 12}, True),
+    Fit("glow-vector", COUPLING, True),
+    Fit("maf", COUPLING, True),
+    Fit("spline-flow", COUPLING, True),
+    Fit("iresnet", COUPLING, True),
+    *(
+        Fit("approximate-flow", {**TRAINING, "lr": 2e-2, "kind": kind}, True, kind)
+        for kind in ("orthogonal", "reparameterized", "svd", "matrix-exponential")
+    ),
+]
+ENERGIES = [
+    Fit("nce", ENERGY),
+    Fit("conditional-nce", {**ENERGY, "spread": 0.2}),
+    Fit("flow-nce", {**ENERGY, "epochs": 250, "flow_lr": 1e-3, "threshold": 0.7}),
+    Fit("ssm", {**ENERGY, "data_noise": 0.05}),
+    Fit("ssm-supervised", {**ENERGY, "data_noise": 0.05}),
+    Fit("cd", LANGEVIN),
+    Fit("jem", LANGEVIN),
+    Fit("vera", VERA),
+    Fit("vera-supervised", VERA),
+]
+
+
+def square(toy: Toy, side: int, scale: float = 1.0) -> tuple[np.ndarray, float]:
+    """Return the points ``[side ** 2, 2]`` of a grid on the toy's square times `scale`, and the area of each."""
+    left, right, bottom, top = (scale * edge for edge in toy.extent)
+    axes = np.meshgrid(np.linspace(left, right, side), np.linspace(bottom, top, side))
+    return np.stack(axes, -1).reshape(-1, 2), (right - left) * (top - bottom) / (side - 1) ** 2
+
+
+def region(log_p: np.ndarray) -> np.ndarray:
+    """Return which points count in the correlation."""
+    inside = log_p > log_p.max() + math.log(FLOOR)
+    return inside if np.ptp(log_p[inside]) > 0 else np.ones_like(inside)
+
+
+def measure(fit: Fit, toy: Toy, budget: float, seed: int) -> tuple[dict[str, Any], np.ndarray]:
+    """Fit one head to one toy.
+
+    Returns
+    -------
+    row : dict
+        Of the table. ``integral`` is that of the density over twice the square, ``gap`` the mean of
+        ``log p - log q`` in nats over fresh rows; both are of flows alone.
+    scores : ndarray
+        Of the grid ``[SIDE ** 2]``.
+    """
+    rows, labels = toy.sample(ROWS, np.random.default_rng(seed))
+    options = {**fit.options, "epochs": max(1, round(budget * fit.options["epochs"])), "seed": seed}
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        head = create_head(fit.head, **options).fit(rows.astype(np.float32), labels)
+    seconds = time.perf_counter() - start
+    points, _ = square(toy, SIDE)
+    log_p, scores = toy.log_density(points), np.asarray(head.score(points))
+    inside = region(log_p)
+    integral = gap = None
+    if fit.normalised:
+        wide, area = square(toy, WIDE, 2.0)
+        volume = float(head.state["spread"].double().log().sum())  # scores are of standardised rows
+        integral = float(np.exp(-np.asarray(head.score(wide)) - volume).sum() * area)
+        fresh = toy.sample(ROWS, np.random.default_rng(seed + 1))[0]
+        gap = float(np.mean(toy.log_density(fresh) + head.score(fresh) + volume))
+    finite = np.nan_to_num(log_p[inside], neginf=-1e9)
+    correlation = float(spearmanr(-scores[inside], finite)[0])
+    row = {"head": fit.name, "toy": toy.name, "correlation": correlation, "integral": integral, "gap": gap}
+    return {**row, "seconds": seconds}, scores
+
+
+def draw(path: str, toys: Sequence[Toy], pictures: dict[tuple[str, str], np.ndarray]) -> None:
+    """Write one PNG: a row for each head, the truth first, and a column for each toy, densities as brightness."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(name for name, _ in pictures))
+    across = len(toys)
+    columns = math.ceil((len(names) + 1) / 6)  # of heads, side by side
+    figure, axes = plt.subplots(6, columns * across, figsize=(1.3 * columns * across, 8.4), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for index, name in enumerate(["truth", *names]):
+        for place, toy in enumerate(toys):
+            axis = axes[index % 6, index // 6 * across + place]
+            if name == "truth":
+                values = -toy.log_density(square(toy, SIDE)[0])
+            elif (name, toy.name) in pictures:
+                values = pictures[name, toy.name]
+            else:
+                continue
+            density = np.exp(np.nanmin(values) - values).reshape(SIDE, SIDE)
+            axis.imshow(density, origin="lower", cmap="magma", vmin=0, vmax=np.quantile(density, 0.995))
+            if not place:
+                axis.set_title(name, fontsize=8, loc="left")
+    figure.tight_layout(pad=0.3)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Fit, print, draw."""
+    parser = argparse.ArgumentParser(description="Densities in the plane, learnt and true.")
+    parser.add_argument("--toys", default="two-moons,rings,gaussians", help="comma-separated")
+    parser.add_argument("--heads", help="comma-separated names of the table (default: all)")
+    parser.add_argument("--budget", type=float, default=1.0, help="factor on the epochs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--picture", help="write all densities as one PNG")
+    parser.add_argument("--json", help="write the table as JSON")
+    given = parser.parse_args()
+    toys = [get_toy(name) for name in given.toys.split(",")]
+    wanted = given.heads.split(",") if given.heads else None
+    chosen = [fit for fit in FLOWS + ENERGIES if wanted is None or fit.name in wanted or fit.head in wanted]
+    if not chosen:
+        parser.error(f"there are {', '.join(fit.name for fit in FLOWS + ENERGIES)}")
+    rows, pictures = [], {}
+    for fit in chosen:
+        for toy in toys:
+            if not toy.components and fit.options.get("by_class"):
+                continue
+            row, pictures[fit.name, toy.name] = measure(fit, toy, given.budget, given.seed)
+            rows.append(row)
+            print(f"{fit.name} on {toy.name}: {row['correlation']:.3f}, {row['seconds']:.0f} s", flush=True)
+    show(f"{ROWS} rows; correlation where the density exceeds {FLOOR:g} of its largest value", rows)
+    save(given.json, environment("zuko"), densities=rows)
+    if given.picture:
+        draw(given.picture, toys, pictures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Dense flows: linear layers and leaky rectifiers, with determinants by the way their matrices are made.
+
+A matrix is an orthogonal one, or ``U diag(s) V'`` of two. Two of the four kinds make these exactly, of Householder
+reflections or as the exponential of a skew matrix. The other two leave them free and take a penalty, and in
+training the determinant that they would have were they orthogonal: there the log-density is an approximation. In
+evaluation the determinant is computed, once for all rows, so that densities of every kind integrate to one.
+"""
+
+from __future__ import annotations
+
+__all__ = ["KINDS", "ApproximateFlow", "DenseLayer", "LeakyRectifier", "householder"]
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from featood.flows.density import FlowDensity
+from featood.nets.initialise import seeded
+
+
+def householder(vectors: Tensor) -> Tensor:
+    """Multiply the reflections along the columns of ``[D, K]``, the first leftmost, to ``[D, D]``.
+
+    The product of all is ``I - V T V'`` with ``T`` the inverse of a triangular matrix, so that one solve does for
+    any number of them.
+
+    References
+    ----------
+    Joffrain et al., Accumulating Householder transformations, revisited, ACM TOMS 2006.
+    """
+    gram = vectors.T @ vectors
+    triangle = gram.triu(1) + torch.diag(gram.diagonal() / 2)
+    eye = torch.eye(len(vectors), dtype=vectors.dtype, device=vectors.device)
+    return eye - vectors @ torch.linalg.solve_triangular(triangle, vectors.T, upper=True)
+
+
+def _exponential(raw: Tensor) -> Tensor:
+    return torch.linalg.matrix_exp(raw - raw.T)
+
+
+FACTORS: dict[str, Callable[[Tensor], Tensor]] = {"svd": householder, "matrix-exponential": _exponential}
+"""From free parameters ``[D, D]`` to an orthogonal matrix, for the kinds that make one."""
+KINDS = ("orthogonal", "reparameterized", *FACTORS)
+
+
+class DenseLayer(nn.Module):
+    """The map ``W x + b`` with a matrix of one of the :data:`KINDS`.
+
+    Parameters
+    ----------
+    size : int
+        Features.
+    kind : str
+        ``orthogonal`` (W is to be so by its penalty), ``reparameterized`` (``U diag(s) V'`` whose U and V are to be
+        so), or ``svd`` and ``matrix-exponential``, whose U and V are orthogonal by their making.
+    """
+
+    def __init__(self, size: int, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.left = nn.Parameter(self._start(size))
+        if kind != "orthogonal":
+            self.right = nn.Parameter(self._start(size))
+            self.log_scale = nn.Parameter(torch.empty(size).uniform_(0.99, 1.01).log())
+        self.bias = nn.Parameter(torch.zeros(size))
+
+    def _start(self, size: int) -> Tensor:
+        values = torch.randn(size, size)
+        if self.kind in FACTORS:  # of reflections only the directions matter
+            return values if self.kind == "svd" else values / size**0.5
+        return torch.linalg.qr(values).Q
+
+    def factors(self) -> list[Tensor]:
+        """Return the matrices that are orthogonal, or to be so ``[D, D]``."""
+        raw: list[Tensor] = [self.left] if self.kind == "orthogonal" else [self.left, self.right]
+        return [FACTORS[self.kind](values) for values in raw] if self.kind in FACTORS else raw
+
+    def matrix(self) -> Tensor:
+        """Return W ``[D, D]``."""
+        left, *right = self.factors()
+        return (left * self.log_scale.exp()) @ right[0].T if right else left
+
+    def log_det(self) -> Tensor:
+        """Return what ``log |det W|`` is when the factors are orthogonal."""
+        return self.bias.new_zeros(()) if self.kind == "orthogonal" else self.log_scale.sum()
+
+    def penalty(self) -> Tensor:
+        """Return ``sqrt(D) |I - Q'Q|`` (Frobenius) summed over factors that are not orthogonal by their making.
+
+        To first order, half of it is the most by which `log_det` can be wrong. Without the root, a likelihood
+        that is wrong in this way would gain more by shrinking the factors than the penalty costs.
+        """
+        if self.kind in FACTORS:
+            return self.bias.new_zeros(())
+        eye = torch.eye(len(self.bias), dtype=self.bias.dtype, device=self.bias.device)
+        norms = [torch.linalg.matrix_norm(eye - factor.T @ factor) for factor in self.factors()]
+        return len(self.bias) ** 0.5 * torch.stack(norms).sum()
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``.
+
+        In training the determinant is that for orthogonal factors; in evaluation that of the matrix as it is.
+        """
+        matrix = self.matrix()
+        exact = not self.training and self.kind not in FACTORS
+        log_det = torch.linalg.slogdet(matrix).logabsdet if exact else self.log_det()
+        return rows @ matrix.T + self.bias, log_det.expand(len(rows))
+
+    def inverse(self, latent: Tensor) -> Tensor:
+        """Map points ``[B, D]`` back, by transposes where the factors are orthogonal."""
+        offset = latent - self.bias
+        if self.kind in FACTORS:
+            left, right = self.factors()
+            return (offset @ left * (-self.log_scale).exp()) @ right.T
+        return torch.linalg.solve(self.matrix(), offset.T).T
+
+
+class LeakyRectifier(nn.Module):
+    """The identity above zero, and below it a slope for each feature, learnt and positive, 1 at the start.
+
+    (An ELU in its place would reach no latent below -1, and the densities would not integrate to one.)
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.log_slope = nn.Parameter(torch.zeros(size))
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``."""
+        return self._bend(rows, self.log_slope), (rows < 0).to(rows) @ self.log_slope
+
+    def inverse(self, latent: Tensor) -> Tensor:
+        """Map points ``[B, D]`` back."""
+        return self._bend(latent, -self.log_slope)
+
+    def _bend(self, rows: Tensor, log_slope: Tensor) -> Tensor:
+        return torch.where(rows < 0, rows * log_slope.exp(), rows)
+
+
+class ApproximateFlow(FlowDensity):
+    """Dense layers with leaky rectifiers between them.
+
+    Parameters
+    ----------
+    size, layers : int
+        Features and dense layers.
+    kind : str
+        One of :data:`KINDS`.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+
+    References
+    ----------
+    Gresele et al., Relative gradient optimization of the Jacobian term in unsupervised deep learning, NeurIPS 2020
+    (dense layers); Zhang et al., Stabilizing Gradients for Deep Neural Networks via Efficient SVD
+    Parameterization, ICML 2018 (Householder factors); Xiao and Liu, Generative Flows with Matrix Exponential,
+    ICML 2020.
+    """
+
+    def __init__(self, size: int, layers: int, kind: str, generator: torch.Generator | None = None) -> None:
+        with seeded(generator):
+            flows: list[nn.Module] = [DenseLayer(size, kind)]
+            for _ in range(layers - 1):
+                flows += [LeakyRectifier(size), DenseLayer(size, kind)]
+        super().__init__(size, flows)
+
+    def penalty(self) -> Tensor:
+        """Return the sum of the layers' penalties; zero for the kinds that need none."""
+        return torch.stack([flow.penalty() for flow in self.flows if isinstance(flow, DenseLayer)]).sum()

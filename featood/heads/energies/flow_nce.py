@@ -1,0 +1,85 @@
+"""Flow-contrastive estimation."""
+
+from __future__ import annotations
+
+__all__ = ["FlowContrastive"]
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from featood.energies import flow_contrastive, frozen, importance_likelihood, noise_contrastive
+from featood.flows import glow
+from featood.heads.energies.energy_head import EnergyHead, EnergyNet
+from featood.heads.registry import option, register
+
+FLOW_DEPTH = 2
+
+
+@register(
+    "flow-nce",
+    title="Energy by flow-contrastive estimation",
+    paper="Gao et al., Flow Contrastive Estimation of Energy-Based Models, CVPR",
+    year=2020,
+    url="https://arxiv.org/abs/1912.00589",
+    needs=("features",),
+)
+class FlowContrastive(EnergyHead):
+    """Score the energy of a network that learnt to tell the features from draws of a flow, which learns too.
+
+    One of the two learns at a step: the flow after a batch that the energy told apart too well, else the energy.
+    Rows held out are scored by their likelihood, with the flow's draws for the normaliser.
+    """
+
+    transient = ("flow_turn",)
+    testing_options: ClassVar[Mapping[str, Any]] = {
+        **EnergyHead.testing_options,
+        "epochs": 40,
+        "lr": 1e-2,
+        "flow_lr": 1e-2,
+        "flow_layers": 2,
+    }
+
+    which: str = option("energy", "the energy, or the flow's -log q", choices=("energy", "flow"))
+    threshold: float = option(0.55, "accuracy from which on the flow learns", low=0, high=1)
+    flow_lr: float = option(1e-3, "first learning rate of the flow", low=0)
+    flow_layers: int = option(4, "steps of the flow (a Glow), its networks as wide as the energy's", low=1)
+
+    def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
+        """Make the perceptron, the flow, and the memory of whose turn it is."""
+        model = super().build(size, classes, generator)
+        model.flow = glow(size, self.flow_layers, [self.width] * FLOW_DEPTH, generator=generator)
+        model.register_buffer("flow_turn", torch.tensor(False))
+        return model
+
+    def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
+        """Let the flow's normalisations start from the data."""
+        model.flow.initialize(rows)
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Give energy and flow a learning rate each."""
+        net: Any = model.net
+        flow: Any = model.flow
+        groups = [{"params": net.parameters()}, {"params": flow.parameters(), "lr": self.flow_lr}]
+        return torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+
+    def losses(
+        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return the loss of the one whose turn it is; the other gets no gradients and thus no update."""
+        flow_turn = bool(model.flow_turn)
+        learn = flow_contrastive if flow_turn else noise_contrastive
+        with frozen(model.net if flow_turn else model.flow):
+            parts = learn(model.energy, rows, model.flow, generator)
+        model.flow_turn.fill_(float(parts["accuracy"]) >= self.threshold)
+        return parts
+
+    def validation_loss(self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the negative log-likelihood of the held-out rows under the energy."""
+        return importance_likelihood(model.energy, rows, model.flow, generator)
+
+    def score_rows(self, model: Any, rows: Tensor) -> Tensor:
+        """Return the score asked for ``[B]``."""
+        return model.energy(rows) if self.which == "energy" else -model.flow.log_density(rows)

@@ -1,0 +1,55 @@
+"""Flow of dense layers."""
+
+from __future__ import annotations
+
+__all__ = ["ApproximateFlowHead"]
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featood.flows import ApproximateFlow
+from featood.flows.approximate import KINDS
+from featood.heads.flows.flow_head import FlowHead
+from featood.heads.registry import option, register
+
+
+@register(
+    "approximate-flow",
+    title="Flow of dense layers",
+    paper="Gresele et al., Relative gradient optimization of the Jacobian term in unsupervised deep learning, "
+    "NeurIPS",
+    year=2020,
+    url="https://arxiv.org/abs/2006.15090",
+    needs=("features",),
+)
+class ApproximateFlowHead(FlowHead):
+    """Score ``-log p(z)`` of linear layers that are orthogonal, or products of such, and leaky rectifiers.
+
+    The kinds ``orthogonal`` and ``reparameterized`` are so by a penalty, and trained with the determinants that
+    they would have without any deviation from it. Scores and validation have the exact determinants of all kinds.
+    """
+
+    kind: str = option(
+        "svd",
+        "orthogonal by penalty (the first two), by reflections, or by an exponential (slow)",
+        choices=KINDS,
+    )
+    penalty: float = option(
+        1.0, "weight of the penalty on matrices that are not orthogonal; 0.5 at least bounds the error", low=0
+    )
+
+    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+        """Make the flow."""
+        return ApproximateFlow(size, self.layers, self.kind, generator)
+
+    def losses(
+        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return the mean negative log-density, plus in training the penalty."""
+        parts = super().losses(model, rows, labels, generator)
+        if not model.training:
+            return parts
+        penalty = model.penalty()
+        return {"loss": parts["loss"] + self.penalty * penalty, "penalty": penalty}
