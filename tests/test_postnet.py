@@ -10,11 +10,13 @@ from sklearn.metrics import roc_auc_score
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
-from featood.heads import create_head, load_head
+from featood.heads import ask, create_head, load_head
 from featood.heads.base import FitContext
-from featood.heads.dirichlet.posterior_network import log_budget, uncertain_cross_entropy
+from featood.heads.dirichlet.posterior_network import log_budget
 
-SMALL = {"epochs": 40, "batch_size": 50, "width": 16, "depth": 1, "latent": 3, "layers": 3, "lr": 5e-2}
+SMALL = {
+    "epochs": 40, "batch_size": 50, "width": 16, "depth": 1, "latent": 3, "layers": 3, "lr": 5e-2, "validation": 0.0
+}  # fmt: skip
 CENTERS = np.array([[4.0, 0, 0], [0, 4, 0], [0, 0, 4]])
 
 
@@ -63,12 +65,11 @@ def test_scores_are_those_of_concentrations_that_are_not_normalised(fitted):
     counts = np.bincount(blobs().labels)
     expected = moments(1 + counts * np.exp(log_density))
     for which, scores in expected.items():
-        head = create_head("postnet", **SMALL, which=which)
-        head._adopt(fitted.state, fitted.meta)
-        np.testing.assert_allclose(head.score(data), scores, rtol=1e-6, atol=1e-9, err_msg=which)
-    head = create_head("postnet", **SMALL, which="density")
-    head._adopt(fitted.state, fitted.meta)
-    np.testing.assert_allclose(head.score(data), -np.log((counts * np.exp(log_density)).sum(1)), rtol=1e-8)
+        np.testing.assert_allclose(
+            ask(fitted, which).score(data), scores, rtol=1e-6, atol=1e-9, err_msg=which
+        )
+    log_evidence = np.log((counts * np.exp(log_density)).sum(1))
+    np.testing.assert_allclose(ask(fitted, "p(x)").score(data), -log_evidence, rtol=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -105,25 +106,6 @@ def test_budgets():
         torch.testing.assert_close(log_budget(counts, kind), torch.tensor(values, dtype=torch.float64))
 
 
-def test_uncertain_cross_entropy():
-    alpha = np.random.default_rng(0).gamma(2.0, 5.0, (20, 4)) + 1
-    labels = torch.arange(20) % 4
-    expected = digamma(alpha.sum(1)) - digamma(alpha[np.arange(20), labels])
-    found = uncertain_cross_entropy(torch.from_numpy(np.log(alpha)), labels)
-    np.testing.assert_allclose(found, expected, rtol=1e-10)
-    # it is the expectation of -log p_y over the Dirichlet distribution
-    draws = np.random.default_rng(1).dirichlet(alpha[0], 200_000)
-    assert float(found[0]) == pytest.approx(-np.log(draws[:, 0]).mean(), abs=0.01)
-
-
-def test_uncertain_cross_entropy_of_evidence_beyond_any_float():
-    log_alpha = torch.tensor([[2000.0, 1990.0, 0.0]], dtype=torch.float64, requires_grad=True)
-    loss = uncertain_cross_entropy(log_alpha, torch.tensor([1]))
-    assert loss.item() == pytest.approx(10 + math.log1p(math.exp(-10)))
-    (gradient,) = torch.autograd.grad(loss.sum(), log_alpha)
-    assert bool(torch.isfinite(gradient).all())
-
-
 def test_the_loss_is_the_bayesian_one():
     head = create_head("postnet", **SMALL, entropy_weight=0.3)
     model = head.build(3, 3, torch.Generator().manual_seed(0)).double().eval()
@@ -139,6 +121,19 @@ def test_the_loss_is_the_bayesian_one():
     entropy = log_beta + (total - 3) * digamma(total) - ((alpha - 1) * digamma(alpha)).sum(1)
     error = digamma(total) - digamma(alpha[np.arange(30), labels])
     assert found == pytest.approx((error - 0.3 * entropy).mean(), rel=1e-9)
+
+
+def test_training_stops_by_errors_and_by_the_loss_where_they_tie(fitted):
+    model, state = fitted.prepare(fitted.state)
+    data = blobs(300, seed=1)
+    rows = (torch.from_numpy(data.features["avg"]).double() - state["mean"]) / state["spread"]
+    labels = torch.from_numpy(data.labels)
+    wrong = (fitted.classify(data).argmax(1) != data.labels).mean()
+    share, loss = (
+        float(f(model, rows, labels, torch.Generator()))
+        for f in (fitted.validation_loss, lambda *batch: fitted.losses(*batch)["loss"])
+    )
+    assert share == pytest.approx(wrong + 1e-4 * loss)
 
 
 def test_sequential_training_lowers_one_loss_after_the_other():
@@ -192,9 +187,19 @@ def test_an_interrupted_training_resumes_to_the_same_scores(training, tmp_path):
     np.testing.assert_array_equal(resumed.score(train), expected)
 
 
+def test_sequential_training_holds_no_rows_out():
+    train, options = blobs(100), {**SMALL, "epochs": 4, "training": "sequential"}
+    scores = [
+        create_head("postnet", **{**options, "validation": share}).fit(train).score(train)
+        for share in (0.0, 0.3)
+    ]
+    np.testing.assert_array_equal(*scores)
+    with pytest.raises(UsageError, match="joint training"):
+        head = create_head("postnet", **{**options, "validation": 0.3})
+        head.fit(train, context=FitContext(validate_on=blobs(20)))
+
+
 def test_misuse():
-    with pytest.raises(UsageError, match="sequential"):
-        create_head("postnet", training="sequential", validation=0.1)
     with pytest.raises(DataError, match="more rows"):
         create_head("postnet", **SMALL).fit(blobs(1))
     with pytest.raises(DataError, match="labels"):

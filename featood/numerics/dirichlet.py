@@ -11,6 +11,8 @@ from __future__ import annotations
 __all__ = [
     "concentrations",
     "differential_entropy",
+    "digamma",
+    "divergence",
     "expected_entropy",
     "expected_pairwise_divergence",
     "max_probability",
@@ -77,6 +79,35 @@ def differential_entropy(log_alpha: Tensor) -> Tensor:
     tail = _binet(total) - f_total + classes * (f_total - 1) * (-total).exp() + 1
     leading = log_alpha.sum(1) / 2 - (classes - 0.5) * total + (classes - 1) / 2 * math.log(2 * math.pi)
     return leading + tails - tail
+
+
+def digamma(log_x: Tensor) -> Tensor:
+    """Digamma function of ``exp(log_x)``."""
+    return log_x + (_f(log_x) - 1) * (-log_x).exp()
+
+
+def divergence(log_alpha: Tensor, log_beta: Tensor) -> Tensor:
+    r"""KL divergence from ``Dir(alpha)`` to ``Dir(beta)``, in nats ``[B]``.
+
+    With the expected probabilities p of the one and q of the other, it is
+
+    .. math:: \beta_0 \, KL(q \| p) + \sum_c s(\alpha_c, \beta_c) - s(\alpha_0, \beta_0), \quad
+        s(a, b) = (b / a - 1)(1 - f(a)) - \tfrac{1}{2} \ln(b / a) + r(b) - r(a),
+
+    for the parts of the log-gamma functions that grow faster than their arguments cancel.
+    """
+    log_q = log_beta.log_softmax(1)
+    log_ratio = log_q - log_alpha.log_softmax(1)
+    # sum q log(q/p) = sum q (p/q - 1 + log(q/p)), no term of which is negative
+    unlike = (log_q.exp() * (torch.expm1(-log_ratio) + log_ratio)).sum(1)
+    total_alpha, total_beta = precision(log_alpha), precision(log_beta)
+    rest = _remainder(log_alpha, log_beta).sum(1) - _remainder(total_alpha, total_beta)
+    return total_beta.exp() * unlike + rest
+
+
+def _remainder(log_a: Tensor, log_b: Tensor) -> Tensor:
+    ratio = log_b - log_a
+    return torch.expm1(ratio) * (1 - _f(log_a)) - ratio / 2 + _binet(log_b) - _binet(log_a)
 
 
 def _f(log_x: Tensor) -> Tensor:

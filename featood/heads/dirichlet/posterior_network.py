@@ -8,7 +8,7 @@ Concentrations stay in log space throughout, for a density may be larger than an
 
 from __future__ import annotations
 
-__all__ = ["BUDGETS", "PosteriorNetwork", "log_budget", "uncertain_cross_entropy"]
+__all__ = ["BUDGETS", "PosteriorNetwork", "log_budget"]
 
 import math
 from collections.abc import Callable
@@ -18,10 +18,6 @@ from torch import Tensor, nn
 
 from featood.flows import RadialFlows
 from featood.nets.initialise import seeded
-from featood.numerics.dirichlet import precision
-
-LARGE = 20.0
-"""Logarithm beyond which the digamma function is its argument's, to ten digits."""
 
 BUDGETS: dict[str, Callable[[Tensor], Tensor]] = {
     "one": torch.zeros_like,
@@ -49,16 +45,6 @@ def log_budget(counts: Tensor, kind: str) -> Tensor:
     """
     counts = counts.double()
     return BUDGETS[kind](counts).masked_fill(counts == 0, -math.inf)
-
-
-def uncertain_cross_entropy(log_alpha: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy expected under the Dirichlet distribution, ``psi(alpha_0) - psi(alpha_y)`` ``[B]``."""
-
-    def digamma(log_x: Tensor) -> Tensor:
-        return torch.where(log_x > LARGE, log_x, torch.digamma(log_x.clamp(max=LARGE).exp()))
-
-    own = log_alpha.gather(1, labels[:, None]).squeeze(1)
-    return digamma(precision(log_alpha)) - digamma(own)
 
 
 class PosteriorNetwork(nn.Module):

@@ -1,0 +1,131 @@
+r"""Losses of networks whose logits are the concentrations of a Dirichlet distribution over class probabilities.
+
+Every loss takes logarithms, for concentrations that are exponentials of logits, or densities, leave the range of
+floats; see :mod:`featood.numerics.dirichlet`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "bayesian_loss",
+    "evidence_divergence",
+    "prior_network_loss",
+    "target_concentrations",
+    "uncertain_cross_entropy",
+]
+
+import torch
+from torch import Tensor
+
+from featood.numerics.dirichlet import concentrations, differential_entropy, digamma, divergence, precision
+
+
+def uncertain_cross_entropy(log_alpha: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy expected under ``Dir(alpha)``, ``psi(alpha_0) - psi(alpha_y)``, in nats ``[B]``."""
+    own = log_alpha.gather(1, labels[:, None]).squeeze(1)
+    return digamma(precision(log_alpha)) - digamma(own)
+
+
+def bayesian_loss(log_alpha: Tensor, labels: Tensor, *, entropy: float = 1e-5) -> dict[str, Tensor]:
+    """Return the mean uncertain cross-entropy, less the mean differential entropy of ``Dir(alpha)`` times a weight.
+
+    Parameters
+    ----------
+    log_alpha : Tensor
+        Log-concentrations ``[B, C]``.
+    labels : Tensor
+        Classes ``[B]``.
+    entropy : float
+        Weight of the entropy, which is to be large.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``loss``, and its parts ``uce`` and ``entropy``.
+
+    References
+    ----------
+    Charpentier et al., Posterior Network: Uncertainty Estimation without OOD Samples via Density-Based
+    Pseudo-Counts, NeurIPS 2020.
+    """
+    error = uncertain_cross_entropy(log_alpha, labels).mean()
+    spread = differential_entropy(log_alpha).mean()
+    return {"loss": error - entropy * spread, "uce": error, "entropy": spread}
+
+
+def target_concentrations(labels: Tensor, classes: int, target: float = 100.0) -> Tensor:
+    """Return the log-concentrations ``[B, C]`` that a prior network is to have.
+
+    Every class has 1, and the row's own class `target` more; rows with a negative label, outliers, have the flat
+    distribution.
+    """
+    own = labels[:, None] == torch.arange(classes, device=labels.device)
+    return torch.where(own, target, 0.0).double().log1p()
+
+
+def prior_network_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    direction: str = "reverse",
+    target: float = 100.0,
+    prior: float = 1.0,
+    outliers: float = 1.0,
+) -> dict[str, Tensor]:
+    """Return the KL divergence between what a prior network says of rows and what it is to say, over `target`.
+
+    Parameters
+    ----------
+    logits : Tensor
+        ``[B, C]``; the concentrations are ``exp(l) + prior``.
+    labels : Tensor
+        Classes ``[B]``; negative for outliers.
+    direction : str
+        ``reverse``: from the network to the target, which has one mode even where classes overlap; ``forward``:
+        from the target to the network.
+    target : float
+        Concentration of the true class beyond the prior's 1; see :func:`target_concentrations`.
+    prior : float
+        Added to each concentration.
+    outliers : float
+        Weight of the outliers' mean divergence beside that of the others.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``loss``, and the mean divergences ``inlier`` and ``outlier``; a kind without rows has 0.
+
+    References
+    ----------
+    Malinin and Gales, Predictive Uncertainty Estimation via Prior Networks, NeurIPS 2018 (forward); Reverse
+    KL-Divergence Training of Prior Networks, NeurIPS 2019 (reverse).
+    """
+    found = concentrations(logits, prior)
+    wanted = target_concentrations(labels, logits.shape[1], target)
+    each = divergence(found, wanted) if direction == "reverse" else divergence(wanted, found)
+    inlier, outlier = ((each * rows).sum() / rows.sum().clamp(min=1) for rows in (labels >= 0, labels < 0))
+    return {"loss": (inlier + outliers * outlier) / target, "inlier": inlier, "outlier": outlier}
+
+
+def evidence_divergence(logits: Tensor, labels: Tensor, target: float = 0.0) -> Tensor:
+    """Return the KL divergence from ``Dir(exp(l) + 1)`` to all its evidence on the row's own class, in nats ``[B]``.
+
+    Parameters
+    ----------
+    logits : Tensor
+        ``[B, C]``.
+    labels : Tensor
+        Classes ``[B]``.
+    target : float
+        Concentration of the row's own class in the aim, where the others have 1. With 0 it is
+        ``sum_c exp(l_c)``, the exponential of the negated free energy: how much evidence there is, is then left to
+        what learns the energy.
+
+    References
+    ----------
+    Elflein, Out-of-distribution Detection with Energy-based Models, 2023.
+    """
+    own = labels[:, None] == torch.arange(logits.shape[1], device=labels.device)
+    evidence = logits.double().logsumexp(1, keepdim=True)
+    aim = evidence if not target else evidence.new_tensor(target).log()
+    return divergence(concentrations(logits, prior=1.0), torch.where(own, aim, 0.0))

@@ -1,0 +1,73 @@
+"""Energy-prior network, its energy learned against a generator."""
+
+from __future__ import annotations
+
+__all__ = ["EpnV"]
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from featood.energies.dirichlet import evidence_divergence
+from featood.heads.dirichlet.evidence import EvidenceHead
+from featood.heads.dirichlet.scores import CHOICES
+from featood.heads.energies.vera import Vera
+from featood.heads.registry import option, register
+from featood.numerics.dirichlet import concentrations, differential_entropy
+
+
+@register(
+    "epn-v",
+    title="Energy-prior network by VERA",
+    paper="Elflein, Out-of-distribution Detection with Energy-based Models, Master's thesis, arXiv",
+    year=2023,
+    url="https://arxiv.org/abs/2302.12002",
+    needs=("features", "labels"),
+)
+class EpnV(EvidenceHead, Vera):
+    r"""Score the evidence of a classifier whose free energy learnt against samples of a generator.
+
+    The concentrations are ``exp(l_c) + 1``, so that the evidence in all is :math:`\exp(-E(x))`; that of a row of
+    class y is to be on y alone. On samples of the generator the distribution can be made flat besides.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "published": {"lr": 1e-4, "generator_lr": 2e-4, "posterior_lr": 2e-4, "batch_size": 128}
+    }
+
+    which: str = option("p(x)", "score to return", choices=CHOICES)
+    classification: float = option(1.0, "weight of the classes in the loss", low=0)
+    target: float = option(
+        0.0, "concentration of a row's own class to aim at; 0 for all of its evidence", low=0
+    )
+    entropy_weight: float = option(0.0, "weight of the Dirichlet entropy of rows, to be large", low=0)
+    sample_entropy: float = option(
+        0.0,
+        "weight of the Dirichlet entropy of samples, to be large (less their divergence to the flat one)",
+        low=0,
+    )
+    l2: float = option(0.1, "weight of the squared energies of rows and samples", low=0)
+
+    def outputs(self, classes: int) -> int:
+        """Return one output for each class."""
+        return classes
+
+    def class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return what a row's own class costs ``[B]``."""
+        return evidence_divergence(logits, labels, self.target)
+
+    def losses(
+        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Add the loss of the classes to those of energy and generator, and what keeps energies near zero."""
+        parts = super().losses(model, rows, labels, generator)
+        samples = model.sampler.sample(len(rows), generator)[0].detach()
+        logits, generated = model(rows).double(), model(samples).double()
+        named = self.class_loss(logits, labels).mean()
+        squares = logits.logsumexp(1).square().mean() + generated.logsumexp(1).square().mean()
+        loss = parts["loss"] + self.classification * named + self.l2 * squares
+        for weight, values in ((self.entropy_weight, logits), (self.sample_entropy, generated)):
+            loss = loss - weight * differential_entropy(concentrations(values, self.prior)).mean()
+        return {**parts, "loss": loss, "classification": named}

@@ -1,0 +1,246 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import digamma, softmax
+from scipy.stats import dirichlet
+from sklearn.metrics import roc_auc_score
+
+from featood.cache.feature_set import FeatureSet
+from featood.energies.dirichlet import evidence_divergence, prior_network_loss, uncertain_cross_entropy
+from featood.errors import DataError
+from featood.heads import ask, create_head, load_head
+from featood.heads.dirichlet.natpn import BUDGETS
+from featood.heads.dirichlet.scores import CHOICES, SCORES, dirichlet_score
+
+CENTERS = np.array([[3.0, 0, 0, 0], [0, 3, 0, 0], [0, 0, 3, 0]])
+SMALL = {"width": 32, "depth": 2, "batch_size": 100, "lr": 1e-2}
+OPTIONS = {
+    "mlp": {"epochs": 10},
+    "natpn": {"epochs": 20, "latent": 4, "layers": 2},
+    "prior-network": {"epochs": 20},
+    "epn-v": {"epochs": 12, "draws": 5},
+    "vera-posterior": {"epochs": 20, "draws": 5},
+    "epn-m": {"epochs": 10, "sgld_steps": 8, "buffer_size": 500},
+}
+
+
+def blobs(rows=600, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, rows)
+    features = (CENTERS[labels] + 0.7 * rng.normal(size=(rows, 4))).astype(np.float32)
+    return FeatureSet({"x": features}, labels=labels)
+
+
+def outliers(name, rows=200):
+    """Rows far from all classes; for a plain classifier, which is sure of those, rows between the classes."""
+    if name == "mlp":
+        center = np.array([1.0, 1, 1, 0])
+        values = center + 0.3 * np.random.default_rng(4).normal(size=(rows, 4))
+    else:
+        values = blobs(rows, seed=2).features["x"] - 8
+    return FeatureSet({"x": values.astype(np.float32)})
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return {name: create_head(name, **SMALL, **OPTIONS[name]).fit(blobs()) for name in OPTIONS}
+
+
+def network(head, data):
+    """The network of a head, and the rows as it sees them."""
+    model, state = head.prepare(head.state)
+    return model, (torch.from_numpy(data.features["x"]).double() - state["mean"]) / state["spread"]
+
+
+def evidence(head, data):
+    model, rows = network(head, data)
+    return head.log_evidence(model, rows).exp().numpy()
+
+
+def by_scipy(alpha):
+    total = alpha.sum(1)
+    p = alpha / total[:, None]
+    expected = (p * (digamma(total + 1)[:, None] - digamma(alpha + 1))).sum(1)
+    return {
+        "alpha0": -np.log(total),
+        "max-p": -p.max(1),
+        "differential-entropy": np.array([dirichlet(row).entropy() for row in alpha]),
+        "expected-entropy": expected,
+        "mutual-information": -(p * np.log(p)).sum(1) - expected,
+        "epkl": (alpha.shape[1] - 1) / total,
+    }
+
+
+@pytest.mark.parametrize("prior", [0.5, 1.0])
+def test_scores(prior):
+    logits = np.random.default_rng(0).normal(0, 2, (30, 4))
+    expected = by_scipy(np.exp(logits) + prior) | {"p(x)": -np.log(np.exp(logits).sum(1))}
+    assert set(expected) == set(CHOICES) == {"p(x)", *SCORES}
+    for which, scores in expected.items():
+        found = dirichlet_score(which, torch.from_numpy(logits), prior)
+        np.testing.assert_allclose(found, scores, rtol=1e-7, atol=1e-10, err_msg=which)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_fitted_head_gives_all_its_scores(name, fitted):
+    head, test = fitted[name], blobs(30, seed=1)
+    values = evidence(head, test)
+    expected = by_scipy(values + 1) | {"p(x)": -np.log(values.sum(1))}
+    if name == "mlp":
+        expected |= {
+            "msp": 1 - (values / values.sum(1, keepdims=True)).max(1),
+            "max-logit": -np.log(values.max(1)),
+        }
+    assert set(head.card.scores) == set(expected)
+    for which, scores in expected.items():
+        np.testing.assert_allclose(ask(head, which).score(test), scores, rtol=1e-6, atol=1e-9, err_msg=which)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_classes_are_told_apart_and_outliers_found(name, fitted):
+    head, test = fitted[name], blobs(200, seed=1)
+    alpha = evidence(head, test) + (name != "mlp")
+    probabilities = softmax(head.classify(test), axis=1)
+    np.testing.assert_allclose(probabilities, alpha / alpha.sum(1, keepdims=True), rtol=1e-9)
+    assert (probabilities.argmax(1) == test.labels).mean() > 0.95
+    scores = np.concatenate([head.score(test), head.score(outliers(name))])
+    assert roc_auc_score(np.repeat([0, 1], 200), scores) > 0.95
+
+
+@pytest.mark.parametrize("name", ["epn-v", "vera-posterior"])
+def test_the_generator_is_not_saved(name, fitted, tmp_path):
+    loaded = load_head(fitted[name].save(tmp_path / "head"))
+    assert {key.split(".")[1] for key in loaded.state if key.startswith("model.")} == {"net"}
+    np.testing.assert_array_equal(loaded.score(blobs(9)), fitted[name].score(blobs(9)))
+
+
+@pytest.mark.parametrize("direction", ["reverse", "forward"])
+def test_prior_networks_are_flat_on_the_outliers_they_were_given(direction):
+    train, test = blobs(), blobs(200, seed=1)
+    unknown = FeatureSet(train.features, labels=np.where(train.labels == 2, -1, train.labels))
+    options = {**SMALL, "epochs": 20, "direction": direction, "noise": 0.0}
+    third = FeatureSet({"x": test.features["x"][test.labels == 2]})
+    taught = evidence(create_head("prior-network", **options).fit(unknown), third)
+    assert np.median(taught.sum(1)) < 3
+    known = evidence(create_head("prior-network", **options).fit(train), third)
+    assert np.median(known.sum(1)) > 50
+
+
+def test_prior_networks_reach_the_concentrations_asked_for(fitted):
+    values = evidence(fitted["prior-network"], blobs(200, seed=1))
+    assert 50 < np.median(values.sum(1)) < 150
+    assert np.median(evidence(fitted["prior-network"], outliers("prior-network")).sum(1)) < 1
+
+
+def test_prior_networks_without_outliers_draw_noise_of_the_size_asked_for():
+    seen = []
+    head = create_head("prior-network", noise=3.0)
+
+    def model(rows):
+        seen.append(rows)
+        return torch.zeros(len(rows), 3)
+
+    rows, labels = torch.zeros(500, 2), torch.zeros(500, dtype=torch.long)
+    found = head.losses(model, rows, labels, torch.Generator().manual_seed(0))
+    noise = seen[0][500:]
+    assert noise.shape == (500, 2) and 2.9 < float(noise.abs().max()) <= 3
+    assert float(noise.mean()) == pytest.approx(0, abs=0.2)
+    everything = torch.cat([labels, torch.full((500,), -1)])
+    assert float(found["loss"]) == float(prior_network_loss(torch.zeros(1000, 3), everything)["loss"])
+    head.losses(model, rows, torch.where(torch.arange(500) < 400, labels, -1), torch.Generator())
+    assert len(seen[1]) == 500  # real outliers take the place of noise
+
+
+def test_natural_posterior_networks_share_one_density_out(fitted):
+    head, test = fitted["natpn"], blobs(40, seed=1)
+    model, rows = network(head, test)
+    latent = (model.encoder(rows) - model.norm.running_mean) / (
+        model.norm.running_var + model.norm.eps
+    ).sqrt()
+    latent = latent * model.norm.weight + model.norm.bias
+    base, log_det = model.flow.flow().transform.call_and_ladj(latent)
+    log_q = log_det - 0.5 * (base.square().sum(1) + 4 * math.log(2 * math.pi))
+    logits = latent @ model.classifier.weight.T + model.classifier.bias
+    alpha = 1 + (4 * math.pi) ** 2 * log_q.exp()[:, None] * logits.softmax(1)
+    np.testing.assert_allclose(evidence(head, test) + 1, alpha, rtol=1e-9)
+
+
+def test_certainty_budgets_of_natural_posterior_networks():
+    budgets = [math.exp(3 * BUDGETS[name]) for name in ("constant", "exp-half", "exp", "normal")]
+    assert budgets == pytest.approx([1, math.exp(1.5), math.exp(3), (4 * math.pi) ** 1.5])
+    head = create_head("natpn", latent=2, budget="exp")
+    model = head.build(3, 4, torch.Generator()).eval()
+    rows = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(head.log_evidence(model, rows), model(rows) + 2)
+    with pytest.raises(DataError, match="more rows"):
+        create_head("natpn", epochs=1).fit(blobs(1))
+
+
+def small(name, **options):
+    """An untrained head, its network in float64, rows and labels."""
+    head = create_head(name, width=8, depth=1, **options)
+    model = head.build(4, 3, torch.Generator().manual_seed(0)).double()
+    data = blobs(20)
+    return head, model, torch.from_numpy(data.features["x"]).double(), torch.from_numpy(data.labels)
+
+
+@pytest.mark.parametrize("name", ["epn-v", "vera-posterior"])
+def test_what_energy_prior_networks_add_to_vera(name):
+    off = {"classification": 0.0, "entropy_weight": 0.0, "l2": 0.0}
+
+    def loss(**options):
+        head, model, rows, labels = small(name, **{**off, **options})
+        return float(head.losses(model, rows, labels, torch.Generator().manual_seed(1))["loss"].detach())
+
+    head, model, rows, labels = small(name)
+    with torch.no_grad():
+        logits = model(rows)
+        generator = torch.Generator().manual_seed(1)
+        vera = super(type(create_head("epn-v")), head).losses(model, rows, labels, generator)
+        generated = model(model.sampler.sample(20, generator)[0])
+    assert loss() == pytest.approx(float(vera["loss"]), rel=1e-6)
+    entropy, on_samples = (
+        np.mean([dirichlet(row).entropy() for row in np.exp(part.numpy()) + 1])
+        for part in (logits, generated)
+    )
+    squares = float(logits.logsumexp(1).square().mean() + generated.logsumexp(1).square().mean())
+    if name == "epn-v":
+        named = evidence_divergence(logits, labels)
+        aimed = float(evidence_divergence(logits, labels, 30.0).mean())
+        assert loss(classification=2.0, target=30.0) - loss() == pytest.approx(2 * aimed)
+    else:
+        named = uncertain_cross_entropy((logits.exp() + 1).log(), labels)
+    assert loss(classification=2.0) - loss() == pytest.approx(2 * float(named.mean()))
+    assert loss(entropy_weight=0.3) - loss() == pytest.approx(-0.3 * entropy)
+    assert loss(sample_entropy=0.3) - loss() == pytest.approx(-0.3 * on_samples, rel=1e-5)
+    assert loss(l2=0.3) - loss() == pytest.approx(0.3 * squares, rel=1e-5)
+
+
+def test_what_energy_prior_networks_add_to_contrastive_divergence():
+    def losses(**options):
+        head, model, rows, labels = small("epn-m", sgld_steps=3, buffer_size=60, **options)
+        generator = torch.Generator().manual_seed(1)
+        return {
+            name: float(value.detach()) for name, value in head.losses(model, rows, labels, generator).items()
+        }
+
+    _, model, rows, labels = small("epn-m")
+    with torch.no_grad():
+        alpha = np.exp(model(rows).numpy()) + 1
+    errors = digamma(alpha.sum(1)) - digamma(alpha[np.arange(20), labels])
+    entropy = np.mean([dirichlet(row).entropy() for row in alpha])
+    plain = losses(classification=0.0, l2=0.0)
+    assert plain["loss"] == pytest.approx(plain["positive"] - plain["negative"])
+    both = losses(classification=2.0, entropy_weight=0.3, l2=0.0)
+    assert both["loss"] - plain["loss"] == pytest.approx(2 * (errors.mean() - 0.3 * entropy), rel=1e-5)
+    assert losses(classification=0.0, l2=0.2)["loss"] > plain["loss"]
+
+
+def test_langevin_samples_of_energy_prior_networks_are_of_single_classes():
+    head, model, rows, labels = small("epn-m", sgld_steps=3, buffer_size=60, restart=0.0)
+    before = model.chains.samples.clone()
+    head.losses(model, rows, labels, torch.Generator().manual_seed(1))
+    moved = (model.chains.samples != before).any(1).reshape(3, 20).sum(1)
+    assert moved.sum() <= 20 and (moved > 0).all()
