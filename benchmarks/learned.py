@@ -4,11 +4,12 @@ On cached features::
 
     python benchmarks/learned.py --cache feature_cache --backbone NAME --ood a,b,c --outliers d --json learned.json
 
-or on a table that featood knows, dealt into train, val and test anew for each seed::
+or on a table that featood knows, dealt anew for each seed: 60 % to learn from, 20 % to hold out where a head stops
+early, 20 % to test::
 
     python benchmarks/learned.py --table segment --seeds 5 --json segment.json
 
-All heads get the same number of updates, but for those in `OWN_EPOCHS`; what else differs from the defaults is in
+All heads get the same number of updates, but for those of `--own-epochs`; what else differs from the defaults is in
 `OPTIONS`. Nothing is chosen on the sets that are scored. Each fit has one thread, and its time is that of the
 processor, which other jobs do not lengthen. Fits that are in the JSON file already are not done again.
 """
@@ -21,7 +22,7 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,14 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "heat-el": {"width": 256, "lr": 1e-4, "sgld_steps": 20},
 }
 """What differs from the defaults, for the sake of time."""
-OWN_EPOCHS = ("vmdls",)
-"""Heads whose schedule counts in epochs, and which keep theirs."""
+VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "approximate-flow": [{"kind": kind} for kind in ("reparameterized", "svd", "matrix-exponential")],
+    "natpn": [{"flow": "radial"}],
+    "postnet": [{"standardize": False}, {"training": "sequential"}, {"preset": "published"}],
+    "prior-network": [{"direction": "forward"}],
+    "radial-flow": [{"by_class": True}],
+}
+"""What `--variants` adds to the defaults; of open-set all objectives always count."""
 METRICS = ("auroc", "fpr95", "aupr_in", "f1_macro", "accuracy", "brier")
 
 Job = tuple[str, dict[str, Any], int]
@@ -63,7 +70,7 @@ def jobs(given: argparse.Namespace) -> Iterator[Job]:
             continue
         if "outliers" in card.needs and not given.outliers:
             continue
-        points: list[dict[str, Any]] = [{}]
+        points: list[dict[str, Any]] = [{}, *map(dict, VARIANTS.get(name, ()) if given.variants else ())]
         if name == "open-set":
             points = [{"objective": objective} for objective in OBJECTIVES]
         for point in points:
@@ -80,9 +87,8 @@ def open_sets(given: argparse.Namespace, seed: int) -> tuple[Any, Any, dict[str,
     names = [name for name in given.ood.split(",") if name]
     if given.table:
         with tempfile.TemporaryDirectory() as folder:
-            sets = import_table(
-                FeatureCache(folder), given.table, TableImport(seed=seed), data_dir=given.data_dir
-            )
+            how = TableImport(seed=seed, parts=(80, 20))
+            sets = import_table(FeatureCache(folder), given.table, how, data_dir=given.data_dir)
             loaded = {one.name.split("/", 1)[1]: one.to_torch() for one in sets}
         train, test = loaded[f"{given.table}/train"], loaded[f"{given.table}/test"]
         odd = {
@@ -116,13 +122,14 @@ def fit(job: Job, given: argparse.Namespace) -> dict[str, Any]:
     train, test, odd, exposed = open_sets(given, seed)
     label = variant_label(name, {**point, "seed": seed})
     head: Any = create_head(name, **{**OPTIONS.get(name, {}), **point, "seed": seed})
+    changed = {"validation": 0.25} if given.table and head.options.get("validation") else {}
     rows = train
     if "outliers" in head.card.needs or (given.outliers and point.get("objective") in given.exposed):
         rows = exposed
-    epochs = (
-        head.epochs if name in OWN_EPOCHS else max(1, round(given.updates * head.batch_size / len(train)))
-    )
-    head = create_head(name, **{**head.options, "epochs": epochs})
+    epochs = max(1, round(given.updates * head.batch_size / len(train)))
+    if name in given.own_epochs.split(",") or "preset" in point:
+        epochs = head.epochs
+    head = create_head(name, **{**head.options, **changed, "epochs": epochs})
     start = time.process_time()
     try:
         head.fit(rows)
@@ -159,8 +166,10 @@ def main() -> None:
     parser.add_argument(
         "--heads", default="", help="names, comma-separated (default: all that train a network)"
     )
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="two at least")
     parser.add_argument("--updates", type=int, default=1000, help="updates of each training")
+    parser.add_argument("--own-epochs", default="vmdls", help="heads that keep their own number of epochs")
+    parser.add_argument("--variants", action="store_true", help="heads with other options too")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--scores", action="store_true", help="print every score, not only the default ones")
     parser.add_argument("--json", default="learned.json")
