@@ -24,7 +24,7 @@ from featood.report.rows import (
 
 # Where all columns do not fit, they go in this order. AUROC stays.
 _FIRST_TO_GO = ("n", "autc", "detection_error", "fpr95_ood", "aupr_in", "aupr_out", "fpr95")
-_NAME_WIDTH = 24  # longer names fold
+_NAME_WIDTH = 30  # longer names fold
 _GAP = 2
 
 
@@ -74,6 +74,7 @@ def results_table(rows: Sequence[Mapping[str, Any]], id_info: Mapping[str, Any],
             max_width=_NAME_WIDTH if name else None,
         )
     marks = {
+        "×": (any(row.get("repeats") for row in rows), "seeds: mean ± its standard error"),
         "!": (any(row.get("diverged") for row in rows), "training diverged; the last good state was scored"),
         "*": (
             any(row.get("ood_validated") for row in rows),
