@@ -9,7 +9,7 @@ from torch import nn
 
 from featood.flows import glow
 from featood.heads.flows.flow_head import NetworkFlowHead
-from featood.heads.registry import register
+from featood.heads.registry import option, register
 
 
 @register(
@@ -21,7 +21,12 @@ from featood.heads.registry import register
     needs=("features",),
 )
 class GlowVector(NetworkFlowHead):
-    """Score ``-log p(z)`` of steps of normalisation, invertible matrix and affine coupling."""
+    """Score ``-log p(z)`` of steps of normalisation, invertible matrix and affine coupling.
+
+    In some hundred dimensions the first updates at full rate throw the matrices far off; hence the warm-up.
+    """
+
+    warmup: int = option(50, "updates in which the learning rate rises to its first value", low=0)
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
         """Make the flow, a rotation at the start."""
