@@ -1,5 +1,4 @@
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -8,20 +7,16 @@ from torch import nn
 
 from featood.energies import (
     GaussianNoise,
-    ReplayBuffer,
     UniformNoise,
-    VeraSampler,
     class_energy,
     classification_loss,
     conditional_noise_contrastive,
     free_energy,
-    gradient_penalty,
     joint_loss,
     noise_contrastive,
     perturb,
     prediction_entropy,
     sliced_score_matching,
-    vera_loss,
     warn_if_piecewise_linear,
 )
 from featood.errors import DataError
@@ -46,104 +41,6 @@ def quadratic(matrix, shift):
 
 
 # ---- replay buffer ----------------------------------------------------------------------------------
-
-
-def test_buffer_begins_uniform_in_equal_blocks():
-    buffer = ReplayBuffer((2, 3), 1000, generator=generator(), classes=3, spread=2.0)
-    assert buffer.samples.shape == (999, 2, 3) and buffer.block == 333
-    assert -2 < float(buffer.samples.min()) < -1.98 and 1.98 < float(buffer.samples.max()) < 2
-    assert float(buffer.samples.std()) == pytest.approx(2 / math.sqrt(3), rel=0.03)
-    assert ReplayBuffer((1,), 2, generator=generator(), classes=5).samples.shape == (5, 1)
-
-
-def test_chains_go_on_where_they_were_left():
-    buffer = ReplayBuffer((1,), 6, generator=generator(), restart=0.0)
-    before = buffer.samples.clone()
-    chains, start = buffer.draw(4, generator(1))
-    assert torch.equal(start, before[chains])
-    buffer.put(torch.tensor([1, 4, 1]), torch.tensor([[10.0], [20.0], [30.0]]))
-    expected = before.clone()
-    expected[1], expected[4] = 30.0, 20.0
-    assert torch.equal(buffer.samples, expected), "of two for one chain the last stays"
-    assert "samples" in buffer.state_dict()
-
-
-def test_sampling_moves_the_chains_it_drew_by_langevin_steps():
-    buffer = ReplayBuffer((2,), 50, generator=generator(), restart=0.0)
-    before, source = buffer.samples.clone(), generator(7)
-    found = buffer.sample(
-        lambda x: x.square().sum(1), 5, steps=2, step_size=0.1, noise=0.5, generator=generator(7)
-    )
-    chains, x = buffer.draw(5, source)
-    x = before[chains]
-    for _ in range(2):
-        x = x - 0.1 * 2 * x - 0.5 * torch.randn(5, 2, generator=source)
-    torch.testing.assert_close(found, x)
-    for chain in range(50):
-        rows = (chains == chain).nonzero().flatten()
-        torch.testing.assert_close(buffer.samples[chain], x[rows[-1]] if len(rows) else before[chain])
-
-
-def test_labels_keep_to_their_blocks():
-    buffer = ReplayBuffer((1,), 40, generator=generator(), classes=4)
-    labels = torch.arange(4).repeat(500)
-    chains, _ = buffer.draw(2000, generator(1), labels)
-    assert torch.equal(chains // 10, labels) and len(set(chains.tolist())) == 40
-    free, _ = buffer.draw(2000, generator(1))
-    assert len(set(free.tolist())) == 40
-
-
-def test_some_chains_begin_anew():
-    buffer = ReplayBuffer((1,), 10, generator=generator(), restart=0.3, spread=1.0)
-    buffer.samples += 100
-    _, start = buffer.draw(20_000, generator(1))
-    fresh = start.abs() < 1
-    assert float(fresh.double().mean()) == pytest.approx(0.3, abs=0.01)
-    assert bool((fresh | (start > 98)).all())
-    assert float(start[fresh].std()) == pytest.approx(1 / math.sqrt(3), rel=0.03)
-
-
-def test_chains_that_diverge_begin_anew():
-    def energy(x):  # explodes beyond 1/2: there the gradient takes a chain out of the range of floats
-        return torch.where(x > 0.5, 1e30 * x**4, 0 * x).sum(1)
-
-    def run(buffer, source, **limits):
-        return buffer.sample(energy, 40, steps=3, step_size=1e20, noise=0.0, generator=source, **limits)
-
-    buffer = ReplayBuffer((1,), 40, generator=generator(), restart=0.0)
-    before, source = buffer.samples.clone(), generator(1)
-    with pytest.warns(UserWarning, match="diverged"):
-        found = run(buffer, source)
-    chains, _ = buffer.draw(40, generator(1))
-    lost = before[chains, 0] > 0.5
-    assert 0 < int(lost.sum()) == int(buffer.restarted) < 40
-    assert torch.equal(found[~lost], before[chains][~lost]), "the others stay where they were"
-    assert bool((found.abs() <= 1).all()) and bool(torch.isfinite(buffer.samples).all())
-    assert bool((found[lost] != before[chains][lost]).all())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # one warning is enough
-        run(buffer, source)
-        again = ReplayBuffer((1,), 40, generator=generator(), restart=0.0)
-        run(again, generator(1), gradient_limit=1e-21, bounds=(-1.0, 0.6))
-    assert int(again.restarted) == 0
-    assert int(buffer.state_dict()["restarted"]) == int(buffer.restarted) >= int(lost.sum())
-
-
-def test_chains_of_infinite_energy_begin_anew():
-    buffer = ReplayBuffer((1,), 200, generator=generator(), restart=0.0)
-    with pytest.warns(UserWarning, match="diverged"):
-        found = buffer.sample(
-            lambda x: torch.where(x < 0, torch.inf, 0 * x).sum(1),
-            400,
-            steps=1,
-            step_size=1.0,
-            noise=0.0,
-            generator=generator(1),
-        )
-    assert bool(torch.isfinite(found).all()) and 0.15 < float((found < 0).double().mean()) < 0.35
-
-
-# ---- joint energies ---------------------------------------------------------------------------------
 
 
 def test_energies_of_logits():
@@ -375,91 +272,3 @@ def test_perturbations_have_the_sizes_asked_for():
 
 
 # ---- VERA -------------------------------------------------------------------------------------------
-
-
-def linear_sampler(sigma=0.5, posterior=0.4):
-    network = nn.Linear(2, 3, bias=False).double()
-    with torch.no_grad():
-        network.weight.copy_(torch.tensor([[1.0, 0.3], [0.0, 0.5], [0.4, -0.2]]))
-    sampler = VeraSampler(network, 2, sigma=(sigma, sigma), posterior=posterior).double()
-    covariance = network.weight @ network.weight.T + sigma**2 * torch.eye(3, dtype=torch.float64)
-    return sampler, covariance.detach()
-
-
-def test_generated_samples_and_the_gradient_of_their_entropy():
-    sampler, covariance = linear_sampler(posterior=0.8)
-    x, h = sampler.sample(50_000, generator())
-    np.testing.assert_allclose(np.cov(x.detach().T), covariance, atol=0.02)
-    x, h = x.detach()[:40], h[:40]
-    found = sampler.entropy_gradient(x, h, 20_000, generator(1))
-    expected = x @ torch.linalg.inv(covariance)  # -d log N(0, S) / dx
-    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.1)
-
-
-def test_the_posterior_width_is_fitted():
-    sampler, _ = linear_sampler()
-    weight = sampler.network.weight.detach()
-    exact = torch.eye(2, dtype=torch.float64) + weight.T @ weight / 0.25
-    optimizer = torch.optim.Adam([sampler.log_posterior], lr=0.05)
-    source = generator(2)
-    for step in range(300):
-        optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / 300)
-        optimizer.zero_grad()
-        sampler.posterior_loss(*sampler.sample(500, source), source).backward()
-        optimizer.step()
-    assert sampler.network.weight.grad is None and sampler.log_sigma.grad is None
-    # the best factorised Gaussian has the diagonal of the precision
-    torch.testing.assert_close(
-        sampler.log_posterior.exp().detach(), exact.diagonal() ** -0.5, rtol=0.1, atol=0
-    )
-
-
-def test_sigma_stays_within_its_bounds():
-    sampler = VeraSampler(nn.Linear(1, 1), 1)
-    assert sampler.sigma.item() == pytest.approx(0.3)
-    for value, expected in ((0.0, 0.3), (-9.0, 0.01), (math.log(0.1), 0.1)):
-        with torch.no_grad():
-            sampler.log_sigma.fill_(value)
-        assert sampler.sigma.item() == pytest.approx(expected)
-
-
-def test_each_part_of_the_vera_loss_reaches_its_own_parameters():
-    sampler, _ = linear_sampler()
-    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double()
-
-    def energy(x):
-        return net(x).squeeze(1)
-
-    rows = normal(30, 3, seed=8)
-    found = vera_loss(energy, sampler, rows, generator(4), entropy=0.7, penalty=0.3, draws=6)
-    found["loss"].backward()
-
-    source = generator(4)
-    x, h = sampler.sample(30, source)
-    c = sampler.entropy_gradient(x.detach(), h, 6, source)
-    low, high = energy(rows).mean(), energy(x.detach()).mean()
-    assert found["positive"].item() == pytest.approx(low.item())
-    assert found["negative"].item() == pytest.approx(high.item())
-    of_energy = low - high + 0.3 * gradient_penalty(energy, rows)
-    parameters = list(net.parameters())
-    for mine, theirs in zip(
-        parameters, torch.autograd.grad(of_energy, parameters, allow_unused=True), strict=True
-    ):
-        torch.testing.assert_close(mine.grad, torch.zeros_like(mine) if theirs is None else theirs)
-    of_generator = energy(x).mean() - 0.7 * (c * x).sum(1).mean()
-    for mine in (sampler.network.weight, sampler.log_sigma):
-        torch.testing.assert_close(mine.grad, torch.autograd.grad(of_generator, mine, retain_graph=True)[0])
-    bound = sampler.posterior_loss(x, h, source)
-    torch.testing.assert_close(
-        sampler.log_posterior.grad, torch.autograd.grad(bound, sampler.log_posterior)[0]
-    )
-
-
-def test_gradient_penalty():
-    matrix, shift, rows = (
-        torch.diag(torch.tensor([1.0, 2.0])),
-        torch.zeros(2),
-        torch.tensor([[3.0, 4.0], [0, 1]]),
-    )
-    found = gradient_penalty(quadratic(matrix, shift), rows)
-    assert float(found.detach()) == pytest.approx(0.5 * ((9 + 64) + 4) / 2)
