@@ -1,47 +1,20 @@
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from unsound import CARD, Distance, broken, head
 
 from featood.heads import create_head, registry
-from featood.heads.base import FeatureHead, LogitHead, StreamingHead
+from featood.heads.base import FeatureHead, LogitHead
 from featood.heads.registry import option, register
-from featood.testing import Subject, artefacts, check_head, iter_checks, synthetic_sets
-
-CARD: dict[str, Any] = {"title": "A head", "paper": "Nobody, Nothing, Nowhere", "year": 2000}
-CHECKS = {check.name: check for check in iter_checks()}
+from featood.testing import Subject, artefacts, check_head, synthetic_sets
 
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
     registry.list_heads()  # modules register once, at their import: before the copy
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
-
-
-def head(needs=("features",), **card):
-    return register("broken", needs=needs, **{**CARD, **card})
-
-
-def broken(check: str, kind: type, *words: str) -> None:
-    """The check must fail, and say whose promise is broken."""
-    with pytest.raises(AssertionError) as caught:
-        CHECKS[check](kind)
-    for word in ("broken", CHECKS[check].promise, *words):
-        assert word in str(caught.value)
-    with pytest.raises(AssertionError):
-        check_head(kind)
-
-
-class Distance(FeatureHead):
-    """Score the distance to the mean."""
-
-    def fit_state(self, train):
-        return {"mean": self.vectors(train.load()).double().mean(0)}
-
-    def score_block(self, block, fitted):
-        return (self.vectors(block).double() - fitted["mean"]).norm(dim=1)
 
 
 def test_a_sound_head_passes():
@@ -248,76 +221,6 @@ def test_rows_that_are_not_finite():
 
     broken("nonfinite_rows", Broken, "is not refused")
     broken("fit_nonfinite_rows", Broken, "is not refused")
-
-
-def test_fit_that_depends_on_blocks():
-    @head()
-    class Broken(Distance):
-        """Average the means of blocks."""
-
-        def fit_state(self, train):
-            means = [self.vectors(block).double().mean(0) for block in train.blocks()]
-            return {"mean": torch.stack(means).mean(0)}
-
-    broken("block_independent", Broken)
-
-
-def test_fit_that_remembers():
-    @head()
-    class Broken(Distance):
-        """Average with what was fitted before."""
-
-        def fit_state(self, train):
-            mean = super().fit_state(train)["mean"]
-            before = vars(self)["_state"]
-            return {"mean": mean if before is None else (mean + before["mean"]) / 2}
-
-    broken("fit_again", Broken)
-
-
-def test_partial_fit_that_forgets():
-    @head()
-    class Broken(StreamingHead):
-        """Keep the last block."""
-
-        def accumulate(self, statistics, block):
-            return self.vectors(block).double().mean(0)
-
-        def finish(self, statistics, train):
-            return {"mean": statistics}
-
-        score_block = Distance.score_block
-
-    broken("partial_fits", Broken)
-
-
-def test_fit_on_outliers():
-    @head()
-    class Broken(Distance):
-        """Use every row."""
-
-        def _select(self, source, fitting, device):
-            rows = super()._select(source, fitting, device)
-            rows.known_only = False
-            return rows
-
-    broken("negative_labels", Broken)
-    broken("too_few_rows", Broken, "outliers alone")
-
-
-def test_state_outside_the_artefact():
-    @head()
-    class Broken(Distance):
-        """Keep the mean elsewhere."""
-
-        def fit_state(self, train):
-            vars(self)["mean"] = super().fit_state(train)["mean"]
-            return {}
-
-        def score_block(self, block, fitted):
-            return super().score_block(block, {"mean": vars(self)["mean"]})
-
-    broken("save_and_load", Broken, "KeyError")
 
 
 def test_scores_without_a_fit():

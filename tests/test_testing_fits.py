@@ -1,0 +1,107 @@
+import pytest
+import torch
+from unsound import Distance, broken, head
+
+from featood.heads import registry
+from featood.heads.base import StreamingHead
+from featood.heads.registry import option
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch):
+    registry.list_heads()  # modules register once, at their import: before the copy
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+
+def test_fit_that_depends_on_blocks():
+    @head()
+    class Broken(Distance):
+        """Average the means of blocks."""
+
+        def fit_state(self, train):
+            means = [self.vectors(block).double().mean(0) for block in train.blocks()]
+            return {"mean": torch.stack(means).mean(0)}
+
+    broken("block_independent", Broken)
+
+
+def test_fit_that_remembers():
+    @head()
+    class Broken(Distance):
+        """Average with what was fitted before."""
+
+        def fit_state(self, train):
+            mean = super().fit_state(train)["mean"]
+            before = vars(self)["_state"]
+            return {"mean": mean if before is None else (mean + before["mean"]) / 2}
+
+    broken("fit_again", Broken)
+
+
+def test_partial_fit_that_forgets():
+    @head()
+    class Broken(StreamingHead):
+        """Keep the last block."""
+
+        def accumulate(self, statistics, block):
+            return self.vectors(block).double().mean(0)
+
+        def finish(self, statistics, train):
+            return {"mean": statistics}
+
+        score_block = Distance.score_block
+
+    broken("partial_fits", Broken)
+
+
+def test_fit_on_outliers():
+    @head()
+    class Broken(Distance):
+        """Use every row."""
+
+        def _select(self, source, fitting, device):
+            rows = super()._select(source, fitting, device)
+            rows.known_only = False
+            return rows
+
+    broken("negative_labels", Broken)
+    broken("too_few_rows", Broken, "outliers alone")
+
+
+def test_state_outside_the_artefact():
+    @head()
+    class Broken(Distance):
+        """Keep the mean elsewhere."""
+
+        def fit_state(self, train):
+            vars(self)["mean"] = super().fit_state(train)["mean"]
+            return {}
+
+        def score_block(self, block, fitted):
+            return super().score_block(block, {"mean": vars(self)["mean"]})
+
+    broken("save_and_load", Broken, "KeyError")
+
+
+def test_scores_by_name():
+    @head()
+    class Broken(Distance):
+        """Fit for one score."""
+
+        which: str = option("near", "score", choices=("near", "far"))
+
+        def fit_state(self, train):
+            return {"mean": super().fit_state(train)["mean"] + (self.which == "far")}
+
+        def score_block(self, block, fitted):
+            return super().score_block(block, fitted) * (2 if self.which == "far" else 1)
+
+    broken("scores_by_name", Broken, "far")
+
+    @head()
+    class Renamed(Distance):
+        """One score by two names."""
+
+        which: str = option("near", "score", choices=("near", "far"))
+
+    broken("scores_by_name", Renamed, "by another name")

@@ -1,0 +1,36 @@
+"""What the tests of the conformance suite share: how to make a head that breaks a promise, and to see it caught."""
+
+from typing import Any
+
+import pytest
+
+from featood.heads.base import FeatureHead
+from featood.heads.registry import register
+from featood.testing import check_head, iter_checks
+
+CARD: dict[str, Any] = {"title": "A head", "paper": "Nobody, Nothing, Nowhere", "year": 2000}
+CHECKS = {check.name: check for check in iter_checks()}
+
+
+def head(needs=("features",), **card):
+    return register("broken", needs=needs, **{**CARD, **card})
+
+
+def broken(check: str, kind: type, *words: str) -> None:
+    """The check must fail, and say whose promise is broken."""
+    with pytest.raises(AssertionError) as caught:
+        CHECKS[check](kind)
+    for word in ("broken", CHECKS[check].promise, *words):
+        assert word in str(caught.value)
+    with pytest.raises(AssertionError):
+        check_head(kind)
+
+
+class Distance(FeatureHead):
+    """Score the distance to the mean."""
+
+    def fit_state(self, train):
+        return {"mean": self.vectors(train.load()).double().mean(0)}
+
+    def score_block(self, block, fitted):
+        return (self.vectors(block).double() - fitted["mean"]).norm(dim=1)
