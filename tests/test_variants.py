@@ -76,7 +76,7 @@ def test_the_report_puts_seeds_together_and_says_what_fell_back(selection, tmp_p
     assert [row.get("diverged") for row in scoring.results["rows"]] == [None, None, True]
     write_report(tmp_path / "report.html", scoring.results, scoring.scores)
     page = (tmp_path / "report.html").read_text()
-    assert "jem ×2" in page and "±" in page and "cd!" in page and "fell back" not in page
+    assert "jem x2" in page and "±" in page and "cd!" in page and "fell back" not in page
     assert "jem@seed=0" in page and "jem@seed=1" not in page and "last good state" in page
 
 
@@ -148,7 +148,7 @@ def test_the_command_line_repeats_sweeps_and_asks(selection, capsys, monkeypatch
     repeats = json.loads(out.out)["repeats"]
     assert {row["head"] for row in repeats} == {"jem@lr=0.01", "jem@lr=0.001"}
     code, out = run("score", "--head", "jem", "--ood", "spam", *where)
-    assert code == 0 and "×2" in out.out and "±" in out.out
+    assert code == 0 and "jem@lr=0.01 x2" in out.out and "±" in out.out
     code, out = run(
         "score", "--head", "jem@lr=0.01", "--which", "energy", "--ood", "spam", "--csv", "-", *where
     )

@@ -148,7 +148,7 @@ def headline(row: Row) -> str:
     """Name of a head, with what a reader must know of it: seeds, a training that fell back, outliers it saw."""
     name = printable(row["head"])
     if seeds := row.get("repeats"):
-        name += f" ×{seeds}"
+        name += f" x{seeds}"
     return name + ("!" if row.get("diverged") else "") + ("*" if row.get("ood_validated") else "")
 
 

@@ -74,7 +74,7 @@ def results_table(rows: Sequence[Mapping[str, Any]], id_info: Mapping[str, Any],
             max_width=_NAME_WIDTH if name else None,
         )
     marks = {
-        "×": (any(row.get("repeats") for row in rows), "seeds: mean ± its standard error"),
+        "xN": (any(row.get("repeats") for row in rows), "seeds: mean ± its standard error"),
         "!": (any(row.get("diverged") for row in rows), "training diverged; the last good state was scored"),
         "*": (
             any(row.get("ood_validated") for row in rows),

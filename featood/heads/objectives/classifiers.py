@@ -29,15 +29,10 @@ class Classifier(ObjectiveNet):
     further: ClassVar[int] = 0
     """Outputs beside those of the classes."""
 
-    def __init__(
-        self,
-        perceptron: Perceptron,
-        classes: int,
-        settings: Mapping[str, float],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(perceptron, classes, settings, generator)
-        layers = list(perceptron(classes + self.further))
+    def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
+        """Make the body and the last layer."""
+        super().make(perceptron, generator)
+        layers = list(perceptron(self.classes + self.further))
         self.body, self.readout = nn.Sequential(*layers[:-1]), layers[-1]
 
     def features(self, rows: Tensor) -> Tensor:
@@ -147,14 +142,9 @@ class Confidence(Classifier):
     budget, step = 0.3, 0.01
     price: Tensor
 
-    def __init__(
-        self,
-        perceptron: Perceptron,
-        classes: int,
-        settings: Mapping[str, float],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(perceptron, classes, settings, generator)
+    def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
+        """Begin with the price that the settings say."""
+        super().make(perceptron, generator)
         self.register_buffer("price", torch.tensor(self.settings["weight"]))
 
     def losses(self, rows: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:

@@ -37,21 +37,16 @@ class Embedding(ObjectiveNet):
     centers: Tensor
     present: Tensor
 
-    def __init__(
-        self,
-        perceptron: Perceptron,
-        classes: int,
-        settings: Mapping[str, float],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(perceptron, classes, settings, generator)
+    def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
+        """Make what embeds a row, and the centres."""
+        super().make(perceptron, generator)
         self.body, size = self.layers(perceptron)
-        centers = torch.zeros(classes, size)
+        centers = torch.zeros(self.classes, size)
         if self.learned:
             self.centers = nn.Parameter(centers)
         else:
             self.register_buffer("centers", centers)
-        self.register_buffer("present", torch.ones(classes, dtype=torch.bool))
+        self.register_buffer("present", torch.ones(self.classes, dtype=torch.bool))
 
     def layers(self, perceptron: Perceptron) -> tuple[nn.Module, int]:
         """Make what embeds a row, and return it with the dimensions of the space."""
@@ -118,14 +113,9 @@ class MultiHypersphere(Embedding):
     outliers = "used"
     defaults: ClassVar[Mapping[str, float]] = {**Embedding.defaults, "weight": 1.0, "margin": 4.0}
 
-    def __init__(
-        self,
-        perceptron: Perceptron,
-        classes: int,
-        settings: Mapping[str, float],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(perceptron, classes, settings, generator)
+    def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
+        """Draw the centres."""
+        super().make(perceptron, generator)
         self.centers.data.normal_(generator=generator)
 
     def start(self, rows: Tensor, labels: Tensor, epoch: int, steps: int) -> None:
@@ -149,15 +139,10 @@ class AnchorClustering(Embedding):
 
     defaults: ClassVar[Mapping[str, float]] = {"weight": 0.1, "margin": 10.0}
 
-    def __init__(
-        self,
-        perceptron: Perceptron,
-        classes: int,
-        settings: Mapping[str, float],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(perceptron, classes, settings, generator)
-        self.centers += self.settings["margin"] * torch.eye(classes)
+    def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
+        """Put each anchor on an axis of its own."""
+        super().make(perceptron, generator)
+        self.centers += self.settings["margin"] * torch.eye(self.classes)
 
     def layers(self, perceptron: Perceptron) -> tuple[nn.Module, int]:
         """Make what embeds a row; the space has a dimension for each class."""
@@ -207,14 +192,10 @@ class DeepSvdd(Embedding):
 
     defaults: ClassVar[Mapping[str, float]] = {**Embedding.defaults, "margin": 0.0}
 
-    def __init__(
-        self,
-        perceptron: Perceptron,
-        classes: int,
-        settings: Mapping[str, float],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(perceptron, 1, settings, generator)
+    def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
+        """Make what embeds a row, and one centre for all."""
+        self.classes = 1
+        super().make(perceptron, generator)
 
     def layers(self, perceptron: Perceptron) -> tuple[nn.Module, int]:
         """Make what embeds a row, without biases."""

@@ -26,14 +26,9 @@ class Finetuned(Classifier):
     defaults: ClassVar[Mapping[str, float]] = {"pretraining": 0.5}
     remaining: Tensor
 
-    def __init__(
-        self,
-        perceptron: Perceptron,
-        classes: int,
-        settings: Mapping[str, float],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(perceptron, classes, settings, generator)
+    def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
+        """Count the updates of the first phase that remain."""
+        super().make(perceptron, generator)
         self.register_buffer("remaining", torch.tensor(0))
 
     def start(self, rows: Tensor, labels: Tensor, epoch: int, steps: int) -> None:
@@ -74,14 +69,9 @@ class BoundedEnergy(Finetuned):
     }  # fmt: skip
     bounds: Tensor
 
-    def __init__(
-        self,
-        perceptron: Perceptron,
-        classes: int,
-        settings: Mapping[str, float],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(perceptron, classes, settings, generator)
+    def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
+        """Keep the bounds, unknown where they are still to be found."""
+        super().make(perceptron, generator)
         self.register_buffer("bounds", torch.tensor([self.settings["m_in"], self.settings["m_out"]]))
 
     def second(self, logits: Tensor, labels: Tensor, named: Tensor) -> dict[str, Tensor]:
@@ -112,14 +102,9 @@ class Constrained(Finetuned):
     epoch: Tensor
     reference: Tensor
 
-    def __init__(
-        self,
-        perceptron: Perceptron,
-        classes: int,
-        settings: Mapping[str, float],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(perceptron, classes, settings, generator)
+    def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
+        """Make the curve of the odds, and what the constraints remember."""
+        super().make(perceptron, generator)
         # log slope of the log-odds, and the energy where they are 0
         self.curve = nn.Parameter(torch.zeros(2))
         self.register_buffer("multipliers", torch.zeros(2))

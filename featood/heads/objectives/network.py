@@ -61,6 +61,10 @@ class ObjectiveNet(nn.Module):
         super().__init__()
         self.classes = classes
         self.settings = {**self.defaults, **settings}
+        self.make(perceptron, generator)
+
+    def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
+        """Make layers, and parameters and buffers for whatever the objective learns or remembers."""
 
     def start(self, rows: Tensor, labels: Tensor, epoch: int, steps: int) -> None:
         """Set what depends on the known rows ``[N, D]`` and labels ``[N]``, and on the steps of an epoch and in all."""

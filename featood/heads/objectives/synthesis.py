@@ -30,21 +30,16 @@ class VirtualOutliers(Classifier):
     covariance: Tensor
     present: Tensor
 
-    def __init__(
-        self,
-        perceptron: Perceptron,
-        classes: int,
-        settings: Mapping[str, float],
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__(perceptron, classes, settings, generator)
+    def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
+        """Make the weights of the energy and the curve of the odds, and keep the features' Gaussians."""
+        super().make(perceptron, generator)
         size = self.readout.get_parameter("weight").shape[1]
-        self.log_weights = nn.Parameter(torch.zeros(classes))
+        self.log_weights = nn.Parameter(torch.zeros(self.classes))
         # log slope of the log-odds, and the energy where they are 0
         self.curve = nn.Parameter(torch.zeros(2))
-        self.register_buffer("means", torch.zeros(classes, size))
+        self.register_buffer("means", torch.zeros(self.classes, size))
         self.register_buffer("covariance", torch.zeros(size, size))
-        self.register_buffer("present", torch.zeros(classes, dtype=torch.bool))
+        self.register_buffer("present", torch.zeros(self.classes, dtype=torch.bool))
 
     def start(self, rows: Tensor, labels: Tensor, epoch: int, steps: int) -> None:
         """Take the moments of all rows, and note which classes have any."""
