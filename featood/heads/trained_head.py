@@ -65,7 +65,7 @@ class TrainedHead(FeatureHead):
     )
     precision: str = option(
         "float32",
-        "of the matrix products in training; bfloat16 pays on a GPU",
+        "of the matrix products in training",
         choices=("float32", "bfloat16"),
     )
     validation: float = option(0.1, "share of the rows held out to stop early", low=0, high=0.9)

@@ -40,16 +40,16 @@ class Vmdls(LatentHead):
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "cifar10": {**PUBLISHED, "opt": "sgd", "lr": 0.01, "weight_decay": 1e-4},
-        "cifar10-densenet": {
+        "paper-cifar10-resnet18": {**PUBLISHED, "opt": "sgd", "lr": 0.01, "weight_decay": 1e-4},
+        "paper-cifar10-densenet": {
             **PUBLISHED, "opt": "sgd", "lr": 0.1, "weight_decay": 1e-4, "margins_epoch": 30,
         },
-        "cifar10-vgg": {**PUBLISHED, "lr": 1e-3, "batch_classes": 8, "batch_size": 64},
-        "cifar100": {
+        "paper-cifar10-vgg": {**PUBLISHED, "lr": 1e-3, "batch_classes": 8, "batch_size": 64},
+        "paper-cifar100-densenet": {
             **PUBLISHED, "opt": "sgd", "lr": 0.01, "weight_decay": 1e-4, "epochs": 200, "latent": 64,
             "margins_epoch": 40, "margin_max_distance": 64.0, "batch_classes": 20, "batch_size": 400,
         },
-        "mnist": {**PUBLISHED, "lr": 1e-4, "margins_epoch": 1, "batch_size": 160},
+        "paper-mnist": {**PUBLISHED, "lr": 1e-4, "margins_epoch": 1, "batch_size": 160},
     }  # fmt: skip
     stages: tuple[str, ...] = option((), "feature columns beside the latents (default: every .avg column)")
     original: str = option(
