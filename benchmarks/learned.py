@@ -9,7 +9,7 @@ early, 20 % to test::
 
     python benchmarks/learned.py --table segment --seeds 5 --json segment.json
 
-All heads get the same number of updates, but for those of `--own-epochs`; what else differs from the defaults is in
+All heads see the same number of rows, but for those of `--own-epochs`; what else differs from the defaults is in
 `OPTIONS`. Nothing is chosen on the sets that are scored. Each fit has one thread, and its time is that of the
 processor, which other jobs do not lengthen. Fits that are in the JSON file already are not done again.
 """
@@ -49,6 +49,8 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "radial-flow": [{"by_class": True}],
 }
 """What `--variants` adds to the defaults; of open-set all objectives always count."""
+BATCH = 512
+"""Rows in an update of most heads; those with smaller batches make more updates of the same rows."""
 METRICS = ("auroc", "fpr95", "aupr_in", "f1_macro", "accuracy", "brier")
 
 Job = tuple[str, dict[str, Any], int]
@@ -126,7 +128,7 @@ def fit(job: Job, given: argparse.Namespace) -> dict[str, Any]:
     rows = train
     if "outliers" in head.card.needs or (given.outliers and point.get("objective") in given.exposed):
         rows = exposed
-    epochs = max(1, round(given.updates * head.batch_size / len(train)))
+    epochs = max(1, round(given.updates * BATCH / len(train)))
     if name in given.own_epochs.split(",") or "preset" in point:
         epochs = head.epochs
     head = create_head(name, **{**head.options, **changed, "epochs": epochs})
@@ -167,7 +169,7 @@ def main() -> None:
         "--heads", default="", help="names, comma-separated (default: all that train a network)"
     )
     parser.add_argument("--seeds", type=int, default=3, help="two at least")
-    parser.add_argument("--updates", type=int, default=1000, help="updates of each training")
+    parser.add_argument("--updates", type=int, default=1000, help="updates of 512 rows in each training")
     parser.add_argument("--own-epochs", default="vmdls", help="heads that keep their own number of epochs")
     parser.add_argument("--variants", action="store_true", help="heads with other options too")
     parser.add_argument("--jobs", type=int, default=2)
