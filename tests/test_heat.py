@@ -257,6 +257,7 @@ def test_divergence_keeps_the_last_good_state(tmp_path):
         head = create_head("heat-gmm", **{**SMALL, "lr": 1e3}).fit(train)
     assert any("diverged" in note and "kept" in note for note in head.meta["notes"])
     assert np.isfinite(head.score(train)).all()
+    assert head.meta["training"]["diverged"]
     head.save(tmp_path)
     assert "diverged" in (tmp_path / "README.md").read_text()
 

@@ -195,7 +195,7 @@ def test_outliers_stand_behind_the_rows_of_each_batch():
     assert torch.equal(unexposed.state["mean"], head.state["mean"])
 
 
-def test_a_state_can_be_chosen_by_outliers_to_validate_on():
+def test_a_state_can_be_chosen_by_outliers_to_validate_on(tmp_path):
     far = FeatureSet({"avg": data(50, seed=3).features["avg"] + 40})
     plain, record = Probe(**SMALL | {"validation": 0.2}), {}
     plain.fit(data(), context=FitContext(record=record))
@@ -203,6 +203,20 @@ def test_a_state_can_be_chosen_by_outliers_to_validate_on():
     assert 0 <= chosen.meta["training"]["validation"] <= 1 < record["steps"]
     with pytest.raises(UsageError, match="raise validation"):
         Probe(**SMALL).fit(data(), context=FitContext(validate_on=far))
+
+    class Killed(BaseException):
+        pass
+
+    def stop(step, total, **values):
+        if step == 110:
+            raise Killed
+
+    with pytest.raises(Killed):
+        Probe(**SMALL | {"validation": 0.2}).fit(
+            data(), context=FitContext(stop, tmp_path / "fit", validate_on=far)
+        )
+    with pytest.raises(Mismatch, match="data"):
+        Probe(**SMALL | {"validation": 0.2}).fit(data(), context=FitContext(checkpoint=tmp_path / "fit"))
 
     rows = (far.features["avg"] - chosen.state["mean"].numpy()) / chosen.state["spread"].numpy()
     shuffled = torch.randperm(120, generator=torch.Generator().manual_seed(0))[:24]

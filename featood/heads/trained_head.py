@@ -208,6 +208,7 @@ class TrainedHead(FeatureHead):
                 return float(self.validation_loss(model, held, held_labels, fixed).detach())
 
         steps = self.epochs * len(batches)
+        seen = [] if unseen is None else [unseen]
         result = run_training(
             losses,
             model,
@@ -219,7 +220,7 @@ class TrainedHead(FeatureHead):
             generators=[generator],
             progress=context.progress,
             checkpoint=context.checkpoint,
-            settings={**self.options, "data": digest(*parts.values(), labels)},
+            settings={**self.options, "data": digest(*parts.values(), labels, held_labels, *seen)},
             every=max(len(batches), 50),
             validate=validate if len(held) else None,
             patience=self.patience,

@@ -172,7 +172,7 @@ class ResidualHead(FeatureHead):
                 generator=generator,
             )
 
-        run_training(
+        result = run_training(
             losses,
             network,
             torch.optim.Adam(network.parameters(), lr=self.lr, betas=(0.0, 0.999)),
@@ -185,6 +185,7 @@ class ResidualHead(FeatureHead):
             settings={**self.options, "data": digest(features[:])},
             every=max(1, len(batches) // self.accumulate),
         )
+        context.record.update(result.summary)
         return network
 
 

@@ -14,6 +14,7 @@ from featood.errors import DataError
 from featood.heads.base import LogitHead, State
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
+from featood.objectives import weighted_energy
 
 PENALTY = 1e-3
 """On the squared log-weights: keeps them finite where a few weights separate the outliers entirely."""
@@ -66,7 +67,7 @@ class WeightedEnergy(LogitHead):
             total = float(loss.detach())
             for block in train.blocks():
                 out = block.labels[:] < 0  # type: ignore[index]
-                z = (_energy(block.logits[:].double(), log_weights) - center) / scale  # type: ignore[index]
+                z = (weighted_energy(block.logits[:].double(), log_weights) - center) / scale  # type: ignore[index]
                 odds = curve[0].exp() * (z - curve[1])
                 loss = (share[out.long()] * softplus(torch.where(out, -odds, odds))).sum()
                 loss.backward()
@@ -78,8 +79,4 @@ class WeightedEnergy(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the weighted energy ``[B]``."""
-        return _energy(logits, fitted["log_weights"])
-
-
-def _energy(logits: Tensor, log_weights: Tensor) -> Tensor:
-    return -(logits + log_weights).logsumexp(1)
+        return weighted_energy(logits, fitted["log_weights"])
