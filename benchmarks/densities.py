@@ -49,16 +49,16 @@ class Fit:
 
 TRAINING: dict[str, Any] = {"epochs": 150, "batch_size": 250, "validation": 0.0, "lr": 5e-3}
 ENERGY: dict[str, Any] = {**TRAINING, "width": 128, "depth": 3, "activation": "gelu"}
-LANGEVIN: dict[str, Any] = {**ENERGY, "lr": 3e-3, "step_size": 0.01, "noise": 0.1414, "l2": 0.01}
+LANGEVIN: dict[str, Any] = {**ENERGY, "epochs": 250, "step_size": 0.005, "noise": 0.1, "sgld_steps": 10}
 VERA: dict[str, Any] = {
     **ENERGY,
-    "width": 64,
-    "lr": 1e-3,
-    "generator_lr": 2e-3,
+    "epochs": 300,
+    "lr": 3e-3,
+    "generator_lr": 1e-3,
+    "posterior_lr": 5e-3,
     "noise_size": 2,
-    "penalty": 0.01,
-    "draws": 10,
-    "ema": 0.995,
+    "penalty": 0.0,
+    "ema": 0.998,
 }
 COUPLING: dict[str, Any] = {**TRAINING, "lr": 3e-3, "width": 64}
 FLOWS = [

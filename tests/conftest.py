@@ -1,4 +1,6 @@
+import importlib
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,16 @@ def _one_thread() -> None:
 
 
 @pytest.fixture
+def script(monkeypatch):
+    """Import a benchmark as it is when it is run; several of their names are those of folders."""
+    folder = Path(__file__).parents[1] / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    for name in [path.stem for path in folder.glob("*.py")]:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return importlib.import_module
+
+
+@pytest.fixture
 def detectors():
     """Detectors of pytorch-ood; tests that compare with them skip where it is not installed."""
     from featood.extractors.vision import torchvision  # noqa: F401  (mends its import, which pytorch-ood needs)
@@ -32,7 +44,6 @@ def detectors():
 @pytest.fixture
 def featood(monkeypatch, capsys, tmp_path):
     """Run the command line in this process: ``featood("score", "--ood", "x")`` returns (exit code, out, err)."""
-    import sys
     import warnings
 
     from featood.cli.common import guarded

@@ -3,20 +3,13 @@ import functools
 import numpy as np
 import pytest
 import torch
+from draws import generator, normal
 
 from featood.errors import UsageError
 from featood.flows.approximate import KINDS, ApproximateFlow, DenseLayer, LeakyRectifier, householder
 from featood.heads import create_head, load_head
 
 FREE, EXACT = KINDS[:2], KINDS[2:]
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
 
 
 def shaken(kind, size, layers=3, amount=0.3):

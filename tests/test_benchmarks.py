@@ -1,5 +1,4 @@
 import argparse
-import importlib
 import json
 import subprocess
 import sys
@@ -13,15 +12,6 @@ from featood.cache.transfer import import_arrays
 from featood.testing.fixture import synthetic_sets
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """Import a script as it is when it is run; several of their names are those of folders."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in [path.stem for path in FOLDER.glob("*.py")]:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module
 
 
 def test_stores_runs_from_the_command_line(tmp_path):

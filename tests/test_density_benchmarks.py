@@ -1,7 +1,4 @@
 import argparse
-import importlib
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,17 +6,6 @@ import torch
 
 from featood.data.toys import get_toy
 from featood.heads import head_class
-
-FOLDER = Path(__file__).parents[1] / "benchmarks"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """Import a script as it is when it is run."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    for name in [path.stem for path in FOLDER.glob("*.py")]:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module
 
 
 def test_energies_times_both_sides(script):

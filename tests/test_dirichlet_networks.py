@@ -194,7 +194,7 @@ def test_what_energy_prior_networks_add_to_vera(name):
         head, model, rows, labels = small(name, **{**off, **options})
         return float(head.losses(model, rows, labels, torch.Generator().manual_seed(1))["loss"].detach())
 
-    head, model, rows, labels = small(name)
+    head, model, rows, labels = small(name, l2=0.0)
     with torch.no_grad():
         logits = model(rows)
         generator = torch.Generator().manual_seed(1)
@@ -205,7 +205,6 @@ def test_what_energy_prior_networks_add_to_vera(name):
         np.mean([dirichlet(row).entropy() for row in np.exp(part.numpy()) + 1])
         for part in (logits, generated)
     )
-    squares = float(logits.logsumexp(1).square().mean() + generated.logsumexp(1).square().mean())
     if name == "epn-v":
         named = evidence_divergence(logits, labels)
         aimed = float(evidence_divergence(logits, labels, 30.0).mean())
@@ -215,7 +214,6 @@ def test_what_energy_prior_networks_add_to_vera(name):
     assert loss(classification=2.0) - loss() == pytest.approx(2 * float(named.mean()))
     assert loss(entropy_weight=0.3) - loss() == pytest.approx(-0.3 * entropy)
     assert loss(sample_entropy=0.3) - loss() == pytest.approx(-0.3 * on_samples, rel=1e-5)
-    assert loss(l2=0.3) - loss() == pytest.approx(0.3 * squares, rel=1e-5)
 
 
 def test_what_energy_prior_networks_add_to_contrastive_divergence():

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from draws import generator, normal, quadratic
 from torch import nn
 
 from featood.energies import (
@@ -20,25 +21,6 @@ from featood.energies import (
     warn_if_piecewise_linear,
 )
 from featood.errors import DataError
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
-
-
-def quadratic(matrix, shift):
-    """Make E(x) = x' M x / 2 + b' x of flattened inputs."""
-
-    def energy(x):
-        x = x.flatten(1)
-        return 0.5 * ((x @ matrix) * x).sum(1) + x @ shift
-
-    return energy
-
 
 # ---- replay buffer ----------------------------------------------------------------------------------
 

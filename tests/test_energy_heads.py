@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from draws import grid, two_gaussians
 from scipy.stats import spearmanr
 
 from featood.cache.feature_set import FeatureSet
@@ -8,23 +9,8 @@ from featood.errors import UsageError
 from featood.heads import create_head
 from featood.heads.base import FitContext
 
-CENTERS, SPREADS = np.array([[-2.0, 0.0], [2.0, 0.0]]), np.array([1.0, 0.7])
 SAMPLER = {"sgld_steps": 10, "buffer_size": 1000}
 SMALL = {"width": 32, "depth": 2, "batch_size": 200}
-
-
-def toy(rows=2000, seed=0):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 2, rows)
-    values = CENTERS[labels] + rng.normal(size=(rows, 2)) * SPREADS
-    return FeatureSet({"x": values.astype(np.float32)}, labels=labels)
-
-
-def grid():
-    axes = np.meshgrid(np.linspace(-4.5, 4.5, 31), np.linspace(-2.5, 2.5, 31))
-    points = np.stack(axes, -1).reshape(-1, 2)
-    log_p = np.logaddexp(*[-0.5 * (((points - center) / SPREADS) ** 2).sum(1) for center in CENTERS])
-    return FeatureSet({"x": points.astype(np.float32)}), log_p
 
 
 @pytest.mark.parametrize(
@@ -44,7 +30,7 @@ def grid():
 )
 def test_the_energy_orders_the_plane_as_the_density_does(name, options):
     points, log_p = grid()
-    scores = create_head(name, **SMALL, **options).fit(toy()).score(points)
+    scores = create_head(name, **SMALL, **options).fit(two_gaussians()).score(points)
     assert spearmanr(scores, -log_p)[0] > 0.9
 
 
@@ -58,8 +44,8 @@ def test_the_energy_orders_the_plane_as_the_density_does(name, options):
     ],
 )
 def test_supervised_heads_classify(name, options):
-    head = create_head(name, **SMALL | {"epochs": 10, "lr": 3e-3}, **options).fit(toy())
-    test = toy(seed=1)
+    head = create_head(name, **SMALL | {"epochs": 10, "lr": 3e-3}, **options).fit(two_gaussians())
+    test = two_gaussians(seed=1)
     model, _ = head.prepare(head.state)
     scaled = (torch.from_numpy(test.features["x"]) - head.state["mean"]) / head.state["spread"]
     right = model(scaled).argmax(1).numpy() == test.labels
@@ -77,15 +63,15 @@ def _score(which, logits):
 def test_entropy_mcmc_is_uncertain_far_out_where_a_classifier_is_not():
     far = FeatureSet({"x": (8 * np.random.default_rng(3).normal(size=(500, 2))).astype(np.float32)})
     options = {**SMALL, **SAMPLER, "epochs": 15, "lr": 3e-3}
-    with_samples = create_head("entropy-mcmc", **options).fit(toy()).score(far)
-    without = create_head("entropy-mcmc", **options, uncertainty=0.0).fit(toy()).score(far)
+    with_samples = create_head("entropy-mcmc", **options).fit(two_gaussians()).score(far)
+    without = create_head("entropy-mcmc", **options, uncertainty=0.0).fit(two_gaussians()).score(far)
     assert np.median(without) < 0.05 and np.median(with_samples) > 0.3
 
 
 def test_scores_of_jem():
     options = {**SMALL, **SAMPLER, "epochs": 2}
-    test = toy(50, seed=1)
-    energy = create_head("jem", **options).fit(toy())
+    test = two_gaussians(50, seed=1)
+    energy = create_head("jem", **options).fit(two_gaussians())
     step = 1e-4
     slopes = []
     for axis in range(2):
@@ -97,17 +83,19 @@ def test_scores_of_jem():
     length = np.sqrt(
         sum((slope * float(energy.state["spread"][axis])) ** 2 for axis, slope in enumerate(slopes))
     )
-    found = create_head("jem", which="gradient-norm", **options).fit(toy()).score(test)
+    found = create_head("jem", which="gradient-norm", **options).fit(two_gaussians()).score(test)
     np.testing.assert_allclose(found, length, rtol=1e-5)
     with pytest.raises(UsageError, match="which is one of"):
         create_head("jem", which="likelihood")
 
 
 def test_far_out_the_energy_of_nce_is_that_of_its_noise():
-    head = create_head("nce", **SMALL, epochs=20, lr=3e-3).fit(toy())
+    head = create_head("nce", **SMALL, epochs=20, lr=3e-3).fit(two_gaussians())
     model, _ = head.prepare(head.state)
     far = 300 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    correlation = torch.from_numpy(np.corrcoef(toy().features["x"].T))  # the covariance of standardised rows
+    correlation = torch.from_numpy(
+        np.corrcoef(two_gaussians().features["x"].T)
+    )  # the covariance of standardised rows
     gaussian = torch.distributions.MultivariateNormal(torch.zeros(2).double(), correlation)
     torch.testing.assert_close(model.energy(far), -gaussian.log_prob(far), rtol=0.05, atol=0)
     assert float((model.net(far).squeeze(1)).std()) > 1, "the network alone is something else"
@@ -117,7 +105,7 @@ def test_far_out_the_energy_of_nce_is_that_of_its_noise():
 def test_the_generator_starts_with_the_moments_of_the_rows(name):
     head = create_head(name, **SMALL)
     model = head.build(2, 2, torch.Generator().manual_seed(0))
-    rows = torch.from_numpy(toy().features["x"])
+    rows = torch.from_numpy(two_gaussians().features["x"])
     head.initialize(model, rows, torch.zeros(len(rows)))
     with torch.no_grad():
         means = model.sampler.network(torch.randn(4000, 16, generator=torch.Generator().manual_seed(5)))
@@ -141,7 +129,7 @@ def test_limits_of_the_sampler():
 @pytest.mark.parametrize("name", ["ssm", "ssm-supervised"])
 def test_rectifiers_are_noted(name):
     with pytest.warns(UserWarning, match="second derivatives"):
-        head = create_head(name, **SMALL, epochs=1, activation="leaky_relu").fit(toy(200))
+        head = create_head(name, **SMALL, epochs=1, activation="leaky_relu").fit(two_gaussians(200))
     assert "smooth activation" in head.meta["notes"][0]
 
 
@@ -155,10 +143,10 @@ def test_what_only_training_needs_is_in_checkpoints_but_not_in_the_artefact(name
             raise Killed
 
     options = {**SMALL, "epochs": 7, "batch_size": 200} | (SAMPLER if name == "cd" else {})
-    whole = create_head(name, **options).fit(toy())
+    whole = create_head(name, **options).fit(two_gaussians())
     with pytest.raises(Killed):
-        create_head(name, **options).fit(toy(), context=FitContext(stop, tmp_path))
-    resumed = create_head(name, **options).fit(toy(), context=FitContext(checkpoint=tmp_path))
+        create_head(name, **options).fit(two_gaussians(), context=FitContext(stop, tmp_path))
+    resumed = create_head(name, **options).fit(two_gaussians(), context=FitContext(checkpoint=tmp_path))
     assert {key.split(".")[1] for key in whole.state if key.startswith("model.")} == {"net"}
     for key, value in whole.state.items():
         assert torch.equal(resumed.state[key], value), key

@@ -3,21 +3,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from draws import SPREADS, generator, grid, two_gaussians
 from scipy.stats import spearmanr
 
-from featood.cache.feature_set import FeatureSet
 from featood.energies import GaussianNoise, flow_contrastive, importance_likelihood
 from featood.errors import UsageError
 from featood.flows import glow
 from featood.heads import create_head, load_head
 from featood.heads.base import FitContext
 
-CENTERS, SPREADS = np.array([[-2.0, 0.0], [2.0, 0.0]]), np.array([1.0, 0.7])
 SMALL = {"width": 32, "depth": 2, "batch_size": 200, "flow_layers": 2}
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def small_flow(seed=0):
@@ -26,20 +21,6 @@ def small_flow(seed=0):
         for parameter in flow.parameters():
             parameter += 0.2 * torch.randn(parameter.shape, generator=draws)
     return flow
-
-
-def toy(rows=2000, seed=0):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 2, rows)
-    values = CENTERS[labels] + rng.normal(size=(rows, 2)) * SPREADS
-    return FeatureSet({"x": values.astype(np.float32)}, labels=labels)
-
-
-def grid():
-    axes = np.meshgrid(np.linspace(-4.5, 4.5, 31), np.linspace(-2.5, 2.5, 31))
-    points = np.stack(axes, -1).reshape(-1, 2)
-    log_p = np.logaddexp(*[-0.5 * (((points - center) / SPREADS) ** 2).sum(1) for center in CENTERS])
-    return FeatureSet({"x": points.astype(np.float32)}), log_p
 
 
 # ---- objectives ---------------------------------------------------------------------------------------
@@ -96,7 +77,9 @@ def test_importance_likelihood_of_a_gaussian_energy():
 
 @pytest.fixture(scope="module")
 def fitted():
-    return create_head("flow-nce", **SMALL, epochs=40, lr=5e-3, flow_lr=3e-3, validation=0).fit(toy())
+    return create_head("flow-nce", **SMALL, epochs=40, lr=5e-3, flow_lr=3e-3, validation=0).fit(
+        two_gaussians()
+    )
 
 
 def test_the_energy_and_the_flow_order_the_plane_as_the_density_does(fitted, tmp_path):
@@ -151,10 +134,10 @@ def test_resumed_training_is_the_same(tmp_path):
             raise Killed
 
     options = {**SMALL, "epochs": 8, "lr": 5e-3}
-    whole = create_head("flow-nce", **options).fit(toy())
+    whole = create_head("flow-nce", **options).fit(two_gaussians())
     with pytest.raises(Killed):
-        create_head("flow-nce", **options).fit(toy(), context=FitContext(stop, tmp_path))
-    resumed = create_head("flow-nce", **options).fit(toy(), context=FitContext(checkpoint=tmp_path))
+        create_head("flow-nce", **options).fit(two_gaussians(), context=FitContext(stop, tmp_path))
+    resumed = create_head("flow-nce", **options).fit(two_gaussians(), context=FitContext(checkpoint=tmp_path))
     assert {key.split(".")[1] for key in whole.state if key.startswith("model.")} == {"net", "flow"}
     for key, value in whole.state.items():
         assert torch.equal(resumed.state[key], value), key

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from draws import generator, normal
 from torch.distributions import MultivariateNormal
 
 from featood.errors import UsageError
@@ -18,14 +19,6 @@ from featood.flows import (
 from featood.flows.coupling import ActNorm, InvertibleLinear
 from featood.flows.residual import exact_log_det, series_log_det
 from featood.nets.lipschitz import LipschitzLinear
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
 
 
 def shaken(module, seed=1, amount=0.3):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from draws import generator, normal
 from torch import nn
 
 from featood.flows import PlanarFlow, RadialFlows, ResidualFlow
@@ -12,14 +13,6 @@ lipschitz = pytest.importorskip("normflows.nets.lipschitz")
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
 LOOSE = {"rtol": 1e-6, "atol": 1e-6}
 """For the peer's spectral normalisation, which divides by a norm rounded to float32 (some 3e-8 a layer)."""
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
 
 
 def shaken(module, amount=0.5):

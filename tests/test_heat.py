@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from draws import generator
 from scipy.stats import multivariate_normal
 from sklearn.metrics import roc_auc_score
 
@@ -15,10 +16,6 @@ from featood.heads.energies.residual_energy import residual_network
 from featood.numerics.gaussian import whitening
 
 SMALL = {"epochs": 2, "width": 16, "depth": 2, "sgld_steps": 3, "batch_size": 32, "lr": 1e-3}
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def mixture(seed=0, classes=3, size=4):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from draws import generator
 from torch import nn
 
 from featood.errors import UsageError
@@ -32,10 +33,6 @@ NETS = {
     "lenet": (84, 61_706, 0),
     "mnist-convnet": (50, 21_840, 0),
 }
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def randomise_statistics(net, seed=0):

@@ -4,16 +4,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from draws import generator
 from torch import nn
 
 from featood.energies import gibbs_with_gradients, svgd
 
 PLACES, TOKENS = 3, 4
 STATES = np.array(list(itertools.product(range(TOKENS), repeat=PLACES)))
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 # ---- Stein variational gradient descent ---------------------------------------------------------------

@@ -1,13 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from draws import generator
 from torch import nn
 
 from featood.energies import contrastive_divergence, decay, frozen, sgld
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def quartic(x):

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from draws import generator, normal, quadratic
 from torch import nn
 
 from featood.energies import (
@@ -10,25 +11,6 @@ from featood.energies import (
     gradient_penalty,
     vera_loss,
 )
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
-
-
-def quadratic(matrix, shift):
-    """Make E(x) = x' M x / 2 + b' x of flattened inputs."""
-
-    def energy(x):
-        x = x.flatten(1)
-        return 0.5 * ((x @ matrix) * x).sum(1) + x @ shift
-
-    return energy
-
 
 # ---- replay buffer ----------------------------------------------------------------------------------
 
@@ -87,16 +69,18 @@ def test_each_part_of_the_vera_loss_reaches_its_own_parameters():
         return net(x).squeeze(1)
 
     rows = normal(30, 3, seed=8)
-    found = vera_loss(energy, sampler, rows, generator(4), entropy=0.7, penalty=0.3, draws=6)
+    found = vera_loss(energy, sampler, rows, generator(4), entropy=0.7, penalty=0.3, l2=0.2, draws=6)
     found["loss"].backward()
 
     source = generator(4)
     x, h = sampler.sample(30, source)
     c = sampler.entropy_gradient(x.detach(), h, 6, source)
-    low, high = energy(rows).mean(), energy(x.detach()).mean()
+    low, high = energy(rows), energy(x.detach())
+    squares = 0.2 * ((low**2).mean() + (high**2).mean())
+    low, high = low.mean(), high.mean()
     assert found["positive"].item() == pytest.approx(low.item())
     assert found["negative"].item() == pytest.approx(high.item())
-    of_energy = low - high + 0.3 * gradient_penalty(energy, rows)
+    of_energy = low - high + squares + 0.3 * gradient_penalty(energy, rows)
     parameters = list(net.parameters())
     for mine, theirs in zip(
         parameters, torch.autograd.grad(of_energy, parameters, allow_unused=True), strict=True

@@ -98,14 +98,15 @@ def vera_loss(
     *,
     entropy: float = 1e-4,
     penalty: float = 0.1,
+    l2: float = 0.0,
     draws: int = 20,
 ) -> dict[str, Tensor]:
     """Return the losses of energy, generator and posterior as one sum, each reaching its own parameters only.
 
-    The energy minimises ``mean E(x) - mean E(x~) + penalty/2 mean |dE/dx|^2``; the generator ``mean E(x~) -
-    entropy H(q)``, whose gradient is that of ``<dE/dx~ - entropy c, x~>`` with c the estimated gradient of the
-    entropy; the posterior its evidence bound. One step on the sum moves all three at once, so that one
-    optimiser with a learning rate for each serves.
+    The energy minimises ``mean E(x) - mean E(x~) + penalty/2 mean |dE/dx|^2 + l2 (mean E(x)^2 + mean E(x~)^2)``;
+    the generator ``mean E(x~) - entropy H(q)``, whose gradient is that of ``<dE/dx~ - entropy c, x~>`` with c the
+    estimated gradient of the entropy; the posterior its evidence bound. One step on the sum moves all three at
+    once, so that one optimiser with a learning rate for each serves.
 
     Parameters
     ----------
@@ -117,8 +118,10 @@ def vera_loss(
         Data ``[B, ...]``.
     generator : torch.Generator
         Source of all draws.
-    entropy, penalty : float
-        Weights of the generator's entropy and of the gradient penalty on data.
+    entropy, penalty, l2 : float
+        Weights of the generator's entropy, of the gradient penalty on data, and of the squared energies. With the
+        squares the energies stay within ``1 / (2 l2)`` of zero and barriers between modes low; at the optimum
+        they are ``(q - p) / (2 l2 (p + q))``, which still falls with p where q goes with ``exp(-E)``.
     draws : int
         Proposals of the importance sampling.
 
@@ -139,6 +142,8 @@ def vera_loss(
         (slope,) = torch.autograd.grad(high.sum(), at, retain_graph=True)
     direction = slope - entropy * sampler.entropy_gradient(x.detach(), h, draws, generator)
     loss = low.mean() - high.mean() + (direction * x).flatten(1).sum(1).mean()
+    if l2:
+        loss = loss + l2 * (low.square().mean() + high.square().mean())
     if penalty:
         loss = loss + penalty * gradient_penalty(energy, rows)
     loss = loss + sampler.posterior_loss(x, h, generator)

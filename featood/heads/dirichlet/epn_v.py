@@ -54,7 +54,6 @@ class EpnV(EvidenceHead, Vera):
         "weight of the Dirichlet entropy of samples, to be large (less their divergence to the flat one)",
         low=0,
     )
-    l2: float = option(0.1, "weight of the squared energies of rows and samples", low=0)
 
     def outputs(self, classes: int) -> int:
         """Return one output for each class."""
@@ -67,13 +66,15 @@ class EpnV(EvidenceHead, Vera):
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Add the loss of the classes to those of energy and generator, and what keeps energies near zero."""
+        """Add the loss of the classes to those of energy and generator."""
         parts = super().losses(model, rows, labels, generator)
-        samples = model.sampler.sample(len(rows), generator)[0].detach()
-        logits, generated = model(rows).double(), model(samples).double()
+        logits = model(rows).double()
         named = self.class_loss(logits, labels).mean()
-        squares = logits.logsumexp(1).square().mean() + generated.logsumexp(1).square().mean()
-        loss = parts["loss"] + self.classification * named + self.l2 * squares
-        for weight, values in ((self.entropy_weight, logits), (self.sample_entropy, generated)):
-            loss = loss - weight * differential_entropy(concentrations(values, self.prior)).mean()
+        loss = parts["loss"] + self.classification * named - self.entropy_weight * self._entropy(logits)
+        if self.sample_entropy:
+            samples = model.sampler.sample(len(rows), generator)[0].detach()
+            loss = loss - self.sample_entropy * self._entropy(model(samples).double())
         return {**parts, "loss": loss, "classification": named}
+
+    def _entropy(self, logits: Tensor) -> Tensor:
+        return differential_entropy(concentrations(logits, self.prior)).mean()

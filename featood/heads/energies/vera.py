@@ -45,7 +45,7 @@ class Vera(EnergyHead):
 
     # the published rates are meant for 10,000 steps
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "published": {"lr": 3e-5, "generator_lr": 6e-5, "posterior_lr": 3e-5, "entropy": 1e-4}
+        "published": {"lr": 3e-5, "generator_lr": 6e-5, "posterior_lr": 3e-5, "entropy": 1e-4, "l2": 0.0}
     }
 
     lr: float = option(5e-4, "first learning rate of the energy", low=0)
@@ -63,6 +63,9 @@ class Vera(EnergyHead):
     )
     entropy: float = option(1.0, "weight of the generator's entropy; 1 is maximum likelihood", low=0)
     penalty: float = option(0.1, "weight of the squared gradient of the energy on the rows", low=0)
+    l2: float = option(
+        0.2, "weight of the squared energies over the number of features, with which energies grow", low=0
+    )
     draws: int = option(20, "proposals of the importance sampling", low=1)
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
@@ -105,5 +108,6 @@ class Vera(EnergyHead):
             generator,
             entropy=self.entropy,
             penalty=self.penalty,
+            l2=self.l2 / rows.shape[1],
             draws=self.draws,
         )

@@ -37,6 +37,7 @@ class SupervisedVera(Vera):
             "generator_lr": 1e-3,
             "posterior_lr": 3e-5,
             "entropy": 1e-4,
+            "l2": 0.0,
             "classification": 100.0,
         }
     }
