@@ -157,3 +157,10 @@ def test_validation_is_exact_and_without_the_penalty():
 def test_kinds_are_named():
     with pytest.raises(UsageError, match="kind is one of"):
         create_head("approximate-flow", kind="lu")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reduced_precision(kind):
+    rows = normal(60, 3).numpy()
+    head = create_head("approximate-flow", kind=kind, precision="bfloat16", epochs=2).fit(rows)
+    assert np.isfinite(head.score(rows)).all()

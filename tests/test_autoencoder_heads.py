@@ -53,9 +53,8 @@ def test_a_linear_autoencoder_spans_the_principal_subspace():
 
 def test_the_score_is_the_squared_error_of_standardised_features():
     train = factors(200)
-    head = create_head("autoencoder", latent=3, width=7, depth=1, epochs=2, activation="tanh").fit(
-        as_set(train)
-    )
+    options = {"latent": 3, "width": 7, "depth": 1, "epochs": 2, "activation": "tanh", "validation": 0.0}
+    head = create_head("autoencoder", **options).fit(as_set(train))
     weights = {name: np.asarray(value, dtype=float) for name, value in head.state.items()}
     scaled = (train - train.mean(0)) / train.std(0)
 
@@ -203,6 +202,14 @@ def test_noise_is_learnt_or_fixed():
         model = head.build(5, 1, torch.Generator())
         assert model.log_sigma.item() == pytest.approx(expected)
         assert model.log_sigma.requires_grad == (not options)
+
+
+def test_noise_rises_again_from_its_floor():
+    model = create_head("vae", latent=2).build(5, 1, torch.Generator())
+    with torch.no_grad():
+        model.log_sigma.fill_(-20.0)
+    model.log_likelihood(3 * torch.ones(4, 5), torch.zeros(4, 2)).sum().backward()
+    assert model.log_sigma.item() == pytest.approx(math.log(0.01)) and model.log_sigma.grad > 0
 
 
 def test_scores_depend_on_the_seed_of_the_draws_alone():

@@ -150,3 +150,21 @@ def test_what_only_training_needs_is_in_checkpoints_but_not_in_the_artefact(name
     assert {key.split(".")[1] for key in whole.state if key.startswith("model.")} == {"net"}
     for key, value in whole.state.items():
         assert torch.equal(resumed.state[key], value), key
+
+
+@pytest.mark.parametrize("name", ["cd", "jem", "entropy-mcmc", "epn-m"])
+def test_validation_leaves_the_chains_of_the_training_alone(name, tmp_path):
+    options = {**SMALL, "batch_size": 25, "epochs": 12, "sgld_steps": 3, "buffer_size": 100, "lr": 3e-3}
+    options |= {"validation": 0.2, "patience": 99}
+    train = two_gaussians(200)
+    expected = create_head(name, **options).fit(train)
+
+    def stop(step, total, **values):
+        if step == 40:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        create_head(name, **options).fit(train, context=FitContext(stop, tmp_path / "fit"))
+    resumed = create_head(name, **options).fit(train, context=FitContext(checkpoint=tmp_path / "fit"))
+    for key, value in expected.state.items():
+        assert torch.equal(resumed.state[key], value), key

@@ -8,7 +8,7 @@ from scipy.stats import multivariate_normal
 from sklearn.metrics import roc_auc_score
 
 from featood.cache.feature_set import FeatureSet
-from featood.errors import UsageError
+from featood.errors import Mismatch, UsageError
 from featood.heads import create_head, load_head
 from featood.heads.base import FitContext
 from featood.heads.energies.priors import SPREADS, ClassifierPrior, GaussianPrior
@@ -52,6 +52,22 @@ def test_gaussian_energy_and_gradient():
     share = density / density.sum(1, keepdims=True)
     slopes = (rows.detach().numpy()[:, None] - means) @ np.linalg.inv(covariance)
     np.testing.assert_allclose(gradient, (share[..., None] * slopes).sum(1), rtol=1e-8)
+
+
+def test_prior_energies_far_from_the_origin():
+    rng = np.random.default_rng(0)
+    near = (
+        np.round(rng.normal(size=(400, 16)) * 1024) / 1024
+    )  # so that float32 holds the shifted rows exactly
+    labels, shift = rng.integers(0, 3, 400), 1024 + 0.25 * np.arange(16)
+    quiet = {**SMALL, "epochs": 1, "normalize": False, "relu": False}
+
+    def energies(rows):
+        head = create_head("heat-gmm", **quiet).fit(FeatureSet({"x": rows.astype(np.float32)}, labels=labels))
+        prior = head.prior({name.removeprefix("prior."): value for name, value in head.state.items()})
+        return prior.energy(torch.from_numpy(rows).float())
+
+    torch.testing.assert_close(energies(near + shift), energies(near), rtol=0, atol=1e-3)
 
 
 def test_a_class_without_rows_gives_no_nan_gradient():
@@ -237,15 +253,20 @@ def test_resumes_an_interrupted_training(tmp_path):
         assert torch.equal(resumed.state[key], value)
 
 
-def test_a_checkpoint_of_other_data_is_refused(tmp_path):
+@pytest.mark.parametrize("changed", ["features", "labels", "classifier"])
+def test_a_checkpoint_of_other_data_is_refused(tmp_path, changed):
     def stop(step, total, **values):
         if step == 6:
             raise KeyboardInterrupt
 
+    name = "heat-el" if changed == "classifier" else "heat-gmm"
+    train, other = features(), features(seed=4)
+    parts = {name: getattr(train, name) for name in ("features", "labels", "classifier")}
+    other = FeatureSet(**{**parts, changed: getattr(other, changed)})
     with pytest.raises(KeyboardInterrupt):
-        create_head("heat-gmm", **SMALL).fit(features(), context=FitContext(stop, tmp_path))
-    with pytest.raises(Exception, match=r"other settings \(data\)"):
-        create_head("heat-gmm", **SMALL).fit(features(seed=4), context=FitContext(None, tmp_path))
+        create_head(name, **SMALL).fit(train, context=FitContext(stop, tmp_path))
+    with pytest.raises(Mismatch, match=r"other settings \(data\)"):
+        create_head(name, **SMALL).fit(other, context=FitContext(None, tmp_path))
 
 
 def test_divergence_keeps_the_last_good_state(tmp_path):

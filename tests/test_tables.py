@@ -101,6 +101,8 @@ def test_numeric_classes_are_in_the_order_of_numbers(tmp_path):
         ("a,b\n1,2\n3\n", "", DataError, "Expected 2 columns"),
         ("a,b\n1,2\n3,inf\n", "", DataError, "'b' holds an infinite value"),
         ("a,b\n1,2\n3,0x10\n", "", DataError, "'b' holds '0x10'"),
+        ("a,b\n1,2\n3,1_000\n", "", DataError, "'b' holds '1_000'"),
+        ("a,b\n1,2\n3,\u0661\n", "", DataError, "'b' holds '\u0661'"),
     ],
 )
 def test_mistakes_get_one_line(tmp_path, text, label, error, found):

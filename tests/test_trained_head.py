@@ -114,6 +114,7 @@ def test_held_out_rows_are_not_learnt_from():
     held = {row for training, rows in seen if not training for row in map(tuple, rows.tolist())}
     used = {row for training, rows in seen if training for row in map(tuple, rows.tolist())}
     assert len(held) == 30 and not held & used
+    np.testing.assert_allclose(np.mean([*used], 0), 0, atol=1e-5)  # nor scaled by
 
 
 def test_early_stopping_keeps_the_best_state():
@@ -253,7 +254,7 @@ def test_an_interrupted_fit_with_options_ends_the_same(tmp_path, options):
         if step == 110:
             raise Killed
 
-    options = {**SMALL, "validation": 0.1, **options}
+    options = {**SMALL, "validation": 0.25, **options}
     head = Probe(**options).fit(data())
     with pytest.raises(Killed):
         Probe(**options).fit(data(), context=FitContext(stop, tmp_path / "fit"))

@@ -252,3 +252,26 @@ def test_a_first_loss_that_is_not_finite_leaves_the_model_as_it_was():
     with pytest.warns(UserWarning, match="step 1 of 3"):
         result = train(lambda number: {"loss": point.x.sum() * math.inf}, point, sgd(point), 3)
     assert result.diverged and result.steps == 0 and point.x.tolist() == [0, 0, 0]
+
+
+def test_the_validated_average_is_what_remains():
+    point = Point()
+    model_is = []
+
+    def validate():
+        model_is.append(point.x.detach().clone())
+        return -len(model_is)  # the last is the best
+
+    raw = Point()
+    train(distance(raw), raw, sgd(raw), 8)
+    result = train(distance(point), point, sgd(point), 8, average=0.9, validate=validate, every=3)
+    assert result.steps == 8 and len(model_is) == 4
+    torch.testing.assert_close(point.x.detach(), model_is[-1])
+    assert (point.x - raw.x).abs().max() > 0.01
+
+
+def test_a_validation_that_is_never_a_number_is_said():
+    point = Point()
+    with pytest.warns(UserWarning, match="never a number: the state after step 9 of 50"):
+        result = train(distance(point), point, sgd(point), 50, validate=lambda: math.nan, patience=3, every=3)
+    assert result.steps == 9 and not result.diverged and len(result.losses) == 9

@@ -21,6 +21,7 @@ from featood.testing.fixture import synthetic_sets
 
 TRAIN, TEST = synthetic_sets()
 QUICK = {"epochs": 3, "depth": 1, "width": 16, "batch_size": 64}
+NAMED = variant_label("jem", QUICK)
 
 
 @pytest.fixture
@@ -50,14 +51,14 @@ def test_labels():
 
 def test_seeds_are_repeated_and_put_together(selection):
     variants = fit_variants(selection, "jem", QUICK | {"seed": 4}, repeat=3)
-    assert [one.label for one in variants] == [f"jem@seed={seed}" for seed in (4, 5, 6)]
-    assert {one.group for one in variants} == {"jem"} and len(find_heads(selection)) == 3
+    assert [one.label for one in variants] == [f"{NAMED},seed={seed}" for seed in (4, 5, 6)]
+    assert {one.group for one in variants} == {NAMED} and len(find_heads(selection)) == 3
     scoring = score_selection(selection, ["jem"], ["spam", "junk"])
     rows = scoring.results["rows"]
     assert len(rows) == 6 and len({row["auroc"] for row in rows}) > 2
     first, second = scoring.results["repeats"]
     values = [row["auroc"] for row in rows if row["ood"] == "spam"]
-    assert first["head"] == second["head"] == "jem" and first["repeats"] == 3 and first["ood"] == "spam"
+    assert first["head"] == second["head"] == NAMED and first["repeats"] == 3 and first["ood"] == "spam"
     assert first["values"]["auroc"] == values
     assert first["auroc"] == pytest.approx(np.mean(values))
     assert first["auroc_se"] == pytest.approx(np.std(values, ddof=1) / np.sqrt(3))
@@ -69,6 +70,19 @@ def test_seeds_are_repeated_and_put_together(selection):
     assert mean["auroc_se"] == pytest.approx(np.std(averages, ddof=1) / np.sqrt(3))
 
 
+def test_other_settings_are_no_repetitions(selection):
+    options = [{"lr": 0.01}, {"lr": 1e-4, "batch_size": 512}]  # as is the default
+    for changed, repeat in zip(options, (3, 2), strict=True):
+        fit_variants(selection, "mlp", {"epochs": 1, **changed}, repeat=repeat)
+    found = {
+        row["head"]: row["repeats"]
+        for row in score_selection(selection, ["mlp"], ["spam"]).results["repeats"]
+    }
+    assert found == {"mlp@epochs=1,lr=0.01": 3, "mlp@epochs=1,lr=0.0001": 2}
+    variants = fit_variants(selection, "epn-m", {"epochs": 1, "sgld_steps": 1}, repeat=2, preset="published")
+    assert variants[1].label == "epn-m@preset=published,epochs=1,sgld_steps=1,seed=1"
+
+
 def test_the_report_puts_seeds_together_and_says_what_fell_back(selection, tmp_path):
     fit_variants(selection, "jem", QUICK, repeat=2)
     fit_head(selection, "cd", {"epochs": 3, "sgld_steps": 2, "lr": 1e4})
@@ -76,8 +90,8 @@ def test_the_report_puts_seeds_together_and_says_what_fell_back(selection, tmp_p
     assert [row.get("diverged") for row in scoring.results["rows"]] == [None, None, True]
     write_report(tmp_path / "report.html", scoring.results, scoring.scores)
     page = (tmp_path / "report.html").read_text()
-    assert "jem x2" in page and "±" in page and "cd!" in page and "fell back" not in page
-    assert "jem@seed=0" in page and "jem@seed=1" not in page and "last good state" in page
+    assert f"{NAMED} x2" in page and "±" in page and "cd!" in page and "fell back" not in page
+    assert f"{NAMED},seed=0" in page and f"{NAMED},seed=1" not in page and "last good state" in page
 
 
 def test_a_grid_is_fitted_whole_or_not_at_all(selection):
@@ -142,17 +156,19 @@ def test_the_command_line_repeats_sweeps_and_asks(selection, capsys, monkeypatch
     where = ["--cache", root, "--backbone", "net", "--dataset", "news"]
     sweep = ["--repeat", "2", "--sweep", "lr=0.01,0.001", "--validation", "0.2"]
     code, out = run("fit", "jem", *quick, *sweep, *where)
-    assert code == 0 and "jem@lr=0.01" in out.out and out.out.count(" ±") == 4 and out.out.count("*") == 1
+    assert code == 0 and "lr=0.01" in out.out and out.out.count(" ±") == 4 and out.out.count("*") == 1
     assert len(find_heads(selection)) == 4
     code, out = run("score", "--head", "jem", "--ood", "spam", "--json", "-", *where)
     repeats = json.loads(out.out)["repeats"]
-    assert {row["head"] for row in repeats} == {"jem@lr=0.01", "jem@lr=0.001"}
+    groups = {frozenset(row["head"].removeprefix("jem@").split(",")) for row in repeats}
+    usual = {f"{name}={value}" for name, value in QUICK.items()} | {"validation=0.2"}
+    assert groups == {frozenset(usual | {f"lr={lr}"}) for lr in (0.01, 0.001)}
     code, out = run("score", "--head", "jem", "--ood", "spam", *where)
-    assert code == 0 and "jem@lr=0.01 x2" in out.out and "±" in out.out
+    assert code == 0 and " x2" in out.out and "±" in out.out
     code, out = run(
         "score", "--head", "jem@lr=0.01", "--which", "energy", "--ood", "spam", "--csv", "-", *where
     )
-    assert out.out.count("jem@lr=0.01,seed=") == 2 == out.out.count("[energy]")
+    assert out.out.count("lr=0.01,seed=") == 2 == out.out.count("[energy]")
     code, out = run("fit", "jem", "--sweep", "lr=fast", *where)
     assert code == 2 and "'fast' is not a value for lr" in out.err
     code, out = run("fit", "knn", "--repeat", "3", *where)

@@ -6,11 +6,8 @@ import torch
 from draws import generator, normal, quadratic
 from torch import nn
 
-from featood.energies import (
-    VeraSampler,
-    gradient_penalty,
-    vera_loss,
-)
+from featood.energies import VeraSampler, gradient_penalty, vera_loss
+from featood.heads import create_head
 
 # ---- replay buffer ----------------------------------------------------------------------------------
 
@@ -103,3 +100,27 @@ def test_gradient_penalty():
     )
     found = gradient_penalty(quadratic(matrix, shift), rows)
     assert float(found.detach()) == pytest.approx(0.5 * ((9 + 64) + 4) / 2)
+
+
+def test_a_generator_whose_units_are_dead_starts_finite():
+    rows = normal(50, 3).float()
+    head = create_head("vera", width=1, depth=5, noise_size=0)
+    model = head.build(3, 1, generator())
+    assert model.sampler.size == 3
+    with torch.no_grad():
+        for layer in [one for one in model.sampler.network if isinstance(one, nn.Linear)][:-1]:
+            layer.bias.fill_(-100.0)
+    head.initialize(model, rows, torch.zeros(50))
+    assert all(bool(torch.isfinite(value).all()) for value in model.sampler.state_dict().values())
+
+
+def test_the_weight_of_the_squares_is_divided_by_the_features():
+    rows, labels = normal(40, 4).float(), torch.zeros(40, dtype=torch.long)
+
+    def loss(**options):
+        head = create_head("vera", width=8, depth=1, **options)
+        model = head.build(4, 1, generator())
+        return head.losses(model, rows, labels, generator(1))["loss"].item()
+
+    squares = loss(l2=1.0, l2_per_feature=False) - loss(l2=0.0)
+    assert squares > 0 and loss(l2=2.0) - loss(l2=0.0) == pytest.approx(squares / 2, rel=1e-3)

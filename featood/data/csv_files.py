@@ -137,7 +137,7 @@ def _is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return True
+    return cell.isascii() and "_" not in cell  # float takes more than tables do
 
 
 def _position(label: str, names: Sequence[str], path: Path) -> int:

@@ -45,6 +45,7 @@ def fit_variants(
 ) -> list[Variant]:
     """Fit a head for every point of a grid, each with as many seeds as asked for, and save them all.
 
+    A label names all that differs from the defaults, so that fits with other settings are never taken for repetitions.
     Nothing is chosen among them: what each leaves, its loss on held-out rows among it, is in ``head.meta``.
 
     Parameters
@@ -76,14 +77,17 @@ def fit_variants(
                              else "name seeds in the grid, or the number of repetitions, not both")  # fmt: skip
         first = base.options["seed"]
         points = [{**point, "seed": first + turn} for point in points for turn in range(repeat)]
-    for point in points:
-        create_head(name, rest.get("preset"), **{**(options or {}), **point})
+    usual = create_head(name, rest.get("preset")).options
+    common = {"preset": rest["preset"]} if rest.get("preset") else {}
+    common |= {key: value for key, value in (options or {}).items() if value != usual.get(key)}
+    settings = [{**(options or {}), **point} for point in points]
+    for setting in settings:
+        create_head(name, rest.get("preset"), **setting)
     root = Path(out) if out else selection.cache.heads_folder(selection.backbone, selection.dataset)
     variants = []
-    for position, point in enumerate(points, 1):
-        label = variant_label(name, point)
+    for position, (point, setting) in enumerate(zip(points, settings, strict=True), 1):
+        label = variant_label(name, {**common, **point})
         say(f"{position} of {len(points)}: {label}")
-        merged = {**(options or {}), **point}
-        head, folder = fit_head(selection, name, merged, out=root / label, say=say, **rest)
+        head, folder = fit_head(selection, name, setting, out=root / label, say=say, **rest)
         variants.append(Variant(label, head, folder))
     return variants

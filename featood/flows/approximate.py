@@ -29,10 +29,11 @@ def householder(vectors: Tensor) -> Tensor:
     ----------
     Joffrain et al., Accumulating Householder transformations, revisited, ACM TOMS 2006.
     """
-    gram = vectors.T @ vectors
-    triangle = gram.triu(1) + torch.diag(gram.diagonal() / 2)
-    eye = torch.eye(len(vectors), dtype=vectors.dtype, device=vectors.device)
-    return eye - vectors @ torch.linalg.solve_triangular(triangle, vectors.T, upper=True)
+    with torch.autocast(vectors.device.type, enabled=False):  # no such solve is reduced in precision
+        gram = vectors.T @ vectors
+        triangle = gram.triu(1) + torch.diag(gram.diagonal() / 2)
+        eye = torch.eye(len(vectors), dtype=vectors.dtype, device=vectors.device)
+        return eye - vectors @ torch.linalg.solve_triangular(triangle, vectors.T, upper=True)
 
 
 def _exponential(raw: Tensor) -> Tensor:

@@ -120,8 +120,6 @@ class TrainedHead(FeatureHead):
         known = (labels >= 0).nonzero().squeeze(1)
         if not len(known):
             raise DataError(f"{self.name}: {train.source.name} has no row of a known class to fit on")
-        state = self._scaling(self.vectors(data)[known].double())
-        rows = _scaled(self.vectors(data), state).float()
         shuffle = torch.randperm(len(known), generator=torch.Generator().manual_seed(self.seed))
         shuffle = shuffle.to(known.device)
         count = int(self.validation * len(known))
@@ -131,6 +129,8 @@ class TrainedHead(FeatureHead):
             )
             count = 0
         held, used = known[shuffle[:count]], known[shuffle[count:].sort().values]
+        state = self._scaling(self.vectors(data)[used].double())
+        rows = _scaled(self.vectors(data), state).float()
         parts = {"rows": rows[used], "held": rows[held], "outliers": rows[labels < 0]}
         unseen = None
         if context.validate_on is not None:

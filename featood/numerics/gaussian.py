@@ -91,7 +91,9 @@ class Whitening(NamedTuple):
     def __call__(self, features: Tensor) -> Tensor:
         """Whiten rows ``[B, D]`` in their own precision (float32 for less)."""
         features = features if features.dtype == torch.float64 else features.float()
-        return (features - self.center.to(features.dtype)) @ self.matrix.to(features.dtype)
+        center = self.center.to(features.dtype)
+        rest = (self.center - center).to(features.dtype)  # what float32 cannot say of a center far from zero
+        return (features - center - rest) @ self.matrix.to(features.dtype)
 
 
 def whitening(

@@ -23,7 +23,7 @@ def digest(*tensors: Tensor) -> str:
     """Return a hash of the values of tensors, to tell the data of a training from other data."""
     sha256 = hashlib.sha256()
     for values in tensors:
-        sha256.update(values.cpu().contiguous().view(torch.uint8).numpy().data)
+        sha256.update(values.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return sha256.hexdigest()
 
 

@@ -132,7 +132,8 @@ def train(
     Warns
     -----
     UserWarning
-        When the loss was not finite or exploded: the model is back in the last good state.
+        When the loss was not finite or exploded: the model is back in the last good state. When the loss on
+        held-out rows was never a number: nothing could be chosen by it.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -162,10 +163,12 @@ def train(
     good_step, good = start, capture()
     trial: dict[str, Tensor] | None = None
     diverged = False
+    final = steps
     for step in range(start, steps):
         if step % every == 0:
             trial = capture()
             if enough(step):
+                final = step
                 break
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * schedule(step)
@@ -194,21 +197,29 @@ def train(
         diverged = not all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
         if not diverged:
             enough(steps)
-    final = good_step if diverged else steps
+    if diverged:
+        final = good_step
     if best is not None:
         history["validation"] = best.losses
-        if best.state is not None:
-            final, good = best.step, dict(best.state)
-    if final != steps:
-        restore(good, model, optimizer, generators)
+    if best is not None and best.state is not None:
+        final = best.step
+        restore(best.state, model, optimizer, generators)  # its weights are the average already
+    else:
+        if diverged:
+            restore(good, model, optimizer, generators)
         if mean is not None:
-            mean.load(good)
-    if mean is not None and (best is None or best.state is None):
-        mean.write()
+            if diverged:
+                mean.load(good)
+            mean.write()
     if diverged:
         warnings.warn(
             f"training diverged at step {len(history['loss'])} of {steps} (loss {history['loss'][-1]:.3g}): "
             f"it was stopped and the state after step {final} kept; lower the learning rate",
+            stacklevel=2,
+        )
+    elif best is not None and best.state is None:
+        warnings.warn(
+            f"the loss on held-out rows was never a number: the state after step {final} of {steps} was kept",
             stacklevel=2,
         )
     if checkpoint is not None:

@@ -49,7 +49,9 @@ class VaeNet(nn.Module):
 
     def log_likelihood(self, rows: Tensor, latent: Tensor) -> Tensor:
         """Return ``log p(x|h)`` ``[B]`` of rows ``[B, D]`` at latent points ``[B, latent]``."""
-        log_sigma = self.log_sigma.clamp(min=self.least)
+        log_sigma = self.log_sigma
+        with torch.no_grad():  # the projection after each step; at the bound the gradient is whole
+            log_sigma.clamp_(min=self.least)
         squared = ((rows - self.decoder(latent)) / log_sigma.exp()).square().sum(1)
         return -0.5 * squared - rows.shape[1] * (log_sigma + 0.5 * math.log(2 * math.pi))
 

@@ -36,8 +36,17 @@ class EpnV(EvidenceHead, Vera):
     hardly learnt. ``target=100`` learns them, at the cost of the density.
     """
 
+    # but for the decay of the rates, which is at fixed epochs
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "published": {"lr": 1e-4, "generator_lr": 2e-4, "posterior_lr": 2e-4, "batch_size": 128}
+        "published": {
+            "lr": 1e-4,
+            "generator_lr": 2e-4,
+            "posterior_lr": 2e-4,
+            "noise_size": 0,
+            "l2": 0.1,
+            "l2_per_feature": False,
+            "batch_size": 128,
+        }
     }
 
     generator_lr: float = option(

@@ -82,6 +82,7 @@ class NatPN(EvidenceHead, PerceptronHead):
         "epochs": 8, "batch_size": 64, "width": 16, "depth": 1, "latent": 3, "layers": 2, "lr": 1e-2,
     }  # fmt: skip
 
+    negative_linear: ClassVar[bool] = False  # type: ignore[misc]  # no option any more: its outputs are no logits
     which: str = option("alpha0", "score to return", choices=CHOICES)
     depth: int = option(3, "hidden layers of the encoder", low=0)
     width: int = option(64, "units of a hidden layer", low=1)

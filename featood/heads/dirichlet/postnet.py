@@ -51,6 +51,7 @@ class PostNet(EvidenceHead, PerceptronHead):
         "published": {"epochs": 200, "lr": 1e-3, "schedule": "constant", "standardize": False}
     }
 
+    negative_linear: ClassVar[bool] = False  # type: ignore[misc]  # no option any more: its outputs are no logits
     which: str = option("alpha0", "score to return", choices=CHOICES)
     depth: int = option(3, "hidden layers of the encoder", low=0)
     width: int = option(64, "units of a hidden layer", low=1)

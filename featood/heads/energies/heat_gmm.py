@@ -78,7 +78,7 @@ class HeatGmm(ResidualHead):
 
     def prior(self, state: State) -> GaussianPrior:
         """Make the mixture."""
-        small = {name: value.float() for name, value in state.items()}
+        small = {name: value if name == "center" else value.float() for name, value in state.items()}
         map_ = Whitening(*(small[name] for name in Whitening._fields))
         return GaussianPrior(
             map_, small["means"], small["weights"], self.proposals == "wide", self.simplified

@@ -78,7 +78,7 @@ class GaussianPrior:
         rows = torch.linalg.solve_triangular(
             self.whitening.matrix, means + deviations, upper=True, left=False
         )
-        rows = rows + self.whitening.center
+        rows = rows + self.whitening.center.to(rows.dtype)
         if not self.simplified:
             return rows, self.energy
         return rows, lambda z: 0.5 * (self.whitening(z) - means).square().sum(1)

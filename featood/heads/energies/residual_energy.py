@@ -105,7 +105,7 @@ class ResidualHead(FeatureHead):
     def run_fit(self, train: SelectedRows, context: FitContext) -> State:
         """Fit the prior, then train the network."""
         state = {f"prior.{name}": value for name, value in self.fit_prior(train).items()}
-        network = self._train(train, self.prior(_part(state, "prior.")), context)
+        network = self._train(train, state, context)
         return state | {f"network.{name}": value.detach() for name, value in network.named_parameters()}
 
     def prepare(self, state: State) -> Any:
@@ -127,8 +127,8 @@ class ResidualHead(FeatureHead):
     def _residual(self, network: nn.Module) -> Energy:
         return lambda rows: network(rows).squeeze(1) / self.temperature
 
-    def _train(self, train: SelectedRows, prior: Prior, context: FitContext) -> nn.Module:
-        data = train.load()
+    def _train(self, train: SelectedRows, state: State, context: FitContext) -> nn.Module:
+        data, prior = train.load(), self.prior(_part(state, "prior."))
         features, labels = data.feature(self.feature), data.labels
         if labels is None:
             labels = torch.zeros(len(data), dtype=torch.long, device=train.device)
@@ -182,7 +182,7 @@ class ResidualHead(FeatureHead):
             generators=[generator],
             progress=context.progress,
             checkpoint=context.checkpoint,
-            settings={**self.options, "data": digest(features[:])},
+            settings={**self.options, "data": digest(features[:], labels[:], *state.values())},
             every=max(1, len(batches) // self.accumulate),
         )
         context.record.update(result.summary)

@@ -57,22 +57,22 @@ class Vera(EnergyHead):
         low=0,
         high=0.9,
     )
-    noise_size: int = option(16, "inputs of the generator", low=1)
+    noise_size: int = option(16, "inputs of the generator; 0 for as many as features", low=0)
     sigma: float = option(
         0.3, "largest standard deviation of the generator's noise, learnt from there on", low=LEAST_SIGMA
     )
     entropy: float = option(1.0, "weight of the generator's entropy; 1 is maximum likelihood", low=0)
     penalty: float = option(0.1, "weight of the squared gradient of the energy on the rows", low=0)
-    l2: float = option(
-        0.2, "weight of the squared energies over the number of features, with which energies grow", low=0
-    )
+    l2: float = option(0.2, "weight of the squared energies in the loss", low=0)
+    l2_per_feature: bool = option(True, "divide it by the number of features, with which energies grow")
     draws: int = option(20, "proposals of the importance sampling", low=1)
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
         """Make the perceptron and the generator."""
         model = super().build(size, classes, generator)
-        network = MLP(self.noise_size, [self.width] * self.depth, size, "relu", generator)
-        model.sampler = VeraSampler(network, self.noise_size, sigma=(LEAST_SIGMA, self.sigma))
+        noise_size = self.noise_size or size
+        network = MLP(noise_size, [self.width] * self.depth, size, "relu", generator)
+        model.sampler = VeraSampler(network, noise_size, sigma=(LEAST_SIGMA, self.sigma))
         return model
 
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
@@ -81,8 +81,9 @@ class Vera(EnergyHead):
         network = model.sampler.network
         last = network[-1]
         with torch.no_grad():
-            drawn = network(torch.randn(1000, self.noise_size, generator=generator, device=rows.device))
-            gain = rows.std(0, correction=0) / drawn.std(0)
+            noise = torch.randn(1000, model.sampler.size, generator=generator, device=rows.device)
+            drawn = network(noise)
+            gain = rows.std(0, correction=0) / drawn.std(0).clamp(min=1e-6)
             last.weight.mul_(gain[:, None])
             last.bias.copy_(gain * (last.bias - drawn.mean(0)) + rows.mean(0))
 
@@ -108,6 +109,6 @@ class Vera(EnergyHead):
             generator,
             entropy=self.entropy,
             penalty=self.penalty,
-            l2=self.l2 / rows.shape[1],
+            l2=self.l2 / (rows.shape[1] if self.l2_per_feature else 1),
             draws=self.draws,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["IResNet"]
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,8 @@ class IResNet(NetworkFlowHead):
     """
 
     width: int = option(128, "units of a hidden layer", low=1)
-    activation: str = option("elu", "between the hidden layers", choices=("elu",))
+    activation: ClassVar[str] = "elu"  # type: ignore[misc]  # no option any more: it has to be smooth and 1-Lipschitz
+
     bound: float = option(0.9, "largest spectral norm of each linear layer", low=0.01, high=0.99)
     terms: int = option(5, "terms of the series that estimates a determinant in training", low=1)
     roulette: bool = option(True, "add a random number of terms, which makes the estimate unbiased")

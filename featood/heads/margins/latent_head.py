@@ -37,6 +37,7 @@ class LatentHead(PerceptronHead):
         "batch_size": 40,
     }  # fmt: skip
 
+    negative_linear: ClassVar[bool] = False  # type: ignore[misc]  # no option any more: its outputs are no logits
     depth: int = option(2, "hidden layers of the encoder; none makes both its maps linear", low=0)
     width: int = option(256, "units of a hidden layer", low=1)
     latent: int = option(32, "size of the latent space", low=1)
