@@ -73,6 +73,19 @@ def test_values_come_back_whatever_the_slice(tmp_path, store):
     assert np.array_equal(np.concatenate([block.features["std"].numpy() for block in blocks]), rows["std"])
 
 
+@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("label", [0, -1, np.iinfo("i8").min])
+def test_blocks_of_one_value_and_blocks_without_any_row(tmp_path, store, label):
+    rows = make_rows(600)
+    rows["labels"][:300] = label
+    rows["avg"][300:512] = 0
+    cache = write_all(tmp_path, store, rows, failed=tuple(range(256, 512)))
+    kept = np.r_[0:256, 512:600]
+    assert np.array_equal(cache[KEY].labels[:], rows["labels"][kept])
+    assert np.array_equal(cache[KEY].features["avg"][:], rows["avg"][kept])
+    cache.verify(KEY)
+
+
 def test_both_stores_give_identical_sets_and_fingerprints(tmp_path):
     rows = make_rows()
     first, second = (write_all(tmp_path / store, store, rows)[KEY] for store in STORES)

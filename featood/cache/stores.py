@@ -87,13 +87,14 @@ class ZarrStore(Store):
                 shards=(self.block_rows, *spec.shape),
                 compressors=[Crc32cCodec()],
                 # A lost shard must not read as plausible zeros.
-                fill_value=float("nan") if spec.dtype.startswith("float") else 0,
+                fill_value=math.nan if np.dtype(spec.dtype).kind == "f" else np.iinfo(spec.dtype).min,
             )
 
     def _array(self, column: str, mode: str) -> Any:
         import zarr
 
-        return zarr.open_array(str(self.folder / column), mode=mode)
+        with zarr.config.set({"array.write_empty_chunks": True}):  # else a block of fill values leaves no file
+            return zarr.open_array(str(self.folder / column), mode=mode)
 
     def write(self, block: int, values: Mapping[str, np.ndarray]) -> None:
         """Write a block as whole shards, then force them to disk."""
