@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from featood import objectives
 from featood.cache.feature_set import FeatureSet
+from featood.engine.fitting import asked
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, load_head
 from featood.heads.asking import ask
@@ -167,8 +168,21 @@ def test_own_scores(fitted):
 def test_one_class_networks_have_one_score(fitted):
     head = fitted("deep-sad")
     assert head.classify(TEST) is None
-    for which in ("msp", "energy"):
-        assert np.array_equal(ask(head, which).score(TEST), head.score(TEST))
+    assert head.scores == ("auto",) and asked({"one": head}, "all").keys() == {"one[auto]"}
+    with pytest.raises(UsageError, match="no score 'msp'"):
+        ask(head, "msp")
+    with pytest.raises(UsageError, match=r"deep-svdd has no score 'msp', only its own; leave --which out"):
+        create_head("open-set", objective="deep-svdd", which="msp")
+
+
+def test_which_objectives_learn_from_outliers():
+    learn = {name for name in OBJECTIVES if create_head("open-set", objective=name).takes_outliers}
+    assert {"vos", "mchad", "deep-sad", "scone"} < learn and not learn & {
+        "cac",
+        "cross-entropy",
+        "ii",
+        "deep-svdd",
+    }
 
 
 # ---- what the objectives remember

@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 from featood.cache.feature_set import FeatureSet
 from featood.engine.scoring import score_heads
 from featood.errors import DataError
-from featood.heads import create_head
+from featood.heads import ask, create_head
 from featood.heads.distances.mahalanobis import Mahalanobis
 from featood.metrics import METRICS, auroc, cauroc, macro_f1_open_set, open_set_curve, open_set_metrics, oscr
 from featood.report import results_table, write_csv, write_report
@@ -253,6 +253,22 @@ def test_the_report_shows_them_where_they_are_and_the_terminal_does_not(sets, tm
         assert title not in hidden.replace("&nbsp;", "\u00a0")
     printed = [column.header.plain for column in results_table(results["rows"], results["id"], 200).columns]
     assert len(printed) == 3 + len(METRICS) and not any("F1" in name for name in printed)
+
+
+def test_scores_that_tell_nothing_and_notes_are_said_once(sets):
+    train, test, odd = sets
+    train, test, odd = (
+        dataclasses.replace(part, labels=np.zeros(len(part), int), logits=None, classifier=None)
+        for part in (train, test, odd)
+    )
+    head = create_head("mlp", epochs=1).fit(train)
+    head.meta["notes"].append("mlp: beware")
+    heads = {f"mlp@seed=0[{which}]": ask(head, which) for which in ("msp", "alpha0")}
+    warnings = score_heads(heads, test, {"odd": odd}).results["warnings"]
+    assert [text for text in warnings if "beware" in text] == ["mlp@seed=0: beware"]
+    assert [text for text in warnings if "same score" in text] == [
+        "mlp@seed=0[msp] gives every row the same score, which tells nothing"
+    ]
 
 
 def test_means_over_sets_and_the_csv_hold_them(sets, tmp_path):

@@ -178,6 +178,8 @@ def test_outliers_to_learn_from_are_no_outliers_to_test_on(tmp_path):
         score_heads({"weighted-energy": head}, selection.open("test"), {"spam": odd})
     with pytest.raises(UsageError, match="does not learn from outliers"):
         fit_head(selection, "knn", outliers="spam")
+    with pytest.raises(UsageError, match="does not learn from outliers with these options"):
+        fit_head(selection, "open-set", {"objective": "cac"}, outliers="spam")
 
 
 def test_a_composition_inherits_what_its_members_were_trained_on(tmp_path):

@@ -276,3 +276,18 @@ def test_reduced_precision_still_learns():
     assert head.meta["training"]["loss"] < 0.3
     with pytest.raises(UsageError, match="precision"):
         Probe(precision="float16")
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"lr": math.inf}, "lr must be finite, not inf"),
+        ({"lr": math.nan}, "lr must be at least 0, not nan"),
+        ({"ema": 2}, "ema must be at least 0 and at most 0.99999, not 2"),
+        ({"seed": "x"}, "seed must be a number, not 'x'"),
+        ({"activation": "sine"}, "activation is one of"),
+    ],
+)
+def test_options_are_held_against_their_bounds(options, text):
+    with pytest.raises(UsageError, match=text):
+        Probe(**options)

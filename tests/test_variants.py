@@ -99,7 +99,7 @@ def test_a_grid_is_fitted_whole_or_not_at_all(selection):
     assert [one.label for one in variants] == ["knn@k=2,normalize=True", "knn@k=3,normalize=True"]
     assert load_head(variants[1].folder).k == 3
     assert set(chosen_heads(selection, ["knn@k=3"])) == {"knn@k=3,normalize=True"}
-    for options in ({"grid": {"k": [4, 0]}}, {"repeat": 2}, {"grid": {"kk": [1]}}):
+    for options in ({"grid": {"k": [4, 0]}}, {"repeat": 2}, {"grid": {"kk": [1]}}, {"grid": {"k": [4, 4]}}):
         with pytest.raises(UsageError):
             fit_variants(selection, "knn", {}, **options)
     with pytest.raises(UsageError, match="not both"):

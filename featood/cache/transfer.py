@@ -13,14 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from featood.cache.feature_cache import FeatureCache
+from featood.cache.feature_cache import FeatureCache, slug
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import Manifest, library_versions
 from featood.cache.reader import encode_ids
 from featood.cache.stores import ColumnSpec
 from featood.cache.writer import SetWriter
-from featood.errors import DataError, UsageError
+from featood.errors import DataError, Mismatch, UsageError
 from featood.files import atomic_write
+
+ROW_DATA = ("logits", "labels", "ids")
+MAX_CLASSES = 1_000_000
+"""Class numbers end below this: heads keep statistics of every class up to the highest number."""
 
 
 def read_array(path: str | Path, key: str = "") -> dict[str, np.ndarray]:
@@ -36,23 +40,29 @@ def read_array(path: str | Path, key: str = "") -> dict[str, np.ndarray]:
     Raises
     ------
     DataError
-        When the file is missing, damaged, or holds Python objects.
+        When the file is missing, damaged, empty, or holds Python objects.
     """
     path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; name an array file in it")
     if not path.is_file():
         raise DataError(f"{path} does not exist")
     try:
         if path.suffix == ".safetensors":
             from safetensors.numpy import load_file
 
-            return dict(load_file(path))
-        loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-        if isinstance(loaded, np.ndarray):
-            return {key or path.stem: loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
+            arrays = dict(load_file(path))
+        else:
+            loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
+            if isinstance(loaded, np.ndarray):
+                return {key or path.stem: loaded}
+            with loaded:
+                arrays = {name: loaded[name] for name in loaded.files}
     except Exception as error:  # three libraries, each with its own types
         raise DataError(f"{path} is not a plain .npy, .npz or .safetensors array file ({error})") from None
+    if not arrays:
+        raise DataError(f"{path} holds no array")
+    return arrays
 
 
 def import_arrays(
@@ -99,23 +109,29 @@ def import_arrays(
     Raises
     ------
     DataError
-        When shapes disagree or values are not finite.
+        When shapes disagree, values are not numbers, not finite or beyond float32, or labels number no classes.
+    UsageError
+        When a column cannot be called so.
     """
-    classifier = None if classifier is None else Classifier(*classifier)
-    given = FeatureSet(features, logits=logits, labels=labels, classifier=classifier, main=main, name=key)
-    if classifier is not None and logits is None:
-        given = _with_logits(given)
-    columns: dict[str, Any] = {name: np.asarray(values) for name, values in given.features.items()}
-    columns = {
-        name: values if values.dtype.kind == "f" else values.astype("f4") for name, values in columns.items()
-    }
-    columns = {
-        name: values.astype("f4") if values.itemsize > 4 else values for name, values in columns.items()
-    }
-    if given.logits is not None:
-        columns["logits"] = np.asarray(given.logits, dtype="f4")
-    if given.labels is not None:
-        columns["labels"] = np.asarray(given.labels, dtype="i8")
+    given = FeatureSet(features, logits=logits, labels=labels, main=main, name=key)
+    if not given.features and logits is None:
+        raise DataError(f"{key}: there are labels but no features; name an array [N, D] as well")
+    for name in given.features:
+        if name in ROW_DATA or slug(name) != name:
+            raise UsageError(
+                f"a column of features cannot be called '{name}'; choose another name of letters, digits, '.', "
+                "'_' and '-'"
+            )
+    columns = {name: _reals(name, values) for name, values in given.features.items()}
+    if logits is not None:
+        columns["logits"] = _reals("logits", logits).astype("f4", copy=False)
+    if classifier is not None:
+        classifier = _fitting(classifier, given)
+        if logits is None:
+            main_values = columns[given.main].astype("f4", copy=False)
+            columns["logits"] = _reals("logits", main_values @ classifier.weight.T + classifier.bias)
+    if labels is not None:
+        columns["labels"] = _class_numbers(labels)
     names = [str(name) for name in (range(len(given)) if ids is None else ids)]
     columns["ids"] = encode_ids(
         names, max((len(name.encode("utf-8", "surrogateescape")) for name in names), default=1)
@@ -146,9 +162,6 @@ def import_arrays(
         return writer.finish(key)
 
 
-ROW_DATA = ("logits", "labels", "ids")
-
-
 def import_files(
     cache: FeatureCache,
     key: str,
@@ -175,23 +188,37 @@ def import_files(
     ------
     DataError
         When a file is missing or is no plain array file, or as :func:`import_arrays`.
+    UsageError
+        When a column is given twice, or without a name or a file.
     """
     columns: dict[str, Any] = {}
     for given in features:
-        name, _, path = given.rpartition("=")
+        name, named, path = given.rpartition("=")
+        if not path or (named and not name.strip()):
+            raise UsageError(f"--features takes FILE or NAME=FILE, not '{given}'")
         arrays = read_array(path, name or "features")
-        columns |= {name: next(iter(arrays.values()))} if name and len(arrays) == 1 else arrays
+        if name and len(arrays) == 1:
+            arrays = {name: next(iter(arrays.values()))}
+        if twice := [column for column in arrays if column in columns]:
+            raise UsageError(
+                f"--features gives the column '{twice[0]}' twice; name each one NAME=FILE, or leave one out"
+            )
+        columns |= arrays
     linear = None
     if classifier:
         parts = read_array(classifier)
         if "weight" not in parts:
             raise DataError(f"{classifier} must hold an array named weight (it has: {', '.join(parts)})")
-        linear = Classifier(parts["weight"], parts.get("bias", np.zeros(len(parts["weight"]), "f4")))
+        linear = Classifier(parts["weight"], parts.get("bias", np.zeros(np.shape(parts["weight"])[:1], "f4")))
 
     def single(path: str | None, key: str) -> Any:
         if path is None:
             return columns.pop(key, None)
+        if key in columns:
+            raise UsageError(f"--features holds {key} as well; leave out one of them and --{key}")
         arrays = read_array(path, key)
+        if key not in arrays and len(arrays) > 1:
+            raise DataError(f"{path} holds several arrays ({', '.join(arrays)}); call the one to take {key}")
         return arrays.get(key, next(iter(arrays.values())))
 
     return import_arrays(
@@ -199,12 +226,49 @@ def import_files(
     )
 
 
-def _with_logits(given: FeatureSet) -> FeatureSet:
-    weight, bias = (np.asarray(part, dtype="f4") for part in given.classifier or ())
-    features = np.asarray(given.feature(), dtype="f4")
-    if weight.ndim != 2 or weight.shape[1] != features.shape[1]:
-        raise DataError(f"classifier {list(weight.shape)} does not fit features {list(features.shape)}")
-    return dataclasses.replace(given, logits=features @ weight.T + bias)
+def _reals(name: str, given: Any) -> np.ndarray:
+    """Return float16 or float32 values, once nothing is lost by it that a user would miss."""
+    values = np.asarray(given)
+    if values.dtype.kind == "c":
+        raise DataError(
+            f"'{name}' holds complex numbers; give real ones, such as np.hstack([x.real, x.imag])"
+        )
+    if values.dtype.kind not in "fiub":
+        raise DataError(f"'{name}' holds values of type {values.dtype}, which are not numbers")
+    if not values.size:
+        raise DataError(f"'{name}' has no rows or no columns: its shape is {list(values.shape)}")
+    with np.errstate(over="ignore"):  # of the other byte order neither type compares equal
+        stored = values if values.dtype in ("f2", "f4") else values.astype("f4")
+    if np.isfinite([stored.min(), stored.max()]).all():  # which NaN passes through; no mask of all values
+        return stored
+    bad = ~np.isfinite(stored).all(axis=tuple(range(1, stored.ndim)))
+    row = int(np.argmax(bad))
+    cause = "are not finite; mend them or leave them out"
+    if np.isfinite(values[row]).all():
+        cause = "are beyond float32, which ends at 3.4e38; rescale them (a table: --scale min-max)"
+    raise DataError(f"'{name}': values of {int(bad.sum())} rows (first: row {row}) {cause}")
+
+
+def _class_numbers(given: Any) -> np.ndarray:
+    """Return labels as int64; a split may lack classes, but their numbers are not just any identifiers."""
+    labels = np.asarray(given)
+    if (highest := int(labels.max())) >= MAX_CLASSES:
+        raise DataError(
+            f"labels reach {highest}, but number the classes from 0 to C - 1, below {MAX_CLASSES:,}; "
+            "renumber them, as np.unique(labels, return_inverse=True) does"
+        )
+    return labels.astype("i8", copy=False)
+
+
+def _fitting(classifier: Classifier | tuple[Any, Any], given: FeatureSet) -> Classifier:
+    weight, bias = map(_reals, Classifier._fields, classifier)
+    features = given.feature()
+    if weight.ndim != 2 or bias.shape != weight.shape[:1] or weight.shape[1] != features.shape[1]:
+        raise DataError(
+            f"a classifier of weight {list(weight.shape)} and bias {list(bias.shape)} does not fit features "
+            f"{list(features.shape)}: it needs [C, D] and [C]"
+        )
+    return Classifier(weight.astype("f4", copy=False), bias.astype("f4", copy=False))
 
 
 def export_set(cache: FeatureCache, key: str, target: Path, form: str) -> Path:
@@ -242,7 +306,11 @@ def export_set(cache: FeatureCache, key: str, target: Path, form: str) -> Path:
     copy = FeatureCache(target)
     destination = copy.folder(*key.split("/"))
     manifest = dataclasses.replace(there, store=form)
-    with SetWriter(destination, manifest, None) as writer:
+    try:
+        opened = SetWriter(destination, manifest, None)
+    except Mismatch:
+        raise Mismatch(f"{destination} holds another set of this name; name another folder") from None
+    with opened as writer:
         if there.classifier_sha256:
             content = (folder / "classifier.safetensors").read_bytes()
             atomic_write(destination / "classifier.safetensors", content)

@@ -187,9 +187,12 @@ def _same(manifest: Manifest, there: Manifest, folder: Path) -> Manifest:
         for key in ("columns", "rows", "store", "block_rows", "main", "classifier_sha256")
         if ours[key] != theirs[key]
     ]
+    # each command that writes has its own option for the place in the cache
+    made = str(manifest.recipe.get("backbone", ""))
+    other = "--dataset or --backbone" if made.startswith("import:") else "--name"
     raise Mismatch(
         f"{folder} holds features made in another way (differing: {', '.join(differing)}); "
-        "add --overwrite to replace them, or choose another --name"
+        f"add --overwrite to replace them, or choose another {'NAME' if made == 'ensemble' else other}"
     )
 
 

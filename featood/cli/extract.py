@@ -75,7 +75,13 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "--workers", type=click.IntRange(0), help="Processes that decode images (default: one a core for files)."
 )
 @click.option("--device", default="auto", show_default=True)
-@click.option("--seed", default=0, show_default=True, help="Seed of random weights, and of dropout.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of random weights, and of dropout.",
+)
 @click.option("--download", is_flag=True, help="Fetch the dataset where torchvision can.")
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace features that were made in another way.")

@@ -42,7 +42,13 @@ ONLY_FOR = {
     show_default=True,
     help="Shares of train, val and test (or of train and test) of a table.",
 )
-@click.option("--seed", default=0, show_default=True, help="Deals out the rows of a table.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Deals out the rows of a table.",
+)
 @click.option(
     "--scale",
     type=click.Choice(["none", "min-max", "standard"]),

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("--split", default="", help="Split to fit on (default: train).")
 @click.option(
     "--seed",
+    type=click.IntRange(0, 2**32 - 1),
     default=0,
     show_default=True,
     help="Seed of the rows held out where there is no validation split.",

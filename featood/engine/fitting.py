@@ -5,6 +5,8 @@ from __future__ import annotations
 __all__ = ["asked", "chosen_heads", "default_preset", "find_heads", "fit_head", "get_head"]
 
 import time
+import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from featood.engine.labels import matching
 from featood.engine.outliers import with_outliers
 from featood.engine.protocol import dataset_name, inputs_digest, overlap
 from featood.engine.selection import Selection
-from featood.errors import UsageError
+from featood.errors import Mismatch, UsageError
 from featood.heads import ask, create_head, head_class, load_head
 from featood.heads.base import FitContext, Head
 from featood.heads.compositions.composition import Composition
@@ -98,8 +100,9 @@ def fit_head(
         )
     rows = train
     if outliers:
-        if not head.card.takes_outliers:
-            raise UsageError(f"{name} does not learn from outliers; leave --outliers out")
+        if not head.takes_outliers:
+            so = " with these options" if head.card.takes_outliers else ""
+            raise UsageError(f"{name} does not learn from outliers{so}; leave --outliers out")
         odd = _other(selection, train, outliers, "--outliers", data_dir, say)
         rows = with_outliers(train, odd)
         tuned = {"on": dataset_name(odd), "inputs": inputs_digest(odd)}
@@ -161,7 +164,7 @@ def _compose(
     found = find_heads(selection)
     members = []
     for text in given or type(head).members:
-        folder = Path(text) if Path(text, "head.json").is_file() else found.get(text)
+        folder = _folder(text, found)
         member = create_member(text, head.nonfinite) if folder is None else load_head(folder)
         say(f"member {member.name}: {f'as fitted in {folder}' if folder else 'fitted now'}")
         if folder is None and member.card.learns:
@@ -184,38 +187,68 @@ def get_head(selection: Selection, name: str) -> Head:
     ------
     UsageError
         When it must be fitted first.
+    DataError
+        When the folder holds no fitted head.
     """
-    if Path(name, "head.json").is_file():
-        return load_head(name)
-    found = find_heads(selection)
-    if name in found:
-        return load_head(found[name])
+    folder = _folder(name, find_heads(selection))
+    if folder is not None:
+        return load_head(folder)
     if head_class(name).card.learns:
         where = f"{selection.backbone}/{selection.dataset}"
         raise UsageError(f"{name} has not been fitted on {where}; fit it with featood fit {name}")
     return create_head(name)
 
 
+def _folder(name: str, found: Mapping[str, Path]) -> Path | None:
+    """Return where a head is said to be: in the folder of that name, else in the cache."""
+    # a folder may happen to bear a head's name; one written as a path is meant, with a head in it or not
+    if Path(name, "head.json").is_file() or ("/" in name and Path(name).is_dir()):
+        return Path(name)
+    return found.get(name)
+
+
 def chosen_heads(selection: Selection, names: Sequence[str]) -> dict[str, Head]:
     """Return the heads to score with: those named, else all that are fitted.
 
     A name stands for the head fitted under it; where there is none, for all its variants (``postnet`` for
-    ``postnet@seed=0`` and the others, ``postnet@lr=0.01`` for all with that learning rate).
+    ``postnet@seed=0`` and the others, ``postnet@lr=0.01`` for all with that learning rate). A folder goes by its
+    last part, or by its whole path where another head goes by that.
 
     Raises
     ------
     UsageError
         When none is named and none is fitted.
+    Mismatch
+        When another version of featood wrote one that is named, or all that are fitted.
     """
-    fitted = list(find_heads(selection))
-    wanted = [label for name in names for label in matching(fitted, name) or [name]] or fitted
-    if not wanted:
+    found = find_heads(selection)
+    if not names:
+        return _all_heads(selection, found)
+    wanted = dict.fromkeys(label for name in names for label in matching(found, name) or [name])
+    short = {name: (Path(name).name or name) if "/" in name else name for name in wanted}
+    uses = Counter(short.values())
+    return {short[name] if uses[short[name]] == 1 else name: get_head(selection, name) for name in wanted}
+
+
+def _all_heads(selection: Selection, found: Mapping[str, Path]) -> dict[str, Head]:
+    """Load all fitted heads but those of another version of featood, which are warned of."""
+    if not found:
         where = f"{selection.backbone}/{selection.dataset}"
         raise UsageError(
             f"no head is fitted on {where} yet; fit one (featood fit knn) or name one (--head energy)"
         )
-    wanted = list(dict.fromkeys(wanted))
-    return {Path(name).name if "/" in name else name: get_head(selection, name) for name in wanted}
+    heads: dict[str, Head] = {}
+    foreign: dict[str, Mismatch] = {}
+    for label, folder in found.items():
+        try:
+            heads[label] = load_head(folder)
+        except Mismatch as error:
+            foreign[label] = error
+    if not heads:
+        raise next(iter(foreign.values()))
+    for label, reason in foreign.items():
+        warnings.warn(f"left out {label}: {reason}", stacklevel=3)
+    return heads
 
 
 def asked(heads: Mapping[str, Head], which: str) -> dict[str, Head]:
@@ -228,11 +261,11 @@ def asked(heads: Mapping[str, Head], which: str) -> dict[str, Head]:
     """
     chosen: dict[str, Head] = {}
     for label, head in heads.items():
-        names = head.card.scores
+        names = head.scores
         wanted = names if which == "all" else [which] if which in names else []
         chosen |= {f"{label}[{name}]": ask(head, name) for name in wanted} or {label: head}
     if which != "all" and not any(label.endswith(f"[{which}]") for label in chosen):
-        known = sorted({name for head in heads.values() for name in head.card.scores})
+        known = sorted({name for head in heads.values() for name in head.scores})
         have = ", ".join(known) or "one each, without a name"
         raise UsageError(f"no head here has a score '{which}'; the scores are {have}")
     return chosen

@@ -119,7 +119,7 @@ def score_heads(
         scores.update({(label, name): values for name, values in own.items()})
         predictions.update({(label, name): values for name, values in classes.items()})
         rows += rows_of_head
-        warnings += _warnings_of(label, head, test)
+        warnings += _warnings_of(label, head, test, own)
         if plane is not None:
             plane.add(label, head, force)
     if progress is not None:
@@ -137,7 +137,7 @@ def score_heads(
         "rows": rows,
         "repeats": repeated_rows(rows),
         "skipped": skipped,
-        "warnings": warnings,
+        "warnings": list(dict.fromkeys(warnings)),
         "versions": library_versions(),
     }
     return Scoring(results, scores, sets, predictions, plane)
@@ -321,8 +321,11 @@ def _warnings(test: FeatureSet) -> list[str]:
     return []
 
 
-def _warnings_of(label: str, head: Head, test: FeatureSet) -> list[str]:
-    found = [f"{label}: {note}" for note in head.meta.get("notes", [])]
+def _warnings_of(label: str, head: Head, test: FeatureSet, scores: Mapping[str, np.ndarray]) -> list[str]:
+    fit = label.partition("[")[0]  # its notes are the same for all its scores
+    found = [f"{fit}: {note.removeprefix(f'{head.name}: ')}" for note in head.meta.get("notes", [])]
+    if min(map(np.min, scores.values())) == max(map(np.max, scores.values())):
+        found.append(f"{label} gives every row the same score, which tells nothing")
     if head.card.learns and head.meta.get("fitted_on") == test.name:
         found.append(f"{label} was fitted on {test.name}, the very rows it is scored on")
     return found

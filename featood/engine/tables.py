@@ -132,6 +132,8 @@ def import_csv(
     DataError, UsageError, Mismatch
         As :func:`import_table`; or when the file cannot be read, or does not go with the rows in the cache.
     """
+    if Path(path).is_dir():
+        raise DataError(f"{path} is a folder; name a file in it")
     table = read_csv(path, label, header)
     for note in table.notes:
         say(f"{path}: {note}")
@@ -181,10 +183,13 @@ def _write_splits(
         if share
     }
     if empty := [name for name, table in splits.items() if not len(table)]:
-        raise DataError(f"{how.dataset} has {len(inside)} rows, too few for a {empty[0]} split of this share")
+        raise DataError(
+            f"{how.dataset} has {len(inside)} rows, too few for a {empty[0]} split of this share; choose other "
+            "--parts, or import a --csv whole with --split"
+        )
     if len(splits) > 1:
         _refuse_leftovers(cache, how, splits)
-    scaling = fit_scaling(how.scale or "none", splits["train"].features)
+    scaling = _sound_scaling(how.scale or "none", splits["train"])
     recipe = {
         "columns": list(inside.columns),
         "classes": list(inside.classes),
@@ -196,6 +201,19 @@ def _write_splits(
         whose = dataclasses.replace(how, dataset=name, backbone=_backbone(how))
         written.append(_write(cache, whose, scaling(table), "test", recipe, facts, OOD))
     return written
+
+
+def _sound_scaling(kind: str, train: Table) -> Scaling:
+    """Fit the scale, and refuse one that float64 cannot hold: it would turn rows into zeros."""
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        scaling = fit_scaling(kind, train.features)
+    sound = np.isfinite(scaling.shift) & np.isfinite(scaling.width) & (scaling.width > 0)
+    if not sound.all():
+        name = train.columns[int(np.argmin(sound))]
+        raise DataError(
+            f"the values of column {name!r} are too large or too small for --scale {kind}; rescale them in the file"
+        )
+    return scaling
 
 
 def _write_whole(

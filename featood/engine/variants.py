@@ -83,6 +83,9 @@ def fit_variants(
     settings = [{**(options or {}), **point} for point in points]
     for setting in settings:
         create_head(name, rest.get("preset"), **setting)
+    for key, values in (grid or {}).items():
+        if len(set(values)) < len(values):
+            raise UsageError(f"the grid has a value of {key} twice; name it once")
     root = Path(out) if out else selection.cache.heads_folder(selection.backbone, selection.dataset)
     variants = []
     for position, (point, setting) in enumerate(zip(points, settings, strict=True), 1):

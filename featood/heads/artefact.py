@@ -4,16 +4,20 @@ from __future__ import annotations
 
 __all__ = ["load_head", "save_head"]
 
+import hashlib
 import json
 import math
+import re
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featood.errors import CacheCorrupt, DataError, UsageError
+from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
+from featood.files import atomic_write, digest, seal
 from featood.heads.registry import create_head
 
 if TYPE_CHECKING:
-    from featood.heads.base import Head
+    from featood.heads.base import Head, State
 
 SCHEMA = 1
 
@@ -33,12 +37,9 @@ def save_head(head: Head, path: str | Path) -> Path:
     Path
         The folder.
     """
-    import hashlib
-
     from safetensors.torch import save
 
     from featood.cache.manifest import library_versions
-    from featood.files import atomic_write
 
     folder = Path(path)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in head.state.items()}
@@ -53,7 +54,7 @@ def save_head(head: Head, path: str | Path) -> Path:
     }
     atomic_write(folder / "head.safetensors", content)
     atomic_write(folder / "README.md", _card_text(head).encode())
-    atomic_write(folder / "head.json", json.dumps(body, indent=1).encode())
+    atomic_write(folder / "head.json", json.dumps(seal(body), indent=1).encode())
     return folder
 
 
@@ -65,14 +66,11 @@ def load_head(path: str | Path) -> Head:
     DataError
         When there is no head in the folder.
     CacheCorrupt
-        When its files are damaged or do not belong together.
-    UsageError
-        When a newer featood wrote it.
+        When its files are damaged or do not belong together, or bear no checksum.
+    Mismatch
+        When another version of featood wrote it, whose heads or options are not those of this one.
     """
-    import hashlib
-
     from safetensors import SafetensorError
-    from safetensors.torch import load
 
     folder = Path(path)
     if not (folder / "head.json").is_file():
@@ -80,34 +78,75 @@ def load_head(path: str | Path) -> Head:
             f"{folder} holds no fitted head (no head.json); fit one with featood fit NAME --out {folder}"
         )
     try:
-        body = json.loads((folder / "head.json").read_bytes())
-        content = (folder / "head.safetensors").read_bytes()
-        if body["schema"] > SCHEMA:
-            raise UsageError(f"{folder} was written by a newer featood; upgrade with pip install -U featood")
-        if hashlib.sha256(content).hexdigest() != body["tensors_sha256"]:
-            raise CacheCorrupt(f"{folder}/head.safetensors does not match head.json; fit the head again")
-        state = load(content)
-        options: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else NONFINITE.get(value, value)
-            for name, value in body["options"].items()
-        }
-        head = create_head(body["head"], **options)
-        head._adopt(state, body["meta"])
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        SafetensorError,
-    ) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise CacheCorrupt(
-            f"{folder} is damaged ({type(error).__name__}: {error}); fit the head again"
-        ) from None
+        body, state = _read(folder)
+        head = _create(folder, body)
+        head._adopt(state, _checked_meta(head, body["meta"]))
+        # now rather than at the first score, because tensors of other options show only here
+        vars(head)["_prepared"] = (head.prepare(state),)
+    except (*DAMAGE, SafetensorError) as error:
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
+        raise CacheCorrupt(f"{folder} is damaged ({reason}); fit the head again") from error
     return head
+
+
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What reading a damaged artefact, and making a head of it, can end with."""
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], State]:
+    """Read both files and hold them against their checksums."""
+    from safetensors.torch import load
+
+    body = json.loads((folder / "head.json").read_bytes())
+    if not isinstance(body, dict):
+        raise TypeError(f"head.json is a {type(body).__name__}")
+    if "sha256" not in body:
+        raise CacheCorrupt(
+            f"{folder}/head.json has no checksum: an older version of featood wrote it; fit the head again"
+        )
+    if body.pop("sha256") != digest(body):
+        raise CacheCorrupt(f"{folder}/head.json does not match its own checksum; fit the head again")
+    content = (folder / "head.safetensors").read_bytes()
+    if hashlib.sha256(content).hexdigest() != body["tensors_sha256"]:
+        raise CacheCorrupt(f"{folder}/head.safetensors does not match head.json; fit the head again")
+    return body, load(content)
+
+
+def _create(folder: Path, body: dict[str, Any]) -> Head:
+    if body["schema"] > SCHEMA:
+        raise Mismatch(f"{folder} was written by a newer featood; upgrade with pip install -U featood")
+    options: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else NONFINITE.get(value, value)
+        for name, value in body["options"].items()
+    }
+    try:
+        return create_head(body["head"], **options)
+    except UsageError as error:
+        # what follows is advice to someone who types a name or an option
+        reason = re.split(r" \(it has|; ", str(error))[0]
+        raise Mismatch(
+            f"{folder} was written by another version of featood ({reason}); fit the head again"
+        ) from error
+
+
+def _checked_meta(head: Head, meta: Any) -> dict[str, Any]:
+    """Require what matching and scoring look up, which a head that was never fitted does without."""
+    kinds = {"fitted_on": str, "fingerprint": str, "rows": int, "sizes": dict, "notes": list}
+    if not isinstance(meta, dict):
+        raise TypeError(f"meta is {meta!r}")
+    for key, kind in kinds.items() if head.card.learns else ():
+        if not isinstance(meta[key], kind):
+            raise TypeError(f"meta has {meta[key]!r} for {key}")
+    return meta
 
 
 NONFINITE = {"inf": math.inf, "-inf": -math.inf}

@@ -21,7 +21,7 @@ def ask(head: Head, which: str) -> Head:
     NotFitted
         When the head must be fitted first.
     """
-    names = head.card.scores
+    names = head.scores
     if which not in names:
         have = f"it has {', '.join(names)}" if names else "it has one score only"
         raise UsageError(f"{head.name} has no score '{which}' ({have})")

@@ -16,7 +16,7 @@ from torch import Tensor
 from featood.cache.feature_set import FeatureSet, as_feature_set
 from featood.errors import DataError, Mismatch, NotFitted, UsageError
 from featood.heads.notes import noted
-from featood.heads.registry import Card, option
+from featood.heads.registry import Card, check_options, option
 from featood.heads.rows import SelectedRows
 
 State = dict[str, Tensor]
@@ -85,28 +85,23 @@ class Head:
     # ---- what everyone calls ----------------------------------------------------------------------
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
-            if choices is not None and value not in choices:
-                raise UsageError(f"{self.name}: {field.name} is one of {', '.join(choices)}, not {value!r}")
-            try:  # "not >=" refuses NaN too
-                outside = (low is not None and not value >= low) or (high is not None and not value <= high)
-            except TypeError:
-                raise UsageError(f"{self.name}: {field.name} must be a number, not {value!r}") from None
-            if outside:
-                bounds = " and ".join(
-                    text
-                    for text, bound in ((f"at least {low}", low), (f"at most {high}", high))
-                    if bound is not None
-                )
-                raise UsageError(f"{self.name}: {field.name} must be {bounds}, not {value}")
+        check_options(self)
         vars(self).update(_state=None if self.card.learns else {}, _prepared=None, meta={}, _device="cpu")
 
     @property
     def name(self) -> str:
         """Command-line name."""
         return self.card.name
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """Names of its scores, the default first; none where there is one only."""
+        return self.card.scores
+
+    @property
+    def takes_outliers(self) -> bool:
+        """Whether it learns from outliers with these options."""
+        return self.card.takes_outliers
 
     @property
     def options(self) -> dict[str, Any]:

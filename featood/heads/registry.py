@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import importlib
 import importlib.metadata
+import math
 import pkgutil
 import typing
 from collections.abc import Callable, Mapping
@@ -63,6 +64,35 @@ def option(
     """Declare an option of a head: a dataclass field with its help and its bounds (inclusive)."""
     metadata = {"help": help, "low": low, "high": high, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def check_options(head: Any) -> None:
+    """Hold the options of a head against their choices and bounds.
+
+    Raises
+    ------
+    UsageError
+        When a value is not one of the choices, or not a finite number within the bounds.
+    """
+    for field in dataclasses.fields(head):
+        value = getattr(head, field.name)
+        low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
+        if choices is not None and value not in choices:
+            raise UsageError(f"{head.name}: {field.name} is one of {', '.join(choices)}, not {value!r}")
+        if low is None and high is None:
+            continue
+        try:  # "not <=" refuses NaN too
+            inside = (-math.inf if low is None else low) <= value <= (math.inf if high is None else high)
+        except TypeError:
+            raise UsageError(f"{head.name}: {field.name} must be a number, not {value!r}") from None
+        if not inside or math.isinf(value):
+            bounds = [
+                f"{text} {bound}"
+                for text, bound in (("at least", low), ("at most", high))
+                if bound is not None
+            ]
+            text = " and ".join(bounds) if not inside else "finite"
+            raise UsageError(f"{head.name}: {field.name} must be {text}, not {value}")
 
 
 @typing.dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option,))

@@ -72,7 +72,9 @@ class TrainedHead(FeatureHead):
     patience: int = option(
         10, "validations (about one an epoch) without a lower loss that end training", low=1
     )
-    seed: int = option(0, "seed of the weights, the batches and everything drawn in training", low=0)
+    seed: int = option(
+        0, "seed of the weights, the batches and everything drawn in training", low=0, high=2**32 - 1
+    )
 
     # ---- what a subclass writes -------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ class Composition(Head):
         "heads to compose; options after the name as in 'knn k=50', or a preset as in 'heat-el preset=cifar100'",
     )
     sample: int = option(10_000, "training rows whose scores calibrate the members", low=1)
-    seed: int = option(0, "seed of that sample", low=0)
+    seed: int = option(0, "seed of that sample", low=0, high=2**32 - 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

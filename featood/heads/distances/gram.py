@@ -42,7 +42,7 @@ class Gram(Head):
     holdout: float = option(
         0.1, "share of the training rows that measure the expected deviation", low=0, high=0.9
     )
-    seed: int = option(0, "seed of their choice", low=0)
+    seed: int = option(0, "seed of their choice", low=0, high=2**32 - 1)
 
     def columns(self, source: FeatureSet) -> list[str]:
         """Return the columns asked for, else all Gram sums.

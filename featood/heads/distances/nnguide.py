@@ -35,7 +35,7 @@ class NNGuide(FeatureHead):
 
     k: int = option(10, "neighbours to average; at most the whole bank", low=1)
     fraction: float = option(1.0, "share of the training rows to keep as the bank", low=0, high=1)
-    seed: int = option(0, "seed of the bank's draw", low=0)
+    seed: int = option(0, "seed of the bank's draw", low=0, high=2**32 - 1)
 
     def fit_state(self, train: SelectedRows) -> State:
         """Keep the directions of the training rows, scaled by their energies."""

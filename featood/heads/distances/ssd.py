@@ -45,7 +45,7 @@ class SSD(FeatureHead):
     clusters: int = option(0, "clusters for k-means to find (0: the classes, or one without labels)", low=0)
     clip: float = option(1.0, "clip features at this quantile of the training activations", low=0, high=1)
     ridge: float = option(1e-6, "ridge on the covariance, relative to the mean variance", low=0, high=1)
-    seed: int = option(0, "seed of k-means", low=0)
+    seed: int = option(0, "seed of k-means", low=0, high=2**32 - 1)
 
     def fit_state(self, train: SelectedRows) -> State:
         """Find the clipping limit and the clusters, then take the moments in one more pass."""

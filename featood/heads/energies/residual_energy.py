@@ -87,7 +87,7 @@ class ResidualHead(FeatureHead):
     epochs: int = option(10, "passes over the training rows", low=1)
     batch_size: int = option(256, "rows in a batch", low=1)
     accumulate: int = option(1, "batches in an update", low=1)
-    seed: int = option(0, "seed of the weights, the batches and the sampler", low=0)
+    seed: int = option(0, "seed of the weights, the batches and the sampler", low=0, high=2**32 - 1)
 
     def fit_prior(self, train: SelectedRows) -> State:
         """Fit the prior to the training rows."""

@@ -190,6 +190,7 @@ class DeepSvdd(Embedding):
     The layers have no biases, with which the network could map all rows to the centre, whatever they are.
     """
 
+    classifies: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, float]] = {**Embedding.defaults, "margin": 0.0}
 
     def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:

@@ -48,6 +48,8 @@ class ObjectiveNet(nn.Module):
 
     outliers: ClassVar[str] = "ignored"
     """Whether outliers among the rows are ``ignored``, ``used`` or ``needed``."""
+    classifies: ClassVar[bool] = True
+    """Whether it tells classes apart, so that there are logits to score."""
     defaults: ClassVar[Mapping[str, float]] = {}
     """Settings of the objective, with the values of its paper or such as suit cached features."""
 
@@ -82,6 +84,9 @@ class ObjectiveNet(nn.Module):
         raise NotImplementedError
 
     def score(self, which: str, rows: Tensor) -> Tensor:
-        """Return the score of a name ``[B]``: the objective's own for ``auto``, and where there are no logits."""
-        logits = None if which == "auto" else self.logits(rows)
-        return self.own_score(rows) if logits is None else LOGIT_SCORES[which](logits)
+        """Return the score of a name ``[B]``: the objective's own for ``auto``, else one of its logits."""
+        if which == "auto":
+            return self.own_score(rows)
+        logits = self.logits(rows)
+        assert logits is not None, "an objective that tells no classes apart has its own score alone"
+        return LOGIT_SCORES[which](logits)

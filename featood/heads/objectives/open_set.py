@@ -88,6 +88,8 @@ class OpenSet(ObjectiveHead):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.which not in self.scores:
+            raise UsageError(f"{self.told} has no score {self.which!r}, only its own; leave --which out")
         defaults = self.network().defaults
         for name, value in self.settings().items():
             low, high = LIMITS[name]
@@ -95,6 +97,16 @@ class OpenSet(ObjectiveHead):
                 raise UsageError(f"{self.told} has no {name}; leave it out")
             if not isinstance(value, int | float) or not low <= value <= high:
                 raise UsageError(f"{self.told}: {name} must be a number from {low} to {high}, not {value!r}")
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """Names of its scores; one only where the objective tells no classes apart."""
+        return self.card.scores if self.network().classifies else self.card.scores[:1]
+
+    @property
+    def takes_outliers(self) -> bool:
+        """Whether the objective learns from outliers."""
+        return self.network().outliers != "ignored"
 
     def network(self) -> type[ObjectiveNet]:
         """Return the kind of network that the objective needs."""

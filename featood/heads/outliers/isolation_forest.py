@@ -38,7 +38,7 @@ class IsolationForest(FeatureHead):
     trees: int = option(100, "number of trees", low=1)
     sample: int = option(256, "rows that each tree is grown on; all, where there are fewer", low=2)
     rows: int = option(50_000, "training rows that the trees draw from, themselves drawn at random", low=2)
-    seed: int = option(0, "seed of all draws", low=0)
+    seed: int = option(0, "seed of all draws", low=0, high=2**32 - 1)
 
     def fit_state(self, train: SelectedRows) -> State:
         """Grow the trees and keep, for every node, its cut, its children and the depth of a row that ends there."""

@@ -38,7 +38,7 @@ class LOF(FeatureHead):
         20, "neighbours that make up the neighbourhood; all, where there are fewer", low=1
     )
     rows: int = option(10_000, "training rows to keep, drawn at random", low=2)
-    seed: int = option(0, "seed of the draw")
+    seed: int = option(0, "seed of the draw", low=0, high=2**32 - 1)
 
     def fit_state(self, train: SelectedRows) -> State:
         """Keep a sample of the rows."""

@@ -35,7 +35,7 @@ class OneClassSVM(FeatureHead):
     nu: float = option(0.5, "share of the training rows that may lie outside", low=1e-6, high=1)
     gamma: float = option(0.0, "inverse squared width of the kernel; 0 for 1 / (D times the variance)", low=0)
     rows: int = option(5_000, "training rows to use, drawn at random", low=1)
-    seed: int = option(0, "seed of the draw")
+    seed: int = option(0, "seed of the draw", low=0, high=2**32 - 1)
 
     def fit_state(self, train: SelectedRows) -> State:
         """Find the support vectors."""

@@ -47,7 +47,7 @@ class WeiPer(FeatureHead):
     )
     lambda1: float = option(1.0, "weight of the perturbed logits' divergence", low=0)
     lambda2: float = option(1.0, "weight of the mean largest probability", low=0)
-    seed: int = option(0, "seed of the perturbations", low=0)
+    seed: int = option(0, "seed of the perturbations", low=0, high=2**32 - 1)
 
     testing_options: ClassVar[Mapping[str, Any]] = {"repeats": 5}
 

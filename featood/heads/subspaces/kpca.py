@@ -39,7 +39,7 @@ class KernelPCA(StreamingHead):
     explained: float = option(0.8, "share of the variance that the components explain", low=1e-6, high=1)
     gamma: float = option(2.0, "inverse width of the Gaussian kernel", low=0)
     size: int = option(2048, "random features M of the Gaussian kernel", low=1)
-    seed: int = option(0, "seed of the random features", low=0)
+    seed: int = option(0, "seed of the random features", low=0, high=2**32 - 1)
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "cifar10": {"explained": 0.8, "gamma": 2.0, "size": 2048},
