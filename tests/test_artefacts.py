@@ -164,9 +164,9 @@ def test_a_newer_format_asks_for_an_upgrade(artefact):
 def test_heads_of_another_version_stop_no_other(selection):
     folder = find_heads(selection)["mlp"]
     edit(folder, set_option("colour", "red"))
-    with pytest.warns(UserWarning, match=f"left out mlp: {folder} was written by another version") as caught:
-        assert list(chosen_heads(selection, [])) == ["knn"]
-    assert len(caught) == 1
+    heads, (skipped,) = chosen_heads(selection, [])
+    assert list(heads) == ["knn"] and skipped["head"] == "mlp"
+    assert skipped["reason"].startswith(f"{folder} was written by another version")
     with pytest.raises(Mismatch, match="colour"):  # asked for by name
         chosen_heads(selection, ["knn", "mlp"])
     edit(find_heads(selection)["knn"], set_option("colour", "red"))
@@ -184,21 +184,21 @@ def test_damaged_heads_stop_the_scoring(selection):
 def test_all_heads_are_those_of_the_cache_whatever_lies_about(selection, tmp_path, monkeypatch):
     create_head("knn", k=3).fit(KNOWN).save(tmp_path / "knn")
     monkeypatch.chdir(tmp_path)
-    assert chosen_heads(selection, [])["knn"].k != 3
+    assert chosen_heads(selection, [])[0]["knn"].k != 3
 
 
 def test_folders_of_one_name_are_told_apart(selection, tmp_path, monkeypatch):
     for k, place in ((3, "ha"), (4, "hb")):
         create_head("knn", k=k).fit(KNOWN).save(tmp_path / place / "knn")
     monkeypatch.chdir(tmp_path)
-    heads = chosen_heads(selection, ["ha/knn", "./hb/knn", "msp"])
+    heads, _ = chosen_heads(selection, ["ha/knn", "./hb/knn", "msp"])
     assert {name: head.options.get("k") for name, head in heads.items()} == {
         "ha/knn": 3,
         "./hb/knn": 4,
         "msp": None,
     }
-    assert list(chosen_heads(selection, ["knn", "hb/knn"])) == ["knn", "hb/knn"]
-    assert list(chosen_heads(selection, ["hb/knn", "mlp"])) == ["knn", "mlp"]
+    assert list(chosen_heads(selection, ["knn", "hb/knn"])[0]) == ["knn", "hb/knn"]
+    assert list(chosen_heads(selection, ["hb/knn", "mlp"])[0]) == ["knn", "mlp"]
 
 
 def test_a_folder_without_head_is_not_called_an_unknown_head(selection, tmp_path, monkeypatch):
@@ -211,7 +211,7 @@ def test_a_folder_without_head_is_not_called_an_unknown_head(selection, tmp_path
         fit_head(selection, "rank-average", {"members": ("./D", "knn")})
     with pytest.raises(UsageError, match=re.escape("there is no head './E'")):
         chosen_heads(selection, ["./E"])
-    assert list(chosen_heads(selection, ["msp"])) == ["msp"]  # a folder of that name is not meant
+    assert list(chosen_heads(selection, ["msp"])[0]) == ["msp"]  # a folder of that name is not meant
 
 
 def test_exit_codes_and_lines_of_the_command(featood, selection):
@@ -221,7 +221,7 @@ def test_exit_codes_and_lines_of_the_command(featood, selection):
     edit(folder, set_option("colour", "red"))
     code, out, err = featood(*words)
     assert code == 0 and "knn" in out and "mlp" not in out
-    assert f"warning: left out mlp: {folder} was written by another version of featood" in err
+    assert f"left out mlp: {folder} was written by another version of featood" in err
     code, _, err = featood(*words, "--head", "mlp")
     assert code == 5 and err.count("error: ") == 1 and str(folder) in err
     (folder / "head.json").write_bytes(whole.replace(b'"silu"', b'"tanh"'))

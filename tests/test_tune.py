@@ -268,7 +268,7 @@ def test_command_line(featood, tmp_path):
         (("k=1", "k=2"), "twice"),
         (("k=1,many",), "'many' is not a value for k"),
         (("neighbours=1",), "no option 'neighbours'"),
-        (("k",), "'' is not a value for k"),
+        (("k",), "a grid is written option=value"),
         (("k=0",), "at least 1"),
     ],
 )

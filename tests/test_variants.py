@@ -98,7 +98,7 @@ def test_a_grid_is_fitted_whole_or_not_at_all(selection):
     variants = fit_variants(selection, "knn", {}, {"k": [2, 3], "normalize": [True]})
     assert [one.label for one in variants] == ["knn@k=2,normalize=True", "knn@k=3,normalize=True"]
     assert load_head(variants[1].folder).k == 3
-    assert set(chosen_heads(selection, ["knn@k=3"])) == {"knn@k=3,normalize=True"}
+    assert set(chosen_heads(selection, ["knn@k=3"])[0]) == {"knn@k=3,normalize=True"}
     for options in ({"grid": {"k": [4, 0]}}, {"repeat": 2}, {"grid": {"kk": [1]}}, {"grid": {"k": [4, 4]}}):
         with pytest.raises(UsageError):
             fit_variants(selection, "knn", {}, **options)

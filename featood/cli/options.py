@@ -38,7 +38,9 @@ def parse_grid(head: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
     hints, known = typing.get_type_hints(cls), [field.name for field in dataclasses.fields(cls)]
     grid: dict[str, list[Any]] = {}
     for text in texts:
-        flag, _, values = text.partition("=")
+        flag, named, values = text.partition("=")
+        if not named:
+            raise UsageError(f"a grid is written option=value,..., not '{text}'")
         name = flag.strip().replace("-", "_")
         if name not in known:
             raise UsageError(

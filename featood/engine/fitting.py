@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["asked", "chosen_heads", "default_preset", "find_heads", "fit_head", "get_head"]
 
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -207,12 +206,18 @@ def _folder(name: str, found: Mapping[str, Path]) -> Path | None:
     return found.get(name)
 
 
-def chosen_heads(selection: Selection, names: Sequence[str]) -> dict[str, Head]:
+def chosen_heads(selection: Selection, names: Sequence[str]) -> tuple[dict[str, Head], list[dict[str, str]]]:
     """Return the heads to score with: those named, else all that are fitted.
 
     A name stands for the head fitted under it; where there is none, for all its variants (``postnet`` for
     ``postnet@seed=0`` and the others, ``postnet@lr=0.01`` for all with that learning rate). A folder goes by its
     last part, or by its whole path where another head goes by that.
+
+    Returns
+    -------
+    heads : dict of str to Head
+    skipped : list of dict
+        ``head`` and ``reason`` of those that were not named and that another version of featood wrote.
 
     Raises
     ------
@@ -227,11 +232,13 @@ def chosen_heads(selection: Selection, names: Sequence[str]) -> dict[str, Head]:
     wanted = dict.fromkeys(label for name in names for label in matching(found, name) or [name])
     short = {name: (Path(name).name or name) if "/" in name else name for name in wanted}
     uses = Counter(short.values())
-    return {short[name] if uses[short[name]] == 1 else name: get_head(selection, name) for name in wanted}
+    names_shown = {name: short[name] if uses[short[name]] == 1 else name for name in wanted}
+    return {shown: get_head(selection, name) for name, shown in names_shown.items()}, []
 
 
-def _all_heads(selection: Selection, found: Mapping[str, Path]) -> dict[str, Head]:
-    """Load all fitted heads but those of another version of featood, which are warned of."""
+def _all_heads(
+    selection: Selection, found: Mapping[str, Path]
+) -> tuple[dict[str, Head], list[dict[str, str]]]:
     if not found:
         where = f"{selection.backbone}/{selection.dataset}"
         raise UsageError(
@@ -246,9 +253,7 @@ def _all_heads(selection: Selection, found: Mapping[str, Path]) -> dict[str, Hea
             foreign[label] = error
     if not heads:
         raise next(iter(foreign.values()))
-    for label, reason in foreign.items():
-        warnings.warn(f"left out {label}: {reason}", stacklevel=3)
-    return heads
+    return heads, [{"head": label, "reason": str(error)} for label, error in foreign.items()]
 
 
 def asked(heads: Mapping[str, Head], which: str) -> dict[str, Head]:

@@ -229,13 +229,14 @@ def score_selection(
     UsageError
         When there is nothing to score against, or no fitted head; when no head has the score asked for.
     """
-    chosen = chosen_heads(selection, heads)
+    chosen, skipped = chosen_heads(selection, heads)
     if which:
         chosen = asked(chosen, which)
     test, sets, missing = open_sets(selection, outliers, suites, split, data_dir, progress, say)
     say(f"scoring {', '.join(chosen)} on {test.name} ({len(test)} rows)")
     scoring = score_heads(chosen, test, sets, force, progress)
     scoring.results["warnings"] += missing
+    scoring.results["skipped"] += skipped
     return scoring
 
 
