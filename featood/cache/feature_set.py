@@ -137,7 +137,7 @@ class FeatureSet:
             have = ", ".join(self.features) or "none"
             raise UsageError(
                 f"{self.name} has no feature column '{name}' (it has: {have}); "
-                "extract it with --tap, --pool, --maps or --with"
+                "columns are extracted (--tap, --pool, --maps, --with) or imported"
             )
         return self.features[name]
 

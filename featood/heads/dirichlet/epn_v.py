@@ -43,8 +43,6 @@ class EpnV(EvidenceHead, Vera):
             "generator_lr": 2e-4,
             "posterior_lr": 2e-4,
             "noise_size": 0,
-            "l2": 0.1,
-            "l2_per_feature": False,
             "batch_size": 128,
         }
     }
@@ -53,6 +51,8 @@ class EpnV(EvidenceHead, Vera):
         5e-4, "first learning rate of the generator; faster ones ran away on features", low=0
     )
     which: str = option("p(x)", "score to return", choices=CHOICES)
+    l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
+    l2_per_feature: bool = option(False, "divide it by the number of features, with which energies grow")
     classification: float = option(1.0, "weight of the classes in the loss", low=0)
     target: float = option(
         0.0, "concentration of a row's own class to aim at; 0 for all of its evidence", low=0

@@ -31,8 +31,6 @@ class VeraPosterior(EpnV):
             "lr": 1e-4,
             "generator_lr": 2e-4,
             "posterior_lr": 2e-4,
-            "l2": 0.1,
-            "l2_per_feature": False,
             "schedule": "constant",
         }
     }
