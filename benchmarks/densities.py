@@ -53,11 +53,12 @@ LANGEVIN: dict[str, Any] = {**ENERGY, "epochs": 250, "step_size": 0.005, "noise"
 VERA: dict[str, Any] = {
     **ENERGY,
     "epochs": 300,
-    "lr": 3e-3,
-    "generator_lr": 1e-3,
+    "lr": 2e-3,
+    "generator_lr": 1.5e-3,
     "posterior_lr": 5e-3,
     "noise_size": 2,
     "penalty": 0.0,
+    "l2": 0.3,
     "ema": 0.998,
 }
 COUPLING: dict[str, Any] = {**TRAINING, "lr": 3e-3, "width": 64}

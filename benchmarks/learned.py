@@ -74,7 +74,7 @@ def jobs(given: argparse.Namespace) -> Iterator[Job]:
             continue
         points: list[dict[str, Any]] = [{}, *map(dict, VARIANTS.get(name, ()) if given.variants else ())]
         if name == "open-set":
-            points = [{"objective": objective} for objective in OBJECTIVES]
+            points = [{"objective": each} for each in OBJECTIVES if given.outliers or each not in EXPOSED]
         for point in points:
             yield from ((name, point, seed) for seed in range(given.seeds))
 
