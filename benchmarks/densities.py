@@ -52,7 +52,7 @@ ENERGY: dict[str, Any] = {**TRAINING, "width": 128, "depth": 3, "activation": "g
 LANGEVIN: dict[str, Any] = {**ENERGY, "epochs": 250, "step_size": 0.005, "noise": 0.1, "sgld_steps": 10}
 VERA: dict[str, Any] = {
     **ENERGY,
-    "epochs": 300,
+    "epochs": 450,
     "lr": 2e-3,
     "generator_lr": 1.5e-3,
     "posterior_lr": 5e-3,
@@ -145,13 +145,15 @@ def draw(path: str, toys: Sequence[Toy], pictures: dict[tuple[str, str], np.ndar
 
     names = list(dict.fromkeys(name for name, _ in pictures))
     across = len(toys)
-    columns = math.ceil((len(names) + 1) / 6)  # of heads, side by side
-    figure, axes = plt.subplots(6, columns * across, figsize=(1.3 * columns * across, 8.4), squeeze=False)
+    down = min(6, len(names) + 1)
+    columns = math.ceil((len(names) + 1) / down)  # of heads, side by side
+    size = (1.3 * columns * across, 1.4 * down)
+    figure, axes = plt.subplots(down, columns * across, figsize=size, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for index, name in enumerate(["truth", *names]):
         for place, toy in enumerate(toys):
-            axis = axes[index % 6, index // 6 * across + place]
+            axis = axes[index % down, index // down * across + place]
             if name == "truth":
                 values = -toy.log_density(square(toy, SIDE)[0])
             elif (name, toy.name) in pictures:
