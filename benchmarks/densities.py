@@ -52,7 +52,7 @@ ENERGY: dict[str, Any] = {**TRAINING, "width": 128, "depth": 3, "activation": "g
 LANGEVIN: dict[str, Any] = {**ENERGY, "epochs": 250, "step_size": 0.005, "noise": 0.1, "sgld_steps": 10}
 VERA: dict[str, Any] = {
     **ENERGY,
-    "epochs": 450,
+    "epochs": 300,
     "lr": 2e-3,
     "generator_lr": 1.5e-3,
     "posterior_lr": 5e-3,
