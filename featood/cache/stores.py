@@ -93,9 +93,8 @@ class ZarrStore(Store):
     def _array(self, column: str, mode: str) -> Any:
         import zarr
 
-        with zarr.config.set(
-            {"array.write_empty_chunks": True}
-        ):  # else a block of fill values leaves no file
+        # else a block of fill values leaves no file
+        with zarr.config.set({"array.write_empty_chunks": True}):
             return zarr.open_array(str(self.folder / column), mode=mode)
 
     def write(self, block: int, values: Mapping[str, np.ndarray]) -> None:

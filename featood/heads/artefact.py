@@ -81,8 +81,7 @@ def load_head(path: str | Path) -> Head:
         body, state = _read(folder)
         head = _create(folder, body)
         head._adopt(state, _checked_meta(head, body["meta"]))
-        # now rather than at the first score, because tensors of other options show only here
-        vars(head)["_prepared"] = (head.prepare(state),)
+        head._fitted()  # now rather than at the first score, because tensors of other options show only here
     except (*DAMAGE, SafetensorError) as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
         raise CacheCorrupt(f"{folder} is damaged ({reason}); fit the head again") from error

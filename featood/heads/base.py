@@ -264,10 +264,12 @@ class Head:
 
     def _ready(self, source: FeatureSet, force: bool) -> tuple[SelectedRows, Any]:
         self.check_match(source, force)
+        return self._select(source, fitting=False, device=self.device), self._fitted()
+
+    def _fitted(self) -> Any:
         if vars(self)["_prepared"] is None:
             vars(self)["_prepared"] = (self.prepare(self.state),)
-        (fitted,) = vars(self)["_prepared"]
-        return self._select(source, fitting=False, device=self.device), fitted
+        return vars(self)["_prepared"][0]
 
     def _adopt(self, state: State, meta: dict[str, Any], device: str = "cpu") -> None:
         vars(self).update(_state=state, _prepared=None, meta=meta, _device=device)

@@ -30,7 +30,7 @@ def higher_is_out(subject: Subject) -> None:
 
 @promise("any of its scores can be had from the same fit")
 def scores_by_name(subject: Subject) -> None:
-    for which in subject.card.scores[1:]:
+    for which in subject.fitted.scores[1:]:
         options = {**subject.fitted.options, "which": which}
         if subject.card.learns:
             again = type(subject.fitted)(**options).fit(subject.train)

@@ -199,18 +199,16 @@ def train(
             enough(steps)
     if diverged:
         final = good_step
+        restore(good, model, optimizer, generators)
+        if mean is not None:
+            mean.load(good)
     if best is not None:
         history["validation"] = best.losses
     if best is not None and best.state is not None:
         final = best.step
         restore(best.state, model, optimizer, generators)  # its weights are the average already
-    else:
-        if diverged:
-            restore(good, model, optimizer, generators)
-        if mean is not None:
-            if diverged:
-                mean.load(good)
-            mean.write()
+    elif mean is not None:
+        mean.write()
     if diverged:
         warnings.warn(
             f"training diverged at step {len(history['loss'])} of {steps} (loss {history['loss'][-1]:.3g}): "

@@ -27,12 +27,7 @@ class VeraPosterior(EpnV):
     """Score the evidence of a classifier by uncertain cross-entropy whose free energy learnt against a generator."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "published": {
-            "lr": 1e-4,
-            "generator_lr": 2e-4,
-            "posterior_lr": 2e-4,
-            "schedule": "constant",
-        }
+        "published": {"lr": 1e-4, "generator_lr": 2e-4, "posterior_lr": 2e-4, "schedule": "constant"}
     }
     target: ClassVar[float] = 0.0  # type: ignore[misc]  # no option any more: the loss has no aim
 
