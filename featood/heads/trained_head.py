@@ -207,7 +207,11 @@ class TrainedHead(FeatureHead):
                     scores = [self.score_rows(model, part).double().cpu().numpy() for part in (held, unseen)]
                     return 1 - auroc(*scores)
                 fixed = torch.Generator(rows.device).manual_seed(self.seed)
-                return float(self.validation_loss(model, held, held_labels, fixed).detach())
+                before = {name: value.clone() for name, value in model.named_buffers()}
+                loss = float(self.validation_loss(model, held, held_labels, fixed).detach())
+                for name, value in model.named_buffers():  # such as chains, which a loss moves
+                    value.copy_(before[name])
+                return loss
 
         steps = self.epochs * len(batches)
         seen = [] if unseen is None else [unseen]

@@ -117,13 +117,6 @@ class SampledHead(EnergyHead):
         )
         return model
 
-    def validation_loss(self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the loss of the held-out rows, and leave the chains of the training where they are."""
-        chains = {name: value.clone() for name, value in model.chains.state_dict().items()}
-        loss = super().validation_loss(model, rows, labels, generator)
-        model.chains.load_state_dict(chains)
-        return loss
-
     @property
     def sampling(self) -> dict[str, Any]:
         """Arguments of the sampler."""
