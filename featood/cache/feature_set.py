@@ -80,6 +80,8 @@ class FeatureSet:
     main: str = ""
     fingerprint: str = ""
     name: str = "features"
+    classes: tuple[str, ...] = ()
+    """Name of each class index; empty where the names are unknown."""
     origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The manifest, for a set that comes from a cache."""
 

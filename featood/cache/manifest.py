@@ -43,7 +43,7 @@ class Manifest:
     classifier_sha256 : str
         Digest of ``classifier.safetensors``; empty where there is no classifier.
     run : mapping
-        What helps to repeat the extraction but does not change its values (paths, device, time).
+        What helps to repeat the extraction but does not change its values (paths, device, time, names of classes).
     """
 
     recipe: Mapping[str, Any]
@@ -73,6 +73,11 @@ class Manifest:
         """SHA-256 of everything that decides the stored values."""
         body = self.as_json()
         return digest({key: body[key] for key in body if key not in ("run", "store", "schema")})
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of their numbers; none where they are unknown."""
+        return tuple(self.run.get("classes") or self.recipe.get("table", {}).get("classes", ()))
 
     @property
     def blocks(self) -> int:

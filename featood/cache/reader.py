@@ -215,6 +215,7 @@ def open_set(folder: Path, name: str = "") -> FeatureSet:
         main=manifest.main,
         fingerprint=manifest.backbone_fingerprint,
         name=name or folder.name,
+        classes=manifest.classes,
         origin=manifest.as_json(),
     )
 

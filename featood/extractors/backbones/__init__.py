@@ -1,0 +1,9 @@
+"""Backbones by name: our small nets, torchvision, timm, or any Python callable; one file a family."""
+
+from __future__ import annotations
+
+__all__ = ["RANDOM", "Backbone", "list_backbones", "resolve_backbone"]
+
+from featood.extractors.backbones.backbone import RANDOM, Backbone
+from featood.extractors.backbones.names import list_backbones
+from featood.extractors.backbones.resolve import resolve_backbone
