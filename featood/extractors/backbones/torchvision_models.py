@@ -21,7 +21,8 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
     try:
         choices = torchvision.models.get_model_weights(architecture)
     except ValueError:
-        raise UsageError(f"torchvision has no model '{architecture}'{nearest_names(architecture)}; see featood backbones") from None
+        near = nearest_names(architecture)
+        raise UsageError(f"torchvision has no model '{architecture}'{near}; see featood backbones") from None
     # the literature on out-of-distribution detection uses the first published weights
     tag = tag or ("IMAGENET1K_V1" if "IMAGENET1K_V1" in choices.__members__ else choices.DEFAULT.name)
     if tag not in choices.__members__:
