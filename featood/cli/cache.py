@@ -8,7 +8,8 @@ import functools
 
 import rich_click as click
 
-from featood.cli.common import cache_option, dataset_option, emit_json, progress_bar, say, table
+from featood.cli.common import cache_option, dataset_option, emit_json, say, table
+from featood.progress import progress_bar
 
 
 @click.group()

@@ -10,21 +10,19 @@ __all__ = [
     "emit_json",
     "guarded",
     "numbers",
-    "progress_bar",
     "quiet_downloads",
     "say",
     "split_names",
     "table",
 ]
 
-import contextlib
 import functools
 import json
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import rich_click as click
@@ -97,38 +95,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for texts in cells:
         grid.add_row(*texts)
     console.print(grid)
-
-
-@contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[..., None]]:
-    """Yield ``report(what, done, total, **figures)``, shown as a bar on a terminal and not at all elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda what, done, total, **figures: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-        begun: dict[str, int] = {}
-
-        def report(what: str, done: int, total: int, **figures: float) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total, figures="")
-                begun[what] = done
-            elapsed = bars.tasks[bars.task_ids.index(tasks[what])].elapsed or 0
-            speed = f"{(done - begun[what]) / elapsed:,.0f}/s " if elapsed > 0.5 else ""
-            shown = speed + " ".join(f"{name} {value:.4g}" for name, value in figures.items())
-            bars.update(tasks[what], completed=done, total=total, figures=shown)
-
-        yield report
 
 
 def guarded(run: Callable[[], Any]) -> int:

@@ -6,7 +6,8 @@ __all__ = ["demo"]
 
 import rich_click as click
 
-from featood.cli.common import progress_bar, quiet_downloads, say
+from featood.cli.common import quiet_downloads, say
+from featood.progress import progress_bar
 
 
 @click.command()

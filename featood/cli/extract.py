@@ -9,7 +9,8 @@ from typing import Any
 
 import rich_click as click
 
-from featood.cli.common import cache_option, data_dir_option, numbers, progress_bar, quiet_downloads, say
+from featood.cli.common import cache_option, data_dir_option, numbers, quiet_downloads, say
+from featood.progress import progress_bar
 
 
 def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:

@@ -18,11 +18,11 @@ from featood.cli.common import (
     cache_option,
     data_dir_option,
     dataset_option,
-    progress_bar,
     say,
     table,
 )
 from featood.cli.options import option_kind, parse_grid
+from featood.progress import progress_bar
 
 if TYPE_CHECKING:
     from featood.engine.variants import Variant

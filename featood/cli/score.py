@@ -14,11 +14,11 @@ from featood.cli.common import (
     cache_option,
     data_dir_option,
     dataset_option,
-    progress_bar,
     quiet_downloads,
     say,
     split_names,
 )
+from featood.progress import progress_bar
 
 if TYPE_CHECKING:
     from featood.engine.scoring import Scoring

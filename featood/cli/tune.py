@@ -13,13 +13,13 @@ from featood.cli.common import (
     cache_option,
     data_dir_option,
     dataset_option,
-    progress_bar,
     quiet_downloads,
     say,
     split_names,
     table,
 )
 from featood.cli.options import parse_grid
+from featood.progress import progress_bar
 
 if TYPE_CHECKING:
     from featood.engine.tuning import Tuning
