@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featood.cache import FeatureCache, FeatureSet, open_cache
     from featood.engine.scoring import evaluate
+    from featood.extractors.live import extract
     from featood.heads import create_head, list_heads, load_head
 
 try:
@@ -23,6 +24,7 @@ _HOME = {
     "FeatureSet": "featood.cache",
     "create_head": "featood.heads",
     "evaluate": "featood.engine.scoring",
+    "extract": "featood.extractors.live",
     "list_heads": "featood.heads",
     "load_head": "featood.heads",
     "open_cache": "featood.cache",
@@ -34,6 +36,7 @@ __all__ = [
     "__version__",
     "create_head",
     "evaluate",
+    "extract",
     "list_heads",
     "load_head",
     "open_cache",

@@ -209,7 +209,7 @@ def test_features_of_another_backbone_are_refused_unless_forced(featood, tmp_pat
     assert featood("fit", "mahalanobis", "--backbone", "first", "--out", tmp_path / "head")[0] == 0
     words = ("score", "--backbone", "second", "--head", tmp_path / "head", "--ood", "spam")
     code, _, err = featood(*words)
-    assert code == 5 and "another backbone" in err
+    assert code == 5 and "differing: backbone" in err
     assert featood(*words, "--force")[0] == 0
 
 

@@ -82,6 +82,8 @@ class FeatureSet:
     name: str = "features"
     classes: tuple[str, ...] = ()
     """Name of each class index; empty where the names are unknown."""
+    left_out: int = 0
+    """Inputs that could not be read, and so have no row."""
     origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The manifest, for a set that comes from a cache."""
 
@@ -125,6 +127,11 @@ class FeatureSet:
         if self.logits is not None:
             return int(self.logits.shape[1])
         return None if self.classifier is None else len(self.classifier[1])
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """What decides the features of a set that comes from a cache; empty for others."""
+        return self.origin.get("recipe", {})
 
     def feature(self, name: str = "") -> Column:
         """Return one feature column, the classifier's input where no name is given.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SCHEMA", "Manifest", "library_versions"]
+__all__ = ["SCHEMA", "Manifest", "differing", "library_versions"]
 
 import dataclasses
 import importlib.metadata
@@ -118,6 +118,12 @@ class Manifest:
             return cls(**{**body, "columns": specs})
         except (KeyError, TypeError, ValueError) as error:
             raise CacheCorrupt(f"{folder / FILE} lacks what a manifest must hold ({error})") from None
+
+
+def differing(ours: Mapping[str, Any] | None, theirs: Mapping[str, Any], prefix: str = "") -> str:
+    """Name the entries in which two records differ, comma-separated; empty where one of them is not known."""
+    names = sorted({*ours, *theirs}) if ours and theirs else []
+    return ", ".join(f"{prefix}{name}" for name in names if (ours or {}).get(name) != theirs.get(name))
 
 
 def library_versions() -> dict[str, str]:

@@ -216,6 +216,7 @@ def open_set(folder: Path, name: str = "") -> FeatureSet:
         fingerprint=manifest.backbone_fingerprint,
         name=name or folder.name,
         classes=manifest.classes,
+        left_out=len(failed),
         origin=manifest.as_json(),
     )
 

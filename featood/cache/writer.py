@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from featood.cache.feature_set import Classifier, FeatureSet
-from featood.cache.manifest import Manifest
+from featood.cache.manifest import Manifest, differing
 from featood.cache.reader import checksum, commit_path, make_store, open_set, read_commit
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import TEMPORARY, atomic_write, write_json
@@ -178,20 +178,14 @@ def _same(manifest: Manifest, there: Manifest, folder: Path) -> Manifest:
     if there.fingerprint == manifest.fingerprint and there.store == manifest.store:
         return there
     ours, theirs = manifest.as_json(), there.as_json()
-    differing = []
-    for part in ("recipe", "data", "versions"):
-        keys = {*ours[part], *theirs[part]}
-        differing += [f"{part}.{key}" for key in sorted(keys) if ours[part].get(key) != theirs[part].get(key)]
-    differing += [
-        key
-        for key in ("columns", "rows", "store", "block_rows", "main", "classifier_sha256")
-        if ours[key] != theirs[key]
-    ]
+    layout = ("columns", "rows", "store", "block_rows", "main", "classifier_sha256")
+    changed = [differing(ours[part], theirs[part], f"{part}.") for part in ("recipe", "data", "versions")]
+    changed.append(differing({key: ours[key] for key in layout}, {key: theirs[key] for key in layout}))
     # each command that writes has its own option for the place in the cache
     made = str(manifest.recipe.get("backbone", ""))
     other = "--dataset or --backbone" if made.startswith("import:") else "--name"
     raise Mismatch(
-        f"{folder} holds features made in another way (differing: {', '.join(differing)}); "
+        f"{folder} holds features made in another way (differing: {', '.join(filter(None, changed))}); "
         f"add --overwrite to replace them, or choose another {'NAME' if made == 'ensemble' else other}"
     )
 

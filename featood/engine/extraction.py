@@ -132,9 +132,7 @@ def extract_like(
         say(f"{dataset} is not in the cache: making it as wide as {reference_key}")
         return import_noise(cache, reference, dataset)
     if "transform" not in reference.origin["recipe"]:
-        raise DataError(
-            f"{folder}/{dataset} is not in the cache; import it with featood import --backbone {folder}"
-        )
+        raise DataError(f"{folder}/{dataset} is not in the cache; {_how_it_got_there(reference)}")
     images = open_dataset(dataset, None, where)
     say(f"{dataset} is not in the cache: extracting it as {reference_key} was")
     backbone, transform, options = rebuild(reference.origin)
@@ -149,6 +147,14 @@ def extract_like(
     # the folder may bear a name the user chose
     backbone = dataclasses.replace(backbone, folder=folder)
     return extract(backbone, images, transform, cache, options, facts, report).features
+
+
+def _how_it_got_there(reference: FeatureSet) -> str:
+    """Say how sets of a backbone that cannot be built here are added."""
+    folder = reference.name.split("/")[0]
+    if str(reference.origin["recipe"]["backbone"]).startswith("module:"):
+        return f"extract it in Python: featood.extract(module, loader, cache=..., name='{folder}/NAME/test', ood=True)"
+    return f"import it with featood import --backbone {folder}"
 
 
 def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:

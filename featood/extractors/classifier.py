@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from featood.data import ImageSet
 from featood.errors import DataError, UsageError
-from featood.extractors.extract import pick_device
+from featood.extractors.forward import pick_device
 from featood.extractors.transform import Transform
 from featood.files import atomic_write
 from featood.nets import create_net

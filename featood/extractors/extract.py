@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ExtractOptions", "extract"]
+__all__ = ["ExtractOptions", "Extraction", "extract"]
 
 import dataclasses
 import os
@@ -15,69 +15,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from featood.cache import ColumnSpec, FeatureCache, FeatureSet, Manifest, library_versions
+from featood.cache import FeatureCache, FeatureSet, Manifest, library_versions
 from featood.cache.reader import encode_ids
 from featood.data import ImageSet
-from featood.errors import DataError, UsageError
+from featood.errors import DataError
 from featood.extractors.backbones import Backbone
-from featood.extractors.extras import Extra, extras_to_json
-from featood.extractors.taps import TapPlan, plan_taps
+from featood.extractors.forward import ExtractOptions, Forward, column_specs, pick_device, ready
 from featood.extractors.transform import Transform
-
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-@dataclasses.dataclass(frozen=True)
-class ExtractOptions:
-    """How to extract; what decides values goes into the fingerprint, the rest does not.
-
-    Parameters
-    ----------
-    taps, pools, maps
-        See :func:`featood.extractors.taps.plan_taps`.
-    extras : sequence of Extra
-        Further columns that take more than a forward pass; see :mod:`featood.extractors.extras`.
-    dtype : str
-        Stored type of the features, ``float32`` or ``float16``; logits are always float32.
-    precision : str
-        Arithmetic of the backbone: ``float32``, ``bfloat16`` or ``float16``.
-    batch_size : int
-        Images in a forward pass.
-    block_rows : int
-        Rows committed at a time.
-    store : str
-        ``zarr`` or ``hdf5``.
-    device : str
-        ``auto`` takes the GPU where there is one.
-    workers : int, optional
-        Processes that decode images; by default none for packed sets, else one a core.
-    strict : bool
-        Stop at the first image that cannot be read, rather than count and name it.
-    overwrite : bool
-        Replace a set that was made in another way.
-    """
-
-    taps: Sequence[str] = ()
-    pools: Sequence[str] | None = None
-    maps: bool = False
-    extras: Sequence[Extra] = ()
-    dtype: str = "float32"
-    precision: str = "float32"
-    batch_size: int = 128
-    block_rows: int = 4096
-    store: str = "zarr"
-    device: str = "auto"
-    workers: int | None = None
-    strict: bool = False
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        if self.dtype not in ("float32", "float16"):
-            raise UsageError(f"dtype is float32 or float16, not {self.dtype}")
-        if self.precision not in PRECISIONS:
-            raise UsageError(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision}")
-        if self.batch_size < 1 or self.block_rows < 1:
-            raise UsageError("the batch size and the rows of a block must be positive")
 
 
 @dataclasses.dataclass
@@ -95,7 +39,7 @@ def extract(
     images: ImageSet,
     transform: Transform,
     cache: FeatureCache,
-    options: ExtractOptions = ExtractOptions(),
+    options: ExtractOptions = ExtractOptions(),  # noqa: B008  (frozen)
     run: dict[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Extraction:
@@ -126,21 +70,29 @@ def extract(
         When the cache holds this set made in another way.
     """
     device = pick_device(options.device)
-    module = backbone.module.to(device)
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    example = torch.zeros(2, transform.channels, transform.height, transform.width, device=device)
-    example += torch.linspace(-1, 1, example[0].numel(), device=device).view_as(example[0])
-    example = example.contiguous(memory_format=torch.channels_last)
-    plan = plan_taps(module, example, options.taps, options.pools, options.maps)
-    if options.extras and not plan.has_logits:
-        raise UsageError(
-            f"the column {options.extras[0].column} needs logits, which {backbone.name} does not give"
-        )
-    compute = _computation(plan, module, transform, options)
-    widths = {name: values.shape[1] for name, values in compute(example, 0).items()}
-    manifest = make_manifest(backbone, images, transform, plan, widths, options, run)
+    with ready(backbone.module, device) as module:
+        example = torch.zeros(2, transform.channels, transform.height, transform.width, device=device)
+        example += torch.linspace(-1, 1, example[0].numel(), device=device).view_as(example[0])
+        example = example.contiguous(memory_format=torch.channels_last)
+        forward = Forward(module, example, options, transform)
+        manifest = make_manifest(backbone, images, transform, forward, run)
+        return _run(backbone, images, forward, cache, manifest, progress)
+
+
+def _run(
+    backbone: Backbone,
+    images: ImageSet,
+    forward: Forward,
+    cache: FeatureCache,
+    manifest: Manifest,
+    progress: Callable[[int, int], None] | None,
+) -> Extraction:
+    """Compute and write the blocks that are missing."""
+    options, device = forward.options, pick_device(forward.options.device)
+    assert forward.transform is not None
+    classifier = forward.plan.classifier(forward.module)
     key = f"{backbone.slug}/{images.name}/{images.split}"
-    with cache.writer(key, manifest, plan.classifier(module), options.overwrite) as writer:
+    with cache.writer(key, manifest, classifier, options.overwrite) as writer:
         pending = writer.pending()
         done = resumed = len(images) - sum(_length(writer.span(block)) for block in pending)
         batches = [
@@ -150,7 +102,7 @@ def extract(
         ]
         if progress is not None:
             progress(done, len(images))
-        loader = _loader(images, transform, batches, options)
+        loader = _loader(images, forward.transform, batches, options)
         failed: list[tuple[int, str]] = []
         rows: list[dict[str, np.ndarray]] = []
         for batch, (pixels, bad) in zip(batches, loader, strict=True):
@@ -158,7 +110,7 @@ def extract(
                 raise DataError(f"{bad[0][1]} (leave --strict out to skip such images)")
             failed += [(batch[position], reason) for position, reason in bad]
             pixels = pixels.to(device, memory_format=torch.channels_last, non_blocking=True)
-            rows.append({name: values.cpu().numpy() for name, values in compute(pixels, batch[0]).items()})
+            rows.append({name: values.cpu().numpy() for name, values in forward(pixels, batch[0]).items()})
             done += len(batch)
             if progress is not None:
                 progress(done, len(images))
@@ -174,74 +126,37 @@ def extract(
         return Extraction(writer.finish(key), resumed, [reason for _, reason in failed])
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` is the GPU where there is one.
-
-    Raises
-    ------
-    UsageError
-        When the device does not exist.
-    """
-    if name == "auto":
-        mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}") from None
-    return device
-
-
 def make_manifest(
     backbone: Backbone,
     images: ImageSet,
     transform: Transform,
-    plan: TapPlan,
-    widths: dict[str, int],
-    options: ExtractOptions,
+    forward: Forward,
     run: dict[str, Any] | None,
 ) -> Manifest:
     """Describe the set that is going to be extracted."""
+    options = forward.options
     recipe: dict[str, Any] = {
         "backbone": backbone.resolved,
         "weights_sha256": backbone.sha256,
-        "columns": {name: [tap.module, tap.side, how] for name, (tap, how) in plan.columns.items()},
-        "main": plan.main,
         "transform": transform.as_json(),
-        "dtype": options.dtype,
-        "precision": options.precision,
+        **forward.recipe,
     }
-    # only what is asked for enters, so that plain extractions keep their fingerprints
-    if plan.map_shape:
-        recipe["map_shape"] = list(plan.map_shape)
-    if options.extras:
-        recipe["extras"] = extras_to_json(options.extras)
-    if any(extra.by_batch for extra in options.extras):
-        recipe["batch_size"] = options.batch_size
-    columns = {name: ColumnSpec((width,), options.dtype) for name, width in widths.items()}
-    if "logits" in columns:
-        columns["logits"] = ColumnSpec(columns["logits"].shape, "float32")
-    if images.labels is not None:
-        columns["labels"] = ColumnSpec((), "int64")
-    columns["ids"] = ColumnSpec(
-        (max((len(name.encode("utf-8", "surrogateescape")) for name in images.ids), default=1),), "uint8"
-    )
-    taps = {"taps": list(options.taps), "pools": options.pools and list(options.pools)}
     facts = {
         "name": backbone.name,
         "weights": backbone.weights,
-        **taps,
+        "taps": list(options.taps),
+        "pools": options.pools and list(options.pools),
         "processor": platform.machine(),
         "batch_size": options.batch_size,
+        "classes": list(images.classes),
     }
     return Manifest(
         recipe=recipe,
         data={"dataset": images.name, "split": images.split, "inputs_sha256": images.digest()},
-        columns=columns,
+        columns=column_specs(forward.widths, options.dtype, images.labels is not None, images.ids),
         rows=len(images),
         store=options.store,
-        main=plan.main,
+        main=forward.plan.main,
         block_rows=options.block_rows,
         versions=library_versions(),
         run={
@@ -298,27 +213,6 @@ def _columns(
         columns["labels"] = images.labels[span]
     columns["ids"] = encode_ids(list(images.ids[span]), manifest.columns["ids"].shape[0])
     return columns
-
-
-def _computation(
-    plan: TapPlan, module: torch.nn.Module, transform: Transform, options: ExtractOptions
-) -> Callable[[Tensor, int], dict[str, Tensor]]:
-    """Return the function from a batch of images, and the number of its first row, to all columns."""
-    precision = PRECISIONS[options.precision]
-
-    def arithmetic(device: torch.device) -> torch.autocast:
-        # one context for each pass: what autocast keeps of inference mode is of no use to a gradient
-        return torch.autocast(device.type, precision or torch.bfloat16, enabled=precision is not None)
-
-    def compute(images: Tensor, row: int) -> dict[str, Tensor]:
-        with plan.recording(module) as forward, torch.inference_mode(), arithmetic(images.device):
-            columns = forward(images)
-        for extra in options.extras:
-            with arithmetic(images.device):
-                columns[extra.column] = extra(module, images, transform, row)
-        return columns
-
-    return compute
 
 
 def _length(rows: slice) -> int:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
+from featood.cache.manifest import differing
 from featood.errors import DataError, Mismatch, NotFitted, UsageError
 from featood.heads.notes import noted
 from featood.heads.registry import Card, check_options, option
@@ -243,8 +244,9 @@ class Head:
         if ours and source.fingerprint and ours != source.fingerprint and not force:
             raise Mismatch(
                 f"{self.name} was fitted on {self.meta['fitted_on']} (fingerprint {ours[:12]}), but "
-                f"{source.name} was made by another backbone or transform ({source.fingerprint[:12]}); "
-                "fit the head on features of that backbone, or add --force"
+                f"{source.name} was made in another way ({source.fingerprint[:12]}; differing: "
+                f"{differing(self.meta.get('recipe'), source.recipe) or 'not known'}); "
+                "fit the head on features of that kind, or add --force"
             )
         for column, size in self.meta.get("sizes", {}).items():
             values = source.logits if column == "logits" else source.feature(column)
@@ -303,6 +305,7 @@ class Head:
         return {
             "fitted_on": source.name,
             "fingerprint": source.fingerprint,
+            "recipe": dict(source.recipe),
             "rows": len(source),
             "sizes": sizes,
             "notes": notes,

@@ -1,0 +1,196 @@
+"""A network with its taps, as one function from a batch of inputs to named columns."""
+
+from __future__ import annotations
+
+__all__ = ["ExtractOptions", "Forward", "column_specs", "pick_device", "ready"]
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featood.cache import ColumnSpec
+from featood.errors import UsageError
+from featood.extractors.extras import Extra, extras_to_json
+from featood.extractors.taps import plan_taps
+from featood.extractors.transform import Transform
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractOptions:
+    """How to extract; what decides values goes into the fingerprint, the rest does not.
+
+    Parameters
+    ----------
+    taps, pools, maps, outputs
+        See :func:`featood.extractors.taps.plan_taps`.
+    extras : sequence of Extra
+        Further columns that take more than a forward pass; see :mod:`featood.extractors.extras`.
+    dtype : str
+        Stored type of the features, ``float32`` or ``float16``; logits are always float32.
+    precision : str
+        Arithmetic of the backbone: ``float32``, ``bfloat16`` or ``float16``.
+    batch_size : int
+        Images in a forward pass.
+    block_rows : int
+        Rows committed at a time.
+    store : str
+        ``zarr`` or ``hdf5``.
+    device : str
+        ``auto`` takes the GPU where there is one.
+    workers : int, optional
+        Processes that decode images; by default none for packed sets, else one a core.
+    strict : bool
+        Stop at the first image that cannot be read, rather than count and name it.
+    overwrite : bool
+        Replace a set that was made in another way.
+    """
+
+    taps: Sequence[str] = ()
+    pools: Sequence[str] | None = None
+    maps: bool = False
+    outputs: str = "auto"
+    extras: Sequence[Extra] = ()
+    dtype: str = "float32"
+    precision: str = "float32"
+    batch_size: int = 128
+    block_rows: int = 4096
+    store: str = "zarr"
+    device: str = "auto"
+    workers: int | None = None
+    strict: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float32", "float16"):
+            raise UsageError(f"dtype is float32 or float16, not {self.dtype}")
+        if self.precision not in PRECISIONS:
+            raise UsageError(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision}")
+        if self.batch_size < 1 or self.block_rows < 1:
+            raise UsageError("the batch size and the rows of a block must be positive")
+
+
+class Forward:
+    """A network in evaluation mode, and what to record of each of its forward passes.
+
+    Parameters
+    ----------
+    module : Module
+        On the device of the example, in evaluation mode.
+    example : Tensor
+        Two inputs or more ``[B, ...]``, by which the network is understood.
+    options : ExtractOptions
+        Taps, pooling, further columns and arithmetic.
+    transform : Transform, optional
+        That of the inputs, which some further columns need.
+
+    Raises
+    ------
+    UsageError
+        When a tap, a pooling or a further column does not fit the network.
+    """
+
+    def __init__(
+        self, module: nn.Module, example: Tensor, options: ExtractOptions, transform: Transform | None = None
+    ) -> None:
+        self.module, self.options, self.transform = module, options, transform
+        self.plan = plan_taps(module, example, options.taps, options.pools, options.maps)
+        for extra in options.extras:
+            if not self.plan.has_logits:
+                raise UsageError(f"the column {extra.column} needs logits, which this backbone does not give")
+            if transform is None:
+                raise UsageError(f"the column {extra.column} needs a known transform of the inputs")
+        self.widths = {name: values.shape[1] for name, values in self(example, 0).items()}
+
+    def __call__(self, inputs: Tensor, row: int) -> dict[str, Tensor]:
+        """Return all columns of a batch ``[B, ...]`` that begins at a row of the set, each ``[B, D]``."""
+        with self.plan.recording(self.module) as forward, torch.inference_mode(), self._arithmetic(inputs):
+            columns = forward(inputs)
+        for extra in self.options.extras:
+            assert self.transform is not None
+            with self._arithmetic(inputs):
+                columns[extra.column] = extra(self.module, inputs, self.transform, row)
+        return columns
+
+    def _arithmetic(self, inputs: Tensor) -> torch.autocast:
+        # one context for each pass: what autocast keeps of inference mode is of no use to a gradient
+        precision = PRECISIONS[self.options.precision]
+        kind = inputs.device.type
+        return torch.autocast(kind, precision or torch.bfloat16, enabled=precision is not None)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What decides the columns, given the network and its inputs."""
+        plan, options = self.plan, self.options
+        recipe: dict[str, Any] = {
+            "columns": {name: [tap.module, tap.side, how] for name, (tap, how) in plan.columns.items()},
+            "main": plan.main,
+            "dtype": options.dtype,
+            "precision": options.precision,
+        }
+        # only what is asked for enters, so that plain extractions keep their fingerprints
+        if plan.map_shape:
+            recipe["map_shape"] = list(plan.map_shape)
+        if options.extras:
+            recipe["extras"] = extras_to_json(options.extras)
+        if any(extra.by_batch for extra in options.extras):
+            recipe["batch_size"] = options.batch_size
+        return recipe
+
+
+@contextlib.contextmanager
+def ready(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
+    """Put a module into evaluation mode on a device, with channels last, and leave it as it was found."""
+    training = [part for part in module.modules() if part.training]
+    first = next(iter(module.parameters()), None)
+    home = None if first is None or first.device == device else first.device
+    plain = [value for value in module.parameters() if value.ndim == 4 and value.is_contiguous()]
+    module.eval().to(device)
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    try:
+        yield module
+    finally:
+        for part in training:
+            part.training = True
+        for value in plain:
+            value.data = value.data.contiguous()
+        if home is not None:
+            module.to(home)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of a name; ``auto`` is the GPU where there is one.
+
+    Raises
+    ------
+    UsageError
+        When the device does not exist.
+    """
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def column_specs(
+    widths: Mapping[str, int], dtype: str, labelled: bool, ids: Sequence[str]
+) -> dict[str, ColumnSpec]:
+    """Describe the columns to store: features in one type, logits in float32, labels and names."""
+    columns = {
+        name: ColumnSpec((width,), "float32" if name == "logits" else dtype) for name, width in widths.items()
+    }
+    if labelled:
+        columns["labels"] = ColumnSpec((), "int64")
+    longest = max((len(name.encode("utf-8", "surrogateescape")) for name in ids), default=1)
+    columns["ids"] = ColumnSpec((longest,), "uint8")
+    return columns

@@ -1,0 +1,293 @@
+"""Extraction from a module in memory: any network, any loader."""
+
+from __future__ import annotations
+
+__all__ = ["extract"]
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from featood.cache import FeatureCache, FeatureSet, Manifest, library_versions, open_cache
+from featood.cache.reader import encode_ids
+from featood.errors import DataError, UsageError
+from featood.extractors.batches import Batch, as_batches, loader_notes, preprocessing
+from featood.extractors.forward import ExtractOptions, Forward, column_specs, pick_device, ready
+from featood.extractors.weights import weights_sha256
+from featood.progress import progress_bar
+
+
+def extract(
+    module: nn.Module,
+    loader: Any,
+    *,
+    cache: FeatureCache | str | Path | None = None,
+    name: str = "",
+    classes: Sequence[str] = (),
+    ood: bool = False,
+    device: str = "",
+    quiet: bool = False,
+    **options: Any,
+) -> FeatureSet:
+    """Run a module over a loader once, and return its features, logits and labels.
+
+    Parameters
+    ----------
+    module : Module
+        Any network; it is put into evaluation mode meanwhile, and left as it was found.
+    loader
+        A ``DataLoader``, any iterable of batches, a ``Dataset``, or a tensor ``[N, ...]``. A batch is a tensor,
+        a pair of inputs and labels (perhaps followed by names), or a mapping with keys such as ``image`` or
+        ``pixel_values`` and ``label``. Inputs go to the network as they are.
+    cache : FeatureCache or path, optional
+        Store the set there as well; without one it stays in memory.
+    name : str
+        ``backbone/dataset/split``, under which it is stored; the backbone's part names the network for all its
+        sets, so that a head fitted on one scores the others.
+    classes : sequence of str
+        Names of the classes, in the order of their numbers; by default those of the loader's data set. Labels
+        that are text are numbered by them, else in alphabetical order.
+    ood : bool
+        An out-of-distribution set: never the default of ``fit`` and ``score``.
+    device : str
+        Where to compute; by default where the module is.
+    quiet : bool
+        Neither bar nor lines.
+    **options
+        Of :class:`~featood.extractors.forward.ExtractOptions`: ``taps``, ``pools``, ``maps``, ``outputs``,
+        ``dtype``, ``precision``, ``store``, ``overwrite``; ``batch_size`` and ``workers`` for what comes without.
+
+    Returns
+    -------
+    FeatureSet
+        Its fingerprint covers the weights, the structure, the source of the module's classes, the taps, and the
+        loader's transform by its ``repr``, as far as each can be known; what cannot is said.
+
+    Raises
+    ------
+    UsageError
+        When an option does not fit, or a cache is given without a name.
+    DataError
+        When the loader gives nothing, or batches of another form; or features to store are not finite.
+    Mismatch
+        When the cache holds another set of this name.
+
+    Examples
+    --------
+    >>> import torch, featood
+    >>> net = torch.nn.Sequential(
+    ...     torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
+    ...     torch.nn.Linear(8, 2),
+    ... )
+    >>> train = featood.extract(net, torch.rand(64, 3, 16, 16), quiet=True)
+    >>> featood.create_head("knn", k=5).fit(train).score(train).shape
+    (64,)
+    """
+    if cache is not None and len(list(filter(None, name.split("/")))) != 3:
+        raise UsageError(
+            "a set in a cache is called backbone/dataset/split, such as name='mynet/photos/test'"
+        )
+    first = next(iter(module.parameters()), torch.empty(0))
+    how = ExtractOptions(**{"device": device or str(first.device), **options})
+    batches = as_batches(loader, how.batch_size, how.workers or 0)
+    head = next(batches, None)
+    if head is None or not len(head.inputs):
+        raise DataError("the loader gives no batch")
+    place = pick_device(how.device)
+    with ready(module, place):
+        forward = Forward(module, _to(_example(head.inputs), place), how)
+        rows = _Rows()
+        with progress_bar() as report:
+            total = _length(loader)
+            for batch in chain([head], batches):
+                rows.add(batch, forward(_to(batch.inputs, place), rows.count))
+                if not quiet:
+                    report("extracting", rows.count, total or rows.count)
+        classifier = forward.plan.classifier(module)
+        recipe, unknown = _recipe(module, forward, loader)
+    labels, classes = _class_numbers(rows.labels, classes or _known_classes(loader))
+    name = name or f"{type(module).__name__}/data/test"
+    manifest = _manifest(name, rows, labels, recipe, forward, tuple(classes), ood)
+    if not quiet:
+        for note in [*loader_notes(loader), *unknown]:
+            print(f"featood.extract: {note}", file=sys.stderr)
+    columns = {key: np.concatenate(parts) for key, parts in rows.columns.items()}
+    columns = {key: values.astype(manifest.columns[key].dtype, copy=False) for key, values in columns.items()}
+    if cache is not None:
+        return _store(cache, name, manifest, columns, labels, rows.names, classifier, how.overwrite)
+    return FeatureSet(
+        {key: values for key, values in columns.items() if key != "logits"},
+        logits=columns.get("logits"),
+        labels=labels,
+        ids=np.array(rows.names, dtype=object),
+        classifier=classifier,
+        main=forward.plan.main,
+        fingerprint=manifest.backbone_fingerprint,
+        name=name,
+        classes=tuple(classes),
+        origin=manifest.as_json(),
+    )
+
+
+class _Rows:
+    """What has come so far: columns, labels, names, and a digest of the inputs."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[np.ndarray]] = {}
+        self.labels: list[np.ndarray] | None = []
+        self.names: list[str] = []
+        self.sha = hashlib.sha256(b"featood batches 1\0")
+
+    @property
+    def count(self) -> int:
+        return len(self.names)
+
+    def add(self, batch: Batch, columns: dict[str, Tensor]) -> None:
+        if (batch.labels is None) != (not self.labels) and self.count:
+            raise DataError("some batches of the loader have labels and some have none")
+        start = self.count
+        for key, values in columns.items():
+            self.columns.setdefault(key, []).append(values.cpu().numpy())
+        if batch.labels is not None:
+            assert self.labels is not None
+            self.labels.append(batch.labels)
+        self.names += batch.names or map(str, range(start, start + len(batch.inputs)))
+        self.sha.update(batch.inputs.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+
+
+def _example(inputs: Tensor) -> Tensor:
+    """Two inputs or more, by which the network is understood."""
+    return inputs[:2] if len(inputs) > 1 else torch.cat([inputs, inputs.flip(-1)])
+
+
+def _to(inputs: Tensor, device: torch.device) -> Tensor:
+    form = torch.channels_last if inputs.ndim == 4 else torch.preserve_format
+    return inputs.to(device, memory_format=form, non_blocking=True)
+
+
+def _length(loader: Any) -> int | None:
+    try:
+        return len(getattr(loader, "dataset", loader))
+    except TypeError:  # an iterable without an end that is known
+        return None
+
+
+def _known_classes(loader: Any) -> tuple[str, ...]:
+    found = getattr(getattr(loader, "dataset", loader), "classes", None)
+    if isinstance(found, list | tuple) and all(isinstance(name, str) for name in found):
+        return tuple(found)
+    return ()
+
+
+def _class_numbers(
+    parts: list[np.ndarray] | None, classes: Sequence[str]
+) -> tuple[np.ndarray | None, Sequence[str]]:
+    """Return labels as class numbers ``[N]``, and the names of the classes where there are any."""
+    if not parts:
+        return None, classes
+    labels = np.concatenate(parts)
+    if labels.dtype.kind in "SU":
+        known = list(classes or np.unique(labels).tolist())
+        if unknown := set(labels.tolist()) - set(known):
+            raise DataError(f"the label {min(unknown)!r} is none of the classes {', '.join(known[:8])}")
+        return np.array([known.index(label) for label in labels.tolist()], np.int64), known
+    if labels.dtype.kind == "b" or (labels.dtype.kind == "f" and (labels == np.rint(labels)).all()):
+        labels = labels.astype(np.int64)
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"labels are class numbers or names, not {labels.dtype}; leave such targets out")
+    return labels.astype(np.int64), classes
+
+
+def _recipe(module: nn.Module, forward: Forward, loader: Any) -> tuple[dict[str, Any], list[str]]:
+    """Return what decides the features, and a line on each part of it that cannot be known."""
+    kinds = {type(part) for part in module.modules()}
+    sources, unknown = [], []
+    for kind in sorted(kinds, key=lambda kind: (kind.__module__, kind.__qualname__)):
+        if kind.__module__.partition(".")[0] == "torch":
+            continue
+        try:
+            sources.append(inspect.getsource(kind))
+        except (OSError, TypeError):
+            unknown.append(
+                f"the source of {kind.__qualname__} is not known, so a change of it goes unnoticed"
+            )
+    how = preprocessing(loader)
+    if not how:
+        unknown.append(
+            "how the inputs were prepared is not known; prepare those of all sets of this network alike"
+        )
+    elif "lambda" in how or "<function" in how:
+        unknown.append(
+            "the loader's transform calls functions whose code is not known, so a change goes unnoticed"
+        )
+    recipe = {
+        "backbone": f"module:{type(module).__module__}.{type(module).__qualname__}",
+        "weights_sha256": weights_sha256(module),
+        "structure_sha256": hashlib.sha256(str(module).encode()).hexdigest(),
+        "code_sha256": hashlib.sha256("\0".join(sources).encode()).hexdigest(),
+        "preprocessing": how,
+        **forward.recipe,
+    }
+    return recipe, unknown
+
+
+def _manifest(
+    name: str,
+    rows: _Rows,
+    labels: np.ndarray | None,
+    recipe: dict[str, Any],
+    forward: Forward,
+    classes: tuple[str, ...],
+    ood: bool,
+) -> Manifest:
+    backbone, dataset, split = name.split("/")
+    options, inputs = forward.options, rows.sha.copy()
+    inputs.update("\0".join(rows.names).encode("utf-8", "surrogateescape"))
+    inputs.update(b"none" if labels is None else labels.astype("<i8").tobytes())
+    return Manifest(
+        recipe=recipe,
+        data={"dataset": dataset, "split": split, "inputs_sha256": inputs.hexdigest()},
+        columns=column_specs(forward.widths, options.dtype, labels is not None, rows.names),
+        rows=rows.count,
+        store=options.store,
+        main=forward.plan.main,
+        block_rows=options.block_rows,
+        versions=library_versions(),
+        run={
+            "name": backbone,
+            "weights": "its own",
+            "device": options.device,
+            "threads": torch.get_num_threads(),
+            "classes": list(classes),
+            **({"role": "ood"} if ood else {}),
+        },
+    )
+
+
+def _store(
+    cache: FeatureCache | str | Path,
+    name: str,
+    manifest: Manifest,
+    columns: dict[str, np.ndarray],
+    labels: np.ndarray | None,
+    names: list[str],
+    classifier: Any,
+    overwrite: bool,
+) -> FeatureSet:
+    cache = cache if isinstance(cache, FeatureCache) else open_cache(cache)
+    columns = {**columns, "ids": encode_ids(names, manifest.columns["ids"].shape[0])}
+    if labels is not None:
+        columns["labels"] = labels
+    with cache.writer(name, manifest, classifier, overwrite) as writer:
+        for block in writer.pending():
+            rows = writer.span(block)
+            writer.write(block, {key: values[rows] for key, values in columns.items()})
+        return writer.finish(name)
