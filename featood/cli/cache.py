@@ -30,6 +30,7 @@ def ls(cache_root: str, as_json: bool) -> None:
             "key": entry.key,
             "rows": entry.manifest.rows,
             "columns": {name: list(spec.shape) for name, spec in entry.manifest.columns.items()},
+            "classes": list(entry.manifest.classes),
             "store": entry.manifest.store,
             "bytes": entry.bytes,
             "complete": entry.complete,
@@ -45,11 +46,12 @@ def ls(cache_root: str, as_json: bool) -> None:
         emit_json(rows)
         return
     table(
-        ("set", "rows", "store", "MB", "state", "fingerprint"),
+        ("set", "rows", "classes", "store", "MB", "state", "fingerprint"),
         [
             (
                 row["key"],
                 row["rows"],
+                len(row["classes"]) or "-",
                 row["store"],
                 f"{row['bytes'] / 1e6:.1f}",
                 "complete" if row["complete"] else f"{row['blocks'][0]}/{row['blocks'][1]} blocks",

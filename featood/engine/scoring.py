@@ -21,7 +21,13 @@ from featood.engine.repeats import repeated_rows
 from featood.engine.selection import Selection
 from featood.errors import DataError, FeatoodError, UsageError
 from featood.heads.base import Head
-from featood.metrics import classification_metrics, detection_metrics, open_set_metrics, reliability_curve
+from featood.metrics import (
+    class_table,
+    classification_metrics,
+    detection_metrics,
+    open_set_metrics,
+    reliability_curve,
+)
 
 
 @dataclasses.dataclass
@@ -133,6 +139,7 @@ def score_heads(
             "split": _split(test),
             "n": len(test),
             **_classification(test.logits, test),
+            **_by_class(test, backbone[id_name]),
         },
         "rows": rows,
         "repeats": repeated_rows(rows),
@@ -314,6 +321,11 @@ def _labels(features: FeatureSet) -> np.ndarray | None:
     if features.labels is None or not ((labels := np.asarray(features.labels[:])) >= 0).any():
         return None
     return labels
+
+
+def _by_class(test: FeatureSet, predictions: np.ndarray | None) -> dict[str, list[dict[str, Any]]]:
+    labels = _labels(test)
+    return {} if labels is None else {"classes": class_table(labels, predictions, test.classes)}
 
 
 def _warnings(test: FeatureSet) -> list[str]:

@@ -1,6 +1,7 @@
 """Detection, calibration and open-set metrics; pure functions on arrays, higher score = more OOD."""
 
 from featood.metrics.bootstrap import Interval, bootstrap_intervals, paired_difference
+from featood.metrics.by_class import class_table
 from featood.metrics.classification import (
     Reliability,
     accuracy,
@@ -45,6 +46,7 @@ __all__ = [
     "bootstrap_intervals",
     "brier",
     "cauroc",
+    "class_table",
     "classification_metrics",
     "detection_error",
     "detection_metrics",

@@ -23,6 +23,7 @@ from featood.report.rows import (
     cell,
     collapsed,
     headline,
+    least_accurate,
     mean_rows,
     percent,
     printable,
@@ -62,7 +63,7 @@ def write_report(
         Where to write; "-" is standard output.
     results : dict
         What `featood score --json` writes: `backbone`, `fingerprint`, `id` and `rows`. In `id`, `ece`,
-        `nll` and `brier` are shown where present; so are `warnings` (list of str), `skipped` (list of dict
+        `nll`, `brier` and `classes` are shown where present; so are `warnings` (list of str), `skipped` (list of dict
         with `head` and `reason`) and `versions` (dict).
     scores : dict of arrays
         Scores by (head, set); the ID set goes by its dataset name. Heads without scores get no figures.
@@ -145,6 +146,11 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(
-        percent=percent, printable=printable, best=best_cells, cell=cell, headline=headline
+        percent=percent,
+        printable=printable,
+        best=best_cells,
+        cell=cell,
+        headline=headline,
+        least_accurate=least_accurate,
     )
     return environment

@@ -11,6 +11,7 @@ __all__ = [
     "cell",
     "collapsed",
     "headline",
+    "least_accurate",
     "mean_rows",
     "percent",
     "printable",
@@ -150,6 +151,13 @@ def headline(row: Row) -> str:
     if seeds := row.get("repeats"):
         name += f" x{seeds}"
     return name + ("!" if row.get("diverged") else "") + ("*" if row.get("ood_validated") else "")
+
+
+def least_accurate(classes: Sequence[Row], most: int = 30) -> Sequence[Row]:
+    """Return all classes where they are few, else those of the lowest accuracy first."""
+    if len(classes) <= most:
+        return classes
+    return sorted(classes, key=lambda row: row.get("accuracy", 0.0))[:most]
 
 
 def printable(name: object) -> str:
