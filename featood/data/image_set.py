@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featood.data.reading import read_image
+from featood.data.reading import Decoding, read_image
 from featood.errors import DataError
 
 
@@ -36,6 +36,8 @@ class ImageSet:
         All pixels, for a packed set.
     root : Path, optional
         The folder the ids are relative to, for a set of files.
+    decoding : Decoding
+        How the files of a set of files are decoded.
 
     Raises
     ------
@@ -50,6 +52,7 @@ class ImageSet:
     classes: tuple[str, ...] = field(default=(), repr=False)
     array: np.ndarray | None = field(default=None, repr=False)
     root: Path | None = None
+    decoding: Decoding = field(default=Decoding(), repr=False)
 
     def __post_init__(self) -> None:
         if (self.array is None) == (self.root is None):
@@ -78,7 +81,7 @@ class ImageSet:
         if self.array is not None:
             return self.array[i]
         assert self.root is not None
-        return read_image(self.root / self.ids[i])
+        return read_image(self.root / self.ids[i], self.decoding)
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> ImageSet:
         """Keep the rows ``indices`` (integers or a Boolean mask), in that order, with their ids."""
@@ -92,7 +95,7 @@ class ImageSet:
         )
 
     def digest(self) -> str:
-        """SHA-256 of the list of inputs: ids, labels, and the pixels (packed) or the file sizes.
+        """SHA-256 of the list of inputs: ids, labels, and the pixels (packed) or the file sizes and the decoding.
 
         Raises
         ------
@@ -107,6 +110,8 @@ class ImageSet:
             sha.update(np.ascontiguousarray(self.array).data)
         else:
             sha.update(np.array([self._size(i) for i in self.ids], "<i8").tobytes())
+            if self.decoding != Decoding():  # sets that were digested before there was a choice keep theirs
+                sha.update(repr(self.decoding).encode())
         return sha.hexdigest()
 
     def _size(self, name: str) -> int:

@@ -2,23 +2,64 @@
 
 from __future__ import annotations
 
-__all__ = ["SUFFIXES", "read_image", "reading"]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "Decoding", "likely_bits", "read_image", "reading"]
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
-from featood.errors import DataError
+from featood.errors import DataError, UsageError
 
-SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".tif", ".tiff", ".webp")
-)
 # No others: Pillow's EPS reader starts a program, for one.
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+SUFFIXES_OF = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "PPM": (".pbm", ".pgm", ".ppm", ".pnm"),
+    "TIFF": (".tif", ".tiff"),
+}
+for _format, _feature, _suffixes in (  # a matter of how Pillow was built
+    ("WEBP", "webp", (".webp",)),
+    ("JPEG2000", "jpg_2000", (".jp2", ".jpx", ".jpf", ".j2k", ".j2c", ".jpc", ".jpeg2000")),
+    ("AVIF", "avif", (".avif",)),
+):
+    if _feature in {*features.modules, *features.codecs} and features.check(_feature):
+        SUFFIXES_OF[_format] = _suffixes
+FORMATS = tuple(SUFFIXES_OF)
+SUFFIXES = frozenset(suffix for suffixes in SUFFIXES_OF.values() for suffix in suffixes)
 MAX_PIXELS = 89_478_485  # Pillow warns from here on; 256 MiB as RGB
+
+DEPTHS = (8, 10, 12, 14)
+SAMPLE = 64
+BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR = 258, 262, 284  # TIFF's tags
+OTHER_BYTE = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What a file does not say of itself.
+
+    Parameters
+    ----------
+    bits : int
+        Depth of the values in 16-bit images, 8 to 16: ``2**bits - 1`` becomes 255.
+    upright : bool
+        Turn images as their EXIF orientation says; the loaders of torchvision and timm do not.
+    """
+
+    bits: int = 16
+    upright: bool = True
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.bits <= 16:
+            raise UsageError(f"16-bit images hold 8 to 16 bits, not {self.bits}")
 
 
 @contextmanager
@@ -33,11 +74,14 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path} cannot be read: {reason}") from error
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Decode an image file to grey or RGB.
+def read_image(path: Path, decoding: Decoding = Decoding()) -> np.ndarray:
+    """Decode an image file to grey or RGB; its content decides how, not its suffix.
 
-    The EXIF orientation is applied; palettes, CMYK and other colour spaces become RGB; alpha is
-    dropped; 16-bit grey is scaled to 8 bits; of an animation the first frame counts.
+    8-bit images come out as by ``PIL.Image.convert``, which the loaders of torchvision and timm call:
+    palettes, CMYK and other colour spaces become RGB, alpha is dropped, of an animation the first frame
+    counts. Two things differ from those loaders. The EXIF orientation is applied. And 16-bit grey is
+    scaled to 8 bits, ``v * 255 / (2**bits - 1)`` rounded, where they cut everything above 255 off;
+    16-bit colour keeps its high byte, as it does there, unless fewer bits are stated.
 
     Returns
     -------
@@ -46,22 +90,114 @@ def read_image(path: Path) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is missing, corrupt, floating-point, or over ``MAX_PIXELS`` pixels.
+        If the file is missing, corrupt, floating-point, deeper than stated, or over ``MAX_PIXELS`` pixels.
     """
-    with reading(path), Image.open(path, formats=FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise DataError(f"{path} has {image.width} x {image.height} pixels; {MAX_PIXELS} is the limit")
-        return _to_uint8(ImageOps.exif_transpose(image))
+    with reading(path), _opened(path) as image:
+        if _is_deep(image) and (image.mode.startswith("I") or decoding.bits < 16):
+            bits = min(decoding.bits, _stated_bits(image))
+            values = _deep_values(path, image, decoding)
+            if values.min() < 0 or values.max() > 65535:
+                raise ValueError("32-bit pixels have no fixed range; convert to 8 bits")
+            if values.max() >= 2**bits:
+                raise ValueError(f"the value {values.max()} needs more than the {bits} bits that were stated")
+            if (
+                getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0
+            ):  # white is zero, as Pillow minds with 8 bits
+                values = 2**bits - 1 - values
+            return np.rint(values * 255 / (2**bits - 1)).astype(np.uint8)
+        return _to_uint8(_turned(image, decoding))
+
+
+def likely_bits(paths: Sequence[Path], sample: int = SAMPLE) -> int | None:
+    """Guess how many bits 16-bit images hold, from a sample; for a hint to the user, never for a choice.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        The image files of a set; those that cannot be read are passed over.
+    sample : int
+        How many to look at, evenly spread.
+
+    Returns
+    -------
+    int or None
+        8, 10, 12 or 14; None where the images are not 16-bit, state their depth, are black, or use all bits.
+    """
+    highest = 0
+    for row in np.unique(np.linspace(0, len(paths) - 1, min(sample, len(paths))).astype(int)):
+        with suppress(DataError), reading(paths[row]), _opened(paths[row]) as image:
+            if _is_deep(image) and _stated_bits(image) == 16:
+                highest = max(highest, int(_deep_values(paths[row], image, Decoding()).max()))
+    return next((bits for bits in DEPTHS if 0 < highest < 2**bits), None)
+
+
+def _opened(path: Path) -> Any:
+    image = Image.open(path, formats=FORMATS)
+    if image.width * image.height > MAX_PIXELS:
+        size = f"{image.width} x {image.height}"
+        image.close()
+        raise DataError(f"{path} has {size} pixels; {MAX_PIXELS} is the limit")
+    return image
+
+
+def _turned(image: Image.Image, decoding: Decoding) -> Image.Image:
+    image.load()
+    if not decoding.upright:
+        return image
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # metadata that no program can read turns nothing
+        return image
 
 
 def _to_uint8(image: Image.Image) -> np.ndarray:
     if image.mode == "F":
         raise ValueError("floating-point pixels have no fixed range; convert to 8 bits")
-    if image.mode.startswith("I"):
-        deep = np.asarray(image).astype(np.int64)
-        if deep.min() < 0 or deep.max() > 65535:
-            raise ValueError("32-bit pixels have no fixed range; convert to 8 bits")
-        return np.rint(deep / 257).astype(np.uint8)
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")  # straight to RGB, Pillow warns about palettes with alpha
     return np.array(image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB"))
+
+
+def _raw_mode(image: Any) -> str:
+    """Return Pillow's name of the layout of the stored pixels; empty where the decoder sees to it."""
+    if not image.tile:
+        return ""
+    arguments = image.tile[0][3]
+    name = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return name if isinstance(name, str) else ""
+
+
+def _is_deep(image: Any) -> bool:
+    if image.mode.startswith("I"):
+        return True
+    tags = getattr(image, "tag_v2", {})
+    deep = _raw_mode(image).endswith((";16B", ";16L", ";16N"))
+    if not deep and image.mode != "F" and max(tags.get(BITS_PER_SAMPLE, (8,))) > 8:
+        raise ValueError("Pillow misreads 16-bit colour in planes of their own; convert to 8 bits")
+    return deep
+
+
+def _stated_bits(image: Any) -> int:
+    return min(16, *getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, ()), 16)
+
+
+def _deep_values(path: Path, image: Any, decoding: Decoding) -> np.ndarray:
+    """Return the stored values as int64 [H, W] or [H, W, 3]."""
+    if image.mode.startswith("I"):
+        return np.asarray(_turned(image, decoding)).astype(np.int64)
+    # Pillow keeps the high byte of 16-bit colour. Read in the other byte order, the low byte is the high one.
+    layout, _, order = _raw_mode(image).rpartition(";16")
+    with _opened(path) as again:
+        planes = getattr(again, "tag_v2", {}).get(PLANAR, 1)
+        if layout not in ("RGB", "RGBA", "RGBX", "LA") or planes != 1:
+            raise ValueError("Pillow keeps the high byte alone of such 16-bit colour; convert to 8 bits")
+        swapped = "RGBA" if layout == "LA" else f"{layout};16{OTHER_BYTE[order]}"
+        again.tile = [_with_raw_mode(tile, swapped) for tile in again.tile]
+        low = np.asarray(_turned(again, decoding))
+    low = low[..., 1:2] if layout == "LA" else low[..., :3]
+    return np.asarray(_turned(image, decoding))[..., :3].astype(np.int64) * 256 + low
+
+
+def _with_raw_mode(tile: Any, name: str) -> Any:
+    arguments = (name, *tile[3][1:]) if isinstance(tile[3], tuple) else name
+    return type(tile)._make((*tile[:3], arguments)) if hasattr(tile, "_make") else (*tile[:3], arguments)

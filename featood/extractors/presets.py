@@ -4,29 +4,64 @@ from __future__ import annotations
 
 __all__ = ["timm_transform", "torchvision_transform"]
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from featood.extractors.transform import Transform
+from featood.errors import UsageError
+from featood.extractors.transform import INTERPOLATIONS, Transform
+
+DEFAULT_CROP_PCT = 0.875
 
 
 def torchvision_transform(weights: Any) -> Transform:
-    """Return the transform of a member of a torchvision ``Weights`` enumeration."""
+    """Return the transform of a member of a torchvision ``Weights`` enumeration.
+
+    Raises
+    ------
+    UsageError
+        When the weights are not for image classification.
+    """
     preset = weights.transforms()
-    return Transform(
-        3,
-        preset.crop_size[0],
-        preset.crop_size[0],
-        preset.resize_size[0],
-        tuple(preset.mean),
-        tuple(preset.std),
-        preset.interpolation.value,
-    )
+    if type(preset).__name__ != "ImageClassification":
+        raise UsageError(
+            f"{weights} comes with the transform {type(preset).__name__}, which is not one for image classification"
+        )
+    (crop,), (resize,) = preset.crop_size, preset.resize_size
+    interpolation = _interpolation(preset.interpolation.value, str(weights))
+    # preset.antialias is for tensors alone: PIL images are always anti-aliased
+    return Transform(3, crop, crop, resize, tuple(preset.mean), tuple(preset.std), interpolation)
 
 
 def timm_transform(config: Mapping[str, Any]) -> Transform:
-    """Return the transform of timm's ``resolve_model_data_config``."""
+    """Return the evaluation transform of timm's ``resolve_model_data_config``.
+
+    Raises
+    ------
+    UsageError
+        When the transform is not a fixed one, or the network takes other images than grey or RGB ones.
+    """
     channels, height, width = config["input_size"]
-    resize = round(height / config["crop_pct"])
+    crop_pct = config["crop_pct"] or DEFAULT_CROP_PCT
+    resize: Any = (math.floor(height / crop_pct), math.floor(width / crop_pct))
+    mode = config.get("crop_mode") or "center"
+    if mode not in ("center", "squash", "border"):
+        raise UsageError(f"the preset's crop_mode '{mode}' is not center, squash or border")
+    if mode == "squash":
+        fit = "stretch"
+    elif mode == "border":
+        fit = "contain"
+    else:
+        fit, resize = ("short", resize[0]) if resize[0] == resize[1] else ("cover", resize)
     mean, std = (tuple(config[key]) for key in ("mean", "std"))
-    return Transform(channels, height, width, resize, mean, std, config["interpolation"])
+    interpolation = _interpolation(config["interpolation"], "the preset")
+    return Transform(channels, height, width, resize, mean, std, interpolation, fit, crop_pct)
+
+
+def _interpolation(name: str, whose: str) -> str:
+    if name not in INTERPOLATIONS:
+        why = "would draw one anew for each image" if name == "random" else "is not known"
+        raise UsageError(
+            f"{whose} asks for the interpolation '{name}', which {why}; known are {', '.join(INTERPOLATIONS)}"
+        )
+    return name

@@ -35,7 +35,7 @@ def choose_transform(
     mean, std : sequence of float, optional
         One value, or one a channel, on [0, 1].
     image_size : int, optional
-        Side of the square input in pixels.
+        Side of the square input in pixels; the crop keeps its ratio (:meth:`Transform.at_size`).
 
     Returns
     -------
@@ -48,8 +48,7 @@ def choose_transform(
     else:
         base, origin = _of_dataset(backbone, images)
     if image_size is not None:
-        resize = round(image_size * base.resize / base.height) if base.resize else 0
-        base = dataclasses.replace(base, height=image_size, width=image_size, resize=resize)
+        base = base.at_size(image_size)
     changed = {name: tuple(values) for name, values in (("mean", mean), ("std", std)) if values is not None}
     if changed or image_size is not None:
         origin += ", with your changes"
@@ -89,11 +88,16 @@ def rebuild(origin: Mapping[str, Any]) -> tuple[Backbone, Transform, ExtractOpti
     UsageError
         When the set was imported, so that no backbone is known.
     Mismatch
-        When the weights are no longer those of the manifest.
+        When the weights are no longer those of the manifest, or the images were resized otherwise.
     """
     recipe, run = origin["recipe"], origin["run"]
     if "transform" not in recipe:
         raise UsageError("these features were imported, so other sets cannot be extracted; import them too")
+    if recipe["transform"]["resize"] and "fit" not in recipe["transform"]:
+        raise Mismatch(
+            f"{origin['data']['dataset']} was extracted with the earlier geometry, whose sides were rounded "
+            "otherwise than timm's and torchvision's; extract it again with --overwrite"
+        )
     given = run.get("weights_file", "") or (RANDOM if run.get("weights") == RANDOM else "")
     (classes,), _ = origin["columns"].get("logits", ((None,), ""))
     try:

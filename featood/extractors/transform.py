@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["IMAGENET", "Transform"]
+__all__ = ["FITS", "IMAGENET", "INTERPOLATIONS", "Transform", "resized"]
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,16 +14,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from featood.errors import UsageError
+from featood.data.reading import MAX_PIXELS
+from featood.errors import DataError, UsageError
 
 INTERPOLATIONS = {
-    name: getattr(Image.Resampling, name.upper()) for name in ("nearest", "bilinear", "bicubic", "lanczos")
+    name: getattr(Image.Resampling, name.upper())
+    for name in ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 }
+FITS = ("short", "cover", "contain", "stretch")
 
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-    """Decoded image to network input: resize, centre crop, scale to [0, 1], normalise.
+    """Decoded image to network input: resize, crop or pad around the centre, scale to [0, 1], normalise.
+
+    On PIL images, pixels and tensors equal those of timm's evaluation transforms and of torchvision's
+    presets for classification, whose rules are written out here, so that they stay what they are when
+    those libraries change theirs.
 
     Parameters
     ----------
@@ -30,24 +38,40 @@ class Transform:
         1 (grey) or 3 (RGB); images of the other kind are converted.
     height, width : int
         Size of the input in pixels.
-    resize : int
-        Resize the short side to this many pixels, then crop the centre; 0 resizes straight to
-        ``height x width``, whatever the aspect ratio.
+    resize : int or (int, int)
+        What `fit` resizes to: for ``short`` a number of pixels, for the others a height and a width.
+        0 resizes straight to ``height x width``, whatever the aspect ratio.
     mean, std : tuple of float
         One value a channel, on [0, 1].
     interpolation : str
-        ``nearest``, ``bilinear``, ``bicubic`` or ``lanczos``, with anti-aliasing.
+        A key of ``INTERPOLATIONS``, with anti-aliasing.
+    fit : str
+        See :func:`resized`. ``contain`` pads with the mean colour, the others with black.
+    crop_pct : float, optional
+        The share of the resized side that is kept, as published. It decides nothing here but what
+        :meth:`at_size` resizes to, so it is no part of the JSON form.
+
+    Raises
+    ------
+    UsageError
+        When the values make no transform.
     """
 
     channels: int
     height: int
     width: int
-    resize: int
+    resize: int | tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str = "bilinear"
+    fit: str = "short"
+    crop_pct: float | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise UsageError(
+                f"images are read as grey (1 channel) or RGB (3), but the network takes {self.channels}"
+            )
         for name in ("mean", "std"):
             values = tuple(float(value) for value in getattr(self, name))
             if len(values) == 1:
@@ -59,43 +83,82 @@ class Transform:
             object.__setattr__(self, name, values)
         if min(self.std) <= 0:
             raise UsageError(f"std must be positive, not {min(self.std)}")
-        if self.channels not in (1, 3) or self.height < 1 or self.width < 1:
-            raise UsageError(f"images are 1 or 3 channels of at least 1 x 1 pixel, not {self}")
-        if self.interpolation not in INTERPOLATIONS:
-            raise UsageError(f"interpolation is one of {', '.join(INTERPOLATIONS)}, not {self.interpolation}")
+        if self.height < 1 or self.width < 1:
+            raise UsageError(f"inputs have at least 1 x 1 pixel, not {self.height} x {self.width}")
+        for name, known in (("interpolation", INTERPOLATIONS), ("fit", FITS)):
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)}")
+        if not isinstance(self.resize, int):
+            object.__setattr__(self, "resize", tuple(self.resize))
+        sides = (self.resize,) if isinstance(self.resize, int) else self.resize
+        if self.resize != 0 and (len(sides) != (1 if self.fit == "short" else 2) or min(sides) < 1):
+            needed = "a number" if self.fit == "short" else "a height and a width"
+            raise UsageError(f"with fit '{self.fit}', resize is {needed} of pixels, not {self.resize}")
 
     def as_json(self) -> dict[str, Any]:
-        """Return the plain JSON form."""
-        return {**dataclasses.asdict(self), "mean": list(self.mean), "std": list(self.std)}
+        """Return the plain JSON form; `fit` is part of it where it has a say, which is where `resize` is not 0."""
+        body = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        del body["crop_pct"]
+        if self.resize == 0:
+            del body["fit"]
+        return body
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Transform:
-        """Rebuild from :meth:`as_json`."""
-        return cls(**{**body, "mean": tuple(body["mean"]), "std": tuple(body["std"])})
+        """Rebuild from :meth:`as_json`.
+
+        Raises
+        ------
+        UsageError
+            When fields are missing, unknown or wrong.
+        """
+        try:
+            return cls(**body)
+        except TypeError as error:
+            raise UsageError(f"{dict(body)} is no transform: {error}") from None
+
+    def at_size(self, size: int) -> Transform:
+        """Return the transform for square inputs of another size, keeping the ratio of crop to resized image.
+
+        The resized sides are ``floor(size / crop_pct)`` as in timm; without a `crop_pct` the published
+        sides are scaled, and rounded down likewise.
+        """
+
+        def scaled(side: int, before: int) -> int:
+            return max(1, math.floor(size / self.crop_pct) if self.crop_pct else size * side // before)
+
+        if isinstance(self.resize, int):
+            resize: Any = scaled(self.resize, self.height) if self.resize else 0
+        else:
+            resize = (scaled(self.resize[0], self.height), scaled(self.resize[1], self.width))
+        return dataclasses.replace(self, height=size, width=size, resize=resize)
 
     def pixels(self, image: np.ndarray) -> np.ndarray:
-        """Convert and resize one image, uint8 ``[H, W]`` or ``[H, W, 3]``, to uint8 ``[height, width, channels]``."""
+        """Convert and resize one image, uint8 ``[H, W]`` or ``[H, W, 3]``, to uint8 ``[height, width, channels]``.
+
+        Raises
+        ------
+        DataError
+            When the resized image would have no pixels left, or too many for memory.
+        """
         grey = image.ndim == 2 or image.shape[2] == 1
-        ready = image.shape[:2] == (self.height, self.width) and self.resize in (0, min(image.shape[:2]))
-        if ready and grey == (self.channels == 1):
-            return image.reshape(self.height, self.width, self.channels)
+        target = (self.height, self.width)
+        size = resized(image.shape[:2], self.resize, self.fit) if self.resize else target
+        if image.shape[:2] == size == target and grey == (self.channels == 1):
+            return image.reshape(*target, self.channels)
         picture = Image.fromarray(image[:, :, 0] if grey and image.ndim == 3 else image)
         picture = picture.convert("L" if self.channels == 1 else "RGB")
-        if not ready:
-            picture = self._resized(picture)
-        return np.asarray(picture).reshape(self.height, self.width, self.channels)
+        picture = picture.resize(size[::-1], INTERPOLATIONS[self.interpolation])
+        if size != target:
+            picture = self._centred(picture)
+        return np.asarray(picture).reshape(*target, self.channels)
 
-    def _resized(self, picture: Image.Image) -> Image.Image:
-        filter_ = INTERPOLATIONS[self.interpolation]
-        if not self.resize:
-            return picture.resize((self.width, self.height), filter_)
-        # never smaller than the crop, whatever was asked for
-        short = max(self.resize, self.height, self.width)
-        scale = short / min(picture.size)
-        width, height = (max(short, round(side * scale)) for side in picture.size)
-        picture = picture.resize((width, height), filter_)
-        left, top = (width - self.width) // 2, (height - self.height) // 2
-        return picture.crop((left, top, left + self.width, top + self.height))
+    def _centred(self, picture: Image.Image) -> Image.Image:
+        fill = tuple(round(255 * value) if self.fit == "contain" else 0 for value in self.mean)
+        canvas = Image.new(picture.mode, (self.width, self.height), fill if self.channels > 1 else fill[0])
+        left, top = _offset(picture.width, self.width), _offset(picture.height, self.height)
+        canvas.paste(picture, (-left, -top))
+        return canvas
 
     def normalise(self, pixels: np.ndarray) -> Tensor:
         """Turn uint8 ``[B, height, width, channels]`` into normalised float32 ``[B, channels, height, width]``."""
@@ -106,6 +169,50 @@ class Transform:
     def __call__(self, images: list[np.ndarray]) -> Tensor:
         """Transform a batch of decoded images."""
         return self.normalise(np.stack([self.pixels(image) for image in images]))
+
+
+def resized(size: tuple[int, ...], to: int | tuple[int, int], fit: str) -> tuple[int, int]:
+    """Return the height and width that an image is resized to.
+
+    The roundings are those of torchvision's ``Resize`` (``short``, ``stretch``) and of timm's
+    ``ResizeKeepRatio`` (``cover``, ``contain``).
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width of the image.
+    to : int or (int, int)
+        What to resize to.
+    fit : str
+        ``short``: the short side becomes `to`, the long side follows, rounded down. ``cover``: the
+        smallest image that covers `to`, ``contain``: the largest within `to`, sides rounded.
+        ``stretch``: `to`, whatever the aspect ratio.
+
+    Raises
+    ------
+    DataError
+        When no pixels are left, or too many for memory.
+    """
+    height, width = size
+    if isinstance(to, int):
+        long = int(to * max(size) / min(size))
+        done = (long, to) if width <= height else (to, long)
+    elif fit == "stretch":
+        done = to
+    else:
+        ratio = (min if fit == "cover" else max)(height / to[0], width / to[1])
+        done = (round(height / ratio), round(width / ratio))
+    if min(done) < 1 or done[0] * done[1] > MAX_PIXELS:
+        raise DataError(
+            f"an image of {height} x {width} pixels would be resized to {done[0]} x {done[1]}; "
+            "leave it out, or crop it"
+        )
+    return done
+
+
+def _offset(have: int, wanted: int) -> int:
+    """Return where a centred crop begins; below zero where there is less than wanted."""
+    return round((have - wanted) / 2) if have >= wanted else -((wanted - have) // 2)
 
 
 IMAGENET = Transform(3, 224, 224, 256, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear")
