@@ -13,7 +13,8 @@ from torch import nn
 
 from featood.errors import DataError, Mismatch, UsageError
 from featood.extractors import vision
-from featood.extractors.weights import load_weights, read_state_dict, weights_sha256
+from featood.extractors.weights import load_weights, weights_sha256
+from featood.extractors.weights import read_checkpoint as read_checkpoint
 from featood.nets import create_net
 
 
@@ -50,6 +51,13 @@ SAVERS = {
 }
 
 
+def loaded(path, classes=10):
+    """The weights that a file gives a fresh network, and what was said."""
+    other = create_net("cifar-resnet20", classes)
+    notes = load_weights(other, path)
+    return other.state_dict(), notes
+
+
 @pytest.mark.parametrize("save", SAVERS.values(), ids=SAVERS)
 @pytest.mark.parametrize(
     "wrap",
@@ -61,28 +69,24 @@ SAVERS = {
         lambda s: {"model_state_dict": s},
         lambda s: {"net": s, "acc": 93.0},
         lambda s: {"ema": s},
+        lambda s: {"whatever": s, "loss": torch.tensor(0.3)},
         lambda s: {"model": {"state_dict": s, "name": "x"}},
         lambda s: {"module." + k: v for k, v in s.items()},
         lambda s: {"state_dict": {"_orig_mod.module." + k: v for k, v in s.items()}},
         lambda s: {"state_dict": {"module._orig_mod." + k: v for k, v in s.items()}},
+        lambda s: {k.replace("layer1.", "layer1.module."): v for k, v in s.items()},
     ],
 )
 def test_finds_the_state_dict(tmp_path, state, save, wrap):
     save(wrap(state), tmp_path / "w.pt")
-    assert equal(read_state_dict(tmp_path / "w.pt"), dict(state))
-
-
-def test_a_prefix_is_dropped_only_from_all_names(tmp_path):
-    state = {"module.a": torch.ones(2), "b": torch.zeros(3)}
-    torch.save(state, tmp_path / "w.pt")
-    assert equal(read_state_dict(tmp_path / "w.pt"), state)
+    assert equal(loaded(tmp_path / "w.pt")[0], state)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
 def test_safetensors_by_suffix_and_by_content(tmp_path, state, suffix):
     path = tmp_path / f"w{suffix}"
     safetensors.torch.save_file({"module." + k: v for k, v in state.items()}, path)
-    assert equal(read_state_dict(str(path)), dict(state))
+    assert equal(loaded(str(path))[0], state)
 
 
 @pytest.mark.parametrize("kind", ["pickle", "zip", "legacy"])
@@ -100,17 +104,9 @@ def test_a_malicious_pickle_is_never_executed(tmp_path, state, kind, suffix, nes
     else:
         SAVERS[kind](content, path)
     with pytest.raises(DataError) as error:
-        read_state_dict(path)
+        read_checkpoint(path)
     assert str(path) in one_line(error)
     assert not marker.exists()
-
-
-def test_a_refusal_names_the_object(tmp_path):
-    from argparse import Namespace
-
-    torch.save({"state_dict": {"a": torch.ones(1)}, "args": Namespace(lr=0.1)}, tmp_path / "w.pt")
-    with pytest.raises(DataError, match=r"argparse\.Namespace.*state dict alone"):
-        read_state_dict(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
@@ -124,7 +120,7 @@ def test_truncated_files(tmp_path, state, kind, share):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(DataError, match=r"w\.bin") as error:
-        read_state_dict(path)
+        read_checkpoint(path)
     one_line(error)
 
 
@@ -136,14 +132,14 @@ def test_other_files(tmp_path, junk, suffix):
     path = tmp_path / f"w{suffix}"
     path.write_bytes(junk)
     with pytest.raises(DataError, match="not a readable file of weights") as error:
-        read_state_dict(path)
+        read_checkpoint(path)
     one_line(error)
 
 
 def test_missing_file_and_folder(tmp_path):
     for path in (tmp_path / "none.pt", tmp_path):
         with pytest.raises(DataError, match="no file of weights"):
-            read_state_dict(path)
+            read_checkpoint(path)
 
 
 def test_content_without_a_state_dict(tmp_path):
@@ -160,7 +156,7 @@ def test_content_without_a_state_dict(tmp_path):
     ):
         torch.save(content, tmp_path / "w.pt")
         with pytest.raises(DataError, match="no state dict"):
-            read_state_dict(tmp_path / "w.pt")
+            read_checkpoint(tmp_path / "w.pt")
 
 
 def test_load_weights_round_trip(tmp_path, net):
