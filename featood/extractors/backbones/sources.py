@@ -6,12 +6,14 @@ __all__ = ["Loaded", "Make", "file_name", "from_file", "preparation", "published
 
 import contextlib
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from featood.errors import DataError, Mismatch
 from featood.extractors.backbones.shape import Made, Shape, shape_in_file
@@ -59,7 +61,8 @@ def from_file(
     checkpoint = read_checkpoint(weights)
     module = make(Shape())
     own, made, what = module.state_dict(), describe(module), type(module).__name__
-    found = match(checkpoint, own, what, made.slots, conversions(module))
+    children = [name for name, _ in module.named_children()]
+    found = match(checkpoint, own, what, made.slots, (*conversions(module), partial(_by_position, children)))
     shape, notes, tensors = shape_in_file(found, own, made, weights), found.notes, found.tensors
     if shape != Shape():
         try:
@@ -75,6 +78,17 @@ def from_file(
     head = "" if shape.without or not made.slots.head else f"{made.slots.head[0]}.weight"
     named = head and len(own[head]) == len(checkpoint.classes)
     return Loaded(module, shape, checkpoint.classes if named else (), notes)
+
+
+def _by_position(children: Sequence[str], flat: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
+    """Name layers that are numbered, as in ``nn.Sequential(*net.children())``, after the network's."""
+
+    def name(found: re.Match[str]) -> str:
+        place = int(found[2])
+        return f"{found[1]}{children[place]}." if place < len(children) else found[0]
+
+    renamed = {re.sub(r"^((?:[^\d.][^.]*\.)*)(\d{1,3})\.", name, key): value for key, value in flat.items()}
+    return renamed, f"took the file's numbered layers for {', '.join(children[:3])}, ..., in this order"
 
 
 def preparation(resolved: str, shape: Shape) -> str:

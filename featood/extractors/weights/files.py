@@ -27,7 +27,7 @@ _IN_FOLDERS = tuple(
     name + index for name in ("model.safetensors", "pytorch_model.bin") for index in ("", ".index.json")
 )
 _NOT_WEIGHTS = re.compile(r"optim|sched|scaler|callbacks|loops|rng", re.IGNORECASE)
-_DEEPEST, _MOST = 8, 1_000_000
+_DEEPEST, _MOST = 8, 200_000
 _MOST_PACKED = 100
 
 
@@ -168,7 +168,7 @@ def _flatten(content: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
 
     def walk(node: Any, name: str, depth: int) -> Iterator[tuple[str, torch.Tensor]]:
         nonlocal visits
-        visits += 1
+        visits += isinstance(node, torch.Tensor | Mapping | list | tuple)
         if visits > _MOST:  # entries that hold one another
             raise DataError(f"{path}: more than {_MOST:,} entries, so not a file of weights")
         if isinstance(node, Array) and node.value is not None and not isinstance(node.value, list):
