@@ -219,7 +219,7 @@ def test_python_backbones_and_their_errors(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     backbone = resolve_backbone("python:my_net:make")
-    assert backbone.slug == "my_net" and backbone.channels == 3
+    assert backbone.slug == "my_net.make" and backbone.channels == 3
     with pytest.raises(DataError, match="no weights"):
         resolve_backbone("python:my_net:broken")
     for name, text in (
@@ -240,9 +240,8 @@ def test_a_wrong_backbone_is_answered_with_the_nearest(name, hint):
         resolve_backbone(name)
 
 
-def test_random_weights_are_said_and_the_same_for_a_seed():
-    with pytest.warns(UserWarning, match="random weights"):
-        first = resolve_backbone("cifar-resnet20", "", 3)
+def test_random_weights_are_the_same_for_a_seed():
+    first = resolve_backbone("cifar-resnet20", "random", 3)
     assert first.slug == "cifar-resnet20@random"
     assert first.sha256 == resolve_backbone("cifar-resnet20", "random", 3).sha256
     assert first.sha256 != resolve_backbone("cifar-resnet20", "random", 3, seed=1).sha256

@@ -29,7 +29,10 @@ NETS = {
     "wrn-28-10": (640, 36.5e6, 0.05e6),
     "wrn-40-2": (128, 2.2e6, 0.05e6),
     "densenet-100-12": (342, 0.77e6, 0.005e6),
+    "cifar-vgg11": (512, 9.23e6, 0.005e6),
+    "cifar-vgg13": (512, 9.42e6, 0.005e6),
     "cifar-vgg16": (512, 14.73e6, 0.005e6),
+    "cifar-vgg19": (512, 20.04e6, 0.005e6),
     "lenet": (84, 61_706, 0),
     "mnist-convnet": (50, 21_840, 0),
 }
@@ -119,12 +122,13 @@ def test_small_resnet_against_torchvision(depth):
         torch.testing.assert_close(net(x), peer.eval()(x))
 
 
-def test_vgg_against_torchvision():
+@pytest.mark.parametrize("depth, letter", [(11, "A"), (13, "B"), (16, "D"), (19, "E")])
+def test_vgg_against_torchvision(depth, letter):
     from featood.extractors.vision import torchvision
 
     vgg = torchvision.models.vgg
-    net = randomise_statistics(create_net("cifar-vgg16", 10))
-    peer = vgg.make_layers(vgg.cfgs["D"], batch_norm=True).eval()
+    net = randomise_statistics(create_net(f"cifar-vgg{depth}", 10))
+    peer = vgg.make_layers(vgg.cfgs[letter], batch_norm=True).eval()
     peer.load_state_dict(net.features.state_dict())
     x = torch.rand(2, 3, 32, 32, generator=generator())
     with torch.no_grad():
@@ -251,6 +255,9 @@ def test_he_initialisation():
 
 def test_names():
     assert is_net("wrn-22-8") and is_net("densenet-40-24") and is_net("cifar-resnet110")
+    assert is_net("cifar-resnet1202") and is_net("cifar-resnet8") and not is_net("cifar-resnet")
+    assert type(create_net("cifar-resnet50", 10)) is SmallResNet  # 50 is 6n + 2 as well
+    assert len(create_net("cifar-resnet26", 10).layer1) == 4
     assert not is_net("resnet50") and not is_net("wrn-22") and not is_net("lenet5") and not is_net("")
     assert net_defaults("lenet") == net_defaults("mnist-convnet")
     assert (net_defaults("lenet").in_channels, net_defaults("lenet").image_size) == (1, 28)
@@ -269,8 +276,12 @@ def test_unknown_name_lists_the_known_and_the_nearest():
 
 
 @pytest.mark.parametrize(
-    "name", ["wrn-27-10", "wrn-4-1", "wrn-16-0", "densenet-101-12", "densenet-4-3", "densenet-10-0"]
-)
+    "name",
+    [
+        "wrn-27-10", "wrn-4-1", "wrn-16-0", "densenet-101-12", "densenet-4-3", "densenet-10-0",
+        "cifar-resnet21", "cifar-resnet2", "cifar-resnet10",
+    ],
+)  # fmt: skip
 def test_impossible_numbers_in_a_name(name):
     with pytest.raises(UsageError, match="depth of 6n"):
         create_net(name, 10)
@@ -285,6 +296,8 @@ def test_impossible_arguments():
         CifarResNet(21)
     with pytest.raises(UsageError, match="not 19"):
         SmallResNet(19)
+    with pytest.raises(UsageError, match="11, 13, 16 or 19, not 15"):
+        create_net("cifar-vgg15", 10)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

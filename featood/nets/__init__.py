@@ -24,7 +24,7 @@ from featood.nets.initialise import seeded
 from featood.nets.lenet import LeNet
 from featood.nets.mlp import MLP
 from featood.nets.small_resnet import SmallResNet
-from featood.nets.vgg import Vgg16
+from featood.nets.vgg import Vgg
 from featood.nets.wide_resnet import WideResNet
 
 
@@ -50,14 +50,14 @@ _DIGITS = NetDefaults(in_channels=1, image_size=28)
 
 _FAMILIES = (
     _Family(
-        r"cifar-resnet(20|32|44|56|110)",
+        r"cifar-resnet(?!(?:18|34|50)$)([0-9]+)",
         CifarResNet,
         tuple(f"cifar-resnet{depth}" for depth in (20, 32, 44, 56, 110)),
     ),
     _Family(r"cifar-resnet(18|34|50)", SmallResNet, ("cifar-resnet18", "cifar-resnet34", "cifar-resnet50")),
     _Family(r"wrn-([0-9]+)-([0-9]+)", WideResNet, ("wrn-16-4", "wrn-28-10", "wrn-40-2")),
     _Family(r"densenet-([0-9]+)-([0-9]+)", DenseNet, ("densenet-100-12",)),
-    _Family(r"cifar-vgg16", Vgg16, ("cifar-vgg16",)),
+    _Family(r"cifar-vgg([0-9]+)", Vgg, tuple(f"cifar-vgg{depth}" for depth in (11, 13, 16, 19))),
     _Family(r"lenet", LeNet, ("lenet",), _DIGITS),
     _Family(r"mnist-convnet", MnistConvNet, ("mnist-convnet",), _DIGITS),
 )
@@ -75,13 +75,13 @@ def _require(name: str) -> tuple[_Family, tuple[int, ...]]:
     if found is None:
         near = difflib.get_close_matches(name, list_nets(), n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        known = f"{', '.join(list_nets())}, and any other wrn-D-K or densenet-D-G"
+        known = f"{', '.join(list_nets())}, and other depths of cifar-resnetD, wrn-D-K and densenet-D-G"
         raise UsageError(f"unknown network {name!r}; {hint}known: {known}")
     return found
 
 
 def list_nets() -> list[str]:
-    """Return the common names; ``wrn-D-K`` and ``densenet-D-G`` take other numbers too."""
+    """Return the common names; ``cifar-resnetD``, ``wrn-D-K`` and ``densenet-D-G`` take other numbers too."""
     return [name for family in _FAMILIES for name in family.names]
 
 
@@ -109,7 +109,7 @@ def create_net(
     Parameters
     ----------
     name
-        One of :func:`list_nets`, or ``wrn-D-K`` or ``densenet-D-G`` with other numbers.
+        One of :func:`list_nets`, or ``cifar-resnetD``, ``wrn-D-K`` or ``densenet-D-G`` with other numbers.
     num_classes
         Width of the logits.
     in_channels

@@ -1,4 +1,4 @@
-"""The thin residual networks of the CIFAR experiments: ResNet-20, 32, 44, 56 and 110."""
+"""The thin residual networks of the CIFAR experiments: ResNet-20, 32, 44, 56, 110 and 1202."""
 
 from __future__ import annotations
 
@@ -67,7 +67,10 @@ class CifarResNet(nn.Module):
 
     def __init__(self, depth: int, num_classes: int = 10, in_channels: int = 3) -> None:
         if depth < 8 or depth % 6 != 2:
-            raise UsageError(f"a CIFAR ResNet has depth 6n + 2, such as 20 or 56, not {depth}")
+            raise UsageError(
+                "cifar-resnetD needs a depth of 6n + 2, such as cifar-resnet20 or cifar-resnet110, or is "
+                f"cifar-resnet18, 34 or 50, which are wide ones; not {depth}"
+            )
         super().__init__()
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)

@@ -1,22 +1,26 @@
-"""VGG-16 for small images: batch normalisation and one linear layer."""
+"""VGG for small images: batch normalisation and one linear layer."""
 
 from __future__ import annotations
 
-__all__ = ["Vgg16"]
+__all__ = ["Vgg"]
 
 import torch
 from torch import nn
 
+from featood.errors import UsageError
 from featood.nets.initialise import he_normal_
 
-_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+_WIDTHS = (64, 128, 256, 512, 512)
+_CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
-class Vgg16(nn.Module):
-    """Thirteen 3x3 convolutions in five stages; the penultimate feature has 512 dimensions.
+class Vgg(nn.Module):
+    """3x3 convolutions in five stages; the penultimate feature has 512 dimensions.
 
     Parameters
     ----------
+    depth
+        11, 13, 16 or 19: the convolutions, and the three linear layers that the published networks end in.
     num_classes
         Width of the logits.
     in_channels
@@ -28,12 +32,14 @@ class Vgg16(nn.Module):
     linear layer are the usual adaptation to CIFAR.
     """
 
-    def __init__(self, num_classes: int = 10, in_channels: int = 3) -> None:
+    def __init__(self, depth: int, num_classes: int = 10, in_channels: int = 3) -> None:
+        if depth not in _CONVOLUTIONS:
+            raise UsageError(f"cifar-vggD needs a depth of 11, 13, 16 or 19, not {depth}")
         super().__init__()
         layers: list[nn.Module] = []
         previous = in_channels
-        for stage in _STAGES:
-            for channels in stage:
+        for channels, convolutions in zip(_WIDTHS, _CONVOLUTIONS[depth], strict=True):
+            for _ in range(convolutions):
                 conv = nn.Conv2d(previous, channels, 3, padding=1)
                 layers += [conv, nn.BatchNorm2d(channels), nn.ReLU()]
                 previous = channels

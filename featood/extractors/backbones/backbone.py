@@ -5,25 +5,28 @@ from __future__ import annotations
 __all__ = ["RANDOM", "Backbone", "Built"]
 
 import dataclasses
-from pathlib import Path
+from pathlib import PurePath, PureWindowsPath
 from typing import NamedTuple
 
 from torch import nn
 
 from featood.extractors.transform import Transform
+from featood.extractors.weights import SUFFIXES
 
 RANDOM = "random"
 
 
 class Built(NamedTuple):
-    """What a family's ``build(name, weights, num_classes, seed)`` returns."""
+    """What a family's ``build(name, weights, num_classes, seed)`` returns; see :class:`Backbone`."""
 
     module: nn.Module
     resolved: str
-    """See :class:`Backbone`."""
     weights: str
     transform: Transform | None = None
     classes: tuple[str, ...] = ()
+    titles: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    code: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,12 @@ class Backbone:
     """Digest of all parameters and buffers."""
     classes: tuple[str, ...] = ()
     """Names of the classes that the logits stand for, where the weights name them (ImageNet: WordNet ids)."""
+    titles: tuple[str, ...] = ()
+    """Readable names of the same classes, synonyms after commas."""
+    notes: tuple[str, ...] = ()
+    """What was chosen, inferred or left out, a line each."""
+    code: str = ""
+    """SHA-256 of the source file of the callable, for ``python:``."""
     folder: str = ""
     """Folder name in the cache, where it is not to follow from the name and the weights."""
 
@@ -51,12 +60,17 @@ class Backbone:
         """Folder name in the cache: the name, and the weights where the name does not imply them."""
         if self.folder:
             return self.folder
-        stem = Path(self.weights).name
-        for suffix in (".safetensors", ".pth.tar", ".pth", ".pt", ".th", ".tar", ".ckpt", ".bin"):
-            stem = stem.removesuffix(suffix)
-        implied = stem in self.resolved or self.resolved.startswith("python:")
-        name = self.name.split(":")[-2] if self.name.startswith("python:") else self.name
-        return name if implied else f"{name}@{stem}"
+        name = self.name
+        if name.startswith("python:"):
+            place, _, attribute = name.removeprefix("python:").rpartition(":")
+            path = PureWindowsPath(place) if "\\" in place else PurePath(place)
+            name = f"{path.name.removesuffix('.py')}.{attribute}"
+        if self.weights == "its own" or self.resolved.endswith(f"@{self.weights}"):
+            return name
+        file, sign, entry = self.weights.partition("#")
+        for suffix in SUFFIXES:
+            file = file.removesuffix(suffix)
+        return f"{name}@{file}{sign}{entry}"
 
     @property
     def channels(self) -> int:

@@ -1,12 +1,19 @@
-"""Backbones made by any Python callable."""
+"""Backbones made by any Python callable, of a module or of a file."""
 
 from __future__ import annotations
 
 __all__ = ["build"]
 
+import contextlib
+import hashlib
 import importlib
+import importlib.util
+import inspect
 import os
+import re
 import sys
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -14,35 +21,81 @@ from torch import nn
 
 from featood.errors import DataError, FeatoodError, UsageError
 from featood.extractors.backbones.backbone import Built
+from featood.extractors.backbones.sources import file_name
 from featood.extractors.transform import Transform
 from featood.extractors.weights import load_weights
 from featood.nets import seeded
 
 
 def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
-    """Call ``package.module:callable`` and take the module that it returns."""
-    module_name, _, attribute = name.partition(":")
-    if not attribute:
-        raise UsageError(f"python:{name} is not of the form python:package.module:callable")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    """Call ``package.module:callable`` or ``path/file.py:callable`` and take the module that it returns."""
+    place, _, attribute = name.rpartition(":")  # from the right, for paths may begin with a drive
+    if not place or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", attribute):
+        raise UsageError(
+            f"python:{name} is not of the form python:package.module:callable or python:path/file.py:callable"
+        )
+    is_file = place.endswith(".py") or "/" in place or os.sep in place
+    folder = os.path.dirname(os.path.abspath(place)) if is_file else os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
-        target: Any = importlib.import_module(module_name)
+        code = _load_file(Path(place)) if is_file else importlib.import_module(place)
+        target: Any = code
         for part in attribute.split("."):
             target = getattr(target, part)
+    except FeatoodError:
+        raise
     except (ImportError, AttributeError) as error:
         raise UsageError(f"python:{name} cannot be imported: {error}") from None
+    except Exception as error:  # a stranger's code
+        raise DataError(f"python:{name} cannot be imported: {type(error).__name__}: {error}") from error
     try:
         with seeded(torch.Generator().manual_seed(seed)):
             module = target()
     except FeatoodError:
         raise
-    except Exception as error:  # a stranger's code
+    except Exception as error:
         raise DataError(f"python:{name} failed: {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         raise UsageError(f"python:{name} returned {type(module).__name__}, not a torch.nn.Module")
-    if weights:
-        load_weights(module, weights)
+    notes = load_weights(module, weights) if weights else ()
     own = getattr(module, "featood_transform", None)
     transform = None if own is None else Transform.from_json(own)
-    return Built(module, f"python:{name}", os.path.basename(weights) or "its own", transform)
+    return Built(
+        module,
+        f"python:{name}",
+        file_name(weights) or "its own",
+        transform,
+        notes=notes,
+        code=_digest(code, target),
+    )
+
+
+def _load_file(path: Path) -> ModuleType:
+    """Run a file as a module whose name no other module can have."""
+    if not path.is_file():
+        raise UsageError(f"there is no file {path} (looked for from {os.getcwd()})")
+    name = f"_featood_{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _digest(module: ModuleType, target: Any) -> str:
+    """SHA-256 of the source of the module, and of that which defines the callable where it is another."""
+    files = [getattr(module, "__file__", None)]
+    with contextlib.suppress(TypeError):  # an instance or a partial function
+        files.append(inspect.getsourcefile(inspect.unwrap(target)))
+    digest = hashlib.sha256()
+    for file in dict.fromkeys(os.path.realpath(file) for file in files if file):
+        if os.path.isfile(file):
+            digest.update(Path(file).read_bytes())
+    return digest.hexdigest()

@@ -21,11 +21,13 @@ def resolve_backbone(name: str, weights: str = "", num_classes: int | None = Non
     ----------
     name : str
         One of our nets (``cifar-resnet20``), ``tv:NAME`` or ``tv:NAME@WEIGHTS``, ``timm:NAME``,
-        ``python:package.module:callable``, or a bare name, which is looked up in this order. The module
-        that the callable returns may have an attribute ``featood_transform``, the fields of a
-        :class:`~featood.extractors.transform.Transform`.
+        ``python:package.module:callable`` or ``python:path/file.py:callable``, or a bare name, which is looked
+        up in this order. The module that the callable returns may have an attribute ``featood_transform``, the
+        fields of a :class:`~featood.extractors.transform.Transform`.
     weights : str
-        A file (safetensors, or a PyTorch checkpoint), or ``random``; empty for the published weights.
+        A file or folder (see :func:`featood.extractors.weights.read_checkpoint`; ``FILE#ENTRY`` takes one
+        entry of a checkpoint), or ``random``; empty for the published weights. Classes, channels and image
+        size are those of the file.
     num_classes : int, optional
         Width of the logits of a net of ours with random weights.
     seed : int
@@ -34,14 +36,9 @@ def resolve_backbone(name: str, weights: str = "", num_classes: int | None = Non
     Raises
     ------
     UsageError
-        When the name is unknown; the text suggests the nearest.
+        When the name is unknown, and the text suggests the nearest; or a net of ours is to have no weights.
     DataError, Mismatch
-        When the weights cannot be read or do not fit.
-
-    Warns
-    -----
-    UserWarning
-        When the weights are random because none could be had.
+        When the weights cannot be had or read, or do not fit.
     """
     scheme, _, rest = name.partition(":")
     if scheme in BUILDERS and rest:
@@ -53,8 +50,9 @@ def resolve_backbone(name: str, weights: str = "", num_classes: int | None = Non
         built = BUILDERS[family](name, weights, num_classes, seed)
     digest = weights_sha256(built.module)
     return Backbone(
-        name, built.resolved, built.module.eval(), built.weights, built.transform, digest, built.classes
-    )
+        name, built.resolved, built.module.eval(), built.weights, built.transform, digest,
+        built.classes, built.titles, built.notes, built.code,
+    )  # fmt: skip
 
 
 def _is_torchvision(name: str) -> bool:

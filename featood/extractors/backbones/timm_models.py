@@ -4,13 +4,24 @@ from __future__ import annotations
 
 __all__ = ["build"]
 
+import sys
+from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor, nn
+
 from featood.errors import UsageError
-from featood.extractors.backbones.backbone import Built
+from featood.extractors.backbones.backbone import RANDOM, Built
+from featood.extractors.backbones.class_names import imagenet_names
 from featood.extractors.backbones.names import nearest_names
-from featood.extractors.backbones.pretrained import pretrained_module
+from featood.extractors.backbones.shape import Made, Shape, first_convolution
+from featood.extractors.backbones.sources import file_name, from_file, preparation, published, random
 from featood.extractors.presets import timm_transform
+from featood.extractors.weights import Conversion, Slots
+
+_CONTAINERS = {
+    *["state_dict_ema", "model_ema", "state_dict", "model", "module", "_orig_mod", "teacher", "student"]
+}
 
 
 def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
@@ -19,15 +30,92 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
 
     if not timm.is_model(name.split(".")[0]):
         raise UsageError(f"timm has no model '{name}'{nearest_names(name)}; see featood backbones")
-    module, source = pretrained_module(
-        lambda pretrained: timm.create_model(name, pretrained=pretrained),
-        weights,
-        f"timm:{name}",
-        "pretrained",
-        seed,
-    )
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        tags = ", ".join(timm.list_pretrained(f"{name.split('.')[0]}.*"))
+        raise UsageError(f"timm has no weights '{name}' (it has: {tags})") from None
+    # those trained without classes get a layer for them, which a file then has or has not
+    classes = {"num_classes": 1} if weights not in ("", RANDOM) and config and config.num_classes == 0 else {}
+
+    def make(shape: Shape, pretrained: bool = False) -> nn.Module:
+        how = {**classes, **shape.arguments(classes="num_classes", channels="in_chans", size="img_size")}
+        if shape.without:
+            how["num_classes"] = 0
+        return timm.create_model(name, pretrained=pretrained, **how)
+
+    shape = Shape()
+    named: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    if weights == RANDOM:
+        module, source = random(make, seed), RANDOM
+    elif weights:
+        module, shape, named, notes = from_file(
+            make, weights, _describe, lambda net: (_older_names(name, net),)
+        )
+        source = file_name(weights)
+        notes += (preparation(f"timm:{name}", shape),)
+    else:
+        hub, url = (config.hf_hub_id, config.url) if config else ("", "")
+        where = f"https://huggingface.co/{hub}" if hub else url or ""
+        module = published(lambda: make(Shape(), True), f"timm:{name}", where)
+        source = "pretrained"
     about: Any = module.default_cfg
-    resolved = f"timm:{about.get('architecture', name)}"
     tag = about.get("tag", "")
-    resolved = f"{resolved}.{tag}" if tag else resolved
-    return Built(module, resolved, source, timm_transform(timm.data.resolve_model_data_config(module)))
+    resolved = f"timm:{about.get('architecture', name)}" + (f".{tag}" if tag else "")
+    prepared = timm.data.resolve_model_data_config(module)
+    if shape.size is not None:
+        prepared = {**prepared, "input_size": (prepared["input_size"][0], shape.size, shape.size)}
+    transform = shape.apply(timm_transform(prepared))
+    known = shape.classes is None and not shape.without and weights != RANDOM
+    ids, titles = imagenet_names(module) if known else ((), ())
+    return Built(module, resolved, source, transform, named or ids, named or titles, notes)
+
+
+def _describe(module: nn.Module) -> Made:
+    own: dict[str, Tensor] = module.state_dict()
+    about: Any = module.default_cfg
+    heads = about.get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else tuple(heads)
+    positions, size, patch = "", 0, 1
+    embed: Any = getattr(module, "patch_embed", None)
+    sides: tuple[Any, Any] = (getattr(embed, "img_size", None), getattr(embed, "patch_size", None))
+    if "pos_embed" in own and own["pos_embed"].ndim == 3 and all(_square(side) for side in sides):
+        positions, size, patch = "pos_embed", sides[0][0], sides[1][0]
+    slots = Slots(
+        tuple(head for head in heads if f"{head}.weight" in own), first_convolution(module), positions
+    )
+    return Made(slots, about.get("input_size", (3,))[0], size, patch)
+
+
+def _square(side: Any) -> bool:
+    return isinstance(side, tuple) and len(side) == 2 and side[0] == side[1]
+
+
+def _older_names(name: str, module: nn.Module) -> Conversion:
+    """Return timm's own conversion of the names that a model's weights had elsewhere or in older versions."""
+    from featood.extractors.vision import timm
+
+    code = sys.modules[timm.models.model_entrypoint(name.split(".")[0]).__module__]
+    convert = getattr(code, "checkpoint_filter_fn", None)
+
+    def conversion(flat: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
+        entries: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in flat.items():
+            parts = key.split(".")
+            cut = next((at for at, part in enumerate(parts) if part not in _CONTAINERS), 0)
+            entries.setdefault("".join(f"{part}." for part in parts[:cut]), {})[".".join(parts[cut:])] = (
+                tensor
+            )
+        found: dict[str, Tensor] = {}
+        for entry, tensors in entries.items():
+            try:
+                found |= {entry + key: tensor for key, tensor in convert(tensors, module).items()}  # type: ignore[misc]
+            except Exception:  # written for the layouts that timm knows
+                continue
+        before = {tuple(tensor.shape) for tensor in flat.values()}
+        fitted = [key for key, tensor in found.items() if "pos" in key and tuple(tensor.shape) not in before]
+        resampled = f", which resamples {', '.join(fitted[:4])} to the model's image size" if fitted else ""
+        return found, f"names converted by timm{resampled}"
+
+    return conversion

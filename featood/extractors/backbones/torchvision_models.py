@@ -4,13 +4,31 @@ from __future__ import annotations
 
 __all__ = ["build"]
 
-from torch import nn
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
 
 from featood.errors import UsageError
-from featood.extractors.backbones.backbone import Built
+from featood.extractors.backbones.backbone import RANDOM, Built
+from featood.extractors.backbones.class_names import torchvision_names
 from featood.extractors.backbones.names import nearest_names
-from featood.extractors.backbones.pretrained import pretrained_module
+from featood.extractors.backbones.shape import Made, Shape, drop_layer, first_convolution, last_layer
+from featood.extractors.backbones.sources import file_name, from_file, preparation, published, random
 from featood.extractors.presets import torchvision_transform
+from featood.extractors.weights import Slots
+
+# as they are with their published weights, which came from elsewhere
+_AS_PUBLISHED = {
+    name: {"transform_input": True, "aux_logits": False, "init_weights": False}
+    for name in ("googlenet", "inception_v3")
+}
+_OLDER_NAMES = (
+    (r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2"),
+    (r"(encoder_layer_\d+\.mlp)\.linear_1\.", r"\1.0."),
+    (r"(encoder_layer_\d+\.mlp)\.linear_2\.", r"\1.3."),
+)
 
 
 def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
@@ -29,10 +47,60 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
         raise UsageError(
             f"torchvision has no weights '{tag}' for {architecture} (it has: {', '.join(choices.__members__)})"
         )
-    published = choices[tag]
+    known, resolved = choices[tag], f"tv:{architecture}@{tag}"
 
-    def make(pretrained: bool) -> nn.Module:
-        return torchvision.models.get_model(architecture, weights=published if pretrained else None)
+    def make(shape: Shape) -> nn.Module:
+        how = {
+            **_AS_PUBLISHED.get(architecture, {}),
+            **shape.arguments(classes="num_classes", size="image_size"),
+        }
+        net: Any = torchvision.models.get_model(architecture, weights=None, **how)
+        if shape.channels is not None:
+            _set_channels(net, shape.channels)
+        return drop_layer(net, shape.without) if shape.without else net
 
-    module, source = pretrained_module(make, weights, f"tv:{architecture}@{tag}", tag, seed)
-    return Built(module, f"tv:{architecture}@{tag}", source, torchvision_transform(published))
+    shape = Shape()
+    named: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    if weights == RANDOM:
+        module, source = random(make, seed), RANDOM
+    elif weights:
+        module, shape, named, notes = from_file(make, weights, _describe, lambda _: (_older_names,))
+        source = file_name(weights)
+        notes += (preparation(resolved, shape),)
+    else:
+        module = published(
+            lambda: torchvision.models.get_model(architecture, weights=known), resolved, known.url
+        )
+        source = tag
+    transform = shape.apply(torchvision_transform(known))
+    told = shape.classes is None and not shape.without and weights != RANDOM
+    ids, titles = torchvision_names(known) if told else ((), ())
+    return Built(module, resolved, source, transform, named or ids, named or titles, notes)
+
+
+def _describe(module: nn.Module) -> Made:
+    size, patch = (getattr(module, key, 0) for key in ("image_size", "patch_size"))  # a vision transformer's
+    positions = "encoder.pos_embedding" if size and patch else ""
+    return Made(Slots(last_layer(module), first_convolution(module), positions), 3, size, patch)
+
+
+def _set_channels(module: Any, channels: int) -> None:
+    name = first_convolution(module)
+    old: Any = module.get_submodule(name)
+    kept = {
+        key: getattr(old, key) for key in ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+    }
+    module.set_submodule(name, nn.Conv2d(channels, old.out_channels, bias=old.bias is not None, **kept))
+    if hasattr(module, "transform_input"):
+        module.transform_input = False  # of colours
+
+
+def _older_names(flat: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
+    """Name layers as torchvision names them since it last renamed some."""
+    renamed = {}
+    for name, tensor in flat.items():
+        for pattern, replacement in _OLDER_NAMES:
+            name = re.sub(pattern, replacement, name)
+        renamed[name] = tensor
+    return renamed, "names converted from those of older versions of torchvision"

@@ -1,0 +1,92 @@
+"""Weights into a network, and the digest of what is in it."""
+
+from __future__ import annotations
+
+__all__ = ["fill", "load_weights", "weights_sha256"]
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from featood.errors import DataError, Mismatch
+from featood.extractors.weights.files import read_checkpoint
+from featood.extractors.weights.match import match
+
+
+def load_weights(net: nn.Module, path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Load a checkpoint into ``net``, in place; every name and shape has to agree.
+
+    Only the batch counters of batch normalisation may be absent, as in checkpoints older than they are; they
+    then become zero. They change no output.
+
+    Parameters
+    ----------
+    net
+        The network.
+    path
+        See :func:`read_checkpoint`.
+
+    Returns
+    -------
+    tuple of str
+        What was chosen, a line each.
+
+    Raises
+    ------
+    Mismatch
+        If a parameter or buffer is missing, unexpected or of another shape. The network is then untouched.
+    DataError
+        If the file cannot be read, or a tensor holds NaN or infinity.
+    """
+    checkpoint = read_checkpoint(path)
+    found = match(checkpoint, net.state_dict(), type(net).__name__)
+    return found.notes + fill(net, found.tensors, checkpoint.name)
+
+
+def fill(net: nn.Module, tensors: Mapping[str, Tensor], path: str) -> tuple[str, ...]:
+    """Put tensors that fit into a network, and return a line about what is rounded.
+
+    Raises
+    ------
+    Mismatch
+        If a shape differs after all.
+    DataError
+        If a tensor holds NaN or infinity, or claims more numbers than were read.
+    """
+    own = net.state_dict()
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+            raise DataError(f"{path}: {name} is not a plain tensor, but sparse, quantised or without values")
+        if tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise DataError(f"{path}: {name} claims more numbers than the file holds")
+        if tensor.shape != own[name].shape:
+            raise Mismatch(f"{path}: {name} has the shape {list(tensor.shape)}, not {list(own[name].shape)}")
+        numbers = tensor.float() if tensor.element_size() == 1 else tensor
+        if tensor.is_floating_point() and not torch.isfinite(numbers).all():
+            raise DataError(f"{path}: {name} holds NaN or infinity; the training that wrote it diverged")
+    state = OrderedDict(tensors)
+    # modules tell old layouts from new ones by versions that are kept here; the names are those of this one
+    state._metadata = own._metadata  # type: ignore[attr-defined]
+    net.load_state_dict(state)
+    wide = sum(tensor.dtype == torch.float64 != own[name].dtype for name, tensor in tensors.items())
+    return (f"{wide} tensors are float64 in the file, and rounded to float32",) if wide else ()
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """Hash the state dict of a module: names, types, shapes and values, whatever their order, device or file.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        values = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(values.view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,401 @@
+import hashlib
+import sys
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from featood.errors import DataError, Mismatch, UsageError
+from featood.extractors.backbones import align_classes, resolve_backbone
+from featood.nets import create_net
+
+
+def varied(net, seed=0):
+    """Give every tensor values of its own, so that none passes for another."""
+    g = torch.Generator().manual_seed(seed)
+    for tensor in net.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand(tensor.shape, generator=g) * 0.2 + 0.1)
+    return net.eval()
+
+
+def resnet(classes=1000, channels=3):
+    from featood.extractors.vision import torchvision
+
+    net = torchvision.models.resnet18(num_classes=classes)
+    if channels != 3:
+        net.conv1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False)
+    return varied(net)
+
+
+def timm_model(name, **how):
+    from featood.extractors.vision import timm
+
+    return varied(timm.create_model(name, **how))
+
+
+def from_file(name, content, tmp_path):
+    torch.save(content, tmp_path / "w.pt")
+    return resolve_backbone(name, str(tmp_path / "w.pt"))
+
+
+def same_outputs(a, b, *shape):
+    x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        wanted = b(x)
+        assert wanted.isfinite().all()
+        torch.testing.assert_close(a(x), wanted)
+
+
+SMALL = {
+    "tv:squeezenet1_1": (64, {}),
+    "tv:shufflenet_v2_x0_5": (64, {}),
+    "tv:mnasnet0_5": (64, {}),
+    "tv:mobilenet_v3_small": (64, {}),
+    "timm:test_resnet": (64, {}),
+    "timm:test_vit": (160, {}),
+    "timm:test_efficientnet": (64, {}),
+    "timm:test_convnext": (64, {}),
+}
+
+
+def create(name, classes, channels=3):
+    from featood.extractors.vision import timm, torchvision
+
+    family, _, rest = name.partition(":")
+    if family == "timm":
+        return varied(timm.create_model(rest, num_classes=classes, in_chans=channels))
+    return varied(torchvision.models.get_model(rest, num_classes=classes))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_another_number_of_classes(tmp_path, name):
+    net = create(name, 7)
+    backbone = from_file(name, {"state_dict": net.state_dict()}, tmp_path)
+    size = SMALL[name][0]
+    same_outputs(backbone.module, net, 3, size, size)
+    assert "made with 7 classes, as in the file" in backbone.notes
+    assert backbone.classes == () and backbone.slug == f"{name}@w"
+
+
+def test_one_channel(tmp_path):
+    net = resnet(10, channels=1)
+    backbone = from_file("tv:resnet18", net.state_dict(), tmp_path)
+    same_outputs(backbone.module, net, 1, 64, 64)
+    assert backbone.channels == backbone.transform.channels == 1
+    assert backbone.transform.mean == pytest.approx((np.mean((0.485, 0.456, 0.406)),))
+    assert any("averaged over colours" in note for note in backbone.notes)
+    net = create("timm:test_resnet", 5, channels=1)
+    backbone = from_file("timm:test_resnet", net.state_dict(), tmp_path)
+    same_outputs(backbone.module, net, 1, 64, 64)
+    assert backbone.transform.channels == 1 and backbone.transform.height == 160
+
+
+def test_channels_that_no_image_has(tmp_path):
+    with pytest.raises(Mismatch, match="4 channels, not of 1 or 3"):
+        from_file("tv:resnet18", resnet(10, channels=4).state_dict(), tmp_path)
+
+
+def test_another_image_size(tmp_path):
+    from featood.extractors.vision import torchvision
+
+    net = varied(torchvision.models.VisionTransformer(64, 16, 12, 12, 768, 3072, num_classes=4))
+    backbone = from_file("tv:vit_b_16", net.state_dict(), tmp_path)
+    same_outputs(backbone.module, net, 3, 64, 64)
+    assert (backbone.transform.height, backbone.transform.width) == (64, 64)
+    assert any("64 x 64 pixels" in note for note in backbone.notes)
+    net = timm_model("test_vit", num_classes=3, img_size=96)
+    backbone = from_file("timm:test_vit", net.state_dict(), tmp_path)
+    same_outputs(backbone.module, net, 3, 96, 96)
+    assert backbone.transform.height == 96
+    state = net.state_dict()
+    state["pos_embed"] = torch.cat([state["pos_embed"], state["pos_embed"][:, :2]], 1)
+    with pytest.raises(Mismatch, match="not those of a square image"):
+        from_file("timm:test_vit", state, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tv:resnet18", "timm:resnet18", "cifar-resnet18"])
+@pytest.mark.parametrize("prefix", ["", "backbone.", "state_dict.model."])
+def test_without_a_head(tmp_path, name, prefix):
+    net = varied(create_net("cifar-resnet18", 10)) if name[:5] == "cifar" else resnet()
+    state = {prefix + key: value for key, value in net.state_dict().items() if key[:3] != "fc."}
+    backbone = from_file(name, state, tmp_path)
+    net.fc = nn.Identity()
+    same_outputs(backbone.module, net, 3, 32, 32)
+    assert any("features only, without logits" in note for note in backbone.notes)
+
+
+def test_a_head_elsewhere(tmp_path):
+    net = resnet(6)
+    body = {f"backbone.{key}": value for key, value in net.state_dict().items() if key[:3] != "fc."}
+    for where in ("fc", "classifier", "backbone.fc.1", "backbone.head"):
+        head = {f"{where}.{key}": value for key, value in net.fc.state_dict().items()}
+        backbone = from_file("tv:resnet18", {"state_dict": {**body, **head}}, tmp_path)
+        same_outputs(backbone.module, net, 3, 32, 32)
+        assert any(f"state_dict.{where}'" in note for note in backbone.notes)
+    # parts kept side by side
+    parts = {"backbone": {key[9:]: value for key, value in body.items()}, "classifier": net.fc.state_dict()}
+    same_outputs(from_file("tv:resnet18", parts, tmp_path).module, net, 3, 32, 32)
+
+
+def test_a_head_of_several_layers_is_left_out_and_said(tmp_path):
+    net = resnet()
+    net.fc = nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
+    backbone = from_file("tv:resnet18", net.state_dict(), tmp_path)
+    net.fc = nn.Identity()
+    same_outputs(backbone.module, net, 3, 32, 32)
+    assert any("fc, is not one linear layer: features only" in note for note in backbone.notes)
+
+
+def test_numbered_layers(tmp_path):
+    net = resnet()
+    body = nn.Sequential(*list(net.children())[:-1])
+    backbone = from_file("tv:resnet18", {"encoder." + k: v for k, v in body.state_dict().items()}, tmp_path)
+    net.fc = nn.Identity()
+    same_outputs(backbone.module, net, 3, 32, 32)
+    assert any("numbered layers" in note for note in backbone.notes)
+
+
+def test_a_larger_network_is_refused(tmp_path):
+    from featood.extractors.vision import torchvision
+
+    with pytest.raises(Mismatch, match=r"unexpected layer1\.2\.conv1\.weight"):
+        from_file("tv:resnet18", torchvision.models.resnet34().state_dict(), tmp_path)
+
+
+def test_a_model_published_without_classes_takes_the_file_s(tmp_path):
+    net = timm_model("vit_small_patch14_dinov2", num_classes=5, img_size=28, depth=12)
+    backbone = from_file("timm:vit_small_patch14_dinov2", net.state_dict(), tmp_path)
+    same_outputs(backbone.module, net, 3, 28, 28)
+    state = {key: value for key, value in net.state_dict().items() if key[:5] != "head."}
+    backbone = from_file("timm:vit_small_patch14_dinov2", state, tmp_path)
+    assert backbone.module(torch.rand(1, 3, 28, 28)).shape == (1, 384)
+
+
+def test_older_names(tmp_path):
+    import re
+
+    from featood.extractors.vision import timm, torchvision
+
+    net = varied(torchvision.models.densenet121(num_classes=3))
+    older = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key): value
+        for key, value in net.state_dict().items()
+    }
+    assert older.keys() != net.state_dict().keys()
+    same_outputs(from_file("tv:densenet121", older, tmp_path).module, net, 3, 32, 32)
+    name = "swin_tiny_patch4_window7_224"
+    net = timm_model(name, num_classes=4)
+    older = {}
+    for key, value in net.state_dict().items():
+        key = re.sub(r"layers\.(\d)\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", key)
+        older[key.replace("head.fc.", "head.")] = value
+    older["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.int64)
+    backbone = from_file(f"timm:{name}", {"model": older}, tmp_path)
+    wanted = timm.models.swin_transformer.checkpoint_filter_fn(older, net)
+    assert all(torch.equal(value, wanted[key]) for key, value in backbone.module.state_dict().items())
+    assert any("converted by timm" in note for note in backbone.notes)
+
+
+def test_shortcuts_of_another_name(tmp_path):
+    net = varied(create_net("cifar-resnet18", 10))
+    state = {
+        key.replace("downsample", "shortcut").replace("fc.", "linear."): value
+        for key, value in net.state_dict().items()
+    }
+    backbone = from_file("cifar-resnet18", {"net": {"module." + k: v for k, v in state.items()}}, tmp_path)
+    same_outputs(backbone.module, net, 3, 32, 32)
+
+
+@pytest.mark.parametrize("name", ["lenet", "cifar-vgg11", "wrn-10-1", "densenet-10-4", "cifar-resnet26"])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_classes_and_channels_of_our_nets_whatever_the_order_of_names(tmp_path, name, backwards):
+    from featood.nets import net_defaults
+
+    channels = 4 - net_defaults(name).in_channels
+    net = varied(create_net(name, 23, in_channels=channels))
+    state = OrderedDict(sorted(net.state_dict().items(), reverse=backwards))
+    backbone = from_file(name, state, tmp_path)
+    size = net_defaults(name).image_size
+    same_outputs(backbone.module, net, channels, size, size)
+    assert backbone.channels == channels
+    safetensors.torch.save_file(dict(net.state_dict()), tmp_path / "s.safetensors")
+    assert resolve_backbone(name, str(tmp_path / "s.safetensors")).sha256 == backbone.sha256
+
+
+def test_random_weights_only_when_asked_for(monkeypatch):
+    with pytest.raises(UsageError, match=r"--weights FILE, or take --weights random") as error:
+        resolve_backbone("cifar-resnet20")
+    assert "\n" not in str(error.value)
+    with pytest.raises(UsageError, match="depth of 6n"):
+        resolve_backbone("cifar-resnet21")
+    from featood.extractors.vision import timm, torchvision
+
+    def offline(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", offline)
+    monkeypatch.setattr(timm, "create_model", offline)
+    for name, where in (("tv:resnet18", "pytorch.org"), ("timm:resnet18", "huggingface.co/timm/resnet18")):
+        with pytest.raises(DataError, match=f"no route to host.*{where}.*--weights random") as error:
+            resolve_backbone(name)
+        assert "\n" not in str(error.value)
+
+
+def test_a_tag_that_timm_does_not_have():
+    with pytest.raises(UsageError, match=r"no weights 'resnet18\.nope' \(it has: resnet18\.a1_in1k"):
+        resolve_backbone("timm:resnet18.nope", "random")
+
+
+CODE = """
+import dataclasses
+import torch
+from torch import nn
+import {helper}
+
+@dataclasses.dataclass
+class Options:
+    width: int = 4
+
+class Net(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.fc = nn.Linear({helper}.WIDTH, 2)
+        self.scale = scale
+
+def cos(): return Net(1.0)
+def temp(): return Net({scale})
+class inner:
+    make = staticmethod(cos)
+"""
+
+
+@pytest.fixture
+def bb(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "helper_of_bb.py").write_text("WIDTH = 3\n")
+    (tmp_path / "bb.py").write_text(CODE.format(helper="helper_of_bb", scale=2.0))
+    yield tmp_path
+    for name in ("bb", "helper_of_bb"):
+        sys.modules.pop(name, None)
+
+
+def test_callables_have_folders_of_their_own(bb):
+    slugs = [resolve_backbone(f"python:bb:{name}").slug for name in ("cos", "temp", "inner.make")]
+    assert slugs == ["bb.cos", "bb.temp", "bb.inner.make"]
+    net = resolve_backbone("python:bb:cos")
+    torch.save(net.module.state_dict(), bb / "a.pt")
+    assert resolve_backbone("python:bb:cos", "a.pt").slug == "bb.cos@a"
+
+
+def test_a_callable_of_a_file(bb):
+    folder = bb / "deep" / "er"
+    folder.mkdir(parents=True)
+    (folder / "my net.py").write_text((bb / "bb.py").read_text())
+    (folder / "helper_of_bb.py").write_text("WIDTH = 3\n")
+    for path in ("deep/er/my net.py", f"{folder}/my net.py"):
+        backbone = resolve_backbone(f"python:{path}:temp")
+        assert backbone.slug == "my net.temp" and backbone.module.scale == 2.0
+        assert backbone.code == hashlib.sha256((folder / "my net.py").read_bytes()).hexdigest()
+    assert "my net" not in sys.modules and "bb" not in sys.modules
+    assert resolve_backbone("python:bb:temp").code == backbone.code
+    (folder / "my net.py").write_text(CODE.format(helper="helper_of_bb", scale=3.0))
+    changed = resolve_backbone("python:deep/er/my net.py:temp")
+    assert changed.module.scale == 3.0 and changed.code != backbone.code
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "text"),
+    [
+        (r"python:C:\nets\bb.py:make", UsageError, r"there is no file C:\\nets\\bb\.py"),
+        (r"python:C:\nets\bb.py", UsageError, "is not of the form"),
+        ("python:bb.py", UsageError, "is not of the form"),
+        ("python:none.py:make", UsageError, r"there is no file none\.py"),
+        ("python:bb.py:nope", UsageError, "no attribute 'nope'"),
+        ("python:wrong.py:make", DataError, "SyntaxError"),
+        ("python:bb.py:Options", UsageError, "returned Options"),
+    ],
+)
+def test_callables_that_cannot_be(bb, name, error, text):
+    (bb / "wrong.py").write_text("def make(:\n")
+    with pytest.raises(error, match=text) as raised:
+        resolve_backbone(name)
+    assert "\n" not in str(raised.value)
+
+
+def test_weights_of_a_callable_are_chosen_as_any(bb):
+    net = resolve_backbone("python:bb:cos").module
+    average = {"module." + k: v + 1 for k, v in net.state_dict().items()}
+    torch.save({"model": net.state_dict(), "model_ema": average}, bb / "a.pt")
+    backbone = resolve_backbone("python:bb.py:cos", "a.pt")
+    assert torch.equal(backbone.module.fc.weight, net.fc.weight + 1)
+    assert "took the average under 'model_ema'" in backbone.notes[0]
+    raw = resolve_backbone("python:bb.py:cos", "a.pt#model")
+    assert torch.equal(raw.module.fc.weight, net.fc.weight) and raw.slug == "bb.cos@a#model"
+
+
+def test_folders_tell_files_of_weights_apart(tmp_path):
+    # the name of the file is part of the network's, which does not make it the published one
+    torch.save(resnet().state_dict(), tmp_path / "resnet18.pth")
+    assert resolve_backbone("tv:resnet18", str(tmp_path / "resnet18.pth")).slug == "tv:resnet18@resnet18"
+
+
+def test_classes_that_the_weights_know(tmp_path):
+    backbone = from_file("tv:resnet18", {"model": resnet().state_dict()}, tmp_path)
+    assert len(backbone.classes) == len(backbone.titles) == 1000
+    assert backbone.classes[0] == "n01440764" and backbone.titles[0] == "tench"
+    timms = from_file("timm:resnet18", resnet().state_dict(), tmp_path)
+    assert timms.classes == backbone.classes and timms.titles[0].startswith("tench,")
+    assert resolve_backbone("tv:resnet18", "random").classes == ()
+    ten = {"model": resnet(2).state_dict(), "class_to_idx": {"dog": 1, "cat": 0}}
+    assert from_file("tv:resnet18", ten, tmp_path).classes == ("cat", "dog")
+    three = {"model": resnet(3).state_dict(), "classes": ["cat", "dog"]}
+    assert from_file("tv:resnet18", three, tmp_path).classes == ()
+    state = {"model": create_net("lenet", 2).state_dict(), "classes": ["a", "b"]}
+    assert from_file("lenet", state, tmp_path).classes == ("a", "b")
+
+
+IMAGENETTE = {
+    "n01440764": "tench", "n02102040": "English springer", "n02979186": "cassette player", "n03000684": "chain_saw",
+    "n03028079": "church", "n03394916": "French horn", "n03417042": "garbage truck", "n03425413": "gas_pump",
+    "n03445777": "golf ball", "n03888257": "parachute",
+}  # fmt: skip
+PLACES = [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]
+
+
+def test_a_subset_of_imagenet_by_id_and_by_name(test_data):
+    from featood.extractors.backbones.class_names import torchvision_names
+    from featood.extractors.vision import torchvision
+
+    ids, titles = torchvision_names(torchvision.models.ResNet18_Weights.IMAGENET1K_V1)
+    assert list(align_classes(list(IMAGENETTE), ids, titles)) == PLACES
+    assert list(align_classes(list(IMAGENETTE.values()), ids, titles)) == PLACES
+    assert list(align_classes([name.upper() for name in IMAGENETTE.values()], ids, titles)) == PLACES
+    folders = sorted(path.name for path in (test_data / "imagenet" / "val").iterdir())
+    assert np.array_equal(align_classes(folders, ids), np.arange(1000))
+
+
+def test_names_that_do_not_align():
+    ids, titles = (
+        ("n1", "n2", "n3", "n4"),
+        ("crane, bird", "crane, machine", "night-lamp, light", "lamp, light"),
+    )
+    assert list(align_classes(["n3", "n1"], ids)) == [2, 0]
+    assert list(align_classes(["Night lamp", "n2"], ids, titles)) == [2, 1]
+    assert list(align_classes(["machine", "bird"], ids, titles)) == [1, 0]
+    for folders in ([], ["n3", "other"], ["crane"], ["light"], ["n3", "night lamp"], ["n3", "n3"]):
+        assert align_classes(folders, ids, titles) is None
+    assert align_classes(["a"], ()) is None
+
+
+def test_classes_of_larger_imagenets():
+    from featood.extractors.backbones.class_names import imagenet_names
+
+    for count, first in ((11821, "n00005787"), (21843, "n00004475"), (1000, "n01440764")):
+        ids, titles = imagenet_names({"num_classes": count})
+        assert len(ids) == len(titles) == count and ids[0] == first
+    assert imagenet_names({"num_classes": 10}) == ((), ())
