@@ -22,6 +22,7 @@ __all__ = [
 from featood.data.class_order import apply_class_order, read_class_order
 from featood.data.download import download
 from featood.data.image_set import ImageSet, packed_set
-from featood.data.opening import available_splits, dataset_key, default_data_dir, open_dataset
+from featood.data.naming import dataset_key
+from featood.data.opening import available_splits, default_data_dir, open_dataset
 from featood.data.registry import DatasetEntry, get_entry, list_datasets
 from featood.data.suites import list_suites, suite

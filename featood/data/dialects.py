@@ -7,7 +7,6 @@ __all__ = ["Dialect", "read_lines", "sniff"]
 import csv
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -75,7 +74,7 @@ def sniff(lines: Sequence[str]) -> Iterator[Dialect]:
         if rows and len(rows[0]) > 1 and (dialect := _columns(rows, mark)):
             yield dialect
     first = next((line for line in lines if line.strip()), "")
-    words = list(map(_plain, first.split()))
+    words = [word for word in map(_plain, first.split()) if word]
     yield Dialect(header=words[:1] != [] and words[0] in _PATHS and set(words[1:]) <= set(_LABELS))
 
 
@@ -87,7 +86,7 @@ def _cells(lines: Sequence[str], mark: str) -> Iterator[tuple[int, list[str]]]:
 def _columns(rows: list[list[str]], mark: str) -> Dialect | None:
     """Find the column of paths, by their endings or by its name, and that of labels."""
     names = list(map(_plain, rows[0]))
-    width = Counter(map(len, rows)).most_common(1)[0][0]
+    width = min(len(row) for row in rows if len(row) > 1)  # more where the mark also stands in a path
     body = [row for row in rows[1:] or rows if len(row) == width]
     by_name = [place for name in _PATHS for place in range(width) if names[place : place + 1] == [name]]
     by_ending = [

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from featood.data.image_set import ImageSet
-from featood.data.layouts import SPLITS, Loader, find_split, noting, renamed
+from featood.data.layouts import SPLITS, Loader, choice, find_split, noting
 from featood.data.scanning import Scan, has_images, scan, some, subfolders
 from featood.errors import DataError
 
@@ -25,7 +25,7 @@ def split_folder(folder: Path, split: str, lenient: bool = False) -> Loader | No
     inner = _split_folders(folder).get(split) if split in SPLITS else find_split(folder, split)
     if inner is None or not has_images(inner):
         return None
-    return noting(partial(read_folder, inner, folder, lenient), *renamed(inner, split))
+    return noting(partial(read_folder, inner, folder, lenient), *choice(inner, split))
 
 
 def whole_folder(folder: Path, split: str, lenient: bool = False) -> Loader | None:
@@ -94,7 +94,7 @@ def read_folder(folder: Path, base: Path | None = None, lenient: bool = False) -
                 f"{folder}: class folders without images ({some(nowhere)}) would shift the labels; "
                 f"remove them, or give the order of the classes"
             )
-        notes.append(f"class folders without images here, which keep their index: {some(empty)}")
+        notes.append(f"class folders without images here: {some(empty)}")
     return ImageSet(
         ids=ids,
         labels=folder_labels(ids, classes),

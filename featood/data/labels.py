@@ -57,8 +57,8 @@ def number_names(texts: Sequence[str], where: object, others: Callable[[], Itera
         raise DataError(f"{where}: {wrong!r} is no class; labels are one whole number or one name a row")
     classes = sorted(distinct | (set(others()) - {""}))
     index = {name: place for place, name in enumerate(classes)} | {"": -1}
-    brief = ", ".join(classes[:5]) + ", ..." * (len(classes) > 5)
-    note = f"labels are the names of {len(classes)} classes, numbered in the order of text: {brief}"
+    brief = ", ".join(classes[:5]) + f", ... {classes[-1]} ({len(classes)})" * (len(classes) > 5)
+    note = f"labels are names of classes, numbered in the order of text: {brief}"
     return np.array([index[text] for text in texts], np.int64), tuple(classes), (note,)
 
 

@@ -7,9 +7,9 @@ be used, which counts only if no other layout finds anything.
 
 from __future__ import annotations
 
-__all__ = ["SPLITS", "Layout", "Loader", "canonical", "find_split", "noting", "renamed"]
+__all__ = ["SPLITS", "Layout", "Loader", "canonical", "choice", "find_split", "noting"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from featood.data.image_set import ImageSet
@@ -38,6 +38,10 @@ def find_split(folder: Path, split: str, suffixes: tuple[str, ...] = ("",)) -> P
 
     The standard name goes before others, and lower case before upper.
     """
+    return next(_candidates(folder, split, suffixes), None)
+
+
+def _candidates(folder: Path, split: str, suffixes: tuple[str, ...]) -> Iterator[Path]:
     names = [split, *(name for name, meant in _ALIASES.items() if meant == split)]
     cases = [case for name in names for case in (name, name.capitalize(), name.upper())]
     for case in cases if split in SPLITS else [split]:
@@ -45,8 +49,7 @@ def find_split(folder: Path, split: str, suffixes: tuple[str, ...] = ("",)) -> P
             for ending in dict.fromkeys((suffix, suffix.upper())):
                 path = folder / (case + ending)
                 if path.is_file() if suffix else path.is_dir():
-                    return path
-    return None
+                    yield path
 
 
 def noting(loader: Loader, *notes: str) -> Loader:
@@ -54,6 +57,9 @@ def noting(loader: Loader, *notes: str) -> Loader:
     return lambda: loader().with_notes(*notes)
 
 
-def renamed(path: Path, split: str) -> tuple[str, ...]:
-    """Return the note that a split is read from a file or folder of another name, if it is."""
-    return () if path.stem.lower() == split else (f"the split {split} is read from {path.name}",)
+def choice(path: Path, split: str, suffixes: tuple[str, ...] = ("",)) -> list[str]:
+    """Return the notes that a split is read from a file or folder of another name, and what is passed over."""
+    others = [other for other in _candidates(path.parent, split, suffixes) if not other.samefile(path)]
+    passed = ", ".join(dict.fromkeys(other.name for other in others))
+    notes = [] if path.stem.lower() == split else [f"the split {split} is read from {path.name}"]
+    return notes + [f"beside {path.name}, {passed} is not read"] * bool(passed)

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from featood.data.dialects import HEAD, Dialect, read_lines, sniff
 from featood.data.image_set import ImageSet
 from featood.data.labels import number_names
-from featood.data.layouts import SPLITS, Loader, canonical, find_split, noting, renamed
+from featood.data.layouts import SPLITS, Loader, canonical, choice, find_split, noting
 from featood.data.reading import reading
 from featood.errors import DataError
 
@@ -34,7 +34,7 @@ def image_list(
     if path is None or not path.is_file():
         return None
     loader = listed_file(path, [folder / root for root in roots])
-    return loader if pattern else noting(loader, *renamed(path, split))
+    return loader if pattern else noting(loader, *choice(path, split, LIST_SUFFIXES))
 
 
 def listed_file(path: Path, roots: Sequence[Path]) -> Loader:

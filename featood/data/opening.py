@@ -1,22 +1,22 @@
-"""From a name to a set of images: registered sets, folders in the data directory, and paths."""
+"""From a name to a set of images: registered sets, folders and files in the data directory, and paths."""
 
 from __future__ import annotations
 
-__all__ = ["available_splits", "dataset_key", "default_data_dir", "open_dataset"]
+__all__ = ["available_splits", "default_data_dir", "open_dataset"]
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 from featood.data.archives import ARCHIVE_SUFFIXES, unpack
 from featood.data.class_order import ClassOrder, apply_class_order, read_class_order
 from featood.data.folders import split_folder, whole_folder
 from featood.data.image_set import ImageSet
-from featood.data.layouts import SPLITS, Layout, Loader, canonical
+from featood.data.layouts import SPLITS, Layout, Loader, canonical, noting
 from featood.data.lists import LIST_SUFFIXES, image_list, listed_file
+from featood.data.naming import StrPath, checked_name, is_path, path_key
 from featood.data.packed import packed, packed_file, packed_splits
 from featood.data.reading import reading
 from featood.data.registry import DatasetEntry, get_entry
@@ -24,9 +24,9 @@ from featood.data.selection import keyword_options, select_classes
 from featood.data.table_sets import refuse_table
 from featood.errors import DataError, UsageError
 
-StrPath = str | os.PathLike[str]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[A-Za-z0-9.,=_-]+)?")
 _OPENOOD_ROOTS = ("images_classic", "images_largescale")
+_FORMS: dict[Layout, str] = {packed: "the packed one", image_list: "the list"}
 
 
 @dataclass(frozen=True)
@@ -127,49 +127,10 @@ def available_splits(name: StrPath, data_dir: StrPath | None = None) -> list[str
     return there
 
 
-def dataset_key(name: StrPath, data_dir: StrPath | None = None) -> str:
-    """Return the name that :func:`open_dataset` gives to a set, without looking for it.
-
-    A path, whether or not it still exists, becomes the last folder's name and a hash; case and spelling of
-    registered names are put right; any other name stays as it is.
-
-    Raises
-    ------
-    UsageError
-        If it could be no name of a set.
-    """
-    text = _checked(name)
-    if _is_path(name):
-        return _path_name(Path(os.path.expanduser(text)))
-    base, colon, selector = text.partition(":")
-    try:
-        return get_entry(base).name + colon + selector
-    except UsageError:
-        return text
-
-
-def _checked(name: StrPath) -> str:
-    text = os.fspath(name)
-    if any(char < " " for char in text) or ".." in PureWindowsPath(text).parts:
-        raise UsageError(f"{text!r} is refused as a set of images: no `..`, no control characters")
-    return text
-
-
-def _is_path(name: StrPath) -> bool:
-    text = os.fspath(name)
-    return isinstance(name, os.PathLike) or text[:1] in (".", "/", "~") or Path(text).is_absolute()
-
-
-def _path_name(path: Path) -> str:
-    """Name a set given by its path after the last folder, and a hash to tell apart those of one name."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", path.resolve().stem).strip(".-") or "images"
-    return f"{slug}-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]}"
-
-
 def _locate(name: StrPath, root: Path, ordered: bool = False) -> _Source:
     """Understand a name; ``ordered`` if the order of the classes is given."""
-    text = _checked(name)
-    if _is_path(name):
+    text = checked_name(name)
+    if is_path(name):
         return _locate_path(Path(os.path.expanduser(text)), root, ordered)
     if not _NAME.fullmatch(text):
         raise UsageError(f"{text!r} is no name of a set of images; a folder of images is given as ./folder")
@@ -191,7 +152,7 @@ def _locate(name: StrPath, root: Path, ordered: bool = False) -> _Source:
 def _locate_path(path: Path, root: Path, ordered: bool) -> _Source:
     if not os.path.exists(path):  # unlike Path.exists, no error for a name that is too long
         raise DataError(f"{path} does not exist")
-    name = _path_name(path)
+    name = path_key(path)
     entry = DatasetEntry(name=name, title=str(path), source="")
     if path.is_dir():
         with reading(path):
@@ -237,15 +198,19 @@ def _loaders(source: _Source) -> tuple[dict[str, Loader], list[str]]:
         further = {split for folder, layout in group if layout is packed for split in packed_splits(folder)}
         found: dict[str, Loader] = {}
         for split in dict.fromkeys((*SPLITS, *source.entry.splits, *sorted(further))):
+            hits = []
             for folder, layout in group:
                 try:
-                    loader = layout(folder, split)
+                    hits.append((layout, layout(folder, split)))
                 except DataError as error:
                     reasons.append(str(error))
-                    continue
-                if loader is not None:
-                    found[split] = loader
-                    break
+            there = [(layout, loader) for layout, loader in hits if loader is not None]
+            if there:
+                layout, found[split] = there[0]
+                if len(there) > 1 and layout not in source.entry.layouts:
+                    form = _FORMS.get(layout, "the first")
+                    note = f"the split {split} is there in {len(there)} forms; {form} is read"
+                    found[split] = noting(found[split], note)
         if found:
             return found, []
     return {}, reasons
@@ -262,8 +227,15 @@ def _one_file(folder: Path, split: str, path: Path, root: Path) -> Loader | None
         return packed_file(folder, split, path)
     if suffix not in LIST_SUFFIXES or split != "test":
         return None
-    roots = (folder.resolve(), root.resolve(), *(root.resolve() / name for name in _OPENOOD_ROOTS))
-    return listed_file(path, roots)
+    beside, root = folder.resolve(), root.resolve()
+    listed = listed_file(path, (beside, root, *(root / name for name in _OPENOOD_ROOTS)))
+
+    def load() -> ImageSet:
+        images = listed()
+        elsewhere = images.root != beside
+        return images.with_notes(*[f"paths of {path.name} are taken below {images.root}"] * elsewhere)
+
+    return load
 
 
 def _archive(entry: DatasetEntry, root: Path) -> Path | None:

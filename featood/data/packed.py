@@ -12,7 +12,7 @@ from pathlib import Path
 from featood.data.arrays import Array, find_fields, npz_arrays
 from featood.data.image_set import ImageSet, packed_set
 from featood.data.labels import as_class_indices
-from featood.data.layouts import SPLITS, Loader, canonical, find_split, noting, renamed
+from featood.data.layouts import SPLITS, Loader, canonical, choice, find_split, noting
 from featood.data.pixels import as_pixels
 from featood.errors import DataError
 
@@ -29,7 +29,8 @@ def packed(folder: Path, split: str) -> Loader | None:
     if own is not None:
         siblings = [path for name in SPLITS if (path := find_split(folder, name, (".npz",)))]
         return noting(
-            partial(_read_archive, own, split, siblings if own in siblings else ()), *renamed(own, split)
+            partial(_read_archive, own, split, siblings if own in siblings else ()),
+            *choice(own, split, (".npz",)),
         )
     archives, arrays = _packed_files(folder)
     holding = [path for path in archives if split in SPLITS and split in _splits_within(path)]
@@ -119,7 +120,8 @@ def _load(
     """Read images and labels; names of classes are numbered over all splits, those of ``siblings`` too."""
     images, labels = arrays[chosen["images"]], arrays.get(chosen.get("labels", ""))
     if labels is not None and len(images.head()[0]) < 3 <= len(labels.head()[0]):
-        images, labels = labels, images  # arr_0 and arr_1 come in any order
+        # arr_0 and arr_1 come in any order
+        images, labels, chosen = labels, images, {"images": chosen["labels"], "labels": chosen["images"]}
     values = images.read()
     pixels, notes = as_pixels(values, images)
     notes = (*_names_read(arrays, chosen), *notes)
@@ -151,7 +153,9 @@ def _names_read(arrays: Mapping[str, Array], chosen: Mapping[str, str]) -> list[
     plain = all(key == kind for kind, key in chosen.items())
     notes = []
     if not plain and len(arrays) > 1:
-        notes.append("arrays read: " + ", ".join(f"{kind} from {key!r}" for kind, key in chosen.items()))
+        notes.append(
+            "arrays read: " + ", ".join(f"{kind} from {key!r}" for kind, key in sorted(chosen.items()))
+        )
     if rest:
         notes.append(f"arrays not read: {', '.join(rest[:5])}" + ", ..." * (len(rest) > 5))
     return notes
