@@ -87,7 +87,8 @@ def _columns(rows: list[list[str]], mark: str) -> Dialect | None:
     """Find the column of paths, by their endings or by its name, and that of labels."""
     names = list(map(_plain, rows[0]))
     width = min(len(row) for row in rows if len(row) > 1)  # more where the mark also stands in a path
-    body = [row for row in rows[1:] or rows if len(row) == width]
+    header = len(rows) > 1 and not any(map(_is_image, rows[0]))
+    body = [row for row in rows[header:] if len(row) == width]
     by_name = [place for name in _PATHS for place in range(width) if names[place : place + 1] == [name]]
     by_ending = [
         place for place in range(width) if sum(_is_image(row[place]) for row in body) * 2 > len(body)
@@ -97,7 +98,7 @@ def _columns(rows: list[list[str]], mark: str) -> Dialect | None:
         return None
     path = paths[0]
     others = [place for place in range(width) if place != path]
-    if len(rows) > 1 and len(names) == width and not any(map(_is_image, rows[0])):
+    if header and len(names) == width:
         known = [place for name in _LABELS for place in others if names[place] == name]
         known = known or [place for place in others if names[place]]
         label = known[0] if len(known) == 1 or names[known[0]] in _LABELS else None

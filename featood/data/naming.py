@@ -15,7 +15,7 @@ from featood.errors import UsageError
 StrPath = str | os.PathLike[str]
 
 
-def dataset_key(name: StrPath, data_dir: StrPath | None = None) -> str:
+def dataset_key(name: StrPath) -> str:
     """Return the name that :func:`featood.data.open_dataset` gives to a set, without looking for it.
 
     A path, whether or not it still exists, becomes the last folder's name and a hash; case and spelling of
