@@ -165,6 +165,16 @@ def test_an_order_changes_registered_names(tmp_path):
     assert open_dataset("cifar10:1-2", None, tmp_path, order).classes == ("cat", "airplane")
 
 
+def test_folders_called_after_the_classes_of_a_known_set_have_its_order(tmp_path):
+    classes(tmp_path / "fashion-mnist", "Ankle_boot", "Dress", "Trouser", split="test")
+    images = open_dataset("fashion-mnist", None, tmp_path)
+    assert by_folder(images) == {"Ankle_boot": 9, "Dress": 3, "Trouser": 1}
+    assert images.notes[0] == "classes are numbered as those of FashionMNIST"
+    classes(tmp_path / "cifar10", "cat", "dog", split="test")
+    assert by_folder(open_dataset("cifar10", None, tmp_path)) == {"cat": 3, "dog": 5}
+    assert by_folder(open_dataset("cifar10", None, tmp_path, ["dog", "cat"])) == {"cat": 1, "dog": 0}
+
+
 def test_with_classes():
     images = packed_set(np.zeros((5, 2, 2), np.uint8), np.array([0, 1, 2, -1, 1]), classes=("a", "b", "c"))
     mapped = images.with_classes(np.array([7, -1, 0]), tuple("01234567"))

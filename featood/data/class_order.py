@@ -133,7 +133,7 @@ def apply_class_order(images: ImageSet, names: Sequence[str]) -> ImageSet:
     used = [own[index] for index in present if index < len(own)]
     rank = {name: index for index, name in enumerate(names)}
     notes = []
-    first_words = {name.split(maxsplit=1)[0]: index for index, name in enumerate(names)}
+    first_words = {(name.split() or [""])[0]: index for index, name in enumerate(names)}
     if not set(used) <= set(rank) and len(first_words) == len(names) and set(used) <= set(first_words):
         rank = first_words
         notes.append("classes are found by the first words of the names in their order")

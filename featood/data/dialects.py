@@ -90,9 +90,8 @@ def _columns(rows: list[list[str]], mark: str) -> Dialect | None:
     header = len(rows) > 1 and not any(map(_is_image, rows[0]))
     body = [row for row in rows[header:] if len(row) == width]
     by_name = [place for name in _PATHS for place in range(width) if names[place : place + 1] == [name]]
-    by_ending = [
-        place for place in range(width) if sum(_is_image(row[place]) for row in body) * 2 > len(body)
-    ]
+    endings = [sum(_is_image(row[place]) for row in body) for place in range(width)]
+    by_ending = [place for place in range(width) if 2 * endings[place] > len(body)]
     paths = [place for place in by_name if place in by_ending] or by_ending or by_name
     if not paths:
         return None
@@ -107,13 +106,10 @@ def _columns(rows: list[list[str]], mark: str) -> Dialect | None:
         return Dialect(mark, path, label, width, True, (note,))
     if len(others) > 1:  # as in lists of MXNet, a column that numbers the rows
         numbers = [place for place in others if _numbers_rows([row[place] for row in body])]
-        others = [
-            place for place in others if place not in (numbers if len(numbers) < len(others) else numbers[:1])
-        ]
+        numbers = numbers if len(numbers) < len(others) else numbers[:1]
+        others = [place for place in others if place not in numbers]
     label = others[0] if len(others) == 1 else None
-    title = (
-        "none can be told to be the labels; name it in a first line" if label is None else f"labels {label}"
-    )
+    title = "labels unknown: name the columns in a first line" if label is None else f"labels {label}"
     notes = (f"columns of the list, counted from 0: paths {path}, {title}",) if width > 2 or path else ()
     return Dialect(mark, path, label, width, False, notes)
 

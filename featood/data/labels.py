@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["as_class_indices", "number_names"]
+__all__ = ["as_class_indices", "as_texts", "number_names"]
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +12,8 @@ import numpy as np
 from featood.errors import DataError
 
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
-_NUMBERS = re.compile(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?([\s,;]+[+-]?\d*\.?\d+([eE][+-]?\d+)?)*")
+_NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
+_NUMBERS = re.compile(rf"{_NUMBER}([\s,;]+{_NUMBER})*")
 Classes = tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]
 
 
@@ -62,6 +63,12 @@ def number_names(texts: Sequence[str], where: object, others: Callable[[], Itera
     return np.array([index[text] for text in texts], np.int64), tuple(classes), (note,)
 
 
+def as_texts(values: np.ndarray) -> list[str]:
+    """Turn an array of text, or of bytes in UTF-8, into strings without blanks around them."""
+    values = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+    return [text.strip() for text in values.reshape(-1).tolist()]
+
+
 def as_class_indices(
     values: np.ndarray, rows: int, where: object, others: Callable[[], Iterable[str]] = tuple
 ) -> Classes:
@@ -102,10 +109,8 @@ def as_class_indices(
     if values.shape != (rows,):
         raise DataError(f"{where}: {rows} images but labels of shape {values.shape}; one a row is needed")
     kind = values.dtype.kind
-    if kind == "S":
-        values, kind = np.char.decode(values, "utf-8"), "U"
-    if kind == "U":
-        return number_names([text.strip() for text in values.tolist()], where, others)
+    if kind in "US":
+        return number_names(as_texts(values), where, others)
     if kind == "f":
         known = np.where(np.isnan(values), -1, values)
         if (known != np.floor(known)).any() or np.isinf(known).any():

@@ -82,17 +82,13 @@ def read_list(path: Path, root: Path, dialect: Dialect | None = None) -> ImageSe
         )
         tops = _tops(root)
         ids = tuple(_checked(_below(name, tops), name, number, path, root) for number, name, _ in rows)
-    changes = (
-        ("backslashes in its paths are read as slashes", any("\\" in name for _, name, _ in rows)),
-        (
-            f"its absolute paths are taken below {root}",
-            any(_is_absolute(name.replace("\\", "/")) for _, name, _ in rows),
-        ),
-    )
-    notes = (*dialect.notes, *notes, *(f"{path.name}: {text}" for text, true in changes if true))
-    return ImageSet(
-        ids=ids, labels=labels if (labels >= 0).any() else None, classes=classes, root=root, notes=notes
-    )
+    known = labels if (labels >= 0).any() else None
+    images = ImageSet(ids=ids, labels=known, classes=classes, root=root, notes=(*dialect.notes, *notes))
+    if any("\\" in name for _, name, _ in rows):
+        images = images.with_notes(f"backslashes in the paths of {path.name} are read as slashes")
+    if any(_is_absolute(name.replace("\\", "/")) for _, name, _ in rows):
+        images = images.with_notes(f"absolute paths in {path.name} are taken below {root}")
+    return images
 
 
 def _labels_beside(path: Path) -> set[str]:

@@ -103,6 +103,9 @@ def open_dataset(
         raise DataError(f"{source.name}/{chosen} is empty")
     if images.labels is not None and 0 < entry.num_classes <= (top := int(images.labels.max())):
         raise DataError(f"{source.name}/{chosen} has label {top}; {entry.num_classes} classes count from 0")
+    if order is None and images.classes != entry.classes and set(images.classes) <= set(entry.classes):
+        order = entry.classes
+        images = images.with_notes(f"classes are numbered as those of {entry.title}")
     if order is not None:
         images = apply_class_order(images, order)
     return select_classes(images, source.classes) if source.classes else images

@@ -6,14 +6,16 @@ __all__ = ["packed", "packed_file", "packed_splits"]
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from featood.data.arrays import Array, find_fields, npz_arrays
 from featood.data.image_set import ImageSet, packed_set
-from featood.data.labels import as_class_indices
+from featood.data.labels import as_class_indices, as_texts
 from featood.data.layouts import SPLITS, Loader, canonical, choice, find_split, noting
 from featood.data.pixels import as_pixels
+from featood.data.reading import reading
 from featood.errors import DataError
 
 
@@ -27,11 +29,9 @@ def packed(folder: Path, split: str) -> Loader | None:
     """
     own = find_split(folder, split, (".npz",))
     if own is not None:
-        siblings = [path for name in SPLITS if (path := find_split(folder, name, (".npz",)))]
-        return noting(
-            partial(_read_archive, own, split, siblings if own in siblings else ()),
-            *choice(own, split, (".npz",)),
-        )
+        others = [path for name in SPLITS if (path := find_split(folder, name, (".npz",)))]
+        loader = partial(_read_archive, own, split, others if split in SPLITS else ())
+        return noting(loader, *choice(own, split, (".npz",)))
     archives, arrays = _packed_files(folder)
     holding = [path for path in archives if split in SPLITS and split in _splits_within(path)]
     if len(holding) > 1:
@@ -44,16 +44,9 @@ def packed(folder: Path, split: str) -> Loader | None:
     plain = fields.get("", {})
     if split == "test" and "images" in plain and len(fields) == 1:
         return partial(_load, arrays, plain, folder)
-    if (
-        split not in fields
-        and split in arrays
-        and canonical(split) not in SPLITS
-        and _is_images(arrays[split])
-    ):
+    if split not in (*SPLITS, *fields) and split in arrays and _is_images(arrays[split]):
         fields[split] = {"images": split}
-    if split not in fields:
-        return None
-    return partial(_load, arrays, plain | fields[split], folder)
+    return partial(_load, arrays, plain | fields[split], folder) if split in fields else None
 
 
 def packed_splits(folder: Path) -> list[str]:
@@ -67,9 +60,8 @@ def packed_splits(folder: Path) -> list[str]:
 def packed_file(folder: Path, split: str, path: Path) -> Loader | None:
     """One npz or npy file, wherever it is: the splits that it names, else ``test``."""
     if path.suffix.lower() == ".npy":
-        return (
-            partial(_load, {path.stem: Array(path)}, {"images": path.stem}, path) if split == "test" else None
-        )
+        load = partial(_load, {path.stem: Array(path)}, {"images": path.stem}, path)
+        return load if split == "test" else None
     if split in (_splits_within(path) or ("test",)):
         return partial(_read_archive, path, split)
     return None
@@ -122,17 +114,16 @@ def _load(
     if labels is not None and len(images.head()[0]) < 3 <= len(labels.head()[0]):
         # arr_0 and arr_1 come in any order
         images, labels, chosen = labels, images, {"images": chosen["labels"], "labels": chosen["images"]}
-    values = images.read()
-    pixels, notes = as_pixels(values, images)
-    notes = (*_names_read(arrays, chosen), *notes)
-    if labels is None:
-        return packed_set(pixels, name=str(where), sources=(images.path,)).with_notes(*notes)
-    names = partial(_label_names, [arrays, *siblings])
-    indices, classes, more = as_class_indices(labels.read(), len(pixels), labels, names)
-    files = tuple(dict.fromkeys((images.path, labels.path)))
-    return packed_set(pixels, indices, name=str(where), classes=classes, sources=files).with_notes(
-        *notes, *more
-    )
+    with reading(where):
+        pixels, notes = as_pixels(images.read(), images)
+        found = packed_set(pixels, name=str(where), sources=(images.path,))
+        found = found.with_notes(*_names_read(arrays, chosen), *notes)
+        if labels is None:
+            return found
+        names = partial(_label_names, [arrays, *siblings])
+        indices, classes, notes = as_class_indices(labels.read(), len(pixels), labels, names)
+        files = tuple(dict.fromkeys((images.path, labels.path)))
+        return replace(found, labels=indices, classes=classes, sources=files).with_notes(*notes)
 
 
 def _label_names(groups: Iterable[Mapping[str, Array]]) -> set[str]:
@@ -142,7 +133,7 @@ def _label_names(groups: Iterable[Mapping[str, Array]]) -> set[str]:
         for both in find_fields(arrays).values():
             labels = arrays.get(both.get("labels", ""))
             if labels is not None and labels.head()[1].kind in "US":
-                names.update(str(name).strip() for name in labels.read().astype(str).reshape(-1).tolist())
+                names.update(as_texts(labels.read()))
     return names
 
 
