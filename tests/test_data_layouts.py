@@ -47,9 +47,9 @@ def test_bad_npz(tmp_path, case):
     if case == "object":
         np.savez(path, images=np.array([Boom(tmp_path / "pwned")], dtype=object))
     elif case == "float":
-        np.savez(path, images=x / 255)
+        np.savez(path, images=x + 0.3)
     elif case == "no-images":
-        np.savez(path, x=x)
+        np.savez(path, features=x)
     elif case == "text":
         path.write_text("<html>")
     elif case == "npy":

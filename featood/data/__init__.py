@@ -5,7 +5,9 @@ from __future__ import annotations
 __all__ = [
     "DatasetEntry",
     "ImageSet",
+    "apply_class_order",
     "available_splits",
+    "dataset_key",
     "default_data_dir",
     "download",
     "get_entry",
@@ -13,11 +15,14 @@ __all__ = [
     "list_suites",
     "open_dataset",
     "packed_set",
+    "read_class_order",
     "suite",
 ]
 
+from featood.data.class_order import apply_class_order, read_class_order
 from featood.data.download import download
 from featood.data.image_set import ImageSet, packed_set
+from featood.data.naming import dataset_key
 from featood.data.opening import available_splits, default_data_dir, open_dataset
 from featood.data.registry import DatasetEntry, get_entry, list_datasets
 from featood.data.suites import list_suites, suite

@@ -52,7 +52,7 @@ def _find(folder: Path, stems: list[str], labels: str, header: int) -> Loader | 
 def _load(paths: list[Path], read: Callable[[Path], tuple[np.ndarray, np.ndarray]]) -> ImageSet:
     parts = [read(path) for path in paths]
     images = np.concatenate([pixels for pixels, _ in parts]).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return packed_set(images, np.concatenate([labels for _, labels in parts]))
+    return packed_set(images, np.concatenate([labels for _, labels in parts]), sources=tuple(paths))
 
 
 def _read_binary(path: Path, header: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,9 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from featood.data.folders import folder_labels, read_folder, split_folder
 from featood.data.image_set import ImageSet, packed_set
-from featood.data.layouts import Loader, folder_labels, image_folder, read_folder, read_list, subfolders
+from featood.data.layouts import Loader
+from featood.data.lists import read_list
 from featood.data.reading import read_image, reading
+from featood.data.scanning import subfolders
 from featood.errors import DataError
 
 MAX_BYTES = 1 << 32
@@ -44,7 +47,8 @@ def idx_files(
     def load() -> ImageSet:
         pixels = _read_idx(images, 3)
         indices = _read_idx(labels, 1).astype(np.int64) - first_label
-        return packed_set(pixels.swapaxes(1, 2) if transpose else pixels, indices, name=str(images))
+        upright = pixels.swapaxes(1, 2) if transpose else pixels
+        return packed_set(upright, indices, name=str(images), sources=(images, labels))
 
     return load
 
@@ -78,7 +82,9 @@ def svhn(folder: Path, split: str) -> Loader | None:
 
         with reading(path):
             content = loadmat(path, variable_names=("X", "y"))
-            return packed_set(content["X"].transpose(3, 0, 1, 2), content["y"].reshape(-1) % 10)
+            return packed_set(
+                content["X"].transpose(3, 0, 1, 2), content["y"].reshape(-1) % 10, sources=(path,)
+            )
 
     return load
 
@@ -137,7 +143,7 @@ def tiny_imagenet(folder: Path, split: str) -> Loader | None:
     if not (path.is_file() and images.is_dir()):
         return None
     if split != "val":
-        return image_folder(folder, split)
+        return split_folder(folder, split)
 
     def load() -> ImageSet:
         with reading(path):

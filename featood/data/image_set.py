@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from featood.data.contents import content_digests, file_stamps
 from featood.data.reading import Decoding, read_image
 from featood.errors import DataError
 
@@ -38,6 +39,10 @@ class ImageSet:
         The folder the ids are relative to, for a set of files.
     decoding : Decoding
         How the files of a set of files are decoded.
+    sources : tuple of Path
+        The files that a packed set was read from, where they are known.
+    notes : tuple of str
+        What was inferred, converted or left out when the set was opened, one line each.
 
     Raises
     ------
@@ -53,6 +58,8 @@ class ImageSet:
     array: np.ndarray | None = field(default=None, repr=False)
     root: Path | None = None
     decoding: Decoding = field(default=Decoding(), repr=False)
+    sources: tuple[Path, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if (self.array is None) == (self.root is None):
@@ -81,7 +88,10 @@ class ImageSet:
         if self.array is not None:
             return self.array[i]
         assert self.root is not None
-        return read_image(self.root / self.ids[i], self.decoding)
+        path = self.root / self.ids[i]
+        if not path.is_file():  # a pipe would be waited for
+            raise DataError(f"{path} is missing, or no file")
+        return read_image(path, self.decoding)
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> ImageSet:
         """Keep the rows ``indices`` (integers or a Boolean mask), in that order, with their ids."""
@@ -94,32 +104,75 @@ class ImageSet:
             array=None if self.array is None else self.array[rows],
         )
 
-    def digest(self) -> str:
-        """SHA-256 of the list of inputs: ids, labels, and the pixels (packed) or the file sizes and the decoding.
+    def with_notes(self, *notes: str) -> ImageSet:
+        """Add what a user should know; what is noted already is not repeated."""
+        return replace(self, notes=tuple(dict.fromkeys((*self.notes, *notes))))
+
+    def with_classes(self, indices: np.ndarray, names: tuple[str, ...]) -> ImageSet:
+        """Give the classes new indices.
+
+        Parameters
+        ----------
+        indices : ndarray of integers [K]
+            The new index of each old one; negative where the class becomes unknown.
+        names : tuple of str
+            The new names, in the order of the new indices.
 
         Raises
         ------
         DataError
-            If a file is missing.
+            If a label has no new index, or a new index no name.
         """
-        sha = hashlib.sha256(b"featood images 1\0")
-        sha.update("\0".join(self.ids).encode("utf-8", "surrogateescape"))
-        sha.update(b"\0none" if self.labels is None else b"\0" + self.labels.astype("<i8").tobytes())
-        if self.array is not None:
-            sha.update(repr(self.array.shape).encode())
-            sha.update(np.ascontiguousarray(self.array).data)
-        else:
-            sha.update(np.array([self._size(i) for i in self.ids], "<i8").tobytes())
-            if self.decoding != Decoding():  # sets that were digested before there was a choice keep theirs
-                sha.update(repr(self.decoding).encode())
+        new = np.asarray(indices, np.int64)
+        if new.max(initial=-1) >= len(names):
+            raise DataError(f"{self.name}: class index {new.max()} is beyond the {len(names)} names")
+        if self.labels is None:
+            return replace(self, classes=names)
+        if (top := int(self.labels.max(initial=-1))) >= len(new):
+            raise DataError(
+                f"{self.name}: label {top} is beyond the {len(new)} classes that are numbered anew"
+            )
+        labels = np.where(self.labels >= 0, np.append(new, -1)[self.labels], -1)
+        return replace(self, labels=labels, classes=names)
+
+    def digest(self) -> str:
+        """SHA-256 of the inputs: ids, labels, and all pixels (packed) or each file's size and content.
+
+        Of a long file a sample is read, see :func:`featood.data.contents.content_digests`; a file that is
+        missing counts as such.
+        """
+        if self.array is None:
+            sha = self._listing(b"featood images 2\0")
+            assert self.root is not None
+            for part in content_digests(self.root, self.ids):
+                sha.update(part)
+            return sha.hexdigest()
+        sha = self._listing(b"featood images 1\0")
+        sha.update(repr(self.array.shape).encode())
+        sha.update(np.ascontiguousarray(self.array).data)
         return sha.hexdigest()
 
-    def _size(self, name: str) -> int:
-        assert self.root is not None
-        try:
-            return (self.root / name).stat().st_size
-        except OSError as error:
-            raise DataError(f"{self.root / name} is missing: {error.strerror}") from error
+    def stamp(self) -> str:
+        """SHA-256 of ids, labels, and the sizes and times of the files: cheap, the same while none is touched.
+
+        Where the files of a packed set are not known, it is the digest. It does not depend on where the
+        files lie; copies, which have other times, have another stamp but the same digest.
+        """
+        if self.root is None and not self.sources:
+            return self.digest()
+        sha = self._listing(b"featood stamp 1\0")
+        names = self.ids if self.root is not None else list(map(str, self.sources))
+        for part in file_stamps(self.root or Path(), names):
+            sha.update(part)
+        return sha.hexdigest()
+
+    def _listing(self, tag: bytes) -> hashlib._Hash:
+        sha = hashlib.sha256(tag)
+        sha.update("\0".join(self.ids).encode("utf-8", "surrogateescape"))
+        sha.update(b"\0none" if self.labels is None else b"\0" + self.labels.astype("<i8").tobytes())
+        if self.root is not None and self.decoding != Decoding():
+            sha.update(repr(self.decoding).encode())
+        return sha
 
 
 def packed_set(
@@ -129,6 +182,7 @@ def packed_set(
     name: str = "",
     split: str = "test",
     classes: tuple[str, ...] = (),
+    sources: tuple[Path, ...] = (),
 ) -> ImageSet:
     """Make an ImageSet of an array; ids are the zero-padded row numbers.
 
@@ -138,6 +192,8 @@ def packed_set(
         The pixels; a single channel is dropped from the shape.
     labels : ndarray of integers [N], optional
         Class indices, negative where unknown.
+    name, split, classes, sources
+        See :class:`ImageSet`.
 
     Raises
     ------
@@ -162,4 +218,5 @@ def packed_set(
         labels=labels,
         classes=classes,
         array=np.require(images, requirements=["C", "W"]),
+        sources=sources,
     )

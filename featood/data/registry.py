@@ -13,7 +13,8 @@ from typing import Any
 from featood.data import class_names, formats, generated
 from featood.data.cifar import cifar10, cifar100
 from featood.data.image_set import ImageSet
-from featood.data.layouts import Layout, image_list
+from featood.data.layouts import Layout
+from featood.data.lists import image_list
 from featood.data.table_sets import refuse_table
 from featood.errors import UsageError
 

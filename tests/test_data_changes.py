@@ -1,0 +1,155 @@
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featood.data import ImageSet, dataset_key, open_dataset, packed_set
+from featood.errors import DataError, UsageError
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for row in range(5):
+        pixels = RNG.integers(256, size=(100, 300, 3), dtype=np.uint8)
+        (tmp_path / "set").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "set" / f"{row}.bmp")
+    return tmp_path / "set"
+
+
+def test_digests_of_packed_sets_are_what_they_always_were():
+    images = np.arange(5 * 4 * 4 * 3, dtype=np.uint8).reshape(5, 4, 4, 3)
+    labelled = packed_set(images, np.array([0, 2, 1, -1, 2]))
+    assert labelled.digest() == "aa81de506b8d1cc6ed377c3ee15de1104e5b5d1e38fe1ef82a233ed1de777e35"
+    bare = packed_set(np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4))
+    assert bare.digest() == "b9b03073ef3c79c32e3a668b18f0becb3fb34af9ba961a4701a68447a34cf3f1"
+    noise = open_dataset("noise:uniform,n=50")
+    assert (
+        noise.digest() == noise.stamp() == "dc3ea391cbaa244b8ea6ab5b52099a93c3a6cc04c08fa012664d469cb9726af3"
+    )
+
+
+def test_real_packed_sets_keep_their_digests(test_data):
+    digest = open_dataset("mnist", "test", test_data).digest()
+    assert digest == "9afd2f57e1b95b316a3dbd5daa759ddbc6e0b8cf4fca3458bc6b57a8421ea036"
+
+
+@pytest.mark.parametrize("place", [0, 1 << 12, 1 << 16, -1])
+def test_files_of_the_same_names_and_sizes_have_another_digest(folder, place):
+    before = open_dataset(folder)
+    digest, stamp = before.digest(), before.stamp()
+    assert (open_dataset(folder).digest(), open_dataset(folder).stamp()) == (digest, stamp)
+    for path in folder.iterdir():  # whatever the order: other images under the old names
+        content = bytearray(path.read_bytes())
+        at = place % len(content)
+        content[at : at + 8192] = bytes(byte ^ 255 for byte in content[at : at + 8192])
+        path.write_bytes(content)
+    assert open_dataset(folder).digest() != digest
+    assert open_dataset(folder).stamp() != stamp
+
+
+@pytest.mark.parametrize("size", [1, 4096, 65536])
+def test_files_up_to_64_kib_are_digested_whole(tmp_path, size):
+    digests = []
+    for place in {0, size // 3, size - 1}:
+        content = bytearray(size)
+        content[place] = 1
+        (tmp_path / "x").write_bytes(content)
+        digests.append(ImageSet(ids=("x",), root=tmp_path).digest())
+    assert len(set(digests)) == len(digests)
+
+
+def test_digest_is_of_content_and_stamp_of_files(folder):
+    images = open_dataset(folder)
+    digest, stamp = images.digest(), images.stamp()
+    copy = folder.parent / "copy"
+    shutil.copytree(folder, copy)  # keeps the times
+    assert (open_dataset(copy).digest(), open_dataset(copy).stamp()) == (digest, stamp)
+    os.utime(copy / "3.bmp", ns=(1, 1))
+    assert open_dataset(copy).digest() == digest
+    assert open_dataset(copy).stamp() != stamp
+    changed = ImageSet(ids=images.ids, root=folder, labels=np.arange(5))
+    assert len({images.digest(), changed.digest(), images.subset([1, 0, 2, 3, 4]).digest()}) == 3
+    assert len({images.stamp(), changed.stamp(), images.subset([0]).stamp()}) == 3
+    (folder / "3.bmp").unlink()
+    assert len({images.digest(), digest}) == len({images.stamp(), stamp}) == 2
+
+
+def test_many_files_do_not_depend_on_how_they_are_spread_over_threads(tmp_path, monkeypatch):
+    from featood.data import contents
+
+    for row in range(700):
+        (tmp_path / f"{row:03d}.png").write_bytes(os.urandom(20))
+    images = open_dataset(tmp_path)
+    digest = images.digest()
+    for run, threads in ((1, 1), (37, 3)):
+        monkeypatch.setattr(contents, "RUN", run)
+        monkeypatch.setattr(contents, "THREADS", threads)
+        assert images.digest() == digest
+
+
+def test_stamps_of_packed_files(tmp_path):
+    np.savez(
+        tmp_path / "test.npz", images=RNG.integers(256, size=(4, 3, 3), dtype=np.uint8), labels=np.arange(4)
+    )
+    images = open_dataset(tmp_path)
+    assert images.sources == (tmp_path / "test.npz",)
+    assert images.stamp() == open_dataset(tmp_path).stamp() != images.subset([0, 1]).stamp()
+    os.utime(tmp_path / "test.npz", ns=(1, 1))
+    again = open_dataset(tmp_path)
+    assert again.stamp() != images.subset([0]).stamp()
+    assert again.digest() == images.digest()
+    before = again.stamp()
+    np.savez(
+        tmp_path / "test.npz", images=RNG.integers(256, size=(4, 3, 3), dtype=np.uint8), labels=np.arange(4)
+    )
+    assert open_dataset(tmp_path).stamp() != before
+
+
+def test_registered_packed_sets_know_their_files(test_data):
+    for name in ("cifar10", "mnist"):
+        assert open_dataset(name, "test", test_data).sources == (test_data / name / "test.npz",)
+
+
+# --- names ------------------------------------------------------------------------------------------------
+
+
+def test_the_key_of_a_path_is_the_name_of_its_set(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    monkeypatch.setenv("HOME", str(folder.parent))
+    (folder.parent / "link").symlink_to(folder)
+    name = open_dataset(folder).name
+    forms = (
+        folder,
+        str(folder),
+        f"{folder}/",
+        "./set",
+        "./set/",
+        Path("set"),
+        Path("set/"),
+        "~/set",
+        "./link",
+        ".//set",
+    )
+    assert {dataset_key(form) for form in forms} == {name}
+    shutil.rmtree(folder)
+    assert dataset_key("./set") == dataset_key(folder) == name, "the folder need not be there any more"
+    with pytest.raises(DataError):
+        open_dataset("./set")
+
+
+def test_keys_of_names(tmp_path):
+    for name, key in (("cifar10:0-5", "cifar10:0-5"), ("CIFAR10", "cifar10"), ("Tiny_ImageNet", "tiny-imagenet"),
+                      ("mywild", "mywild"), ("table-noise:uniform", "table-noise:uniform"), ("segment", "segment"),
+                      ("noise:n=5", "noise:n=5")):  # fmt: skip
+        assert dataset_key(name) == key
+    (tmp_path / "x").symlink_to(tmp_path / "x")
+    assert dataset_key(tmp_path / "x").startswith("x-")
+    for bad in ("../x", "a\nb", "./a/../b"):
+        with pytest.raises(UsageError):
+            dataset_key(bad)
+    assert open_dataset("noise:n=5").name == dataset_key("noise:n=5")
