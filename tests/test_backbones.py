@@ -1,4 +1,3 @@
-import hashlib
 import sys
 from collections import OrderedDict
 
@@ -300,7 +299,6 @@ def test_a_callable_of_a_file(bb):
     for path in ("deep/er/my net.py", f"{folder}/my net.py"):
         backbone = resolve_backbone(f"python:{path}:temp")
         assert backbone.slug == "my net.temp" and backbone.module.scale == 2.0
-        assert backbone.code == hashlib.sha256((folder / "my net.py").read_bytes()).hexdigest()
     assert "my net" not in sys.modules and "bb" not in sys.modules
     assert resolve_backbone("python:bb:temp").code == backbone.code
     (folder / "my net.py").write_text(CODE.format(helper="helper_of_bb", scale=3.0))

@@ -170,7 +170,7 @@ def test_embeddings_made_elsewhere_can_be_scored(featood, tmp_path):
             3,
             "cifar10 is not in",
         ),
-        (("extract", "--backbone", "lenet", "--dataset", "cifar10"), 2, "--weights random"),
+        (("extract", "--backbone", "lenet", "--dataset", "digits"), 2, "--weights random"),
         (("extract", "--backbone", "lenet", "--dataset", "nonesuch", "--weights", "random"), 2, "nonesuch"),
         (("extract", "--backbone", "lenet", "--dataset", "digits", "--mean", "a,b"), 2, "comma-separated"),
         (("extract", "--backbone", "lenet", "--dataset", "digits", "--weights", "no.pt"), 3, "no.pt"),

@@ -21,7 +21,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--backbone",
     default="",
-    help="cifar-resnet20, tv:NAME@WEIGHTS, timm:NAME, python:MODULE:CALLABLE, or a bare name.",
+    help="cifar-resnet20, tv:NAME@WEIGHTS, timm:NAME, python:MODULE:CALLABLE, python:FILE.py:CALLABLE, or a bare name.",
 )
 @click.option("--dataset", required=True, help="In-distribution dataset: a name, or the path of a folder.")
 @click.option(
@@ -30,7 +30,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--weights",
     default="",
-    help="A safetensors or PyTorch file, or 'random' (default: the published weights).",
+    help="A safetensors or PyTorch file, FILE#ENTRY for one entry of it, or 'random' (default: the published weights).",
 )
 @click.option(
     "--name", default="", help="Folder in the cache (default: backbone, and weights where need be)."
@@ -53,9 +53,31 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--dropout-rate", default=0.0, help="Share of activations they drop (default: the layers' own)."
 )
+@click.option(
+    "--outputs",
+    type=click.Choice(["auto", "classes", "multi-label", "regression", "features"]),
+    default="auto",
+    show_default=True,
+    help="What the network's outputs are; heads that need classes want logits of classes.",
+)
 @click.option("--mean", callback=numbers, help="Mean a channel on [0, 1], comma-separated.")
 @click.option("--std", callback=numbers, help="Standard deviation a channel on [0, 1], comma-separated.")
 @click.option("--image-size", type=click.IntRange(1), help="Side of the square input in pixels.")
+@click.option(
+    "--class-order",
+    type=click.Path(exists=True, dir_okay=False),
+    help="File with the names of the class folders in the order of the network's outputs.",
+)
+@click.option(
+    "--bits",
+    type=click.IntRange(8, 16),
+    default=16,
+    show_default=True,
+    help="Bits that the values of 16-bit images use.",
+)
+@click.option(
+    "--exif/--no-exif", default=True, show_default=True, help="Turn images as their EXIF orientation says."
+)
 @click.option("--store", type=click.Choice(["zarr", "hdf5"]), default="zarr", show_default=True)
 @click.option(
     "--dtype",
@@ -90,10 +112,10 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @cache_option
 @quiet_downloads
 def extract(
-    backbone: str, dataset: str, split: tuple[str, ...], weights: str, name: str, taps: tuple[str, ...],
-    pools: tuple[str, ...], further: tuple[str, ...], odin_epsilon: float, odin_temperature: float,
-    mc_dropout: int | None, dropout_rate: float, mean: Any, std: Any, image_size: int | None, seed: int,
-    download: bool, data_dir: str | None, cache_root: str, **how: Any,
+    backbone: str, dataset: str, split: tuple[str, ...], weights: str, name: str, further: tuple[str, ...],
+    odin_epsilon: float, odin_temperature: float, mc_dropout: int | None, dropout_rate: float, mean: Any, std: Any,
+    image_size: int | None, seed: int, download: bool, class_order: str | None, bits: int, exif: bool,
+    data_dir: str | None, cache_root: str, **how: Any,
 ) -> None:  # fmt: skip
     """Run a backbone over a dataset and cache features and logits.
 
@@ -103,56 +125,53 @@ def extract(
     """
     import dataclasses
 
-    import numpy as np
-
     from featood.cache import open_cache
-    from featood.data import available_splits, open_dataset
-    from featood.engine.extraction import extract_dataset
+    from featood.data import Decoding, default_data_dir
+    from featood.engine.extraction import align_with_weights, extract_sets, known_accuracy, open_splits
     from featood.errors import UsageError
     from featood.extractors.backbones import resolve_backbone
     from featood.extractors.dropout import MonteCarloDropout
     from featood.extractors.extract import ExtractOptions
     from featood.extractors.extras import Extra
     from featood.extractors.perturb import Odin
-    from featood.metrics import accuracy
+    from featood.extractors.recipe import choose_transform
 
     if unknown := set(further) - {Odin.column}:
         raise UsageError(f"--with knows the column odin, not {', '.join(sorted(unknown))}")
     extras: list[Extra] = [Odin(odin_epsilon, odin_temperature)] if further else []
     if mc_dropout:
         extras.append(MonteCarloDropout(mc_dropout, dropout_rate, seed))
-    options = ExtractOptions(taps=taps, pools=pools or None, extras=extras, **how)
-    num_classes = None
-    there = available_splits(dataset, data_dir)
+    options = ExtractOptions(extras=extras, **{**how, "pools": how["pools"] or None})
     if not backbone:
         raise UsageError("name the network to extract with: --backbone resnet50 (see featood backbones)")
-    if there:
-        classes = open_dataset(dataset, None, data_dir).classes
-        num_classes = len(classes) or None
-    net = resolve_backbone(backbone, weights, num_classes, seed)
+    sets = open_splits(dataset, split, data_dir, download, class_order, Decoding(bits, exif))
+    net = resolve_backbone(backbone, weights, len(sets[0].classes) or None, seed)
     if name:
         net = dataclasses.replace(net, folder=name)
     say(f"{backbone}: {net.resolved}, weights {net.weights} ({net.sha256[:12]})")
-    run: dict[str, Any] = {"seed": seed}
+    for note in net.notes:
+        say(f"{backbone}: {note}")
+    transform, origin = choose_transform(net, sets[0], mean, std, image_size)
+    say(f"transform from {origin}: {transform}")
+    run: dict[str, Any] = {
+        "seed": seed,
+        "dataset": dataset,
+        "data_dir": os.path.abspath(data_dir or default_data_dir()),
+    }
     if weights:
         run["weights_file"] = weights if weights == "random" else os.path.abspath(weights)
+    if class_order is None:
+        sets = [align_with_weights(images, net, say) for images in sets]
     with progress_bar() as progress:
-        done = extract_dataset(
-            open_cache(cache_root), net, dataset, split, data_dir, options,
-            mean, std, image_size, download, run, progress, say,
-        )  # fmt: skip
+        done = extract_sets(open_cache(cache_root), net, sets, transform, options, run, progress, say)
     for extraction in done:
         features = extraction.features
         columns = ", ".join(f"{column} {values.shape[1]}" for column, values in features.features.items())
         line = f"{features.name}: {len(features)} rows; {columns}"
+        if features.logits is not None:
+            line += f"; logits {features.logits.shape[1]}"
         if extraction.resumed_rows:
             line += f"; {extraction.resumed_rows} were there already"
-        if features.labels is not None and features.logits is not None:
-            labels, logits = np.asarray(features.labels[:]), np.asarray(features.logits[:])
-            if (labels >= 0).any() and labels.max() < logits.shape[1]:
-                line += f"; accuracy {accuracy(logits, labels):.4f}"
+        if (share := known_accuracy(features)) is not None:
+            line += f"; accuracy {share:.4f}"
         click.echo(line)
-        if extraction.failed:
-            say(f"warning: {len(extraction.failed)} images could not be read and are left out:")
-            for reason in extraction.failed[:10]:
-                say(f"  {reason}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "DatasetEntry",
+    "Decoding",
     "ImageSet",
     "apply_class_order",
     "available_splits",
@@ -11,6 +12,7 @@ __all__ = [
     "default_data_dir",
     "download",
     "get_entry",
+    "likely_bits",
     "list_datasets",
     "list_suites",
     "open_dataset",
@@ -24,5 +26,6 @@ from featood.data.download import download
 from featood.data.image_set import ImageSet, packed_set
 from featood.data.naming import dataset_key
 from featood.data.opening import available_splits, default_data_dir, open_dataset
+from featood.data.reading import Decoding, likely_bits
 from featood.data.registry import DatasetEntry, get_entry, list_datasets
 from featood.data.suites import list_suites, suite

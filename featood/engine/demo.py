@@ -9,7 +9,7 @@ from pathlib import Path
 
 from featood.cache import FeatureCache
 from featood.data import open_dataset
-from featood.engine.extraction import extract_dataset
+from featood.engine.extraction import extract_sets, open_splits
 from featood.engine.fitting import fit_head
 from featood.engine.scoring import Scoring, score_selection
 from featood.engine.selection import select
@@ -56,8 +56,10 @@ def run_demo(
     cache = FeatureCache(folder / "feature_cache")
     say("2. extracting features, once")
     backbone = resolve_backbone(NET, str(weights))
-    run = {"weights_file": str(weights.resolve())}
-    extract_dataset(cache, backbone, INLIERS, image_size=SIZE, run=run, progress=progress, say=say)
+    run = {"weights_file": str(weights.resolve()), "dataset": INLIERS}
+    sets = open_splits(INLIERS)
+    transform, _ = choose_transform(backbone, sets[0], image_size=SIZE)
+    extract_sets(cache, backbone, sets, transform, run=run, progress=progress, say=say)
     selection = select(cache, backbone.slug, INLIERS)
     say(f"3. fitting {len(HEADS)} heads from the cache")
     for name in HEADS:

@@ -20,6 +20,7 @@ from featood.cache.reader import encode_ids
 from featood.data import ImageSet
 from featood.errors import DataError
 from featood.extractors.backbones import Backbone
+from featood.extractors.code import code_recipe
 from featood.extractors.forward import ExtractOptions, Forward, column_specs, pick_device, ready
 from featood.extractors.transform import Transform
 
@@ -139,6 +140,7 @@ def make_manifest(
         "backbone": backbone.resolved,
         "weights_sha256": backbone.sha256,
         "transform": transform.as_json(),
+        **(code_recipe(backbone.module)[0] if backbone.resolved.startswith("python:") else {}),
         **forward.recipe,
     }
     facts = {
@@ -146,9 +148,11 @@ def make_manifest(
         "weights": backbone.weights,
         "taps": list(options.taps),
         "pools": options.pools and list(options.pools),
+        "outputs": options.outputs,
         "processor": platform.machine(),
         "batch_size": options.batch_size,
         "classes": list(images.classes),
+        "decoding": dataclasses.asdict(images.decoding),
     }
     return Manifest(
         recipe=recipe,

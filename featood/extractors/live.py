@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["extract"]
 
 import hashlib
-import inspect
 import sys
 from collections.abc import Sequence
 from itertools import chain
@@ -20,6 +19,7 @@ from featood.cache import FeatureCache, FeatureSet, Manifest, library_versions, 
 from featood.cache.reader import encode_ids
 from featood.errors import DataError, UsageError
 from featood.extractors.batches import Batch, as_batches, loader_notes, preprocessing
+from featood.extractors.code import code_recipe
 from featood.extractors.forward import ExtractOptions, Forward, column_specs, pick_device, ready
 from featood.extractors.weights import weights_sha256
 from featood.progress import progress_bar
@@ -208,17 +208,7 @@ def _class_numbers(
 
 def _recipe(module: nn.Module, forward: Forward, loader: Any) -> tuple[dict[str, Any], list[str]]:
     """Return what decides the features, and a line on each part of it that cannot be known."""
-    kinds = {type(part) for part in module.modules()}
-    sources, unknown = [], []
-    for kind in sorted(kinds, key=lambda kind: (kind.__module__, kind.__qualname__)):
-        if kind.__module__.partition(".")[0] == "torch":
-            continue
-        try:
-            sources.append(inspect.getsource(kind))
-        except (OSError, TypeError):
-            unknown.append(
-                f"the source of {kind.__qualname__} is not known, so a change of it goes unnoticed"
-            )
+    code, unknown = code_recipe(module)
     how = preprocessing(loader)
     if not how:
         unknown.append(
@@ -231,8 +221,7 @@ def _recipe(module: nn.Module, forward: Forward, loader: Any) -> tuple[dict[str,
     recipe = {
         "backbone": f"module:{type(module).__module__}.{type(module).__qualname__}",
         "weights_sha256": weights_sha256(module),
-        "structure_sha256": hashlib.sha256(str(module).encode()).hexdigest(),
-        "code_sha256": hashlib.sha256("\0".join(sources).encode()).hexdigest(),
+        **code,
         "preprocessing": how,
         **forward.recipe,
     }

@@ -8,11 +8,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from featood.cache.manifest import differing
 from featood.data import ImageSet, get_entry
 from featood.errors import Mismatch, UsageError
 from featood.extractors.backbones import RANDOM, Backbone, resolve_backbone
-from featood.extractors.extract import ExtractOptions
+from featood.extractors.code import code_recipe
 from featood.extractors.extras import extras_from_json
+from featood.extractors.forward import ExtractOptions
 from featood.extractors.transform import IMAGENET, Transform
 from featood.nets import is_net, net_defaults
 
@@ -111,10 +113,15 @@ def rebuild(origin: Mapping[str, Any]) -> tuple[Backbone, Transform, ExtractOpti
             f"{run['name']} no longer has the weights that the cache was made with "
             f"({backbone.weights}: {backbone.sha256[:12]}, not {recipe['weights_sha256'][:12]}); extract again"
         )
+    if "code_sha256" in recipe and differing(
+        code := code_recipe(backbone.module)[0], {k: recipe.get(k) for k in code}
+    ):
+        raise Mismatch(f"the code of {run['name']} has changed since the cache was made; extract again")
     options = ExtractOptions(
         taps=tuple(run["taps"]),
         pools=run["pools"] and tuple(run["pools"]),
         maps="map_shape" in recipe,
+        outputs=run.get("outputs", "auto"),
         extras=extras_from_json(recipe.get("extras", {})),
         dtype=recipe["dtype"],
         precision=recipe["precision"],

@@ -95,6 +95,17 @@ class Transform:
             needed = "a number" if self.fit == "short" else "a height and a width"
             raise UsageError(f"with fit '{self.fit}', resize is {needed} of pixels, not {self.resize}")
 
+    def __str__(self) -> str:
+        if self.resize == 0:
+            how = "resized"
+        elif isinstance(self.resize, int):
+            how = f"short side {self.resize}, centre crop"
+        else:
+            how = f"{self.fit} {self.resize[0]} x {self.resize[1]}, centre crop"
+        mean, std = (",".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        size = f"{self.height} x {self.width} x {self.channels}"
+        return f"{how} to {size}, {self.interpolation}, mean {mean}, std {std}"
+
     def as_json(self) -> dict[str, Any]:
         """Return the plain JSON form; `fit` is part of it where it has a say, which is where `resize` is not 0."""
         body = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}

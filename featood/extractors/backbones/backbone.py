@@ -26,7 +26,6 @@ class Built(NamedTuple):
     classes: tuple[str, ...] = ()
     titles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    code: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +49,6 @@ class Backbone:
     """Readable names of the same classes, synonyms after commas."""
     notes: tuple[str, ...] = ()
     """What was chosen, inferred or left out, a line each."""
-    code: str = ""
-    """SHA-256 of the source file of the callable, for ``python:``."""
     folder: str = ""
     """Folder name in the cache, where it is not to follow from the name and the weights."""
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 __all__ = ["build"]
 
-import contextlib
 import hashlib
 import importlib
 import importlib.util
-import inspect
 import os
 import re
 import sys
@@ -67,7 +65,6 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
         file_name(weights) or "its own",
         transform,
         notes=notes,
-        code=_digest(code, target),
     )
 
 
@@ -87,15 +84,3 @@ def _load_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def _digest(module: ModuleType, target: Any) -> str:
-    """SHA-256 of the source of the module, and of that which defines the callable where it is another."""
-    files = [getattr(module, "__file__", None)]
-    with contextlib.suppress(TypeError):  # an instance or a partial function
-        files.append(inspect.getsourcefile(inspect.unwrap(target)))
-    digest = hashlib.sha256()
-    for file in dict.fromkeys(os.path.realpath(file) for file in files if file):
-        if os.path.isfile(file):
-            digest.update(Path(file).read_bytes())
-    return digest.hexdigest()

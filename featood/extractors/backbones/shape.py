@@ -43,8 +43,7 @@ class Shape(NamedTuple):
     def apply(self, transform: Transform) -> Transform:
         """Return the transform of published weights for images of the file's size and channels."""
         if self.size is not None and self.size != transform.height:
-            resize = round(self.size * transform.resize / transform.height)
-            transform = dataclasses.replace(transform, height=self.size, width=self.size, resize=resize)
+            transform = transform.at_size(self.size)
         if self.channels is not None and self.channels != transform.channels:
             mean, std = ((sum(values) / len(values),) for values in (transform.mean, transform.std))
             transform = dataclasses.replace(transform, channels=self.channels, mean=mean, std=std)
