@@ -15,18 +15,21 @@ from featood.nets import create_net
 def varied(net, seed=0):
     """Give every tensor values of its own, so that none passes for another."""
     g = torch.Generator().manual_seed(seed)
-    for tensor in net.state_dict().values():
+    for name, tensor in net.state_dict().items():
         if tensor.is_floating_point():
-            tensor.copy_(torch.rand(tensor.shape, generator=g) * 0.2 + 0.1)
+            tensor.uniform_(-0.1, 0.1, generator=g).add_(name.endswith("running_var"))
     return net.eval()
 
 
-def resnet(classes=1000, channels=3):
+TV = "tv:shufflenet_v2_x0_5"  # small, and its head is called fc as a ResNet's is
+
+
+def shufflenet(classes=1000, channels=3):
     from featood.extractors.vision import torchvision
 
-    net = torchvision.models.resnet18(num_classes=classes)
+    net = torchvision.models.shufflenet_v2_x0_5(num_classes=classes)
     if channels != 3:
-        net.conv1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False)
+        net.conv1[0] = nn.Conv2d(channels, 24, 3, 2, 1, bias=False)
     return varied(net)
 
 
@@ -50,14 +53,14 @@ def same_outputs(a, b, *shape):
 
 
 SMALL = {
-    "tv:squeezenet1_1": (64, {}),
-    "tv:shufflenet_v2_x0_5": (64, {}),
-    "tv:mnasnet0_5": (64, {}),
-    "tv:mobilenet_v3_small": (64, {}),
-    "timm:test_resnet": (64, {}),
-    "timm:test_vit": (160, {}),
-    "timm:test_efficientnet": (64, {}),
-    "timm:test_convnext": (64, {}),
+    "tv:squeezenet1_1": 64,
+    TV: 64,
+    "tv:mnasnet0_5": 64,
+    "tv:mobilenet_v3_small": 64,
+    "timm:test_resnet": 64,
+    "timm:test_vit": 160,
+    "timm:test_efficientnet": 64,
+    "timm:test_convnext": 64,
 }
 
 
@@ -74,15 +77,15 @@ def create(name, classes, channels=3):
 def test_another_number_of_classes(tmp_path, name):
     net = create(name, 7)
     backbone = from_file(name, {"state_dict": net.state_dict()}, tmp_path)
-    size = SMALL[name][0]
+    size = SMALL[name]
     same_outputs(backbone.module, net, 3, size, size)
     assert "made with 7 classes, as in the file" in backbone.notes
     assert backbone.classes == () and backbone.slug == f"{name}@w"
 
 
 def test_one_channel(tmp_path):
-    net = resnet(10, channels=1)
-    backbone = from_file("tv:resnet18", net.state_dict(), tmp_path)
+    net = shufflenet(10, channels=1)
+    backbone = from_file(TV, net.state_dict(), tmp_path)
     same_outputs(backbone.module, net, 1, 64, 64)
     assert backbone.channels == backbone.transform.channels == 1
     assert backbone.transform.mean == pytest.approx((np.mean((0.485, 0.456, 0.406)),))
@@ -95,13 +98,17 @@ def test_one_channel(tmp_path):
 
 def test_channels_that_no_image_has(tmp_path):
     with pytest.raises(Mismatch, match="4 channels, not of 1 or 3"):
-        from_file("tv:resnet18", resnet(10, channels=4).state_dict(), tmp_path)
+        from_file(TV, shufflenet(10, channels=4).state_dict(), tmp_path)
 
 
-def test_another_image_size(tmp_path):
+def test_another_image_size(tmp_path, monkeypatch):
     from featood.extractors.vision import torchvision
 
-    net = varied(torchvision.models.VisionTransformer(64, 16, 12, 12, 768, 3072, num_classes=4))
+    def small(name, weights, image_size=224, **how):
+        return torchvision.models.VisionTransformer(image_size, 16, 1, 2, 32, 64, **how)
+
+    monkeypatch.setattr(torchvision.models, "get_model", small)  # the published ones are large
+    net = varied(small("vit_b_16", None, 64, num_classes=4))
     backbone = from_file("tv:vit_b_16", net.state_dict(), tmp_path)
     same_outputs(backbone.module, net, 3, 64, 64)
     assert (backbone.transform.height, backbone.transform.width) == (64, 64)
@@ -116,10 +123,10 @@ def test_another_image_size(tmp_path):
         from_file("timm:test_vit", state, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["tv:resnet18", "timm:resnet18", "cifar-resnet18"])
+@pytest.mark.parametrize("name", [TV, "timm:test_resnet", "wrn-10-1"])
 @pytest.mark.parametrize("prefix", ["", "backbone.", "state_dict.model."])
 def test_without_a_head(tmp_path, name, prefix):
-    net = varied(create_net("cifar-resnet18", 10)) if name[:5] == "cifar" else resnet()
+    net = varied(create_net(name, 10)) if name[:3] == "wrn" else create(name, 1000)
     state = {prefix + key: value for key, value in net.state_dict().items() if key[:3] != "fc."}
     backbone = from_file(name, state, tmp_path)
     net.fc = nn.Identity()
@@ -128,31 +135,31 @@ def test_without_a_head(tmp_path, name, prefix):
 
 
 def test_a_head_elsewhere(tmp_path):
-    net = resnet(6)
+    net = shufflenet(6)
     body = {f"backbone.{key}": value for key, value in net.state_dict().items() if key[:3] != "fc."}
     for where in ("fc", "classifier", "backbone.fc.1", "backbone.head"):
         head = {f"{where}.{key}": value for key, value in net.fc.state_dict().items()}
-        backbone = from_file("tv:resnet18", {"state_dict": {**body, **head}}, tmp_path)
+        backbone = from_file(TV, {"state_dict": {**body, **head}}, tmp_path)
         same_outputs(backbone.module, net, 3, 32, 32)
         assert any(f"state_dict.{where}'" in note for note in backbone.notes)
     # parts kept side by side
     parts = {"backbone": {key[9:]: value for key, value in body.items()}, "classifier": net.fc.state_dict()}
-    same_outputs(from_file("tv:resnet18", parts, tmp_path).module, net, 3, 32, 32)
+    same_outputs(from_file(TV, parts, tmp_path).module, net, 3, 32, 32)
 
 
 def test_a_head_of_several_layers_is_left_out_and_said(tmp_path):
-    net = resnet()
-    net.fc = nn.Sequential(nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10))
-    backbone = from_file("tv:resnet18", net.state_dict(), tmp_path)
+    net = shufflenet()
+    net.fc = nn.Sequential(nn.Linear(1024, 64), nn.ReLU(), nn.Linear(64, 10))
+    backbone = from_file(TV, net.state_dict(), tmp_path)
     net.fc = nn.Identity()
     same_outputs(backbone.module, net, 3, 32, 32)
     assert any("fc, is not one linear layer: features only" in note for note in backbone.notes)
 
 
 def test_numbered_layers(tmp_path):
-    net = resnet()
+    net = shufflenet()
     body = nn.Sequential(*list(net.children())[:-1])
-    backbone = from_file("tv:resnet18", {"encoder." + k: v for k, v in body.state_dict().items()}, tmp_path)
+    backbone = from_file(TV, {"encoder." + k: v for k, v in body.state_dict().items()}, tmp_path)
     net.fc = nn.Identity()
     same_outputs(backbone.module, net, 3, 32, 32)
     assert any("numbered layers" in note for note in backbone.notes)
@@ -166,12 +173,12 @@ def test_a_larger_network_is_refused(tmp_path):
 
 
 def test_a_model_published_without_classes_takes_the_file_s(tmp_path):
-    net = timm_model("vit_small_patch14_dinov2", num_classes=5, img_size=28, depth=12)
-    backbone = from_file("timm:vit_small_patch14_dinov2", net.state_dict(), tmp_path)
+    net = timm_model("eva02_tiny_patch14_224", num_classes=5, img_size=28)
+    backbone = from_file("timm:eva02_tiny_patch14_224", net.state_dict(), tmp_path)
     same_outputs(backbone.module, net, 3, 28, 28)
     state = {key: value for key, value in net.state_dict().items() if key[:5] != "head."}
-    backbone = from_file("timm:vit_small_patch14_dinov2", state, tmp_path)
-    assert backbone.module(torch.rand(1, 3, 28, 28)).shape == (1, 384)
+    backbone = from_file("timm:eva02_tiny_patch14_224", state, tmp_path)
+    assert backbone.module(torch.rand(1, 3, 28, 28)).shape == (1, 192)
 
 
 def test_older_names(tmp_path):
@@ -338,21 +345,21 @@ def test_weights_of_a_callable_are_chosen_as_any(bb):
 
 def test_folders_tell_files_of_weights_apart(tmp_path):
     # the name of the file is part of the network's, which does not make it the published one
-    torch.save(resnet().state_dict(), tmp_path / "resnet18.pth")
-    assert resolve_backbone("tv:resnet18", str(tmp_path / "resnet18.pth")).slug == "tv:resnet18@resnet18"
+    torch.save(shufflenet().state_dict(), tmp_path / "shufflenet_v2.pth")
+    assert resolve_backbone(TV, str(tmp_path / "shufflenet_v2.pth")).slug == f"{TV}@shufflenet_v2"
 
 
 def test_classes_that_the_weights_know(tmp_path):
-    backbone = from_file("tv:resnet18", {"model": resnet().state_dict()}, tmp_path)
+    backbone = from_file(TV, {"model": shufflenet().state_dict()}, tmp_path)
     assert len(backbone.classes) == len(backbone.titles) == 1000
     assert backbone.classes[0] == "n01440764" and backbone.titles[0] == "tench"
-    timms = from_file("timm:resnet18", resnet().state_dict(), tmp_path)
+    timms = from_file("timm:test_resnet", create("timm:test_resnet", 1000).state_dict(), tmp_path)
     assert timms.classes == backbone.classes and timms.titles[0].startswith("tench,")
-    assert resolve_backbone("tv:resnet18", "random").classes == ()
-    ten = {"model": resnet(2).state_dict(), "class_to_idx": {"dog": 1, "cat": 0}}
-    assert from_file("tv:resnet18", ten, tmp_path).classes == ("cat", "dog")
-    three = {"model": resnet(3).state_dict(), "classes": ["cat", "dog"]}
-    assert from_file("tv:resnet18", three, tmp_path).classes == ()
+    assert resolve_backbone(TV, "random").classes == ()
+    ten = {"model": shufflenet(2).state_dict(), "class_to_idx": {"dog": 1, "cat": 0}}
+    assert from_file(TV, ten, tmp_path).classes == ("cat", "dog")
+    three = {"model": shufflenet(3).state_dict(), "classes": ["cat", "dog"]}
+    assert from_file(TV, three, tmp_path).classes == ()
     state = {"model": create_net("lenet", 2).state_dict(), "classes": ["a", "b"]}
     assert from_file("lenet", state, tmp_path).classes == ("a", "b")
 
