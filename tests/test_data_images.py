@@ -1,14 +1,16 @@
 import pickle
 import struct
+import warnings
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from featood.data import ImageSet, packed_set
-from featood.data.reading import read_image
-from featood.errors import DataError
+from featood.data.reading import SUFFIXES, Decoding, likely_bits, read_image
+from featood.errors import DataError, UsageError
 
 
 @pytest.fixture
@@ -39,8 +41,21 @@ def test_exif_orientation_is_applied(tmp_path, rgb, orientation):
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "x.png", exif=exif)
+    stored = np.ascontiguousarray(stored)
+    Image.fromarray(stored).save(tmp_path / "x.png", exif=exif)
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), upright)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png", Decoding(upright=False)), stored)
+    Image.fromarray(stored).save(tmp_path / "x.tif", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif"), upright)
+    Image.fromarray(stored[..., 0].astype(np.uint16) * 257).save(tmp_path / "deep.png", exif=exif)
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), upright[..., 0])
+
+
+def test_an_orientation_beside_broken_metadata_is_applied(tmp_path, rgb):
+    entries = struct.pack(">HHHIIHHIHHI", 2, 0x010F, 0, 6, 38, 0x0112, 3, 1, 6, 0, 0)  # the first has no type
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + entries + b"maker\0"
+    Image.fromarray(rgb).save(tmp_path / "x.jpg", quality=100, exif=exif)
+    assert read_image(tmp_path / "x.jpg").shape == (7, 5, 3)
 
 
 def test_palette_with_alpha_becomes_the_colours_of_the_palette(tmp_path, recwarn):
@@ -77,6 +92,125 @@ def test_16_bit_grey_is_scaled_to_8(tmp_path):
     deep = np.array([[0, 257, 128 * 257], [65535, 300, 40000]], np.uint16)
     Image.fromarray(deep).save(tmp_path / "x.png")
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), [[0, 1, 128], [255, 1, 156]])
+
+
+def test_fewer_bits_in_16_are_scaled_as_stated(tmp_path):
+    deep = np.array([[0, 1, 16], [4095, 300, 2048]], np.uint16)
+    expected = np.rint(deep / 4095 * 255)
+    for name in ("x.png", "x.tif"):
+        Image.fromarray(deep).save(tmp_path / name)
+        np.testing.assert_array_equal(read_image(tmp_path / name, Decoding(bits=12)), expected)
+        with pytest.raises(DataError, match=rf"{name}.*4095 needs more than the 10 bits"):
+            read_image(tmp_path / name, Decoding(bits=10))
+    for bits in (7, 17):
+        with pytest.raises(UsageError, match="8 to 16"):
+            Decoding(bits=bits)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_16_bit_colour_keeps_its_high_byte_or_is_scaled_as_stated(tmp_path, script, channels):
+    deep = np.random.default_rng(0).integers(0, 4096, (5, 7, channels)).astype(np.uint16)
+    colour = deep[..., :1] if channels == 2 else deep[..., :3]
+    path = tmp_path / "x.png"
+    script("odd_images").write_deep_png(path, deep)
+    shape = (5, 7, 3)
+    np.testing.assert_array_equal(read_image(path), np.broadcast_to(colour >> 8, shape))
+    expected = np.broadcast_to(np.rint(colour / 4095 * 255), shape)
+    np.testing.assert_array_equal(read_image(path, Decoding(bits=12)), expected)
+
+
+def write_tiff(path, values, *, order="<", photometric=2, bits=16, planar=1, packed=False, data=None):
+    """Write uint16 [H, W] or [H, W, C] in layouts that Pillow does not write."""
+    height, width, channels = np.atleast_3d(values).shape
+    planes = np.moveaxis(values, -1, 0) if planar == 2 else [values]
+    strips = [data or plane.astype(order + "u2").tobytes() for plane in planes]
+    strips = [zlib.compress(strip) for strip in strips] if packed else strips
+    starts = np.cumsum([8, *map(len, strips)]).tolist()
+    tags = {
+        256: [width],
+        257: [height],
+        258: [bits] * channels,
+        259: [8 if packed else 1],
+        262: [photometric],
+    }
+    tags |= {
+        273: starts[:-1],
+        277: [channels],
+        278: [height],
+        279: [len(strip) for strip in strips],
+        284: [planar],
+    }
+    entries, tail, free = b"", b"", starts[-1] + 2 + 12 * len(tags) + 4
+    for tag, numbers in tags.items():
+        body = struct.pack(f"{order}{len(numbers)}I", *numbers)
+        entries += struct.pack(order + "HHI", tag, 4, len(numbers))
+        entries += body if len(body) == 4 else struct.pack(order + "I", free + len(tail))
+        tail += body if len(body) > 4 else b""
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    directory = struct.pack(order + "H", len(tags)) + entries + bytes(4)
+    path.write_bytes(head + struct.pack(order + "I", starts[-1]) + b"".join(strips) + directory + tail)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_16_bit_colour_in_tiff(tmp_path, order, packed):
+    deep = np.random.default_rng(0).integers(0, 4096, (6, 8, 3)).astype(np.uint16)
+    path, twelve = tmp_path / "x.tif", Decoding(bits=12)
+    write_tiff(path, deep, order=order, packed=packed)
+    np.testing.assert_array_equal(read_image(path), deep >> 8)
+    np.testing.assert_array_equal(read_image(path, twelve), np.rint(deep / 4095 * 255))
+    write_tiff(path, deep, order=order, packed=packed, planar=2)
+    with pytest.raises(DataError, match="convert to 8 bits"):  # which Pillow would misread
+        read_image(path, twelve)
+
+
+def test_tiff_that_says_what_its_values_mean(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 4096, (6, 8)).astype(np.uint16)
+    path = tmp_path / "x.tif"
+    write_tiff(path, deep, photometric=0)  # white is zero
+    np.testing.assert_array_equal(read_image(path, Decoding(bits=12)), np.rint((4095 - deep) / 4095 * 255))
+    first, second = deep[:, ::2].astype(int), deep[:, 1::2].astype(int)
+    triples = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], -1).astype(np.uint8)
+    write_tiff(path, deep, photometric=1, bits=12, data=triples.tobytes())
+    np.testing.assert_array_equal(read_image(path), np.rint(deep / 4095 * 255))
+    assert likely_bits([path]) is None
+
+
+def test_the_likely_depth_of_16_bit_images(tmp_path, script):
+    paths = []
+    for row in range(100):
+        paths.append(tmp_path / f"{row}.png")
+        Image.fromarray(np.full((2, 2), 3000 + row, np.uint16)).save(paths[-1])
+    assert likely_bits(paths) == 12
+    assert likely_bits(paths[:1]) == 12
+    assert likely_bits([]) is None
+    for highest, bits in ((0, None), (255, 8), (256, 10), (1024, 12), (16383, 14), (16384, None)):
+        Image.fromarray(np.full((2, 2), highest, np.uint16)).save(tmp_path / "grey.png")
+        script("odd_images").write_deep_png(tmp_path / "rgb.png", np.full((2, 2, 3), highest, np.uint16))
+        assert likely_bits([tmp_path / "grey.png"]) == likely_bits([tmp_path / "rgb.png"]) == bits
+    Image.new("RGB", (2, 2)).save(tmp_path / "plain.png")
+    (tmp_path / "broken.png").write_bytes(b"")
+    assert likely_bits([tmp_path / "plain.png", tmp_path / "broken.png"]) is None
+
+
+def test_odd_files_decode_as_the_loaders_of_timm_and_torchvision_do(tmp_path, script):
+    paths = script("odd_images").write_odd_images(tmp_path, huge=400)
+    assert len(paths) > 25
+    for path in paths:
+        if not path.name.startswith(("grey16", "grey12")):
+            with warnings.catch_warnings(), Image.open(path) as image:
+                warnings.simplefilter("ignore")  # about palettes with alpha
+                expected = np.asarray(image.convert("RGB"))
+            pixels = Image.fromarray(read_image(path, Decoding(upright=False))).convert("RGB")
+            np.testing.assert_array_equal(np.asarray(pixels), expected, path.name)
+
+
+def test_suffixes_do_not_decide_how_a_file_is_decoded(tmp_path, rgb):
+    for name in ("none", "x.jpg", "x.JFIF", "x.txt"):
+        Image.fromarray(rgb).save(tmp_path / name, "PNG")
+        np.testing.assert_array_equal(read_image(tmp_path / name), rgb)
+    assert {".jpg", ".jfif", ".jpe", ".tif", ".webp"} <= SUFFIXES
+    assert not {".eps", ".ps", ".pdf", ".svg", ".wmf", ".txt", ""} & SUFFIXES
 
 
 @pytest.mark.parametrize("name", ["empty.png", "text.png", "short.jpg", "gone.png", "page.jpg", "float.tif"])
@@ -185,6 +319,19 @@ def test_digest_sees_pixels_labels_names_and_sizes(tmp_path):
     assert gone != before, "a missing file is found out when it is read; the digest only has to differ"
     with pytest.raises(DataError, match="b is missing"):
         files.read(1)
+
+
+def test_the_decoding_of_files_enters_their_digest_where_it_was_chosen(tmp_path):
+    deep = np.array([[4095, 0]], np.uint16)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    plain = ImageSet(ids=("a.png",), root=tmp_path)
+    chosen = replace(plain, decoding=Decoding(bits=12))
+    assert replace(plain, decoding=Decoding()).digest() == plain.digest()
+    assert (
+        len({plain.digest(), chosen.digest(), replace(plain, decoding=Decoding(upright=False)).digest()}) == 3
+    )
+    np.testing.assert_array_equal(plain.read(0), [[16, 0]])
+    np.testing.assert_array_equal(chosen.subset([0]).read(0), [[255, 0]])
 
 
 def test_sets_travel_to_workers(tmp_path, rgb):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, features
+from PIL import ExifTags, Image, features
 
 from featood.errors import DataError, UsageError
 
@@ -40,6 +40,16 @@ DEPTHS = (8, 10, 12, 14)
 SAMPLE = 64
 BITS_PER_SAMPLE, PHOTOMETRIC, PLANAR = 258, 262, 284  # TIFF's tags
 OTHER_BYTE = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @dataclass(frozen=True)
@@ -142,12 +152,9 @@ def _opened(path: Path) -> Any:
 
 def _turned(image: Image.Image, decoding: Decoding) -> Image.Image:
     image.load()
-    if not decoding.upright:
-        return image
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # metadata that no program can read turns nothing
-        return image
+    # not by ImageOps.exif_transpose, which fails where other entries of the metadata cannot be written back
+    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation)) if decoding.upright else None
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_uint8(image: Image.Image) -> np.ndarray:
@@ -178,7 +185,7 @@ def _is_deep(image: Any) -> bool:
 
 
 def _stated_bits(image: Any) -> int:
-    return min(16, *getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, ()), 16)
+    return min((16, *getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, ())))
 
 
 def _deep_values(path: Path, image: Any, decoding: Decoding) -> np.ndarray:
