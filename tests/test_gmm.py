@@ -140,7 +140,9 @@ def test_too_many_covariances_are_refused(monkeypatch):
     x, labels = data()
     monkeypatch.setattr(memory, "available_memory", lambda device: 100)
     for fit in (create_head("gmm").fit, create_head("gmm").partial_fit):
-        with pytest.raises(UsageError, match=r"3 classes in 4 features take .* use --covariance tied or diag"):
+        with pytest.raises(
+            UsageError, match=r"3 classes in 4 features take .* use --covariance tied or diag"
+        ):
             fit(x, labels)
     create_head("gmm", covariance="diag").fit(x, labels)
 

@@ -169,7 +169,9 @@ class Head:
             state = self.run_fit(rows, context)
         numbers, outputs = noted_numbers(rows) if self._classifies else ({}, {})
         meta = described(source, rows, notes) | outputs
-        self._adopt({**state, **numbers}, meta | ({"training": context.record} if context.record else {}), device)
+        self._adopt(
+            {**state, **numbers}, meta | ({"training": context.record} if context.record else {}), device
+        )
         return self
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> State:

@@ -158,7 +158,9 @@ class SelectedRows:
             raise DataError(
                 f"{self.source.name}: label {int(labels.max())} is beyond the classifier's {self.outputs} classes"
             )
-        if self.ranked and self.nonfinite == "drop":  # a class may have rows in these columns that others lack
+        if (
+            self.ranked and self.nonfinite == "drop"
+        ):  # a class may have rows in these columns that others lack
             finite &= torch.isin(labels, self.classes) | (labels < 0)
         return finite & (labels >= 0) if self.known_only else finite
 

@@ -72,7 +72,11 @@ class Gmm(StreamingHead):
         if self.covariance == "tied":
             return ClassMoments.of(rows, labels, statistics)
         seen = 0 if statistics is None else len(statistics.classes)
-        known = labels[labels >= 0] if statistics is None else torch.cat([statistics.classes, labels[labels >= 0]])
+        known = (
+            labels[labels >= 0]
+            if statistics is None
+            else torch.cat([statistics.classes, labels[labels >= 0]])
+        )
         if (classes := len(known.unique())) > seen:
             self._require_memory(seen, classes, rows.shape[1], rows.device)
         return ScatterByClass.of(rows, labels, statistics, self.covariance == "diag")
@@ -219,7 +223,9 @@ class ClassCovariances:
 
     def __getitem__(self, part: slice) -> Tensor:
         own, sound = self._own(part), self.sound[part]
-        return own if bool(sound.all()) else torch.where(sound.view(-1, *[1] * (own.ndim - 1)), own, self.pooled)
+        return (
+            own if bool(sound.all()) else torch.where(sound.view(-1, *[1] * (own.ndim - 1)), own, self.pooled)
+        )
 
     def parts(self) -> Iterator[slice]:
         """Iterate over groups of classes whose covariances fit into a fixed memory."""

@@ -48,7 +48,9 @@ class FDBD(StreamingHead):
         weight = state["weight"].double()
         least = 1e-12 * weight.square().sum(1).amax()
         gaps = weight.new_empty(len(weight), len(weight))
-        for place, part in zip(gaps.split(ROWS), weight.split(ROWS), strict=True):  # they are many with many classes
+        for place, part in zip(
+            gaps.split(ROWS), weight.split(ROWS), strict=True
+        ):  # they are many with many classes
             squares = squared_distances(part, weight)
             place.copy_(squares.masked_fill_(squares <= least, torch.inf).sqrt_())
         return state, gaps

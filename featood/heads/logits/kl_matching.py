@@ -37,7 +37,9 @@ class KLMatching(LogitHead):
             assert block.logits is not None
             p = block.logits[:].double().softmax(1)
             if sums is None:
-                sums = ClassSums.empty(p.new_zeros(p.shape[1]))  # a shift would drown the smallest probabilities
+                sums = ClassSums.empty(
+                    p.new_zeros(p.shape[1])
+                )  # a shift would drown the smallest probabilities
             sums.add(p, p.argmax(1))
         assert sums is not None
         return {"log_templates": sums.means().clamp_(min=torch.finfo(torch.float64).tiny).log_()}
