@@ -6,6 +6,7 @@ from sklearn.mixture import GaussianMixture
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, load_head
 from featood.heads.densities import gmm as module
+from featood.numerics import memory
 
 CLASSES, SIZE = 3, 4
 
@@ -137,9 +138,12 @@ def test_errors():
 
 def test_too_many_covariances_are_refused(monkeypatch):
     x, labels = data()
-    monkeypatch.setattr(module, "MOST_BYTES", 100)
-    with pytest.raises(UsageError, match="--covariance tied"):
-        create_head("gmm").fit(x, labels)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 100)
+    for fit in (create_head("gmm").fit, create_head("gmm").partial_fit):
+        with pytest.raises(
+            UsageError, match=r"3 classes in 4 features take .* use --covariance tied or diag"
+        ):
+            fit(x, labels)
     create_head("gmm", covariance="diag").fit(x, labels)
 
 

@@ -108,6 +108,22 @@ def test_rows_without_a_known_label_are_left_out(batch):
     assert classification_metrics(logits, hidden) == classification_metrics(logits[known], labels[known])
 
 
+def test_columns_may_stand_for_any_class_numbers(batch):
+    logits, labels = batch
+    numbers = np.array([3, 8, 250_000, 900_000, 10**9])
+    named = np.where(np.arange(300) % 7 == 0, -1, numbers[labels])
+    plain = classification_metrics(logits, np.where(named < 0, -1, labels))
+    assert classification_metrics(logits, named, classes=numbers) == plain
+    other = np.concatenate([numbers[labels], [12]])  # of a class that no column stands for
+    found = classification_metrics(np.concatenate([logits, logits[:1]]), other, classes=numbers)
+    assert found["accuracy"] == pytest.approx(accuracy(logits, labels) * 300 / 301)
+    p = np.array(softmax(logits[0].astype(float).tolist()))
+    assert found["brier"] == pytest.approx((brier(logits, labels) * 300 + 1 + (p**2).sum()) / 301)
+    assert found["nll"] > 1e30
+    with pytest.raises(DataError, match="4 class numbers come with logits of 5 classes"):
+        classification_metrics(logits, labels, classes=numbers[:4])
+
+
 @pytest.mark.parametrize(
     ("logits", "labels", "message"),
     [

@@ -293,3 +293,12 @@ def test_the_classes_of_trained_heads_have_the_probabilities_that_they_score_by(
     probabilities /= probabilities.sum(1, keepdims=True)
     assert (probabilities.argmax(1) == test.labels).mean() > 0.5
     np.testing.assert_allclose(head.score(test), offset - probabilities.max(1), atol=1e-9)
+
+
+def test_class_numbers_cost_nothing():
+    rng = np.random.default_rng(3)
+    labels, predicted, others = (rng.integers(0, 3, 50) for _ in range(3))
+    scores, ood = rng.normal(size=50), rng.normal(size=50) + 1
+    numbers = np.array([7, 900_000, 10**12])  # to count up to the last would take terabytes
+    plain = open_set_metrics(scores, ood, predicted, others, labels)
+    assert open_set_metrics(scores, ood, numbers[predicted], numbers[others], numbers[labels]) == plain

@@ -120,19 +120,38 @@ def test_one_row():
     broken("few_rows", Broken, "one row")
 
 
-def test_labels_with_gaps():
+def test_numbers_of_classes_that_matter():
     @head(needs=("features", "labels"))
-    class Broken(Distance):
-        """Count the classes to know the labels."""
+    class Counting(Distance):
+        """Count the classes to know the labels, past those that it is given."""
 
         def fit_state(self, train):
-            labels = train.load().labels
-            count = len(labels.unique())
-            counts = torch.zeros(count)
-            counts[labels] += 1
+            labels = torch.as_tensor(train.source.labels[:])
+            torch.zeros(len(labels.unique()))[labels] += 1
             return super().fit_state(train)
 
-    broken("odd_labels", Broken, "IndexError")
+    broken("any_numbers", Counting, "IndexError")
+
+    @head(needs=("features", "labels"))
+    class Ordering(Distance):
+        """Take a class for a quantity."""
+
+        def fit_state(self, train):
+            state = super().fit_state(train)
+            rows = train.load()
+            return {**state, "mean": (self.vectors(rows) * (1 + rows.labels[:, None])).mean(0)}
+
+    broken("any_numbers", Ordering, "another order")
+
+    @head(needs=("features", "labels"))
+    class Classes(Distance):
+        """Let all of the classifier's classes count, with rows or without."""
+
+        def fit_state(self, train):
+            state = super().fit_state(train)
+            return {**state, "mean": state["mean"] / (train.outputs or train.num_classes)}
+
+    broken("absent_classes", Classes, "scores differ")
 
 
 def test_damage_that_goes_unnoticed(monkeypatch):
@@ -180,13 +199,13 @@ def test_reading_more_than_the_card_says():
 def test_silent_nan():
     @head(needs=("features", "labels"))
     class Broken(FeatureHead):
-        """Divide by the size of each class and by the variance of each column."""
+        """Divide by the size of each class less one and by the variance of each column."""
 
         def fit_state(self, train):
             rows = train.load()
             z = self.vectors(rows).double()
             hot = torch.nn.functional.one_hot(rows.labels, train.num_classes).double()
-            means = hot.T @ z / hot.sum(0)[:, None]
+            means = hot.T @ z / (hot.sum(0)[:, None] - 1)
             return {"means": means, "std": z.std(0)}
 
         def score_block(self, block, fitted):

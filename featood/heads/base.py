@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
-from featood.cache.manifest import differing
-from featood.errors import DataError, Mismatch, NotFitted, UsageError
+from featood.errors import DataError, NotFitted, UsageError
 from featood.heads.notes import noted
+from featood.heads.numbering import class_numbers, in_columns, noted_numbers
+from featood.heads.provenance import check_match, described
 from featood.heads.registry import Card, check_options, option
 from featood.heads.rows import SelectedRows
 
@@ -72,7 +73,7 @@ class Head:
         raise NotImplementedError
 
     def classify_block(self, block: FeatureSet, fitted: Any) -> Tensor | None:
-        """Return class logits ``[B, C]`` of a block, finite, where the head is a classifier as well."""
+        """Return logits ``[B, K]`` of the fit's classes, finite, where the head is a classifier as well."""
         return None
 
     def prepare(self, state: State) -> Any:
@@ -166,8 +167,11 @@ class Head:
         context = context or FitContext()
         with noted() as notes:
             state = self.run_fit(rows, context)
-        meta = self._describe(source, rows, notes)
-        self._adopt(state, meta | ({"training": context.record} if context.record else {}), device)
+        numbers, outputs = noted_numbers(rows) if self._classifies else ({}, {})
+        meta = described(source, rows, notes) | outputs
+        self._adopt(
+            {**state, **numbers}, meta | ({"training": context.record} if context.record else {}), device
+        )
         return self
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> State:
@@ -217,9 +221,11 @@ class Head:
         """Return the head's own class logits ``[N, C]``, or None where it leaves classes to the backbone's logits.
 
         Their softmax is what the head takes for the probabilities of the classes; a row left out gets zeros.
-        Arguments and errors are those of `score`.
+        Where the rows of the fit came with logits or a classifier, there is a column for each of its classes, with
+        next to no probability for those without rows; else one for each class that had rows, and `classes` tells
+        which. Arguments and errors are those of `score`.
         """
-        if type(self).classify_block is Head.classify_block:
+        if not self._classifies:
             return None
         source, parts = as_feature_set(data), []
         rows, fitted = self._ready(source, force)
@@ -228,9 +234,15 @@ class Head:
                 logits = self.classify_block(block, fitted)
                 if logits is None:
                     return None
+                logits = in_columns(logits.double().cpu(), self.state, self.meta)
                 parts.append(torch.zeros(len(keep), logits.shape[1], dtype=torch.float64))
-                parts[-1][keep] = logits.double().cpu()
+                parts[-1][keep] = logits
         return _like(source, torch.cat(parts) if parts else torch.empty(0, 0, dtype=torch.float64))
+
+    @property
+    def classes(self) -> Tensor | None:
+        """Class numbers ``[C]`` that the columns of `classify` stand for; None where they are 0 to C - 1."""
+        return class_numbers(self.state, self.meta)
 
     def check_match(self, source: FeatureSet, force: bool = False) -> None:
         """Refuse features that are not of the kind the head was fitted on.
@@ -240,21 +252,7 @@ class Head:
         Mismatch
             When fingerprints or sizes differ.
         """
-        ours = self.meta.get("fingerprint", "")
-        if ours and source.fingerprint and ours != source.fingerprint and not force:
-            raise Mismatch(
-                f"{self.name} was fitted on {self.meta['fitted_on']} (fingerprint {ours[:12]}), but "
-                f"{source.name} was made in another way ({source.fingerprint[:12]}; differing: "
-                f"{differing(self.meta.get('recipe'), source.recipe) or 'not known'}); "
-                "fit the head on features of that kind, or add --force"
-            )
-        for column, size in self.meta.get("sizes", {}).items():
-            values = source.logits if column == "logits" else source.feature(column)
-            if values is None or values.shape[1] != size:
-                found = "none" if values is None else values.shape[1]
-                raise Mismatch(
-                    f"{self.name} was fitted on {size} {column} columns, {source.name} has {found}"
-                )
+        check_match(self.name, self.meta, source, force)
 
     def save(self, path: str | Path) -> Path:
         """Save the fitted head into a folder: ``head.safetensors``, ``head.json`` and a card."""
@@ -263,6 +261,15 @@ class Head:
         return save_head(self, path)
 
     # ---- inside -----------------------------------------------------------------------------------
+
+    @property
+    def _ranks(self) -> bool:
+        """Whether the fit sees ranks of the classes that have rows; a head of logits sees numbers of their columns."""
+        return "logits" not in self.card.needs
+
+    @property
+    def _classifies(self) -> bool:
+        return type(self).classify_block is not Head.classify_block
 
     def _ready(self, source: FeatureSet, force: bool) -> tuple[SelectedRows, Any]:
         self.check_match(source, force)
@@ -296,20 +303,8 @@ class Head:
         if not names:
             names = [source.main] if source.features else ["logits"]
         known_only = fitting and not self.card.takes_outliers
-        return SelectedRows(source, names, self.nonfinite, known_only=known_only, device=device)
-
-    def _describe(self, source: FeatureSet, rows: SelectedRows, notes: list[str]) -> dict[str, Any]:
-        sizes = {name: int(values.shape[1]) for name, values in rows.source.features.items()}
-        if rows.source.logits is not None:
-            sizes["logits"] = int(rows.source.logits.shape[1])
-        return {
-            "fitted_on": source.name,
-            "fingerprint": source.fingerprint,
-            "recipe": dict(source.recipe),
-            "rows": len(source),
-            "sizes": sizes,
-            "notes": notes,
-        }
+        ranked = fitting and self._ranks
+        return SelectedRows(source, names, self.nonfinite, known_only, device, ranked)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -344,7 +339,10 @@ class FeatureHead(Head):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class StreamingHead(FeatureHead):
-    """A feature head whose fit is a sum over rows: one pass in flat memory, in any order, in any parts."""
+    """A feature head whose fit is a sum over rows: one pass in flat memory, in any order, in any parts.
+
+    Labels are the classes' own numbers, by which its statistics are kept, for the parts may hold different classes.
+    """
 
     def accumulate(self, statistics: Any, block: FeatureSet) -> Any:
         """Add a block to the statistics (None at the start) and return them."""
@@ -353,6 +351,10 @@ class StreamingHead(FeatureHead):
     def finish(self, statistics: Any, train: SelectedRows) -> State:
         """Turn the statistics into tensors."""
         raise NotImplementedError
+
+    @property
+    def _ranks(self) -> bool:
+        return False
 
     def fit_state(self, train: SelectedRows) -> State:
         """Pass over the rows once."""
@@ -389,7 +391,7 @@ class StreamingHead(FeatureHead):
                 statistics = self.accumulate(statistics, block)
         if statistics is None:
             raise DataError(f"{self.name}: {source.name} has no rows to fit on")
-        meta = self._describe(source, rows, [])
+        meta = described(source, rows, [])
         self._adopt(self.finish(statistics, rows), {**meta, "rows": seen + len(source)}, self.device)
         vars(self)["_statistics"] = statistics
         return self

@@ -1,11 +1,15 @@
-"""The rows a head sees: only the columns it needs, checked for values that are not finite."""
+"""The rows a head sees: only the columns it needs, checked, and with classes numbered as the head needs them."""
 
 from __future__ import annotations
 
 __all__ = ["SelectedRows"]
 
+import copy
+import dataclasses
+import functools
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -29,6 +33,9 @@ class SelectedRows:
         Leave out rows with a negative label, which mark outliers.
     device : torch.device
         Where the blocks go.
+    ranked : bool
+        Give each row the rank of its class among those that have rows in place of the class's number: so a
+        head learns of as many classes as there are, whatever they are called. `classes` has the numbers.
     """
 
     def __init__(
@@ -38,11 +45,22 @@ class SelectedRows:
         nonfinite: str = "error",
         known_only: bool = False,
         device: torch.device | str = "cpu",
+        ranked: bool = False,
     ) -> None:
+        self.outputs = source.num_classes
+        """Number of the classifier's classes, below which labels must lie; None where there is none."""
         self.source = source.select(*columns)
         self.nonfinite = nonfinite
         self.known_only = known_only and self.source.labels is not None
         self.device = torch.device(device)
+        self.ranked = ranked and self.source.labels is not None
+
+    def only(self, *columns: str) -> Self:
+        """Return the same rows with some of their columns, and the same classes."""
+        other = copy.copy(self)
+        vars(other)["classes"] = self.classes
+        other.source = self.source.select(*columns)
+        return other
 
     @property
     def main(self) -> str:
@@ -57,14 +75,25 @@ class SelectedRows:
         weight, bias = (torch.as_tensor(part, device=self.device).float() for part in self.source.classifier)
         return Classifier(weight, bias)
 
+    @functools.cached_property
+    def classes(self) -> Tensor:
+        """Numbers of the classes that have rows ``[K]``, ascending, on the CPU; empty without labels."""
+        found = torch.empty(0, dtype=torch.long)
+        if self.source.labels is None:
+            return found
+        drop = self.nonfinite == "drop"
+        for block in (self.source if drop else self.source.select("labels")).blocks():
+            labels = torch.as_tensor(block.labels).cpu()
+            labels = labels[finite_rows(block)] if drop else labels
+            found = torch.cat([found, labels[labels >= 0]]).unique()
+        return found
+
     @property
     def num_classes(self) -> int:
-        """Number of classes: of the classifier, else one more than the largest label."""
-        if self.source.num_classes is not None:
-            return self.source.num_classes
-        if self.source.labels is None or not len(self.source):
-            return 1
-        return int(self.source.labels[:].max()) + 1
+        """Number of classes: that of the classifier; of those that have rows, where they are ranked or all there is."""
+        if not self.ranked and self.outputs is not None:
+            return self.outputs
+        return 1 if self.source.labels is None or not len(self.source) else len(self.classes)
 
     def masked_blocks(self, size: int = ROWS) -> Iterator[tuple[FeatureSet, Tensor]]:
         """Iterate over blocks without the rows to leave out, each with the mask ``[B]`` of those kept.
@@ -78,7 +107,12 @@ class SelectedRows:
         for block in self.source.blocks(size):
             keep = self._keep(block, start)
             start += len(block)
-            yield _moved(block if bool(keep.all()) else block.rows(keep), self.device), keep
+            kept = block if bool(keep.all()) else block.rows(keep)
+            if self.ranked:
+                labels = torch.as_tensor(kept.labels)
+                ranks = torch.searchsorted(self.classes, labels.cpu()).to(labels.device)
+                kept = dataclasses.replace(kept, labels=ranks.where(labels >= 0, labels))
+            yield _moved(kept, self.device), keep
 
     def blocks(self, size: int = ROWS) -> Iterator[FeatureSet]:
         """Iterate over blocks of at most `size` rows; raises as :meth:`masked_blocks`, and where no row is left."""
@@ -119,12 +153,15 @@ class SelectedRows:
             warnings.warn(f"{where} and were left out", stacklevel=2)
         if self.source.labels is None or not len(block):
             return finite
-        labels = torch.as_tensor(block.labels)
-        limit = self.source.num_classes
-        if limit is not None and int(labels.max()) >= limit:
+        labels = torch.as_tensor(block.labels).cpu()
+        if self.outputs is not None and int(labels.max()) >= self.outputs:
             raise DataError(
-                f"{self.source.name}: label {int(labels.max())} is beyond the classifier's {limit} classes"
+                f"{self.source.name}: label {int(labels.max())} is beyond the classifier's {self.outputs} classes"
             )
+        if (
+            self.ranked and self.nonfinite == "drop"
+        ):  # a class may have rows in these columns that others lack
+            finite &= torch.isin(labels, self.classes) | (labels < 0)
         return finite & (labels >= 0) if self.known_only else finite
 
 

@@ -76,8 +76,23 @@ def brier(logits: ArrayLike, labels: ArrayLike) -> float:
     return float(_judge(logits, labels).brier.mean())
 
 
-def classification_metrics(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> dict[str, float]:
-    """Return `accuracy`, `ece`, `nll` and `brier` from one pass over the logits."""
+def classification_metrics(
+    logits: ArrayLike, labels: ArrayLike, bins: int = 15, classes: ArrayLike | None = None
+) -> dict[str, float]:
+    """Return `accuracy`, `ece`, `nll` and `brier` from one pass over the logits.
+
+    Parameters
+    ----------
+    logits, labels, bins
+        As of the single metrics.
+    classes : integer array of shape [C], optional
+        The class number that each column of the logits stands for, ascending, where they are not 0 to C - 1. A row of
+        another class than these cannot be right: its class has no probability, and its nll is as large as numbers get.
+    """
+    if classes is not None:
+        logits, labels = _in_columns(
+            np.asarray(logits), checked_indices(labels, "labels"), np.asarray(classes)
+        )
     judged = _judge(logits, labels)
     return {
         "accuracy": float(judged.correct.mean()),
@@ -124,6 +139,18 @@ def _judge(logits: ArrayLike, labels: ArrayLike) -> _Judged:
     blocks = np.array_split(rows, -(-len(rows) * logits.shape[1] // _CELLS))
     judged = [_judge_block(logits[block], labels[block]) for block in blocks]
     return _Judged(*map(np.concatenate, zip(*judged, strict=True)))
+
+
+def _in_columns(logits: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits, with one more column of no probability if there are rows of other classes, and labels' columns."""
+    if len(classes) != logits.shape[-1]:
+        raise DataError(f"{len(classes)} class numbers come with logits of {logits.shape[-1]} classes")
+    places = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+    other = (labels >= 0) & (classes[places] != labels)
+    columns = np.where(labels < 0, -1, np.where(other, len(classes), places))
+    if not other.any():
+        return logits, columns
+    return np.concatenate([logits, np.full((len(logits), 1), np.finfo("f4").min)], 1), columns
 
 
 def _judge_block(logits: np.ndarray, labels: np.ndarray) -> _Judged:

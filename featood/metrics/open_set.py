@@ -194,7 +194,8 @@ def _known_f1(
     A row that is accepted changes the F1 of its predicted class alone; the changes are added up, in the order
     of the rows' ranks.
     """
-    classes = max(predicted.max(), labels.max()) + 1
+    named, places = np.unique(np.concatenate([predicted, labels]), return_inverse=True)
+    classes, predicted, labels = len(named), places[: len(predicted)], places[len(predicted) :]
     order = np.lexsort((ranks, predicted))
     predicted, ranks, hits = predicted[order], ranks[order], hit[order].cumsum()
     first = np.concatenate([[True], predicted[1:] != predicted[:-1]])  # of its class

@@ -1,63 +1,64 @@
-"""Class counts, means and scatter in one pass: shifted, in float64, mergeable in any order."""
+"""Class counts, means and scatter in one pass: shifted, in float64, mergeable in any order.
+
+Everything is kept by class number for the classes that occur, whatever their numbers; so parts of the rows may hold
+different classes, and memory follows how many there are. A row with a negative label is of no class and ignored.
+"""
 
 from __future__ import annotations
 
-__all__ = ["ClassMoments", "ScatterByClass"]
+__all__ = ["ClassMoments", "ClassSums", "ScatterByClass"]
 
 import dataclasses
 from collections.abc import Iterator
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from featood.errors import DataError
 
-CHUNK_BYTES = 1 << 28
+CHUNK_BYTES = 1 << 26
 
 
 @dataclasses.dataclass
-class ClassMoments:
-    """Sufficient statistics of Gaussians with class means and one covariance.
+class ClassSums:
+    """Sufficient statistics of class means.
 
     Everything is kept relative to `shift` (the mean of the first rows seen), for the difference of large
-    sums would otherwise cancel. Rows with a negative label are ignored.
+    sums would otherwise cancel.
 
     Parameters
     ----------
     shift : Tensor
         ``[D]``.
+    classes : Tensor
+        ``[K]`` numbers of the classes that have rows, ascending.
     count : Tensor
-        ``[C]`` rows per class; C grows with the largest label seen.
+        ``[K]`` rows of each.
     total : Tensor
-        ``[C, D]`` sums of shifted rows.
-    scatter : Tensor
-        ``[D, D]`` sum of outer products of shifted rows.
+        ``[K, D]`` sums of shifted rows.
     """
 
+    by_class: ClassVar[tuple[str, ...]] = ("count", "total")
+    """Fields with an entry for each class."""
+
     shift: Tensor
+    classes: Tensor
     count: Tensor
     total: Tensor
-    scatter: Tensor
 
     @classmethod
-    def empty(cls, shift: Tensor) -> ClassMoments:
+    def empty(cls, shift: Tensor) -> Self:
         """Start with no rows."""
         shift = shift.double()
-        size = len(shift)
-        return cls(shift, shift.new_zeros(0), shift.new_zeros(0, size), shift.new_zeros(size, size))
+        none = torch.empty(0, dtype=torch.long, device=shift.device)
+        return cls(shift, none, shift.new_zeros(0), shift.new_zeros(0, len(shift)))
 
     @classmethod
-    def of(cls, features: Tensor, labels: Tensor | None, seen: ClassMoments | None = None) -> ClassMoments:
+    def of(cls, features: Tensor, labels: Tensor | None, seen: Self | None = None) -> Self:
         """Take up a block of rows ``[B, D]`` with labels ``[B]`` (None: one class), after what was seen before."""
-        if labels is None:
-            labels = torch.zeros(len(features), dtype=torch.long, device=features.device)
-        known = labels >= 0
-        if not bool(known.all()):
-            features, labels = features[known], labels[known]
-        rows = features.double()
-        if seen is None:
-            shift = rows.mean(0) if len(rows) else rows.new_zeros(features.shape[1])
-            seen = cls.empty(shift)
+        rows, labels = _known(features, labels)
+        seen = cls.empty(_start(rows)) if seen is None else seen
         seen.add(rows, labels)
         return seen
 
@@ -69,27 +70,21 @@ class ClassMoments:
             )
         if not len(rows):
             return
-        self._grow(int(labels.max()) + 1)
-        shifted = rows - self.shift
-        self.count += torch.bincount(labels, minlength=len(self.count)).double()
-        self.total.index_add_(0, labels, shifted)
-        self.scatter.addmm_(shifted.T, shifted)
+        classes = torch.cat([self.classes, labels]).unique()
+        vars(self).update(vars(self._over(classes)))
+        shifted, places = rows - self.shift, torch.searchsorted(classes, labels)
+        self.count += torch.bincount(places, minlength=len(classes)).double()
+        self.total.index_add_(0, places, shifted)
+        self._scatter(shifted, places)
 
-    def _grow(self, classes: int) -> None:
-        extra = classes - len(self.count)
-        if extra > 0:
-            self.count = torch.cat([self.count, self.count.new_zeros(extra)])
-            self.total = torch.cat([self.total, self.total.new_zeros(extra, len(self.shift))])
-
-    def merge(self, other: ClassMoments) -> ClassMoments:
+    def merge(self, other: Self) -> Self:
         """Combine with statistics of other rows; the order of merging matters only to the last bits."""
-        self._grow(len(other.count))
-        other._grow(len(self.count))
-        offset = other.shift - self.shift
-        moved = other.total + other.count[:, None] * offset
-        cross = torch.outer(other.total.sum(0), offset)
-        scatter = other.scatter + cross + cross.T + other.count.sum() * torch.outer(offset, offset)
-        return ClassMoments(self.shift, self.count + other.count, self.total + moved, self.scatter + scatter)
+        classes = torch.cat([self.classes, other.classes]).unique()
+        mine, theirs = self._over(classes), other._over(classes)
+        moved = theirs._moved(theirs.shift - mine.shift)
+        fields = {field.name for field in dataclasses.fields(self)} - {"shift", "classes"}
+        sums = {name: getattr(mine, name) + getattr(moved, name) for name in fields}
+        return dataclasses.replace(mine, **sums)
 
     @property
     def rows(self) -> float:
@@ -97,12 +92,55 @@ class ClassMoments:
         return float(self.count.sum())
 
     def means(self) -> Tensor:
-        """Class means ``[C, D]``; NaN for classes without rows."""
+        """Means of the classes ``[K, D]``."""
         return self.shift + self.total / self.count[:, None]
 
     def mean(self) -> Tensor:
         """Mean of all rows ``[D]``."""
         return self.shift + self.total.sum(0) / self.count.sum()
+
+    def _over(self, classes: Tensor) -> Self:
+        """Return the same statistics with room for further classes, themselves where there are none."""
+        if len(classes) == len(self.classes):
+            return self
+        places = torch.searchsorted(classes, self.classes)
+        wider = {}
+        for name in self.by_class:
+            values: Tensor = getattr(self, name)
+            wider[name] = values.new_zeros(len(classes), *values.shape[1:])
+            wider[name][places] = values
+        return dataclasses.replace(self, classes=classes, **wider)
+
+    def _scatter(self, shifted: Tensor, places: Tensor) -> None:
+        """Add shifted rows ``[B, D]`` of the classes at `places` ``[B]`` to what a subclass keeps beside the sums."""
+
+    def _moved(self, offset: Tensor) -> Self:
+        """Return the statistics of rows that are shifted by `offset` ``[D]`` less."""
+        return dataclasses.replace(self, total=self.total + self.count[:, None] * offset)
+
+
+@dataclasses.dataclass
+class ClassMoments(ClassSums):
+    """Sufficient statistics of Gaussians with class means and one covariance.
+
+    Beside the sums it keeps `scatter` ``[D, D]``, the sum of outer products of shifted rows.
+    """
+
+    scatter: Tensor
+
+    @classmethod
+    def empty(cls, shift: Tensor) -> Self:
+        """Start with no rows."""
+        sums = ClassSums.empty(shift)
+        return cls(**vars(sums), scatter=sums.shift.new_zeros(len(shift), len(shift)))
+
+    def _scatter(self, shifted: Tensor, places: Tensor) -> None:
+        self.scatter.addmm_(shifted.T, shifted)
+
+    def _moved(self, offset: Tensor) -> Self:
+        cross = torch.outer(self.total.sum(0), offset)
+        scatter = self.scatter + cross + cross.T + self.count.sum() * torch.outer(offset, offset)
+        return dataclasses.replace(super()._moved(offset), scatter=scatter)
 
     def covariance(self) -> Tensor:
         """Covariance of all rows around their common mean ``[D, D]``, divided by N."""
@@ -116,74 +154,70 @@ class ClassMoments:
 
 
 @dataclasses.dataclass
-class ScatterByClass:
-    """Sufficient statistics of Gaussians with a covariance for each class: ``[C, D, D]`` in float64."""
+class ScatterByClass(ClassSums):
+    """Sufficient statistics of Gaussians with a covariance for each class.
 
-    shift: Tensor
-    count: Tensor
-    total: Tensor
+    Beside the sums it keeps `scatter`, the sums of outer products of shifted rows ``[K, D, D]``, or of their squares
+    alone ``[K, D]``.
+    """
+
+    by_class: ClassVar[tuple[str, ...]] = ("count", "total", "scatter")
+
     scatter: Tensor
 
     @classmethod
+    def empty(cls, shift: Tensor, diagonal: bool = False) -> Self:
+        """Start with no rows."""
+        sums = ClassSums.empty(shift)
+        size = (len(shift),) if diagonal else (len(shift), len(shift))
+        return cls(**vars(sums), scatter=sums.shift.new_zeros(0, *size))
+
+    @classmethod
     def of(
-        cls, features: Tensor, labels: Tensor, seen: ScatterByClass | None = None, diagonal: bool = False
-    ) -> ScatterByClass:
-        """Take up a block of rows ``[B, D]``; with `diagonal` the scatter is ``[C, D]``, the squares alone."""
-        known = labels >= 0
-        rows, labels = features[known].double(), labels[known]
+        cls, features: Tensor, labels: Tensor | None, seen: Self | None = None, diagonal: bool = False
+    ) -> Self:
+        """Take up a block of rows ``[B, D]``; with `diagonal` the scatter is ``[K, D]``, the squares alone."""
         if seen is None:
-            shift = rows.mean(0) if len(rows) else rows.new_zeros(features.shape[1])
-            size = (0, len(shift)) if diagonal else (0, len(shift), len(shift))
-            seen = cls(shift, shift.new_zeros(0), shift.new_zeros(0, len(shift)), shift.new_zeros(size))
-        if not len(rows):
-            return seen
-        seen._grow(int(labels.max()) + 1)
-        shifted = rows - seen.shift
-        seen.count += torch.bincount(labels, minlength=len(seen.count)).double()
-        seen.total.index_add_(0, labels, shifted)
-        if diagonal:
-            seen.scatter.index_add_(0, labels, shifted.square())
-        else:
-            for classes, padded in _by_class(shifted, labels):
-                seen.scatter[classes] += padded.mT @ padded
-        return seen
+            seen = cls.empty(_start(_known(features, labels)[0]), diagonal)
+        return super().of(features, labels, seen)
 
-    def _grow(self, classes: int) -> None:
-        for name in ("count", "total", "scatter"):
-            values: Tensor = getattr(self, name)
-            extra = classes - len(values)
-            if extra > 0:
-                setattr(self, name, torch.cat([values, values.new_zeros(extra, *values.shape[1:])]))
-
-    def merge(self, other: ScatterByClass) -> ScatterByClass:
-        """Combine with statistics of other rows."""
-        self._grow(len(other.count))
-        other._grow(len(self.count))
-        offset = other.shift - self.shift
+    def _scatter(self, shifted: Tensor, places: Tensor) -> None:
         if self.scatter.ndim == 2:
-            moved = 2 * other.total * offset + other.count[:, None] * offset.square()
+            self.scatter.index_add_(0, places, shifted.square())
+            return
+        for group, padded in _by_class(shifted, places):
+            self.scatter.index_add_(0, group, padded.mT @ padded)
+
+    def _moved(self, offset: Tensor) -> Self:
+        if self.scatter.ndim == 2:
+            moved = 2 * self.total * offset + self.count[:, None] * offset.square()
         else:
-            cross = other.total[:, :, None] * offset
-            moved = cross + cross.mT + other.count[:, None, None] * torch.outer(offset, offset)
-        return ScatterByClass(
-            self.shift,
-            self.count + other.count,
-            self.total + other.total + other.count[:, None] * offset,
-            self.scatter + other.scatter + moved,
-        )
+            cross = self.total[:, :, None] * offset
+            moved = cross + cross.mT + self.count[:, None, None] * torch.outer(offset, offset)
+        return dataclasses.replace(super()._moved(offset), scatter=self.scatter + moved)
 
-    def means(self) -> Tensor:
-        """Class means ``[C, D]``; NaN for classes without rows."""
-        return self.shift + self.total / self.count[:, None]
-
-    def covariances(self, unbiased: bool = False) -> Tensor:
-        """Class covariances ``[C, D, D]`` (or variances ``[C, D]``), divided by n_c, or by n_c - 1."""
-        count = self.count.clamp(min=1)
+    def covariances(self, unbiased: bool = False, part: slice = slice(None)) -> Tensor:
+        """Covariances ``[K, D, D]`` (or variances ``[K, D]``) of the classes or some, divided by n_c, or n_c - 1."""
+        count, total, scatter = (getattr(self, name)[part] for name in self.by_class)
         divisor = (count - 1).clamp(min=1) if unbiased else count
-        if self.scatter.ndim == 2:
-            return ((self.scatter - self.total.square() / count[:, None]) / divisor[:, None]).clamp(min=0)
-        mean = self.total / count.sqrt()[:, None]
-        return (self.scatter - mean[:, :, None] * mean[:, None, :]) / divisor[:, None, None]
+        if scatter.ndim == 2:
+            return ((scatter - total.square() / count[:, None]) / divisor[:, None]).clamp(min=0)
+        mean = total / count.sqrt()[:, None]
+        return (scatter - mean[:, :, None] * mean[:, None, :]) / divisor[:, None, None]
+
+
+def _known(features: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the rows in float64 and the labels of those that have a class; without labels all are of class 0."""
+    if labels is None:
+        labels = torch.zeros(len(features), dtype=torch.long, device=features.device)
+    known = labels >= 0
+    if not bool(known.all()):
+        features, labels = features[known], labels[known]
+    return features.double(), labels
+
+
+def _start(rows: Tensor) -> Tensor:
+    return rows.mean(0) if len(rows) else rows.new_zeros(rows.shape[1])
 
 
 def _by_class(rows: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

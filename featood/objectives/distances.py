@@ -27,6 +27,9 @@ from torch import Tensor
 from featood.objectives.outlier_exposure import cross_entropy
 from featood.objectives.reductions import mean_over
 
+CHUNK = 1 << 24
+"""Rows times classes that are looked at together."""
+
 
 def distances(embedding: Tensor, centers: Tensor) -> Tensor:
     """Euclidean distance of every row to every centre ``[B, C]``, exact where they nearly coincide."""
@@ -38,10 +41,13 @@ def class_means(embedding: Tensor, labels: Tensor, classes: int) -> tuple[Tensor
 
     In the precision of the embedding, also where products are made in a lower one elsewhere.
     """
-    member = F.one_hot(labels.clamp(min=0), classes).to(embedding) * (labels >= 0)[:, None]
-    count = member.sum(0)
+    total, count = embedding.new_zeros(classes, embedding.shape[1]), embedding.new_zeros(classes)
+    group = max(1, CHUNK // max(1, classes))
     with torch.autocast(embedding.device.type, enabled=False):
-        return member.T @ embedding / count.clamp(min=1)[:, None], count
+        for rows, named in zip(embedding.split(group), labels.split(group), strict=True):
+            member = F.one_hot(named.clamp(min=0), classes).to(rows) * (named >= 0)[:, None]
+            total, count = total + member.T @ rows, count + member.sum(0)
+        return total / count.clamp(min=1)[:, None], count
 
 
 def center_loss(to_centers: Tensor, labels: Tensor, radius: float = 0.0) -> Tensor:

@@ -37,11 +37,13 @@ def partial_fits(subject: Subject) -> None:
         return
     train, n = subject.train, len(subject.train)
     ends = [0, 1, n // 3, n // 3, n]
-    head: Any = subject.create()
-    for part in reversed(list(itertools.pairwise(ends))):
-        head.partial_fit(train.rows(slice(*part)))
-    same(subject.score(head, subject.test), subject.scores)
-    assert head.meta["rows"] == n, f"meta counts {head.meta['rows']} rows, not {n}"
+    by_class = train.rows(np.argsort(np.asarray(train.labels), kind="stable"))
+    for rows, what in ((train, "scores"), (by_class, "scores of parts of different classes")):
+        head: Any = subject.create()
+        for part in reversed(list(itertools.pairwise(ends))):
+            head.partial_fit(rows.rows(slice(*part)))
+        same(subject.score(head, subject.test), subject.scores, what=what)
+        assert head.meta["rows"] == n, f"meta counts {head.meta['rows']} rows, not {n}"
     whole: Any = subject.fit(train)
     refuses(UsageError, "partial_fit after fit", whole.partial_fit, train)
 
@@ -86,18 +88,43 @@ def sparse_classes(subject: Subject) -> None:
     subject.score(subject.fit(single), subject.test)
 
 
-@promise("labels need not be contiguous, but must be classes of the classifier")
-def odd_labels(subject: Subject) -> None:
+@promise("labels must be classes of the classifier, where there is one")
+def labels_beyond(subject: Subject) -> None:
     if not subject.card.learns:
         return
     train = subject.train
     labels = np.asarray(train.labels)
     beyond = dataclasses.replace(train, labels=np.where(labels == 4, 100, labels))
     refuses(DataError, "label 100 of 5 classes", subject.fit, beyond, text="100")
-    if set(subject.card.needs) <= {"features", "labels"}:
-        spread = np.where(labels < 0, labels, np.array([3, 7, 8, 20, 2])[labels])
-        plain = FeatureSet(train.features, labels=spread, main=train.main)
-        subject.score(subject.fit(plain), FeatureSet(subject.test.features))
+
+
+@promise("without a classifier, scores do not depend on how classes are numbered")
+def any_numbers(subject: Subject) -> None:
+    train, test = subject.train, FeatureSet(subject.test.features, main=subject.test.main)
+    if not subject.card.learns or {"logits", "classifier"} & set(subject.card.needs):
+        return
+
+    def scores(*numbers: int) -> np.ndarray:
+        labels = np.asarray(train.labels)
+        named = np.where(labels < 0, labels, np.array(numbers)[labels])
+        head = subject.fit(FeatureSet(train.features, labels=named, main=train.main))
+        return subject.score(head, test)
+
+    plain = scores(0, 1, 2, 3, 4)
+    same(scores(7, 12, 250_000, 900_000, 10**9), plain, what="scores of classes 7 to 10^9")
+    if not subject.kind.trains:  # what is drawn in training follows the order of the classes
+        same(scores(10**9, 7, 900_000, 12, 250_000), plain, what="scores of classes in another order")
+
+
+@promise("a class of the classifier without rows changes no score")
+def absent_classes(subject: Subject) -> None:
+    if not subject.card.learns or {"logits", "classifier"} & set(subject.card.needs):
+        return
+    train = subject.train
+    some = train.rows(~np.isin(np.asarray(train.labels), (0, 3)))
+    plain = dataclasses.replace(some, logits=None, classifier=None)
+    test = FeatureSet(subject.test.features, main=subject.test.main)
+    same(subject.score(subject.fit(some), test), subject.score(subject.fit(plain), test))
 
 
 @promise("a row that is not finite is refused by its number, or left out of the fit on request")

@@ -18,6 +18,7 @@ from featood.errors import DataError, UsageError
 from featood.heads.base import FitContext, Head, State
 from featood.heads.compositions.members import create_member, spell
 from featood.heads.notes import noted
+from featood.heads.provenance import described
 from featood.heads.registry import option
 from featood.heads.rows import SelectedRows
 from featood.heads.sampling import sampled_blocks
@@ -77,7 +78,7 @@ class Composition(Head):
         with noted() as notes:
             state = composed.join(heads, rows)
         notes += [f"{head.name}: {note}" for head in heads for note in head.meta.get("notes", ())]
-        meta = composed._describe(source, rows, notes)
+        meta = described(source, rows, notes)
         # what a member was tuned or trained on is no more a test for the composition than for the member
         records = [head.meta["tuned"] for head in heads if "tuned" in head.meta]
         meta["members_tuned"] = records + [

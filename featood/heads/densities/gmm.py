@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Gmm"]
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.errors import DataError, UsageError
+from featood.errors import DataError
 from featood.heads.base import State, StreamingHead
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
@@ -24,12 +25,13 @@ from featood.numerics.gaussian import (
     squared_distances,
     whitening,
 )
+from featood.numerics.memory import require_memory
 from featood.numerics.moments import ClassMoments, ScatterByClass
 
-MOST_BYTES = 4 << 30
-"""Class covariances larger than this in sum are refused."""
 CHUNK_BYTES = 64 << 20
-"""Largest temporary when rows are whitened by several classes at once."""
+"""Largest temporary when several classes are dealt with at once."""
+TEMPORARIES = 8
+"""So many of them at once, at most, beside the class covariances."""
 
 
 @register(
@@ -45,7 +47,8 @@ class Gmm(StreamingHead):
 
     Class covariances are divided by n_c - 1, the tied one by N. Where one needs more than `ridge` times its
     mean variance to be sound, all get as much, so that their densities stay comparable. A class without
-    variance (a single row) takes the mean covariance of the others.
+    variance (a single row) takes the mean covariance of the others. Class covariances are kept twice while they are
+    fitted, ``16 C D^2`` bytes, and refused where that is more than there is.
     """
 
     covariance: str = option(
@@ -57,31 +60,42 @@ class Gmm(StreamingHead):
     uniform: bool = option(False, "weigh all classes alike, not by their frequency (as DDU's published code)")
     ridge: float = option(1e-6, "least ridge on the covariance, relative to the mean variance", low=0, high=1)
 
+    def fit_state(self, train: SelectedRows) -> State:
+        """Pass over the rows once, if there is memory for the covariances of their classes."""
+        size = next(iter(train.source.features.values())).shape[1]
+        self._require_memory(0, len(train.classes), size, train.device)
+        return super().fit_state(train)
+
     def accumulate(self, statistics: Any, block: FeatureSet) -> ClassMoments | ScatterByClass:
         """Add a block's rows to the class moments."""
         rows, labels = self._rows(block), torch.as_tensor(block.labels)
         if self.covariance == "tied":
             return ClassMoments.of(rows, labels, statistics)
-        diagonal = self.covariance == "diag"
-        if not diagonal and len(labels):
-            self._check_memory(int(labels.max()) + 1, rows.shape[1])
-        return ScatterByClass.of(rows, labels, statistics, diagonal)
+        seen = 0 if statistics is None else len(statistics.classes)
+        known = (
+            labels[labels >= 0]
+            if statistics is None
+            else torch.cat([statistics.classes, labels[labels >= 0]])
+        )
+        if (classes := len(known.unique())) > seen:
+            self._require_memory(seen, classes, rows.shape[1], rows.device)
+        return ScatterByClass.of(rows, labels, statistics, self.covariance == "diag")
 
     def finish(self, statistics: Any, train: SelectedRows) -> State:
         """Factorise the covariances and whiten the means."""
-        counts = (statistics.count > 0).double() if self.uniform else statistics.count
-        weights = counts / counts.sum()  # zero for a class without rows, wherever its mean is put
+        counts = torch.ones_like(statistics.count) if self.uniform else statistics.count
+        weights = counts / counts.sum()
         if self.covariance == "tied":
             map_ = whitening(
                 statistics.mean(), statistics.within_covariance(), self.ridge, "the tied covariance"
             )
             return {"weights": weights, **map_._asdict(), "means": map_(statistics.means())}
-        center = statistics.shift + statistics.total.sum(0) / statistics.count.sum()
-        means = (statistics.means() - center).nan_to_num(0.0)
-        covariances = _filled(statistics.covariances(unbiased=True), statistics.count)
+        center = statistics.mean()
+        means = statistics.means() - center
+        covariances = ClassCovariances(statistics)
         if self.covariance == "diag":
-            return {"weights": weights, "center": center, **self._diagonal(means, covariances)}
-        few = int(((statistics.count > 0) & (statistics.count <= means.shape[1])).sum())
+            return {"weights": weights, "center": center, **self._diagonal(means, covariances[:])}
+        few = int((statistics.count <= means.shape[1]).sum())
         if few:
             warnings.warn(
                 f"{self.name}: {few} of {len(weights)} classes have no more rows than there are features, so their "
@@ -101,7 +115,7 @@ class Gmm(StreamingHead):
         return -logsumexp_weighted(self.class_densities(block, fitted), fitted[1]["weights"])
 
     def class_densities(self, block: FeatureSet, fitted: Any) -> Tensor:
-        """Return the log-density of each class ``[B, C]``; a class without rows has one too, and no weight."""
+        """Return the log-density of each class that has rows ``[B, C]``."""
         map_, state = fitted
         rows = self._rows(block)
         if map_ is not None:
@@ -116,18 +130,25 @@ class Gmm(StreamingHead):
         rows = self.vectors(block)
         return F.normalize(rows) if self.normalize else rows
 
-    def _full(self, means: Tensor, covariances: Tensor) -> State:
-        factors, used = factorize(covariances, self.ridge, "the covariance of a class")
+    def _full(self, means: Tensor, covariances: ClassCovariances) -> State:
+        matrices = means.new_empty(*means.shape, means.shape[1])
+        log_det, used = torch.empty_like(means[:, 0]), torch.empty_like(means[:, 0])
+
+        def invert(ridge: float) -> None:
+            for part in covariances.parts():
+                factors, used[part] = factorize(covariances[part], ridge, "the covariance of a class")
+                identity = torch.eye(means.shape[1]).to(factors).expand_as(factors)
+                matrices[part] = torch.linalg.solve_triangular(factors, identity, upper=False).mT
+                log_det[part] = 2 * factors.diagonal(dim1=1, dim2=2).log().sum(1)
+
+        invert(self.ridge)
         if (most := float(used.max())) > self.ridge:
             warnings.warn(
                 f"{self.name}: {int((used > self.ridge).sum())} of {len(used)} class covariances are singular or "
                 f"nearly so; a ridge of {most:.0e} of the mean variance was added to all",
                 stacklevel=2,
             )
-            factors, _ = factorize(covariances, most, "the covariance of a class")
-        identity = torch.eye(means.shape[1]).to(factors).expand_as(factors)
-        matrices = torch.linalg.solve_triangular(factors, identity, upper=False).mT.contiguous()
-        log_det = 2 * factors.diagonal(dim1=1, dim2=2).log().sum(1)
+            invert(most)
         return {
             "means": torch.einsum("cd,cde->ce", means, matrices),
             "matrices": matrices,
@@ -142,12 +163,14 @@ class Gmm(StreamingHead):
             )
         return {"means": means, "precisions": 1 / variances, "log_det": variances.log().sum(1)}
 
-    def _check_memory(self, classes: int, size: int) -> None:
-        needed = 8 * classes * size**2
-        if needed > MOST_BYTES:
-            raise UsageError(
-                f"{self.name}: {classes} covariances of {size} features take {needed / 2**30:.0f} GiB; "
-                "use --covariance tied or diag"
+    def _require_memory(self, seen: int, classes: int, size: int, device: torch.device) -> None:
+        """Refuse more classes than there is room for beside the scatter of those that were seen."""
+        if self.covariance == "full":
+            require_memory(
+                8 * (2 * classes - seen) * size**2 + TEMPORARIES * CHUNK_BYTES,
+                f"{self.name}: the covariances of {classes} classes in {size} features",
+                "use --covariance tied or diag",
+                device,
             )
 
 
@@ -180,11 +203,39 @@ def diagonal_distances(rows: Tensor, means: Tensor, precisions: Tensor) -> Tenso
     return torch.addmm(squares, rows, weighted.T, alpha=-2).clamp_(min=0)
 
 
-def _filled(covariances: Tensor, count: Tensor) -> Tensor:
-    """Give classes without variance (none or one row, or all the same) the mean covariance of the others."""
-    flat = covariances.reshape(len(covariances), -1)
-    variance = (covariances if covariances.ndim == 2 else covariances.diagonal(dim1=1, dim2=2)).sum(1)
-    sound = variance > 0
-    share = torch.where(sound, count, torch.zeros_like(count))
-    pooled = (share / share.sum().clamp(min=1)) @ flat
-    return torch.where(sound[:, None], flat, pooled).reshape(covariances.shape)
+class ClassCovariances:
+    """Unbiased covariances ``[K, D, D]`` or variances ``[K, D]`` of classes, made some at a time.
+
+    A class without variance (one row, or all the same) has the mean covariance of the others.
+    """
+
+    def __init__(self, statistics: ScatterByClass) -> None:
+        self.statistics = statistics
+        self.sound = torch.cat([self._variances(part) > 0 for part in self.parts()])
+        self.pooled = torch.zeros_like(statistics.scatter[0])
+        if bool(self.sound.all()):
+            return
+        share = torch.where(self.sound, statistics.count, torch.zeros_like(statistics.count))
+        share /= share.sum().clamp(min=1)
+        for part in self.parts():
+            own = self._own(part)
+            self.pooled += (share[part] @ own.flatten(1)).view(own.shape[1:])
+
+    def __getitem__(self, part: slice) -> Tensor:
+        own, sound = self._own(part), self.sound[part]
+        return (
+            own if bool(sound.all()) else torch.where(sound.view(-1, *[1] * (own.ndim - 1)), own, self.pooled)
+        )
+
+    def parts(self) -> Iterator[slice]:
+        """Iterate over groups of classes whose covariances fit into a fixed memory."""
+        group = max(1, CHUNK_BYTES // (8 * self.statistics.scatter[0].numel()))
+        for start in range(0, len(self.statistics.classes), group):
+            yield slice(start, start + group)
+
+    def _own(self, part: slice) -> Tensor:
+        return self.statistics.covariances(unbiased=True, part=part)
+
+    def _variances(self, part: slice) -> Tensor:
+        own = self._own(part)
+        return (own if own.ndim == 2 else own.diagonal(dim1=1, dim2=2)).sum(1)

@@ -33,8 +33,8 @@ class Cosine(StreamingHead):
         return ScatterByClass.of(self.vectors(block), block.labels, statistics, diagonal=True)  # type: ignore[arg-type]
 
     def finish(self, statistics: ScatterByClass, train: SelectedRows) -> State:
-        """Keep the directions of the means of the classes that have rows."""
-        return {"directions": unit(statistics.means()[statistics.count > 0])}
+        """Keep the directions of the class means."""
+        return {"directions": unit(statistics.means())}
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the negated largest cosine ``[B]``."""

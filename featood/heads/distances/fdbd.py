@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featood.cache.feature_set import FeatureSet
+from featood.cache.feature_set import ROWS, FeatureSet
 from featood.heads.base import State, StreamingHead
 from featood.heads.classifier import classifier_state, linear_logits
 from featood.heads.registry import register
@@ -46,9 +46,14 @@ class FDBD(StreamingHead):
     def prepare(self, state: State) -> Any:
         """Measure the distances between the class weights ``[C, C]``."""
         weight = state["weight"].double()
-        squares = squared_distances(weight, weight)
-        same = squares <= 1e-12 * weight.square().sum(1).amax()
-        return state, squares.masked_fill(same, torch.inf).sqrt()
+        least = 1e-12 * weight.square().sum(1).amax()
+        gaps = weight.new_empty(len(weight), len(weight))
+        for place, part in zip(
+            gaps.split(ROWS), weight.split(ROWS), strict=True
+        ):  # they are many with many classes
+            squares = squared_distances(part, weight)
+            place.copy_(squares.masked_fill_(squares <= least, torch.inf).sqrt_())
+        return state, gaps
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the negated relative distance to the boundaries ``[B]``."""

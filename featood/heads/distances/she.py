@@ -47,9 +47,9 @@ class SHE(StreamingHead):
             raise DataError(
                 f"she: no row of {train.source.name} is classified rightly; labels and logits disagree"
             )
-        patterns = statistics.means()
-        missing = patterns.new_full((max(train.num_classes - len(patterns), 0), patterns.shape[1]), torch.nan)
-        return {"patterns": torch.cat([patterns, missing])}
+        patterns = statistics.total.new_full((train.num_classes, len(statistics.shift)), torch.nan)
+        patterns[statistics.classes] = statistics.means()
+        return {"patterns": patterns}
 
     def score_block(self, block: FeatureSet, fitted: State) -> Tensor:
         """Return the negated inner product with the pattern of the predicted class ``[B]``."""

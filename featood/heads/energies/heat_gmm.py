@@ -73,8 +73,7 @@ class HeatGmm(ResidualHead):
             moments = ClassMoments.of(rows, torch.as_tensor(block.labels), moments)
         assert moments is not None
         map_ = whitening(moments.mean(), moments.within_covariance(), RIDGE, "the tied covariance")
-        means = map_(moments.means()).nan_to_num(0.0)  # a class without rows has weight zero
-        return {**map_._asdict(), "means": means, "weights": moments.count / moments.rows}
+        return {**map_._asdict(), "means": map_(moments.means()), "weights": moments.count / moments.rows}
 
     def prior(self, state: State) -> GaussianPrior:
         """Make the mixture."""

@@ -38,7 +38,7 @@ class GaussianPrior:
     means : Tensor
         Whitened class means ``[C, D]``.
     weights : Tensor
-        Class frequencies ``[C]``; zero for a class without rows.
+        Class frequencies ``[C]``.
     wide : bool
         Propose by the class frequencies of the batch in place of `weights`, and scale each row's deviation
         from its mean by t / 100, t / 10, t, 10 t or 100 t, with one t ~ U(0, 100) a batch.

@@ -12,6 +12,7 @@ from torch import Tensor
 from featood.heads.base import LogitHead, State
 from featood.heads.registry import register
 from featood.heads.rows import SelectedRows
+from featood.numerics.moments import ClassSums
 
 
 @register(
@@ -31,18 +32,17 @@ class KLMatching(LogitHead):
 
     def fit_state(self, train: SelectedRows) -> State:
         """Average the softmax by predicted class, in one pass."""
-        total = count = torch.zeros(())
+        sums = None
         for block in train.blocks():
             assert block.logits is not None
             p = block.logits[:].double().softmax(1)
-            if not total.ndim:
-                total, count = p.new_zeros(p.shape[1], p.shape[1]), p.new_zeros(p.shape[1])
-            predicted = p.argmax(1)
-            total.index_add_(0, predicted, p)
-            count += torch.bincount(predicted, minlength=len(count))
-        seen = count > 0
-        templates = total[seen] / count[seen, None]
-        return {"log_templates": templates.clamp(min=torch.finfo(torch.float64).tiny).log()}
+            if sums is None:
+                sums = ClassSums.empty(
+                    p.new_zeros(p.shape[1])
+                )  # a shift would drown the smallest probabilities
+            sums.add(p, p.argmax(1))
+        assert sums is not None
+        return {"log_templates": sums.means().clamp_(min=torch.finfo(torch.float64).tiny).log_()}
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the divergence from the nearest template ``[B]``."""

@@ -15,7 +15,7 @@ from featood.heads.base import LogitHead, State
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
 from featood.numerics.gaussian import squared_distances
-from featood.numerics.moments import ClassMoments
+from featood.numerics.moments import ClassSums
 from featood.numerics.weibull import log_hazard, weibull
 
 
@@ -49,17 +49,18 @@ class OpenMax(LogitHead):
         """Average the correct rows by class, then fit the tails of their distances."""
         moments = None
         for logits, labels in _correct(train):
-            moments = ClassMoments.of(logits, labels, moments)
+            moments = ClassSums.of(logits, labels, moments)
         if moments is None:
             raise DataError(
                 f"openmax: no row of {train.source.name} is classified correctly; do its labels fit its logits?"
             )
-        means = moments.means()
-        absent = means.new_full((train.num_classes - len(means), means.shape[1]), torch.nan)
-        means = torch.cat([means, absent])
-        parts = [(self._own_distances(logits, means[labels]), labels) for logits, labels in _correct(train)]
-        distances, labels = (torch.cat(part) for part in zip(*parts, strict=True))
-        tails, present = _largest(distances, labels, len(means), self.tail)
+        means, classes = moments.means(), moments.classes
+        parts = []
+        for logits, labels in _correct(train):
+            places = torch.searchsorted(classes, labels)
+            parts.append((self._own_distances(logits, means[places]), places))
+        distances, places = (torch.cat(part) for part in zip(*parts, strict=True))
+        tails, present = _largest(distances, places, len(means), self.tail)
         shape, log_scale = weibull(tails, present)
         alone = shape.isnan()
         pool = present if bool(alone.all()) else present & ~alone[:, None]
@@ -67,6 +68,7 @@ class OpenMax(LogitHead):
         if bool(pooled_shape.isnan()):
             raise DataError(f"openmax: {train.source.name} has too few different rows to fit a tail to")
         return {
+            "classes": classes,
             "means": means,
             "shape": torch.where(alone, pooled_shape, shape),
             "log_scale": torch.where(alone, pooled_scale, log_scale),
@@ -74,7 +76,9 @@ class OpenMax(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the probability of "unknown" ``[B]``."""
-        hazard = log_hazard(self._distances(logits, fitted["means"]), fitted["shape"], fitted["log_scale"])
+        known = log_hazard(self._distances(logits, fitted["means"]), fitted["shape"], fitted["log_scale"])
+        hazard = torch.full_like(logits, torch.inf)  # of a class without a mean
+        hazard[:, fitted["classes"]] = known
         count = min(self.alpha, logits.shape[1])
         top, classes = logits.topk(count, dim=1)
         rank = torch.arange(count, dtype=logits.dtype, device=logits.device)
@@ -83,14 +87,12 @@ class OpenMax(LogitHead):
         return torch.cat([moved.sum(1, keepdim=True), revised], 1).softmax(1)[:, 0]
 
     def _distances(self, logits: Tensor, means: Tensor) -> Tensor:
-        """Distances ``[B, C]`` to the class means; infinite where a class has none."""
-        absent = means.isnan().any(1)
-        means = means.nan_to_num()
+        """Distances ``[B, K]`` to the class means."""
         distances = self.euclidean * squared_distances(logits, means).sqrt()
         if self.euclidean < 1:
             cosine = 1 - normalize(logits, dim=1) @ normalize(means, dim=1).T
             distances = distances + (1 - self.euclidean) * cosine.clamp(min=0)
-        return distances.masked_fill(absent, torch.inf)
+        return distances
 
     def _own_distances(self, logits: Tensor, means: Tensor) -> Tensor:
         """Distances ``[B]`` of each row to its own mean ``[B, C]``: exact, so that copies have none."""

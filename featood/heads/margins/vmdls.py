@@ -86,9 +86,7 @@ class Vmdls(LatentHead):
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> State:
         """Train the encoder, fit the Gaussians, and measure how large densities and errors become."""
-        names = [self.feature or train.main, "labels"]
-        seen = SelectedRows(train.source, names, self.nonfinite, known_only=True, device=train.device)
-        state = super().run_fit(seen, context)
+        state = super().run_fit(train.only(self.feature or train.main, "labels"), context)
         encoder, gaussians = super().prepare(state), self._gaussians()
         statistics = None
         for block in train.blocks():

@@ -16,6 +16,7 @@ from featood.heads.base import FeatureHead, State
 from featood.heads.classifier import classifier_state
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
+from featood.numerics.memory import require_memory
 from featood.numerics.vectors import unit
 
 
@@ -88,10 +89,18 @@ class WeiPer(FeatureHead):
 
     def _perturbed(self, state: State) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
-        weight = state["weight"].cpu()
+        weight, device = state["weight"].cpu(), state["weight"].device
+        require_memory(
+            4 * self.repeats * weight.numel(),
+            f"{self.name}: {self.repeats} perturbations of {len(weight)} classes in {weight.shape[1]} features",
+            "lower --repeats",
+            device,
+        )
         length = self.delta * weight.norm(dim=1, keepdim=True)
-        draws = [unit(torch.randn(weight.shape, generator=generator)) for _ in range(self.repeats)]
-        return torch.stack([weight + length * draw for draw in draws]).to(state["weight"].device)
+        perturbed = torch.empty(self.repeats, *weight.shape, device=device)
+        for place in perturbed:
+            place.copy_(weight + length * unit(torch.randn(weight.shape, generator=generator)))
+        return perturbed
 
     def _read(self, rows: Tensor, weights: Tensor, state: State) -> tuple[Tensor, Tensor]:
         """Return both histograms ``[2, B, bins]`` and the mean largest probability ``[B]`` of float64 rows."""
