@@ -179,7 +179,7 @@ def main() -> None:
             "weights": sum(row["weights"] for row in these),
             "transforms": len(these),
             "compared": sum(row["pixels"] is not None for row in these),
-            "images": max(row["images"] for row in these),
+            "images": min(row["images"] for row in these if row["pixels"] is not None),
             "pixels": max(row["pixels"] or 0.0 for row in these),
             "normalised": max(row["normalised"] or 0.0 for row in these),
         }

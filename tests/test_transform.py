@@ -259,3 +259,19 @@ def test_sets_of_the_earlier_geometry_are_not_extended():
     with pytest.raises(Mismatch, match=r"photos was extracted with the earlier geometry.*--overwrite"):
         rebuild(origin)
     assert digest(earlier) != digest(IMAGENET.as_json())
+
+
+def test_the_benchmark_notices_a_difference(script, pictures):
+    transforms = script("transforms")
+    values = config((3, 64, 64), 0.95)
+    theirs, plain = (timm.data.create_transform(**values, normalize=way) for way in (True, False))
+    preset = transforms.Preset("timm", "x", 1, timm_transform(values), theirs, plain)
+    shown = {str(picture.size): picture for picture in pictures}
+    row = transforms.compare(preset, shown)
+    assert (row["images"], row["pixels"], row["normalised"]) == (len(pictures), 0, 0)
+    assert not transforms.wrong(row)
+    other = dataclasses.replace(preset.ours, resize=68)
+    assert transforms.wrong(transforms.compare(preset._replace(ours=other), shown))
+    other = dataclasses.replace(preset.ours, mean=(0.485, 0.456, 0.407))
+    row = transforms.compare(preset._replace(ours=other), shown)
+    assert row["pixels"] == 0 and transforms.wrong(row)

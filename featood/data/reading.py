@@ -153,7 +153,7 @@ def _opened(path: Path) -> Any:
 def _turned(image: Image.Image, decoding: Decoding) -> Image.Image:
     image.load()
     # not by ImageOps.exif_transpose, which fails where other entries of the metadata cannot be written back
-    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation)) if decoding.upright else None
+    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1)) if decoding.upright else None
     return image if turn is None else image.transpose(turn)
 
 
