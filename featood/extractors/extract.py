@@ -206,7 +206,7 @@ def make_manifest(
     recipe: dict[str, Any] = {
         "backbone": backbone.resolved,
         "weights_sha256": backbone.sha256,
-        "columns": {name: [tap.module, tap.side, how] for name, (tap, how) in plan.columns.items()},
+        "columns": plan.columns_json(),
         "main": plan.main,
         "transform": transform.as_json(),
         "dtype": options.dtype,
