@@ -15,7 +15,8 @@ from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.extractors.backbones import resolve_backbone
 from featood.extractors.extract import ExtractOptions, extract
 from featood.extractors.recipe import choose_transform, rebuild
-from featood.extractors.taps import plan_taps, pool
+from featood.extractors.pooling import pool
+from featood.extractors.taps import plan_taps
 from featood.extractors.transform import IMAGENET, Transform
 
 SMALL = Transform(3, 16, 16, 0, (0.5,), (0.25,))
@@ -207,7 +208,7 @@ def test_taps_find_tokens_and_networks_without_a_classifier():
 def test_pooling_of_maps(how, expected):
     maps = torch.randn(3, 5, 4, 2)
     assert torch.allclose(pool(maps, how), expected(maps), atol=1e-6)
-    assert torch.allclose(pool(maps.permute(0, 2, 3, 1), how, channels_last=True), expected(maps), atol=1e-6)
+    assert torch.allclose(pool(maps.permute(0, 2, 3, 1), how, 3), expected(maps), atol=1e-6)
 
 
 def test_python_backbones_and_their_errors(tmp_path, monkeypatch):

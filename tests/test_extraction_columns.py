@@ -15,7 +15,8 @@ from featood.extractors.extras import extras_from_json, extras_to_json
 from featood.extractors.gram import POWERS, gram_sums
 from featood.extractors.perturb import Odin, odin_logits
 from featood.extractors.recipe import rebuild
-from featood.extractors.taps import plan_taps, pool
+from featood.extractors.pooling import pool
+from featood.extractors.taps import plan_taps
 from featood.extractors.transform import Transform
 from featood.heads import create_head
 
@@ -124,7 +125,7 @@ def test_gram_sums_against_a_loop(signed):
     maps[2, 0] = 0
     expected = np.array([naive_gram(one.flatten(1)) for one in maps])
     np.testing.assert_allclose(pool(maps, "gram"), expected, rtol=2e-4, atol=1e-4)
-    last = pool(maps.permute(0, 2, 3, 1), "gram", channels_last=True)
+    last = pool(maps.permute(0, 2, 3, 1), "gram", 3)
     np.testing.assert_allclose(last, expected, rtol=2e-4, atol=1e-4)
 
 

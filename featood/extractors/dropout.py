@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.errors import UsageError
+from featood.extractors.outputs import class_outputs
 from featood.extractors.transform import Transform
 
 LAYERS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -80,7 +81,7 @@ def dropout_logits(
         When no layer drops anything.
     """
     with torch.inference_mode(), _dropping(module, rate), _seeded(images.device, *seed):
-        return torch.cat([module(images).float() for _ in range(draws)], 1)
+        return torch.cat([class_outputs(module(images)).float() for _ in range(draws)], 1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -99,7 +99,7 @@ class Forward:
         self, module: nn.Module, example: Tensor, options: ExtractOptions, transform: Transform | None = None
     ) -> None:
         self.module, self.options, self.transform = module, options, transform
-        self.plan = plan_taps(module, example, options.taps, options.pools, options.maps)
+        self.plan = plan_taps(module, example, options.taps, options.pools, options.maps, options.outputs)
         for extra in options.extras:
             if not self.plan.has_logits:
                 raise UsageError(f"the column {extra.column} needs logits, which this backbone does not give")
@@ -128,12 +128,14 @@ class Forward:
         """What decides the columns, given the network and its inputs."""
         plan, options = self.plan, self.options
         recipe: dict[str, Any] = {
-            "columns": {name: [tap.module, tap.side, how] for name, (tap, how) in plan.columns.items()},
+            "columns": plan.columns_json(),
             "main": plan.main,
             "dtype": options.dtype,
             "precision": options.precision,
         }
         # only what is asked for enters, so that plain extractions keep their fingerprints
+        if plan.outputs != "classes":
+            recipe["outputs"] = plan.outputs
         if plan.map_shape:
             recipe["map_shape"] = list(plan.map_shape)
         if options.extras:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.errors import UsageError
+from featood.extractors.outputs import class_outputs
 from featood.extractors.transform import Transform
 
 
@@ -35,12 +36,12 @@ def odin_logits(module: nn.Module, images: Tensor, step: Tensor, temperature: fl
     """
     inputs = images.detach().clone().requires_grad_()
     with torch.enable_grad():
-        logits = module(inputs).float()
+        logits = class_outputs(module(inputs)).float()
         likelihood = (logits / temperature).log_softmax(1).max(1).values
         # only the sign counts: times T, so that half precision does not round a small gradient to zero
         (gradient,) = torch.autograd.grad(-temperature * likelihood.sum(), inputs)
     with torch.inference_mode():
-        return module(images - step.view(-1, 1, 1) * gradient.sign()).float()
+        return class_outputs(module(images - step.view(-1, 1, 1) * gradient.sign())).float()
 
 
 @dataclasses.dataclass(frozen=True)

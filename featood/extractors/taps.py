@@ -2,137 +2,90 @@
 
 from __future__ import annotations
 
-__all__ = ["POOLS", "Tap", "TapPlan", "plan_taps", "pool"]
+__all__ = ["TapPlan", "plan_taps"]
 
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from featood.cache.feature_set import Classifier
 from featood.errors import UsageError
-from featood.extractors.gram import gram_sums
+from featood.extractors.columns import Column, Tap
+from featood.extractors.layout import VECTORS, Layout, find_layout, is_map
+from featood.extractors.linear_head import LinearHead, find_linear_head, head_inputs
+from featood.extractors.outputs import (
+    KINDS,
+    Returned,
+    class_outputs,
+    declared_kind,
+    inferred_kind,
+    pick_output,
+)
+from featood.extractors.pooling import MAP, POOLS, pool, positions_of
+from featood.extractors.trace import (
+    OUTPUT,
+    Place,
+    Trace,
+    noise_like,
+    recording,
+    trace_forward,
+)
 
-POOLS = ("avg", "std", "max", "avg_std", "token", "gram")
 DEFAULT = ("avg", "std")
-MAP = "map"
-"""Column of the unpooled last map, and the pooling that makes it."""
-
-
-def pool(values: Tensor, how: str, channels_last: bool = False) -> Tensor:
-    """Pool a feature map ``[B, C, H, W]``, or tokens ``[B, T, C]``, to ``[B, C]`` (``avg_std``: ``[B, 2C]``).
-
-    ``std`` is the unbiased standard deviation over positions; ``token`` takes the first token; ``gram`` gives
-    :func:`featood.extractors.gram.gram_sums` ``[B, P * C]``; ``map`` pools nothing: ``[B, C * H * W]``.
-
-    Raises
-    ------
-    UsageError
-        When the map has too few axes or positions for the pooling.
-    """
-    if values.ndim == 2:
-        if how == "avg":
-            return values
-        raise UsageError(
-            f"pooling '{how}' needs a map or tokens; this tap gives plain vectors (use --pool avg)"
-        )
-    positions = values.flatten(1, -2) if values.ndim == 3 or channels_last else values.flatten(2).mT
-    if how == "avg":
-        return positions.mean(1)
-    if how == "max":
-        return positions.amax(1)
-    if how == "gram":
-        return gram_sums(positions)
-    if how == MAP:
-        return positions.mT.flatten(1)
-    if how == "token":
-        if values.ndim != 3:
-            raise UsageError(
-                "pooling 'token' needs tokens [B, T, C]; this tap gives a map (use avg, std or max)"
-            )
-        return positions[:, 0]
-    if positions.shape[1] < 2:
-        raise UsageError(f"pooling '{how}' needs more than one position; this map has one (use --pool avg)")
-    std = positions.std(1, unbiased=True)
-    return std if how == "std" else torch.cat([positions.mean(1), std], 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Tap:
-    """Where a tensor is taken: at the input or the output of a named module."""
-
-    module: str
-    side: str
-    """``input`` or ``output``."""
-    channels_last: bool = False
+FIRST = "of the tensors that the backbone returns, the first is taken as its outputs"
 
 
 @dataclasses.dataclass(frozen=True)
 class TapPlan:
     """What to record in a forward pass, and how to make columns of it."""
 
-    columns: dict[str, tuple[Tap, str]]
-    """Column name to tap and pooling."""
+    columns: dict[str, Column]
+    """Columns of features by name."""
     main: str
-    """The column that feeds the classifier."""
-    classifier_module: str
-    """Name of the last linear layer; empty where the outputs are no logits of such a layer."""
+    """The column that feeds the classifier, or stands for the network where it has none."""
+    outputs: str
+    """What the network's outputs are: ``classes``, ``multi-label``, ``regression`` or ``features``."""
+    head: LinearHead | None = None
+    """The linear classifier; None where there is none, or outputs are no classes."""
     map_shape: tuple[int, ...] = ()
     """``(C, H, W)``, or ``(C, T)`` for tokens, of the rows of the column ``map``; empty where there is none."""
+    note: str = ""
+    """What the user should know, in words: empty where there is a plain classifier."""
 
     @property
     def has_logits(self) -> bool:
-        """Whether the network's output is a column of logits."""
-        return bool(self.classifier_module)
+        """Whether the network's outputs are a column of logits."""
+        return self.outputs == "classes"
 
     def classifier(self, module: nn.Module) -> Classifier | None:
-        """Weight and bias of the last linear layer, as NumPy arrays."""
-        if not self.classifier_module:
-            return None
-        layer = module.get_submodule(self.classifier_module)
-        assert isinstance(layer, nn.Linear)
-        weight = layer.weight.detach().float().cpu()
-        bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach().float().cpu()
-        return Classifier(weight.numpy(), bias.numpy())
+        """Weight ``[C, D]`` and bias ``[C]`` with which the main column gives the logits, as NumPy arrays."""
+        return None if self.head is None else self.head.classifier(module)
+
+    def columns_json(self) -> dict[str, list[Any]]:
+        """Return how each column is made, for the recipe: what changes values changes it."""
+        return {name: column.as_json() for name, column in self.columns.items()}
 
     @contextlib.contextmanager
     def recording(self, module: nn.Module) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
         """Attach the hooks, yield a function from a batch of images to its columns, and detach them."""
-        seen: dict[Tap, Tensor] = {}
-        handles = []
-        for tap in {tap for tap, _ in self.columns.values()}:
-            layer = module.get_submodule(tap.module)
-            if tap.side == "input":
+        places = {tap.place for column in self.columns.values() for tap in column.taps}
+        with recording(module, places) as seen:
 
-                def before(_: nn.Module, inputs: tuple, tap: Tap = tap) -> None:
-                    seen[tap] = inputs[0]
+            def run(images: Tensor) -> dict[str, Tensor]:
+                output = module(images)
+                if OUTPUT in places:
+                    seen[OUTPUT] = _returned(output, self.outputs).values
+                values = {name: column.values(seen) for name, column in self.columns.items()}
+                if self.has_logits:
+                    values["logits"] = class_outputs(output).float()
+                seen.clear()
+                return values
 
-                handles.append(layer.register_forward_pre_hook(before))
-            else:
-
-                def after(_: nn.Module, __: tuple, output: Tensor, tap: Tap = tap) -> None:
-                    seen[tap] = output
-
-                handles.append(layer.register_forward_hook(after))
-
-        def run(images: Tensor) -> dict[str, Tensor]:
-            output = module(images)
-            values = {
-                name: pool(seen[tap].float(), how, tap.channels_last)
-                for name, (tap, how) in self.columns.items()
-            }
-            if self.has_logits:
-                values["logits"] = output.float()
-            seen.clear()
-            return values
-
-        try:
             yield run
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def plan_taps(
@@ -141,130 +94,190 @@ def plan_taps(
     taps: Sequence[str] = (),
     pools: Sequence[str] | None = None,
     maps: bool = False,
+    outputs: str = "auto",
 ) -> TapPlan:
     """Look at one forward pass and decide which columns to record.
 
     Always among them is the classifier's input, named ``avg`` or ``token`` where it equals that pooling of
     the last map, else ``penultimate``. The poolings of the last map bear the bare names; those of a
-    tapped module ``MODULE.POOL``.
+    tapped module ``MODULE.POOL``. A network without a linear classifier is represented by the features that
+    its last layer takes, or its last map; one that gives features, by these (``output``).
 
     Parameters
     ----------
     module : Module
         In evaluation mode.
     example : Tensor
-        A batch of at least two images ``[B, C, H, W]``.
+        A batch of at least two images ``[B, C, H, W]``, of which only the shape counts.
     taps : sequence of str
         Modules whose output to pool as well; a name may be any submodule's.
     pools : sequence of str, optional
-        Out of ``avg, std, max, avg_std, token, gram``; by default ``avg``, and ``std`` where the last map has
+        Out of ``avg, std, max, avg_std, token, gram``; by default ``avg``, and ``std`` where there is
         more than one position.
     maps : bool
         Add the column ``map``: the last map itself, whose average over positions is the classifier's input.
+    outputs : str
+        What the network's outputs are. ``classes`` gives a column of logits; ``multi-label`` and
+        ``regression``, a column of features ``outputs``; ``features``, the main column. ``auto`` decides by
+        what can be known, and says it in the plan's note.
 
     Raises
     ------
     UsageError
-        When a tap or a pooling does not exist or does not fit; or `maps` is asked of a backbone whose
-        classifier takes something else than the average of its last map.
+        When a tap or a pooling does not exist or does not fit; `maps` is asked of a backbone whose
+        classifier takes something else than the average of its last map; or the outputs cannot be used.
     """
     for how in pools or ():
         if how not in POOLS:
             raise UsageError(f"there is no pooling '{how}'; choose from {', '.join(POOLS)}")
-    trace, output = _trace(module, example)
-    names = dict(module.named_modules())
-    columns: dict[str, tuple[Tap, str]] = {}
+    if outputs not in KINDS:
+        raise UsageError(f"outputs are one of {', '.join(KINDS)}, not {outputs}")
+    trace = trace_forward(module, noise_like(example))
+    kind, head, notes = _outputs(trace, outputs)
+    columns: dict[str, Column] = {}
     map_shape: tuple[int, ...] = ()
-    classifier, penultimate, at = _find_classifier(names, trace, output)
-    if classifier:
-        last = next((found for found in reversed(trace[:at]) if _is_map(found[1])), None)
-        flat = Tap(classifier, "input")
-        main = "penultimate"
-        if last is not None:
-            tap, values = last
-            if values.ndim == 4 and values.shape[1] != penultimate.shape[1] == values.shape[3]:
-                tap = dataclasses.replace(tap, channels_last=True)
-            for how in ("avg", "token") if values.ndim == 3 else ("avg",):
-                pooled = pool(values, how, tap.channels_last)
-                if pooled.shape == penultimate.shape and torch.allclose(pooled, penultimate, 1e-4, 1e-5):
-                    main = how
-            columns = {how: (tap, how) for how in pools or DEFAULT if how != main}
-            if maps and main == "avg":
-                columns[MAP] = (tap, MAP)
-                map_shape = _channels_first(values.shape[1:], tap.channels_last)
-        columns = {main: (flat, "avg"), **columns}
-    else:
+    if kind == "features":
         main = "output"
-        columns = {main: (Tap("", "output"), "avg")}
+        columns[main] = Column((_tap(trace, OUTPUT, _returned(trace.returned, kind).values),))
+    else:
+        feature = head.column if head is not None else _feature(trace)
+        last = _last_map(trace, min(trace.index(tap.place) for tap in feature.taps), feature)
+        main = _name(trace, feature, last)
+        if last is not None:
+            columns = {how: Column((last,), how) for how in pools or DEFAULT if how != main}
+            if maps and main == "avg" and head is not None:
+                columns[MAP] = Column((last,), MAP)
+                map_shape = _map_shape(trace, last)
+        columns = {main: feature, **columns}
+        if kind != "classes":
+            columns["outputs"] = Column((Tap(OUTPUT, assumed=VECTORS),))
     if maps and not map_shape:
         raise UsageError(
             "the classifier of this backbone does not take the average of its last map, so that map is of no use "
             "to heads; leave --maps out"
         )
     for name in taps:
-        if name not in names:
-            known = [child for child, _ in module.named_children()]
-            raise UsageError(f"the backbone has no module '{name}' to tap (its stages: {', '.join(known)})")
-        columns |= {f"{name}.{how}": (Tap(name, "output"), how) for how in pools or DEFAULT}
-    plan = TapPlan(columns, main, classifier, map_shape)
+        tap = _asked_tap(trace, name)
+        if tap.place in trace.several:
+            notes.append(f"of the tensors that '{name}' returns, the first is taken")
+        vectors = trace.values[tap.place].ndim == 2
+        for how in pools or (DEFAULT[:1] if vectors else DEFAULT):
+            columns[f"{name}.{how}"] = Column((tap,), how)
+    for name, column in columns.items():
+        if column.how == "token" and name != main and not column.taps[0].layout.prefix:
+            raise UsageError(f"there is no class token for the column '{name}'; leave token out of --pool")
+    plan = TapPlan(columns, main, kind, head if kind == "classes" else None, map_shape, "; ".join(notes))
     with plan.recording(module) as run, torch.inference_mode():
-        run(example)  # says now what would fail later
+        run(trace.images)  # says now what would fail later
     return plan
 
 
-def _is_map(values: Tensor) -> bool:
-    if values.ndim == 4:  # channels first or last: more than one position either way
-        return values[0].numel() > max(values.shape[1], values.shape[3])
-    return values.ndim == 3 and values.shape[1] > 1
+def _returned(output: Any, kind: str) -> Returned:
+    """Pick the outputs; where they are features, a lone map or tokens will do."""
+    if kind == "features" and isinstance(output, Tensor) and output.ndim > 2 and output.shape[2:].numel() > 1:
+        return Returned(output)
+    return pick_output(output)
 
 
-def _channels_first(shape: Sequence[int], channels_last: bool) -> tuple[int, ...]:
-    """Shape of one map with its channels first; tokens ``[T, C]`` have them last."""
-    return tuple(shape) if len(shape) == 3 and not channels_last else (shape[-1], *shape[:-1])
+def _outputs(trace: Trace, asked: str) -> tuple[str, LinearHead | None, list[str]]:
+    """Decide what the outputs are, find the linear classifier behind them, and say what is out of the ordinary."""
+    known = "features" if asked == "features" or getattr(trace.module, "num_classes", None) == 0 else ""
+    returned = _returned(trace.returned, known)
+    notes = [FIRST] if returned.among > 1 else []
+    if not torch.isfinite(returned.values).all():
+        raise UsageError("the backbone's outputs are not finite, even for noise as images: check its weights")
+    kind, why = (asked, "") if asked != "auto" else declared_kind(trace.module, returned) or ("", "")
+    if kind == "features":
+        return kind, None, [*notes, *([f"the outputs are taken as features: {why}"] if why else [])]
+    head = find_linear_head(trace, returned.values)
+    if not kind:
+        made = next((e for e in reversed(trace.events) if e.value is trace.returned), None)
+        wide = any(event.value.ndim == 2 for event in head_inputs(trace, returned.values))
+        last = None if made is None or made.place.side == "input" else trace.layer(made)
+        kind, why = inferred_kind(trace.module, returned, head is not None, last, wide)
+    if kind == "classes":
+        if head is None:
+            notes.append(
+                "the outputs are stored as logits, without a classifier: no linear layer makes them"
+                + (f" ({why})" if why else "")
+            )
+    elif kind == "features":
+        notes.append(f"the outputs are taken as features: {why}")
+    else:
+        notes.append(
+            f"the backbone's outputs are {kind}{f' ({why})' if why else ''}: they go into the column 'outputs', and "
+            "heads that need classes do not apply"
+        )
+    return kind, head, notes
 
 
-def _trace(module: nn.Module, example: Tensor) -> tuple[list[tuple[Tap, Tensor]], Tensor]:
-    """Record every module's tensor input and output in the order of a forward pass."""
-    trace: list[tuple[Tap, Tensor]] = []
-    handles = []
-    for name, layer in module.named_modules():
-        if not name:
+def _tap(trace: Trace, place: Place, values: Tensor, assumed: Layout | None = None) -> Tap:
+    usual = Layout(2 if values.ndim == 3 else 1)
+    return Tap(place, find_layout(trace, place, values), assumed or usual)
+
+
+def _feature(trace: Trace) -> Column:
+    """Choose the features where there is no linear classifier: what the last layer takes, or the last map."""
+    output = class_outputs(trace.returned)
+    inputs = head_inputs(trace, output)
+    others = [
+        e for e in reversed(trace.events) if e.value.ndim > 1 and e.value.shape[1:].numel() != output.shape[1]
+    ]
+    for event in [*inputs[:1], *(e for e in others if is_map(e.value)), *others]:
+        with contextlib.suppress(UsageError):
+            tap = _tap(trace, event.place, event.value)
+            return Column((tap,))
+    raise UsageError("no features can be found in this backbone: take its outputs by --outputs features")
+
+
+def _last_map(trace: Trace, before: int, feature: Column) -> Tap | None:
+    """Find the last map in front of the classifier whose axes are known."""
+    values = trace.values
+    if len(feature.taps) == 1 and is_map(values[feature.taps[0].place]):
+        return feature.taps[0]
+    width = feature.values(values).shape[1]
+    for event in reversed(trace.events[:before]):
+        shape = event.value.shape
+        if not is_map(event.value) or len(event.value) != len(trace.images):
             continue
-
-        def before(_: nn.Module, inputs: tuple, name: str = name) -> None:
-            if inputs and isinstance(inputs[0], Tensor):
-                trace.append((Tap(name, "input"), inputs[0]))
-
-        def after(_: nn.Module, __: tuple, output: object, name: str = name) -> None:
-            if isinstance(output, Tensor):
-                trace.append((Tap(name, "output"), output))
-
-        handles += [layer.register_forward_pre_hook(before), layer.register_forward_hook(after)]
-    try:
-        with torch.inference_mode():
-            output = module(example)
-    except (RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).split("\n")[0]
-        raise UsageError(f"the backbone does not take images {list(example.shape[1:])}: {reason}") from None
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        raise UsageError("the backbone must return one tensor [B, C] of logits or features")
-    return trace, output
+        last = len(shape) == 4 and shape[1] != width == shape[3]
+        with contextlib.suppress(UsageError):
+            tap = _tap(trace, event.place, event.value, Layout(3) if last else None)
+            return tap
+    return None
 
 
-def _find_classifier(
-    names: dict[str, nn.Module], trace: list[tuple[Tap, Tensor]], output: Tensor
-) -> tuple[str, Tensor, int]:
-    """Find the linear layer whose output is the network's, its input, and where in the trace it stands."""
-    for index in range(len(trace) - 1, -1, -1):
-        tap, values = trace[index]
-        layer = names[tap.module]
-        if tap.side != "input" or not isinstance(layer, nn.Linear) or values.ndim != 2:
-            continue
-        with torch.inference_mode():
-            made = nn.functional.linear(values, layer.weight, layer.bias)
-        if made.shape == output.shape and torch.allclose(made, output, 1e-4, 1e-5):
-            return tap.module, values, index
-    return "", output, len(trace)
+def _name(trace: Trace, feature: Column, last: Tap | None) -> str:
+    """``avg`` or ``token`` where the features are that pooling of the last map, else ``penultimate``."""
+    if last is None or feature.unit:
+        return "penultimate"
+    values = trace.values
+    if feature.taps == (last,):
+        return feature.how if feature.how in POOLS else "penultimate"
+    taken = feature.values(values)
+    for how in ("token", "avg") if values[last.place].ndim == 3 else ("avg",):
+        pooled = pool(values[last.place].float(), how, *last.layout)
+        if pooled.shape == taken.shape and torch.allclose(pooled, taken, 1e-4, 1e-5):
+            return how
+    return "penultimate"
+
+
+def _map_shape(trace: Trace, last: Tap) -> tuple[int, ...]:
+    values = trace.values[last.place]
+    if values.ndim == 3:
+        positions = positions_of(values, last.layout.channels)[:, last.layout.prefix :]
+        return (positions.shape[2], positions.shape[1])
+    return tuple(values.movedim(last.layout.channels, 1).shape[1:])
+
+
+def _asked_tap(trace: Trace, name: str) -> Tap:
+    module, place = trace.module, Place(name, "output")
+    names = dict(module.named_modules())
+    if name not in names or not name:
+        known = [child for child, _ in module.named_children()]
+        raise UsageError(f"the backbone has no module '{name}' to tap (its stages: {', '.join(known)})")
+    values = trace.values.get(place)
+    if values is None:
+        ran = "gives no tensor" if trace.calls.get(name) else "is not run"
+        raise UsageError(f"the module '{name}' {ran} in a forward pass, so it cannot be tapped")
+    return _tap(trace, place, values)

@@ -1,0 +1,204 @@
+"""Layout: which axis of a map holds the channels, and how many tokens in front are no part of the image."""
+
+from __future__ import annotations
+
+__all__ = ["VECTORS", "Layout", "find_layout", "is_map"]
+
+import copy
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from featood.errors import FeatoodError, UsageError
+from featood.extractors.trace import OUTPUT, Event, Place, Trace, first_tensor, trace_forward
+
+CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+)
+"""Layers whose second axis is that of the channels, by their documentation."""
+MOST_PREFIX = 16
+
+
+class Layout(NamedTuple):
+    """How to read a tensor ``[B, ...]``."""
+
+    channels: int
+    """Axis of the channels, counted from the front."""
+    prefix: int = 0
+    """Positions in front that are no part of the image: class and register tokens."""
+
+
+VECTORS = Layout(1)
+
+
+def is_map(values: Tensor) -> bool:
+    """Say whether there is more than one position, whichever axis holds the channels."""
+    if values.ndim == 3:
+        return values.shape[1] > 1
+    return values.ndim > 3 and values[0].numel() > max(values.shape[1], values.shape[-1])
+
+
+def find_layout(trace: Trace, place: Place, values: Tensor) -> Layout:
+    """Find the axis of the channels, and the tokens in front.
+
+    What is known of the layers that make or take the very tensor counts, and its shape beside that of the
+    images and of the other maps. Where these say nothing, or disagree, the network is run on larger images:
+    positions grow with them, and channels do not.
+
+    Raises
+    ------
+    UsageError
+        When it cannot be known.
+    """
+    what = f"'{place.module}'" if place.module else "the output"
+    shape = list(values.shape)
+    if values.ndim < 2 or len(values) != len(trace.images):
+        raise UsageError(
+            f"{what} gives a tensor {shape} for {len(trace.images)} images, not one row an image; tap another module"
+        )
+    if values.ndim == 2:
+        return VECTORS
+    by_layers, by_shape = _by_layers(trace, values), _by_shape(trace, values)
+    axes = by_layers & by_shape if by_layers and by_shape else by_layers | by_shape
+    if len(axes) != 1:
+        axes = _by_larger_images(trace, place, values)
+    if len(axes) != 1:
+        raise UsageError(
+            f"{what} gives {shape}, and which of these axes are channels cannot be known; tap a module before or "
+            "after it"
+        )
+    (channels,) = axes
+    return Layout(channels, _prefix(trace, values, channels) if values.ndim == 3 else 0)
+
+
+def _by_layers(trace: Trace, values: Tensor) -> set[int]:
+    """Axes that the layers which make or take this tensor, or a view of it, have their channels at."""
+    axes: set[int] = set()
+    for event in trace.events:
+        seen = event.value
+        if seen.data_ptr() != values.data_ptr() or seen.numel() != values.numel() or seen.ndim < 2:
+            continue
+        axis = _channels_of(trace.layer(event), event)
+        if axis is None:
+            continue
+        size, stride = seen.shape[axis], seen.stride(axis)
+        if seen.shape == values.shape and seen.stride() == values.stride():
+            axes.add(axis)
+        else:  # a view: its axis of the same size and stride is the same
+            same = [
+                other
+                for other in range(1, values.ndim)
+                if (values.shape[other], values.stride(other)) == (size, stride)
+            ]
+            axes |= set(same) if len(same) == 1 else set()
+    return axes
+
+
+def _channels_of(layer: nn.Module, event: Event) -> int | None:
+    """Axis of the channels at the input or output of a layer of a known kind."""
+    last = event.value.ndim - 1
+    if isinstance(layer, CHANNELS_FIRST):
+        return 1 if last else None
+    if isinstance(layer, nn.Linear):
+        return last
+    weight = getattr(layer, "weight", None)
+    if isinstance(weight, Tensor) and weight.ndim == 1 and len(weight) > 1:  # a normalisation of some kind
+        fitting = [axis for axis in range(1, last + 1) if event.value.shape[axis] == len(weight)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if type(layer) in (nn.LayerNorm, nn.RMSNorm):
+            return last
+    return None
+
+
+def _by_shape(trace: Trace, values: Tensor) -> set[int]:
+    """Axes that can hold the channels, as the others have the proportions of the images; empty if none or all."""
+    sizes = values.shape[1:]
+    if values.ndim == 3:
+        tokens = _token_counts(trace)
+        fitting = {axis for axis in (1, 2) if sizes[2 - axis] in tokens}
+        return fitting if len(fitting) == 1 else set()
+    if values.ndim == 4:
+        fitting = {axis for axis, (p, q) in ((1, sizes[1:]), (3, sizes[:2])) if _like_images(trace, p, q)}
+        return fitting if len(fitting) == 1 else set()
+    return set()
+
+
+def _like_images(trace: Trace, p: int, q: int) -> bool:
+    height, width = trace.images.shape[-2:]
+    return p <= height and q <= width and abs(p - q * height / width) < (1 if height != width else 0.5)
+
+
+def _grids(trace: Trace) -> set[int]:
+    """How many positions the maps of this network have, of which tokens may be made."""
+    counts = set()
+    for _, value in trace.events:
+        if value.ndim == 4:
+            first, last = (_like_images(trace, *pair) for pair in (value.shape[2:], value.shape[1:3]))
+            if first != last:
+                counts.add(value.shape[2:].numel() if first else value.shape[1:3].numel())
+    embedded = next((value for _, value in trace.events if value.ndim == 3), None)
+    return counts if embedded is None else counts | {embedded.shape[1]}
+
+
+def _known_prefix(module: nn.Module) -> int:
+    """``num_prefix_tokens`` of the network or of one inside, as timm names it."""
+    counts = [getattr(layer, "num_prefix_tokens", 0) for layer in module.modules()]
+    return max((count for count in counts if isinstance(count, int)), default=0)
+
+
+def _token_counts(trace: Trace) -> set[int]:
+    grids = _grids(trace)
+    own = {size + extra for size in grids for extra in _small_tokens(trace.module)}
+    return grids | {size + _known_prefix(trace.module) for size in grids} | own
+
+
+def _small_tokens(module: nn.Module, width: int = 0) -> set[int]:
+    """How many learnt tokens ``[1, T, C]`` there are: of each parameter, and of all of them."""
+    counts = [
+        parameter.shape[1]
+        for _, parameter in module.named_parameters()
+        if parameter.ndim == 3 and len(parameter) == 1 and parameter.shape[1] <= MOST_PREFIX
+        if width in (0, parameter.shape[2])
+    ]
+    return {*counts, sum(counts)} if counts else set()
+
+
+def _prefix(trace: Trace, tokens: Tensor, channels: int) -> int:
+    """How many tokens are there beyond a grid of patches."""
+    count, grids = tokens.shape[3 - channels], _grids(trace)
+    known = _known_prefix(trace.module)
+    if known and count - known in grids:
+        return known
+    if count in grids:
+        return 0
+    fitting = [
+        extra for extra in _small_tokens(trace.module, tokens.shape[channels]) if count - extra in grids
+    ]
+    return min(fitting, default=known if known < count else 0)
+
+
+def _by_larger_images(trace: Trace, place: Place, values: Tensor) -> set[int]:
+    """Axes that do not grow with the images; empty where the network does not take larger ones."""
+    *rest, height, width = trace.images.shape
+    larger = torch.zeros(*rest, height + 64, width + 64, device=trace.images.device, dtype=trace.images.dtype)
+    try:
+        other = trace_forward(copy.deepcopy(trace.module), larger)  # a copy: some keep tables for a size
+    except (FeatoodError, RuntimeError, ValueError, TypeError):
+        return set()
+    grown = first_tensor(other.returned) if place == OUTPUT else other.values.get(place)
+    if grown is None or grown.ndim != values.ndim:
+        return set()
+    return _unchanged(values.shape, grown.shape)
+
+
+def _unchanged(before: Sequence[int], after: Sequence[int]) -> set[int]:
+    return {axis for axis in range(1, len(before)) if before[axis] == after[axis]}

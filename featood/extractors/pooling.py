@@ -1,0 +1,74 @@
+"""Pooling: from feature maps and tokens, in whatever order of axes, to one vector a row."""
+
+from __future__ import annotations
+
+__all__ = ["MAP", "POOLS", "pool", "positions_of"]
+
+import torch
+from torch import Tensor
+
+from featood.errors import UsageError
+from featood.extractors.gram import gram_sums
+
+POOLS = ("avg", "std", "max", "avg_std", "token", "gram")
+MAP = "map"
+"""Column of the unpooled last map, and the pooling that makes it."""
+
+
+def positions_of(values: Tensor, channels: int) -> Tensor:
+    """Return a map of any rank as positions by channels ``[B, T, C]``, where `channels` is its axis of them."""
+    channels %= values.ndim
+    if channels == values.ndim - 1:
+        return values.flatten(1, -2)
+    return (values if channels == 1 else values.movedim(channels, 1)).flatten(2).mT
+
+
+def pool(values: Tensor, how: str, channels: int = 1, prefix: int = 0) -> Tensor:
+    """Pool a feature map or tokens to ``[B, C]``.
+
+    Parameters
+    ----------
+    values : Tensor
+        ``[B, C, H, W]``, ``[B, H, W, C]``, ``[B, T, C]``, or of any other rank; vectors ``[B, C]`` are
+        averages of one position.
+    how : str
+        ``avg``, ``max``; ``std``, the unbiased standard deviation over positions; ``avg_std``, both
+        ``[B, 2C]``; ``token``, the first position; ``gram``, :func:`featood.extractors.gram.gram_sums`
+        ``[B, P * C]``; ``map``, which pools nothing ``[B, C * T]``.
+    channels : int
+        The axis of the channels; all but it and the first are positions.
+    prefix : int
+        How many positions in front are no part of the image (class and register tokens); all poolings but
+        ``token`` leave them out.
+
+    Raises
+    ------
+    UsageError
+        When there are too few axes or positions for the pooling.
+    """
+    if values.ndim == 2:
+        if how == "avg":
+            return values
+        raise UsageError(
+            f"pooling '{how}' needs a map or tokens; this tap gives plain vectors (use --pool avg)"
+        )
+    positions = positions_of(values, channels)
+    if how == "token":
+        if values.ndim != 3:
+            raise UsageError(
+                "pooling 'token' needs tokens [B, T, C]; this tap gives a map (use avg, std or max)"
+            )
+        return positions[:, 0]
+    positions = positions[:, prefix:]
+    if how == "avg":
+        return positions.mean(1)
+    if how == "max":
+        return positions.amax(1)
+    if how == "gram":
+        return gram_sums(positions)
+    if how == MAP:
+        return positions.mT.flatten(1)
+    if positions.shape[1] < 2:
+        raise UsageError(f"pooling '{how}' needs more than one position; this map has one (use --pool avg)")
+    std = positions.std(1, unbiased=True)
+    return std if how == "std" else torch.cat([positions.mean(1), std], 1)
