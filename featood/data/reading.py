@@ -110,9 +110,8 @@ def read_image(path: Path, decoding: Decoding = Decoding()) -> np.ndarray:
                 raise ValueError("32-bit pixels have no fixed range; convert to 8 bits")
             if values.max() >= 2**bits:
                 raise ValueError(f"the value {values.max()} needs more than the {bits} bits that were stated")
-            if (
-                getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0
-            ):  # white is zero, as Pillow minds with 8 bits
+            # white is zero: Pillow turns such values round with 8 bits, but not with 16
+            if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0:
                 values = 2**bits - 1 - values
             return np.rint(values * 255 / (2**bits - 1)).astype(np.uint8)
         return _to_uint8(_turned(image, decoding))
