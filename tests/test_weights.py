@@ -208,6 +208,9 @@ def test_an_average_of_parameters_alone_takes_the_statistics_of_the_network(tmp_
     got, notes = loaded(tmp_path / "w.pt")
     assert equal(got, {**state, **{k: v.detach() for k, v in average.items()}})
     assert "running statistics" in " ".join(notes)
+    average["linear.weight"] = torch.ones(3, 3)  # of another network
+    torch.save({"model": state, "ema": average}, tmp_path / "w.pt")
+    assert equal(loaded(tmp_path / "w.pt")[0], state)
 
 
 def test_an_average_without_names_is_not_used_and_said(tmp_path, net, state):
