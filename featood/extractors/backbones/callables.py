@@ -61,7 +61,8 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
     transform = None if own is None else Transform.from_json(own)
     return Built(
         module,
-        f"python:{name}",
+        # the digest of the code tells files of one name apart, wherever they lie
+        f"python:{Path(place).name if is_file else place}:{attribute}",
         file_name(weights) or "its own",
         transform,
         notes=notes,

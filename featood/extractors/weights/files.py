@@ -27,7 +27,7 @@ _IN_FOLDERS = tuple(
     name + index for name in ("model.safetensors", "pytorch_model.bin") for index in ("", ".index.json")
 )
 _NOT_WEIGHTS = re.compile(r"optim|sched|scaler|callbacks|loops|rng", re.IGNORECASE)
-_DEEPEST, _MOST = 8, 200_000
+_DEEPEST, _LONGEST, _MOST = 8, 1_000, 200_000
 _MOST_PACKED = 100
 
 
@@ -179,7 +179,9 @@ def _flatten(content: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
             items = node.items() if isinstance(node, Mapping) else ((str(i), v) for i, v in enumerate(node))
             for key, value in items:
                 nested = isinstance(value, Mapping | list | tuple)
-                if isinstance(key, str) and not (nested and _NOT_WEIGHTS.search(key)):
+                # no network has names that are not printable, and messages repeat them
+                named = isinstance(key, str) and key.isprintable() and len(key) < _LONGEST
+                if named and not (nested and _NOT_WEIGHTS.search(key)):
                     yield from walk(value, f"{name}.{key}" if name else key, depth + 1)
 
     return walk(content, "", 0)

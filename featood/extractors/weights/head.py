@@ -67,7 +67,7 @@ def find_head(
         if bias in own:
             tensors[bias] = flat.get(f"{layer}.bias", torch.zeros(len(tensors[weight])))
         members = {name for name in flat if name.startswith(f"{layer}.")}
-        return FoundHead(tensors, members, set(), [f"took the layer '{layer}' for {heads[0]}"])
+        return FoundHead(tensors, members, set(), [f"took the layer '{layer}' for its classifier {heads[0]}"])
     # without its classifier, a network may also come without all that surrounds it
     around = [name for name in own if name.partition(".")[0] == heads[0].partition(".")[0]]
     absent = set(missing) if any(prefix + name in used for name in around) else set(around)

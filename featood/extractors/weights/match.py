@@ -161,20 +161,20 @@ def _candidates(flat: Mapping[str, Tensor], own: Mapping[str, Tensor], slots: Sl
     most = max(votes.values(), default=0)
     prefixes = [prefix for prefix, count in votes.items() if 3 * count >= most] or [""]
     found = [_candidate(flat, own, prefix, slots) for prefix in prefixes[:32]]
-    whole = [one for one in found if not one.problems]
-    for one in found:
-        absent = [name for name in own if name not in one.tensors]
+    whole = next((one for one in found if not one.problems), None)
+    for place, one in enumerate(found):
+        absent = [name for name in own if name not in one.tensors and name not in one.absent]
         if (
-            absent
-            and whole
+            whole
+            and absent
             and _is_average(one.prefix)
             and all(name.endswith(_STATISTICS) for name in absent)
         ):
             # averages kept by hand are of parameters alone; batch statistics stay those of the network
-            filled = {name: whole[0].tensors[name] for name in absent}
-            one.tensors, one.problems = {**one.tensors, **filled}, []
-            one.notes.append(
-                f"the average has no running statistics: they are those of {_named(whole[0].prefix)}"
+            filled = {one.prefix + name: whole.tensors[name] for name in absent}
+            found[place] = _candidate({**flat, **filled}, own, one.prefix, slots)
+            found[place].notes.append(
+                f"the average has no running statistics; took those of {_named(whole.prefix)}"
             )
     return found
 

@@ -38,7 +38,7 @@ def refusal(path: Path, reason: str) -> str:
         return f"{path}: a TorchScript archive, which is a program; {how}"
     load = f'torch.load({{}}, "cpu", weights_only={False})'
     if found := re.search(r"GLOBAL (\S+)", reason):
-        what = found[1]
+        what = found[1] if found[1].isprintable() else ascii(found[1])
         if what.split(".")[0] in _RUNS_PROGRAMS:
             return f"{path}: refused, for loading it would call {what}, which no file of weights needs"
         return f"{path}: refused, for it holds {what}, whose code would have to run; {_convert(path, load)}"
