@@ -14,8 +14,8 @@ from featood.data import open_dataset
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.extractors.backbones import resolve_backbone
 from featood.extractors.extract import ExtractOptions, extract
-from featood.extractors.recipe import choose_transform, rebuild
 from featood.extractors.pooling import pool
+from featood.extractors.recipe import choose_transform, rebuild
 from featood.extractors.taps import plan_taps
 from featood.extractors.transform import IMAGENET, Transform
 

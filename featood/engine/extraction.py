@@ -36,7 +36,7 @@ from featood.engine.joining import join_sets
 from featood.engine.selection import OOD
 from featood.engine.tables import TABLE, import_noise
 from featood.errors import DataError, Mismatch
-from featood.extractors.backbones import Backbone
+from featood.extractors.backbones import RANDOM, Backbone
 from featood.extractors.backbones.class_names import align_classes
 from featood.extractors.extract import Extraction, ExtractOptions, extract
 from featood.extractors.recipe import rebuild
@@ -135,7 +135,7 @@ def extract_sets(
     say : callable
         Takes one line about each thing to know.
     """
-    done = []
+    done: list[Extraction] = []
     for images in sets:
         what = f"{images.name}/{images.split}"
         for note in (*images.notes, *_depth_note(images)):
@@ -143,12 +143,14 @@ def extract_sets(
         report = _named(progress, f"{backbone.slug}/{what}")
         facts = {**(run or {}), "inputs_stamp": _stamp(images)}
         extraction = extract(backbone, images, transform, cache, options, facts, report)
+        if extraction.note and not done:
+            say(f"{backbone.slug}: {extraction.note}")
         done.append(extraction)
         if extraction.failed:
             say(f"warning: {len(extraction.failed)} images could not be read and are left out:")
             for reason in extraction.failed[:SHOWN]:
                 say(f"  {reason}")
-        for doubt in doubts_about(extraction.features):
+        for doubt in doubts_about(extraction.features) if backbone.weights != RANDOM else ():
             say(f"warning: {extraction.features.name}: {doubt}")
     return done
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from featood.cache import FeatureSet, library_versions
 from featood.data import suite
-from featood.engine.extraction import extract_like
+from featood.engine.extraction import doubts_about, extract_like
 from featood.engine.fitting import asked, chosen_heads
 from featood.engine.plane import Plane, open_plane
 from featood.engine.protocol import dataset_name, refuse_tuned_on, tuning_records
@@ -110,7 +110,7 @@ def score_heads(
             raise DataError(f"{name} has no rows to score")
     backbone = {name: _classes(features.logits) for name, features in sets.items()}
     scores, predictions, rows, skipped = {}, {}, [], []
-    warnings, plane = _warnings(test), open_plane(sets)
+    warnings, plane = _warnings(sets), open_plane(sets)
     for position, label in enumerate(heads):
         if progress is not None:
             progress("scoring heads", position, len(heads))
@@ -328,10 +328,18 @@ def _by_class(test: FeatureSet, predictions: np.ndarray | None) -> dict[str, lis
     return {} if labels is None else {"classes": class_table(labels, predictions, test.classes)}
 
 
-def _warnings(test: FeatureSet) -> list[str]:
+def _warnings(sets: Mapping[str, FeatureSet]) -> list[str]:
+    """Return what a reader of the results must know of the sets, the in-distribution one first."""
+    test = next(iter(sets.values()))
     if test.origin and test.origin["run"].get("weights") == "random":
-        return [f"the weights of {test.origin['run']['name']} are random: these scores mean nothing"]
-    return []
+        found = [f"the weights of {test.origin['run']['name']} are random: these scores mean nothing"]
+    else:
+        found = [f"{test.name}: {doubt}" for doubt in doubts_about(test)]
+    for name, features in sets.items():
+        if features.left_out:
+            whole = features.left_out + len(features)
+            found.append(f"{features.left_out} of {whole} images of {name} could not be read and are left out")
+    return found
 
 
 def _warnings_of(label: str, head: Head, test: FeatureSet, scores: Mapping[str, np.ndarray]) -> list[str]:

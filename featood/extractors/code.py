@@ -4,10 +4,12 @@ from __future__ import annotations
 
 __all__ = ["code_recipe"]
 
-import hashlib
 import inspect
+from typing import Any
 
 from torch import nn
+
+from featood.files import digest
 
 
 def code_recipe(module: nn.Module) -> tuple[dict[str, str], list[str]]:
@@ -21,8 +23,8 @@ def code_recipe(module: nn.Module) -> tuple[dict[str, str], list[str]]:
     Returns
     -------
     recipe : dict
-        ``structure_sha256``, of what it prints as, and ``code_sha256``, of the source of its classes other than
-        PyTorch's.
+        ``structure_sha256``, of what it prints as and the plain attributes of its parts (numbers, text, and tuples
+        of them), and ``code_sha256``, of the source of its classes other than PyTorch's.
     unknown : list of str
         A line on each class whose source cannot be had.
     """
@@ -38,7 +40,22 @@ def code_recipe(module: nn.Module) -> tuple[dict[str, str], list[str]]:
                 f"the source of {kind.__qualname__} is not known, so a change of it goes unnoticed"
             )
     recipe = {
-        "structure_sha256": hashlib.sha256(str(module).encode()).hexdigest(),
-        "code_sha256": hashlib.sha256("\0".join(sources).encode()).hexdigest(),
+        "structure_sha256": digest([str(module), {name: _plain(part) for name, part in module.named_modules()}]),
+        "code_sha256": digest(sources),
     }
     return recipe, unknown
+
+
+def _plain(part: nn.Module) -> dict[str, Any]:
+    """Return the attributes that neither the state dict nor the source of a class holds, such as a scale."""
+    return {
+        name: repr(value)
+        for name, value in vars(part).items()
+        if not name.startswith("_") and name != "training" and _is_plain(value)
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)

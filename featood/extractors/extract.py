@@ -33,6 +33,8 @@ class Extraction:
     resumed_rows: int
     failed: list[str]
     """Inputs that could not be read, with the reason."""
+    note: str
+    """What is out of the ordinary about the network's outputs; mostly nothing."""
 
 
 def extract(
@@ -124,7 +126,7 @@ def _run(
             raise DataError(
                 f"none of the {len(images)} images of {images.name} could be read: {failed[0][1]}"
             )
-        return Extraction(writer.finish(key), resumed, [reason for _, reason in failed])
+        return Extraction(writer.finish(key), resumed, [reason for _, reason in failed], forward.plan.note)
 
 
 def make_manifest(

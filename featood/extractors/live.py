@@ -117,7 +117,7 @@ def extract(
     name = name or f"{type(module).__name__}/data/test"
     manifest = _manifest(name, rows, labels, recipe, forward, tuple(classes), ood)
     if not quiet:
-        for note in [*loader_notes(loader), *unknown]:
+        for note in filter(None, [forward.plan.note, *loader_notes(loader), *unknown]):
             print(f"featood.extract: {note}", file=sys.stderr)
     columns = {key: np.concatenate(parts) for key, parts in rows.columns.items()}
     columns = {key: values.astype(manifest.columns[key].dtype, copy=False) for key, values in columns.items()}

@@ -89,7 +89,9 @@ def doubts(logits: Any, labels: Any, classes: Sequence[str] = ()) -> list[str]:
     names = [str(name) for name in classes]
     if (top := int(seen.labels.max())) >= seen.outputs:
         found = _numbered_from_one(seen) or "check that the labels are those of this network's classes"
-        return [f"labels reach {top}, but the network has {seen.outputs} outputs, 0 to {seen.outputs - 1}: {found}"]
+        return [
+            f"labels reach {top}, but the network has {seen.outputs} outputs, 0 to {seen.outputs - 1}: {found}"
+        ]
     found = _untrained(seen) or _another_order(seen, names) or _one_class(seen) or _contradiction(seen)
     return [found] if found else []
 
@@ -143,13 +145,13 @@ def _another_order(seen: _Seen, names: Sequence[str]) -> str:
     known = [(_under(seen, order), what) for order, what in _orders(seen.outputs, names)]
     best, what = max(known, default=(0.0, ""))
     if _explains(seen, best):
-        return (
-            f"{seen.facts}: the labels follow {what}, under which accuracy would be {best:.3f}; give --class-order"
-        )
+        return f"{seen.facts}: the labels follow {what}, under which accuracy would be {best:.3f}; give --class-order"
     best, order = _fitted(seen)
     if not _explains(seen, best):
         return ""
-    pairs = [f"{_named(label, names)} looks like output {output}" for label, output in order if label != output]
+    pairs = [
+        f"{_named(label, names)} looks like output {output}" for label, output in order if label != output
+    ]
     which = ", ".join(pairs[:3]) + (", ..." if len(pairs) > 3 else "")
     count = len(order)
     if count < seen.outputs and seen.labels.max() == count - 1:
@@ -166,7 +168,9 @@ def _another_order(seen: _Seen, names: Sequence[str]) -> str:
 def _explains(seen: _Seen, accuracy: float) -> bool:
     """Tell whether an accuracy makes up for half of the gap, and for more than chance would."""
     gain = accuracy - seen.accuracy
-    return gain > 3 / np.sqrt(2 * len(seen.labels)) and gain > max((seen.confidence - seen.accuracy) / 2, ORDER_GAP)
+    return gain > 3 / np.sqrt(2 * len(seen.labels)) and gain > max(
+        (seen.confidence - seen.accuracy) / 2, ORDER_GAP
+    )
 
 
 def _named(label: int, names: Sequence[str]) -> str:
@@ -178,14 +182,20 @@ def _orders(outputs: int, names: Sequence[str]) -> Iterator[tuple[np.ndarray, st
     every = np.arange(outputs)
     text = np.array(sorted(range(outputs), key=str))
     yield text, f"the text order of 0 to {outputs - 1} (0, 1, 10, ...)"
-    yield text.argsort(), f"the numeric order, and the outputs the text order of 0 to {outputs - 1} (0, 1, 10, ...)"
+    yield (
+        text.argsort(),
+        f"the numeric order, and the outputs the text order of 0 to {outputs - 1} (0, 1, 10, ...)",
+    )
     yield every - 1, "a count from 1, one more than the outputs'"
     yield every + 1, "a count that is one less than the outputs'"
     yield every[::-1], "the reversed order"
     if len(names) == outputs:
         alphabetical = np.argsort(np.array(names), kind="stable")
         yield alphabetical, "their own order, and the outputs that of these numbers after sorting the names"
-        yield alphabetical.argsort(), "an order other than the alphabetical one of their names, which is the outputs'"
+        yield (
+            alphabetical.argsort(),
+            "an order other than the alphabetical one of their names, which is the outputs'",
+        )
 
 
 def _under(seen: _Seen, order: np.ndarray) -> float:
@@ -215,7 +225,9 @@ def _fitted(seen: _Seen) -> tuple[float, list[tuple[int, int]]]:
 
     right = [(fit(~part)[labels[part]] == predicted[part]).sum() for part in (half, ~half)]
     order = fit(np.ones_like(half))
-    pairs = [(int(label), int(outputs[place])) for label, place in zip(classes, order, strict=True) if place >= 0]
+    pairs = [
+        (int(label), int(outputs[place])) for label, place in zip(classes, order, strict=True) if place >= 0
+    ]
     return float(sum(right) / len(labels)), pairs
 
 
