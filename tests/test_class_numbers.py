@@ -14,7 +14,9 @@ from featood.numerics.moments import ClassMoments, ClassSums, ScatterByClass
 NUMBERS = np.array([7, 250_000, 900_000])
 RNG = np.random.default_rng(0)
 PLACES = RNG.integers(0, 3, 240)
-ROWS = (RNG.normal(size=(240, 6)) @ RNG.normal(size=(6, 6)) + 4 * RNG.normal(size=(3, 6))[PLACES]).astype("f4")
+ROWS = (RNG.normal(size=(240, 6)) @ RNG.normal(size=(6, 6)) + 4 * RNG.normal(size=(3, 6))[PLACES]).astype(
+    "f4"
+)
 TEST = 3 * RNG.normal(size=(50, 6)).astype("f4")
 TRAINED = {"epochs": 5, "width": 16, "depth": 1, "lr": 1e-2}
 
@@ -58,7 +60,10 @@ def test_statistics_are_of_the_classes_that_occur(kind):
 def test_parts_of_different_classes_merge_and_stream_in_any_order(kind):
     whole = kind.of(torch.tensor(ROWS), torch.tensor(NUMBERS[PLACES]))
     parts = [
-        (torch.tensor(ROWS[place == PLACES]), torch.full((int((place == PLACES).sum()),), int(NUMBERS[place])))
+        (
+            torch.tensor(ROWS[place == PLACES]),
+            torch.full((int((place == PLACES).sum()),), int(NUMBERS[place])),
+        )
         for place in (2, 0, 1)
     ]
     pieces = [kind.of(*part) for part in parts]

@@ -90,7 +90,9 @@ def classification_metrics(
         another class than these cannot be right: its class has no probability, and its nll is as large as numbers get.
     """
     if classes is not None:
-        logits, labels = _in_columns(np.asarray(logits), checked_indices(labels, "labels"), np.asarray(classes))
+        logits, labels = _in_columns(
+            np.asarray(logits), checked_indices(labels, "labels"), np.asarray(classes)
+        )
     judged = _judge(logits, labels)
     return {
         "accuracy": float(judged.correct.mean()),
@@ -139,9 +141,7 @@ def _judge(logits: ArrayLike, labels: ArrayLike) -> _Judged:
     return _Judged(*map(np.concatenate, zip(*judged, strict=True)))
 
 
-def _in_columns(
-    logits: np.ndarray, labels: np.ndarray, classes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _in_columns(logits: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return logits, with one more column of no probability if there are rows of other classes, and labels' columns."""
     if len(classes) != logits.shape[-1]:
         raise DataError(f"{len(classes)} class numbers come with logits of {logits.shape[-1]} classes")

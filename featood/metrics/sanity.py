@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 FEWEST = 50
 """Labelled rows below which nothing is said."""
@@ -62,8 +61,8 @@ def doubts(logits: Any, labels: Any, classes: Sequence[str] = ()) -> list[str]:
     The last is told by a gap of more than 0.25 between mean confidence and accuracy. Of ResNet-20, ResNet-56 and
     DenseNet-BC on CIFAR-10 the gap is 0.03 to 0.05, of DenseNet-BC on CIFAR-100 0.12; without normalisation it is 0.34
     to 0.52, upside down 0.39 to 0.47, magnified by a third 0.35 to 0.40, normalised twice or from 0 to 255 more than
-    0.48. A change that costs less accuracy is not caught: on CIFAR-10 another set's mean and deviation (0.03 to 0.07), blue
-    and red exchanged (0.08 to 0.11), and grey images (0.07 to 0.09).
+    0.48. A change that costs less accuracy is not caught: on CIFAR-10 another set's mean and deviation (0.03 to 0.07),
+    blue and red exchanged (0.08 to 0.11), and grey images (0.07 to 0.09).
 
     Parameters
     ----------
@@ -89,7 +88,9 @@ def doubts(logits: Any, labels: Any, classes: Sequence[str] = ()) -> list[str]:
     names = [str(name) for name in classes]
     if (top := int(seen.labels.max())) >= seen.outputs:
         found = _numbered_from_one(seen) or "check that the labels are those of this network's classes"
-        return [f"labels reach {top}, but the network has {seen.outputs} outputs, 0 to {seen.outputs - 1}: {found}"]
+        return [
+            f"labels reach {top}, but the network has {seen.outputs} outputs, 0 to {seen.outputs - 1}: {found}"
+        ]
     found = _untrained(seen) or _another_order(seen, names) or _one_class(seen) or _contradiction(seen)
     return [found] if found else []
 
@@ -121,7 +122,7 @@ def _near_chance(seen: _Seen) -> bool:
     counts = np.bincount(seen.labels, minlength=size)
     chance = float(counts @ np.bincount(seen.predicted, minlength=size)) / rows**2
     right = int((seen.labels == seen.predicted).sum())
-    return counts.max() < 0.75 * rows and float(binom.sf(right - 1, rows, chance)) > UNLIKELY
+    return counts.max() < 0.75 * rows and float(bdtrc(right - 1, rows, chance)) > UNLIKELY
 
 
 def _untrained(seen: _Seen) -> str:
@@ -143,19 +144,19 @@ def _another_order(seen: _Seen, names: Sequence[str]) -> str:
     known = [(_under(seen, order), what) for order, what in _orders(seen.outputs, names)]
     best, what = max(known, default=(0.0, ""))
     if _explains(seen, best):
-        return (
-            f"{seen.facts}: the labels follow {what}, under which accuracy would be {best:.3f}; give --class-order"
-        )
+        return f"{seen.facts}: the labels follow {what}, under which accuracy would be {best:.3f}; give --class-order"
     best, order = _fitted(seen)
     if not _explains(seen, best):
         return ""
-    pairs = [f"{_named(label, names)} looks like output {output}" for label, output in order if label != output]
+    pairs = [
+        f"{_named(label, names)} looks like output {output}" for label, output in order if label != output
+    ]
     which = ", ".join(pairs[:3]) + (", ..." if len(pairs) > 3 else "")
     count = len(order)
     if count < seen.outputs and seen.labels.max() == count - 1:
         return (
-            f"{seen.facts}: the labels number {count} of the {seen.outputs} classes anew, under whose own numbers accuracy "
-            f"would be {best:.3f} ({which}); give --class-order"
+            f"{seen.facts}: the labels number {count} of the {seen.outputs} classes anew, under whose own numbers "
+            f"accuracy would be {best:.3f} ({which}); give --class-order"
         )
     return (
         f"{seen.facts}: the labels follow another class order, under which accuracy would be {best:.3f} ({which}); "
@@ -166,7 +167,9 @@ def _another_order(seen: _Seen, names: Sequence[str]) -> str:
 def _explains(seen: _Seen, accuracy: float) -> bool:
     """Tell whether an accuracy makes up for half of the gap, and for more than chance would."""
     gain = accuracy - seen.accuracy
-    return gain > 3 / np.sqrt(2 * len(seen.labels)) and gain > max((seen.confidence - seen.accuracy) / 2, ORDER_GAP)
+    return gain > 3 / np.sqrt(2 * len(seen.labels)) and gain > max(
+        (seen.confidence - seen.accuracy) / 2, ORDER_GAP
+    )
 
 
 def _named(label: int, names: Sequence[str]) -> str:
@@ -178,14 +181,20 @@ def _orders(outputs: int, names: Sequence[str]) -> Iterator[tuple[np.ndarray, st
     every = np.arange(outputs)
     text = np.array(sorted(range(outputs), key=str))
     yield text, f"the text order of 0 to {outputs - 1} (0, 1, 10, ...)"
-    yield text.argsort(), f"the numeric order, and the outputs the text order of 0 to {outputs - 1} (0, 1, 10, ...)"
+    yield (
+        text.argsort(),
+        f"the numeric order, and the outputs the text order of 0 to {outputs - 1} (0, 1, 10, ...)",
+    )
     yield every - 1, "a count from 1, one more than the outputs'"
     yield every + 1, "a count that is one less than the outputs'"
     yield every[::-1], "the reversed order"
     if len(names) == outputs:
         alphabetical = np.argsort(np.array(names), kind="stable")
         yield alphabetical, "their own order, and the outputs that of these numbers after sorting the names"
-        yield alphabetical.argsort(), "an order other than the alphabetical one of their names, which is the outputs'"
+        yield (
+            alphabetical.argsort(),
+            "an order other than the alphabetical one of their names, which is the outputs'",
+        )
 
 
 def _under(seen: _Seen, order: np.ndarray) -> float:
@@ -198,6 +207,8 @@ def _fitted(seen: _Seen) -> tuple[float, list[tuple[int, int]]]:
 
     An assignment finds some order in any rows; only on rows that it was not fitted to does its accuracy mean anything.
     """
+    from scipy.optimize import linear_sum_assignment
+
     classes, labels = np.unique(seen.labels, return_inverse=True)
     outputs, predicted = np.unique(seen.predicted, return_inverse=True)
     shape = len(classes), len(outputs)
@@ -215,7 +226,9 @@ def _fitted(seen: _Seen) -> tuple[float, list[tuple[int, int]]]:
 
     right = [(fit(~part)[labels[part]] == predicted[part]).sum() for part in (half, ~half)]
     order = fit(np.ones_like(half))
-    pairs = [(int(label), int(outputs[place])) for label, place in zip(classes, order, strict=True) if place >= 0]
+    pairs = [
+        (int(label), int(outputs[place])) for label, place in zip(classes, order, strict=True) if place >= 0
+    ]
     return float(sum(right) / len(labels)), pairs
 
 
@@ -234,12 +247,12 @@ def _one_class(seen: _Seen) -> str:
     counts = np.bincount(seen.predicted, minlength=seen.outputs)
     top = int(counts.argmax())
     share, own = counts[top] / len(seen.predicted), float((seen.labels == top).mean())
-    if share < 0.95 or seen.gap() < ORDER_GAP:
+    if share < 0.95 or seen.gap() < GAP:
         return ""
     rows = "every row" if share == 1 else f"{share:.0%} of the rows"
     return (
-        f"class {top} is predicted for {rows}, of which {own:.0%} are of that class: inputs are prepared quite otherwise "
-        "than in training (0 to 255 in place of 0 to 1, mean and deviation), or the network is not trained for them"
+        f"class {top} is predicted for {rows}, of which {own:.0%} are of that class: inputs are prepared quite "
+        "otherwise than in training (0 to 255 in place of 0 to 1, mean and deviation), or the network is not trained for them"
     )
 
 
@@ -251,8 +264,8 @@ def _contradiction(seen: _Seen) -> str:
         if not near or seen.gap(errors=4) < 0 or most > 1 / seen.outputs + ORDER_GAP:
             return ""
         return (
-            f"accuracy {seen.accuracy:.3f} is that of chance, below the mean confidence {seen.confidence:.2f}: the network "
-            "seems untrained, or the labels belong to other images"
+            f"accuracy {seen.accuracy:.3f} is that of chance, below the mean confidence {seen.confidence:.2f}: the "
+            "network seems untrained, or the labels belong to other images"
         )
     if near and _alike(seen):
         few = len(seen.labels) < 4 * len(np.unique(seen.labels))
@@ -262,8 +275,8 @@ def _contradiction(seen: _Seen) -> str:
             "in another order than the rows, or belong to other images"
         )
     return (
-        f"{seen.facts}: a gap this wide is usual for inputs prepared otherwise than in training (mean and deviation, 0 to 255 "
-        "in place of 0 to 1, size or crop, channel order), and for sets chosen or made to be hard, such as ImageNet-A"
+        f"{seen.facts}: a gap this wide is usual for inputs prepared otherwise than in training (mean and deviation, 0 to "
+        "255 in place of 0 to 1, size or crop, channel order), and for sets chosen or made to be hard, such as ImageNet-A"
     )
 
 
