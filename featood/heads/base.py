@@ -221,9 +221,8 @@ class Head:
         """Return the head's own class logits ``[N, C]``, or None where it leaves classes to the backbone's logits.
 
         Their softmax is what the head takes for the probabilities of the classes; a row left out gets zeros.
-        Where the rows of the fit came with logits or a classifier, there is a column for each of its classes, with
-        next to no probability for those without rows; else one for each class that had rows, and `classes` tells
-        which. Arguments and errors are those of `score`.
+        The columns are those of the classifier that came with the rows of the fit; without one, each class that had
+        rows has a column, and `classes` tells which. Arguments and errors are those of `score`.
         """
         if not self._classifies:
             return None
@@ -341,7 +340,7 @@ class FeatureHead(Head):
 class StreamingHead(FeatureHead):
     """A feature head whose fit is a sum over rows: one pass in flat memory, in any order, in any parts.
 
-    Labels are the classes' own numbers, by which its statistics are kept, for the parts may hold different classes.
+    Its labels are the classes' numbers, not their ranks, for parts may hold different classes.
     """
 
     def accumulate(self, statistics: Any, block: FeatureSet) -> Any:

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 FEWEST = 50
 """Labelled rows below which nothing is said."""
@@ -62,8 +61,8 @@ def doubts(logits: Any, labels: Any, classes: Sequence[str] = ()) -> list[str]:
     The last is told by a gap of more than 0.25 between mean confidence and accuracy. Of ResNet-20, ResNet-56 and
     DenseNet-BC on CIFAR-10 the gap is 0.03 to 0.05, of DenseNet-BC on CIFAR-100 0.12; without normalisation it is 0.34
     to 0.52, upside down 0.39 to 0.47, magnified by a third 0.35 to 0.40, normalised twice or from 0 to 255 more than
-    0.48. A change that costs less accuracy is not caught: on CIFAR-10 another set's mean and deviation (0.03 to 0.07), blue
-    and red exchanged (0.08 to 0.11), and grey images (0.07 to 0.09).
+    0.48. A change that costs less accuracy is not caught: on CIFAR-10 another set's mean and deviation (0.03 to 0.07),
+    blue and red exchanged (0.08 to 0.11), and grey images (0.07 to 0.09).
 
     Parameters
     ----------
@@ -123,7 +122,7 @@ def _near_chance(seen: _Seen) -> bool:
     counts = np.bincount(seen.labels, minlength=size)
     chance = float(counts @ np.bincount(seen.predicted, minlength=size)) / rows**2
     right = int((seen.labels == seen.predicted).sum())
-    return counts.max() < 0.75 * rows and float(binom.sf(right - 1, rows, chance)) > UNLIKELY
+    return counts.max() < 0.75 * rows and float(bdtrc(right - 1, rows, chance)) > UNLIKELY
 
 
 def _untrained(seen: _Seen) -> str:
@@ -156,8 +155,8 @@ def _another_order(seen: _Seen, names: Sequence[str]) -> str:
     count = len(order)
     if count < seen.outputs and seen.labels.max() == count - 1:
         return (
-            f"{seen.facts}: the labels number {count} of the {seen.outputs} classes anew, under whose own numbers accuracy "
-            f"would be {best:.3f} ({which}); give --class-order"
+            f"{seen.facts}: the labels number {count} of the {seen.outputs} classes anew, under whose own numbers "
+            f"accuracy would be {best:.3f} ({which}); give --class-order"
         )
     return (
         f"{seen.facts}: the labels follow another class order, under which accuracy would be {best:.3f} ({which}); "
@@ -208,6 +207,8 @@ def _fitted(seen: _Seen) -> tuple[float, list[tuple[int, int]]]:
 
     An assignment finds some order in any rows; only on rows that it was not fitted to does its accuracy mean anything.
     """
+    from scipy.optimize import linear_sum_assignment
+
     classes, labels = np.unique(seen.labels, return_inverse=True)
     outputs, predicted = np.unique(seen.predicted, return_inverse=True)
     shape = len(classes), len(outputs)
@@ -246,12 +247,13 @@ def _one_class(seen: _Seen) -> str:
     counts = np.bincount(seen.predicted, minlength=seen.outputs)
     top = int(counts.argmax())
     share, own = counts[top] / len(seen.predicted), float((seen.labels == top).mean())
-    if share < 0.95 or seen.gap() < ORDER_GAP:
+    if share < 0.95 or seen.gap() < GAP:
         return ""
     rows = "every row" if share == 1 else f"{share:.0%} of the rows"
     return (
-        f"class {top} is predicted for {rows}, of which {own:.0%} are of that class: inputs are prepared quite otherwise "
-        "than in training (0 to 255 in place of 0 to 1, mean and deviation), or the network is not trained for them"
+        f"class {top} is predicted for {rows}, of which {own:.0%} are of that class: inputs are prepared quite "
+        "otherwise than in training (0 to 255 in place of 0 to 1, mean and deviation), or the network is not trained for "
+        "them"
     )
 
 
@@ -263,8 +265,8 @@ def _contradiction(seen: _Seen) -> str:
         if not near or seen.gap(errors=4) < 0 or most > 1 / seen.outputs + ORDER_GAP:
             return ""
         return (
-            f"accuracy {seen.accuracy:.3f} is that of chance, below the mean confidence {seen.confidence:.2f}: the network "
-            "seems untrained, or the labels belong to other images"
+            f"accuracy {seen.accuracy:.3f} is that of chance, below the mean confidence {seen.confidence:.2f}: the "
+            "network seems untrained, or the labels belong to other images"
         )
     if near and _alike(seen):
         few = len(seen.labels) < 4 * len(np.unique(seen.labels))
@@ -274,8 +276,9 @@ def _contradiction(seen: _Seen) -> str:
             "in another order than the rows, or belong to other images"
         )
     return (
-        f"{seen.facts}: a gap this wide is usual for inputs prepared otherwise than in training (mean and deviation, 0 to 255 "
-        "in place of 0 to 1, size or crop, channel order), and for sets chosen or made to be hard, such as ImageNet-A"
+        f"{seen.facts}: a gap this wide is usual for inputs prepared otherwise than in training (mean and deviation, 0 "
+        "to 255 in place of 0 to 1, size or crop, channel order), and for sets chosen or made to be hard, such as "
+        "ImageNet-A"
     )
 
 
