@@ -9,6 +9,7 @@ from torch import nn
 
 from featood.errors import DataError, Mismatch, UsageError
 from featood.extractors.backbones import align_classes, resolve_backbone
+from featood.extractors.code import code_recipe
 from featood.nets import create_net
 
 
@@ -307,10 +308,11 @@ def test_a_callable_of_a_file(bb):
         backbone = resolve_backbone(f"python:{path}:temp")
         assert backbone.slug == "my net.temp" and backbone.module.scale == 2.0
     assert "my net" not in sys.modules and "bb" not in sys.modules
-    assert resolve_backbone("python:bb:temp").code == backbone.code
+    code = code_recipe(backbone.module)
+    assert code_recipe(resolve_backbone("python:bb:temp").module) == code
     (folder / "my net.py").write_text(CODE.format(helper="helper_of_bb", scale=3.0))
     changed = resolve_backbone("python:deep/er/my net.py:temp")
-    assert changed.module.scale == 3.0 and changed.code != backbone.code
+    assert changed.module.scale == 3.0 and code_recipe(changed.module) != code
 
 
 @pytest.mark.parametrize(

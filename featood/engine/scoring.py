@@ -338,7 +338,9 @@ def _warnings(sets: Mapping[str, FeatureSet]) -> list[str]:
     for name, features in sets.items():
         if features.left_out:
             whole = features.left_out + len(features)
-            found.append(f"{features.left_out} of {whole} images of {name} could not be read and are left out")
+            found.append(
+                f"{features.left_out} of {whole} images of {name} could not be read and are left out"
+            )
     return found
 
 

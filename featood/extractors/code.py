@@ -40,7 +40,9 @@ def code_recipe(module: nn.Module) -> tuple[dict[str, str], list[str]]:
                 f"the source of {kind.__qualname__} is not known, so a change of it goes unnoticed"
             )
     recipe = {
-        "structure_sha256": digest([str(module), {name: _plain(part) for name, part in module.named_modules()}]),
+        "structure_sha256": digest(
+            [str(module), {name: _plain(part) for name, part in module.named_modules()}]
+        ),
         "code_sha256": digest(sources),
     }
     return recipe, unknown
