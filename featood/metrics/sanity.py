@@ -252,8 +252,8 @@ def _one_class(seen: _Seen) -> str:
     rows = "every row" if share == 1 else f"{share:.0%} of the rows"
     return (
         f"class {top} is predicted for {rows}, of which {own:.0%} are of that class: inputs are prepared quite "
-        "otherwise than in training (0 to 255 in place of 0 to 1, mean and deviation), or the network is not trained for "
-        "them"
+        "otherwise than in training (0 to 255 in place of 0 to 1, mean and deviation), or the network is not trained "
+        "for them"
     )
 
 
