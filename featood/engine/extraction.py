@@ -35,7 +35,7 @@ from featood.data.table_sets import NOISE
 from featood.engine.joining import join_sets
 from featood.engine.selection import OOD
 from featood.engine.tables import TABLE, import_noise
-from featood.errors import DataError, Mismatch
+from featood.errors import DataError, FeatoodError, Mismatch
 from featood.extractors.backbones import RANDOM, Backbone
 from featood.extractors.backbones.class_names import align_classes
 from featood.extractors.extract import Extraction, ExtractOptions, extract
@@ -282,7 +282,7 @@ def _outdated(entry: CacheEntry, reference: FeatureSet, dataset: str, where: str
         return ""
     try:
         images = open_dataset(dataset, entry.split, where)
-    except DataError:  # its images are gone, its features are not
+    except FeatoodError:  # its images are gone, its features are not
         return ""
     run = entry.manifest.run
     images = dataclasses.replace(images, decoding=Decoding(**run.get("decoding", {})))

@@ -69,7 +69,7 @@ def _of_dataset(backbone: Backbone, images: ImageSet) -> tuple[Transform, str]:
     if shape is None and not is_net(backbone.name):
         return dataclasses.replace(
             IMAGENET, channels=channels, mean=_fit(mean, channels), std=_fit(std, channels)
-        ), (f"{images.name} (short side 256, centre 224)")
+        ), f"{images.name}, as is usual for photographs"
     height, width = shape[:2] if shape is not None else (net_defaults(backbone.name).image_size,) * 2
     transform = Transform(channels, height, width, 0, _fit(mean, channels), _fit(std, channels))
     return transform, images.name
