@@ -237,3 +237,21 @@ def test_bits_and_orientation_are_asked_for_and_recorded(tmp_path, featood):
 
     (entry,) = open_cache(tmp_path / "cache").entries()
     assert entry.manifest.run["decoding"] == {"bits": 12, "upright": False}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--mean", "123.7,116.3,103.5"), ("--std", "58.4"), ("--mean", "-0.5")]
+)
+def test_mean_and_deviation_of_pixels_up_to_255_are_refused(tmp_path, featood, insects, option, value):
+    words = (
+        "--backbone",
+        "cifar-resnet20",
+        "--weights",
+        "random",
+        "--data-dir",
+        insects,
+        "--dataset",
+        "insects",
+    )
+    code, _, err = featood("extract", *words, option, value)
+    assert code == 2 and "divide" in err

@@ -44,6 +44,11 @@ def choose_transform(
     transform : Transform
     origin : str
         Where it comes from, in words.
+
+    Raises
+    ------
+    UsageError
+        When a mean or deviation is beyond [0, 1], or has not one value a channel.
     """
     if backbone.transform is not None:
         base, origin = backbone.transform, f"the weights of {backbone.resolved}"
@@ -51,6 +56,10 @@ def choose_transform(
         base, origin = _of_dataset(backbone, images)
     if image_size is not None:
         base = base.at_size(image_size)
+    for name, values in (("mean", mean), ("std", std)):
+        if values is not None and not 0 <= min(values) <= max(values) <= 1:
+            given = ",".join(f"{value:g}" for value in values)
+            raise UsageError(f"--{name} is of pixels in [0, 1], not {given}; divide values up to 255 by 255")
     changed = {name: tuple(values) for name, values in (("mean", mean), ("std", std)) if values is not None}
     if changed or image_size is not None:
         origin += ", with your changes"
