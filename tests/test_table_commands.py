@@ -160,7 +160,7 @@ def test_segment_on_the_command_line(featood, test_data, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (("import",), 2, "--table NAME, --csv FILE and --features FILE"),
+        (("import",), 2, "--table NAME, --file FILE and --features FILE"),
         (("import", "--table", "wine", "--csv", "CSV"), 2, "one of --table"),
         (("import", "--table", "wines"), 2, "did you mean wine"),
         (("import", "--table", "wine", "--rows", "99"), 2, "--rows"),
@@ -179,9 +179,9 @@ def test_segment_on_the_command_line(featood, test_data, monkeypatch, tmp_path):
         ),
         (("import", "--csv", "CSV", "--label", "species", "--ood"), 3, "is empty"),
         (("import", "--features", "CSV"), 2, "--backbone"),
-        (("import", "--features", "CSV", "--label", "species"), 2, "--label goes with --csv"),
+        (("import", "--features", "CSV", "--label", "species"), 2, "--label goes with --file"),
         (("import", "--csv", "CSV", "--labels", "CSV"), 2, "--labels goes with --features"),
-        (("import", "--table", "wine", "--split", "test"), 2, "--split goes with --csv or --features"),
+        (("import", "--table", "wine", "--split", "test"), 2, "--split goes with --file or --features"),
         (("extract", "--dataset", "two-moons"), 2, "featood import --table two-moons"),
         (("extract", "--dataset", "segment-sky", "--backbone", "lenet"), 2, "featood import --table segment"),
         (("extract", "--dataset", "digits"), 2, "--backbone"),
