@@ -4,13 +4,13 @@ from __future__ import annotations
 
 __all__ = ["import_files", "read_array"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featood.cache.feature_cache import FeatureCache
+from featood.cache.feature_cache import FeatureCache, slug
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.transfer import import_arrays
 from featood.errors import DataError, UsageError
@@ -18,6 +18,8 @@ from featood.readers import Columns, as_array, features_of, listed, read_columns
 
 LABELS = ("labels", "label", "targets", "target", "class")
 """What a column of classes is called, the likeliest first."""
+TITLES = "titles"
+"""Entry of a set's run: names of the single numbers that make up its columns."""
 
 
 def read_array(path: str | Path, key: str = "") -> dict[str, np.ndarray]:
@@ -79,11 +81,13 @@ def import_files(
         When a column is given twice, or without a name or a file.
     """
     columns: dict[str, Any] = {}
+    titles: dict[str, Any] = {}
     for given in features:
         name, named, path = given.rpartition("=")
         if not path or (named and not name.strip()):
             raise UsageError(f"--features takes FILE or NAME=FILE, not '{given}'")
-        arrays, facts = _features(path, name, say)
+        arrays, facts = _features(path, name, say, _scalar_names(cache, key))
+        titles |= facts.pop(TITLES, {})
         options |= facts
         if twice := [column for column in arrays if column in columns]:
             raise UsageError(
@@ -106,20 +110,34 @@ def import_files(
         options.pop("classes", None)
     if "ids" in columns and columns["ids"].ndim == 1:
         options["ids"] = columns.pop("ids")
+    if titles:
+        options["run"] = {**(options.get("run") or {}), TITLES: titles}
     return import_arrays(cache, key, columns, logit_values, label_values, linear, **options)
 
 
-def _features(path: str, name: str, say: Callable[[str], None]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the arrays of a file under the names of columns, and the names of the classes where it has them."""
+def _scalar_names(cache: FeatureCache, key: str) -> Mapping[str, Sequence[str]]:
+    """Names of the single numbers that make up columns of another set of the backbone, in their order."""
+    backbone = slug(key.split("/")[0])
+    runs = (
+        entry.manifest.run for entry in cache.entries() if entry.backbone == backbone and entry.key != key
+    )
+    return next((run[TITLES] for run in runs if TITLES in run), {})
+
+
+def _features(
+    path: str, name: str, say: Callable[[str], None], others: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the arrays of a file under the names of columns, and what else there is to say of them."""
     source = read_columns(path)
     found: dict[str, Any] = dict(zip(source.names, source.values, strict=True))
     wide = {column: values for column, values in found.items() if getattr(values, "ndim", 1) > 1}
     label = next((column for column in LABELS if column in found), None)
     if source.tabular and not wide:
-        return _scalars(source, path, name, label, say)
+        return _scalars(source, path, name or "features", label, say, others)
     for note in source.notes:
         say(f"{path}: {note}")
-    if not label and not source.tabular and "y" in found and "y" not in wide:
+    y = found.get("y")
+    if not label and not source.tabular and isinstance(y, np.ndarray) and y.size == len(y):
         label = "y"
     columns = {column or "features": values for column, values in wide.items() if column != label}
     if name and len(columns) == 1:
@@ -139,21 +157,37 @@ def _features(path: str, name: str, say: Callable[[str], None]) -> tuple[dict[st
 
 
 def _scalars(
-    source: Columns, path: str, name: str, label: str | None, say: Callable[[str], None]
+    source: Columns,
+    path: str,
+    name: str,
+    label: str | None,
+    say: Callable[[str], None],
+    others: Mapping[str, Sequence[str]],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Take a table's columns of single numbers as one column of features."""
+    """Take a table's columns of single numbers as one column of features, in the order of the backbone's other sets."""
+    like = others.get(name, ())
     try:
-        rows = features_of(source, Path(path), label or "")
+        rows = features_of(source, Path(path), label or "", like=like)
     except DataError as error:
         raise DataError(f"{error} (such a table is imported by --file)") from None
+    features, titles = rows.features, list(rows.columns)
+    named = titles != [str(place) for place in range(len(titles))]  # those are but positions
+    if like and named and titles != list(like):
+        if odd := sorted(set(titles) ^ set(like)):
+            raise DataError(
+                f"{path}: column {odd[0]!r} is in it or in the backbone's other sets, not in both"
+            )
+        features = features[:, [titles.index(title) for title in like]]
+        say(f"{path}: the columns are put into the order of the backbone's other sets")
     for note in rows.notes:
         say(f"{path}: {note}")
-    columns: dict[str, Any] = {name or "features": rows.features}
+    columns: dict[str, Any] = {name: features}
     if label:
         columns["labels"] = rows.labels
         if label != "labels":
             say(f"{path}: {label!r} is taken as the labels")
-    return columns, {"classes": rows.classes} if rows.classes else {}
+    facts: dict[str, Any] = {"classes": rows.classes} if rows.classes else {}
+    return columns, facts | ({TITLES: {name: list(like or titles)}} if named else {})
 
 
 def _single(path: str, key: str, rows: int = 0) -> Any:

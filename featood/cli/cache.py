@@ -37,6 +37,7 @@ def ls(cache_root: str, as_json: bool) -> None:
             "fingerprint": entry.manifest.fingerprint,
             "backbone_fingerprint": entry.manifest.backbone_fingerprint,
             "role": entry.manifest.run.get("role", "id"),
+            "classes": list(entry.manifest.classes),
         }
         for entry in entries
     ]
@@ -44,11 +45,12 @@ def ls(cache_root: str, as_json: bool) -> None:
         emit_json(rows)
         return
     table(
-        ("set", "rows", "store", "MB", "state", "fingerprint"),
+        ("set", "rows", "classes", "store", "MB", "state", "fingerprint"),
         [
             (
                 row["key"],
                 row["rows"],
+                len(row["classes"]) or "",
                 row["store"],
                 f"{row['bytes'] / 1e6:.1f}",
                 "complete" if row["complete"] else f"{row['blocks'][0]}/{row['blocks'][1]} blocks",

@@ -134,7 +134,8 @@ def import_(
             import_files(cache, key, features, **arrays, say=say, store=store, overwrite=overwrite, run=run)
         ]
     for feature_set in sets:
-        names = feature_set.classes
+        labels = feature_set.labels
+        names = () if labels is None or (labels[:] < 0).all() else feature_set.classes
         some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
         click.echo(
             f"{feature_set.name}: {len(feature_set)} rows imported"

@@ -85,8 +85,8 @@ def features_of(
     kept = {column_position(name, names, path) for name in keep}
     if both := dropped & (kept | {target}):
         raise UsageError(f"column {names[min(both)]!r} cannot be dropped and used at once")
-    _check_lengths(source, path)
     candidates = [place for place in range(len(names)) if place != target and place not in dropped]
+    _check_lengths(source, {*candidates, target} - {-1}, path)
     parsed = parse_columns(source, candidates)
     kept |= {place for place in candidates if names[place] and names[place] in like}
     reasons = {
@@ -100,7 +100,7 @@ def features_of(
         hint = f" ({'; '.join(notes)}; --keep takes one back)" if reasons else ""
         raise DataError(f"{path} has no column of features{hint}")
     _check_features(names, {place: parsed[place] for place in used}, path)
-    notes += _conversions(names, parsed, used)
+    notes += _conversions(names, parsed, used, kept)
 
     columns = tuple(title for place in used for title in _titles(names[place], parsed[place].values))
     blocks = [parsed[place].values for place in used]
@@ -126,11 +126,13 @@ def features_of(
     return Rows(features, columns, np.flatnonzero(whole), labels, classes, left_out, tuple(notes))
 
 
-def _check_lengths(source: Columns, path: Path) -> None:
-    sizes = {name: len(values) for name, values in zip(source.names, source.values, strict=True)}
+def _check_lengths(source: Columns, places: Iterable[int], path: Path) -> None:
+    sizes = {source.names[place]: len(source.values[place]) for place in sorted(places)}
     if len(set(sizes.values())) > 1:
         counts = listed([f"{name} {size}" for name, size in sizes.items()])
-        raise DataError(f"{path}: columns differ in their number of rows ({counts})")
+        raise DataError(
+            f"{path}: columns differ in their number of rows ({counts}); leave out by --drop what has others"
+        )
     if not any(sizes.values()):
         raise DataError(f"{path} has no rows")
 
@@ -197,11 +199,13 @@ def _check_features(names: Sequence[str], used: Mapping[int, Parsed], path: Path
             )
 
 
-def _conversions(names: Sequence[str], parsed: Mapping[int, Parsed], used: Sequence[int]) -> list[str]:
+def _conversions(
+    names: Sequence[str], parsed: Mapping[int, Parsed], used: Sequence[int], kept: set[int]
+) -> list[str]:
     hows = dict.fromkeys(parsed[place].how for place in used if parsed[place].how)
     notes = [f"{how}: {listed([names[place] for place in used if parsed[place].how == how])}" for how in hows]
     for place in used:
-        if _is_permuted(parsed[place].values):
+        if place not in kept and _is_permuted(parsed[place].values):
             name = names[place]
             notes.append(
                 f"{name!r} has each number of a row once; if it only numbers the rows, add --drop {name}"
@@ -249,4 +253,6 @@ def _missing(
     where = [name for name, count in zip(columns, counts, strict=True) if count]
     places = f" in {listed(where)}" if where else " of the label"
     written = f" (such as {', '.join(words)})" if words else ""
-    return f"{int((~whole).sum())} rows with missing values{places}{written} are left out"
+    count = int((~whole).sum())
+    are = "row is" if count == 1 else "rows are"
+    return f"{count} {are} left out for missing values{places}{written}"

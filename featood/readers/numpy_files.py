@@ -28,7 +28,7 @@ def _read(path: Path) -> Columns:
             for name in file.files:
                 arrays[name] = file[name]
     except ValueError as error:
-        if "bject array" not in str(error):
+        if "object" not in str(error).lower():
             raise
         name = "the array" if plain else f"'{name}'"
         raise DataError(

@@ -110,8 +110,12 @@ def _wrong(what: str) -> Parsed:
 def _parse_texts(column: Any) -> Parsed:
     import pyarrow.compute as pc
 
-    texts, words = without_missing(pc.utf8_trim_whitespace(column))
-    if (values := to_floats(texts)) is not None:
+    words: Sequence[str] = ()
+    texts, values = column, to_floats(column)
+    if values is None or np.isnan(values).any():
+        texts, words = without_missing(pc.utf8_trim_whitespace(column))
+        values = to_floats(texts)
+    if values is not None:
         long = np.abs(values).max(initial=0, where=~np.isnan(values)) >= EXACT
         how = ROUNDED if long and pc.any(pc.match_substring_regex(texts, r"^[+-]?\d{16,}$")).as_py() else ""
         return Parsed(values, how=how, words=words, texts=texts)

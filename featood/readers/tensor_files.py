@@ -4,9 +4,12 @@ from __future__ import annotations
 
 __all__ = ["SAFETENSORS", "TORCH"]
 
+import codecs
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from featood.errors import DataError
 from featood.readers.arrays import tensor_array
@@ -21,9 +24,12 @@ def _read_torch(path: Path) -> Columns:
     import torch
 
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_plain_numpy()):
+            value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise DataError(f"{path} holds more than tensors, or no torch file at all; {ADVICE}") from None
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(value)
     if isinstance(value, torch.Tensor):
         return Columns(("",), (tensor_array(value),), tabular=False)
     if isinstance(value, list | tuple) and value and all(isinstance(row, torch.Tensor) for row in value):
@@ -38,10 +44,21 @@ def _read_torch(path: Path) -> Columns:
     return Columns(tuple(arrays), tuple(arrays.values()), tabular=False, notes=notes)
 
 
+def _plain_numpy() -> list[Any]:
+    """List what an array of numbers in a torch file is rebuilt with; it makes arrays and nothing else."""
+    rebuild = np.empty(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in ("?", *"bhilqBHILQefd")]
+    # the place of the function has changed between versions of NumPy
+    named = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+    return [np.ndarray, np.dtype, *kinds, *named, codecs.encode]
+
+
 def _array(entry: Any) -> Any:
-    """Return a tensor, or a list of texts or numbers, such as of labels; None for anything else."""
-    import numpy as np
+    """Return an array, or a list of texts or numbers, such as of labels; None for anything else."""
     import torch
+
+    if isinstance(entry, np.ndarray):
+        return entry if entry.ndim else None
 
     if isinstance(entry, torch.Tensor):
         return tensor_array(entry) if entry.ndim else None

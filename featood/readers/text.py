@@ -20,11 +20,11 @@ PACKED = (".gz", ".bz2", ".xz", ".zst")
 LOOK = 1 << 22
 """Bytes in which the first lines are sought."""
 LINES = 8
-BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")
+BINARY = re.compile(rb"[\x01-\x08\x0e-\x1f]")
 
 
 def read_text(path: Path, header: bool | None = None, label: str = "") -> Columns:
-    """Read a text of separated values; every value as a text, without the spaces around it.
+    """Read a text of separated values, every value as a text.
 
     Values are separated by tab, semicolon, comma, bar or spaces: the first of these that cuts the first lines into
     equally many. Lines that begin with ``#`` are comments; the last one before the first row names the columns,
@@ -47,7 +47,6 @@ def read_text(path: Path, header: bool | None = None, label: str = "") -> Column
         When there is no row, or rows differ in length.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
     from pyarrow import csv as arrow_csv
 
     names: list[str] = []
@@ -91,8 +90,7 @@ def read_text(path: Path, header: bool | None = None, label: str = "") -> Column
         arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in content),
         arrow_csv.ConvertOptions(column_types=dict.fromkeys(places, pa.string())),
     )
-    values = tuple(pc.utf8_trim_whitespace(column) for column in cells.columns)
-    return Columns(tuple(names), values, delimiter=delimiter, notes=tuple(notes))
+    return Columns(tuple(names), tuple(cells.columns), delimiter=delimiter, notes=tuple(notes))
 
 
 def _unpacked(path: Path) -> bytes:
@@ -112,14 +110,15 @@ def _decoded(content: bytes, path: Path) -> tuple[bytes, list[str]]:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16").encode(), []
     content = content.removeprefix(b"\xef\xbb\xbf")
-    if not BINARY.search(content):
+    if b"\0" not in content:
         try:
             if not content.isascii():
                 content.decode()
             return content, []
         except UnicodeDecodeError:
-            note = "the text is not in UTF-8 and read as Latin-1; save it in UTF-8 if names look wrong"
-            return content.decode("cp1252", errors="replace").encode(), [note]
+            if not BINARY.search(content):
+                note = "the text is not in UTF-8 and read as Latin-1; save it in UTF-8 if names look wrong"
+                return content.decode("cp1252", errors="replace").encode(), [note]
     raise DataError(f"{path} is no text in UTF-8, nor in UTF-16 with a byte order mark; save it as UTF-8")
 
 

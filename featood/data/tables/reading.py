@@ -13,6 +13,10 @@ import numpy as np
 from featood.data.tables.table import Table
 from featood.errors import DataError
 from featood.readers import Rows, class_labels, features_of, read_columns
+from featood.readers.numbers import MISSING, is_number
+
+MOST = 5
+"""Notes about names of classes."""
 
 
 def read_table(
@@ -61,7 +65,8 @@ def read_table(
     drop = [*drop, *(name for name in unlike if name and name in columns.names)]
     rows = features_of(columns, path, label, drop, keep, like)
     labels, classes = (None, ()) if rows.labels is None else _classes(rows, label, path)
-    return Table(rows.features, labels, rows.numbers, rows.columns, classes, rows.left_out, rows.notes)
+    notes = (*rows.notes, *_alike(classes))
+    return Table(rows.features, labels, rows.numbers, rows.columns, classes, rows.left_out, notes)
 
 
 def _classes(rows: Rows, label: str, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -73,3 +78,15 @@ def _classes(rows: Rows, label: str, path: Path) -> tuple[np.ndarray, tuple[str,
         return labels, names
     numbers, labels = np.unique(labels, return_inverse=True)  # of a table, -1 is a class like any other
     return labels.astype(np.int64), tuple(map(str, numbers.tolist()))
+
+
+def _alike(classes: Sequence[str]) -> list[str]:
+    """Tell of names of classes that may not have been meant as such."""
+    notes = [
+        f"{name!r} is taken as a class, not as a missing label" for name in classes if name.lower() in MISSING
+    ]
+    numbers: dict[float, str] = {}
+    for name in classes:
+        if is_number(name) and (other := numbers.setdefault(float(name), name)) != name:
+            notes.append(f"{other!r} and {name!r} are taken as two classes, for they are written differently")
+    return notes[:MOST]
