@@ -1,5 +1,6 @@
 import bz2
 import gzip
+import hashlib
 
 import numpy as np
 import pytest
@@ -261,3 +262,19 @@ def test_segment_and_the_gaussians_are_those_of_the_literature(test_data):
     inside, outside = open_table(find_table("gaussian2d"), test_data)
     assert inside.features.shape == (1500, 2) and outside.features.shape == (400, 2)
     assert np.bincount(inside.labels).tolist() == [500] * 3
+
+
+GOLDEN = {
+    "segment": ("1ae4a1f2a286081a", "569b4f7e80b60a22"),
+    "gaussian2d": ("aeedf52ef890956b", "837f65269f3f9d86"),
+    "wine": ("64a639315cb8b554", "02f2c666992595e1"),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_tables_known_by_name_keep_their_values(test_data, name):
+    for table, right in zip(open_table(find_table(name), test_data), GOLDEN[name], strict=True):
+        content = hashlib.sha256(table.features.astype("<f8").tobytes())
+        content.update(table.labels.astype("<i8").tobytes() + table.ids.astype("<i8").tobytes())
+        content.update(repr((table.columns, table.classes)).encode())
+        assert content.hexdigest()[:16] == right

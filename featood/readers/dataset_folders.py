@@ -24,8 +24,8 @@ def split_folders(path: Path) -> dict[str, Path]:
     """
     if not (path / SPLITS).is_file():
         return {}
-    names = _json(path / SPLITS).get("splits", [])
-    if not names or not all(isinstance(name, str) and _inside(path, name).is_dir() for name in names):
+    names = _json(path / SPLITS).get("splits")
+    if not isinstance(names, list) or not names or not all(_inside(path, name).is_dir() for name in names):
         raise DataError(f"{path / SPLITS} lists splits that are not there; save the data set again")
     return {name: path / name for name in names}
 
@@ -57,15 +57,18 @@ def _table(folder: Path, file: Any) -> Any:
         return pa.ipc.open_stream(source).read_all()
 
 
-def _inside(folder: Path, name: str) -> Path:
+def _inside(folder: Path, name: Any) -> Path:
     """Return a file's path; a list of files names nothing outside its folder."""
-    if Path(name).name != name:
+    if not isinstance(name, str) or Path(name).name != name:
         raise DataError(f"{folder} lists a file outside itself: {name}")
     return folder / name
 
 
 def _json(path: Path) -> dict[str, Any]:
-    value = json.loads(path.read_bytes())
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        value = None
     if not isinstance(value, dict):
         raise DataError(f"{path} is not what Dataset.save_to_disk writes")
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["SAFETENSORS", "TORCH"]
 
 import codecs
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ def _read_torch(path: Path) -> Columns:
     import torch
 
     try:
-        with torch.serialization.safe_globals(_plain_numpy()):
+        with torch.serialization.safe_globals(_plain_numpy()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of versions of the format, which it tells apart itself
             value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise DataError(f"{path} holds more than tensors, or no torch file at all; {ADVICE}") from None
