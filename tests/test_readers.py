@@ -283,6 +283,16 @@ def test_lance_is_read_where_its_package_is(tmp_path, monkeypatch):
     np.testing.assert_array_equal(read_table(tmp_path / "t.lance", "kind", drop=["age"]).features, X)
 
 
+def test_splits_are_not_read_as_one(tmp_path):
+    for name in ("data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        pq.write_table(table(), tmp_path / name)
+    with pytest.raises(DataError, match="splits test, train"):
+        read_columns(tmp_path)
+    (tmp_path / name).unlink()
+    assert len(read_table(tmp_path, "kind")) == 12
+
+
 def test_a_header_is_a_matter_of_texts(tmp_path):
     np.save(tmp_path / "x.npy", X)
     with pytest.raises(UsageError, match="--header"):

@@ -118,6 +118,8 @@ def test_the_usual_words_for_missing_values():
         (("a\tb\tk\n" + lines("{}\t{}\t{}")).replace(".", ","), "commas are read as decimal points: a, b"),
         (("a,b,k\n" + lines("{},{},{}")).encode("utf-16"), ""),
         ("a,b,k\n" + lines("{:e},{:E},{}"), ""),
+        (("a,b,k\n" + lines('"{}","{}",{}')).replace(".", ","), "commas are read as decimal points: a, b"),
+        ("Unnamed: 0.1,a,b,k\n" + lines("{x},{},{},{}", lambda i: 7 * i), "left out: Unnamed: 0.1 (no name)"),
     ],
 )  # fmt: skip
 def test_ways_to_write_the_same_rows(tmp_path, text, said):
@@ -143,6 +145,8 @@ def test_what_is_inferred_can_be_overruled(tmp_path):
 def test_a_permutation_is_kept_and_said(tmp_path):
     table = read(tmp_path, "z,a,b,k\n" + lines("{x},{},{},{}", [3, 1, 2, 5, 4, 0].__getitem__))
     assert table.columns == ("z", "a", "b") and "add --drop z" in table.notes[0]
+    table = read(tmp_path, "z,a\n" + "\n".join(f"{i * i + 400},0.5" for i in range(20)), "")
+    assert table.columns == ("z", "a") and "add --drop z" in table.notes[0]
 
 
 def test_the_only_column_is_not_left_out_in_silence(tmp_path):

@@ -198,6 +198,7 @@ def _single(path: str, key: str, rows: int = 0) -> Any:
     found: dict[str, Any] = dict(zip(source.names, source.values, strict=True))
     if source.tabular and key == "logits" and len(found) > 1:
         return features_of(source, Path(path)).features
-    if key not in found and len(found) > 1:
+    wanted = next((name for name in (LABELS if key == "labels" else (key,)) if name in found), None)
+    if wanted is None and len(found) > 1:
         raise DataError(f"{path} holds several arrays ({listed(list(found))}); call the one to take {key}")
-    return found.get(key, next(iter(found.values())))
+    return next(iter(found.values())) if wanted is None else found[wanted]

@@ -21,7 +21,7 @@ from featood.cache.stores import ColumnSpec
 from featood.cache.writer import SetWriter
 from featood.errors import DataError, Mismatch, UsageError
 from featood.files import atomic_write
-from featood.readers import as_array, class_labels, listed
+from featood.readers import class_labels, listed
 
 ROW_DATA = ("logits", "labels", "ids")
 
@@ -180,7 +180,7 @@ def _class_numbers(
     if not other or names == known:
         return labels, names
     if not known:
-        if names and not classes and not ood and np.asarray(as_array(given)).dtype.kind != "b":
+        if names not in ((), ("False", "True")) and not classes and not ood:
             raise DataError(f"{key} has labels by name, {other} by number; give both in the same way")
         return labels, names
     if not names:

@@ -6,12 +6,23 @@ __all__ = ["ARROW", "PARQUET"]
 
 from pathlib import Path
 
+from featood.errors import DataError
 from featood.readers.columns import Columns, Reader, from_arrow
+
+SPLITS = frozenset(("train", "test", "val", "valid", "validation", "dev"))
+"""What splits are called, in the names of files or folders."""
 
 
 def _read_parquet(path: Path) -> Columns:
     import pyarrow.parquet as pq
 
+    if path.is_dir():
+        files = [file.relative_to(path) for file in path.rglob("*.parquet")]
+        parts = {
+            part for file in files for part in (*file.parts[:-1], file.name.partition("-")[0], file.stem)
+        }
+        if len(splits := sorted(parts & SPLITS)) > 1:
+            raise DataError(f"{path} holds the splits {', '.join(splits)}; name a file, or the folder of one")
     return from_arrow(pq.read_table(path))
 
 

@@ -196,9 +196,13 @@ def _integers(array: np.ndarray) -> np.ndarray:
     """Return numbers as int64, once they are known to be whole."""
     if array.dtype.kind == "f":
         unknown = np.isnan(array)
-        sound = unknown | (np.isfinite(array) & (array == np.round(array)) & (np.abs(array) < EXACT))
-        if not sound.all():
-            raise _regression(array[np.argmin(sound)])
+        whole = unknown | (np.isfinite(array) & (array == np.round(array)))
+        if not whole.all():
+            raise _regression(array[np.argmin(whole)])
+        if np.abs(array).max(initial=0, where=~unknown) >= EXACT:
+            raise DataError(
+                "labels are floats beyond 2**53, where neighbours are one; keep them as integers or texts"
+            )
         if unknown.any():
             warnings.warn(
                 f"{int(unknown.sum())} labels are NaN; their classes count as unknown", stacklevel=4

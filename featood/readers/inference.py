@@ -18,13 +18,15 @@ from featood.readers.columns import Columns
 from featood.readers.naming import column_position, listed
 from featood.readers.parsing import Parsed, parse_columns
 
-UNNAMED = re.compile(r"|unnamed: \d+(_level_\d+)?|__index_level_\d+__", re.IGNORECASE)
+UNNAMED = re.compile(r"|unnamed: \d+(\.\d+|_level_\d+)*|__index_level_\d+__", re.IGNORECASE)
 _NAMES = """
     id ids idx index row rows rowid rowindex rowname rownames rownum rownumber level0 no nr number
 """
 ROW_NAMES = frozenset(_NAMES.split())
 FEWEST = 5
 """Rows from which on a column that counts them is taken to do so on purpose, whatever its name."""
+MANY = 20
+"""Rows from which on whole numbers that only grow are suspected to number rows of a larger table."""
 
 
 class Rows(NamedTuple):
@@ -165,16 +167,12 @@ def _counts(values: np.ndarray) -> bool:
     return first in (0, 1) and last - first == len(values) - 1 and bool((np.diff(values) == 1).all())
 
 
-def _is_permuted(values: np.ndarray) -> bool:
-    """Whether values are the numbers of the rows in another order."""
-    if (
-        values.ndim > 1
-        or len(values) < FEWEST
-        or np.ptp(values) != len(values) - 1
-        or values.min() not in (0, 1)
-    ):
+def _may_number(values: np.ndarray) -> bool:
+    """Whether values could be numbers of rows in another order, or of some rows of more: each whole, each once."""
+    if values.ndim > 1 or len(values) < FEWEST or not (values == np.round(values)).all():
         return False
-    return bool((np.diff(np.sort(values)) == 1).all())
+    steps = np.diff(np.sort(values))
+    return bool((steps == 1).all() or (len(values) >= MANY and (np.diff(values) > 0).all()))
 
 
 def _said(names: Sequence[str], reasons: Mapping[int, str]) -> list[str]:
@@ -205,10 +203,10 @@ def _conversions(
     hows = dict.fromkeys(parsed[place].how for place in used if parsed[place].how)
     notes = [f"{how}: {listed([names[place] for place in used if parsed[place].how == how])}" for how in hows]
     for place in used:
-        if place not in kept and _is_permuted(parsed[place].values):
+        if place not in kept and _may_number(parsed[place].values):
             name = names[place]
             notes.append(
-                f"{name!r} has each number of a row once; if it only numbers the rows, add --drop {name}"
+                f"{name!r} has another whole number in each row; if it only numbers them, add --drop {name}"
             )
     return notes
 

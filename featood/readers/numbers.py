@@ -87,8 +87,6 @@ def decimal_commas(columns: Sequence[pa.Array], delimiter: str) -> bool:
     """
     import pyarrow.compute as pc
 
-    if delimiter == ",":
-        return False
     for texts in columns:
         if not pc.all(pc.match_substring_regex(texts, COMMA)).as_py():
             continue
@@ -107,11 +105,13 @@ def is_number(text: str) -> bool:
     return text.isascii() and "_" not in text  # float takes more than tables do
 
 
-def is_value(text: str, comma: bool = False) -> bool:
+def is_value(text: str) -> bool:
     """Whether a text is a number or a word for yes or no, and so nothing that names a column."""
-    with_comma = comma and re.fullmatch(COMMA, text, re.ASCII)
+    words = (pair for pair in PAIRS if len(pair[0]) > 1)  # a column may well be called n
     return (
-        bool(with_comma) or any(text.lower() in pair for pair in PAIRS if len(pair[0]) > 1) or is_number(text)
+        is_number(text)
+        or re.fullmatch(COMMA, text, re.ASCII) is not None
+        or any(text.lower() in pair for pair in words)
     )
 
 

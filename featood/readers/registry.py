@@ -98,11 +98,14 @@ def _find(path: Path) -> Reader:
         )
     with open(path, "rb") as file:
         first = file.read(4096)
+    plain = name
     for packed in text.PACKED:
-        name = name.removesuffix(packed)
+        plain = plain.removesuffix(packed)
     by_ending = next(
         (reader for reader in _READERS if reader.endings and name.endswith(reader.endings)), None
     )
+    if plain.endswith(text.READER.endings):
+        by_ending = text.READER
     by_magic = next((reader for reader in _READERS if reader.magic and first.startswith(reader.magic)), None)
     if by_magic or by_ending:
         # MATLAB's newer files are HDF5 behind a header of their own
@@ -113,6 +116,6 @@ def _find(path: Path) -> Reader:
             return numpy_files.READER
         if any(entry.endswith("/data.pkl") for entry in inside):
             return tensor_files.TORCH
-    if first and b"\0" not in first and not first.lstrip().startswith((b"{", b"[", b"<")):
+    if first and b"\0" not in first and not first.lstrip().startswith((b"{", b"[", b"<", b"@")):
         return text.READER
     raise DataError(f"{path} is of no format that is read; read are {what_is_read()}")

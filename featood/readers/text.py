@@ -62,15 +62,15 @@ def read_text(path: Path, header: bool | None = None, label: str = "") -> Column
         content = b"\n".join(b" ".join(line.split()) for line in content.splitlines())
         head = content[:LOOK].decode(errors="ignore")
     rows = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter)
-    first = [cell.strip() for cell in next(rows)]
+    first = [" ".join(cell.split()) for cell in next(rows)]
     height = rows.line_num
     second = [cell.strip() for cell in next(filter(None, rows), [])]
     if not any(first):
         raise DataError(f"{path} begins with an empty line")
-    if header is None and not _is_header(first, second, label, delimiter):
+    if header is None and not _is_header(first, second, label):
         header = False
         told_names = [cell.strip() for cell in comment.split(None if delimiter == " " else delimiter)]
-        if len(told_names) == len(first) and _is_header(told_names, first, label, delimiter):
+        if len(told_names) == len(first) and _is_header(told_names, first, label):
             names = told_names
             notes.append("the comment before the first row names the columns")
     if header is not False:
@@ -153,12 +153,11 @@ def _delimiter(head: str) -> str:
     return [*even, *there, "," if " " in first else " "][0]
 
 
-def _is_header(first: Sequence[str], second: Sequence[str], label: str, delimiter: str) -> bool:
-    comma = delimiter != ","
-    if (label in first and not is_value(label, comma)) or not any(is_value(cell, comma) for cell in first):
+def _is_header(first: Sequence[str], second: Sequence[str], label: str) -> bool:
+    if (label in first and not is_value(label)) or not any(map(is_value, first)):
         return True
     return any(
-        is_value(under, comma) and not is_value(cell, comma) and cell.lower() not in MISSING
+        is_value(under) and not is_value(cell) and cell.lower() not in MISSING
         for cell, under in zip(first, second, strict=False)
     )
 
