@@ -158,6 +158,9 @@ def test_a_hugging_face_data_set_has_names_of_classes(tmp_path):
     np.testing.assert_allclose(found.features, X[kept])
     np.testing.assert_array_equal(found.labels, Y[kept])
     assert found.classes == ("zebra", "ant", "bee", "cow") and "1 row is left out" in found.notes[0]
+    with pytest.raises(DataError, match=r"numbers of classes \(zebra, ant, bee, cow\).*--drop label"):
+        read_table(tmp_path / "saved")
+    assert read_table(tmp_path / "saved", keep=["label"]).columns[-1] == "label"
 
 
 def test_a_hugging_face_data_set_names_no_file_outside_itself(tmp_path):

@@ -191,7 +191,12 @@ def test_labels_are_names(tmp_path):
     table = read(tmp_path, "a,b,k\n" + lines("{},{},{x}", lambda i: ["3.9", "3.10", "3.1"][i % 3]))
     assert table.classes == ("3.1", "3.10", "3.9"), "versions are no numbers"
     table = read(tmp_path, "a,b,k\n" + lines("{},{},{x}", lambda i: ["10", "9", " "][i % 3]))
-    assert table.classes == ("9", "10") and len(table) == 4 and "of the label" in table.notes[0]
+    assert table.classes == ("9", "10") and len(table) == 4 and "in the label" in table.notes[0]
+
+
+def test_a_label_that_may_have_been_forgotten_is_said(tmp_path):
+    table = read(tmp_path, "a,label\n0.5,0\n1.5,1\n0.25,0\n", "")
+    assert table.columns == ("a", "label") and "add --label label" in table.notes[0]
 
 
 def test_what_float64_rounds_is_said(tmp_path):

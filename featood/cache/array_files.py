@@ -14,10 +14,8 @@ from featood.cache.feature_cache import FeatureCache, slug
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.transfer import import_arrays
 from featood.errors import DataError, UsageError
-from featood.readers import Columns, as_array, features_of, listed, read_columns
+from featood.readers import LABELS, Columns, as_array, features_of, listed, read_columns
 
-LABELS = ("labels", "label", "targets", "target", "class")
-"""What a column of classes is called, the likeliest first."""
 TITLES = "titles"
 """Entry of a set's run: names of the single numbers that make up its columns."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "LABELS",
     "Columns",
     "Rows",
     "as_array",
@@ -18,6 +19,6 @@ from featood.readers.arrays import as_array, is_foreign
 from featood.readers.class_labels import class_labels
 from featood.readers.columns import Columns
 from featood.readers.dataset_folders import split_folders
-from featood.readers.inference import Rows, features_of
+from featood.readers.inference import LABELS, Rows, features_of
 from featood.readers.naming import listed
 from featood.readers.registry import read_columns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Rows", "features_of"]
+__all__ = ["LABELS", "Rows", "features_of"]
 
 import re
 import shlex
@@ -23,6 +23,8 @@ _NAMES = """
     id ids idx index row rows rowid rowindex rowname rownames rownum rownumber level0 no nr number
 """
 ROW_NAMES = frozenset(_NAMES.split())
+LABELS = ("labels", "label", "targets", "target", "class")
+"""What a column of classes is called, the likeliest first."""
 FEWEST = 5
 """Rows from which on a column that counts them is taken to do so on purpose, whatever its name."""
 MANY = 20
@@ -90,6 +92,11 @@ def features_of(
     candidates = [place for place in range(len(names)) if place != target and place not in dropped]
     _check_lengths(source, {*candidates, target} - {-1}, path)
     parsed = parse_columns(source, candidates)
+    for place in {*candidates} - kept:
+        if (classes := source.classes.get(names[place])) is not None:
+            parsed[place] = Parsed(
+                np.empty(0), f"numbers of classes ({listed(classes)}), which measure nothing"
+            )
     kept |= {place for place in candidates if names[place] and names[place] in like}
     reasons = {
         place: reason
@@ -103,17 +110,24 @@ def features_of(
         raise DataError(f"{path} has no column of features{hint}")
     _check_features(names, {place: parsed[place] for place in used}, path)
     notes += _conversions(names, parsed, used, kept)
+    if not label:
+        notes += [
+            f"{names[place]!r} is taken as a feature; if it holds the classes, add --label {names[place]}"
+            for place in used
+            if names[place] in LABELS and place not in kept and parsed[place].values.ndim == 1
+        ]
 
     columns = tuple(title for place in used for title in _titles(names[place], parsed[place].values))
     blocks = [parsed[place].values for place in used]
     features = np.concatenate([block.reshape(len(block), -1) for block in blocks], axis=1)
     labels: Any = source.values[target] if label else None
     whole = ~np.isnan(features).any(1)
-    if label:
-        whole &= ~_unlabelled(labels, names[target] in source.classes)
-    if not whole.all():
+    unlabelled = _unlabelled(labels, names[target] in source.classes) if label else ~np.ones_like(whole)
+    if (lacking := unlabelled | ~whole).any():
+        counts = {**dict(zip(columns, np.isnan(features).sum(0), strict=True)), "the label": unlabelled.sum()}
         words = {word for place in used for word in parsed[place].words}
-        notes.append(_missing(features, columns, whole, sorted(words), path))
+        notes.append(_missing(counts, lacking, sorted(words), path))
+        whole = ~lacking
         features = features[whole]
         if label:
             labels = labels.filter(whole) if hasattr(labels, "filter") else labels[whole]
@@ -157,8 +171,8 @@ def _why_none(source: Columns, place: int, parsed: Parsed) -> str:
         return ""
     if len(values) >= (2 if called_so else FEWEST) and _counts(values):
         return "numbers the rows"
-    whole = called_so and (values == np.round(values)).all()
-    return "identifies the rows" if whole and len(np.unique(values)) == len(values) > 1 else ""
+    whole = called_so and len(values) >= FEWEST and (values == np.round(values)).all()
+    return "identifies the rows" if whole and len(np.unique(values)) == len(values) else ""
 
 
 def _counts(values: np.ndarray) -> bool:
@@ -238,19 +252,15 @@ def _unlabelled(labels: Any, counted: bool) -> np.ndarray:
     return np.array([value is None or not str(value).strip() for value in labels.tolist()], bool)
 
 
-def _missing(
-    features: np.ndarray, columns: Sequence[str], whole: np.ndarray, words: Sequence[str], path: Path
-) -> str:
-    counts = np.isnan(features).sum(0)
-    if not whole.any():
-        worst = columns[int(counts.argmax())]
+def _missing(counts: Mapping[str, int], lacking: np.ndarray, words: Sequence[str], path: Path) -> str:
+    """Say which rows are left out; `counts` are the missing values of each column."""
+    if lacking.all():
+        worst = max(counts, key=lambda name: counts[name])
         raise DataError(
-            f"{path} has no row without missing values; {worst!r} lacks most ({counts.max()} of {len(features)}): "
+            f"{path} has no row without missing values; {worst!r} lacks most ({counts[worst]} of {len(lacking)}): "
             "leave out by --drop what you do without"
         )
-    where = [name for name, count in zip(columns, counts, strict=True) if count]
-    places = f" in {listed(where)}" if where else " of the label"
     written = f" (such as {', '.join(words)})" if words else ""
-    count = int((~whole).sum())
+    count = int(lacking.sum())
     are = "row is" if count == 1 else "rows are"
-    return f"{count} {are} left out for missing values{places}{written}"
+    return f"{count} {are} left out for missing values in {listed([n for n in counts if counts[n]])}{written}"

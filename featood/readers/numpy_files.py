@@ -32,7 +32,7 @@ def _read(path: Path) -> Columns:
             raise
         name = "the array" if plain else f"'{name}'"
         raise DataError(
-            f"{path}: {name} holds Python objects, which are not read; save rows of equal length as one array of "
+            f"{path}: {name} holds Python objects, which are not read; save rows of equal length as one plain array of "
             "numbers, and texts as one of strings (np.asarray(values, str))"
         ) from None
     return Columns(tuple(arrays), tuple(arrays.values()), tabular=False)

@@ -144,7 +144,10 @@ def _delimiter(head: str) -> str:
     def widths(mark: str) -> list[int]:
         rows = csv.reader(io.StringIO(head, newline=""), delimiter=mark, skipinitialspace=mark == " ")
         cells = ([cell for cell in row if cell] if mark == " " else row for row in rows if row)
-        return [len(row) for row in itertools.islice(cells, LINES)]
+        try:
+            return [len(row) for row in itertools.islice(cells, LINES)]
+        except csv.Error:
+            return []
 
     marks = [*DELIMITERS, " "]
     even = [mark for mark in marks if (counts := widths(mark)) and counts[0] > 1 and len(set(counts)) == 1]
