@@ -321,8 +321,8 @@ def test_a_feature_set_names_the_column_that_does_not_fit():
         FeatureSet({"avg": np.zeros((4, 2))}, labels=np.zeros(3, int))
     with pytest.raises(DataError, match="'avg' has shape"):
         FeatureSet({"avg": np.zeros(4)})
-    with pytest.raises(DataError, match="integers"):
-        FeatureSet({"avg": np.zeros((4, 2))}, labels=np.zeros(4))
+    with pytest.raises(DataError, match="no classes"):
+        FeatureSet({"avg": np.zeros((4, 2))}, labels=np.full(4, 0.5))
     with pytest.raises(UsageError, match="it has: avg"):
         FeatureSet({"avg": np.zeros((4, 2))}).feature("std")
 

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from featood.cache import FeatureCache, export_set, import_arrays, open_cache
-from featood.cache.transfer import MAX_CLASSES
-from featood.errors import DataError, Mismatch
+from featood.errors import Mismatch
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def files(tmp_path, monkeypatch):
         "y": np.arange(50) % 4,
         "identifiers": np.arange(50) * 10**12,
         "wrapping": np.full(50, 2**64 - 1, "u8"),
-        "first-refused": np.full(50, MAX_CLASSES),
+        "measured": x[:, 0],
     }
     for name, values in arrays.items():
         np.save(f"{name}.npy", values)
@@ -70,9 +69,8 @@ ARRAYS = ("--backbone", "b", "--dataset", "c")
         ("--features a=", 2, "NAME=FILE"),
         ("--features ids=x.npy", 2, "'ids'"),
         ("--features ../../outside=x.npy", 2, "'../../outside'"),
-        ("--features x.npy --labels identifiers.npy", 3, "49000000000000"),
         ("--features x.npy --labels wrapping.npy", 3, "18446744073709551615"),
-        ("--features x.npy --labels first-refused.npy", 3, "from 0 to C - 1"),
+        ("--features x.npy --labels measured.npy", 3, "regression targets are no classes"),
     ],
 )
 def test_arrays_that_are_refused(featood, files, tmp_path, words, code, text):
@@ -99,14 +97,11 @@ def test_tables_that_are_refused(featood, files, tmp_path, words, code, text):
     assert not (tmp_path / "cache").exists()
 
 
-def test_classes_may_be_absent_but_not_arbitrary(files, tmp_path):
-    cache = FeatureCache(tmp_path / "cache")
-    labels = np.array([0, MAX_CLASSES - 1, -1, -(10**12)])
-    stored = import_arrays(cache, "b/c/test", {"a": files[:4]}, labels=labels)
+def test_integer_labels_stay_as_they_are(files, tmp_path):
+    labels = np.array([0, 10**12, -1, -(10**12)])
+    stored = import_arrays(FeatureCache(tmp_path / "cache"), "b/c/test", {"a": files[:4]}, labels=labels)
     assert stored.labels is not None
     np.testing.assert_array_equal(stored.labels[:], labels)
-    with pytest.raises(DataError, match="renumber"):
-        import_arrays(cache, "b/d/test", {"a": files[:4]}, labels=labels + 1)
 
 
 def test_columns_of_every_real_type_are_kept(files, tmp_path):

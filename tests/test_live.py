@@ -114,7 +114,7 @@ def test_text_labels_become_classes_with_names():
     assert [features.classes[label] for label in features.labels] == words[LABELS.numpy()].tolist()
     features = featood.extract(net(), loader, classes=words.tolist(), quiet=True)
     assert np.array_equal(features.labels, LABELS)
-    with pytest.raises(DataError, match="'ant' is none of the classes"):
+    with pytest.raises(DataError, match="no class is called 'ant'"):
         featood.extract(net(), loader, classes=["cat", "dog"], quiet=True)
 
 
@@ -125,7 +125,7 @@ def test_text_labels_become_classes_with_names():
         ([{"audio": IMAGES}], "keys audio"),
         ([("a", "b")], "not str"),
         ([(IMAGES[:4], torch.rand(4, 5))], "one class for each"),
-        ([(IMAGES[:4], torch.rand(4))], "class numbers or names"),
+        ([(IMAGES[:4], torch.rand(4))], "regression targets are no classes"),
         ([(IMAGES[:4], LABELS[:4]), (IMAGES[4:8],)], "some have none"),
         (3, "int gives none"),
     ],
@@ -240,3 +240,26 @@ def test_a_set_goes_into_a_cache_and_the_commands_find_it(tmp_path, featood):
     extract(net(), IMAGES[:9], cache=tmp_path / "cache", name="mynet/photos/test", overwrite=True, quiet=True)
     with pytest.raises(UsageError, match="backbone/dataset/split"):
         extract(net(), IMAGES, cache=tmp_path / "cache", quiet=True)
+
+
+def test_networks_on_vectors_and_on_words():
+    torch.manual_seed(0)
+    mlp = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+    rows = torch.randn(20, 5)
+    features = featood.extract(mlp, rows, quiet=True)
+    with torch.inference_mode():
+        assert np.allclose(features.feature(), mlp[:2](rows), atol=1e-6)
+        assert np.allclose(features.logits, mlp(rows), atol=1e-6)
+
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.fc = nn.Embedding(11, 6), nn.Linear(6, 4)
+
+        def forward(self, numbers):
+            return self.fc(self.embed(numbers).mean(1))
+
+    words = torch.randint(0, 11, (20, 7))
+    features = featood.extract(Words(), words, quiet=True)
+    weight, bias = features.classifier
+    assert np.allclose(features.feature() @ weight.T + bias, features.logits, atol=1e-5)

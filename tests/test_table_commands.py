@@ -1,7 +1,9 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.metrics import roc_auc_score
@@ -160,7 +162,7 @@ def test_segment_on_the_command_line(featood, test_data, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (("import",), 2, "--table NAME, --csv FILE and --features FILE"),
+        (("import",), 2, "--table NAME, --file FILE and --features FILE"),
         (("import", "--table", "wine", "--csv", "CSV"), 2, "one of --table"),
         (("import", "--table", "wines"), 2, "did you mean wine"),
         (("import", "--table", "wine", "--rows", "99"), 2, "--rows"),
@@ -179,9 +181,9 @@ def test_segment_on_the_command_line(featood, test_data, monkeypatch, tmp_path):
         ),
         (("import", "--csv", "CSV", "--label", "species", "--ood"), 3, "is empty"),
         (("import", "--features", "CSV"), 2, "--backbone"),
-        (("import", "--features", "CSV", "--label", "species"), 2, "--label goes with --csv"),
+        (("import", "--features", "CSV", "--label", "species"), 2, "--label goes with --file"),
         (("import", "--csv", "CSV", "--labels", "CSV"), 2, "--labels goes with --features"),
-        (("import", "--table", "wine", "--split", "test"), 2, "--split goes with --csv or --features"),
+        (("import", "--table", "wine", "--split", "test"), 2, "--split goes with --file or --features"),
         (("extract", "--dataset", "two-moons"), 2, "featood import --table two-moons"),
         (("extract", "--dataset", "segment-sky", "--backbone", "lenet"), 2, "featood import --table segment"),
         (("extract", "--dataset", "digits"), 2, "--backbone"),
@@ -250,3 +252,88 @@ def test_the_demonstration_on_tables(featood, monkeypatch, tmp_path):
     assert "two-moons-background" in out and "wine-class-2" in out
     moons, wine = ((tmp_path / "demo" / f"report-{name}.html").read_text() for name in ("two-moons", "wine"))
     assert moons.count("<figcaption>Scores in the plane") == len(heads) and "in the plane" not in wine.lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "width", "classes"),
+    [
+        ("unnamed_0", "class", 3, "A, B, C"),
+        ("ids_beyond_2_53", "device", 3, "12, 9007199254740992, 9007199254740993"),
+        ("leading_zeros", "code", 3, "01, 1, 2"),
+        ("class_named_NA", "country", 3, "DE, FR, NA"),
+        ("empty_column", "class", 3, "A, B, C"),
+        ("decimal_comma", "Klasse", 3, "A, B, C"),
+        ("booleans", "class", 4, "A, B, C"),
+        ("missing_tokens", "class", 3, "A, B, C"),
+    ],
+)
+def test_tables_that_once_went_wrong(featood, tmp_path, name, label, width, classes):
+    path = Path(__file__).parent / "cases" / "csv" / f"{name}.csv"
+    code, out, err = featood("import", "--csv", path, "--label", label)
+    assert code == 0, err
+    assert [line.split(" rows imported, ") for line in out.splitlines()] == [
+        [f"table-{name}/{name}/{split}: {rows}", f"3 classes: {classes}"]
+        for split, rows in (("train", "54"), ("val", "18"), ("test", "18"))
+    ]
+    assert features(tmp_path, f"table-{name}/{name}/train").shape == (54, width)
+    listed = json.loads(featood("cache", "ls", "--json")[1])
+    assert all(entry["classes"] == classes.split(", ") for entry in listed)
+
+
+def test_what_was_left_out_of_the_train_rows_is_left_out_of_others(featood, tmp_path):
+    rows = np.random.default_rng(0).normal(size=(40, 2)).round(3)
+    for name, start, numbers in (("train", 0, range(20)), ("test", 20, [7, 9, *range(30, 48)])):
+        lines = [f"{i},{x},{y},c{int(x > 0)}" for i, (x, y) in zip(numbers, rows[start:], strict=False)]
+        (tmp_path / f"{name}.csv").write_text("serial,x,y,k\n" + "\n".join(lines))
+    for name in ("train", "test"):
+        words = ("--label", "k", "--dataset", "d", "--split", name)
+        code, _, err = featood("import", "--file", tmp_path / f"{name}.csv", *words)
+        assert code == 0, err
+    np.testing.assert_allclose(features(tmp_path, "table-d/d/test"), rows[20:], rtol=1e-6)
+    code, _, err = featood("import", "--file", tmp_path / "test.csv", "--ood", "--drop", "k")
+    assert code == 0, err
+    code, _, err = featood(
+        "import",
+        "--file",
+        tmp_path / "test.csv",
+        "--drop",
+        "x",
+        "--label",
+        "k",
+        "--split",
+        "test",
+        "--dataset",
+        "d",
+    )
+    assert code == 3 and "no column 'x'" in err
+    (tmp_path / "gap.csv").write_text("x,y\n1,\n2,\n")
+    code, _, err = featood("import", "--file", tmp_path / "gap.csv", "--ood")
+    assert code == 3 and "'y' lacks most" in err
+
+
+def test_a_data_set_with_splits_of_its_own(featood, tmp_path):
+    from test_readers import NAMES, X, Y, hugging_face, table
+
+    kinds = {"kind": {"names": ["dog", "cat", "eel"], "_type": "ClassLabel"}}
+    rows = table().set_column(1, "kind", pa.array([kinds["kind"]["names"].index(name) for name in NAMES]))
+    for name, part in (("test", slice(8, 12)), ("train", slice(0, 6)), ("validation", slice(6, 8))):
+        hugging_face(tmp_path / "saved" / name, rows.slice(part.start, part.stop - part.start), kinds)
+    splits = json.dumps({"splits": ["test", "train", "validation"]})
+    (tmp_path / "saved" / "dataset_dict.json").write_text(splits)
+    words = ("import", "--file", tmp_path / "saved", "--label", "kind", "--scale", "standard")
+    code, out, err = featood(*words)
+    assert code == 0, err
+    assert [line.split(",")[0] for line in out.splitlines()] == [
+        f"table-saved/saved/{split} rows imported" for split in ("train: 6", "test: 4", "val: 2")
+    ]
+    raw = np.column_stack([X, Y * 2.5])
+    train = raw[:6]
+    for split, part in (("test", slice(8, 12)), ("val", slice(6, 8))):
+        right = (raw[part] - train.mean(0)) / train.std(0)
+        np.testing.assert_allclose(features(tmp_path, f"table-saved/saved/{split}"), right, atol=1e-5)
+    test = opened(tmp_path, "table-saved/saved/test")
+    assert [test.classes[number] for number in test.labels[:]] == NAMES[8:].tolist()
+    code, _, err = featood(*words, "--ood-classes", "dog")
+    assert code == 2 and "--split" in err
+    code, _, err = featood(*words, "--split", "dev")
+    assert code == 2 and "it has test, train, val" in err

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from featood.errors import DataError, UsageError
+from featood.readers import as_array, class_labels, is_foreign
 
 if TYPE_CHECKING:
     import torch
@@ -50,11 +51,12 @@ class FeatureSet:
     Parameters
     ----------
     features : mapping of str to array
-        Name to ``[N, D]`` floats, such as ``avg``, ``std`` or ``layer3.avg``.
+        Name to ``[N, D]`` floats, such as ``avg``, ``std`` or ``layer3.avg``; lists and data frames become arrays.
     logits : array, optional
         ``[N, C]``.
     labels : array, optional
-        ``[N]`` integers; negative where the class is unknown.
+        ``[N]`` integers; negative where the class is unknown. What else tells classes apart, such as names, is put
+        into numbers; see :func:`featood.readers.class_labels`.
     ids : array, optional
         ``[N]`` names of the inputs.
     classifier : Classifier or pair, optional
@@ -69,7 +71,7 @@ class FeatureSet:
     Raises
     ------
     DataError
-        When columns have different row counts or wrong ranks.
+        When columns have different row counts or wrong ranks, or labels are no classes.
     """
 
     features: Mapping[str, Column] = dataclasses.field(default_factory=dict)
@@ -88,7 +90,12 @@ class FeatureSet:
     """The manifest, for a set that comes from a cache."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "features", dict(self.features))
+        columns = {name: as_array(values, name) for name, values in self.features.items()}
+        object.__setattr__(self, "features", columns)
+        object.__setattr__(self, "logits", as_array(self.logits, "logits"))
+        if is_foreign(self.ids):
+            object.__setattr__(self, "ids", np.asarray(self.ids))
+        self._number_classes()
         if self.classifier is not None:
             object.__setattr__(self, "classifier", Classifier(*self.classifier))
         if not self.main and self.features:
@@ -104,8 +111,20 @@ class FeatureSet:
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{column} {n}" for column, n in lengths.items())
             raise DataError(f"{self.name}: columns differ in their number of rows ({counts})")
-        if self.labels is not None and "int" not in str(self.labels.dtype):
-            raise DataError(f"{self.name}: labels must be integers, not {self.labels.dtype}")
+
+    def _number_classes(self) -> None:
+        """Put labels of other kinds into numbers of classes; those that are, such as on disk, stay where they are."""
+        labels: Any = self.labels
+        if labels is None or (
+            not is_foreign(labels) and "int" in str(labels.dtype) and len(labels.shape) == 1
+        ):
+            return
+        try:
+            numbers, names = class_labels(labels, self.classes)
+        except DataError as error:
+            raise DataError(f"{self.name}: {error}") from None
+        object.__setattr__(self, "labels", numbers)
+        object.__setattr__(self, "classes", names or self.classes)
 
     def _columns(self) -> Iterator[tuple[str, Column, int]]:
         for name, values in self.features.items():
@@ -186,7 +205,7 @@ class FeatureSet:
 
 
 def as_feature_set(data: Any, labels: Any = None) -> FeatureSet:
-    """Take a FeatureSet as it is, and a plain ``[N, D]`` array or tensor as one feature column."""
+    """Take a FeatureSet as it is, and plain ``[N, D]`` rows (an array, tensor, list or data frame) as one column."""
     if isinstance(data, FeatureSet):
         return data
     return FeatureSet({"features": data}, labels=labels)

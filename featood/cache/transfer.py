@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["export_set", "import_arrays", "import_files", "read_array"]
+__all__ = ["export_set", "import_arrays"]
 
 import dataclasses
 import hashlib
@@ -21,48 +21,9 @@ from featood.cache.stores import ColumnSpec
 from featood.cache.writer import SetWriter
 from featood.errors import DataError, Mismatch, UsageError
 from featood.files import atomic_write
+from featood.readers import class_labels, listed
 
 ROW_DATA = ("logits", "labels", "ids")
-MAX_CLASSES = 1_000_000
-"""Class numbers end below this: heads keep statistics of every class up to the highest number."""
-
-
-def read_array(path: str | Path, key: str = "") -> dict[str, np.ndarray]:
-    """Read named arrays from an ``.npy``, ``.npz`` or ``.safetensors`` file, without running any code in it.
-
-    Parameters
-    ----------
-    path : path
-        The file; ``.npy`` holds one array, which is named by `key`.
-    key : str
-        Name for the array of an ``.npy`` file.
-
-    Raises
-    ------
-    DataError
-        When the file is missing, damaged, empty, or holds Python objects.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; name an array file in it")
-    if not path.is_file():
-        raise DataError(f"{path} does not exist")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.numpy import load_file
-
-            arrays = dict(load_file(path))
-        else:
-            loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-            if isinstance(loaded, np.ndarray):
-                return {key or path.stem: loaded}
-            with loaded:
-                arrays = {name: loaded[name] for name in loaded.files}
-    except Exception as error:  # three libraries, each with its own types
-        raise DataError(f"{path} is not a plain .npy, .npz or .safetensors array file ({error})") from None
-    if not arrays:
-        raise DataError(f"{path} holds no array")
-    return arrays
 
 
 def import_arrays(
@@ -78,6 +39,7 @@ def import_arrays(
     run: Mapping[str, Any] | None = None,
     recipe: Mapping[str, Any] | None = None,
     ids: Any = None,
+    classes: Sequence[str] = (),
 ) -> FeatureSet:
     """Store embeddings made elsewhere (text, audio, tables, any vectors) as a set of the cache.
 
@@ -89,8 +51,11 @@ def import_arrays(
         ``backbone/dataset/split``; sets of one backbone name can be scored by the same heads.
     features : mapping of str to array
         ``[N, D]`` each.
-    logits, labels : array, optional
-        ``[N, C]`` and ``[N]``.
+    logits : array, optional
+        ``[N, C]``.
+    labels : array or list, optional
+        ``[N]``, of any kind that :func:`featood.readers.class_labels` takes; the classes are numbered as in the
+        other splits of the dataset.
     classifier : Classifier, optional
         Weight ``[C, D]`` and bias ``[C]``; with it and without `logits`, the logits are computed.
     main : str
@@ -105,14 +70,21 @@ def import_arrays(
         Further facts that decide the features, such as their scale; heads refuse sets that differ in them.
     ids : array, optional
         What each row is called; its number, where not given.
+    classes : sequence of str
+        Names of the classes that integer labels count.
 
     Raises
     ------
     DataError
-        When shapes disagree, values are not numbers, not finite or beyond float32, or labels number no classes.
+        When shapes disagree, values are not numbers, not finite or beyond float32, or labels are no classes, or
+        none of those of the other splits (in a set with the role ``ood`` such rows count as of no known class).
     UsageError
         When a column cannot be called so.
     """
+    facts = dict(run or {})
+    if labels is not None:
+        labels, classes = _class_numbers(cache, key, labels, classes, facts.get("role") == "ood")
+        facts |= {"classes": list(classes)} if classes else {}
     given = FeatureSet(features, logits=logits, labels=labels, main=main, name=key)
     if not given.features and logits is None:
         raise DataError(f"{key}: there are labels but no features; name an array [N, D] as well")
@@ -124,14 +96,14 @@ def import_arrays(
             )
     columns = {name: _reals(name, values) for name, values in given.features.items()}
     if logits is not None:
-        columns["logits"] = _reals("logits", logits).astype("f4", copy=False)
+        columns["logits"] = _reals("logits", given.logits).astype("f4", copy=False)
     if classifier is not None:
         classifier = _fitting(classifier, given)
         if logits is None:
             main_values = columns[given.main].astype("f4", copy=False)
             columns["logits"] = _reals("logits", main_values @ classifier.weight.T + classifier.bias)
     if labels is not None:
-        columns["labels"] = _class_numbers(labels)
+        columns["labels"] = labels
     names = [str(name) for name in (range(len(given)) if ids is None else ids)]
     columns["ids"] = encode_ids(
         names, max((len(name.encode("utf-8", "surrogateescape")) for name in names), default=1)
@@ -153,77 +125,13 @@ def import_arrays(
         store=store,
         main=given.main,
         versions=library_versions(),
-        run=run or {},
+        run=facts,
     )
     with cache.writer(key, manifest, classifier, overwrite) as writer:
         for block in writer.pending():
             rows = writer.span(block)
             writer.write(block, {name: values[rows] for name, values in columns.items()})
         return writer.finish(key)
-
-
-def import_files(
-    cache: FeatureCache,
-    key: str,
-    features: Sequence[str],
-    logits: str | None = None,
-    labels: str | None = None,
-    classifier: str | None = None,
-    **options: Any,
-) -> FeatureSet:
-    """Store embeddings that lie in array files; see :func:`import_arrays`.
-
-    Parameters
-    ----------
-    cache, key, options
-        As there.
-    features : sequence of str
-        Files, or ``NAME=FILE``; arrays called ``logits`` and ``labels`` in them are taken as such.
-    logits, labels : str, optional
-        Files of one array.
-    classifier : str, optional
-        File with arrays ``weight`` and, where there is one, ``bias``.
-
-    Raises
-    ------
-    DataError
-        When a file is missing or is no plain array file, or as :func:`import_arrays`.
-    UsageError
-        When a column is given twice, or without a name or a file.
-    """
-    columns: dict[str, Any] = {}
-    for given in features:
-        name, named, path = given.rpartition("=")
-        if not path or (named and not name.strip()):
-            raise UsageError(f"--features takes FILE or NAME=FILE, not '{given}'")
-        arrays = read_array(path, name or "features")
-        if name and len(arrays) == 1:
-            arrays = {name: next(iter(arrays.values()))}
-        if twice := [column for column in arrays if column in columns]:
-            raise UsageError(
-                f"--features gives the column '{twice[0]}' twice; name each one NAME=FILE, or leave one out"
-            )
-        columns |= arrays
-    linear = None
-    if classifier:
-        parts = read_array(classifier)
-        if "weight" not in parts:
-            raise DataError(f"{classifier} must hold an array named weight (it has: {', '.join(parts)})")
-        linear = Classifier(parts["weight"], parts.get("bias", np.zeros(np.shape(parts["weight"])[:1], "f4")))
-
-    def single(path: str | None, key: str) -> Any:
-        if path is None:
-            return columns.pop(key, None)
-        if key in columns:
-            raise UsageError(f"--features holds {key} as well; leave out one of them and --{key}")
-        arrays = read_array(path, key)
-        if key not in arrays and len(arrays) > 1:
-            raise DataError(f"{path} holds several arrays ({', '.join(arrays)}); call the one to take {key}")
-        return arrays.get(key, next(iter(arrays.values())))
-
-    return import_arrays(
-        cache, key, columns, single(logits, "logits"), single(labels, "labels"), linear, **options
-    )
 
 
 def _reals(name: str, given: Any) -> np.ndarray:
@@ -249,15 +157,47 @@ def _reals(name: str, given: Any) -> np.ndarray:
     raise DataError(f"'{name}': values of {int(bad.sum())} rows (first: row {row}) {cause}")
 
 
-def _class_numbers(given: Any) -> np.ndarray:
-    """Return labels as int64; a split may lack classes, but their numbers are not just any identifiers."""
-    labels = np.asarray(given)
-    if (highest := int(labels.max())) >= MAX_CLASSES:
+def _known_classes(cache: FeatureCache, key: str) -> tuple[str, tuple[str, ...]]:
+    """Find another split of the same dataset that has labels: its key, and the names of its classes."""
+    backbone, dataset, split = map(slug, key.split("/"))
+    others = {
+        entry.split: entry
+        for entry in cache.entries()
+        if (entry.backbone, entry.dataset) == (backbone, dataset)
+        and entry.split != split
+        and "labels" in entry.manifest.columns
+    }
+    first = others.get("train") or next(iter(others.values()), None)
+    return ("", ()) if first is None else (first.key, first.manifest.classes)
+
+
+def _class_numbers(
+    cache: FeatureCache, key: str, given: Any, classes: Sequence[str], ood: bool
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Give classes the numbers that another split of the dataset gives them; OOD rows may be of none of them."""
+    other, known = _known_classes(cache, key)
+    labels, names = class_labels(given, classes)
+    if not other or names == known:
+        return labels, names
+    if not known:
+        if names not in ((), ("False", "True")) and not classes and not ood:
+            raise DataError(f"{key} has labels by name, {other} by number; give both in the same way")
+        return labels, names
+    if not names:
+        try:
+            return class_labels(given, known)
+        except DataError as error:
+            if ood:
+                return np.full_like(labels, -1), known
+            raise DataError(f"{key}, whose classes are those of {other}: {error}") from None
+    found = [names[number] for number in np.unique(labels) if number >= 0]
+    if (unknown := [name for name in found if name not in known]) and not ood:
         raise DataError(
-            f"labels reach {highest}, but number the classes from 0 to C - 1, below {MAX_CLASSES:,}; "
-            "renumber them, as np.unique(labels, return_inverse=True) does"
+            f"{key} has a class {unknown[0]!r} that {other} does not have (it has {listed(known)}); import first the "
+            "split that has every class"
         )
-    return labels.astype("i8", copy=False)
+    places = np.array([*(known.index(name) if name in known else -1 for name in names), -1])
+    return places[np.maximum(labels, -1)], known
 
 
 def _fitting(classifier: Classifier | tuple[Any, Any], given: FeatureSet) -> Classifier:

@@ -30,7 +30,6 @@ def ls(cache_root: str, as_json: bool) -> None:
             "key": entry.key,
             "rows": entry.manifest.rows,
             "columns": {name: list(spec.shape) for name, spec in entry.manifest.columns.items()},
-            "classes": list(entry.manifest.classes),
             "store": entry.manifest.store,
             "bytes": entry.bytes,
             "complete": entry.complete,
@@ -39,6 +38,7 @@ def ls(cache_root: str, as_json: bool) -> None:
             "fingerprint": entry.manifest.fingerprint,
             "backbone_fingerprint": entry.manifest.backbone_fingerprint,
             "role": entry.manifest.run.get("role", "id"),
+            "classes": list(entry.manifest.classes),
         }
         for entry in entries
     ]

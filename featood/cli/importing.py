@@ -9,30 +9,52 @@ from click.core import ParameterSource
 
 from featood.cli.common import cache_option, data_dir_option, numbers, say
 
-ARRAY = click.Path(exists=True, dir_okay=False)
-SOURCES = ("table", "csv", "features")
+ARRAY = click.Path(exists=True)
+SHOWN = 10
+SOURCES = ("table", "file", "features")
 ONLY_FOR = {
-    **dict.fromkeys(("label", "header", "ood_classes"), ("csv",)),
+    **dict.fromkeys(("label", "header", "ood_classes", "drop", "keep"), ("file",)),
     "rows": ("table",),
-    **dict.fromkeys(("parts", "seed", "scale"), ("table", "csv")),
+    **dict.fromkeys(("parts", "seed", "scale"), ("table", "file")),
     **dict.fromkeys(("logits", "labels", "classifier"), ("features",)),
-    **dict.fromkeys(("split", "ood"), ("csv", "features")),
+    **dict.fromkeys(("split", "ood"), ("file", "features")),
 }
 """What an option goes with; with anything else it would do nothing."""
 
 
+def names(_: click.Context, __: click.Parameter, value: str | None) -> list[str]:
+    """Split a comma-separated list, as an option's callback."""
+    return [name for part in (value or "").split(",") if (name := part.strip())]
+
+
 @click.command("import")
 @click.option("--table", help="A table known by name (see featood datasets): segment, two-moons, ...")
-@click.option("--csv", help="A file of separated values, one row each: .csv, .tsv, .txt, plain or .gz.")
+@click.option(
+    "--file",
+    "--csv",
+    help="A table, one row each: .csv, .tsv, .txt (plain or packed), .parquet, .feather, .arrow, .h5, .mat, ..., or "
+    "the folder of a Hugging Face data set.",
+)
 @click.option(
     "--features",
     multiple=True,
-    help="Array file [N, D] (.npy, .npz, .safetensors), or NAME=FILE; may be repeated.",
+    help="File of arrays [N, D] (.npy, .npz, .safetensors, .pt, .h5, .mat) or of a table with vectors, or NAME=FILE; "
+    "may be repeated.",
 )
-@click.option("--label", default="", help="Column of classes in --csv: its name or position (-1: the last).")
-@click.option("--header/--no-header", default=None, help="Whether the first line of --csv names the columns.")
+@click.option("--label", default="", help="Column of classes in --file: its name or position (-1: the last).")
 @click.option(
-    "--ood-classes", default="", help="Classes of --csv that become the set DATASET-ood, comma-separated."
+    "--drop", callback=names, help="Columns of --file to leave out, comma-separated: names or positions."
+)
+@click.option(
+    "--keep", callback=names, help="Columns to take although they look like row numbers or have no name."
+)
+@click.option(
+    "--header/--no-header", default=None, help="Whether the first line of a text names the columns."
+)
+@click.option(
+    "--ood-classes",
+    callback=names,
+    help="Classes of --file that become the set DATASET-ood, comma-separated.",
 )
 @click.option("--rows", type=int, help="Rows of a generated --table.")
 @click.option(
@@ -55,7 +77,7 @@ ONLY_FOR = {
     help="Scale a table's columns by its train rows (default: the table's own, or none).",
 )
 @click.option("--logits", type=ARRAY, help="Array file [N, C].")
-@click.option("--labels", type=ARRAY, help="Array file [N] of integers; negative = unknown.")
+@click.option("--labels", type=ARRAY, help="File of classes [N]: names, or numbers, negative where unknown.")
 @click.option(
     "--classifier", type=ARRAY, help="File with arrays 'weight' [C, D] and, where there is one, 'bias' [C]."
 )
@@ -68,26 +90,27 @@ ONLY_FOR = {
 @data_dir_option
 @cache_option
 def import_(
-    table: str | None, csv: str | None, features: tuple[str, ...], label: str, header: bool | None, ood_classes: str,
-    rows: int | None, parts: tuple[float, ...], seed: int, scale: str | None, backbone: str, dataset: str, split: str,
-    ood: bool, store: str, overwrite: bool, data_dir: str | None, cache_root: str, **arrays: str | None,
+    table: str | None, file: str | None, features: tuple[str, ...], label: str, drop: list[str], keep: list[str],
+    header: bool | None, ood_classes: list[str], rows: int | None, parts: tuple[float, ...], seed: int,
+    scale: str | None, backbone: str, dataset: str, split: str, ood: bool, store: str, overwrite: bool,
+    data_dir: str | None, cache_root: str, **arrays: str | None,
 ) -> None:  # fmt: skip
     """Cache rows that need no backbone here: tables, and embeddings made elsewhere.
 
     featood import --table segment
 
-    featood import --csv flowers.csv --label species --ood-classes virginica
+    featood import --file flowers.csv --label species --ood-classes virginica
 
     featood import --features train.npy --labels y.npy --backbone minilm --dataset news --split train
     """
     from featood.cache import import_files, open_cache, slug
     from featood.engine.selection import OOD
-    from featood.engine.tables import TableImport, import_csv, import_table
+    from featood.engine.tables import TableImport, import_table, import_table_file
     from featood.errors import UsageError
 
-    given = [name for name, value in zip(SOURCES, (table, csv, features), strict=True) if value]
+    given = [name for name, value in zip(SOURCES, (table, file, features), strict=True) if value]
     if len(given) != 1:
-        raise UsageError("name what to import: one of --table NAME, --csv FILE and --features FILE")
+        raise UsageError("name what to import: one of --table NAME, --file FILE and --features FILE")
     context = click.get_current_context()
     assert context is not None
     for name, sources in ONLY_FOR.items():
@@ -98,9 +121,8 @@ def import_(
     how = TableImport(dataset, backbone, parts, seed, scale or "", store, overwrite)
     if table:
         sets = import_table(cache, table, how, rows, data_dir)
-    elif csv:
-        classes = [name.strip() for name in ood_classes.split(",") if name.strip()]
-        sets = import_csv(cache, csv, label, how, header, classes, split, ood, say)
+    elif file:
+        sets = import_table_file(cache, file, label, how, header, ood_classes, split, ood, drop, keep, say)
     else:
         if not (backbone and dataset):
             raise UsageError(
@@ -108,6 +130,14 @@ def import_(
             )
         key = f"{slug(backbone)}/{slug(dataset)}/{slug(split or 'test')}"
         run = {"role": OOD} if ood else {}
-        sets = [import_files(cache, key, features, **arrays, store=store, overwrite=overwrite, run=run)]
+        sets = [
+            import_files(cache, key, features, **arrays, say=say, store=store, overwrite=overwrite, run=run)
+        ]
     for feature_set in sets:
-        click.echo(f"{feature_set.name}: {len(feature_set)} rows imported")
+        labels = feature_set.labels
+        names = () if labels is None or (labels[:] < 0).all() else feature_set.classes
+        some = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+        click.echo(
+            f"{feature_set.name}: {len(feature_set)} rows imported"
+            + (f", {len(names)} classes: {some}" if names else "")
+        )

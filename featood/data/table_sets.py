@@ -8,14 +8,13 @@ import difflib
 import os
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from featood.data.csv_files import read_csv
-from featood.data.tables import Table, hold_out
+from featood.data.tables import Table, hold_out, read_table
 from featood.data.toys import TOYS
 from featood.errors import DataError, UsageError
 
@@ -84,7 +83,7 @@ def find_table(name: str) -> TableEntry:
     if entry is None:
         near = difflib.get_close_matches(name.lower(), _TABLES, n=2)
         hint = f"did you mean {' or '.join(near)}" if near else f"there are {', '.join(_TABLES)}"
-        raise UsageError(f"no table is called {name!r}: {hint}? Your own come by --csv FILE")
+        raise UsageError(f"no table is called {name!r}: {hint}? Your own come by --file FILE")
     return entry
 
 
@@ -178,13 +177,15 @@ def table_noise(width: int, *, kind: str = "gaussian", n: int = ROWS, seed: int 
 
 
 def _two_files(folder: Path, files: tuple[str, str], label: str) -> tuple[Table, Table]:
-    inside, outside = (read_csv(folder / file, label) for file in files)
+    inside, outside = (read_table(folder / file, label) for file in files)
+    # the files write the numbers of the classes as 0.0, 1.0, ...
+    inside = replace(inside, classes=tuple(name.removesuffix(".0") for name in inside.classes))
     return inside, outside.with_columns(inside.columns).outside()
 
 
 def _sensorless(folder: Path) -> tuple[Table, Table]:
     """Separate the two classes that Charpentier et al. (2020) hold out."""
-    return hold_out(read_csv(folder / _SENSORLESS_FILES[0], "-1", header=False), ("10", "11"))
+    return hold_out(read_table(folder / _SENSORLESS_FILES[0], "-1", header=False), ("10", "11"))
 
 
 def _wine(_: Path) -> tuple[Table, Table]:

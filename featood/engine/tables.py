@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TABLE", "TableImport", "import_csv", "import_noise", "import_table"]
+__all__ = ["TABLE", "TableImport", "import_noise", "import_table", "import_table_file"]
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -13,12 +13,12 @@ import numpy as np
 
 from featood.cache import FeatureCache, FeatureSet, import_arrays, slug
 from featood.data import default_data_dir
-from featood.data.csv_files import read_csv
 from featood.data.selection import keyword_options
 from featood.data.table_sets import find_table, open_table, table_noise
-from featood.data.tables import Scaling, Table, assign_parts, fit_scaling, hold_out
-from featood.engine.selection import OOD, select
+from featood.data.tables import Scaling, Table, assign_parts, fit_scaling, hold_out, read_table
+from featood.engine.selection import OOD, Selection, select
 from featood.errors import DataError, Mismatch, UsageError
+from featood.readers import split_folders
 
 TABLE = "table"
 """Entry of a recipe that tells a table: its columns, classes and scale."""
@@ -95,7 +95,7 @@ def import_table(
     return _write_splits(cache, how, inside, {entry.ood: outside}, {"source": entry.name})
 
 
-def import_csv(
+def import_table_file(
     cache: FeatureCache,
     path: str,
     label: str = "",
@@ -104,6 +104,8 @@ def import_csv(
     ood_classes: Sequence[str] = (),
     split: str = "",
     ood: bool = False,
+    drop: Sequence[str] = (),
+    keep: Sequence[str] = (),
     say: Callable[[str], None] = lambda text: None,
 ) -> list[FeatureSet]:
     """Import a table from a file, dealt out as train, val and test, or whole as one split.
@@ -112,8 +114,8 @@ def import_csv(
     ----------
     cache : FeatureCache
         Where to.
-    path, label, header
-        See :func:`featood.data.csv_files.read_csv`.
+    path, label, header, drop, keep
+        See :func:`featood.data.tables.read_table`. The folder of a data set that has splits of its own keeps them.
     how : TableImport
         Names, parts, seed and scale; the dataset is called after the file by default.
     ood_classes : sequence of str
@@ -132,19 +134,48 @@ def import_csv(
     DataError, UsageError, Mismatch
         As :func:`import_table`; or when the file cannot be read, or does not go with the rows in the cache.
     """
-    if Path(path).is_dir():
-        raise DataError(f"{path} is a folder; name a file in it")
-    table = read_csv(path, label, header)
+    how = dataclasses.replace(how, dataset=how.dataset or Path(path).resolve().name.split(".")[0])
+    if folders := split_folders(Path(path)):
+        chosen = _own_splits(path, folders, split, ood, ood_classes)
+        return [
+            written
+            for name, folder in chosen.items()
+            for written in import_table_file(
+                cache, str(folder), label, how, header, (), name, ood, drop, keep, say
+            )
+        ]
+    facts: dict[str, Any] = {"source": str(Path(path).resolve())}
+    whole = ood or split not in ("", "train")
+    there, train = _reference(cache, how, ood) if whole else (None, None)
+    like, unlike = ((), ()) if train is None else _columns_of(train)
+    table = read_table(path, label, header, drop, keep, like, unlike)
     for note in table.notes:
         say(f"{path}: {note}")
-    how = dataclasses.replace(how, dataset=how.dataset or Path(path).name.split(".")[0])
-    facts = {"source": str(Path(path).resolve())}
-    if ood or (split and split != "train"):
-        return [_write_whole(cache, how, table, split or "test", ood, facts)]
+    facts["left_out"] = list(table.left_out)
+    if there is not None and train is not None:
+        return [_write_whole(cache, how, table, there, train, split or "test", ood, facts)]
     outside = {}
     if ood_classes:
         table, outside[f"{how.dataset}-ood"] = hold_out(table, ood_classes)
     return _write_splits(cache, how, table, outside, facts, (split,) if split else ())
+
+
+def _own_splits(
+    path: str, folders: Mapping[str, Path], split: str, ood: bool, ood_classes: Sequence[str]
+) -> dict[str, Path]:
+    """Choose among the splits that a data set has, the train split first: the others take over its columns."""
+    names = {
+        "val" if name in ("validation", "valid", "dev") else name: folder for name, folder in folders.items()
+    }
+    if split and split not in names:
+        raise UsageError(f"{path} has no split {split}; it has {', '.join(names)}")
+    if split or (ood and len(names) == 1):
+        return {split or "test": names[split or next(iter(names))]}
+    if ood or ood_classes or "train" not in names:
+        raise UsageError(
+            f"{path} has the splits {', '.join(names)}; name one with --split, or the folder of one"
+        )
+    return {"train": names["train"], **names}
 
 
 def import_noise(cache: FeatureCache, reference: FeatureSet, name: str) -> FeatureSet:
@@ -185,7 +216,7 @@ def _write_splits(
     if empty := [name for name, table in splits.items() if not len(table)]:
         raise DataError(
             f"{how.dataset} has {len(inside)} rows, too few for a {empty[0]} split of this share; choose other "
-            "--parts, or import a --csv whole with --split"
+            "--parts, or import a --file whole with --split"
         )
     if len(splits) > 1:
         _refuse_leftovers(cache, how, splits)
@@ -216,21 +247,37 @@ def _sound_scaling(kind: str, train: Table) -> Scaling:
     return scaling
 
 
-def _write_whole(
-    cache: FeatureCache, how: TableImport, table: Table, split: str, ood: bool, facts: Mapping[str, Any]
-) -> FeatureSet:
-    """Write a set that goes with a train split in the cache."""
-    wanted = (how.backbone, "") if ood else (_backbone(how), how.dataset)
+def _reference(cache: FeatureCache, how: TableImport, ood: bool) -> tuple[Selection, FeatureSet]:
+    """Find the train split in the cache that a set goes with."""
     try:
-        there = select(cache, *wanted)
+        there = select(cache, *((how.backbone, "") if ood else (_backbone(how), how.dataset)))
         train = there.open(there.train_split())
     except DataError as error:
         raise DataError(f"{how.dataset} goes with a train split, which is imported first ({error})") from None
-    recipe = train.origin["recipe"].get(TABLE)
-    if recipe is None:
+    if TABLE not in train.origin["recipe"]:
         raise UsageError(
             f"{train.name} is no table; name the one that this is scored against with --backbone"
         )
+    return there, train
+
+
+def _columns_of(train: FeatureSet) -> tuple[Sequence[str], Sequence[str]]:
+    """Names of a table's features, and of what its file had besides."""
+    return train.origin["recipe"][TABLE]["columns"], train.origin["run"].get(TABLE, {}).get("left_out", ())
+
+
+def _write_whole(
+    cache: FeatureCache,
+    how: TableImport,
+    table: Table,
+    there: Selection,
+    train: FeatureSet,
+    split: str,
+    ood: bool,
+    facts: Mapping[str, Any],
+) -> FeatureSet:
+    """Write a set that goes with a train split in the cache."""
+    recipe = train.origin["recipe"][TABLE]
     if how.scale not in ("", recipe["scale"]["kind"]):
         raise UsageError(f"{train.name} has the scale {recipe['scale']['kind']}, which this set takes over")
     table = table.with_columns(recipe["columns"])
@@ -254,6 +301,7 @@ def _write(
     return import_arrays(
         cache, f"{slug(_backbone(how))}/{slug(how.dataset)}/{slug(split)}", {"features": table.features},
         labels=table.labels, store=how.store, overwrite=how.overwrite, run=run, recipe={TABLE: recipe}, ids=table.ids,
+        classes=table.classes,
     )  # fmt: skip
 
 

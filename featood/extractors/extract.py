@@ -190,7 +190,8 @@ class _Images(Dataset):
             try:
                 pixels.append(transform.pixels(self.images.read(row)))
             except DataError as error:
-                failed.append((position, str(error)))
+                name = self.images.ids[row]
+                failed.append((position, str(error) if name in str(error) else f"{name}: {error}"))
                 pixels.append(np.zeros((transform.height, transform.width, transform.channels), np.uint8))
         return transform.normalise(np.stack(pixels)), failed
 

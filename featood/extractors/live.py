@@ -23,6 +23,7 @@ from featood.extractors.code import code_recipe
 from featood.extractors.forward import ExtractOptions, Forward, column_specs, pick_device, ready
 from featood.extractors.weights import weights_sha256
 from featood.progress import progress_bar
+from featood.readers import class_labels
 
 
 def extract(
@@ -113,9 +114,11 @@ def extract(
                     report("extracting", rows.count, total or rows.count)
         classifier = forward.plan.classifier(module)
         recipe, unknown = _recipe(module, forward, loader)
-    labels, classes = _class_numbers(rows.labels, classes or _known_classes(loader))
+    labels, names = None, tuple(classes) or _known_classes(loader)
+    if rows.labels:
+        labels, names = class_labels(np.concatenate(rows.labels), names)
     name = name or f"{type(module).__name__}/data/test"
-    manifest = _manifest(name, rows, labels, recipe, forward, tuple(classes), ood)
+    manifest = _manifest(name, rows, labels, recipe, forward, names, ood)
     if not quiet:
         for note in filter(None, [forward.plan.note, *loader_notes(loader), *unknown]):
             print(f"featood.extract: {note}", file=sys.stderr)
@@ -132,7 +135,7 @@ def extract(
         main=forward.plan.main,
         fingerprint=manifest.backbone_fingerprint,
         name=name,
-        classes=tuple(classes),
+        classes=names,
         origin=manifest.as_json(),
     )
 
@@ -142,7 +145,7 @@ class _Rows:
 
     def __init__(self) -> None:
         self.columns: dict[str, list[np.ndarray]] = {}
-        self.labels: list[np.ndarray] | None = []
+        self.labels: list[np.ndarray] = []
         self.names: list[str] = []
         self.sha = hashlib.sha256(b"featood batches 1\0")
 
@@ -157,7 +160,6 @@ class _Rows:
         for key, values in columns.items():
             self.columns.setdefault(key, []).append(values.cpu().numpy())
         if batch.labels is not None:
-            assert self.labels is not None
             self.labels.append(batch.labels)
         self.names += batch.names or map(str, range(start, start + len(batch.inputs)))
         self.sha.update(batch.inputs.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
@@ -185,25 +187,6 @@ def _known_classes(loader: Any) -> tuple[str, ...]:
     if isinstance(found, list | tuple) and all(isinstance(name, str) for name in found):
         return tuple(found)
     return ()
-
-
-def _class_numbers(
-    parts: list[np.ndarray] | None, classes: Sequence[str]
-) -> tuple[np.ndarray | None, Sequence[str]]:
-    """Return labels as class numbers ``[N]``, and the names of the classes where there are any."""
-    if not parts:
-        return None, classes
-    labels = np.concatenate(parts)
-    if labels.dtype.kind in "SU":
-        known = list(classes or np.unique(labels).tolist())
-        if unknown := set(labels.tolist()) - set(known):
-            raise DataError(f"the label {min(unknown)!r} is none of the classes {', '.join(known[:8])}")
-        return np.array([known.index(label) for label in labels.tolist()], np.int64), known
-    if labels.dtype.kind == "b" or (labels.dtype.kind == "f" and (labels == np.rint(labels)).all()):
-        labels = labels.astype(np.int64)
-    if labels.dtype.kind not in "iu":
-        raise DataError(f"labels are class numbers or names, not {labels.dtype}; leave such targets out")
-    return labels.astype(np.int64), classes
 
 
 def _recipe(module: nn.Module, forward: Forward, loader: Any) -> tuple[dict[str, Any], list[str]]:

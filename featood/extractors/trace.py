@@ -71,7 +71,12 @@ def first_tensor(value: Any) -> Tensor | None:
 
 
 def noise_like(images: Tensor) -> Tensor:
-    """Return fixed noise of the shape of some images ``[B, C, H, W]``, each row stronger than the one before."""
+    """Return fixed noise of the shape of some images ``[B, C, H, W]``, each row stronger than the one before.
+
+    Inputs that are not floating-point, such as numbers of words, stay what they are.
+    """
+    if not images.is_floating_point():
+        return images
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
     noise *= torch.arange(1, len(images) + 1).view(-1, *[1] * (images.ndim - 1)).sqrt()
     return torch.empty_like(images).copy_(noise)

@@ -1,19 +1,16 @@
-"""Tables: rows of numbers with class labels, and what is done to them before they are cached."""
+"""Tables: rows of numbers with class labels, and dealing their rows out."""
 
 from __future__ import annotations
 
-__all__ = ["SCALES", "Scaling", "Table", "assign_parts", "fit_scaling", "hold_out"]
+__all__ = ["Table", "assign_parts", "hold_out"]
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from featood.errors import DataError, UsageError
-
-SCALES = ("none", "min-max", "standard")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +29,10 @@ class Table:
         Names of the D columns.
     classes : tuple of str
         Names of the C classes.
+    left_out : tuple of str
+        Columns of the file that are neither features nor labels.
     notes : tuple of str
-        What a reader should know: rows left out, columns that are constant.
+        What a reader should know: what was left out or converted, columns that are constant.
     """
 
     features: np.ndarray
@@ -41,6 +40,7 @@ class Table:
     ids: np.ndarray | None = None
     columns: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -91,50 +91,6 @@ class Table:
             )
         places = np.array([*map(classes.index, self.classes), -1])
         return replace(self, labels=places[self.labels], classes=tuple(classes))
-
-
-@dataclass(frozen=True, eq=False)
-class Scaling:
-    """A shift and a width by column: ``(features - shift) / width``."""
-
-    kind: str
-    shift: np.ndarray
-    width: np.ndarray
-
-    def __call__(self, table: Table) -> Table:
-        """Scale the features."""
-        return replace(table, features=(table.features - self.shift) / self.width)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the plain JSON form."""
-        return {"kind": self.kind, "shift": self.shift.tolist(), "width": self.width.tolist()}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Scaling:
-        """Return what `as_json` wrote."""
-        return cls(value["kind"], np.asarray(value["shift"]), np.asarray(value["width"]))
-
-
-def fit_scaling(kind: str, features: np.ndarray) -> Scaling:
-    """Find the scaling of some rows ``[N, D]``.
-
-    Parameters
-    ----------
-    kind : str
-        ``none``; ``min-max``: to [0, 1]; ``standard``: to mean 0 and standard deviation 1. A constant
-        column is only shifted.
-    features : array
-        The rows, those of the fit alone.
-    """
-    if kind not in SCALES:
-        raise UsageError(f"--scale is one of {', '.join(SCALES)}, not {kind!r}")
-    shift, width = np.zeros(features.shape[1]), np.ones(features.shape[1])
-    if kind == "min-max":
-        shift, width = features.min(0), np.ptp(features, axis=0)
-    if kind == "standard":
-        shift, width = features.mean(0), features.std(0)
-    constant = np.ptp(features, axis=0) == 0  # a mean's rounding errors can make a tiny deviation
-    return Scaling(kind, shift, np.where(constant, 1.0, width))
 
 
 def hold_out(table: Table, classes: Sequence[str]) -> tuple[Table, Table]:

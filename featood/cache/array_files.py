@@ -1,0 +1,202 @@
+"""Embeddings that lie in files of any format that is read, into the cache."""
+
+from __future__ import annotations
+
+__all__ = ["import_files", "read_array"]
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featood.cache.feature_cache import FeatureCache, slug
+from featood.cache.feature_set import Classifier, FeatureSet
+from featood.cache.transfer import import_arrays
+from featood.errors import DataError, UsageError
+from featood.readers import LABELS, Columns, as_array, features_of, listed, read_columns
+
+TITLES = "titles"
+"""Entry of a set's run: names of the single numbers that make up its columns."""
+
+
+def read_array(path: str | Path, key: str = "") -> dict[str, np.ndarray]:
+    """Read the named arrays of a file, without running any code in it.
+
+    Parameters
+    ----------
+    path : path
+        A file of any format that is read; see :func:`featood.readers.read_columns`.
+    key : str
+        Name for the array of a file that has a single one without a name, such as ``.npy``.
+
+    Raises
+    ------
+    DataError
+        When the file is missing, damaged, empty, of another format, or holds Python objects.
+    """
+    source = read_columns(path)
+    return {
+        name or key or Path(path).stem: np.asarray(as_array(values, name))
+        for name, values in zip(source.names, source.values, strict=True)
+    }
+
+
+def import_files(
+    cache: FeatureCache,
+    key: str,
+    features: Sequence[str],
+    logits: str | None = None,
+    labels: str | None = None,
+    classifier: str | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    **options: Any,
+) -> FeatureSet:
+    """Store embeddings that lie in files; see :func:`import_arrays`.
+
+    Of a file of arrays every ``[N, D]`` becomes a column; so do a table's columns of vectors. A table of single
+    numbers becomes one column, ``features``.
+
+    Parameters
+    ----------
+    cache, key, options
+        As there.
+    features : sequence of str
+        Files, or ``NAME=FILE``; what is called ``logits``, ``labels`` (or ``label``, ``targets``, ``class``, an
+        array ``y``) and ``ids`` in them is taken as such.
+    logits, labels : str, optional
+        Files of one array, or, of labels, a text with one a line.
+    classifier : str, optional
+        File with arrays ``weight`` and, where there is one, ``bias``.
+    say : callable
+        Takes one line about each thing to know.
+
+    Raises
+    ------
+    DataError
+        When a file is missing or cannot be read, or as :func:`import_arrays`.
+    UsageError
+        When a column is given twice, or without a name or a file.
+    """
+    columns: dict[str, Any] = {}
+    titles: dict[str, Any] = {}
+    for given in features:
+        name, named, path = given.rpartition("=")
+        if not path or (named and not name.strip()):
+            raise UsageError(f"--features takes FILE or NAME=FILE, not '{given}'")
+        arrays, facts = _features(path, name, say, _scalar_names(cache, key))
+        titles |= facts.pop(TITLES, {})
+        options |= facts
+        if twice := [column for column in arrays if column in columns]:
+            raise UsageError(
+                f"--features gives the column '{twice[0]}' twice; name each one NAME=FILE, or leave one out"
+            )
+        columns |= arrays
+    linear = None
+    if classifier:
+        parts = read_array(classifier)
+        if "weight" not in parts:
+            raise DataError(f"{classifier} must hold an array named weight (it has: {', '.join(parts)})")
+        linear = Classifier(parts["weight"], parts.get("bias", np.zeros(np.shape(parts["weight"])[:1], "f4")))
+    for name, apart in (("logits", logits), ("labels", labels)):
+        if apart is not None and name in columns:
+            raise UsageError(f"--features holds {name} as well; leave out one of them and --{name}")
+    logit_values = columns.pop("logits", None) if logits is None else _single(logits, "logits")
+    label_values = columns.pop("labels", None)
+    if labels is not None:
+        label_values = _single(labels, "labels", max((len(column) for column in columns.values()), default=0))
+        options.pop("classes", None)
+    if "ids" in columns and columns["ids"].ndim == 1:
+        options["ids"] = columns.pop("ids")
+    if titles:
+        options["run"] = {**(options.get("run") or {}), TITLES: titles}
+    return import_arrays(cache, key, columns, logit_values, label_values, linear, **options)
+
+
+def _scalar_names(cache: FeatureCache, key: str) -> Mapping[str, Sequence[str]]:
+    """Names of the single numbers that make up columns of another set of the backbone, in their order."""
+    backbone = slug(key.split("/")[0])
+    runs = (
+        entry.manifest.run for entry in cache.entries() if entry.backbone == backbone and entry.key != key
+    )
+    return next((run[TITLES] for run in runs if TITLES in run), {})
+
+
+def _features(
+    path: str, name: str, say: Callable[[str], None], others: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the arrays of a file under the names of columns, and what else there is to say of them."""
+    source = read_columns(path)
+    found: dict[str, Any] = dict(zip(source.names, source.values, strict=True))
+    wide = {column: values for column, values in found.items() if getattr(values, "ndim", 1) > 1}
+    label = next((column for column in LABELS if column in found), None)
+    if source.tabular and not wide:
+        return _scalars(source, path, name or "features", label, say, others)
+    for note in source.notes:
+        say(f"{path}: {note}")
+    y = found.get("y")
+    if not label and not source.tabular and isinstance(y, np.ndarray) and y.size == len(y):
+        label = "y"
+    columns = {column or "features": values for column, values in wide.items() if column != label}
+    if name and len(columns) == 1:
+        columns = {name: next(iter(columns.values()))}
+    if label:
+        columns["labels"] = found[label]
+        if label != "labels":
+            say(f"{path}: {label!r} is taken as the labels")
+    if "ids" in found and "ids" not in columns:
+        columns["ids"] = as_array(found["ids"])
+    narrow = [column for column in found if column not in wide and column not in (label, "ids")]
+    if not wide:  # which is told what is wrong with them
+        columns |= {column or "features": found[column] for column in narrow}
+    elif narrow:
+        say(f"{path}: left out: {listed(narrow)} (one value a row, beside columns of vectors)")
+    return columns, {"classes": source.classes[label]} if label and label in source.classes else {}
+
+
+def _scalars(
+    source: Columns,
+    path: str,
+    name: str,
+    label: str | None,
+    say: Callable[[str], None],
+    others: Mapping[str, Sequence[str]],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take a table's columns of single numbers as one column of features, in the order of the backbone's other sets."""
+    like = others.get(name, ())
+    try:
+        rows = features_of(source, Path(path), label or "", like=like)
+    except DataError as error:
+        raise DataError(f"{error} (such a table is imported by --file)") from None
+    features, titles = rows.features, list(rows.columns)
+    named = titles != [str(place) for place in range(len(titles))]  # those are but positions
+    if like and named and titles != list(like):
+        if odd := sorted(set(titles) ^ set(like)):
+            raise DataError(
+                f"{path}: column {odd[0]!r} is in it or in the backbone's other sets, not in both"
+            )
+        features = features[:, [titles.index(title) for title in like]]
+        say(f"{path}: the columns are put into the order of the backbone's other sets")
+    for note in rows.notes:
+        say(f"{path}: {note}")
+    columns: dict[str, Any] = {name: features}
+    if label:
+        columns["labels"] = rows.labels
+        if label != "labels":
+            say(f"{path}: {label!r} is taken as the labels")
+    facts: dict[str, Any] = {"classes": rows.classes} if rows.classes else {}
+    return columns, facts | ({TITLES: {name: list(like or titles)}} if named else {})
+
+
+def _single(path: str, key: str, rows: int = 0) -> Any:
+    """Read a file of one array; of a text without a header there may be one line more than it first seems."""
+    source = read_columns(path)
+    if source.delimiter and rows and len(source.values[0]) == rows - 1:
+        source = read_columns(path, header=False)
+    found: dict[str, Any] = dict(zip(source.names, source.values, strict=True))
+    if source.tabular and key == "logits" and len(found) > 1:
+        return features_of(source, Path(path)).features
+    wanted = next((name for name in (LABELS if key == "labels" else (key,)) if name in found), None)
+    if wanted is None and len(found) > 1:
+        raise DataError(f"{path} holds several arrays ({listed(list(found))}); call the one to take {key}")
+    return next(iter(found.values())) if wanted is None else found[wanted]

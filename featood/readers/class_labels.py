@@ -1,0 +1,236 @@
+"""Labels of every kind, as numbers of classes and their names."""
+
+from __future__ import annotations
+
+__all__ = ["class_labels"]
+
+import difflib
+import re
+import warnings
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featood.errors import DataError
+from featood.readers.arrays import tensor_array
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EXACT = 2**53
+"""From here on float64 no longer tells neighbouring integers apart."""
+PLAIN = re.compile(r"0|-?[1-9]\d*", re.ASCII)
+
+
+def class_labels(values: Any, classes: Sequence[str] = ()) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Put labels into numbers of classes.
+
+    Integers are numbers of classes already and stay as they are, negative where the class is unknown; so do floats
+    that are whole, and texts that all write plain integers below 2**53. Other texts are names, numbered in their
+    order (that of numbers, where all are numbers: ``01`` and ``1`` are two classes); ``False`` and ``True`` are 0
+    and 1; rows of one 1 among zeros count as the place of the 1. An empty text, None or NaN is unknown.
+
+    Parameters
+    ----------
+    values : array, tensor, list, Arrow column or series
+        ``[N]``, ``[N, 1]``, or ``[N, C]`` with one 1 in each row.
+    classes : sequence of str
+        Names of the classes that are numbered already, by their numbers.
+
+    Returns
+    -------
+    labels : array
+        int64 ``[N]``.
+    names : tuple of str
+        Name of each class: `classes`, where given; empty where only numbers are known.
+
+    Raises
+    ------
+    DataError
+        When the values are no classes (floats that are not whole, a wrong shape), or are not among `classes`.
+    """
+    array = _flat(values)
+    if _is_text(array):
+        return _named(_texts(array), tuple(classes))
+    if array.dtype.kind == "b":
+        if classes and not {"False", "True"} <= set(classes):
+            return _numbered(array.astype(np.int64), tuple(classes))
+        names = tuple(classes) or ("False", "True")
+        return np.where(array, names.index("True"), names.index("False")).astype(np.int64), names
+    return _numbered(_integers(array), tuple(classes))
+
+
+def _flat(values: Any) -> Any:
+    """Return ``[N]`` values: an Arrow array of texts, or a NumPy array."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if hasattr(values, "detach"):
+        values = tensor_array(values)
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        if isinstance(values, pa.ChunkedArray):
+            values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+            return values
+        if pa.types.is_integer(values.type) and values.null_count:
+            values = pc.fill_null(values.cast(pa.int64()), -1)
+        values = values.to_numpy(zero_copy_only=False)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise DataError("labels are one a row; these lists differ in length") from None
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 2 and array.shape[1] and array.dtype.kind in "fiub":
+        if not (((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all()):
+            raise DataError(f"labels {list(array.shape)} are no one-hot rows; give one class a row, [N]")
+        warnings.warn(
+            f"the labels {list(array.shape)} are one-hot; each row's class is the place of its 1",
+            stacklevel=3,
+        )
+        array = array.argmax(1)
+    if array.ndim != 1:
+        raise DataError(f"labels are one a row, [N], not {list(array.shape)}")
+    return _from_objects(array) if array.dtype == object else array
+
+
+def _from_objects(array: np.ndarray) -> np.ndarray | pa.Array:
+    """Find the type that the values of an object array share; None and the like are missing."""
+    import pyarrow as pa
+
+    there = [not _is_missing(value) for value in array]
+    values = array[there]
+    if any(isinstance(value, str | bytes) for value in values):
+        return pa.array(
+            [_text(value) if known else None for value, known in zip(array, there, strict=True)], pa.string()
+        )
+    if all(isinstance(value, bool | np.bool_) for value in values) and all(there):
+        return array.astype(bool)
+    try:
+        if all(isinstance(value, int | np.integer) for value in values):
+            numbers = np.full(len(array), -1, np.int64)
+            numbers[there] = values.astype(np.int64)
+            return numbers
+        return np.where(there, array, np.nan).astype(np.float64)
+    except (TypeError, ValueError, OverflowError):
+        odd = type(next(iter(values))).__name__
+        raise DataError(f"labels are texts or numbers, not values of type {odd}") from None
+
+
+def _is_missing(value: Any) -> bool:
+    # pandas has values of its own for what is missing, which do not compare
+    return (
+        value is None
+        or type(value).__name__ in ("NAType", "NaTType")
+        or (isinstance(value, float) and value != value)
+    )
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _is_text(array: Any) -> bool:
+    return not isinstance(array, np.ndarray) or array.dtype.kind in "UST"
+
+
+def _texts(array: Any) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if isinstance(array, np.ndarray):
+        array = pa.array([_text(value) for value in array.tolist()], pa.string())
+    return pc.utf8_trim_whitespace(array)
+
+
+def _named(texts: pa.Array, classes: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+    import pyarrow.compute as pc
+
+    encoded = pc.fill_null(texts, "").dictionary_encode()
+    found: list[str] = encoded.dictionary.to_pylist()
+    codes = encoded.indices.to_numpy()
+    known = [name for name in found if name]
+    if not classes:
+        if known and all(map(_is_plain, known)):
+            numbers = np.array([int(name) if name else -1 for name in found], np.int64)
+            return numbers[codes], ()
+        classes = tuple(_in_order(known, len(texts)))
+    if unknown := [name for name in known if name not in classes]:
+        near = difflib.get_close_matches(unknown[0], classes, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {_some(classes)}"
+        raise DataError(f"no class is called {unknown[0]!r}: {hint}")
+    place = {name: number for number, name in enumerate(classes)}
+    numbers = np.array([place.get(name, -1) if name else -1 for name in found], np.int64)
+    return numbers[codes] if len(found) else np.empty(0, np.int64), classes
+
+
+def _is_plain(name: str) -> bool:
+    return PLAIN.fullmatch(name) is not None and len(name) < 17 and abs(int(name)) < EXACT
+
+
+def _in_order(names: list[str], rows: int) -> list[str]:
+    """Sort names as numbers, where all are numbers; refuse what is measured rather than told apart."""
+    try:
+        numbers = {name: Decimal(name) for name in names}
+    except InvalidOperation:
+        return sorted(names)
+    if not all(number.is_finite() for number in numbers.values()):
+        return sorted(names)
+    measured = next((name for name, number in numbers.items() if number != number.to_integral_value()), "")
+    if measured and len(names) > max(rows / 2, 2):
+        raise _regression(measured)
+    return sorted(names, key=lambda name: (numbers[name], name))
+
+
+def _regression(value: Any) -> DataError:
+    return DataError(
+        f"a label is {value}, but regression targets are no classes; give names or whole numbers"
+    )
+
+
+def _integers(array: np.ndarray) -> np.ndarray:
+    """Return numbers as int64, once they are known to be whole."""
+    if array.dtype.kind == "f":
+        unknown = np.isnan(array)
+        whole = unknown | (np.isfinite(array) & (array == np.round(array)))
+        if not whole.all():
+            raise _regression(array[np.argmin(whole)])
+        if np.abs(array).max(initial=0, where=~unknown) >= EXACT:
+            raise DataError(
+                "labels are floats beyond 2**53, where neighbours are one; keep them as integers or texts"
+            )
+        if unknown.any():
+            warnings.warn(
+                f"{int(unknown.sum())} labels are NaN; their classes count as unknown", stacklevel=4
+            )
+        return np.where(unknown, -1, array).astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise DataError(f"labels are texts or numbers, not values of type {array.dtype}")
+    if array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise DataError(
+            f"labels reach {int(array.max())}, beyond the integers of 64 bits; renumber the classes"
+        )
+    return array.astype(np.int64, copy=False)
+
+
+def _numbered(labels: np.ndarray, classes: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Let numbers stand for classes that have names: for the name, where that is a number, else for its place."""
+    if not classes or not len(labels):
+        return labels, classes
+    if all(map(_is_plain, classes)):
+        places = {int(name): place for place, name in enumerate(classes)}
+        found, inverse = np.unique(labels, return_inverse=True)
+        if unknown := [number for number in found.tolist() if number >= 0 and number not in places]:
+            raise DataError(f"no class is called '{unknown[0]}': there are {_some(classes)}")
+        return np.array([places.get(number, -1) for number in found.tolist()], np.int64)[inverse], classes
+    if (highest := int(labels.max())) >= len(classes):
+        raise DataError(f"a label is {highest}, but there are {len(classes)} classes: {_some(classes)}")
+    return labels, classes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")

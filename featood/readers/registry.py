@@ -1,0 +1,121 @@
+"""All readers, and finding the one for a file."""
+
+from __future__ import annotations
+
+__all__ = ["read_columns", "readers", "what_is_read"]
+
+import os
+import zipfile
+from pathlib import Path
+
+from featood.errors import DataError, FeatoodError, UsageError
+from featood.readers import (
+    arrow_files,
+    dataset_folders,
+    hdf5_files,
+    lance_folders,
+    matlab_files,
+    numpy_files,
+    tensor_files,
+    text,
+)
+from featood.readers.columns import Columns, Reader
+
+_READERS = (
+    text.READER,
+    dataset_folders.READER,
+    lance_folders.READER,
+    arrow_files.PARQUET,
+    arrow_files.ARROW,
+    numpy_files.READER,
+    tensor_files.SAFETENSORS,
+    tensor_files.TORCH,
+    hdf5_files.READER,
+    matlab_files.READER,
+)
+OBJECTS = (".pkl", ".pickle", ".joblib", ".dill", ".p")
+"""Endings of files that could run code when they are loaded."""
+
+
+def readers() -> tuple[Reader, ...]:
+    """Return all readers."""
+    return _READERS
+
+
+def what_is_read() -> str:
+    """List the formats in one line."""
+    return ", ".join(
+        f"{reader.title} ({' '.join(reader.endings)})" if reader.endings else reader.title
+        for reader in _READERS
+    )
+
+
+def read_columns(path: str | os.PathLike[str], header: bool | None = None, label: str = "") -> Columns:
+    """Read a file, or a folder that is a data set, without running any code in it.
+
+    Parameters
+    ----------
+    path : path
+        The file or folder; its first bytes tell its format, else its ending.
+    header, label
+        Of a text; see :func:`featood.readers.text.read_text`.
+
+    Raises
+    ------
+    DataError
+        When it is not there, damaged, empty, or of a format that is not read; the text says which are.
+    UsageError
+        When `header` is given for what is no text.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist")
+    reader = _find(path)
+    if header is not None and reader is not text.READER:
+        raise UsageError(f"--header goes with texts of separated values; {path} is {reader.title}")
+    try:
+        columns = text.read_text(path, header, label) if reader is text.READER else reader.read(path)
+    except (FeatoodError, PermissionError, MemoryError):
+        raise
+    except Exception as error:  # the libraries raise dozens of types on damaged files
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path} cannot be read as {reader.title} ({reason})") from None
+    if not columns.names:
+        raise DataError(f"{path} holds no array{f' ({columns.notes[0]})' if columns.notes else ''}")
+    return columns
+
+
+def _find(path: Path) -> Reader:
+    if path.is_dir():
+        found = next((reader for reader in _READERS if reader.folder(path)), None)
+        if found is None:
+            raise DataError(f"{path} is a folder that holds no data set; name a file in it")
+        return found
+    name = path.name.lower()
+    if name.endswith(OBJECTS):
+        raise DataError(
+            f"{path} is a file of Python objects, which are not loaded; read are {what_is_read()}"
+        )
+    with open(path, "rb") as file:
+        first = file.read(4096)
+    plain = name
+    for packed in text.PACKED:
+        plain = plain.removesuffix(packed)
+    by_ending = next(
+        (reader for reader in _READERS if reader.endings and name.endswith(reader.endings)), None
+    )
+    if plain.endswith(text.READER.endings):
+        by_ending = text.READER
+    by_magic = next((reader for reader in _READERS if reader.magic and first.startswith(reader.magic)), None)
+    if by_magic or by_ending:
+        # MATLAB's newer files are HDF5 behind a header of their own
+        return by_ending if by_ending is matlab_files.READER else by_magic or by_ending  # type: ignore[return-value]
+    if first.startswith(b"PK") and zipfile.is_zipfile(path):
+        inside = zipfile.ZipFile(path).namelist()
+        if any(entry.endswith(".npy") for entry in inside):
+            return numpy_files.READER
+        if any(entry.endswith("/data.pkl") for entry in inside):
+            return tensor_files.TORCH
+    if first and b"\0" not in first and not first.lstrip().startswith((b"{", b"[", b"<", b"@")):
+        return text.READER
+    raise DataError(f"{path} is of no format that is read; read are {what_is_read()}")

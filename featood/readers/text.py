@@ -1,0 +1,170 @@
+"""Texts of separated values: CSV, TSV and their dialects."""
+
+from __future__ import annotations
+
+__all__ = ["READER", "read_text"]
+
+import csv
+import io
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from featood.errors import DataError
+from featood.readers.columns import Columns, Reader
+from featood.readers.numbers import MISSING, is_value
+
+DELIMITERS = "\t;,|"
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+LOOK = 1 << 22
+"""Bytes in which the first lines are sought."""
+LINES = 8
+BINARY = re.compile(rb"[\x01-\x08\x0e-\x1f]")
+
+
+def read_text(path: Path, header: bool | None = None, label: str = "") -> Columns:
+    """Read a text of separated values, every value as a text.
+
+    Values are separated by tab, semicolon, comma, bar or spaces: the first of these that cuts the first lines into
+    equally many. Lines that begin with ``#`` are comments; the last one before the first row names the columns,
+    where it has as many names. Files may be packed (``.gz``, ``.bz2``, ``.xz``, ``.zst``), and in UTF-8, UTF-16
+    with a byte order mark, or, for want of these, Latin-1, which is noted.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    header : bool, optional
+        Whether the first line names the columns. By default it does if it has text, or nothing, where the second
+        line has a value, or no value at all. Without it the columns are called 0, 1, 2, ...
+    label : str
+        The column of classes, whose name tells a header.
+
+    Raises
+    ------
+    DataError
+        When there is no row, or rows differ in length.
+    """
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    names: list[str] = []
+    content, notes = _decoded(_unpacked(path), path)
+    content, comment = _without_comments(content.strip(b"\r\n"))
+    if not content.strip():
+        raise DataError(f"{path} {'has no rows' if comment else 'is empty'}")
+    head = content[:LOOK].decode(errors="ignore")
+    if told := re.match(r"sep=(.)\r?\n", head):  # as Excel writes it
+        content, head = content[told.end() :], head[told.end() :]
+    delimiter = told[1] if told else _delimiter(head)
+    if delimiter == " ":  # any number of them
+        content = b"\n".join(b" ".join(line.split()) for line in content.splitlines())
+        head = content[:LOOK].decode(errors="ignore")
+    rows = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter)
+    first = [" ".join(cell.split()) for cell in next(rows)]
+    height = rows.line_num
+    second = [cell.strip() for cell in next(filter(None, rows), [])]
+    if not any(first):
+        raise DataError(f"{path} begins with an empty line")
+    if header is None and not _is_header(first, second, label):
+        header = False
+        told_names = [cell.strip() for cell in comment.split(None if delimiter == " " else delimiter)]
+        if len(told_names) == len(first) and _is_header(told_names, first, label):
+            names = told_names
+            notes.append("the comment before the first row names the columns")
+    if header is not False:
+        names = first
+        if not second:
+            raise DataError(f"{path} has no rows")
+        if len(second) == len(first) + 1:  # a delimiter ends each row, or R's row names begin it
+            names = ["", *first] if second[-1] else [*first, ""]
+    names = names or [str(place) for place in range(len(first))]
+    skipped = 0 if header is False else height
+    places = [str(place) for place in range(len(names))]
+    cells = arrow_csv.read_csv(
+        io.BytesIO(content),
+        arrow_csv.ReadOptions(
+            column_names=places, skip_rows=skipped, block_size=max(LOOK, 8 * len(",".join(first)))
+        ),
+        arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in content),
+        arrow_csv.ConvertOptions(column_types=dict.fromkeys(places, pa.string())),
+    )
+    return Columns(tuple(names), tuple(cells.columns), delimiter=delimiter, notes=tuple(notes))
+
+
+def _unpacked(path: Path) -> bytes:
+    import pyarrow as pa
+
+    if path.suffix.lower() == ".xz":
+        import lzma
+
+        with lzma.open(path) as packed:
+            return packed.read()
+    with pa.input_stream(str(path), compression="detect") as file:
+        return bytes(file.read())
+
+
+def _decoded(content: bytes, path: Path) -> tuple[bytes, list[str]]:
+    """Return the text in UTF-8, without a byte order mark."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16").encode(), []
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    if b"\0" not in content:
+        try:
+            if not content.isascii():
+                content.decode()
+            return content, []
+        except UnicodeDecodeError:
+            if not BINARY.search(content):
+                note = "the text is not in UTF-8 and read as Latin-1; save it in UTF-8 if names look wrong"
+                return content.decode("cp1252", errors="replace").encode(), [note]
+    raise DataError(f"{path} is no text in UTF-8, nor in UTF-16 with a byte order mark; save it as UTF-8")
+
+
+def _without_comments(content: bytes) -> tuple[bytes, str]:
+    """Remove comment lines; return what the last one before the first row says."""
+    comment = b""
+    while content.startswith(b"#"):
+        comment, _, content = content.partition(b"\n")
+        content = content.lstrip(b"\r\n")
+    if b"\n#" in content:
+        first = content.partition(b"\n")[0]
+        mark = next((mark for mark in DELIMITERS.encode() if bytes([mark]) in first), b" "[0])
+        cells = first.count(mark)
+        # a row may begin with the mark of a comment; then it has as many values as the others
+        kept = [
+            line for line in content.split(b"\n") if not line.startswith(b"#") or line.count(mark) == cells
+        ]
+        content = b"\n".join(kept)
+    return content, comment[1:].decode(errors="replace").strip()
+
+
+def _delimiter(head: str) -> str:
+    def widths(mark: str) -> list[int]:
+        rows = csv.reader(io.StringIO(head, newline=""), delimiter=mark, skipinitialspace=mark == " ")
+        cells = ([cell for cell in row if cell] if mark == " " else row for row in rows if row)
+        try:
+            return [len(row) for row in itertools.islice(cells, LINES)]
+        except csv.Error:
+            return []
+
+    marks = [*DELIMITERS, " "]
+    even = [mark for mark in marks if (counts := widths(mark)) and counts[0] > 1 and len(set(counts)) == 1]
+    first = head.partition("\n")[0].strip()
+    there = [mark for mark in DELIMITERS if mark in first]
+    return [*even, *there, "," if " " in first else " "][0]
+
+
+def _is_header(first: Sequence[str], second: Sequence[str], label: str) -> bool:
+    if (label in first and not is_value(label)) or not any(map(is_value, first)):
+        return True
+    return any(
+        is_value(under) and not is_value(cell) and cell.lower() not in MISSING
+        for cell, under in zip(first, second, strict=False)
+    )
+
+
+READER = Reader(
+    title="separated values", endings=(".csv", ".tsv", ".txt", ".tab", ".dat", ".data"), read=read_text
+)
