@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from saved import NAMES, X, Y, hugging_face, table
 from sklearn.datasets import load_iris
 from sklearn.metrics import roc_auc_score
 
@@ -312,8 +313,6 @@ def test_what_was_left_out_of_the_train_rows_is_left_out_of_others(featood, tmp_
 
 
 def test_a_data_set_with_splits_of_its_own(featood, tmp_path):
-    from test_readers import NAMES, X, Y, hugging_face, table
-
     kinds = {"kind": {"names": ["dog", "cat", "eel"], "_type": "ClassLabel"}}
     rows = table().set_column(1, "kind", pa.array([kinds["kind"]["names"].index(name) for name in NAMES]))
     for name, part in (("test", slice(8, 12)), ("train", slice(0, 6)), ("validation", slice(6, 8))):

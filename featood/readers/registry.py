@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["read_columns", "readers", "what_is_read"]
+__all__ = ["read_columns", "what_is_read"]
 
 import os
 import zipfile
@@ -35,11 +35,6 @@ _READERS = (
 )
 OBJECTS = (".pkl", ".pickle", ".joblib", ".dill", ".p")
 """Endings of files that could run code when they are loaded."""
-
-
-def readers() -> tuple[Reader, ...]:
-    """Return all readers."""
-    return _READERS
 
 
 def what_is_read() -> str:
@@ -107,9 +102,10 @@ def _find(path: Path) -> Reader:
     if plain.endswith(text.READER.endings):
         by_ending = text.READER
     by_magic = next((reader for reader in _READERS if reader.magic and first.startswith(reader.magic)), None)
-    if by_magic or by_ending:
-        # MATLAB's newer files are HDF5 behind a header of their own
-        return by_ending if by_ending is matlab_files.READER else by_magic or by_ending  # type: ignore[return-value]
+    if by_ending is matlab_files.READER:  # whose newer files are HDF5 behind a header of their own
+        return by_ending
+    if (reader := by_magic or by_ending) is not None:
+        return reader
     if first.startswith(b"PK") and zipfile.is_zipfile(path):
         inside = zipfile.ZipFile(path).namelist()
         if any(entry.endswith(".npy") for entry in inside):
