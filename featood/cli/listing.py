@@ -98,5 +98,5 @@ def datasets(data_dir: str | None, as_json: bool) -> None:
     table(("table", "there", "classes", "columns", "its OOD set", "source"), found)
     table(("suite", "sets"), [(name, ", ".join(suite(name))) for name in list_suites()])
     say(
-        f"any table goes against {', '.join(f'{NOISE}:{kind}' for kind in NOISES)}; featood import --csv brings yours"
+        f"any table goes against {', '.join(f'{NOISE}:{kind}' for kind in NOISES)}; featood import --file brings yours"
     )
