@@ -80,17 +80,25 @@ def find_layout(trace: Trace, place: Place, values: Tensor) -> Layout:
 
 
 def _by_layers(trace: Trace, values: Tensor) -> set[int]:
-    """Axes that the layers which make or take this tensor, or a view of it, have their channels at."""
+    """Axes that the layers which make or take this tensor, or a view of it, have their channels at.
+
+    Where no known layer does (a sum, say), those count that make or take another tensor of the very shape.
+    """
     axes: set[int] = set()
+    alike: set[int] = set()
     for event in trace.events:
         seen = event.value
-        if seen.data_ptr() != values.data_ptr() or seen.numel() != values.numel() or seen.ndim < 2:
-            continue
-        axis = _channels_of(trace.layer(event), event)
+        same_shape = seen.shape == values.shape
+        viewed = seen.data_ptr() == values.data_ptr() and seen.numel() == values.numel() and seen.ndim > 1
+        axis = _channels_of(trace.layer(event), event) if viewed or same_shape else None
         if axis is None:
             continue
         size, stride = seen.shape[axis], seen.stride(axis)
-        if seen.shape == values.shape and seen.stride() == values.stride():
+        if same_shape:
+            alike.add(axis)
+        if not viewed:
+            continue
+        if same_shape and seen.stride() == values.stride():
             axes.add(axis)
         else:  # a view: its axis of the same size and stride is the same
             same = [
@@ -99,7 +107,7 @@ def _by_layers(trace: Trace, values: Tensor) -> set[int]:
                 if (values.shape[other], values.stride(other)) == (size, stride)
             ]
             axes |= set(same) if len(same) == 1 else set()
-    return axes
+    return axes or (alike if len(set(values.shape[1:])) == values.ndim - 1 else set())
 
 
 def _channels_of(layer: nn.Module, event: Event) -> int | None:

@@ -28,6 +28,8 @@ from featood.extractors.trace import Event, Trace, rerun
 
 TOLERANCE = 1e-4
 _MOST_PLACES = 16
+_MOST_SHARED = 8
+"""Places tried for a tensor that several layers of a head take."""
 _MOST_ENTRIES = 1 << 28
 """Weights with more entries than this are not derived."""
 
@@ -65,8 +67,10 @@ def find_linear_head(trace: Trace, output: Tensor) -> LinearHead | None:
     found = _derive(trace, [tap for tap in joint if tap is not None], flat=True)
     if found is None or len(found.column.taps) > 1:
         # several layers that all take one tensor, or a head in the code between modules
-        first = found.column.taps[0] if found is not None else None
-        return _walk(trace, None if first is None else trace.index(first.place)) or found
+        if found is None:
+            return _walk(trace, trace.events, _MOST_PLACES)
+        first = min(trace.index(tap.place) for tap in found.column.taps)
+        return _walk(trace, trace.events[:first], _MOST_SHARED) or found
     return found
 
 
@@ -123,14 +127,15 @@ def _tap(trace: Trace, event: Event) -> Tap | None:
         return None
 
 
-def _walk(trace: Trace, before: int | None) -> LinearHead | None:
-    """Try what passes single places, going back from the end, or from a given event."""
-    tried = 0
+def _walk(trace: Trace, events: Sequence[Event], most: int) -> LinearHead | None:
+    """Try what passes single places, going back from the last of some events."""
     previous: Tensor | None = None
-    for event in reversed(trace.events[:before]):
-        if event.value is previous or tried == _MOST_PLACES:
+    for event in reversed(events):
+        if event.value is previous:
             continue
-        previous, tried = event.value, tried + 1
+        if not most:
+            break
+        previous, most = event.value, most - 1
         tap = _tap(trace, event)
         found = None if tap is None else _derive(trace, [tap])
         if found is not None:
@@ -139,10 +144,10 @@ def _walk(trace: Trace, before: int | None) -> LinearHead | None:
 
 
 @torch.no_grad()
-def _random_like(values: Tensor, seed: int, scale: float = 1.0) -> Tensor:
+def _random_like(values: Tensor, seed: int) -> Tensor:
     noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(seed)).to(values)
     spread = values.std()
-    return noise * (spread if spread > 0 else 1.0) * scale
+    return noise * (spread if spread > 0 else 1.0)
 
 
 def _derive(trace: Trace, taps: Sequence[Tap], flat: bool = False) -> LinearHead | None:
@@ -179,7 +184,8 @@ def _derive(trace: Trace, taps: Sequence[Tap], flat: bool = False) -> LinearHead
     jacobian = _jacobian(output, taps, leaves, how)
     if linear:
         weight = jacobian[0]
-        bias = (output.detach() - z @ weight.T).mean(0)
+        zeros = {place: torch.zeros_like(leaf) for place, leaf in passed.items()}
+        bias = class_outputs(rerun(trace, zeros)).float()[0]  # differences would lose digits
     else:
         column = dataclasses.replace(column, unit=True)
         weight, bias = _of_directions(output.detach(), jacobian, z)
@@ -267,11 +273,13 @@ def _merged(trace: Trace, head: LinearHead) -> LinearHead:
 
 @torch.no_grad()
 def _holds(trace: Trace, head: LinearHead) -> bool:
-    """Say whether the network gives ``W z + b`` for large random features too, of either sign."""
+    """Say whether the network gives ``W z + b``, for its own features and for large random ones of either sign."""
+    places = [tap.place for tap in head.column.taps]
     weight, bias = (part.float() for part in head.tensors(trace.module))
-    passed = {tap.place: _random_like(trace.values[tap.place], 100) for tap in head.column.taps}
-    made = head.column.values(passed) @ weight.T
-    size = made.abs().max()
+    if not _equal(head.column.values(trace.values) @ weight.T + bias, class_outputs(trace.returned)):
+        return False
+    passed = {place: _random_like(trace.values[place], 100) for place in places}
+    size = (head.column.values(passed) @ weight.T).abs().max()
     if size > 0 and not head.column.unit:  # beyond where soft caps and saturated units look linear
         scale = 100 * (1 + bias.abs().max()) / size
         passed = {place: value * scale for place, value in passed.items()}
@@ -279,5 +287,8 @@ def _holds(trace: Trace, head: LinearHead) -> bool:
         output = class_outputs(rerun(trace, passed))
     except (RuntimeError, ValueError, IndexError, UsageError):
         return False
-    made = head.column.values(passed) @ weight.T + bias
+    return _equal(head.column.values(passed) @ weight.T + bias, output)
+
+
+def _equal(made: Tensor, output: Tensor) -> bool:
     return bool((made - output.float()).abs().max() <= TOLERANCE * output.float().abs().max())
