@@ -169,7 +169,7 @@ def _derive(trace: Trace, taps: Sequence[Tap], flat: bool = False) -> LinearHead
         return None
     poolings = {_pooling(tap, slopes[index]) for tap, index in zip(taps, kept, strict=True)}
     (how,) = poolings if len(poolings) == 1 else {MAP}
-    if how == MAP and not flat:
+    if how == MAP and not (flat and all(leaf.ndim > 2 for leaf in leaves)):
         return None
     rows = torch.cat([_summed(tap, slopes[index], how) for tap, index in zip(taps, kept, strict=True)], 1)
     column = Column(tuple(taps), how)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from featood.cache.feature_set import Classifier
 from featood.errors import UsageError
 from featood.extractors.columns import Column, Tap
-from featood.extractors.layout import VECTORS, Layout, find_layout, is_map
+from featood.extractors.layout import VECTORS, Layout, find_layout, is_map, on_grid
 from featood.extractors.linear_head import LinearHead, find_linear_head, head_inputs
 from featood.extractors.outputs import (
     KINDS,
@@ -243,7 +243,8 @@ def _last_map(trace: Trace, before: int, feature: Column) -> Tap | None:
         last = len(shape) == 4 and shape[1] != width == shape[3]
         with contextlib.suppress(UsageError):
             tap = _tap(trace, event.place, event.value, Layout(3) if last else None)
-            return tap
+            if shape[tap.layout.channels] == width or on_grid(trace, event.value, tap.layout):
+                return tap
     return None
 
 
