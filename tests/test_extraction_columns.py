@@ -14,8 +14,8 @@ from featood.extractors.extract import ExtractOptions, extract
 from featood.extractors.extras import extras_from_json, extras_to_json
 from featood.extractors.gram import POWERS, gram_sums
 from featood.extractors.perturb import Odin, odin_logits
-from featood.extractors.recipe import rebuild
 from featood.extractors.pooling import pool
+from featood.extractors.recipe import rebuild
 from featood.extractors.taps import plan_taps
 from featood.extractors.transform import Transform
 from featood.heads import create_head

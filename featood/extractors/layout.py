@@ -35,6 +35,10 @@ class Layout(NamedTuple):
     prefix: int = 0
     """Positions in front that are no part of the image: class and register tokens."""
 
+    def positions(self, values: Tensor) -> int:
+        """Return how many positions of the image a tensor of this layout has."""
+        return values[0].numel() // values.shape[self.channels] - self.prefix
+
 
 VECTORS = Layout(1)
 
@@ -98,7 +102,7 @@ def _by_layers(
         if axis is None:
             continue
         size, stride = seen.shape[axis], seen.stride(axis)
-        if same_shape:
+        if same_shape and values.shape[1:].count(seen.shape[axis]) == 1:
             alike.add(axis)
         if not viewed:
             continue
@@ -111,7 +115,7 @@ def _by_layers(
                 if (values.shape[other], values.stride(other)) == (size, stride)
             ]
             axes |= set(same) if len(same) == 1 else set()
-    return axes or (alike if len(set(values.shape[1:])) == values.ndim - 1 else set())
+    return axes or alike
 
 
 def _of_layers(layer: nn.Module, values: Tensor) -> int | None:
@@ -150,7 +154,7 @@ def _by_shape(trace: Trace, values: Tensor) -> set[int]:
 def on_grid(trace: Trace, values: Tensor, layout: Layout) -> bool:
     """Say whether the positions of a map are those of an image: of the proportions of the images, or its patches."""
     if values.ndim == 3:
-        return values.shape[3 - layout.channels] - layout.prefix in _grids(trace)
+        return layout.positions(values) in _grids(trace)
     at = [size for axis, size in enumerate(values.shape) if axis not in (0, layout.channels)]
     return _like_images(trace, *at[-2:])
 

@@ -181,14 +181,15 @@ def _derive(trace: Trace, taps: Sequence[Tap], flat: bool = False) -> LinearHead
         return None
     if len(taps) == 1 and rows.shape[1] == output.shape[1] and _by_element(output, taps[0], leaves[0]):
         return None  # outputs, not features
-    jacobian = _jacobian(output, taps, leaves, how)
     if linear:
-        weight = jacobian[0]
         zeros = {place: torch.zeros_like(leaf) for place, leaf in passed.items()}
-        bias = class_outputs(rerun(trace, zeros)).float()[0]  # differences would lose digits
+        biases = class_outputs(rerun(trace, zeros)).float()
+        if not _equal(biases[:1], biases):
+            return None  # something else has a share in the outputs
+        weight, bias = _jacobian(output, taps, leaves, how)[0], biases[0]
     else:
         column = dataclasses.replace(column, unit=True)
-        weight, bias = _of_directions(output.detach(), jacobian, z)
+        weight, bias = _of_directions(output.detach(), _jacobian(output, taps, leaves, how), z)
     head = _merged(trace, LinearHead(column, weight=weight, bias=bias))
     return head if _holds(trace, head) else None
 

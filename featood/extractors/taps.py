@@ -160,8 +160,8 @@ def plan_taps(
         tap = _asked_tap(trace, name)
         if tap.place in trace.several:
             notes.append(f"of the tensors that '{name}' returns, the first is taken")
-        vectors = trace.values[tap.place].ndim == 2
-        for how in pools or (DEFAULT[:1] if vectors else DEFAULT):
+        many = tap.layout.positions(trace.values[tap.place]) > 1
+        for how in pools or (DEFAULT if many else DEFAULT[:1]):
             columns[f"{name}.{how}"] = Column((tap,), how)
     for name, column in columns.items():
         if column.how == "token" and name != main and not column.taps[0].layout.prefix:
@@ -233,8 +233,9 @@ def _feature(trace: Trace) -> Column:
 def _last_map(trace: Trace, before: int, feature: Column) -> Tap | None:
     """Find the last map in front of the classifier whose axes are known."""
     values = trace.values
-    if len(feature.taps) == 1 and is_map(values[feature.taps[0].place]):
-        return feature.taps[0]
+    first = feature.taps[0]
+    if len(feature.taps) == 1 and first.layout.positions(values[first.place]) > 1:
+        return first
     width = feature.values(values).shape[1]
     for event in reversed(trace.events[:before]):
         shape = event.value.shape
@@ -243,7 +244,8 @@ def _last_map(trace: Trace, before: int, feature: Column) -> Tap | None:
         last = len(shape) == 4 and shape[1] != width == shape[3]
         with contextlib.suppress(UsageError):
             tap = _tap(trace, event.place, event.value, Layout(3) if last else None)
-            if shape[tap.layout.channels] == width or on_grid(trace, event.value, tap.layout):
+            of_image = shape[tap.layout.channels] == width or on_grid(trace, event.value, tap.layout)
+            if of_image and tap.layout.positions(event.value) > 1:
                 return tap
     return None
 
