@@ -31,7 +31,7 @@ from featood.extractors.taps import plan_taps
 from featood.extractors.vision import timm, torchvision
 
 TOLERANCE = 1e-4
-SIZES = (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)
+SIZES = (64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)
 
 
 @torch.no_grad()
@@ -86,12 +86,12 @@ def names() -> list[str]:
     return [*(f"tv:{name}" for name in tv), *(f"timm:{name}" for name in timm.list_models())]
 
 
-def build(name: str) -> nn.Module:
+def build(name: str, **how: Any) -> nn.Module:
     """Build an architecture as allocated."""
     family, _, rest = name.partition(":")
     with without_initialisation():
         if family == "timm":
-            return timm.create_model(rest)
+            return timm.create_model(rest, **how)
         aux = {"init_weights": False} if rest in ("googlenet", "inception_v3") else {}
         return torchvision.models.get_model(rest, weights=None, **aux)
 
@@ -102,13 +102,18 @@ def count(name: str) -> int:
         return sum(values.numel() for values in build(name).parameters())
 
 
-def sizes(module: nn.Module) -> list[int]:
-    """List the sides of images to try, the smallest first; its own where it takes no other."""
+def variants(name: str) -> Iterator[tuple[nn.Module, int]]:
+    """Build an architecture for images of several sides, the smallest first, as that is the quickest."""
+    module = build(name)
     cfg: Any = getattr(module, "pretrained_cfg", None) or {}
     own = cfg.get("input_size", (3, 224, 224))[-1]
     if cfg.get("fixed_input_size"):
-        return [own]
-    return [*(side for side in SIZES if 64 <= side < own), own]
+        for side in (side for side in (64, 56, 96, 112, 128, 192) if side < own):
+            with contextlib.suppress(Exception):  # it is made for one size, and cannot be made for this
+                yield build(name, img_size=side), side
+    else:
+        yield from ((module, side) for side in SIZES if side < own)
+    yield module, own
 
 
 def examine(name: str) -> dict[str, Any]:
@@ -116,32 +121,31 @@ def examine(name: str) -> dict[str, Any]:
     row: dict[str, Any] = {"name": name}
     start = time.perf_counter()
     try:
-        module = build(name).eval()
+        for module, side in variants(name):
+            row = _examine(name, module.eval().requires_grad_(False), side)
+            if row["result"] not in ("refused", "crashed"):
+                break
     except Exception as error:
-        return {**row, "result": "not built", "why": f"{type(error).__name__}: {error}"[:300]}
-    module.requires_grad_(False)
+        row |= {"result": "not built", "why": f"{type(error).__name__}: {error}"[:300]}
+    return {**row, "seconds": round(time.perf_counter() - start, 2)}
+
+
+def _examine(name: str, module: nn.Module, side: int) -> dict[str, Any]:
     randomise(module)
-    row["millions"] = round(sum(values.numel() for values in module.parameters()) / 1e6, 2)
+    millions = sum(values.numel() for values in module.parameters()) / 1e6
+    row: dict[str, Any] = {"name": name, "millions": round(millions, 2), "side": side}
     channels = (getattr(module, "pretrained_cfg", None) or {}).get("input_size", (3,))[0]
-    for side in sizes(module):
-        row |= {"side": side}
-        images = torch.randn(2, channels, side, side, generator=torch.Generator().manual_seed(1))
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                plan = plan_taps(module, images)
-                with plan.recording(module) as forward, torch.inference_mode():
-                    columns = forward(images)
-        except FeatoodError as error:
-            row |= {"result": "refused", "why": str(error)}
-            continue
-        except Exception as error:
-            row |= {"result": "crashed", "why": f"{type(error).__name__}: {error}"[:300]}
-            continue
-        row.pop("why", None)
-        break
-    else:
-        return {**row, "seconds": round(time.perf_counter() - start, 2)}
+    images = torch.randn(2, channels, side, side, generator=torch.Generator().manual_seed(1))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            plan = plan_taps(module, images)
+            with plan.recording(module) as forward, torch.inference_mode():
+                columns = forward(images)
+    except FeatoodError as error:
+        return {**row, "result": "refused", "why": str(error)}
+    except Exception as error:
+        return {**row, "result": "crashed", "why": f"{type(error).__name__}: {error}"[:300]}
     row |= {
         "main": plan.main,
         "features": columns[plan.main].shape[1],
@@ -149,21 +153,20 @@ def examine(name: str) -> dict[str, Any]:
         "note": plan.note,
     }
     classifier = plan.classifier(module)
-    if classifier is not None:
-        weight, bias = (torch.from_numpy(part) for part in classifier)
-        logits = columns["logits"]
-        made = columns[plan.main] @ weight.T + bias
-        error = ((made - logits).abs().max() / logits.abs().max()).item()
-        derived = "of " + plan.head.layer if plan.head is not None and plan.head.layer else "derived"
-        row |= {
-            "classifier": derived,
-            "error": error,
-            "result": "resolved" if error <= TOLERANCE else "wrong",
-        }
-        row["spread"] = (logits.std() / logits.abs().max()).item()
-    else:
+    if classifier is None:
         row["result"] = plan.outputs if plan.outputs != "classes" else "no linear classifier"
-    return {**row, "seconds": round(time.perf_counter() - start, 2)}
+        return row
+    weight, bias = (torch.from_numpy(part) for part in classifier)
+    logits = columns["logits"]
+    error = ((columns[plan.main] @ weight.T + bias - logits).abs().max() / logits.abs().max()).item()
+    assert plan.head is not None
+    return {
+        **row,
+        "classifier": f"of {plan.head.layer}" if plan.head.layer else "derived",
+        "error": error,
+        "spread": (logits.std() / logits.abs().max()).item(),
+        "result": "resolved" if error <= TOLERANCE else "wrong",
+    }
 
 
 def report(rows: Sequence[dict[str, Any]]) -> str:
