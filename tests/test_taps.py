@@ -182,7 +182,7 @@ def test_outputs_without_a_linear_classifier_are_logits_and_it_is_said(name, scr
     net.num_classes = CLASSES
     plan = plan_taps(net, IMAGES)
     assert plan.has_logits and plan.classifier(net) is None
-    assert "stored as logits, without a classifier" in plan.note
+    assert "no linear classifier: its outputs are stored as logits" in plan.note
     columns = record(net, plan)
     assert torch.equal(columns["logits"], net(IMAGES))
     assert columns[plan.main].shape[1] == width  # features, and no logits under the name of features

@@ -50,12 +50,12 @@ def is_map(values: Tensor) -> bool:
     return values.ndim > 3 and values[0].numel() > max(values.shape[1], values.shape[-1])
 
 
-def find_layout(trace: Trace, place: Place, values: Tensor) -> Layout:
+def find_layout(trace: Trace, place: Place, values: Tensor, larger: bool = True) -> Layout:
     """Find the axis of the channels, and the tokens in front.
 
     What is known of the layers that make or take the very tensor counts, and its shape beside that of the
-    images and of the other maps. Where these say nothing, or disagree, the network is run on larger images:
-    positions grow with them, and channels do not.
+    images and of the other maps. Where these say nothing, or disagree, the network is run on larger images
+    (unless `larger` is false): positions grow with them, and channels do not.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def find_layout(trace: Trace, place: Place, values: Tensor) -> Layout:
     if len(axes) != 1:
         by_linear, by_shape = _by_layers(trace, values, _of_linear), _by_shape(trace, values)
         axes = by_linear & by_shape if by_linear and by_shape else by_linear | by_shape
-    if len(axes) != 1:
+    if len(axes) != 1 and larger:
         axes = _by_larger_images(trace, place, values)
     if len(axes) != 1:
         raise UsageError(

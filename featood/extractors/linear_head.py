@@ -122,7 +122,7 @@ def _tap(trace: Trace, event: Event) -> Tap | None:
     if event.value.data_ptr() == trace.images.data_ptr():
         return None  # pixels are no features
     try:
-        return Tap(event.place, find_layout(trace, event.place, event.value))
+        return Tap(event.place, find_layout(trace, event.place, event.value, larger=False))
     except UsageError:
         return None
 

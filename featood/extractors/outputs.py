@@ -52,8 +52,7 @@ def pick_output(output: Any) -> Returned:
         if flat is None:
             raise UsageError(
                 f"the backbone returns maps or tokens {list(output.shape)}, not one row of outputs an image: "
-                "classifiers return [B, C] (segmentation and dense networks are not for this; "
-                "a callable python:module:name can pool them)"
+                "classifiers return [B, C] (a segmentation network, say, is none; --outputs features pools them)"
             )
         return Returned(flat)
     named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
@@ -76,7 +75,7 @@ def pick_output(output: Any) -> Returned:
         return Returned(flat, name if isinstance(output, Mapping) else "")
     about = ", ".join(f"{name}: {_describe(value)}" for name, value in list(parts.items())[:6])
     raise UsageError(
-        f"the backbone returns a {type(output).__name__}{f' ({about})' if about else ''}, and which of it are the "
+        f"the backbone returns {type(output).__name__}{f' ({about})' if about else ''}, and which of it are the "
         "outputs of a classifier cannot be told: let a callable python:module:name return one tensor [B, C]"
     )
 

@@ -138,7 +138,7 @@ def plan_taps(
     map_shape: tuple[int, ...] = ()
     if kind == "features":
         main = "output"
-        columns[main] = Column((_tap(trace, OUTPUT, _returned(trace.returned, kind).values),))
+        columns[main] = Column((_tap(trace, OUTPUT),))
     else:
         feature = head.column if head is not None else _feature(trace)
         last = _last_map(trace, min(trace.index(tap.place) for tap in feature.taps), feature)
@@ -198,8 +198,8 @@ def _outputs(trace: Trace, asked: str) -> tuple[str, LinearHead | None, list[str
     if kind == "classes":
         if head is None:
             notes.append(
-                "the outputs are stored as logits, without a classifier: no linear layer makes them"
-                + (f" ({why})" if why else "")
+                "the backbone has no linear classifier: its outputs are stored as logits, and heads that need weights "
+                "and biases do not apply" + (f" ({why})" if why else "")
             )
     elif kind == "features":
         notes.append(f"the outputs are taken as features: {why}")
@@ -211,9 +211,9 @@ def _outputs(trace: Trace, asked: str) -> tuple[str, LinearHead | None, list[str
     return kind, head, notes
 
 
-def _tap(trace: Trace, place: Place, values: Tensor, assumed: Layout | None = None) -> Tap:
-    usual = Layout(2 if values.ndim == 3 else 1)
-    return Tap(place, find_layout(trace, place, values), assumed or usual)
+def _tap(trace: Trace, place: Place, larger: bool = True) -> Tap:
+    values = _returned(trace.returned, "features").values if place == OUTPUT else trace.values[place]
+    return Tap(place, find_layout(trace, place, values, larger), Layout(2 if values.ndim == 3 else 1))
 
 
 def _feature(trace: Trace) -> Column:
@@ -225,8 +225,7 @@ def _feature(trace: Trace) -> Column:
     ]
     for event in [*inputs[:1], *(e for e in others if is_map(e.value)), *others]:
         with contextlib.suppress(UsageError):
-            tap = _tap(trace, event.place, event.value)
-            return Column((tap,))
+            return Column((_tap(trace, event.place, larger=False),))
     raise UsageError("no features can be found in this backbone: take its outputs by --outputs features")
 
 
@@ -241,9 +240,10 @@ def _last_map(trace: Trace, before: int, feature: Column) -> Tap | None:
         shape = event.value.shape
         if not is_map(event.value) or len(event.value) != len(trace.images):
             continue
-        last = len(shape) == 4 and shape[1] != width == shape[3]
         with contextlib.suppress(UsageError):
-            tap = _tap(trace, event.place, event.value, Layout(3) if last else None)
+            tap = _tap(trace, event.place, larger=False)
+            if len(shape) == 4 and shape[1] != width == shape[3]:  # as the recipe has always been read
+                tap = dataclasses.replace(tap, assumed=Layout(3))
             of_image = shape[tap.layout.channels] == width or on_grid(trace, event.value, tap.layout)
             if of_image and tap.layout.positions(event.value) > 1:
                 return tap
@@ -279,8 +279,7 @@ def _asked_tap(trace: Trace, name: str) -> Tap:
     if name not in names or not name:
         known = [child for child, _ in module.named_children()]
         raise UsageError(f"the backbone has no module '{name}' to tap (its stages: {', '.join(known)})")
-    values = trace.values.get(place)
-    if values is None:
+    if place not in trace.values:
         ran = "gives no tensor" if trace.calls.get(name) else "is not run"
         raise UsageError(f"the module '{name}' {ran} in a forward pass, so it cannot be tapped")
-    return _tap(trace, place, values)
+    return _tap(trace, place)

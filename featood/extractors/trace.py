@@ -108,7 +108,9 @@ def trace_forward(module: nn.Module, images: Tensor) -> Trace:
         try:
             with torch.no_grad():
                 returned = module(images)
-        except (RuntimeError, ValueError, AssertionError, TypeError, IndexError, KeyError) as error:
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a stranger's code
             reason = str(error).split("\n")[0] or type(error).__name__
             raise UsageError(
                 f"the backbone does not take images {list(images.shape[1:])}: {reason}"
