@@ -141,6 +141,7 @@ LINEAR = {
         lambda n, x: 9 * functional.normalize(mean(x)) @ functional.normalize(n.fc).T + n.bias,
         {"fc": nn.Parameter(torch.randn(CLASSES, 8)), "bias": nn.Parameter(torch.randn(CLASSES))}, "penultimate", 8,
     ),
+    "some of the classes": (lambda n, x: n.fc(mean(x))[:, [9, 2, 4]], {"fc": nn.Linear(8, 10)}, "avg", 8),
     "linear on patches, not on the class token": (
         lambda n, x: n.fc(torch.cat([n.cls.expand(len(x), -1, -1), x.flatten(2).mT], 1))[:, 1:].mean(1),
         {"fc": linear(), "cls": nn.Parameter(torch.randn(1, 1, 8))}, "avg", 8,
@@ -284,6 +285,19 @@ def test_models_of_timm_that_have_no_classes(script):
     plan = plan_taps(maps, images)
     with torch.inference_mode():
         assert torch.allclose(record(maps, plan, images)["output"], mean(maps(images)), atol=1e-5)
+
+
+def test_a_network_in_a_wrapper_is_asked_what_its_outputs_are(script):
+    head, layers, _ = NONLINEAR["rectified on the map"]
+    net = randomised(Net(head, **layers), script)
+    net.num_classes = CLASSES
+    assert plan_taps(nn.Sequential(nn.Identity(), net), IMAGES).outputs == "classes"
+    net.num_classes = 0
+    assert plan_taps(nn.Sequential(nn.Identity(), net), IMAGES).outputs == "features"
+    del net.num_classes
+    plan = plan_taps(net, IMAGES)
+    assert plan.outputs == "features" and "--outputs classes" in plan.note
+    assert plan_taps(net, IMAGES, outputs="classes").has_logits
 
 
 def test_probabilities_are_refused(script):

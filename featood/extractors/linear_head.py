@@ -169,7 +169,9 @@ def _derive(trace: Trace, taps: Sequence[Tap], flat: bool = False) -> LinearHead
         return None
     poolings = {_pooling(tap, slopes[index]) for tap, index in zip(taps, kept, strict=True)}
     (how,) = poolings if len(poolings) == 1 else {MAP}
-    if how == MAP and not (flat and all(leaf.ndim > 2 for leaf in leaves)):
+    if how == MAP and not (
+        flat and all(_everywhere(tap, slopes[index]) for tap, index in zip(taps, kept, strict=True))
+    ):
         return None
     rows = torch.cat([_summed(tap, slopes[index], how) for tap, index in zip(taps, kept, strict=True)], 1)
     column = Column(tuple(taps), how)
@@ -179,8 +181,8 @@ def _derive(trace: Trace, taps: Sequence[Tap], flat: bool = False) -> LinearHead
     radial = ((rows * z).sum(1).abs() <= 1e-3 * rows.norm(dim=1) * z.norm(dim=1)).all()
     if not (linear or radial) or output.shape[1] * rows.shape[1] > _MOST_ENTRIES:
         return None
-    if len(taps) == 1 and rows.shape[1] == output.shape[1] and _by_element(output, taps[0], leaves[0]):
-        return None  # outputs, not features
+    if len(taps) == 1 and _by_element(output, taps[0], leaves[0]):
+        return None  # outputs, or some of them, and not features
     if linear:
         zeros = {place: torch.zeros_like(leaf) for place, leaf in passed.items()}
         biases = class_outputs(rerun(trace, zeros)).float()
@@ -209,6 +211,11 @@ def _pooling(tap: Tap, slope: Tensor | None) -> str:
     return "token" if slope.ndim == 3 and not at[:, 1:].any() else MAP
 
 
+def _everywhere(tap: Tap, slope: Tensor | None) -> bool:
+    """Say whether all positions of a map count, and not some few that the network picks."""
+    return slope is not None and slope.ndim > 2 and bool(_positions(tap, slope).abs().amax(2).all())
+
+
 def _summed(tap: Tap, slope: Tensor | None, how: str) -> Tensor:
     assert slope is not None
     at = _positions(tap, slope)
@@ -216,12 +223,12 @@ def _summed(tap: Tap, slope: Tensor | None, how: str) -> Tensor:
 
 
 def _by_element(output: Tensor, tap: Tap, leaf: Tensor) -> bool:
-    """Say whether each output comes from one feature of its own, so that these are outputs already."""
+    """Say whether each output comes from one feature alone, so that these are outputs already."""
+    if output.shape[1] == 1 or leaf.shape[tap.layout.channels] == 1:
+        return False
     for unit in {0, output.shape[1] - 1}:
         (slope,) = torch.autograd.grad(output[:, unit].sum(), leaf, retain_graph=True)
-        others = _summed(tap, slope, "avg").abs()
-        others[:, unit] = 0
-        if others.max() > 0:
+        if (_summed(tap, slope, "avg") != 0).sum(1).max() > 1:
             return False
     return True
 

@@ -181,20 +181,19 @@ def _returned(output: Any, kind: str) -> Returned:
 
 def _outputs(trace: Trace, asked: str) -> tuple[str, LinearHead | None, list[str]]:
     """Decide what the outputs are, find the linear classifier behind them, and say what is out of the ordinary."""
-    known = "features" if asked == "features" or getattr(trace.module, "num_classes", None) == 0 else ""
-    returned = _returned(trace.returned, known)
+    makers = trace.makers()
+    without = any(getattr(maker, "num_classes", None) == 0 for maker in makers)
+    returned = _returned(trace.returned, "features" if asked == "features" or without else "")
     notes = [FIRST] if returned.among > 1 else []
     if not torch.isfinite(returned.values).all():
         raise UsageError("the backbone's outputs are not finite, even for noise as images: check its weights")
-    kind, why = (asked, "") if asked != "auto" else declared_kind(trace.module, returned) or ("", "")
+    kind, why = (asked, "") if asked != "auto" else declared_kind(makers, returned) or ("", "")
     if kind == "features":
         return kind, None, [*notes, *([f"the outputs are taken as features: {why}"] if why else [])]
     head = find_linear_head(trace, returned.values)
     if not kind:
-        made = next((e for e in reversed(trace.events) if e.value is trace.returned), None)
         wide = any(event.value.ndim == 2 for event in head_inputs(trace, returned.values))
-        last = None if made is None or made.place.side == "input" else trace.layer(made)
-        kind, why = inferred_kind(trace.module, returned, head is not None, last, wide)
+        kind, why = inferred_kind(makers, returned, head is not None, wide)
     if kind == "classes":
         if head is None:
             notes.append(
