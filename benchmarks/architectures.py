@@ -12,6 +12,7 @@ __all__ = ["examine", "randomise", "report"]
 
 import argparse
 import contextlib
+import hashlib
 import json
 import math
 import subprocess
@@ -81,9 +82,10 @@ def without_initialisation() -> Iterator[None]:
 
 
 def names() -> list[str]:
-    """List all architectures, ``timm:`` and ``tv:``."""
+    """List all architectures, ``timm:`` and ``tv:``, mixed, so that part of a run stands for the whole."""
     tv = torchvision.models.list_models(module=torchvision.models)
-    return [*(f"tv:{name}" for name in tv), *(f"timm:{name}" for name in timm.list_models())]
+    known = [*(f"tv:{name}" for name in tv), *(f"timm:{name}" for name in timm.list_models())]
+    return sorted(known, key=lambda name: hashlib.sha256(name.encode()).digest())
 
 
 def build(name: str, **how: Any) -> nn.Module:
