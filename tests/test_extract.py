@@ -7,16 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from featood.cache import FeatureCache
 from featood.data import open_dataset
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.extractors.backbones import resolve_backbone
 from featood.extractors.extract import ExtractOptions, extract
-from featood.extractors.pooling import pool
 from featood.extractors.recipe import choose_transform, rebuild
-from featood.extractors.taps import plan_taps
 from featood.extractors.transform import IMAGENET, Transform
 
 SMALL = Transform(3, 16, 16, 0, (0.5,), (0.25,))
@@ -157,58 +154,6 @@ def test_a_manifest_rebuilds_the_backbone_and_notices_other_weights(tmp_path, to
     origin = {**features.origin, "run": {**features.origin["run"], "seed": 8}}
     with pytest.raises(Mismatch, match="no longer has the weights"):
         rebuild(origin)
-
-
-class Tokens(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.embed = nn.Conv2d(3, 6, 4, 4)
-        self.norm = nn.LayerNorm(6)
-        self.head = nn.Linear(6, 5)
-
-    def forward(self, x):
-        return self.head(self.norm(self.embed(x).flatten(2).mT)[:, 0])
-
-
-class Features(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
-
-    def forward(self, x):
-        return self.conv(x).mean((2, 3)) * 2
-
-
-def make_features():
-    return Features().eval()
-
-
-def test_taps_find_tokens_and_networks_without_a_classifier():
-    x = torch.randn(2, 3, 16, 16)
-    plan = plan_taps(Tokens().eval(), x, (), ("avg", "std", "token"))
-    assert plan.main == "token" and set(plan.columns) == {"token", "avg", "std"}
-    plan = plan_taps(Features().eval(), x)
-    assert plan.main == "output" and not plan.has_logits
-    with pytest.raises(UsageError, match="its stages: conv"):
-        plan_taps(Features().eval(), x, ("layer9",))
-    with pytest.raises(UsageError, match="no pooling 'mean'"):
-        plan_taps(Features().eval(), x, (), ("mean",))
-    with pytest.raises(UsageError, match="does not take images"):
-        plan_taps(Tokens().eval(), torch.randn(2, 1, 16, 16))
-
-
-@pytest.mark.parametrize(
-    ("how", "expected"),
-    [
-        ("avg", lambda m: m.mean((2, 3))),
-        ("max", lambda m: m.amax((2, 3))),
-        ("std", lambda m: m.flatten(2).std(2)),
-    ],
-)
-def test_pooling_of_maps(how, expected):
-    maps = torch.randn(3, 5, 4, 2)
-    assert torch.allclose(pool(maps, how), expected(maps), atol=1e-6)
-    assert torch.allclose(pool(maps.permute(0, 2, 3, 1), how, 3), expected(maps), atol=1e-6)
 
 
 def test_python_backbones_and_their_errors(tmp_path, monkeypatch):

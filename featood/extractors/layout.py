@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["VECTORS", "Layout", "find_layout", "is_map"]
+__all__ = ["VECTORS", "Layout", "find_layout", "is_map", "on_grid"]
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from featood.errors import FeatoodError, UsageError
-from featood.extractors.trace import OUTPUT, Event, Place, Trace, first_tensor, trace_forward
+from featood.extractors.trace import OUTPUT, Place, Trace, first_tensor, trace_forward
 
 CHANNELS_FIRST = (
     nn.modules.conv._ConvNd,
@@ -35,6 +35,10 @@ class Layout(NamedTuple):
     prefix: int = 0
     """Positions in front that are no part of the image: class and register tokens."""
 
+    def positions(self, values: Tensor) -> int:
+        """Return how many positions of the image a tensor of this layout has."""
+        return values[0].numel() // values.shape[self.channels] - self.prefix
+
 
 VECTORS = Layout(1)
 
@@ -46,12 +50,12 @@ def is_map(values: Tensor) -> bool:
     return values.ndim > 3 and values[0].numel() > max(values.shape[1], values.shape[-1])
 
 
-def find_layout(trace: Trace, place: Place, values: Tensor) -> Layout:
+def find_layout(trace: Trace, place: Place, values: Tensor, larger: bool = True) -> Layout:
     """Find the axis of the channels, and the tokens in front.
 
     What is known of the layers that make or take the very tensor counts, and its shape beside that of the
-    images and of the other maps. Where these say nothing, or disagree, the network is run on larger images:
-    positions grow with them, and channels do not.
+    images and of the other maps. Where these say nothing, or disagree, the network is run on larger images
+    (unless `larger` is false): positions grow with them, and channels do not.
 
     Raises
     ------
@@ -66,9 +70,11 @@ def find_layout(trace: Trace, place: Place, values: Tensor) -> Layout:
         )
     if values.ndim == 2:
         return VECTORS
-    by_layers, by_shape = _by_layers(trace, values), _by_shape(trace, values)
-    axes = by_layers & by_shape if by_layers and by_shape else by_layers | by_shape
+    axes = _by_layers(trace, values, _of_layers)
     if len(axes) != 1:
+        by_linear, by_shape = _by_layers(trace, values, _of_linear), _by_shape(trace, values)
+        axes = by_linear & by_shape if by_linear and by_shape else by_linear | by_shape
+    if len(axes) != 1 and larger:
         axes = _by_larger_images(trace, place, values)
     if len(axes) != 1:
         raise UsageError(
@@ -79,18 +85,28 @@ def find_layout(trace: Trace, place: Place, values: Tensor) -> Layout:
     return Layout(channels, _prefix(trace, values, channels) if values.ndim == 3 else 0)
 
 
-def _by_layers(trace: Trace, values: Tensor) -> set[int]:
-    """Axes that the layers which make or take this tensor, or a view of it, have their channels at."""
+def _by_layers(
+    trace: Trace, values: Tensor, channels_of: Callable[[nn.Module, Tensor], int | None]
+) -> set[int]:
+    """Axes that the layers which make or take this tensor, or a view of it, have their channels at.
+
+    Where no known layer does (a sum, say), those count that make or take another tensor of the very shape.
+    """
     axes: set[int] = set()
+    alike: set[int] = set()
     for event in trace.events:
         seen = event.value
-        if seen.data_ptr() != values.data_ptr() or seen.numel() != values.numel() or seen.ndim < 2:
-            continue
-        axis = _channels_of(trace.layer(event), event)
+        same_shape = seen.shape == values.shape
+        viewed = seen.data_ptr() == values.data_ptr() and seen.numel() == values.numel() and seen.ndim > 1
+        axis = channels_of(trace.layer(event), seen) if viewed or same_shape else None
         if axis is None:
             continue
         size, stride = seen.shape[axis], seen.stride(axis)
-        if seen.shape == values.shape and seen.stride() == values.stride():
+        if same_shape and values.shape[1:].count(seen.shape[axis]) == 1:
+            alike.add(axis)
+        if not viewed:
+            continue
+        if same_shape and seen.stride() == values.stride():
             axes.add(axis)
         else:  # a view: its axis of the same size and stride is the same
             same = [
@@ -99,24 +115,27 @@ def _by_layers(trace: Trace, values: Tensor) -> set[int]:
                 if (values.shape[other], values.stride(other)) == (size, stride)
             ]
             axes |= set(same) if len(same) == 1 else set()
-    return axes
+    return axes or alike
 
 
-def _channels_of(layer: nn.Module, event: Event) -> int | None:
-    """Axis of the channels at the input or output of a layer of a known kind."""
-    last = event.value.ndim - 1
+def _of_layers(layer: nn.Module, values: Tensor) -> int | None:
+    """Axis of the channels at the input or output of a convolution, a pooling or a normalisation."""
+    last = values.ndim - 1
     if isinstance(layer, CHANNELS_FIRST):
         return 1 if last else None
-    if isinstance(layer, nn.Linear):
-        return last
     weight = getattr(layer, "weight", None)
     if isinstance(weight, Tensor) and weight.ndim == 1 and len(weight) > 1:  # a normalisation of some kind
-        fitting = [axis for axis in range(1, last + 1) if event.value.shape[axis] == len(weight)]
+        fitting = [axis for axis in range(1, last + 1) if values.shape[axis] == len(weight)]
         if len(fitting) == 1:
             return fitting[0]
         if type(layer) in (nn.LayerNorm, nn.RMSNorm):
             return last
     return None
+
+
+def _of_linear(layer: nn.Module, values: Tensor) -> int | None:
+    """Axis of the channels at a linear layer: the last, unless it mixes positions; so it is weaker evidence."""
+    return values.ndim - 1 if isinstance(layer, nn.Linear) else None
 
 
 def _by_shape(trace: Trace, values: Tensor) -> set[int]:
@@ -132,6 +151,14 @@ def _by_shape(trace: Trace, values: Tensor) -> set[int]:
     return set()
 
 
+def on_grid(trace: Trace, values: Tensor, layout: Layout) -> bool:
+    """Say whether the positions of a map are those of an image: of the proportions of the images, or its patches."""
+    if values.ndim == 3:
+        return layout.positions(values) in _grids(trace)
+    at = [size for axis, size in enumerate(values.shape) if axis not in (0, layout.channels)]
+    return _like_images(trace, *at[-2:])
+
+
 def _like_images(trace: Trace, p: int, q: int) -> bool:
     height, width = trace.images.shape[-2:]
     return p <= height and q <= width and abs(p - q * height / width) < (1 if height != width else 0.5)
@@ -145,8 +172,11 @@ def _grids(trace: Trace) -> set[int]:
             first, last = (_like_images(trace, *pair) for pair in (value.shape[2:], value.shape[1:3]))
             if first != last:
                 counts.add(value.shape[2:].numel() if first else value.shape[1:3].numel())
-    embedded = next((value for _, value in trace.events if value.ndim == 3), None)
-    return counts if embedded is None else counts | {embedded.shape[1]}
+    counts.discard(trace.images.shape[2:].numel())
+    if counts:
+        return counts
+    cut = next((value for _, value in trace.events if value.ndim == 3), None)  # without a convolution
+    return set() if cut is None else {cut.shape[1]}
 
 
 def _known_prefix(module: nn.Module) -> int:

@@ -28,6 +28,8 @@ from featood.extractors.trace import Event, Trace, rerun
 
 TOLERANCE = 1e-4
 _MOST_PLACES = 16
+_MOST_SHARED = 8
+"""Places tried for a tensor that several layers of a head take."""
 _MOST_ENTRIES = 1 << 28
 """Weights with more entries than this are not derived."""
 
@@ -65,8 +67,10 @@ def find_linear_head(trace: Trace, output: Tensor) -> LinearHead | None:
     found = _derive(trace, [tap for tap in joint if tap is not None], flat=True)
     if found is None or len(found.column.taps) > 1:
         # several layers that all take one tensor, or a head in the code between modules
-        first = found.column.taps[0] if found is not None else None
-        return _walk(trace, None if first is None else trace.index(first.place)) or found
+        if found is None:
+            return _walk(trace, trace.events, _MOST_PLACES)
+        first = min(trace.index(tap.place) for tap in found.column.taps)
+        return _walk(trace, trace.events[:first], _MOST_SHARED) or found
     return found
 
 
@@ -118,19 +122,20 @@ def _tap(trace: Trace, event: Event) -> Tap | None:
     if event.value.data_ptr() == trace.images.data_ptr():
         return None  # pixels are no features
     try:
-        return Tap(event.place, find_layout(trace, event.place, event.value))
+        return Tap(event.place, find_layout(trace, event.place, event.value, larger=False))
     except UsageError:
         return None
 
 
-def _walk(trace: Trace, before: int | None) -> LinearHead | None:
-    """Try what passes single places, going back from the end, or from a given event."""
-    tried = 0
+def _walk(trace: Trace, events: Sequence[Event], most: int) -> LinearHead | None:
+    """Try what passes single places, going back from the last of some events."""
     previous: Tensor | None = None
-    for event in reversed(trace.events[:before]):
-        if event.value is previous or tried == _MOST_PLACES:
+    for event in reversed(events):
+        if event.value is previous:
             continue
-        previous, tried = event.value, tried + 1
+        if not most:
+            break
+        previous, most = event.value, most - 1
         tap = _tap(trace, event)
         found = None if tap is None else _derive(trace, [tap])
         if found is not None:
@@ -139,10 +144,10 @@ def _walk(trace: Trace, before: int | None) -> LinearHead | None:
 
 
 @torch.no_grad()
-def _random_like(values: Tensor, seed: int, scale: float = 1.0) -> Tensor:
+def _random_like(values: Tensor, seed: int) -> Tensor:
     noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(seed)).to(values)
     spread = values.std()
-    return noise * (spread if spread > 0 else 1.0) * scale
+    return noise * (spread if spread > 0 else 1.0)
 
 
 def _derive(trace: Trace, taps: Sequence[Tap], flat: bool = False) -> LinearHead | None:
@@ -164,7 +169,9 @@ def _derive(trace: Trace, taps: Sequence[Tap], flat: bool = False) -> LinearHead
         return None
     poolings = {_pooling(tap, slopes[index]) for tap, index in zip(taps, kept, strict=True)}
     (how,) = poolings if len(poolings) == 1 else {MAP}
-    if how == MAP and not flat:
+    if how == MAP and not (
+        flat and all(_everywhere(tap, slopes[index]) for tap, index in zip(taps, kept, strict=True))
+    ):
         return None
     rows = torch.cat([_summed(tap, slopes[index], how) for tap, index in zip(taps, kept, strict=True)], 1)
     column = Column(tuple(taps), how)
@@ -174,15 +181,17 @@ def _derive(trace: Trace, taps: Sequence[Tap], flat: bool = False) -> LinearHead
     radial = ((rows * z).sum(1).abs() <= 1e-3 * rows.norm(dim=1) * z.norm(dim=1)).all()
     if not (linear or radial) or output.shape[1] * rows.shape[1] > _MOST_ENTRIES:
         return None
-    if len(taps) == 1 and rows.shape[1] == output.shape[1] and _by_element(output, taps[0], leaves[0]):
-        return None  # outputs, not features
-    jacobian = _jacobian(output, taps, leaves, how)
+    if len(taps) == 1 and _by_element(output, taps[0], leaves[0]):
+        return None  # outputs, or some of them, and not features
     if linear:
-        weight = jacobian[0]
-        bias = (output.detach() - z @ weight.T).mean(0)
+        zeros = {place: torch.zeros_like(leaf) for place, leaf in passed.items()}
+        biases = class_outputs(rerun(trace, zeros)).float()
+        if not _equal(biases[:1], biases):
+            return None  # something else has a share in the outputs
+        weight, bias = _jacobian(output, taps, leaves, how)[0], biases[0]
     else:
         column = dataclasses.replace(column, unit=True)
-        weight, bias = _of_directions(output.detach(), jacobian, z)
+        weight, bias = _of_directions(output.detach(), _jacobian(output, taps, leaves, how), z)
     head = _merged(trace, LinearHead(column, weight=weight, bias=bias))
     return head if _holds(trace, head) else None
 
@@ -202,6 +211,11 @@ def _pooling(tap: Tap, slope: Tensor | None) -> str:
     return "token" if slope.ndim == 3 and not at[:, 1:].any() else MAP
 
 
+def _everywhere(tap: Tap, slope: Tensor | None) -> bool:
+    """Say whether all positions of a map count, and not some few that the network picks."""
+    return slope is not None and slope.ndim > 2 and bool(_positions(tap, slope).abs().amax(2).all())
+
+
 def _summed(tap: Tap, slope: Tensor | None, how: str) -> Tensor:
     assert slope is not None
     at = _positions(tap, slope)
@@ -209,12 +223,12 @@ def _summed(tap: Tap, slope: Tensor | None, how: str) -> Tensor:
 
 
 def _by_element(output: Tensor, tap: Tap, leaf: Tensor) -> bool:
-    """Say whether each output comes from one feature of its own, so that these are outputs already."""
+    """Say whether each output comes from one feature alone, so that these are outputs already."""
+    if output.shape[1] == 1 or leaf.shape[tap.layout.channels] == 1:
+        return False
     for unit in {0, output.shape[1] - 1}:
         (slope,) = torch.autograd.grad(output[:, unit].sum(), leaf, retain_graph=True)
-        others = _summed(tap, slope, "avg").abs()
-        others[:, unit] = 0
-        if others.max() > 0:
+        if (_summed(tap, slope, "avg") != 0).sum(1).max() > 1:
             return False
     return True
 
@@ -267,11 +281,13 @@ def _merged(trace: Trace, head: LinearHead) -> LinearHead:
 
 @torch.no_grad()
 def _holds(trace: Trace, head: LinearHead) -> bool:
-    """Say whether the network gives ``W z + b`` for large random features too, of either sign."""
+    """Say whether the network gives ``W z + b``, for its own features and for large random ones of either sign."""
+    places = [tap.place for tap in head.column.taps]
     weight, bias = (part.float() for part in head.tensors(trace.module))
-    passed = {tap.place: _random_like(trace.values[tap.place], 100) for tap in head.column.taps}
-    made = head.column.values(passed) @ weight.T
-    size = made.abs().max()
+    if not _equal(head.column.values(trace.values) @ weight.T + bias, class_outputs(trace.returned)):
+        return False
+    passed = {place: _random_like(trace.values[place], 100) for place in places}
+    size = (head.column.values(passed) @ weight.T).abs().max()
     if size > 0 and not head.column.unit:  # beyond where soft caps and saturated units look linear
         scale = 100 * (1 + bias.abs().max()) / size
         passed = {place: value * scale for place, value in passed.items()}
@@ -279,5 +295,8 @@ def _holds(trace: Trace, head: LinearHead) -> bool:
         output = class_outputs(rerun(trace, passed))
     except (RuntimeError, ValueError, IndexError, UsageError):
         return False
-    made = head.column.values(passed) @ weight.T + bias
+    return _equal(head.column.values(passed) @ weight.T + bias, output)
+
+
+def _equal(made: Tensor, output: Tensor) -> bool:
     return bool((made - output.float()).abs().max() <= TOLERANCE * output.float().abs().max())

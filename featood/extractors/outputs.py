@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["KINDS", "Returned", "class_outputs", "declared_kind", "inferred_kind", "pick_output"]
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -52,8 +52,7 @@ def pick_output(output: Any) -> Returned:
         if flat is None:
             raise UsageError(
                 f"the backbone returns maps or tokens {list(output.shape)}, not one row of outputs an image: "
-                "classifiers return [B, C] (segmentation and dense networks are not for this; "
-                "a callable python:module:name can pool them)"
+                "classifiers return [B, C] (a segmentation network, say, is none; --outputs features pools them)"
             )
         return Returned(flat)
     named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
@@ -76,7 +75,7 @@ def pick_output(output: Any) -> Returned:
         return Returned(flat, name if isinstance(output, Mapping) else "")
     about = ", ".join(f"{name}: {_describe(value)}" for name, value in list(parts.items())[:6])
     raise UsageError(
-        f"the backbone returns a {type(output).__name__}{f' ({about})' if about else ''}, and which of it are the "
+        f"the backbone returns {type(output).__name__}{f' ({about})' if about else ''}, and which of it are the "
         "outputs of a classifier cannot be told: let a callable python:module:name return one tensor [B, C]"
     )
 
@@ -95,13 +94,13 @@ def _describe(value: Any) -> str:
     )
 
 
-def declared_kind(module: nn.Module, returned: Returned) -> tuple[str, str] | None:
+def declared_kind(makers: Sequence[nn.Module], returned: Returned) -> tuple[str, str] | None:
     """Return what the network itself says that its outputs are, and where it says so; None where it does not.
 
     Parameters
     ----------
-    module : Module
-        The network.
+    makers : sequence of Module
+        The network, and the modules in it that made what it returned.
     returned : Returned
         Its outputs for a few images.
 
@@ -113,31 +112,31 @@ def declared_kind(module: nn.Module, returned: Returned) -> tuple[str, str] | No
         In words.
     """
     width = returned.values.shape[1]
-    problem = str(getattr(getattr(module, "config", None), "problem_type", None) or "")
     if returned.name and _FEATURE_NAMES.search(returned.name):
         return "features", f"they are called '{returned.name}'"
-    if getattr(module, "num_classes", None) == 0:
+    if 0 in _all(makers, "num_classes"):
         return "features", "this model has no classifier (num_classes is 0)"
-    if _is_projection(module, width):
+    if any(_is_projection(maker, width) for maker in makers):
         return "features", f"these {width} are an embedding shared with text, not classes"
-    if problem in ("multi_label_classification", "regression"):
-        return "regression" if problem == "regression" else "multi-label", f"its configuration says {problem}"
+    for config in _all(makers, "config"):
+        problem = getattr(config, "problem_type", None)
+        if problem in ("multi_label_classification", "regression"):
+            kind = "regression" if problem == "regression" else "multi-label"
+            return kind, f"its configuration says {problem}"
     return ("regression", "there is a single one") if width == 1 else None
 
 
 def inferred_kind(
-    module: nn.Module, returned: Returned, linear: bool, last: nn.Module | None, wide_layer: bool
+    makers: Sequence[nn.Module], returned: Returned, linear: bool, wide_layer: bool
 ) -> tuple[str, str]:
     """Infer what the outputs are where the network does not declare it, and say why where it is in doubt.
 
     Parameters
     ----------
-    module, returned
+    makers, returned
         See :func:`declared_kind`.
     linear : bool
         Whether they are a linear function of some features.
-    last : Module or None
-        The layer that made them, where one did.
     wide_layer : bool
         Whether a linear layer on vectors is as wide as they.
 
@@ -147,7 +146,7 @@ def inferred_kind(
         When they are probabilities, or it cannot be told which of several tensors they are.
     """
     values = returned.values.float()
-    if isinstance(last, nn.Sigmoid | nn.Hardsigmoid):
+    if any(isinstance(maker, nn.Sigmoid | nn.Hardsigmoid) for maker in makers):
         return "multi-label", "the last layer is a sigmoid"
     if (values >= 0).all() and torch.allclose(values.sum(1), torch.ones_like(values[:, 0])):
         raise UsageError(
@@ -163,14 +162,18 @@ def inferred_kind(
         )
     if torch.allclose(values.logsumexp(1), torch.zeros_like(values[:, 0]), atol=1e-4):
         return "classes", "they are log-probabilities"
-    owners = (module, getattr(module, "config", None))
-    told = [getattr(owner, name, None) for owner in owners for name in ("num_classes", "num_labels")]
+    owners = [*makers, *_all(makers, "config")]
+    told = [*_all(owners, "num_classes"), *_all(owners, "num_labels")]
     if returned.name == "logits" or values.shape[1] in told:
         return "classes", ""
     lengths = values.norm(dim=1)
     if wide_layer and not torch.allclose(lengths, lengths.mean().expand_as(lengths), 1e-4):
         return "classes", ""
     return "features", "no linear classifier makes them (use --outputs classes if they are logits)"
+
+
+def _all(owners: Sequence[Any], name: str) -> list[Any]:
+    return [getattr(owner, name) for owner in owners if getattr(owner, name, None) is not None]
 
 
 def _is_projection(module: nn.Module, width: int) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from featood.cache.feature_set import Classifier
 from featood.errors import UsageError
 from featood.extractors.columns import Column, Tap
-from featood.extractors.layout import VECTORS, Layout, find_layout, is_map
+from featood.extractors.layout import VECTORS, Layout, find_layout, is_map, on_grid
 from featood.extractors.linear_head import LinearHead, find_linear_head, head_inputs
 from featood.extractors.outputs import (
     KINDS,
@@ -138,7 +138,7 @@ def plan_taps(
     map_shape: tuple[int, ...] = ()
     if kind == "features":
         main = "output"
-        columns[main] = Column((_tap(trace, OUTPUT, _returned(trace.returned, kind).values),))
+        columns[main] = Column((_tap(trace, OUTPUT),))
     else:
         feature = head.column if head is not None else _feature(trace)
         last = _last_map(trace, min(trace.index(tap.place) for tap in feature.taps), feature)
@@ -160,8 +160,8 @@ def plan_taps(
         tap = _asked_tap(trace, name)
         if tap.place in trace.several:
             notes.append(f"of the tensors that '{name}' returns, the first is taken")
-        vectors = trace.values[tap.place].ndim == 2
-        for how in pools or (DEFAULT[:1] if vectors else DEFAULT):
+        many = tap.layout.positions(trace.values[tap.place]) > 1
+        for how in pools or (DEFAULT if many else DEFAULT[:1]):
             columns[f"{name}.{how}"] = Column((tap,), how)
     for name, column in columns.items():
         if column.how == "token" and name != main and not column.taps[0].layout.prefix:
@@ -181,25 +181,24 @@ def _returned(output: Any, kind: str) -> Returned:
 
 def _outputs(trace: Trace, asked: str) -> tuple[str, LinearHead | None, list[str]]:
     """Decide what the outputs are, find the linear classifier behind them, and say what is out of the ordinary."""
-    known = "features" if asked == "features" or getattr(trace.module, "num_classes", None) == 0 else ""
-    returned = _returned(trace.returned, known)
+    makers = trace.makers()
+    without = any(getattr(maker, "num_classes", None) == 0 for maker in makers)
+    returned = _returned(trace.returned, "features" if asked == "features" or without else "")
     notes = [FIRST] if returned.among > 1 else []
     if not torch.isfinite(returned.values).all():
         raise UsageError("the backbone's outputs are not finite, even for noise as images: check its weights")
-    kind, why = (asked, "") if asked != "auto" else declared_kind(trace.module, returned) or ("", "")
+    kind, why = (asked, "") if asked != "auto" else declared_kind(makers, returned) or ("", "")
     if kind == "features":
         return kind, None, [*notes, *([f"the outputs are taken as features: {why}"] if why else [])]
     head = find_linear_head(trace, returned.values)
     if not kind:
-        made = next((e for e in reversed(trace.events) if e.value is trace.returned), None)
         wide = any(event.value.ndim == 2 for event in head_inputs(trace, returned.values))
-        last = None if made is None or made.place.side == "input" else trace.layer(made)
-        kind, why = inferred_kind(trace.module, returned, head is not None, last, wide)
+        kind, why = inferred_kind(makers, returned, head is not None, wide)
     if kind == "classes":
         if head is None:
             notes.append(
-                "the outputs are stored as logits, without a classifier: no linear layer makes them"
-                + (f" ({why})" if why else "")
+                "the backbone has no linear classifier: its outputs are stored as logits, and heads that need weights "
+                "and biases do not apply" + (f" ({why})" if why else "")
             )
     elif kind == "features":
         notes.append(f"the outputs are taken as features: {why}")
@@ -211,9 +210,9 @@ def _outputs(trace: Trace, asked: str) -> tuple[str, LinearHead | None, list[str
     return kind, head, notes
 
 
-def _tap(trace: Trace, place: Place, values: Tensor, assumed: Layout | None = None) -> Tap:
-    usual = Layout(2 if values.ndim == 3 else 1)
-    return Tap(place, find_layout(trace, place, values), assumed or usual)
+def _tap(trace: Trace, place: Place, larger: bool = True) -> Tap:
+    values = _returned(trace.returned, "features").values if place == OUTPUT else trace.values[place]
+    return Tap(place, find_layout(trace, place, values, larger), Layout(2 if values.ndim == 3 else 1))
 
 
 def _feature(trace: Trace) -> Column:
@@ -225,25 +224,28 @@ def _feature(trace: Trace) -> Column:
     ]
     for event in [*inputs[:1], *(e for e in others if is_map(e.value)), *others]:
         with contextlib.suppress(UsageError):
-            tap = _tap(trace, event.place, event.value)
-            return Column((tap,))
+            return Column((_tap(trace, event.place, larger=False),))
     raise UsageError("no features can be found in this backbone: take its outputs by --outputs features")
 
 
 def _last_map(trace: Trace, before: int, feature: Column) -> Tap | None:
     """Find the last map in front of the classifier whose axes are known."""
     values = trace.values
-    if len(feature.taps) == 1 and is_map(values[feature.taps[0].place]):
-        return feature.taps[0]
+    first = feature.taps[0]
+    if len(feature.taps) == 1 and first.layout.positions(values[first.place]) > 1:
+        return first
     width = feature.values(values).shape[1]
     for event in reversed(trace.events[:before]):
         shape = event.value.shape
         if not is_map(event.value) or len(event.value) != len(trace.images):
             continue
-        last = len(shape) == 4 and shape[1] != width == shape[3]
         with contextlib.suppress(UsageError):
-            tap = _tap(trace, event.place, event.value, Layout(3) if last else None)
-            return tap
+            tap = _tap(trace, event.place, larger=False)
+            if len(shape) == 4 and shape[1] != width == shape[3]:  # as the recipe has always been read
+                tap = dataclasses.replace(tap, assumed=Layout(3))
+            of_image = shape[tap.layout.channels] == width or on_grid(trace, event.value, tap.layout)
+            if of_image and tap.layout.positions(event.value) > 1:
+                return tap
     return None
 
 
@@ -276,8 +278,7 @@ def _asked_tap(trace: Trace, name: str) -> Tap:
     if name not in names or not name:
         known = [child for child, _ in module.named_children()]
         raise UsageError(f"the backbone has no module '{name}' to tap (its stages: {', '.join(known)})")
-    values = trace.values.get(place)
-    if values is None:
+    if place not in trace.values:
         ran = "gives no tensor" if trace.calls.get(name) else "is not run"
         raise UsageError(f"the module '{name}' {ran} in a forward pass, so it cannot be tapped")
-    return _tap(trace, place, values)
+    return _tap(trace, place)

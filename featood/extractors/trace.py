@@ -56,6 +56,11 @@ class Trace:
         """Return the module at whose input or output an event was."""
         return self.module.get_submodule(event.place.module)
 
+    def makers(self) -> list[nn.Module]:
+        """List the network, and the modules in it that made what it returned: a wrapped network is one."""
+        inner = [self.layer(event) for event in reversed(self.events) if event.value is self.returned]
+        return [self.module, *inner]
+
     def index(self, place: Place) -> int:
         """Return where in the order of events a place was passed."""
         return next(index for index, event in enumerate(self.events) if event.place == place)
@@ -113,8 +118,10 @@ def trace_forward(module: nn.Module, images: Tensor) -> Trace:
         try:
             with torch.no_grad():
                 returned = module(images)
-        except (RuntimeError, ValueError, AssertionError, TypeError, IndexError, KeyError) as error:
-            reason = str(error).split("\n")[0] or type(error).__name__
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a stranger's code
+            reason = str(error).split("\n")[0][:160] or type(error).__name__
             raise UsageError(
                 f"the backbone does not take images {list(images.shape[1:])}: {reason}"
             ) from None
