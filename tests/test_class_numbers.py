@@ -169,3 +169,20 @@ def test_memory_is_what_kernel_and_control_group_leave(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "absent")
     (tmp_path / "memory.max").write_text("max")
     assert memory.available_memory() > 1 << 20
+
+
+def test_accuracy_and_predictions_are_of_the_numbers_themselves():
+    from featood.engine.scoring import score_heads
+
+    plain, odd = (
+        score_heads(
+            {"mlp": create_head("mlp", **TRAINED).fit(FeatureSet({"avg": ROWS}, labels=numbers[PLACES]))},
+            FeatureSet({"avg": ROWS}, labels=numbers[PLACES], name="a/in/test"),
+            {"out": FeatureSet({"avg": TEST}, name="a/out/test")},
+        )
+        for numbers in (np.arange(3), NUMBERS)
+    )
+    keys = ("accuracy", "brier", "auroc", "macro_f1")
+    assert [odd.results["rows"][0][key] for key in keys] == [plain.results["rows"][0][key] for key in keys]
+    assert plain.results["rows"][0]["accuracy"] > 0.9
+    assert set(odd.predictions["mlp", "in"]) <= set(NUMBERS)

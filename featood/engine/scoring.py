@@ -171,9 +171,10 @@ def _score_head(
         scores[name] = np.asarray(head.score(features, force=force))
         seconds[name] = time.perf_counter() - start
         if (logits := head.classify(features, force=force)) is not None:
-            classes[name] = _classes(logits)
+            numbers = None if head.classes is None else head.classes.cpu().numpy()
+            classes[name] = _classes(logits, numbers)
             if name == id_name:
-                judged = _classification(logits, test)
+                judged = _classification(logits, test, numbers)
     for name, features in outliers.items():
         row: dict[str, Any] = {
             "head": label,
@@ -293,14 +294,20 @@ def evaluate(head: Head, test: FeatureSet, outliers: Mapping[str, FeatureSet]) -
     }
 
 
-def _classes(logits: Any) -> np.ndarray | None:
-    return None if logits is None else np.asarray(logits[:]).argmax(1)
+def _classes(logits: Any, numbers: np.ndarray | None = None) -> np.ndarray | None:
+    """Return the predicted classes ``[N]``; `numbers` are those of the columns, where not 0 to C - 1."""
+    if logits is None:
+        return None
+    columns = np.asarray(logits[:]).argmax(1)
+    return columns if numbers is None else numbers[columns]
 
 
-def _classification(logits: Any, features: FeatureSet) -> dict[str, float]:
+def _classification(
+    logits: Any, features: FeatureSet, numbers: np.ndarray | None = None
+) -> dict[str, float]:
     if logits is None or (labels := _labels(features)) is None:
         return {}
-    return classification_metrics(np.asarray(logits[:]), labels)
+    return classification_metrics(np.asarray(logits[:]), labels, classes=numbers)
 
 
 def _open_set(
