@@ -142,10 +142,11 @@ def test_tokens_in_front_of_the_patches_are_left_out(script):
     own = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=5)
     own = randomised(own, script)
     small = torch.randn(2, 3, 32, 32)
-    plan = plan_taps(own, small, ("encoder.layers.encoder_layer_0",))
+    plan = plan_taps(own, small, ("encoder.layers.encoder_layer_0", "encoder.layers.encoder_layer_0.mlp.1"))
     own.encoder.layers[0].register_forward_hook(lambda module, inputs, output: seen.update(layer=output))
     columns = record(own, plan, small)
     assert plan.main == "token"
+    assert plan.columns_json()["encoder.layers.encoder_layer_0.mlp.1.avg"][3] == {"channels": 2, "prefix": 1}
     torch.testing.assert_close(columns["encoder.layers.encoder_layer_0.avg"], seen["layer"][:, 1:].mean(1))
     assert plan.columns_json()["avg"][3] == {"channels": 2, "prefix": 1}
     assert len(plan.columns_json()["token"]) == 3
@@ -211,6 +212,14 @@ def test_the_recipe_of_a_plain_network_says_no_more_than_it_did(script):
     assert plan.map_shape == (8, 7, 7)
     weight, bias = plan.classifier(net)
     assert np.array_equal(weight, net.fc.weight.detach()) and np.array_equal(bias, net.fc.bias.detach())
+
+
+def test_a_network_that_cannot_be_looked_into():
+    net = torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(768, CLASSES)).eval())
+    plan = plan_taps(net, IMAGES)
+    assert plan.outputs == "features" and "--outputs classes" in plan.note
+    with pytest.raises(UsageError, match="no features can be found"):
+        plan_taps(net, IMAGES, outputs="classes")
 
 
 class Tokens(nn.Module):

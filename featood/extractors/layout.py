@@ -186,20 +186,15 @@ def _known_prefix(module: nn.Module) -> int:
 
 
 def _token_counts(trace: Trace) -> set[int]:
-    grids = _grids(trace)
-    own = {size + extra for size in grids for extra in _small_tokens(trace.module)}
-    return grids | {size + _known_prefix(trace.module) for size in grids} | own
+    extras = {0, _known_prefix(trace.module), *_small_tokens(trace.module)}
+    return {size + extra for size in _grids(trace) for extra in extras}
 
 
-def _small_tokens(module: nn.Module, width: int = 0) -> set[int]:
+def _small_tokens(module: nn.Module) -> set[int]:
     """How many learnt tokens ``[1, T, C]`` there are: of each parameter, and of all of them."""
-    counts = [
-        parameter.shape[1]
-        for _, parameter in module.named_parameters()
-        if parameter.ndim == 3 and len(parameter) == 1 and parameter.shape[1] <= MOST_PREFIX
-        if width in (0, parameter.shape[2])
-    ]
-    return {*counts, sum(counts)} if counts else set()
+    counts = [values.shape[1] for values in module.parameters() if values.ndim == 3 and len(values) == 1]
+    counts = [count for count in counts if count <= MOST_PREFIX]  # else they are embeddings of positions
+    return {*counts, sum(counts)}
 
 
 def _prefix(trace: Trace, tokens: Tensor, channels: int) -> int:
@@ -210,10 +205,11 @@ def _prefix(trace: Trace, tokens: Tensor, channels: int) -> int:
         return known
     if count in grids:
         return 0
-    fitting = [
-        extra for extra in _small_tokens(trace.module, tokens.shape[channels]) if count - extra in grids
-    ]
-    return min(fitting, default=known if known < count else 0)
+    fitting = [extra for extra in _small_tokens(trace.module) if count - extra in grids]
+    if fitting or not 0 < known < count:
+        return min(fitting, default=0)
+    longer = any(value.ndim == 3 and count + known in value.shape for _, value in trace.events)
+    return 0 if longer else known  # such tokens are still to come, and get theirs later
 
 
 def _by_larger_images(trace: Trace, place: Place, values: Tensor) -> set[int]:

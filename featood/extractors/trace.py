@@ -100,6 +100,8 @@ def trace_forward(module: nn.Module, images: Tensor) -> Trace:
     several: set[Place] = set()
     with contextlib.ExitStack() as hooks:
         for name, layer in module.named_modules():
+            if isinstance(layer, torch.jit.ScriptModule):
+                continue  # these take no hooks: such a network is known by its outputs alone
 
             def before(_: nn.Module, inputs: tuple, name: str = name) -> None:
                 calls[name] += 1
