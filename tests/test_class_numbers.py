@@ -185,4 +185,4 @@ def test_accuracy_and_predictions_are_of_the_numbers_themselves():
     keys = ("accuracy", "brier", "auroc", "f1_macro")
     assert [odd.results["rows"][0][key] for key in keys] == [plain.results["rows"][0][key] for key in keys]
     assert plain.results["rows"][0]["accuracy"] > 0.8
-    assert set(odd.predictions["mlp", "in"]) <= set(NUMBERS)
+    assert set(odd.predictions["mlp", "test"]) <= set(NUMBERS)

@@ -302,9 +302,7 @@ def _classes(logits: Any, numbers: np.ndarray | None = None) -> np.ndarray | Non
     return columns if numbers is None else numbers[columns]
 
 
-def _classification(
-    logits: Any, features: FeatureSet, numbers: np.ndarray | None = None
-) -> dict[str, float]:
+def _classification(logits: Any, features: FeatureSet, numbers: np.ndarray | None = None) -> dict[str, float]:
     if logits is None or (labels := _labels(features)) is None:
         return {}
     return classification_metrics(np.asarray(logits[:]), labels, classes=numbers)
