@@ -142,9 +142,9 @@ def extract(
     if mc_dropout:
         extras.append(MonteCarloDropout(mc_dropout, dropout_rate, seed))
     options = ExtractOptions(extras=extras, **{**how, "pools": how["pools"] or None})
+    sets = open_splits(dataset, split, data_dir, download, class_order, Decoding(bits, exif))
     if not backbone:
         raise UsageError("name the network to extract with: --backbone resnet50 (see featood backbones)")
-    sets = open_splits(dataset, split, data_dir, download, class_order, Decoding(bits, exif))
     net = resolve_backbone(backbone, weights, len(sets[0].classes) or None, seed)
     if name:
         net = dataclasses.replace(net, folder=name)
