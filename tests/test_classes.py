@@ -46,3 +46,20 @@ def test_names_of_classes_reach_results_and_report(tmp_path, featood):
     assert code == 0, err
     assert [row["class"] for row in json.loads(out)["id"]["classes"]] == ["ant", "bee", "cat"]
     assert "Classes of the ID set" in page.read_text() and "bee" in page.read_text()
+
+
+def test_joined_sets_keep_their_classes_and_outlive_their_members(tmp_path, featood, toy_images):
+    import shutil
+
+    from featood.cache import open_cache
+
+    for seed in ("1", "2"):
+        words = ("--weights", "random", "--seed", seed, "--name", f"net{seed}", "--image-size", "16")
+        assert featood("extract", "--backbone", "cifar-resnet20", "--dataset", "toy", *words)[0] == 0
+    assert featood("cache", "join", "both", "net1", "net2")[0] == 0
+    assert featood("score", "--backbone", "both", "--head", "msp", "--ood", "odd")[0] == 0
+    cache = open_cache(tmp_path / "cache")
+    assert cache["both/toy/test"].classes == cache["net1/toy/test"].classes
+    shutil.rmtree(tmp_path / "cache" / "net1")
+    code, _, err = featood("score", "--backbone", "both", "--head", "msp", "--ood", "odd")
+    assert code == 0, err

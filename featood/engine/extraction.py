@@ -186,7 +186,7 @@ def doubts_about(features: FeatureSet) -> list[str]:
     """Return what speaks against a set's labels and logits belonging together, a sentence each."""
     if features.logits is None or features.labels is None:
         return []
-    return doubts(np.asarray(features.logits[:]), np.asarray(features.labels[:]), features.classes)
+    return doubts(features.logits, features.labels, features.classes)
 
 
 def extract_like(
@@ -215,10 +215,15 @@ def extract_like(
     entry = _cached(cache, reference, dataset_key(dataset))
     if "members" in run:
         rest = reference.name.removeprefix(folder)
-        members = [
-            extract_like(cache, cache[member + rest], dataset, data_dir, progress, say)
-            for member in run["members"]
-        ]
+        try:
+            members = [
+                extract_like(cache, cache[member + rest], dataset, data_dir, progress, say)
+                for member in run["members"]
+            ]
+        except DataError:  # members that are gone can have no newer images
+            if entry is None:
+                raise
+            return cache[entry.key]
         inputs = members[0].origin["data"]["inputs_sha256"]
         changed = entry is not None and entry.manifest.data["inputs_sha256"] != inputs
         return join_sets(cache, folder, members, changed, role=OOD)

@@ -100,7 +100,7 @@ def join_sets(
         "ids": ColumnSpec(first.origin["columns"]["ids"][0], "uint8"),
     }
     recipe = {"backbone": "ensemble", "members": [features.fingerprint for features in sets], "main": COLUMN}
-    run: dict[str, Any] = {"name": name, "members": backbones}
+    run: dict[str, Any] = {"name": name, "members": backbones, "classes": list(first.classes)}
     if any(features.origin["run"].get("weights") == RANDOM for features in sets):
         run["weights"] = RANDOM
     role = role or first.origin["run"].get("role", "")
