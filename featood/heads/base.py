@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FeatureHead", "FitContext", "Head", "LogitHead", "State", "StreamingHead"]
+__all__ = ["FeatureHead", "FitContext", "Head", "LogitHead", "State"]
 
 import dataclasses
 import warnings
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
-from featood.errors import DataError, NotFitted, UsageError
+from featood.errors import DataError, NotFitted
 from featood.heads.notes import noted
 from featood.heads.numbering import class_numbers, in_columns, noted_numbers
 from featood.heads.provenance import check_match, described
@@ -334,66 +334,6 @@ class FeatureHead(Head):
         """Return the features of a block ``[B, D]`` in float32, or in float64 where they are stored so."""
         values = block.feature(self.feature)[:]
         return values if values.dtype == torch.float64 else values.float()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class StreamingHead(FeatureHead):
-    """A feature head whose fit is a sum over rows: one pass in flat memory, in any order, in any parts.
-
-    Its labels are the classes' numbers, not their ranks, for parts may hold different classes.
-    """
-
-    def accumulate(self, statistics: Any, block: FeatureSet) -> Any:
-        """Add a block to the statistics (None at the start) and return them."""
-        raise NotImplementedError
-
-    def finish(self, statistics: Any, train: SelectedRows) -> State:
-        """Turn the statistics into tensors."""
-        raise NotImplementedError
-
-    @property
-    def _ranks(self) -> bool:
-        return False
-
-    def fit_state(self, train: SelectedRows) -> State:
-        """Pass over the rows once."""
-        vars(self).pop("_statistics", None)
-        statistics = None
-        for block in train.blocks():
-            statistics = self.accumulate(statistics, block)
-        return self.finish(statistics, train)
-
-    def partial_fit(self, part: Any, labels: Any = None) -> Self:
-        """Add rows to what earlier calls added; parts in any order give the fit of the whole.
-
-        Raises
-        ------
-        Mismatch
-            When the rows come from another backbone than those before.
-        UsageError
-            On a head that was fitted whole, or loaded: only its tensors are kept, not its sums.
-        DataError
-            When there is no row to fit on yet.
-        """
-        source = as_feature_set(part, labels)
-        statistics = vars(self).get("_statistics")
-        if statistics is None and vars(self)["_state"] is not None:
-            raise UsageError(
-                f"{self.name} was fitted whole or loaded, and cannot go on from there; "
-                "call partial_fit on a new head for every part"
-            )
-        self.check_match(source)
-        rows = self._select(source, fitting=True, device=self.device)
-        seen = self.meta.get("rows", 0)
-        for block, _ in rows.masked_blocks():
-            if len(block):
-                statistics = self.accumulate(statistics, block)
-        if statistics is None:
-            raise DataError(f"{self.name}: {source.name} has no rows to fit on")
-        meta = described(source, rows, [])
-        self._adopt(self.finish(statistics, rows), {**meta, "rows": seen + len(source)}, self.device)
-        vars(self)["_statistics"] = statistics
-        return self
 
 
 def _like(source: FeatureSet, values: Tensor) -> Any:

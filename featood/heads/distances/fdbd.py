@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import ROWS, FeatureSet
-from featood.heads.base import State, StreamingHead
+from featood.heads.base import State
 from featood.heads.classifier import classifier_state, linear_logits
 from featood.heads.registry import register
 from featood.heads.rows import SelectedRows
+from featood.heads.streaming import StreamingHead
 from featood.numerics.gaussian import squared_distances
 from featood.numerics.moments import ScatterByClass
 

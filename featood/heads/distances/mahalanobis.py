@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base import State, StreamingHead
+from featood.heads.base import State
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
+from featood.heads.streaming import StreamingHead
 from featood.numerics.gaussian import Whitening, squared_distances, whitening
 from featood.numerics.moments import ClassMoments
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base import State, StreamingHead
+from featood.heads.base import State
 from featood.heads.classifier import classifier_state, linear_logits
 from featood.heads.registry import register
 from featood.heads.rows import SelectedRows
+from featood.heads.streaming import StreamingHead
 from featood.numerics.vectors import unit
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
-from featood.heads.base import State, StreamingHead
+from featood.heads.base import State
 from featood.heads.registry import register
 from featood.heads.rows import SelectedRows
+from featood.heads.streaming import StreamingHead
 from featood.numerics.moments import ScatterByClass
 
 

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
-from featood.heads.base import State, StreamingHead
+from featood.heads.base import State
 from featood.heads.classifier import classifier_state
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
+from featood.heads.streaming import StreamingHead
 from featood.numerics.moments import ClassMoments
 from featood.numerics.subspaces import Subspace, principal_axes, rank, subspace
 
