@@ -364,3 +364,9 @@ def test_classes_that_the_weights_know(tmp_path):
     assert from_file(TV, three, tmp_path).classes == ()
     state = {"model": create_net("lenet", 2).state_dict(), "classes": ["a", "b"]}
     assert from_file("lenet", state, tmp_path).classes == ("a", "b")
+
+
+@pytest.mark.parametrize("name", ["r3d_18", "fasterrcnn_resnet50_fpn", "fcn_resnet50", "raft_small"])
+def test_torchvision_models_that_do_not_classify_images_are_refused_by_name(name):
+    with pytest.raises(UsageError, match=f"{name} does not classify images"):
+        resolve_backbone(f"tv:{name}", "random")

@@ -152,7 +152,7 @@ def test_absolute_paths_below_the_list_become_relative(folder):
         ("images/00.png 0\n/etc/x.png 0\n", "line 2.*leads elsewhere"),
         ("images/00.png 0\nimages\\..\\..\\x.png 0\n", "line 2.*leads elsewhere"),
         ("", "lists no images"),
-        ("images/00.png 0.5\nimages/01.png 0.25\n", "0.25' is no class"),
+        ("images/00.png 0.5\nimages/01.png 0.25\nimages/02.png 0.75\n", "targets are no classes"),
         ("images/00.png 0 1 0\nimages/01.png 1 0 0\n", "is no class"),
     ],
 )

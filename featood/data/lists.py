@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from featood.data.dialects import HEAD, Dialect, read_lines, sniff
 from featood.data.image_set import ImageSet
-from featood.data.labels import number_names
+from featood.data.labels import set_labels
 from featood.data.layouts import SPLITS, Loader, canonical, choice, find_split, noting
 from featood.data.reading import reading
 from featood.errors import DataError
@@ -77,9 +77,8 @@ def read_list(path: Path, root: Path, dialect: Dialect | None = None) -> ImageSe
         lines = read_lines(path)
         dialect = dialect or next(iter(sniff(lines)))
         rows = list(dialect.rows(lines))
-        labels, classes, notes = number_names(
-            [label for *_, label in rows], path, partial(_labels_beside, path)
-        )
+        texts = [label for *_, label in rows]
+        labels, classes, notes = set_labels(texts, len(rows), path, partial(_labels_beside, path))
         tops = _tops(root)
         ids = tuple(_checked(_below(name, tops), name, number, path, root) for number, name, _ in rows)
     known = labels if (labels >= 0).any() else None

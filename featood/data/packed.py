@@ -12,11 +12,12 @@ from pathlib import Path
 
 from featood.data.arrays import Array, find_fields, npz_arrays
 from featood.data.image_set import ImageSet, packed_set
-from featood.data.labels import as_class_indices, as_texts
+from featood.data.labels import set_labels
 from featood.data.layouts import SPLITS, Loader, canonical, choice, find_split, noting
 from featood.data.pixels import as_pixels
 from featood.data.reading import reading
 from featood.errors import DataError
+from featood.readers.class_labels import texts_of
 
 
 def packed(folder: Path, split: str) -> Loader | None:
@@ -121,7 +122,7 @@ def _load(
         if labels is None:
             return found
         names = partial(_label_names, [arrays, *siblings])
-        indices, classes, notes = as_class_indices(labels.read(), len(pixels), labels, names)
+        indices, classes, notes = set_labels(labels.read(), len(pixels), labels, names)
         files = tuple(dict.fromkeys((images.path, labels.path)))
         return replace(found, labels=indices, classes=classes, sources=files).with_notes(*notes)
 
@@ -133,7 +134,7 @@ def _label_names(groups: Iterable[Mapping[str, Array]]) -> set[str]:
         for both in find_fields(arrays).values():
             labels = arrays.get(both.get("labels", ""))
             if labels is not None and labels.head()[1].kind in "US":
-                names.update(as_texts(labels.read()))
+                names.update(texts_of(labels.read()))
     return names
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["class_labels"]
+__all__ = ["class_labels", "texts_of"]
 
 import difflib
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,17 @@ if TYPE_CHECKING:
 EXACT = 2**53
 """From here on float64 no longer tells neighbouring integers apart."""
 PLAIN = re.compile(r"0|-?[1-9]\d*", re.ASCII)
+WHOLE = re.compile(r"[+-]?\d+(\.0*)?", re.ASCII)
+_NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
+SEVERAL = re.compile(rf"{_NUMBER}([\s,;]+{_NUMBER})+", re.ASCII)
 
 
-def class_labels(values: Any, classes: Sequence[str] = ()) -> tuple[np.ndarray, tuple[str, ...]]:
+def class_labels(
+    values: Any,
+    classes: Sequence[str] = (),
+    others: Callable[[], Iterable[str]] = tuple,
+    spelt: bool = False,
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Put labels into numbers of classes.
 
     Integers are numbers of classes already and stay as they are, negative where the class is unknown; so do floats
@@ -38,6 +46,10 @@ def class_labels(values: Any, classes: Sequence[str] = ()) -> tuple[np.ndarray, 
         ``[N]``, ``[N, 1]``, or ``[N, C]`` with one 1 in each row.
     classes : sequence of str
         Names of the classes that are numbered already, by their numbers.
+    others : callable
+        Gives further texts that count as labels where names are numbered: those of other splits.
+    spelt : bool
+        Take ``03`` and ``3.0`` for the number 3 too, where no two texts write the same number.
 
     Returns
     -------
@@ -53,7 +65,7 @@ def class_labels(values: Any, classes: Sequence[str] = ()) -> tuple[np.ndarray, 
     """
     array = _flat(values)
     if _is_text(array):
-        return _named(_texts(array), tuple(classes))
+        return _named(_texts(array), tuple(classes), others, WHOLE if spelt else PLAIN)
     if array.dtype.kind == "b":
         if classes and not {"False", "True"} <= set(classes):
             return _numbered(array.astype(np.int64), tuple(classes))
@@ -138,6 +150,11 @@ def _is_text(array: Any) -> bool:
     return not isinstance(array, np.ndarray) or array.dtype.kind in "UST"
 
 
+def texts_of(array: np.ndarray) -> list[str]:
+    """Return an array of text or bytes as texts without blanks around them."""
+    return _texts(array.reshape(-1)).to_pylist()
+
+
 def _texts(array: Any) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -147,7 +164,9 @@ def _texts(array: Any) -> pa.Array:
     return pc.utf8_trim_whitespace(array)
 
 
-def _named(texts: pa.Array, classes: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+def _named(
+    texts: pa.Array, classes: tuple[str, ...], others: Callable[[], Iterable[str]], integer: re.Pattern[str]
+) -> tuple[np.ndarray, tuple[str, ...]]:
     import pyarrow.compute as pc
 
     encoded = pc.fill_null(texts, "").dictionary_encode()
@@ -155,17 +174,27 @@ def _named(texts: pa.Array, classes: tuple[str, ...]) -> tuple[np.ndarray, tuple
     codes = encoded.indices.to_numpy()
     known = [name for name in found if name]
     if not classes:
-        if known and all(map(_is_plain, known)):
-            numbers = np.array([int(name) if name else -1 for name in found], np.int64)
-            return numbers[codes], ()
-        classes = tuple(_in_order(known, len(texts)))
+        if (numbers := _numbers(known, integer)) is not None:
+            return np.array([numbers.get(name, -1) for name in found], np.int64)[codes], ()
+        if known and all(SEVERAL.fullmatch(name) for name in known):
+            raise DataError(f"a label is {known[0]!r}, which is no class; one number or one name a row is")
+        classes = tuple(_in_order(list({*known, *filter(None, others())}), len(texts)))
     if unknown := [name for name in known if name not in classes]:
         near = difflib.get_close_matches(unknown[0], classes, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {_some(classes)}"
         raise DataError(f"no class is called {unknown[0]!r}: {hint}")
     place = {name: number for number, name in enumerate(classes)}
-    numbers = np.array([place.get(name, -1) if name else -1 for name in found], np.int64)
-    return numbers[codes] if len(found) else np.empty(0, np.int64), classes
+    numbers_of = np.array([place.get(name, -1) if name else -1 for name in found], np.int64)
+    return numbers_of[codes] if len(found) else np.empty(0, np.int64), classes
+
+
+def _numbers(names: Sequence[str], integer: re.Pattern[str]) -> dict[str, int] | None:
+    """Return the integer that each text writes; None where one writes none, or two the same."""
+    if not names or not all(integer.fullmatch(name) and len(name) < 20 for name in names):
+        return None
+    numbers = {name: int(name.partition(".")[0]) for name in names}
+    sound = len(set(numbers.values())) == len(numbers) and max(map(abs, numbers.values())) < EXACT
+    return numbers if sound else None
 
 
 def _is_plain(name: str) -> bool:
@@ -209,7 +238,7 @@ def _integers(array: np.ndarray) -> np.ndarray:
             )
         return np.where(unknown, -1, array).astype(np.int64)
     if array.dtype.kind not in "iu":
-        raise DataError(f"labels are texts or numbers, not values of type {array.dtype}")
+        raise DataError(f"labels of type {array.dtype} are no classes; texts or whole numbers are")
     if array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise DataError(
             f"labels reach {int(array.max())}, beyond the integers of 64 bits; renumber the classes"

@@ -41,6 +41,11 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
     except ValueError:
         near = nearest_names(architecture)
         raise UsageError(f"torchvision has no model '{architecture}'{near}; see featood backbones") from None
+    if architecture not in _image_models(torchvision.models):
+        raise UsageError(
+            f"torchvision's {architecture} does not classify images (it finds objects, segments, or takes videos); "
+            "name a model that does, see featood backbones"
+        )
     # the literature on out-of-distribution detection uses the first published weights
     tag = tag or ("IMAGENET1K_V1" if "IMAGENET1K_V1" in choices.__members__ else choices.DEFAULT.name)
     if tag not in choices.__members__:
@@ -77,6 +82,10 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
     told = shape.classes is None and not shape.without and weights != RANDOM
     ids, titles = torchvision_names(known) if told else ((), ())
     return Built(module, resolved, source, transform, named or ids, named or titles, notes)
+
+
+def _image_models(models: Any) -> set[str]:
+    return {name for module in (models, models.quantization) for name in models.list_models(module=module)}
 
 
 def _describe(module: nn.Module) -> Made:
