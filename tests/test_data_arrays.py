@@ -118,7 +118,7 @@ def test_arrays_left_over_are_named(tmp_path):
 # --- pixels -----------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(dtype=st.sampled_from(["f2", "f4", "f8"]), way=st.integers(0, 3), seed=st.integers(0, 99))
 def test_floats_come_back_as_the_bytes_they_were(tmp_path, dtype, way, seed):
     x = np.random.default_rng(seed).integers(256, size=(4, 5, 6), dtype=np.uint8)

@@ -44,7 +44,7 @@ def test_the_divergence_is_that_of_torch(spread):
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(*[st.floats(-60, 100, allow_subnormal=False)] * 2), min_size=2, max_size=5))
 def test_the_divergence_holds_where_floats_cancel(pairs):
     mp = pytest.importorskip("mpmath")

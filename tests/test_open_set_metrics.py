@@ -4,7 +4,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
@@ -38,7 +38,6 @@ def decisions(threshold, id_scores, ood_scores, id_classes, ood_classes, labels,
     return [*labels, *[unknown] * len(ood_scores)], decided
 
 
-@settings(deadline=None)  # scikit-learn's F1 takes its time
 @given(known_rows, unknown_rows)
 def test_the_curve_is_that_of_scikit_learn_threshold_by_threshold(known, unknown):
     given_ = arguments(known, unknown)
@@ -53,7 +52,6 @@ def test_the_curve_is_that_of_scikit_learn_threshold_by_threshold(known, unknown
         assert accepted == pytest.approx(np.mean(np.array(decided)[:n] != 99))
 
 
-@settings(deadline=None)
 @given(known_rows, unknown_rows)
 def test_the_threshold_of_f1_accepts_95_percent_of_id_and_the_best_is_the_largest(known, unknown):
     given_ = arguments(known, unknown)

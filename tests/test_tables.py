@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from featood.data.registry import list_datasets
-from featood.data.table_sets import find_table, list_tables, open_table, table_noise
 from featood.data.tables import Table, assign_parts, fit_scaling, hold_out, read_table
+from featood.data.tables.sets import find_table, list_tables, open_table, table_noise
 from featood.errors import DataError, UsageError
 
 FLOWERS = "length,width,species\n1.5,2,rose\n3,4.25,iris\n5,6,rose\n"

@@ -58,7 +58,7 @@ def backbones(pattern: str, as_json: bool) -> None:
 def datasets(data_dir: str | None, as_json: bool) -> None:
     """List the sets of images, the tables and the suites known by name, and which are there."""
     from featood.data import available_splits, default_data_dir, list_datasets, list_suites, suite
-    from featood.data.table_sets import NOISE, NOISES, list_tables
+    from featood.data.tables.sets import NOISE, NOISES, list_tables
 
     rows: list[dict[str, Any]] = [
         {

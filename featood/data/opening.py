@@ -21,7 +21,7 @@ from featood.data.packed import packed, packed_file, packed_splits
 from featood.data.reading import reading
 from featood.data.registry import DatasetEntry, get_entry
 from featood.data.selection import keyword_options, select_classes
-from featood.data.table_sets import refuse_table
+from featood.data.tables.sets import refuse_table
 from featood.errors import DataError, UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[A-Za-z0-9.,=_-]+)?")

@@ -15,7 +15,7 @@ from featood.data.cifar import cifar10, cifar100
 from featood.data.image_set import ImageSet
 from featood.data.layouts import Layout
 from featood.data.lists import image_list
-from featood.data.table_sets import refuse_table
+from featood.data.tables.sets import refuse_table
 from featood.errors import UsageError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from featood.cache import FeatureCache
-from featood.data.table_sets import find_table
+from featood.data.tables.sets import find_table
 from featood.engine.fitting import fit_head
 from featood.engine.scoring import Scoring, score_selection
 from featood.engine.selection import select

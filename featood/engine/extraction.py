@@ -31,7 +31,7 @@ from featood.data import (
     likely_bits,
     open_dataset,
 )
-from featood.data.table_sets import NOISE
+from featood.data.tables.sets import NOISE
 from featood.engine.joining import join_sets
 from featood.engine.selection import OOD
 from featood.engine.tables import TABLE, import_noise

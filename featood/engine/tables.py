@@ -14,8 +14,8 @@ import numpy as np
 from featood.cache import FeatureCache, FeatureSet, import_arrays, slug
 from featood.data import default_data_dir
 from featood.data.selection import keyword_options
-from featood.data.table_sets import find_table, open_table, table_noise
 from featood.data.tables import Scaling, Table, assign_parts, fit_scaling, hold_out, read_table
+from featood.data.tables.sets import find_table, open_table, table_noise
 from featood.engine.selection import OOD, Selection, select
 from featood.errors import DataError, Mismatch, UsageError
 from featood.readers import split_folders
@@ -67,7 +67,7 @@ def import_table(
     cache : FeatureCache
         Where to.
     name : str
-        See :func:`featood.data.table_sets.find_table`.
+        See :func:`featood.data.tables.sets.find_table`.
     how : TableImport
         Names, parts, seed and scale.
     rows : int, optional
