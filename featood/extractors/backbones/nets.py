@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from featood.errors import UsageError
 from featood.extractors.backbones.backbone import RANDOM, Built
 from featood.extractors.backbones.shape import Made, Shape, drop_layer, first_convolution, last_layer
-from featood.extractors.backbones.sources import file_name, from_file
+from featood.extractors.backbones.sources import from_file
 from featood.extractors.weights import Slots
 from featood.nets import create_net, net_defaults
 
@@ -38,7 +38,7 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
         return Made(Slots(last_layer(net), first_convolution(net)), channels)
 
     loaded = from_file(make, weights, describe, lambda _: (_other_names,))
-    return Built(loaded.module, f"net:{name}", file_name(weights), classes=loaded.classes, notes=loaded.notes)
+    return Built(loaded.module, f"net:{name}", loaded.weights, classes=loaded.classes, notes=loaded.notes)
 
 
 def _other_names(flat: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:

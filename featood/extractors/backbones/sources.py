@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Loaded", "Make", "file_name", "from_file", "preparation", "published", "random"]
+__all__ = ["Loaded", "Make", "file_name", "from_file", "obtain"]
 
 import contextlib
 import os
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.errors import DataError, Mismatch
+from featood.extractors.backbones.backbone import RANDOM
 from featood.extractors.backbones.shape import Made, Shape, shape_in_file
 from featood.extractors.weights import Conversion, fill, match, read_checkpoint
 from featood.nets import seeded
@@ -24,14 +25,63 @@ Make = Callable[[Shape], nn.Module]
 
 
 class Loaded(NamedTuple):
-    """A network with weights from a file."""
+    """A network with weights."""
 
     module: nn.Module
-    shape: Shape
-    """What the file decided otherwise than the network is made."""
-    classes: tuple[str, ...]
-    """Names of the classes, where the file has them for its logits."""
-    notes: tuple[str, ...]
+    weights: str
+    """A file's name, the name of published weights, or ``random``."""
+    shape: Shape = Shape()
+    """What a file decided otherwise than the network is made."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, where a file has them for its logits."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def has_published_classes(self) -> bool:
+        """Whether its logits are those of the published weights, as far as can be told."""
+        return self.shape.classes is None and not self.shape.without and self.weights != RANDOM
+
+
+def obtain(
+    make: Make,
+    weights: str,
+    seed: int,
+    what: str,
+    publish: Callable[[], nn.Module],
+    tag: str,
+    where: str,
+    describe: Callable[[nn.Module], Made],
+    conversions: Callable[[nn.Module], Iterable[Conversion]],
+) -> Loaded:
+    """Return a network with random weights, those of a file, or the published ones.
+
+    Parameters
+    ----------
+    make, describe, conversions
+        See :func:`from_file`.
+    weights : str
+        ``random``, a file, or nothing for the published ones.
+    seed : int
+        Of random weights.
+    what : str
+        The backbone.
+    publish : callable
+        Makes the network with its published weights.
+    tag, where : str
+        Name and address of these.
+
+    Raises
+    ------
+    DataError, Mismatch
+        When the weights cannot be had, cannot be read or do not fit.
+    """
+    if weights == RANDOM:
+        with seeded(torch.Generator().manual_seed(seed)):
+            return Loaded(make(Shape()), RANDOM)
+    if weights:
+        loaded = from_file(make, weights, describe, conversions)
+        return loaded._replace(notes=(*loaded.notes, _preparation(what, loaded.shape)))
+    return Loaded(_published(publish, what, where), tag)
 
 
 def from_file(
@@ -77,7 +127,7 @@ def from_file(
     notes += fill(module, tensors, weights)
     head = "" if shape.without or not made.slots.head else f"{made.slots.head[0]}.weight"
     named = head and len(own[head]) == len(checkpoint.classes)
-    return Loaded(module, shape, checkpoint.classes if named else (), notes)
+    return Loaded(module, file_name(weights), shape, checkpoint.classes if named else (), notes)
 
 
 def _by_position(children: Sequence[str], flat: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
@@ -91,7 +141,7 @@ def _by_position(children: Sequence[str], flat: Mapping[str, Tensor]) -> tuple[M
     return renamed, f"took the file's numbered layers for {', '.join(children[:3])}, ..., in this order"
 
 
-def preparation(resolved: str, shape: Shape) -> str:
+def _preparation(resolved: str, shape: Shape) -> str:
     """Return the line about the transform of weights that come with none."""
     grey = ", mean and std averaged over colours" if shape.channels == 1 else ""
     return (
@@ -100,23 +150,7 @@ def preparation(resolved: str, shape: Shape) -> str:
     )
 
 
-def published(make: Callable[[], nn.Module], what: str, where: str) -> nn.Module:
-    """Return a network with published weights, downloaded where need be.
-
-    Parameters
-    ----------
-    make : callable
-        Makes it.
-    what : str
-        The backbone.
-    where : str
-        Address of the weights.
-
-    Raises
-    ------
-    DataError
-        When the weights cannot be had.
-    """
+def _published(make: Callable[[], nn.Module], what: str, where: str) -> nn.Module:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # downloaders talk, and stdout is for results
             return make()
@@ -126,12 +160,6 @@ def published(make: Callable[[], nn.Module], what: str, where: str) -> nn.Module
             f"the weights of {what} could not be had ({reason}): fetch {where or 'them'} where there is a network "
             "and give the file by --weights FILE, or take --weights random for an untrained network"
         ) from error
-
-
-def random(make: Make, seed: int) -> nn.Module:
-    """Return a network with random weights."""
-    with seeded(torch.Generator().manual_seed(seed)):
-        return make(Shape())
 
 
 def file_name(weights: str) -> str:

@@ -15,7 +15,7 @@ from featood.extractors.backbones.backbone import RANDOM, Built
 from featood.extractors.backbones.class_names import imagenet_names
 from featood.extractors.backbones.names import nearest_names
 from featood.extractors.backbones.shape import Made, Shape, first_convolution
-from featood.extractors.backbones.sources import file_name, from_file, preparation, published, random
+from featood.extractors.backbones.sources import obtain
 from featood.extractors.presets import timm_transform
 from featood.extractors.weights import Conversion, Slots
 
@@ -44,32 +44,30 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
             how["num_classes"] = 0
         return timm.create_model(name, pretrained=pretrained, **how)
 
-    shape = Shape()
-    named: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    if weights == RANDOM:
-        module, source = random(make, seed), RANDOM
-    elif weights:
-        module, shape, named, notes = from_file(
-            make, weights, _describe, lambda net: (_older_names(name, net),)
-        )
-        source = file_name(weights)
-        notes += (preparation(f"timm:{name}", shape),)
-    else:
-        hub, url = (config.hf_hub_id, config.url) if config else ("", "")
-        where = f"https://huggingface.co/{hub}" if hub else url or ""
-        module = published(lambda: make(Shape(), True), f"timm:{name}", where)
-        source = "pretrained"
-    about: Any = module.default_cfg
+    hub, url = (config.hf_hub_id, config.url) if config else ("", "")
+    loaded = obtain(
+        make,
+        weights,
+        seed,
+        f"timm:{name}",
+        publish=lambda: make(Shape(), True),
+        tag="pretrained",
+        where=f"https://huggingface.co/{hub}" if hub else url or "",
+        describe=_describe,
+        conversions=lambda net: (_older_names(name, net),),
+    )
+    about: Any = loaded.module.default_cfg
     tag = about.get("tag", "")
     resolved = f"timm:{about.get('architecture', name)}" + (f".{tag}" if tag else "")
-    prepared = timm.data.resolve_model_data_config(module)
-    if shape.size is not None:
-        prepared = {**prepared, "input_size": (prepared["input_size"][0], shape.size, shape.size)}
-    transform = shape.apply(timm_transform(prepared))
-    known = shape.classes is None and not shape.without and weights != RANDOM
-    ids, titles = imagenet_names(module) if known else ((), ())
-    return Built(module, resolved, source, transform, named or ids, named or titles, notes)
+    prepared = timm.data.resolve_model_data_config(loaded.module)
+    if (size := loaded.shape.size) is not None:
+        prepared = {**prepared, "input_size": (prepared["input_size"][0], size, size)}
+    transform = loaded.shape.apply(timm_transform(prepared))
+    ids, titles = imagenet_names(loaded.module) if loaded.has_published_classes else ((), ())
+    named = loaded.classes
+    return Built(
+        loaded.module, resolved, loaded.weights, transform, named or ids, named or titles, loaded.notes
+    )
 
 
 def _describe(module: nn.Module) -> Made:

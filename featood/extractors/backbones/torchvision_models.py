@@ -11,11 +11,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from featood.errors import UsageError
-from featood.extractors.backbones.backbone import RANDOM, Built
+from featood.extractors.backbones.backbone import Built
 from featood.extractors.backbones.class_names import torchvision_names
 from featood.extractors.backbones.names import nearest_names
 from featood.extractors.backbones.shape import Made, Shape, drop_layer, first_convolution, last_layer
-from featood.extractors.backbones.sources import file_name, from_file, preparation, published, random
+from featood.extractors.backbones.sources import obtain
 from featood.extractors.presets import torchvision_transform
 from featood.extractors.weights import Slots
 
@@ -64,24 +64,23 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
             _set_channels(net, shape.channels)
         return drop_layer(net, shape.without) if shape.without else net
 
-    shape = Shape()
-    named: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    if weights == RANDOM:
-        module, source = random(make, seed), RANDOM
-    elif weights:
-        module, shape, named, notes = from_file(make, weights, _describe, lambda _: (_older_names,))
-        source = file_name(weights)
-        notes += (preparation(resolved, shape),)
-    else:
-        module = published(
-            lambda: torchvision.models.get_model(architecture, weights=known), resolved, known.url
-        )
-        source = tag
-    transform = shape.apply(torchvision_transform(known))
-    told = shape.classes is None and not shape.without and weights != RANDOM
-    ids, titles = torchvision_names(known) if told else ((), ())
-    return Built(module, resolved, source, transform, named or ids, named or titles, notes)
+    loaded = obtain(
+        make,
+        weights,
+        seed,
+        resolved,
+        publish=lambda: torchvision.models.get_model(architecture, weights=known),
+        tag=tag,
+        where=known.url,
+        describe=_describe,
+        conversions=lambda _: (_older_names,),
+    )
+    transform = loaded.shape.apply(torchvision_transform(known))
+    ids, titles = torchvision_names(known) if loaded.has_published_classes else ((), ())
+    named = loaded.classes
+    return Built(
+        loaded.module, resolved, loaded.weights, transform, named or ids, named or titles, loaded.notes
+    )
 
 
 def _image_models(models: Any) -> set[str]:
