@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["CacheCorrupt", "DataError", "FeatoodError", "Mismatch", "NotFitted", "UsageError"]
+__all__ = [
+    "CacheCorrupt",
+    "DataError",
+    "FeatoodError",
+    "Mismatch",
+    "MissingPackage",
+    "NotFitted",
+    "UsageError",
+]
 
 
 class FeatoodError(Exception):
@@ -19,6 +27,10 @@ class UsageError(FeatoodError, ValueError):
 
 class NotFitted(UsageError):
     """A head was asked for scores before it was fitted."""
+
+
+class MissingPackage(UsageError, ImportError):
+    """A library that this needs cannot be imported; the text says how to get it."""
 
 
 class DataError(FeatoodError, ValueError):
