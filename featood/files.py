@@ -11,6 +11,7 @@ __all__ = [
     "atomic_write",
     "create",
     "digest",
+    "folders_below",
     "lock",
     "make_folder",
     "read_json",
@@ -63,6 +64,24 @@ def size_of(path: str | Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+
+def folders_below(root: str | Path, depth: int) -> list[Path]:
+    """List the folders `depth` levels below one, in order; none where it is not there.
+
+    Raises
+    ------
+    OSError
+        When one cannot be read, which a glob would pass over.
+    """
+    folders = [Path(root)]
+    for _ in range(depth):
+        found: list[Path] = []
+        for folder in folders:
+            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+                found += [Path(entry.path) for entry in entries if entry.is_dir()]
+        folders = sorted(found)
+    return folders
 
 
 def make_folder(path: str | Path) -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.garbage import collect, garbage
-from featood.cache.manifest import Manifest
+from featood.cache.manifest import FILE, Manifest
 from featood.cache.reader import commit_path, open_set, verify
 from featood.cache.writer import SetWriter
 from featood.errors import CacheCorrupt, DataError, FeatoodError, UsageError
+from featood.files import folders_below, size_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ class FeatureCache:
             When the set is incomplete or damaged.
         """
         folder = self.folder(*_parts(key))
-        if not (folder / "manifest.json").exists():
+        if size_of(folder / FILE) is None:
             have = ", ".join(self) or "nothing yet"
             raise DataError(f"{key} is not in the cache {self.root} (it holds: {have}); extract it first")
         return open_set(folder, key)
@@ -102,16 +103,21 @@ class FeatureCache:
     def entries(self) -> list[CacheEntry]:
         """List the sets, newest first; a set whose manifest cannot be read is left to ``verify``."""
         found = []
-        for path in self.root.glob("*/*/*/manifest.json"):
-            folder = path.parent
+        for folder in self._folders():
             try:
                 manifest = Manifest.load(folder)
             except FeatoodError:
                 continue
             backbone, dataset, split = folder.relative_to(self.root).parts
-            committed = sum(commit_path(folder, block).exists() for block in range(manifest.blocks))
+            committed = sum(
+                size_of(commit_path(folder, block)) is not None for block in range(manifest.blocks)
+            )
             found.append(CacheEntry(backbone, dataset, split, folder, manifest, committed))
         return sorted(found, key=lambda entry: (entry.created, entry.key), reverse=True)
+
+    def _folders(self) -> list[Path]:
+        """List the folders that have a manifest, readable or not."""
+        return [folder for folder in folders_below(self.root, 3) if size_of(folder / FILE) is not None]
 
     def keys(self, wanted: Sequence[str] = ()) -> list[str]:
         """Keys of the sets that have a manifest, readable or not; those asked for, where any are.
@@ -121,9 +127,7 @@ class FeatureCache:
         DataError
             When one asked for is not there.
         """
-        there = [
-            path.parent.relative_to(self.root).as_posix() for path in self.root.glob("*/*/*/manifest.json")
-        ]
+        there = [folder.relative_to(self.root).as_posix() for folder in self._folders()]
         for key in wanted:
             if key not in there:
                 raise DataError(

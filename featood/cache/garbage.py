@@ -12,7 +12,7 @@ from pathlib import Path
 from featood.cache.manifest import Manifest
 from featood.cache.reader import LOCK, commit_path
 from featood.errors import FeatoodError
-from featood.files import TEMPORARY, lock, remove, size_of
+from featood.files import TEMPORARY, folders_below, lock, remove, size_of
 
 SCRATCH = (TEMPORARY, ".partial")
 """Endings of files in the making: ours, and zarr's where an older version let it write."""
@@ -26,9 +26,7 @@ def garbage(root: Path, incomplete: bool = False, older_than: float = 3600.0) ->
     on a file system without locks, and for fitted heads, age is all there is to go by.
     """
     rubbish: list[Path] = []
-    for folder in root.glob("*/*/*"):
-        if not folder.is_dir():
-            continue
+    for folder in folders_below(root, 3):
         if HEADS in (folder.name, folder.parent.name):
             rubbish += [path for path in _scratch(folder) if _age(path) >= older_than]
             continue
