@@ -1,7 +1,7 @@
 """Every command that writes, over a cache so small that it can be run thousands of times; and what it leaves behind.
 
-What the scripts that break things share: `faults.py` (file operations fail), `power.py` (writes are lost) and `kills.py`
-(the process dies).
+What the scripts that break things share: `faults.py` (file operations fail), `power.py` (writes are lost) and
+`kills.py` (the process dies).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ __all__ = ["COMMANDS", "Command", "Outcome", "World", "judge", "observe"]
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import json
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 REFUSED, ABSENT = "refused", "absent"
+STORES = ("zarr", "hdf5")
 NET = """
 import torch
 from torch import nn
@@ -99,12 +101,17 @@ class Command:
     before: tuple[str, ...] = ()
     damage: Callable[[World], None] | None = None
     slow: bool = False
+    """Whether most of its time goes into something else than files, so that it is tried less often."""
 
 
 def make_inputs(folder: Path) -> Path:
     """Write the images, arrays and the network that the commands read."""
     rng = np.random.default_rng(0)
-    for name, split, rows, brightness in (("toy", "train", 40, 80), ("toy", "test", 24, 80), ("odd", "test", 20, 170)):
+    for name, split, rows, brightness in (
+        ("toy", "train", 40, 80),
+        ("toy", "test", 24, 80),
+        ("odd", "test", 20, 170),
+    ):
         labels = rng.integers(0, 3, rows)
         noise = rng.integers(0, 60, (rows, 8, 8, 3))
         images = (noise + brightness + 20 * labels[:, None, None, None]).astype(np.uint8)
@@ -163,7 +170,9 @@ def _blocks(store: str, seed: int = 0) -> Callable[[World], Outcome]:
             key = f"{store}-blocks/toy/train"
             with FeatureCache(world.cache).writer(key, manifest, linear, overwrite=seed > 0) as writer:
                 for block in writer.pending():
-                    writer.write(block, {name: values[writer.span(block)] for name, values in columns.items()})
+                    writer.write(
+                        block, {name: values[writer.span(block)] for name, values in columns.items()}
+                    )
                 writer.finish()
 
         err = io.StringIO()
@@ -195,10 +204,10 @@ def _half_done(world: World) -> None:
 _IMPORTS = ("import train", "import test", "import ood")
 _SCORED = ("score", "--dataset", "toy", "--head", "knn", "--ood", "odd")
 COMMANDS = (
-    Command("extract", _extract("net")),
-    Command("extract hdf5", _extract("net", "--store", "hdf5")),
-    Command("extract --overwrite", _extract("net", "--dtype", "float16", "--overwrite"), ("extract",)),
-    Command("extract again", _extract("other"), ("extract",)),
+    Command("extract", _extract("net"), slow=True),
+    Command("extract hdf5", _extract("net", "--store", "hdf5"), slow=True),
+    Command("extract --overwrite", _extract("net", "--dtype", "float16", "--overwrite"), ("extract",), slow=True),
+    Command("extract again", _extract("other"), ("extract",), slow=True),
     Command("import train", _import("train")),
     Command("import test", _import("test")),
     Command("import ood", _import("ood")),
@@ -208,21 +217,21 @@ COMMANDS = (
     Command("blocks zarr --overwrite", _blocks("zarr", 1), ("blocks zarr",)),
     Command("blocks hdf5 --overwrite", _blocks("hdf5", 1), ("blocks hdf5",)),
     Command("fit knn", _line("fit", "knn", "--dataset", "toy", "--k", "3"), _IMPORTS),
-    Command("fit nce", _line("fit", "nce", "--dataset", "toy", "--epochs", "1"), _IMPORTS),
+    Command("fit nce", _line("fit", "nce", "--dataset", "toy", "--epochs", "1"), _IMPORTS, slow=True),
     Command("tune knn", _line("tune", "knn", "--dataset", "toy", "--grid", "k=1,2", "--validation-ood", "odd"),
             _IMPORTS),
     Command("score --json --csv --scores",
             _line(*_SCORED, "--json", "{o}/r.json", "--csv", "{o}/r.csv", "--scores", "{o}/r.parquet"),
             (*_IMPORTS, "fit knn")),
     Command("score that extracts", _line("score", "--backbone", "net", "--head", "energy", "--ood", "odd", "--json",
-                                         "{o}/e.json"), ("extract",)),
+                                         "{o}/e.json"), ("extract",), slow=True),
     Command("report", _line("report", *_SCORED[1:], "--out", "{o}/r.html"), (*_IMPORTS, "fit knn"), slow=True),
     Command("cache export npy", _line("cache", "export", "vectors/toy/train", "{o}/npy", "--format", "npy"), _IMPORTS),
     Command("cache export zarr", _line("cache", "export", "net/toy/test", "{o}/zarr", "--format", "zarr"),
             ("extract",)),
     Command("cache export hdf5", _line("cache", "export", "zarr-blocks/toy/train", "{o}/hdf5", "--format", "hdf5"),
             ("blocks zarr",)),
-    Command("cache join", _line("cache", "join", "both", "net", "other"), ("extract", "extract again")),
+    Command("cache join", _line("cache", "join", "both", "net", "other"), ("extract", "extract again"), slow=True),
     Command("cache gc", _line("cache", "gc", "--incomplete", "--older-than", "0"), ("blocks zarr", "blocks hdf5"),
             _half_done),
     Command("cache verify --drop", _line("cache", "verify", "--drop"), ("blocks zarr",),
@@ -250,35 +259,35 @@ def observe(world: World) -> dict[str, str]:
     from featood.cache import FeatureCache
     from featood.errors import CacheCorrupt, DataError
 
-    found: dict[str, str] = {}
-    for root in [world.cache, *(world.root / "out" / form for form in ("zarr", "hdf5"))]:
-        for path in sorted(root.glob("*/*/*/")):
-            name = path.relative_to(world.root).as_posix()
-            try:
-                if path.parent.name == "heads":
-                    found[name] = _head(path)
-                elif path.name != "heads":
-                    found[name] = _values(FeatureCache(root)[path.relative_to(root).as_posix()])
-            except CacheCorrupt:
-                found[name] = REFUSED
-            except DataError:
-                found[name] = ABSENT
-        for path in sorted(root.glob("*/*/heads/*/")):
-            name = path.relative_to(world.root).as_posix()
-            try:
-                found[name] = _head(path)
-            except CacheCorrupt:
-                found[name] = REFUSED
-            except DataError:
-                found[name] = ABSENT
-    for path in sorted((world.root / "out").rglob("*")):
-        if path.is_file() and not path.name.endswith(".tmp") and path.relative_to(world.root).parts[1] not in ("zarr", "hdf5"):
-            if not any(parent.name.endswith(".tmp") for parent in path.parents):
-                found[path.relative_to(world.root).as_posix()] = _result(path)
-    return {name: value for name, value in found.items() if value != ABSENT}
+    out = world.root / "out"
+    caches = [world.cache, out / "zarr", out / "hdf5"]
+    readers: dict[Path, Callable[[], str]] = {}
+    for root in caches:
+        for path in root.glob("*/*/heads/*/"):
+            readers[path] = functools.partial(_head, path)
+        for path in root.glob("*/*/*/"):
+            if path.name != "heads":
+                readers[path] = functools.partial(
+                    _values, FeatureCache(root), path.relative_to(root).as_posix()
+                )
+    for path in out.rglob("*"):
+        inside = path.relative_to(out).parts
+        if path.is_file() and inside[0] not in STORES and not any(part.endswith(".tmp") for part in inside):
+            readers[path] = functools.partial(_result, path)
+    found = {}
+    for path, read in sorted(readers.items()):
+        name = path.relative_to(world.root).as_posix()
+        try:
+            found[name] = read()
+        except CacheCorrupt:
+            found[name] = REFUSED
+        except DataError:  # there is nothing of that name
+            continue
+    return found
 
 
-def _values(features: Any) -> str:
+def _values(cache: Any, key: str) -> str:
+    features = cache[key]
     sha256 = hashlib.sha256(features.fingerprint.encode())
     columns = {**features.features, "logits": features.logits, "labels": features.labels, "ids": features.ids}
     for name, column in columns.items():
@@ -327,7 +336,7 @@ def _result(path: Path) -> str:
 def judge(
     found: Mapping[str, str], before: Mapping[str, str], after: Mapping[str, str], done: bool = False
 ) -> str:
-    """Say what is wrong with a state that a command left: empty where it is as before, as after, or names what is missing.
+    """Say what is wrong with a state that a command left; empty where it is as before, as after, or refused.
 
     A command that is `done` must have left the state after it.
     """

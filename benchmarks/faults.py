@@ -1,7 +1,7 @@
-"""Let the k-th file operation of every command fail, for every k and several errors, and see what becomes of the cache.
+"""Let the k-th file operation of every command fail, for every k and several errors, and look at the cache.
 
-After each failure the cache must read as before or as after, or name what is missing; the command must have ended with an
-exit code of 2 to 4 and one line, or have done its work; and given again it must end as if nothing had happened.
+After each failure the cache must read as before or as after, or name what is missing; the command must have ended with
+an exit code of 2 to 4 and one line, or have done its work; and given again it must end as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Faults:
             raise OSError(self.error, os.strerror(self.error), path)
 
     def _open(self, path: Any, mode: str = "r", **options: Any) -> Any:
-        file = open(path, mode, **options)
+        file = open(path, mode, **options)  # noqa: SIM115  (handed on)
         return file if "r" in mode and "+" not in mode else _File(file, self._step)
 
     def _stepping(self, event: str, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -183,6 +183,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="commands whose name contains this")
     parser.add_argument("--share", type=float, default=1.0, help="share of the pairs to try")
+    parser.add_argument(
+        "--slow", type=float, default=0.1, help="the same of slow commands, as a share of that"
+    )
     parser.add_argument("--json", help="where to write the results")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -193,7 +196,8 @@ def main() -> None:
         for number, command in enumerate(COMMANDS):
             if options.only not in command.name:
                 continue
-            tried, wrong = try_command(command, inputs, Path(folder, str(number)), faults, options.share)
+            share = options.share * (options.slow if command.slow else 1)
+            tried, wrong = try_command(command, inputs, Path(folder, str(number)), faults, share)
             silent += wrong
             rows.append({"command": command.name, "pairs": tried, "wrong": len(wrong)})
             for line in [f"{command.name}: {tried} pairs, {len(wrong)} wrong", *wrong]:
