@@ -193,7 +193,7 @@ def main() -> None:
     place = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(dir=place) as folder:
         inputs = make_inputs(Path(folder, "inputs"))
-        for number, command in enumerate(COMMANDS):
+        for number, command in enumerate(sorted(COMMANDS, key=lambda command: command.slow)):
             if options.only not in command.name:
                 continue
             share = options.share * (options.slow if command.slow else 1)

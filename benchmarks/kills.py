@@ -103,7 +103,7 @@ def main() -> None:
     rows, lost = [], []
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
         inputs = make_inputs(Path(folder, "inputs"))
-        for number, command in enumerate(COMMANDS):
+        for number, command in enumerate(sorted(COMMANDS, key=lambda command: command.slow)):
             if options.only not in command.name:
                 continue
             where = Path(folder, str(number))

@@ -1,8 +1,8 @@
 """Take the power away after every file operation of every command, and lose what was not yet forced to disk.
 
 A command's operations are recorded with a model of the file system beside them, which knows what has reached the disk:
-the content of a file once it was synced, a name once its folder was. From each moment, and each choice of the writes and
-names since that survive, the folder is made anew: the cache must read as before or as after, or name what is missing.
+the content of a file once it was synced, a name once its folder was. From each moment, and each choice of the writes
+and names since that survive, the folder is made anew: the cache must read as before or as after, or be refused.
 """
 
 from __future__ import annotations
@@ -303,7 +303,7 @@ def main() -> None:
     recorder, rows, silent = Recorder(), [], []
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
         inputs = make_inputs(Path(folder, "inputs"))
-        for number, command in enumerate(COMMANDS):
+        for number, command in enumerate(sorted(COMMANDS, key=lambda command: command.slow)):
             if options.only not in command.name:
                 continue
             share = options.share * (options.slow if command.slow else 1)
