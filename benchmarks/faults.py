@@ -141,7 +141,7 @@ def try_command(
     operations, after = faults.count, observe(whole)
     pairs = [(number, kind) for number in range(1, operations + 1) for kind in KINDS]
     random.Random(seed).shuffle(pairs)
-    pairs = pairs[: max(1, round(share * len(pairs)))]
+    pairs = pairs[: max(4, round(share * len(pairs)))]
     wrong = []
     for number, kind in pairs:
         root = folder / f"{number}-{kind}"

@@ -204,7 +204,9 @@ class Recorder:
                 self._written.pop(paths[0], None)
         done, self._waiting = bool(self._waiting), []
         for path, node in self._written.items():
-            content = Path(path).read_bytes() if os.path.exists(path) else b""
+            if not os.path.exists(path):  # a folder above it has another name now
+                continue
+            content = Path(path).read_bytes()
             if content != (node.content if node.fresh is None else node.fresh):
                 node.fresh = content
         self._busy = False

