@@ -171,8 +171,8 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     with pytest.raises(DataError, match="JSON"):
         write_json(target, {"auroc": float("nan")})
     with pytest.raises(RuntimeError):
-        with replacing(target) as temporary:
-            temporary.write_text("half")
+        with replacing(target) as file:
+            file.write(b"half")
             raise RuntimeError
     assert target.read_text() == "old"
     link = tmp_path / "link.json"

@@ -7,16 +7,16 @@ __all__ = ["CacheEntry", "FeatureCache", "open_cache", "slug"]
 import dataclasses
 import datetime
 import re
-import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from featood.cache.feature_set import Classifier, FeatureSet
-from featood.cache.manifest import Manifest
+from featood.cache.garbage import collect, garbage
+from featood.cache.manifest import FILE, Manifest
 from featood.cache.reader import commit_path, open_set, verify
-from featood.cache.writer import SetWriter, leftovers, lock
+from featood.cache.writer import SetWriter
 from featood.errors import CacheCorrupt, DataError, FeatoodError, UsageError
+from featood.files import folders_below, size_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ class FeatureCache:
             When the set is incomplete or damaged.
         """
         folder = self.folder(*_parts(key))
-        if not (folder / "manifest.json").exists():
+        if size_of(folder / FILE) is None:
             have = ", ".join(self) or "nothing yet"
             raise DataError(f"{key} is not in the cache {self.root} (it holds: {have}); extract it first")
         return open_set(folder, key)
@@ -103,16 +103,21 @@ class FeatureCache:
     def entries(self) -> list[CacheEntry]:
         """List the sets, newest first; a set whose manifest cannot be read is left to ``verify``."""
         found = []
-        for path in self.root.glob("*/*/*/manifest.json"):
-            folder = path.parent
+        for folder in self._folders():
             try:
                 manifest = Manifest.load(folder)
             except FeatoodError:
                 continue
             backbone, dataset, split = folder.relative_to(self.root).parts
-            committed = sum(commit_path(folder, block).exists() for block in range(manifest.blocks))
+            committed = sum(
+                size_of(commit_path(folder, block)) is not None for block in range(manifest.blocks)
+            )
             found.append(CacheEntry(backbone, dataset, split, folder, manifest, committed))
         return sorted(found, key=lambda entry: (entry.created, entry.key), reverse=True)
+
+    def _folders(self) -> list[Path]:
+        """List the folders that have a manifest, readable or not."""
+        return [folder for folder in folders_below(self.root, 3) if size_of(folder / FILE) is not None]
 
     def keys(self, wanted: Sequence[str] = ()) -> list[str]:
         """Keys of the sets that have a manifest, readable or not; those asked for, where any are.
@@ -122,9 +127,7 @@ class FeatureCache:
         DataError
             When one asked for is not there.
         """
-        there = [
-            path.parent.relative_to(self.root).as_posix() for path in self.root.glob("*/*/*/manifest.json")
-        ]
+        there = [folder.relative_to(self.root).as_posix() for folder in self._folders()]
         for key in wanted:
             if key not in there:
                 raise DataError(
@@ -151,34 +154,12 @@ class FeatureCache:
         return SetWriter(self.folder(*_parts(key)), manifest, classifier, overwrite)
 
     def garbage(self, incomplete: bool = False, older_than: float = 3600.0) -> list[Path]:
-        """List what ``gc`` may remove: scratch files of killed writers and, on request, unfinished sets.
-
-        Nothing is listed that a process holds the lock of, or that changed within `older_than` seconds:
-        on a file system without locks, age is all there is to go by.
-        """
-        rubbish: list[Path] = []
-        for folder in self.root.glob("*/*/*"):
-            if not folder.is_dir() or folder.parent.name == "heads":
-                continue
-            held = lock(folder)
-            if held is None:
-                continue
-            held.close()
-            if incomplete and not _complete(folder):
-                rubbish += [folder] if _age(folder) >= older_than else []
-            else:
-                rubbish += [path for path in leftovers(folder) if _age(path) >= older_than]
-        return rubbish
+        """List what ``gc`` may remove; see :func:`featood.cache.garbage.garbage`."""
+        return garbage(self.root, incomplete, older_than)
 
     def collect(self, rubbish: list[Path]) -> None:
-        """Remove what :meth:`garbage` listed."""
-        for path in rubbish:
-            if path.is_dir():
-                # the records go first: a kill in between must not leave a set that looks whole
-                shutil.rmtree(path / "commits", ignore_errors=True)
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        """Remove what :meth:`garbage` listed; see :func:`featood.cache.garbage.collect`."""
+        collect(rubbish)
 
 
 def open_cache(root: str | Path = "feature_cache") -> FeatureCache:
@@ -205,17 +186,3 @@ def _parts(key: str) -> tuple[str, str, str]:
     if len(parts) != 3 or not all(parts):
         raise UsageError(f"'{key}' is not of the form backbone/dataset/split")
     return parts[0], parts[1], parts[2]
-
-
-def _complete(folder: Path) -> bool:
-    try:
-        manifest = Manifest.load(folder)
-    except FeatoodError:
-        return False
-    return all(commit_path(folder, block).exists() for block in range(manifest.blocks))
-
-
-def _age(path: Path) -> float:
-    """Seconds since a file, or anything in a folder, last changed."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.name != ".lock"]
-    return time.time() - max((file.stat().st_mtime for file in files), default=0.0)

@@ -15,6 +15,7 @@ __all__ = [
     "verify",
 ]
 
+import textwrap
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,8 +26,11 @@ import numpy as np
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import Manifest
 from featood.cache.stores import STORES, Store
-from featood.errors import CacheCorrupt
-from featood.files import read_json
+from featood.errors import CacheCorrupt, MissingPackage, UsageError
+from featood.files import lock, read_json, remove, size_of
+
+LOCK = ".lock"
+"""Name of the file that a set's writer holds."""
 
 
 def commit_path(folder: Path, block: int) -> Path:
@@ -34,21 +38,26 @@ def commit_path(folder: Path, block: int) -> Path:
     return folder / "commits" / f"{block:05d}.json"
 
 
-def read_commit(folder: Path, store: Store, block: int) -> dict[str, Any] | None:
+def read_commit(folder: Path, store: Store, block: int, fingerprint: str) -> dict[str, Any] | None:
     """Return a block's commit record, None where it was never committed.
 
     Raises
     ------
     CacheCorrupt
-        When the record was altered, or a file it vouches for is gone or has another size.
+        When the record was altered, is of a set with another fingerprint, or a file it vouches for is gone or has
+        another size.
+    OSError
+        When this cannot be told.
     """
     path = commit_path(folder, block)
-    if not path.exists():
+    if size_of(path) is None:
         return None
     record = read_json(path)
+    if record.get("fingerprint", fingerprint) != fingerprint:  # older records have none
+        raise CacheCorrupt(f"{_where(folder, store, block)} was made in another way than the set; {REDO}")
     for file in store.files(block):
         name = file.relative_to(folder).as_posix()
-        size = file.stat().st_size if file.is_file() else None
+        size = size_of(file)
         if size is None:
             raise CacheCorrupt(f"{_where(folder, store, block)}: file {name} is missing; {REDO}")
         if size != record["files"].get(name):
@@ -66,6 +75,10 @@ DROP = "drop it with 'featood cache verify --drop', then run the same extract ag
 def checksum(values: np.ndarray) -> int:
     """CRC-32 of an array's bytes."""
     return zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data)
+
+
+def _brief(error: Exception) -> str:
+    return textwrap.shorten(str(error), 120, placeholder=" ...")
 
 
 def _where(folder: Path, store: Store, block: int) -> str:
@@ -86,7 +99,9 @@ class BlockReader:
         Raises
         ------
         CacheCorrupt
-            When the block cannot be read or its values do not match their checksum.
+            When the block is damaged or its values do not match their checksum.
+        OSError, MissingPackage
+            When it cannot be read for another reason; see :meth:`featood.cache.stores.Store.read`.
         """
         last = self._last.get(column)
         if last is not None and last[0] == block:
@@ -94,8 +109,10 @@ class BlockReader:
         where = f"{_where(self.folder, self.store, block)}, column {column}"
         try:
             values = np.ascontiguousarray(self.store.read(column, block))
-        except Exception as error:  # the stores raise dozens of types on damaged files
-            raise CacheCorrupt(f"{where}: unreadable ({type(error).__name__}); {DROP}") from error
+        except MissingPackage:
+            raise
+        except ValueError as error:
+            raise CacheCorrupt(f"{where}: unreadable ({_brief(error)}); {DROP}") from error
         if checksum(values) != self.commits[block]["columns"][column]:
             raise CacheCorrupt(f"{where}: the values do not match their checksum; {DROP}")
         values.flags.writeable = False
@@ -176,7 +193,8 @@ def open_blocks(folder: Path) -> tuple[Manifest, BlockReader]:
     """
     manifest = Manifest.load(folder)
     store = make_store(folder, manifest)
-    found = [read_commit(folder, store, block) for block in range(manifest.blocks)]
+    prints = manifest.fingerprint
+    found = [read_commit(folder, store, block, prints) for block in range(manifest.blocks)]
     commits = [record for record in found if record is not None]
     if len(commits) < manifest.blocks:
         raise CacheCorrupt(
@@ -252,7 +270,25 @@ def verify(
         Remove the commit records of bad blocks, so that extracting again redoes them.
     progress : callable, optional
         Called as ``progress(rows checked, rows in all)``.
+
+    Raises
+    ------
+    OSError, MissingPackage
+        When a block cannot be read for another reason than damage; nothing is dropped for that.
+    UsageError
+        When blocks are to be dropped from a set that another process is writing.
     """
+    held = lock(folder / LOCK) if drop else None
+    if drop and held is None:
+        raise UsageError(f"another process is writing {folder}; wait for it to end")
+    try:
+        return _verify(folder, drop, progress)
+    finally:
+        if held is not None:
+            held.release()
+
+
+def _verify(folder: Path, drop: bool, progress: Callable[[int, int], None] | None) -> list[CacheCorrupt]:
     try:
         manifest, reader = open_blocks(folder)
         _read_classifier(folder, manifest)
@@ -266,7 +302,7 @@ def verify(
         except CacheCorrupt as error:
             bad.append(error)
             if drop:
-                commit_path(folder, block).unlink()
+                remove(commit_path(folder, block))
         if progress is not None:
             progress(reader.store.span(block).stop, manifest.rows)
     return bad

@@ -9,18 +9,18 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from featood.cache.feature_cache import FeatureCache, slug
-from featood.cache.feature_set import Classifier, FeatureSet
+from featood.cache.feature_set import ROWS, Classifier, FeatureSet
 from featood.cache.manifest import Manifest, library_versions
 from featood.cache.reader import encode_ids
 from featood.cache.stores import ColumnSpec
 from featood.cache.writer import SetWriter
 from featood.errors import DataError, Mismatch, UsageError
-from featood.files import atomic_write
+from featood.files import atomic_write, create, scratch_folder
 from featood.readers import class_labels, listed
 
 ROW_DATA = ("logits", "labels", "ids")
@@ -265,20 +265,33 @@ def export_set(cache: FeatureCache, key: str, target: Path, form: str) -> Path:
 
 
 def _export_npy(source: FeatureSet, folder: Path) -> Path:
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty; name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already, and not empty; name another folder")
     columns: dict[str, Any] = {**source.features, "logits": source.logits, "labels": source.labels}
-    for name, column in columns.items():
-        if column is None:
-            continue
-        out = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", column.dtype, tuple(column.shape))
-        for start in range(0, len(source), 4096):
-            out[start : start + 4096] = column[start : start + 4096]
-        out.flush()
-    if source.ids is not None:
-        np.save(folder / "ids.npy", np.asarray(source.ids[:]).astype(str))
-    if source.classifier is not None:
-        np.savez(folder / "classifier.npz", weight=source.classifier[0], bias=source.classifier[1])
-    (folder / "manifest.json").write_text(json.dumps(source.origin, indent=1))
+    with scratch_folder(folder) as scratch:
+        for name, column in columns.items():
+            if column is not None:
+                with create(scratch / f"{name}.npy") as file:
+                    _write_npy(file, column, len(source))
+        if source.ids is not None:
+            with create(scratch / "ids.npy") as file:
+                np.save(file, np.asarray(source.ids[:]).astype(str))
+        if source.classifier is not None:
+            with create(scratch / "classifier.npz") as file:
+                np.savez(file, weight=source.classifier[0], bias=source.classifier[1])
+        with create(scratch / "manifest.json") as file:
+            file.write(json.dumps(source.origin, indent=1).encode())
     return folder
+
+
+def _write_npy(file: IO[bytes], column: Any, rows: int) -> None:
+    """Write a column block by block, as ``np.save`` writes it whole."""
+    dtype = np.dtype(column.dtype)
+    header = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": tuple(column.shape),
+    }
+    np.lib.format.write_array_header_1_0(file, header)
+    for start in range(0, rows, ROWS):
+        file.write(np.ascontiguousarray(column[start : start + ROWS], dtype).data)

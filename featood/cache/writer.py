@@ -4,9 +4,7 @@ from __future__ import annotations
 
 __all__ = ["SetWriter"]
 
-import fcntl
 import hashlib
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,9 @@ import numpy as np
 
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import Manifest, differing
-from featood.cache.reader import checksum, commit_path, make_store, open_set, read_commit
+from featood.cache.reader import LOCK, checksum, commit_path, make_store, open_set, read_commit
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
-from featood.files import TEMPORARY, atomic_write, write_json
+from featood.files import atomic_write, lock, make_folder, remove, size_of, write_json
 
 
 class SetWriter:
@@ -54,23 +52,32 @@ class SetWriter:
         overwrite: bool = False,
     ) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = lock(folder)
+        make_folder(folder)
+        self._lock = lock(folder / LOCK)
         if self._lock is None:
             raise UsageError(f"another process is writing {folder}; wait for it to end")
+        try:
+            self._prepare(manifest, classifier, overwrite)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _prepare(self, manifest: Manifest, classifier: Classifier | None, overwrite: bool) -> None:
+        """Lay out the set; its manifest comes last."""
+        folder = self.folder
         if classifier is not None:
             content = _classifier_bytes(classifier)
             manifest = _with_classifier(manifest, hashlib.sha256(content).hexdigest())
         if overwrite:
             _clear(folder)
-        elif (folder / "manifest.json").exists():
+        elif size_of(folder / "manifest.json") is not None:
             manifest = _same(manifest, Manifest.load(folder), folder)
-        self.manifest = manifest
+        self.manifest, self._fingerprint = manifest, manifest.fingerprint
         self.store = make_store(folder, manifest)
         self.store.create()
         if classifier is not None:
             atomic_write(folder / "classifier.safetensors", content)
-        if not (folder / "manifest.json").exists():
+        if size_of(folder / "manifest.json") is None:
             manifest.save(folder)
 
     def __enter__(self) -> SetWriter:
@@ -78,7 +85,7 @@ class SetWriter:
 
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     def pending(self) -> list[int]:
@@ -87,7 +94,7 @@ class SetWriter:
 
     def _committed(self, block: int) -> bool:
         try:
-            return read_commit(self.folder, self.store, block) is not None
+            return read_commit(self.folder, self.store, block, self._fingerprint) is not None
         except CacheCorrupt:
             return False
 
@@ -96,7 +103,7 @@ class SetWriter:
         return self.store.span(block)
 
     def write(self, block: int, columns: Mapping[str, np.ndarray], failed: Sequence[int] = ()) -> None:
-        """Write and commit one block.
+        """Write and commit one block, unless another writer has by now.
 
         Parameters
         ----------
@@ -112,13 +119,15 @@ class SetWriter:
         DataError
             When a value does not fit the column's dtype, or is not finite.
         """
+        if self._committed(block):
+            return
         values = {}
         for name, spec in self.manifest.columns.items():
             values[name] = _checked(name, columns[name], spec.dtype, block, self.span(block).start, failed)
-        commit_path(self.folder, block).unlink(missing_ok=True)
         self.store.write(block, values)
         record: dict[str, Any] = {
             "block": block,
+            "fingerprint": self._fingerprint,
             "rows": [self.span(block).start, self.span(block).stop],
             "failed": [int(row) for row in failed],
             "columns": {name: checksum(array) for name, array in values.items()},
@@ -136,23 +145,13 @@ class SetWriter:
         ------
         CacheCorrupt
             When a block is missing.
+        Mismatch
+            When another process has replaced the set meanwhile.
         """
+        _same(self.manifest, Manifest.load(self.folder), self.folder)
         feature_set = open_set(self.folder, name)
         self.store.finish()
         return feature_set
-
-
-def lock(folder: Path) -> Any:
-    """Take the writer's lock of a set; None where another process holds it."""
-    file = open(folder / ".lock", "w")  # noqa: SIM115  (held until it is closed)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    except OSError:  # a file system without locks
-        pass
-    return file
 
 
 def _checked(
@@ -208,17 +207,8 @@ def _classifier_bytes(classifier: Classifier) -> bytes:
 
 def _clear(folder: Path) -> None:
     """Remove a set's files, the commit records first, so that a kill in between leaves no false promise."""
-    shutil.rmtree(folder / "commits", ignore_errors=True)
-    (folder / "manifest.json").unlink(missing_ok=True)
+    remove(folder / "commits")
+    remove(folder / "manifest.json")
     for child in folder.iterdir():
-        if child.is_dir():
-            shutil.rmtree(child)
-        elif child.name != ".lock":
-            child.unlink()
-
-
-def leftovers(folder: Path) -> list[Path]:
-    """List the scratch files that killed writers left behind (ours, and zarr's ``.partial``)."""
-    return [
-        path for path in folder.rglob("*") if path.name.endswith((TEMPORARY, ".partial")) and path.is_file()
-    ]
+        if child.name != LOCK:
+            remove(child)

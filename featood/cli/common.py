@@ -27,7 +27,7 @@ from typing import Any
 
 import rich_click as click
 
-from featood.errors import FeatoodError
+from featood.errors import FeatoodError, advice
 
 cache_option = click.option(
     "--cache", "cache_root", default="feature_cache", envvar="FEATOOD_CACHE", show_default=True, show_envvar=True,
@@ -134,7 +134,14 @@ def guarded(run: Callable[[], Any]) -> int:
     except OSError as error:  # disk full, no permission: the system's words are the best there are
         if debug:
             raise
-        say(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        where = f": {error.filename}" if error.filename else ""
+        what = advice(error)
+        say(f"error: {error.strerror or error}{where}{f' ({what})' if what else ''}")
+        return 3
+    except MemoryError:
+        if debug:
+            raise
+        say("error: out of memory; end other programs, or work on smaller blocks or batches")
         return 3
     except Exception as error:
         if debug:

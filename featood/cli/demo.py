@@ -30,9 +30,10 @@ def demo(kind: str, out: str) -> None:
     from featood.cli.score import print_results, save_report
     from featood.engine.demo import run_demo
     from featood.engine.demo_tabular import run_tabular_demo
+    from featood.files import make_folder
 
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with progress_bar() as progress:
         if kind == "images":
             scorings = {"report.html": run_demo(folder, progress, say)}

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 __all__ = ["ARCHIVE_SUFFIXES", "unpack"]
 
-import os
 import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -16,6 +14,7 @@ from typing import IO
 
 from featood.data.reading import reading
 from featood.errors import DataError
+from featood.files import create, make_folder, scratch_folder
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
 
@@ -57,24 +56,19 @@ def unpack(
         link or a device.
     """
     budget = min(max_bytes, max_ratio * (archive.stat().st_size + (1 << 20)))
-    with reading(archive), tempfile.TemporaryDirectory(dir=target.parent, prefix=".unpack-") as scratch:
-        content = Path(scratch) / "content"
-        content.mkdir()
+    with reading(archive), scratch_folder(target, unwrap=True) as content:
         for count, (name, size, file) in enumerate(_members(archive), 1):
             budget -= size
             if count > max_entries or budget < 0:
                 raise DataError(f"{archive} is refused: too many entries or bytes for an archive of images")
             path = content / _safe(name, archive)
             if file is None:
-                path.mkdir(parents=True, exist_ok=True)
+                make_folder(path)
                 continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with file, open(path, "xb") as out:
+            with file, create(path) as out:
                 shutil.copyfileobj(file, out)
-        top = list(content.iterdir())
-        if not top:
+        if not any(content.iterdir()):
             raise DataError(f"{archive} is empty")
-        os.replace(top[0] if len(top) == 1 and top[0].is_dir() else content, target)
     return target
 
 

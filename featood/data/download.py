@@ -11,6 +11,7 @@ from typing import Any
 from featood.data.opening import available_splits, default_data_dir
 from featood.data.registry import get_entry
 from featood.errors import DataError
+from featood.files import make_folder
 
 
 def download(name: str, data_dir: str | os.PathLike[str] | None, torchvision: Any) -> list[str]:
@@ -44,7 +45,7 @@ def download(name: str, data_dir: str | os.PathLike[str] | None, torchvision: An
         raise DataError(f"torchvision cannot fetch {entry.name}: get it from {entry.source} into {folder}/")
     kind, calls = entry.download
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for options in calls:
             getattr(torchvision.datasets, kind)(root=str(folder), download=True, **options)
     except Exception as error:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, features
 
-from featood.errors import DataError, UsageError
+from featood.errors import DataError, UsageError, advice
 
 # No others: Pillow's EPS reader starts a program, for one.
 SUFFIXES_OF = {
@@ -74,12 +74,17 @@ class Decoding:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises on a bad file into a one-line DataError that names ``path``."""
+    """Turn whatever a decoder raises on a bad file into a one-line DataError that names ``path``.
+
+    What says nothing about the file (a failing disk, a full one, no memory) passes as it is.
+    """
     try:
         yield
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and advice(error) and not isinstance(error, PermissionError):
+            raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path} cannot be read: {reason}") from error
 

@@ -17,6 +17,7 @@ from featood.engine.outliers import with_outliers
 from featood.engine.protocol import dataset_name, inputs_digest, overlap
 from featood.engine.selection import Selection
 from featood.errors import Mismatch, UsageError
+from featood.files import folders_below, size_of
 from featood.heads import ask, create_head, head_class, load_head
 from featood.heads.base import FitContext, Head
 from featood.heads.compositions.composition import Composition
@@ -176,7 +177,7 @@ def _compose(
 def find_heads(selection: Selection) -> dict[str, Path]:
     """Fitted heads kept in the cache, by the name of their folder."""
     folder = selection.cache.heads_folder(selection.backbone, selection.dataset)
-    return {path.parent.name: path.parent for path in sorted(folder.glob("*/head.json"))}
+    return {path.name: path for path in folders_below(folder, 1) if size_of(path / "head.json") is not None}
 
 
 def get_head(selection: Selection, name: str) -> Head:

@@ -164,7 +164,7 @@ def _recorded_tests(selection: Selection) -> list[str]:
         try:  # the tensors may be large; a damaged head is reported where it is used
             meta = json.loads((path / "head.json").read_bytes())["meta"]
             names += meta.get("tuned", {}).get("test_ood", ())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return names
 

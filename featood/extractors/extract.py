@@ -109,6 +109,8 @@ def _run(
         failed: list[tuple[int, str]] = []
         rows: list[dict[str, np.ndarray]] = []
         for batch, (pixels, bad) in zip(batches, loader, strict=True):
+            if isinstance(pixels, OSError):
+                raise pixels
             if bad and options.strict:
                 raise DataError(f"{bad[0][1]} (leave --strict out to skip such images)")
             failed += [(batch[position], reason) for position, reason in bad]
@@ -175,7 +177,10 @@ def make_manifest(
 
 
 class _Images(Dataset):
-    """Batches of transformed images; those that cannot be read are zero, and named."""
+    """Batches of transformed images; those that cannot be read are zero, and named.
+
+    A failing disk is handed over in place of a batch, for a worker that raised it would lose which error it was.
+    """
 
     def __init__(self, images: ImageSet, transform: Transform, batches: Sequence[range]) -> None:
         self.images, self.transform, self.batches = images, transform, batches
@@ -183,7 +188,7 @@ class _Images(Dataset):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, list[tuple[int, str]]]:
+    def __getitem__(self, index: int) -> tuple[Tensor | OSError, list[tuple[int, str]]]:
         transform, failed = self.transform, []
         pixels = []
         for position, row in enumerate(self.batches[index]):
@@ -193,6 +198,8 @@ class _Images(Dataset):
                 name = self.images.ids[row]
                 failed.append((position, str(error) if name in str(error) else f"{name}: {error}"))
                 pixels.append(np.zeros((transform.height, transform.width, transform.channels), np.uint8))
+            except OSError as error:
+                return error, []
         return transform.normalise(np.stack(pixels)), failed
 
 

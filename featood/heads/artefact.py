@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
-from featood.files import atomic_write, digest, seal
+from featood.files import atomic_write, digest, seal, size_of
 from featood.heads.registry import create_head
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def load_head(path: str | Path) -> Head:
     from safetensors import SafetensorError
 
     folder = Path(path)
-    if not (folder / "head.json").is_file():
+    if size_of(folder / "head.json") is None:
         raise DataError(
             f"{folder} holds no fitted head (no head.json); fit one with featood fit NAME --out {folder}"
         )
@@ -92,8 +92,8 @@ DAMAGE = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    FileNotFoundError,
     LookupError,
-    OSError,
     RuntimeError,
     TypeError,
     ValueError,

@@ -7,13 +7,13 @@ __all__ = ["replacing", "write_csv", "write_json", "write_text"]
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from featood import files
 from featood.errors import DataError
 from featood.report.rows import METRIC_COLUMNS
 
@@ -64,15 +64,15 @@ def write_text(path: str | Path, text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     else:
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="")
+        with replacing(path) as file:
+            file.write(text.encode())
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Lend a temporary path that takes the place of `path` when the block ends without an error.
+def replacing(path: str | Path) -> Iterator[IO[bytes]]:
+    """Lend a file that takes the place of `path` when the block ends without an error.
 
-    Missing folders are made. Devices and pipes (/dev/null, /dev/stdout) are written straight.
+    See :func:`featood.files.replacing`.
 
     Raises
     ------
@@ -80,18 +80,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         If the file cannot be written.
     """
     try:
-        target = Path(path)
-        if target.exists() and not target.is_file():
-            yield target
-            return
-        target = target.resolve()  # a link stays a link
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            yield temporary
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with files.replacing(path) as file:
+            yield file
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}") from error
 

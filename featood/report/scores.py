@@ -50,7 +50,7 @@ def write_scores(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None
             ("score", pa.float64()),
         ]
     )
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with replacing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for record in records:
             writer.write_table(_table(record, schema), row_group_size=_ROW_GROUP)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.errors import CacheCorrupt, Mismatch
-from featood.files import atomic_write, read_json, write_json
+from featood.files import atomic_write, read_json, remove, size_of, write_json
 
 RECORD = "checkpoint.json"
 
@@ -92,7 +92,7 @@ def load_checkpoint(folder: Path, settings: Mapping[str, Any]) -> tuple[int, dic
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    if not (folder / RECORD).is_file():
+    if size_of(folder / RECORD) is None:
         return None
     try:
         record = read_json(folder / RECORD)
@@ -100,7 +100,7 @@ def load_checkpoint(folder: Path, settings: Mapping[str, Any]) -> tuple[int, dic
         if hashlib.sha256(content).hexdigest() != record["tensors_sha256"]:
             raise CacheCorrupt("")
         tensors = load(content)
-    except (CacheCorrupt, OSError, KeyError, SafetensorError):
+    except (CacheCorrupt, FileNotFoundError, KeyError, SafetensorError):
         raise CacheCorrupt(
             f"the checkpoint in {folder} is damaged; delete the folder to train anew"
         ) from None
@@ -117,16 +117,16 @@ def clear_checkpoint(folder: Path) -> None:
     """Remove the checkpoint of a training that has ended, and the folder when nothing else is in it."""
     if not folder.is_dir():
         return
-    (folder / RECORD).unlink(missing_ok=True)
+    remove(folder / RECORD)
     _remove_tensors(folder)
     if not any(folder.iterdir()):
-        folder.rmdir()
+        remove(folder)
 
 
 def _remove_tensors(folder: Path, keep: str = "") -> None:
     for path in folder.glob("step-*.safetensors*"):
         if path.name != keep:
-            path.unlink(missing_ok=True)
+            remove(path)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

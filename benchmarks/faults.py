@@ -1,0 +1,211 @@
+"""Let the k-th file operation of every command fail, for every k and several errors, and look at the cache.
+
+After each failure the cache must read as before or as after, or name what is missing; the command must have ended with
+an exit code of 2 to 4 and one line, or have done its work; and given again it must end as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+__all__ = ["KINDS", "Faults", "try_command"]
+
+import argparse
+import errno
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from commands import COMMANDS, Command, Outcome, World, judge, make_inputs, observe, prepare
+from common import environment, save, show
+
+KINDS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "EACCES": errno.EACCES}
+WATCHED = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.scandir", "os.listdir")
+"""What the interpreter tells an audit hook of, whoever does it."""
+
+
+class _File:
+    """A file whose writes count as operations; a disk that fills up takes half of what is written."""
+
+    def __init__(self, file: Any, step: Callable[[str, str], None]) -> None:
+        self._file, self._step = file, step
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> _File:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, content: Any) -> int:
+        try:
+            self._step("write", self._file.name)
+        except OSError:
+            self._file.write(memoryview(content).cast("B")[: memoryview(content).nbytes // 2])
+            raise
+        return self._file.write(content)
+
+
+class Faults:
+    """Counts the file operations below some folders, and lets one of them fail."""
+
+    def __init__(self) -> None:
+        self.roots: tuple[str, ...] = ()
+        self.count, self.target, self.error = 0, 0, errno.EIO
+        self.hit = ""
+        sys.addaudithook(self._audit)
+
+    @contextmanager
+    def failing(self, roots: tuple[Path, ...], target: int = 0, error: int = errno.EIO) -> Iterator[None]:
+        """Let the `target`-th operation from now on fail; 0: none."""
+        import fcntl
+
+        from featood import files
+
+        real = os.fsync, fcntl.flock
+        files.open = self._open  # type: ignore[attr-defined]
+        os.fsync, fcntl.flock = self._stepping("fsync", os.fsync), self._stepping("flock", fcntl.flock)
+        self.count, self.target, self.error, self.hit = 0, target, error, ""
+        self.roots = tuple(map(str, roots))
+        try:
+            yield
+        finally:
+            self.roots = ()
+            os.fsync, fcntl.flock = real
+            del files.open  # type: ignore[attr-defined]
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.roots and event in WATCHED and isinstance(arguments[0], str | bytes | os.PathLike):
+            path = os.fsdecode(arguments[0])
+            if path.startswith(self.roots):
+                self._step(event, path)
+
+    def _step(self, event: str, path: str) -> None:
+        if not self.roots:
+            return
+        self.count += 1
+        if self.count == self.target:
+            self.hit = f"{event} {path}"
+            raise OSError(self.error, os.strerror(self.error), path)
+
+    def _open(self, path: Any, mode: str = "r", **options: Any) -> Any:
+        file = open(path, mode, **options)  # noqa: SIM115  (handed on)
+        return file if "r" in mode and "+" not in mode else _File(file, self._step)
+
+    def _stepping(self, event: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(handle: Any, *arguments: Any) -> Any:
+            self._step(event, "")
+            return real(handle, *arguments)
+
+        return call
+
+
+def complaint(outcome: Outcome, usual: Outcome) -> str:
+    """Say what is wrong with how a command ended; empty where it ended as usual, or refused in one line."""
+    if outcome.code == usual.code:
+        return ""
+    errors = [line for line in outcome.text.splitlines() if line.startswith("error: ")]
+    if outcome.code not in (2, 3, 4) or len(errors) != 1 or "unexpected" in errors[0]:
+        return f"exit code {outcome.code}: {outcome.text[-300:]}"
+    return ""
+
+
+def try_command(
+    command: Command, inputs: Path, folder: Path, faults: Faults, share: float = 1.0, seed: int = 0
+) -> tuple[int, list[str]]:
+    """Let each operation of a command fail in each way; return how many pairs were tried, and what was wrong.
+
+    Parameters
+    ----------
+    command : Command
+        The command.
+    inputs, folder : Path
+        Inputs, and an empty folder to work in.
+    faults : Faults
+        There is one a process.
+    share : float
+        Share of the pairs to try, drawn at random.
+    seed : int
+        Seed of the draw.
+    """
+    base = prepare(command, inputs, folder / "base")
+    before = observe(base)
+    whole = base.copy(folder / "whole")
+    with faults.failing((whole.root, inputs)):
+        usual = command.line(whole)
+    operations, after = faults.count, observe(whole)
+    pairs = [(number, kind) for number in range(1, operations + 1) for kind in KINDS]
+    random.Random(seed).shuffle(pairs)
+    pairs = pairs[: max(4, round(share * len(pairs)))]
+    wrong = []
+    for number, kind in pairs:
+        root = folder / f"{number}-{kind}"
+        world = base.copy(root)
+        with faults.failing((root, inputs), number, KINDS[kind]):
+            outcome = command.line(world)
+        where = f"{command.name}: {kind} at operation {number} ({faults.hit.replace(str(root), '')})"
+        problem = complaint(outcome, usual) or judge(
+            observe(world), before, after, outcome.code == usual.code and "error:" not in outcome.text
+        )
+        if not problem:
+            problem = _again(command, world, usual, after)
+        if problem:
+            wrong.append(f"{where}: {problem}")
+        _discard(root)
+    _discard(folder)
+    return len(pairs), wrong
+
+
+def _again(command: Command, world: World, usual: Outcome, after: dict[str, str]) -> str:
+    outcome = command.line(world)
+    there = observe(world) == after  # what was done already may be refused, or be nothing to do
+    if outcome.code != usual.code and not there:
+        return f"again: exit code {outcome.code}: {outcome.text[-300:]}"
+    problem = judge(observe(world), after, after, done=True)
+    return problem and f"again: {problem}"
+
+
+def _discard(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> None:
+    """Try every command."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="commands whose name contains this")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the pairs to try")
+    parser.add_argument(
+        "--slow", type=float, default=0.1, help="the same of slow commands, as a share of that"
+    )
+    parser.add_argument("--json", help="where to write the results")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    faults, rows, silent = Faults(), [], []
+    place = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(dir=place) as folder:
+        inputs = make_inputs(Path(folder, "inputs"))
+        for number, command in enumerate(sorted(COMMANDS, key=lambda command: command.slow)):
+            if options.only not in command.name:
+                continue
+            share = options.share * (options.slow if command.slow else 1)
+            tried, wrong = try_command(command, inputs, Path(folder, str(number)), faults, share)
+            silent += wrong
+            rows.append({"command": command.name, "pairs": tried, "wrong": len(wrong)})
+            for line in [f"{command.name}: {tried} pairs, {len(wrong)} wrong", *wrong]:
+                print(line, flush=True)
+    show("file operations that failed", rows)
+    print(f"{sum(row['pairs'] for row in rows)} pairs of operation and error, {len(silent)} wrong")
+    save(options.json, environment(), rows=rows, wrong=[{"what": line} for line in silent])
+
+
+if __name__ == "__main__":
+    main()

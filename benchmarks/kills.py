@@ -1,0 +1,122 @@
+"""Kill every command that writes (kill -9) at random moments, and see that nothing is lost.
+
+After each kill the cache must read as before or as after, or name what is missing; after some kills in a row the
+command is let through, and must end exactly as one that was never killed. Commands run in forks of a process that has
+imported everything, so that a kill costs no start of an interpreter.
+"""
+
+from __future__ import annotations
+
+__all__ = ["kill_command"]
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import tempfile
+import time
+from pathlib import Path
+
+from commands import COMMANDS, Command, World, judge, make_inputs, observe, prepare
+from common import environment, save, show
+
+IN_A_ROW = 4
+"""Kills before a command is let through."""
+
+
+def _fork(command: Command, world: World) -> int:
+    """Run a command in a fork, and return the fork's number."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = command.line(world).code
+        finally:
+            os._exit(code)
+    return child
+
+
+def kill_command(
+    command: Command, inputs: Path, folder: Path, kills: int, seed: int = 0
+) -> tuple[int, list[str]]:
+    """Kill a command at random moments; return the number of kills that met it alive, and what was wrong.
+
+    Parameters
+    ----------
+    command : Command
+        The command.
+    inputs, folder : Path
+        Inputs, and an empty folder to work in.
+    kills : int
+        How many.
+    seed : int
+        Seed of the moments.
+    """
+    base = prepare(command, inputs, folder / "base")
+    before = observe(base)
+    whole = base.copy(folder / "whole")
+    usual = command.line(whole)
+    after = observe(whole)
+    length = 0.0
+    for run in range(2):
+        start = time.perf_counter()
+        os.waitpid(_fork(command, base.copy(folder / f"timed-{run}")), 0)
+        length = time.perf_counter() - start
+    rng, done, wrong = random.Random(seed), 0, []
+    world, misses = base.copy(folder / "world"), 0
+    while done < kills and misses < 10 * kills:
+        child = _fork(command, world)
+        time.sleep(rng.uniform(0, length))
+        os.kill(child, signal.SIGKILL)
+        killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        done, misses = done + killed, misses + (not killed)
+        problem = judge(observe(world), before, after)
+        if problem:
+            wrong.append(f"{command.name}: kill {done}: {problem}")
+        if killed and done % IN_A_ROW and done < kills:
+            continue
+        outcome = command.line(world)
+        if outcome.code != usual.code and observe(world) != after:
+            wrong.append(
+                f"{command.name}: after kill {done}: exit code {outcome.code}: {outcome.text[-300:]}"
+            )
+        elif problem := judge(observe(world), after, after, done=True):
+            wrong.append(f"{command.name}: after kill {done}: {problem}")
+        shutil.rmtree(world.root)
+        world = base.copy(folder / "world")
+    shutil.rmtree(folder)
+    return done, wrong
+
+
+def main() -> None:
+    """Kill every command."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="commands whose name contains this")
+    parser.add_argument("--kills", type=int, default=60, help="kills of each command; a third of slow ones")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", help="where to write the results")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows, lost = [], []
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+        inputs = make_inputs(Path(folder, "inputs"))
+        for number, command in enumerate(sorted(COMMANDS, key=lambda command: command.slow)):
+            if options.only not in command.name:
+                continue
+            where = Path(folder, str(number))
+            kills = max(options.kills // 3, 1) if command.slow else options.kills
+            done, wrong = kill_command(command, inputs, where, kills, options.seed)
+            lost += wrong
+            rows.append({"command": command.name, "kills": done, "wrong": len(wrong)})
+            for line in [f"{command.name}: {done} kills, {len(wrong)} wrong", *wrong]:
+                print(line, flush=True)
+    show("kills", rows)
+    print(f"{sum(row['kills'] for row in rows)} kills, {len(lost)} wrong")
+    save(options.json, environment(), rows=rows, wrong=[{"what": line} for line in lost])
+
+
+if __name__ == "__main__":
+    main()

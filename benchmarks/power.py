@@ -1,0 +1,324 @@
+"""Take the power away after every file operation of every command, and lose what was not yet forced to disk.
+
+A command's operations are recorded with a model of the file system beside them, which knows what has reached the disk:
+the content of a file once it was synced, a name once its folder was. From each moment, and each choice of the writes
+and names since that survive, the folder is made anew: the cache must read as before or as after, or be refused.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Disk", "Recorder", "states", "try_command"]
+
+import argparse
+import dataclasses
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from commands import COMMANDS, Command, World, judge, make_inputs, observe, prepare
+from common import environment, save, show
+
+EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+@dataclasses.dataclass(eq=False)
+class Node:
+    """A file or a folder: what of it is on the disk, and what has changed since."""
+
+    content: bytes | None = None
+    """Of a file, what was synced last; None for folders."""
+    fresh: bytes | None = None
+    """Of a file, what was written since."""
+    names: dict[str, Node] = dataclasses.field(default_factory=dict)
+    """Of a folder, what was synced last."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A change to names, of one folder or, for a rename, of two at once, that may be lost until all were synced."""
+
+    changes: tuple[tuple[Node, str, Node | None], ...]
+
+
+class Disk:
+    """What is certain, and the steps since that a power cut may lose."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.top = self._read(root)
+        self.pending: list[Step] = []
+
+    def _read(self, path: Path) -> Node:
+        if path.is_dir():
+            return Node(names={child.name: self._read(child) for child in path.iterdir()})
+        return Node(content=path.read_bytes())
+
+    def names(self, node: Node, steps: Sequence[Step]) -> dict[str, Node]:
+        """Names in a folder once some steps were made."""
+        names = dict(node.names)
+        for step in steps:
+            for folder, name, child in step.changes:
+                if folder is node and child is None:
+                    names.pop(name, None)
+                elif folder is node and child is not None:
+                    names[name] = child
+        return names
+
+    def find(self, path: str) -> Node | None:
+        """Look a path up as the running system sees it."""
+        node: Node | None = self.top
+        for part in Path(path).relative_to(self.root).parts:
+            node = None if node is None else self.names(node, self.pending).get(part)
+        return node
+
+    def link(self, *changes: tuple[str, Node | None]) -> None:
+        """Give or take names."""
+        parents = [(self.find(os.path.dirname(path)), os.path.basename(path), node) for path, node in changes]
+        self.pending.append(
+            Step(tuple((folder, name, node) for folder, name, node in parents if folder is not None))
+        )
+
+    def sync(self, path: str) -> None:
+        """Force a file's content, or a folder's names, to disk."""
+        node = self.find(path)
+        if node is None:
+            return
+        if node.content is not None or node.fresh is not None:
+            node.content, node.fresh = (node.content if node.fresh is None else node.fresh), None
+            return
+        rest = []
+        for step in self.pending:  # in order: a later one must not overtake an earlier one
+            mine = tuple(change for change in step.changes if change[0] is node)
+            for _, name, child in mine:
+                node.names.pop(name, None)
+                if child is not None:
+                    node.names[name] = child
+            others = tuple(change for change in step.changes if change[0] is not node)
+            rest += [Step(others)] if others else []
+        self.pending = rest
+
+    def restore(self, root: Path, steps: Sequence[Step], loss: str, rng: random.Random) -> None:
+        """Make the folder that a power cut leaves, with the steps that survive; `loss` is what unsynced files hold."""
+
+        def make(node: Node, path: Path) -> None:
+            if node.content is None and node.fresh is None:
+                path.mkdir()
+                for name, child in self.names(node, steps).items():
+                    make(child, path / name)
+                return
+            content = node.content or b""
+            if node.fresh is not None:
+                lost = {"all": b"", "half": node.fresh[: len(node.fresh) // 2], "zeros": bytes(len(node.fresh)),
+                        "none": node.fresh}  # fmt: skip
+                content = lost[rng.choice(sorted(lost)) if loss == "any" else loss]
+            path.write_bytes(content)
+
+        make(self.top, root)
+
+
+class Recorder:
+    """Follows what this process does to files below a folder, and calls back after each operation."""
+
+    def __init__(self) -> None:
+        self.disk: Disk | None = None
+        self.after: Any = None
+        self._busy = False
+        sys.addaudithook(self._audit)
+
+    @contextmanager
+    def recording(self, root: Path, after: Any) -> Iterator[None]:
+        """Record; `after(disk)` is called after each operation."""
+        real = os.fsync
+
+        def fsync(handle: int) -> None:
+            real(handle)
+            self._flush()
+            path = os.readlink(f"/proc/self/fd/{handle}")
+            if self._inside(path):
+                assert self.disk is not None
+                self.disk.sync(path)
+                self._tell()
+
+        self.disk, self.after, os.fsync = Disk(root), after, fsync
+        self._waiting: list[tuple[str, tuple[Any, ...]]] = []
+        self._written: dict[str, Node] = {}
+        try:
+            yield
+            self._flush()
+        finally:
+            self.disk, os.fsync = None, real
+
+    def _inside(self, path: str) -> bool:
+        return (
+            self.disk is not None
+            and path.startswith(f"{self.disk.root}{os.sep}")
+            and not path.endswith(".lock")
+        )
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Note an operation, which is about to be made: it is modelled when the next one comes."""
+        if (
+            self.disk is None
+            or self._busy
+            or event not in EVENTS
+            or not isinstance(arguments[0], str | os.PathLike)
+        ):
+            return
+        handle = arguments[-1] if event in ("os.remove", "os.rmdir") else -1
+        paths = [os.fspath(path) for path in arguments[:2] if isinstance(path, str | os.PathLike)]
+        if handle != -1:  # shutil works its way down by handles
+            paths[0] = os.path.join(os.readlink(f"/proc/self/fd/{handle}"), paths[0])
+        if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & WRITING):
+            return
+        if self._inside(paths[0]):
+            self._flush()
+            self._waiting.append((event, tuple(paths)))
+
+    def _flush(self) -> None:
+        """Model what was done since: one operation at most, and what was written into open files."""
+        disk = self.disk
+        assert disk is not None
+        self._busy = True
+        for event, paths in self._waiting:
+            if event == "open" and os.path.exists(paths[0]):
+                if disk.find(paths[0]) is None:
+                    disk.link((paths[0], Node(fresh=b"")))
+                node = disk.find(paths[0])
+                assert node is not None
+                self._written[paths[0]] = node
+            elif event == "os.mkdir" and disk.find(paths[0]) is None:
+                disk.link((paths[0], Node()))
+            elif event in ("os.remove", "os.rmdir") and not os.path.lexists(paths[0]):
+                disk.link((paths[0], None))
+                self._written.pop(paths[0], None)
+            elif event == "os.rename" and not os.path.lexists(paths[0]):
+                node = disk.find(paths[0])
+                disk.link((paths[0], None), (paths[1], node))
+                self._written.pop(paths[0], None)
+        done, self._waiting = bool(self._waiting), []
+        for path, node in self._written.items():
+            if not os.path.exists(path):  # a folder above it has another name now
+                continue
+            content = Path(path).read_bytes()
+            if content != (node.content if node.fresh is None else node.fresh):
+                node.fresh = content
+        self._busy = False
+        if done:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._busy = True
+        try:
+            self.after(self.disk)
+        finally:
+            self._busy = False
+
+
+def states(disk: Disk, rng: random.Random, draws: int) -> list[tuple[Sequence[Step], str]]:
+    """List what a power cut now may leave: all steps or none, all but one, one alone, and some at random."""
+    steps = disk.pending
+    kept: list[Sequence[Step]] = [steps, []]
+    kept += [[other for other in steps if other is not step] for step in steps]
+    kept += [[step] for step in steps]
+    kept += [[step for step in steps if rng.random() < 0.5] for _ in range(draws)]
+    distinct = {tuple(map(id, choice)): choice for choice in kept}
+    return [(choice, loss) for choice in distinct.values() for loss in ("none", "any")]
+
+
+def try_command(
+    command: Command, inputs: Path, folder: Path, recorder: Recorder, share: float = 1.0, draws: int = 3
+) -> tuple[int, list[str]]:
+    """Cut the power at every moment of a command; return the number of states that were read, and what was wrong.
+
+    Parameters
+    ----------
+    command : Command
+        The command.
+    inputs, folder : Path
+        Inputs, and an empty folder to work in.
+    recorder : Recorder
+        There is one a process.
+    share : float
+        Share of the states to read, drawn at random.
+    draws : int
+        Random choices of what survives, at each moment.
+    """
+    base = prepare(command, inputs, folder / "base")
+    before = observe(base)
+    whole, rng = base.copy(folder / "whole"), random.Random(0)
+    left: list[Path] = []
+
+    def cut(disk: Disk) -> None:
+        for steps, loss in states(disk, rng, draws):
+            if rng.random() < share:
+                left.append(folder / f"state-{len(left)}")
+                disk.restore(left[-1], steps, loss, rng)
+
+    with recorder.recording(whole.root, cut):
+        usual = command.line(whole)
+    after = observe(whole)
+    wrong = []
+    for number, root in enumerate(left):
+        world = World(inputs, root)
+        problem = _unreadable(world, before, after)
+        if not problem and number % 10 == 0:  # from anywhere the same command ends as if nothing had happened
+            outcome = command.line(world)
+            problem = "" if outcome.code == usual.code or observe(world) == after else outcome.text[-300:]
+            problem = problem or judge(observe(world), after, after, done=True)
+        if problem:
+            wrong.append(f"{command.name}: state {number} of {len(left)}: {problem}")
+        shutil.rmtree(root)
+    shutil.rmtree(folder)
+    return len(left), wrong
+
+
+def _unreadable(world: World, before: dict[str, str], after: dict[str, str]) -> str:
+    try:
+        return judge(observe(world), before, after)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def main() -> None:
+    """Try every command."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="commands whose name contains this")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the states to read")
+    parser.add_argument(
+        "--draws", type=int, default=3, help="random choices of what survives, at each moment"
+    )
+    parser.add_argument(
+        "--slow", type=float, default=0.1, help="the same of slow commands, as a share of that"
+    )
+    parser.add_argument("--json", help="where to write the results")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    recorder, rows, silent = Recorder(), [], []
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+        inputs = make_inputs(Path(folder, "inputs"))
+        for number, command in enumerate(sorted(COMMANDS, key=lambda command: command.slow)):
+            if options.only not in command.name:
+                continue
+            share = options.share * (options.slow if command.slow else 1)
+            where = Path(folder, str(number))
+            tried, wrong = try_command(command, inputs, where, recorder, share, options.draws)
+            silent += wrong
+            rows.append({"command": command.name, "states": tried, "wrong": len(wrong)})
+            for line in [f"{command.name}: {tried} states, {len(wrong)} wrong", *wrong]:
+                print(line, flush=True)
+    show("power cuts", rows)
+    print(f"{sum(row['states'] for row in rows)} states after a power cut, {len(silent)} wrong")
+    save(options.json, environment(), rows=rows, wrong=[{"what": line} for line in silent])
+
+
+if __name__ == "__main__":
+    main()

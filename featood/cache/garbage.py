@@ -1,0 +1,88 @@
+"""What killed processes leave behind in a cache, and how it goes without harm to what is in use."""
+
+from __future__ import annotations
+
+__all__ = ["collect", "garbage"]
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from featood.cache.manifest import Manifest
+from featood.cache.reader import LOCK, commit_path
+from featood.errors import FeatoodError
+from featood.files import TEMPORARY, folders_below, lock, remove, size_of
+
+SCRATCH = (TEMPORARY, ".partial")
+"""Endings of files in the making: ours, and zarr's where an older version let it write."""
+HEADS = "heads"
+
+
+def garbage(root: Path, incomplete: bool = False, older_than: float = 3600.0) -> list[Path]:
+    """List what ``gc`` may remove: scratch files of killed writers and, on request, unfinished sets.
+
+    Nothing is listed that a process holds the lock of, or that changed within `older_than` seconds:
+    on a file system without locks, and for fitted heads, age is all there is to go by.
+    """
+    rubbish: list[Path] = []
+    for folder in folders_below(root, 3):
+        if HEADS in (folder.name, folder.parent.name):
+            rubbish += [path for path in _scratch(folder) if _age(path) >= older_than]
+            continue
+        with _locked(folder) as free:
+            if free and incomplete and not _complete(folder):
+                rubbish += [folder] if _age(folder) >= older_than else []
+            elif free:
+                rubbish += [path for path in _scratch(folder) if _age(path) >= older_than]
+    return rubbish
+
+
+def collect(rubbish: Sequence[Path]) -> None:
+    """Remove what :func:`garbage` listed, but for sets that a process has begun to write, or has finished, since."""
+    for path in rubbish:
+        if not path.is_dir() or path.name.endswith(SCRATCH):
+            remove(path)
+            continue
+        with _locked(path) as free:
+            if not free or _complete(path):
+                continue
+            # the records go first: a kill in between must not leave a set that looks whole
+            remove(path / "commits")
+            for child in path.iterdir():
+                if child.name != LOCK:
+                    remove(child)
+        if [child.name for child in path.iterdir()] == [LOCK]:
+            remove(path)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold a set's lock; whether nobody else does."""
+    held = lock(folder / LOCK)
+    try:
+        yield held is not None
+    finally:
+        if held is not None:
+            held.release()
+
+
+def _scratch(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.name.endswith(SCRATCH)]
+
+
+def _complete(folder: Path) -> bool:
+    try:
+        manifest = Manifest.load(folder)
+    except FeatoodError:
+        return False
+    return all(size_of(commit_path(folder, block)) is not None for block in range(manifest.blocks))
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file, or anything in a folder, last changed; none where it is changing now."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.name != LOCK]
+    try:
+        return time.time() - max((file.stat().st_mtime for file in files), default=0.0)
+    except FileNotFoundError:
+        return 0.0

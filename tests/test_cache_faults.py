@@ -1,0 +1,275 @@
+"""What the machine does to a cache: faults of the disk are no damage, and no fault gives wrong values."""
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_cache import KEY, STORES, make_manifest, make_rows, write_all
+
+from featood.cache import Classifier, FeatureCache
+from featood.cache.reader import commit_path
+from featood.errors import CacheCorrupt, FeatoodError, MissingPackage, UsageError, advice
+
+LINEAR = Classifier(np.ones((3, 12)), np.zeros(3))
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def records(cache: FeatureCache) -> list[str]:
+    return sorted(os.listdir(cache.folder("net", "toy", "test") / "commits"))
+
+
+def refuse_reading(monkeypatch, code: int) -> None:
+    """Let every read of a shard or block fail, as the libraries then put it."""
+    import h5py
+
+    def read_bytes(path: Path) -> bytes:
+        if path.suffix != ".json" or path.name == "zarr.json":
+            raise OSError(code, os.strerror(code), str(path))
+        return real(path)
+
+    def opened(source, *args, **options):
+        if isinstance(source, str | Path):
+            raise OSError(
+                f"Unable to synchronously open file (file read failed: errno = {code}, error message = '')"
+            )
+        return whole(source, *args, **options)
+
+    real, whole = Path.read_bytes, h5py.File
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(h5py, "File", opened)
+
+
+@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_faults_of_the_disk_are_not_called_damage(tmp_path, monkeypatch, store, code):
+    rows = make_rows(600)
+    cache = write_all(tmp_path, store, rows)
+    there = records(cache)
+    opened = cache[KEY]
+    with monkeypatch.context() as patch:
+        refuse_reading(patch, code)
+        with pytest.raises(OSError) as caught:
+            opened.features["avg"][:]
+        assert caught.value.errno == code and advice(caught.value)
+        with pytest.raises(OSError):
+            cache.verify(KEY, drop=True)
+    assert records(cache) == there and cache.verify(KEY) == []
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_want_of_memory_or_of_a_package_is_not_called_damage(tmp_path, monkeypatch, store):
+    import sys
+
+    cache = write_all(tmp_path, store, make_rows(600))
+    there = records(cache)
+    package = {"zarr": "zarr", "hdf5": "h5py"}[store]
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, package, None)
+        with pytest.raises(MissingPackage, match=f"pip install.*{package}"):
+            cache.verify(KEY, drop=True)
+        with pytest.raises(ImportError):
+            cache[KEY].logits[:]
+
+    def exhausted(*_, **__):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{package}.{'open_array' if store == 'zarr' else 'File'}", exhausted)
+        with pytest.raises(MemoryError):
+            cache.verify(KEY, drop=True)
+    assert records(cache) == there
+
+
+def test_hdf5_is_read_where_a_file_system_has_no_locks(tmp_path, monkeypatch):
+    import h5py
+
+    rows = make_rows(600)
+    cache = write_all(tmp_path, "hdf5", rows)
+    real = h5py.File
+
+    def unlockable(source, *args, **options):
+        if isinstance(source, str | Path):
+            raise OSError("Unable to synchronously open file (unable to lock file, errno = 11)")
+        return real(source, *args, **options)
+
+    monkeypatch.setattr(h5py, "File", unlockable)
+    assert np.array_equal(cache[KEY].features["avg"][:], rows["avg"])
+
+
+def test_the_command_line_says_what_to_do(featood, tmp_path, monkeypatch):
+    write_all(tmp_path / "cache", "zarr", make_rows(600))
+    with monkeypatch.context() as patch:
+        refuse_reading(patch, errno.EIO)
+        code, _, err = featood("cache", "verify", "--drop")
+    assert (
+        code == 3
+        and err.count("\n") == 1
+        and "Input/output error" in err
+        and "run the same command again" in err
+    )
+    assert featood("cache", "verify")[0] == 0
+
+
+def test_a_lost_block_behind_the_joined_file_reads_as_no_number(tmp_path):
+    import h5py
+
+    rows = make_rows(600)
+    cache = write_all(tmp_path, "hdf5", rows)
+    folder = cache.folder("net", "toy", "test") / "hdf5"
+    (folder / "block-00001.h5").unlink()
+    with h5py.File(folder / "features.h5") as file:
+        assert np.isnan(file["avg"][256:512]).all() and np.isnan(file["std"][256:512]).all()
+        assert (file["labels"][256:512] == np.iinfo("i8").min).all()
+        assert np.array_equal(file["avg"][:256], rows["avg"][:256])
+
+
+def test_plain_zarr_reads_the_shards(tmp_path):
+    import zarr
+
+    rows = make_rows(600)
+    cache = write_all(tmp_path, "zarr", rows)
+    folder = cache.folder("net", "toy", "test") / "zarr"
+    for name, values in rows.items():
+        assert np.array_equal(zarr.open_array(folder / name, mode="r")[:], values)
+    (folder / "avg" / "c" / "0" / "0").unlink()
+    assert np.isnan(zarr.open_array(folder / "avg", mode="r")[:256]).all()
+
+
+def at_once(writers: list, broken: bool = True) -> list[int]:
+    """Run functions in processes of their own that begin together; with a broken lock, which everybody gets."""
+    import fcntl
+
+    waiting, start = os.pipe()
+    children = []
+    for writer in writers:
+        if (child := os.fork()) == 0:
+            code = 1
+            try:
+                if broken:
+                    fcntl.flock = lambda *_: None
+                os.close(start)
+                os.read(waiting, 1)
+                writer()
+                code = 0
+            except FeatoodError as error:
+                code = error.exit_code
+            finally:
+                os._exit(code)
+        children.append(child)
+    os.close(waiting), os.close(start)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+@needs_fork
+@pytest.mark.parametrize("store", STORES)
+def test_writers_of_one_set_all_end_well_where_locks_are_broken(tmp_path, store):
+    rows = make_rows(700)
+    assert at_once([lambda: write_all(tmp_path, store, rows)] * 8) == [0] * 8
+    cache = FeatureCache(tmp_path)
+    assert cache.verify(KEY) == []
+    assert all(np.array_equal(cache[KEY].features[name][:], rows[name]) for name in ("avg", "std"))
+
+
+@needs_fork
+@pytest.mark.parametrize("store", STORES)
+def test_writers_of_different_values_never_mix_them(tmp_path, store):
+    """Two recipes at once, the lock broken: a reader gets one set or is refused, and a writer alone mends it."""
+    makings = [
+        (make_rows(700, seed), make_manifest(make_rows(700), store, seed=str(seed))) for seed in (1, 2)
+    ]
+    cache = FeatureCache(tmp_path)
+
+    def write(rows, manifest):
+        with cache.writer(KEY, manifest, LINEAR) as writer:
+            for block in writer.pending():
+                writer.write(block, {name: values[writer.span(block)] for name, values in rows.items()})
+            writer.finish(KEY)
+
+    codes = at_once([lambda making=making: write(*making) for making in makings * 2])
+    assert set(codes) <= {0, 4, 5}
+    try:
+        found = cache[KEY].features["avg"][:]
+        assert any(np.array_equal(found, rows["avg"]) for rows, _ in makings)
+    except CacheCorrupt:
+        pass
+    there = cache.entries()[0].manifest.recipe["seed"]
+    rows, manifest = makings[int(there) - 1]
+    write(rows, manifest)
+    if cache.verify(KEY, drop=True):
+        write(rows, manifest)
+    assert cache.verify(KEY) == [] and np.array_equal(cache[KEY].features["avg"][:], rows["avg"])
+
+
+def test_records_of_another_set_are_not_believed(tmp_path):
+    """A record that a power cut brought back, or that was copied, vouches for other values than the manifest's."""
+    rows = make_rows(600)
+    cache = write_all(tmp_path / "cache", "zarr", rows)
+    other = FeatureCache(tmp_path / "other")
+    with other.writer(KEY, make_manifest(rows, "zarr", weights="other"), LINEAR) as writer:
+        for block in writer.pending():
+            writer.write(block, {name: values[writer.span(block)] for name, values in rows.items()})
+    paths = [commit_path(where.folder("net", "toy", "test"), 1) for where in (cache, other)]
+    paths[0].write_bytes(paths[1].read_bytes())
+    with pytest.raises(CacheCorrupt, match=r"block 1 .* in another way"):
+        cache[KEY]
+    assert np.array_equal(write_all(tmp_path / "cache", "zarr", rows)[KEY].features["avg"][:], rows["avg"])
+
+
+def test_gc_looks_again_before_it_removes(tmp_path):
+    rows = make_rows(600)
+    cache, manifest = FeatureCache(tmp_path), make_manifest(rows, "zarr")
+
+    def write(blocks):
+        writer = cache.writer(KEY, manifest)
+        for block in blocks:
+            writer.write(block, {name: values[writer.span(block)] for name, values in rows.items()})
+        return writer
+
+    write([0]).__exit__()
+    rubbish = cache.garbage(incomplete=True, older_than=0)
+    assert rubbish == [cache.folder("net", "toy", "test")]
+    with write([1]):  # a writer has begun since
+        cache.collect(rubbish)
+        assert records(cache) == ["00000.json", "00001.json"]
+    write([2]).__exit__()  # and has finished
+    cache.collect(rubbish)
+    assert cache.verify(KEY) == []
+
+
+def test_blocks_are_not_dropped_from_under_a_writer(tmp_path):
+    rows = make_rows(600)
+    cache = write_all(tmp_path, "zarr", rows)
+    with cache.writer(KEY, make_manifest(rows, "zarr"), LINEAR):
+        with pytest.raises(UsageError, match="is writing"):
+            cache.verify(KEY, drop=True)
+        assert cache.verify(KEY) == []
+
+
+@needs_fork
+def test_an_export_that_is_killed_looks_unfinished(tmp_path, monkeypatch):
+    from featood.cache import export_set, transfer
+
+    rows = make_rows(600)
+    cache = write_all(tmp_path / "cache", "zarr", rows)
+    real = transfer.create
+    for calls in range(1, 6):
+        if (child := os.fork()) == 0:
+            left = [calls]
+
+            def killed(path, left=left):
+                left[0] -= 1
+                if not left[0]:
+                    os.kill(os.getpid(), 9)
+                return real(path)
+
+            transfer.create = killed
+            export_set(cache, KEY, tmp_path / "out", "npy")
+            os._exit(0)
+        assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        assert all(path.name.endswith(".tmp") for path in (tmp_path / "out").iterdir())
+    folder = export_set(cache, KEY, tmp_path / "out", "npy")
+    assert np.array_equal(np.load(folder / "avg.npy"), rows["avg"])
+    with pytest.raises(UsageError, match="not empty"):
+        export_set(cache, KEY, tmp_path / "out", "npy")

@@ -1,0 +1,245 @@
+"""Every write of the package goes through one module, and is whole or not there at all."""
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featood import files
+from featood.files import (
+    atomic_write,
+    create,
+    folders_below,
+    lock,
+    make_folder,
+    remove,
+    scratch_folder,
+    size_of,
+)
+
+PACKAGE = Path(files.__file__).parent
+WRITERS = {
+    *(
+        "write_text",
+        "write_bytes",
+        "unlink",
+        "mkdir",
+        "rmdir",
+        "rename",
+        "touch",
+        "symlink_to",
+        "hardlink_to",
+    ),
+    *(
+        "rmtree",
+        "copytree",
+        "copyfile",
+        "copy2",
+        "move",
+        "memmap",
+        "open_memmap",
+        "tofile",
+        "savetxt",
+        "save_file",
+    ),
+    *("makedirs", "renames", "mkdtemp", "NamedTemporaryFile", "TemporaryDirectory"),
+}
+OS = {"replace", "remove", "open", "link", "symlink", "truncate", "mkfifo", "chmod", "fsync"}
+
+
+def writes(node: ast.AST) -> bool:
+    """Whether a call writes to the file system by itself; np.save and the like are given files of ``create``."""
+    if not isinstance(node, ast.Call) or "devnull" in ast.unparse(node):
+        return False
+    name = node.func
+    if isinstance(name, ast.Attribute):
+        return name.attr in WRITERS or (ast.unparse(name.value) == "os" and name.attr in OS)
+    if isinstance(name, ast.Name) and name.id == "open":
+        modes = [*node.args[1:2], *(word.value for word in node.keywords if word.arg == "mode")]
+        return any(set(ast.unparse(mode)) & set("wxa+") for mode in modes)
+    return False
+
+
+def test_no_other_module_writes_files():
+    for path in PACKAGE.rglob("*.py"):
+        if path.name != "files.py" or path.parent != PACKAGE:
+            if path.parent.name == "testing":  # which works in folders of its own
+                continue
+            found = [ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if writes(node)]
+            assert not found, f"{path.relative_to(PACKAGE)} writes files past featood.files: {found[0]}"
+
+
+EVENTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
+
+
+def test_whatever_commands_write_comes_from_that_module(featood, script, tmp_path, toy_images):
+    """Not even a library may write on its own: of every write, the interpreter tells who is about to make it."""
+    watching, past = [True], []
+
+    def audit(event, arguments):
+        if not watching or not (event in EVENTS or (event == "open" and isinstance(arguments[2], int))):
+            return
+        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            return
+        path = arguments[0] if isinstance(arguments[0], str) else os.fspath(arguments[0])
+        frame = sys._getframe()
+        while frame is not None and frame.f_code.co_filename != files.__file__:
+            frame = frame.f_back
+        if str(tmp_path) in str(path) and frame is None:
+            past.append((event, path))
+
+    (tmp_path / "net.py").write_text(script("commands").NET)
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(30, 4)))
+    out = str(tmp_path / "out")
+    sys.addaudithook(audit)
+    try:
+        for store in ("zarr", "hdf5"):
+            how = ("--backbone", f"python:{tmp_path}/net.py:make", "--name", store, "--store", store)
+            code, _, err = featood("extract", *how, "--dataset", "toy", "--workers", 0)
+            assert code == 0, err
+        lines = (
+            ("import", "--backbone", "v", "--dataset", "w", "--split", "train", "--features", tmp_path / "x.npy"),
+            ("fit", "nce", "--backbone", "zarr", "--dataset", "toy", "--epochs", 1),
+            ("score", "--backbone", "zarr", "--head", "nce", "--ood", "odd", "--json", f"{out}/r.json", "--csv",
+             f"{out}/r.csv", "--scores", f"{out}/r.parquet", "--report", f"{out}/r.html"),
+            ("cache", "join", "both", "zarr", "hdf5", "--dataset", "toy"),
+            *(("cache", "export", "zarr/toy/test", f"{out}/{form}", "--format", form) for form in ("npy", "hdf5")),
+            ("cache", "gc", "--incomplete", "--older-than", 0),
+        )  # fmt: skip
+        for line in lines:
+            code, _, err = featood(*line)
+            assert code == 0, err
+    finally:
+        watching.clear()
+    assert not past
+
+
+def test_nothing_needs_what_only_unix_has(tmp_path):
+    """Import, fit and score where the modules that Windows lacks cannot be imported."""
+    rng = np.random.default_rng(0)
+    for name in ("train", "test", "odd"):
+        np.save(tmp_path / f"{name}.npy", rng.normal(name == "odd", 1, (30, 4)))
+    code = f"""
+    import sys
+    GONE = {{"fcntl", "resource", "pwd", "grp", "termios"}}
+    class Blocked:
+        def find_spec(self, name, *_):
+            if name in GONE:
+                raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+    sys.meta_path.insert(0, Blocked())
+    for name in GONE:
+        sys.modules.pop(name, None)
+    from featood.cli.root import root
+    def run(*words):
+        root([*words, "--cache", r"{tmp_path}/cache"], standalone_mode=False)
+    for dataset, split in (("w", "train"), ("w", "test"), ("odd", "test")):
+        file = rf"{tmp_path}/{{'odd' if dataset == 'odd' else split}}.npy"
+        where = ("--dataset", dataset, "--split", split)
+        for store in ("zarr", "hdf5"):
+            run("import", "--backbone", store, *where, "--features", file, "--store", store)
+    run("fit", "knn", "--backbone", "zarr", "--dataset", "w", "--k", "3")
+    run("score", "--backbone", "zarr", "--dataset", "w", "--ood", "odd", "--json", r"{tmp_path}/r.json")
+    run("cache", "gc", "--older-than", "0")
+    assert not GONE & set(sys.modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=PACKAGE.parent
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "r.json").exists()
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "deep" / "file"
+    atomic_write(path, b"one")
+    with pytest.raises(ZeroDivisionError), files.replacing(path) as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"one" and os.listdir(path.parent) == ["file"]
+    long = tmp_path / ("x" * 255)
+    atomic_write(long, b"two")
+    assert long.read_bytes() == b"two"
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep" / "target"
+    with pytest.raises(ZeroDivisionError), scratch_folder(target) as scratch:
+        create(scratch / "file").close()
+        raise ZeroDivisionError
+    assert not os.listdir(tmp_path / "deep")
+    target.mkdir()
+    with scratch_folder(target) as scratch, create(scratch / "sub" / "file") as file:
+        file.write(b"x")
+        assert not os.listdir(target)
+    assert (target / "sub" / "file").read_bytes() == b"x"
+    with pytest.raises(OSError), scratch_folder(target) as scratch:
+        create(scratch / "other").close()
+    assert os.listdir(target) == ["sub"] and os.listdir(tmp_path / "deep") == ["target"]
+
+
+def test_removing_does_not_follow_links(tmp_path):
+    make_folder(tmp_path / "kept" / "inner")
+    make_folder(tmp_path / "gone" / "inner")
+    (tmp_path / "gone" / "link").symlink_to(tmp_path / "kept")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("gone", "dangling", "never"):
+        remove(tmp_path / name)
+    assert os.listdir(tmp_path) == ["kept"] and os.listdir(tmp_path / "kept") == ["inner"]
+
+
+def test_what_cannot_be_told_is_not_taken_for_a_no(tmp_path, monkeypatch):
+    atomic_write(tmp_path / "a" / "b" / "file", b"abc")
+    assert size_of(tmp_path / "a" / "b" / "file") == 3
+    assert size_of(tmp_path / "a") is None and size_of(tmp_path / "a" / "b" / "file" / "x") is None
+    assert folders_below(tmp_path, 2) == [tmp_path / "a" / "b"] and folders_below(tmp_path / "no", 3) == []
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", refuse)
+    with pytest.raises(PermissionError):
+        size_of(tmp_path / "a" / "b" / "file")
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError):
+        folders_below(tmp_path, 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_lock_is_one_process_s_and_ends_with_it(tmp_path):
+    path = tmp_path / ".lock"
+    held = lock(path)
+    assert held is not None and lock(path) is None
+    held.release()
+    ready, tell = os.pipe()
+    if (child := os.fork()) == 0:
+        kept = lock(path)
+        os.write(tell, b"y" if kept is not None else b"n")
+        signal.pause()
+    assert os.read(ready, 1) == b"y" and lock(path) is None
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert lock(path) is not None
+
+
+def test_a_file_system_without_locks_grants_every_lock(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    import errno
+
+    def answer(code):
+        def flock(*_):
+            raise OSError(code, os.strerror(code))
+
+        return flock
+
+    monkeypatch.setattr(fcntl, "flock", answer(errno.ENOLCK))
+    assert lock(tmp_path / "a") is not None and lock(tmp_path / "a") is not None
+    monkeypatch.setattr(fcntl, "flock", answer(errno.EIO))
+    with pytest.raises(OSError, match="Input/output"):
+        lock(tmp_path / "b")
