@@ -95,7 +95,7 @@ class ZarrStore(Store):
 
         # else a block of fill values leaves no file
         with zarr.config.set({"array.write_empty_chunks": True}):
-            return zarr.open_array(str(self.folder / column), mode=mode)
+            return zarr.open_array(str(self.folder / column), mode=mode, zarr_format=3)
 
     def write(self, block: int, values: Mapping[str, np.ndarray]) -> None:
         """Write a block as whole shards, then force them to disk."""

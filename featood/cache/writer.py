@@ -87,7 +87,7 @@ class SetWriter:
 
     def _committed(self, block: int) -> bool:
         try:
-            return read_commit(self.folder, self.store, block) is not None
+            return read_commit(self.folder, self.store, block, self.manifest.fingerprint) is not None
         except CacheCorrupt:
             return False
 
@@ -119,6 +119,7 @@ class SetWriter:
         self.store.write(block, values)
         record: dict[str, Any] = {
             "block": block,
+            "fingerprint": self.manifest.fingerprint,
             "rows": [self.span(block).start, self.span(block).stop],
             "failed": [int(row) for row in failed],
             "columns": {name: checksum(array) for name, array in values.items()},

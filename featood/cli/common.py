@@ -4,7 +4,9 @@ from __future__ import annotations
 
 __all__ = [
     "backbone_option",
+    "cache_of",
     "cache_option",
+    "code_option",
     "data_dir_option",
     "dataset_option",
     "emit_json",
@@ -23,11 +25,14 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from featood.errors import FeatoodError
+
+if TYPE_CHECKING:
+    from featood.cache import FeatureCache
 
 cache_option = click.option(
     "--cache", "cache_root", default="feature_cache", envvar="FEATOOD_CACHE", show_default=True, show_envvar=True,
@@ -43,6 +48,17 @@ backbone_option = click.option(
 dataset_option = click.option(
     "--dataset", default="", help="In-distribution dataset (default: the newest extraction's)."
 )
+code_option = click.option(
+    "--code", multiple=True, metavar="python:MODULE:CALLABLE",
+    help="Code that may be run to extract a further set, where the features were made by code; may be repeated.",
+)  # fmt: skip
+
+
+def cache_of(root: str, backbone: str = "", code: Sequence[str] = ()) -> FeatureCache:
+    """Open the cache, with the code that the command line names: by ``--code``, or as the backbone."""
+    from featood.cache import open_cache
+
+    return open_cache(root, [*code, *([backbone] if backbone.startswith("python:") else [])])
 
 
 def say(text: str) -> None:

@@ -15,7 +15,9 @@ from click.core import ParameterSource
 
 from featood.cli.common import (
     backbone_option,
+    cache_of,
     cache_option,
+    code_option,
     data_dir_option,
     dataset_option,
     say,
@@ -65,10 +67,9 @@ def _command(cls: type) -> click.Command:
     fields = [field for field in dataclasses.fields(cls) if field.init]
 
     def run(
-        cache_root: str, backbone: str, dataset: str, repeat: int, sweep: tuple[str, ...], tensorboard: str | None,
-        **values: Any,
+        cache_root: str, backbone: str, dataset: str, code: tuple[str, ...], repeat: int, sweep: tuple[str, ...],
+        tensorboard: str | None, **values: Any,
     ) -> None:  # fmt: skip
-        from featood.cache import open_cache
         from featood.engine.fitting import fit_head
         from featood.engine.selection import select
         from featood.engine.tensorboard import logged
@@ -83,7 +84,7 @@ def _command(cls: type) -> click.Command:
             for name, value in values.items()
             if context.get_parameter_source(name) is not ParameterSource.DEFAULT
         }
-        selection = select(open_cache(cache_root), backbone, dataset)
+        selection = select(cache_of(cache_root, backbone, code), backbone, dataset)
         with progress_bar() as bar, logged(tensorboard) as log:
 
             def progress(step: int, total: int, **figures: float) -> None:
@@ -138,7 +139,7 @@ def _command(cls: type) -> click.Command:
     ]
     text = f"{(cls.__doc__ or '').strip()}\n\n{card.paper}, {card.year}. {card.url}"
     command = click.RichCommand(name=card.name, callback=run, params=params, help=text, short_help=card.title)
-    for add in (data_dir_option, cache_option, dataset_option, backbone_option):
+    for add in (data_dir_option, cache_option, code_option, dataset_option, backbone_option):
         command = add(command)
     return command
 
