@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["check_name", "name_problem", "safe_text"]
+__all__ = ["check_name", "name_problem", "safe_text", "shortened"]
 
 import hashlib
 import re
@@ -78,6 +78,11 @@ def safe_text(text: str, longest: int = 60) -> str:
         lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogateescape")),
         text,
     )
-    if len(safe) <= longest:
-        return safe
-    return f"{safe[: longest - 9]}~{hashlib.sha256(safe.encode()).hexdigest()[:8]}"
+    return shortened(safe, longest)
+
+
+def shortened(text: str, longest: int) -> str:
+    """Cut a text to a length; a digest at its end tells it from others that begin so."""
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest - 9]}~{hashlib.sha256(text.encode()).hexdigest()[:8]}"

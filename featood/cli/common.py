@@ -1,4 +1,4 @@
-"""What the commands share: options, progress, and how errors and warnings appear."""
+"""What the commands share: options, and how lines and tables are printed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ __all__ = [
     "cache_of",
     "cache_option",
     "code_option",
+    "console",
     "data_dir_option",
     "dataset_option",
     "emit_json",
-    "guarded",
     "numbers",
     "quiet_downloads",
     "say",
@@ -18,20 +18,18 @@ __all__ = [
     "table",
 ]
 
+import contextlib
 import functools
 import json
 import os
-import signal
-import sys
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from featood.errors import FeatoodError
-
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from featood.cache import FeatureCache
 
 cache_option = click.option(
@@ -62,8 +60,9 @@ def cache_of(root: str, backbone: str = "", code: Sequence[str] = ()) -> Feature
 
 
 def say(text: str) -> None:
-    """Print one line to standard error, which leaves standard output to results."""
-    click.echo(text, err=True)
+    """Print one line to standard error, which leaves standard output to results; that nobody reads it stops no work."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 def numbers(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:
@@ -93,16 +92,28 @@ def emit_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1, default=str))
 
 
+def console(**options: Any) -> Console:
+    """Return what prints tables to standard output."""
+    from rich.console import Console
+
+    class Plain(Console):
+        """Leaves it to the process what a broken pipe means; rich would end with an error."""
+
+        def on_broken_pipe(self) -> None:
+            raise
+
+    return Plain(highlight=False, **options)
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table that fits the terminal; the last column takes what is left."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
+    screen = console(markup=False)
     cells = [[str(cell) for cell in row] for row in rows]
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    left = console.width
+    left = screen.width
     for position, column in enumerate(columns[:-1]):
         left -= max(len(text) for text in (column, *(texts[position] for texts in cells))) + 3
         grid.add_column(column, overflow="fold")
@@ -110,54 +121,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     grid.add_column(columns[-1], overflow="ellipsis", no_wrap=True, max_width=max(left, 12))
     for texts in cells:
         grid.add_row(*texts)
-    console.print(grid)
-
-
-def guarded(run: Callable[[], Any]) -> int:
-    """Run the command line and turn every outcome into an exit code and at most one line of error.
-
-    0 done, 1 unexpected, 2 usage, 3 data missing or bad, 4 corrupt cache, 5 mismatch, 130 interrupted.
-    """
-    debug = "--debug" in sys.argv
-    shown: set[str] = set()
-
-    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        if category is UserWarning and str(message) not in shown:
-            shown.add(str(message))
-            say(f"warning: {message}")
-
-    warnings.showwarning = show
-    warnings.simplefilter("always", UserWarning)
-    # a scheduler's SIGTERM deserves the same orderly end as Ctrl-C
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        run()
-        sys.stdout.flush()
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        say("interrupted; what was committed is kept, run the same command again to go on")
-        return 130
-    except BrokenPipeError:  # the reader of a pipe has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except FeatoodError as error:
-        if debug:
-            raise
-        say(f"error: {error}")
-        return error.exit_code
-    except OSError as error:  # disk full, no permission: the system's words are the best there are
-        if debug:
-            raise
-        say(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
-        return 3
-    except Exception as error:
-        if debug:
-            raise
-        say(f"error: unexpected {type(error).__name__}: {error} (--debug shows where; please report it)")
-        return 1
-    return 0
+    screen.print(grid)
 
 
 def quiet_downloads(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from featood.engine.variants import Variant
 
 
-WHERE = ("split", "out", "outliers", "validate_on", "data_dir")
+WHERE = ("split", "out", "outliers", "validate_on", "data_dir", "overwrite")
 """Parameters of the command that are no options of the head."""
 
 
@@ -97,7 +97,8 @@ def _command(cls: type) -> click.Command:
                 print_variants(fit_variants(selection, card.name, given, grid, repeat, **rest))
                 return
             head, folder = fit_head(selection, card.name, given, **rest)
-        click.echo(f"{card.name}: fitted in {head.meta['fit_seconds']:.1f} s, saved in {folder}")
+        label = card.name if rest["out"] else folder.name
+        click.echo(f"{label}: fitted in {head.meta['fit_seconds']:.1f} s, saved in {folder}")
 
     params: list[click.Parameter] = [_parameter(field, hints[field.name]) for field in fields]
     if presets:
@@ -135,6 +136,11 @@ def _command(cls: type) -> click.Command:
             ["--out"],
             type=click.Path(file_okay=False),
             help="Folder of the fitted head (default: in the cache).",
+        ),
+        click.Option(
+            ["--overwrite"],
+            is_flag=True,
+            help="Replace a head of this name that was fitted in another way (default: keep both).",
         ),
     ]
     text = f"{(cls.__doc__ or '').strip()}\n\n{card.paper}, {card.year}. {card.url}"

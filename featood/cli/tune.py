@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(file_okay=False), help="Folder of the fitted head (default: in the cache)."
 )
+@click.option("--overwrite", is_flag=True, help="Replace a head of this name that was fitted in another way.")
 @click.option(
     "--json",
     "json_path",
