@@ -1,6 +1,7 @@
 """Records that someone else wrote: whatever a field holds, reading ends with a typed error or with sound values."""
 
 import copy
+import functools
 import json
 import shutil
 
@@ -45,12 +46,11 @@ def places(tmp_path):
         found = open_set(folder)
         assert found.features["avg"][:].shape == (38, 4) and len(found.labels[:]) == 38
 
-    return {
-        "manifest": (folder / "manifest.json", read_set),
-        "commit": (commit_path(folder, 1), read_set),
-        "knn": (root / "heads" / "knn" / "head.json", lambda: load_head(root / "heads" / "knn")),
-        "rank-average": (root / "heads" / "rank-average" / "head.json", lambda: load_head(root / "heads" / "rank-average")),
-    }  # fmt: skip
+    found = {"manifest": (folder / "manifest.json", read_set), "commit": (commit_path(folder, 1), read_set)}
+    for name in ("knn", "rank-average"):
+        place = root / "heads" / name
+        found[name] = (place / "head.json", functools.partial(load_head, place))
+    return found
 
 
 def fields(value, path=()):

@@ -7,7 +7,6 @@ __all__ = [
     "cache_of",
     "cache_option",
     "code_option",
-    "console",
     "data_dir_option",
     "dataset_option",
     "emit_json",
@@ -28,8 +27,6 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from featood.cache import FeatureCache
 
 cache_option = click.option(
@@ -92,28 +89,16 @@ def emit_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=1, default=str))
 
 
-def console(**options: Any) -> Console:
-    """Return what prints tables to standard output."""
-    from rich.console import Console
-
-    class Plain(Console):
-        """Leaves it to the process what a broken pipe means; rich would end with an error."""
-
-        def on_broken_pipe(self) -> None:
-            raise
-
-    return Plain(highlight=False, **options)
-
-
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table that fits the terminal; the last column takes what is left."""
     from rich import box
+    from rich.console import Console
     from rich.table import Table
 
-    screen = console(markup=False)
+    console = Console(highlight=False, markup=False)
     cells = [[str(cell) for cell in row] for row in rows]
     grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    left = screen.width
+    left = console.width
     for position, column in enumerate(columns[:-1]):
         left -= max(len(text) for text in (column, *(texts[position] for texts in cells))) + 3
         grid.add_column(column, overflow="fold")
@@ -121,7 +106,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     grid.add_column(columns[-1], overflow="ellipsis", no_wrap=True, max_width=max(left, 12))
     for texts in cells:
         grid.add_row(*texts)
-    screen.print(grid)
+    console.print(grid)
 
 
 def quiet_downloads(function: Callable[..., Any]) -> Callable[..., Any]:

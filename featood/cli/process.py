@@ -111,14 +111,14 @@ def _outcome(error: BaseException, signals: Signals | None) -> tuple[int, str]:
             EXIT_INTERRUPTED,
             "interrupted; what was committed is kept, run the same command again to go on",
         )
+    if _left_by_reader(error):
+        return 0, ""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None), ""
     if isinstance(error, click.ClickException):
         with contextlib.suppress(OSError):
             error.show()
         return error.exit_code, ""
-    if isinstance(error, BrokenPipeError):  # the reader of a pipe has left
-        return 0, ""
     if isinstance(error, FeatoodError):
         return error.exit_code, f"error: {error}"
     if isinstance(error, OSError):  # disk full, no permission: the system's words are the best there are
@@ -130,6 +130,13 @@ def _outcome(error: BaseException, signals: Signals | None) -> tuple[int, str]:
         )
     what = f"unexpected {type(error).__name__}: {error}"
     return 1, f"error: {what} (--debug shows where; please report it)"
+
+
+def _left_by_reader(error: BaseException | None) -> bool:
+    """Whether the reader of a pipe has left, of which click and rich make an exit."""
+    while isinstance(error, SystemExit):
+        error = error.__context__
+    return isinstance(error, BrokenPipeError)
 
 
 def _finish(line: str) -> None:

@@ -14,7 +14,6 @@ from featood.cli.common import (
     cache_of,
     cache_option,
     code_option,
-    console,
     data_dir_option,
     dataset_option,
     quiet_downloads,
@@ -141,11 +140,13 @@ def print_results(scoring: Scoring) -> None:
     """Print the table, as wide as the terminal."""
     import shutil
 
+    from rich.console import Console
+
     from featood.report import collapsed, results_table
 
     width = shutil.get_terminal_size((100, 24)).columns
     results = scoring.results
-    console(width=width).print(results_table(collapsed(results), results["id"], width))
+    Console(width=width, highlight=False).print(results_table(collapsed(results), results["id"], width))
 
 
 def save_report(scoring: Scoring, path: str) -> None:
