@@ -17,7 +17,8 @@ from featood.names import LONGEST, check_name, name_problem, safe_text
 
 BAD = [
     "", ".", "..", "../x", "/x", "a/b", "a\\b", "C:x", "C:\\x", "a\0b", "a\nb", "a\x1b[31m", "a\u202eb", "con", "NUL",
-    "nul.txt", "Com1.avg", "LPT9", "a.", "a ", " a", "a:b", "a*", "a?", 'a"b', "a<b", "a>b", "a|b", "x" * 201, "é" * 101, "\ud800",
+    "nul.txt", "Com1.avg", "LPT9",
+    "a.", "a ", " a", "a:b", "a*", "a?", 'a"b', "a<b", "a>b", "a|b", "x" * 201, "é" * 101, "\ud800",
 ]  # fmt: skip
 GOOD = [
     "avg",
