@@ -88,6 +88,20 @@ def test_a_second_signal_ends_at_once_what_takes_long_to_end():
 
 
 @POSIX
+def test_a_signal_that_comes_where_nothing_can_be_raised_is_not_lost():
+    process = start("""
+    class Slow:
+        def __del__(self):
+            print("ready", flush=True)
+            time.sleep(100)
+    Slow()
+    time.sleep(100)""")
+    process.terminate()
+    code, _, err = ended(process)
+    assert code == 130 and "interrupted" in err and "Traceback" not in err and "ignored" not in err
+
+
+@POSIX
 @pytest.mark.parametrize("late", [0.0, 0.3])
 def test_a_worker_that_the_group_s_signal_ended_is_an_interruption(late):
     """The error of the worker's death may come before the signal that ended it reaches the command."""

@@ -71,7 +71,9 @@ class CacheEntry:
         """When the extraction began (ISO 8601, UTC); of a damaged set, when its manifest was last written."""
         if self.damage is None and (stamp := str(self.manifest.run.get("created", ""))):
             return stamp
-        changed = datetime.datetime.fromtimestamp((self.folder / FILE).stat().st_mtime, datetime.UTC)
+        path = self.folder / FILE
+        seconds = (path if path.exists() else self.folder).stat().st_mtime
+        changed = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
         return changed.isoformat(timespec="microseconds")
 
     @property
@@ -110,7 +112,7 @@ class FeatureCache:
             When the set is incomplete or damaged.
         """
         folder = self.folder(*_parts(key))
-        if not (folder / FILE).exists():
+        if not _is_set(folder):
             have = ", ".join(self) or "nothing yet"
             raise DataError(f"{key} is not in the cache {self.root} (it holds: {have}); extract it first")
         return open_set(folder, key)
@@ -145,21 +147,26 @@ class FeatureCache:
     def entries(self) -> list[CacheEntry]:
         """List the sets, newest first; of one whose manifest cannot be read the entry says why."""
         found = []
-        for path in self.root.glob(f"*/*/*/{FILE}"):
-            folder, damage, manifest = path.parent, None, None
+        for folder in self._folders():
+            damage, manifest = None, None
             try:
                 manifest = Manifest.load(folder)
             except (FeatoodError, OSError) as error:
-                if not path.exists():  # removed meanwhile
+                if not _is_set(folder):  # removed meanwhile
                     continue
-                damage = error if isinstance(error, FeatoodError) else CacheCorrupt(f"{path}: {error}")
+                damage = (
+                    error if isinstance(error, FeatoodError) else CacheCorrupt(f"{folder / FILE}: {error}")
+                )
             backbone, dataset, split = folder.relative_to(self.root).parts
             committed = len(committed_blocks(folder, manifest)) if manifest else 0
             found.append(CacheEntry(backbone, dataset, split, folder, manifest, committed, damage))
         return sorted(found, key=lambda entry: (entry.created, entry.key), reverse=True)
 
+    def _folders(self) -> list[Path]:
+        return [folder for folder in self.root.glob("*/*/*") if _is_set(folder)]
+
     def keys(self, wanted: Sequence[str] = ()) -> list[str]:
-        """Keys of the sets that have a manifest, readable or not; those asked for, where any are.
+        """Keys of the sets, readable or not; those asked for, where any are.
 
         Raises
         ------
@@ -269,6 +276,11 @@ def _parts(key: str) -> tuple[str, str, str]:
     if len(parts) != 3 or not all(parts):
         raise UsageError(f"'{key}' is not of the form backbone/dataset/split")
     return parts[0], parts[1], parts[2]
+
+
+def _is_set(folder: Path) -> bool:
+    """Whether a folder holds a set: blocks are committed only under a manifest, which may have been lost since."""
+    return (folder / FILE).exists() or any((folder / "commits").glob("*.json"))
 
 
 def _complete(folder: Path) -> bool:

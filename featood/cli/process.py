@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -39,12 +40,21 @@ class Signals:
         signal.signal(signal.SIGTERM, self._handle)
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, self._handle)
+        sys.unraisablehook = self._unraisable
 
     def _handle(self, *_: object) -> None:
         if self.received:
             os._exit(EXIT_INTERRUPTED)
         self.received = True
         raise KeyboardInterrupt
+
+    def _unraisable(self, found: sys.UnraisableHookArgs) -> None:
+        """Keep quiet of what fails because of the signal, and send one again that came where nothing can be raised."""
+        if not self.received and not WORKER_DIED.search(str(found.exc_value)):
+            sys.__unraisablehook__(found)
+        elif issubclass(found.exc_type, KeyboardInterrupt):
+            self.received = False
+            threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGTERM)).start()
 
     def wait(self) -> bool:
         """Give a signal that may be on its way a moment to arrive, and tell whether there was one."""
