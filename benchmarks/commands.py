@@ -70,7 +70,7 @@ class World:
 
     def run(self, *words: str) -> Outcome:
         """Run a line of the command line in this process; ``{i}`` and ``{o}`` are folders of inputs and outputs."""
-        from featood.cli.common import guarded
+        from featood.cli.process import guarded
         from featood.cli.root import root
 
         places = {"{i}": str(self.inputs), "{o}": str(self.root / "out")}
@@ -154,7 +154,7 @@ def _blocks(store: str, seed: int = 0) -> Callable[[World], Outcome]:
 
     def run(world: World) -> Outcome:
         from featood.cache import Classifier, ColumnSpec, FeatureCache, Manifest
-        from featood.cli.common import guarded
+        from featood.cli.process import guarded
 
         rng = np.random.default_rng(seed)
         columns = {"avg": rng.normal(size=(40, 3)).astype("f4"), "labels": rng.integers(0, 2, 40)}
@@ -223,8 +223,8 @@ COMMANDS = (
     Command("score --json --csv --scores",
             _line(*_SCORED, "--json", "{o}/r.json", "--csv", "{o}/r.csv", "--scores", "{o}/r.parquet"),
             (*_IMPORTS, "fit knn")),
-    Command("score that extracts", _line("score", "--backbone", "net", "--head", "energy", "--ood", "odd", "--json",
-                                         "{o}/e.json"), ("extract",), slow=True),
+    Command("score that extracts", _line("score", "--backbone", "net", "--head", "energy", "--ood", "odd", "--code",
+                                         "python:{i}/net.py:make", "--json", "{o}/e.json"), ("extract",), slow=True),
     Command("report", _line("report", *_SCORED[1:], "--out", "{o}/r.html"), (*_IMPORTS, "fit knn"), slow=True),
     Command("cache export npy", _line("cache", "export", "vectors/toy/train", "{o}/npy", "--format", "npy"), _IMPORTS),
     Command("cache export zarr", _line("cache", "export", "net/toy/test", "{o}/zarr", "--format", "zarr"),

@@ -253,9 +253,12 @@ def unseal(value: Any, path: Path) -> dict[str, Any]:
     CacheCorrupt
         When the record does not match its digest.
     """
-    if not isinstance(value, dict) or value.get("sha256") != digest(
-        body := {key: item for key, item in value.items() if key != "sha256"}
-    ):
+    try:
+        body = {key: item for key, item in value.items() if key != "sha256"}
+        sound = value.get("sha256") == digest(body)
+    except (AttributeError, RecursionError, ValueError):  # no mapping, too deep, lone surrogates
+        sound = False
+    if not sound:
         raise CacheCorrupt(f"{path} does not match its own checksum; extract this set again with --overwrite")
     return body
 
@@ -277,6 +280,6 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise CacheCorrupt(f"{path} is missing; extract this set again with --overwrite") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise CacheCorrupt(f"{path} is not readable JSON; extract this set again with --overwrite") from None
     return unseal(value, path)

@@ -52,7 +52,7 @@ def featood(monkeypatch, capsys, tmp_path):
     """Run the command line in this process: ``featood("score", "--ood", "x")`` returns (exit code, out, err)."""
     import warnings
 
-    from featood.cli.common import guarded
+    from featood.cli.process import guarded
     from featood.cli.root import root
 
     monkeypatch.setenv("FEATOOD_CACHE", str(tmp_path / "cache"))

@@ -282,7 +282,7 @@ def test_a_newer_schema_asks_for_an_upgrade(tmp_path):
     body = json.loads(path.read_text())
     body.pop("sha256")
     path.write_text(json.dumps(seal({**body, "schema": 99})))
-    with pytest.raises(UsageError, match="upgrade"):
+    with pytest.raises(Mismatch, match="upgrade"):
         cache[KEY]
 
 

@@ -212,7 +212,7 @@ def test_records_of_another_set_are_not_believed(tmp_path):
             writer.write(block, {name: values[writer.span(block)] for name, values in rows.items()})
     paths = [commit_path(where.folder("net", "toy", "test"), 1) for where in (cache, other)]
     paths[0].write_bytes(paths[1].read_bytes())
-    with pytest.raises(CacheCorrupt, match=r"block 1 .* in another way"):
+    with pytest.raises(CacheCorrupt, match="fingerprint is not that of block 1"):
         cache[KEY]
     assert np.array_equal(write_all(tmp_path / "cache", "zarr", rows)[KEY].features["avg"][:], rows["avg"])
 

@@ -106,7 +106,8 @@ def test_whatever_commands_write_comes_from_that_module(featood, script, tmp_pat
         lines = (
             ("import", "--backbone", "v", "--dataset", "w", "--split", "train", "--features", tmp_path / "x.npy"),
             ("fit", "nce", "--backbone", "zarr", "--dataset", "toy", "--epochs", 1),
-            ("score", "--backbone", "zarr", "--head", "nce", "--ood", "odd", "--json", f"{out}/r.json", "--csv",
+            ("score", "--backbone", "zarr", "--head", "nce", "--ood", "odd", "--code", f"python:{tmp_path}/net.py:make",
+             "--json", f"{out}/r.json", "--csv",
              f"{out}/r.csv", "--scores", f"{out}/r.parquet", "--report", f"{out}/r.html"),
             ("cache", "join", "both", "zarr", "hdf5", "--dataset", "toy"),
             *(("cache", "export", "zarr/toy/test", f"{out}/{form}", "--format", form) for form in ("npy", "hdf5")),

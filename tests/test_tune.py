@@ -185,7 +185,7 @@ def test_the_validation_set_is_no_test_set(tmp_path):
     tune_head(selection, "knn", GRID, "spam", test_ood=["junk"])
     with pytest.raises(UsageError, match="junk is a set to test on"):
         tune_head(selection, "mahalanobis", {"ridge": [1e-6, 1e-3]}, "junk")
-    fit_head(selection, "knn")  # takes the record with it
+    fit_head(selection, "knn", overwrite=True)  # takes the record with it
     tune_head(selection, "mahalanobis", {"ridge": [1e-6, 1e-3]}, "junk")
 
 

@@ -9,27 +9,35 @@ import datetime
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from featood.cache.feature_set import Classifier, FeatureSet
-from featood.cache.garbage import collect, garbage
+from featood.cache.garbage import HEADS, collect, garbage, remove_set
 from featood.cache.manifest import FILE, Manifest
-from featood.cache.reader import commit_path, open_set, verify
+from featood.cache.reader import committed_blocks, open_set, verify
 from featood.cache.writer import SetWriter
 from featood.errors import CacheCorrupt, DataError, FeatoodError, UsageError
 from featood.files import folders_below, size_of
+from featood.names import check_name
 
 
 @dataclasses.dataclass(frozen=True)
 class CacheEntry:
-    """One set of a cache, known from its manifest alone."""
+    """One set of a cache, known from its manifest alone.
+
+    A set whose manifest cannot be read is an entry as well, with a `damage`: whoever asks for what the manifest says
+    gets that error, so that no damaged set is passed over for another.
+    """
 
     backbone: str
     dataset: str
     split: str
     folder: Path
-    manifest: Manifest
+    _manifest: Manifest | None
     committed: int
     """Number of committed blocks."""
+    damage: FeatoodError | None = None
+    """Why the manifest cannot be read."""
 
     @property
     def key(self) -> str:
@@ -37,14 +45,33 @@ class CacheEntry:
         return f"{self.backbone}/{self.dataset}/{self.split}"
 
     @property
+    def manifest(self) -> Manifest:
+        """What the set is.
+
+        Raises
+        ------
+        CacheCorrupt, Mismatch
+            When the manifest is damaged, or of a newer featood.
+        """
+        if self._manifest is None:
+            assert self.damage is not None
+            raise self.damage
+        return self._manifest
+
+    @property
     def complete(self) -> bool:
         """Whether every block has a commit record."""
-        return self.committed == self.manifest.blocks
+        return self.damage is None and self.committed == self.manifest.blocks
 
     @property
     def created(self) -> str:
-        """When the extraction began (ISO 8601, UTC)."""
-        return str(self.manifest.run.get("created", ""))
+        """When the extraction began (ISO 8601, UTC); of a damaged set, when its manifest was last written."""
+        if self.damage is None and (stamp := str(self.manifest.run.get("created", ""))):
+            return stamp
+        path = self.folder / FILE
+        seconds = (path if path.exists() else self.folder).stat().st_mtime
+        changed = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+        return changed.isoformat(timespec="microseconds")
 
     @property
     def bytes(self) -> int:
@@ -59,10 +86,14 @@ class FeatureCache:
     ----------
     root : path
         Made when the first set is written.
+    code : sequence
+        Code that further sets may be extracted with, where the cache says that code made it: names such as
+        ``python:MODULE:CALLABLE``, or networks. What only the cache names is never run.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, code: Sequence[Any] = ()) -> None:
         self.root = Path(root)
+        self.code = tuple(code)
 
     def __repr__(self) -> str:
         return f"FeatureCache({str(self.root)!r}: {len(self.entries())} sets)"
@@ -78,7 +109,7 @@ class FeatureCache:
             When the set is incomplete or damaged.
         """
         folder = self.folder(*_parts(key))
-        if size_of(folder / FILE) is None:
+        if not _is_set(folder):
             have = ", ".join(self) or "nothing yet"
             raise DataError(f"{key} is not in the cache {self.root} (it holds: {have}); extract it first")
         return open_set(folder, key)
@@ -93,34 +124,46 @@ class FeatureCache:
         return len(self.entries())
 
     def folder(self, backbone: str, dataset: str, split: str) -> Path:
-        """Where a set stands."""
+        """Where a set stands.
+
+        Raises
+        ------
+        UsageError
+            When a name cannot be that of a folder, or is one that the cache itself uses.
+        """
+        if slug(split).lower() == HEADS:
+            raise UsageError(
+                f"a split cannot be called '{split}': fitted heads are kept there; choose another name"
+            )
         return self.root / slug(backbone) / slug(dataset) / slug(split)
 
     def heads_folder(self, backbone: str, dataset: str) -> Path:
         """Where the heads fitted on a dataset's features are kept."""
-        return self.root / slug(backbone) / slug(dataset) / "heads"
+        return self.root / slug(backbone) / slug(dataset) / HEADS
 
     def entries(self) -> list[CacheEntry]:
-        """List the sets, newest first; a set whose manifest cannot be read is left to ``verify``."""
+        """List the sets, newest first; of one whose manifest cannot be read the entry says why."""
         found = []
         for folder in self._folders():
+            damage, manifest = None, None
             try:
                 manifest = Manifest.load(folder)
-            except FeatoodError:
-                continue
+            except (FeatoodError, OSError) as error:
+                if not _is_set(folder):  # removed meanwhile
+                    continue
+                damage = (
+                    error if isinstance(error, FeatoodError) else CacheCorrupt(f"{folder / FILE}: {error}")
+                )
             backbone, dataset, split = folder.relative_to(self.root).parts
-            committed = sum(
-                size_of(commit_path(folder, block)) is not None for block in range(manifest.blocks)
-            )
-            found.append(CacheEntry(backbone, dataset, split, folder, manifest, committed))
+            committed = len(committed_blocks(folder, manifest)) if manifest else 0
+            found.append(CacheEntry(backbone, dataset, split, folder, manifest, committed, damage))
         return sorted(found, key=lambda entry: (entry.created, entry.key), reverse=True)
 
     def _folders(self) -> list[Path]:
-        """List the folders that have a manifest, readable or not."""
-        return [folder for folder in folders_below(self.root, 3) if size_of(folder / FILE) is not None]
+        return [folder for folder in folders_below(self.root, 3) if _is_set(folder)]
 
     def keys(self, wanted: Sequence[str] = ()) -> list[str]:
-        """Keys of the sets that have a manifest, readable or not; those asked for, where any are.
+        """Keys of the sets, readable or not; those asked for, where any are.
 
         Raises
         ------
@@ -137,7 +180,7 @@ class FeatureCache:
 
     def verify(
         self, key: str, drop: bool = False, progress: Callable[[int, int], None] | None = None
-    ) -> list[CacheCorrupt]:
+    ) -> list[FeatoodError]:
         """Check every value of a set; see :func:`featood.cache.reader.verify`."""
         return verify(self.folder(*_parts(key)), drop, progress)
 
@@ -161,10 +204,25 @@ class FeatureCache:
         """Remove what :meth:`garbage` listed; see :func:`featood.cache.garbage.collect`."""
         collect(rubbish)
 
+    def remove(self, keys: Sequence[str]) -> list[Path]:
+        """Remove sets, damaged or not; heads that were fitted on them stay.
 
-def open_cache(root: str | Path = "feature_cache") -> FeatureCache:
-    """Open the cache under a folder."""
-    return FeatureCache(root)
+        Raises
+        ------
+        DataError
+            When one is not there.
+        UsageError
+            When a process is writing one.
+        """
+        folders = [self.root / key for key in self.keys(keys)] if keys else []
+        for folder in folders:
+            remove_set(folder)
+        return folders
+
+
+def open_cache(root: str | Path = "feature_cache", code: Sequence[Any] = ()) -> FeatureCache:
+    """Open the cache under a folder; see :class:`FeatureCache`."""
+    return FeatureCache(root, code)
 
 
 def slug(name: str) -> str:
@@ -173,12 +231,12 @@ def slug(name: str) -> str:
     Raises
     ------
     UsageError
-        When nothing usable is left.
+        When nothing usable is left, or it is a name that some system does not allow.
     """
     text = re.sub(r"[^A-Za-z0-9._@+-]+", "-", name).strip("-.")
     if not text:
         raise UsageError(f"'{name}' cannot be used as a name; use letters, digits, '.', '_' or '-'")
-    return text
+    return check_name(text, "a part of the cache")
 
 
 def _parts(key: str) -> tuple[str, str, str]:
@@ -186,3 +244,8 @@ def _parts(key: str) -> tuple[str, str, str]:
     if len(parts) != 3 or not all(parts):
         raise UsageError(f"'{key}' is not of the form backbone/dataset/split")
     return parts[0], parts[1], parts[2]
+
+
+def _is_set(folder: Path) -> bool:
+    """Whether a folder holds a set: blocks are committed only under a manifest, which may have been lost since."""
+    return size_of(folder / FILE) is not None or any((folder / "commits").glob("*.json"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["collect", "garbage"]
+__all__ = ["HEADS", "collect", "garbage", "remove_set"]
 
 import time
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from featood.cache.manifest import Manifest
-from featood.cache.reader import LOCK, commit_path
-from featood.errors import FeatoodError
-from featood.files import TEMPORARY, folders_below, lock, remove, size_of
+from featood.cache.reader import LOCK, committed_blocks
+from featood.errors import FeatoodError, UsageError
+from featood.files import TEMPORARY, folders_below, lock, remove
 
 SCRATCH = (TEMPORARY, ".partial")
 """Endings of files in the making: ours, and zarr's where an older version let it write."""
 HEADS = "heads"
+"""Folder of fitted heads, beside the splits of their dataset."""
 
 
 def garbage(root: Path, incomplete: bool = False, older_than: float = 3600.0) -> list[Path]:
@@ -45,15 +46,37 @@ def collect(rubbish: Sequence[Path]) -> None:
             remove(path)
             continue
         with _locked(path) as free:
-            if not free or _complete(path):
-                continue
-            # the records go first: a kill in between must not leave a set that looks whole
-            remove(path / "commits")
-            for child in path.iterdir():
-                if child.name != LOCK:
-                    remove(child)
-        if [child.name for child in path.iterdir()] == [LOCK]:
-            remove(path)
+            if free and not _complete(path):
+                _empty(path)
+        _remove_emptied(path)
+
+
+def remove_set(folder: Path) -> None:
+    """Remove a set, damaged or not.
+
+    Raises
+    ------
+    UsageError
+        When a process is writing it.
+    """
+    with _locked(folder) as free:
+        if not free:
+            raise UsageError(f"another process is writing {folder}; wait for it to end")
+        _empty(folder)
+    _remove_emptied(folder)
+
+
+def _empty(folder: Path) -> None:
+    """Remove all but the lock; the records go first, for a kill in between must not leave a set that looks whole."""
+    remove(folder / "commits")
+    for child in folder.iterdir():
+        if child.name != LOCK:
+            remove(child)
+
+
+def _remove_emptied(folder: Path) -> None:
+    if [child.name for child in folder.iterdir()] == [LOCK]:
+        remove(folder)
 
 
 @contextmanager
@@ -76,7 +99,7 @@ def _complete(folder: Path) -> bool:
         manifest = Manifest.load(folder)
     except FeatoodError:
         return False
-    return all(size_of(commit_path(folder, block)) is not None for block in range(manifest.blocks))
+    return len(committed_blocks(folder, manifest)) == manifest.blocks
 
 
 def _age(path: Path) -> float:

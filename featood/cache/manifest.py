@@ -11,12 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from featood.cache.checks import MANIFEST
 from featood.cache.stores import ColumnSpec
-from featood.errors import CacheCorrupt, UsageError
+from featood.errors import CacheCorrupt, Mismatch, UsageError
 from featood.files import digest, read_json, write_json
+from featood.names import check_name
+from featood.records import check_record, whole
 
 SCHEMA = 1
 FILE = "manifest.json"
+AGAIN = "extract this set again with --overwrite, or remove it with featood cache rm"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +66,8 @@ class Manifest:
             raise UsageError(f"{self.data.get('dataset', 'the set')} has no rows; there is nothing to store")
         if self.block_rows < 1:
             raise UsageError("a block needs at least one row")
+        for name in self.columns:
+            check_name(name, "a column")
 
     @property
     def backbone_fingerprint(self) -> str:
@@ -103,21 +109,22 @@ class Manifest:
         Raises
         ------
         CacheCorrupt
-            When it is missing or altered.
-        UsageError
+            When it is missing or altered, or a field holds what it cannot hold.
+        Mismatch
             When a newer featood wrote it.
         """
-        body = read_json(folder / FILE)
-        if body.pop("schema", 0) > SCHEMA:
-            raise UsageError(f"{folder} was written by a newer featood; upgrade with pip install -U featood")
-        body.pop("fingerprint"), body.pop("backbone_fingerprint")
-        try:
-            specs = {
-                name: ColumnSpec(tuple(shape), dtype) for name, (shape, dtype) in body["columns"].items()
-            }
-            return cls(**{**body, "columns": specs})
-        except (KeyError, TypeError, ValueError) as error:
-            raise CacheCorrupt(f"{folder / FILE} lacks what a manifest must hold ({error})") from None
+        path = folder / FILE
+        body = read_json(path)
+        schema: Any = body.get("schema")
+        if not whole(1)(schema) and schema > SCHEMA:
+            raise Mismatch(f"{folder} was written by a newer featood; upgrade with pip install -U featood")
+        check_record(body, MANIFEST, path, AGAIN)
+        features = [name for name in body["columns"] if name not in ("logits", "labels", "ids")]
+        if body["main"] not in (features or [""]):
+            raise CacheCorrupt(f"{path}: main is {body['main']!r}, which is no column of features; {AGAIN}")
+        known = {field.name for field in dataclasses.fields(cls)}
+        specs = {name: ColumnSpec(tuple(shape), dtype) for name, (shape, dtype) in body["columns"].items()}
+        return cls(**{**{name: value for name, value in body.items() if name in known}, "columns": specs})
 
 
 def differing(ours: Mapping[str, Any] | None, theirs: Mapping[str, Any], prefix: str = "") -> str:

@@ -6,6 +6,7 @@ __all__ = [
     "BlockReader",
     "StoredColumn",
     "commit_path",
+    "committed_blocks",
     "decode_ids",
     "encode_ids",
     "make_store",
@@ -15,6 +16,8 @@ __all__ = [
     "verify",
 ]
 
+import itertools
+import re
 import textwrap
 import zlib
 from collections.abc import Callable, Sequence
@@ -23,10 +26,11 @@ from typing import Any
 
 import numpy as np
 
+from featood.cache.checks import REDO, check_commit
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import Manifest
 from featood.cache.stores import STORES, Store
-from featood.errors import CacheCorrupt, MissingPackage, UsageError
+from featood.errors import CacheCorrupt, FeatoodError, Mismatch, MissingPackage, UsageError
 from featood.files import lock, read_json, remove, size_of
 
 LOCK = ".lock"
@@ -38,23 +42,27 @@ def commit_path(folder: Path, block: int) -> Path:
     return folder / "commits" / f"{block:05d}.json"
 
 
+def committed_blocks(folder: Path, manifest: Manifest) -> set[int]:
+    """Return the numbers of the blocks that have a record, sound or not."""
+    names = (path.stem for path in (folder / "commits").glob("*.json"))
+    numbers = {int(name) for name in names if re.fullmatch(r"[0-9]{5,15}", name)}
+    return {number for number in numbers if number < manifest.blocks}
+
+
 def read_commit(folder: Path, store: Store, block: int, fingerprint: str) -> dict[str, Any] | None:
     """Return a block's commit record, None where it was never committed.
 
     Raises
     ------
     CacheCorrupt
-        When the record was altered, is of a set with another fingerprint, or a file it vouches for is gone or has
-        another size.
+        When the record was altered, is of another block or set, or a file it vouches for is gone or has another size.
     OSError
         When this cannot be told.
     """
     path = commit_path(folder, block)
     if size_of(path) is None:
         return None
-    record = read_json(path)
-    if record.get("fingerprint", fingerprint) != fingerprint:  # older records have none
-        raise CacheCorrupt(f"{_where(folder, store, block)} was made in another way than the set; {REDO}")
+    record = check_commit(read_json(path), store, block, fingerprint, path)
     for file in store.files(block):
         name = file.relative_to(folder).as_posix()
         size = size_of(file)
@@ -68,7 +76,6 @@ def read_commit(folder: Path, store: Store, block: int, fingerprint: str) -> dic
     return record
 
 
-REDO = "run the same extract again to redo this block"
 DROP = "drop it with 'featood cache verify --drop', then run the same extract again"
 
 
@@ -109,6 +116,7 @@ class BlockReader:
         where = f"{_where(self.folder, self.store, block)}, column {column}"
         try:
             values = np.ascontiguousarray(self.store.read(column, block))
+            self._check_layout(values, column, block)
         except MissingPackage:
             raise
         except ValueError as error:
@@ -118,6 +126,14 @@ class BlockReader:
         values.flags.writeable = False
         self._last[column] = (block, values)
         return values
+
+    def _check_layout(self, values: np.ndarray, column: str, block: int) -> None:
+        """Require the shape and the type of the manifest: equal bytes of another type are other values."""
+        spec, rows = self.store.columns[column], self.store.span(block)
+        if values.shape != (rows.stop - rows.start, *spec.shape) or values.dtype != np.dtype(spec.dtype):
+            raise ValueError(
+                f"the file has {values.dtype} {list(values.shape)}, not {spec.dtype} as the manifest"
+            )
 
 
 class StoredColumn:
@@ -193,14 +209,15 @@ def open_blocks(folder: Path) -> tuple[Manifest, BlockReader]:
     """
     manifest = Manifest.load(folder)
     store = make_store(folder, manifest)
-    prints = manifest.fingerprint
-    found = [read_commit(folder, store, block, prints) for block in range(manifest.blocks)]
-    commits = [record for record in found if record is not None]
-    if len(commits) < manifest.blocks:
+    there = committed_blocks(folder, manifest)
+    if len(there) < manifest.blocks:
+        first = next(block for block in itertools.count() if block not in there)
         raise CacheCorrupt(
-            f"{folder} is incomplete: {len(commits)} of {manifest.blocks} blocks are committed, block "
-            f"{found.index(None)} is the first that is not; run the same extract again to finish it"
+            f"{folder} is incomplete: {len(there)} of {manifest.blocks} blocks are committed, block "
+            f"{first} is the first that is not; run the same extract again to finish it"
         )
+    found = [read_commit(folder, store, block, manifest.fingerprint) for block in range(manifest.blocks)]
+    commits = [record for record in found if record is not None]
     return manifest, BlockReader(folder, store, commits)
 
 
@@ -244,6 +261,7 @@ def _read_classifier(folder: Path, manifest: Manifest) -> Classifier | None:
         return None
     import hashlib
 
+    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     path = folder / "classifier.safetensors"
@@ -253,13 +271,23 @@ def _read_classifier(folder: Path, manifest: Manifest) -> Classifier | None:
         raise CacheCorrupt(f"{path} is missing; extract this set again with --overwrite") from None
     if hashlib.sha256(content).hexdigest() != manifest.classifier_sha256:
         raise CacheCorrupt(f"{path} does not match its checksum; extract this set again with --overwrite")
-    tensors = load(content)
-    return Classifier(tensors["weight"], tensors["bias"])
+    try:
+        tensors = load(content)
+        classifier = Classifier(tensors["weight"], tensors["bias"])
+    except (SafetensorError, LookupError, TypeError, ValueError):
+        raise CacheCorrupt(
+            f"{path} holds no weight and bias; extract this set again with --overwrite"
+        ) from None
+    if classifier.weight.ndim != 2 or classifier.bias.shape != classifier.weight.shape[:1]:
+        raise CacheCorrupt(
+            f"{path} holds no weight [C, D] and bias [C]; extract this set again with --overwrite"
+        )
+    return classifier
 
 
 def verify(
     folder: Path, drop: bool = False, progress: Callable[[int, int], None] | None = None
-) -> list[CacheCorrupt]:
+) -> list[FeatoodError]:
     """Read every block of a set, check every value, and return what is wrong.
 
     Parameters
@@ -288,13 +316,13 @@ def verify(
             held.release()
 
 
-def _verify(folder: Path, drop: bool, progress: Callable[[int, int], None] | None) -> list[CacheCorrupt]:
+def _verify(folder: Path, drop: bool, progress: Callable[[int, int], None] | None) -> list[FeatoodError]:
     try:
         manifest, reader = open_blocks(folder)
         _read_classifier(folder, manifest)
-    except CacheCorrupt as error:
+    except (CacheCorrupt, Mismatch) as error:
         return [error]
-    bad = []
+    bad: list[FeatoodError] = []
     for block in range(manifest.blocks):
         try:
             for column in manifest.columns:

@@ -21,6 +21,7 @@ from featood.cache.stores import ColumnSpec
 from featood.cache.writer import SetWriter
 from featood.errors import DataError, Mismatch, UsageError
 from featood.files import atomic_write, create, scratch_folder
+from featood.names import name_problem
 from featood.readers import class_labels, listed
 
 ROW_DATA = ("logits", "labels", "ids")
@@ -89,7 +90,7 @@ def import_arrays(
     if not given.features and logits is None:
         raise DataError(f"{key}: there are labels but no features; name an array [N, D] as well")
     for name in given.features:
-        if name in ROW_DATA or slug(name) != name:
+        if name in ROW_DATA or name_problem(name) or slug(name) != name:
             raise UsageError(
                 f"a column of features cannot be called '{name}'; choose another name of letters, digits, '.', "
                 "'_' and '-'"

@@ -9,7 +9,14 @@ import sys
 
 def main() -> None:
     """Entry point of ``featood``."""
-    from featood.cli.common import guarded
-    from featood.cli.root import root
+    from featood.cli.process import Signals, guarded, mend_streams
 
-    sys.exit(guarded(lambda: root(standalone_mode=False)))
+    def run() -> None:
+        from featood.cli.root import root
+
+        root(standalone_mode=False)
+
+    mend_streams()
+    signals = Signals()
+    signals.install()
+    sys.exit(guarded(run, signals))

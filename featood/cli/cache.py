@@ -1,15 +1,19 @@
-"""``featood cache``: ls, verify, gc, export, join."""
+"""``featood cache``: ls, verify, gc, rm, export, join, migrate."""
 
 from __future__ import annotations
 
 __all__ = ["cache"]
 
 import functools
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from featood.cli.common import cache_option, dataset_option, emit_json, say, table
 from featood.progress import progress_bar
+
+if TYPE_CHECKING:
+    from featood.cache import CacheEntry
 
 
 @click.group()
@@ -24,24 +28,7 @@ def ls(cache_root: str, as_json: bool) -> None:
     """List the cached sets, newest first."""
     from featood.cache import open_cache
 
-    entries = open_cache(cache_root).entries()
-    rows = [
-        {
-            "key": entry.key,
-            "rows": entry.manifest.rows,
-            "columns": {name: list(spec.shape) for name, spec in entry.manifest.columns.items()},
-            "store": entry.manifest.store,
-            "bytes": entry.bytes,
-            "complete": entry.complete,
-            "blocks": [entry.committed, entry.manifest.blocks],
-            "created": entry.created,
-            "fingerprint": entry.manifest.fingerprint,
-            "backbone_fingerprint": entry.manifest.backbone_fingerprint,
-            "role": entry.manifest.run.get("role", "id"),
-            "classes": list(entry.manifest.classes),
-        }
-        for entry in entries
-    ]
+    rows = [_described(entry) for entry in open_cache(cache_root).entries()]
     if as_json:
         emit_json(rows)
         return
@@ -50,16 +37,48 @@ def ls(cache_root: str, as_json: bool) -> None:
         [
             (
                 row["key"],
-                row["rows"],
+                row["rows"] or "-",
                 len(row["classes"]) or "-",
-                row["store"],
+                row["store"] or "-",
                 f"{row['bytes'] / 1e6:.1f}",
-                "complete" if row["complete"] else f"{row['blocks'][0]}/{row['blocks'][1]} blocks",
-                row["backbone_fingerprint"][:12],
+                row["state"]
+                if row["state"] != "incomplete"
+                else f"{row['blocks'][0]}/{row['blocks'][1]} blocks",
+                (row["backbone_fingerprint"] or "-")[:12],
             )
             for row in rows
         ],
     )
+    for row in rows:
+        if row["damage"]:
+            say(f"warning: {row['key']} cannot be read: {row['damage']}")
+
+
+def _described(entry: CacheEntry) -> dict[str, Any]:
+    """Describe a set for a listing; of a damaged one only its place is known."""
+    known: dict[str, Any] = dict.fromkeys(("rows", "columns", "store", "blocks", "fingerprint"))
+    known |= {"backbone_fingerprint": None, "role": None, "classes": []}
+    if entry.damage is None:
+        manifest = entry.manifest
+        known = {
+            "rows": manifest.rows,
+            "columns": {name: list(spec.shape) for name, spec in manifest.columns.items()},
+            "store": manifest.store,
+            "blocks": [entry.committed, manifest.blocks],
+            "fingerprint": manifest.fingerprint,
+            "backbone_fingerprint": manifest.backbone_fingerprint,
+            "role": manifest.run.get("role", "id"),
+            "classes": list(manifest.classes),
+        }
+    return {
+        "key": entry.key,
+        "state": "damaged" if entry.damage else "complete" if entry.complete else "incomplete",
+        "complete": entry.complete,
+        "damage": str(entry.damage or ""),
+        "bytes": entry.bytes,
+        "created": entry.created,
+        **known,
+    }
 
 
 @cache.command()
@@ -106,6 +125,39 @@ def gc(incomplete: bool, older_than: float, dry_run: bool, cache_root: str) -> N
     if not dry_run:
         opened.collect(rubbish)
     say(f"{len(rubbish)} {'would be ' if dry_run else ''}removed")
+
+
+@cache.command("rm")
+@click.argument("keys", nargs=-1, required=True)
+@cache_option
+def remove(keys: tuple[str, ...], cache_root: str) -> None:
+    """Remove the sets KEYS (backbone/dataset/split), damaged or not; heads fitted on them stay."""
+    from featood.cache import open_cache
+
+    for folder in open_cache(cache_root).remove(keys):
+        click.echo(folder)
+
+
+@cache.command()
+@cache_option
+def migrate(cache_root: str) -> None:
+    """Bring sets and fitted heads that earlier versions wrote to the form of this one.
+
+    Every value is checked on the way and none is changed. What is damaged is named and left as it is.
+    """
+    from featood.cache import open_cache
+    from featood.engine.migration import migrate_cache
+    from featood.errors import CacheCorrupt
+
+    with progress_bar() as progress:
+        migration = migrate_cache(open_cache(cache_root), progress)
+    for what in migration.changed:
+        click.echo(f"migrated: {what}")
+    for problem in migration.problems:
+        click.echo(f"bad: {problem}")
+    say(f"{len(migration.changed)} migrated, {migration.current} were in the form of this version")
+    if migration.problems:
+        raise CacheCorrupt(f"{len(migration.problems)} sets or heads could not be migrated")
 
 
 @cache.command()

@@ -1,14 +1,15 @@
-"""What the commands share: options, progress, and how errors and warnings appear."""
+"""What the commands share: options, and how lines and tables are printed."""
 
 from __future__ import annotations
 
 __all__ = [
     "backbone_option",
+    "cache_of",
     "cache_option",
+    "code_option",
     "data_dir_option",
     "dataset_option",
     "emit_json",
-    "guarded",
     "numbers",
     "quiet_downloads",
     "say",
@@ -16,18 +17,17 @@ __all__ = [
     "table",
 ]
 
+import contextlib
 import functools
 import json
 import os
-import signal
-import sys
-import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from featood.errors import FeatoodError, advice
+if TYPE_CHECKING:
+    from featood.cache import FeatureCache
 
 cache_option = click.option(
     "--cache", "cache_root", default="feature_cache", envvar="FEATOOD_CACHE", show_default=True, show_envvar=True,
@@ -43,11 +43,23 @@ backbone_option = click.option(
 dataset_option = click.option(
     "--dataset", default="", help="In-distribution dataset (default: the newest extraction's)."
 )
+code_option = click.option(
+    "--code", multiple=True, metavar="python:MODULE:CALLABLE",
+    help="Code that may be run to extract a further set, where the features were made by code; may be repeated.",
+)  # fmt: skip
+
+
+def cache_of(root: str, backbone: str = "", code: Sequence[str] = ()) -> FeatureCache:
+    """Open the cache, with the code that the command line names: by ``--code``, or as the backbone."""
+    from featood.cache import open_cache
+
+    return open_cache(root, [*code, *([backbone] if backbone.startswith("python:") else [])])
 
 
 def say(text: str) -> None:
-    """Print one line to standard error, which leaves standard output to results."""
-    click.echo(text, err=True)
+    """Print one line to standard error, which leaves standard output to results; that nobody reads it stops no work."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 def numbers(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:
@@ -95,60 +107,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for texts in cells:
         grid.add_row(*texts)
     console.print(grid)
-
-
-def guarded(run: Callable[[], Any]) -> int:
-    """Run the command line and turn every outcome into an exit code and at most one line of error.
-
-    0 done, 1 unexpected, 2 usage, 3 data missing or bad, 4 corrupt cache, 5 mismatch, 130 interrupted.
-    """
-    debug = "--debug" in sys.argv
-    shown: set[str] = set()
-
-    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        if category is UserWarning and str(message) not in shown:
-            shown.add(str(message))
-            say(f"warning: {message}")
-
-    warnings.showwarning = show
-    warnings.simplefilter("always", UserWarning)
-    # a scheduler's SIGTERM deserves the same orderly end as Ctrl-C
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    try:
-        run()
-        sys.stdout.flush()
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        say("interrupted; what was committed is kept, run the same command again to go on")
-        return 130
-    except BrokenPipeError:  # the reader of a pipe has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except FeatoodError as error:
-        if debug:
-            raise
-        say(f"error: {error}")
-        return error.exit_code
-    except OSError as error:  # disk full, no permission: the system's words are the best there are
-        if debug:
-            raise
-        where = f": {error.filename}" if error.filename else ""
-        what = advice(error)
-        say(f"error: {error.strerror or error}{where}{f' ({what})' if what else ''}")
-        return 3
-    except MemoryError:
-        if debug:
-            raise
-        say("error: out of memory; end other programs, or work on smaller blocks or batches")
-        return 3
-    except Exception as error:
-        if debug:
-            raise
-        say(f"error: unexpected {type(error).__name__}: {error} (--debug shows where; please report it)")
-        return 1
-    return 0
 
 
 def quiet_downloads(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,7 +15,9 @@ from click.core import ParameterSource
 
 from featood.cli.common import (
     backbone_option,
+    cache_of,
     cache_option,
+    code_option,
     data_dir_option,
     dataset_option,
     say,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from featood.engine.variants import Variant
 
 
-WHERE = ("split", "out", "outliers", "validate_on", "data_dir")
+WHERE = ("split", "out", "outliers", "validate_on", "data_dir", "overwrite")
 """Parameters of the command that are no options of the head."""
 
 
@@ -65,10 +67,9 @@ def _command(cls: type) -> click.Command:
     fields = [field for field in dataclasses.fields(cls) if field.init]
 
     def run(
-        cache_root: str, backbone: str, dataset: str, repeat: int, sweep: tuple[str, ...], tensorboard: str | None,
-        **values: Any,
+        cache_root: str, backbone: str, dataset: str, code: tuple[str, ...], repeat: int, sweep: tuple[str, ...],
+        tensorboard: str | None, **values: Any,
     ) -> None:  # fmt: skip
-        from featood.cache import open_cache
         from featood.engine.fitting import fit_head
         from featood.engine.selection import select
         from featood.engine.tensorboard import logged
@@ -83,7 +84,7 @@ def _command(cls: type) -> click.Command:
             for name, value in values.items()
             if context.get_parameter_source(name) is not ParameterSource.DEFAULT
         }
-        selection = select(open_cache(cache_root), backbone, dataset)
+        selection = select(cache_of(cache_root, backbone, code), backbone, dataset)
         with progress_bar() as bar, logged(tensorboard) as log:
 
             def progress(step: int, total: int, **figures: float) -> None:
@@ -96,7 +97,8 @@ def _command(cls: type) -> click.Command:
                 print_variants(fit_variants(selection, card.name, given, grid, repeat, **rest))
                 return
             head, folder = fit_head(selection, card.name, given, **rest)
-        click.echo(f"{card.name}: fitted in {head.meta['fit_seconds']:.1f} s, saved in {folder}")
+        label = card.name if rest["out"] else folder.name
+        click.echo(f"{label}: fitted in {head.meta['fit_seconds']:.1f} s, saved in {folder}")
 
     params: list[click.Parameter] = [_parameter(field, hints[field.name]) for field in fields]
     if presets:
@@ -135,10 +137,15 @@ def _command(cls: type) -> click.Command:
             type=click.Path(file_okay=False),
             help="Folder of the fitted head (default: in the cache).",
         ),
+        click.Option(
+            ["--overwrite"],
+            is_flag=True,
+            help="Replace a head of this name that was fitted in another way (default: keep both).",
+        ),
     ]
     text = f"{(cls.__doc__ or '').strip()}\n\n{card.paper}, {card.year}. {card.url}"
     command = click.RichCommand(name=card.name, callback=run, params=params, help=text, short_help=card.title)
-    for add in (data_dir_option, cache_option, dataset_option, backbone_option):
+    for add in (data_dir_option, cache_option, code_option, dataset_option, backbone_option):
         command = add(command)
     return command
 

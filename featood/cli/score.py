@@ -11,7 +11,9 @@ import rich_click as click
 
 from featood.cli.common import (
     backbone_option,
+    cache_of,
     cache_option,
+    code_option,
     data_dir_option,
     dataset_option,
     quiet_downloads,
@@ -37,7 +39,7 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--split", "split", {"default": ""}, "In-distribution split to score (default: test, else val)."),
         ("--force", "force", flag, "Accept features of another backbone than that of the fit, and sets the heads saw."),
     )  # fmt: skip
-    for add in (cache_option, data_dir_option, dataset_option, backbone_option):
+    for add in (cache_option, data_dir_option, code_option, dataset_option, backbone_option):
         command = add(command)
     for name, parameter, kind, text in reversed(named):
         command = click.option(name, parameter, help=text, **kind)(command)
@@ -107,9 +109,8 @@ def report(out: str, **what: Any) -> None:
 def _run(
     heads: tuple[str, ...], every: bool, training: bool, which: str, ood: tuple[str, ...], suite: tuple[str, ...],
     split: str, force: bool,
-    backbone: str, dataset: str, data_dir: str | None, cache_root: str,
+    backbone: str, dataset: str, data_dir: str | None, cache_root: str, code: tuple[str, ...],
 ) -> Scoring:  # fmt: skip
-    from featood.cache import open_cache
     from featood.engine.scoring import score_selection
     from featood.engine.selection import select
     from featood.engine.sweep import score_all
@@ -120,7 +121,7 @@ def _run(
     if every and which:
         raise UsageError("--all scores every head as it was fitted; leave --all out to ask for another score")
     names = [name for group in ood for name in split_names(group)]
-    selection = select(open_cache(cache_root), backbone, dataset)
+    selection = select(cache_of(cache_root, backbone, code), backbone, dataset)
     with progress_bar() as progress:
         if every:
             scoring = score_all(selection, names, suite, split, data_dir, force, training, progress, say)

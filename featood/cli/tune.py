@@ -10,7 +10,9 @@ import rich_click as click
 
 from featood.cli.common import (
     backbone_option,
+    cache_of,
     cache_option,
+    code_option,
     data_dir_option,
     dataset_option,
     quiet_downloads,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(file_okay=False), help="Folder of the fitted head (default: in the cache)."
 )
+@click.option("--overwrite", is_flag=True, help="Replace a head of this name that was fitted in another way.")
 @click.option(
     "--json",
     "json_path",
@@ -62,12 +65,14 @@ if TYPE_CHECKING:
 )
 @backbone_option
 @dataset_option
+@code_option
 @data_dir_option
 @cache_option
 @quiet_downloads
 def tune(
     head: str, texts: tuple[str, ...], validation_ood: str, metric: str, test_ood: tuple[str, ...],
-    json_path: str | None, backbone: str, dataset: str, cache_root: str, **rest: Any,
+    json_path: str | None, backbone: str, dataset: str, cache_root: str, code: tuple[str, ...],
+    **rest: Any,
 ) -> None:  # fmt: skip
     """Choose a head's options on a validation set, then fit it with the best and save it.
 
@@ -77,14 +82,13 @@ def tune(
 
     Example: featood tune knn --grid k=10,50,200 --grid normalize=true,false --validation-ood textures
     """
-    from featood.cache import open_cache
     from featood.engine.selection import select
     from featood.engine.tuning import tune_head
     from featood.report import write_json
 
     grid = parse_grid(head, texts)
     tested = [name for group in test_ood for name in split_names(group)]
-    selection = select(open_cache(cache_root), backbone, dataset)
+    selection = select(cache_of(cache_root, backbone, code), backbone, dataset)
     with progress_bar() as progress:
         tuning = tune_head(
             selection, head, grid, validation_ood, metric, tested, **rest, progress=progress, say=say

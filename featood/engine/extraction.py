@@ -200,7 +200,8 @@ def extract_like(
     """Return an out-of-distribution set's features, from the cache, or extracted as `reference` was.
 
     A set whose images have changed, or that was extracted in another way, is extracted again. For sets that were
-    joined from those of several backbones, each of these extracts it, and then they are joined.
+    joined from those of several backbones, each of these extracts it, and then they are joined. A backbone that is
+    Python code is run only if `cache` was opened with its name, or with the network itself.
 
     Raises
     ------
@@ -239,7 +240,7 @@ def extract_like(
     else:
         say(f"{dataset} is not in the cache: extracting it as {reference.name} was")
     images = _decoded_as(reference, open_dataset(dataset, None if entry is None else entry.split, where))
-    backbone, transform, options = rebuild(reference.origin)
+    backbone, transform, options = rebuild(reference.origin, cache.code)
     # the folder may bear a name the user chose
     backbone = dataclasses.replace(backbone, folder=folder)
     facts = {
@@ -261,8 +262,10 @@ def _cached(cache: FeatureCache, reference: FeatureSet, dataset: str) -> CacheEn
         if entry.backbone == folder and entry.dataset == slug(dataset) and entry.key != reference.name
     ]
     for split in ("test", "val", *(entry.split for entry in there)):
-        entry = next((entry for entry in there if entry.split == split and entry.complete), None)
-        if entry is not None and (split != "train" or len(there) == 1):
+        entry = next((entry for entry in there if entry.split == split), None)
+        if entry is not None and entry.damage is not None:
+            raise entry.damage
+        if entry is not None and entry.complete and (split != "train" or len(there) == 1):
             return entry
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["asked", "chosen_heads", "default_preset", "find_heads", "fit_head", "get_head"]
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,14 +15,16 @@ from featood.cache import FeatureSet
 from featood.engine.extraction import extract_like
 from featood.engine.labels import matching
 from featood.engine.outliers import with_outliers
+from featood.engine.places import Settings, place_given, place_in
 from featood.engine.protocol import dataset_name, inputs_digest, overlap
 from featood.engine.selection import Selection
 from featood.errors import Mismatch, UsageError
 from featood.files import folders_below, size_of
 from featood.heads import ask, create_head, head_class, load_head
+from featood.heads.artefact import SUFFIXES
 from featood.heads.base import FitContext, Head
 from featood.heads.compositions.composition import Composition
-from featood.heads.compositions.members import create_member
+from featood.heads.compositions.members import create_member, spell
 from featood.heads.trained_head import TrainedHead
 
 
@@ -47,8 +50,12 @@ def fit_head(
     outliers: str = "",
     validate_on: str = "",
     data_dir: str | None = None,
+    overwrite: bool = False,
 ) -> tuple[Head, Path]:
     """Fit a head on one split and save it.
+
+    Where the cache has a head of this name that was fitted in another way, the new one is kept beside it, under a label
+    that names what differs; see :mod:`featood.engine.places`.
 
     Parameters
     ----------
@@ -63,7 +70,7 @@ def fit_head(
     split : str
         ``train`` by default; a head that learns nothing takes any.
     out : path, optional
-        Folder of the artefact; by default in the cache, under the head's name.
+        Folder of the artefact; by default in the cache, under the head's name or that label.
     progress : callable, optional
         See :class:`featood.heads.base.FitContext`.
     say : callable
@@ -77,11 +84,15 @@ def fit_head(
         then not be scored against either.
     data_dir : str, optional
         Where its images are, if they are still to be extracted.
+    overwrite : bool
+        Replace a head that was fitted in another way.
 
     Raises
     ------
     DataError
         When the split is not there, or lacks what the head needs.
+    UsageError
+        When `out` holds a head that was fitted in another way, and `overwrite` is off.
     """
     learns = head_class(name).card.learns
     chosen = selection.train_split(split) if learns or split else next(iter(selection.entries))
@@ -90,9 +101,19 @@ def fit_head(
         say(f"settings: the {preset} preset (choose another with --preset)")
     options = dict(options or {})
     # names and folders of fitted heads are known here, not to the head
-    members = options.pop("members", None) if issubclass(head_class(name), Composition) else None
+    given = options.pop("members", None) if issubclass(head_class(name), Composition) else None
     head = create_head(name, preset, **options)
-    folder = Path(out) if out else selection.cache.heads_folder(selection.backbone, selection.dataset) / name
+    members = []
+    if isinstance(head, Composition):
+        members = _members(selection, head, given, say)
+        head = dataclasses.replace(head, members=tuple(spell(member) for member in members))
+    fit = {"split": chosen, "outliers": outliers, "validate_on": validate_on}
+    settings = Settings(head.options, {key: value for key, value in fit.items() if value}, train.fingerprint)
+    if out:
+        folder = place_given(Path(out), name, settings, overwrite, say)
+    else:
+        root = selection.cache.heads_folder(selection.backbone, selection.dataset)
+        folder = place_in(root, name, settings, create_head(name, preset).options, overwrite, say)
     say(f"fitting {name} on {train.name} ({len(train)} rows)")
     if train.origin["run"].get("weights") == "random":
         say(
@@ -119,9 +140,10 @@ def fit_head(
     start = time.perf_counter()
     context = FitContext(progress, folder / "training", validation)
     if isinstance(head, Composition):
-        head = _compose(selection, head, members, train, context, say)
+        head = _compose(head, members, train, context)
     else:
         head.fit(rows, context=context)
+    head.meta["fit"] = settings.fit
     head.meta["fit_seconds"] = round(time.perf_counter() - start, 3)
     if tuned is not None:
         head.meta["tuned"] = tuned
@@ -152,32 +174,37 @@ def _other(
     return other
 
 
-def _compose(
-    selection: Selection,
-    head: Composition,
-    given: Sequence[str] | None,
-    train: FeatureSet,
-    context: FitContext,
-    say: Callable[[str], None],
-) -> Head:
-    """Fit a composition of members as they are fitted already (by name or folder), and fit the others."""
+def _members(
+    selection: Selection, head: Composition, given: Sequence[str] | None, say: Callable[[str], None]
+) -> list[Head]:
+    """Return the members of a composition: as they are fitted already (by name or folder), or new."""
     found = find_heads(selection)
     members = []
     for text in given or type(head).members:
         folder = _folder(text, found)
         member = create_member(text, head.nonfinite) if folder is None else load_head(folder)
         say(f"member {member.name}: {f'as fitted in {folder}' if folder else 'fitted now'}")
-        if folder is None and member.card.learns:
-            member.fit(train, context=context)
         members.append(member)
+    return members
+
+
+def _compose(head: Composition, members: Sequence[Head], train: FeatureSet, context: FitContext) -> Head:
+    """Fit the members that are not fitted yet, and compose them all."""
+    for member in members:
+        if member.card.learns and not member.fitted:
+            member.fit(train, context=context)
     others = {name: value for name, value in head.options.items() if name != "members"}
     return type(head).of(members, train, **others)
 
 
 def find_heads(selection: Selection) -> dict[str, Path]:
-    """Fitted heads kept in the cache, by the name of their folder."""
+    """Fitted heads kept in the cache, damaged or not, by the name of their folder."""
     folder = selection.cache.heads_folder(selection.backbone, selection.dataset)
-    return {path.name: path for path in folders_below(folder, 1) if size_of(path / "head.json") is not None}
+    return {
+        path.name: path
+        for path in folders_below(folder, 1)
+        if any(size_of(path / f"head{suffix}") is not None for suffix in SUFFIXES)
+    }
 
 
 def get_head(selection: Selection, name: str) -> Head:

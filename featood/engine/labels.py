@@ -7,9 +7,14 @@ __all__ = ["matching", "repeated_label", "variant_label"]
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from featood.names import check_name, safe_text, shortened
+
+LONGEST = 120
+"""Characters of the options in a label; what is longer ends in a digest."""
+
 
 def variant_label(name: str, options: Mapping[str, Any]) -> str:
-    """Write a name and options as a label; parts of a list are joined by ``+``.
+    """Write a name and options as a label, which is the name of a folder too; parts of a list are joined by ``+``.
 
     Examples
     --------
@@ -18,9 +23,12 @@ def variant_label(name: str, options: Mapping[str, Any]) -> str:
     """
 
     def text(value: Any) -> str:
-        return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        return safe_text("+".join(map(str, value)) if isinstance(value, tuple) else str(value))
 
-    return f"{name}@" + ",".join(f"{option}={text(value)}" for option, value in options.items())
+    parts = {option: f"{option}={text(value)}" for option, value in options.items()}
+    seed = parts.pop("seed", "")  # by which repetitions are known
+    tail = ",".join(filter(None, (shortened(",".join(parts.values()), LONGEST), seed)))
+    return check_name(f"{name}@{tail}", "a fitted head")
 
 
 def repeated_label(label: str) -> str | None:

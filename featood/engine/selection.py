@@ -5,9 +5,11 @@ from __future__ import annotations
 __all__ = ["Selection", "select"]
 
 import dataclasses
+from collections.abc import Sequence
 
 from featood.cache import CacheEntry, FeatureCache, FeatureSet, slug
-from featood.errors import DataError, UsageError
+from featood.errors import CacheCorrupt, DataError, UsageError
+from featood.extractors.backbones.backbone import CODE, code_name
 
 OOD = "ood"
 """Role of the sets that were only extracted to be scored against; they are no one's default."""
@@ -21,7 +23,7 @@ class Selection:
     backbone: str
     dataset: str
     entries: dict[str, CacheEntry]
-    """Complete sets by split."""
+    """Sets by split, in the order of their making; one that is damaged or unfinished says so when it is opened."""
 
     def open(self, split: str) -> FeatureSet:
         """Open one split."""
@@ -71,7 +73,7 @@ def select(cache: FeatureCache, backbone: str = "", dataset: str = "") -> Select
         Where to look.
     backbone : str
         A backbone's name or its folder's; a name also matches the folder of the same name with weights
-        (``mnist-convnet`` finds ``mnist-convnet@baseline``).
+        (``mnist-convnet`` finds ``mnist-convnet@baseline``), and that of code its folder, wherever the code lies.
     dataset : str
         A dataset's name.
 
@@ -81,31 +83,54 @@ def select(cache: FeatureCache, backbone: str = "", dataset: str = "") -> Select
         When nothing matches.
     UsageError
         When a backbone's name matches several sets of weights, none of them exactly.
+    CacheCorrupt, Mismatch
+        When the newest that matches is damaged, unfinished, or of a newer featood: no older one takes its place.
     """
-    entries = [entry for entry in cache.entries() if entry.complete]
-    if not entries:
+    everything = cache.entries()
+    if not everything:
         raise DataError(f"the cache {cache.root} is empty; begin with featood extract (or featood import)")
-    if backbone:
-        wanted = slug(backbone)
-        found = {entry.backbone for entry in entries if entry.backbone == wanted}
-        found = found or {entry.backbone for entry in entries if entry.backbone.split("@")[0] == wanted}
-        if len(found) > 1:
-            raise UsageError(f"--backbone {backbone} could be {' or '.join(sorted(found))}; name one of them")
-        entries = [entry for entry in entries if entry.backbone in found]
+    entries = _of_backbone(everything, backbone) if backbone else everything
     if dataset:
         entries = [entry for entry in entries if entry.dataset == slug(dataset)]
-    else:
-        entries = [entry for entry in entries if entry.manifest.run.get("role") != OOD]
-    if not entries:
-        have = sorted({f"{entry.backbone}/{entry.dataset}" for entry in cache.entries()})
+    newest = next((entry for entry in entries if dataset or _may_be_meant(entry)), None)
+    if newest is None:
+        have = sorted({f"{entry.backbone}/{entry.dataset}" for entry in everything})
         asked = "/".join(filter(None, (backbone, dataset))) or "an in-distribution set"
         raise DataError(
             f"{asked} is not in the cache {cache.root} (it holds: {', '.join(have)}); extract it first"
         )
-    newest = entries[0]
+    if not (backbone and dataset):
+        _require_sound(newest)
     splits = {
         entry.split: entry
-        for entry in reversed(entries)
+        for entry in reversed(everything)
         if (entry.backbone, entry.dataset) == (newest.backbone, newest.dataset)
     }
     return Selection(cache, newest.backbone, newest.dataset, splits)
+
+
+def _of_backbone(entries: Sequence[CacheEntry], backbone: str) -> list[CacheEntry]:
+    wanted = slug(code_name(backbone) if backbone.startswith(CODE) else backbone)
+    found = {entry.backbone for entry in entries if entry.backbone == wanted}
+    found = found or {entry.backbone for entry in entries if entry.backbone.split("@")[0] == wanted}
+    if len(found) > 1:
+        raise UsageError(f"--backbone {backbone} could be {' or '.join(sorted(found))}; name one of them")
+    return [entry for entry in entries if entry.backbone in found]
+
+
+def _may_be_meant(entry: CacheEntry) -> bool:
+    """Whether a set is no out-of-distribution set; nobody knows of one whose manifest is damaged."""
+    return entry.damage is not None or entry.manifest.run.get("role") != OOD
+
+
+def _require_sound(newest: CacheEntry) -> None:
+    """Refuse to go by a set that cannot be read, and to pass it over."""
+    where = f"the newest set, {newest.key}"
+    other = "to act on another, name it with --backbone and --dataset"
+    if newest.damage is not None:
+        raise type(newest.damage)(f"{where}, cannot be read: {newest.damage}; {other}")
+    if not newest.complete:
+        done = f"{newest.committed} of {newest.manifest.blocks} blocks are committed"
+        raise CacheCorrupt(
+            f"{where}, is incomplete: {done}; run the same extract again to finish it, or, {other}"
+        )

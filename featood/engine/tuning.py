@@ -58,6 +58,7 @@ def tune_head(
     data_dir: str | None = None,
     progress: Callable[..., None] | None = None,
     say: Callable[[str], None] = lambda text: None,
+    overwrite: bool = False,
 ) -> Tuning:
     """Choose a head's options by how well it tells validation rows from a validation OOD set, then fit and save it.
 
@@ -80,7 +81,7 @@ def tune_head(
         A key of :data:`featood.metrics.METRICS`.
     test_ood : sequence of str
         The sets that results will be reported on.
-    preset, split, out
+    preset, split, out, overwrite
         See :func:`featood.engine.fitting.fit_head`.
     seed : int
         Seed of the draw of the rows held out.
@@ -133,8 +134,9 @@ def tune_head(
         "grid": {option: list(values) for option, values in grid.items()},
     }
     head, folder = fit_head(
-        selection, name, best["options"], preset, split, out, _training(progress, name), say, tuned
-    )
+        selection, name, best["options"], preset, split, out, _training(progress, name), say, tuned,
+        overwrite=overwrite,
+    )  # fmt: skip
     return Tuning(rows, best, head, folder)
 
 
@@ -164,7 +166,7 @@ def _recorded_tests(selection: Selection) -> list[str]:
         try:  # the tensors may be large; a damaged head is reported where it is used
             meta = json.loads((path / "head.json").read_bytes())["meta"]
             names += meta.get("tuned", {}).get("test_ood", ())
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return names
 

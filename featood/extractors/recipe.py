@@ -5,17 +5,21 @@ from __future__ import annotations
 __all__ = ["choose_transform", "rebuild"]
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 from featood.cache.manifest import differing
 from featood.data import ImageSet, get_entry
-from featood.errors import Mismatch, UsageError
-from featood.extractors.backbones import RANDOM, Backbone, resolve_backbone
+from featood.errors import CacheCorrupt, Mismatch, UsageError
+from featood.extractors.backbones import CODE, RANDOM, Backbone, code_name, resolve_backbone
 from featood.extractors.code import code_recipe
 from featood.extractors.extras import extras_from_json
 from featood.extractors.forward import ExtractOptions
 from featood.extractors.transform import IMAGENET, Transform
+from featood.extractors.weights import weights_sha256
 from featood.nets import is_net, net_defaults
 
 
@@ -91,51 +95,92 @@ def _fit(values: Sequence[float], channels: int) -> tuple[float, ...]:
     return (sum(values) / len(values),) * channels
 
 
-def rebuild(origin: Mapping[str, Any]) -> tuple[Backbone, Transform, ExtractOptions]:
+def rebuild(
+    origin: Mapping[str, Any], code: Sequence[str | nn.Module] = ()
+) -> tuple[Backbone, Transform, ExtractOptions]:
     """Make again, from a manifest, all that is needed to extract another set in the same way.
+
+    Parameters
+    ----------
+    origin : mapping
+        The manifest.
+    code : sequence of str or Module
+        Names of code that may be run, ``python:MODULE:CALLABLE``, and networks: what a manifest says was made by a
+        callable is made by one of them or not at all, for a manifest may come from anybody.
 
     Raises
     ------
     UsageError
-        When the set was imported, so that no backbone is known.
+        When the set was imported, so that no backbone is known, or its backbone is code that is not named.
     Mismatch
         When the weights are no longer those of the manifest, or the images were resized otherwise.
+    CacheCorrupt
+        When the manifest describes no extraction.
     """
     recipe, run = origin["recipe"], origin["run"]
     if "transform" not in recipe:
         raise UsageError("these features were imported, so other sets cannot be extracted; import them too")
-    if recipe["transform"]["resize"] and "fit" not in recipe["transform"]:
+    if recipe["transform"].get("resize") and "fit" not in recipe["transform"]:
         raise Mismatch(
             f"{origin['data']['dataset']} was extracted with the earlier geometry, whose sides were rounded "
             "otherwise than timm's and torchvision's; extract it again with --overwrite"
         )
+    try:
+        options = ExtractOptions(
+            taps=tuple(run["taps"]),
+            pools=run["pools"] and tuple(run["pools"]),
+            maps="map_shape" in recipe,
+            outputs=run.get("outputs", "auto"),
+            extras=extras_from_json(recipe.get("extras", {})),
+            dtype=recipe["dtype"],
+            precision=recipe["precision"],
+            batch_size=run["batch_size"],
+            block_rows=origin["block_rows"],
+            store=origin["store"],
+        )
+        transform, sha256, name = (
+            Transform.from_json(recipe["transform"]),
+            recipe["weights_sha256"],
+            run["name"],
+        )
+    except (KeyError, TypeError) as error:
+        raise CacheCorrupt(
+            f"the manifest of {origin['data']['dataset']} lacks what an extraction needs ({error}); extract it again"
+        ) from None
+    backbone = _backbone_of(origin, name, code)
+    if backbone.sha256 != sha256:
+        raise Mismatch(
+            f"{name} no longer has the weights that the cache was made with "
+            f"({backbone.weights}: {backbone.sha256[:12]}, not {sha256[:12]}); extract again"
+        )
+    if "code_sha256" in recipe and differing(
+        now := code_recipe(backbone.module)[0], {k: recipe.get(k) for k in now}
+    ):
+        raise Mismatch(f"the code of {name} has changed since the cache was made; extract again")
+    return backbone, transform, options
+
+
+def _backbone_of(origin: Mapping[str, Any], name: str, code: Sequence[str | nn.Module]) -> Backbone:
+    recipe, run = origin["recipe"], origin["run"]
     given = run.get("weights_file", "") or (RANDOM if run.get("weights") == RANDOM else "")
+    if name.startswith(CODE):
+        for module in code:
+            if isinstance(module, nn.Module) and weights_sha256(module) == recipe["weights_sha256"]:
+                weights = run.get("weights", "")
+                return Backbone(
+                    name, recipe["backbone"], module.eval(), weights, None, recipe["weights_sha256"]
+                )
+        named = [text for text in code if isinstance(text, str) and code_name(text) == code_name(name)]
+        if not named:
+            raise UsageError(
+                f"the cache says that its features were made by the code {name!r}, which runs only if you name it: "
+                f"add --code {shlex.quote(name)} if you trust it"
+            )
+        name = named[0]
     (classes,), _ = origin["columns"].get("logits", ((None,), ""))
     try:
-        backbone = resolve_backbone(run["name"], given, classes, run.get("seed", 0))
+        return resolve_backbone(name, given, classes, run.get("seed", 0))
     except Exception as error:
         if given and not isinstance(error, Mismatch):
             raise type(error)(f"{error}; the weights were read from {given}") from error
         raise
-    if backbone.sha256 != recipe["weights_sha256"]:
-        raise Mismatch(
-            f"{run['name']} no longer has the weights that the cache was made with "
-            f"({backbone.weights}: {backbone.sha256[:12]}, not {recipe['weights_sha256'][:12]}); extract again"
-        )
-    if "code_sha256" in recipe and differing(
-        code := code_recipe(backbone.module)[0], {k: recipe.get(k) for k in code}
-    ):
-        raise Mismatch(f"the code of {run['name']} has changed since the cache was made; extract again")
-    options = ExtractOptions(
-        taps=tuple(run["taps"]),
-        pools=run["pools"] and tuple(run["pools"]),
-        maps="map_shape" in recipe,
-        outputs=run.get("outputs", "auto"),
-        extras=extras_from_json(recipe.get("extras", {})),
-        dtype=recipe["dtype"],
-        precision=recipe["precision"],
-        batch_size=run["batch_size"],
-        block_rows=origin["block_rows"],
-        store=origin["store"],
-    )
-    return backbone, Transform.from_json(recipe["transform"]), options

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["load_head", "save_head"]
+__all__ = ["SUFFIXES", "load_head", "migrate_head", "save_head"]
 
 import hashlib
 import json
@@ -14,12 +14,40 @@ from typing import TYPE_CHECKING, Any
 
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import atomic_write, digest, seal, size_of
-from featood.heads.registry import create_head
+from featood.heads.registry import create_head, head_class
+from featood.heads.renamed import mistyped, renamed
+from featood.records import check_record, whole
 
 if TYPE_CHECKING:
     from featood.heads.base import Head, State
 
 SCHEMA = 1
+SUFFIXES = (".json", ".safetensors")
+"""Of the files ``head.*`` that make an artefact."""
+AGAIN = "fit the head again"
+META = {
+    "fitted_on": str,
+    "fingerprint": str,
+    "recipe?": dict,
+    "rows": whole(),
+    "sizes": {str: whole()},
+    "notes": [str],
+    "fit?": {str: str},
+    "fit_seconds?": (int, float),
+    "training?": dict,
+    "tuned?": {"on": str, "inputs?": str, "test_ood?": [str], ...: object},
+    "members_tuned?": [{"on": str, "inputs?": str, "test_ood?": [str], ...: object}],
+    ...: object,
+}
+HEAD = {
+    "schema": whole(1),
+    "head": str,
+    "options": {str: object},
+    "meta": dict,
+    "versions": {str: str},
+    "tensors_sha256": str,
+}
+"""What ``head.json`` holds; of a head that has been fitted, `META` too."""
 
 
 def save_head(head: Head, path: str | Path) -> Path:
@@ -47,7 +75,7 @@ def save_head(head: Head, path: str | Path) -> Path:
     body = {
         "schema": SCHEMA,
         "head": head.name,
-        "options": {name: _plain(value) for name, value in head.options.items()},
+        "options": _plain_options(head),
         "meta": head.meta,
         "versions": library_versions(),
         "tensors_sha256": hashlib.sha256(content).hexdigest(),
@@ -70,21 +98,49 @@ def load_head(path: str | Path) -> Head:
     Mismatch
         When another version of featood wrote it, whose heads or options are not those of this one.
     """
+    return _load(Path(path))
+
+
+def migrate_head(path: str | Path) -> bool:
+    """Write a head anew that an earlier version wrote in another form; tell whether there was need.
+
+    Its tensors stay the same. The record gets the options' present names, and a checksum where it has none.
+
+    Raises
+    ------
+    DataError, CacheCorrupt, Mismatch
+        As :func:`load_head`, but that a record without a checksum is believed.
+    """
+    folder = Path(path)
+    head = _load(folder, sealed=False)
+    body = json.loads((folder / "head.json").read_bytes())
+    if "sha256" in body and body["options"] == json.loads(json.dumps(_plain_options(head))):
+        return False
+    save_head(head, folder)
+    return True
+
+
+def _load(folder: Path, sealed: bool = True) -> Head:
     from safetensors import SafetensorError
 
-    folder = Path(path)
     if size_of(folder / "head.json") is None:
+        if size_of(folder / "head.safetensors") is not None:
+            raise CacheCorrupt(
+                f"{folder} has tensors but no head.json, so its saving did not end; fit the head again"
+            )
         raise DataError(
             f"{folder} holds no fitted head (no head.json); fit one with featood fit NAME --out {folder}"
         )
     try:
-        body, state = _read(folder)
+        body, state = _read(folder, sealed)
         head = _create(folder, body)
-        head._adopt(state, _checked_meta(head, body["meta"]))
+        if head.card.learns:
+            check_record(body["meta"], META, folder / "head.json", AGAIN)
+        head._adopt(state, body["meta"])
         head._fitted()  # now rather than at the first score, because tensors of other options show only here
     except (*DAMAGE, SafetensorError) as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
-        raise CacheCorrupt(f"{folder} is damaged ({reason}); fit the head again") from error
+        raise CacheCorrupt(f"{folder} is damaged ({reason}); {AGAIN}") from error
     return head
 
 
@@ -101,59 +157,61 @@ DAMAGE = (
 """What reading a damaged artefact, and making a head of it, can end with."""
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], State]:
+def _read(folder: Path, sealed: bool) -> tuple[dict[str, Any], State]:
     """Read both files and hold them against their checksums."""
     from safetensors.torch import load
 
-    body = json.loads((folder / "head.json").read_bytes())
+    path = folder / "head.json"
+    body = json.loads(path.read_bytes())
     if not isinstance(body, dict):
         raise TypeError(f"head.json is a {type(body).__name__}")
-    if "sha256" not in body:
+    if "sha256" in body and body.pop("sha256") != digest(body):
+        raise CacheCorrupt(f"{path} does not match its own checksum; {AGAIN}")
+    if sealed and "sha256" not in json.loads(path.read_bytes()):
         raise CacheCorrupt(
-            f"{folder}/head.json has no checksum: an older version of featood wrote it; fit the head again"
+            f"{path} has no checksum: an older version of featood wrote it; featood cache migrate gives it one, or "
+            f"{AGAIN}"
         )
-    if body.pop("sha256") != digest(body):
-        raise CacheCorrupt(f"{folder}/head.json does not match its own checksum; fit the head again")
+    schema: Any = body.get("schema")
+    if not whole(1)(schema) and schema > SCHEMA:
+        raise Mismatch(f"{folder} was written by a newer featood; upgrade with pip install -U featood")
+    check_record(body, HEAD, path, AGAIN)
     content = (folder / "head.safetensors").read_bytes()
     if hashlib.sha256(content).hexdigest() != body["tensors_sha256"]:
-        raise CacheCorrupt(f"{folder}/head.safetensors does not match head.json; fit the head again")
+        raise CacheCorrupt(f"{folder}/head.safetensors does not match head.json; {AGAIN}")
     return body, load(content)
 
 
 def _create(folder: Path, body: dict[str, Any]) -> Head:
-    if body["schema"] > SCHEMA:
-        raise Mismatch(f"{folder} was written by a newer featood; upgrade with pip install -U featood")
     options: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else NONFINITE.get(value, value)
+        name: tuple(value) if isinstance(value, list) else _number(value)
         for name, value in body["options"].items()
     }
     try:
+        cls = head_class(body["head"])
+        options = renamed(cls, options)
+        if wrong := mistyped(cls, options):
+            raise CacheCorrupt(f"{folder}/head.json: options.{wrong} is not of the type that it has; {AGAIN}")
         return create_head(body["head"], **options)
     except UsageError as error:
         # what follows is advice to someone who types a name or an option
         reason = re.split(r" \(it has|; ", str(error))[0]
-        raise Mismatch(
-            f"{folder} was written by another version of featood ({reason}); fit the head again"
-        ) from error
-
-
-def _checked_meta(head: Head, meta: Any) -> dict[str, Any]:
-    """Require what matching and scoring look up, which a head that was never fitted does without."""
-    kinds = {"fitted_on": str, "fingerprint": str, "rows": int, "sizes": dict, "notes": list}
-    if not isinstance(meta, dict):
-        raise TypeError(f"meta is {meta!r}")
-    for key, kind in kinds.items() if head.card.learns else ():
-        if not isinstance(meta[key], kind):
-            raise TypeError(f"meta has {meta[key]!r} for {key}")
-    return meta
+        raise Mismatch(f"{folder} was written by another version of featood ({reason}); {AGAIN}") from error
 
 
 NONFINITE = {"inf": math.inf, "-inf": -math.inf}
 """Numbers that JSON has no word for."""
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, float) and math.isinf(value) else value
+def _number(value: Any) -> Any:
+    return NONFINITE.get(value, value) if isinstance(value, str) else value
+
+
+def _plain_options(head: Head) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        return str(value) if isinstance(value, float) and math.isinf(value) else value
+
+    return {name: plain(value) for name, value in head.options.items()}
 
 
 def _card_text(head: Head) -> str:

@@ -121,6 +121,11 @@ class Head:
         return vars(self)["_device"]
 
     @property
+    def fitted(self) -> bool:
+        """Whether it has been fitted, or need not be."""
+        return vars(self)["_state"] is not None
+
+    @property
     def state(self) -> State:
         """The fitted tensors.
 

@@ -10,11 +10,14 @@ import importlib
 import importlib.metadata
 import math
 import pkgutil
+import textwrap
+import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from featood.errors import UsageError
+from featood.names import check_name
 
 if TYPE_CHECKING:
     from featood.heads.base import Head
@@ -110,11 +113,15 @@ def register(
     """Register a head class under its command-line name and make a frozen dataclass of its options."""
     if unknown := {*needs, *uses} - set(NEEDS):
         raise ValueError(f"{name}: unknown needs {unknown}")
+    check_name(name, "a head")
 
     def decorate(cls: type) -> Any:
         head: Any = dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
         summary = (cls.__doc__ or "").strip().split("\n")[0]
         head.card = Card(name, title, paper, year, url, needs, learns, summary, uses, _scores(head))
+        other = _REGISTRY.get(name, head)
+        if (other.__module__, other.__qualname__) != (head.__module__, head.__qualname__):
+            raise ValueError(f"the name {name} is taken by {other.__module__}.{other.__qualname__}")
         _REGISTRY[name] = head
         return head
 
@@ -134,11 +141,32 @@ def list_heads() -> dict[str, Card]:
     for module in _modules().values():
         importlib.import_module(module)
     for entry in importlib.metadata.entry_points(group=PLUGINS):
+        before = dict(_REGISTRY)
         try:
-            entry.load()
-        except Exception as error:  # a stranger's code: whatever it raises must not take the tool down
-            _BROKEN[entry.name] = f"{type(error).__name__}: {error}"
+            _load_plugin(entry)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a stranger's code: whatever it raises must not take the tool down
+            _REGISTRY.clear()
+            _REGISTRY.update(before)
+            _BROKEN[entry.name] = textwrap.shorten(
+                f"{type(error).__name__}: {error}", 200, placeholder=" ..."
+            )
+        else:
+            _BROKEN.pop(entry.name, None)
     return {name: _REGISTRY[name].card for name in sorted(_REGISTRY)}
+
+
+def _load_plugin(entry: importlib.metadata.EntryPoint) -> None:
+    """Import what an entry point names: a module that registers heads, or one of these heads."""
+    loaded = entry.load()
+    if isinstance(loaded, types.ModuleType):
+        return
+    card = vars(loaded).get("card") if isinstance(loaded, type) else None
+    if not isinstance(card, Card) or _REGISTRY.get(card.name) is not loaded:
+        raise TypeError(
+            f"{entry.value} has no card: it is no class under the decorator featood.heads.register"
+        )
 
 
 def broken_plugins() -> Mapping[str, str]:

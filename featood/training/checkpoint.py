@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from featood.errors import CacheCorrupt, Mismatch
 from featood.files import atomic_write, read_json, remove, size_of, write_json
+from featood.names import name_problem
+from featood.records import check_record, whole
 
 RECORD = "checkpoint.json"
+KINDS = {"step": whole(), "file": name_problem, "tensors_sha256": str, "settings": dict}
 
 
 def digest(*tensors: Tensor) -> str:
@@ -95,7 +98,7 @@ def load_checkpoint(folder: Path, settings: Mapping[str, Any]) -> tuple[int, dic
     if size_of(folder / RECORD) is None:
         return None
     try:
-        record = read_json(folder / RECORD)
+        record = check_record(read_json(folder / RECORD), KINDS, folder / RECORD, "")
         content = (folder / record["file"]).read_bytes()
         if hashlib.sha256(content).hexdigest() != record["tensors_sha256"]:
             raise CacheCorrupt("")

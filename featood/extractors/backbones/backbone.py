@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["RANDOM", "Backbone", "Built"]
+__all__ = ["CODE", "RANDOM", "Backbone", "Built", "code_name"]
 
 import dataclasses
 from pathlib import PurePath, PureWindowsPath
@@ -14,6 +14,21 @@ from featood.extractors.transform import Transform
 from featood.extractors.weights import SUFFIXES
 
 RANDOM = "random"
+CODE = "python:"
+"""What names begin with that stand for code to run."""
+
+
+def code_name(name: str) -> str:
+    """Return what the code of a name is called, wherever it lies.
+
+    Examples
+    --------
+    >>> code_name("python:nets.small:build"), code_name("python:../nets/small.py:build")
+    ('nets.small.build', 'small.build')
+    """
+    place, _, attribute = name.removeprefix(CODE).rpartition(":")
+    path = PureWindowsPath(place) if "\\" in place else PurePath(place)
+    return f"{path.name.removesuffix('.py')}.{attribute}"
 
 
 class Built(NamedTuple):
@@ -58,10 +73,8 @@ class Backbone:
         if self.folder:
             return self.folder
         name = self.name
-        if name.startswith("python:"):
-            place, _, attribute = name.removeprefix("python:").rpartition(":")
-            path = PureWindowsPath(place) if "\\" in place else PurePath(place)
-            name = f"{path.name.removesuffix('.py')}.{attribute}"
+        if name.startswith(CODE):
+            name = code_name(name)
         if self.weights == "its own" or self.resolved.endswith(f"@{self.weights}"):
             return name
         file, sign, entry = self.weights.partition("#")

@@ -1,0 +1,136 @@
+"""Code runs when a user names it, and never because a cache does."""
+
+import importlib
+import shlex
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from featood.cache import open_cache
+from featood.engine.extraction import extract_like
+from featood.errors import Mismatch, UsageError
+
+CODE = """
+from pathlib import Path
+import torch
+from torch import nn
+with open(Path(__file__).with_suffix(".ran"), "a") as log:
+    log.write("x")
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 4)
+    def forward(self, x):
+        return self.fc(x.mean((2, 3)))
+
+def make():
+    torch.manual_seed(0)
+    return Net()
+"""
+
+
+@pytest.fixture
+def made(featood, toy_images, tmp_path, monkeypatch):
+    """A cache made with a callable, whose file tells how often it ran."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    sys.modules.pop("home", None)
+    importlib.invalidate_caches()
+    (tmp_path / "home.py").write_text(CODE)
+    code, _, err = featood(
+        "extract", "--backbone", "python:home:make", "--dataset", "toy", "--image-size", "16"
+    )
+    assert code == 0, err
+    sys.modules.pop("home")
+    return tmp_path / "home.ran"
+
+
+def test_a_cache_alone_runs_nothing_and_says_which_option_does(featood, made):
+    made.unlink()
+    code, _, err = featood("score", "--head", "msp", "--ood", "odd")
+    assert code == 2 and not made.exists() and "home" not in sys.modules
+    assert "python:home:make" in err and err.splitlines()[-1].startswith("error: ")
+    option = shlex.split(err[err.index("--code") :])[:2]
+    assert option == ["--code", "python:home:make"]
+    code, out, err = featood("score", "--head", "msp", "--ood", "odd", *option)
+    assert code == 0 and "odd" in out and made.read_text() == "x", err
+    made.unlink()
+    assert (
+        featood("score", "--head", "msp", "--ood", "odd")[0] == 0 and not made.exists()
+    )  # it is in the cache now
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("score", "--head", "msp", "--ood", "odd"),
+        ("report", "--head", "msp", "--ood", "odd", "--out", "page.html"),
+        ("fit", "outlier-exposure", "--outliers", "odd", "--epochs", "1"),
+        ("tune", "knn", "--grid", "k=2,3", "--validation-ood", "odd"),
+    ],
+)
+def test_every_command_that_extracts_asks_first(featood, made, words):
+    made.unlink()
+    code, _, err = featood(*words)
+    assert code == 2 and "--code python:home:make" in err and not made.exists()
+    code, _, err = featood(*words, "--backbone", "python:home:make")
+    assert made.exists() and "--code" not in err, err
+
+
+def test_other_code_than_the_cache_s_is_not_asked_and_code_elsewhere_is_found_by_its_name(
+    featood, made, tmp_path
+):
+    made.unlink()
+    (tmp_path / "other.py").write_text(CODE)
+    code, _, err = featood("score", "--head", "msp", "--ood", "odd", "--code", "python:other:make")
+    assert code == 2 and not made.exists() and not (tmp_path / "other.ran").exists()
+    (tmp_path / "home.py").rename(tmp_path / "moved.py")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "home.py").write_text(CODE.replace("manual_seed(0)", "manual_seed(1)"))
+    named = f"python:{tmp_path / 'deep' / 'home.py'}:make"
+    code, _, err = featood("score", "--head", "msp", "--ood", "odd", "--code", named)
+    assert (
+        code == 5 and "no longer has the weights" in err
+    )  # that of the user was run, and is another network
+    (tmp_path / "deep" / "home.py").write_text(CODE)
+    assert featood("score", "--head", "msp", "--ood", "odd", "--code", named)[0] == 0
+    assert not made.exists()
+
+
+def test_a_network_may_be_handed_over_in_python(made, tmp_path, toy_images):
+    import home
+
+    made.unlink()
+    net = home.make()
+    data = str(toy_images)
+    cache = open_cache(tmp_path / "cache", code=[net])
+    test = cache["home.make/toy/test"]
+    odd = extract_like(cache, test, "odd", data)
+    assert odd.fingerprint == test.fingerprint and len(odd) == 50 and not made.exists()
+    with torch.no_grad():
+        net.fc.bias += 1
+    other = open_cache(tmp_path / "cache", code=[net, nn.Linear(2, 2)])
+    other.remove(["home.make/odd/test"])
+    with pytest.raises(UsageError, match="--code"):
+        extract_like(other, test, "odd", data)
+
+
+def test_a_network_of_other_code_with_the_same_weights_is_another(made, tmp_path, toy_images):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 4)
+
+        def forward(self, x):
+            return 2 * self.fc(x.mean((2, 3)))
+
+    import home
+
+    net = Net()
+    net.load_state_dict(home.make().state_dict())
+    cache = open_cache(tmp_path / "cache", code=[net])
+    with pytest.raises(Mismatch, match="code of python:home:make has changed"):
+        extract_like(cache, cache["home.make/toy/test"], "odd", str(toy_images))

@@ -1,0 +1,100 @@
+"""Heads of other packages: whatever happens when they are imported, the command line works and names the broken."""
+
+import importlib
+import json
+import sys
+
+import pytest
+
+GOOD = '''
+"""A head of another package."""
+from featood.heads import register
+from featood.heads.base import FeatureHead
+
+@register("theirs", title="Theirs", paper="Anybody", year=2020, needs=("features",), learns=False)
+class Theirs(FeatureHead):
+    """Score the norm."""
+
+    def score_block(self, block, fitted):
+        """Return the norm."""
+        return self.vectors(block).norm(dim=1)
+'''
+TAKEN = GOOD.replace('"theirs"', '"knn"')
+BROKEN = {
+    "leaves": "raise SystemExit(7)",
+    "odd": "class Odd(BaseException): pass\nraise Odd('two\\nlines')",
+    "fails": "1 / 0",
+    "lacks": "import no_such_package_at_all",
+    "taken": TAKEN,
+    "half": GOOD.replace('"theirs"', '"first"') + "\n" + TAKEN,
+    "nameless": GOOD.replace('"theirs"', '"../../x"'),
+    "needy": GOOD.replace('("features",)', '("magic",)'),
+    "cardless": "from featood.heads.base import FeatureHead\nclass Theirs(FeatureHead): pass",
+    "inherits": "from featood.heads.distances.knn import KNN\nclass Theirs(KNN): pass",
+}
+
+
+@pytest.fixture
+def plugins(tmp_path, monkeypatch):
+    """Install packages with entry points for the time of a test."""
+    from featood.heads import registry
+
+    registry.list_heads()  # our own are imported once, and must register in the real table
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    monkeypatch.setattr(registry, "_BROKEN", {})
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    added = []
+
+    def install(name, source, attribute=""):
+        module = f"plugin_{name}"
+        info = tmp_path / "site" / f"{module}-1.dist-info"
+        info.mkdir(parents=True)
+        (tmp_path / "site" / f"{module}.py").write_text(source)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n")
+        (info / "entry_points.txt").write_text(f"[featood.heads]\n{name} = {module}{attribute}\n")
+        importlib.invalidate_caches()
+        added.append(module)
+
+    yield install
+    for module in added:
+        sys.modules.pop(module, None)
+
+
+def test_one_that_works_is_a_head_like_any_other(plugins, featood):
+    plugins("works", GOOD)
+    code, out, err = featood("heads", "--json")
+    assert code == 0 and "theirs" in {row["name"] for row in json.loads(out)} and "warning" not in err
+    assert featood("fit", "theirs", "--help")[0] == 0
+    assert featood("heads", "--json")[1] == out  # asked twice
+
+
+def test_broken_ones_are_listed_each_in_a_line_and_stop_nothing(plugins, featood):
+    from featood.heads import broken_plugins, list_heads
+
+    before = set(list_heads())
+    for name, source in BROKEN.items():
+        plugins(name, source, ":Theirs" if name in ("cardless", "inherits") else "")
+    plugins("works", GOOD)
+    code, out, err = featood("heads", "--json")
+    assert code == 0
+    assert {row["name"] for row in json.loads(out)} == before | {
+        "theirs"
+    }  # and nothing of one that broke half-way
+    assert set(broken_plugins()) == set(BROKEN)
+    lines = [line for line in err.splitlines() if line.startswith("warning: plug-in ")]
+    assert len(lines) == len(BROKEN) == err.count("\n")
+    reasons = broken_plugins()
+    assert "SystemExit: 7" in reasons["leaves"] and "two lines" in reasons["odd"]
+    assert "knn is taken by featood.heads.distances.knn" in reasons["taken"]
+    assert "no card" in reasons["cardless"] and "no card" in reasons["inherits"]
+    assert "cannot be called '../../x'" in reasons["nameless"]
+    from featood.heads import create_head
+
+    assert type(create_head("knn")).__module__ == "featood.heads.distances.knn"
+    code, _, err = featood("fit", "no-such-head")
+    assert code == 2 and "there is no head" in err
+
+
+def test_ctrl_c_while_a_plugin_is_imported_is_an_interruption(plugins, featood):
+    plugins("slow", "raise KeyboardInterrupt")
+    assert featood("heads")[0] == 130
