@@ -324,7 +324,7 @@ def test_the_command_line_extracts_them_and_score_extracts_likewise(featood, toy
         "--dropout-rate", "0.2",
     )  # fmt: skip
     assert code == 0, err
-    for column in ("map 1024", "gram 320", "odin 10", "mc.logits 30"):
+    for column in ("map 1024", "gram 640", "odin 10", "mc.logits 30"):
         assert column in out
     code, _, err = featood("fit", "gram")
     assert code == 0, err

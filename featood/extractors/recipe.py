@@ -110,6 +110,11 @@ def rebuild(origin: Mapping[str, Any]) -> tuple[Backbone, Transform, ExtractOpti
             "otherwise than timm's and torchvision's; extract it again with --overwrite"
         )
     given = run.get("weights_file", "") or (RANDOM if run.get("weights") == RANDOM else "")
+    if any("gram" in entry for entry in recipe.get("columns", {}).values()):
+        raise Mismatch(
+            f"the Gram sums of {origin['data']['dataset']} have the powers 1 to 5, of an earlier version, not 1 to 10; "
+            "extract it again with --overwrite"
+        )
     (classes,), _ = origin["columns"].get("logits", ((None,), ""))
     try:
         backbone = resolve_backbone(run["name"], given, classes, run.get("seed", 0))
