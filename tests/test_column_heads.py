@@ -89,11 +89,14 @@ def naive_gram(train, test, layers, holdout, seed):
         def total(row, c, bounds=bounds):
             return sum(map(deviation, row, *bounds[c]))
 
-        outside = [total(values[row], predicted[row]) for row, out in zip(rows, held, strict=True) if out]
+        sure = softmax(np.asarray(train.logits, dtype=float), axis=1).max(1)
+        outside = [
+            total(values[row], predicted[row]) / sure[row] for row, out in zip(rows, held, strict=True) if out
+        ]
         expected = np.mean(outside) if outside and np.mean(outside) > 0 else 1.0
         for row, c in enumerate(np.asarray(test.logits).argmax(1)):
             scores[row] += total(np.asarray(test.features[layer], dtype=float)[row], c) / expected
-    return scores
+    return scores / softmax(np.asarray(test.logits, dtype=float), axis=1).max(1)
 
 
 @pytest.mark.parametrize(
