@@ -77,7 +77,7 @@ def test_dice():
 
 
 def test_ash_p():
-    np.testing.assert_allclose(scores("ash-p"), energies(lambda x: only(x, largest(x))), rtol=1e-5)
+    np.testing.assert_allclose(scores("ash-p"), energies(lambda x: only(x, largest(x, 0.6))), rtol=1e-5)
 
 
 def test_ash_b():
@@ -86,12 +86,12 @@ def test_ash_b():
 
 
 def test_ash_s():
-    expected = energies(lambda x: only(x, largest(x)) * np.exp(x.sum() / x[largest(x)].sum()))
+    expected = energies(lambda x: only(x, largest(x, 0.9)) * np.exp(x.sum() / x[largest(x, 0.9)].sum()))
     np.testing.assert_allclose(scores("ash-s"), expected, rtol=1e-5)
 
 
 def test_scale():
-    expected = energies(lambda x: x * np.exp(x.sum() / x[largest(x)].sum()))
+    expected = energies(lambda x: x * np.exp(x.sum() / x[largest(x, 0.85)].sum()))
     np.testing.assert_allclose(scores("scale"), expected, rtol=1e-5)
 
 
@@ -133,7 +133,9 @@ def test_ash_equals_pytorch_ood(detectors, variant):
     enough = (X > 0).sum(1) >= len(largest(X[0]))
     theirs = detectors.ASH(None, torch_head(), variant=variant).predict_feature_maps(maps(X))
     assert enough.sum() > 40
-    np.testing.assert_allclose(scores(variant)[enough], theirs.detach().numpy()[enough], rtol=1e-4)
+    np.testing.assert_allclose(
+        scores(variant, percentile=0.65)[enough], theirs.detach().numpy()[enough], rtol=1e-4
+    )
 
 
 def test_scale_equals_pytorch_ood(detectors):
