@@ -148,7 +148,7 @@ def test_lts_equals_pytorch_ood(detectors):
     np.testing.assert_allclose(scores("lts"), theirs.detach().numpy(), rtol=1e-4)
 
 
-# VRA is not compared: theirs clips each unit at its own quantiles [.01, .99], where the paper sets small ones to zero
+# VRA is not compared: theirs clips from below too, where the authors set what is small to zero
 
 
 # ---- what they share

@@ -44,15 +44,16 @@ class NAC(Head):
 
     The authors choose a, r and the bins for each stage and network on validation outliers, from 0.001 to 5,000 for
     a: the size of z g is another in each. Here d is the standard deviation of z g on the training rows, stage by
-    stage, so that one a serves all; ``--scale 1`` takes a as it is. All training rows are counted in place of a
-    balanced 1,000. Higher means more out-of-distribution.
+    stage, so that one a serves all; ``--scale 1`` takes a as it is. Without such a choice early stages may tell so
+    little that they are better left out (``--features`` with the classifier's input alone). All training rows are
+    counted in place of a balanced 1,000. Higher means more out-of-distribution.
     """
 
     features: tuple[str, ...] = option(
         (), "feature columns to use (default: the classifier's input, and all that end in nac)"
     )
     bins: int = option(50, "points M that the edges of the bins are made of: M - 2 bins", low=4)
-    alpha: float = option(100.0, "steepness a of the sigmoid, in units of 1/d", low=1e-9)
+    alpha: float = option(2.0, "steepness a of the sigmoid, in units of 1/d", low=1e-9)
     scale: float = option(
         0.0, "what states are divided by, d (0: their standard deviation in training)", low=0
     )
