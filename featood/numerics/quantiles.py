@@ -13,7 +13,7 @@ from torch import Tensor
 from featood.errors import DataError
 
 KEY_BITS = 32
-TABLE = 1 << 24
+TABLE = 1 << 20
 """Most counters of a pass; the fewer columns, the more bits of a number a pass can tell apart."""
 
 
