@@ -9,7 +9,7 @@ from featood.errors import UsageError
 from featood.heads import create_head, head_class, list_heads
 
 PUBLISHED = {
-    # ash-s, dice and vra: the authors' configurations and scripts; the others: the papers
+    # ash-s, dice and scale for ImageNet: the authors' configurations and scripts; ash-b, ash-p: the paper
     "ash-b": {"cifar10": 0.95, "cifar100": 0.95, "imagenet": 0.65},
     "ash-p": {"cifar10": 0.9, "cifar100": 0.9, "imagenet": 0.6},
     "ash-s": {"cifar10": 0.95, "cifar100": 0.95, "imagenet": 0.9},
@@ -19,10 +19,10 @@ PUBLISHED = {
 }
 
 
-def made(classes, side=None):
+def made(classes, side=None, width=512):
     recipe = {} if side is None else {"transform": {"height": side, "width": side}}
     logits = np.zeros((2, classes), np.float32)
-    return FeatureSet({"avg": np.zeros((2, 3), np.float32)}, logits=logits, origin={"recipe": recipe})
+    return FeatureSet({"avg": np.zeros((2, width), np.float32)}, logits=logits, origin={"recipe": recipe})
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -30,8 +30,8 @@ def test_published_settings(name):
     for preset, value in PUBLISHED[name].items():
         head = create_head(name, preset)
         assert value in (getattr(head, "percentile", None), getattr(head, "p", None))
-    if name != "dice":  # the default is that for ImageNet
-        assert create_head(name).percentile == PUBLISHED[name]["imagenet"]
+    if name in ("ash-b", "ash-p", "ash-s", "scale"):  # the default is that of the authors' functions
+        assert create_head(name).percentile == 0.65
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,12 @@ def test_settings_follow_the_size_of_the_images(classes, side, expected):
         assert "the defaults" in line and "imagenet" in line
 
 
+def test_settings_stay_where_a_network_has_few_features():
+    for side in (32, 224, None):
+        preset, line = choose_preset("scale", made(10, side, width=64))
+        assert preset is None and "has 64" in line and "featood tune scale" in line
+
+
 def test_settings_of_trained_heads_follow_the_number_of_classes():
     for classes, expected in ((10, "cifar10"), (100, "cifar100"), (1000, "imagenet")):
         assert choose_preset("heat-gmm", made(classes, 224))[0] == expected
@@ -61,7 +67,7 @@ def test_nothing_is_said_where_there_is_nothing_to_choose():
 
 
 def test_the_command_line_says_and_keeps_what_it_chose(featood, toy_images, tmp_path):
-    words = ("extract", "--backbone", "cifar-resnet20", "--weights", "random", "--image-size", 16)
+    words = ("extract", "--backbone", "cifar-resnet18", "--weights", "random", "--image-size", 16)
     assert featood(*words, "--dataset", "toy")[0] == 0
     code, _, err = featood("fit", "react", "--out", tmp_path / "react")
     assert code == 0 and err.count("cifar10 preset, for a network for images of 16 pixels") == 1, err

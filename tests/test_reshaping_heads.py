@@ -77,7 +77,7 @@ def test_dice():
 
 
 def test_ash_p():
-    np.testing.assert_allclose(scores("ash-p"), energies(lambda x: only(x, largest(x, 0.6))), rtol=1e-5)
+    np.testing.assert_allclose(scores("ash-p"), energies(lambda x: only(x, largest(x))), rtol=1e-5)
 
 
 def test_ash_b():
@@ -86,12 +86,12 @@ def test_ash_b():
 
 
 def test_ash_s():
-    expected = energies(lambda x: only(x, largest(x, 0.9)) * np.exp(x.sum() / x[largest(x, 0.9)].sum()))
+    expected = energies(lambda x: only(x, largest(x)) * np.exp(x.sum() / x[largest(x)].sum()))
     np.testing.assert_allclose(scores("ash-s"), expected, rtol=1e-5)
 
 
 def test_scale():
-    expected = energies(lambda x: x * np.exp(x.sum() / x[largest(x, 0.85)].sum()))
+    expected = energies(lambda x: x * np.exp(x.sum() / x[largest(x)].sum()))
     np.testing.assert_allclose(scores("scale"), expected, rtol=1e-5)
 
 

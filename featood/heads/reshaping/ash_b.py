@@ -26,9 +26,9 @@ from featood.heads.reshaping.reshaping_head import ReshapingHead, kept_count, to
 class ASHB(ReshapingHead):
     """Score the logits of z with each row's k largest activations set to ``sum(z) / k`` and the rest to zero.
 
-    The default share is the authors' for ImageNet, which is far off for small images; the presets have the paper's
-    for both. Among equal activations the first are kept, where the authors' code keeps any: that matters for rows
-    with fewer than k activations above zero, of which theirs lifts zeros that it picks by no rule.
+    The default share is that of the authors' code, and the paper's for ImageNet; the presets have the paper's for
+    small images too. Among equal activations the first are kept, where the authors' code keeps any: that matters
+    for rows with fewer than k activations above zero, of which theirs lifts zeros that it picks by no rule.
     """
 
     percentile: float = option(0.65, "share of each row's activations to prune", low=0, high=1)
