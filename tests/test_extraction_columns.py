@@ -149,6 +149,15 @@ def test_gram_columns_are_extracted_and_scored(tmp_path, toy_images):
     assert np.isfinite(head.score(test)).all()
 
 
+def test_gram_columns_of_an_earlier_version_are_not_extended(tmp_path, toy_images):
+    features = run(tmp_path / "c", open_dataset("toy", "test"), pools=("avg", "gram"))
+    assert features.origin["recipe"]["columns"]["gram"][-1] == "gram/1-10"
+    earlier = copy.deepcopy(dict(features.origin))
+    earlier["recipe"]["columns"]["gram"][-1] = "gram"
+    with pytest.raises(Mismatch, match=r"powers 1 to 5.*--overwrite"):
+        rebuild(earlier)
+
+
 # ---- ODIN
 
 
