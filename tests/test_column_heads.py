@@ -6,7 +6,7 @@ import torch
 from scipy.special import logsumexp, softmax
 
 from featood.cache.feature_set import FeatureSet
-from featood.errors import DataError, UsageError
+from featood.errors import DataError, Mismatch, UsageError
 from featood.heads import create_head
 from featood.heads.reshaping.rankfeat import remove_rank_one
 from featood.testing.extras import with_extras
@@ -89,11 +89,14 @@ def naive_gram(train, test, layers, holdout, seed):
         def total(row, c, bounds=bounds):
             return sum(map(deviation, row, *bounds[c]))
 
-        outside = [total(values[row], predicted[row]) for row, out in zip(rows, held, strict=True) if out]
+        sure = softmax(np.asarray(train.logits, dtype=float), axis=1).max(1)
+        outside = [
+            total(values[row], predicted[row]) / sure[row] for row, out in zip(rows, held, strict=True) if out
+        ]
         expected = np.mean(outside) if outside and np.mean(outside) > 0 else 1.0
         for row, c in enumerate(np.asarray(test.logits).argmax(1)):
             scores[row] += total(np.asarray(test.features[layer], dtype=float)[row], c) / expected
-    return scores
+    return scores / softmax(np.asarray(test.logits, dtype=float), axis=1).max(1)
 
 
 @pytest.mark.parametrize(
@@ -180,3 +183,27 @@ def test_mcm_from_imported_embeddings(featood, tmp_path):
     assert code == 0, err
     header, row = (line.split(",") for line in out.splitlines()[:2])
     assert float(row[header.index("auroc")]) > 0.95
+
+
+def test_gram_counts_a_repeated_column_once():
+    def repeated(data):
+        return dataclasses.replace(data, features={**data.features, "gram": data.features["layer2.gram"]})
+
+    with pytest.warns(UserWarning, match="the same as"):
+        head = create_head("gram").fit(repeated(TRAIN))
+    np.testing.assert_allclose(head.score(repeated(TEST)), create_head("gram").fit(TRAIN).score(TEST))
+    twice = create_head("gram", features=("layer1.gram", "layer2.gram", "gram")).fit(repeated(TRAIN))
+    assert not np.allclose(twice.score(repeated(TEST)), head.score(repeated(TEST)))
+
+
+def test_gram_says_which_powers_an_earlier_version_made():
+    earlier = {"recipe": {"columns": {"layer1.gram": ["layer1", "output", "gram"]}}}
+    with pytest.warns(UserWarning, match=r"layer1\.gram have the powers 1 to 5"):
+        create_head("gram").fit(dataclasses.replace(TRAIN, origin=earlier))
+
+
+@pytest.mark.parametrize("name", ["gram", "vra"])
+def test_heads_that_now_score_otherwise_are_fitted_again(name):
+    state = {"layer1.gram/lower": torch.zeros(3, 2), "limits": torch.zeros(2)}
+    with pytest.raises(Mismatch, match="fit it again"):
+        create_head(name).prepare(state)

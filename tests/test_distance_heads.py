@@ -7,7 +7,7 @@ import torch
 from scipy.special import logsumexp, softmax
 
 from featood.cache.feature_set import FeatureSet
-from featood.errors import DataError, FeatoodError, UsageError
+from featood.errors import DataError, FeatoodError, Mismatch, UsageError
 from featood.heads import create_head
 from featood.heads.distances import nnguide as nnguide_module
 from featood.heads.rows import SelectedRows
@@ -216,10 +216,15 @@ def test_pnml_stays_finite_where_the_classifier_is_certain():
     assert ((found >= 0) & (found <= 1)).all()
 
 
-@pytest.mark.parametrize("name", ["fdbd", "nci", "pnml", "nac"])
+@pytest.mark.parametrize("name", ["fdbd", "nci", "pnml"])
 def test_a_column_that_does_not_fit_the_classifier_is_named(name):
     with pytest.raises(UsageError, match=r"layer1\.avg"):
         scores(name, feature="layer1.avg")
+
+
+def test_a_column_that_does_not_fit_the_classifier_is_named_by_nac():
+    with pytest.raises(UsageError, match=r"layer1\.avg"):
+        scores("nac", features=("layer1.avg",))
 
 
 # ---- gradients
@@ -262,26 +267,86 @@ def test_gradient_uncertainty_equals_pytorch_ood(detectors):
     np.testing.assert_allclose(create_head("gradient-uncertainty").score(TEST), theirs, rtol=1e-4)
 
 
-# theirs spaces the bins geometrically (which is neither the paper nor the authors' code), so no score is compared
-def test_nac():
-    def states(x):
-        logits = torch.tensor(x, requires_grad=True)
-        p = (torch.tensor(W) @ logits + torch.tensor(B)).softmax(0)
-        (1 / CLASSES * (1 / CLASSES / p).log()).sum().backward()
-        return 1 / (1 + np.exp(-100 * x * logits.grad.numpy()))
+# ---- activation coverage
 
-    def cells(x):
-        return [min(int(state * 50), 49) for state in states(x)]
 
-    counts = np.zeros((Z.shape[1], 50))
-    for z in Z:
-        for neuron, cell in enumerate(cells(z)):
-            counts[neuron, cell] += 1
-    expected = []
-    for x in X:
-        cover = [min(counts[neuron, cell] / (0.05 * len(Z)), 1) for neuron, cell in enumerate(cells(x))]
-        expected.append(-np.mean(cover))
-    np.testing.assert_allclose(scores("nac"), expected, rtol=1e-9)
+def edges_by_the_authors(points):
+    """Their M edges, of which the last two bound a bin that no state reaches."""
+    left = np.log(np.linspace(1, np.sqrt(1000), points // 2)) / np.log(1000)
+    return np.append(np.concatenate([left[:-1], (1 - left)[::-1]])[:-1], [1.01, 1.2])
+
+
+def products(x):
+    """z times dKL(uniform || softmax)/dz, by differentiation."""
+    z = torch.tensor(x, requires_grad=True)
+    p = (torch.tensor(W) @ z + torch.tensor(B)).softmax(0)
+    (1 / CLASSES * (1 / CLASSES / p).log()).sum().backward()
+    return x * z.grad.numpy()
+
+
+def coverage(train, test, points, full, alpha, scale=0.0):
+    """One stage, from products [N, D] and [T, D], in a loop over rows, neurons and bins."""
+    edges, scale = edges_by_the_authors(points), scale or np.std(train)
+
+    def cell(value):
+        state = 1 / (1 + np.exp(-alpha * value / scale))
+        return next(b for b in range(points - 1) if edges[b] <= state < edges[b + 1])
+
+    counts = np.zeros((train.shape[1], points - 1))
+    for row in train:
+        for neuron, value in enumerate(row):
+            counts[neuron, cell(value)] += 1
+    filled = np.minimum(counts / (full * len(train)), 1)
+    return np.array([np.mean([filled[n, cell(value)] for n, value in enumerate(row)]) for row in test])
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"bins": 12, "full": 0.3, "alpha": 2.0}, {"scale": 1.0, "alpha": 30.0, "bins": 51}]
+)
+def test_nac(options):
+    head = create_head("nac", **options)
+    train, test = (np.array([products(x) for x in rows]) for rows in (Z, X))
+    how = (head.bins - head.bins % 2, head.full, head.alpha, head.scale)
+    np.testing.assert_allclose(scores("nac", **options), -coverage(train, test, *how), rtol=1e-9)
+
+
+def with_stages(data, z, seed):
+    """Add a stage, and one that repeats the classifier's input."""
+    stage = np.random.default_rng(seed).normal(0, 30, (len(data), 6)) ** 3
+    repeat = np.array([products(x) for x in np.asarray(data.features["avg"], dtype=float)])
+    return dataclasses.replace(data, features={**data.features, "layer1.nac": stage, "layer3.nac": repeat})
+
+
+def test_nac_of_several_stages_counts_the_last_once():
+    train, test = with_stages(TRAIN, Z, 1), with_stages(TEST, X, 2)
+    with pytest.warns(UserWarning, match=r"left out layer3\.nac \(the same as avg\)"):
+        head = create_head("nac", alpha=5.0).fit(train)
+    parts = [
+        coverage(train.features[name][KNOWN], test.features[name], 50, 0.05, 5.0)
+        for name in ("layer1.nac", "layer3.nac")
+    ]
+    np.testing.assert_allclose(head.score(test), -np.mean(parts, axis=0), rtol=1e-9)
+    assert not any(name.startswith("layer3") for name in head.state)
+    one = create_head("nac", alpha=5.0, features=("layer1.nac",)).fit(train)
+    np.testing.assert_allclose(one.score(test), -parts[0], rtol=1e-9)
+
+
+def test_nac_does_not_change_with_the_scale_of_a_stage():
+    train, test = with_stages(TRAIN, Z, 1), with_stages(TEST, X, 2)
+
+    def stretched(data):
+        return dataclasses.replace(
+            data, features={**data.features, "layer1.nac": 1e-3 * data.features["layer1.nac"]}
+        )
+
+    plain, small = (scores("nac", a, b) for a, b in ((train, test), (stretched(train), stretched(test))))
+    np.testing.assert_allclose(small, plain, rtol=1e-9)
+
+
+def test_nac_is_fitted_again_where_an_earlier_version_fitted_it():
+    head = create_head("nac")
+    with pytest.raises(Mismatch, match="fit it again"):
+        head.prepare({"coverage": torch.zeros(3), "weight": torch.zeros(2, 3), "bias": torch.zeros(2)})
 
 
 # ---- vectors

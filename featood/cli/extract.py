@@ -42,7 +42,12 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "--pool", "pools", callback=_names, help="Poolings: avg,std,max,avg_std,token,gram [default: avg,std]."
 )
 @click.option("--maps", is_flag=True, help="Keep the last map unpooled as well, for rankfeat.")
-@click.option("--with", "further", callback=_names, help="Further columns, comma-separated: odin.")
+@click.option(
+    "--with",
+    "further",
+    callback=_names,
+    help="Further columns, comma-separated: odin; nac, one of each tapped stage.",
+)
 @click.option(
     "--odin-epsilon", default=0.0014, show_default=True, help="Step of odin's perturbation, on [0, 1]."
 )
@@ -133,12 +138,14 @@ def extract(
     from featood.extractors.dropout import MonteCarloDropout
     from featood.extractors.extract import ExtractOptions
     from featood.extractors.extras import Extra
+    from featood.extractors.nac import Coverage
     from featood.extractors.perturb import Odin
     from featood.extractors.recipe import choose_transform
 
-    if unknown := set(further) - {Odin.column}:
-        raise UsageError(f"--with knows the column odin, not {', '.join(sorted(unknown))}")
-    extras: list[Extra] = [Odin(odin_epsilon, odin_temperature)] if further else []
+    known: dict[str, Extra] = {Odin.kind: Odin(odin_epsilon, odin_temperature), Coverage.kind: Coverage()}
+    if unknown := set(further) - set(known):
+        raise UsageError(f"--with knows the columns {', '.join(known)}, not {', '.join(sorted(unknown))}")
+    extras = [known[name] for name in dict.fromkeys(further)]
     if mc_dropout:
         extras.append(MonteCarloDropout(mc_dropout, dropout_rate, seed))
     options = ExtractOptions(extras=extras, **{**how, "pools": how["pools"] or None})

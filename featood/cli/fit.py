@@ -102,7 +102,7 @@ def _command(cls: type) -> click.Command:
 
     params: list[click.Parameter] = [_parameter(field, hints[field.name]) for field in fields]
     if presets:
-        chosen = " (default: by the number of classes)" if "cifar10" in presets else ""
+        chosen = " (default: by the kind of network)" if "cifar10" in presets else ""
         help_ = f"Published settings to start from{chosen}."
         params.insert(0, click.Option(["--preset"], type=click.Choice(list(presets)), help=help_))
     params += [

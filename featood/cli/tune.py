@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--test-ood", multiple=True, help="Set to report results on; may be repeated, or be comma-separated."
 )
-@click.option("--preset", help="Published settings to start from (default: by the number of classes).")
+@click.option("--preset", help="Published settings to start from (default: by the kind of network).")
 @click.option("--split", default="", help="Split to fit on (default: train).")
 @click.option(
     "--seed",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["asked", "chosen_heads", "default_preset", "find_heads", "fit_head", "get_head"]
+__all__ = ["asked", "chosen_heads", "find_heads", "fit_head", "get_head"]
 
 import dataclasses
 import time
@@ -16,6 +16,7 @@ from featood.engine.extraction import extract_like
 from featood.engine.labels import matching
 from featood.engine.outliers import with_outliers
 from featood.engine.places import Settings, place_given, place_in
+from featood.engine.presets import choose_preset
 from featood.engine.protocol import dataset_name, inputs_digest, overlap
 from featood.engine.selection import Selection
 from featood.errors import Mismatch, UsageError
@@ -26,15 +27,6 @@ from featood.heads.base import FitContext, Head
 from featood.heads.compositions.composition import Composition
 from featood.heads.compositions.members import create_member, spell
 from featood.heads.trained_head import TrainedHead
-
-
-def default_preset(name: str, num_classes: int | None) -> str | None:
-    """Choose published settings by the number of classes, for a head that has any."""
-    presets = head_class(name).presets
-    if not presets or num_classes is None:
-        return None
-    choice = "cifar10" if num_classes <= 20 else "cifar100" if num_classes <= 200 else "imagenet"
-    return choice if choice in presets else None
 
 
 def fit_head(
@@ -66,7 +58,8 @@ def fit_head(
     options : dict, optional
         Its options.
     preset : str, optional
-        Published settings to start from; by default those for a like number of classes.
+        Published settings to start from; by default those for the kind of network, see
+        :func:`featood.engine.presets.choose_preset`.
     split : str
         ``train`` by default; a head that learns nothing takes any.
     out : path, optional
@@ -97,8 +90,11 @@ def fit_head(
     learns = head_class(name).card.learns
     chosen = selection.train_split(split) if learns or split else next(iter(selection.entries))
     train = selection.open(chosen)
-    if preset is None and (preset := default_preset(name, train.num_classes)) is not None:
-        say(f"settings: the {preset} preset (choose another with --preset)")
+    why_preset = ""
+    if preset is None:
+        preset, why_preset = choose_preset(name, train)
+    if why_preset:
+        say(why_preset)
     options = dict(options or {})
     # names and folders of fitted heads are known here, not to the head
     given = options.pop("members", None) if issubclass(head_class(name), Composition) else None
@@ -145,6 +141,8 @@ def fit_head(
         head.fit(rows, context=context)
     head.meta["fit"] = settings.fit
     head.meta["fit_seconds"] = round(time.perf_counter() - start, 3)
+    if why_preset:
+        head.meta["notes"].append(why_preset)
     if tuned is not None:
         head.meta["tuned"] = tuned
         what = (
@@ -207,8 +205,10 @@ def find_heads(selection: Selection) -> dict[str, Path]:
     }
 
 
-def get_head(selection: Selection, name: str) -> Head:
+def get_head(selection: Selection, name: str, say: Callable[[str], None] = lambda text: None) -> Head:
     """Return a head to score with: from a folder, from the cache, or new where it need not be fitted.
+
+    A new one has the published settings for the kind of network, which `say` is told.
 
     Raises
     ------
@@ -223,7 +223,10 @@ def get_head(selection: Selection, name: str) -> Head:
     if head_class(name).card.learns:
         where = f"{selection.backbone}/{selection.dataset}"
         raise UsageError(f"{name} has not been fitted on {where}; fit it with featood fit {name}")
-    return create_head(name)
+    preset, settings = choose_preset(name, selection.open(next(iter(selection.entries))))
+    if settings:
+        say(settings)
+    return create_head(name, preset)
 
 
 def _folder(name: str, found: Mapping[str, Path]) -> Path | None:
@@ -234,7 +237,9 @@ def _folder(name: str, found: Mapping[str, Path]) -> Path | None:
     return found.get(name)
 
 
-def chosen_heads(selection: Selection, names: Sequence[str]) -> tuple[dict[str, Head], list[dict[str, str]]]:
+def chosen_heads(
+    selection: Selection, names: Sequence[str], say: Callable[[str], None] = lambda text: None
+) -> tuple[dict[str, Head], list[dict[str, str]]]:
     """Return the heads to score with: those named, else all that are fitted.
 
     A name stands for the head fitted under it; where there is none, for all its variants (``postnet`` for
@@ -261,7 +266,7 @@ def chosen_heads(selection: Selection, names: Sequence[str]) -> tuple[dict[str, 
     short = {name: (Path(name).name or name) if "/" in name else name for name in wanted}
     uses = Counter(short.values())
     names_shown = {name: short[name] if uses[short[name]] == 1 else name for name in wanted}
-    return {shown: get_head(selection, name) for name, shown in names_shown.items()}, []
+    return {shown: get_head(selection, name, say) for name, shown in names_shown.items()}, []
 
 
 def _all_heads(

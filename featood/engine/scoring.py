@@ -237,7 +237,7 @@ def score_selection(
     UsageError
         When there is nothing to score against, or no fitted head; when no head has the score asked for.
     """
-    chosen, skipped = chosen_heads(selection, heads)
+    chosen, skipped = chosen_heads(selection, heads, say)
     if which:
         chosen = asked(chosen, which)
     test, sets, missing = open_sets(selection, outliers, suites, split, data_dir, progress, say)

@@ -50,7 +50,7 @@ class EveryHead(Mapping[str, Head]):
 
     def __getitem__(self, name: str) -> Head:
         if name in self._fitted or not head_class(name).card.learns:
-            return get_head(self._selection, name)
+            return get_head(self._selection, name, self._say)
 
         head = create_head(name)
         names = head.members if isinstance(head, Composition) else ()

@@ -16,8 +16,9 @@ import numpy as np
 
 from featood.cache import FeatureSet
 from featood.engine.extraction import extract_like
-from featood.engine.fitting import default_preset, find_heads, fit_head
+from featood.engine.fitting import find_heads, fit_head
 from featood.engine.holdout import hold_out
+from featood.engine.presets import choose_preset
 from featood.engine.protocol import dataset_name, inputs_digest, overlap
 from featood.engine.selection import Selection
 from featood.errors import DataError, FeatoodError, UsageError
@@ -107,7 +108,7 @@ def tune_head(
     if metric not in METRICS:
         raise UsageError(f"there is no metric '{metric}'; there are {', '.join(METRICS)}")
     train = selection.open(selection.train_split(split))
-    settings = preset or default_preset(name, train.num_classes)
+    settings = preset or choose_preset(name, train)[0]
     points = _points(grid)
     for options in points:
         create_head(name, settings, **options)  # a wrong option ends it here, before any work

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from featood.extractors.gram import POWERS
 from featood.extractors.layout import VECTORS, Layout
 from featood.extractors.pooling import pool
 from featood.extractors.trace import Place
@@ -49,7 +50,8 @@ class Column:
         return parts[0] if len(parts) == 1 else parts
 
     def _tap_as_json(self, tap: Tap) -> list[Any]:
-        entry: list[Any] = [*tap.place, f"{self.how}/unit" if self.unit else self.how]
+        how = f"gram/{POWERS[0]}-{POWERS[-1]}" if self.how == "gram" else self.how
+        entry: list[Any] = [*tap.place, f"{how}/unit" if self.unit else how]
         prefix = 0 if self.how == "token" else tap.layout.prefix
         if (tap.layout.channels, prefix) != tap.assumed:
             entry.append({"channels": tap.layout.channels, "prefix": prefix})

@@ -7,7 +7,7 @@ __all__ = ["MonteCarloDropout", "dropout_logits"]
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from featood.errors import UsageError
 from featood.extractors.outputs import class_outputs
-from featood.extractors.transform import Transform
+
+if TYPE_CHECKING:
+    from featood.extractors.extras import Setting
 
 LAYERS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
@@ -105,7 +107,7 @@ class MonteCarloDropout:
     Gal and Ghahramani, Dropout as a Bayesian Approximation, ICML 2016.
     """
 
-    column: ClassVar[str] = "mc.logits"
+    kind: ClassVar[str] = "mc.logits"
     by_batch: ClassVar[bool] = True
 
     draws: int
@@ -119,6 +121,6 @@ class MonteCarloDropout:
                 f"not {self.draws}, {self.rate} and {self.seed}"
             )
 
-    def __call__(self, module: nn.Module, images: Tensor, transform: Transform, row: int) -> Tensor:
+    def __call__(self, module: nn.Module, inputs: Tensor, row: int, setting: Setting) -> dict[str, Tensor]:
         """Return the column's rows for the batch that begins at a row ``[B, draws * K]``."""
-        return dropout_logits(module, images, self.draws, self.rate, (self.seed, row))
+        return {self.kind: dropout_logits(module, inputs, self.draws, self.rate, (self.seed, row))}

@@ -92,7 +92,7 @@ def _run(
 ) -> Extraction:
     """Compute and write the blocks that are missing."""
     options, device = forward.options, pick_device(forward.options.device)
-    assert forward.transform is not None
+    assert forward.setting.transform is not None
     classifier = forward.plan.classifier(forward.module)
     key = f"{backbone.slug}/{images.name}/{images.split}"
     with cache.writer(key, manifest, classifier, options.overwrite) as writer:
@@ -105,7 +105,7 @@ def _run(
         ]
         if progress is not None:
             progress(done, len(images))
-        loader = _loader(images, forward.transform, batches, options)
+        loader = _loader(images, forward.setting.transform, batches, options)
         failed: list[tuple[int, str]] = []
         rows: list[dict[str, np.ndarray]] = []
         for batch, (pixels, bad) in zip(batches, loader, strict=True):

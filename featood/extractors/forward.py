@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from featood.cache import ColumnSpec
 from featood.errors import UsageError
-from featood.extractors.extras import Extra, extras_to_json
+from featood.extractors.extras import Extra, Setting, extras_to_json
 from featood.extractors.taps import plan_taps
 from featood.extractors.transform import Transform
 
@@ -98,13 +98,12 @@ class Forward:
     def __init__(
         self, module: nn.Module, example: Tensor, options: ExtractOptions, transform: Transform | None = None
     ) -> None:
-        self.module, self.options, self.transform = module, options, transform
+        self.module, self.options = module, options
         self.plan = plan_taps(module, example, options.taps, options.pools, options.maps, options.outputs)
+        self.setting = Setting(transform, self.plan.taps)
         for extra in options.extras:
             if not self.plan.has_logits:
-                raise UsageError(f"the column {extra.column} needs logits, which this backbone does not give")
-            if transform is None:
-                raise UsageError(f"the column {extra.column} needs a known transform of the inputs")
+                raise UsageError(f"the column {extra.kind} needs logits, which this backbone does not give")
         self.widths = {name: values.shape[1] for name, values in self(example, 0).items()}
 
     def __call__(self, inputs: Tensor, row: int) -> dict[str, Tensor]:
@@ -112,9 +111,8 @@ class Forward:
         with self.plan.recording(self.module) as forward, torch.inference_mode(), self._arithmetic(inputs):
             columns = forward(inputs)
         for extra in self.options.extras:
-            assert self.transform is not None
             with self._arithmetic(inputs):
-                columns[extra.column] = extra(self.module, inputs, self.transform, row)
+                columns |= extra(self.module, inputs, row, self.setting)
         return columns
 
     def _arithmetic(self, inputs: Tensor) -> torch.autocast:

@@ -7,15 +7,15 @@ __all__ = ["POWERS", "gram_sums"]
 import torch
 from torch import Tensor
 
-POWERS = (1, 2, 3, 4, 5)
+POWERS = tuple(range(1, 11))
 
 
 def gram_sums(positions: Tensor) -> Tensor:
     """Row sums of the Gram matrices of powers of a feature map, each brought back to the map's scale.
 
     With F the map as a matrix of channels by positions and F^p its elementwise power, this is the signed p-th
-    root of the row sums of ``F^p (F^p)^T``, for the powers 1 to 5 (the paper goes on to 10). The root is
-    taken of the sum, as in the authors' code: so no ``C x C`` matrix is ever formed.
+    root of the row sums of ``F^p (F^p)^T``, for the powers 1 to 10. The root is taken of the sum, as in the
+    authors' code: so no ``C x C`` matrix is ever formed. OpenOOD stops at the power 5.
 
     Parameters
     ----------
@@ -31,13 +31,18 @@ def gram_sums(positions: Tensor) -> Tensor:
     ----------
     Sastry and Oore, Detecting Out-of-Distribution Examples with Gram Matrices, ICML 2020.
     """
-    # powers of activations beyond 1,000 would overflow: each channel is scaled to 1, and the root scaled back
-    peaks = positions.abs().amax(1, keepdim=True)
-    largest = peaks.amax(2, keepdim=True)
-    rows = positions / peaks.masked_fill(peaks == 0, 1)
-    others = positions / largest.masked_fill(largest == 0, 1)
+    # The sum over positions t of x_tc^p sum_k x_tk^p would over- or underflow from moderate powers on. So the
+    # largest m_t of each position is taken out of the inner sum, and the largest x_tc m_t of each channel out of
+    # the outer one: what is left are powers of numbers up to 1, some of which are 1.
+    largest = positions.abs().amax(2, keepdim=True)
+    inner = positions / largest.masked_fill(largest == 0, 1)
+    outer = positions * largest
+    peaks = outer.abs().amax(1, keepdim=True)
+    outer = outer / peaks.masked_fill(peaks == 0, 1)
+    inner_power, outer_power = torch.ones_like(inner), torch.ones_like(outer)
     parts = []
     for power in POWERS:
-        sums = (rows.pow(power) * others.pow(power).sum(2, keepdim=True)).sum(1)
-        parts.append(sums.sign() * sums.abs().pow(1 / power) * (peaks * largest)[:, 0])
+        inner_power, outer_power = inner_power * inner, outer_power * outer
+        sums = (outer_power * inner_power.sum(2, keepdim=True)).sum(1)
+        parts.append(sums.sign() * sums.abs().pow(1 / power) * peaks[:, 0])
     return torch.cat(parts, 1)

@@ -5,14 +5,16 @@ from __future__ import annotations
 __all__ = ["Odin", "odin_logits"]
 
 import dataclasses
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from featood.errors import UsageError
 from featood.extractors.outputs import class_outputs
-from featood.extractors.transform import Transform
+
+if TYPE_CHECKING:
+    from featood.extractors.extras import Setting
 
 
 def odin_logits(module: nn.Module, images: Tensor, step: Tensor, temperature: float) -> Tensor:
@@ -61,7 +63,7 @@ class Odin:
     Liang et al., Enhancing the Reliability of Out-of-Distribution Image Detection in Neural Networks, ICLR 2018.
     """
 
-    column: ClassVar[str] = "odin"
+    kind: ClassVar[str] = "odin"
     by_batch: ClassVar[bool] = False
 
     epsilon: float = 0.0014
@@ -73,7 +75,9 @@ class Odin:
                 f"ODIN needs a step of at least 0 and a temperature above 0, not {self.epsilon} and {self.temperature}"
             )
 
-    def __call__(self, module: nn.Module, images: Tensor, transform: Transform, row: int) -> Tensor:
+    def __call__(self, module: nn.Module, inputs: Tensor, row: int, setting: Setting) -> dict[str, Tensor]:
         """Return the column's rows for a batch ``[B, K]``."""
-        step = self.epsilon / torch.tensor(transform.std, device=images.device)
-        return odin_logits(module, images, step, self.temperature)
+        if setting.transform is None:
+            raise UsageError("the column odin needs a known transform of the inputs")
+        step = self.epsilon / torch.tensor(setting.transform.std, device=inputs.device)
+        return {self.kind: odin_logits(module, inputs, step, self.temperature)}

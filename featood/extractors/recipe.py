@@ -125,6 +125,11 @@ def rebuild(
             f"{origin['data']['dataset']} was extracted with the earlier geometry, whose sides were rounded "
             "otherwise than timm's and torchvision's; extract it again with --overwrite"
         )
+    if any("gram" in entry for entry in recipe.get("columns", {}).values()):
+        raise Mismatch(
+            f"the Gram sums of {origin['data']['dataset']} have the powers 1 to 5, of an earlier version, not 1 to 10; "
+            "extract it again with --overwrite"
+        )
     try:
         options = ExtractOptions(
             taps=tuple(run["taps"]),

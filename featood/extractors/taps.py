@@ -6,7 +6,7 @@ __all__ = ["TapPlan", "plan_taps"]
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -53,6 +53,8 @@ class TapPlan:
     """The linear classifier; None where there is none, or outputs are no classes."""
     map_shape: tuple[int, ...] = ()
     """``(C, H, W)``, or ``(C, T)`` for tokens, of the rows of the column ``map``; empty where there is none."""
+    taps: Mapping[str, Tap] = dataclasses.field(default_factory=dict)
+    """The stages that were asked for, by name."""
     note: str = ""
     """What the user should know, in words: empty where there is a plain classifier."""
 
@@ -156,8 +158,8 @@ def plan_taps(
             "the classifier of this backbone does not take the average of its last map, so that map is of no use "
             "to heads; leave --maps out"
         )
-    for name in taps:
-        tap = _asked_tap(trace, name)
+    asked = {name: _asked_tap(trace, name) for name in taps}
+    for name, tap in asked.items():
         if tap.place in trace.several:
             notes.append(f"of the tensors that '{name}' returns, the first is taken")
         many = tap.layout.positions(trace.values[tap.place]) > 1
@@ -166,7 +168,9 @@ def plan_taps(
     for name, column in columns.items():
         if column.how == "token" and name != main and not column.taps[0].layout.prefix:
             raise UsageError(f"there is no class token for the column '{name}'; leave token out of --pool")
-    plan = TapPlan(columns, main, kind, head if kind == "classes" else None, map_shape, "; ".join(notes))
+    plan = TapPlan(
+        columns, main, kind, head if kind == "classes" else None, map_shape, asked, "; ".join(notes)
+    )
     with plan.recording(module) as run, torch.inference_mode():
         run(trace.images)  # says now what would fail later
     return plan

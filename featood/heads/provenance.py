@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["check_match", "described"]
+__all__ = ["check_match", "described", "require_tensors"]
 
 from collections.abc import Mapping
 from typing import Any
+
+from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.cache.manifest import differing
@@ -43,3 +45,17 @@ def check_match(name: str, meta: Mapping[str, Any], source: FeatureSet, force: b
         if values is None or values.shape[1] != size:
             found = "none" if values is None else values.shape[1]
             raise Mismatch(f"{name} was fitted on {size} {column} columns, {source.name} has {found}")
+
+
+def require_tensors(name: str, state: Mapping[str, Tensor], *keys: str) -> None:
+    """Refuse the state of a head that an earlier version fitted, whose tensors meant something else.
+
+    Raises
+    ------
+    Mismatch
+        When a tensor is missing.
+    """
+    if not set(keys) <= set(state):
+        raise Mismatch(
+            f"{name} was fitted by another version of featood, which scores otherwise; fit it again"
+        )

@@ -1,8 +1,8 @@
-"""Exact quantiles of a stream of numbers: two passes in flat memory, whatever the order and the blocks."""
+"""Exact quantiles of a stream of numbers, whole or by column: flat memory, whatever the order and the blocks."""
 
 from __future__ import annotations
 
-__all__ = ["quantiles"]
+__all__ = ["column_quantiles", "quantiles"]
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -12,69 +12,90 @@ from torch import Tensor
 
 from featood.errors import DataError
 
-HALF = 1 << 16
+KEY_BITS = 32
+TABLE = 1 << 20
+"""Most counters of a pass; the fewer columns, the more bits of a number a pass can tell apart."""
 
 
 def quantiles(blocks: Callable[[], Iterable[Tensor]], fractions: Sequence[float]) -> list[float]:
-    """Quantiles of all numbers in a stream, as ``numpy.quantile`` gives them for float32.
-
-    The bits of a float32, read as an integer, sort like the number itself. A histogram over the upper 16
-    bits finds the bin that holds an order statistic, a second one over the lower 16 bits within that bin
-    finds the number: two passes, and no memory that grows with the stream.
-
-    Parameters
-    ----------
-    blocks : callable
-        Starts a pass: returns an iterable of tensors of any shape. Called twice.
-    fractions : sequence of float
-        In [0, 1]. Between two order statistics the quantile is interpolated linearly.
+    """Quantiles of all numbers in a stream, of tensors of any shape; see :func:`column_quantiles`.
 
     Returns
     -------
     list of float
         One quantile for each fraction.
+    """
+    return column_quantiles(lambda: (block.reshape(-1, 1) for block in blocks()), fractions)[:, 0].tolist()
+
+
+def column_quantiles(blocks: Callable[[], Iterable[Tensor]], fractions: Sequence[float]) -> Tensor:
+    """Quantiles of each column of a stream of rows, as ``numpy.quantile`` gives them for float32.
+
+    The bits of a float32, read as an integer, sort like the number itself. A histogram over the upper bits
+    finds the bin that holds an order statistic, one over the next bits within that bin a narrower one, and so
+    on to the number itself: two passes for a few columns, four for thousands, and no memory that grows with
+    the stream.
+
+    Parameters
+    ----------
+    blocks : callable
+        Starts a pass: returns an iterable of tensors ``[B, D]``. Called up to five times.
+    fractions : sequence of float
+        In [0, 1], Q of them. Between two order statistics the quantile is interpolated linearly.
+
+    Returns
+    -------
+    Tensor
+        ``[Q, D]`` in float64.
 
     Raises
     ------
     DataError
         When the stream holds no numbers.
     """
-    coarse = torch.zeros(HALF, dtype=torch.long)
-    for block in blocks():
-        coarse += torch.bincount(_keys(block) >> 16, minlength=HALF).cpu()
-    ends = coarse.cumsum(0)
-    count = int(ends[-1])
-    if not count:
+    first = next((block for block in blocks() if block.numel()), None)
+    if first is None:
         raise DataError("there are no rows to take quantiles of")
+    width = first.shape[1]
+    bits = 16 if (width << 16) * 2 * len(fractions) <= TABLE else 8
+    offsets = (torch.arange(width, device=first.device) << bits)[None]
 
-    positions = [fraction * (count - 1) for fraction in fractions]
-    ranks = sorted({rank for at in positions for rank in (math.floor(at), math.ceil(at))})
-    bins = torch.searchsorted(ends, torch.tensor(ranks), right=True).tolist()
-    fine = {bin_: torch.zeros(HALF, dtype=torch.long) for bin_ in set(bins)}
-    for block in blocks():
-        keys = _keys(block)
-        upper = keys >> 16
-        for bin_, counts in fine.items():
-            counts += torch.bincount(keys[upper == bin_] & (HALF - 1), minlength=HALF).cpu()
+    count, ranks = 0, torch.zeros(0, dtype=torch.long)
+    prefixes = torch.zeros(1, width, dtype=torch.long, device=first.device)  # of each order statistic
+    for shift in range(KEY_BITS - bits, -1, -bits):
+        counts = torch.zeros(len(prefixes), width << bits, dtype=torch.long, device=first.device)
+        for block in blocks():
+            keys = _keys(block)
+            digits = ((keys >> shift) & ((1 << bits) - 1)) + offsets
+            for prefix, table in zip(prefixes, counts, strict=True):
+                table += torch.bincount(digits[keys >> (shift + bits) == prefix], minlength=width << bits)
+        table = counts.view(len(prefixes), width, -1)
+        if not count:  # the first pass
+            count = int(table[0, 0].sum())
+            positions = [fraction * (count - 1) for fraction in fractions]
+            wanted = sorted({rank for at in positions for rank in (math.floor(at), math.ceil(at))})
+            ranks = torch.tensor(wanted, device=first.device)[:, None].repeat(1, width)
+            table = table.expand(len(wanted), -1, -1)
+            prefixes = prefixes.expand(len(wanted), -1)
+        ends = table.cumsum(2)
+        digit = torch.searchsorted(ends, ranks[:, :, None], right=True)
+        below = (ends - table).gather(2, digit)
+        ranks = ranks - below[:, :, 0]
+        prefixes = (prefixes << bits) | digit[:, :, 0]
 
-    found = {}
-    for rank, bin_ in zip(ranks, bins, strict=True):
-        inside = rank - int(ends[bin_] - coarse[bin_])
-        lower = int(torch.searchsorted(fine[bin_].cumsum(0), inside, right=True))
-        found[rank] = _number((bin_ << 16) | lower)
-    return [_between(found[math.floor(at)], found[math.ceil(at)], at % 1) for at in positions]
+    found = dict(zip(wanted, _numbers(prefixes).double(), strict=True))
+    parts = [
+        found[math.floor(at)] + at % 1 * (found[math.ceil(at)] - found[math.floor(at)]) for at in positions
+    ]
+    return torch.stack(parts)
 
 
 def _keys(values: Tensor) -> Tensor:
     """Integers in ``[0, 2^32)`` that sort like the float32 numbers."""
-    bits = values.flatten().float().contiguous().view(torch.int32).long()
+    bits = values.float().contiguous().view(torch.int32).long()
     return torch.where(bits < 0, -1 - bits, bits + (1 << 31))
 
 
-def _number(key: int) -> float:
-    bits = key - (1 << 31) if key >= 1 << 31 else -1 - key
-    return float(torch.tensor(bits, dtype=torch.int32).view(torch.float32))
-
-
-def _between(low: float, high: float, share: float) -> float:
-    return low + share * (high - low)
+def _numbers(keys: Tensor) -> Tensor:
+    bits = torch.where(keys >= 1 << 31, keys - (1 << 31), -1 - keys)
+    return bits.to(torch.int32).view(torch.float32)

@@ -25,6 +25,11 @@ class DirichletDifferentialEntropy(DirichletHead):
 
     With ``prior=0`` it falls without bound as soon as one class is ruled out (as ``-1 / alpha_c``), and then says
     more about the least likely class than about the row.
+
+    ``torch.distributions.Dirichlet.entropy`` subtracts log-gamma values that agree in all their digits once
+    concentrations are large: at logits of 20, 19 and 1 it gives -2048 in float32 where -27.88 is right, at 36, 35 and
+    1 in float64 -64 where -51.88 is. On a ResNet-20's logits of CIFAR-10, which reach 42, its ranks in float32 have a
+    correlation of -0.5 with the right ones, in float64 of 0.99.
     """
 
     def score_concentrations(self, log_alpha: Tensor) -> Tensor:

@@ -27,7 +27,10 @@ from featood.numerics.vectors import unit
     needs=("features", "labels"),
 )
 class Cosine(StreamingHead):
-    """Score ``-max_c cos(z, mu_c)`` over the class means; higher means more out-of-distribution."""
+    """Score ``-max_c cos(z, mu_c)`` over the class means; higher means more out-of-distribution.
+
+    Cosines are in float64: of features far from the origin they differ from one by less than float32 can tell.
+    """
 
     def accumulate(self, statistics: ScatterByClass | None, block: FeatureSet) -> ScatterByClass:
         """Add a block's rows to the class sums."""
@@ -39,5 +42,4 @@ class Cosine(StreamingHead):
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the negated largest cosine ``[B]``."""
-        rows = unit(self.vectors(block))
-        return -(rows @ fitted["directions"].to(rows.dtype).T).amax(1)
+        return -(unit(self.vectors(block).double()) @ fitted["directions"].T).amax(1)

@@ -31,7 +31,8 @@ class FDBD(StreamingHead):
     """Score the negated mean distance to the boundaries of the predicted class, relative to ``|z - mu|``.
 
     The distance to the boundary between classes y and c is ``|l_y - l_c| / |w_y - w_c|``; mu is the mean of the
-    training features. Classes with the same weights have no boundary and add nothing. Higher means more OOD.
+    training features. Classes with the same weights have no boundary and add nothing. OpenOOD divides by ``|z|``
+    instead where that does better on validation outliers. Higher means more OOD.
     """
 
     def accumulate(self, statistics: ScatterByClass | None, block: FeatureSet) -> ScatterByClass:

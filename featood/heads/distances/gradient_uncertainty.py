@@ -27,7 +27,8 @@ class GradientUncertainty(FeatureHead):
 
     With ``dL/dlogits = K p - 1`` this is ``-|K p - 1|^2 (|z|^2 + 1)``. The paper trains a classifier on such
     norms of every layer, with outliers; alone, this one is long where the network is sure, hence the sign.
-    Higher means more out-of-distribution.
+    PyTorch's binary cross-entropy bounds ``p (1 - p)`` from below by 1e-12, which matters for classes less likely than
+    that; this does not. Higher means more out-of-distribution.
     """
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:

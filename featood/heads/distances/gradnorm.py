@@ -26,7 +26,8 @@ class GradNorm(FeatureHead):
     """Score ``-|dL/dW|_1`` of the last layer's weight W, L being the cross-entropy to the uniform distribution.
 
     The gradient is the outer product of ``(p - 1/K) / T`` and z, so its norm is the product of their norms: no
-    backward pass. In-distribution rows have long gradients; higher scores mean more out-of-distribution.
+    backward pass. The authors' code sums the cross-entropy over the classes, which multiplies all scores by K.
+    In-distribution rows have long gradients; higher scores mean more out-of-distribution.
     """
 
     temperature: float = option(1.0, "softmax temperature T", low=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Gram", "deviations"]
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import Tensor
 from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
 from featood.heads.base import Head, State
+from featood.heads.distinct import without_repeats
+from featood.heads.provenance import require_tensors
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
 
@@ -32,10 +35,16 @@ TINY = 1e-6
 class Gram(Head):
     """Score how far Gram row sums leave the range of the training rows with the same predicted class.
 
-    A deviation is relative to the bound it crosses; those of a layer are added up and divided by their mean on
-    training rows that are held out from the ranges. A class that is never predicted in training has the range of
-    all classes together. The sums are made at extraction (``featood extract --tap layer1,layer2 --pool
-    avg,std,gram``).
+    A deviation is relative to the bound it crosses. Those of a layer are added up, divided by the predicted
+    probability, and divided by the mean that this has on training rows that are held out from the ranges. A class
+    that is never predicted in training has the range of all classes together. The sums are made at extraction
+    (``featood extract --tap layer1,layer2 --pool avg,std,gram``). A column that repeats another counts once, unless
+    `features` names both.
+
+    The authors take the output of every convolution, and the mean deviation of a tenth of the test rows. The
+    stages of a network tell less: tap more modules to come closer. OpenOOD takes the mean on held-out training rows
+    too, but by the true class and not divided by the probability, and stops at the power 5. Higher means more
+    out-of-distribution.
     """
 
     features: tuple[str, ...] = option((), "feature columns to use (default: all that end in gram)")
@@ -52,12 +61,21 @@ class Gram(Head):
         UsageError
             When the set has none.
         """
-        names = list(self.features) or [name for name in source.features if name.split(".")[-1] == "gram"]
+        if self.features:
+            return list(self.features)
+        names = [name for name in source.features if name.split(".")[-1] == "gram"]
         if not names:
             raise UsageError(
                 f"{self.name}: {source.name} has no column of Gram sums; extract it with --pool avg,std,gram"
             )
-        return names
+        made = source.recipe.get("columns", {})
+        if earlier := [name for name in names if "gram" in made.get(name, ())]:
+            warnings.warn(
+                f"{self.name}: {', '.join(earlier)} have the powers 1 to 5, of an earlier version, not 1 to 10; "
+                "extract again with --overwrite",
+                stacklevel=2,
+            )
+        return without_repeats(self.name, source, names)
 
     def fit_state(self, train: SelectedRows) -> State:
         """Find the ranges in one pass, and the expected deviations in a second."""
@@ -70,7 +88,7 @@ class Gram(Head):
         }
         upper = {name: -bound for name, bound in lower.items()}
         for block, held_out in self._split(train):
-            predicted = _predictions(block)[~held_out]
+            predicted = _predictions(block)[0][~held_out]
             for name in layers:
                 values = block.feature(name)[~held_out].double()
                 index = predicted[:, None].expand_as(values)
@@ -84,26 +102,32 @@ class Gram(Head):
         rows, sums = 0, dict.fromkeys(layers, 0.0)
         for block, held_out in self._split(train):
             rows += int(held_out.sum())
-            predicted = _predictions(block)[held_out]
+            predicted, probability = (part[held_out] for part in _predictions(block))
             for name in layers:
                 values = block.feature(name)[held_out].double()
-                sums[name] += float(deviations(values, lower[name][predicted], upper[name][predicted]).sum())
+                outside = deviations(values, lower[name][predicted], upper[name][predicted])
+                sums[name] += float((outside / probability).sum())
         state = {f"{name}/lower": bound for name, bound in lower.items()}
         state |= {f"{name}/upper": bound for name, bound in upper.items()}
         for name, total in sums.items():
             expected = total / rows if total > 0 else 1.0
-            state[f"{name}/expected"] = torch.tensor(expected, dtype=torch.float64, device=train.device)
+            state[f"{name}/mean"] = torch.tensor(expected, dtype=torch.float64, device=train.device)
         return state
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the sum over the layers of deviation over expected deviation ``[B]``."""
-        predicted = _predictions(block)
+        predicted, probability = _predictions(block)
         total = torch.zeros(len(block), dtype=torch.float64, device=predicted.device)
-        for name in [key.removesuffix("/expected") for key in fitted if key.endswith("/expected")]:
-            lower, upper, expected = (fitted[f"{name}/{part}"] for part in ("lower", "upper", "expected"))
+        for name in _layers(fitted):
+            lower, upper, expected = (fitted[f"{name}/{part}"] for part in ("lower", "upper", "mean"))
             values = block.feature(name)[:].double()
             total += deviations(values, lower[predicted], upper[predicted]) / expected
-        return total
+        return total / probability
+
+    def prepare(self, state: State) -> Any:
+        """Take the tensors as they are."""
+        require_tensors(self.name, state, *(f"{name}/mean" for name in _layers(state)))
+        return state
 
     def _split(self, train: SelectedRows) -> Iterator[tuple[FeatureSet, Tensor]]:
         """Iterate over blocks with the mask ``[B]`` of held-out rows, drawn by their place among all rows."""
@@ -116,9 +140,15 @@ class Gram(Head):
             yield block, held_out.to(train.device)
 
 
-def _predictions(block: FeatureSet) -> Tensor:
+def _predictions(block: FeatureSet) -> tuple[Tensor, Tensor]:
+    """Return the predicted classes ``[B]`` and their probabilities ``[B]``."""
     assert block.logits is not None
-    return block.logits[:].argmax(1)
+    probability, predicted = block.logits[:].double().softmax(1).max(1)
+    return predicted, probability
+
+
+def _layers(state: State) -> list[str]:
+    return [key.removesuffix("/lower") for key in state if key.endswith("/lower")]
 
 
 def deviations(values: Tensor, lower: Tensor, upper: Tensor) -> Tensor:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-__all__ = ["NAC"]
+__all__ = ["NAC", "inner_edges"]
 
+import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from featood.cache.feature_set import FeatureSet
-from featood.heads.base import FeatureHead, State
-from featood.heads.classifier import classifier_state, linear_logits
+from featood.cache.feature_set import ROWS, FeatureSet
+from featood.heads.base import Head, State
+from featood.heads.classifier import classifier_state, last_layer, linear_logits
+from featood.heads.distinct import without_repeats
+from featood.heads.provenance import require_tensors
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
+
+BASE = 1000.0
+"""Of the logarithm that spaces the bins."""
 
 
 @register(
@@ -25,42 +32,132 @@ from featood.heads.rows import SelectedRows
     url="https://arxiv.org/abs/2306.02879",
     needs=("features", "classifier"),
 )
-class NAC(FeatureHead):
-    """Score the negated mean over neurons i of ``min(h_i(s_i) / (r N), 1)``, h_i the histogram of state s_i.
+class NAC(Head):
+    """Score the negated mean over stages of the mean over neurons i of ``min(h_i(s_i) / (r N), 1)``.
 
-    The state is ``sigmoid(a z_i dKL_i)`` with the gradient of ``KL(uniform || p)`` to the feature, which for the
-    last layer is ``W' (p - 1/K)``. Histograms have equal bins. Full coverage is a share r of the N training rows in
-    the bin: the paper's 50 of the 1,000 rows it counts. Only the classifier's input is used; the paper adds earlier
-    layers, whose gradients a cache does not hold. Higher means more out-of-distribution.
+    The state s_i is ``sigmoid(a z_i g_i / d)`` with the gradient g of ``KL(uniform || p)`` to the activation z, and
+    h_i counts the training rows in its bin of neuron i; the bins are narrow around 1/2, as in the authors' code.
+    Full coverage is a share r of the N training rows in the bin: the authors' 50 of the 1,000 rows that they
+    count. For the classifier's input the gradient follows from the weights, ``W' (p - 1/K)``; those of earlier
+    stages are made at extraction (``featood extract --tap layer2,layer3 --with nac``). A stage whose average is the
+    classifier's input counts once.
+
+    The authors choose a, r and the bins for each stage and network on validation outliers, from 0.001 to 5,000 for
+    a: the size of z g is another in each. Here d is the standard deviation of z g on the training rows, stage by
+    stage, so that one a serves all; ``--scale 1`` takes a as it is. Without such a choice early stages may tell so
+    little that they are better left out (``--features`` with the classifier's input alone). All training rows are
+    counted in place of a balanced 1,000. Higher means more out-of-distribution.
     """
 
-    bins: int = option(50, "bins of each neuron's histogram", low=1)
-    alpha: float = option(100.0, "steepness a of the sigmoid", low=0)
+    features: tuple[str, ...] = option(
+        (), "feature columns to use (default: the classifier's input, and all that end in nac)"
+    )
+    bins: int = option(50, "points M that the edges of the bins are made of: M - 2 bins", low=4)
+    alpha: float = option(2.0, "steepness a of the sigmoid, in units of 1/d", low=1e-9)
+    scale: float = option(
+        0.0, "what states are divided by, d (0: their standard deviation in training)", low=0
+    )
     full: float = option(
         0.05, "share r of the training rows in a bin that makes full coverage", low=1e-9, high=1
     )
 
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"imagenet": {"alpha": 3000.0, "full": 0.01}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "cifar10": {"full": 0.05},
+        "cifar100": {"full": 0.05},
+        "imagenet": {"full": 0.01},
+    }
+
+    def columns(self, source: FeatureSet) -> list[str]:
+        """Return the columns asked for, else the classifier's input and those of all stages, each once."""
+        names = list(self.features)
+        if not names:
+            names = [source.main, *(name for name in source.features if _is_stage(name))]
+            if source.classifier is not None and len(names) > 1:
+                # the input of the classifier has no column of states: they are made here, for as many rows as tell
+                some = source.select(*names).rows(slice(0, ROWS)).to_torch()
+                layer = last_layer(some, source.main)
+                states = {name: _states(some, name, layer) for name in names}
+                names = without_repeats(self.name, dataclasses.replace(some, features=states), names)
+        return names
 
     def fit_state(self, train: SelectedRows) -> State:
-        """Count the training rows in each neuron's bins."""
-        layer = classifier_state(train, self.feature)
-        size = layer["weight"].shape[1]
-        counts = torch.zeros(size * self.bins, dtype=torch.long, device=layer["weight"].device)
+        """Measure the states' deviations in one pass, and count the rows in the bins in a second."""
+        names = list(train.source.features)
+        plain = [name for name in names if not _is_stage(name)]
+        state: State = {}
+        for name in plain:  # which have to fit the classifier, each of them
+            state |= classifier_state(train, name)
         rows = 0
+        sums = {name: torch.zeros(2, dtype=torch.float64, device=train.device) for name in names}
         for block in train.blocks():
-            counts += torch.bincount(self._cells(block, layer).flatten(), minlength=len(counts))
             rows += len(block)
-        return {"coverage": (counts.double() / (self.full * max(rows, 1))).clamp(max=1), **layer}
+            for name in names:
+                values = _states(block, name, state)
+                sums[name] += torch.stack([values.mean(1).sum(), values.square().mean(1).sum()])
+        for name in names:
+            mean, square = sums[name] / rows
+            deviation = (square - mean.square()).clamp(min=0).sqrt()
+            scale = deviation.new_tensor(self.scale) if self.scale else deviation
+            state[f"{name}/scale"] = torch.where(scale > 0, scale, 1.0)
 
-    def score_block(self, block: FeatureSet, fitted: State) -> Tensor:
+        edges = self._edges(train.device)
+        cells = len(edges) + 1
+        counts = {
+            name: torch.zeros(values.shape[1] * cells, dtype=torch.long, device=train.device)
+            for name, values in train.source.features.items()
+        }
+        for block in train.blocks():
+            for name in names:
+                places = _places(_states(block, name, state), state[f"{name}/scale"], edges)
+                counts[name] += torch.bincount(places.flatten(), minlength=len(counts[name]))
+        for name in names:
+            state[f"{name}/coverage"] = (counts[name].double() / (self.full * rows)).clamp(max=1)
+        return state
+
+    def prepare(self, state: State) -> Any:
+        """Pair the tensors with the names of the stages and the edges of the bins."""
+        names = [key.removesuffix("/coverage") for key in state if key.endswith("/coverage")]
+        require_tensors(self.name, state, *(f"{name}/scale" for name in names or [""]))
+        return state, names, self._edges(state[f"{names[0]}/coverage"].device)
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the negated mean coverage ``[B]``, in [-1, 0]."""
-        return -fitted["coverage"][self._cells(block, fitted)].mean(1)
+        state, names, edges = fitted
+        coverage = [
+            state[f"{name}/coverage"][_places(_states(block, name, state), state[f"{name}/scale"], edges)]
+            for name in names
+        ]
+        return -torch.stack([part.mean(1) for part in coverage]).mean(0)
 
-    def _cells(self, block: FeatureSet, layer: Any) -> Tensor:
-        """Index of each neuron's bin in the flat table ``[B, D]``; float64 keeps states off the bins' edges."""
-        rows = self.vectors(block).double()
-        p = linear_logits(rows, layer).softmax(1)
-        gradient = (p - 1 / p.shape[1]) @ layer["weight"].double()
-        bins = (torch.sigmoid(self.alpha * rows * gradient) * self.bins).long().clamp(max=self.bins - 1)
-        return bins + self.bins * torch.arange(rows.shape[1], device=rows.device)
+    def _edges(self, device: torch.device) -> Tensor:
+        """Return the inner edges of the bins of ``z g / d``, of which the sigmoid of a times that has its own."""
+        return (inner_edges(self.bins).logit() / self.alpha).to(device)
+
+
+def inner_edges(points: int) -> Tensor:
+    """Edges between the bins of states in [0, 1] ``[2 (M // 2) - 3]``, M being the number of points.
+
+    Half of them are ``log_1000`` of M // 2 evenly spaced numbers from 1 to the root of 1,000, the others their
+    mirror images: narrow bins around 1/2.
+    """
+    half = torch.linspace(1, math.sqrt(BASE), points // 2, dtype=torch.float64).log()[1:-1] / math.log(BASE)
+    return torch.cat([half, half.new_tensor([0.5]), 1 - half.flip(0)])
+
+
+def _is_stage(name: str) -> bool:
+    return name.split(".")[-1] == "nac"
+
+
+def _states(block: FeatureSet, name: str, layer: Mapping[str, Tensor]) -> Tensor:
+    """Return ``z g`` of a stage ``[B, D]`` in float64; for the classifier's input, by its weights."""
+    values: Tensor = block.feature(name)[:].double()
+    if _is_stage(name):
+        return values
+    p = linear_logits(values, layer).softmax(1)
+    return values * ((p - 1 / p.shape[1]) @ layer["weight"].double())
+
+
+def _places(states: Tensor, scale: Tensor, edges: Tensor) -> Tensor:
+    """Index of each neuron's bin in the flat table of its stage ``[B, D]``."""
+    bins = torch.searchsorted(edges, states / scale, right=True)
+    return bins + (len(edges) + 1) * torch.arange(states.shape[1], device=states.device)

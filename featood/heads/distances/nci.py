@@ -30,7 +30,7 @@ class NCI(StreamingHead):
     """Score ``-<z - mu, w_y> / |z - mu| - a |z|_1`` with the weights w_y of the predicted class.
 
     mu is the mean of the training features. The weight a of the second term must be tuned; without outliers it
-    is 0. Higher means more out-of-distribution.
+    is 0, where OpenOOD starts from 1e-4 and searches up to 0.1. Higher means more out-of-distribution.
     """
 
     alpha: float = option(0.0, "weight a of the feature's 1-norm (the paper tunes it)", low=0)

@@ -30,7 +30,8 @@ class NNGuide(FeatureHead):
     """Score ``-E(x) G(x)``: E = logsumexp(logits), G = the mean of the k largest ``E_i <z / |z|, z_i / |z_i|>``.
 
     The bank of training rows i is kept (a share of it is enough: the paper takes 1 % of ImageNet) and searched
-    in chunks, so that memory does not grow with its size. Higher means more out-of-distribution.
+    in chunks, so that memory does not grow with its size. The default k is the authors'; OpenOOD averages 100, of
+    the first 1 % of the rows. Higher means more out-of-distribution.
     """
 
     k: int = option(10, "neighbours to average; at most the whole bank", low=1)

@@ -30,7 +30,8 @@ class SHE(StreamingHead):
     """Score ``-<z, S_c>``, S_c being the mean feature of the rows rightly classified as the predicted class c.
 
     A class without rightly classified rows has no pattern; a row predicted as one is held against the most
-    likely class that has. Higher means more out-of-distribution.
+    likely class that has. OpenOOD divides by zero rows there, and its scores are NaN; else the two agree. Higher means
+    more out-of-distribution.
     """
 
     def accumulate(self, statistics: ScatterByClass | None, block: FeatureSet) -> ScatterByClass:
@@ -55,7 +56,6 @@ class SHE(StreamingHead):
     def score_block(self, block: FeatureSet, fitted: State) -> Tensor:
         """Return the negated inner product with the pattern of the predicted class ``[B]``."""
         assert block.logits is not None
-        rows = self.vectors(block)
-        patterns = fitted["patterns"].to(rows.dtype)
-        logits = block.logits[:].masked_fill(patterns[:, 0].isnan(), -torch.inf)
-        return -(rows * patterns[logits.argmax(1)]).sum(1)
+        patterns = fitted["patterns"]
+        logits = block.logits[:].double().masked_fill(patterns[:, 0].isnan(), -torch.inf)
+        return -(self.vectors(block).double() * patterns[logits.argmax(1)]).sum(1)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 __all__ = ["GEN"]
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
@@ -24,12 +23,16 @@ from featood.numerics.softmax import log_probabilities
     learns=False,
 )
 class GEN(LogitHead):
-    """Score ``sum_c p_c^g (1 - p_c)^g`` over the largest softmax probabilities."""
+    """Score ``sum_c p_c^g (1 - p_c)^g`` over the largest softmax probabilities.
 
-    presets: ClassVar[Mapping[str, Any]] = {"imagenet": {"top": 100}}
+    The sum is over the 100 largest, as the authors take for ImageNet, and over all where there are fewer. ``1 - p`` of
+    the largest is the sum of the others. The authors and OpenOOD subtract in float32, which loses the term of the
+    largest where it leads by more than 17; pytorch-ood clamps p to at least 1e-7, so that rows that are surer than that
+    get one score.
+    """
 
     gamma: float = option(0.1, "exponent g", low=1e-6, high=1)
-    top: int = option(0, "sum over this many of the largest probabilities; 0 for all", low=0)
+    top: int = option(100, "sum over this many of the largest probabilities; 0 for all", low=0)
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the generalised entropy ``[B]``."""

@@ -27,7 +27,8 @@ class KLMatching(LogitHead):
     """Score ``min_c KL(p || d_c)``, where d_c is the mean softmax of the rows that are predicted as c.
 
     Classes that are never predicted have no template. A probability that underflows in a template counts as
-    the smallest number there is. The paper takes the templates from held-out rows.
+    the smallest number there is. The paper takes the templates from held-out rows. OpenOOD gives a class
+    that is never predicted the template that is certain of it, which is nearest to almost no row.
     """
 
     def fit_state(self, train: SelectedRows) -> State:

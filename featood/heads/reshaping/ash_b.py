@@ -4,6 +4,9 @@ from __future__ import annotations
 
 __all__ = ["ASHB"]
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from torch import Tensor
 
 from featood.heads.base import State
@@ -21,9 +24,20 @@ from featood.heads.reshaping.reshaping_head import ReshapingHead, kept_count, to
     learns=False,
 )
 class ASHB(ReshapingHead):
-    """Score the logits of z with each row's k largest activations set to ``sum(z) / k`` and the rest to zero."""
+    """Score the logits of z with each row's k largest activations set to ``sum(z) / k`` and the rest to zero.
+
+    The default share is that of the authors' code, and the paper's for ImageNet; the presets have the paper's for
+    small images too. Among equal activations the first are kept, where the authors' code keeps any: that matters
+    for rows with fewer than k activations above zero, of which theirs lifts zeros that it picks by no rule.
+    """
 
     percentile: float = option(0.65, "share of each row's activations to prune", low=0, high=1)
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "cifar10": {"percentile": 0.95},
+        "cifar100": {"percentile": 0.95},
+        "imagenet": {"percentile": 0.65},
+    }
 
     def reshape(self, features: Tensor, fitted: State) -> Tensor:
         """Prune, and spread the sum over what is left."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 __all__ = ["ASHP"]
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from torch import Tensor
 
 from featood.heads.base import State
@@ -21,9 +24,18 @@ from featood.heads.reshaping.reshaping_head import ReshapingHead, kept_count, to
     learns=False,
 )
 class ASHP(ReshapingHead):
-    """Score the logits of z with all but each row's largest activations set to zero."""
+    """Score the logits of z with all but each row's largest activations set to zero.
+
+    The default share is that of the authors' code; the presets have the paper's by network.
+    """
 
     percentile: float = option(0.65, "share of each row's activations to prune", low=0, high=1)
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "cifar10": {"percentile": 0.9},
+        "cifar100": {"percentile": 0.9},
+        "imagenet": {"percentile": 0.6},
+    }
 
     def reshape(self, features: Tensor, fitted: State) -> Tensor:
         """Prune."""

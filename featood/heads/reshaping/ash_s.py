@@ -4,6 +4,9 @@ from __future__ import annotations
 
 __all__ = ["ASHS"]
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from torch import Tensor
 
 from featood.heads.base import State
@@ -24,10 +27,17 @@ class ASHS(ReshapingHead):
     """Score the logits of z with all but each row's largest activations set to zero, times ``exp(r)``.
 
     r is the sum of the activations over the sum of those kept. Activations are taken as what a ReLU lets
-    through: the ratio of signed sums, which the paper never meets, has no meaning.
+    through: the ratio of signed sums, which the paper never meets, has no meaning. The default share is that of the
+    authors' code; the presets have those of their configurations, ResNet-50 for ImageNet and DenseNet for CIFAR.
     """
 
     percentile: float = option(0.65, "share of each row's activations to prune", low=0, high=0.99)
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "cifar10": {"percentile": 0.95},
+        "cifar100": {"percentile": 0.95},
+        "imagenet": {"percentile": 0.9},
+    }
 
     def reshape(self, features: Tensor, fitted: State) -> Tensor:
         """Prune and scale."""

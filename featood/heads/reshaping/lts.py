@@ -21,7 +21,10 @@ from featood.heads.reshaping.reshaping_head import ReshapingHead, activation_rat
     learns=False,
 )
 class LTS(ReshapingHead):
-    """Score the logits times ``r^2``, r being the sum of the activations over that of the largest of them."""
+    """Score the logits times ``r^2``, r being the sum of the activations over that of the largest of them.
+
+    The share is the authors' for every network.
+    """
 
     top: float = option(0.05, "share of each row's activations that count as the largest", low=0, high=1)
 

@@ -31,7 +31,8 @@ class RankFeat(FeatureHead):
     """Score the energy of the logits that the last map gives without its largest singular component.
 
     The map is kept at extraction (``featood extract --maps``); its average over positions is what goes into
-    the classifier.
+    the classifier. The authors also do so in the stage before, run the last stage on what is left, and average the
+    logits of the two: a cache does not hold what that takes, so this is the paper's variant for the last block alone.
     """
 
     feature: str = option("map", "column with the unpooled maps, C * H * W numbers a row")

@@ -33,7 +33,9 @@ class KernelPCA(StreamingHead):
     """Score the reconstruction error of ``phi(z / |z|)`` from its leading principal components.
 
     ``cosine-gaussian`` (CoRP) maps the unit vector u to ``sqrt(2 / M) cos(W u + c)``, whose inner products
-    approach ``exp(-gamma |u - v|^2)``; ``cosine`` (CoP) takes u itself. Higher means more out-of-distribution.
+    approach ``exp(-gamma |u - v|^2)``; ``cosine`` (CoP) takes u itself. The presets have the values of the authors'
+    scripts for CoRP on ResNets trained without contrasts; for CoP they explain 0.85 (CIFAR-10) and 0.99 (ImageNet).
+    Theirs draws the random features without a seed. Higher means more out-of-distribution.
     """
 
     kernel: str = option("cosine-gaussian", "which kernel", choices=("cosine-gaussian", "cosine"))

@@ -1,0 +1,97 @@
+"""What neuron activation coverage looks at: activations times the gradient of a divergence, stage by stage."""
+
+from __future__ import annotations
+
+__all__ = ["Coverage", "coverage_states"]
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from featood.errors import UsageError
+from featood.extractors.columns import Tap
+from featood.extractors.outputs import class_outputs
+from featood.extractors.pooling import positions_of
+from featood.extractors.trace import recording
+
+if TYPE_CHECKING:
+    from featood.extractors.extras import Setting
+
+
+def coverage_states(module: nn.Module, inputs: Tensor, taps: Mapping[str, Tap]) -> dict[str, Tensor]:
+    """Activations of each stage times ``dKL(uniform || softmax) / dz``, each brought to one number a channel.
+
+    The authors add up activations and gradients over positions before they multiply them; here the activations
+    are averaged, which takes out the number of positions and keeps the product of a stage in front of the average
+    pooling equal to that of the classifier's input. The head scales each stage, so nothing else changes.
+
+    Parameters
+    ----------
+    module : Module
+        The network, in evaluation mode.
+    inputs : Tensor
+        ``[B, ...]``.
+    taps : mapping of str to Tap
+        The stages by name.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``[B, C]`` for each stage, in float32.
+
+    Raises
+    ------
+    UsageError
+        When the logits do not depend on a stage through a differentiable path.
+
+    References
+    ----------
+    Liu et al., Neuron Activation Coverage: Rethinking Out-of-Distribution Detection and Generalization, ICLR 2024.
+    """
+    inputs = inputs.detach().clone()
+    if inputs.is_floating_point():
+        inputs.requires_grad_()  # for networks whose weights are frozen
+    places = {name: tap.place for name, tap in taps.items()}
+    # gradients of half precision would underflow, so these passes are in the precision of the weights
+    with (
+        recording(module, set(places.values())) as seen,
+        torch.autocast(inputs.device.type, enabled=False),
+        torch.enable_grad(),
+    ):
+        divergence = -class_outputs(module(inputs)).float().log_softmax(1).mean(1)
+        try:
+            gradients = torch.autograd.grad(divergence.sum(), [seen[place] for place in places.values()])
+        except RuntimeError as error:
+            reason = str(error).split("\n")[0]
+            raise UsageError(f"a stage of {', '.join(taps)} has no gradient: {reason}") from None
+    states = {}
+    for (name, tap), gradient in zip(taps.items(), gradients, strict=True):
+        values = seen[tap.place].detach()
+        parts = [
+            part.float() if part.ndim == 2 else positions_of(part.float(), tap.layout.channels)
+            for part in (values, gradient)
+        ]
+        if values.ndim > 2:
+            parts = [parts[0].mean(1), parts[1].sum(1)]
+        states[name] = parts[0] * parts[1]
+    return states
+
+
+@dataclasses.dataclass(frozen=True)
+class Coverage:
+    """The columns ``STAGE.nac`` of the tapped stages, for the head ``nac``."""
+
+    kind: ClassVar[str] = "nac"
+    by_batch: ClassVar[bool] = False
+
+    def __call__(self, module: nn.Module, inputs: Tensor, row: int, setting: Setting) -> dict[str, Tensor]:
+        """Return the columns' rows for a batch, ``[B, C]`` each."""
+        if not setting.taps:
+            raise UsageError(
+                "columns for nac are made of the tapped stages: name some, as in --tap layer2,layer3"
+            )
+        states = coverage_states(module, inputs, setting.taps)
+        return {f"{name}.{self.kind}": values for name, values in states.items()}
