@@ -71,6 +71,7 @@ def kill_command(
         os.kill(child, signal.SIGKILL)
         killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
         done, misses = done + killed, misses + (not killed)
+        length *= 1.1 if killed else 0.9  # other work on the machine comes and goes
         problem = judge(observe(world), before, after)
         if problem:
             wrong.append(f"{command.name}: kill {done}: {problem}")

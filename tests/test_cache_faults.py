@@ -273,3 +273,69 @@ def test_an_export_that_is_killed_looks_unfinished(tmp_path, monkeypatch):
     assert np.array_equal(np.load(folder / "avg.npy"), rows["avg"])
     with pytest.raises(UsageError, match="not empty"):
         export_set(cache, KEY, tmp_path / "out", "npy")
+
+
+def test_heads_and_checkpoints_on_a_failing_disk_are_not_called_damaged(tmp_path, monkeypatch):
+    import torch
+
+    from featood import FeatureSet, create_head, load_head
+    from featood.training.checkpoint import load_checkpoint, save_checkpoint
+
+    rows = np.random.default_rng(0).normal(size=(40, 3)).astype("f4")
+    create_head("knn", k=3).fit(FeatureSet({"avg": rows})).save(tmp_path / "head")
+    save_checkpoint(tmp_path / "training", 1, {"w": torch.zeros(2)}, {})
+    real = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.suffix == ".safetensors":
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing)
+        for load in (
+            lambda: load_head(tmp_path / "head"),
+            lambda: load_checkpoint(tmp_path / "training", {}),
+        ):
+            with pytest.raises(OSError) as caught:
+                load()
+            assert caught.value.errno == errno.EIO
+    for file in tmp_path.rglob("*.safetensors"):
+        file.unlink()
+    for load in (lambda: load_head(tmp_path / "head"), lambda: load_checkpoint(tmp_path / "training", {})):
+        with pytest.raises(CacheCorrupt):
+            load()
+
+
+def test_images_on_a_failing_disk_are_not_left_out(featood, script, tmp_path, toy_images, monkeypatch):
+    from featood.data import ImageSet
+
+    (tmp_path / "net.py").write_text(script("commands").NET)
+    real = ImageSet.read
+
+    def failing(images, row):
+        if row == 40:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), "40.png")
+        return real(images, row)
+
+    line = ("extract", "--backbone", f"python:{tmp_path}/net.py:make", "--dataset", "toy", "--split", "test")
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageSet, "read", failing)
+        for workers in (0, 1):
+            code, _, err = featood(*line, "--workers", workers)
+            assert code == 3 and "Input/output error: 40.png" in err and "Traceback" not in err
+    assert featood(*line, "--workers", 0)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), OSError(errno.ENOSPC, "full"), MemoryError()]
+)
+def test_only_what_is_wrong_with_a_file_is_called_so(error):
+    from featood.data.reading import reading
+    from featood.errors import DataError
+
+    with pytest.raises(type(error)), reading(Path("x.png")):
+        raise error
+    for fault in (OSError("image file is truncated"), PermissionError(errno.EACCES, "Permission denied")):
+        with pytest.raises(DataError, match=r"x\.png cannot be read"), reading(Path("x.png")):
+            raise fault
