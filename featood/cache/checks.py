@@ -118,7 +118,9 @@ COMMIT = {
 }
 
 
-def check_commit(record: Any, store: Store, block: int, fingerprint: str, path: Path) -> dict[str, Any]:
+def check_commit(
+    record: dict[str, Any], store: Store, block: int, fingerprint: str, path: Path
+) -> dict[str, Any]:
     """Return a commit record that is one of this block of this set.
 
     Raises
@@ -148,4 +150,4 @@ def check_commit(record: Any, store: Store, block: int, fingerprint: str, path: 
     wide = (math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in store.columns.values())
     if sum(record["files"].values()) < (needed := (rows.stop - rows.start) * sum(wide)):
         raise CacheCorrupt(f"{path}: files are too small for {needed} bytes of values; {REDO}")
-    return record  # type: ignore[no-any-return]
+    return record

@@ -57,7 +57,8 @@ def place_in(
     say : callable
         Takes one line about what is there.
     """
-    named, label = {}, name
+    named: dict[str, Any] = {}
+    label = name
     while changed := _changed(root / label, label, settings, overwrite, say):
         wanted = settings.all
         named |= {
