@@ -12,7 +12,7 @@ A description is
 
 from __future__ import annotations
 
-__all__ = ["check_record", "one_of", "optional", "record_problem", "whole"]
+__all__ = ["check_record", "is_newer", "one_of", "optional", "record_problem", "whole"]
 
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -32,6 +32,11 @@ def whole(low: int = 0, high: int = LARGEST) -> Callable[[Any], str]:
         return "" if inside else f"is not a whole number from {low} to {high}"
 
     return problem
+
+
+def is_newer(schema: Any, known: int) -> bool:
+    """Whether a record is of a later schema than the one that is known; what is no schema at all is not."""
+    return not whole(1)(schema) and schema > known
 
 
 def one_of(values: Collection[str]) -> Callable[[Any], str]:

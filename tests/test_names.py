@@ -170,3 +170,19 @@ def test_a_checkpoint_names_a_file_of_its_own_folder(tmp_path):
         write_json(tmp_path / "a" / "b" / "checkpoint.json", {**record, "file": name})
         with pytest.raises(CacheCorrupt, match="damaged"):
             load_checkpoint(tmp_path / "a" / "b", {})
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "/etc/passwd", "a/b", "", 7, None])
+def test_a_data_set_lists_files_of_its_own_folder(tmp_path, name):
+    from featood.errors import DataError
+    from featood.readers import read_columns
+
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}]}))
+    with pytest.raises(DataError, match="lists a file outside itself"):
+        read_columns(folder)
+    (folder / "state.json").unlink()
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": [name]}))
+    with pytest.raises(DataError, match="lists a file outside itself"):
+        read_columns(folder)

@@ -118,7 +118,9 @@ COMMIT = {
 }
 
 
-def check_commit(record: Any, store: Store, block: int, fingerprint: str, path: Path) -> dict[str, Any]:
+def check_commit(
+    record: dict[str, Any], store: Store, block: int, fingerprint: str, path: Path
+) -> dict[str, Any]:
     """Return a commit record that is one of this block of this set.
 
     Raises

@@ -16,7 +16,7 @@ from featood.cache.stores import ColumnSpec
 from featood.errors import CacheCorrupt, Mismatch, UsageError
 from featood.files import digest, read_json, write_json
 from featood.names import check_name
-from featood.records import check_record, whole
+from featood.records import check_record, is_newer
 
 SCHEMA = 1
 FILE = "manifest.json"
@@ -115,8 +115,7 @@ class Manifest:
         """
         path = folder / FILE
         body = read_json(path)
-        schema: Any = body.get("schema")
-        if not whole(1)(schema) and schema > SCHEMA:
+        if is_newer(body.get("schema"), SCHEMA):
             raise Mismatch(f"{folder} was written by a newer featood; upgrade with pip install -U featood")
         check_record(body, MANIFEST, path, AGAIN)
         features = [name for name in body["columns"] if name not in ("logits", "labels", "ids")]

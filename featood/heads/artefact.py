@@ -16,7 +16,7 @@ from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import atomic_write, digest, seal, size_of
 from featood.heads.registry import create_head, head_class
 from featood.heads.renamed import mistyped, renamed
-from featood.records import check_record, whole
+from featood.records import check_record, is_newer, whole
 
 if TYPE_CHECKING:
     from featood.heads.base import Head, State
@@ -172,8 +172,7 @@ def _read(folder: Path, sealed: bool) -> tuple[dict[str, Any], State]:
             f"{path} has no checksum: an older version of featood wrote it; featood cache migrate gives it one, or "
             f"{AGAIN}"
         )
-    schema: Any = body.get("schema")
-    if not whole(1)(schema) and schema > SCHEMA:
+    if is_newer(body.get("schema"), SCHEMA):
         raise Mismatch(f"{folder} was written by a newer featood; upgrade with pip install -U featood")
     check_record(body, HEAD, path, AGAIN)
     content = (folder / "head.safetensors").read_bytes()

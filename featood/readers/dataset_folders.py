@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from featood.errors import DataError
+from featood.names import name_problem
 from featood.readers.columns import Columns, Reader, from_arrow
 
 STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
@@ -59,15 +60,17 @@ def _table(folder: Path, file: Any) -> Any:
 
 def _inside(folder: Path, name: Any) -> Path:
     """Return a file's path; a list of files names nothing outside its folder."""
-    if not isinstance(name, str) or Path(name).name != name:
-        raise DataError(f"{folder} lists a file outside itself: {name}")
+    if problem := name_problem(name):
+        raise DataError(
+            f"{folder} lists a file outside itself, or under a name that {problem}: {str(name)[:80]!r}"
+        )
     return folder / name
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise DataError(f"{path} is not what Dataset.save_to_disk writes")
