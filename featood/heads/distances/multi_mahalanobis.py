@@ -14,6 +14,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
 from featood.heads.base import Head, State
 from featood.heads.distances.mahalanobis import Mahalanobis
+from featood.heads.distinct import without_repeats
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
 
@@ -31,8 +32,9 @@ class MultiMahalanobis(Head):
 
     The paper learns the weights a_l by logistic regression on outliers (rows with a negative label): that is
     ``learned``. Without outliers, ``variance`` divides each layer's distance by its standard deviation on the
-    training rows, so that no layer drowns the others for being wide; ``equal`` adds them as they are. Higher
-    means more out-of-distribution.
+    training rows, so that no layer drowns the others for being wide; ``equal`` adds them as they are. A column that
+    repeats another (the average of the last stage is the classifier's input) counts once, unless `features` names
+    both. Higher means more out-of-distribution.
     """
 
     features: tuple[str, ...] = option(
@@ -100,6 +102,8 @@ class MultiMahalanobis(Head):
         return torch.stack(parts).sum(0)
 
     def columns(self, source: FeatureSet) -> list[str]:
-        """Return the columns asked for, else the classifier's input and all that are averages over positions."""
+        """Return the columns asked for, else the classifier's input and all averages over positions, each once."""
+        if self.features:
+            return list(self.features)
         averages = [name for name in source.features if name.split(".")[-1] == "avg" and name != source.main]
-        return list(self.features) or [*averages, source.main]
+        return without_repeats(self.name, source, [*averages, source.main])
