@@ -23,8 +23,8 @@ def distinct_columns(source: FeatureSet, names: Sequence[str]) -> tuple[list[str
 
     The average of the last stage is a classifier's input as well: one column under two names. Two columns are one
     where the recipe of the set says that they are made alike, or where in every block of rows the root mean square
-    difference of every feature is below a hundredth of its standard deviation. Rows are read only as long as two columns
-    of one width have not yet differed.
+    difference of every feature is below a hundredth of its standard deviation. Rows are read only as long as two
+    columns of one width have not yet differed.
 
     Parameters
     ----------
