@@ -132,7 +132,7 @@ def test_singular_classes_are_noted():
 
 
 def test_errors():
-    x, labels = data()
+    x, _ = data()
     with pytest.raises(DataError, match="is zero"):
         create_head("gmm").fit(x[:3], np.arange(3))
     with pytest.raises(DataError, match="all alike"):

@@ -21,7 +21,11 @@ from featood.heads.reshaping.reshaping_head import ReshapingHead, activation_rat
     learns=False,
 )
 class LTS(ReshapingHead):
-    """Score the logits times ``r^2``, r being the sum of the activations over that of the largest of them."""
+    """Score the logits times ``r^2``, r being the sum of the activations over that of the largest of them.
+
+    A constant on all logits, which the softmax does not tell, changes the score, and turns it around where it makes the
+    logits negative; nothing is learnt here that could tell.
+    """
 
     top: float = option(0.05, "share of each row's activations that count as the largest", low=0, high=1)
 
