@@ -78,10 +78,8 @@ def _coverage(d: Any, layer: Layer, _: Head | None) -> Any:
 
 FLOAT32 = "the softmax of confident rows rounds to 1 in theirs (float32), and they tie"
 NEGATIVE = "of negative activations (GELU) theirs sums all, ours what a ReLU lets through"
-RIDGE = "theirs adds 1e-6 to a scatter not divided by N, ours 1e-6 of the mean variance to a covariance"
-RIDGES = (
-    "theirs adds 1e-6 to covariances over n_c; ours 1e-6 of the mean variance or more to those over n_c - 1"
-)
+RIDGE = "theirs adds 1e-6 to a scatter not divided by N, ours nothing to a covariance that can be factorised"
+RIDGES = "theirs adds 1e-6 to covariances over n_c; ours nothing to sound ones over n_c - 1"
 PEERS = (
     Peer("msp", "MaxSoftmax", "logits", lambda d, layer, head: d.MaxSoftmax(None), why=FLOAT32),
     Peer("max-logit", "MaxLogit", "logits", lambda d, layer, head: d.MaxLogit(None)),

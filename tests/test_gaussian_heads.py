@@ -25,10 +25,6 @@ def lengthened(rows):
     return np.array([row / np.sqrt((row**2).sum()) for row in rows])
 
 
-def ridged(covariance):
-    return covariance + 1e-6 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-
-
 def class_means(z, y):
     return np.array([z[y == c].mean(0) for c in range(y.max() + 1)])
 
@@ -37,7 +33,7 @@ def tied_covariance(z, y):
     means, total = class_means(z, y), np.zeros((z.shape[1], z.shape[1]))
     for row, label in zip(z, y, strict=True):
         total += np.outer(row - means[label], row - means[label])
-    return ridged(total / len(z))
+    return total / len(z)
 
 
 def distances(x, z, y):
@@ -46,7 +42,7 @@ def distances(x, z, y):
 
 
 def background(x, z):
-    precision = np.linalg.inv(ridged(np.cov(z.T, bias=True)))
+    precision = np.linalg.inv(np.cov(z.T, bias=True))
     return np.array([(row - z.mean(0)) @ precision @ (row - z.mean(0)) for row in x])
 
 

@@ -5,7 +5,7 @@ from sklearn.mixture import GaussianMixture
 
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, load_head
-from featood.heads.densities import gmm as module
+from featood.numerics import class_gaussians as module
 from featood.numerics import memory
 
 CLASSES, SIZE = 3, 4
@@ -20,7 +20,7 @@ def data(rows=200, seed=0, offset=0.0):
     return x, labels
 
 
-def oracle(x, labels, test, covariance="full", uniform=False, ridge=1e-6):
+def oracle(x, labels, test, covariance="full", uniform=False, ridge=0.0):
     covs, residual = [], []
     for c in range(CLASSES):
         rows = x[labels == c]
@@ -29,10 +29,12 @@ def oracle(x, labels, test, covariance="full", uniform=False, ridge=1e-6):
     if covariance == "tied":
         residual = np.concatenate(residual)
         covs = [residual.T @ residual / len(x)] * CLASSES
+    within = np.concatenate([x[labels == c] - x[labels == c].mean(0) for c in range(CLASSES)])
+    unit = (within**2).sum() / len(x) / SIZE
     density = np.zeros(len(test))
     for c in range(CLASSES):
         cov = np.diag(np.diag(covs[c])) if covariance == "diag" else covs[c]
-        cov = cov + ridge * np.trace(cov) / SIZE * np.eye(SIZE)
+        cov = cov + ridge * unit * np.eye(SIZE)
         weight = 1 / CLASSES if uniform else (labels == c).mean()
         density += weight * multivariate_normal(x[labels == c].mean(0), cov).pdf(test)
     return -np.log(density)
@@ -40,11 +42,13 @@ def oracle(x, labels, test, covariance="full", uniform=False, ridge=1e-6):
 
 @pytest.mark.parametrize("covariance", ["full", "tied", "diag"])
 @pytest.mark.parametrize("uniform", [False, True])
-def test_density_class_by_class(covariance, uniform):
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+def test_density_class_by_class(covariance, uniform, ridge):
     x, labels = data()
     test = data(50, seed=1)[0] / 2
-    head = create_head("gmm", covariance=covariance, uniform=uniform).fit(x, labels)
-    np.testing.assert_allclose(head.score(test), oracle(x, labels, test, covariance, uniform), rtol=1e-9)
+    head = create_head("gmm", covariance=covariance, uniform=uniform, ridge=ridge).fit(x, labels)
+    expected = oracle(x, labels, test, covariance, uniform, ridge)
+    np.testing.assert_allclose(head.score(test), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("covariance", ["full", "tied", "diag"])
@@ -128,12 +132,13 @@ def test_singular_classes_are_noted():
 
 
 def test_errors():
-    x, labels = data()
+    x, _ = data()
     with pytest.raises(DataError, match="is zero"):
         create_head("gmm").fit(x[:3], np.arange(3))
-    dead = np.concatenate([x, np.ones((len(x), 1))], 1)
-    with pytest.raises(DataError, match="does not vary"):
-        create_head("gmm", covariance="diag", ridge=0.0).fit(dead, labels)
+    with pytest.raises(DataError, match="all alike"):
+        create_head("gmm", covariance="diag").fit(x[:3], np.arange(3))
+    with pytest.raises(UsageError, match="leave it out with diag"):
+        create_head("gmm", covariance="diag", shrinkage="oas")
 
 
 def test_too_many_covariances_are_refused(monkeypatch):

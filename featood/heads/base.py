@@ -166,11 +166,11 @@ class Head:
             When the set lacks a column, has no rows, or holds values that are not finite.
         """
         source = as_feature_set(train, labels)
-        rows = self._select(source, fitting=True, device=device)
-        if not len(source):
-            raise DataError(f"{self.name}: {source.name} has no rows to fit on")
         context = context or FitContext()
-        with noted() as notes:
+        with noted() as notes:  # the choice of columns may be one
+            rows = self._select(source, fitting=True, device=device)
+            if not len(source):
+                raise DataError(f"{self.name}: {source.name} has no rows to fit on")
             state = self.run_fit(rows, context)
         numbers, outputs = noted_numbers(rows) if self._classifies else ({}, {})
         meta = described(source, rows, notes) | outputs

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["classifier_state", "last_layer", "linear_logits"]
+__all__ = [
+    "centred",
+    "centred_logits",
+    "classifier_state",
+    "last_layer",
+    "linear_logits",
+    "warn_of_centring",
+]
 
+import warnings
 from collections.abc import Mapping
 
 import torch
@@ -57,3 +65,25 @@ def classifier_state(train: SelectedRows, feature: str = "") -> dict[str, Tensor
 def linear_logits(vectors: Tensor, layer: Mapping[str, Tensor]) -> Tensor:
     """Logits ``[B, C]`` of vectors ``[B, D]``, in the vectors' precision."""
     return linear(vectors, layer["weight"].to(vectors.dtype), layer["bias"].to(vectors.dtype))
+
+
+def centred(layer: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the layer of the same softmax whose logits sum to zero in every row.
+
+    A constant on all biases, or a vector on all rows of the weight, is what no cross-entropy can tell; it ends here.
+    """
+    return {name: (part.double() - part.double().mean(0)).to(part.dtype) for name, part in layer.items()}
+
+
+def centred_logits(logits: Tensor) -> Tensor:
+    """Return logits ``[B, C]`` of the same softmax that sum to zero in every row."""
+    return logits - logits.mean(1, keepdim=True)
+
+
+def warn_of_centring(head: str, what: str, level: float) -> None:
+    """Warn that a head, whose score a level of the logits below zero would turn around, centres them first."""
+    warnings.warn(
+        f"{head}: {what} is {level:.3g}, which would turn the score around; the logits were centred over the classes "
+        "(their softmax stays the same)",
+        stacklevel=3,
+    )

@@ -7,9 +7,10 @@ __all__ = ["SelectedRows"]
 import copy
 import dataclasses
 import functools
+import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -125,6 +126,21 @@ class SelectedRows:
             raise DataError(
                 f"{self.source.name}: no row is left to fit on (all labels are negative, or no row is finite)"
             )
+
+    def digest(self) -> str:
+        """Return a digest of the values of all rows to keep, whatever their type and blocks; empty without rows.
+
+        Raises as :meth:`masked_blocks`.
+        """
+        digests: dict[str, Any] = {}
+        count = 0
+        for block, _ in self.masked_blocks():
+            count += len(block)
+            for name, values in {**block.features, "logits": block.logits, "labels": block.labels}.items():
+                if values is not None:
+                    exact = torch.as_tensor(values).double().cpu().contiguous()
+                    digests.setdefault(name, hashlib.blake2b(digest_size=16)).update(exact.numpy().data)
+        return "/".join(digest.hexdigest() for digest in digests.values()) if count else ""
 
     def load(self) -> FeatureSet:
         """Return all rows at once, for heads that keep or revisit them."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 __all__ = ["StreamingHead"]
 
 import dataclasses
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
 from featood.errors import DataError, UsageError
 from featood.heads.base import FeatureHead, State
+from featood.heads.notes import noted
 from featood.heads.provenance import described
 from featood.heads.rows import SelectedRows
 
@@ -35,40 +36,76 @@ class StreamingHead(FeatureHead):
 
     def fit_state(self, train: SelectedRows) -> State:
         """Pass over the rows once."""
-        vars(self).pop("_statistics", None)
+        vars(self).pop("_sums", None)
         statistics = None
         for block in train.blocks():
             statistics = self.accumulate(statistics, block)
         return self.finish(statistics, train)
 
-    def partial_fit(self, part: Any, labels: Any = None) -> Self:
+    def check_parts(self) -> None:
+        """Refuse to fit by parts, with options that need all rows at once."""
+
+    def partial_fit(self, part: Any, labels: Any = None, *, allow_repeat: bool = False) -> Self:
         """Add rows to what earlier calls added; parts in any order give the fit of the whole.
+
+        A part is read twice: it is checked whole before any of its rows is added, so that one that is refused leaves
+        the fit as it was.
+
+        Parameters
+        ----------
+        part : FeatureSet or array
+            Rows as `fit` takes them.
+        labels : array, optional
+            Class labels for plain features.
+        allow_repeat : bool
+            Add rows that were added before, all of them and in the same order, once more; they then count twice.
 
         Raises
         ------
         Mismatch
             When the rows come from another backbone than those before.
         UsageError
-            On a head that was fitted whole, or loaded: only its tensors are kept, not its sums.
+            On a head that was fitted whole, or loaded: only its tensors are kept, not its sums. At a part that
+            was added before, by the digest of its values.
         DataError
-            When there is no row to fit on yet.
+            When there is no row to fit on yet, or rows are too few; those that were added nonetheless count.
         """
         source = as_feature_set(part, labels)
-        statistics = vars(self).get("_statistics")
-        if statistics is None and vars(self)["_state"] is not None:
+        before: _Sums = vars(self).get("_sums", _Sums())
+        if before.statistics is None and vars(self)["_state"] is not None:
             raise UsageError(
                 f"{self.name} was fitted whole or loaded, and cannot go on from there; "
                 "call partial_fit on a new head for every part"
             )
+        self.check_parts()
         self.check_match(source)
-        rows = self._select(source, fitting=True, device=self.device)
-        seen = self.meta.get("rows", 0)
-        for block, _ in rows.masked_blocks():
-            if len(block):
-                statistics = self.accumulate(statistics, block)
-        if statistics is None:
-            raise DataError(f"{self.name}: {source.name} has no rows to fit on")
-        meta = described(source, rows, [])
-        self._adopt(self.finish(statistics, rows), {**meta, "rows": seen + len(source)}, self.device)
-        vars(self)["_statistics"] = statistics
+        with noted() as notes:
+            rows = self._select(source, fitting=True, device=self.device)
+            digest = rows.digest()
+            if digest in before.digests and not allow_repeat:
+                raise UsageError(
+                    f"{self.name}: {source.name} has the same rows as a part that was added before, and they would "
+                    "count twice; leave it out, or mean it by allow_repeat=True"
+                )
+            statistics = before.statistics
+            for block, _ in rows.masked_blocks():
+                if len(block):
+                    statistics = self.accumulate(statistics, block)
+            if statistics is None:
+                raise DataError(f"{self.name}: {source.name} has no rows to fit on")
+            sums = _Sums(statistics, before.digests | {digest} - {""}, before.rows + len(source))
+            vars(self)["_sums"] = (
+                sums  # statistics may be added to in place: they count, even if too few to finish
+            )
+            state = self.finish(statistics, rows)
+        self._adopt(state, {**described(source, rows, notes), "rows": sums.rows}, self.device)
         return self
+
+
+class _Sums(NamedTuple):
+    """What partial fits have added up."""
+
+    statistics: Any = None
+    digests: frozenset[str] = frozenset()
+    """Of the parts, by which one that comes again is told."""
+    rows: int = 0

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["Whitening", "factorize", "log_density", "logsumexp_weighted", "squared_distances", "whitening"]
+__all__ = [
+    "Whitening",
+    "factorize",
+    "log_density",
+    "log_determinant",
+    "logsumexp_weighted",
+    "squared_distances",
+    "whitening",
+    "whitenings",
+]
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,66 +24,61 @@ from torch import Tensor
 from featood.errors import DataError
 
 LADDER = (0.0, 1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
-DEAD = 1e-15
-"""Share of the mean variance up to which a feature's variance is rounding error."""
 SOUND = 1e-11
 """Least share of a variable's variance that the others may leave unexplained; below it a pivot is noise."""
+ADVICE = "choose a larger one by ridge, or another estimate by shrinkage, to decide otherwise"
 
 
-def factorize(covariance: Tensor, ridge: float = 0.0, what: str = "covariance") -> tuple[Tensor, Tensor]:
-    """Cholesky factors of one or many covariances, with the smallest relative ridge that makes them sound.
+def factorize(
+    covariances: Tensor, ridge: float = 0.0, what: str = "covariance", unit: Tensor | None = None
+) -> tuple[Tensor, float]:
+    """Cholesky factors of one or many covariances, with the smallest ridge under which all of them are sound.
 
-    The ridge is a multiple of the mean variance, so the result does not depend on the scale of the
-    features. A Cholesky factorisation can succeed on a singular matrix with pivots made of rounding errors;
-    such a factor is rejected like a failed one.
+    All get the same ridge, ``r unit``: what is subtracted from or compared with one another must not differ by what
+    was added, which decides in directions of small variance. A Cholesky factorisation can succeed on a singular
+    matrix with pivots made of rounding errors; such a factor is rejected like a failed one.
 
     Parameters
     ----------
-    covariance : Tensor
+    covariances : Tensor
         ``[..., D, D]`` in float64.
     ridge : float
         Smallest relative ridge to use.
     what : str
         Name for messages.
+    unit : Tensor, optional
+        Variance ``[]`` that the ridge is relative to, so that the result does not depend on the scale of the features;
+        by default the mean variance of all.
 
     Returns
     -------
-    factor : Tensor
+    factors : Tensor
         ``[..., D, D]`` lower triangular.
-    ridge : Tensor
-        ``[...]`` the relative ridge of each.
+    ridge : float
+        The relative ridge r.
 
     Raises
     ------
     DataError
-        When a covariance has no variance at all, or no ridge up to 1e-2 helps.
+        When the variance that the ridge is relative to is zero, or no ridge up to 1e-2 helps.
     """
-    batch = covariance.reshape(-1, *covariance.shape[-2:]).double()
+    batch = covariances.reshape(-1, *covariances.shape[-2:]).double()
     diagonal = batch.diagonal(dim1=-2, dim2=-1)
-    scale = diagonal.mean(-1)
+    unit = diagonal.mean() if unit is None else unit
     if not bool(torch.isfinite(batch).all()):
         raise DataError(f"{what} is not finite; the features are too large or not finite")
-    if bool((scale <= 0).any()):
+    if not float(unit) > 0:
         raise DataError(
             f"{what} is zero: the rows (of each class) are all alike; fit on other or on more rows"
         )
-    factor = torch.empty_like(batch)
-    used = torch.full_like(scale, math.nan)
-    todo = torch.arange(len(batch), device=batch.device)
-    eye = torch.eye(batch.shape[-1], dtype=batch.dtype, device=batch.device)
-    for step in sorted({ridge, *(step for step in LADDER if step > ridge)}):
-        trial = batch[todo] + (step * scale[todo])[:, None, None] * eye
-        lower, info = torch.linalg.cholesky_ex(trial)
-        pivots = lower.diagonal(dim1=-2, dim2=-1).square() / trial.diagonal(dim1=-2, dim2=-1)
-        sound = (info == 0) & (pivots.min(-1).values > SOUND)
-        factor[todo[sound]] = lower[sound]
-        used[todo[sound]] = step
-        todo = todo[~sound]
-        if not len(todo):
-            break
-    else:
-        raise DataError(f"{what} is not positive definite even with a relative ridge of {LADDER[-1]}")
-    return factor.reshape(covariance.shape), used.reshape(covariance.shape[:-2])
+    for step in (ridge, *(step for step in LADDER if step > ridge)):
+        trial = batch.clone()
+        trial.diagonal(dim1=-2, dim2=-1).add_(step * unit)
+        factors, failed = torch.linalg.cholesky_ex(trial)
+        left = factors.diagonal(dim1=-2, dim2=-1).square() / trial.diagonal(dim1=-2, dim2=-1)
+        if not bool(failed.any()) and float(left.min()) > SOUND:
+            return factors.reshape(covariances.shape), step
+    raise DataError(f"{what} is not positive definite even with a relative ridge of {LADDER[-1]}")
 
 
 class Whitening(NamedTuple):
@@ -86,7 +91,7 @@ class Whitening(NamedTuple):
     log_det: Tensor
     """Logarithm of the covariance's determinant."""
     ridge: Tensor
-    """Relative ridge that was added."""
+    """Ridge that was added, relative to the mean variance (within classes)."""
 
     def __call__(self, features: Tensor) -> Tensor:
         """Whiten rows ``[B, D]`` in their own precision (float32 for less)."""
@@ -96,35 +101,47 @@ class Whitening(NamedTuple):
         return (features - center - rest) @ self.matrix.to(features.dtype)
 
 
-def whitening(
+def whitenings(
     center: Tensor,
-    covariance: Tensor,
+    covariances: Sequence[Tensor],
     ridge: float = 0.0,
     what: str = "covariance",
-    ignore_dead: bool = False,
-) -> Whitening:
-    """Whitening map of one covariance ``[D, D]`` by its Cholesky factor in float64.
+    ignored: Tensor | None = None,
+) -> list[Whitening]:
+    """Whitening maps of covariances ``[D, D]`` that are compared with one another, by Cholesky factors in float64.
 
-    With `ignore_dead`, features without variance take no part; otherwise the ridge is all the variance they have.
+    All get the same ridge, relative to the mean variance of the first: `ridge`, or the least beyond it under which
+    all factors are sound. The features of a mask `ignored` ``[D]`` take no part in distances and densities.
 
     Warns
     -----
     UserWarning
-        When the covariance is singular, so that a ridge beyond `ridge` decides the distances.
+        When a covariance is singular, so that a ridge beyond `ridge` decides the distances.
     """
-    variance = covariance.diagonal()
-    dead = (variance <= DEAD * variance.mean()) & ignore_dead
-    factor, used = factorize(covariance + torch.diag(dead * variance.mean()), ridge, what)
-    if float(used) > ridge:
+    stack = torch.stack(list(covariances)).double()
+    unit = stack[0].diagonal().mean()
+    if ignored is not None:
+        stack = stack.masked_fill(ignored[:, None] | ignored, 0) + torch.diag(ignored * unit)
+    factors, used = factorize(stack, ridge, what, unit)
+    if used > ridge:
         warnings.warn(
-            f"{what} is singular or nearly so; a ridge of {float(used):.0e} of the mean variance was added",
+            f"{what} is singular or nearly so; a ridge of {used:.0e} of the mean variance was added ({ADVICE})",
             stacklevel=3,
         )
-    identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
-    inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
-    log_det = 2 * factor.diagonal()[~dead].log().sum()
-    matrix = inverse.T.masked_fill(dead[:, None], 0)
-    return Whitening(center.double(), matrix.contiguous(), log_det, used)
+    identity = torch.eye(factors.shape[-1], dtype=factors.dtype, device=factors.device)
+    matrices = torch.linalg.solve_triangular(factors, identity, upper=False).mT
+    log_dets = log_determinant(factors.diagonal(dim1=1, dim2=2).square(), ignored)
+    if ignored is not None:
+        matrices = matrices.masked_fill(ignored[:, None], 0)
+    return [
+        Whitening(center.double(), matrix.contiguous(), log_det, log_det.new_tensor(used))
+        for matrix, log_det in zip(matrices, log_dets, strict=True)
+    ]
+
+
+def whitening(center: Tensor, covariance: Tensor, ridge: float = 0.0, what: str = "covariance") -> Whitening:
+    """Whitening map of one covariance ``[D, D]``; see :func:`whitenings`."""
+    return whitenings(center, [covariance], ridge, what)[0]
 
 
 def squared_distances(rows: Tensor, centers: Tensor) -> Tensor:
@@ -138,6 +155,15 @@ def squared_distances(rows: Tensor, centers: Tensor) -> Tensor:
     squares = rows.square().sum(1, keepdim=True) + centers.square().sum(1)
     distances = torch.addmm(squares, rows, centers.T, alpha=-2).clamp_(min=0)
     return distances.masked_fill_(absent, math.inf) if bool(absent.any()) else distances
+
+
+def log_determinant(variances: Tensor, ignored: Tensor | None = None) -> Tensor:
+    """Logarithms ``[K]`` of products of variances ``[K, D]``, for log-densities in D dimensions.
+
+    A feature of the mask `ignored` ``[D]`` counts so that it adds nothing to such a log-density.
+    """
+    logs = variances.log()
+    return (logs if ignored is None else logs.masked_fill(ignored, -math.log(2 * math.pi))).sum(1)
 
 
 def log_density(squared: Tensor, log_det: Tensor, size: int) -> Tensor:

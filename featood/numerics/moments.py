@@ -18,6 +18,8 @@ from torch import Tensor
 from featood.errors import DataError
 
 CHUNK_BYTES = 1 << 26
+ROUNDING = 1e-12
+"""Share of the mean square of a feature's sums up to which a variance is their rounding error."""
 
 
 @dataclasses.dataclass
@@ -99,6 +101,17 @@ class ClassSums:
         """Mean of all rows ``[D]``."""
         return self.shift + self.total.sum(0) / self.count.sum()
 
+    def fourth_powers(self, features: Tensor, labels: Tensor | None) -> Tensor:
+        """Sum the fourth powers ``[K]`` of the distances of rows ``[B, D]`` from the means of their classes.
+
+        Ledoit and Wolf's intensity takes them. A sum over rows alone would need the scatter of every class, so they
+        take a second pass, over the rows that these statistics are of.
+        """
+        rows, labels = _known(features, labels)
+        places = torch.searchsorted(self.classes, labels)
+        powers = (rows - self.means()[places]).square().sum(1).square()
+        return torch.zeros_like(self.count).index_add_(0, places, powers)
+
     def _over(self, classes: Tensor) -> Self:
         """Return the same statistics with room for further classes, themselves where there are none."""
         if len(classes) == len(self.classes):
@@ -145,12 +158,16 @@ class ClassMoments(ClassSums):
     def covariance(self) -> Tensor:
         """Covariance of all rows around their common mean ``[D, D]``, divided by N."""
         mean = self.total.sum(0) / self.rows
-        return _symmetric(self.scatter / self.rows - torch.outer(mean, mean))
+        return self._settled(self.scatter / self.rows - torch.outer(mean, mean))
 
     def within_covariance(self) -> Tensor:
         """Covariance of the rows around their class means ``[D, D]``, divided by N (maximum likelihood)."""
         weighted = self.total / self.count.clamp(min=1).sqrt()[:, None]
-        return _symmetric((self.scatter - weighted.T @ weighted) / self.rows)
+        return self._settled((self.scatter - weighted.T @ weighted) / self.rows)
+
+    def _settled(self, covariance: Tensor) -> Tensor:
+        symmetric = (covariance + covariance.T) / 2
+        return _without_rounding(symmetric, self.scatter.diagonal() / self.rows, self.shift)
 
 
 @dataclasses.dataclass
@@ -201,9 +218,12 @@ class ScatterByClass(ClassSums):
         count, total, scatter = (getattr(self, name)[part] for name in self.by_class)
         divisor = (count - 1).clamp(min=1) if unbiased else count
         if scatter.ndim == 2:
-            return ((scatter - total.square() / count[:, None]) / divisor[:, None]).clamp(min=0)
+            variances = (scatter - total.square() / count[:, None]) / divisor[:, None]
+            return variances.masked_fill_(_is_rounding(variances, scatter / count[:, None], self.shift), 0)
         mean = total / count.sqrt()[:, None]
-        return (scatter - mean[:, :, None] * mean[:, None, :]) / divisor[:, None, None]
+        covariances = (scatter - mean[:, :, None] * mean[:, None, :]).div_(divisor[:, None, None])
+        squares = scatter.diagonal(dim1=1, dim2=2) / count[:, None]
+        return _without_rounding(covariances, squares, self.shift)
 
 
 def _known(features: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -236,5 +256,16 @@ def _by_class(rows: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         yield classes[part], padded
 
 
-def _symmetric(matrix: Tensor) -> Tensor:
-    return (matrix + matrix.T) / 2
+def _is_rounding(variances: Tensor, squares: Tensor, shift: Tensor) -> Tensor:
+    """Tell which variances ``[..., D]`` are no more than rounding errors.
+
+    They are differences of `squares` ``[..., D]``, the mean squares of rows less `shift` ``[D]``; and a feature that
+    is constant in float64 is subtracted from its mean up to some 1e-14 of its size.
+    """
+    return variances <= ROUNDING * (squares + 1e-16 * shift.square())
+
+
+def _without_rounding(covariances: Tensor, squares: Tensor, shift: Tensor) -> Tensor:
+    """Give features without variance exactly none, in place; else 1e-30 would pass for a very narrow direction."""
+    dead = _is_rounding(covariances.diagonal(dim1=-2, dim2=-1), squares, shift)
+    return covariances.masked_fill_(dead[..., None], 0).masked_fill_(dead[..., None, :], 0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["Gmm"]
 
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,26 +12,33 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.errors import DataError
+from featood.errors import DataError, UsageError
 from featood.heads.base import State
+from featood.heads.gaussian_head import GaussianHead
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
 from featood.heads.streaming import StreamingHead
+from featood.numerics.class_gaussians import (
+    CHUNK_BYTES,
+    ClassCovariances,
+    class_distances,
+    diagonal_distances,
+)
 from featood.numerics.gaussian import (
+    ADVICE,
+    LADDER,
     Whitening,
     factorize,
     log_density,
+    log_determinant,
     logsumexp_weighted,
     squared_distances,
-    whitening,
 )
 from featood.numerics.memory import require_memory
 from featood.numerics.moments import ClassMoments, ScatterByClass
 
-CHUNK_BYTES = 64 << 20
-"""Largest temporary when several classes are dealt with at once."""
 TEMPORARIES = 8
-"""So many of them at once, at most, beside the class covariances."""
+"""So many chunks at once, at most, beside the class covariances."""
 
 
 @register(
@@ -43,13 +49,15 @@ TEMPORARIES = 8
     url="https://arxiv.org/abs/2102.11582",
     needs=("features", "labels"),
 )
-class Gmm(StreamingHead):
+class Gmm(GaussianHead, StreamingHead):
     """Score ``-log sum_c pi_c N(z; mu_c, S_c)`` with the means, covariances and frequencies of the classes.
 
-    Class covariances are divided by n_c - 1, the tied one by N. Where one needs more than `ridge` times its
-    mean variance to be sound, all get as much, so that their densities stay comparable. A class without
-    variance (a single row) takes the mean covariance of the others. Class covariances are kept twice while they are
-    fitted, ``16 C D^2`` bytes, and refused where that is more than there is.
+    Class covariances are divided by n_c - 1, the tied one by N. Each is shrunk, if asked for, by what suits its own
+    rows. The ridge is the same number for all, so that their densities stay comparable: none, or the least under which
+    all are sound. A feature that is constant in training, or in one class, is very narrow there; ``--dead ignore``
+    leaves those out that are constant in every class. A class without variance (a single row) takes the mean covariance
+    of the others. Class covariances are kept twice while they are fitted, ``16 C D^2`` bytes, and refused where that is
+    more than there is. Computed in float64. Higher means more out-of-distribution.
     """
 
     covariance: str = option(
@@ -59,7 +67,13 @@ class Gmm(StreamingHead):
     )
     normalize: bool = option(False, "scale every row to length 1")
     uniform: bool = option(False, "weigh all classes alike, not by their frequency (as DDU's published code)")
-    ridge: float = option(1e-6, "least ridge on the covariance, relative to the mean variance", low=0, high=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shrinkage != "none" and self.covariance == "diag":
+            raise UsageError(
+                f"{self.name}: shrinkage is for full and tied covariances; leave it out with diag"
+            )
 
     def fit_state(self, train: SelectedRows) -> State:
         """Pass over the rows once, if there is memory for the covariances of their classes."""
@@ -87,15 +101,15 @@ class Gmm(StreamingHead):
         counts = torch.ones_like(statistics.count) if self.uniform else statistics.count
         weights = counts / counts.sum()
         if self.covariance == "tied":
-            map_ = whitening(
-                statistics.mean(), statistics.within_covariance(), self.ridge, "the tied covariance"
-            )
+            map_ = self.whiten(statistics, lambda: map(self._labelled, train.blocks()))[0]
             return {"weights": weights, **map_._asdict(), "means": map_(statistics.means())}
         center = statistics.mean()
         means = statistics.means() - center
         covariances = ClassCovariances(statistics)
+        dead = covariances.variances <= 0
+        ignored = dead if self.dead == "ignore" and bool(dead.any()) else None
         if self.covariance == "diag":
-            return {"weights": weights, "center": center, **self._diagonal(means, covariances[:])}
+            return {"weights": weights, "center": center, **self._diagonal(means, covariances, ignored)}
         few = int((statistics.count <= means.shape[1]).sum())
         if few:
             warnings.warn(
@@ -103,7 +117,9 @@ class Gmm(StreamingHead):
                 "covariances are singular; --covariance tied needs fewer rows",
                 stacklevel=2,
             )
-        return {"weights": weights, "center": center, **self._full(means, covariances)}
+        if self.shrinkage != "none":
+            covariances.shrink(self.intensity, self._fourth_powers(statistics, train))
+        return {"weights": weights, "center": center, **self._full(means, covariances, ignored)}
 
     def prepare(self, state: State) -> Any:
         """Rebuild the map of the tied covariance."""
@@ -122,47 +138,76 @@ class Gmm(StreamingHead):
         if map_ is not None:
             squared = squared_distances(map_(rows), state["means"])
         elif self.covariance == "diag":
-            squared = diagonal_distances(rows.double() - state["center"], state["means"], state["precisions"])
+            squared = diagonal_distances(rows - state["center"], state["means"], state["precisions"])
         else:
-            squared = class_distances(rows - state["center"].to(rows), state["means"], state["matrices"])
+            squared = class_distances(rows - state["center"], state["means"], state["matrices"])
         return log_density(squared, state["log_det"], rows.shape[1])
 
     def _rows(self, block: FeatureSet) -> Tensor:
-        rows = self.vectors(block)
+        rows = self.vectors(block).double()
         return F.normalize(rows) if self.normalize else rows
 
-    def _full(self, means: Tensor, covariances: ClassCovariances) -> State:
-        matrices = means.new_empty(*means.shape, means.shape[1])
-        log_det, used = torch.empty_like(means[:, 0]), torch.empty_like(means[:, 0])
+    def _labelled(self, block: FeatureSet) -> tuple[Tensor, Tensor]:
+        return self._rows(block), torch.as_tensor(block.labels)
 
-        def invert(ridge: float) -> None:
+    def _fourth_powers(self, statistics: ScatterByClass, train: SelectedRows) -> Tensor:
+        powers = torch.zeros_like(statistics.count)
+        if self.shrinkage == "ledoit-wolf":
+            for block in train.blocks():
+                powers += statistics.fourth_powers(*self._labelled(block))
+        return powers
+
+    def _full(self, means: Tensor, covariances: ClassCovariances, ignored: Tensor | None) -> State:
+        matrices = means.new_empty(*means.shape, means.shape[1])
+        log_det, unit = torch.empty_like(means[:, 0]), covariances.variances.mean()
+
+        def invert(ridge: float) -> float:
+            """Invert all, from a ridge up; return what the last needed, which the first have perhaps not got."""
             for part in covariances.parts():
-                factors, used[part] = factorize(covariances[part], ridge, "the covariance of a class")
+                some = covariances[part]
+                if ignored is not None:
+                    some[:, ignored, ignored] = unit  # what lies beside the diagonal is zero
+                factors, ridge = factorize(some, ridge, "the covariance of a class", unit)
                 identity = torch.eye(means.shape[1]).to(factors).expand_as(factors)
                 matrices[part] = torch.linalg.solve_triangular(factors, identity, upper=False).mT
-                log_det[part] = 2 * factors.diagonal(dim1=1, dim2=2).log().sum(1)
+                log_det[part] = log_determinant(factors.diagonal(dim1=1, dim2=2).square(), ignored)
+            return ridge
 
-        invert(self.ridge)
-        if (most := float(used.max())) > self.ridge:
-            warnings.warn(
-                f"{self.name}: {int((used > self.ridge).sum())} of {len(used)} class covariances are singular or "
-                f"nearly so; a ridge of {most:.0e} of the mean variance was added to all",
-                stacklevel=2,
+        used = invert(self.ridge)
+        self._warn(used)
+        if used > self.ridge and len(list(covariances.parts())) > 1:
+            invert(used)
+        if ignored is not None:
+            matrices[:, ignored] = 0
+        means = torch.einsum("cd,cde->ce", means, matrices)
+        return {"means": means, "matrices": matrices, "log_det": log_det, "ridge": means.new_tensor(used)}
+
+    def _diagonal(self, means: Tensor, covariances: ClassCovariances, ignored: Tensor | None) -> State:
+        variances, unit = covariances[:], covariances.variances.mean()
+        if not bool(unit > 0):
+            raise DataError(
+                f"{self.name}: the rows of each class are all alike; fit on other or on more rows"
             )
-            invert(most)
+        if ignored is not None:
+            variances[:, ignored] = torch.inf
+        used = LADDER[1] if self.ridge == 0 and bool((variances <= 0).any()) else self.ridge
+        self._warn(used)
+        variances += used * unit
+        log_det = log_determinant(variances, ignored)
         return {
-            "means": torch.einsum("cd,cde->ce", means, matrices),
-            "matrices": matrices,
+            "means": means,
+            "precisions": 1 / variances,
             "log_det": log_det,
+            "ridge": means.new_tensor(used),
         }
 
-    def _diagonal(self, means: Tensor, variances: Tensor) -> State:
-        variances = variances + self.ridge * variances.mean(1, keepdim=True)
-        if bool((variances <= 0).any()):
-            raise DataError(
-                f"{self.name}: a feature does not vary in a class; more rows or a --ridge are needed"
+    def _warn(self, used: float) -> None:
+        if used > self.ridge:
+            warnings.warn(
+                f"{self.name}: class covariances are singular or nearly so; a ridge of {used:.0e} of the mean variance "
+                f"within classes was added to all ({ADVICE})",
+                stacklevel=2,
             )
-        return {"means": means, "precisions": 1 / variances, "log_det": variances.log().sum(1)}
 
     def _require_memory(self, seen: int, classes: int, size: int, device: torch.device) -> None:
         """Refuse more classes than there is room for beside the scatter of those that were seen."""
@@ -173,70 +218,3 @@ class Gmm(StreamingHead):
                 "use --covariance tied or diag",
                 device,
             )
-
-
-def class_distances(rows: Tensor, means: Tensor, matrices: Tensor) -> Tensor:
-    """Squared distances ``[B, C]`` of rows ``[B, D]``, whitened by each class's matrix, from whitened means.
-
-    Some classes are taken at a time, as many as a fixed memory allows.
-
-    Parameters
-    ----------
-    rows : Tensor
-        ``[B, D]``; the precision of the computation is theirs.
-    means : Tensor
-        ``[C, D]``.
-    matrices : Tensor
-        ``[C, D, D]``.
-    """
-    group = max(1, CHUNK_BYTES // max(1, rows.numel() * rows.element_size()))
-    parts = [
-        (rows @ some.to(rows) - centers[:, None].to(rows)).square_().sum(2)
-        for some, centers in zip(matrices.split(group), means.split(group), strict=True)
-    ]
-    return torch.cat(parts).T
-
-
-def diagonal_distances(rows: Tensor, means: Tensor, precisions: Tensor) -> Tensor:
-    """Return ``sum_d p_cd (z_d - mu_cd)^2`` ``[B, C]`` in float64, for rows and means near the origin."""
-    weighted = means * precisions
-    squares = rows.square() @ precisions.T + (means * weighted).sum(1)
-    return torch.addmm(squares, rows, weighted.T, alpha=-2).clamp_(min=0)
-
-
-class ClassCovariances:
-    """Unbiased covariances ``[K, D, D]`` or variances ``[K, D]`` of classes, made some at a time.
-
-    A class without variance (one row, or all the same) has the mean covariance of the others.
-    """
-
-    def __init__(self, statistics: ScatterByClass) -> None:
-        self.statistics = statistics
-        self.sound = torch.cat([self._variances(part) > 0 for part in self.parts()])
-        self.pooled = torch.zeros_like(statistics.scatter[0])
-        if bool(self.sound.all()):
-            return
-        share = torch.where(self.sound, statistics.count, torch.zeros_like(statistics.count))
-        share /= share.sum().clamp(min=1)
-        for part in self.parts():
-            own = self._own(part)
-            self.pooled += (share[part] @ own.flatten(1)).view(own.shape[1:])
-
-    def __getitem__(self, part: slice) -> Tensor:
-        own, sound = self._own(part), self.sound[part]
-        return (
-            own if bool(sound.all()) else torch.where(sound.view(-1, *[1] * (own.ndim - 1)), own, self.pooled)
-        )
-
-    def parts(self) -> Iterator[slice]:
-        """Iterate over groups of classes whose covariances fit into a fixed memory."""
-        group = max(1, CHUNK_BYTES // (8 * self.statistics.scatter[0].numel()))
-        for start in range(0, len(self.statistics.classes), group):
-            yield slice(start, start + group)
-
-    def _own(self, part: slice) -> Tensor:
-        return self.statistics.covariances(unbiased=True, part=part)
-
-    def _variances(self, part: slice) -> Tensor:
-        own = self._own(part)
-        return (own if own.ndim == 2 else own.diagonal(dim1=1, dim2=2)).sum(1)

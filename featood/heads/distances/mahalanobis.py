@@ -6,14 +6,16 @@ __all__ = ["Mahalanobis"]
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.heads.base import State
-from featood.heads.registry import option, register
+from featood.heads.gaussian_head import GaussianHead
+from featood.heads.registry import register
 from featood.heads.rows import SelectedRows
 from featood.heads.streaming import StreamingHead
-from featood.numerics.gaussian import Whitening, squared_distances, whitening
+from featood.numerics.gaussian import Whitening, squared_distances
 from featood.numerics.moments import ClassMoments
 
 
@@ -25,30 +27,24 @@ from featood.numerics.moments import ClassMoments
     url="https://arxiv.org/abs/1807.03888",
     needs=("features", "labels"),
 )
-class Mahalanobis(StreamingHead):
+class Mahalanobis(GaussianHead, StreamingHead):
     """Score ``min_c (z - mu_c)' S^-1 (z - mu_c)`` with class means and one tied covariance.
 
-    S is the maximum-likelihood covariance around the class means plus `ridge` times the mean variance.
-    A feature without variance in training thus counts as very narrow: alive in a test row, it makes that row
-    far. ``--dead ignore`` leaves such features out instead, as a pseudo-inverse does.
+    S is the maximum-likelihood covariance around the class means. Where it is singular, `ridge` decides; a feature that
+    is constant in training is very narrow, and makes a row far in which it is not, unless ``--dead ignore`` leaves it
+    out as a pseudo-inverse does. Computed in float64, for small variances make large weights. Higher means more
+    out-of-distribution.
     """
-
-    ridge: float = option(1e-6, "ridge on the covariance, relative to the mean variance", low=0, high=1)
-    dead: str = option("narrow", "features that are constant in training", choices=("narrow", "ignore"))
 
     def accumulate(self, statistics: ClassMoments | None, block: FeatureSet) -> ClassMoments:
         """Add a block's rows to the class moments."""
-        return ClassMoments.of(self.vectors(block), block.labels, statistics)  # type: ignore[arg-type]
+        return ClassMoments.of(*self.labelled(block), statistics)
 
     def finish(self, statistics: ClassMoments, train: SelectedRows) -> State:
         """Factorise the tied covariance and whiten the class means."""
-        map_ = self.whitening(statistics.mean(), statistics.within_covariance(), "the tied covariance")
-        means = map_(statistics.means())
-        return {**map_._asdict(), "means": means}
-
-    def whitening(self, center: Tensor, covariance: Tensor, what: str) -> Whitening:
-        """Whiten a covariance as the options say."""
-        return whitening(center, covariance, self.ridge, what, self.dead == "ignore")
+        what = f"the tied covariance of {self.feature}" if self.feature else "the tied covariance"
+        map_ = self.whiten(statistics, lambda: map(self.labelled, train.blocks()), what=what)[0]
+        return {**map_._asdict(), "means": map_(statistics.means())}
 
     def prepare(self, state: State) -> Any:
         """Rebuild the whitening map."""
@@ -58,3 +54,11 @@ class Mahalanobis(StreamingHead):
         """Return the squared distance to the nearest class ``[B]``."""
         map_, means = fitted
         return squared_distances(map_(self.vectors(block)), means).amin(1)
+
+    def vectors(self, block: FeatureSet) -> Tensor:
+        """Return the features of a block ``[B, D]`` in float64."""
+        return super().vectors(block).double()
+
+    def labelled(self, block: FeatureSet) -> tuple[Tensor, Tensor]:
+        """Return the features ``[B, D]`` and the labels ``[B]`` of a block."""
+        return self.vectors(block), torch.as_tensor(block.labels)

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
-from featood.heads.base import Head, State
+from featood.heads.base import State
 from featood.heads.distances.mahalanobis import Mahalanobis
+from featood.heads.distinct import without_repeats
+from featood.heads.gaussian_head import GaussianHead
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
 
@@ -26,20 +28,20 @@ from featood.heads.rows import SelectedRows
     url="https://arxiv.org/abs/1807.03888",
     needs=("features", "labels"),
 )
-class MultiMahalanobis(Head):
+class MultiMahalanobis(GaussianHead):
     """Score ``sum_l a_l min_c d_c,l(z_l)`` over feature columns l, each with class means and a tied covariance.
 
     The paper learns the weights a_l by logistic regression on outliers (rows with a negative label): that is
     ``learned``. Without outliers, ``variance`` divides each layer's distance by its standard deviation on the
-    training rows, so that no layer drowns the others for being wide; ``equal`` adds them as they are. Higher
-    means more out-of-distribution.
+    training rows, so that no layer drowns the others for being wide; ``equal`` adds them as they are. A column that
+    repeats another (the average of the last stage is the classifier's input) counts once, unless `features` names
+    both. Higher means more out-of-distribution.
     """
 
     features: tuple[str, ...] = option(
         (), "feature columns to use (default: the classifier's input and every avg column)"
     )
     weights: str = option("variance", "how the layers are weighted", choices=("variance", "equal", "learned"))
-    ridge: float = option(1e-6, "ridge on the covariances, relative to the mean variance", low=0, high=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,9 +50,7 @@ class MultiMahalanobis(Head):
 
     def fit_state(self, train: SelectedRows) -> State:
         """Fit every layer in one pass, and measure the spread of its distances in a second."""
-        layers = {
-            name: Mahalanobis(feature=name, ridge=self.ridge, dead="narrow") for name in train.source.features
-        }
+        layers = {name: self._layer(name) for name in train.source.features}
         statistics: dict[str, Any] = dict.fromkeys(layers)
         for block in train.blocks():
             for name, layer in layers.items():
@@ -89,9 +89,7 @@ class MultiMahalanobis(Head):
         for key in sorted(state):
             name, part = key.rsplit("/", 1)
             parts.setdefault(name, {})[part] = state[key]
-        layers = [
-            (part, Mahalanobis(feature=name, ridge=self.ridge, dead="narrow")) for name, part in parts.items()
-        ]
+        layers = [(part, self._layer(name)) for name, part in parts.items()]
         return [(float(part["weight"]), layer, layer.prepare(part)) for part, layer in layers]
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
@@ -99,7 +97,12 @@ class MultiMahalanobis(Head):
         parts = [weight * layer.score_block(block, state).double() for weight, layer, state in fitted]
         return torch.stack(parts).sum(0)
 
+    def _layer(self, name: str) -> Mahalanobis:
+        return Mahalanobis(feature=name, ridge=self.ridge, shrinkage=self.shrinkage, dead=self.dead)
+
     def columns(self, source: FeatureSet) -> list[str]:
-        """Return the columns asked for, else the classifier's input and all that are averages over positions."""
+        """Return the columns asked for, else the classifier's input and all averages over positions, each once."""
+        if self.features:
+            return list(self.features)
         averages = [name for name in source.features if name.split(".")[-1] == "avg" and name != source.main]
-        return list(self.features) or [*averages, source.main]
+        return without_repeats(self.name, source, [*averages, source.main])

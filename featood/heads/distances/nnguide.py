@@ -10,6 +10,7 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.heads.base import FeatureHead, State
+from featood.heads.classifier import centred_logits, warn_of_centring
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
 from featood.heads.sampling import sampled_blocks
@@ -32,6 +33,9 @@ class NNGuide(FeatureHead):
     The bank of training rows i is kept (a share of it is enough: the paper takes 1 % of ImageNet) and searched
     in chunks, so that memory does not grow with its size. The default k is the authors'; OpenOOD averages 100, of
     the first 1 % of the rows. Higher means more out-of-distribution.
+
+    A constant on all logits, which the softmax does not tell, changes the score; where the mean E of the bank is not
+    positive, the score would turn around, and the logits are centred over the classes first, which a warning says.
     """
 
     k: int = option(10, "neighbours to average; at most the whole bank", low=1)
@@ -41,11 +45,13 @@ class NNGuide(FeatureHead):
     def fit_state(self, train: SelectedRows) -> State:
         """Keep the directions of the training rows, scaled by their energies."""
         count = max(round(self.fraction * len(train.source)), 1)
-        bank = [
-            unit(self.vectors(block)) * _energy(block)[:, None].to(self.vectors(block).dtype)
-            for block in sampled_blocks(train, count, self.seed)
-        ]
-        return {"bank": torch.cat(bank)}
+        blocks = list(sampled_blocks(train, count, self.seed))
+        directions = torch.cat([unit(self.vectors(block)) for block in blocks])
+        energies = torch.cat([_energy(block) for block in blocks])
+        if centred := float(energies.mean()) <= 0:
+            warn_of_centring(self.name, "the mean energy", float(energies.mean()))
+            energies = torch.cat([_energy(block, centred) for block in blocks])
+        return {"bank": directions * energies[:, None].to(directions.dtype), "centred": torch.tensor(centred)}
 
     def score_block(self, block: FeatureSet, fitted: State) -> Tensor:
         """Return the negated product of energy and guidance ``[B]``."""
@@ -54,9 +60,11 @@ class NNGuide(FeatureHead):
         for chunk in bank.split(max(CHUNK_ELEMENTS // max(len(rows), 1), 1)):
             similar = torch.cat([best, rows @ chunk.to(rows.dtype).T], 1)
             best = similar.topk(min(self.k, similar.shape[1]), dim=1).values
-        return -_energy(block) * best.double().mean(1)
+        centred = "centred" in fitted and bool(fitted["centred"])  # not in artefacts of old
+        return -_energy(block, centred) * best.double().mean(1)
 
 
-def _energy(block: FeatureSet) -> Tensor:
+def _energy(block: FeatureSet, centred: bool = False) -> Tensor:
     assert block.logits is not None
-    return block.logits[:].double().logsumexp(1)
+    logits = block.logits[:].double()
+    return (centred_logits(logits) if centred else logits).logsumexp(1)

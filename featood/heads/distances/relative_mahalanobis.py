@@ -28,16 +28,21 @@ from featood.numerics.moments import ClassMoments
 class RelativeMahalanobis(Mahalanobis):
     """Score ``min_c d_c(z) - d_0(z)``, d_0 being the squared distance under one Gaussian of all rows.
 
-    Both covariances are divided by the number of rows, so that the two distances are of one scale. Higher
-    means more out-of-distribution; the score may be negative. Computed in float64, for the difference cancels.
+    Both covariances are divided by the number of rows, and shrinkage and ridge are those of the covariance within
+    classes for both: so directions in which classes do not differ cancel, however small their variance. Features that
+    are constant in training cancel as well. The score may be negative; higher means more out-of-distribution.
     """
 
     def finish(self, statistics: ClassMoments, train: SelectedRows) -> State:
-        """Add the background Gaussian to the tied one."""
-        center = statistics.mean()
-        background = self.whitening(center, statistics.covariance(), "the covariance of all rows")
+        """Factorise both covariances together and whiten the class means."""
+        map_, background = self.whiten(
+            statistics,
+            lambda: map(self.labelled, train.blocks()),
+            statistics.covariance(),
+            what="the tied covariance, or that of all rows,",
+        )
         state = {f"background_{name}": part for name, part in background._asdict().items()}
-        return {**super().finish(statistics, train), **state}
+        return {**map_._asdict(), "means": map_(statistics.means()), **state}
 
     def prepare(self, state: State) -> Any:
         """Rebuild both whitening maps."""
@@ -47,5 +52,5 @@ class RelativeMahalanobis(Mahalanobis):
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the nearest class's squared distance less the background's ``[B]``."""
         (map_, means), background = fitted
-        rows = self.vectors(block).double()
+        rows = self.vectors(block)
         return squared_distances(map_(rows), means).amin(1) - background(rows).square().sum(1)

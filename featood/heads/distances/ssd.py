@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["SSD"]
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,10 +14,11 @@ from torch import Tensor
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
 from featood.heads.base import FeatureHead, State
+from featood.heads.gaussian_head import GaussianHead
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
 from featood.heads.sampling import sampled_blocks
-from featood.numerics.gaussian import Whitening, squared_distances, whitening
+from featood.numerics.gaussian import Whitening, squared_distances
 from featood.numerics.moments import ClassMoments
 from featood.numerics.quantiles import quantiles
 from featood.numerics.vectors import unit
@@ -33,18 +35,18 @@ RESTARTS = 5
     url="https://arxiv.org/abs/2103.12051",
     needs=("features",),
 )
-class SSD(FeatureHead):
+class SSD(GaussianHead, FeatureHead):
     """Score the squared Mahalanobis distance of ``z / |z|`` to the nearest cluster, with one tied covariance.
 
     Clusters are the classes (SSD+), or one Gaussian of all rows where there are no labels, or what k-means
     finds. The tied covariance is HEAT's form; with one cluster it is also the paper's, whose several clusters
     have a covariance each. With ``--feature std`` it is SSD on the spatial standard deviations, with ``--clip``
-    SSD on rectified activations (ReAct). Higher means more out-of-distribution.
+    SSD on rectified activations (ReAct). The covariance is estimated as the Mahalanobis head's is. Higher means more
+    out-of-distribution.
     """
 
     clusters: int = option(0, "clusters for k-means to find (0: the classes, or one without labels)", low=0)
     clip: float = option(1.0, "clip features at this quantile of the training activations", low=0, high=1)
-    ridge: float = option(1e-6, "ridge on the covariance, relative to the mean variance", low=0, high=1)
     seed: int = option(0, "seed of k-means", low=0, high=2**32 - 1)
 
     def fit_state(self, train: SelectedRows) -> State:
@@ -53,14 +55,19 @@ class SSD(FeatureHead):
         if self.clip < 1:
             limit = torch.tensor(quantiles(lambda: map(self.vectors, train.blocks()), [self.clip])[0])
         centers = self._centers(train, limit) if self.clusters else None
+
+        def clustered() -> Iterator[tuple[Tensor, Tensor | None]]:
+            for block in train.blocks():
+                rows = self._shaped(block, limit)
+                labels = block.labels if centers is None else squared_distances(rows, centers).argmin(1)
+                yield rows, labels if labels is None else torch.as_tensor(labels)
+
         moments = None
-        for block in train.blocks():
-            rows = self._shaped(block, limit)
-            labels = block.labels if centers is None else squared_distances(rows, centers).argmin(1)
-            moments = ClassMoments.of(rows, labels, moments)  # type: ignore[arg-type]
+        for rows, labels in clustered():
+            moments = ClassMoments.of(rows, labels, moments)
         if moments is None:
             raise DataError(f"{train.source.name} has no rows to fit on")
-        map_ = whitening(moments.mean(), moments.within_covariance(), self.ridge, "the tied covariance")
+        map_ = self.whiten(moments, clustered)[0]
         return {**map_._asdict(), "means": map_(moments.means()), "limit": limit}
 
     def prepare(self, state: State) -> Any:
@@ -73,7 +80,7 @@ class SSD(FeatureHead):
         return squared_distances(map_(self._shaped(block, limit)), means).amin(1)
 
     def _shaped(self, block: FeatureSet, limit: Tensor) -> Tensor:
-        return unit(self.vectors(block).clamp(max=float(limit)))
+        return unit(self.vectors(block).double().clamp(max=float(limit)))
 
     def _centers(self, train: SelectedRows, limit: Tensor) -> Tensor:
         from sklearn.cluster import KMeans

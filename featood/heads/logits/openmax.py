@@ -12,6 +12,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from featood.errors import DataError
 from featood.heads.base import LogitHead, State
+from featood.heads.classifier import centred_logits, warn_of_centring
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
 from featood.numerics.gaussian import squared_distances
@@ -39,6 +40,10 @@ class OpenMax(LogitHead):
     The distribution is that of the distances. The authors' libMR shifts a tail to begin at 1 before it fits: on a
     ResNet-20 for CIFAR-10 the scores then have a rank correlation of 0.999 with these, and AUROC differs by 0.1 at
     most. OpenOOD revises 3 classes in place of 10, with tails of 20.
+
+    A constant on all logits, which the softmax does not tell, changes the score; where the mean largest logit of the
+    correct rows is not positive, the score would turn around, and the logits are centred over the classes first, which
+    a warning says.
     """
 
     tail: int = option(
@@ -59,8 +64,16 @@ class OpenMax(LogitHead):
                 f"openmax: no row of {train.source.name} is classified correctly; do its labels fit its logits?"
             )
         means, classes = moments.means(), moments.classes
+        own = means.gather(1, classes[:, None])[
+            :, 0
+        ]  # the largest logit of a correct row is that of its class
+        level = float(moments.count @ own) / moments.rows
+        if centred := level <= 0:
+            warn_of_centring(self.name, "the mean largest logit", level)
+            means = centred_logits(means)
         parts = []
         for logits, labels in _correct(train):
+            logits = centred_logits(logits) if centred else logits
             places = torch.searchsorted(classes, labels)
             parts.append((self._own_distances(logits, means[places]), places))
         distances, places = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -74,12 +87,15 @@ class OpenMax(LogitHead):
         return {
             "classes": classes,
             "means": means,
+            "centred": torch.tensor(centred),
             "shape": torch.where(alone, pooled_shape, shape),
             "log_scale": torch.where(alone, pooled_scale, log_scale),
         }
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the probability of "unknown" ``[B]``."""
+        if "centred" in fitted and bool(fitted["centred"]):  # not in artefacts of old
+            logits = centred_logits(logits)
         known = log_hazard(self._distances(logits, fitted["means"]), fitted["shape"], fitted["log_scale"])
         hazard = torch.full_like(logits, torch.inf)  # of a class without a mean
         hazard[:, fitted["classes"]] = known

@@ -24,6 +24,9 @@ class LTS(ReshapingHead):
     """Score the logits times ``r^2``, r being the sum of the activations over that of the largest of them.
 
     The share is the authors' for every network.
+
+    A constant on all logits, which the softmax does not tell, changes the score, and turns it around where it makes the
+    logits negative; nothing is learnt here that could tell.
     """
 
     top: float = option(0.05, "share of each row's activations that count as the largest", low=0, high=1)

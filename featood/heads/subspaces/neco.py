@@ -12,6 +12,7 @@ from torch import Tensor
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
 from featood.heads.base import State
+from featood.heads.classifier import centred_logits, warn_of_centring
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
 from featood.heads.streaming import StreamingHead
@@ -32,19 +33,29 @@ class NECO(StreamingHead):
 
     The authors leave out the largest logit for ResNets (``--no-max-logit``). A feature that is constant in
     training is scaled by the mean standard deviation of the others. Higher means more out-of-distribution.
+
+    A constant on all logits, which the softmax does not tell, changes the score; where the mean largest logit of the
+    training rows is not positive, the score would turn around, and the logits are centred over the classes first,
+    which a warning says.
     """
 
     dim: int = option(0, "dimension of the principal subspace (0: as `explained` says)", low=0)
     explained: float = option(0.9, "share of the variance that the subspace explains", low=1e-6, high=1)
     max_logit: bool = option(True, "multiply by the largest logit")
 
-    def accumulate(self, statistics: ClassMoments | None, block: FeatureSet) -> ClassMoments:
-        """Add a block's rows to the moments."""
-        return ClassMoments.of(self.vectors(block), None, statistics)
+    def accumulate(self, statistics: tuple[ClassMoments, float] | None, block: FeatureSet) -> Any:
+        """Add a block's rows to the moments, and their largest logits."""
+        assert block.logits is not None
+        moments, largest = statistics or (None, 0.0)
+        moments = ClassMoments.of(self.vectors(block), None, moments)
+        return moments, largest + float(block.logits[:].double().amax(1).sum())
 
-    def finish(self, statistics: ClassMoments, train: SelectedRows) -> State:
+    def finish(self, statistics: tuple[ClassMoments, float], train: SelectedRows) -> State:
         """Standardise and split the space."""
-        covariance = statistics.covariance()
+        moments, largest = statistics
+        if centred := self.max_logit and largest <= 0:
+            warn_of_centring(self.name, "the mean largest logit", largest / moments.rows)
+        covariance = moments.covariance()
         variance = covariance.diagonal()
         alive = variance > 1e-12 * variance.amax()
         if not bool(alive.any()):
@@ -53,7 +64,8 @@ class NECO(StreamingHead):
         scale = torch.where(alive, scale, scale[alive].mean())
         values, axes = principal_axes(covariance / torch.outer(scale, scale))
         space = subspace(axes, min(self.dim or explaining(values, self.explained), len(values)))
-        return {"mean": statistics.mean(), "std": scale, **space._asdict()}
+        state = {"mean": moments.mean(), "std": scale, **space._asdict()}
+        return {**state, "centred": torch.tensor(centred)}
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the negated share, times the largest logit ``[B]``."""
@@ -61,4 +73,8 @@ class NECO(StreamingHead):
         rows = (self.vectors(block).double() - fitted["mean"]) / fitted["std"]
         inside = Subspace(fitted["basis"], fitted["direct"]).norms(rows)[0]
         share = inside / rows.norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)
-        return -share * block.logits[:].double().amax(1) if self.max_logit else -share
+        if not self.max_logit:
+            return -share
+        logits = block.logits[:].double()
+        centred = "centred" in fitted and bool(fitted["centred"])  # not in artefacts of old
+        return -share * (centred_logits(logits) if centred else logits).amax(1)

@@ -75,7 +75,8 @@ def principal_space(moments: ClassMoments, center: Tensor, dim: int = 0) -> Subs
 class Residual(StreamingHead):
     """Score the length of ``z - u`` outside of the principal subspace around ``u = -pinv(W) b``.
 
-    Higher means more out-of-distribution.
+    A constant on all biases, which the softmax does not tell, moves u and so the score. Higher means more
+    out-of-distribution.
     """
 
     dim: int = option(

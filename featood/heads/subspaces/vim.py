@@ -12,7 +12,7 @@ from torch import Tensor
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
 from featood.heads.base import FeatureHead, State
-from featood.heads.classifier import classifier_state, linear_logits
+from featood.heads.classifier import centred, classifier_state, linear_logits, warn_of_centring
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
 from featood.heads.subspaces.residual import origin, principal_space
@@ -33,6 +33,11 @@ class ViM(FeatureHead):
 
     ``u = -pinv(W) b``; a is the mean largest logit over the mean residual of the training rows. Higher means
     more out-of-distribution.
+
+    A constant on all biases leaves the softmax as it is, but moves both u and a. The score is as published while the
+    mean largest logit is positive; where it is not, a would count residuals for in-distribution. Then weights and
+    biases are centred over the classes first, which makes it positive and the score independent of such constants; a
+    warning and the artefact's notes say so.
     """
 
     dim: int = option(
@@ -42,18 +47,23 @@ class ViM(FeatureHead):
     def fit_state(self, train: SelectedRows) -> State:
         """Find the subspace in one pass and the scale of the residual in a second."""
         layer = classifier_state(train, self.feature)
-        center = origin(layer)
-        moments = None
+        moments, largest = None, 0.0
         for block in train.blocks():
-            moments = ClassMoments.of(self.vectors(block), None, moments)
+            rows = self.vectors(block)
+            moments = ClassMoments.of(rows, None, moments)
+            largest += float(linear_logits(rows.double(), layer).amax(1).sum())
         if moments is None:
             raise DataError(f"{train.source.name} has no rows to fit on")
+        if flipped := largest <= 0:
+            warn_of_centring(self.name, "the mean largest logit", largest / moments.rows)
+            layer, largest = centred(layer), 0.0
+        center = origin(layer)
         space = principal_space(moments, center, self.dim)
-        largest, residual = 0.0, 0.0
+        residual = 0.0
         for block in train.blocks():
             rows = self.vectors(block).double()
-            largest += float(linear_logits(rows, layer).amax(1).sum())
             residual += float(space.norms(rows - center)[1].sum())
+            largest += float(linear_logits(rows, layer).amax(1).sum()) if flipped else 0.0
         scale = torch.tensor(largest / residual, dtype=torch.float64)
         return {"origin": center, "scale": scale, **space._asdict(), **layer}
 

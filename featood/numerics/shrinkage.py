@@ -1,0 +1,86 @@
+"""Shrinkage of covariances towards a multiple of the identity: the intensities of Ledoit-Wolf and OAS."""
+
+from __future__ import annotations
+
+__all__ = ["ledoit_wolf", "oas", "shrunk"]
+
+import torch
+from torch import Tensor
+
+
+def ledoit_wolf(covariance: Tensor, rows: Tensor, fourth_powers: Tensor) -> Tensor:
+    """Intensity that minimises the expected squared error, from the spread of the rows' outer products.
+
+    Parameters
+    ----------
+    covariance : Tensor
+        ``[..., D, D]``, divided by the number of rows.
+    rows : Tensor
+        ``[...]`` number of rows.
+    fourth_powers : Tensor
+        ``[...]`` sum of the fourth powers of the rows' distances from the mean that the covariance is around.
+
+    Returns
+    -------
+    Tensor
+        ``[...]`` between 0 and 1.
+
+    References
+    ----------
+    Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, Journal of Multivariate
+    Analysis 2004.
+    """
+    squares = covariance.square().sum((-2, -1))
+    distance = squares - covariance.shape[-1] * _mean_variance(covariance).square()
+    error = (fourth_powers / rows - squares).clamp(min=0) / rows
+    return torch.where(distance > error, error / distance, (error > 0).to(error))
+
+
+def oas(covariance: Tensor, rows: Tensor) -> Tensor:
+    """Oracle-approximating intensity for normal rows.
+
+    The terms in 2 / D of the paper's equation 23 are left out, as in the authors' program and in scikit-learn.
+
+    Parameters
+    ----------
+    covariance : Tensor
+        ``[..., D, D]``, divided by the number of rows.
+    rows : Tensor
+        ``[...]`` number of rows.
+
+    Returns
+    -------
+    Tensor
+        ``[...]`` between 0 and 1.
+
+    References
+    ----------
+    Chen, Wiesel, Eldar and Hero, Shrinkage algorithms for MMSE covariance estimation, IEEE Transactions on Signal
+    Processing 2010.
+    """
+    size = covariance.shape[-1]
+    squares, trace = covariance.square().sum((-2, -1)), size * _mean_variance(covariance)
+    above, below = squares + trace.square(), (rows + 1) * (squares - trace.square() / size)
+    return torch.where(below > above, above / below, torch.ones_like(above))
+
+
+def shrunk(covariance: Tensor, intensity: Tensor, target: Tensor | None = None) -> Tensor:
+    """Return ``(1 - a) S + a t I``.
+
+    Parameters
+    ----------
+    covariance : Tensor
+        S ``[..., D, D]``.
+    intensity : Tensor
+        a ``[...]``.
+    target : Tensor, optional
+        t ``[...]``; by default the mean variance of S.
+    """
+    target = _mean_variance(covariance) if target is None else target
+    result = (1 - intensity)[..., None, None] * covariance
+    result.diagonal(dim1=-2, dim2=-1).add_((intensity * target)[..., None])
+    return result
+
+
+def _mean_variance(covariance: Tensor) -> Tensor:
+    return covariance.diagonal(dim1=-2, dim2=-1).mean(-1)

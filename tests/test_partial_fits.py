@@ -1,0 +1,106 @@
+"""Fits by parts: a part that comes again, one that is refused, one that is too small."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from featood.cache.feature_set import FeatureSet
+from featood.errors import DataError, UsageError
+from featood.heads import create_head
+from featood.testing.fixture import Blockwise, mapped, synthetic_sets
+
+TRAIN, TEST = synthetic_sets()
+KNOWN = TRAIN.rows(np.asarray(TRAIN.labels) >= 0)
+HALF = len(KNOWN) // 2
+
+
+def halves():
+    return KNOWN.rows(slice(0, HALF)), KNOWN.rows(slice(HALF, None))
+
+
+@pytest.mark.parametrize("name", ["mahalanobis", "gmm", "cosine", "neco"])
+def test_a_part_that_comes_again_is_refused_and_leaves_the_fit(name):
+    first, second = halves()
+    head = create_head(name).partial_fit(first)
+    for again in (first, Blockwise.of(first), mapped(first, lambda values: values.astype(np.float64))):
+        with pytest.raises(UsageError, match="allow_repeat=True"):
+            head.partial_fit(again)
+    head.partial_fit(second)
+    assert head.meta["rows"] == len(KNOWN)
+    np.testing.assert_allclose(head.score(TEST), create_head(name).fit(KNOWN).score(TEST), rtol=1e-6)
+
+
+def test_a_repeat_that_is_meant_counts_twice():
+    first, second = halves()
+    head = create_head("mahalanobis").partial_fit(first).partial_fit(second)
+    head.partial_fit(first, allow_repeat=True)
+    twice = KNOWN.rows(np.concatenate([np.arange(len(KNOWN)), np.arange(HALF)]))
+    assert head.meta["rows"] == len(twice)
+    np.testing.assert_allclose(head.score(TEST), create_head("mahalanobis").fit(twice).score(TEST), rtol=1e-6)
+
+
+def test_what_differs_in_labels_or_in_a_value_is_another_part():
+    first, _ = halves()
+    other = dataclasses.replace(first, labels=(np.asarray(first.labels) + 1) % 5)
+    nudged = mapped(first, lambda values: np.where(np.arange(len(values))[:, None] == 7, values + 1, values))
+    head = create_head("mahalanobis").partial_fit(first).partial_fit(other).partial_fit(nudged)
+    assert head.meta["rows"] == 3 * len(first)
+
+
+def test_columns_that_the_head_does_not_read_do_not_matter():
+    first, _ = halves()
+    head = create_head("mahalanobis").partial_fit(first)
+    with pytest.raises(UsageError, match="added before"):
+        head.partial_fit(
+            FeatureSet({"avg": first.features["avg"]}, labels=first.labels, classifier=first.classifier)
+        )
+
+
+def test_a_part_that_is_refused_adds_nothing():
+    first, second = halves()
+    spoilt = mapped(
+        second, lambda values: np.where(np.arange(len(values))[:, None] == len(second) - 1, np.nan, values)
+    )
+    head = create_head("mahalanobis").partial_fit(first)
+    with pytest.raises(DataError, match="NaN"):
+        head.partial_fit(Blockwise.of(spoilt))
+    head.partial_fit(second)
+    np.testing.assert_allclose(head.score(TEST), create_head("mahalanobis").fit(KNOWN).score(TEST), rtol=1e-6)
+
+
+def test_rows_too_few_to_fit_on_count_when_more_come():
+    head = create_head("mahalanobis")
+    one, rest = KNOWN.rows(slice(0, 1)), KNOWN.rows(slice(1, None))
+    with pytest.raises(DataError, match="more rows"):
+        head.partial_fit(one)
+    with pytest.raises(UsageError, match="added before"):
+        head.partial_fit(one)
+    head.partial_fit(rest)
+    np.testing.assert_allclose(head.score(TEST), create_head("mahalanobis").fit(KNOWN).score(TEST), rtol=1e-6)
+    assert head.meta["rows"] == len(KNOWN)
+
+
+def test_empty_parts_may_come_as_often_as_they_like():
+    first, _ = halves()
+    empty = first.rows(slice(0, 0))
+    head = create_head("mahalanobis").partial_fit(first).partial_fit(empty).partial_fit(empty)
+    assert head.meta["rows"] == len(first)
+
+
+def test_what_was_added_to_make_a_covariance_sound_is_noted():
+    few = KNOWN.rows(slice(0, 15))
+    with pytest.warns(UserWarning, match="singular"):
+        head = create_head("mahalanobis").partial_fit(few)
+    assert any("singular" in note for note in head.meta["notes"])
+    assert not create_head("mahalanobis").partial_fit(KNOWN).meta["notes"]
+
+
+def test_two_passes_have_no_parts():
+    with pytest.raises(UsageError, match="ledoit-wolf takes two passes"):
+        create_head("mahalanobis", shrinkage="ledoit-wolf").partial_fit(KNOWN)
+    first, second = halves()
+    for name in ("relative-mahalanobis", "gmm"):
+        parts = create_head(name, shrinkage="oas").partial_fit(first).partial_fit(second)
+        whole = create_head(name, shrinkage="oas").fit(KNOWN)
+        np.testing.assert_allclose(parts.score(TEST), whole.score(TEST), rtol=1e-6)
