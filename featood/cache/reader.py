@@ -26,7 +26,7 @@ from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import Manifest
 from featood.cache.stores import STORES, Store
 from featood.errors import CacheCorrupt
-from featood.files import read_json
+from featood.files import digest, read_json
 
 
 def commit_path(folder: Path, block: int) -> Path:
@@ -218,7 +218,14 @@ def open_set(folder: Path, name: str = "") -> FeatureSet:
         classes=manifest.classes,
         left_out=len(failed),
         origin=manifest.as_json(),
+        content=_content(manifest, reader),
     )
+
+
+def _content(manifest: Manifest, reader: BlockReader) -> str:
+    """Put together what the commit records vouch for; it is the same in every store."""
+    blocks = [[record["columns"], record["failed"]] for record in reader.commits]
+    return digest([manifest.rows, manifest.classifier_sha256, blocks])
 
 
 def _read_classifier(folder: Path, manifest: Manifest) -> Classifier | None:

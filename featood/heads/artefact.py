@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["load_head", "save_head"]
+__all__ = ["load_head", "options_as_json", "options_from_json", "save_head"]
 
 import hashlib
 import json
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import atomic_write, digest, seal
+from featood.heads.provenance import Saved
 from featood.heads.registry import create_head
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def save_head(head: Head, path: str | Path) -> Path:
     body = {
         "schema": SCHEMA,
         "head": head.name,
-        "options": {name: _plain(value) for name, value in head.options.items()},
+        "options": options_as_json(head),
         "meta": head.meta,
         "versions": library_versions(),
         "tensors_sha256": hashlib.sha256(content).hexdigest(),
@@ -55,6 +56,7 @@ def save_head(head: Head, path: str | Path) -> Path:
     atomic_write(folder / "head.safetensors", content)
     atomic_write(folder / "README.md", _card_text(head).encode())
     atomic_write(folder / "head.json", json.dumps(seal(body), indent=1).encode())
+    vars(head)["saved"] = _saved(folder, body)
     return folder
 
 
@@ -81,11 +83,19 @@ def load_head(path: str | Path) -> Head:
         body, state = _read(folder)
         head = _create(folder, body)
         head._adopt(state, _checked_meta(head, body["meta"]))
+        vars(head)["saved"] = _saved(folder, body)
         head._fitted()  # now rather than at the first score, because tensors of other options show only here
     except (*DAMAGE, SafetensorError) as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
         raise CacheCorrupt(f"{folder} is damaged ({reason}); fit the head again") from error
     return head
+
+
+def _saved(folder: Path, body: dict[str, Any]) -> Saved:
+    meta = {key: value for key, value in body["meta"].items() if key != "fit_seconds"}
+    record = {key: body[key] for key in ("head", "options")} | {"meta": meta}
+    # as JSON reads it, so that a head just saved and one loaded have the same digest
+    return Saved(folder, body["tensors_sha256"], digest(json.loads(json.dumps(record))))
 
 
 DAMAGE = (
@@ -123,10 +133,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], State]:
 def _create(folder: Path, body: dict[str, Any]) -> Head:
     if body["schema"] > SCHEMA:
         raise Mismatch(f"{folder} was written by a newer featood; upgrade with pip install -U featood")
-    options: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else NONFINITE.get(value, value)
-        for name, value in body["options"].items()
-    }
+    options = options_from_json(body["options"])
     try:
         return create_head(body["head"], **options)
     except UsageError as error:
@@ -152,8 +159,20 @@ NONFINITE = {"inf": math.inf, "-inf": -math.inf}
 """Numbers that JSON has no word for."""
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, float) and math.isinf(value) else value
+def options_as_json(head: Head) -> dict[str, Any]:
+    """Return a head's options as JSON can hold them."""
+    return {
+        name: str(value) if isinstance(value, float) and math.isinf(value) else value
+        for name, value in head.options.items()
+    }
+
+
+def options_from_json(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options as `options_as_json` found them."""
+    return {
+        name: tuple(value) if isinstance(value, list) else NONFINITE.get(value, value)
+        for name, value in options.items()
+    }
 
 
 def _card_text(head: Head) -> str:

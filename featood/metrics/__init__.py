@@ -18,6 +18,7 @@ from featood.metrics.classification import (
     reliability_curve,
 )
 from featood.metrics.detection import (
+    LOWER_IS_BETTER,
     METRICS,
     aupr_in,
     aupr_out,
@@ -53,6 +54,7 @@ from featood.metrics.repeats import mean_and_error
 from featood.metrics.selective import aurra
 
 __all__ = [
+    "LOWER_IS_BETTER",
     "METRICS",
     "Difference",
     "Interval",

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["bootstrap_difference", "bootstrap_draws", "bootstrap_intervals", "paired_difference", "percentiles"]
+__all__ = [
+    "bootstrap_difference",
+    "bootstrap_draws",
+    "bootstrap_intervals",
+    "paired_difference",
+    "percentiles",
+]
 
 import copy
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import ndtr
 
 from featood.errors import DataError, UsageError
 from featood.metrics.counts import ScoreCounts, rank_scores
@@ -157,12 +164,15 @@ def percentiles(draws: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray
 def bootstrap_difference(estimate: float, draws: np.ndarray, level: float) -> Difference:
     """Make an interval and a test of the resamples ``[n]`` of a difference.
 
-    The test is two-sided and asks how many resamples fall on the other side of 0; with n of them, p is never
-    below 2 / (n + 1), which is what they can tell.
+    The interval is that of their percentiles. The test is two-sided and takes the difference for normal with their
+    deviation: counting those beyond 0 could never give a p below 2 / (n + 1), which no correction for many pairs
+    survives. Where all are equal, and not 0, that is what p is.
     """
     low, high = percentiles(draws, level)
-    rarer = min(np.sum(draws <= 0), np.sum(draws >= 0))
-    p = min(1.0, 2 * (float(rarer) + 1) / (len(draws) + 1))
+    if error := float(np.std(draws, ddof=1)) if len(draws) > 1 else 0.0:
+        p = 2 * float(ndtr(-abs(estimate) / error))
+    else:
+        p = 2 / (len(draws) + 1) if estimate else 1.0
     return Difference(estimate, float(low), float(high), p)
 
 

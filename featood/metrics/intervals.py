@@ -71,7 +71,9 @@ class Placements:
     def __sub__(self, other: Placements) -> Placements:
         ours, theirs = ([len(rows) for rows in (part.id, *part.ood)] for part in (self, other))
         if ours != theirs:
-            raise DataError(f"a paired comparison needs the same rows for both heads, got {ours} and {theirs}")
+            raise DataError(
+                f"a paired comparison needs the same rows for both heads, got {ours} and {theirs}"
+            )
         ood = tuple(first - second for first, second in zip(self.ood, other.ood, strict=True))
         return Placements(self.id - other.id, ood)
 
@@ -109,15 +111,15 @@ def placements(id_scores: ArrayLike, ood_scores: ArrayLike) -> Placements:
         If either side is empty or holds NaN. All functions of scores of this module share arguments and errors.
     """
     values, id_ranks, ood_ranks = rank_scores(id_scores, ood_scores)
-    counts = ScoreCounts(values, *(np.bincount(ranks, minlength=len(values)) for ranks in (id_ranks, ood_ranks)))
+    counts = ScoreCounts(
+        values, *(np.bincount(ranks, minlength=len(values)) for ranks in (id_ranks, ood_ranks))
+    )
     above = counts.n_ood - counts.ood_below + counts.ood / 2
     below = counts.id_below - counts.id / 2
     return Placements((above / counts.n_ood)[id_ranks], ((below / counts.n_id)[ood_ranks],))
 
 
-def delong_interval(
-    scores: tuple[ArrayLike, ArrayLike] | Placements, level: float = 0.95
-) -> Interval:
+def delong_interval(scores: tuple[ArrayLike, ArrayLike] | Placements, level: float = 0.95) -> Interval:
     """Interval of AUROC by DeLong's variance (DeLong et al., 1988), on the logit scale.
 
     AUROC's distribution is skewed near 1; that of its logit less so, and an interval made there never leaves [0, 1]

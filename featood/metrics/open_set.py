@@ -8,8 +8,8 @@ from __future__ import annotations
 
 __all__ = [
     "OpenSetCurve",
-    "ccr_at_fpr",
     "cauroc",
+    "ccr_at_fpr",
     "macro_f1_open_set",
     "open_set_curve",
     "open_set_metrics",

@@ -34,9 +34,9 @@ def rank_heads(values: ArrayLike, level: float = 0.95) -> Ranking:
     """Test whether heads differ over sets by their ranks on each, and which do.
 
     Friedman's test asks whether any differ at all. Where it says so, each pair is tested by the sums of their ranks
-    (Conover, 1999, section 5.8), ``t = |R_i - R_j| / sqrt(2 (b A - sum R^2) / ((b - 1)(k - 1)))`` with ``(b - 1)(k - 1)``
-    degrees of freedom for b sets and k heads, A being the sum of all squared ranks; Holm's correction allows for the
-    number of pairs. Where it does not, all heads are one clique (Demsar, 2006).
+    (Conover, 1999, section 5.8), ``t = |R_i - R_j| / sqrt(2 (b A - sum R^2) / ((b - 1)(k - 1)))`` for b sets and k
+    heads, A being the sum of all squared ranks, with ``(b - 1)(k - 1)`` degrees of freedom; Holm's correction allows
+    for the number of pairs. Where it does not, all heads are one clique (Demsar, 2006).
 
     Sets are what is sampled here, so few of them can tell little, however many rows they have. Where the heads come in
     the same order on every set, the variance of t is 0, and every pair of different ranks counts as different.
@@ -55,7 +55,9 @@ def rank_heads(values: ArrayLike, level: float = 0.95) -> Ranking:
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or min(values.shape) < 3:
-        raise DataError(f"ranks are tested over three sets and three heads at least, got {list(values.shape)}")
+        raise DataError(
+            f"ranks are tested over three sets and three heads at least, got {list(values.shape)}"
+        )
     b, k = values.shape
     ranks = rankdata(-values, axis=1)
     sums = ranks.sum(0)
