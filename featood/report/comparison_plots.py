@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import logit
 
 from featood.report.plots import COLOURS, INK, Format, render, short_label
 
@@ -16,17 +17,18 @@ if TYPE_CHECKING:
 
 _LINE = 0.17
 """Inches that a head takes."""
+_OUTERMOST = 0.9999
+_UPPER = (0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+_TICKS = (*(1 - tick for tick in reversed(_UPPER)), 0.5, *_UPPER)
 
 
-def interval_plot(rows: Sequence[Mapping[str, Any]], key: str = "auroc", format: Format = "svg") -> bytes:
-    """Draw a metric of each head with its interval, the best on top.
+def interval_plot(rows: Sequence[Mapping[str, Any]], format: Format = "svg") -> bytes:
+    """Draw the AUROC of each head with its interval, the best on top, on the logit scale that intervals are made on.
 
     Parameters
     ----------
     rows : sequence of dict
-        ``head``, and the metric with ``KEY_low`` and ``KEY_high``, as fractions; the best first.
-    key : str
-        The metric.
+        ``head``, ``auroc``, ``auroc_low`` and ``auroc_high``, as fractions; the best first.
     format : {"svg", "png"}
         What to return.
 
@@ -35,15 +37,19 @@ def interval_plot(rows: Sequence[Mapping[str, Any]], key: str = "auroc", format:
     bytes
     """
     places = -np.arange(len(rows))
-    value, low, high = (
-        100 * np.array([row[name] for row in rows]) for name in (key, f"{key}_low", f"{key}_high")
-    )
+    ends = np.array([[row[key] for row in rows] for key in ("auroc_low", "auroc", "auroc_high")])
+    # 0 and 1 lie infinitely far out
+    low, value, high = logit(np.clip(ends, 1 - _OUTERMOST, _OUTERMOST))
+    margin = 0.03 * (high.max() - low.min()) + 0.02
+    window = low.min() - margin, high.max() + margin
+    ticks = [tick for tick in _TICKS if window[0] <= logit(tick) <= window[1]]
 
     def draw(axes: Axes) -> None:
+        axes.axvline(value[0], color=INK, linewidth=0.8, linestyle="dotted")
         axes.hlines(places, low, high, color=COLOURS[1], linewidth=1.4)
         axes.plot(value, places, "o", color=COLOURS[1], markersize=3.5)
-        axes.axvline(value[0], color=INK, linewidth=0.8, linestyle="dotted")
-        axes.set(xlabel="AUROC (%)" if key == "auroc" else f"{key} (%)")
+        axes.set_xticks(logit(ticks), [f"{100 * tick:.4g}" for tick in ticks])
+        axes.set(xlabel="AUROC (%), logit scale", xlim=window)
         _name(axes, places, [row["head"] for row in rows])
 
     return render(draw, 0, format, height=0.6 + _LINE * len(rows))
@@ -81,6 +87,7 @@ def rank_plot(
             # a bar of two neighbours, and one that ends where another begins, must stay apart from each other
             x = right + step * (1 + position)
             axes.vlines(x, min(bar) - 0.3, max(bar) + 0.3, color=INK, linewidth=2)
+        axes.set_xticks(np.arange(1, len(heads) + 1, -(-len(heads) // 12)))
         axes.set(xlabel="mean rank (1 = best)")
         _name(axes, np.array(list(place.values())), heads)
 

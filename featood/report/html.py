@@ -113,8 +113,8 @@ def write_report(
             comparison_figures=_compared(comparison, means if means[0]["sets"][1:] else shown)
             if comparison
             else {},
-            tests=closest_tests(comparison) if comparison else [],
-            lines=[line.strip() for line in comparison_lines(results)],
+            tests=sorted(closest_tests(comparison), key=_order) if comparison else [],
+            lines=comparison_lines(results),
             date=date,
         ),
     )
@@ -137,6 +137,11 @@ def _compared(comparison: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) 
         ranks = rank_plot(ranking["mean_ranks"], ranking["cliques"])
         figures["Mean rank over the sets; bars join heads that do not differ"] = _inline(ranks)
     return figures
+
+
+def _order(test: Mapping[str, Any]) -> tuple[int, float]:
+    """By metric, the closest to the best first."""
+    return [column.key for column in METRIC_COLUMNS].index(test["metric"]), abs(test["difference"])
 
 
 def _figures(
