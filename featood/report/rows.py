@@ -61,6 +61,10 @@ OPEN_SET_COLUMNS = (
 """Metrics of rows whose ID set has labels, and which have predicted classes."""
 
 
+_FURTHER = ("f1_macro_best", "ccr_fpr1", "auroc_macro", "fit_s", "score_s")
+"""What means are taken of besides."""
+
+
 def mean_rows(rows: Iterable[Row], intervals: Iterable[Row] = ()) -> list[dict[str, Any]]:
     """Average the rows of each head over its OOD sets.
 
@@ -84,7 +88,7 @@ def mean_rows(rows: Iterable[Row], intervals: Iterable[Row] = ()) -> list[dict[s
         mean["n_id"] = group[0].get("n_id")
         mean["n_ood"] = sum(row.get("n_ood", 0) for row in group)
         columns = (*METRIC_COLUMNS, *OPEN_SET_COLUMNS)
-        for key in (*(column.key for column in columns), "f1_macro_best", "fit_s", "score_s"):
+        for key in (*(column.key for column in columns), *_FURTHER):
             values = [row[key] for row in group if row.get(key) is not None]
             if len(values) == len(group):
                 mean[key] = math.fsum(values) / len(values)
