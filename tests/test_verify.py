@@ -194,6 +194,42 @@ def test_what_is_no_results_file_gets_one_line(featood, tmp_path, text):
     assert featood("verify", tmp_path / "none.json")[0] == 3
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body["comparison"].update(method="wald"),
+        lambda body: body["comparison"].update(level="high"),
+        lambda body: body["evidence"]["heads"]["knn"].update(options=[]),
+        lambda body: body["evidence"]["heads"]["knn"].update(artefact=3),
+        lambda body: body["evidence"]["heads"]["knn"]["scores"]["spam"].update(octiles=["a"] * 9),
+        lambda body: body["evidence"]["heads"]["knn"]["scores"].pop("spam"),
+        lambda body: body["evidence"]["sets"]["spam"].update(key=None),
+        lambda body: body["rows"][0].update(head=["knn"]),
+    ],
+)
+def test_evidence_of_another_form_gets_one_line(results, featood, change):
+    edit(results, change)
+    code, _, err = featood("verify", results)
+    assert code == 3 and "does not say what it was computed from" in err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body["evidence"]["heads"]["msp"]["options"].update(k=3),
+        lambda body: body["evidence"]["heads"]["msp"].update(head="nothing"),
+        lambda body: body["evidence"]["heads"]["knn"].update(artefact="../elsewhere"),
+        lambda body: body["evidence"]["heads"]["knn"].update(tensors_sha256=None),
+        lambda body: body["evidence"]["sets"]["spam"].update(key="net/spam"),
+        lambda body: body["evidence"]["sets"]["spam"].update(rows=1.5),
+    ],
+)
+def test_evidence_that_leads_nowhere_is_a_mismatch(results, featood, change):
+    edit(results, change)
+    code, out, err = featood("verify", results)
+    assert code == 5 and "different: " in out and "unexpected" not in err
+
+
 def test_heads_that_were_never_saved_cannot_be_verified(selection, tmp_path):  # noqa: F811
     from featood.engine.scoring import score_heads
     from featood.heads import create_head

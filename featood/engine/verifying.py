@@ -7,6 +7,7 @@ __all__ = ["CONFIRMED", "DIFFERENT", "ROUNDED", "Verdict", "verify_results"]
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,8 +91,7 @@ def verify_results(
     outliers = {name: sets[name] for name in others if name in sets}
     if id_name in sets and outliers and good:
         how = results.get("comparison")
-        fields = ("method", "level", "resamples", "seed")
-        intervals = how and Uncertainty(**{key: how[key] for key in fields if key in how})
+        intervals = _uncertainty(how) if how else None
         chosen = heads.only(good)
         again = score_heads(
             chosen, sets[id_name], outliers, evidence["force"], progress, intervals=intervals
@@ -108,26 +108,49 @@ def _read(path: str | Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise DataError(f"{path} is no JSON; verify takes what featood score --json wrote") from None
     try:
-        evidence = results["evidence"]
-        sound = (
-            len(evidence["sets"]) > 1 and isinstance(evidence["force"], bool) and results["rows"] is not None
-        )
-        for head in evidence["heads"].values():
-            sound = sound and {"head", "options", "artefact", "fitted"} <= head.keys()
-            sound = sound and all(
-                {"sha256", "octiles"} <= head["scores"][name].keys() for name in evidence["sets"]
-            )
-        for row in results["rows"]:
-            sound = sound and {"head", "ood"} <= row.keys()
-        for place in evidence["sets"].values():
-            sound = sound and {"key", "rows", "content_sha256"} <= place.keys()
-    except (KeyError, TypeError, AttributeError):
+        sound = _sound(results)
+    except (KeyError, TypeError, ValueError, AttributeError):
         sound = False
     if not sound:
         raise DataError(
             f"{path} does not say what it was computed from; score again with this version: featood score --json {path}"
         )
     return results
+
+
+def _sound(results: Any) -> bool:
+    """Tell whether results have what is looked up in them; other values than they had show in the comparison."""
+    evidence = results["evidence"]
+    sets, heads = evidence["sets"], evidence["heads"]
+    if results.get("comparison"):
+        _uncertainty(results["comparison"])
+    return (
+        len(sets) > 1
+        and isinstance(evidence["force"], bool)
+        and isinstance(results.get("versions", {}), dict)
+        and all(isinstance(row["head"], str) and isinstance(row["ood"], str) for row in results["rows"])
+        and all(
+            isinstance(entry["key"], str)
+            and isinstance(entry["content_sha256"], str)
+            and entry["rows"] is not None
+            for entry in sets.values()
+        )
+        and all(
+            isinstance(entry["head"], str)
+            and isinstance(entry["options"], dict)
+            and isinstance(entry["artefact"], str | None)
+            and isinstance(entry["fitted"], bool)
+            and all(np.asarray(entry["scores"][name]["octiles"], float).shape == (9,) for name in sets)
+            and all(isinstance(entry["scores"][name]["sha256"], str) for name in sets)
+            for entry in heads.values()
+        )
+    )
+
+
+def _uncertainty(comparison: Mapping[str, Any]) -> Uncertainty:
+    return Uncertainty(
+        **{field.name: comparison[field.name] for field in fields(Uncertainty) if field.name in comparison}
+    )
 
 
 def _open_sets(
@@ -257,8 +280,6 @@ def _apart(then: Mapping[str, Any], now: Mapping[str, Any]) -> float:
     if then["sha256"] == now["sha256"]:
         return 0.0
     first, second = np.array(then["octiles"], float), np.array(now["octiles"], float)
-    if first.shape != second.shape:
-        return math.inf
     width = abs(float(second[6] - second[2]))
     size = np.maximum(np.maximum(np.abs(first), np.abs(second)), width)
     with np.errstate(invalid="ignore", divide="ignore"):
