@@ -123,14 +123,14 @@ def delong_interval(scores: tuple[ArrayLike, ArrayLike] | Placements, level: flo
     """Interval of AUROC by DeLong's variance (DeLong et al., 1988), on the logit scale.
 
     AUROC's distribution is skewed near 1; that of its logit less so, and an interval made there never leaves [0, 1]
-    (Pepe, 2003). With few rows and an AUROC near 1 it still covers less than its level: of samples of 1,000 ID and 100 OOD
-    rows at 0.99, 95 % intervals hold the truth in 91 % (``benchmarks/intervals.py``).
+    (Pepe, 2003). With few rows and an AUROC near 1 it still covers less than its level: of samples of 1,000 ID and
+    100 OOD rows at 0.99, 95 % intervals hold the truth in 91 % (``benchmarks/intervals.py``).
 
-    The variance is 0 where all rows are told apart, where all are told apart the wrong way round, and
-    where all scores are equal; not because nothing is uncertain then, but because the formula sees nothing that varies.
-    What can be said is that in each of the ``k = min(N, M)`` pairs of an ID and an OOD row without a row in
-    common the same happened; by the exact binomial it happens to a share of at least ``((1 - level) / 2) ** (1 / k)``
-    of all pairs, which is what the interval rests on in these cases.
+    The variance is 0 where all rows are told apart, where all are told apart the wrong way round, and where all scores
+    are equal; not because nothing is uncertain then, but because the formula sees nothing that varies. What can be
+    said is that in each of the ``k = min(N, M)`` pairs of an ID and an OOD row without a row in common the same
+    happened; by the exact binomial it happens to a share of at least ``((1 - level) / 2) ** (1 / k)`` of all
+    pairs, which is what the interval rests on in these cases.
 
     Parameters
     ----------
