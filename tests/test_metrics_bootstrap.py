@@ -2,9 +2,17 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from featood.errors import DataError, UsageError
-from featood.metrics import METRICS, bootstrap_intervals, detection_metrics, paired_difference
+from featood.metrics import (
+    METRICS,
+    bootstrap_difference,
+    bootstrap_draws,
+    bootstrap_intervals,
+    detection_metrics,
+    paired_difference,
+)
 
 
 @pytest.fixture
@@ -21,13 +29,11 @@ def heads(rng, n_id=60, n_ood=45):
     ]
 
 
-def resamples(n_id, n_ood, n, step=1000):
-    """Draw the rows of n resamples, `step` at a time: ID rows of all, then OOD rows of all."""
-    generator = np.random.default_rng(7)
-    for start in range(0, n, step):
-        size = min(step, n - start)
-        id_rows = generator.integers(n_id, size=(size, n_id))
-        yield from zip(id_rows, generator.integers(n_ood, size=(size, n_ood)), strict=True)
+def resamples(n_id, n_ood, n):
+    """Draw the rows of n resamples, however many the code takes at a time."""
+    id_generator, ood_generator = np.random.default_rng(7).spawn(2)
+    id_rows = id_generator.integers(n_id, size=(n, n_id))
+    return zip(id_rows, ood_generator.integers(n_ood, size=(n, n_ood)), strict=True)
 
 
 @pytest.mark.parametrize("step", [50, 9])
@@ -36,7 +42,7 @@ def test_every_resample_is_measured_as_its_rows_would_be(rng, monkeypatch, step)
     (id_scores, ood_scores), _ = heads(rng)
     id_scores[0], ood_scores[0] = -np.inf, np.inf
     intervals = bootstrap_intervals(id_scores, ood_scores, n=50, generator=np.random.default_rng(7))
-    rows = [detection_metrics(id_scores[i], ood_scores[o]) for i, o in resamples(60, 45, 50, step)]
+    rows = [detection_metrics(id_scores[i], ood_scores[o]) for i, o in resamples(60, 45, 50)]
     everything = detection_metrics(id_scores, ood_scores)
     assert list(intervals) == list(METRICS)
     for name, interval in intervals.items():
@@ -64,7 +70,7 @@ def test_a_head_does_not_differ_from_itself_whatever_its_scale(rng):
     (id_scores, ood_scores), _ = heads(rng)
     stretched = (np.exp(id_scores), np.exp(ood_scores))
     found = paired_difference((id_scores, ood_scores), stretched, ["auroc", "fpr95"], n=30, generator=rng)
-    assert all(interval == (0, 0, 0) for interval in found.values())
+    assert all(interval == (0, 0, 0, 1) for interval in found.values())
 
 
 def test_about_95_percent_of_the_intervals_hold_the_truth(rng):
@@ -76,6 +82,37 @@ def test_about_95_percent_of_the_intervals_hold_the_truth(rng):
         )["auroc"]
         held += interval.low <= truth <= interval.high
     assert 175 <= held <= 199
+
+
+def test_sets_can_share_the_resamples_of_their_id_rows(rng):
+    (id_scores, ood_scores), _ = heads(rng)
+    other = rng.normal(2, 1, 33)
+    found = []
+    for values in (ood_scores, other):
+        generators = [np.random.default_rng(seed) for seed in (5, 6)]
+        found.append(
+            bootstrap_draws(
+                id_scores, values, ["fpr95"], n=9, id_generator=generators[0], ood_generator=generators[1]
+            )
+        )
+    id_rows = np.random.default_rng(5).integers(60, size=(9, 60))
+    for values, draws in zip((ood_scores, other), found, strict=True):
+        ood_rows = np.random.default_rng(6).integers(len(values), size=(9, len(values)))
+        expected = [
+            detection_metrics(id_scores[i], values[o])["fpr95"]
+            for i, o in zip(id_rows, ood_rows, strict=True)
+        ]
+        np.testing.assert_allclose(draws, [expected])
+
+
+def test_the_test_of_a_difference_takes_it_for_normal(rng):
+    draws = rng.normal(0.02, 0.01, 4000)
+    found = bootstrap_difference(0.02, draws, 0.9)
+    assert found.p == pytest.approx(2 * norm.sf(0.02 / np.std(draws, ddof=1)))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.05, 0.95])))
+    # where nothing varies, the resamples can tell no more than their number
+    assert bootstrap_difference(0.5, np.full(99, 0.5), 0.95).p == pytest.approx(0.02)
+    assert bootstrap_difference(0.0, np.zeros(99), 0.95).p == 1
 
 
 def test_wrong_questions_are_refused(rng):

@@ -1,19 +1,32 @@
 import csv
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, roc_auc_score
 
 from featood.cache.feature_set import FeatureSet
 from featood.engine.scoring import score_heads
-from featood.errors import DataError
+from featood.errors import DataError, UsageError
 from featood.heads import ask, create_head
 from featood.heads.distances.mahalanobis import Mahalanobis
-from featood.metrics import METRICS, auroc, cauroc, macro_f1_open_set, open_set_curve, open_set_metrics, oscr
+from featood.metrics import (
+    METRICS,
+    auroc,
+    auroc_by_class,
+    auroc_macro,
+    aurra,
+    cauroc,
+    ccr_at_fpr,
+    macro_f1_open_set,
+    open_set_curve,
+    open_set_metrics,
+    oscr,
+)
 from featood.report import results_table, write_csv, write_report
 from featood.report.rows import mean_rows
 from featood.testing import synthetic_sets
@@ -112,9 +125,79 @@ def test_a_case_worked_by_hand():
 
 def test_perfect_recognition_and_none():
     perfect = open_set_metrics([0, 0, 1], [2, 3], [0, 1, 1], [0, 0], [0, 1, 1])
-    assert perfect == {"f1_macro": 1, "f1_macro_best": 1, "cauroc": 1, "oscr": 1}
+    assert set(perfect.values()) == {1.0}
     none = open_set_metrics([2, 3], [0, 0], [1, 0], [0, 0], [0, 1])
-    assert none == {"f1_macro": 0, "f1_macro_best": 0, "cauroc": 0, "oscr": 0}
+    assert set(none.values()) == {0.0}
+    assert set(perfect) == {"f1_macro", "f1_macro_best", "cauroc", "oscr", "ccr_fpr10", "ccr_fpr1"}
+
+
+def openood_ccr(confidence, ood_confidence, right, fpr):
+    """The rate as OpenOOD counts it, row by row; confidence is higher for ID."""
+    count = next(k for k in range(1, len(ood_confidence) + 1) if k / len(ood_confidence) >= fpr)
+    threshold = sorted(ood_confidence)[-count]
+    return sum(c > threshold and ok for c, ok in zip(confidence, right, strict=True)) / len(confidence)
+
+
+@given(known_rows, unknown_rows, st.sampled_from([1e-3, 0.01, 0.07, 0.1, 0.5, 1.0]))
+def test_correct_classification_at_a_false_positive_rate(known, unknown, fpr):
+    id_scores, ood_scores, id_classes, _, labels = arguments(known, unknown)
+    right = id_classes == labels
+    found = ccr_at_fpr(id_scores, ood_scores, right, fpr)
+    assert found == pytest.approx(openood_ccr(-id_scores, -ood_scores, right, fpr))
+    # a point of the curve of oscr: no other threshold that accepts as few OOD rows does better
+    curve = open_set_curve(id_scores, ood_scores, id_classes, np.zeros(len(ood_scores), int), labels)
+    fewer = 1 - curve.unknown_accuracy < fpr - 1e-12
+    assert found == pytest.approx(curve.known_accuracy[fewer].max(initial=0))
+
+
+def test_a_false_positive_rate_has_its_bounds():
+    for fpr in (0, -0.1, 1.01):
+        with pytest.raises(UsageError, match="fpr must be"):
+            ccr_at_fpr([0.0], [1.0], [True], fpr)
+    with pytest.raises(DataError, match="2 verdicts"):
+        ccr_at_fpr([0.0], [1.0], [True, True])
+
+
+@given(known_rows, unknown_rows, st.randoms(use_true_random=False))
+def test_auroc_by_class_is_that_of_each_class_alone(known, unknown, random):
+    id_scores, ood_scores, _, classes, _ = arguments(known, unknown)
+    classes = np.where([random.random() < 0.2 for _ in classes], -1, classes)
+    if (classes < 0).all():
+        with pytest.raises(DataError, match="no OOD row has a class"):
+            auroc_by_class(id_scores, ood_scores, classes)
+        return
+    numbers, values = auroc_by_class(id_scores, ood_scores, classes)
+    assert numbers.tolist() == sorted(set(classes[classes >= 0]))
+    expected = []
+    for number in numbers:
+        mine = ood_scores[classes == number]
+        truth = np.r_[np.zeros(len(id_scores)), np.ones(len(mine))]
+        expected.append(roc_auc_score(truth, np.r_[id_scores, mine]))
+    assert values == pytest.approx(expected)
+    assert auroc_macro(id_scores, ood_scores, classes) == pytest.approx(np.mean(expected))
+
+
+@given(st.lists(st.tuples(scores, st.booleans()), min_size=1, max_size=7))
+def test_aurra_is_the_mean_over_all_orders_of_equal_scores(rows):
+    values, right = map(np.array, zip(*rows, strict=True))
+    orders = [
+        order
+        for order in itertools.permutations(range(len(rows)))
+        if all(values[a] <= values[b] for a, b in itertools.pairwise(order))
+    ]
+    expected = np.mean(
+        [np.mean(np.cumsum(right[list(order)]) / np.arange(1, len(rows) + 1)) for order in orders]
+    )
+    assert aurra(values, right) == pytest.approx(expected)
+
+
+def test_aurra_rewards_scores_that_rank_mistakes_last():
+    right = np.array([True, True, False])
+    assert aurra([0, 1, 2], right) == pytest.approx((1 + 1 + 2 / 3) / 3)
+    assert aurra([2, 1, 0], right) == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
+    assert aurra([0, 0], [True, True]) == 1 and aurra([0.0], [False]) == 0
+    with pytest.raises(DataError, match="3 scores come with 2"):
+        aurra([0, 1, 2], [True, False])
 
 
 def test_rows_without_a_label_are_left_out():

@@ -88,6 +88,8 @@ class FeatureSet:
     """Inputs that could not be read, and so have no row."""
     origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The manifest, for a set that comes from a cache."""
+    content: str = ""
+    """SHA-256 over the checksums of all columns, for a whole set that comes from a cache."""
 
     def __post_init__(self) -> None:
         columns = {name: as_array(values, name) for name, values in self.features.items()}
@@ -185,7 +187,7 @@ class FeatureSet:
             name: None if (values := getattr(self, name)) is None else values[rows]
             for name in ("logits", "labels", "ids")
         }
-        return dataclasses.replace(self, features=features, **others)
+        return dataclasses.replace(self, features=features, content="", **others)
 
     def blocks(self, size: int = ROWS) -> Iterator[FeatureSet]:
         """Iterate over row blocks as FeatureSets of torch tensors; memory depends on `size`, never on N."""

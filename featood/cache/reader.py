@@ -31,7 +31,7 @@ from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import Manifest
 from featood.cache.stores import STORES, Store
 from featood.errors import CacheCorrupt, FeatoodError, Mismatch, MissingPackage, UsageError
-from featood.files import lock, read_json, remove, size_of
+from featood.files import digest, lock, read_json, remove, size_of
 
 LOCK = ".lock"
 """Name of the file that a set's writer holds."""
@@ -253,7 +253,14 @@ def open_set(folder: Path, name: str = "") -> FeatureSet:
         classes=manifest.classes,
         left_out=len(failed),
         origin=manifest.as_json(),
+        content=_content(manifest, reader),
     )
+
+
+def _content(manifest: Manifest, reader: BlockReader) -> str:
+    """Put together what the commit records vouch for; it is the same in every store."""
+    blocks = [[record["columns"], record["failed"]] for record in reader.commits]
+    return digest([manifest.rows, manifest.classifier_sha256, blocks])
 
 
 def _read_classifier(folder: Path, manifest: Manifest) -> Classifier | None:

@@ -15,10 +15,14 @@ from featood.cli.importing import import_
 from featood.cli.listing import backbones, datasets, heads
 from featood.cli.score import report, score
 from featood.cli.tune import tune
+from featood.cli.verify import verify
 
 click.rich_click.COMMAND_GROUPS = {
     "*featood": [
-        {"name": "The pipeline", "commands": ["extract", "import", "fit", "tune", "score", "report"]},
+        {
+            "name": "The pipeline",
+            "commands": ["extract", "import", "fit", "tune", "score", "report", "verify"],
+        },
         {"name": "What there is", "commands": ["heads", "backbones", "datasets", "cache"]},
         {"name": "Getting to know it", "commands": ["demo"]},
     ]
@@ -36,5 +40,5 @@ def root(debug: bool) -> None:
     """
 
 
-for command in (extract, import_, fit, tune, score, report, heads, backbones, datasets, cache, demo):
+for command in (extract, import_, fit, tune, score, report, verify, heads, backbones, datasets, cache, demo):
     root.add_command(command)

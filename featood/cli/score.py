@@ -23,6 +23,7 @@ from featood.cli.common import (
 from featood.progress import progress_bar
 
 if TYPE_CHECKING:
+    from featood.engine.comparing import Uncertainty
     from featood.engine.scoring import Scoring
 
 
@@ -37,6 +38,11 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--ood", "ood", many, "Out-of-distribution set; may be repeated, or be comma-separated."),
         ("--suite", "suite", many, "A named list of sets, such as cifar10-near."),
         ("--split", "split", {"default": ""}, "In-distribution split to score (default: test, else val)."),
+        ("--intervals", "intervals", {"type": click.Choice(["delong", "bootstrap"])},
+         "Give intervals and say which heads differ: of AUROC by DeLong's formula, or of every metric by resampling."),
+        ("--confidence", "confidence", {"type": click.FloatRange(0, 100, min_open=True, max_open=True)},
+         "Of the intervals, in percent (default: 95)."),
+        ("--resamples", "resamples", {"type": click.IntRange(1)}, "Of the bootstrap (default: 1000)."),
         ("--force", "force", flag, "Accept features of another backbone than that of the fit, and sets the heads saw."),
     )  # fmt: skip
     for add in (cache_option, data_dir_option, code_option, dataset_option, backbone_option):
@@ -108,7 +114,7 @@ def report(out: str, **what: Any) -> None:
 
 def _run(
     heads: tuple[str, ...], every: bool, training: bool, which: str, ood: tuple[str, ...], suite: tuple[str, ...],
-    split: str, force: bool,
+    split: str, force: bool, intervals: str | None, confidence: float | None, resamples: int | None,
     backbone: str, dataset: str, data_dir: str | None, cache_root: str, code: tuple[str, ...],
 ) -> Scoring:  # fmt: skip
     from featood.engine.scoring import score_selection
@@ -120,14 +126,15 @@ def _run(
         raise UsageError("--all scores every head; name some with --head, or none")
     if every and which:
         raise UsageError("--all scores every head as it was fitted; leave --all out to ask for another score")
+    how = _uncertainty(intervals, confidence, resamples)
     names = [name for group in ood for name in split_names(group)]
     selection = select(cache_of(cache_root, backbone, code), backbone, dataset)
     with progress_bar() as progress:
         if every:
-            scoring = score_all(selection, names, suite, split, data_dir, force, training, progress, say)
+            scoring = score_all(selection, names, suite, split, data_dir, force, training, progress, say, how)
         else:
             scoring = score_selection(
-                selection, heads, names, suite, split, data_dir, force, which, progress, say
+                selection, heads, names, suite, split, data_dir, force, which, progress, say, how
             )
     for warning in scoring.results["warnings"]:
         say(f"warning: {warning}")
@@ -136,17 +143,37 @@ def _run(
     return scoring
 
 
+def _uncertainty(method: str | None, confidence: float | None, resamples: int | None) -> Uncertainty | None:
+    from featood.engine.comparing import Uncertainty
+    from featood.errors import UsageError
+
+    given: dict[str, Any] = {} if confidence is None else {"level": confidence / 100}
+    if resamples is not None:
+        given["resamples"] = resamples
+    if (given and method is None) or (resamples is not None and method == "delong"):
+        option = (
+            "--resamples goes with --intervals bootstrap"
+            if resamples
+            else "--confidence goes with --intervals"
+        )
+        raise UsageError(f"{option}, which was not given")
+    return None if method is None else Uncertainty(method, **given)
+
+
 def print_results(scoring: Scoring) -> None:
-    """Print the table, as wide as the terminal."""
+    """Print the table, as wide as the terminal, and under it which heads differ, where that was asked."""
     import shutil
 
     from rich.console import Console
 
-    from featood.report import collapsed, results_table
+    from featood.report import collapsed, comparison_lines, results_table
 
     width = shutil.get_terminal_size((100, 24)).columns
     results = scoring.results
-    Console(width=width, highlight=False).print(results_table(collapsed(results), results["id"], width))
+    console = Console(width=width, highlight=False, markup=False)
+    console.print(results_table(collapsed(results), results["id"], width, results.get("comparison")))
+    for line in comparison_lines(results):
+        console.print(line)
 
 
 def save_report(scoring: Scoring, path: str) -> None:

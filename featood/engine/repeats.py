@@ -10,7 +10,10 @@ from typing import Any
 from featood.engine.labels import repeated_label
 from featood.metrics import METRICS, mean_and_error
 
-FURTHER = ("f1_macro", "f1_macro_best", "cauroc", "oscr", "accuracy", "brier", "fit_s", "score_s")
+FURTHER = (
+    *("f1_macro", "f1_macro_best", "cauroc", "oscr", "ccr_fpr10", "ccr_fpr1", "aurra", "auroc_macro"),
+    *("accuracy", "brier", "fit_s", "score_s"),
+)
 
 
 def repeated_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

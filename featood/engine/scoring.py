@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["Scoring", "evaluate", "open_sets", "score_heads", "score_selection"]
 
 import dataclasses
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,21 +12,18 @@ import numpy as np
 
 from featood.cache import FeatureSet, library_versions
 from featood.data import suite
+from featood.engine.comparing import Comparison, Uncertainty
+from featood.engine.evidence import Evidence, within
 from featood.engine.extraction import doubts_about, extract_like
 from featood.engine.fitting import asked, chosen_heads
+from featood.engine.measuring import id_facts, predicted_classes, score_head, split_name
 from featood.engine.plane import Plane, open_plane
-from featood.engine.protocol import dataset_name, refuse_tuned_on, tuning_records
+from featood.engine.protocol import dataset_name
 from featood.engine.repeats import repeated_rows
 from featood.engine.selection import Selection
 from featood.errors import DataError, FeatoodError, UsageError
 from featood.heads.base import Head
-from featood.metrics import (
-    class_table,
-    classification_metrics,
-    detection_metrics,
-    open_set_metrics,
-    reliability_curve,
-)
+from featood.metrics import reliability_curve
 
 
 @dataclasses.dataclass
@@ -35,7 +31,8 @@ class Scoring:
     """Scores of every head on every set, and the metrics that follow."""
 
     results: dict[str, Any]
-    """What ``--json`` writes: schema, backbone, fingerprint, id, rows, skipped, warnings, versions."""
+    """What ``--json`` writes: schema, backbone, fingerprint, id, rows, repeats, comparison, skipped, warnings,
+    versions, evidence."""
     scores: dict[tuple[str, str], np.ndarray]
     """Scores ``[N]`` by head and set; the in-distribution set goes by its dataset name."""
     sets: dict[str, FeatureSet]
@@ -58,7 +55,7 @@ class Scoring:
             features = self.sets[name]
             yield {
                 "dataset": name,
-                "split": _split(features),
+                "split": split_name(features),
                 "id": np.arange(len(features)) if features.ids is None else features.ids[:],
                 "label": None if features.labels is None else np.asarray(features.labels[:]),
                 "prediction": self.predictions[head, name],
@@ -74,6 +71,7 @@ def score_heads(
     force: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
     skip_errors: bool = False,
+    intervals: Uncertainty | None = None,
 ) -> Scoring:
     """Score every head on every set once, and compare.
 
@@ -91,6 +89,8 @@ def score_heads(
         Called as ``progress(what, done, total)``.
     skip_errors : bool
         Leave out a head that cannot be used, and put its name and the reason under ``skipped``.
+    intervals : Uncertainty, optional
+        Put intervals into the rows, and say under ``comparison`` which heads differ.
 
     Raises
     ------
@@ -108,15 +108,17 @@ def score_heads(
     for name, features in sets.items():
         if not len(features):
             raise DataError(f"{name} has no rows to score")
-    backbone = {name: _classes(features.logits) for name, features in sets.items()}
+    backbone = {name: predicted_classes(features.logits) for name, features in sets.items()}
     scores, predictions, rows, skipped = {}, {}, [], []
     warnings, plane = _warnings(sets), open_plane(sets)
+    comparison = None if intervals is None else Comparison(intervals)
+    evidence = Evidence(sets, force)
     for position, label in enumerate(heads):
         if progress is not None:
             progress("scoring heads", position, len(heads))
         try:
             head = heads[label]
-            own, classes, rows_of_head = _score_head(label, head, sets, backbone, force)
+            own, classes, rows_of_head = score_head(label, head, sets, backbone, force)
         except FeatoodError as error:
             if not skip_errors:
                 raise
@@ -125,6 +127,9 @@ def score_heads(
         scores.update({(label, name): values for name, values in own.items()})
         predictions.update({(label, name): values for name, values in classes.items()})
         rows += rows_of_head
+        evidence.add(label, head, own)
+        if comparison is not None:
+            comparison.add(label, own[id_name], [own[name] for name in outliers], rows_of_head)
         warnings += _warnings_of(label, head, test, own)
         if plane is not None:
             plane.add(label, head, force)
@@ -134,68 +139,16 @@ def score_heads(
         "schema": 1,
         "backbone": test.name.split("/")[0],
         "fingerprint": test.fingerprint,
-        "id": {
-            "dataset": id_name,
-            "split": _split(test),
-            "n": len(test),
-            **_classification(test.logits, test),
-            **_by_class(test, backbone[id_name]),
-        },
+        "id": id_facts(test, backbone[id_name], None if intervals is None else intervals.level),
         "rows": rows,
         "repeats": repeated_rows(rows),
+        **({} if comparison is None else {"comparison": comparison.as_json()}),
         "skipped": skipped,
         "warnings": list(dict.fromkeys(warnings)),
         "versions": library_versions(),
+        "evidence": evidence.as_json(),
     }
     return Scoring(results, scores, sets, predictions, plane)
-
-
-def _score_head(
-    label: str,
-    head: Head,
-    sets: Mapping[str, FeatureSet],
-    backbone: Mapping[str, np.ndarray | None],
-    force: bool,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray | None], list[dict[str, Any]]]:
-    """Return one head's scores and predicted classes by set (the in-distribution set first), and its result rows."""
-    (id_name, test), *others = sets.items()
-    outliers = dict(others)
-    if not force:
-        refuse_tuned_on(label, head, outliers)
-    scores: dict[str, np.ndarray] = {}
-    seconds: dict[str, float] = {}
-    judged: dict[str, float] = {}
-    classes, rows = dict(backbone), []
-    for name, features in sets.items():
-        start = time.perf_counter()
-        scores[name] = np.asarray(head.score(features, force=force))
-        seconds[name] = time.perf_counter() - start
-        if (logits := head.classify(features, force=force)) is not None:
-            numbers = None if head.classes is None else head.classes.cpu().numpy()
-            classes[name] = _classes(logits, numbers)
-            if name == id_name:
-                judged = _classification(logits, test, numbers)
-    for name, features in outliers.items():
-        row: dict[str, Any] = {
-            "head": label,
-            "ood": name,
-            "split": _split(features),
-            "n_id": len(test),
-            "n_ood": len(features),
-            **detection_metrics(scores[id_name], scores[name]),
-            **_open_set(scores[id_name], scores[name], classes[id_name], classes[name], test),
-            **{key: judged[key] for key in ("accuracy", "brier") if key in judged},
-            "fit_s": head.meta.get("fit_seconds", 0.0),
-            "score_s": round(seconds[id_name] + seconds[name], 4),
-        }
-        if "which" in head.options:
-            row["which"] = head.options["which"]
-        if head.meta.get("training", {}).get("diverged"):
-            row["diverged"] = True
-        if records := tuning_records(head):
-            row["ood_validated"] = ", ".join(dict.fromkeys(record["on"] for record in records))
-        rows.append(row)
-    return scores, classes, rows
 
 
 def score_selection(
@@ -209,6 +162,7 @@ def score_selection(
     which: str = "",
     progress: Callable[..., None] | None = None,
     say: Callable[[str], None] = lambda text: None,
+    intervals: Uncertainty | None = None,
 ) -> Scoring:
     """Score heads by name against sets by name, extracting the sets that are not in the cache.
 
@@ -231,6 +185,8 @@ def score_selection(
         Score to ask for, of heads that have several; ``all`` for each of them in turn.
     say : callable
         Takes one line about each choice made.
+    intervals : Uncertainty, optional
+        See :func:`score_heads`.
 
     Raises
     ------
@@ -242,9 +198,10 @@ def score_selection(
         chosen = asked(chosen, which)
     test, sets, missing = open_sets(selection, outliers, suites, split, data_dir, progress, say)
     say(f"scoring {', '.join(chosen)} on {test.name} ({len(test)} rows)")
-    scoring = score_heads(chosen, test, sets, force, progress)
+    scoring = score_heads(chosen, test, sets, force, progress, intervals=intervals)
     scoring.results["warnings"] += missing
     scoring.results["skipped"] += skipped
+    within(scoring.results["evidence"], selection.cache.root)
     return scoring
 
 
@@ -294,45 +251,6 @@ def evaluate(head: Head, test: FeatureSet, outliers: Mapping[str, FeatureSet]) -
     }
 
 
-def _classes(logits: Any, numbers: np.ndarray | None = None) -> np.ndarray | None:
-    """Return the predicted classes ``[N]``; `numbers` are those of the columns, where not 0 to C - 1."""
-    if logits is None:
-        return None
-    columns = np.asarray(logits[:]).argmax(1)
-    return columns if numbers is None else numbers[columns]
-
-
-def _classification(logits: Any, features: FeatureSet, numbers: np.ndarray | None = None) -> dict[str, float]:
-    if logits is None or (labels := _labels(features)) is None:
-        return {}
-    return classification_metrics(np.asarray(logits[:]), labels, classes=numbers)
-
-
-def _open_set(
-    id_scores: np.ndarray,
-    ood_scores: np.ndarray,
-    id_classes: np.ndarray | None,
-    ood_classes: np.ndarray | None,
-    test: FeatureSet,
-) -> dict[str, float]:
-    labels = _labels(test)
-    if id_classes is None or ood_classes is None or labels is None:
-        return {}
-    return open_set_metrics(id_scores, ood_scores, id_classes, ood_classes, labels)
-
-
-def _labels(features: FeatureSet) -> np.ndarray | None:
-    """Return the labels of a set, unless none of its rows has any."""
-    if features.labels is None or not ((labels := np.asarray(features.labels[:])) >= 0).any():
-        return None
-    return labels
-
-
-def _by_class(test: FeatureSet, predictions: np.ndarray | None) -> dict[str, list[dict[str, Any]]]:
-    labels = _labels(test)
-    return {} if labels is None else {"classes": class_table(labels, predictions, test.classes)}
-
-
 def _warnings(sets: Mapping[str, FeatureSet]) -> list[str]:
     """Return what a reader of the results must know of the sets, the in-distribution one first."""
     test = next(iter(sets.values()))
@@ -357,7 +275,3 @@ def _warnings_of(label: str, head: Head, test: FeatureSet, scores: Mapping[str, 
     if head.card.learns and head.meta.get("fitted_on") == test.name:
         found.append(f"{label} was fitted on {test.name}, the very rows it is scored on")
     return found
-
-
-def _split(features: FeatureSet) -> str:
-    return str(features.origin["data"]["split"]) if features.origin else "all"

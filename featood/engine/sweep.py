@@ -7,6 +7,8 @@ __all__ = ["score_all"]
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from featood.engine.comparing import Uncertainty
+from featood.engine.evidence import within
 from featood.engine.fitting import find_heads, fit_head, get_head
 from featood.engine.scoring import Scoring, open_sets, score_heads
 from featood.engine.selection import Selection
@@ -78,6 +80,7 @@ def score_all(
     training: bool = False,
     progress: Callable[..., None] | None = None,
     say: Callable[[str], None] = lambda text: None,
+    intervals: Uncertainty | None = None,
 ) -> Scoring:
     """Score every head that the cached columns can serve, fitting with default options those not fitted yet.
 
@@ -86,7 +89,7 @@ def score_all(
 
     Parameters
     ----------
-    selection, outliers, suites, split, data_dir, force, progress, say
+    selection, outliers, suites, split, data_dir, force, progress, say, intervals
         See :func:`featood.engine.scoring.score_selection`.
     training : bool
         Whether to fit heads that train a network as well.
@@ -99,8 +102,9 @@ def score_all(
     test, sets, missing = open_sets(selection, outliers, suites, split, data_dir, progress, say)
     heads = EveryHead(selection, progress, say, training)
     say(f"scoring all {len(heads)} heads on {test.name} ({len(test)} rows)")
-    scoring = score_heads(heads, test, sets, force, progress, skip_errors=True)
+    scoring = score_heads(heads, test, sets, force, progress, skip_errors=True, intervals=intervals)
     scoring.results["warnings"] += missing
+    within(scoring.results["evidence"], selection.cache.root)
     if not scoring.results["rows"]:
         first: dict[str, Any] = scoring.results["skipped"][0]
         raise DataError(f"none of the {len(heads)} heads could be scored; {first['head']}: {first['reason']}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SUFFIXES", "load_head", "migrate_head", "save_head"]
+__all__ = ["SUFFIXES", "load_head", "migrate_head", "options_as_json", "options_from_json", "save_head"]
 
 import hashlib
 import json
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import atomic_write, digest, seal, size_of
+from featood.heads.provenance import Saved
 from featood.heads.registry import create_head, head_class
 from featood.heads.renamed import mistyped, renamed
 from featood.records import check_record, is_newer, whole
@@ -75,7 +76,7 @@ def save_head(head: Head, path: str | Path) -> Path:
     body = {
         "schema": SCHEMA,
         "head": head.name,
-        "options": _plain_options(head),
+        "options": options_as_json(head),
         "meta": head.meta,
         "versions": library_versions(),
         "tensors_sha256": hashlib.sha256(content).hexdigest(),
@@ -83,6 +84,7 @@ def save_head(head: Head, path: str | Path) -> Path:
     atomic_write(folder / "head.safetensors", content)
     atomic_write(folder / "README.md", _card_text(head).encode())
     atomic_write(folder / "head.json", json.dumps(seal(body), indent=1).encode())
+    vars(head)["saved"] = _saved(folder, body)
     return folder
 
 
@@ -114,7 +116,7 @@ def migrate_head(path: str | Path) -> bool:
     folder = Path(path)
     head = _load(folder, sealed=False)
     body = json.loads((folder / "head.json").read_bytes())
-    if "sha256" in body and body["options"] == json.loads(json.dumps(_plain_options(head))):
+    if "sha256" in body and body["options"] == json.loads(json.dumps(options_as_json(head))):
         return False
     save_head(head, folder)
     return True
@@ -137,11 +139,19 @@ def _load(folder: Path, sealed: bool = True) -> Head:
         if head.card.learns:
             check_record(body["meta"], META, folder / "head.json", AGAIN)
         head._adopt(state, body["meta"])
+        vars(head)["saved"] = _saved(folder, body)
         head._fitted()  # now rather than at the first score, because tensors of other options show only here
     except (*DAMAGE, SafetensorError) as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
         raise CacheCorrupt(f"{folder} is damaged ({reason}); {AGAIN}") from error
     return head
+
+
+def _saved(folder: Path, body: dict[str, Any]) -> Saved:
+    meta = {key: value for key, value in body["meta"].items() if key != "fit_seconds"}
+    record = {key: body[key] for key in ("head", "options")} | {"meta": meta}
+    # as JSON reads it, so that a head just saved and one loaded have the same digest
+    return Saved(folder, body["tensors_sha256"], digest(json.loads(json.dumps(record))))
 
 
 DAMAGE = (
@@ -182,10 +192,7 @@ def _read(folder: Path, sealed: bool) -> tuple[dict[str, Any], State]:
 
 
 def _create(folder: Path, body: dict[str, Any]) -> Head:
-    options: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else _number(value)
-        for name, value in body["options"].items()
-    }
+    options = options_from_json(body["options"])
     try:
         cls = head_class(body["head"])
         options = renamed(cls, options)
@@ -202,15 +209,24 @@ NONFINITE = {"inf": math.inf, "-inf": -math.inf}
 """Numbers that JSON has no word for."""
 
 
-def _number(value: Any) -> Any:
-    return NONFINITE.get(value, value) if isinstance(value, str) else value
+def options_as_json(head: Head) -> dict[str, Any]:
+    """Return a head's options as JSON can hold them."""
+    return {
+        name: str(value) if isinstance(value, float) and math.isinf(value) else value
+        for name, value in head.options.items()
+    }
 
 
-def _plain_options(head: Head) -> dict[str, Any]:
-    def plain(value: Any) -> Any:
-        return str(value) if isinstance(value, float) and math.isinf(value) else value
-
-    return {name: plain(value) for name, value in head.options.items()}
+def options_from_json(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options as `options_as_json` found them."""
+    return {
+        name: tuple(value)
+        if isinstance(value, list)
+        else NONFINITE.get(value, value)
+        if isinstance(value, str)
+        else value
+        for name, value in options.items()
+    }
 
 
 def _card_text(head: Head) -> str:

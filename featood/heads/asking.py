@@ -28,4 +28,5 @@ def ask(head: Head, which: str) -> Head:
     options: Any = {"which": which}
     other = dataclasses.replace(head, **options)
     other._adopt(head.state, head.meta, head.device)
+    vars(other)["saved"] = head.saved
     return other

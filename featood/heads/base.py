@@ -17,7 +17,7 @@ from featood.cache.feature_set import FeatureSet, as_feature_set
 from featood.errors import DataError, NotFitted
 from featood.heads.notes import noted
 from featood.heads.numbering import class_numbers, in_columns, noted_numbers
-from featood.heads.provenance import check_match, described
+from featood.heads.provenance import Saved, check_match, described
 from featood.heads.registry import Card, check_options, option
 from featood.heads.rows import SelectedRows
 
@@ -88,7 +88,9 @@ class Head:
 
     def __post_init__(self) -> None:
         check_options(self)
-        vars(self).update(_state=None if self.card.learns else {}, _prepared=None, meta={}, _device="cpu")
+        vars(self).update(
+            _state=None if self.card.learns else {}, _prepared=None, meta={}, _device="cpu", saved=None
+        )
 
     @property
     def name(self) -> str:
@@ -114,6 +116,11 @@ class Head:
     def meta(self) -> dict[str, Any]:
         """What the head was fitted on: set, fingerprint, rows, columns and their sizes, notes."""
         return vars(self)["meta"]
+
+    @property
+    def saved(self) -> Saved | None:
+        """The artefact that holds this very fit, where it was saved or comes from one."""
+        return vars(self)["saved"]
 
     @property
     def device(self) -> str:
@@ -285,7 +292,7 @@ class Head:
         return vars(self)["_prepared"][0]
 
     def _adopt(self, state: State, meta: dict[str, Any], device: str = "cpu") -> None:
-        vars(self).update(_state=state, _prepared=None, meta=meta, _device=device)
+        vars(self).update(_state=state, _prepared=None, meta=meta, _device=device, saved=None)
 
     def _names(self, source: FeatureSet, fitting: bool) -> list[str]:
         fitted = [name for name in self.meta.get("sizes", ()) if name != "logits"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["check_match", "described", "require_tensors"]
+__all__ = ["Saved", "check_match", "described", "require_tensors"]
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -13,6 +14,15 @@ from featood.cache.feature_set import FeatureSet
 from featood.cache.manifest import differing
 from featood.errors import Mismatch
 from featood.heads.rows import SelectedRows
+
+
+class Saved(NamedTuple):
+    """Where a fitted head is on disk, and what its files hold."""
+
+    folder: Path
+    tensors_sha256: str
+    record_sha256: str
+    """Of the head's name, options and provenance, but for the time that the fit took."""
 
 
 def described(source: FeatureSet, rows: SelectedRows, notes: list[str]) -> dict[str, Any]:

@@ -1,7 +1,13 @@
 """Detection, calibration and open-set metrics; pure functions on arrays, higher score = more OOD."""
 
-from featood.metrics.bootstrap import Interval, bootstrap_intervals, paired_difference
-from featood.metrics.by_class import class_table
+from featood.metrics.bootstrap import (
+    bootstrap_difference,
+    bootstrap_draws,
+    bootstrap_intervals,
+    paired_difference,
+    percentiles,
+)
+from featood.metrics.by_class import auroc_by_class, auroc_macro, class_table
 from featood.metrics.classification import (
     Reliability,
     accuracy,
@@ -12,6 +18,7 @@ from featood.metrics.classification import (
     reliability_curve,
 )
 from featood.metrics.detection import (
+    LOWER_IS_BETTER,
     METRICS,
     aupr_in,
     aupr_out,
@@ -23,36 +30,64 @@ from featood.metrics.detection import (
     fpr_at_tpr_ood,
     roc_curve,
 )
+from featood.metrics.intervals import (
+    Difference,
+    Interval,
+    Placements,
+    binomial_interval,
+    delong_difference,
+    delong_interval,
+    fpr_interval,
+    placements,
+)
 from featood.metrics.open_set import (
     OpenSetCurve,
     cauroc,
+    ccr_at_fpr,
     macro_f1_open_set,
     open_set_curve,
     open_set_metrics,
     oscr,
 )
+from featood.metrics.ranking import Ranking, holm, rank_heads
 from featood.metrics.repeats import mean_and_error
+from featood.metrics.selective import aurra
 
 __all__ = [
+    "LOWER_IS_BETTER",
     "METRICS",
+    "Difference",
     "Interval",
     "OpenSetCurve",
+    "Placements",
+    "Ranking",
     "Reliability",
     "accuracy",
     "aupr_in",
     "aupr_out",
     "auroc",
+    "auroc_by_class",
+    "auroc_macro",
+    "aurra",
     "autc",
+    "binomial_interval",
+    "bootstrap_difference",
+    "bootstrap_draws",
     "bootstrap_intervals",
     "brier",
     "cauroc",
+    "ccr_at_fpr",
     "class_table",
     "classification_metrics",
+    "delong_difference",
+    "delong_interval",
     "detection_error",
     "detection_metrics",
     "expected_calibration_error",
     "fpr_at_tpr_id",
     "fpr_at_tpr_ood",
+    "fpr_interval",
+    "holm",
     "macro_f1_open_set",
     "mean_and_error",
     "negative_log_likelihood",
@@ -60,6 +95,9 @@ __all__ = [
     "open_set_metrics",
     "oscr",
     "paired_difference",
+    "percentiles",
+    "placements",
+    "rank_heads",
     "reliability_curve",
     "roc_curve",
 ]

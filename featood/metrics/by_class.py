@@ -1,14 +1,18 @@
-"""Rows and accuracy of each class."""
+"""Rows, accuracy and AUROC of each class."""
 
 from __future__ import annotations
 
-__all__ = ["class_table"]
+__all__ = ["auroc_by_class", "auroc_macro", "class_table"]
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from featood.errors import DataError
+from featood.metrics.counts import checked_indices
+from featood.metrics.intervals import placements
 
 
 def class_table(
@@ -47,3 +51,42 @@ def class_table(
         for row, share in zip(rows, right.tolist(), strict=True):
             row["accuracy"] = share
     return rows
+
+
+def auroc_by_class(
+    id_scores: ArrayLike, ood_scores: ArrayLike, ood_labels: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
+    """AUROC of all ID rows against the OOD rows of each class, from one sort.
+
+    Parameters
+    ----------
+    id_scores, ood_scores : array of shape [N] and [M]
+        Higher = more out-of-distribution.
+    ood_labels : integer array of shape [M]
+        Classes of the OOD rows; rows below 0 are left out.
+
+    Returns
+    -------
+    classes : ndarray of int, shape [K]
+        The classes that occur, ascending.
+    aurocs : ndarray of shape [K]
+
+    Raises
+    ------
+    DataError
+        If no row has a class, shapes do not match, or a score is NaN.
+    """
+    labels = checked_indices(ood_labels, "labels")
+    (below,) = placements(id_scores, ood_scores).ood
+    if len(below) != len(labels):
+        raise DataError(f"{len(below)} OOD scores come with {len(labels)} labels")
+    known = labels >= 0
+    if not known.any():
+        raise DataError("no OOD row has a class")
+    classes, place, counts = np.unique(labels[known], return_inverse=True, return_counts=True)
+    return classes, np.bincount(place, below[known], len(classes)) / counts
+
+
+def auroc_macro(id_scores: ArrayLike, ood_scores: ArrayLike, ood_labels: ArrayLike) -> float:
+    """Mean of `auroc_by_class`: every OOD class weighs the same, however many rows it has."""
+    return float(auroc_by_class(id_scores, ood_scores, ood_labels)[1].mean())

@@ -7,6 +7,7 @@ with score <= t as ID and *flags* those with score >= t as OOD.
 from __future__ import annotations
 
 __all__ = [
+    "LOWER_IS_BETTER",
     "METRICS",
     "aupr_in",
     "aupr_out",
@@ -197,3 +198,6 @@ METRICS: Mapping[str, Callable[[ScoreCounts], np.ndarray]] = MappingProxyType(
     }
 )
 """The metrics of a result row, in the order tables show them, as functions of `ScoreCounts`."""
+
+LOWER_IS_BETTER = frozenset({"fpr95", "fpr95_ood", "detection_error", "autc"})
+"""Those of `METRICS` that a better head has less of."""

@@ -6,15 +6,23 @@ others for the class "unknown", to which all OOD rows belong.
 
 from __future__ import annotations
 
-__all__ = ["OpenSetCurve", "cauroc", "macro_f1_open_set", "open_set_curve", "open_set_metrics", "oscr"]
+__all__ = [
+    "OpenSetCurve",
+    "cauroc",
+    "ccr_at_fpr",
+    "macro_f1_open_set",
+    "open_set_curve",
+    "open_set_metrics",
+    "oscr",
+]
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from featood.errors import DataError
-from featood.metrics.counts import checked_indices, rank_scores
+from featood.errors import DataError, UsageError
+from featood.metrics.counts import checked_indices, checked_scores, rank_scores
 from featood.metrics.detection import auroc
 
 
@@ -106,7 +114,8 @@ def open_set_metrics(
     dict
         `f1_macro`: macro-F1 at the smallest threshold that accepts 95 % of the ID rows, that of `fpr95`, which
         no OOD row had a part in. `f1_macro_best`: the largest over all thresholds, which is chosen on the very
-        rows it is measured on; some papers (VMDLS) report it. `cauroc` and `oscr`.
+        rows it is measured on; some papers (VMDLS) report it. `cauroc`, `oscr`, and `ccr_at_fpr` of 10 % and
+        of 1 % as `ccr_fpr10` and `ccr_fpr1`.
     """
     id_scores, id_predictions, labels = _labelled(id_scores, id_predictions, labels)
     curve = open_set_curve(id_scores, ood_scores, id_predictions, ood_predictions, labels)
@@ -117,6 +126,8 @@ def open_set_metrics(
         "f1_macro_best": float(curve.macro_f1.max()),
         "cauroc": area,
         "oscr": area * float(right.mean()),
+        "ccr_fpr10": ccr_at_fpr(id_scores, ood_scores, right, 0.1),
+        "ccr_fpr1": ccr_at_fpr(id_scores, ood_scores, right, 0.01),
     }
 
 
@@ -138,10 +149,8 @@ def cauroc(id_scores: ArrayLike, ood_scores: ArrayLike, correct: ArrayLike) -> f
     float
         Between 0 and 1, higher is better; 0 where no row is classified correctly.
     """
-    right = np.asarray(correct, bool)
     scores = np.asarray(id_scores)
-    if scores.shape != right.shape:
-        raise DataError(f"{len(scores)} ID scores come with {len(right)} verdicts")
+    right = _verdicts(scores, correct)
     return auroc(scores[right], ood_scores) if right.any() else 0.0
 
 
@@ -152,6 +161,41 @@ def oscr(id_scores: ArrayLike, ood_scores: ArrayLike, correct: ArrayLike) -> flo
     share of OOD rows accepted.
     """
     return cauroc(id_scores, ood_scores, correct) * float(np.mean(np.asarray(correct, bool)))
+
+
+def ccr_at_fpr(id_scores: ArrayLike, ood_scores: ArrayLike, correct: ArrayLike, fpr: float = 0.1) -> float:
+    """Correct classification rate at a false positive rate (Dhamija et al., 2018): one point of the curve of `oscr`.
+
+    The threshold is the score of the OOD row with which the share of OOD rows at or below it reaches `fpr`; counted are
+    the ID rows that score below it and are classified correctly, as OpenOOD does. With fewer than ``1 / fpr`` OOD rows
+    that is the lowest of them all.
+
+    Parameters
+    ----------
+    id_scores, ood_scores : array of shape [N] and [M]
+        Higher = more out-of-distribution.
+    correct : boolean array of shape [N]
+        Whether the predicted class is that of the label.
+    fpr : float
+        In (0, 1].
+
+    Returns
+    -------
+    float
+        Share of all ID rows, higher is better.
+
+    Raises
+    ------
+    UsageError
+        If `fpr` is not in (0, 1].
+    """
+    if not 0 < fpr <= 1:
+        raise UsageError(f"fpr must be in (0, 1], got {fpr}")
+    scores, others = checked_scores(id_scores, "ID"), np.sort(checked_scores(ood_scores, "OOD"))
+    right = _verdicts(scores, correct)
+    # k / n rather than fpr * n: the quotient rounds to the very double that a literal such as 0.1 stands for
+    threshold = others[(np.arange(1, len(others) + 1) / len(others) >= fpr).argmax()]
+    return float(np.mean(right & (scores < threshold)))
 
 
 def macro_f1_open_set(predictions: ArrayLike, labels: ArrayLike, n_classes: int) -> float:
@@ -207,6 +251,13 @@ def _known_f1(
     new = ranks[first & (labelled[predicted] == 0)]
     counted = (labelled > 0).sum() + np.bincount(new, minlength=size).cumsum()
     return np.bincount(ranks, gain, size).cumsum(), counted
+
+
+def _verdicts(scores: np.ndarray, correct: ArrayLike) -> np.ndarray:
+    right = np.asarray(correct, bool)
+    if scores.shape != right.shape:
+        raise DataError(f"{len(scores)} ID scores come with {len(right)} verdicts")
+    return right
 
 
 def _labelled(

@@ -1,5 +1,7 @@
 """Results for people and machines: terminal table, JSON, CSV, Parquet, figures, the HTML page."""
 
+from featood.report.comparison import comparison_lines
+from featood.report.comparison_plots import interval_plot, rank_plot
 from featood.report.files import write_csv, write_json
 from featood.report.html import write_report
 from featood.report.plots import reliability_diagram, roc_curves, score_histogram, score_map
@@ -9,7 +11,10 @@ from featood.report.table import results_table
 
 __all__ = [
     "collapsed",
+    "comparison_lines",
+    "interval_plot",
     "mean_rows",
+    "rank_plot",
     "reliability_diagram",
     "results_table",
     "roc_curves",

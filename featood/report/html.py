@@ -14,6 +14,8 @@ from markupsafe import Markup
 from numpy.typing import ArrayLike
 
 from featood.errors import DataError
+from featood.report.comparison import closest_tests, comparison_lines, how_made, probability
+from featood.report.comparison_plots import interval_plot, rank_plot
 from featood.report.files import write_text
 from featood.report.plots import reliability_diagram, roc_curves, score_histogram, score_map
 from featood.report.rows import (
@@ -23,6 +25,7 @@ from featood.report.rows import (
     cell,
     collapsed,
     headline,
+    interval,
     least_accurate,
     mean_rows,
     percent,
@@ -82,7 +85,9 @@ def write_report(
     if missing := {"backbone", "fingerprint", "id", "rows"} - results.keys():
         raise DataError(f"results lack {sorted(missing)}; a report needs what `featood score --json` writes")
     shown = collapsed(results)
-    means = mean_rows(shown)
+    comparison = results.get("comparison")
+    intervals = comparison["means"] if comparison else ()
+    means = mean_rows(shown, intervals)
     compared = len(means) > 1 and all(len(mean["sets"]) > 1 for mean in means)
     drawn = {
         row["labels"][0] if "labels" in row else row["head"] for row in shown
@@ -93,7 +98,7 @@ def write_report(
         path,
         page.render(
             results=results,
-            rows=with_means(shown),
+            rows=with_means(shown, intervals),
             means=sorted(means, key=lambda row: -row.get("auroc", 0)) if compared else [],
             columns=[*METRIC_COLUMNS, *open_set],
             open_set=bool(open_set),
@@ -104,9 +109,39 @@ def write_report(
             },
             reliability=reliability and _inline(reliability_diagram(*reliability)),
             plane=plane is not None,
+            comparison=comparison,
+            comparison_figures=_compared(comparison, means if means[0]["sets"][1:] else shown)
+            if comparison
+            else {},
+            tests=sorted(closest_tests(comparison), key=_order) if comparison else [],
+            lines=comparison_lines(results),
             date=date,
         ),
     )
+
+
+def _compared(comparison: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
+    """Intervals of the heads, by their means or on their only set, and their ranks over the sets."""
+    known = sorted((row for row in rows if "auroc_low" in row), key=lambda row: -row["auroc"])
+    figures = {}
+    if len(known) > 1:
+        where = (
+            f"the mean over {len(known[0]['sets'])} sets"
+            if len(known[0].get("sets", ())) > 1
+            else known[0]["ood"]
+        )
+        figures[f"{how_made(comparison).partition(' of ')[0]} of AUROC, {where}"] = _inline(
+            interval_plot(known)
+        )
+    if ranking := comparison.get("ranking"):
+        ranks = rank_plot(ranking["mean_ranks"], ranking["cliques"])
+        figures["Mean rank over the sets; bars join heads that do not differ"] = _inline(ranks)
+    return figures
+
+
+def _order(test: Mapping[str, Any]) -> tuple[int, float]:
+    """By metric, the closest to the best first."""
+    return [column.key for column in METRIC_COLUMNS].index(test["metric"]), abs(test["difference"])
 
 
 def _figures(
@@ -148,9 +183,13 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(
         percent=percent,
         printable=printable,
+        probability=probability,
+        how_made=how_made,
+        titled=lambda key: next(column.title for column in METRIC_COLUMNS if column.key == key),
         best=best_cells,
         cell=cell,
         headline=headline,
+        interval=interval,
         least_accurate=least_accurate,
     )
     return environment

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["reliability_diagram", "roc_curves", "score_histogram", "score_map"]
+__all__ = [
+    "COLOURS",
+    "INK",
+    "Format",
+    "reliability_diagram",
+    "render",
+    "roc_curves",
+    "score_histogram",
+    "score_map",
+    "short_label",
+]
 
 import io
 import itertools
@@ -24,9 +34,9 @@ if TYPE_CHECKING:
 
 Format = Literal["svg", "png"]
 
-_INK = "#2a2b2c"  # lines and text; becomes currentColor in SVG
+INK = "#2a2b2c"  # lines and text; becomes currentColor in SVG
 _ON_PLANE = "#141516"  # ink on the score map, which is light on any page
-_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito, 2008
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito, 2008
 _DASHES = ("solid", "dashed", "dotted")
 _BINS = 60
 _STYLE: Any = {
@@ -40,7 +50,7 @@ _STYLE: Any = {
     "legend.frameon": False,
     "lines.linewidth": 1.2,
     "patch.linewidth": 1.2,
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
 }
 
 
@@ -81,14 +91,14 @@ def score_histogram(
         return 100 * np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
 
     def draw(axes: Axes) -> None:
-        axes.stairs(shares(id_scores), edges, fill=True, color=_INK, alpha=0.3, label=_label(id_name))
+        axes.stairs(shares(id_scores), edges, fill=True, color=INK, alpha=0.3, label=short_label(id_name))
         for (name, values), style in zip(sets.items(), _styles(), strict=False):
-            axes.stairs(shares(values), edges, label=_label(name), **style)
+            axes.stairs(shares(values), edges, label=short_label(name), **style)
         accepted = np.quantile(id_scores, 0.95, method="inverted_cdf")
-        axes.axvline(np.clip(accepted, edges[0], edges[-1]), color=_INK, linewidth=0.8, linestyle="dotted")
+        axes.axvline(np.clip(accepted, edges[0], edges[-1]), color=INK, linewidth=0.8, linestyle="dotted")
         axes.set(xlabel="score (higher = more OOD)", ylabel="rows of the set (%)", xlim=edges[[0, -1]])
 
-    return _render(draw, len(sets) + 1, format)
+    return render(draw, len(sets) + 1, format)
 
 
 def roc_curves(id_scores: ArrayLike, ood_scores: Mapping[str, ArrayLike], format: Format = "svg") -> bytes:
@@ -99,14 +109,14 @@ def roc_curves(id_scores: ArrayLike, ood_scores: Mapping[str, ArrayLike], format
     curves = {name: roc_curve(id_scores, values) for name, values in ood_scores.items()}
 
     def draw(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle="dotted")
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle="dotted")
         for (name, (fpr, tpr)), style in zip(curves.items(), _styles(), strict=False):
             # The path is two long; a point per 1/200 of it is finer than the pixels.
             kept = np.unique(np.searchsorted(fpr + tpr, np.linspace(0, 2, 401)).clip(max=len(fpr) - 1))
-            axes.plot(fpr[kept], tpr[kept], label=_label(name), **style)
+            axes.plot(fpr[kept], tpr[kept], label=short_label(name), **style)
         axes.set(xlabel="ID flagged", ylabel="OOD flagged", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
 
-    return _render(draw, len(curves), format)
+    return render(draw, len(curves), format)
 
 
 def reliability_diagram(
@@ -131,12 +141,12 @@ def reliability_diagram(
     areas = 6 + 200 * rows[filled] / rows.sum()
 
     def draw(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle="dotted")
-        axes.plot(confidence[filled], accuracy[filled], color=_COLOURS[1])
-        axes.scatter(confidence[filled], accuracy[filled], areas, color=_COLOURS[1], alpha=0.6, linewidth=0)
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle="dotted")
+        axes.plot(confidence[filled], accuracy[filled], color=COLOURS[1])
+        axes.scatter(confidence[filled], accuracy[filled], areas, color=COLOURS[1], alpha=0.6, linewidth=0)
         axes.set(xlabel="confidence", ylabel="accuracy", xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
 
-    return _render(draw, 0, format)
+    return render(draw, 0, format)
 
 
 def score_map(
@@ -196,14 +206,14 @@ def score_map(
         colours = itertools.chain([_ON_PLANE], (style["color"] for style in _styles()))
         for (name, rows), colour in zip(points.items(), colours, strict=False):
             x, y = np.asarray(rows, np.float64).reshape(-1, 2).T
-            axes.scatter(x, y, s=5, color=colour, edgecolors="white", linewidths=0.3, label=_label(name))
+            axes.scatter(x, y, s=5, color=colour, edgecolors="white", linewidths=0.3, label=short_label(name))
         bar = axes.figure.colorbar(image, ax=axes, pad=0.02, fraction=0.05)
         bar.set_label("score (higher = more OOD)")
         bar.outline.set_visible(False)
-        names = [_label(name) for name in axes_names]
+        names = [short_label(name) for name in axes_names]
         axes.set(xlabel=names[0], ylabel=names[1], xlim=(left, right), ylim=(bottom, top))
 
-    return _render(draw, len(points), format)
+    return render(draw, len(points), format)
 
 
 def _plane_colours() -> Any:
@@ -212,7 +222,7 @@ def _plane_colours() -> Any:
     return LinearSegmentedColormap.from_list("plane", ("#f8f8f7", "#c6c9cb", "#8f9498", "#656a6f", "#43484c"))
 
 
-def _render(draw: Callable[[Axes], None], n_labels: int, format: Format) -> bytes:
+def render(draw: Callable[[Axes], None], n_labels: int, format: Format, height: float = 2.7) -> bytes:
     """Make a figure, let `draw` fill its axes, put the legend below, and return it as bytes."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -220,7 +230,7 @@ def _render(draw: Callable[[Axes], None], n_labels: int, format: Format) -> byte
 
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
-        figure = Figure(figsize=(4.2, 2.7 + 0.17 * -(-n_labels // 2)), layout="constrained")
+        figure = Figure(figsize=(4.2, height + 0.17 * -(-n_labels // 2)), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         draw(axes)
@@ -234,7 +244,7 @@ def _svg(figure: Figure) -> bytes:
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     # Groups are numbered alike in every figure, so their names would clash on one page.
     return re.sub(r'<(g|image) id="[^"]*"', r"<\1", svg).encode()
 
@@ -247,10 +257,11 @@ def _png(figure: Figure) -> bytes:
 
 def _styles() -> Iterator[dict[str, Any]]:
     while True:
-        yield from ({"color": colour, "linestyle": dash} for dash in _DASHES for colour in _COLOURS)
+        yield from ({"color": colour, "linestyle": dash} for dash in _DASHES for colour in COLOURS)
 
 
-def _label(name: str) -> str:
+def short_label(name: str) -> str:
+    """Return a name as it shows in a figure."""
     name = printable(name)
     # matplotlib hides labels that start with an underscore.
     name = f" {name}" if name.startswith("_") else name

@@ -11,6 +11,7 @@ __all__ = [
     "cell",
     "collapsed",
     "headline",
+    "interval",
     "least_accurate",
     "mean_rows",
     "percent",
@@ -22,7 +23,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from featood.metrics import mean_and_error
+from featood.metrics import LOWER_IS_BETTER, mean_and_error
 
 Row = Mapping[str, Any]
 
@@ -38,30 +39,41 @@ class MetricColumn(NamedTuple):
     higher_is_better: bool
 
 
-METRIC_COLUMNS = (
-    MetricColumn("auroc", "AUROC", True),
-    MetricColumn("aupr_in", "AUPR-in", True),
-    MetricColumn("aupr_out", "AUPR-out", True),
-    MetricColumn("fpr95", "FPR95", False),
-    MetricColumn("fpr95_ood", "FPR95-ood", False),
-    MetricColumn("detection_error", "det. err", False),
-    MetricColumn("autc", "AUTC", False),
+METRIC_COLUMNS = tuple(
+    MetricColumn(key, title, key not in LOWER_IS_BETTER)
+    for key, title in (
+        ("auroc", "AUROC"),
+        ("aupr_in", "AUPR-in"),
+        ("aupr_out", "AUPR-out"),
+        ("fpr95", "FPR95"),
+        ("fpr95_ood", "FPR95-ood"),
+        ("detection_error", "det. err"),
+        ("autc", "AUTC"),
+    )
 )
 OPEN_SET_COLUMNS = (
     MetricColumn("f1_macro", "macro F1", True),
     MetricColumn("cauroc", "CAUROC", True),
     MetricColumn("oscr", "OSCR", True),
+    MetricColumn("ccr_fpr10", "CCR@FPR10", True),
+    MetricColumn("aurra", "AURRA", True),
 )
 """Metrics of rows whose ID set has labels, and which have predicted classes."""
 
 
-def mean_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
+_FURTHER = ("f1_macro_best", "ccr_fpr1", "auroc_macro", "fit_s", "score_s")
+"""What means are taken of besides."""
+
+
+def mean_rows(rows: Iterable[Row], intervals: Iterable[Row] = ()) -> list[dict[str, Any]]:
     """Average the rows of each head over its OOD sets.
 
     Parameters
     ----------
     rows : iterable of dict
         Result rows, one per (head, OOD set).
+    intervals : iterable of dict
+        Ends of the intervals of the means, as ``comparison`` in the results has them under ``means``.
 
     Returns
     -------
@@ -69,13 +81,14 @@ def mean_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
         One row per head in order of appearance, `ood` being "mean" and `sets` naming the sets averaged.
         Every OOD set weighs the same; `n_ood` is the total. A value that some row lacks is left out.
     """
+    known = {(row["head"], tuple(row["sets"])): row for row in intervals}
     means = []
     for head, group in _by_head(rows).items():
         mean: dict[str, Any] = {"head": head, "ood": MEAN, "sets": [row["ood"] for row in group]}
         mean["n_id"] = group[0].get("n_id")
         mean["n_ood"] = sum(row.get("n_ood", 0) for row in group)
         columns = (*METRIC_COLUMNS, *OPEN_SET_COLUMNS)
-        for key in (*(column.key for column in columns), "f1_macro_best", "fit_s", "score_s"):
+        for key in (*(column.key for column in columns), *_FURTHER):
             values = [row[key] for row in group if row.get(key) is not None]
             if len(values) == len(group):
                 mean[key] = math.fsum(values) / len(values)
@@ -86,6 +99,9 @@ def mean_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
                 by_seed = zip(*(row["values"][key] for row in group), strict=True)
                 averages = [math.fsum(values) / len(values) for values in by_seed]
                 mean[f"{key}_se"] = mean_and_error(averages)[1]
+        mean |= {
+            key: value for key, value in known.get((head, tuple(mean["sets"])), {}).items() if key not in mean
+        }
         means.append(mean)
     return means
 
@@ -103,10 +119,10 @@ def collapsed(results: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def with_means(rows: Sequence[Row]) -> list[Row]:
-    """Order rows by head and close each head that has several OOD sets with its mean row."""
+def with_means(rows: Sequence[Row], intervals: Sequence[Row] = ()) -> list[Row]:
+    """Order rows by head and close each head that has several OOD sets with its mean row; see `mean_rows`."""
     ordered: list[Row] = []
-    for group, mean in zip(_by_head(rows).values(), mean_rows(rows), strict=True):
+    for group, mean in zip(_by_head(rows).values(), mean_rows(rows, intervals), strict=True):
         ordered += [*group, mean] if len(group) > 1 else group
     return ordered
 
@@ -140,9 +156,17 @@ def percent(fraction: float | None) -> str:
 
 
 def cell(row: Row, key: str) -> str:
-    """Write a metric of a row as a percentage, with the standard error where it is a mean over seeds."""
+    """Write a metric of a row as a percentage, with its interval, or the standard error of a mean over seeds."""
     error = row.get(f"{key}_se")
-    return percent(row.get(key)) + ("" if error is None else f" ±{percent(error)}")
+    if error is not None:
+        return f"{percent(row.get(key))} ±{percent(error)}"
+    return percent(row.get(key)) + interval(row, key)
+
+
+def interval(row: Row, key: str) -> str:
+    """Write the ends of a metric's interval, `` [90.81, 91.62]``; nothing where the row has none."""
+    low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
+    return "" if low is None or high is None else f" [{percent(low)}, {percent(high)}]"
 
 
 def headline(row: Row) -> str:

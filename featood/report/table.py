@@ -11,12 +11,14 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from featood.report.comparison import how_made
 from featood.report.rows import (
     MEAN,
     METRIC_COLUMNS,
     best_cells,
     cell,
     headline,
+    interval,
     percent,
     printable,
     with_means,
@@ -28,7 +30,12 @@ _NAME_WIDTH = 30  # longer names fold
 _GAP = 2
 
 
-def results_table(rows: Sequence[Mapping[str, Any]], id_info: Mapping[str, Any], width: int = 80) -> Table:
+def results_table(
+    rows: Sequence[Mapping[str, Any]],
+    id_info: Mapping[str, Any],
+    width: int = 80,
+    comparison: Mapping[str, Any] | None = None,
+) -> Table:
     """Lay out result rows: one line per head and OOD set, and the mean of each head over its sets.
 
     Parameters
@@ -40,12 +47,14 @@ def results_table(rows: Sequence[Mapping[str, Any]], id_info: Mapping[str, Any],
         `dataset`, and where known `split`, `n` and `accuracy` of the ID set; they make the title.
     width : int
         Columns of the terminal. What does not fit is left out, the least important column first.
+    comparison : dict, optional
+        That of the results: how the intervals in the rows were made, and those of the means.
 
     Returns
     -------
     rich.table.Table
     """
-    rows = with_means(rows)
+    rows = with_means(rows, comparison["means"] if comparison else ())
     best = best_cells(rows)
     cells: dict[str, tuple[str, list[Text]]] = {
         "head": ("head", [Text(headline(row)) for row in rows]),
@@ -81,6 +90,8 @@ def results_table(rows: Sequence[Mapping[str, Any]], id_info: Mapping[str, Any],
             "OOD-validated: learnt from or chosen on outliers",
         ),
     }
+    if comparison:
+        marks["[ ]"] = (True, how_made(comparison))
     table.caption = "\n".join(f"{mark} {text}" for mark, (shown, text) in marks.items() if shown) or None
     table.caption_justify = "left"
     for i, row in enumerate(rows):
@@ -100,5 +111,5 @@ def _title(id_info: Mapping[str, Any]) -> Text:
     if id_info.get("n") is not None:
         title += f", {id_info['n']:,} rows"
     if id_info.get("accuracy") is not None:
-        title += f", accuracy {percent(id_info['accuracy'])} %"
+        title += f", accuracy {percent(id_info['accuracy'])}{interval(id_info, 'accuracy')} %"
     return Text(printable(title) + "; metrics in %")

@@ -1,0 +1,42 @@
+"""``featood verify``."""
+
+from __future__ import annotations
+
+__all__ = ["verify"]
+
+import rich_click as click
+
+from featood.cli.common import cache_option, emit_json, say
+from featood.progress import progress_bar
+
+
+@click.command()
+@click.argument("results", type=click.Path(dir_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@cache_option
+def verify(results: str, as_json: bool, cache_root: str) -> None:
+    """Compute RESULTS (of score --json) again from the cache, and compare.
+
+    Ends with 0 where every row is confirmed: to the last bit, or up to rounding, which is said. Ends with 5 where a
+    row, a head or a set is another now, and with 4 where the cache is damaged.
+
+    Example: featood verify results.json
+    """
+    from featood.cache import open_cache
+    from featood.engine.verifying import DIFFERENT, ROUNDED, verify_results
+    from featood.errors import CacheCorrupt, Mismatch
+
+    with progress_bar() as progress:
+        verdicts = verify_results(results, open_cache(cache_root), progress, say)
+    if as_json:
+        emit_json([verdict._asdict() for verdict in verdicts])
+    else:
+        for what, outcome, why, _ in verdicts:
+            click.echo(f"{outcome}: {what}" + (f": {why}" if why else ""))
+    wrong = [verdict for verdict in verdicts if verdict.outcome == DIFFERENT]
+    if wrong:
+        kind = CacheCorrupt if any(verdict.exit_code == 4 for verdict in wrong) else Mismatch
+        raise kind(f"{results}: {len(wrong)} of {len(verdicts)} parts are not what the cache gives: {wrong[0].what}"
+                   + (", ..." if len(wrong) > 1 else ""))  # fmt: skip
+    if any(verdict.outcome == ROUNDED for verdict in verdicts):
+        say(f"{results}: confirmed up to rounding, not to the last bit")

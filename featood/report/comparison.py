@@ -1,0 +1,65 @@
+"""Which heads differ, in words."""
+
+from __future__ import annotations
+
+__all__ = ["closest_tests", "comparison_lines", "how_made", "probability"]
+
+from collections.abc import Mapping
+from typing import Any
+
+from featood.report.rows import MEAN, printable
+
+
+def how_made(comparison: Mapping[str, Any]) -> str:
+    """Say how the intervals of a comparison were made."""
+    level = f"{100 * comparison['level']:.4g} % intervals"
+    if comparison["method"] == "delong":
+        return f"{level} of AUROC by DeLong's variance"
+    return f"{level} of {comparison['resamples']} bootstrap resamples"
+
+
+def closest_tests(comparison: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the tests of the mean over the sets; of the only set, where there is one."""
+    last = comparison["tests"][-1]["ood"] if comparison["tests"] else MEAN
+    return [test for test in comparison["tests"] if test["ood"] == last]
+
+
+def comparison_lines(results: Mapping[str, Any]) -> list[str]:
+    """Say which heads differ from the best, which do over the sets, and what could not be tested.
+
+    Parameters
+    ----------
+    results : dict
+        What `featood score --json` writes; without intervals there is nothing to say.
+    """
+    comparison = results.get("comparison")
+    if not comparison:
+        return []
+    lines, level = [], comparison["level"]
+    tests = [test for test in closest_tests(comparison) if test["metric"] == "auroc"]
+    if tests:
+        which = "mean AUROC" if tests[0]["ood"] == MEAN else "AUROC"
+        alike = [printable(test["head"]) for test in tests if test["p_holm"] >= 1 - level]
+        how = "DeLong" if comparison["method"] == "delong" else "bootstrap"
+        others = ", ".join(alike) if alike else "none"
+        lines.append(
+            f"Best by {which}: {printable(tests[0]['best'])}. Not told from it at {100 * level:.4g} % "
+            f"({how} on the same rows, Holm over all pairs): {others}."
+        )
+    if ranking := comparison.get("ranking"):
+        sets, differ = len(ranking["sets"]), ranking["p"] < 1 - level
+        lines.append(
+            f"Ranks by AUROC over {sets} sets {'differ' if differ else 'do not differ'} "
+            f"(Friedman, p {probability(ranking['p'])})."
+        )
+        if differ:
+            lines.append("Cliques of heads that do not differ over the sets (Conover, Holm), by mean rank:")
+            ranks = ranking["mean_ranks"]
+            for clique in ranking["cliques"]:
+                lines.append("  " + ", ".join(f"{printable(head)} {ranks[head]:.1f}" for head in clique))
+    return lines + [f"Not tested: {reason}." for reason in comparison["untested"]]
+
+
+def probability(p: float) -> str:
+    """Write a p-value with its relation: ``= 0.012``, ``< 0.001``."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
