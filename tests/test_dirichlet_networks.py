@@ -51,7 +51,9 @@ def fitted():
 def network(head, data):
     """The network of a head, and the rows as it sees them."""
     model, state = head.prepare(head.state)
-    return model, (torch.from_numpy(data.features["x"]).double() - state["mean"]) / state["spread"]
+    return model, (torch.from_numpy(data.features["x"]).double() - state["space.center"]) / state[
+        "space.scale"
+    ]
 
 
 def evidence(head, data):

@@ -47,7 +47,7 @@ def test_supervised_heads_classify(name, options):
     head = create_head(name, **SMALL | {"epochs": 10, "lr": 3e-3}, **options).fit(two_gaussians())
     test = two_gaussians(seed=1)
     model, _ = head.prepare(head.state)
-    scaled = (torch.from_numpy(test.features["x"]) - head.state["mean"]) / head.state["spread"]
+    scaled = (torch.from_numpy(test.features["x"]) - head.state["space.center"]) / head.state["space.scale"]
     right = model(scaled).argmax(1).numpy() == test.labels
     assert right.mean() > 0.95
     assert head.score(test) == pytest.approx(_score(head.options.get("which", "energy"), model(scaled)))
@@ -81,7 +81,7 @@ def test_scores_of_jem():
         )
         slopes.append((energy.score(up) - energy.score(down)) / (2 * step))
     length = np.sqrt(
-        sum((slope * float(energy.state["spread"][axis])) ** 2 for axis, slope in enumerate(slopes))
+        sum((slope * float(energy.state["space.scale"][axis])) ** 2 for axis, slope in enumerate(slopes))
     )
     found = create_head("jem", which="gradient-norm", **options).fit(two_gaussians()).score(test)
     np.testing.assert_allclose(found, length, rtol=1e-5)

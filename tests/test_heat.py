@@ -60,7 +60,7 @@ def test_prior_energies_far_from_the_origin():
         np.round(rng.normal(size=(400, 16)) * 1024) / 1024
     )  # so that float32 holds the shifted rows exactly
     labels, shift = rng.integers(0, 3, 400), 1024 + 0.25 * np.arange(16)
-    quiet = {**SMALL, "epochs": 1, "normalize": False, "relu": False}
+    quiet = {**SMALL, "epochs": 1, "space": "none", "relu": False}
 
     def energies(rows):
         head = create_head("heat-gmm", **quiet).fit(FeatureSet({"x": rows.astype(np.float32)}, labels=labels))
@@ -207,7 +207,7 @@ def test_improves_on_a_prior_of_the_wrong_shape():
     outside = outside[distance > 1][:300]
     prior = create_head("gmm", covariance="tied").fit(x, labels)
     head = create_head(
-        "heat-gmm", normalize=False, prior_temperature=10.0, layout="untied", width=64, depth=2, sgld_steps=10,
+        "heat-gmm", space="none", prior_temperature=10.0, layout="untied", width=64, depth=2, sgld_steps=10,
         step_size=0.05, noise=0.1, l2=0.1, lr=3e-3, epochs=25, batch_size=128,
     ).fit(x, labels)  # fmt: skip
 
@@ -311,7 +311,7 @@ def test_published_settings():
     imagenet = create_head("heat-gmm-std", "imagenet")
     assert (imagenet.proposals, imagenet.simplified, imagenet.layout) == ("wide", True, "halving")
     assert imagenet.sgld_steps == 0 and imagenet.accumulate == 20 and imagenet.feature == "std"
-    assert create_head("heat-el", "imagenet").step_size == 1e3 and not create_head("heat-el").normalize
+    assert create_head("heat-el", "imagenet").step_size == 1e3 and create_head("heat-el").space == "none"
 
 
 def test_published_settings_of_imagenet_run():

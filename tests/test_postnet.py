@@ -30,7 +30,7 @@ def blobs(rows=300, seed=0, centers=CENTERS):
 def evidence(head, data):
     """Log of the densities of each class, by the explicit map of the flows."""
     model, state = head.prepare(head.state)
-    rows = (torch.from_numpy(data.features["avg"]).double() - state["mean"]) / state["spread"]
+    rows = (torch.from_numpy(data.features["avg"]).double() - state["space.center"]) / state["space.scale"]
     latents = (model.encoder(rows) - model.norm.running_mean) / (
         model.norm.running_var + model.norm.eps
     ).sqrt()
@@ -126,7 +126,7 @@ def test_the_loss_is_the_bayesian_one():
 def test_training_stops_by_errors_and_by_the_loss_where_they_tie(fitted):
     model, state = fitted.prepare(fitted.state)
     data = blobs(300, seed=1)
-    rows = (torch.from_numpy(data.features["avg"]).double() - state["mean"]) / state["spread"]
+    rows = (torch.from_numpy(data.features["avg"]).double() - state["space.center"]) / state["space.scale"]
     labels = torch.from_numpy(data.labels)
     wrong = (fitted.classify(data).argmax(1) != data.labels).mean()
     share, loss = (

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import atomic_write, digest, seal
 from featood.heads.registry import create_head
+from featood.heads.renamed import renamed
 
 if TYPE_CHECKING:
     from featood.heads.base import Head, State
@@ -79,6 +80,7 @@ def load_head(path: str | Path) -> Head:
         )
     try:
         body, state = _read(folder)
+        body["options"], state = renamed(body["head"], body["options"], state)
         head = _create(folder, body)
         head._adopt(state, _checked_meta(head, body["meta"]))
         head._fitted()  # now rather than at the first score, because tensors of other options show only here
@@ -163,6 +165,7 @@ def _card_text(head: Head) -> str:
         "",
         card.summary,
         "",
+        *([f"- Caution: {card.caution}"] if card.caution else []),
         f"- Paper: {card.paper}, {card.year}. {card.url}",
         "- Score: higher = more out-of-distribution",
         f"- Fitted on: {meta.get('fitted_on', 'nothing')} ({meta.get('rows', 0)} rows)",

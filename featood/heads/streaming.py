@@ -12,6 +12,7 @@ from featood.errors import DataError, UsageError
 from featood.heads.base import FeatureHead, State
 from featood.heads.provenance import described
 from featood.heads.rows import SelectedRows
+from featood.numerics.spaces import FITTED
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,9 +51,14 @@ class StreamingHead(FeatureHead):
             When the rows come from another backbone than those before.
         UsageError
             On a head that was fitted whole, or loaded: only its tensors are kept, not its sums.
+            And in a space that must be fitted, which takes a pass over all rows before.
         DataError
             When there is no row to fit on yet.
         """
+        if self.space in FITTED:
+            raise UsageError(
+                f"{self.name}: the space {self.space} must be fitted to all rows first; use fit, or space none or l2"
+            )
         source = as_feature_set(part, labels)
         statistics = vars(self).get("_statistics")
         if statistics is None and vars(self)["_state"] is not None:

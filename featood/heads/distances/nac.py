@@ -15,6 +15,7 @@ from featood.heads.base import FeatureHead, State
 from featood.heads.classifier import classifier_state, linear_logits
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
+from featood.heads.spaces import RawFeatures
 
 
 @register(
@@ -25,7 +26,7 @@ from featood.heads.rows import SelectedRows
     url="https://arxiv.org/abs/2306.02879",
     needs=("features", "classifier"),
 )
-class NAC(FeatureHead):
+class NAC(RawFeatures, FeatureHead):
     """Score the negated mean over neurons i of ``min(h_i(s_i) / (r N), 1)``, h_i the histogram of state s_i.
 
     The state is ``sigmoid(a z_i dKL_i)`` with the gradient of ``KL(uniform || p)`` to the feature, which for the
