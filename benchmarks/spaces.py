@@ -129,7 +129,7 @@ def jobs(seeds: int, only: str) -> Iterator[Job]:
 
 def fit(job: Job, train: FeatureSet, test: FeatureSet, odd: Mapping[str, FeatureSet]) -> dict[str, Any]:
     """Fit one head, and score it; of HEAT's prior the network counts nothing."""
-    network, row, space, seed = job
+    _, row, space, seed = job
     name, options = HEADS[row]
     options = {**options, **SPACES[space]} | ({} if name == "gmm" else {"seed": seed})
     if row == "one Gaussian":

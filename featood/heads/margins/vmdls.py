@@ -23,9 +23,12 @@ PUBLISHED: Mapping[str, Any] = {"epochs": 500, "schedule": "step", "depth": 0, "
 
 
 @register(
-    "vmdls", title="Variational and metric-based deep latent space", paper="Dinari and Freifeld, Variational- and
-    Metric-based Deep Latent Space for Out-of-Distribution Detection, UAI", year=2022,
-    url="https://github.com/BGU-CS-VIL/vmdls", needs=("features", "labels"),
+    "vmdls",
+    title="Variational and metric-based deep latent space",
+    paper="Dinari and Freifeld, Variational- and Metric-based Deep Latent Space for Out-of-Distribution Detection, UAI",
+    year=2022,
+    url="https://github.com/BGU-CS-VIL/vmdls",
+    needs=("features", "labels"),
 )
 class Vmdls(LatentHead):
     """Score ``(G + 1 - max_c log N(v; m_c, S_c)) d`` for features of several stages joined with learnt latents.
