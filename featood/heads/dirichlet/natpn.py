@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from featood.energies.dirichlet import bayesian_loss
 from featood.errors import DataError
 from featood.flows import AutoregressiveFlow, RadialFlows
-from featood.heads.dirichlet.scores import CHOICES, SCORES
+from featood.heads.dirichlet.evidence import EvidenceHead
+from featood.heads.dirichlet.scores import CHOICES
 from featood.heads.perceptron_head import PerceptronHead
 from featood.heads.registry import option, register
 from featood.heads.trained_head import Phase
@@ -84,7 +85,7 @@ class NaturalPosteriorNetwork(nn.Module):
     url="https://arxiv.org/abs/2105.04471",
     needs=("features", "labels"),
 )
-class NatPN(PerceptronHead):
+class NatPN(EvidenceHead, PerceptronHead):
     """Score the Dirichlet distribution of a classifier whose evidence is one density in its latent space.
 
     The concentrations are ``alpha_c = 1 + N_H q(h(z)) p_c(h(z))``, and the score rises as the evidence falls. The
@@ -160,28 +161,25 @@ class NatPN(PerceptronHead):
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Return the Bayesian loss."""
-        latents = model.latents(rows)
-        log_alpha = self._log_alpha(model.log_density(latents), model.log_probabilities(latents))
+        log_alpha = concentrations(self.log_evidence(model, rows), self.prior)
         return bayesian_loss(log_alpha, labels, entropy=self.entropy_weight)
+
+    def log_evidence(self, model: Any, rows: Tensor) -> Tensor:
+        """Return the logarithm of budget times density, limited and shared out over the classes ``[B, C]``."""
+        latents = model.latents(rows)
+        evidence = self._budgeted(model.log_density(latents))
+        # the gradient goes on beyond the limit, or nothing would bring rows back
+        limited = evidence + (evidence.clamp(-self.evidence_limit, self.evidence_limit) - evidence).detach()
+        return limited[:, None] + model.log_probabilities(latents)
 
     def score_rows(self, model: Any, rows: Tensor) -> Tensor:
         """Return the score `which` ``[B]``."""
-        latents = model.latents(rows)
-        log_density = model.log_density(latents)
         if self.which == "p(x)":
-            return -(log_density + BUDGETS[self.budget] * self.latent)
-        return SCORES[self.which](self._log_alpha(log_density, model.log_probabilities(latents)))
+            return -self._budgeted(model.log_density(model.latents(rows)))
+        return super().score_rows(model, rows)
 
-    def classify_rows(self, model: Any, rows: Tensor) -> Tensor:
-        """Return the log-concentrations ``[B, C]``, whose softmax is the mean of the distribution."""
-        latents = model.latents(rows)
-        return self._log_alpha(model.log_density(latents), model.log_probabilities(latents))
-
-    def _log_alpha(self, log_density: Tensor, log_probabilities: Tensor) -> Tensor:
-        evidence = log_density + BUDGETS[self.budget] * self.latent
-        # the gradient goes on beyond the limit, or nothing would bring rows back
-        limited = evidence + (evidence.clamp(-self.evidence_limit, self.evidence_limit) - evidence).detach()
-        return concentrations(limited[:, None] + log_probabilities, 1.0)
+    def _budgeted(self, log_density: Tensor) -> Tensor:
+        return log_density + BUDGETS[self.budget] * self.latent
 
 
 def warm_up_losses(
