@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import atomic_write, digest, seal
-from featood.heads.registry import create_head
+from featood.heads.earlier import ADDED, earlier_state
+from featood.heads.registry import create_head, head_class
 from featood.heads.renamed import renamed
 
 if TYPE_CHECKING:
@@ -80,9 +81,8 @@ def load_head(path: str | Path) -> Head:
         )
     try:
         body, state = _read(folder)
-        body["options"], state = renamed(body["head"], body["options"], state)
         head = _create(folder, body)
-        head._adopt(state, _checked_meta(head, body["meta"]))
+        head._adopt(earlier_state(state), _checked_meta(head, body["meta"]))
         head._fitted()  # now rather than at the first score, because tensors of other options show only here
     except (*DAMAGE, SafetensorError) as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
@@ -130,7 +130,9 @@ def _create(folder: Path, body: dict[str, Any]) -> Head:
         for name, value in body["options"].items()
     }
     try:
-        return create_head(body["head"], **options)
+        name = body["head"]
+        options = {**ADDED.get(name, {}), **renamed(head_class(name), options)}
+        return create_head(name, **options)
     except UsageError as error:
         # what follows is advice to someone who types a name or an option
         reason = re.split(r" \(it has|; ", str(error))[0]
