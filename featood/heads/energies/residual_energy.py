@@ -26,9 +26,6 @@ from featood.nets.mlp import MLP
 from featood.training import Batches, digest, multi_step
 from featood.training.loop import train as run_training
 
-DATA_NOISE = 1e-4
-"""Standard deviation of the noise on data and samples when the network learns."""
-
 
 def residual_network(
     size: int, width: int, depth: int, layout: str, generator: torch.Generator | None = None
@@ -82,6 +79,9 @@ class ResidualHead(FeatureHead):
     sgld_steps: int = option(40, "Langevin steps", low=0)
     step_size: float = option(1e-4, "first Langevin step size; the last is a tenth", low=0)
     noise: float = option(5e-3, "first standard deviation of the Langevin noise; the last is a tenth", low=0)
+    data_noise: float = option(
+        1e-4, "standard deviation of the noise on rows and samples when the network learns", low=0
+    )
     l2: float = option(10.0, "weight of the squared energies in the loss", low=0)
     lr: float = option(1e-5, "learning rate", low=0)
     epochs: int = option(10, "passes over the training rows", low=1)
@@ -175,7 +175,7 @@ class ResidualHead(FeatureHead):
                 features[rows],
                 torch.cat([samples, start]),
                 l2=self.l2,
-                noise=DATA_NOISE,
+                noise=self.data_noise,
                 generator=generator,
             )
 
