@@ -47,6 +47,7 @@ SPACES: Mapping[str, Mapping[str, Any]] = {
     "none": {"space": "none"},
     "standardize": {"space": "standardize"},
     "l2": {"space": "l2"},
+    "l2-standardize": {"space": "l2-standardize"},
     "l2-whiten": {"space": "l2-whiten"},
     "pca": {"space": "pca"},
     "pca 32": {"space": "pca", "components": 32},

@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
-from featood.heads import create_head
+from featood.heads import create_head, list_heads
 from featood.heads.base import FitContext
 
 SAMPLER = {"sgld_steps": 10, "buffer_size": 1000}
@@ -168,3 +168,17 @@ def test_validation_leaves_the_chains_of_the_training_alone(name, tmp_path):
     resumed = create_head(name, **options).fit(train, context=FitContext(checkpoint=tmp_path / "fit"))
     for key, value in expected.state.items():
         assert torch.equal(resumed.state[key], value), key
+
+
+def test_heads_that_are_not_for_many_dimensions_say_so_where_one_chooses(tmp_path, featood):
+    code, out, err = featood("heads")
+    assert code == 0
+    for name in ("vera", "epn-m"):
+        card = list_heads()[name]
+        assert "many dimensions" in card.caution
+        assert f"{name}: {card.caution}" in " ".join((out + err).split())
+    head = create_head("vera", epochs=1, width=8, depth=1).fit(np.random.default_rng(0).normal(size=(40, 3)))
+    assert (
+        "Caution: not for features of many dimensions"
+        in (head.save(tmp_path / "h") / "README.md").read_text()
+    )

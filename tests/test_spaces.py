@@ -31,7 +31,7 @@ def by_sklearn(kind, train, rows, components=0):
     train, rows = train.astype(float), rows.astype(float)
     if kind.startswith("l2"):
         train, rows = normalize(train), normalize(rows)
-    if kind == "standardize":
+    if kind.endswith("standardize"):
         return StandardScaler().fit(train).transform(rows)
     if kind in REDUCED:
         pca = PCA(components or None).fit(train)

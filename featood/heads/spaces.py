@@ -23,7 +23,7 @@ def space_option(default: str) -> str:
     return option(
         default,
         "space of the features: as they are, every feature with mean 0 and variance 1, every row with length 1, "
-        "such rows with covariance the identity, or principal components",
+        "such rows standardised or with covariance the identity, or principal components",
         choices=SPACES,
     )
 

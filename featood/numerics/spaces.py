@@ -18,9 +18,10 @@ from featood.numerics.moments import ClassMoments, ScatterByClass
 from featood.numerics.subspaces import principal_axes, rank
 from featood.numerics.vectors import unit
 
-SPACES = ("none", "standardize", "l2", "l2-whiten", "pca")
+SPACES = ("none", "standardize", "l2", "l2-standardize", "l2-whiten", "pca")
 FITTED: Mapping[str, tuple[str, ...]] = {
     "standardize": ("center", "scale"),
+    "l2-standardize": ("center", "scale"),
     "l2-whiten": ("center", "axes"),
     "pca": ("center", "axes"),
 }
@@ -37,12 +38,12 @@ def fit_space(kind: str, blocks: Iterable[Tensor], components: int = 0) -> dict[
     Parameters
     ----------
     kind : str
-        ``none``: rows as they are. ``standardize``: every feature with mean 0 and variance 1; one that does not vary
-        is shifted alone, so that it counts in its own unit where it varies in other rows. ``l2``: every row with
-        length 1, one of zeros excepted. ``l2-whiten``: rows of length 1, centred and then turned and scaled so that
-        their covariance is the identity. ``pca``: rows as they are, centred and turned to their principal components.
-        The last two leave out directions in which the rows do not vary beyond rounding; where other rows do, it does
-        not show.
+        ``none``: rows as they are. ``standardize``: every feature with mean 0 and variance 1; one that does not
+        vary is shifted alone, so that it counts in its own unit where it varies in other rows. ``l2``: every row
+        with length 1, one of zeros excepted. ``l2-standardize``: such rows, standardised. ``l2-whiten``: rows of
+        length 1, centred and then turned and scaled so that their covariance is the identity. ``pca``: rows as they
+        are, centred and turned to their principal components. The last two leave out directions in which the rows
+        do not vary beyond rounding; where other rows do, it does not show.
     blocks : iterable of Tensor
         Rows ``[B, D]``.
     components : int
@@ -74,10 +75,11 @@ def fit_space(kind: str, blocks: Iterable[Tensor], components: int = 0) -> dict[
         return {}
     moments: ClassMoments | ScatterByClass | None = None
     for rows in blocks:
-        if kind == "standardize":
-            moments = ScatterByClass.of(rows, None, moments, diagonal=True)  # type: ignore[arg-type]
+        rows = _normalised(kind, rows)
+        if kind in REDUCED:
+            moments = ClassMoments.of(rows, None, moments)  # type: ignore[arg-type]
         else:
-            moments = ClassMoments.of(_normalised(kind, rows), None, moments)  # type: ignore[arg-type]
+            moments = ScatterByClass.of(rows, None, moments, diagonal=True)  # type: ignore[arg-type]
     if moments is None or not moments.rows:
         raise DataError("there are no rows to fit the space to")
     center = moments.mean()
@@ -122,9 +124,10 @@ def apply_space(kind: str, fitted: Mapping[str, Tensor], rows: Tensor) -> Tensor
     if kind == "none":
         return rows
     rows = _normalised(kind, rows)
-    if kind == "standardize":
-        return (rows - fitted["center"]) / fitted["scale"]
-    return (rows - fitted["center"]) @ fitted["axes"] if kind in REDUCED else rows
+    if kind not in FITTED:
+        return rows
+    rows = rows - fitted["center"]
+    return rows @ fitted["axes"] if kind in REDUCED else rows / fitted["scale"]
 
 
 def _normalised(kind: str, rows: Tensor) -> Tensor:
