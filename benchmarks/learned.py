@@ -44,7 +44,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
 VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "approximate-flow": [{"kind": kind} for kind in ("reparameterized", "svd", "matrix-exponential")],
     "natpn": [{"flow": "radial"}],
-    "postnet": [{"standardize": False}, {"training": "sequential"}, {"preset": "published"}],
+    "postnet": [{"space": "none"}, {"training": "sequential"}, {"preset": "published"}],
     "prior-network": [{"direction": "forward"}],
     "radial-flow": [{"by_class": True}],
 }

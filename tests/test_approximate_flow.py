@@ -121,11 +121,11 @@ def test_after_training_the_density_integrates_to_one(kind, tmp_path):
     head = fitted(kind)
     axis = np.arange(-8, 16, 0.08)
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
-    area = 0.08**2 / float(head.state["spread"].prod())
+    area = 0.08**2 / float(head.state["space.scale"].prod())
     assert np.exp(-head.score(grid)).sum() * area == pytest.approx(1, abs=0.02)
     # better than a Gaussian, which has the entropy of its covariance
     rows = bent(seed=1)
-    covariance = np.cov(rows.T) / np.outer(head.state["spread"], head.state["spread"])
+    covariance = np.cov(rows.T) / np.outer(head.state["space.scale"], head.state["space.scale"])
     gaussian = np.log(2 * np.pi * np.e) + 0.5 * np.linalg.slogdet(covariance)[1]
     assert head.score(rows).mean() < gaussian - 0.05
     again = load_head(head.save(tmp_path / kind))

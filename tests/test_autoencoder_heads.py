@@ -9,7 +9,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 from featood.cache.feature_set import FeatureSet
 from featood.heads import create_head
 
-LINEAR = {"depth": 0, "epochs": 200, "batch_size": 100, "lr": 3e-2, "validation": 0.0, "standardize": False}
+LINEAR = {"depth": 0, "epochs": 200, "batch_size": 100, "lr": 3e-2, "validation": 0.0, "space": "none"}
 SCORES = ("elbo", "importance-weighted", "reconstruction", "kl")
 
 

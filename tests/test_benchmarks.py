@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from featood import FeatureSet, create_head
 from featood.cache import FeatureCache
 from featood.cache.transfer import import_arrays
+from featood.metrics import auroc
 from featood.testing.fixture import synthetic_sets
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -117,3 +119,29 @@ def test_densities_collapse_in_exp_space_only(script):
     assert (
         high["distinct, exp space"] == 1 and high["AUROC, exp space"] == 0.5 and high["AUROC, featood"] > 0.99
     )
+
+
+def test_spaces_goes_on_where_it_stopped(script, tmp_path, monkeypatch, capsys):
+    spaces = script("spaces")
+    rng, labels = np.random.default_rng(0), np.arange(120) % 3
+    values = np.abs(rng.normal(size=(240, 4)) + 2 * np.eye(4)[np.r_[labels, labels]]).astype(np.float32)
+    train, test = (
+        FeatureSet({"avg": part}, labels=labels).to_torch() for part in (values[:120], values[120:])
+    )
+    odd = {name: FeatureSet({"avg": 3 * rng.random((50, 4), np.float32)}).to_torch() for name in spaces.ODD}
+    monkeypatch.setattr(spaces, "features", lambda *_: (train, test, odd))
+    file = tmp_path / "lines.jsonl"
+    command = ["spaces.py", str(file), "--networks", "cifar-resnet20", "--heads", "classes"]
+    for _ in range(2):
+        monkeypatch.setattr("sys.argv", command)
+        spaces.main()
+        done = spaces.read(file)
+        assert len(file.read_text().splitlines()) == len(done) == len(spaces.SPACES)
+    head = create_head("gmm", covariance="tied", space="l2").fit(train)
+    expected = np.mean([auroc(head.score(test).numpy(), head.score(rows).numpy()) for rows in odd.values()])
+    assert done["cifar-resnet20", "tied classes", "l2", 0]["auroc"] == pytest.approx(100 * expected)
+    assert "components must not be 32" in capsys.readouterr().out
+    prior = {**spaces.PRIOR, "ridge": 1e-2}
+    heat = create_head("heat-gmm", **prior).fit(train)
+    tied = create_head("gmm", covariance="tied", space="l2", ridge=1e-2).fit(train)
+    np.testing.assert_allclose(spaces.score(heat, test, True), tied.score(test), rtol=1e-3)

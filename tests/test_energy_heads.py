@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
-from featood.heads import create_head
+from featood.heads import create_head, list_heads
 from featood.heads.base import FitContext
 
 SAMPLER = {"sgld_steps": 10, "buffer_size": 1000}
@@ -47,7 +47,7 @@ def test_supervised_heads_classify(name, options):
     head = create_head(name, **SMALL | {"epochs": 10, "lr": 3e-3}, **options).fit(two_gaussians())
     test = two_gaussians(seed=1)
     model, _ = head.prepare(head.state)
-    scaled = (torch.from_numpy(test.features["x"]) - head.state["mean"]) / head.state["spread"]
+    scaled = (torch.from_numpy(test.features["x"]) - head.state["space.center"]) / head.state["space.scale"]
     right = model(scaled).argmax(1).numpy() == test.labels
     assert right.mean() > 0.95
     assert head.score(test) == pytest.approx(_score(head.options.get("which", "energy"), model(scaled)))
@@ -81,7 +81,7 @@ def test_scores_of_jem():
         )
         slopes.append((energy.score(up) - energy.score(down)) / (2 * step))
     length = np.sqrt(
-        sum((slope * float(energy.state["spread"][axis])) ** 2 for axis, slope in enumerate(slopes))
+        sum((slope * float(energy.state["space.scale"][axis])) ** 2 for axis, slope in enumerate(slopes))
     )
     found = create_head("jem", which="gradient-norm", **options).fit(two_gaussians()).score(test)
     np.testing.assert_allclose(found, length, rtol=1e-5)
@@ -168,3 +168,17 @@ def test_validation_leaves_the_chains_of_the_training_alone(name, tmp_path):
     resumed = create_head(name, **options).fit(train, context=FitContext(checkpoint=tmp_path / "fit"))
     for key, value in expected.state.items():
         assert torch.equal(resumed.state[key], value), key
+
+
+def test_heads_that_are_not_for_many_dimensions_say_so_where_one_chooses(tmp_path, featood):
+    code, out, err = featood("heads")
+    assert code == 0
+    for name in ("vera", "epn-m"):
+        card = list_heads()[name]
+        assert "many dimensions" in card.caution
+        assert f"{name}: {card.caution}" in " ".join((out + err).split())
+    head = create_head("vera", epochs=1, width=8, depth=1).fit(np.random.default_rng(0).normal(size=(40, 3)))
+    assert (
+        "Caution: not for features of many dimensions"
+        in (head.save(tmp_path / "h") / "README.md").read_text()
+    )

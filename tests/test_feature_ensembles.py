@@ -25,7 +25,9 @@ def blobs(rows=300, seed=0):
 
 
 def scaled(head, data):
-    return (data.features["avg"].astype(float) - head.state["mean"].numpy()) / head.state["spread"].numpy()
+    return (data.features["avg"].astype(float) - head.state["space.center"].numpy()) / head.state[
+        "space.scale"
+    ].numpy()
 
 
 def weights(head):

@@ -88,7 +88,7 @@ def test_the_energy_and_the_flow_order_the_plane_as_the_density_does(fitted, tmp
     head = load_head(fitted.save(tmp_path / "head"))
     np.testing.assert_array_equal(head.score(points), fitted.score(points))
     model, state = fitted.prepare(fitted.state)
-    rows = (torch.from_numpy(points.features["x"]).double() - state["mean"]) / state["spread"]
+    rows = (torch.from_numpy(points.features["x"]).double() - state["space.center"]) / state["space.scale"]
     other = create_head("flow-nce", **SMALL, which="flow")
     of_flow = other.score_rows(model, rows)
     torch.testing.assert_close(of_flow, -model.flow.log_density(rows))
@@ -99,7 +99,7 @@ def test_the_energy_and_the_flow_order_the_plane_as_the_density_does(fitted, tmp
 
 def test_the_energy_is_normalised(fitted):
     points, log_p = grid()
-    energies = fitted.score(points) + float(fitted.state["spread"].log().sum())
+    energies = fitted.score(points) + float(fitted.state["space.scale"].log().sum())
     log_p = log_p - math.log(2 * 2 * math.pi * SPREADS.prod())
     likely = log_p > log_p.max() - 3
     assert abs(np.mean(energies[likely] + log_p[likely])) < 0.15

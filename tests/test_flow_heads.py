@@ -49,7 +49,7 @@ def test_scores_are_the_negated_density_of_the_saved_flow(name, tmp_path):
     head = quick(name, epochs=2).fit(train)
     loaded = load_head(head.save(tmp_path / name))
     model, state = loaded.prepare(loaded.state)
-    rows = (torch.from_numpy(train.features["avg"]).double() - state["mean"]) / state["spread"]
+    rows = (torch.from_numpy(train.features["avg"]).double() - state["space.center"]) / state["space.scale"]
     expected = -model.log_density(rows).reshape(-1)
     np.testing.assert_allclose(head.score(train), expected, rtol=1e-9)
 
@@ -64,7 +64,7 @@ def test_radial_flows_by_class_are_a_mixture():
     head = quick("radial-flow", by_class=True, lr=3e-2, validation=0.0).fit(train)
     model, state = head.prepare(head.state)
     torch.testing.assert_close(model.shares, torch.ones(3, dtype=torch.float64) / 3, rtol=1e-6, atol=0)
-    rows = (torch.from_numpy(features).double() - state["mean"]) / state["spread"]
+    rows = (torch.from_numpy(features).double() - state["space.center"]) / state["space.scale"]
     densities = model.log_density(rows)
     assert (densities.argmax(1).numpy() == labels).mean() > 0.95
     np.testing.assert_allclose(head.score(train), -np.log(densities.exp().sum(1) / 3), rtol=1e-6, atol=1e-6)

@@ -75,7 +75,7 @@ def test_normalized_rows():
     x, labels = data()
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     plain = create_head("gmm").fit(unit, labels).score(unit[:20])
-    np.testing.assert_allclose(create_head("gmm", normalize=True).fit(3 * x, labels).score(x[:20]), plain)
+    np.testing.assert_allclose(create_head("gmm", space="l2").fit(3 * x, labels).score(x[:20]), plain)
 
 
 def test_classes_in_chunks(monkeypatch):

@@ -8,6 +8,7 @@ from scipy.stats import multivariate_normal
 from sklearn.metrics import roc_auc_score
 
 from featood.cache.feature_set import FeatureSet
+from featood.energies.sgld import sgld
 from featood.errors import Mismatch, UsageError
 from featood.heads import create_head, load_head
 from featood.heads.base import FitContext
@@ -60,7 +61,7 @@ def test_prior_energies_far_from_the_origin():
         np.round(rng.normal(size=(400, 16)) * 1024) / 1024
     )  # so that float32 holds the shifted rows exactly
     labels, shift = rng.integers(0, 3, 400), 1024 + 0.25 * np.arange(16)
-    quiet = {**SMALL, "epochs": 1, "normalize": False, "relu": False}
+    quiet = {**SMALL, "epochs": 1, "space": "none", "relu": False}
 
     def energies(rows):
         head = create_head("heat-gmm", **quiet).fit(FeatureSet({"x": rows.astype(np.float32)}, labels=labels))
@@ -207,7 +208,7 @@ def test_improves_on_a_prior_of_the_wrong_shape():
     outside = outside[distance > 1][:300]
     prior = create_head("gmm", covariance="tied").fit(x, labels)
     head = create_head(
-        "heat-gmm", normalize=False, prior_temperature=10.0, layout="untied", width=64, depth=2, sgld_steps=10,
+        "heat-gmm", space="none", prior_temperature=10.0, layout="untied", width=64, depth=2, sgld_steps=10,
         step_size=0.05, noise=0.1, l2=0.1, lr=3e-3, epochs=25, batch_size=128,
     ).fit(x, labels)  # fmt: skip
 
@@ -311,11 +312,85 @@ def test_published_settings():
     imagenet = create_head("heat-gmm-std", "imagenet")
     assert (imagenet.proposals, imagenet.simplified, imagenet.layout) == ("wide", True, "halving")
     assert imagenet.sgld_steps == 0 and imagenet.accumulate == 20 and imagenet.feature == "std"
-    assert create_head("heat-el", "imagenet").step_size == 1e3 and not create_head("heat-el").normalize
+    assert create_head("heat-el", "imagenet").step_size == 1e3 and create_head("heat-el").space == "none"
+    budgets = [create_head("heat-gmm", name).updates for name in ("cifar10", "cifar100", "imagenet")]
+    assert budgets == [50_000 * 20 // 1024, 50_000 * 20 // 1024, 2000]
+    assert create_head("heat-el", "cifar100").updates == 50_000 * 8 // 1024
+
+
+@pytest.mark.parametrize("rows", [60, 150])
+def test_a_budget_in_updates_does_not_depend_on_the_rows(rows, monkeypatch):
+    falls = []
+    monkeypatch.setattr(
+        "featood.heads.energies.residual_energy.multi_step",
+        lambda steps: falls.extend(steps) or (lambda _: 1.0),
+    )
+    head = create_head("heat-gmm", **{**SMALL, "epochs": 20}, updates=12, milestone=5).fit(features(rows))
+    assert head.meta["training"]["steps"] == 12 and falls == [3]
+    passes = create_head("heat-gmm", **SMALL).fit(features(rows))
+    assert passes.meta["training"]["steps"] == 2 * (rows // 32)
+
+
+@pytest.mark.parametrize("ridge", [1e-6, 1e-2])
+def test_the_ridge_of_the_prior(ridge):
+    train = features()
+    head = create_head("heat-gmm", **SMALL, space="none", ridge=ridge).fit(train)
+    rows, labels = train.features["avg"].astype(float), train.labels
+    centred = rows - np.stack([rows[labels == c].mean(0) for c in range(3)])[labels]
+    covariance = np.cov(centred.T, bias=True)
+    covariance += ridge * covariance.trace() / 6 * np.eye(6)
+    matrix = head.state["prior.matrix"].numpy()
+    np.testing.assert_allclose(matrix @ matrix.T, np.linalg.inv(covariance), rtol=1e-6, atol=1e-8)
+
+
+def test_a_sampler_that_cannot_be_stable_is_told_of():
+    train = features()
+    rows = train.features["avg"].copy()
+    rows[:, 5] = 0.4 + 1e-3 * rows[:, 5]
+    narrow = FeatureSet({"avg": rows}, labels=train.labels)
+    variance = float(
+        1
+        / np.linalg.svd(create_head("heat-gmm", **SMALL, space="none").fit(narrow).state["prior.matrix"])[1][
+            0
+        ]
+        ** 2
+    )
+
+    def fit(**options):
+        return create_head(
+            "heat-gmm", **{**SMALL, "space": "none", "prior_temperature": 10.0, **options}
+        ).fit(narrow)
+
+    def energy(head):
+        prior = head.prior({name.removeprefix("prior."): value for name, value in head.state.items()})
+        start, follow = prior.propose(torch.zeros(50, dtype=torch.long), generator())
+        noise = math.sqrt(2 * head.step_size)
+        samples = sgld(lambda z: follow(z) / 10, start, steps=40, step_size=head.step_size, noise=noise,
+                       generator=generator(), final=1.0)  # fmt: skip
+        return float(prior.energy(samples).mean() - prior.energy(start).mean())
+
+    unstable = 3 * 2 * 10 * variance
+    with pytest.warns(UserWarning, match=r"cannot be stable: 1 of the prior's 6 variances") as caught:
+        head = fit(step_size=unstable)
+    text = str(next(note.message for note in caught if "stable" in str(note.message)))
+    assert f"{variance:.1e}" in text and f"{unstable / 20:.1e}" in text and text in head.meta["notes"]
+    assert not energy(head) < 1e6
+    ridge, step = (
+        float(text.split(f"{word} ")[1].split()[0]) for word in ("a ridge above", "a step_size below")
+    )
+    for options in (
+        {"step_size": unstable, "ridge": 2 * ridge},
+        {"step_size": step / 2},
+        {"step_size": unstable, "sgld_steps": 0},
+    ):
+        stable = fit(**options)
+        assert not any("stable" in note for note in stable.meta["notes"])
+        if stable.sgld_steps:
+            assert abs(energy(stable)) < 100  # at a temperature of 10, six directions have 27 more
 
 
 def test_published_settings_of_imagenet_run():
     train = features()
-    options = {"epochs": 40, "width": 64, "batch_size": 32}
+    options = {"updates": 8, "width": 64, "batch_size": 32}
     head = create_head("heat-gmm", "imagenet", **options).fit(train)
     assert np.isfinite(head.score(train)).all() and not head.meta["notes"]

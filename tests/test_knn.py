@@ -40,7 +40,7 @@ def test_agrees_with_scikit_learn(backend, normalize, distance, k, monkeypatch):
         monkeypatch.setitem(sys.modules, "faiss", None)  # an import of it fails
         monkeypatch.setattr(knn, "BANK_ROWS", 40)
     monkeypatch.setattr(knn, "GATHER_BYTES", 8 * 24 * 50)  # several rounds of gathering
-    head = create_head("knn", k=k, normalize=normalize, distance=distance).fit(TRAIN)
+    head = create_head("knn", k=k, space="l2" if normalize else "none", distance=distance).fit(TRAIN)
     expected = by_sklearn(BANK, ROWS, k, normalize, distance)
     np.testing.assert_allclose(head.score(TEST), expected, rtol=1e-5)
 
@@ -60,7 +60,7 @@ def test_ranks_as_pytorch_ood(detectors):
 
 def test_offset_costs_no_digits():
     # |a|^2 - 2ab + |b|^2 in float32 would keep none of a distance of 1 at an offset of 4096
-    shifted = create_head("knn", k=3, normalize=False).fit(BANK + 4096).score(ROWS + 4096)
+    shifted = create_head("knn", k=3, space="none").fit(BANK + 4096).score(ROWS + 4096)
     exact = by_sklearn((BANK + 4096).astype(np.float32), (ROWS + 4096).astype(np.float32), 3, normalize=False)
     np.testing.assert_allclose(shifted, exact, rtol=1e-4)
 

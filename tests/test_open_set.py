@@ -38,7 +38,9 @@ OUT = TEST.labels < 0
 def network(head):
     """The trained network, and the test rows as it sees them."""
     model, state = head.prepare(head.state)
-    return model, (torch.from_numpy(TEST.features["avg"]).double() - state["mean"]) / state["spread"]
+    return model, (torch.from_numpy(TEST.features["avg"]).double() - state["space.center"]) / state[
+        "space.scale"
+    ]
 
 
 def auroc(head, data=TEST):
@@ -195,7 +197,7 @@ def test_deep_svdd_has_no_biases_and_keeps_its_center(fitted):
     assert torch.equal(untrained.state["model.centers"], fitted("deep-svdd").state["model.centers"])
     model, rows = untrained.prepare(untrained.state)[0], network(untrained)[1]
     values = TRAIN.features["avg"][TRAIN.labels >= 0].astype(float)
-    rows = (torch.from_numpy(values) - untrained.state["mean"]) / untrained.state["spread"]
+    rows = (torch.from_numpy(values) - untrained.state["space.center"]) / untrained.state["space.scale"]
     mean = model.embed(rows).mean(0)
     expected = torch.where(mean.abs() < 0.1, 0.1 * torch.where(mean < 0, -1.0, 1.0), mean)
     torch.testing.assert_close(untrained.state["model.centers"][0].double(), expected, rtol=1e-4, atol=1e-5)
@@ -204,7 +206,7 @@ def test_deep_svdd_has_no_biases_and_keeps_its_center(fitted):
 def test_running_centers_are_near_the_means(fitted):
     model, _ = fitted("ii", outliers=False).prepare(fitted("ii", outliers=False).state)
     state = fitted("ii", outliers=False).state
-    rows = (torch.from_numpy(KNOWN.features["avg"]).double() - state["mean"]) / state["spread"]
+    rows = (torch.from_numpy(KNOWN.features["avg"]).double() - state["space.center"]) / state["space.scale"]
     means, _ = objectives.class_means(model.embed(rows), torch.from_numpy(KNOWN.labels), 3)
     apart = torch.pdist(means).min()
     assert (model.centers - means).norm(dim=1).max() < 0.1 * apart

@@ -7,9 +7,11 @@ import torch
 from scipy.special import digamma, gammaln
 from scipy.stats import dirichlet
 from sklearn.metrics import roc_auc_score
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
+from featood.flows import GaussianMixtures
 from featood.heads import ask, create_head, load_head
 from featood.heads.base import FitContext
 from featood.heads.dirichlet.posterior_network import log_budget
@@ -30,7 +32,7 @@ def blobs(rows=300, seed=0, centers=CENTERS):
 def evidence(head, data):
     """Log of the densities of each class, by the explicit map of the flows."""
     model, state = head.prepare(head.state)
-    rows = (torch.from_numpy(data.features["avg"]).double() - state["mean"]) / state["spread"]
+    rows = (torch.from_numpy(data.features["avg"]).double() - state["space.center"]) / state["space.scale"]
     latents = (model.encoder(rows) - model.norm.running_mean) / (
         model.norm.running_var + model.norm.eps
     ).sqrt()
@@ -126,7 +128,7 @@ def test_the_loss_is_the_bayesian_one():
 def test_training_stops_by_errors_and_by_the_loss_where_they_tie(fitted):
     model, state = fitted.prepare(fitted.state)
     data = blobs(300, seed=1)
-    rows = (torch.from_numpy(data.features["avg"]).double() - state["mean"]) / state["spread"]
+    rows = (torch.from_numpy(data.features["avg"]).double() - state["space.center"]) / state["space.scale"]
     labels = torch.from_numpy(data.labels)
     wrong = (fitted.classify(data).argmax(1) != data.labels).mean()
     share, loss = (
@@ -204,3 +206,47 @@ def test_misuse():
         create_head("postnet", **SMALL).fit(blobs(1))
     with pytest.raises(DataError, match="labels"):
         create_head("postnet", **SMALL).fit(dataclasses.replace(blobs(), labels=None))
+
+
+def test_mixtures_of_gaussians_are_those_of_pytorch():
+    mixtures = GaussianMixtures(3, 4, 5, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        mixtures.factors.mul_(50)
+    rows = 3 * torch.randn(20, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = []
+    for weights, means, raw in zip(*(part.double() for part in mixtures.parameters()), strict=True):
+        scales = raw.diagonal(dim1=1, dim2=2).exp() + 1e-3
+        gaussians = MultivariateNormal(means, scale_tril=torch.tril(raw, -1) + torch.diag_embed(scales))
+        expected.append(MixtureSameFamily(Categorical(logits=weights), gaussians).log_prob(rows))
+    torch.testing.assert_close(mixtures.log_density(rows), torch.stack(expected, 1), rtol=1e-9, atol=1e-9)
+
+
+def test_the_density_of_each_class_can_be_a_mixture(tmp_path):
+    head = create_head("postnet", "published", **SMALL).fit(blobs())
+    assert (head.density, head.criterion, head.space) == ("normal-mixture", "loss", "none")
+    assert head.state["model.flows.means"].shape == (3, SMALL["layers"], SMALL["latent"])
+    test = blobs(200, seed=1)
+    assert (head.classify(test).argmax(1) == test.labels).mean() > 0.9
+    assert (
+        roc_auc_score(
+            np.repeat([0, 1], 200), np.r_[head.score(test), head.score(blobs(200, 2, CENTERS - 12))]
+        )
+        > 0.9
+    )
+    np.testing.assert_array_equal(load_head(head.save(tmp_path / "h")).score(test), head.score(test))
+
+
+def test_the_state_is_chosen_by_accuracy_or_by_the_loss():
+    train = blobs()
+    for criterion in ("accuracy", "loss"):
+        head = create_head("postnet", **{**SMALL, "validation": 0.3}, criterion=criterion)
+        model = head.build(3, 3, torch.Generator().manual_seed(0)).eval()
+        model.counts.fill_(50)
+        rows, labels = torch.from_numpy(train.features["avg"]), torch.from_numpy(train.labels)
+        log_alpha = np.log1p(np.exp(head.log_evidence(model, rows).detach().numpy()))
+        alpha = np.exp(log_alpha)
+        loss = (digamma(alpha.sum(1)) - digamma(alpha[np.arange(300), train.labels])).mean()
+        loss -= 1e-5 * np.mean([dirichlet(row).entropy() for row in alpha])
+        wrong = (alpha.argmax(1) != train.labels).mean()
+        expected = loss if criterion == "loss" else wrong + 1e-4 * loss
+        assert float(head.validation_loss(model, rows, labels, None).detach()) == pytest.approx(expected)

@@ -151,7 +151,7 @@ def test_segment_on_the_command_line(featood, test_data, monkeypatch, tmp_path):
     assert code == 0, err
     assert [int(line.split()[1]) for line in out.splitlines()] == [1188, 396, 396, 330]
     assert opened(tmp_path, "table-segment/segment/train").feature().shape == (1188, 18)
-    assert featood("fit", "knn", "--no-normalize", "--k", "5")[0] == 0
+    assert featood("fit", "knn", "--space", "none", "--k", "5")[0] == 0
     code, out, _ = featood("score", "--ood", "segment-sky", "--json", "-")
     assert code == 0 and json.loads(out)["rows"][0]["auroc"] > 0.95
     code, _, err = featood("extract", "--dataset", "segment")

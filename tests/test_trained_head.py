@@ -59,8 +59,8 @@ def test_learns_on_standardised_rows_and_scores_with_the_same_scaling():
     train_set, test = data(), data(seed=1)
     head = Probe(**SMALL).fit(train_set)
     values = train_set.features["avg"].astype(np.float64)
-    np.testing.assert_allclose(head.state["mean"], values.mean(0))
-    np.testing.assert_allclose(head.state["spread"], values.std(0))
+    np.testing.assert_allclose(head.state["space.center"], values.mean(0))
+    np.testing.assert_allclose(head.state["space.scale"], values.std(0))
     assert head.state["model.counts"].tolist() == np.bincount(train_set.labels).tolist()
     scaled = (test.features["avg"] - values.mean(0)) / values.std(0)
     weights = {name: np.asarray(value, dtype=np.float64) for name, value in head.state.items()}
@@ -77,8 +77,8 @@ def test_transient_children_are_not_saved():
 
 
 def test_without_standardising_the_rows_are_as_they_are():
-    state = Probe(**SMALL, standardize=False).fit(data()).state
-    assert state["mean"].tolist() == [0] * 4 and state["spread"].tolist() == [1] * 4
+    state = Probe(**SMALL, space="none").fit(data()).state
+    assert not any(name.startswith("space.") for name in state) and int(state["inputs"]) == 4
 
 
 @pytest.mark.parametrize("validation", [0.0, 0.25])
@@ -186,14 +186,14 @@ def test_outliers_stand_behind_the_rows_of_each_batch():
     mixed = dataclasses.replace(source, labels=np.where(np.arange(120) % 12 == 0, -1, source.labels))
     head = Exposed(**SMALL | {"epochs": 2}).fit(mixed)
     known = mixed.labels >= 0
-    np.testing.assert_allclose(head.state["mean"], mixed.features["avg"][known].astype(float).mean(0))
+    np.testing.assert_allclose(head.state["space.center"], mixed.features["avg"][known].astype(float).mean(0))
     assert len(batches) == 2 * (110 // 16)
     for _, labels in batches:
         assert (labels[:16] >= 0).all() and labels[16:].tolist() == [-1] * 10  # all ten, in every batch
     seen = {tuple(row) for rows, labels in batches for row in rows[labels < 0].tolist()}
     assert len(seen) == 10
     unexposed = Probe(**SMALL | {"epochs": 2}).fit(mixed)
-    assert torch.equal(unexposed.state["mean"], head.state["mean"])
+    assert torch.equal(unexposed.state["space.center"], head.state["space.center"])
 
 
 def test_a_state_can_be_chosen_by_outliers_to_validate_on(tmp_path):
@@ -219,7 +219,7 @@ def test_a_state_can_be_chosen_by_outliers_to_validate_on(tmp_path):
     with pytest.raises(Mismatch, match="data"):
         Probe(**SMALL | {"validation": 0.2}).fit(data(), context=FitContext(checkpoint=tmp_path / "fit"))
 
-    rows = (far.features["avg"] - chosen.state["mean"].numpy()) / chosen.state["spread"].numpy()
+    rows = (far.features["avg"] - chosen.state["space.center"].numpy()) / chosen.state["space.scale"].numpy()
     shuffled = torch.randperm(120, generator=torch.Generator().manual_seed(0))[:24]
     held = data().rows(shuffled.numpy())
     kept = [chosen.score(part) for part in (held, far)]

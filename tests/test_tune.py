@@ -19,7 +19,7 @@ from featood.testing.fixture import synthetic_sets
 
 KNOWN = [data.rows(np.asarray(data.labels) >= 0) for data in synthetic_sets()]
 ODD = [data.rows(np.asarray(data.labels) < 0) for data in synthetic_sets(outliers=60)]
-GRID = {"k": [1, 20], "normalize": [True, False]}
+GRID = {"k": [1, 20], "space": ["l2", "none"]}
 
 
 def put(cache, key, data, run=None):
@@ -47,8 +47,8 @@ def auroc(head, known, odd):
 
 def naive_rows(train, validation, odd):
     found = []
-    for k, normalize in itertools.product(*GRID.values()):
-        head = create_head("knn", k=k, normalize=normalize).fit(train)
+    for k, space in itertools.product(*GRID.values()):
+        head = create_head("knn", k=k, space=space).fit(train)
         found.append(auroc(head, validation, odd))
     return found
 
@@ -244,16 +244,16 @@ def test_hold_out_leaves_no_part_empty(share):
 
 def test_command_line(featood, tmp_path):
     fill(tmp_path / "cache")
-    words = ("tune", "knn", "--grid", "k=1,20", "--grid", "normalize=true,false", "--validation-ood", "spam")
+    words = ("tune", "knn", "--grid", "k=1,20", "--grid", "space=l2,none", "--validation-ood", "spam")
     code, out, err = featood(*words)
     assert code == 0, err
-    assert out.count("*") == 1 and "normalize" in out and "saved in" in out and "4 points" in err
+    assert out.count("*") == 1 and "space" in out and "saved in" in out and "4 points" in err
     code, out, err = featood(*words, "--metric", "fpr95", "--test-ood", "junk", "--json", "-")
     assert code == 0, err
     body = json.loads(out)
     assert body["head"] == "knn" and body["on"] == "spam" and body["test_ood"] == ["junk"]
     assert [row["options"] for row in body["rows"]] == [
-        {"k": k, "normalize": normalize} for k in (1, 20) for normalize in (True, False)
+        {"k": k, "space": space} for k in (1, 20) for space in ("l2", "none")
     ]
     assert body["best"] == min(body["rows"], key=lambda row: row["fpr95"])["options"]
     code, _, err = featood("score", "--ood", "spam,junk")

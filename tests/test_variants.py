@@ -95,10 +95,10 @@ def test_the_report_puts_seeds_together_and_says_what_fell_back(selection, tmp_p
 
 
 def test_a_grid_is_fitted_whole_or_not_at_all(selection):
-    variants = fit_variants(selection, "knn", {}, {"k": [2, 3], "normalize": [True]})
-    assert [one.label for one in variants] == ["knn@k=2,normalize=True", "knn@k=3,normalize=True"]
+    variants = fit_variants(selection, "knn", {}, {"k": [2, 3], "space": ["none"]})
+    assert [one.label for one in variants] == ["knn@k=2,space=none", "knn@k=3,space=none"]
     assert load_head(variants[1].folder).k == 3
-    assert set(chosen_heads(selection, ["knn@k=3"])[0]) == {"knn@k=3,normalize=True"}
+    assert set(chosen_heads(selection, ["knn@k=3"])[0]) == {"knn@k=3,space=none"}
     for options in ({"grid": {"k": [4, 0]}}, {"repeat": 2}, {"grid": {"kk": [1]}}, {"grid": {"k": [4, 4]}}):
         with pytest.raises(UsageError):
             fit_variants(selection, "knn", {}, **options)

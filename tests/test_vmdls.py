@@ -40,7 +40,7 @@ def blobs(rows=240, seed=0, shift=0.0):
 def latents(head, data):
     """Means of the latents from the saved weights."""
     state = {name: value.double().numpy() for name, value in head.state.items()}
-    rows = (data.features["avg"].astype(np.float64) - state["mean"]) / state["spread"]
+    rows = (data.features["avg"].astype(np.float64) - state["space.center"]) / state["space.scale"]
     inner = rows @ state["model.encoder.0.weight"].T + state["model.encoder.0.bias"]
     inner = inner / (1 + np.exp(-inner))
     return (inner @ state["model.encoder.2.weight"].T + state["model.encoder.2.bias"])[:, : head.latent]

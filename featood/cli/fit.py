@@ -143,7 +143,8 @@ def _command(cls: type) -> click.Command:
             help="Replace a head of this name that was fitted in another way (default: keep both).",
         ),
     ]
-    text = f"{(cls.__doc__ or '').strip()}\n\n{card.paper}, {card.year}. {card.url}"
+    caution = f"Caution: {card.caution}.\n\n" if card.caution else ""
+    text = f"{(cls.__doc__ or '').strip()}\n\n{caution}{card.paper}, {card.year}. {card.url}"
     command = click.RichCommand(name=card.name, callback=run, params=params, help=text, short_help=card.title)
     for add in (data_dir_option, cache_option, code_option, dataset_option, backbone_option):
         command = add(command)

@@ -27,6 +27,9 @@ def heads(as_json: bool) -> None:
             (card.name, card.title, card.year, ", ".join(card.needs), card.paper) for card in cards.values()
         ]
         table(("head", "title", "year", "needs", "paper"), rows)
+        for card in cards.values():
+            if card.caution:
+                say(f"{card.name}: {card.caution}")
         say(f"{len(cards)} heads")
     for name, reason in broken_plugins().items():
         say(f"warning: plug-in {name} cannot be used: {reason}")

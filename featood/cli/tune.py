@@ -80,7 +80,7 @@ def tune(
     the set of --validation-ood, and never reads the test split. The head remembers on which set it was tuned:
     featood score refuses to test it there, and marks its other results as OOD-validated.
 
-    Example: featood tune knn --grid k=10,50,200 --grid normalize=true,false --validation-ood textures
+    Example: featood tune knn --grid k=10,50,200 --grid space=none,l2 --validation-ood textures
     """
     from featood.engine.selection import select
     from featood.engine.tuning import tune_head

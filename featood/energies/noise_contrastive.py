@@ -42,8 +42,8 @@ class GaussianNoise:
     whitening: Whitening
 
     @classmethod
-    def of(cls, rows: Tensor) -> Self:
-        """Fit to rows ``[N, D]``.
+    def of(cls, rows: Tensor, ridge: float = RIDGE) -> Self:
+        """Fit to rows ``[N, D]``, with a ridge on the covariance relative to the mean variance.
 
         Raises
         ------
@@ -53,7 +53,7 @@ class GaussianNoise:
         exact = rows.double()
         centered = exact - exact.mean(0)
         covariance = centered.T @ centered / len(rows)
-        return cls(whitening(exact.mean(0), covariance, RIDGE, "the covariance of the noise"))
+        return cls(whitening(exact.mean(0), covariance, ridge, "the covariance of the noise"))
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw ``[count, D]`` in float32."""

@@ -28,7 +28,7 @@ SMALL: Mapping[str, Any] = {
 }
 HEADS: Mapping[str, Mapping[str, Any]] = {
     "gmm": {},
-    "knn": {"normalize": False, "k": 10},
+    "knn": {"space": "none", "k": 10},
     "mlp": SMALL,
     "postnet": SMALL,
     "ssm": {**SMALL, "data_noise": 0.1},

@@ -4,6 +4,7 @@ from featood.flows.approximate import ApproximateFlow
 from featood.flows.autoregressive import AutoregressiveFlow
 from featood.flows.coupling import glow, realnvp
 from featood.flows.density import FlowDensity
+from featood.flows.mixtures import GaussianMixtures
 from featood.flows.planar import PlanarFlow
 from featood.flows.radial import RadialFlows, radial_log_density
 from featood.flows.residual import ResidualFlow
@@ -12,6 +13,7 @@ __all__ = [
     "ApproximateFlow",
     "AutoregressiveFlow",
     "FlowDensity",
+    "GaussianMixtures",
     "PlanarFlow",
     "RadialFlows",
     "ResidualFlow",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import atomic_write, digest, seal, size_of
+from featood.heads.earlier import ADDED, earlier_state
 from featood.heads.provenance import Saved
 from featood.heads.registry import create_head, head_class
 from featood.heads.renamed import mistyped, renamed
@@ -138,7 +139,7 @@ def _load(folder: Path, sealed: bool = True) -> Head:
         head = _create(folder, body)
         if head.card.learns:
             check_record(body["meta"], META, folder / "head.json", AGAIN)
-        head._adopt(state, body["meta"])
+        head._adopt(earlier_state(state), body["meta"])
         vars(head)["saved"] = _saved(folder, body)
         head._fitted()  # now rather than at the first score, because tensors of other options show only here
     except (*DAMAGE, SafetensorError) as error:
@@ -195,7 +196,7 @@ def _create(folder: Path, body: dict[str, Any]) -> Head:
     options = options_from_json(body["options"])
     try:
         cls = head_class(body["head"])
-        options = renamed(cls, options)
+        options = {**ADDED.get(body["head"], {}), **renamed(cls, options)}
         if wrong := mistyped(cls, options):
             raise CacheCorrupt(f"{folder}/head.json: options.{wrong} is not of the type that it has; {AGAIN}")
         return create_head(body["head"], **options)
@@ -236,6 +237,7 @@ def _card_text(head: Head) -> str:
         "",
         card.summary,
         "",
+        *([f"- Caution: {card.caution}"] if card.caution else []),
         f"- Paper: {card.paper}, {card.year}. {card.url}",
         "- Score: higher = more out-of-distribution",
         f"- Fitted on: {meta.get('fitted_on', 'nothing')} ({meta.get('rows', 0)} rows)",

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
-from featood.errors import DataError, NotFitted
+from featood.errors import DataError, NotFitted, UsageError
 from featood.heads.notes import noted
 from featood.heads.numbering import class_numbers, in_columns, noted_numbers
 from featood.heads.provenance import Saved, check_match, described
 from featood.heads.registry import Card, check_options, option
 from featood.heads.rows import SelectedRows
+from featood.heads.spaces import SpaceOption
+from featood.numerics.spaces import FITTED
 
 State = dict[str, Tensor]
 WORST = float(torch.finfo(torch.float32).max)
@@ -333,19 +335,47 @@ class LogitHead(Head):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class FeatureHead(Head):
-    """A head that reads one feature column."""
+class FeatureHead(SpaceOption, Head):
+    """A head that reads one feature column, in the space asked for."""
 
     feature: str = option("", "feature column to use (default: the input of the classifier)")
+
+    def __post_init__(self) -> None:
+        if self.space != "none" and "classifier" in self.card.needs:
+            raise UsageError(f"{self.name} uses the classifier, which is right in no other space than none")
+        if self.space in FITTED and not self.card.learns:
+            vars(self)["card"] = dataclasses.replace(self.card, learns=True)
+        super().__post_init__()
 
     def columns(self, source: FeatureSet) -> list[str]:
         """Return the one column: that asked for, else the classifier's input."""
         return [self.feature or source.main]
 
     def vectors(self, block: FeatureSet) -> Tensor:
+        """Return the features of a block in the head's space ``[B, D]``; in float64, but for raw ones."""
+        return self.into_space(self.raw_vectors(block))
+
+    def raw_vectors(self, block: FeatureSet) -> Tensor:
         """Return the features of a block ``[B, D]`` in float32, or in float64 where they are stored so."""
         values = block.feature(self.feature)[:]
         return values if values.dtype == torch.float64 else values.float()
+
+    def run_fit(self, train: SelectedRows, context: FitContext) -> State:
+        """Fit the space, then the head to the rows in it."""
+        space = self.fit_space_to(train)
+        with self.placed(space):
+            return super().run_fit(train, context) | space
+
+    def fit_space_to(self, train: SelectedRows) -> State:
+        """Fit the space to the rows of known classes."""
+        known = (
+            block if block.labels is None else block.rows(block.labels[:] >= 0) for block in train.blocks()
+        )
+        return self.fit_space(self.raw_vectors(block) for block in known)
+
+    def _adopt(self, state: State, meta: dict[str, Any], device: str = "cpu") -> None:
+        super()._adopt(state, meta, device)
+        self._place(state)
 
 
 def _like(source: FeatureSet, values: Tensor) -> Any:

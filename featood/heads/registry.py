@@ -49,6 +49,8 @@ class Card:
     """What it can read as well, but does without."""
     scores: tuple[str, ...] = ()
     """Names of its scores where it has several, the default first."""
+    caution: str = ""
+    """Where it is known not to work, in a few words."""
 
     @property
     def takes_outliers(self) -> bool:
@@ -109,6 +111,7 @@ def register(
     needs: tuple[str, ...],
     uses: tuple[str, ...] = (),
     learns: bool = True,
+    caution: str = "",
 ) -> Callable[[type], Any]:
     """Register a head class under its command-line name and make a frozen dataclass of its options."""
     if unknown := {*needs, *uses} - set(NEEDS):
@@ -118,7 +121,8 @@ def register(
     def decorate(cls: type) -> Any:
         head: Any = dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
         summary = (cls.__doc__ or "").strip().split("\n")[0]
-        head.card = Card(name, title, paper, year, url, needs, learns, summary, uses, _scores(head))
+        scores = _scores(head)
+        head.card = Card(name, title, paper, year, url, needs, learns, summary, uses, scores, caution)
         other = _REGISTRY.get(name, head)
         if (other.__module__, other.__qualname__) != (head.__module__, head.__qualname__):
             raise ValueError(f"the name {name} is taken by {other.__module__}.{other.__qualname__}")

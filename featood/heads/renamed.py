@@ -1,13 +1,7 @@
 """Options that had other names or values, so that heads fitted by earlier versions load with the same scores.
 
 One entry a head, and ``"*"`` for all that have none of their own: the option as it was, and a function from its value
-to the options that say the same now. An entry may return several options, or none where it no longer matters::
-
-    RENAMED = {
-        "*": {"standardize": lambda value: {"space": "standard" if value else "raw"}},
-        "flow": {"layers": lambda value: {"depth": value}},
-    }
-
+to the options that say the same now. An entry may return several options, or none where it no longer matters.
 An option is taken for an old one only where the head has none of that name any more.
 """
 
@@ -24,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featood.heads.base import Head
 
-RENAMED: dict[str, dict[str, Callable[[Any], Mapping[str, Any]]]] = {}
+RENAMED: dict[str, dict[str, Callable[[Any], Mapping[str, Any]]]] = {
+    "*": {
+        "standardize": lambda on: {"space": "standardize" if on else "none"},
+        "normalize": lambda on: {"space": "l2" if on else "none"},
+    },
+    # its prior is the classifier; a head that looked at other rows than those it knows is not to be had any more
+    "heat-el": {"normalize": lambda on: {"space": "l2"} if on else {}},
+}
 
 
 def renamed(cls: type[Head], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from featood.heads.base import FeatureHead, State
 from featood.heads.notes import noted
 from featood.heads.provenance import described
 from featood.heads.rows import SelectedRows
+from featood.numerics.spaces import FITTED
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,10 +67,15 @@ class StreamingHead(FeatureHead):
             When the rows come from another backbone than those before.
         UsageError
             On a head that was fitted whole, or loaded: only its tensors are kept, not its sums. At a part that
-            was added before, by the digest of its values.
+            was added before, by the digest of its values. In a space that must be fitted, which takes a pass over
+            all rows before.
         DataError
             When there is no row to fit on yet, or rows are too few; those that were added nonetheless count.
         """
+        if self.space in FITTED:
+            raise UsageError(
+                f"{self.name}: the space {self.space} must be fitted to all rows first; use fit, or space none or l2"
+            )
         source = as_feature_set(part, labels)
         before: _Sums = vars(self).get("_sums", _Sums())
         if before.statistics is None and vars(self)["_state"] is not None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["TrainedHead"]
+__all__ = ["Phase", "TrainedHead"]
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +18,7 @@ from featood.errors import DataError, UsageError
 from featood.heads.base import FeatureHead, FitContext, State
 from featood.heads.registry import option
 from featood.heads.rows import SelectedRows
+from featood.heads.spaces import space_option
 from featood.metrics import auroc
 from featood.training import Batches, Schedule, constant, cosine, digest, multi_step, warm_up
 from featood.training.loop import train as run_training
@@ -32,11 +33,27 @@ SCHEDULES: Mapping[str, Callable[[int], Schedule]] = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One of the trainings of a head, with a loss of its own."""
+
+    epochs: int
+    losses: Callable[[Any, Tensor, Tensor, torch.Generator], dict[str, Tensor]]
+    """As `TrainedHead.losses`."""
+    validation_loss: Callable[[Any, Tensor, Tensor, torch.Generator], Tensor] | None
+    """As `TrainedHead.validation_loss`; None to train to the end, whatever becomes of the held-out rows."""
+    optimizer: Callable[[Any], torch.optim.Optimizer]
+    """From the network to an optimiser over the parameters that learn."""
+    name: str = ""
+    """Under which its summary is recorded; that of the main training has none."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedHead(FeatureHead):
     """Base of heads whose state is a network; a subclass writes `build`, `losses` and `score_rows`.
 
-    The network sees rows in float32 to learn and in float64 to score, standardised where asked for. Only a head
+    The network sees rows in float32 to learn and in float64 to score, in the space asked for, which is fitted to the
+    rows that are not held out. Only a head
     whose card names outliers is given any: as many as a batch has rows, behind them, with label -1. A head
     that offers several scores has an option ``which`` with choices, and tells them apart in `score_rows` alone.
 
@@ -50,7 +67,7 @@ class TrainedHead(FeatureHead):
     transient: ClassVar[tuple[str, ...]] = ()
     """Children of the network that only training needs (a replay buffer, a generator); they are not saved."""
 
-    standardize: bool = option(True, "shift and scale every feature to mean 0 and variance 1")
+    space: str = space_option("standardize")
     epochs: int = option(50, "passes over the training rows", low=1)
     batch_size: int = option(512, "rows in a batch", low=1)
     lr: float = option(1e-3, "first learning rate", low=0)
@@ -107,6 +124,10 @@ class TrainedHead(FeatureHead):
         """Return the optimiser over the network's parameters."""
         return torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
 
+    def phases(self) -> Sequence[Phase]:
+        """Return the trainings of the network, one after the other."""
+        return [Phase(self.epochs, self.losses, self.validation_loss, self.optimizer)]
+
     def batches(self, labels: Tensor) -> Batches:
         """Return which rows, of those with labels ``[N]``, make each batch; negative labels do not occur."""
         return Batches(len(labels), self.batch_size, self.seed)
@@ -114,7 +135,7 @@ class TrainedHead(FeatureHead):
     # ---- what they share --------------------------------------------------------------------------
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> State:
-        """Standardise, hold rows out, and train."""
+        """Hold rows out, fit the space to the others, and train."""
         data = train.load()
         labels = torch.zeros(len(data), dtype=torch.long, device=train.device)
         if data.labels is not None:
@@ -131,8 +152,10 @@ class TrainedHead(FeatureHead):
             )
             count = 0
         held, used = known[shuffle[:count]], known[shuffle[count:].sort().values]
-        state = self._scaling(self.vectors(data)[used].double())
-        rows = _scaled(self.vectors(data), state).float()
+        values = self.raw_vectors(data)
+        state = self.fit_space([values[used]])
+        with self.placed(state):
+            rows = self.into_space(values).float()
         parts = {"rows": rows[used], "held": rows[held], "outliers": rows[labels < 0]}
         unseen = None
         if context.validate_on is not None:
@@ -141,38 +164,30 @@ class TrainedHead(FeatureHead):
             chosen = SelectedRows(
                 context.validate_on, list(data.features), self.nonfinite, device=train.device
             )
-            unseen = _scaled(self.vectors(chosen.load()), state).float()
-        state["classes"] = torch.tensor(train.num_classes)
+            with self.placed(state):
+                unseen = self.vectors(chosen.load()).float()
+        state |= {"classes": torch.tensor(train.num_classes), "inputs": torch.tensor(rows.shape[1])}
         model = self._train(parts, labels[used], labels[held], unseen, train.num_classes, context)
         saved = {name: value for name, value in model.state_dict().items() if not self._is_transient(name)}
         return state | {MODEL + name: value.detach().clone() for name, value in saved.items()}
 
     def prepare(self, state: State) -> Any:
         """Rebuild the network, in float64."""
-        model = self.build(len(state["mean"]), int(state["classes"]), torch.Generator())
+        model = self.build(int(state["inputs"]), int(state["classes"]), torch.Generator())
         for child in self.transient:
             delattr(model, child)
         weights = {name.removeprefix(MODEL): value for name, value in state.items() if name.startswith(MODEL)}
         model.load_state_dict(weights)
-        return model.to(state["mean"]).eval().requires_grad_(False), state
+        device = next(iter(weights.values())).device
+        return model.to(device, torch.float64).eval().requires_grad_(False), state
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Score a block by `score_rows`."""
-        model, state = fitted
-        return self.score_rows(model, _scaled(self.vectors(block), state))
+        return self.score_rows(fitted[0], self.vectors(block).double())
 
     def classify_block(self, block: FeatureSet, fitted: Any) -> Tensor | None:
         """Classify a block by `classify_rows`."""
-        model, state = fitted
-        return self.classify_rows(model, _scaled(self.vectors(block), state))
-
-    def _scaling(self, rows: Tensor) -> State:
-        mean, spread = torch.zeros_like(rows[0]), torch.ones_like(rows[0])
-        if self.standardize:
-            mean, deviation = rows.mean(0), rows.std(0, correction=0)
-            # a column that does not vary stays as it is, beyond the rounding of its mean
-            spread = torch.where(deviation > 1e-6 * mean.abs(), deviation, spread)
-        return {"mean": mean, "spread": spread}
+        return self.classify_rows(fitted[0], self.vectors(block).double())
 
     def _train(
         self,
@@ -188,37 +203,72 @@ class TrainedHead(FeatureHead):
         unknown = torch.full((len(outliers),), -1, device=rows.device)
         self.initialize(model, torch.cat([rows, outliers]), torch.cat([labels, unknown]))
         model.train()
-        generator = torch.Generator(rows.device).manual_seed(self.seed)
         batches = self.batches(labels)
         further = Batches(len(outliers), self.batch_size, self.seed + 1) if len(outliers) else None
 
+        def batch(number: int) -> tuple[Tensor, Tensor]:
+            chosen = batches(number).to(rows.device)
+            if further is None:
+                return rows[chosen], labels[chosen]
+            behind = outliers[further(number).to(rows.device)]
+            return torch.cat([rows[chosen], behind]), torch.cat([labels[chosen], unknown[: len(behind)]])
+
+        seen = [] if unseen is None else [unseen]
+        settings = {**self.options, "data": digest(*parts.values(), labels, held_labels, *seen)}
+        for phase in self.phases():
+            folder = context.checkpoint
+            summary = self._run_phase(
+                phase,
+                model,
+                batch,
+                len(batches),
+                (held, held_labels, unseen),
+                dataclasses.replace(
+                    context, checkpoint=folder / phase.name if folder and phase.name else folder
+                ),
+                {**settings, **({"phase": phase.name} if phase.name else {})},
+            )
+            context.record.update({phase.name: summary} if phase.name else summary)
+        return model
+
+    def _run_phase(
+        self,
+        phase: Phase,
+        model: nn.Module,
+        batch: Callable[[int], tuple[Tensor, Tensor]],
+        epoch: int,
+        held_out: tuple[Tensor, Tensor, Tensor | None],
+        context: FitContext,
+        settings: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Train, with `epoch` batches a pass, and return the summary."""
+        held, held_labels, unseen = held_out
+        device = held.device
+        generator = torch.Generator(device).manual_seed(self.seed)
+
         def losses(number: int) -> dict[str, Tensor]:
-            batch = batches(number).to(rows.device)
-            chosen, named = rows[batch], labels[batch]
-            if further is not None:
-                behind = outliers[further(number).to(rows.device)]
-                chosen, named = torch.cat([chosen, behind]), torch.cat([named, unknown[: len(behind)]])
-            with torch.autocast(rows.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                return self.losses(model, chosen, named, generator)
+            chosen, named = batch(number)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                return phase.losses(model, chosen, named, generator)
 
         def validate() -> float:
+            assert phase.validation_loss is not None
             with frozen(model):
                 if unseen is not None:
                     scores = [self.score_rows(model, part).double().cpu().numpy() for part in (held, unseen)]
                     return 1 - auroc(*scores)
-                fixed = torch.Generator(rows.device).manual_seed(self.seed)
+                fixed = torch.Generator(device).manual_seed(self.seed)
                 before = {name: value.clone() for name, value in model.named_buffers()}
-                loss = float(self.validation_loss(model, held, held_labels, fixed).detach())
+                loss = float(phase.validation_loss(model, held, held_labels, fixed).detach())
                 for name, value in model.named_buffers():  # such as chains, which a loss moves
                     value.copy_(before[name])
                 return loss
 
-        steps = self.epochs * len(batches)
-        seen = [] if unseen is None else [unseen]
-        result = run_training(
+        steps = phase.epochs * epoch
+        return run_training(
             losses,
             model,
-            self.optimizer(model),
+            phase.optimizer(model),
             steps,
             schedule=warm_up(self.warmup, SCHEDULES[self.schedule](steps)),
             clip=self.clip or None,
@@ -226,17 +276,11 @@ class TrainedHead(FeatureHead):
             generators=[generator],
             progress=context.progress,
             checkpoint=context.checkpoint,
-            settings={**self.options, "data": digest(*parts.values(), labels, held_labels, *seen)},
-            every=max(len(batches), 50),
-            validate=validate if len(held) else None,
+            settings=settings,
+            every=max(epoch, 50),
+            validate=validate if len(held) and phase.validation_loss else None,
             patience=self.patience,
-        )
-        context.record.update(result.summary)
-        return model
+        ).summary
 
     def _is_transient(self, name: str) -> bool:
         return name.split(".")[0] in self.transient
-
-
-def _scaled(rows: Tensor, state: State) -> Tensor:
-    return (rows.double() - state["mean"]) / state["spread"]

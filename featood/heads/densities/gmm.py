@@ -8,7 +8,6 @@ import warnings
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
@@ -65,7 +64,6 @@ class Gmm(GaussianHead, StreamingHead):
         "covariance: of each class, one around the class means, or variances alone",
         choices=("full", "tied", "diag"),
     )
-    normalize: bool = option(False, "scale every row to length 1")
     uniform: bool = option(False, "weigh all classes alike, not by their frequency (as DDU's published code)")
 
     def __post_init__(self) -> None:
@@ -78,12 +76,13 @@ class Gmm(GaussianHead, StreamingHead):
     def fit_state(self, train: SelectedRows) -> State:
         """Pass over the rows once, if there is memory for the covariances of their classes."""
         size = next(iter(train.source.features.values())).shape[1]
+        size = min(size, self.components or size)
         self._require_memory(0, len(train.classes), size, train.device)
         return super().fit_state(train)
 
     def accumulate(self, statistics: Any, block: FeatureSet) -> ClassMoments | ScatterByClass:
         """Add a block's rows to the class moments."""
-        rows, labels = self._rows(block), torch.as_tensor(block.labels)
+        rows, labels = self.vectors(block), torch.as_tensor(block.labels)
         if self.covariance == "tied":
             return ClassMoments.of(rows, labels, statistics)
         seen = 0 if statistics is None else len(statistics.classes)
@@ -134,7 +133,7 @@ class Gmm(GaussianHead, StreamingHead):
     def class_densities(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the log-density of each class that has rows ``[B, C]``."""
         map_, state = fitted
-        rows = self._rows(block)
+        rows = self.vectors(block)
         if map_ is not None:
             squared = squared_distances(map_(rows), state["means"])
         elif self.covariance == "diag":
@@ -143,12 +142,8 @@ class Gmm(GaussianHead, StreamingHead):
             squared = class_distances(rows - state["center"], state["means"], state["matrices"])
         return log_density(squared, state["log_det"], rows.shape[1])
 
-    def _rows(self, block: FeatureSet) -> Tensor:
-        rows = self.vectors(block).double()
-        return F.normalize(rows) if self.normalize else rows
-
     def _labelled(self, block: FeatureSet) -> tuple[Tensor, Tensor]:
-        return self._rows(block), torch.as_tensor(block.labels)
+        return self.vectors(block).double(), torch.as_tensor(block.labels)
 
     def _fourth_powers(self, statistics: ScatterByClass, train: SelectedRows) -> Tensor:
         powers = torch.zeros_like(statistics.count)

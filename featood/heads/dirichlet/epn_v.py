@@ -32,8 +32,10 @@ class EpnV(EvidenceHead, Vera):
     The concentrations are ``exp(l_c) + 1``, so that the evidence in all is :math:`\exp(-E(x))`; that of a row of
     class y is to be on y alone. On samples of the generator the distribution can be made flat besides.
 
-    With ``target=0``, as published, nothing asks for much evidence: where the energies stay near zero the classes are
-    hardly learnt. ``target=100`` learns them, at the cost of the density.
+    With ``target=0``, as published, the evidence itself is the aim: where it is near 1, the aim is the flat
+    distribution, and no class is learnt. On 342 features of a DenseNet the accuracy was 28 % and the AUROC 58 % then,
+    and 93 % and 86 % with ``target=100``. In few dimensions, where the classes are learnt either way, an aim costs some
+    of the density. The decay of the rates is published at fixed epochs; here it is that of `schedule`.
     """
 
     # but for the decay of the rates, which is at fixed epochs
@@ -44,6 +46,7 @@ class EpnV(EvidenceHead, Vera):
             "posterior_lr": 2e-4,
             "noise_size": 0,
             "batch_size": 128,
+            "target": 0.0,
         }
     }
 
@@ -55,7 +58,7 @@ class EpnV(EvidenceHead, Vera):
     l2_per_feature: bool = option(False, "divide it by the number of features, with which energies grow")
     classification: float = option(1.0, "weight of the classes in the loss", low=0)
     target: float = option(
-        0.0, "concentration of a row's own class to aim at; 0 for all of its evidence", low=0
+        100.0, "concentration of a row's own class to aim at; 0 for all of its evidence", low=0
     )
     entropy_weight: float = option(0.0, "weight of the Dirichlet entropy of rows, to be large", low=0)
     sample_entropy: float = option(

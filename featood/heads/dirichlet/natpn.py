@@ -11,7 +11,7 @@ from __future__ import annotations
 __all__ = ["NatPN"]
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +24,7 @@ from featood.heads.dirichlet.evidence import EvidenceHead
 from featood.heads.dirichlet.scores import CHOICES
 from featood.heads.perceptron_head import PerceptronHead
 from featood.heads.registry import option, register
+from featood.heads.trained_head import Phase
 from featood.nets.initialise import seeded
 from featood.numerics.dirichlet import concentrations
 
@@ -44,23 +45,35 @@ FLOWS: Mapping[str, Callable[[int, int, int, torch.Generator], nn.Module]] = {
 
 
 class NaturalPosteriorNetwork(nn.Module):
-    """Encoder, normalisation of its output, and of that a density and class probabilities."""
+    """Encoder, normalisation of its output if any, and of that a density and class probabilities."""
 
     def __init__(
-        self, encoder: nn.Module, flow: nn.Module, latent: int, classes: int, generator: torch.Generator
+        self,
+        encoder: nn.Module,
+        flow: nn.Module,
+        latent: int,
+        classes: int,
+        generator: torch.Generator,
+        batch_norm: bool = True,
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.norm = nn.BatchNorm1d(latent)
+        self.norm = nn.BatchNorm1d(latent) if batch_norm else nn.Identity()
         self.flow = flow
         with seeded(generator):
             self.classifier = nn.Linear(latent, classes)
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return the logarithm of density times class probabilities ``[B, C]``, in float64."""
-        latent = self.norm(self.encoder(rows))
-        log_density = self.flow.log_density(latent).double().reshape(-1, 1)  # type: ignore[operator]
-        return log_density + self.classifier(latent).double().log_softmax(1)
+    def latents(self, rows: Tensor) -> Tensor:
+        """Return the latent features ``[B, H]``."""
+        return self.norm(self.encoder(rows))
+
+    def log_density(self, latents: Tensor) -> Tensor:
+        """Return the log-density of latent features ``[B]``, in float64."""
+        return self.flow.log_density(latents).double().reshape(-1)  # type: ignore[operator]
+
+    def log_probabilities(self, latents: Tensor) -> Tensor:
+        """Return the logarithm of the class probabilities ``[B, C]``, in float64."""
+        return self.classifier(latents).double().log_softmax(1)
 
 
 @register(
@@ -75,11 +88,27 @@ class NaturalPosteriorNetwork(nn.Module):
 class NatPN(EvidenceHead, PerceptronHead):
     """Score the Dirichlet distribution of a classifier whose evidence is one density in its latent space.
 
-    The concentrations are ``alpha_c = 1 + N_H q(h(z)) p_c(h(z))``, and the score rises as the evidence falls.
+    The concentrations are ``alpha_c = 1 + N_H q(h(z)) p_c(h(z))``, and the score rises as the evidence falls. The
+    logarithm of the evidence ``N_H q`` is limited to `evidence_limit` in size, beyond which rows tie; ``p(x)``, the
+    density alone, which the published code scores by, goes on.
+
+    The flow learns the density of the untrained encoder's output first, then all learn by the Bayesian loss, and in
+    the end the flow learns once more the density of what the encoder has become: the Bayesian loss, which is content
+    with any large evidence, leaves it far from a maximum of the likelihood.
+
+    Apart from the preset ``published`` it differs from the published code, which has a radial flow of 8 layers, no
+    batch normalisation of the latent features, leaky rectifiers (of slope 0.01, here 0.2) and a constant learning
+    rate. Rows that are held out end the training and the fine-tuning; without any, both go on for all epochs.
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {
         "epochs": 8, "batch_size": 64, "width": 16, "depth": 1, "latent": 3, "layers": 2, "lr": 1e-2,
+        "warmup_epochs": 1,
+    }  # fmt: skip
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "published": {
+            "flow": "radial", "layers": 8, "batch_norm": False, "activation": "leaky_relu", "schedule": "constant",
+        }
     }  # fmt: skip
 
     negative_linear: ClassVar[bool] = False  # type: ignore[misc]  # no option any more: its outputs are no logits
@@ -94,15 +123,34 @@ class NatPN(EvidenceHead, PerceptronHead):
         "certainty budget of H latent dimensions: 1, exp(H/2), exp(H), or (4 pi)^(H/2)",
         choices=tuple(BUDGETS),
     )
+    evidence_limit: float = option(
+        30.0, "largest size of the logarithm of the evidence, in the loss and in all scores but p(x)", low=1
+    )
+    batch_norm: bool = option(True, "normalise the latent features by batches")
     entropy_weight: float = option(1e-5, "weight of the Dirichlet entropy, which the loss rewards", low=0)
-    epochs: int = option(100, "passes over the training rows", low=1)
+    epochs: int = option(100, "passes over the training rows, and again at most of the fine-tuning", low=1)
+    warmup_epochs: int = option(3, "passes in which only the flow learns at first", low=0)
+    finetune: bool = option(True, "let the flow alone learn the density once the others have learnt")
     batch_size: int = option(64, "rows in a batch", low=2)
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> NaturalPosteriorNetwork:
         """Make the network."""
         encoder = self.mlp(size, self.latent, generator)
         flow = FLOWS[self.flow](self.latent, self.layers, self.width, generator)
-        return NaturalPosteriorNetwork(encoder, flow, self.latent, classes, generator)
+        return NaturalPosteriorNetwork(encoder, flow, self.latent, classes, generator, self.batch_norm)
+
+    def phases(self) -> Sequence[Phase]:
+        """Return the warm-up of the flow, the training of all, and the fine-tuning of the flow."""
+
+        def flow(model: Any) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(model.flow.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+
+        found = list(super().phases())
+        if self.warmup_epochs:
+            found.insert(0, Phase(self.warmup_epochs, warm_up_losses, None, flow, "warm-up"))
+        if self.finetune:
+            found.append(Phase(self.epochs, density_losses, density_loss, flow, "fine-tuning"))
+        return found
 
     def initialize(self, model: nn.Module, rows: Tensor, labels: Tensor) -> None:
         """Refuse a single row."""
@@ -117,5 +165,45 @@ class NatPN(EvidenceHead, PerceptronHead):
         return bayesian_loss(log_alpha, labels, entropy=self.entropy_weight)
 
     def log_evidence(self, model: Any, rows: Tensor) -> Tensor:
-        """Return the logarithm of budget times density, shared out over the classes ``[B, C]``."""
-        return model(rows) + BUDGETS[self.budget] * self.latent
+        """Return the logarithm of budget times density, limited and shared out over the classes ``[B, C]``."""
+        latents = model.latents(rows)
+        evidence = self._budgeted(model.log_density(latents))
+        # the gradient goes on beyond the limit, or nothing would bring rows back
+        limited = evidence + (evidence.clamp(-self.evidence_limit, self.evidence_limit) - evidence).detach()
+        return limited[:, None] + model.log_probabilities(latents)
+
+    def score_rows(self, model: Any, rows: Tensor) -> Tensor:
+        """Return the score `which` ``[B]``."""
+        if self.which == "p(x)":
+            return -self._budgeted(model.log_density(model.latents(rows)))
+        return super().score_rows(model, rows)
+
+    def _budgeted(self, log_density: Tensor) -> Tensor:
+        return log_density + BUDGETS[self.budget] * self.latent
+
+
+def warm_up_losses(
+    model: NaturalPosteriorNetwork, rows: Tensor, labels: Tensor, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Return the mean negative log-density of an encoder that does not learn."""
+    with torch.no_grad():
+        latents = model.latents(rows)
+    return {"loss": -model.log_density(latents).mean()}
+
+
+def density_losses(
+    model: NaturalPosteriorNetwork, rows: Tensor, labels: Tensor, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Return the same of an encoder whose normalisation stays as well as it has learnt to be."""
+    with torch.no_grad():
+        was = model.norm.training
+        latents = model.norm.eval()(model.encoder(rows))
+        model.norm.train(was)
+    return {"loss": -model.log_density(latents).mean()}
+
+
+def density_loss(
+    model: NaturalPosteriorNetwork, rows: Tensor, labels: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Return the mean negative log-density of held-out rows."""
+    return density_losses(model, rows, labels, generator)["loss"]

@@ -8,7 +8,7 @@ Concentrations stay in log space throughout, for a density may be larger than an
 
 from __future__ import annotations
 
-__all__ = ["BUDGETS", "PosteriorNetwork", "log_budget"]
+__all__ = ["BUDGETS", "DENSITIES", "PosteriorNetwork", "log_budget"]
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from featood.flows import RadialFlows
+from featood.flows import GaussianMixtures, RadialFlows
 from featood.nets.initialise import seeded
 
 BUDGETS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -26,6 +26,12 @@ BUDGETS: dict[str, Callable[[Tensor], Tensor]] = {
     "id-normalized": lambda counts: (counts / counts.sum()).log(),
     "exp": lambda counts: counts,
 }
+
+DENSITIES: dict[str, Callable[[int, int, int, torch.Generator | None], nn.Module]] = {
+    "radial": RadialFlows,
+    "normal-mixture": GaussianMixtures,
+}
+"""From the numbers of classes, of layers or components, and of latent dimensions to the densities of the classes."""
 
 
 def log_budget(counts: Tensor, kind: str) -> Tensor:
@@ -48,14 +54,16 @@ def log_budget(counts: Tensor, kind: str) -> Tensor:
 
 
 class PosteriorNetwork(nn.Module):
-    """Encoder, normalisation of its output, and a radial flow for each class.
+    """Encoder, normalisation of its output, and a density for each class.
 
     Parameters
     ----------
     encoder : Module
         From rows ``[B, D]`` to ``[B, latent]``.
     latent, layers, classes : int
-        Latent size, layers of each flow, and classes.
+        Latent size, layers of each flow or components of each mixture, and classes.
+    density : str
+        Of :data:`DENSITIES`.
     generator : torch.Generator, optional
         Source of the initial weights.
     """
@@ -70,11 +78,12 @@ class PosteriorNetwork(nn.Module):
         layers: int,
         classes: int,
         generator: torch.Generator | None = None,
+        density: str = "radial",
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.norm = nn.BatchNorm1d(latent)
-        self.flows = RadialFlows(classes, layers, latent, generator)
+        self.flows = DENSITIES[density](classes, layers, latent, generator)
         with seeded(generator):
             self.readout = nn.Linear(latent, classes)
         self.register_buffer("counts", torch.zeros(classes, dtype=torch.long))
@@ -82,4 +91,5 @@ class PosteriorNetwork(nn.Module):
 
     def evidence(self, encoded: Tensor, budget: str) -> Tensor:
         """Log of budget times density of each class ``[B, C]`` in float64, for encoded rows ``[B, latent]``."""
-        return self.flows.log_density(self.norm(encoded)) + log_budget(self.counts, budget)
+        densities = self.flows.log_density(self.norm(encoded))  # type: ignore[operator]
+        return densities + log_budget(self.counts, budget)

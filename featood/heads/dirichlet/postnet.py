@@ -16,7 +16,7 @@ from featood.energies.dirichlet import bayesian_loss
 from featood.errors import DataError, UsageError
 from featood.heads.base import FitContext, State
 from featood.heads.dirichlet.evidence import EvidenceHead
-from featood.heads.dirichlet.posterior_network import BUDGETS, PosteriorNetwork
+from featood.heads.dirichlet.posterior_network import BUDGETS, DENSITIES, PosteriorNetwork
 from featood.heads.dirichlet.scores import CHOICES
 from featood.heads.perceptron_head import PerceptronHead
 from featood.heads.registry import option, register
@@ -40,16 +40,26 @@ class PostNet(EvidenceHead, PerceptronHead):
     They are ``alpha_c = 1 + N_c q_c(h(z))``, with an encoder h, a flow q_c for each class and its budget N_c.
     ``alpha0`` is the negated log-precision. Far from all classes it approaches ``-log C`` so closely that rows tie;
     ``p(x)``, the same without the prior's ones, still ranks them.
+
+    The preset ``published`` has the settings of the authors' run on the table Segment: a mixture of six Gaussians
+    for each class, features in [0, 1] as they come, and the state of the lowest loss on held-out rows. Its figures
+    (accuracy 97.73 %, which is 387 of 396 rows; average precision 96.32 % by ``alpha0``) are those of one split
+    without a seed; between splits the average precision by ``alpha0`` lies anywhere from 50 % to 99 %. Deviations
+    that remain: the loss is a mean over the batch, not a sum, which Adam hardly tells apart; weights of a mixture
+    sum to 1; and ``sequential`` training reads the classes off one layer of the latent features, published with a
+    hidden one.
     """
 
     transient: ClassVar[tuple[str, ...]] = ("readout",)
     testing_options: ClassVar[Mapping[str, Any]] = {
         "epochs": 8, "batch_size": 64, "width": 16, "depth": 1, "latent": 3, "layers": 2, "lr": 1e-2,
     }  # fmt: skip
-    # the published tables are scaled to [0, 1] and left so
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "published": {"epochs": 200, "lr": 1e-3, "schedule": "constant", "standardize": False}
-    }
+        "published": {
+            "epochs": 200, "lr": 1e-3, "schedule": "constant", "space": "none", "density": "normal-mixture",
+            "layers": 6, "criterion": "loss", "patience": 20,
+        }
+    }  # fmt: skip
 
     negative_linear: ClassVar[bool] = False  # type: ignore[misc]  # no option any more: its outputs are no logits
     which: str = option("alpha0", "score to return", choices=CHOICES)
@@ -57,13 +67,21 @@ class PostNet(EvidenceHead, PerceptronHead):
     width: int = option(64, "units of a hidden layer", low=1)
     activation: str = option("relu", "between the layers", choices=tuple(ACTIVATIONS))
     latent: int = option(6, "size of the latent space", low=1)
-    layers: int = option(6, "radial layers of each flow", low=1)
+    density: str = option(
+        "radial", "of each class: a radial flow, or a mixture of Gaussians", choices=tuple(DENSITIES)
+    )
+    layers: int = option(6, "radial layers of each flow, or Gaussians of each mixture", low=1)
     budget: str = option("id", "certainty budget: evidence of a class of n rows", choices=tuple(BUDGETS))
     training: str = option(
         "joint",
         "train encoder and flows together, or first the one as a classifier and then the others, which holds no "
         "rows out",
         choices=("joint", "sequential"),
+    )
+    criterion: str = option(
+        "accuracy",
+        "of held-out rows, to choose the best state by: accuracy, and the loss where it ties, or the loss",
+        choices=("accuracy", "loss"),
     )
     entropy_weight: float = option(1e-5, "weight of the Dirichlet entropy, which the loss rewards", low=0)
     epochs: int = option(100, "passes over the training rows", low=1)
@@ -87,7 +105,7 @@ class PostNet(EvidenceHead, PerceptronHead):
     def build(self, size: int, classes: int, generator: torch.Generator) -> PosteriorNetwork:
         """Make the network."""
         encoder = self.mlp(size, self.latent, generator)
-        return PosteriorNetwork(encoder, self.latent, self.layers, classes, generator)
+        return PosteriorNetwork(encoder, self.latent, self.layers, classes, generator, self.density)
 
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
         """Count the rows of each class, and the steps that train the encoder alone."""
@@ -111,10 +129,12 @@ class PostNet(EvidenceHead, PerceptronHead):
         return bayesian_loss(log_alpha, labels, entropy=self.entropy_weight)
 
     def validation_loss(self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the share of rows put into a wrong class, and the Bayesian loss only where that is equal."""
+        """Return the share of wrong classes, and the Bayesian loss only where that is equal; or that loss alone."""
         log_alpha = concentrations(self.log_evidence(model, rows), self.prior)
-        wrong = (log_alpha.argmax(1) != labels).double().mean()
-        return wrong + 1e-4 * bayesian_loss(log_alpha, labels, entropy=self.entropy_weight)["loss"]
+        loss = bayesian_loss(log_alpha, labels, entropy=self.entropy_weight)["loss"]
+        if self.criterion == "loss":
+            return loss
+        return (log_alpha.argmax(1) != labels).double().mean() + 1e-4 * loss
 
     def log_evidence(self, model: Any, rows: Tensor) -> Tensor:
         """Return the logarithm of budget times density of each class ``[B, C]``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["PriorNetwork"]
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.energies.dirichlet import prior_network_loss
+from featood.errors import UsageError
 from featood.heads.dirichlet.evidence import EvidenceHead
 from featood.heads.dirichlet.scores import CHOICES
 from featood.heads.perceptron_head import PerceptronHead
@@ -32,6 +34,11 @@ class PriorNetwork(EvidenceHead, PerceptronHead):
 
     Of a row of class y the concentrations are to be 1, and `target` more for y; of an outlier, all 1. Outliers are
     the rows with a negative label, or without any, noise that is uniform on a cube around the features.
+
+    The concentrations of the network are ``exp(l_c) + prior``. The forward divergence has exponentials alone, as
+    published: its loss is lowest near ``alpha = 1`` until the classes are learnt, where with 1 added the logits
+    would run to minus infinity and their gradients vanish. On features of a DenseNet it then learnt nothing at all;
+    without, its accuracy was 93.8 % and its AUROC 91.1 % (the reverse divergence: 86.9 %).
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {
@@ -45,11 +52,19 @@ class PriorNetwork(EvidenceHead, PerceptronHead):
         choices=("reverse", "forward"),
     )
     target: float = option(100.0, "concentration of a row's own class beyond 1", low=1e-3)
-    prior: float = option(
-        1.0, "added to each concentration; 0 for the exponentials of the logits alone", low=0
+    prior: float | None = option(  # type: ignore[assignment]  # a number from the start on
+        None, "added to each concentration (default: 1, or 0 for the forward divergence)"
     )
     outlier_weight: float = option(1.0, "weight of the outliers in the loss", low=0)
     noise: float = option(5.0, "half the side of the cube of noise, in scaled features", low=0)
+
+    def __post_init__(self) -> None:
+        prior = self.prior
+        if prior is None:
+            prior = vars(self)["prior"] = 0.0 if self.direction == "forward" else 1.0
+        if not 0 <= prior < math.inf:
+            raise UsageError(f"{self.name}: prior must be at least 0, not {prior}")
+        super().__post_init__()
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
         """Make the perceptron."""
@@ -68,7 +83,7 @@ class PriorNetwork(EvidenceHead, PerceptronHead):
             labels,
             direction=self.direction,
             target=self.target,
-            prior=self.prior,
+            prior=self.prior or 0.0,
             outliers=self.outlier_weight,
         )
 

@@ -14,6 +14,7 @@ from featood.heads.base import State
 from featood.heads.classifier import classifier_state, linear_logits
 from featood.heads.registry import register
 from featood.heads.rows import SelectedRows
+from featood.heads.spaces import RawFeatures
 from featood.heads.streaming import StreamingHead
 from featood.numerics.gaussian import squared_distances
 from featood.numerics.moments import ScatterByClass
@@ -27,7 +28,7 @@ from featood.numerics.moments import ScatterByClass
     url="https://arxiv.org/abs/2312.11536",
     needs=("features", "classifier"),
 )
-class FDBD(StreamingHead):
+class FDBD(RawFeatures, StreamingHead):
     """Score the negated mean distance to the boundaries of the predicted class, relative to ``|z - mu|``.
 
     The distance to the boundary between classes y and c is ``|l_y - l_c| / |w_y - w_c|``; mu is the mean of the

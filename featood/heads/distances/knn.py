@@ -15,7 +15,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.heads.base import FeatureHead, State
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
-from featood.numerics.vectors import unit
+from featood.heads.spaces import space_option
 
 BANK_ROWS = 8192
 GATHER_BYTES = 1 << 28
@@ -32,8 +32,8 @@ GATHER_BYTES = 1 << 28
 class KNN(FeatureHead):
     """Score the Euclidean distance to the k-th nearest training row, or the mean distance to the k nearest.
 
-    Rows are scaled to unit length first, unless `normalize` is off; a zero vector stays zero, and so is at
-    distance 1 from every other. With fewer than k training rows, all of them are the neighbours, and a
+    Rows have unit length, unless `space` says otherwise; a zero vector stays zero, and so is at distance 1 from
+    every other. With fewer than k training rows, all of them are the neighbours, and a
     warning says so. faiss finds the neighbours (on the GPUs, where the head is fitted for CUDA and faiss has
     them), PyTorch where there is no faiss; their distances are then taken afresh from the differences, so
     that a score does not depend on how the search was batched.
@@ -46,14 +46,14 @@ class KNN(FeatureHead):
     """
 
     k: int = option(50, "which neighbour", low=1)
-    normalize: bool = option(True, "scale rows to unit length first")
+    space: str = space_option("l2")
     distance: str = option(
         "kth", "distance to the k-th neighbour, or mean over the k nearest", choices=("kth", "mean")
     )
 
     def fit_state(self, train: SelectedRows) -> State:
         """Keep the rows, relative to their mean: smaller numbers lose fewer digits in the search."""
-        rows = torch.cat([self._scaled(block) for block in train.blocks()])
+        rows = torch.cat([self.vectors(block).float() for block in train.blocks()])
         if self.k > len(rows):
             warnings.warn(f"knn: k = {self.k}, but there are {len(rows)} rows; all are used", stacklevel=2)
         center = rows.mean(0, dtype=torch.float64).float()
@@ -67,7 +67,7 @@ class KNN(FeatureHead):
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the distance ``[B]``."""
         bank, center, search = fitted
-        rows = self._scaled(block) - center
+        rows = self.vectors(block).float() - center
         neighbours = search(rows)
         if self.distance == "kth":
             neighbours = neighbours[:, -1:]
@@ -77,10 +77,6 @@ class KNN(FeatureHead):
             for row, index in zip(rows.split(size), neighbours.split(size), strict=True)
         ]
         return torch.cat(parts)
-
-    def _scaled(self, block: FeatureSet) -> Tensor:
-        rows = self.vectors(block)
-        return (unit(rows.double()) if self.normalize else rows).float()
 
 
 def searcher(bank: Tensor, k: int) -> Callable[[Tensor], Tensor]:

@@ -13,6 +13,7 @@ from featood.heads.base import FeatureHead, State
 from featood.heads.classifier import classifier_state, last_layer
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
+from featood.heads.spaces import RawFeatures
 from featood.numerics.vectors import unit
 
 
@@ -25,7 +26,7 @@ from featood.numerics.vectors import unit
     needs=("features", "classifier"),
     learns=False,
 )
-class MCM(FeatureHead):
+class MCM(RawFeatures, FeatureHead):
     """Score ``-max_c softmax(cos(z, t_c) / T)`` of an image embedding z and the text embeddings t_c of the classes.
 
     The text embeddings are the rows of the classifier's weight, of any length; its bias plays no part

@@ -13,6 +13,7 @@ from featood.heads.base import State
 from featood.heads.classifier import classifier_state, linear_logits
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
+from featood.heads.spaces import RawFeatures
 from featood.heads.streaming import StreamingHead
 from featood.numerics.moments import ScatterByClass
 from featood.numerics.vectors import unit
@@ -26,7 +27,7 @@ from featood.numerics.vectors import unit
     url="https://arxiv.org/abs/2311.01479",
     needs=("features", "classifier"),
 )
-class NCI(StreamingHead):
+class NCI(RawFeatures, StreamingHead):
     """Score ``-<z - mu, w_y> / |z - mu| - a |z|_1`` with the weights w_y of the predicted class.
 
     mu is the mean of the training features. The weight a of the second term must be tuned; without outliers it

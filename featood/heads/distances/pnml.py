@@ -15,6 +15,7 @@ from featood.heads.base import State
 from featood.heads.classifier import classifier_state, linear_logits
 from featood.heads.registry import register
 from featood.heads.rows import SelectedRows
+from featood.heads.spaces import RawFeatures
 from featood.heads.streaming import StreamingHead
 from featood.numerics.vectors import unit
 
@@ -28,7 +29,7 @@ from featood.numerics.vectors import unit
     url="https://arxiv.org/abs/2110.09246",
     needs=("features", "classifier"),
 )
-class PNML(StreamingHead):
+class PNML(RawFeatures, StreamingHead):
     """Score the regret ``log sum_c p_c / (p_c + (1 - p_c) p_c^g) / log K`` with ``g = q / (1 + q)``, ``q = u' P u``.
 
     u is the feature scaled to unit length, p the softmax of the classifier's logits of u, and P the

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 __all__ = ["RelativeMahalanobisPP"]
 
-from torch import Tensor
-
-from featood.cache.feature_set import FeatureSet
 from featood.heads.distances.relative_mahalanobis import RelativeMahalanobis
 from featood.heads.registry import register
-from featood.numerics.vectors import unit
+from featood.heads.spaces import space_option
 
 
 @register(
@@ -23,6 +20,4 @@ from featood.numerics.vectors import unit
 class RelativeMahalanobisPP(RelativeMahalanobis):
     """Score of the relative Mahalanobis head on features scaled to unit length; higher means more OOD."""
 
-    def vectors(self, block: FeatureSet) -> Tensor:
-        """Return the features of a block, each of unit length ``[B, D]``."""
-        return unit(super().vectors(block))
+    space: str = space_option("l2")

@@ -24,7 +24,12 @@ from featood.heads.registry import option, register
     needs=("features",),
 )
 class ContrastiveDivergence(SampledHead):
-    """Score the energy of a network that learnt to tell the features from its own Langevin samples."""
+    """Score the energy of a network that learnt to tell the features from its own Langevin samples.
+
+    By default 20 short steps with the noise of true Langevin dynamics, and a small weight of the squared energies;
+    the preset ``published`` has 100 long steps with little noise, which sample no density, and a weight of 1.
+    Networks have smooth activations, published leaky rectifiers.
+    """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"published": PUBLISHED}
 

@@ -26,7 +26,8 @@ from featood.heads.registry import option, register
 class ConditionalNoiseContrastive(EnergyHead):
     """Score the energy of a network that learnt to tell each row of features from itself with noise added.
 
-    Noise of one size tells of the density at one distance from the rows, so each draw has a size of its own.
+    Noise of one size tells of the density at one distance from the rows, so each draw has a size of its own, from
+    `spread`, the only one of the published code, to `widest`; and each row has several draws, published one.
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {**EnergyHead.testing_options, "spread": 0.5}

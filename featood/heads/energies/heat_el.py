@@ -13,6 +13,7 @@ from featood.heads.energies.priors import ClassifierPrior
 from featood.heads.energies.residual_energy import ResidualHead
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
+from featood.heads.spaces import RawFeatures
 
 
 @register(
@@ -23,20 +24,21 @@ from featood.heads.rows import SelectedRows
     url="https://arxiv.org/abs/2305.16966",
     needs=("features", "classifier"),
 )
-class HeatEl(ResidualHead):
+class HeatEl(RawFeatures, ResidualHead):
     """Score the free energy of the logits, corrected by a network that learns where it is wrong."""
 
-    normalize: bool = option(False, "scale every row to length 1 (the classifier expects rows as they are)")
     prior_temperature: float = option(1.0, "temperature of the prior energy", low=1e-6)
     sgld_steps: int = option(50, "Langevin steps", low=0)
     step_size: float = option(0.1, "first Langevin step size; the last is a tenth", low=0)
     noise: float = option(0.1, "first standard deviation of the Langevin noise; the last is a tenth", low=0)
     l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
 
-    # the published settings
+    # the settings of the published scripts, whose updates are counted for 50,000 and 1,281,167 rows
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "cifar10": {},
-        "cifar100": {"sgld_steps": 200, "noise": 1e-2, "l2": 1.0, "lr": 5e-6, "epochs": 8},
+        "cifar10": {"epochs": 20, "updates": 3900},
+        "cifar100": {
+            "sgld_steps": 200, "noise": 1e-2, "l2": 1.0, "batch_size": 1024, "epochs": 8, "updates": 390,
+        },
         "imagenet": {
             "prior_temperature": 5e2,
             "layout": "halving",
@@ -45,9 +47,10 @@ class HeatEl(ResidualHead):
             "noise": 1e-3,
             "l2": 20.0,
             "epochs": 8,
+            "updates": 4000,
             "accumulate": 10,
         },
-    }
+    }  # fmt: skip
 
     def fit_prior(self, train: SelectedRows) -> State:
         """Take the classifier's weight and bias."""

@@ -28,7 +28,7 @@ class Jem(SampledHead):
     """Score a classifier of the features whose free energy learnt the density of the features as well.
 
     Samples descend the energy of a class drawn at random, each class with chains of its own; or, on request,
-    the free energy.
+    the free energy. What is said of `cd` and its preset holds here too.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"published": PUBLISHED}

@@ -52,7 +52,7 @@ class NoiseContrastive(EnergyHead):
     """Score the energy of a network that learnt the log-density of the features by telling them from noise.
 
     With normal noise the network learns only by how much the energy differs from the noise's own, which holds far
-    out, where neither features nor noise teach it anything.
+    out, where neither features nor noise teach it anything; the thesis's code has the network learn the whole.
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {
@@ -67,6 +67,9 @@ class NoiseContrastive(EnergyHead):
         "normal with the features' mean and covariance, or uniform on their box",
         choices=("gaussian", "uniform"),
     )
+    ridge: float = option(
+        1e-3, "least ridge on the covariance of normal noise, relative to its mean variance", low=0, high=1
+    )
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
         """Make the perceptron, upon the energy of the noise where that is normal."""
@@ -76,7 +79,7 @@ class NoiseContrastive(EnergyHead):
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
         """Fit the noise; it follows from the rows, so no checkpoint needs it."""
         if self.noise == "gaussian":
-            model.tilt(GaussianNoise.of(rows).whitening)
+            model.tilt(GaussianNoise.of(rows, self.ridge).whitening)
         else:
             model.noise = UniformNoise.of(rows)
 

@@ -20,13 +20,11 @@ from featood.heads.base import FeatureHead, FitContext, State
 from featood.heads.energies.priors import Prior
 from featood.heads.registry import option
 from featood.heads.rows import SelectedRows
+from featood.heads.spaces import space_option
 from featood.nets.initialise import seeded
 from featood.nets.mlp import MLP
 from featood.training import Batches, digest, multi_step
 from featood.training.loop import train as run_training
-
-DATA_NOISE = 1e-4
-"""Standard deviation of the noise on data and samples when the network learns."""
 
 
 def residual_network(
@@ -71,7 +69,7 @@ class ResidualHead(FeatureHead):
     trains: ClassVar[bool] = True
     testing_options: ClassVar[Mapping[str, Any]] = {"epochs": 2, "width": 32, "depth": 2, "sgld_steps": 4}
 
-    normalize: bool = option(True, "scale every row to length 1")
+    space: str = space_option("l2")
     relu: bool = option(True, "keep samples non-negative, as the features of ReLU networks are")
     temperature: float = option(1.0, "temperature of the residual energy", low=1e-6)
     prior_temperature: float = option(1e3, "temperature of the prior energy", low=1e-6)
@@ -81,10 +79,18 @@ class ResidualHead(FeatureHead):
     sgld_steps: int = option(40, "Langevin steps", low=0)
     step_size: float = option(1e-4, "first Langevin step size; the last is a tenth", low=0)
     noise: float = option(5e-3, "first standard deviation of the Langevin noise; the last is a tenth", low=0)
+    data_noise: float = option(
+        1e-4, "standard deviation of the noise on rows and samples when the network learns", low=0
+    )
     l2: float = option(10.0, "weight of the squared energies in the loss", low=0)
     lr: float = option(1e-5, "learning rate", low=0)
-    milestone: int = option(10, "epochs after which the learning rate falls to a tenth", low=1)
     epochs: int = option(10, "passes over the training rows", low=1)
+    updates: int = option(
+        0, "updates, however many passes they make (0: as many as `epochs` passes make)", low=0
+    )
+    milestone: int = option(
+        10, "epochs after which the learning rate falls to a tenth; of the updates the same share", low=1
+    )
     batch_size: int = option(256, "rows in a batch", low=1)
     accumulate: int = option(1, "batches in an update", low=1)
     seed: int = option(0, "seed of the weights, the batches and the sampler", low=0, high=2**32 - 1)
@@ -97,16 +103,14 @@ class ResidualHead(FeatureHead):
         """Make the prior, in float32, from what `fit_prior` returned."""
         raise NotImplementedError
 
-    def inputs(self, block: FeatureSet) -> Tensor:
-        """Return a block's features as prior and network take them ``[B, D]``."""
-        rows = self.vectors(block)
-        return F.normalize(rows) if self.normalize else rows
-
     def run_fit(self, train: SelectedRows, context: FitContext) -> State:
-        """Fit the prior, then train the network."""
-        state = {f"prior.{name}": value for name, value in self.fit_prior(train).items()}
-        network = self._train(train, state, context)
-        return state | {f"network.{name}": value.detach() for name, value in network.named_parameters()}
+        """Fit the space and the prior, then train the network."""
+        space = self.fit_space_to(train)
+        with self.placed(space):
+            state = {f"prior.{name}": value for name, value in self.fit_prior(train).items()}
+            network = self._train(train, state, context)
+        weights = {f"network.{name}": value.detach() for name, value in network.named_parameters()}
+        return space | state | weights
 
     def prepare(self, state: State) -> Any:
         """Rebuild the network and the prior."""
@@ -121,33 +125,36 @@ class ResidualHead(FeatureHead):
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the sum of both energies ``[B]``."""
         network, prior = fitted
-        rows = self.inputs(block).float()
+        rows = self.vectors(block).float()
         return self._residual(network)(rows) + prior.energy(rows) / self.prior_temperature
 
     def _residual(self, network: nn.Module) -> Energy:
         return lambda rows: network(rows).squeeze(1) / self.temperature
 
     def _train(self, train: SelectedRows, state: State, context: FitContext) -> nn.Module:
-        data, prior = train.load(), self.prior(_part(state, "prior."))
-        features, labels = data.feature(self.feature), data.labels
-        if labels is None:
-            labels = torch.zeros(len(data), dtype=torch.long, device=train.device)
+        blocks = [(self.vectors(block).float(), block.labels) for block in train.blocks()]
+        features = torch.cat([rows for rows, _ in blocks])
+        labels = torch.cat(
+            [features.new_zeros(len(rows)).long() if known is None else known[:] for rows, known in blocks]
+        )
+        prior = self.prior(_part(state, "prior."))
         generator = torch.Generator(train.device).manual_seed(self.seed)
         network = residual_network(features.shape[1], self.width, self.depth, self.layout, generator)
         network.to(train.device)
         energy = self._residual(network)
-        batches = Batches(len(data), self.batch_size, self.seed)
+        batches = Batches(len(features), self.batch_size, self.seed)
         relu = self.relu
-        if relu and float(features[:].min()) < 0:
+        if relu and float(features.min()) < 0:
+            where = "" if self.space == "none" else f" in the space {self.space}"
             warnings.warn(
-                f"{self.name}: the features have negative values, so samples were not kept non-negative",
+                f"{self.name}: the features have negative values{where}, so samples were not kept non-negative",
                 stacklevel=2,
             )
             relu = False
 
         def project(rows: Tensor) -> Tensor:
             rows = F.relu(rows) if relu else rows
-            return F.normalize(rows) if self.normalize else rows
+            return F.normalize(rows) if self.space == "l2" else rows
 
         def losses(number: int) -> dict[str, Tensor]:
             rows = batches(number).to(train.device)
@@ -165,24 +172,28 @@ class ResidualHead(FeatureHead):
                 )
             return contrastive_divergence(
                 energy,
-                self.inputs(data.rows(rows)).float(),
+                features[rows],
                 torch.cat([samples, start]),
                 l2=self.l2,
-                noise=DATA_NOISE,
+                noise=self.data_noise,
                 generator=generator,
             )
 
+        steps = self.updates or max(1, self.epochs * len(batches) // self.accumulate)
+        fall = self.milestone * len(batches) // self.accumulate
+        if self.updates:
+            fall = round(self.updates * self.milestone / self.epochs)
         result = run_training(
             losses,
             network,
             torch.optim.Adam(network.parameters(), lr=self.lr, betas=(0.0, 0.999)),
-            max(1, self.epochs * len(batches) // self.accumulate),
-            schedule=multi_step([max(1, self.milestone * len(batches) // self.accumulate)]),
+            steps,
+            schedule=multi_step([max(1, fall)]),
             accumulate=self.accumulate,
             generators=[generator],
             progress=context.progress,
             checkpoint=context.checkpoint,
-            settings={**self.options, "data": digest(features[:], labels[:], *state.values())},
+            settings={**self.options, "data": digest(features, labels, *state.values())},
             every=max(1, len(batches) // self.accumulate),
         )
         context.record.update(result.summary)

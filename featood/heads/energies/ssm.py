@@ -27,7 +27,8 @@ class SlicedScoreMatching(EnergyHead):
     """Score the energy of a network whose gradient was matched to that of the features' log-density.
 
     Features crowd around a surface of fewer dimensions, where a density has no bounded gradient to match. A little
-    noise on them gives it one; it also teaches the gradient near the rows and not only at them (Vincent 2011).
+    noise on them gives it one; it also teaches the gradient near the rows and not only at them (Vincent 2011). The
+    published runs on tables add none, and have leaky rectifiers, whose second derivatives are zero almost everywhere.
     """
 
     projections: int = option(1, "random directions to a row", low=1)

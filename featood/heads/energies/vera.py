@@ -26,6 +26,7 @@ LEAST_SIGMA = 0.01
     year=2021,
     url="https://arxiv.org/abs/2010.04230",
     needs=("features",),
+    caution="not for features of many dimensions, on which it hardly tells outliers from chance",
 )
 class Vera(EnergyHead):
     """Score the energy of a network that learnt against samples of a generator of large entropy.
@@ -33,7 +34,11 @@ class Vera(EnergyHead):
     The generator starts with the mean and the deviations of the rows, and with noise of deviation `sigma`. Starting
     from a point with little noise, as published for images, most of the training goes into spreading it, while the
     energy runs off. It learns four times as fast as the energy, which it has to follow (published: twice); so the
-    energy ordered mixtures of two Gaussians best.
+    energy ordered mixtures of two Gaussians best. Squares of the energies are weighed beside the loss, which has
+    none in the preset ``published``.
+
+    It is meant for tables and few features: on 342 of a DenseNet its AUROC was 48 %, with rows of length 1 53 %,
+    and with those whitened 58 %.
     """
 
     transient = ("sampler",)

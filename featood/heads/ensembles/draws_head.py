@@ -14,6 +14,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
 from featood.heads.base import FeatureHead
 from featood.heads.registry import option
+from featood.heads.spaces import RawFeatures
 from featood.numerics.mixtures import (
     mean_log_probabilities,
     mutual_information,
@@ -30,7 +31,7 @@ MEASURES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class DrawsHead(FeatureHead):
+class DrawsHead(RawFeatures, FeatureHead):
     """Base of the heads that read a column ``[N, S * C]``: the logits of S predictions, one after the other.
 
     The number of classes C is that of the set's logits. Higher scores mean more out-of-distribution.

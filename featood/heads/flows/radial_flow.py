@@ -27,7 +27,12 @@ from featood.numerics.gaussian import logsumexp_weighted
     needs=("features",),
 )
 class RadialFlowHead(FlowHead):
-    """Score ``-log p(z)`` of a chain of radial layers; or of the mixture of one chain for each class."""
+    """Score ``-log p(z)`` of a chain of radial layers; or of the mixture of one chain for each class.
+
+    By default the one chain ranks outliers that lie between the classes below the classes themselves: on 64
+    features of a ResNet-20 its AUROC was 30 %, with rows of length 1 and whitened (``--space l2-whiten``) 87 %,
+    `by_class` 80 %, and `by_class` with rows of length 1 (``--space l2``) 90 %.
+    """
 
     by_class: bool = option(False, "one flow for each class, weighted by their shares of the rows")
 

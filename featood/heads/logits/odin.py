@@ -11,6 +11,7 @@ from torch import Tensor
 from featood.cache.feature_set import FeatureSet
 from featood.heads.base import FeatureHead
 from featood.heads.registry import option, register
+from featood.heads.spaces import RawFeatures
 
 
 @register(
@@ -22,7 +23,7 @@ from featood.heads.registry import option, register
     needs=("features",),
     learns=False,
 )
-class ODIN(FeatureHead):
+class ODIN(RawFeatures, FeatureHead):
     """Score ``-max softmax(f(x') / T)`` of inputs x' perturbed at extraction (``featood extract --with odin``).
 
     The perturbation moves the image one small step towards its predicted class, which helps known ones more. The

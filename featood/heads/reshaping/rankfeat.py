@@ -13,6 +13,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
 from featood.heads.base import FeatureHead
 from featood.heads.registry import option, register
+from featood.heads.spaces import RawFeatures
 
 MAPS = 256
 """Maps taken apart at a time, in float64."""
@@ -27,7 +28,7 @@ MAPS = 256
     needs=("features", "classifier"),
     learns=False,
 )
-class RankFeat(FeatureHead):
+class RankFeat(RawFeatures, FeatureHead):
     """Score the energy of the logits that the last map gives without its largest singular component.
 
     The map is kept at extraction (``featood extract --maps``); its average over positions is what goes into

@@ -16,10 +16,11 @@ from featood.heads.base import FeatureHead, LogitHead, State
 from featood.heads.classifier import classifier_state, last_layer, linear_logits
 from featood.heads.registry import create_head, head_class, option
 from featood.heads.rows import SelectedRows
+from featood.heads.spaces import RawFeatures
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class ReshapingHead(FeatureHead):
+class ReshapingHead(RawFeatures, FeatureHead):
     """Base of the heads that score ``then(W z' + b)``, z' being the reshaped feature.
 
     A subclass overrides `reshape`; or `logits`, where it is not the feature that changes; and `fit_state`, where

@@ -16,6 +16,7 @@ from featood.heads.base import FeatureHead, State
 from featood.heads.classifier import classifier_state
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
+from featood.heads.spaces import RawFeatures
 from featood.numerics.memory import require_memory
 from featood.numerics.vectors import unit
 
@@ -28,7 +29,7 @@ from featood.numerics.vectors import unit
     url="https://arxiv.org/abs/2405.17164",
     needs=("features", "classifier"),
 )
-class WeiPer(FeatureHead):
+class WeiPer(RawFeatures, FeatureHead):
     """Score ``KL(z) + l1 KL(W' z) - l2 MSP(W' z)`` with r perturbed weights W'.
 
     Each perturbed row is ``w_c + delta |w_c| e`` with a random direction e. The entries of a row's feature make a

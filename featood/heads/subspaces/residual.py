@@ -13,6 +13,7 @@ from featood.heads.base import State
 from featood.heads.classifier import classifier_state
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
+from featood.heads.spaces import RawFeatures
 from featood.heads.streaming import StreamingHead
 from featood.numerics.moments import ClassMoments
 from featood.numerics.subspaces import Subspace, principal_axes, rank, subspace
@@ -72,7 +73,7 @@ def principal_space(moments: ClassMoments, center: Tensor, dim: int = 0) -> Subs
     url="https://arxiv.org/abs/2203.10807",
     needs=("features", "classifier"),
 )
-class Residual(StreamingHead):
+class Residual(RawFeatures, StreamingHead):
     """Score the length of ``z - u`` outside of the principal subspace around ``u = -pinv(W) b``.
 
     A constant on all biases, which the softmax does not tell, moves u and so the score. Higher means more

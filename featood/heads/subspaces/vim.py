@@ -15,6 +15,7 @@ from featood.heads.base import FeatureHead, State
 from featood.heads.classifier import centred, classifier_state, linear_logits, warn_of_centring
 from featood.heads.registry import option, register
 from featood.heads.rows import SelectedRows
+from featood.heads.spaces import RawFeatures
 from featood.heads.subspaces.residual import origin, principal_space
 from featood.numerics.moments import ClassMoments
 from featood.numerics.subspaces import Subspace
@@ -28,7 +29,7 @@ from featood.numerics.subspaces import Subspace
     url="https://arxiv.org/abs/2203.10807",
     needs=("features", "classifier"),
 )
-class ViM(FeatureHead):
+class ViM(RawFeatures, FeatureHead):
     """Score ``a r(z) - logsumexp(W z + b)``, r being the length of ``z - u`` outside of the principal subspace.
 
     ``u = -pinv(W) b``; a is the mean largest logit over the mean residual of the training rows. Higher means
