@@ -258,5 +258,5 @@ def test_an_interrupted_extraction_ends_with_130_and_goes_on_later(toy_images, t
             time.sleep(0.01)
         process.send_signal(number)
         err = process.stderr.read()  # type: ignore[union-attr]
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "same command again" in err and "Traceback" not in err

@@ -88,6 +88,22 @@ def test_a_second_signal_ends_at_once_what_takes_long_to_end():
 
 
 @POSIX
+def test_a_signal_that_was_lost_is_not_sent_again_after_the_end():
+    """One place swallows the interruption and another passes it on: that is one interruption."""
+    process = start("""
+    class Slow:
+        def __del__(self):
+            raise KeyboardInterrupt
+    try:
+        print("ready", flush=True)
+        time.sleep(100)
+    finally: Slow()""")
+    process.terminate()
+    code, _, err = ended(process)
+    assert code == 130 and err.count("interrupted") == 1 and err.count("\n") == 1
+
+
+@POSIX
 def test_a_signal_that_comes_where_nothing_can_be_raised_is_not_lost():
     process = start("""
     class Slow:

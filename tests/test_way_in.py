@@ -104,7 +104,8 @@ def test_labels_that_do_not_fit_the_outputs_are_doubted_when_extracted_and_when_
     code, out, err = featood(*words, "--class-order", order, "--overwrite")
     assert code == 0 and max(accuracy(out)) < 0.1
     assert err.count("warning: nets.make/insects") == 2
-    code, out, err = featood("score", "--head", "msp", "--ood", "noise:uniform,n=20", "--json", "-")
+    named = ("--code", f"python:{tmp_path / 'nets.py'}:make")
+    code, out, err = featood("score", "--head", "msp", "--ood", "noise:uniform,n=20", "--json", "-", *named)
     assert code == 0 and "--class-order" in json.loads(out)["warnings"][0]
 
 
@@ -116,7 +117,8 @@ def test_a_changed_folder_is_extracted_again_and_an_unchanged_one_is_not(
     assert featood("extract", *brightness_net(tmp_path, [40, 120, 210]), *words)[0] == 0
     write_images(tmp_path / "data" / "mywild" / "test", 250, 20)
     write_images(tmp_path / "far", 5, 20)
-    score = ("score", "--head", "energy", "--json", "-", "--ood")
+    named = f"python:{tmp_path / 'nets.py'}:make"
+    score = ("score", "--head", "energy", "--json", "-", "--code", named, "--ood")
 
     def auroc(name):
         code, out, err = featood(*score, name)
@@ -151,7 +153,8 @@ def test_what_is_left_out_is_counted_wherever_a_set_is_extracted(tmp_path, feato
     (tmp_path / "wild" / "003.png").write_bytes(b"no image")
     (tmp_path / "wild" / "004.png").rename(tmp_path / "wild" / "004.jxl")
     (tmp_path / "wild" / "notes.txt").write_text("seen on a walk")
-    code, out, err = featood("score", "--head", "msp", "--ood", "./wild", "--json", "-")
+    named = ("--code", f"python:{tmp_path / 'nets.py'}:make")
+    code, out, err = featood("score", "--head", "msp", "--ood", "./wild", "--json", "-", *named)
     assert code == 0
     assert "1 images could not be read" in err and "003.png" in err and ".jxl" in err
     row = json.loads(out)["rows"][0]
@@ -194,7 +197,9 @@ def test_outputs_that_are_no_classes_are_refused_where_classes_are_needed(tmp_pa
     asked = ("--outputs", kind) if kind == "multi-label" else ()
     code, out, err = featood("extract", "--backbone", f"python:{file}:make", *words, *asked)
     assert code == 0 and kind in err and "logits" not in out, err
-    code, _, err = featood("score", "--head", "msp", "--ood", "noise:uniform,n=20")
+    code, _, err = featood(
+        "score", "--head", "msp", "--ood", "noise:uniform,n=20", "--code", f"python:{file}:make"
+    )
     assert code == 3 and kind in err and "needs logits" in err
     assert featood("fit", "mahalanobis")[0] == 0
 

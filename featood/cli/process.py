@@ -34,6 +34,9 @@ class Signals:
 
     def __init__(self) -> None:
         self.received = False
+        self.ended = False
+        """Whether the command has come to an end, of whatever kind; nothing is raised any more then."""
+        self._process = os.getpid()
 
     def install(self) -> None:
         """Take the signals over; only the main thread may."""
@@ -43,7 +46,8 @@ class Signals:
         sys.unraisablehook = self._unraisable
 
     def _handle(self, *_: object) -> None:
-        if self.received:
+        # a worker that was just forked has this handler too, and nothing to put in order
+        if self.received or self.ended or os.getpid() != self._process:
             os._exit(EXIT_INTERRUPTED)
         self.received = True
         raise KeyboardInterrupt
@@ -53,17 +57,20 @@ class Signals:
         if not self.received and not WORKER_DIED.search(str(found.exc_value)):
             sys.__unraisablehook__(found)
         elif issubclass(found.exc_type, KeyboardInterrupt):
+            threading.Timer(0.01, self._again).start()
+
+    def _again(self) -> None:
+        if not self.ended:
             self.received = False
-            threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def wait(self) -> bool:
         """Give a signal that may be on its way a moment to arrive, and tell whether there was one."""
-        ends = time.monotonic() + PATIENCE
-        try:
+        ends, self.ended = time.monotonic() + PATIENCE, False
+        with contextlib.suppress(KeyboardInterrupt):
             while not self.received and time.monotonic() < ends:
                 time.sleep(0.01)
-        except KeyboardInterrupt:
-            pass
+        self.ended = True
         return self.received
 
 
@@ -93,11 +100,13 @@ def guarded(run: Callable[[], Any], signals: Signals | None = None) -> int:
     signals : Signals, optional
         Those of the process, where it is ours.
     """
-    _show_warnings_once()
     try:
+        _show_warnings_once()
         run()
         sys.stdout.flush()
     except BaseException as error:
+        if signals is not None:
+            signals.ended = True
         code, line = _outcome(error, signals)
         if "--debug" in sys.argv and code not in (0, EXIT_INTERRUPTED):
             traceback.print_exception(error)
