@@ -34,18 +34,21 @@ def commit_path(folder: Path, block: int) -> Path:
     return folder / "commits" / f"{block:05d}.json"
 
 
-def read_commit(folder: Path, store: Store, block: int) -> dict[str, Any] | None:
+def read_commit(folder: Path, store: Store, block: int, fingerprint: str) -> dict[str, Any] | None:
     """Return a block's commit record, None where it was never committed.
 
     Raises
     ------
     CacheCorrupt
-        When the record was altered, or a file it vouches for is gone or has another size.
+        When the record was altered, is of a set with another fingerprint, or a file it vouches for is gone or has
+        another size.
     """
     path = commit_path(folder, block)
     if not path.exists():
         return None
     record = read_json(path)
+    if record.get("fingerprint", fingerprint) != fingerprint:  # older records have none
+        raise CacheCorrupt(f"{_where(folder, store, block)} was made in another way than the set; {REDO}")
     for file in store.files(block):
         name = file.relative_to(folder).as_posix()
         size = file.stat().st_size if file.is_file() else None
@@ -176,7 +179,8 @@ def open_blocks(folder: Path) -> tuple[Manifest, BlockReader]:
     """
     manifest = Manifest.load(folder)
     store = make_store(folder, manifest)
-    found = [read_commit(folder, store, block) for block in range(manifest.blocks)]
+    prints = manifest.fingerprint
+    found = [read_commit(folder, store, block, prints) for block in range(manifest.blocks)]
     commits = [record for record in found if record is not None]
     if len(commits) < manifest.blocks:
         raise CacheCorrupt(

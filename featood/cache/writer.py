@@ -65,7 +65,7 @@ class SetWriter:
             _clear(folder)
         elif (folder / "manifest.json").exists():
             manifest = _same(manifest, Manifest.load(folder), folder)
-        self.manifest = manifest
+        self.manifest, self._fingerprint = manifest, manifest.fingerprint
         self.store = make_store(folder, manifest)
         self.store.create()
         if classifier is not None:
@@ -87,7 +87,7 @@ class SetWriter:
 
     def _committed(self, block: int) -> bool:
         try:
-            return read_commit(self.folder, self.store, block) is not None
+            return read_commit(self.folder, self.store, block, self._fingerprint) is not None
         except CacheCorrupt:
             return False
 
@@ -119,6 +119,7 @@ class SetWriter:
         self.store.write(block, values)
         record: dict[str, Any] = {
             "block": block,
+            "fingerprint": self._fingerprint,
             "rows": [self.span(block).start, self.span(block).stop],
             "failed": [int(row) for row in failed],
             "columns": {name: checksum(array) for name, array in values.items()},
