@@ -39,6 +39,8 @@ from featood.testing.drawing import st, stateful
 from featood.testing.model import ModelSet, assert_holds, assert_right_or_refused
 from featood.testing.world import PLACES, refused, same_recipe
 
+HOW = ("as it was", "any", "overwrite")
+"""Whether an extraction begins by the recipe that is there, by any, or by any in place of what is there."""
 LOCKS = importlib.util.find_spec("fcntl") is not None
 """Whether the system's locks can be made to do nothing."""
 
@@ -52,6 +54,11 @@ def _no_locks() -> Iterator[None]:
 
 class CacheMachine(Copying):
     """Extraction by steps, kills, damage, repair, rubbish, early readers and rival writers."""
+
+    def settle(self) -> None:
+        """Begin with a set of each backbone."""
+        for number, key in enumerate((self.keys[0], self.keys[len(self.splits)])):
+            self.extract_set(key, 0, self.stores[number % len(self.stores)])
 
     # ---- writing ------------------------------------------------------------------------------------
 
@@ -85,12 +92,14 @@ class CacheMachine(Copying):
         else:
             assert_holds(writer.finish(key), there)
 
-    @stateful.rule(place=PLACES, variant=st.integers(0, 1), store=PLACES, overwrite=st.booleans())
-    def start(self, place: int, variant: int, store: int, overwrite: bool) -> None:
+    @stateful.rule(place=PLACES, variant=st.integers(0, 1), store=PLACES, how=st.sampled_from(HOW))
+    def start(self, place: int, variant: int, store: int, how: str) -> None:
         """Begin or resume an extraction; another recipe is refused, and so is a second writer."""
         key = self.key(place)
+        there, overwrite = self.model.get(key), how == "overwrite"
         expected = self.expected(key, variant, self.stores[store % len(self.stores)])
-        there = self.model.get(key)
+        if there is not None and how == "as it was":
+            expected = self.expected(key, there.manifest.recipe["variant"], there.manifest.store)
         create = lambda: self.cache.writer(key, expected.manifest, expected.classifier, overwrite)  # noqa: E731
         if key in self.writers:
             refused(UsageError, create)
@@ -141,10 +150,12 @@ class CacheMachine(Copying):
     def extract(self, place: int, variant: int, store: int) -> None:
         """Extract a set whole, or what is left of it; over another recipe, as asked for."""
         key = self.key(place)
-        if key in self.writers:
-            return
-        expected = self.expected(key, variant, self.stores[store % len(self.stores)])
-        there = self.model.get(key)
+        if key not in self.writers:
+            self.extract_set(key, variant, self.stores[store % len(self.stores)])
+
+    def extract_set(self, key: str, variant: int, store: str) -> None:
+        """Write all that is left of a set, and finish it."""
+        expected, there = self.expected(key, variant, store), self.model.get(key)
         overwrite = there is not None and not same_recipe(expected, there)
         with self.open_writer(key, expected, overwrite) as writer:
             for block in writer.pending():
@@ -152,6 +163,7 @@ class CacheMachine(Copying):
             self.finish_set(key, writer)
         self.done("overwritten" if overwrite else "extracted")
 
+    @stateful.precondition(lambda self: LOCKS)
     @stateful.rule(place=PLACES, variant=st.integers(0, 1), order=st.lists(st.booleans(), max_size=8))
     def race(self, place: int, variant: int, order: list[bool]) -> None:
         """Let two writers of one set run at once, where locks do nothing: both write the same values."""
@@ -172,6 +184,7 @@ class CacheMachine(Copying):
                     self.finish_set(key, writer)
         self.done("raced")
 
+    @stateful.precondition(lambda self: LOCKS)
     @stateful.rule(place=PLACES, order=st.lists(st.booleans(), max_size=8), store=PLACES)
     def usurp(self, place: int, order: list[bool], store: int) -> None:
         """Let one writer overwrite the set of another that goes on, where locks do nothing: never a mixture of both."""
@@ -262,6 +275,8 @@ class CacheMachine(Copying):
         """Check a set; what is found bad and dropped is what the next extraction redoes."""
         key = self.key(place, sorted(self.model))
         there = self.model[key]
+        if drop and key in self.writers:
+            return
         problems = self.cache.verify(key, drop)
         if not there.complete or there.lost:
             assert problems, f"{key} is not whole, and verify finds nothing"
@@ -278,6 +293,7 @@ class CacheMachine(Copying):
             there.flipped -= bad
         self.done("verified, bad" if bad else "verified, good")
 
+    @stateful.precondition(lambda self: self.model)
     @stateful.rule(incomplete=st.booleans())
     def collect(self, incomplete: bool) -> None:
         """Remove rubbish: scratch files, and unfinished sets where asked for; nothing of a set that is written."""
@@ -302,13 +318,12 @@ class CacheMachine(Copying):
             del self.model[key]
             self.done("removed")
 
-    @stateful.precondition(lambda self: not self.writers and self.root.exists())
+    @stateful.precondition(lambda self: self.model and not self.writers)
     @stateful.rule()
     def move(self) -> None:
         """Rename the folder of the cache."""
         self.root = self.root.rename(next(self.places))
         self.cache = FeatureCache(self.root)
-        self.touched.update(self.keys)
         self.done("moved")
 
     # ---- reading ------------------------------------------------------------------------------------

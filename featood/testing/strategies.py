@@ -88,7 +88,7 @@ def names() -> st.SearchStrategy[str]:
 
     def usable(name: str) -> bool:
         try:
-            return slug(name) != "heads" and "/" not in name
+            return slug(name).lower() != "heads" and "/" not in name
         except UsageError:
             return False
 
