@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["st", "stateful"]
+__all__ = ["hypothesis", "st", "stateful"]
 
 try:
+    import hypothesis
     from hypothesis import stateful
     from hypothesis import strategies as st
 except ImportError as error:

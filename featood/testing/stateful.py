@@ -318,11 +318,11 @@ class CacheMachine(Copying):
             del self.model[key]
             self.done("removed")
 
-    @stateful.precondition(lambda self: self.model and not self.writers)
+    @stateful.precondition(lambda self: self.model and not self.writers and self.steps > self.moved + 8)
     @stateful.rule()
     def move(self) -> None:
         """Rename the folder of the cache."""
-        self.root = self.root.rename(next(self.places))
+        self.root, self.moved = self.root.rename(next(self.places)), self.steps
         self.cache = FeatureCache(self.root)
         self.done("moved")
 

@@ -75,9 +75,10 @@ GEOMETRIES: dict[str, Rows] = {
     "offset": lambda rng, rows, size: _normal(rng, rows, size) + 1e4,
     "small": lambda rng, rows, size: 1e-3 * _normal(rng, rows, size),
     "large": lambda rng, rows, size: 1e3 * _normal(rng, rows, size),
+    "vast": lambda rng, rows, size: 1e18 * _normal(rng, rows, size),
     "special": lambda rng, rows, size: rng.choice(SPECIAL, (rows, size)),
 }
-"""How rows ``[N, D]`` may lie, by name; all stay within float16."""
+"""How rows ``[N, D]`` may lie, by name."""
 
 LABELS = ("classes", "one each", "odd numbers", "some unknown", "none")
 """Kinds of labels: 0 to C - 1; a row a class; numbers far apart; negative ones among them; no labels at all."""
@@ -211,7 +212,7 @@ def set_pairs(
     Returns
     -------
     strategy of (FeatureSet, FeatureSet)
-        Columns ``avg [N, D]`` and ``layer1.avg [N, D]``; logits ``[N, C]`` and classifier in float32.
+        Columns ``avg``, ``layer1.avg`` and ``layer2.avg`` ``[N, D]``; logits ``[N, C]`` and classifier in float32.
     """
     count = st.integers(1, 30) if rows is None else rows
     size = draw(st.integers(1, 12) if sizes is None else sizes)
@@ -227,9 +228,14 @@ def set_pairs(
 
     def one(name: str) -> FeatureSet:
         n = draw(count)
-        avg, layer = (GEOMETRIES[draw(st.sampled_from(geometries))](rng, n, size) for _ in range(2))
+        end = float(np.finfo(dtype).max)
+        features = {
+            column: GEOMETRIES[draw(st.sampled_from(geometries))](rng, n, size).clip(-end, end).astype(dtype)
+            for column in ("avg", "layer1.avg", "layer2.avg")
+        }
+        avg = features["avg"].astype(float)
         return FeatureSet(
-            {"avg": avg.astype(dtype), "layer1.avg": layer.astype(dtype)},
+            features,
             logits=(avg @ linear.weight.T + linear.bias).astype("f4") if with_logits else None,
             labels=_labels(kind, n, outputs, bounded=with_classifier or with_logits),
             ids=np.array(_ids(n)) if with_ids else None,
