@@ -100,7 +100,9 @@ class ZarrStore(Store):
     def write(self, block: int, values: Mapping[str, np.ndarray]) -> None:
         """Write a block as whole shards, then force them to disk."""
         for file in self.files(block):
-            file.unlink(missing_ok=True)  # of a last, partial block zarr would read the rest, which may be damaged
+            file.unlink(
+                missing_ok=True
+            )  # of a last, partial block zarr would read the rest, which may be damaged
         for name in self.columns:
             self._array(name, "r+")[self.span(block)] = values[name]
         for file in self.files(block):

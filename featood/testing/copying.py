@@ -56,9 +56,13 @@ class Copying(World):
         if not len(columns["ids"]):
             return
         features = [name for name in columns if name not in ("logits", "labels", "ids")]
-        given = {name: str(folder / f"{name}.npy") for name in ("logits", "labels") if name in columns}
+        logits, labels = (
+            str(folder / f"{name}.npy") if name in columns else None for name in ("logits", "labels")
+        )
         cache = FeatureCache(next(self.places))
-        imported = import_files(cache, key, [f"{name}={folder / name}.npy" for name in features], **given)
+        imported = import_files(
+            cache, key, [f"{name}={folder / name}.npy" for name in features], logits, labels
+        )
         for name, values in whole(imported).items():
             if name != "ids":
                 wanted = columns[name]

@@ -94,7 +94,7 @@ def names() -> st.SearchStrategy[str]:
             return False
 
     plain = st.sampled_from(["net", "timm:resnet50.a1_in1k", "toy data", "test", "train", "Größe-1", "a@b+c"])
-    text = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=12)
+    text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
     return (plain | text).filter(usable)
 
 
