@@ -44,7 +44,10 @@ class ArrayStore(Store):
                 np.save(out, values[column])
 
     def read(self, column, block):
-        values = np.load(self._path(column, block))
+        try:
+            values = np.load(self._path(column, block))
+        except Exception as error:  # of damaged bytes NumPy raises many types
+            raise ValueError(str(error)) from error
         if values.shape[0] != self.span(block).stop - self.span(block).start:
             raise ValueError("not the rows of this block")
         return values
