@@ -9,8 +9,8 @@ FLOORS = {
     **dict.fromkeys(("nets", "metrics", "numerics", "readers"), 1),
     **dict.fromkeys(("cache", "data", "training", "energies", "flows", "objectives"), 2),
     **dict.fromkeys(("extractors", "heads"), 3),
-    **dict.fromkeys(("report", "engine", "testing"), 4),
-    "cli": 5,
+    **dict.fromkeys(("report", "engine"), 4),
+    **dict.fromkeys(("cli", "testing"), 5),
 }
 MODULES = sorted((ROOT / "featood").glob("*/**/*.py"))
 

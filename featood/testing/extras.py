@@ -33,13 +33,13 @@ def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
     rng, members = np.random.default_rng(seed), np.random.default_rng(0)
     assert data.classifier is not None
     weight, bias = data.classifier
-    avg = np.asarray(data.features["avg"])
+    avg = np.asarray(data.features["avg"], dtype=float)
     shares = POSITIONS * rng.dirichlet(np.full(POSITIONS, 2.0), avg.shape)
     # the largest component of a map says nothing of its class, and averages to nothing
     texture = 5 * rng.normal(0, 1, (*avg.shape, 1)) * np.resize([1, -1], POSITIONS)
     extras = {"map": (avg[:, :, None] * shares + texture).reshape(len(avg), -1)}
     for layer in ("layer1", "layer2"):
-        values = np.asarray(data.features[f"{layer}.avg"])
+        values = np.asarray(data.features[f"{layer}.avg"], dtype=float)
         norms = [(values**power).sum(1, keepdims=True) ** (1 / power) for power in (1, 2)]
         extras[f"{layer}.gram"] = np.concatenate([values * norm for norm in norms], 1)
     extras["odin"] = (avg + 0.05 * rng.normal(0, 1, avg.shape)) @ weight.T + bias
