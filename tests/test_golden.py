@@ -16,6 +16,14 @@ from featood.heads.artefact import migrate_head
 GOLDEN = Path(__file__).parent / "golden"
 VERSIONS = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir() and path.name[0].isdigit())
 STORES = ("zarr", "hdf5")
+FLOAT32 = {"0.1.0": ("mahalanobis", "rank-average")}
+"""Heads that a version computed in float32, by themselves or in a member, and this one does not."""
+
+
+def tolerance(golden, name):
+    return 5e-6 if name in FLOAT32.get(golden.name, ()) else 1e-9
+
+
 LISTING = {"net/toy/train": 40, "net/toy/test": 20, "net/odd/test": 12}
 
 
@@ -62,7 +70,7 @@ def test_the_scores_are_the_same(golden, store):
     cache = FeatureCache(golden / store)
     for name, expected in heads_of(golden).items():
         found = scores(cache, golden / "heads" / name)
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(found, expected, rtol=tolerance(golden, name), atol=1e-12, err_msg=name)
 
 
 @pytest.mark.parametrize("store", STORES)
@@ -116,7 +124,7 @@ def test_heads_without_a_checksum_get_one(golden, featood, tmp_path):
 def test_options_that_were_renamed_are_read_under_their_present_names(golden, monkeypatch):
     """As if ``k`` of knn had been called ``neighbours`` and counted halves, and another option had gone."""
     table = {"neighbours": lambda value: {"k": int(2 * value)}, "gone": lambda value: {}}
-    monkeypatch.setattr(renamed, "RENAMED", {"knn": table})
+    monkeypatch.setattr(renamed, "RENAMED", {"knn": {**renamed.RENAMED["*"], **table}})
 
     def older(options):
         if "k" in options:
@@ -132,7 +140,11 @@ def test_options_that_were_renamed_are_read_under_their_present_names(golden, mo
         older(body["options"])
         (folder / "head.json").write_text(json.dumps(seal(body)))
         cache = FeatureCache(golden / "zarr")
-        np.testing.assert_allclose(scores(cache, folder), heads_of(golden)[name], rtol=1e-9)
+        np.testing.assert_allclose(
+            scores(cache, folder), heads_of(golden)[name], rtol=tolerance(golden, name)
+        )
         assert migrate_head(folder) and not migrate_head(folder)
         assert "neighbours" not in (folder / "head.json").read_text()
-        np.testing.assert_allclose(scores(cache, folder), heads_of(golden)[name], rtol=1e-9)
+        np.testing.assert_allclose(
+            scores(cache, folder), heads_of(golden)[name], rtol=tolerance(golden, name)
+        )

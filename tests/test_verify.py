@@ -86,7 +86,7 @@ def test_whatever_else_was_edited_is_named(results, featood, change, what):
 
 
 def test_a_head_fitted_otherwise_is_another(results, featood, tmp_path):
-    assert featood("fit", "knn", "--k", "3")[0] == 0
+    assert featood("fit", "knn", "--k", "3", "--overwrite")[0] == 0
     code, out, err = featood("verify", results)
     assert code == 5 and "heads/knn has other options" in out and "confirmed: msp on spam" in out, out + err
     shutil.rmtree(tmp_path / "cache" / "net" / "news" / "heads" / "knn")
