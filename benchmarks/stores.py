@@ -33,7 +33,7 @@ def write_store(root: Path, store: str, columns: dict[str, np.ndarray]) -> None:
     shutil.rmtree(root, ignore_errors=True)
     manifest = Manifest(
         recipe={"backbone": "synthetic"},
-        data={"dataset": "clusters", "split": "train"},
+        data={"dataset": "clusters", "split": "train", "inputs_sha256": ""},
         columns={name: ColumnSpec(values.shape[1:], str(values.dtype)) for name, values in columns.items()},
         rows=len(columns["labels"]),
         store=store,

@@ -66,4 +66,4 @@ class FDBD(RawFeatures, StreamingHead):
         boundaries = ((top[:, None] - logits) / gaps[predicted]).sum(1) / max(logits.shape[1] - 1, 1)
         length = (rows - state["mean"]).norm(dim=1)
         least = 1e-9 * (rows.norm(dim=1) + state["mean"].norm())  # a row on the mean stays finite
-        return -boundaries / length.maximum(least).clamp(min=torch.finfo(torch.float64).tiny)
+        return -boundaries / length.maximum(least).clamp(min=1e-30)
