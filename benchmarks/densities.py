@@ -126,7 +126,7 @@ def measure(fit: Fit, toy: Toy, budget: float, seed: int) -> tuple[dict[str, Any
     integral = gap = None
     if fit.normalised:
         wide, area = square(toy, WIDE, 2.0)
-        volume = float(head.state["spread"].double().log().sum())  # scores are of standardised rows
+        volume = float(head.state["space.scale"].double().log().sum())  # scores are of standardised rows
         integral = float(np.exp(-np.asarray(head.score(wide)) - volume).sum() * area)
         fresh = toy.sample(ROWS, np.random.default_rng(seed + 1))[0]
         gap = float(np.mean(toy.log_density(fresh) + head.score(fresh) + volume))

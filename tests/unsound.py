@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from featood.heads import registry
 from featood.heads.base import FeatureHead
 from featood.heads.registry import register
 from featood.testing import check_head, iter_checks
@@ -13,6 +14,7 @@ CHECKS = {check.name: check for check in iter_checks()}
 
 
 def head(needs=("features",), **card):
+    registry._REGISTRY.pop("broken", None)  # each stands for the last
     return register("broken", needs=needs, **{**CARD, **card})
 
 
