@@ -284,5 +284,5 @@ def test_a_flipped_bit_that_the_store_lets_pass_is_refused(tmp_path, monkeypatch
     column = cache[KEY].features["avg"]
     kind = type(make_store(cache.folder(*KEY.split("/")), make_manifest(rows, "hdf5")))
     monkeypatch.setattr(kind, "read", lambda self, name, block, read=kind.read: -read(self, name, block))
-    with pytest.raises(CacheCorrupt, match="block 1 .* checksum"):
+    with pytest.raises(CacheCorrupt, match=r"block 1 .* checksum"):
         column[256:]
