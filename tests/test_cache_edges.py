@@ -18,6 +18,7 @@ from featood.cache import (
     library_versions,
     slug,
 )
+from featood.cache.reader import make_store
 from featood.cache.stores import Store
 from featood.errors import CacheCorrupt, DataError, FeatoodError, UsageError
 from featood.files import read_json, write_json
@@ -265,3 +266,23 @@ def test_what_is_left_out_of_a_checkpoint_is_said(cache, tmp_path):
     torch.save({"emb": torch.tensor(X), "step": "seven"}, tmp_path / "x.pt")
     import_files(cache, "a/b/c", [str(tmp_path / "x.pt")], say=said.append)
     assert any("left out: step" in line for line in said)
+
+
+def test_what_a_set_knows_of_its_classes_and_its_recipe(tmp_path):
+    cache = write_all(tmp_path, "hdf5", make_rows(300))
+    rows = cache[KEY]
+    assert rows.num_classes == 3 and rows.recipe["backbone"] == "net"
+    assert rows.select("avg").num_classes == 3 and FeatureSet({"x": X}).num_classes is None
+    assert FeatureSet({"x": X}).recipe == {}
+    assert cache.heads_folder("net", "toy") == tmp_path / "net" / "toy" / "heads"
+
+
+def test_a_flipped_bit_that_the_store_lets_pass_is_refused(tmp_path, monkeypatch):
+    """The checksum of the record is the last word, whatever a store's own checksums say."""
+    rows = make_rows(300)
+    cache = write_all(tmp_path, "hdf5", rows)
+    column = cache[KEY].features["avg"]
+    kind = type(make_store(cache.folder(*KEY.split("/")), make_manifest(rows, "hdf5")))
+    monkeypatch.setattr(kind, "read", lambda self, name, block, read=kind.read: -read(self, name, block))
+    with pytest.raises(CacheCorrupt, match=r"block 1 .* checksum"):
+        column[256:]
