@@ -12,7 +12,7 @@ from pathlib import Path
 from featood.cache.manifest import Manifest
 from featood.cache.reader import LOCK, commit_path
 from featood.errors import FeatoodError
-from featood.files import TEMPORARY, folders_below, lock, remove, size_of
+from featood.files import TEMPORARY, folders_below, lock, remove, size_of, unlock
 
 SCRATCH = (TEMPORARY, ".partial")
 """Endings of files in the making: ours, and zarr's where an older version let it write."""
@@ -64,7 +64,7 @@ def _locked(folder: Path) -> Iterator[bool]:
         yield held is not None
     finally:
         if held is not None:
-            held.release()
+            unlock(held)
 
 
 def _scratch(folder: Path) -> list[Path]:
