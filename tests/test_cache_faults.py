@@ -231,10 +231,10 @@ def test_gc_looks_again_before_it_removes(tmp_path):
     rubbish = cache.garbage(incomplete=True, older_than=0)
     assert rubbish == [cache.folder("net", "toy", "test")]
     with write([1]):  # a writer has begun since
-        cache.collect(rubbish)
+        assert cache.collect(rubbish) == rubbish
         assert records(cache) == ["00000.json", "00001.json"]
     write([2]).__exit__()  # and has finished
-    cache.collect(rubbish)
+    assert cache.collect(rubbish) == rubbish
     assert cache.verify(KEY) == []
 
 

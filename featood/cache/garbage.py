@@ -38,14 +38,22 @@ def garbage(root: Path, incomplete: bool = False, older_than: float = 3600.0) ->
     return rubbish
 
 
-def collect(rubbish: Sequence[Path]) -> None:
-    """Remove what :func:`garbage` listed, but for sets that a process has begun to write, or has finished, since."""
+def collect(rubbish: Sequence[Path]) -> list[Path]:
+    """Remove what :func:`garbage` listed, but for sets that a process has begun to write, or has finished, since.
+
+    Returns
+    -------
+    list of Path
+        The sets that were left alone for that.
+    """
+    left = []
     for path in rubbish:
         if not path.is_dir() or path.name.endswith(SCRATCH):
             remove(path)
             continue
         with _locked(path) as free:
             if not free or _complete(path):
+                left.append(path)
                 continue
             # the records go first: a kill in between must not leave a set that looks whole
             remove(path / "commits")
@@ -54,6 +62,7 @@ def collect(rubbish: Sequence[Path]) -> None:
                     remove(child)
         if [child.name for child in path.iterdir()] == [LOCK]:
             remove(path)
+    return left
 
 
 @contextmanager
