@@ -133,24 +133,24 @@ class Recorder:
         sys.addaudithook(self._audit)
 
     @contextmanager
-    def recording(self, root: Path, after: Any) -> Iterator[None]:
-        """Record; `after(disk)` is called after each operation."""
+    def recording(self, root: Path, after: Any) -> Iterator[Disk]:
+        """Record on a model of the disk; `after(disk)` is called after each operation."""
         real = os.fsync
 
         def fsync(handle: int) -> None:
             real(handle)
             self._flush()
             path = os.readlink(f"/proc/self/fd/{handle}")
-            if self._inside(path):
+            if self._inside(path) or (self.disk is not None and path == str(self.disk.root)):
                 assert self.disk is not None
                 self.disk.sync(path)
                 self._tell()
 
-        self.disk, self.after, os.fsync = Disk(root), after, fsync
+        self.disk, self.after, os.fsync = (disk := Disk(root)), after, fsync
         self._waiting: list[tuple[str, tuple[Any, ...]]] = []
         self._written: dict[str, Node] = {}
         try:
-            yield
+            yield disk
             self._flush()
         finally:
             self.disk, os.fsync = None, real
@@ -237,6 +237,8 @@ def try_command(
 ) -> tuple[int, list[str]]:
     """Cut the power at every moment of a command; return the number of states that were read, and what was wrong.
 
+    Once the command has ended, nothing of what it did may be lost any more.
+
     Parameters
     ----------
     command : Command
@@ -261,27 +263,29 @@ def try_command(
                 left.append(folder / f"state-{len(left)}")
                 disk.restore(left[-1], steps, loss, rng)
 
-    with recorder.recording(whole.root, cut):
+    with recorder.recording(whole.root, cut) as disk:
         usual = command.line(whole)
-    after = observe(whole)
+    after, ended, share = observe(whole), len(left), 1.0
+    cut(disk)
     wrong = []
     for number, root in enumerate(left):
         world = World(inputs, root)
-        problem = _unreadable(world, before, after)
+        problem = _unreadable(world, before, after, number >= ended)
         if not problem and number % 10 == 0:  # from anywhere the same command ends as if nothing had happened
             outcome = command.line(world)
             problem = "" if outcome.code == usual.code or observe(world) == after else outcome.text[-300:]
             problem = problem or judge(observe(world), after, after, done=True)
         if problem:
-            wrong.append(f"{command.name}: state {number} of {len(left)}: {problem}")
+            when = "after it ended" if number >= ended else "in between"
+            wrong.append(f"{command.name}: state {number} of {len(left)}, {when}: {problem}")
         shutil.rmtree(root)
     shutil.rmtree(folder)
     return len(left), wrong
 
 
-def _unreadable(world: World, before: dict[str, str], after: dict[str, str]) -> str:
+def _unreadable(world: World, before: dict[str, str], after: dict[str, str], done: bool) -> str:
     try:
-        return judge(observe(world), before, after)
+        return judge(observe(world), before, after, done)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 

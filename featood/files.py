@@ -21,6 +21,7 @@ __all__ = [
     "seal",
     "size_of",
     "temporary",
+    "unlock",
     "unseal",
     "write_json",
 ]
@@ -190,7 +191,7 @@ def remove(path: str | Path) -> None:
 
 
 def lock(path: str | Path) -> Any:
-    """Take a lock that ends with the process, or with its `release()`; None where another process holds it.
+    """Take a lock that ends with the process, or by :func:`unlock`; None where another process holds it.
 
     On file systems without locks it is granted to everybody, so nothing may hang on it but comfort.
     """
@@ -207,6 +208,15 @@ def lock(path: str | Path) -> Any:
         if error.errno not in LOCKLESS:
             raise
     return made
+
+
+def unlock(held: Any) -> None:
+    """Give a lock back; where the system refuses twice it ends with the process, and what was done stays done."""
+    for _ in range(2):
+        try:
+            return held.release(force=True)
+        except OSError:
+            continue
 
 
 def _sync_folder(path: Path) -> None:

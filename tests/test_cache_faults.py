@@ -9,8 +9,9 @@ import pytest
 from test_cache import KEY, STORES, make_manifest, make_rows, write_all
 
 from featood.cache import Classifier, FeatureCache
-from featood.cache.reader import commit_path
+from featood.cache.reader import LOCK, commit_path
 from featood.errors import CacheCorrupt, FeatoodError, MissingPackage, UsageError, advice
+from featood.files import lock, unlock
 
 LINEAR = Classifier(np.ones((3, 12)), np.zeros(3))
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -231,11 +232,20 @@ def test_gc_looks_again_before_it_removes(tmp_path):
     rubbish = cache.garbage(incomplete=True, older_than=0)
     assert rubbish == [cache.folder("net", "toy", "test")]
     with write([1]):  # a writer has begun since
-        cache.collect(rubbish)
+        assert cache.collect(rubbish) == rubbish
         assert records(cache) == ["00000.json", "00001.json"]
     write([2]).__exit__()  # and has finished
-    cache.collect(rubbish)
+    assert cache.collect(rubbish) == rubbish
     assert cache.verify(KEY) == []
+
+
+def test_gc_leaves_the_folder_of_a_writer_that_has_but_its_lock(tmp_path):
+    folder = tmp_path / "net" / "toy" / "test"
+    folder.mkdir(parents=True)
+    held = lock(folder / LOCK)
+    assert FeatureCache(tmp_path).collect([folder]) == [folder] and (folder / LOCK).exists()
+    unlock(held)
+    assert FeatureCache(tmp_path).collect([folder]) == [] and not folder.exists()
 
 
 def test_blocks_are_not_dropped_from_under_a_writer(tmp_path):

@@ -21,6 +21,7 @@ from featood.files import (
     remove,
     scratch_folder,
     size_of,
+    unlock,
 )
 
 PACKAGE = Path(files.__file__).parent
@@ -217,7 +218,7 @@ def test_a_lock_is_one_process_s_and_ends_with_it(tmp_path):
     path = tmp_path / ".lock"
     held = lock(path)
     assert held is not None and lock(path) is None
-    held.release()
+    unlock(held)
     ready, tell = os.pipe()
     if (child := os.fork()) == 0:
         kept = lock(path)
@@ -244,3 +245,21 @@ def test_a_file_system_without_locks_grants_every_lock(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", answer(errno.EIO))
     with pytest.raises(OSError, match="Input/output"):
         lock(tmp_path / "b")
+
+
+def test_a_lock_that_is_not_given_back_at_once_does_no_harm(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    real, refusals = fcntl.flock, [OSError(5, "Input/output error")]
+
+    def flock(handle, operation):
+        if operation == fcntl.LOCK_UN and refusals:
+            raise refusals.pop()
+        return real(handle, operation)
+
+    held = lock(tmp_path / ".lock")
+    monkeypatch.setattr(fcntl, "flock", flock)
+    unlock(held)
+    assert not refusals
+    again = lock(tmp_path / ".lock")
+    assert again is not None
+    unlock(again)

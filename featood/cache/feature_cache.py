@@ -200,9 +200,9 @@ class FeatureCache:
         """List what ``gc`` may remove; see :func:`featood.cache.garbage.garbage`."""
         return garbage(self.root, incomplete, older_than)
 
-    def collect(self, rubbish: list[Path]) -> None:
+    def collect(self, rubbish: list[Path]) -> list[Path]:
         """Remove what :meth:`garbage` listed; see :func:`featood.cache.garbage.collect`."""
-        collect(rubbish)
+        return collect(rubbish)
 
     def remove(self, keys: Sequence[str]) -> list[Path]:
         """Remove sets, damaged or not; heads that were fitted on them stay.

@@ -12,7 +12,7 @@ from pathlib import Path
 from featood.cache.manifest import Manifest
 from featood.cache.reader import LOCK, committed_blocks
 from featood.errors import FeatoodError, UsageError
-from featood.files import TEMPORARY, folders_below, lock, remove
+from featood.files import TEMPORARY, folders_below, lock, remove, unlock
 
 SCRATCH = (TEMPORARY, ".partial")
 """Endings of files in the making: ours, and zarr's where an older version let it write."""
@@ -39,16 +39,28 @@ def garbage(root: Path, incomplete: bool = False, older_than: float = 3600.0) ->
     return rubbish
 
 
-def collect(rubbish: Sequence[Path]) -> None:
-    """Remove what :func:`garbage` listed, but for sets that a process has begun to write, or has finished, since."""
+def collect(rubbish: Sequence[Path]) -> list[Path]:
+    """Remove what :func:`garbage` listed, but for sets that a process has begun to write, or has finished, since.
+
+    Returns
+    -------
+    list of Path
+        The sets that were left alone for that.
+    """
+    left = []
     for path in rubbish:
         if not path.is_dir() or path.name.endswith(SCRATCH):
             remove(path)
             continue
         with _locked(path) as free:
-            if free and not _complete(path):
+            unfinished = free and not _complete(path)
+            if unfinished:
                 _empty(path)
-        _remove_emptied(path)
+        if unfinished:
+            _remove_emptied(path)
+        else:
+            left.append(path)
+    return left
 
 
 def remove_set(folder: Path) -> None:
@@ -87,7 +99,7 @@ def _locked(folder: Path) -> Iterator[bool]:
         yield held is not None
     finally:
         if held is not None:
-            held.release()
+            unlock(held)
 
 
 def _scratch(folder: Path) -> list[Path]:

@@ -31,7 +31,7 @@ from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import Manifest
 from featood.cache.stores import STORES, Store
 from featood.errors import CacheCorrupt, FeatoodError, Mismatch, MissingPackage, UsageError
-from featood.files import digest, lock, read_json, remove, size_of
+from featood.files import digest, lock, read_json, remove, size_of, unlock
 
 LOCK = ".lock"
 """Name of the file that a set's writer holds."""
@@ -320,7 +320,7 @@ def verify(
         return _verify(folder, drop, progress)
     finally:
         if held is not None:
-            held.release()
+            unlock(held)
 
 
 def _verify(folder: Path, drop: bool, progress: Callable[[int, int], None] | None) -> list[FeatoodError]:

@@ -15,7 +15,7 @@ from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import Manifest, differing
 from featood.cache.reader import LOCK, checksum, commit_path, make_store, open_set, read_commit
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
-from featood.files import atomic_write, lock, make_folder, remove, size_of, write_json
+from featood.files import atomic_write, lock, make_folder, remove, size_of, unlock, write_json
 
 
 class SetWriter:
@@ -85,7 +85,7 @@ class SetWriter:
 
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
-            self._lock.release()
+            unlock(self._lock)
             self._lock = None
 
     def pending(self) -> list[int]:

@@ -122,9 +122,10 @@ def gc(incomplete: bool, older_than: float, dry_run: bool, cache_root: str) -> N
     rubbish = opened.garbage(incomplete, older_than)
     for path in rubbish:
         click.echo(path)
-    if not dry_run:
-        opened.collect(rubbish)
-    say(f"{len(rubbish)} {'would be ' if dry_run else ''}removed")
+    left = [] if dry_run else opened.collect(rubbish)
+    for path in left:
+        say(f"{path} is left alone: a process is writing it, or has finished it by now")
+    say(f"{len(rubbish) - len(left)} {'would be ' if dry_run else ''}removed")
 
 
 @cache.command("rm")
