@@ -1,7 +1,7 @@
 """Every command that writes, over a cache so small that it can be run thousands of times; and what it leaves behind.
 
 What the scripts that break things share: `faults.py` (file operations fail), `power.py` (writes are lost) and
-`kills.py` (the process dies).
+`kills.py` (the process dies), through `breaking.py`.
 """
 
 from __future__ import annotations

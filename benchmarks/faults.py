@@ -8,19 +8,18 @@ from __future__ import annotations
 
 __all__ = ["KINDS", "Faults", "try_command"]
 
-import argparse
 import errno
 import os
 import random
+import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from commands import COMMANDS, Command, Outcome, World, judge, make_inputs, observe, prepare
-from common import environment, save, show
+from breaking import again, arguments, over_commands
+from commands import Command, Outcome, judge, observe, prepare
 
 KINDS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "EACCES": errno.EACCES}
 WATCHED = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.scandir", "os.listdir")
@@ -154,58 +153,28 @@ def try_command(
         done = outcome.code == usual.code and "error:" not in outcome.text and not held
         problem = complaint(outcome, usual) or judge(observe(world), before, after, done)
         if not problem:
-            problem = _again(command, world, usual, after)
+            problem = again(command, world, usual, after)
         if problem:
             wrong.append(f"{where}: {problem}")
-        _discard(root)
-    _discard(folder)
+        shutil.rmtree(root)
+    shutil.rmtree(folder)
     return len(pairs), wrong
-
-
-def _again(command: Command, world: World, usual: Outcome, after: dict[str, str]) -> str:
-    outcome = command.line(world)
-    there = observe(world) == after  # what was done already may be refused, or be nothing to do
-    if outcome.code != usual.code and not there:
-        return f"again: exit code {outcome.code}: {outcome.text[-300:]}"
-    problem = judge(observe(world), after, after, done=True)
-    return problem and f"again: {problem}"
-
-
-def _discard(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> None:
     """Try every command."""
-    import torch
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="commands whose name contains this")
+    parser = arguments(__doc__)
     parser.add_argument("--share", type=float, default=1.0, help="share of the pairs to try")
     parser.add_argument(
         "--slow", type=float, default=0.1, help="the same of slow commands, as a share of that"
     )
-    parser.add_argument("--json", help="where to write the results")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    faults, rows, silent = Faults(), [], []
-    place = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    with tempfile.TemporaryDirectory(dir=place) as folder:
-        inputs = make_inputs(Path(folder, "inputs"))
-        for number, command in enumerate(sorted(COMMANDS, key=lambda command: command.slow)):
-            if options.only not in command.name:
-                continue
-            share = options.share * (options.slow if command.slow else 1)
-            tried, wrong = try_command(command, inputs, Path(folder, str(number)), faults, share)
-            silent += wrong
-            rows.append({"command": command.name, "pairs": tried, "wrong": len(wrong)})
-            for line in [f"{command.name}: {tried} pairs, {len(wrong)} wrong", *wrong]:
-                print(line, flush=True)
-    show("file operations that failed", rows)
-    print(f"{sum(row['pairs'] for row in rows)} pairs of operation and error, {len(silent)} wrong")
-    save(options.json, environment(), rows=rows, wrong=[{"what": line} for line in silent])
+    options, faults = parser.parse_args(), Faults()
+
+    def attempt(command: Command, inputs: Path, folder: Path) -> tuple[int, list[str]]:
+        share = options.share * (options.slow if command.slow else 1)
+        return try_command(command, inputs, folder, faults, share)
+
+    over_commands(options, "file operations that failed", "pairs", attempt)
 
 
 if __name__ == "__main__":

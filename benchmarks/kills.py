@@ -9,17 +9,15 @@ from __future__ import annotations
 
 __all__ = ["kill_command"]
 
-import argparse
 import os
 import random
 import shutil
 import signal
-import tempfile
 import time
 from pathlib import Path
 
-from commands import COMMANDS, Command, World, judge, make_inputs, observe, prepare
-from common import environment, save, show
+from breaking import again, arguments, over_commands
+from commands import Command, World, judge, observe, prepare
 
 IN_A_ROW = 4
 """Kills before a command is let through."""
@@ -77,12 +75,7 @@ def kill_command(
             wrong.append(f"{command.name}: kill {done}: {problem}")
         if killed and done % IN_A_ROW and done < kills:
             continue
-        outcome = command.line(world)
-        if outcome.code != usual.code and observe(world) != after:
-            wrong.append(
-                f"{command.name}: after kill {done}: exit code {outcome.code}: {outcome.text[-300:]}"
-            )
-        elif problem := judge(observe(world), after, after, done=True):
+        if problem := again(command, world, usual, after):
             wrong.append(f"{command.name}: after kill {done}: {problem}")
         shutil.rmtree(world.root)
         world = base.copy(folder / "world")
@@ -92,31 +85,16 @@ def kill_command(
 
 def main() -> None:
     """Kill every command."""
-    import torch
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="commands whose name contains this")
+    parser = arguments(__doc__)
     parser.add_argument("--kills", type=int, default=60, help="kills of each command; a third of slow ones")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", help="where to write the results")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    rows, lost = [], []
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
-        inputs = make_inputs(Path(folder, "inputs"))
-        for number, command in enumerate(sorted(COMMANDS, key=lambda command: command.slow)):
-            if options.only not in command.name:
-                continue
-            where = Path(folder, str(number))
-            kills = max(options.kills // 3, 1) if command.slow else options.kills
-            done, wrong = kill_command(command, inputs, where, kills, options.seed)
-            lost += wrong
-            rows.append({"command": command.name, "kills": done, "wrong": len(wrong)})
-            for line in [f"{command.name}: {done} kills, {len(wrong)} wrong", *wrong]:
-                print(line, flush=True)
-    show("kills", rows)
-    print(f"{sum(row['kills'] for row in rows)} kills, {len(lost)} wrong")
-    save(options.json, environment(), rows=rows, wrong=[{"what": line} for line in lost])
+
+    def attempt(command: Command, inputs: Path, folder: Path) -> tuple[int, list[str]]:
+        kills = max(options.kills // 3, 1) if command.slow else options.kills
+        return kill_command(command, inputs, folder, kills, options.seed)
+
+    over_commands(options, "kills", "kills", attempt)
 
 
 if __name__ == "__main__":

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 __all__ = ["Disk", "Recorder", "states", "try_command"]
 
-import argparse
 import dataclasses
 import os
 import random
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from commands import COMMANDS, Command, World, judge, make_inputs, observe, prepare
-from common import environment, save, show
+from breaking import again, arguments, over_commands
+from commands import Command, World, judge, observe, prepare
 
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -272,9 +270,7 @@ def try_command(
         world = World(inputs, root)
         problem = _unreadable(world, before, after, number >= ended)
         if not problem and number % 10 == 0:  # from anywhere the same command ends as if nothing had happened
-            outcome = command.line(world)
-            problem = "" if outcome.code == usual.code or observe(world) == after else outcome.text[-300:]
-            problem = problem or judge(observe(world), after, after, done=True)
+            problem = again(command, world, usual, after)
         if problem:
             when = "after it ended" if number >= ended else "in between"
             wrong.append(f"{command.name}: state {number} of {len(left)}, {when}: {problem}")
@@ -292,36 +288,21 @@ def _unreadable(world: World, before: dict[str, str], after: dict[str, str], don
 
 def main() -> None:
     """Try every command."""
-    import torch
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="commands whose name contains this")
-    parser.add_argument("--share", type=float, default=1.0, help="share of the states to read")
-    parser.add_argument(
-        "--draws", type=int, default=3, help="random choices of what survives, at each moment"
-    )
+    parser = arguments(__doc__)
+    parser.add_argument("--share", type=float, default=1.0, help="share of the states to try")
     parser.add_argument(
         "--slow", type=float, default=0.1, help="the same of slow commands, as a share of that"
     )
-    parser.add_argument("--json", help="where to write the results")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    recorder, rows, silent = Recorder(), [], []
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
-        inputs = make_inputs(Path(folder, "inputs"))
-        for number, command in enumerate(sorted(COMMANDS, key=lambda command: command.slow)):
-            if options.only not in command.name:
-                continue
-            share = options.share * (options.slow if command.slow else 1)
-            where = Path(folder, str(number))
-            tried, wrong = try_command(command, inputs, where, recorder, share, options.draws)
-            silent += wrong
-            rows.append({"command": command.name, "states": tried, "wrong": len(wrong)})
-            for line in [f"{command.name}: {tried} states, {len(wrong)} wrong", *wrong]:
-                print(line, flush=True)
-    show("power cuts", rows)
-    print(f"{sum(row['states'] for row in rows)} states after a power cut, {len(silent)} wrong")
-    save(options.json, environment(), rows=rows, wrong=[{"what": line} for line in silent])
+    parser.add_argument(
+        "--draws", type=int, default=3, help="random choices of what survives, at each moment"
+    )
+    options, recorder = parser.parse_args(), Recorder()
+
+    def attempt(command: Command, inputs: Path, folder: Path) -> tuple[int, list[str]]:
+        share = options.share * (options.slow if command.slow else 1)
+        return try_command(command, inputs, folder, recorder, share, options.draws)
+
+    over_commands(options, "power cuts", "states", attempt)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def watchers():
 def test_a_file_operation_that_fails_does_no_harm(script, watchers, tmp_path, name):
     faults = script("faults")
     watcher = watchers.setdefault("faults", faults.Faults())
-    inputs = faults.make_inputs(tmp_path / "inputs")
+    inputs = script("commands").make_inputs(tmp_path / "inputs")
     tried, wrong = faults.try_command(chosen(script, name), inputs, tmp_path / "work", watcher, share=0.02)
     assert tried and not wrong, wrong
 
@@ -40,7 +40,7 @@ def test_a_file_operation_that_fails_does_no_harm(script, watchers, tmp_path, na
 def test_a_power_cut_does_no_harm(script, watchers, tmp_path, name):
     power = script("power")
     watcher = watchers.setdefault("power", power.Recorder())
-    inputs = power.make_inputs(tmp_path / "inputs")
+    inputs = script("commands").make_inputs(tmp_path / "inputs")
     tried, wrong = power.try_command(chosen(script, name), inputs, tmp_path / "work", watcher, share=0.015)
     assert tried and not wrong, wrong
 
@@ -48,7 +48,7 @@ def test_a_power_cut_does_no_harm(script, watchers, tmp_path, name):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_kill_does_no_harm(script, tmp_path):
     kills = script("kills")
-    inputs = kills.make_inputs(tmp_path / "inputs")
+    inputs = script("commands").make_inputs(tmp_path / "inputs")
     done, wrong = kills.kill_command(chosen(script, "blocks zarr --overwrite"), inputs, tmp_path / "work", 6)
     assert done and not wrong, wrong
 

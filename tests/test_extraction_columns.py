@@ -13,7 +13,6 @@ from featood.extractors.dropout import MonteCarloDropout, dropout_logits
 from featood.extractors.extract import ExtractOptions, extract
 from featood.extractors.extras import extras_from_json, extras_to_json
 from featood.extractors.gram import POWERS, gram_sums
-from featood.extractors.nac import Coverage, coverage_states
 from featood.extractors.perturb import Odin, odin_logits
 from featood.extractors.pooling import pool
 from featood.extractors.recipe import rebuild
@@ -206,77 +205,6 @@ def test_odin_in_half_precision(tmp_path, toy_images):
     half = run(tmp_path / "c", images, extras=[Odin()], precision="bfloat16")
     whole = run(tmp_path / "d", images, extras=[Odin()])
     np.testing.assert_allclose(half.features["odin"][:], whole.features["odin"][:], atol=0.1, rtol=0.1)
-
-
-# ---- activation coverage
-
-
-class Stages(nn.Module):
-    """Two stages of maps, with an activation in place behind the first, and a linear head."""
-
-    def __init__(self):
-        super().__init__()
-        self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3)
-        self.fc = nn.Linear(5, 4)
-
-    def forward(self, x):
-        return self.fc(self.two(torch.tanh(self.one(x))).relu().mean((2, 3)))
-
-
-def naive_states(net, image):
-    """z and dKL/dz of one image in float64, each summed over positions, as the authors pool them."""
-    net, found = copy.deepcopy(net).double(), {}
-    for name in ("one", "two"):
-        seen = {}
-        hook = net.get_submodule(name).register_forward_hook(lambda _, __, out, s=seen: s.update(z=out))
-        logits = net(image.double()[None])[0]
-        hook.remove()
-        kl = sum(0.25 * (0.25 / p).log() for p in logits.softmax(0))
-        (gradient,) = torch.autograd.grad(kl, seen["z"])
-        z = seen["z"][0].detach()
-        found[name] = z.sum((1, 2)) * gradient[0].sum((1, 2)) / z[0].numel()
-    return found
-
-
-@pytest.mark.parametrize("frozen", [False, True])
-def test_coverage_states_against_a_loop(frozen):
-    torch.manual_seed(0)
-    net, images = Stages().eval(), torch.randn(4, 3, 8, 8)
-    expected = [naive_states(net, image) for image in images]
-    net.requires_grad_(not frozen)
-    plan = plan_taps(net, images, ("one", "two"))
-    found = coverage_states(net, images, plan.taps)
-    for name in ("one", "two"):
-        np.testing.assert_allclose(found[name], torch.stack([row[name] for row in expected]), rtol=1e-4)
-    half = torch.autocast("cpu", torch.bfloat16)
-    with half:
-        again = coverage_states(net, images, plan.taps)
-    np.testing.assert_array_equal(again["one"], found["one"])
-
-
-def test_coverage_columns_are_extracted_and_scored(tmp_path, toy_images):
-    taps = ("layer2", "layer3")
-    train, test = (
-        run(tmp_path / "c", open_dataset("toy", split), taps=taps, extras=[Coverage()])
-        for split in ("train", "test")
-    )
-    assert {name: train.features[f"{name}.nac"].shape[1] for name in taps} == {"layer2": 32, "layer3": 64}
-    with pytest.warns(UserWarning, match="layer3.nac"):  # the classifier takes its average
-        head = create_head("nac").fit(train)
-    assert set(head.meta["sizes"]) == {"avg", "layer2.nac"}
-    scores = head.score(test)
-    assert ((scores >= -1) & (scores <= 0)).all() and scores.std() > 0
-    assert extras_from_json(extras_to_json([Coverage()])) == (Coverage(),)
-
-
-def test_coverage_columns_need_stages(featood, toy_images):
-    words = ("extract", "--backbone", "cifar-resnet20", "--weights", "random", "--dataset", "toy")
-    code, _, err = featood(*words, "--with", "nac")
-    assert code == 2 and "--tap" in err
-    code, _, err = featood(*words, "--with", "nac,odd")
-    assert code == 2 and "odin, nac, not odd" in err
-    code, out, err = featood(*words, "--with", "odin,nac", "--tap", "layer1", "--split", "train")
-    assert code == 0 and "layer1.nac 16" in out and "odin 10" in out, err
 
 
 # ---- Monte-Carlo dropout

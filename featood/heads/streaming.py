@@ -100,9 +100,8 @@ class StreamingHead(FeatureHead):
             if statistics is None:
                 raise DataError(f"{self.name}: {source.name} has no rows to fit on")
             sums = _Sums(statistics, before.digests | {digest} - {""}, before.rows + len(source))
-            vars(self)["_sums"] = (
-                sums  # statistics may be added to in place: they count, even if too few to finish
-            )
+            # kept before the end: statistics may be added to in place, and count even if too few to finish
+            vars(self)["_sums"] = sums
             state = self.finish(statistics, rows)
         self._adopt(state, {**described(source, rows, notes), "rows": sums.rows}, self.device)
         return self
