@@ -116,16 +116,14 @@ def one_class(data: FeatureSet) -> FeatureSet:
     return FeatureSet({data.main: data.features[data.main]}, labels=torch.zeros(len(data), dtype=torch.long))
 
 
-def jobs(seeds: int, only: str, networks: Sequence[str]) -> Iterator[Job]:
+def jobs(seeds: int, rows: Sequence[str], networks: Sequence[str], spaces: Sequence[str]) -> Iterator[Job]:
     """List the fits: quick ones first, and a seed of all before the next."""
     for seed in range(seeds):
-        for row, (name, _) in HEADS.items():
-            if only and only not in row:
-                continue
-            if seed and name == "gmm":  # it draws nothing
+        for row in rows:
+            if seed and HEADS[row][0] == "gmm":  # it draws nothing
                 continue
             for network in networks:
-                yield from ((network, row, space, seed) for space in SPACES)
+                yield from ((network, row, space, seed) for space in spaces)
 
 
 def fit(job: Job, train: FeatureSet, test: FeatureSet, odd: Mapping[str, FeatureSet]) -> dict[str, Any]:
@@ -207,14 +205,15 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="file of JSON lines to go on with")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of packed sets and weights")
     parser.add_argument("--cache", type=Path, default=Path("feature_cache"))
-    parser.add_argument("--networks", default=",".join(NETWORKS))
-    parser.add_argument("--heads", default="", help="only rows that contain this")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--rows", nargs="+", default=list(HEADS), choices=HEADS, metavar="ROW")
+    parser.add_argument("--spaces", nargs="+", default=list(SPACES), choices=SPACES)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--report", action="store_true", help="fit nothing more")
     given = parser.parse_args()
     torch.set_num_threads(1)
     done, known = read(given.file), {}
-    for job in () if given.report else jobs(given.seeds, given.heads, given.networks.split(",")):
+    for job in () if given.report else jobs(given.seeds, given.rows, given.networks, given.spaces):
         if job in done:
             continue
         if job[0] not in known:
