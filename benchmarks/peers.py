@@ -4,7 +4,8 @@
     python benchmarks/peers.py --hard-inputs
 
 Every detector of pytorch-ood that can be computed from cached features or logits is held against our head. Where the
-ranks of the scores differ, the table says why; a difference that nothing explains ends the script with 1.
+ranks of the scores differ, the table says why, and ``without`` is the rank correlation once that cause is taken out of
+the detector (see ``causes.py``); a difference that nothing explains ends the script with 1.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from causes import CAUSES
 from common import environment, pytorch_ood, save, show
 from detectors import ABSENT, PEERS, Layer, Peer, fit_peer, score_peer
 from hard_inputs import collapse_table, hard_table
@@ -59,7 +61,7 @@ def compare(
     """Fit and score one head and its peer."""
     layer = Layer(train)
     row: dict[str, Any] = {"head": peer.head, "peer": peer.name, "AUROC": None, "peer AUROC": None, "Spearman": None,
-                           "rank gap": None, "same": False, "why": ""}  # fmt: skip
+                           "rank gap": None, "same": False, "without": None, "why": ""}  # fmt: skip
     try:
         head = peer.create(train).fit(with_outliers(train, odd) if peer.outliers else train)
         mine = [head.score(rows) for rows in (test, odd)]
@@ -77,6 +79,9 @@ def compare(
     row["same"] = row["Spearman"] > SAME
     if not row["same"]:
         row["why"] = peer.why or "UNEXPLAINED"
+        if peer.head in CAUSES:
+            without = CAUSES[peer.head](detector, head, train)
+            row["without"] = float(spearmanr(ours, np.concatenate([without(test), without(odd)])).statistic)
     return row
 
 

@@ -1,0 +1,136 @@
+"""Detectors of pytorch-ood with the cause of a difference taken out: if it is the cause, they score as featood does."""
+
+from __future__ import annotations
+
+__all__ = ["CAUSES", "Cause"]
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import weibull_min
+from torch import Tensor
+
+from featood import FeatureSet
+from featood.heads.base import Head
+
+Cause = Callable[[Any, Head, FeatureSet], Callable[[FeatureSet], np.ndarray]]
+"""From a fitted detector, our fitted head and the training rows to a function that scores rows."""
+
+
+def in_float64(detector: Any, head: Head, train: FeatureSet) -> Callable[[FeatureSet], np.ndarray]:
+    """Give the detector the same logits in float64."""
+    return lambda rows: detector.predict_logits(_logits(rows)).detach().numpy()
+
+
+def unclamped(detector: Any, head: Head, train: FeatureSet) -> Callable[[FeatureSet], np.ndarray]:
+    """Compute GEN as it is written, in float64; ``1 - p`` is the sum of the other probabilities."""
+
+    def score(rows: FeatureSet) -> np.ndarray:
+        log_p = _logits(rows).log_softmax(1)
+        return (detector.gamma * (log_p + _log_others(log_p))).exp().mean(1).numpy()
+
+    return score
+
+
+def at_our_temperature(detector: Any, head: Head, train: FeatureSet) -> Callable[[FeatureSet], np.ndarray]:
+    """Score in log space at our temperature, after a check that the labels are likelier there."""
+
+    def loss(temperature: float) -> float:
+        labels = torch.as_tensor(np.asarray(train.labels))
+        return float(torch.nn.functional.cross_entropy(_logits(train) / temperature, labels))
+
+    ours = float(head.state["temperature"])
+    if not loss(ours) <= loss(float(detector.t)):
+        raise AssertionError("the labels are likelier at the temperature of the detector")
+    return lambda rows: _log_others((_logits(rows) / ours).log_softmax(1)).amin(1).numpy()
+
+
+def from_right_rows(detector: Any, head: Head, train: FeatureSet) -> Callable[[FeatureSet], np.ndarray]:
+    """Fit OpenMax to the rows that are classified correctly alone, and to distances that are not shifted."""
+    labels = torch.as_tensor(np.asarray(train.labels))
+    right = _logits(train).argmax(1) == labels
+    detector.fit_logits(_logits(train)[right], labels[right])
+    for label, tail in detector._openmax.distributions.items():
+        distances = detector._openmax._get_dists_to_center(
+            label, _logits(train)[right & (labels == label)].numpy()
+        )
+        tail.translation = tail.min_val = 0
+        tail.c, _, tail.scale = weibull_min.fit(np.sort(distances)[-tail.tailsize :], floc=0)
+    return lambda rows: detector.predict_logits(_logits(rows)).detach().numpy()
+
+
+def zeroed_below(detector: Any, head: Head, train: FeatureSet) -> Callable[[FeatureSet], np.ndarray]:
+    """Let VRA set to zero what is below the lower quantile, as its paper does, in place of lifting it."""
+    low, high = detector._lower_threshold, detector._upper_threshold
+    detector._clip = lambda maps: torch.where(maps < low, 0.0, maps.minimum(high))
+    return lambda rows: detector.predict_feature_maps(_features(rows)[:, :, None, None]).double().numpy()
+
+
+def without_floor(detector: Any, head: Head, train: FeatureSet) -> Callable[[FeatureSet], np.ndarray]:
+    """Differentiate the loss through the logarithm of the softmax in float64, which needs no floor."""
+    weight, bias = (parameter.detach().double() for parameter in detector.model.parameters())
+
+    def score(rows: FeatureSet) -> np.ndarray:
+        features = _features(rows).double()
+        logits = (features @ weight.T + bias).requires_grad_()
+        (gradient,) = torch.autograd.grad(-logits.log_softmax(1).sum(), logits)
+        return -(gradient.square().sum(1) * (1 + features.square().sum(1))).numpy()
+
+    return score
+
+
+def with_authors_bins(detector: Any, head: Head, train: FeatureSet) -> Callable[[FeatureSet], np.ndarray]:
+    """Count states in the authors' bins and with our scale and share, neuron by neuron."""
+    options: Any = head
+    linear = detector.model[1]
+    inner = np.log(np.linspace(1, np.sqrt(1000), options.bins // 2))[1:-1] / np.log(1000)
+    edges = np.concatenate([inner, [0.5], 1 - inner[::-1]])
+    scale = float(head.state[f"{train.main}/scale"])
+
+    def states(rows: FeatureSet) -> np.ndarray:
+        z = _features(rows).double().requires_grad_()
+        log_p = (z @ linear.weight.double().T + linear.bias.double()).log_softmax(1)
+        (gradient,) = torch.autograd.grad(-log_p.mean(1).sum(), z)
+        return torch.sigmoid(options.alpha * z * gradient / scale).detach().numpy()
+
+    known = states(train)
+
+    def score(rows: FeatureSet) -> np.ndarray:
+        total = np.zeros(len(rows))
+        for neuron, values in enumerate(states(rows).T):
+            count = np.bincount(np.searchsorted(edges, known[:, neuron], "right"), minlength=len(edges) + 1)
+            share = count[np.searchsorted(edges, values, "right")] / (options.full * len(known))
+            total -= np.minimum(share, 1)
+        return total
+
+    return score
+
+
+CAUSES: Mapping[str, Cause] = {
+    "msp": in_float64,
+    "entropy": in_float64,
+    "kl-matching": in_float64,
+    "gen": unclamped,
+    "temperature-scaling": at_our_temperature,
+    "openmax": from_right_rows,
+    "vra": zeroed_below,
+    "gradient-uncertainty": without_floor,
+    "nac": with_authors_bins,
+}
+"""By head."""
+
+
+def _logits(rows: FeatureSet) -> Tensor:
+    return torch.as_tensor(np.asarray(rows.logits)).double()
+
+
+def _log_others(log_p: Tensor) -> Tensor:
+    """Logarithm of the sum of the other probabilities, for each class ``[B, C]``."""
+    own = torch.eye(log_p.shape[1], dtype=torch.bool)
+    return log_p[:, None, :].masked_fill(own, -torch.inf).logsumexp(2)
+
+
+def _features(rows: FeatureSet) -> Tensor:
+    return torch.as_tensor(np.asarray(rows.feature()))
