@@ -13,7 +13,7 @@ from scipy.stats import weibull_min
 from torch import Tensor
 
 from featood import FeatureSet
-from featood.heads.base import Head
+from featood.heads.base.head import Head
 
 Cause = Callable[[Any, Head, FeatureSet], Callable[[FeatureSet], np.ndarray]]
 """From a fitted detector, our fitted head and the training rows to a function that scores rows."""

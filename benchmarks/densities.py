@@ -21,7 +21,7 @@ import numpy as np
 from common import environment, save, show
 from scipy.stats import spearmanr
 
-from featood.data.toys import Toy, get_toy
+from featood.data.tables.toys import Toy, get_toy
 from featood.heads import create_head
 
 FLOOR = 1e-4

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from featood import FeatureSet, create_head
-from featood.heads.base import Head
+from featood.heads.base.head import Head
 
 BATCH = 4096
 

@@ -59,8 +59,8 @@ Job = tuple[str, dict[str, Any], int]
 def jobs(given: argparse.Namespace) -> Iterator[Job]:
     """List the fits: name, options, seed."""
     from featood.heads import head_class, list_heads
-    from featood.heads.compositions.composition import Composition
-    from featood.heads.objectives.open_set import OBJECTIVES
+    from featood.heads.compositions._composition import Composition
+    from featood.heads.open_set.open_set import OBJECTIVES
 
     for name, card in list_heads().items():
         cls = head_class(name)
@@ -82,9 +82,9 @@ def jobs(given: argparse.Namespace) -> Iterator[Job]:
 def open_sets(given: argparse.Namespace, seed: int) -> tuple[Any, Any, dict[str, Any], Any]:
     """Return training rows, test rows, the sets to score against, and outliers to learn from."""
     from featood.cache import FeatureCache
-    from featood.engine.outliers import with_outliers
-    from featood.engine.selection import select
-    from featood.engine.tables import TableImport, import_table
+    from featood.pipeline.outlier_rows import with_outliers
+    from featood.pipeline.selection import select
+    from featood.pipeline.table_import import TableImport, import_table
 
     names = [name for name in given.ood.split(",") if name]
     if given.table:
@@ -112,11 +112,11 @@ def fit(job: Job, given: argparse.Namespace) -> dict[str, Any]:
     """Fit one head, and score it by each of its scores."""
     import torch
 
-    from featood.engine.fitting import asked
-    from featood.engine.labels import variant_label
-    from featood.engine.scoring import score_heads
     from featood.errors import FeatoodError
     from featood.heads import create_head
+    from featood.pipeline.fitting import asked
+    from featood.pipeline.scoring import score_heads
+    from featood.pipeline.variant_labels import variant_label
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -207,8 +207,8 @@ EXPOSED = (
 
 def report(done: Mapping[str, Any], given: argparse.Namespace) -> None:
     """Print mean and standard error over the seeds: the mean over the sets, then the sets."""
-    from featood.engine.repeats import repeated_rows
     from featood.metrics import mean_and_error
+    from featood.pipeline.repeated_seeds import repeated_rows
 
     rows = [row for fit in done.values() for row in fit["rows"]]
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -254,7 +254,7 @@ def _default(label: str) -> str:
 
 
 def _outliers(rows: list[dict[str, Any]], name: str) -> bool:
-    from featood.engine.labels import repeated_label
+    from featood.pipeline.variant_labels import repeated_label
 
     return any(row["outliers"] for row in rows if repeated_label(row["head"]) == name)
 

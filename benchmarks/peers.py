@@ -24,9 +24,9 @@ from hard_inputs import collapse_table, hard_table
 from scipy.stats import rankdata, spearmanr
 
 from featood import FeatureSet, open_cache
-from featood.engine.extraction import extract_like
-from featood.engine.selection import select
 from featood.metrics import auroc
+from featood.pipeline.extraction import extract_like
+from featood.pipeline.selection import select
 
 SAME = 0.9999
 """Rank correlation above which two scores count as the same."""

@@ -16,11 +16,11 @@ import numpy as np
 from common import environment, save, show
 
 from featood import FeatureSet, create_head, open_cache
-from featood.engine.extraction import extract_like
-from featood.engine.selection import select
 from featood.heads import head_class
-from featood.heads.base import Head
+from featood.heads.base.head import Head
 from featood.metrics import auroc
+from featood.pipeline.extraction import extract_like
+from featood.pipeline.selection import select
 
 RESHAPING = ("ash-b", "ash-p", "ash-s", "scale", "react", "dice", "vra")
 

@@ -24,7 +24,7 @@ from odd_images import write_odd_images
 from PIL import Image
 from torch import Tensor
 
-from featood.data.reading import SUFFIXES, Decoding, read_image
+from featood.data.images.reading import SUFFIXES, Decoding, read_image
 from featood.errors import DataError, UsageError
 from featood.extractors.presets import timm_transform, torchvision_transform
 from featood.extractors.transform import Transform

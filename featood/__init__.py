@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featood.cache import FeatureCache, FeatureSet, open_cache
-    from featood.engine.scoring import evaluate
     from featood.extractors.live import extract
     from featood.heads import create_head, list_heads, load_head
+    from featood.pipeline.scoring import evaluate
 
 try:
     __version__ = version("featood")
@@ -23,7 +23,7 @@ _HOME = {
     "FeatureCache": "featood.cache",
     "FeatureSet": "featood.cache",
     "create_head": "featood.heads",
-    "evaluate": "featood.engine.scoring",
+    "evaluate": "featood.pipeline.scoring",
     "extract": "featood.extractors.live",
     "list_heads": "featood.heads",
     "load_head": "featood.heads",

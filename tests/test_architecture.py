@@ -7,9 +7,9 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     **dict.fromkeys(("errors", "files", "names", "progress", "records"), 0),
     **dict.fromkeys(("nets", "metrics", "numerics", "readers"), 1),
-    **dict.fromkeys(("cache", "data", "training", "energies", "flows", "objectives"), 2),
+    **dict.fromkeys(("cache", "data", "training", "energies", "flows", "losses"), 2),
     **dict.fromkeys(("extractors", "heads"), 3),
-    **dict.fromkeys(("report", "engine"), 4),
+    **dict.fromkeys(("report", "pipeline"), 4),
     **dict.fromkeys(("cli", "testing"), 5),
 }
 MODULES = sorted((ROOT / "featood").glob("*/**/*.py"))

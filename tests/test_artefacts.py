@@ -7,11 +7,11 @@ import pytest
 
 from featood.cache import FeatureCache
 from featood.cache.transfer import import_arrays
-from featood.engine.fitting import chosen_heads, find_heads, fit_head
-from featood.engine.selection import select
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import seal
 from featood.heads import create_head, load_head
+from featood.pipeline.fitting import chosen_heads, find_heads, fit_head
+from featood.pipeline.selection import select
 from featood.testing.fixture import synthetic_sets
 
 TRAIN, TEST = synthetic_sets()

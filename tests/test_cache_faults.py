@@ -341,7 +341,7 @@ def test_images_on_a_failing_disk_are_not_left_out(featood, script, tmp_path, to
     "error", [OSError(errno.EIO, "Input/output error"), OSError(errno.ENOSPC, "full"), MemoryError()]
 )
 def test_only_what_is_wrong_with_a_file_is_called_so(error):
-    from featood.data.reading import reading
+    from featood.data.images.reading import reading
     from featood.errors import DataError
 
     with pytest.raises(type(error)), reading(Path("x.png")):

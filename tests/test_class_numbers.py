@@ -7,7 +7,7 @@ import torch
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
 from featood.heads import create_head, load_head
-from featood.heads.rows import SelectedRows
+from featood.heads.base.rows import SelectedRows
 from featood.numerics import memory
 from featood.numerics.moments import ClassMoments, ClassSums, ScatterByClass
 
@@ -172,7 +172,7 @@ def test_memory_is_what_kernel_and_control_group_leave(monkeypatch, tmp_path):
 
 
 def test_accuracy_and_predictions_are_of_the_numbers_themselves():
-    from featood.engine.scoring import score_heads
+    from featood.pipeline.scoring import score_heads
 
     plain, odd = (
         score_heads(

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from featood.cache import open_cache
-from featood.engine.extraction import extract_like
 from featood.errors import Mismatch, UsageError
+from featood.pipeline.extraction import extract_like
 
 CODE = """
 from pathlib import Path

@@ -7,7 +7,7 @@ from scipy.stats import chi2, combine_pvalues, kstest, rankdata, spearmanr
 
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, load_head
-from featood.heads.compositions.p_values import p_values
+from featood.heads.compositions._p_values import p_values
 from featood.testing.fixture import synthetic_sets
 
 MEMBERS = ("mahalanobis", "knn k=7", "energy temperature=2.0")

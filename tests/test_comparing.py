@@ -7,12 +7,12 @@ from scipy.stats import binomtest, rankdata
 
 from featood.cache import FeatureCache
 from featood.cache.transfer import import_arrays
-from featood.engine.comparing import Uncertainty
-from featood.engine.scoring import score_heads, score_selection
-from featood.engine.selection import select
 from featood.errors import UsageError
 from featood.heads import create_head
 from featood.metrics import delong_difference, delong_interval, detection_metrics, holm
+from featood.pipeline.comparison import Uncertainty
+from featood.pipeline.scoring import score_heads, score_selection
+from featood.pipeline.selection import select
 from featood.report import comparison_lines, interval_plot, rank_plot, write_report
 from featood.testing.fixture import synthetic_sets
 

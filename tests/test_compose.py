@@ -7,7 +7,7 @@ import torch
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, Mismatch, NotFitted, UsageError
 from featood.heads import create_head, load_head
-from featood.heads.base import FitContext
+from featood.heads.base.head import FitContext
 from featood.heads.compositions.compose import compose, composed_energy
 from featood.testing.fixture import synthetic_sets
 

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
 from featood.heads import create_head, list_heads
-from featood.heads.gaussian_head import GaussianHead
+from featood.heads.base.gaussian_head import GaussianHead
 from featood.heads.registry import head_class
 from featood.numerics.gaussian import factorize, whitening, whitenings
 from featood.numerics.moments import ClassMoments, ScatterByClass

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from featood.data import ImageSet, packed_set
-from featood.data.reading import SUFFIXES, Decoding, likely_bits, read_image
+from featood.data.images.reading import SUFFIXES, Decoding, likely_bits, read_image
 from featood.errors import DataError, UsageError
 
 

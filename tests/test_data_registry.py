@@ -19,7 +19,7 @@ from featood.data import (
     packed_set,
     suite,
 )
-from featood.data.generated import NOISES
+from featood.data.images.generated import NOISES
 from featood.data.selection import select_classes
 from featood.errors import DataError, FeatoodError, UsageError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from featood.data.toys import get_toy
+from featood.data.tables.toys import get_toy
 from featood.heads import head_class
 
 

@@ -12,9 +12,9 @@ from featood.cache.feature_set import FeatureSet
 from featood.energies.dirichlet import evidence_divergence, prior_network_loss, uncertain_cross_entropy
 from featood.errors import DataError, UsageError
 from featood.heads import ask, create_head, load_head
-from featood.heads.base import FitContext
+from featood.heads.base.head import FitContext
+from featood.heads.dirichlet._scores import CHOICES, SCORES, dirichlet_score
 from featood.heads.dirichlet.natpn import BUDGETS
-from featood.heads.dirichlet.scores import CHOICES, SCORES, dirichlet_score
 
 CENTERS = np.array([[3.0, 0, 0, 0], [0, 3, 0, 0], [0, 0, 3, 0]])
 SMALL = {"width": 32, "depth": 2, "batch_size": 100, "lr": 1e-2}

@@ -9,9 +9,9 @@ from scipy.special import logsumexp, softmax
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, FeatoodError, Mismatch, UsageError
 from featood.heads import create_head
+from featood.heads.base.rows import SelectedRows
+from featood.heads.base.sampling import sampled_blocks
 from featood.heads.distances import nnguide as nnguide_module
-from featood.heads.rows import SelectedRows
-from featood.heads.sampling import sampled_blocks
 from featood.numerics.vectors import unit
 from featood.testing.fixture import Blockwise, synthetic_sets
 

@@ -5,12 +5,12 @@ from torch import nn
 
 from featood import open_cache
 from featood.cache.feature_set import FeatureSet
-from featood.data.image_set import ImageSet
+from featood.data.images.image_set import ImageSet
 from featood.extractors.backbones import resolve_backbone
 from featood.extractors.extract import ExtractOptions, extract
 from featood.extractors.recipe import choose_transform
 from featood.heads import create_head
-from featood.heads.distinct import distinct_columns
+from featood.heads.base.distinct_columns import distinct_columns
 from featood.testing.fixture import Blockwise
 
 

@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
 from featood.heads import create_head, list_heads
-from featood.heads.base import FitContext
+from featood.heads.base.head import FitContext
 
 SAMPLER = {"sgld_steps": 10, "buffer_size": 1000}
 SMALL = {"width": 32, "depth": 2, "batch_size": 200}

@@ -10,7 +10,6 @@ from scipy.special import softmax
 from scipy.stats import entropy
 
 from featood.cache import FeatureCache, import_arrays
-from featood.engine.joining import join_backbones, join_sets
 from featood.errors import DataError, Mismatch, UsageError
 from featood.heads import create_head
 from featood.numerics.mixtures import (
@@ -19,6 +18,7 @@ from featood.numerics.mixtures import (
     predictive_entropy,
     probability_variance,
 )
+from featood.pipeline.backbone_ensembles import join_backbones, join_sets
 from featood.testing.extras import with_extras
 from featood.testing.fixture import synthetic_sets
 

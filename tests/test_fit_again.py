@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from featood.cache import FeatureCache, import_arrays
-from featood.engine.fitting import find_heads, fit_head
-from featood.engine.selection import select
 from featood.errors import UsageError
 from featood.heads import load_head
+from featood.pipeline.fitting import find_heads, fit_head
+from featood.pipeline.selection import select
 from featood.testing.fixture import synthetic_sets
 
 TRAIN, TEST = synthetic_sets()

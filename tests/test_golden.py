@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from featood.cache import FeatureCache
-from featood.engine.migration import migrate_cache
 from featood.files import read_json, seal
-from featood.heads import load_head, renamed
-from featood.heads.artefact import migrate_head
+from featood.heads import load_head
+from featood.heads.artefacts import renamed
+from featood.heads.artefacts.artefact import migrate_head
+from featood.pipeline.migration import migrate_cache
 
 GOLDEN = Path(__file__).parent / "golden"
 VERSIONS = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir() and path.name[0].isdigit())

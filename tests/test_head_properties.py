@@ -9,8 +9,8 @@ import torch
 
 from featood.cache import FeatureSet
 from featood.heads import list_heads
+from featood.heads.base.streaming_head import StreamingHead
 from featood.heads.registry import head_class
-from featood.heads.streaming import StreamingHead
 from featood.testing import Subject
 from featood.testing.check import same
 from featood.testing.extras import with_extras

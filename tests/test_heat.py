@@ -11,9 +11,9 @@ from featood.cache.feature_set import FeatureSet
 from featood.energies.sgld import sgld
 from featood.errors import Mismatch, UsageError
 from featood.heads import create_head, load_head
-from featood.heads.base import FitContext
-from featood.heads.energies.priors import SPREADS, ClassifierPrior, GaussianPrior
-from featood.heads.energies.residual_energy import residual_network
+from featood.heads.base.head import FitContext
+from featood.heads.energies._priors import SPREADS, ClassifierPrior, GaussianPrior
+from featood.heads.energies._residual_head import residual_network
 from featood.numerics.gaussian import whitening
 
 SMALL = {"epochs": 2, "width": 16, "depth": 2, "sgld_steps": 3, "batch_size": 32, "lr": 1e-3}
@@ -322,7 +322,7 @@ def test_published_settings():
 def test_a_budget_in_updates_does_not_depend_on_the_rows(rows, monkeypatch):
     falls = []
     monkeypatch.setattr(
-        "featood.heads.energies.residual_energy.multi_step",
+        "featood.heads.energies._residual_head.multi_step",
         lambda steps: falls.extend(steps) or (lambda _: 1.0),
     )
     head = create_head("heat-gmm", **{**SMALL, "epochs": 20}, updates=12, milestone=5).fit(features(rows))

@@ -15,7 +15,7 @@ from featood.extractors.backbones import resolve_backbone
 from featood.extractors.extract import ExtractOptions, extract
 from featood.extractors.recipe import choose_transform
 from featood.heads import create_head, load_head
-from featood.heads.classifier import centred, centred_logits
+from featood.heads.base.last_layer import centred, centred_logits
 from featood.metrics import auroc
 from featood.testing.fixture import synthetic_sets
 

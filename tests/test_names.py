@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featood.cache import FeatureCache, export_set, import_arrays, slug
-from featood.engine.labels import matching, variant_label
 from featood.errors import CacheCorrupt, UsageError
 from featood.files import seal
 from featood.names import LONGEST, check_name, name_problem, safe_text
+from featood.pipeline.variant_labels import matching, variant_label
 
 BAD = [
     "", ".", "..", "../x", "/x", "a/b", "a\\b", "C:x", "C:\\x", "a\0b", "a\nb", "a\x1b[31m", "a\u202eb", "con", "NUL",

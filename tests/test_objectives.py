@@ -7,7 +7,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit, logsumexp, softmax
 from torch import Tensor
 
-from featood import objectives
+from featood import losses
 
 CLASSES, SIZE = 4, 3
 LABELS = [0, 2, -1, 3, 0, -1, 3, -1]
@@ -27,7 +27,7 @@ def centers(seed=1):
 
 LOGITS, FEATURES, Y = batch()
 CENTERS = centers()
-DISTANCES = objectives.distances(FEATURES, CENTERS)
+DISTANCES = losses.distances(FEATURES, CENTERS)
 KNOWN = [row for row, label in enumerate(LABELS) if label >= 0]
 OUTLIERS = [row for row, label in enumerate(LABELS) if label < 0]
 
@@ -55,7 +55,7 @@ def naive_uniform():
 
 
 def test_outlier_exposure_by_rows():
-    parts = objectives.outlier_exposure(LOGITS, Y, 0.3)
+    parts = losses.outlier_exposure(LOGITS, Y, 0.3)
     close(parts["classification"], naive_cross_entropy())
     close(parts["outliers"], naive_uniform())
     close(parts, naive_cross_entropy() + 0.3 * naive_uniform())
@@ -66,7 +66,7 @@ def test_objectosphere_by_rows():
     pull = np.mean([max(3.0 - lengths[row], 0) ** 2 for row in KNOWN]) + np.mean(
         [lengths[row] ** 2 for row in OUTLIERS]
     )
-    found = objectives.objectosphere(LOGITS, FEATURES, Y, weight=0.7, radius=3.0)
+    found = losses.objectosphere(LOGITS, FEATURES, Y, weight=0.7, radius=3.0)
     close(found, naive_cross_entropy() + naive_uniform() + 0.7 * pull)
 
 
@@ -75,7 +75,7 @@ def test_background_class_by_rows():
     expected = [
         -log_softmax(wide[row].numpy())[label % 5] for row, label in enumerate(LABELS)
     ]  # -1 is the fifth
-    close(objectives.background_class(wide, Y), np.mean(expected))
+    close(losses.background_class(wide, Y), np.mean(expected))
 
 
 def test_mixtures_by_rows():
@@ -86,8 +86,8 @@ def test_mixtures_by_rows():
         return rows @ CENTERS.T
 
     generator = torch.Generator().manual_seed(3)
-    parts = objectives.mixture_outlier_exposure(net, FEATURES, Y, generator, weight=2.0)
-    losses, shares = [], []
+    parts = losses.mixture_outlier_exposure(net, FEATURES, Y, generator, weight=2.0)
+    expected, shares = [], []
     for mixed, row in zip(seen[1].numpy(), KNOWN, strict=True):
         inside = FEATURES[row].numpy()
         found = []
@@ -99,11 +99,11 @@ def test_mixtures_by_rows():
         (share,) = found
         assert 0 <= share <= 1
         target = share * np.eye(CLASSES)[LABELS[row]] + (1 - share) / CLASSES
-        losses.append(-(target * log_softmax(mixed @ CENTERS.numpy().T)).sum())
+        expected.append(-(target * log_softmax(mixed @ CENTERS.numpy().T)).sum())
         shares.append(share)
     assert len(set(np.round(shares, 6))) == len(KNOWN)
-    np.testing.assert_allclose(float(parts["mixtures"]), np.mean(losses), rtol=1e-6)
-    close(parts, parts["classification"] + 2 * np.mean(losses))
+    np.testing.assert_allclose(float(parts["mixtures"]), np.mean(expected), rtol=1e-6)
+    close(parts, parts["classification"] + 2 * np.mean(expected))
 
 
 def test_bounded_energy_by_rows():
@@ -111,7 +111,7 @@ def test_bounded_energy_by_rows():
     loss = np.mean([max(float(energy[row]) + 2.5, 0) ** 2 for row in KNOWN]) + np.mean(
         [max(-1.0 - float(energy[row]), 0) ** 2 for row in OUTLIERS]
     )
-    close(objectives.bounded_energy(energy, Y, -2.5, -1.0), loss)
+    close(losses.bounded_energy(energy, Y, -2.5, -1.0), loss)
 
 
 @pytest.mark.parametrize("shift", [0.0, 5.0, -50.0])
@@ -120,7 +120,7 @@ def test_energy_bounds_are_apart(shift):
     known, outliers = rng.normal(size=200), rng.normal(size=100) + shift
     energy = torch.tensor(np.concatenate([outliers, known]))
     labels = torch.tensor([-1] * 100 + [2] * 200)
-    low, high = (float(bound) for bound in objectives.energy_bounds(energy, labels))
+    low, high = (float(bound) for bound in losses.energy_bounds(energy, labels))
     assert low == pytest.approx(np.quantile(known, 0.25))
     assert high == pytest.approx(max(np.quantile(known, 0.75), np.quantile(outliers, 0.75)))
     assert low < high
@@ -128,7 +128,7 @@ def test_energy_bounds_are_apart(shift):
 
 def test_confidence_by_rows():
     asked, hinted = FEATURES[:, 0], torch.tensor([True, False] * 4)
-    parts = objectives.confidence_loss(LOGITS, asked, Y, 0.3, hinted)
+    parts = losses.confidence_loss(LOGITS, asked, Y, 0.3, hinted)
     named = []
     for row in KNOWN:
         c = expit(float(asked[row])) if hinted[row] else 1.0
@@ -140,7 +140,7 @@ def test_confidence_by_rows():
 
 def test_confidence_stays_finite_when_all_is_certain():
     logits, asked = torch.tensor([[1e4, 0.0]]), torch.tensor([-1e4], requires_grad=True)
-    loss = objectives.confidence_loss(logits, asked, torch.tensor([1]))["loss"]
+    loss = losses.confidence_loss(logits, asked, torch.tensor([1]))["loss"]
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(asked.grad).all()
 
@@ -151,22 +151,22 @@ def test_logit_norm_by_rows():
         for row, label in zip(LOGITS.numpy(), LABELS, strict=True)
         if label >= 0
     ]
-    close(objectives.logit_norm(LOGITS, Y, 0.1), np.mean(expected))
+    close(losses.logit_norm(LOGITS, Y, 0.1), np.mean(expected))
 
 
 def test_distances_are_exact_nearby():
     point = torch.full((1, 3), 1e4)
     near = point + torch.tensor([[0.0, 0.01, 0.0]])
-    assert objectives.distances(near, point).item() == pytest.approx(float((near - point).norm()), rel=1e-6)
+    assert losses.distances(near, point).item() == pytest.approx(float((near - point).norm()), rel=1e-6)
 
 
 def test_center_losses_by_rows():
     d = np.array([[math.dist(z, c) for c in CENTERS.tolist()] for z in FEATURES.tolist()])
     np.testing.assert_allclose(DISTANCES, d)
     own = [max(d[row, LABELS[row]] ** 2 - 1.5**2, 0) for row in KNOWN]
-    close(objectives.center_loss(DISTANCES, Y, 1.5), np.mean(own))
+    close(losses.center_loss(DISTANCES, Y, 1.5), np.mean(own))
     push = [sum(max(9 - d[row, c] ** 2, 0) for c in range(CLASSES)) for row in OUTLIERS]
-    close(objectives.center_repulsion(DISTANCES, Y, 3.0), np.mean(push))
+    close(losses.center_repulsion(DISTANCES, Y, 3.0), np.mean(push))
 
 
 def test_class_anchors_by_rows():
@@ -175,18 +175,18 @@ def test_class_anchors_by_rows():
         d, y = DISTANCES[row].numpy(), LABELS[row]
         tuplets.append(math.log(1 + sum(math.exp(d[y] - d[c]) for c in range(CLASSES) if c != y)))
         own.append(d[y])
-    parts = objectives.class_anchors(DISTANCES, Y, 0.2)
+    parts = losses.class_anchors(DISTANCES, Y, 0.2)
     close(parts["tuplet"], np.mean(tuplets))
     close(parts, np.mean(tuplets) + 0.2 * np.mean(own))
 
 
 def test_rejection_by_rows_and_by_its_sign():
-    for row, found in zip(DISTANCES.numpy(), objectives.rejection(DISTANCES).numpy(), strict=True):
+    for row, found in zip(DISTANCES.numpy(), losses.rejection(DISTANCES).numpy(), strict=True):
         p = np.exp(-row) / np.exp(-row).sum()
         assert found == pytest.approx(min(row * (1 - p)))
     anchors = 10 * torch.eye(3)
     places = torch.stack([anchors[0], anchors.mean(0), 4 * anchors[0], torch.full((3,), -30.0)])
-    at, between, beyond, away = objectives.rejection(objectives.distances(places, anchors)).tolist()
+    at, between, beyond, away = losses.rejection(losses.distances(places, anchors)).tolist()
     assert at < between and at < beyond < away
 
 
@@ -195,16 +195,16 @@ def test_intra_inter_by_classes():
     means = {c: rows.mean(0) for c, rows in groups.items()}
     spread = sum(((rows - means[c]) ** 2).sum() for c, rows in groups.items()) / len(KNOWN)
     separation = min(math.dist(means[a], means[b]) ** 2 for a in means for b in means if a < b)
-    parts = objectives.intra_inter(FEATURES, Y, CLASSES, 0.5)
+    parts = losses.intra_inter(FEATURES, Y, CLASSES, 0.5)
     close(parts["spread"], spread)
     close(parts["separation"], separation)
     close(parts, spread - 0.5 * separation)
-    limited = objectives.intra_inter(FEATURES, Y, CLASSES, limit=math.sqrt(separation) / 2)
+    limited = losses.intra_inter(FEATURES, Y, CLASSES, limit=math.sqrt(separation) / 2)
     close(limited["separation"], separation / 4)
 
 
 def test_class_means_leave_absent_classes_at_zero():
-    means, count = objectives.class_means(FEATURES, Y, CLASSES)
+    means, count = losses.class_means(FEATURES, Y, CLASSES)
     assert count.tolist() == [2, 0, 1, 2] and means[1].tolist() == [0, 0, 0]
     np.testing.assert_allclose(means[3], FEATURES[[3, 6]].mean(0))
 
@@ -212,19 +212,19 @@ def test_class_means_leave_absent_classes_at_zero():
 def test_hyperspheres_by_rows():
     squared = ((FEATURES - CENTERS[0]) ** 2).sum(1).numpy()
     close(
-        objectives.hypersphere(FEATURES, CENTERS[0], Y, 1.5),
+        losses.hypersphere(FEATURES, CENTERS[0], Y, 1.5),
         np.mean([max(squared[row] - 2.25, 0) for row in KNOWN]),
     )
     expected = squared[KNOWN].mean() + 0.4 * np.mean(1 / (squared[OUTLIERS] + 1e-6))
-    close(objectives.deep_sad(FEATURES, CENTERS[0], Y, 0.4), expected)
+    close(losses.deep_sad(FEATURES, CENTERS[0], Y, 0.4), expected)
 
 
 def test_virtual_outliers_come_from_the_tails():
     factor = torch.tensor([[2.0, 0], [1.5, 0.5]])
     means = torch.tensor([[100.0, 0], [0, 100], [0, 0]])
     generator = torch.Generator().manual_seed(0)
-    drawn = objectives.virtual_outliers(means, factor, 300, 30_000, generator)
-    classes = objectives.distances(drawn, means).argmin(1)
+    drawn = losses.virtual_outliers(means, factor, 300, 30_000, generator)
+    classes = losses.distances(drawn, means).argmin(1)
     assert (torch.bincount(classes) > 60).all()
     lengths = torch.linalg.solve_triangular(factor, (drawn - means[classes]).T, upper=False).norm(dim=0)
     # the squared length of a normal vector in the plane is exponential with mean 2
@@ -236,16 +236,16 @@ def test_energy_odds_by_rows():
     expected = np.mean([-math.log(1 - expit(u)) for u in inside.tolist()]) + np.mean(
         [-math.log(expit(u)) for u in outside.tolist()]
     )
-    close(objectives.energy_odds(inside, outside), expected)
+    close(losses.energy_odds(inside, outside), expected)
     weights = torch.tensor([0.5, 2, 1, 3], dtype=torch.float64)
     expected = [-math.log((np.exp(row) * weights.numpy()).sum()) for row in LOGITS.numpy()]
-    np.testing.assert_allclose(objectives.weighted_energy(LOGITS, weights.log()), expected)
+    np.testing.assert_allclose(losses.weighted_energy(LOGITS, weights.log()), expected)
 
 
 def test_alarms_by_rows():
     odds = LOGITS[:, 0]
-    close(objectives.false_alarms(odds, Y), np.mean([expit(float(odds[row])) for row in KNOWN]))
-    close(objectives.missed_outliers(odds, Y), np.mean([1 - expit(float(odds[row])) for row in OUTLIERS]))
+    close(losses.false_alarms(odds, Y), np.mean([expit(float(odds[row])) for row in KNOWN]))
+    close(losses.missed_outliers(odds, Y), np.mean([1 - expit(float(odds[row])) for row in OUTLIERS]))
 
 
 def test_the_multipliers_solve_a_problem_with_constraints():
@@ -258,10 +258,10 @@ def test_the_multipliers_solve_a_problem_with_constraints():
     for _ in range(40):
 
         def lagrangian(x, *now):
-            return (x - 3) ** 2 + float(objectives.augmented_lagrangian(violations(x), *now))
+            return (x - 3) ** 2 + float(losses.augmented_lagrangian(violations(x), *now))
 
         x = minimize_scalar(lagrangian, bounds=(-9, 9), method="bounded", args=(multipliers, penalties)).x
-        multipliers, penalties = objectives.updated_multipliers(
+        multipliers, penalties = losses.updated_multipliers(
             violations(x), multipliers, penalties, growth=1.05
         )
     assert x == pytest.approx(1, abs=1e-2)
@@ -272,25 +272,25 @@ def test_the_multipliers_solve_a_problem_with_constraints():
 # ---- what all of them share
 
 TERMS = {
-    "cross-entropy": lambda f, z, y: objectives.cross_entropy(f, y),
-    "uniform": lambda f, z, y: objectives.uniform_cross_entropy(f, y),
-    "outlier-exposure": lambda f, z, y: objectives.outlier_exposure(f, y),
-    "objectosphere": lambda f, z, y: objectives.objectosphere(f, z, y),
-    "mixtures": lambda f, z, y: objectives.mixture_outlier_exposure(
+    "cross-entropy": lambda f, z, y: losses.cross_entropy(f, y),
+    "uniform": lambda f, z, y: losses.uniform_cross_entropy(f, y),
+    "outlier-exposure": lambda f, z, y: losses.outlier_exposure(f, y),
+    "objectosphere": lambda f, z, y: losses.objectosphere(f, z, y),
+    "mixtures": lambda f, z, y: losses.mixture_outlier_exposure(
         lambda rows: rows @ CENTERS.to(rows).T, z, y, torch.Generator()
     ),
-    "bounded-energy": lambda f, z, y: objectives.bounded_energy(-f.logsumexp(1), y, -2, -1),
-    "confidence": lambda f, z, y: objectives.confidence_loss(f, z[:, 0], y),
-    "logit-norm": lambda f, z, y: objectives.logit_norm(f, y),
-    "center": lambda f, z, y: objectives.center_loss(objectives.distances(z, CENTERS.to(z)), y),
-    "repulsion": lambda f, z, y: objectives.center_repulsion(objectives.distances(z, CENTERS.to(z)), y, 3.0),
-    "anchors": lambda f, z, y: objectives.class_anchors(objectives.distances(z, CENTERS.to(z)), y),
-    "intra-inter": lambda f, z, y: objectives.intra_inter(z, y, CLASSES),
-    "hypersphere": lambda f, z, y: objectives.hypersphere(z, CENTERS[0].to(z), y),
-    "deep-sad": lambda f, z, y: objectives.deep_sad(z, CENTERS[0].to(z), y),
-    "odds": lambda f, z, y: objectives.energy_odds(f[y >= 0, 0], f[y < 0, 0]),
-    "false-alarms": lambda f, z, y: objectives.false_alarms(f[:, 0], y),
-    "missed": lambda f, z, y: objectives.missed_outliers(f[:, 0], y),
+    "bounded-energy": lambda f, z, y: losses.bounded_energy(-f.logsumexp(1), y, -2, -1),
+    "confidence": lambda f, z, y: losses.confidence_loss(f, z[:, 0], y),
+    "logit-norm": lambda f, z, y: losses.logit_norm(f, y),
+    "center": lambda f, z, y: losses.center_loss(losses.distances(z, CENTERS.to(z)), y),
+    "repulsion": lambda f, z, y: losses.center_repulsion(losses.distances(z, CENTERS.to(z)), y, 3.0),
+    "anchors": lambda f, z, y: losses.class_anchors(losses.distances(z, CENTERS.to(z)), y),
+    "intra-inter": lambda f, z, y: losses.intra_inter(z, y, CLASSES),
+    "hypersphere": lambda f, z, y: losses.hypersphere(z, CENTERS[0].to(z), y),
+    "deep-sad": lambda f, z, y: losses.deep_sad(z, CENTERS[0].to(z), y),
+    "odds": lambda f, z, y: losses.energy_odds(f[y >= 0, 0], f[y < 0, 0]),
+    "false-alarms": lambda f, z, y: losses.false_alarms(f[:, 0], y),
+    "missed": lambda f, z, y: losses.missed_outliers(f[:, 0], y),
 }
 BLIND = {"uniform": "known", "repulsion": "known", "missed": "known"} | dict.fromkeys(
     [

@@ -5,7 +5,7 @@ import pytest
 import torch
 from test_objectives import CENTERS, CLASSES, DISTANCES, FEATURES, LOGITS, OUTLIERS, SIZE, Y, close
 
-from featood import objectives
+from featood import losses
 
 
 @pytest.fixture
@@ -20,20 +20,20 @@ def peer():
 def test_like_pytorch_ood(peer):
     y, known, outliers = Y, Y >= 0, Y < 0
     rows = peer.OutlierExposureLoss(alpha=0.5, reduction=None)(LOGITS.float(), y)
-    close(objectives.outlier_exposure(LOGITS.float(), y), rows[known].mean() + rows[outliers].mean())
+    close(losses.outlier_exposure(LOGITS.float(), y), rows[known].mean() + rows[outliers].mean())
     rows = peer.EntropicOpenSetLoss(reduction=None)(LOGITS.float(), y)
-    close(objectives.outlier_exposure(LOGITS.float(), y, 1.0), rows[known].mean() + rows[outliers].mean())
+    close(losses.outlier_exposure(LOGITS.float(), y, 1.0), rows[known].mean() + rows[outliers].mean())
     rows = peer.ObjectosphereLoss(alpha=0.7, xi=3.0, reduction=None)(LOGITS.float(), FEATURES.float(), y)
-    found = objectives.objectosphere(LOGITS.float(), FEATURES.float(), y, 0.7, 3.0)
+    found = losses.objectosphere(LOGITS.float(), FEATURES.float(), y, 0.7, 3.0)
     close(found, rows[known].mean() + rows[outliers].mean())
     wide = torch.cat([LOGITS, FEATURES[:, :1]], 1)
-    close(objectives.background_class(wide, y), peer.BackgroundClassLoss(CLASSES)(wide, y))
+    close(losses.background_class(wide, y), peer.BackgroundClassLoss(CLASSES)(wide, y))
     bounded = peer.EnergyRegularizedLoss(alpha=0.1, margin_in=-2.5, margin_out=-1.0)(LOGITS, y)
-    term = objectives.bounded_energy(-LOGITS.logsumexp(1), y, -2.5, -1.0)
-    close(objectives.cross_entropy(LOGITS, y) + 0.1 * term, bounded)
-    close(objectives.logit_norm(LOGITS, y, 0.04), peer.LogitNorm(t=0.04)(LOGITS, y))
+    term = losses.bounded_energy(-LOGITS.logsumexp(1), y, -2.5, -1.0)
+    close(losses.cross_entropy(LOGITS, y) + 0.1 * term, bounded)
+    close(losses.logit_norm(LOGITS, y, 0.04), peer.LogitNorm(t=0.04)(LOGITS, y))
     asked = FEATURES[:, :1]
-    found = objectives.confidence_loss(LOGITS, asked[:, 0], y, 0.3)
+    found = losses.confidence_loss(LOGITS, asked[:, 0], y, 0.3)
     close(found, peer.ConfidenceLoss(alpha=0.3)(LOGITS, asked.sigmoid(), y))
 
 
@@ -42,23 +42,23 @@ def test_distances_like_pytorch_ood(peer):
     y, squared = Y, DISTANCES.square()
     # its centre loss is a mean over all classes
     center = CLASSES * peer.CenterLoss(CLASSES, SIZE, radius=2.25)(squared, y)
-    close(objectives.center_loss(DISTANCES, y, 1.5), center)
+    close(losses.center_loss(DISTANCES, y, 1.5), center)
     last = Y == CLASSES - 1  # the class whose tuplet term leaves out the right distance
-    found = objectives.class_anchors(DISTANCES[last], y[last], 0.3)
+    found = losses.class_anchors(DISTANCES[last], y[last], 0.3)
     close(found, peer.CACLoss(CLASSES, alpha=0.3)(DISTANCES[last], y[last]))
     close(
-        objectives.intra_inter(FEATURES.float(), y, CLASSES, 0.5),
+        losses.intra_inter(FEATURES.float(), y, CLASSES, 0.5),
         peer.IILoss(CLASSES, SIZE, 0.5)(FEATURES.float(), y),
     )
     # it squares what it is given, so it is given distances that are not
     from pytorch_ood.loss.mchad import CenterRegularizationLoss
 
     push = CenterRegularizationLoss(3.0)(DISTANCES, y)
-    close(objectives.center_repulsion(DISTANCES, y, 3.0), push / len(OUTLIERS))
+    close(losses.center_repulsion(DISTANCES, y, 3.0), push / len(OUTLIERS))
     sphere = peer.DeepSVDDLoss(SIZE, radius=1.5, center=CENTERS[0].float())(FEATURES.float(), y)
-    close(objectives.hypersphere(FEATURES.float(), CENTERS[0].float(), y, 1.5), sphere)
+    close(losses.hypersphere(FEATURES.float(), CENTERS[0].float(), y, 1.5), sphere)
     rows = peer.DeepSADLoss(SIZE, eta=0.4, reduction="none", center=CENTERS[0].float())(FEATURES.float(), y)
-    found = objectives.deep_sad(FEATURES.float(), CENTERS[0].float(), y, 0.4)
+    found = losses.deep_sad(FEATURES.float(), CENTERS[0].float(), y, 0.4)
     close(found, rows[Y >= 0].mean() + rows[Y < 0].mean())
 
 
@@ -68,11 +68,11 @@ def test_learned_odds_like_pytorch_ood(peer):
     weights.weight.data.abs_()
     even = torch.tensor([0, 1, 3, 2, 5, 7])  # as many of each kind, for it averages over all
     loss = peer.VOSRegLoss(torch_linear, weights, alpha=0.1)(LOGITS[even], Y[even])
-    energy = objectives.weighted_energy(LOGITS[even], weights.weight.data[0].log())
+    energy = losses.weighted_energy(LOGITS[even], weights.weight.data[0].log())
     slope, offset = (value[0] - value[1] for value in (torch_linear.weight[:, 0], torch_linear.bias))
     odds = slope * energy + offset  # its class 1 is the known rows
-    term = objectives.energy_odds(odds[Y[even] >= 0], odds[Y[even] < 0]) / 2
-    close(objectives.cross_entropy(LOGITS[even], Y[even]) + 0.1 * term, loss)
+    term = losses.energy_odds(odds[Y[even] >= 0], odds[Y[even] < 0]) / 2
+    close(losses.cross_entropy(LOGITS[even], Y[even]) + 0.1 * term, loss)
 
 
 def test_constraints_like_pytorch_ood(peer):
@@ -82,13 +82,13 @@ def test_constraints_like_pytorch_ood(peer):
     loader = [(LOGITS[Y >= 0].float(), Y[Y >= 0])]
     for _ in range(3):
         odds = linear(LOGITS.float().logsumexp(1, keepdim=True)).squeeze(1)
-        named = objectives.cross_entropy(LOGITS.float(), Y)
-        violations = torch.stack([objectives.false_alarms(odds, Y) - 0.05, named - 0.6])
-        loss = objectives.missed_outliers(odds, Y)
-        loss = loss + objectives.augmented_lagrangian(violations, multipliers, penalties)
+        named = losses.cross_entropy(LOGITS.float(), Y)
+        violations = torch.stack([losses.false_alarms(odds, Y) - 0.05, named - 0.6])
+        loss = losses.missed_outliers(odds, Y)
+        loss = loss + losses.augmented_lagrangian(violations, multipliers, penalties)
         close(loss, theirs(LOGITS.float(), Y, linear))
         theirs.update_hyperparameters(torch.nn.Identity(), loader, linear)
-        multipliers, penalties = objectives.updated_multipliers(violations.detach(), multipliers, penalties)
+        multipliers, penalties = losses.updated_multipliers(violations.detach(), multipliers, penalties)
         np.testing.assert_allclose(multipliers, [theirs.lam, theirs.lam2], rtol=1e-4)
         np.testing.assert_allclose(
             penalties, [theirs.in_constraint_weight, theirs.ce_constraint_weight], rtol=1e-6

@@ -5,14 +5,14 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from featood import objectives
+from featood import losses
 from featood.cache.feature_set import FeatureSet
-from featood.engine.fitting import asked
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, load_head
-from featood.heads.asking import ask
-from featood.heads.base import FitContext
-from featood.heads.objectives.open_set import OBJECTIVES
+from featood.heads.base.asking import ask
+from featood.heads.base.head import FitContext
+from featood.heads.open_set.open_set import OBJECTIVES
+from featood.pipeline.fitting import asked
 from featood.testing import Subject, iter_checks
 
 CENTERS = np.array([[4.0, 0, 0, 0], [0, 4, 0, 0], [0, 0, 4, 0]])
@@ -207,7 +207,7 @@ def test_running_centers_are_near_the_means(fitted):
     model, _ = fitted("ii", outliers=False).prepare(fitted("ii", outliers=False).state)
     state = fitted("ii", outliers=False).state
     rows = (torch.from_numpy(KNOWN.features["avg"]).double() - state["space.center"]) / state["space.scale"]
-    means, _ = objectives.class_means(model.embed(rows), torch.from_numpy(KNOWN.labels), 3)
+    means, _ = losses.class_means(model.embed(rows), torch.from_numpy(KNOWN.labels), 3)
     apart = torch.pdist(means).min()
     assert (model.centers - means).norm(dim=1).max() < 0.1 * apart
 
@@ -293,7 +293,7 @@ def test_multipliers_move_once_an_epoch():
     multipliers, penalties = torch.zeros(2), torch.ones(2)
     for epoch in (history[10:15], history[15:20]):
         broken = [[parts["flagged"] - 0.05, parts["classification"] - 2 * reference] for parts in epoch]
-        multipliers, penalties = objectives.updated_multipliers(
+        multipliers, penalties = losses.updated_multipliers(
             torch.tensor(broken).mean(0), multipliers, penalties
         )
     torch.testing.assert_close(model.multipliers, multipliers, rtol=1e-4, atol=1e-6)

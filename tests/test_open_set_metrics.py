@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
 from featood.cache.feature_set import FeatureSet
-from featood.engine.scoring import score_heads
 from featood.errors import DataError, UsageError
 from featood.heads import ask, create_head
 from featood.heads.distances.mahalanobis import Mahalanobis
@@ -27,6 +26,7 @@ from featood.metrics import (
     open_set_metrics,
     oscr,
 )
+from featood.pipeline.scoring import score_heads
 from featood.report import results_table, write_csv, write_report
 from featood.report.rows import mean_rows
 from featood.testing import synthetic_sets

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from featood import FeatureSet
-from featood.engine.presets import choose_preset
 from featood.errors import UsageError
 from featood.heads import create_head, head_class, list_heads
+from featood.pipeline.preset_choice import choose_preset
 
 PUBLISHED = {
     # ash-s, dice and scale for ImageNet: the authors' configurations and scripts; ash-b, ash-p: the paper

@@ -11,7 +11,7 @@ from scipy.special import logsumexp, softmax
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, list_heads
-from featood.heads.reshaping.reshaping_head import activation_ratio, top_mask
+from featood.heads.reshaping._reshaping_head import activation_ratio, top_mask
 from featood.numerics import quantiles as quantiles_module
 from featood.numerics.quantiles import column_quantiles, quantiles
 from featood.testing.fixture import Blockwise, synthetic_sets, with_main

@@ -6,10 +6,10 @@ import pytest
 from test_report import HOSTILE, Page, made_results, texts
 
 from featood.cache import FeatureSet
-from featood.engine.plane import SIDE, open_plane
-from featood.engine.scoring import score_heads
 from featood.errors import DataError
 from featood.heads import create_head
+from featood.pipeline.score_maps import SIDE, open_plane
+from featood.pipeline.scoring import score_heads
 from featood.report import score_map, write_report
 
 

@@ -5,13 +5,13 @@ import pytest
 
 from featood.cache import FeatureCache, FeatureSet
 from featood.cache.transfer import import_arrays
-from featood.engine import sweep
-from featood.engine.fitting import find_heads, fit_head
-from featood.engine.scoring import score_heads
-from featood.engine.selection import select
-from featood.engine.sweep import EveryHead, score_all
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, head_class, list_heads, load_head
+from featood.pipeline import every_head
+from featood.pipeline.every_head import EveryHead, score_all
+from featood.pipeline.fitting import find_heads, fit_head
+from featood.pipeline.scoring import score_heads
+from featood.pipeline.selection import select
 from featood.testing.fixture import synthetic_sets
 
 TRAIN, TEST = synthetic_sets()
@@ -39,7 +39,7 @@ def fill(root, **columns):
 def few(monkeypatch):
     """Only some heads, for speed."""
     cards = list_heads()
-    monkeypatch.setattr(sweep, "list_heads", lambda: {name: cards[name] for name in SOME})
+    monkeypatch.setattr(every_head, "list_heads", lambda: {name: cards[name] for name in SOME})
 
 
 def test_every_head_is_fitted_saved_and_scored_once(few, tmp_path):
@@ -89,7 +89,7 @@ def test_columns_that_are_not_there_and_damaged_heads_stop_no_other(few, tmp_pat
 
 
 def test_no_head_at_all_is_an_error(few, tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "list_heads", lambda: {"energy": None, "msp": None})
+    monkeypatch.setattr(every_head, "list_heads", lambda: {"energy": None, "msp": None})
     with pytest.raises(DataError, match=r"none of the 2 heads .* energy: energy needs logits"):
         score_all(fill(tmp_path, logits=False), ["spam"])
 
@@ -139,7 +139,7 @@ def test_every_quick_head_scores_or_says_why_not(tmp_path):
 def test_heads_that_train_a_network_are_left_out_unless_asked_for(monkeypatch, tmp_path):
     cards = list_heads()
     names = ("compose", "heat-el", "msp")
-    monkeypatch.setattr(sweep, "list_heads", lambda: {name: cards[name] for name in names})
+    monkeypatch.setattr(every_head, "list_heads", lambda: {name: cards[name] for name in names})
     selection = fill(tmp_path)
     results = score_all(selection, ["spam"]).results
     assert [row["head"] for row in results["rows"]] == ["msp"]

@@ -239,7 +239,7 @@ def test_tables_are_listed(featood, test_data):
 
 
 def test_the_demonstration_on_tables(featood, monkeypatch, tmp_path):
-    from featood.engine import demo_tabular
+    from featood.pipeline import demo_tabular
 
     small = {"epochs": 2, "batch_size": 64, "width": 8, "depth": 1}
     heads = {

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from featood.data.registry import list_datasets
+from featood.data.images.registry import list_datasets
 from featood.data.tables import Table, assign_parts, fit_scaling, hold_out, read_table
 from featood.data.tables.sets import find_table, list_tables, open_table, table_noise
 from featood.errors import DataError, UsageError
@@ -217,7 +217,7 @@ def test_entries_are_sound(tmp_path):
 
 
 def test_the_background_of_a_toy_is_where_its_rows_are_not(tmp_path):
-    from featood.data.toys import TOYS
+    from featood.data.tables.toys import TOYS
 
     inside, outside = open_table(find_table("two-moons"), tmp_path, 2000, seed=4)
     assert len(inside) == 2000 and len(outside) == 400

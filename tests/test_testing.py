@@ -6,7 +6,7 @@ import torch
 from unsound import CARD, Distance, broken, head
 
 from featood.heads import create_head, registry
-from featood.heads.base import FeatureHead, LogitHead
+from featood.heads.base.head import FeatureHead, LogitHead
 from featood.heads.registry import option, register
 from featood.testing import Subject, artefacts, check_head, synthetic_sets
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from featood.data.toys import TOYS, get_toy
+from featood.data.tables.toys import TOYS, get_toy
 from featood.errors import DataError, UsageError
 
 CELLS = 20

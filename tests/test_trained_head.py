@@ -10,8 +10,8 @@ from torch import nn
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, Mismatch, UsageError
-from featood.heads.base import FitContext
-from featood.heads.perceptron_head import PerceptronHead
+from featood.heads.base.head import FitContext
+from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.registry import Card
 from featood.training import train
 

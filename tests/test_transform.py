@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from featood.data import packed_set
-from featood.data.reading import read_image
+from featood.data.images.reading import read_image
 from featood.errors import DataError, Mismatch, UsageError
 from featood.extractors.backbones import resolve_backbone
 from featood.extractors.presets import timm_transform, torchvision_transform

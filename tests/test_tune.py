@@ -7,14 +7,14 @@ from sklearn.metrics import roc_auc_score
 
 from featood.cache import FeatureCache, FeatureSet
 from featood.cache.transfer import import_arrays
-from featood.engine.fitting import fit_head
-from featood.engine.holdout import hold_out
-from featood.engine.protocol import overlap
-from featood.engine.scoring import evaluate, score_selection
-from featood.engine.selection import select
-from featood.engine.tuning import tune_head
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, load_head
+from featood.pipeline.fitting import fit_head
+from featood.pipeline.holdout import hold_out
+from featood.pipeline.leakage import overlap
+from featood.pipeline.scoring import evaluate, score_selection
+from featood.pipeline.selection import select
+from featood.pipeline.tuning import tune_head
 from featood.testing.fixture import synthetic_sets
 
 KNOWN = [data.rows(np.asarray(data.labels) >= 0) for data in synthetic_sets()]
@@ -151,7 +151,7 @@ def test_a_point_that_fails_does_not_stop_the_others(tmp_path):
 )
 def test_misuse_ends_before_any_fit(tmp_path, monkeypatch, name, grid, metric, text):
     selection = fill(tmp_path)
-    monkeypatch.setattr("featood.heads.base.Head.fit", None)
+    monkeypatch.setattr("featood.heads.base.head.Head.fit", None)
     with pytest.raises(UsageError, match=text):
         tune_head(selection, name, grid, "spam", metric=metric)
 

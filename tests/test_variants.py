@@ -8,14 +8,14 @@ import pytest
 from featood.cache import FeatureCache
 from featood.cache.transfer import import_arrays
 from featood.cli import main
-from featood.engine.fitting import chosen_heads, find_heads, fit_head
-from featood.engine.labels import matching, repeated_label, variant_label
-from featood.engine.scoring import score_selection
-from featood.engine.selection import select
-from featood.engine.variants import fit_variants
 from featood.errors import UsageError
 from featood.heads import ask, load_head
 from featood.metrics import mean_and_error
+from featood.pipeline.fitting import chosen_heads, find_heads, fit_head
+from featood.pipeline.scoring import score_selection
+from featood.pipeline.selection import select
+from featood.pipeline.variant_labels import matching, repeated_label, variant_label
+from featood.pipeline.variants import fit_variants
 from featood.report import collapsed, mean_rows, write_report
 from featood.testing.fixture import synthetic_sets
 

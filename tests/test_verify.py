@@ -7,8 +7,8 @@ from test_comparing import fitted, selection  # noqa: F401
 
 from featood.cache import FeatureCache
 from featood.cache.transfer import import_arrays
-from featood.engine.verifying import CONFIRMED, DIFFERENT, ROUNDED, verify_results
 from featood.heads.distances.knn import KNN
+from featood.pipeline.verification import CONFIRMED, DIFFERENT, ROUNDED, verify_results
 
 SCORE = ("score", "--head", "knn", "--head", "msp", "--ood", "spam,junk", "--intervals", "delong")
 
@@ -231,8 +231,8 @@ def test_evidence_that_leads_nowhere_is_a_mismatch(results, featood, change):
 
 
 def test_heads_that_were_never_saved_cannot_be_verified(selection, tmp_path):  # noqa: F811
-    from featood.engine.scoring import score_heads
     from featood.heads import create_head
+    from featood.pipeline.scoring import score_heads
     from featood.report import write_json
 
     head = create_head("knn").fit(selection.open("train"))

@@ -11,9 +11,9 @@ from sklearn.metrics import roc_auc_score
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, load_head
-from featood.heads.base import FitContext
-from featood.heads.margins.latent_encoder import LatentEncoder
-from featood.objectives import latent_divergence, triplet_margin
+from featood.heads.base.head import FitContext
+from featood.heads.margins._latent_encoder import LatentEncoder
+from featood.losses import latent_divergence, triplet_margin
 from featood.training import BalancedBatches
 
 SMALL = {

@@ -147,8 +147,8 @@ def migrate(cache_root: str) -> None:
     Every value is checked on the way and none is changed. What is damaged is named and left as it is.
     """
     from featood.cache import open_cache
-    from featood.engine.migration import migrate_cache
     from featood.errors import CacheCorrupt
+    from featood.pipeline.migration import migrate_cache
 
     with progress_bar() as progress:
         migration = migrate_cache(open_cache(cache_root), progress)
@@ -187,7 +187,7 @@ def join(name: str, members: tuple[str, ...], overwrite: bool, dataset: str, cac
     Example: featood cache join three-resnets run1 run2 run3
     """
     from featood.cache import open_cache
-    from featood.engine.joining import join_backbones
+    from featood.pipeline.backbone_ensembles import join_backbones
 
     for features in join_backbones(open_cache(cache_root), name, members, dataset, overwrite):
         click.echo(f"{features.name}: {len(features)} rows of {len(members)} members")

@@ -28,9 +28,9 @@ def demo(kind: str, out: str) -> None:
     from pathlib import Path
 
     from featood.cli.score import print_results, save_report
-    from featood.engine.demo import run_demo
-    from featood.engine.demo_tabular import run_tabular_demo
     from featood.files import make_folder
+    from featood.pipeline.demos.images import run_demo
+    from featood.pipeline.demos.tables import run_tabular_demo
 
     folder = Path(out)
     make_folder(folder)

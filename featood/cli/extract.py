@@ -132,7 +132,6 @@ def extract(
 
     from featood.cache import open_cache
     from featood.data import Decoding, default_data_dir
-    from featood.engine.extraction import align_with_weights, extract_sets, known_accuracy, open_splits
     from featood.errors import UsageError
     from featood.extractors.backbones import resolve_backbone
     from featood.extractors.dropout import MonteCarloDropout
@@ -141,6 +140,7 @@ def extract(
     from featood.extractors.nac import Coverage
     from featood.extractors.perturb import Odin
     from featood.extractors.recipe import choose_transform
+    from featood.pipeline.extraction import align_with_weights, extract_sets, known_accuracy, open_splits
 
     known: dict[str, Extra] = {Odin.kind: Odin(odin_epsilon, odin_temperature), Coverage.kind: Coverage()}
     if unknown := set(further) - set(known):

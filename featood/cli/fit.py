@@ -27,7 +27,7 @@ from featood.cli.options import option_kind, parse_grid
 from featood.progress import progress_bar
 
 if TYPE_CHECKING:
-    from featood.engine.variants import Variant
+    from featood.pipeline.variants import Variant
 
 
 WHERE = ("split", "out", "outliers", "validate_on", "data_dir", "overwrite")
@@ -70,10 +70,10 @@ def _command(cls: type) -> click.Command:
         cache_root: str, backbone: str, dataset: str, code: tuple[str, ...], repeat: int, sweep: tuple[str, ...],
         tensorboard: str | None, **values: Any,
     ) -> None:  # fmt: skip
-        from featood.engine.fitting import fit_head
-        from featood.engine.selection import select
-        from featood.engine.tensorboard import logged
-        from featood.engine.variants import fit_variants
+        from featood.pipeline.fitting import fit_head
+        from featood.pipeline.selection import select
+        from featood.pipeline.tensorboard import logged
+        from featood.pipeline.variants import fit_variants
 
         context = click.get_current_context()
         assert context is not None

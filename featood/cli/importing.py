@@ -104,9 +104,9 @@ def import_(
     featood import --features train.npy --labels y.npy --backbone minilm --dataset news --split train
     """
     from featood.cache import import_files, open_cache, slug
-    from featood.engine.selection import OOD
-    from featood.engine.tables import TableImport, import_table, import_table_file
     from featood.errors import UsageError
+    from featood.pipeline.selection import OOD
+    from featood.pipeline.table_import import TableImport, import_table, import_table_file
 
     given = [name for name, value in zip(SOURCES, (table, file, features), strict=True) if value]
     if len(given) != 1:

@@ -23,8 +23,8 @@ from featood.cli.common import (
 from featood.progress import progress_bar
 
 if TYPE_CHECKING:
-    from featood.engine.comparing import Uncertainty
-    from featood.engine.scoring import Scoring
+    from featood.pipeline.comparison import Uncertainty
+    from featood.pipeline.scoring import Scoring
 
 
 def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -117,10 +117,10 @@ def _run(
     split: str, force: bool, intervals: str | None, confidence: float | None, resamples: int | None,
     backbone: str, dataset: str, data_dir: str | None, cache_root: str, code: tuple[str, ...],
 ) -> Scoring:  # fmt: skip
-    from featood.engine.scoring import score_selection
-    from featood.engine.selection import select
-    from featood.engine.sweep import score_all
     from featood.errors import UsageError
+    from featood.pipeline.every_head import score_all
+    from featood.pipeline.scoring import score_selection
+    from featood.pipeline.selection import select
 
     if every and heads:
         raise UsageError("--all scores every head; name some with --head, or none")
@@ -144,8 +144,8 @@ def _run(
 
 
 def _uncertainty(method: str | None, confidence: float | None, resamples: int | None) -> Uncertainty | None:
-    from featood.engine.comparing import Uncertainty
     from featood.errors import UsageError
+    from featood.pipeline.comparison import Uncertainty
 
     given: dict[str, Any] = {} if confidence is None else {"level": confidence / 100}
     if resamples is not None:

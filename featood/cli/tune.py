@@ -24,7 +24,7 @@ from featood.cli.options import parse_grid
 from featood.progress import progress_bar
 
 if TYPE_CHECKING:
-    from featood.engine.tuning import Tuning
+    from featood.pipeline.tuning import Tuning
 
 
 @click.command()
@@ -82,8 +82,8 @@ def tune(
 
     Example: featood tune knn --grid k=10,50,200 --grid space=none,l2 --validation-ood textures
     """
-    from featood.engine.selection import select
-    from featood.engine.tuning import tune_head
+    from featood.pipeline.selection import select
+    from featood.pipeline.tuning import tune_head
     from featood.report import write_json
 
     grid = parse_grid(head, texts)

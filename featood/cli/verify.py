@@ -23,8 +23,8 @@ def verify(results: str, as_json: bool, cache_root: str) -> None:
     Example: featood verify results.json
     """
     from featood.cache import open_cache
-    from featood.engine.verifying import DIFFERENT, ROUNDED, verify_results
     from featood.errors import CacheCorrupt, Mismatch
+    from featood.pipeline.verification import DIFFERENT, ROUNDED, verify_results
 
     with progress_bar() as progress:
         verdicts = verify_results(results, open_cache(cache_root), progress, say)

@@ -21,11 +21,11 @@ __all__ = [
     "suite",
 ]
 
-from featood.data.class_order import apply_class_order, read_class_order
-from featood.data.download import download
-from featood.data.image_set import ImageSet, packed_set
-from featood.data.naming import dataset_key
-from featood.data.opening import available_splits, default_data_dir, open_dataset
-from featood.data.reading import Decoding, likely_bits
-from featood.data.registry import DatasetEntry, get_entry, list_datasets
-from featood.data.suites import list_suites, suite
+from featood.data.images.class_order import apply_class_order, read_class_order
+from featood.data.images.download import download
+from featood.data.images.image_set import ImageSet, packed_set
+from featood.data.images.naming import dataset_key
+from featood.data.images.opening import available_splits, default_data_dir, open_dataset
+from featood.data.images.reading import Decoding, likely_bits
+from featood.data.images.registry import DatasetEntry, get_entry, list_datasets
+from featood.data.images.suites import list_suites, suite

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from featood.data.image_set import ImageSet
+from featood.data.images.image_set import ImageSet
 from featood.errors import DataError, UsageError
 
 

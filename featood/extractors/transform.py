@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from featood.data.reading import MAX_PIXELS
+from featood.data.images.reading import MAX_PIXELS
 from featood.errors import DataError, UsageError
 
 INTERPOLATIONS = {

@@ -1,7 +1,7 @@
 """Heads: one file each, in families; `register` makes them known."""
 
-from featood.heads.artefact import load_head, save_head
-from featood.heads.asking import ask
+from featood.heads.artefacts.artefact import load_head, save_head
+from featood.heads.base.asking import ask
 from featood.heads.registry import Card, broken_plugins, create_head, head_class, list_heads, option, register
 
 __all__ = [

@@ -20,10 +20,12 @@ from featood.errors import UsageError
 from featood.names import check_name
 
 if TYPE_CHECKING:
-    from featood.heads.base import Head
+    from featood.heads.base.head import Head
 
 NEEDS = ("features", "logits", "labels", "classifier", "outliers")
 PLUGINS = "featood.heads"
+NO_FAMILIES = ("base", "artefacts")
+"""Packages of `featood.heads` that hold no heads."""
 
 _REGISTRY: dict[str, type[Head]] = {}
 _BROKEN: dict[str, str] = {}
@@ -233,6 +235,7 @@ def _modules() -> dict[str, str]:
     package = importlib.import_module("featood.heads")
     found = {}
     for module in pkgutil.walk_packages(package.__path__, "featood.heads."):
-        if module.name.count(".") > 2 and not module.ispkg:  # heads stand in family folders
-            found[module.name.rsplit(".", 1)[1]] = module.name
+        *_, family, stem = module.name.split(".")
+        if family not in ("heads", *NO_FAMILIES) and not module.ispkg and not stem.startswith("_"):
+            found[stem] = module.name
     return found

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from featood.errors import FeatoodError, Mismatch, NotFitted, UsageError
-from featood.heads.artefact import load_head
+from featood.heads.artefacts.artefact import load_head
 from featood.heads.registry import create_head
 from featood.testing.check import Subject, promise, refuses
 

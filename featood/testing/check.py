@@ -14,7 +14,7 @@ import numpy as np
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import FeatoodError
-from featood.heads.base import WORST, Head
+from featood.heads.base.head import WORST, Head
 from featood.heads.registry import Card, create_head, head_class
 from featood.testing.extras import with_extras
 from featood.testing.fixture import synthetic_sets

@@ -11,7 +11,7 @@ import numpy as np
 
 from featood.cache import FeatureSet
 from featood.errors import FeatoodError
-from featood.heads.base import Head
+from featood.heads.base.head import Head
 from featood.testing.check import Subject
 from featood.testing.drawing import hypothesis, st
 from featood.testing.extras import with_extras

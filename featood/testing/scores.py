@@ -13,8 +13,8 @@ import torch
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
-from featood.heads.asking import ask
-from featood.heads.base import WORST
+from featood.heads.base.asking import ask
+from featood.heads.base.head import WORST
 from featood.testing.check import Subject, promise, refuses, same, unchanged
 from featood.testing.fixture import Blockwise, mapped, replaced, with_main
 

@@ -7,7 +7,7 @@ __all__ = ["check_head", "iter_checks"]
 from collections.abc import Iterator
 from typing import Any
 
-from featood.heads.base import Head
+from featood.heads.base.head import Head
 from featood.testing import artefacts, fits, scores
 from featood.testing.check import Check, Subject
 

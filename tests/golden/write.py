@@ -18,8 +18,8 @@ import numpy as np
 import featood
 from featood.cache import Classifier, ColumnSpec, FeatureCache, Manifest, import_arrays, library_versions
 from featood.cache.reader import encode_ids
-from featood.engine.fitting import fit_head
-from featood.engine.selection import select
+from featood.pipeline.fitting import fit_head
+from featood.pipeline.selection import select
 
 STORES = ("zarr", "hdf5")
 SETS = {"toy/train": 40, "toy/test": 20, "odd/test": 12}

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from featood.data.tables import Table, hold_out, read_table
-from featood.data.toys import TOYS
+from featood.data.tables.toys import TOYS
 from featood.errors import DataError, UsageError
 
 StrPath = str | os.PathLike[str]

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from featood.heads.base.trained_head import TrainedHead
 from featood.heads.registry import option, register
-from featood.heads.trained_head import TrainedHead
 from featood.nets.mlp import ACTIVATIONS, MLP
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from featood.errors import UsageError
-from featood.heads.base import Head, State
-from featood.heads.compositions.composition import Composition
+from featood.heads.base.head import Head, State
+from featood.heads.compositions._composition import Composition
 from featood.heads.registry import option, register
 
 

@@ -6,9 +6,9 @@ __all__ = ["Fisher"]
 
 from torch import Tensor
 
-from featood.heads.base import State
-from featood.heads.compositions.composition import Composition
-from featood.heads.compositions.p_values import p_values
+from featood.heads.base.head import State
+from featood.heads.compositions._composition import Composition
+from featood.heads.compositions._p_values import p_values
 from featood.heads.registry import register
 
 

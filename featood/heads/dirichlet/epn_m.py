@@ -12,9 +12,9 @@ from torch import Tensor
 
 from featood.energies import class_energy, contrastive_divergence, frozen
 from featood.energies.dirichlet import bayesian_loss
-from featood.heads.dirichlet.evidence import EvidenceHead
-from featood.heads.dirichlet.scores import CHOICES
-from featood.heads.energies.energy_head import PUBLISHED, SampledHead
+from featood.heads.dirichlet._evidence_head import EvidenceHead
+from featood.heads.dirichlet._scores import CHOICES
+from featood.heads.energies._energy_head import PUBLISHED, SampledHead
 from featood.heads.registry import option, register
 from featood.numerics.dirichlet import concentrations
 

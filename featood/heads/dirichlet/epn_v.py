@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from featood.energies.dirichlet import evidence_divergence
-from featood.heads.dirichlet.evidence import EvidenceHead
-from featood.heads.dirichlet.scores import CHOICES
+from featood.heads.dirichlet._evidence_head import EvidenceHead
+from featood.heads.dirichlet._scores import CHOICES
 from featood.heads.energies.vera import Vera
 from featood.heads.registry import option, register
 from featood.numerics.dirichlet import concentrations, differential_entropy

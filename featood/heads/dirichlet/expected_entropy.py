@@ -6,7 +6,7 @@ __all__ = ["ExpectedEntropy"]
 
 from torch import Tensor
 
-from featood.heads.dirichlet.concentration import DirichletHead
+from featood.heads.dirichlet._dirichlet_head import DirichletHead
 from featood.heads.registry import register
 from featood.numerics.dirichlet import expected_entropy
 

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from featood.heads.dirichlet.evidence import EvidenceHead
-from featood.heads.dirichlet.scores import CHOICES
-from featood.heads.perceptron_head import PerceptronHead
+from featood.heads.base.perceptron_head import PerceptronHead
+from featood.heads.dirichlet._evidence_head import EvidenceHead
+from featood.heads.dirichlet._scores import CHOICES
 from featood.heads.registry import option, register
 
 

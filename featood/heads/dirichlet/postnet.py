@@ -14,13 +14,13 @@ from torch import Tensor
 
 from featood.energies.dirichlet import bayesian_loss
 from featood.errors import DataError, UsageError
-from featood.heads.base import FitContext, State
-from featood.heads.dirichlet.evidence import EvidenceHead
-from featood.heads.dirichlet.posterior_network import BUDGETS, DENSITIES, PosteriorNetwork
-from featood.heads.dirichlet.scores import CHOICES
-from featood.heads.perceptron_head import PerceptronHead
+from featood.heads.base.head import FitContext, State
+from featood.heads.base.perceptron_head import PerceptronHead
+from featood.heads.base.rows import SelectedRows
+from featood.heads.dirichlet._evidence_head import EvidenceHead
+from featood.heads.dirichlet._posterior_network import BUDGETS, DENSITIES, PosteriorNetwork
+from featood.heads.dirichlet._scores import CHOICES
 from featood.heads.registry import option, register
-from featood.heads.rows import SelectedRows
 from featood.nets.mlp import ACTIVATIONS
 from featood.numerics.dirichlet import concentrations
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base import FeatureHead, State
+from featood.heads.base.head import FeatureHead, State
+from featood.heads.base.rows import SelectedRows
+from featood.heads.base.spaces import space_option
 from featood.heads.registry import option, register
-from featood.heads.rows import SelectedRows
-from featood.heads.spaces import space_option
 
 BANK_ROWS = 8192
 GATHER_BYTES = 1 << 28

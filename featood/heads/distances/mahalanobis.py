@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base import State
-from featood.heads.gaussian_head import GaussianHead
+from featood.heads.base.gaussian_head import GaussianHead
+from featood.heads.base.head import State
+from featood.heads.base.rows import SelectedRows
+from featood.heads.base.streaming_head import StreamingHead
 from featood.heads.registry import register
-from featood.heads.rows import SelectedRows
-from featood.heads.streaming import StreamingHead
 from featood.numerics.gaussian import Whitening, squared_distances
 from featood.numerics.moments import ClassMoments
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 __all__ = ["MahalanobisPP"]
 
+from featood.heads.base.spaces import space_option
 from featood.heads.distances.mahalanobis import Mahalanobis
 from featood.heads.registry import register
-from featood.heads.spaces import space_option
 
 
 @register(

@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base import FeatureHead, State
-from featood.heads.classifier import classifier_state, last_layer
+from featood.heads.base.head import FeatureHead, State
+from featood.heads.base.last_layer import classifier_state, last_layer
+from featood.heads.base.rows import SelectedRows
+from featood.heads.base.spaces import RawFeatures
 from featood.heads.registry import option, register
-from featood.heads.rows import SelectedRows
-from featood.heads.spaces import RawFeatures
 from featood.numerics.vectors import unit
 
 

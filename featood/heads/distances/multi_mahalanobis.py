@@ -12,12 +12,12 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
-from featood.heads.base import State
+from featood.heads.base.distinct_columns import without_repeats
+from featood.heads.base.gaussian_head import GaussianHead
+from featood.heads.base.head import State
+from featood.heads.base.rows import SelectedRows
 from featood.heads.distances.mahalanobis import Mahalanobis
-from featood.heads.distinct import without_repeats
-from featood.heads.gaussian_head import GaussianHead
 from featood.heads.registry import option, register
-from featood.heads.rows import SelectedRows
 
 
 @register(

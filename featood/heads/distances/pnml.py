@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base import State
-from featood.heads.classifier import classifier_state, linear_logits
+from featood.heads.base.head import State
+from featood.heads.base.last_layer import classifier_state, linear_logits
+from featood.heads.base.rows import SelectedRows
+from featood.heads.base.spaces import RawFeatures
+from featood.heads.base.streaming_head import StreamingHead
 from featood.heads.registry import register
-from featood.heads.rows import SelectedRows
-from featood.heads.spaces import RawFeatures
-from featood.heads.streaming import StreamingHead
 from featood.numerics.vectors import unit
 
 

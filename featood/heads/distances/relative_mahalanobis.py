@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base import State
+from featood.heads.base.head import State
+from featood.heads.base.rows import SelectedRows
 from featood.heads.distances.mahalanobis import Mahalanobis
 from featood.heads.registry import register
-from featood.heads.rows import SelectedRows
 from featood.numerics.gaussian import Whitening, squared_distances
 from featood.numerics.moments import ClassMoments
 

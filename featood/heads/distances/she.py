@@ -10,10 +10,10 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
-from featood.heads.base import State
+from featood.heads.base.head import State
+from featood.heads.base.rows import SelectedRows
+from featood.heads.base.streaming_head import StreamingHead
 from featood.heads.registry import register
-from featood.heads.rows import SelectedRows
-from featood.heads.streaming import StreamingHead
 from featood.numerics.moments import ScatterByClass
 
 

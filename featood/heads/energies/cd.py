@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from featood.energies import contrastive_divergence, frozen
-from featood.heads.energies.energy_head import PUBLISHED, SampledHead
+from featood.heads.energies._energy_head import PUBLISHED, SampledHead
 from featood.heads.registry import option, register
 
 

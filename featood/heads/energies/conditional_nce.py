@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from featood.energies import conditional_noise_contrastive
-from featood.heads.energies.energy_head import EnergyHead
+from featood.heads.energies._energy_head import EnergyHead
 from featood.heads.registry import option, register
 
 

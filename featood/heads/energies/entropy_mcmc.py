@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from featood.energies import classification_loss, frozen, prediction_entropy
-from featood.heads.energies.energy_head import SampledHead
+from featood.heads.energies._energy_head import SampledHead
 from featood.heads.registry import option, register
 
 

@@ -7,13 +7,13 @@ __all__ = ["HeatEl"]
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from featood.heads.base import State
-from featood.heads.classifier import classifier_state
-from featood.heads.energies.priors import ClassifierPrior
-from featood.heads.energies.residual_energy import ResidualHead
+from featood.heads.base.head import State
+from featood.heads.base.last_layer import classifier_state
+from featood.heads.base.rows import SelectedRows
+from featood.heads.base.spaces import RawFeatures
+from featood.heads.energies._priors import ClassifierPrior
+from featood.heads.energies._residual_head import ResidualHead
 from featood.heads.registry import option, register
-from featood.heads.rows import SelectedRows
-from featood.heads.spaces import RawFeatures
 
 
 @register(

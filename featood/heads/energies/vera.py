@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.energies import VeraSampler, vera_loss
-from featood.heads.energies.energy_head import EnergyHead, EnergyNet
+from featood.heads.energies._energy_head import EnergyHead, EnergyNet
 from featood.heads.registry import option, register
 from featood.nets.mlp import MLP
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from featood.heads.ensembles.draws_head import MEASURES
-from featood.heads.ensembles.trained_draws import TrainedDrawsHead
+from featood.heads.ensembles._draws_head import MEASURES
+from featood.heads.ensembles._trained_draws_head import TrainedDrawsHead
 from featood.heads.registry import option, register
 
 

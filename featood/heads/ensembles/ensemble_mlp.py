@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from featood.heads.ensembles.trained_draws import TrainedDrawsHead
+from featood.heads.ensembles._trained_draws_head import TrainedDrawsHead
 from featood.heads.registry import option, register
 
 

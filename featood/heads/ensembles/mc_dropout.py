@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["MCDropout"]
 
-from featood.heads.ensembles.draws_head import MEASURES, DrawsHead
+from featood.heads.ensembles._draws_head import MEASURES, DrawsHead
 from featood.heads.registry import option, register
 
 

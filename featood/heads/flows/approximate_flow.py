@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from featood.flows import ApproximateFlow
 from featood.flows.approximate import KINDS
-from featood.heads.flows.flow_head import FlowHead
+from featood.heads.flows._flow_head import FlowHead
 from featood.heads.registry import option, register
 
 

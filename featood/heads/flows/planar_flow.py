@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from featood.flows import FlowDensity, PlanarFlow
-from featood.heads.flows.flow_head import FlowHead
+from featood.heads.flows._flow_head import FlowHead
 from featood.heads.registry import register
 
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from featood.errors import DataError
 from featood.flows import RadialFlows
-from featood.heads.base import FitContext, State
-from featood.heads.flows.flow_head import FlowHead
+from featood.heads.base.head import FitContext, State
+from featood.heads.base.rows import SelectedRows
+from featood.heads.flows._flow_head import FlowHead
 from featood.heads.registry import option, register
-from featood.heads.rows import SelectedRows
 from featood.numerics.gaussian import logsumexp_weighted
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from featood.flows import realnvp
-from featood.heads.flows.flow_head import NetworkFlowHead
+from featood.heads.flows._flow_head import NetworkFlowHead
 from featood.heads.registry import register
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featood.heads.base import LogitHead, State
+from featood.heads.base.head import LogitHead, State
+from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
-from featood.heads.rows import SelectedRows
 from featood.numerics.moments import ClassSums
 
 

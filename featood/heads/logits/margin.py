@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from featood.errors import DataError
-from featood.heads.base import LogitHead
+from featood.heads.base.head import LogitHead
 from featood.heads.registry import option, register
 
 

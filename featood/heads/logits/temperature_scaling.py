@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featood.heads.base import LogitHead, State
+from featood.heads.base.head import LogitHead, State
+from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
-from featood.heads.rows import SelectedRows
 from featood.numerics.softmax import log_probabilities
 
 COLDEST, HOTTEST = 1e-2, 1e3

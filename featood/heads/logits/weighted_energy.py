@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from featood.errors import DataError
-from featood.heads.base import LogitHead, State
+from featood.heads.base.head import LogitHead, State
+from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import option, register
-from featood.heads.rows import SelectedRows
-from featood.objectives import weighted_energy
+from featood.losses import weighted_energy
 
 PENALTY = 1e-3
 """On the squared log-weights: keeps them finite where a few weights separate the outliers entirely."""

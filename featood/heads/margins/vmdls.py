@@ -12,11 +12,11 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
-from featood.heads.base import WORST, FitContext, State
+from featood.heads.base.head import WORST, FitContext, State
+from featood.heads.base.rows import SelectedRows
 from featood.heads.densities.gmm import Gmm
-from featood.heads.margins.latent_head import LatentHead
+from featood.heads.margins._latent_head import LatentHead
 from featood.heads.registry import option, register
-from featood.heads.rows import SelectedRows
 
 GAUSSIANS = "gaussians."
 PUBLISHED: Mapping[str, Any] = {"epochs": 500, "schedule": "step", "depth": 0, "validation": 0.0}

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base import FeatureHead, State
+from featood.heads.base.head import FeatureHead, State
+from featood.heads.base.rows import SelectedRows
+from featood.heads.base.sampling import sampled_blocks
 from featood.heads.registry import option, register
-from featood.heads.rows import SelectedRows
-from featood.heads.sampling import sampled_blocks
 from featood.numerics.gaussian import squared_distances
 
 

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from featood.heads.base import State
+from featood.heads.base.head import State
 from featood.heads.registry import option, register
-from featood.heads.reshaping.reshaping_head import ReshapingHead, kept_count, top_mask
+from featood.heads.reshaping._reshaping_head import ReshapingHead, kept_count, top_mask
 
 
 @register(

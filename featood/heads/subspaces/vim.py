@@ -11,11 +11,11 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
-from featood.heads.base import FeatureHead, State
-from featood.heads.classifier import centred, classifier_state, linear_logits, warn_of_centring
+from featood.heads.base.head import FeatureHead, State
+from featood.heads.base.last_layer import centred, classifier_state, linear_logits, warn_of_centring
+from featood.heads.base.rows import SelectedRows
+from featood.heads.base.spaces import RawFeatures
 from featood.heads.registry import option, register
-from featood.heads.rows import SelectedRows
-from featood.heads.spaces import RawFeatures
 from featood.heads.subspaces.residual import origin, principal_space
 from featood.numerics.moments import ClassMoments
 from featood.numerics.subspaces import Subspace

@@ -1,0 +1,1 @@
+"""Sets of images: what is there, and reading it row by row."""

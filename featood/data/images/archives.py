@@ -1,0 +1,100 @@
+"""Unpacking an archive of images that somebody else made."""
+
+from __future__ import annotations
+
+__all__ = ["ARCHIVE_SUFFIXES", "unpack"]
+
+import shutil
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
+
+from featood.data.images.reading import reading
+from featood.errors import DataError
+from featood.files import create, make_folder, scratch_folder
+
+ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar", ".zip")
+
+
+def unpack(
+    archive: Path,
+    target: Path,
+    *,
+    max_entries: int = 500_000,
+    max_bytes: int = 64 << 30,
+    max_ratio: int = 100,
+) -> Path:
+    """Unpack a tar or zip file into the new folder ``target``.
+
+    Only plain files and folders with relative paths are taken. The files appear all at once, when
+    everything has been checked and written. Where the archive holds a single folder, ``target``
+    becomes that folder.
+
+    Parameters
+    ----------
+    archive : Path
+        ``.tar``, ``.tar.gz``, ``.tgz`` or ``.zip``, told apart by content.
+    target : Path
+        Must not exist; its parent must.
+    max_entries, max_bytes : int
+        More files, or more bytes in them, than any set of images needs.
+    max_ratio : int
+        How many times its own size (and 1 MiB) an archive may grow: images hardly compress.
+
+    Returns
+    -------
+    Path
+        ``target``.
+
+    Raises
+    ------
+    DataError
+        If it is no archive, is damaged, breaks a limit, or holds a path that leaves the folder, a
+        link or a device.
+    """
+    budget = min(max_bytes, max_ratio * (archive.stat().st_size + (1 << 20)))
+    with reading(archive), scratch_folder(target, unwrap=True) as content:
+        for count, (name, size, file) in enumerate(_members(archive), 1):
+            budget -= size
+            if count > max_entries or budget < 0:
+                raise DataError(f"{archive} is refused: too many entries or bytes for an archive of images")
+            path = content / _safe(name, archive)
+            if file is None:
+                make_folder(path)
+                continue
+            with file, create(path) as out:
+                shutil.copyfileobj(file, out)
+        if not any(content.iterdir()):
+            raise DataError(f"{archive} is empty")
+    return target
+
+
+def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
+    """Yield name, size and content (None: a folder) of each entry; anything but files and folders is refused."""
+    if tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if not (member.isreg() or member.isdir()):
+                    raise DataError(f"{archive} is refused: {member.name!r} is a link or a device")
+                yield member.name, member.size, None if member.isdir() else tar.extractfile(member)
+    elif zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            for info in zipped.infolist():
+                kind = stat.S_IFMT(info.external_attr >> 16)
+                if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise DataError(f"{archive} is refused: {info.filename!r} is a link or a device")
+                yield info.filename, info.file_size, None if info.is_dir() else zipped.open(info)
+    else:
+        raise DataError(
+            f"{archive} is no tar or zip archive (a web page saved in its place?); fetch it again"
+        )
+
+
+def _safe(name: str, archive: Path) -> PurePosixPath:
+    path = PureWindowsPath(name)  # the stricter of the two: it knows both slashes, and drives
+    if path.anchor or ".." in path.parts or "\0" in name:
+        raise DataError(f"{archive} is refused: {name!r} would leave the folder")
+    return PurePosixPath(path.as_posix())

@@ -1,0 +1,139 @@
+"""Folders of images, and of classes of them."""
+
+from __future__ import annotations
+
+__all__ = ["folder_labels", "read_folder", "split_folder", "whole_folder"]
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from featood.data.images.image_set import ImageSet
+from featood.data.images.layouts import SPLITS, Loader, choice, find_split, noting
+from featood.data.images.scanning import Scan, has_images, scan, some, subfolders
+from featood.errors import DataError
+
+
+def split_folder(folder: Path, split: str, lenient: bool = False) -> Loader | None:
+    """``FOLDER/<split>/``; inside, ``<class>/*`` gives labels.
+
+    The label is the rank of the class among the class folders of all splits; images that lie flat, or nested
+    in a single folder, have none. See :func:`read_folder` for ``lenient``.
+    """
+    inner = _split_folders(folder).get(split) if split in SPLITS else find_split(folder, split)
+    if inner is None or not has_images(inner):
+        return None
+    return noting(partial(read_folder, inner, folder, lenient), *choice(inner, split))
+
+
+def whole_folder(folder: Path, split: str, lenient: bool = False) -> Loader | None:
+    """FOLDER itself as ``test``, where it has no folders called after splits."""
+    if split != "test" or _split_folders(folder) or not has_images(folder):
+        return None
+    return partial(read_folder, folder, None, lenient)
+
+
+def _split_folders(folder: Path) -> dict[str, Path]:
+    """Find the folders called after splits.
+
+    ``valid`` or ``dev`` may also be a class: alone beside other folders of images it is taken for one.
+    """
+    found = {split: path for split in SPLITS if (path := find_split(folder, split))}
+    if len(found) == 1:
+        ((split, path),) = found.items()
+        others = subfolders(folder) - {path.name} if path.name.lower() != split else ()
+        if any(has_images(folder / name) for name in others):
+            return {}
+    return found
+
+
+def read_folder(folder: Path, base: Path | None = None, lenient: bool = False) -> ImageSet:
+    """Read every image below ``folder``, in the order of their paths.
+
+    Class folders are numbered in the order of their names; those called 0 to C-1, or 1 to C, in the order of
+    these numbers.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of one split.
+    base : Path, optional
+        The folder above, whose other splits are asked for their classes too, so that an index
+        means the same class in each.
+    lenient : bool
+        Number class folders that hold no images in any split, too, for a caller that goes by their names.
+
+    Raises
+    ------
+    DataError
+        If there are such folders otherwise: whether they count is unknown.
+    """
+    found = Scan()
+    ids = tuple(sorted(scan(folder, found)))
+    own = subfolders(folder)
+    used = {name.partition("/")[0] for name in ids if "/" in name}
+    others = [path for path in (_split_folders(base).values() if base else ()) if path != folder]
+    # One folder alone (`images/`) is a place to put files, not a class.
+    elsewhere = {name for names in map(subfolders, others) if len(names) > 1 for name in names}
+    classes = in_class_order(elsewhere | (own if len(own) > 1 else set()))
+    flat = [name for name in ids if "/" not in name]
+    alone = len(used) == 1 and own != used and not used <= elsewhere
+    notes = found.notes()
+    if flat and len(used) > 1:
+        notes.append(f"no labels: {flat[0]} lies beside the class folders, not in one")
+    elif alone and not flat:
+        notes.append(f"no labels: of its folders only {min(used)} holds images")
+    if flat or alone or not used <= set(classes):
+        return ImageSet(ids=ids, root=folder, notes=tuple(notes))
+    if empty := sorted(own - used):
+        nowhere = [name for name in empty if not any(has_images(split / name) for split in others)]
+        if nowhere and not lenient and not _numbered(classes):
+            raise DataError(
+                f"{folder}: class folders without images ({some(nowhere)}) would shift the labels; "
+                f"remove them, or give the order of the classes"
+            )
+        notes.append(f"class folders without images here: {some(empty)}")
+    return ImageSet(
+        ids=ids,
+        labels=folder_labels(ids, classes),
+        classes=tuple(classes),
+        root=folder,
+        notes=(*notes, *_numbering(classes)),
+    )
+
+
+def in_class_order(names: Iterable[str]) -> list[str]:
+    """Sort names of classes: as numbers where they are 0 to C-1 or 1 to C, else as text."""
+    ordered = sorted(names)
+    return sorted(ordered, key=int) if _numbered(ordered) else ordered
+
+
+def _numbered(names: Sequence[str]) -> bool:
+    if not all(name.isascii() and name.isdigit() for name in names):
+        return False
+    numbers = sorted(map(int, names))
+    return numbers in (list(range(len(names))), list(range(1, len(names) + 1)))
+
+
+def _numbering(classes: Sequence[str]) -> list[str]:
+    """Say how class folders called after numbers were put in order, where it could be otherwise."""
+    if not classes or not all(name.isascii() and name.isdigit() for name in classes):
+        return []
+    if _numbered(classes):
+        first = int(classes[0])
+        span = f"class folders are numbered {classes[0]} to {classes[-1]}"
+        if first or list(classes) != sorted(classes):
+            return [f"{span}: indices follow the numbers" + (", less one" if first else "")]
+        return []
+    return [
+        f"class folders are called after numbers, but not 0 to {len(classes) - 1}: indices follow the order "
+        "of text; give the order of the classes where it is another"
+    ]
+
+
+def folder_labels(ids: Iterable[str], classes: Sequence[str]) -> np.ndarray:
+    """Give the rank of the first folder of each path among ``classes``, int64 [N]."""
+    rank = {name: index for index, name in enumerate(classes)}
+    return np.array([rank[name.partition("/")[0]] for name in ids], np.int64)

@@ -1,0 +1,184 @@
+"""Layouts of particular sets, as their authors or torchvision leave them on disk.
+
+Each is a function of a folder and a split, as in :mod:`featood.data.images.layouts`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["celeba", "dtd", "gtsrb", "idx_files", "omniglot", "svhn", "tiny_imagenet"]
+
+import csv
+import gzip
+import math
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from featood.data.images.folders import folder_labels, read_folder, split_folder
+from featood.data.images.image_set import ImageSet, packed_set
+from featood.data.images.layouts import Loader
+from featood.data.images.lists import read_list
+from featood.data.images.reading import read_image, reading
+from featood.data.images.scanning import subfolders
+from featood.errors import DataError
+
+MAX_BYTES = 1 << 32
+
+
+def idx_files(
+    folder: Path,
+    split: str,
+    prefixes: tuple[str, str] = ("train", "t10k"),
+    transpose: bool = False,
+    first_label: int = 0,
+) -> Loader | None:
+    """``<prefix>-images-idx3-ubyte`` and ``<prefix>-labels-idx1-ubyte``, plain or ``.gz``.
+
+    EMNIST stores its images mirrored along the diagonal and counts its letters from one:
+    ``transpose`` and ``first_label`` put that right.
+    """
+    prefix = {"train": prefixes[0], "test": prefixes[1]}.get(split)
+    images = _plain_or_gz(folder / f"{prefix}-images-idx3-ubyte")
+    labels = _plain_or_gz(folder / f"{prefix}-labels-idx1-ubyte")
+    if images is None or labels is None:
+        return None
+
+    def load() -> ImageSet:
+        pixels = _read_idx(images, 3)
+        indices = _read_idx(labels, 1).astype(np.int64) - first_label
+        upright = pixels.swapaxes(1, 2) if transpose else pixels
+        return packed_set(upright, indices, name=str(images), sources=(images, labels))
+
+    return load
+
+
+def _plain_or_gz(path: Path) -> Path | None:
+    return next((p for p in (path, path.with_name(path.name + ".gz")) if p.is_file()), None)
+
+
+def _read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """Big-endian: two zero bytes, type 8 (uint8), the number of dimensions, their sizes, the data."""
+    with reading(path), gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        head = np.frombuffer(file.read(4 + 4 * dimensions), ">u4")
+        if len(head) != 1 + dimensions or head[0] != 0x800 + dimensions:
+            raise DataError(f"{path} is not an idx file of bytes in {dimensions} dimensions")
+        shape = head[1:].tolist()
+        size = math.prod(shape)
+        data = file.read(min(size, MAX_BYTES) + 1)
+        if len(data) != size:
+            raise DataError(f"{path} is damaged: its header promises {size} bytes; fetch it again")
+        return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def svhn(folder: Path, split: str) -> Loader | None:
+    """``<split>_32x32.mat``, MATLAB 5; the digit 0 is stored as 10."""
+    path = folder / f"{split}_32x32.mat"
+    if not path.is_file():
+        return None
+
+    def load() -> ImageSet:
+        from scipy.io import loadmat
+
+        with reading(path):
+            content = loadmat(path, variable_names=("X", "y"))
+            return packed_set(
+                content["X"].transpose(3, 0, 1, 2), content["y"].reshape(-1) % 10, sources=(path,)
+            )
+
+    return load
+
+
+def dtd(folder: Path, split: str) -> Loader | None:
+    """``images/<class>/*.jpg`` with the lists of the first of the ten official partitions."""
+    path = folder / "labels" / f"{split}1.txt"
+    if not (path.is_file() and (folder / "images").is_dir()):
+        return None
+
+    def load() -> ImageSet:
+        listed = read_list(path, folder / "images")
+        classes = tuple(sorted(subfolders(folder / "images")))
+        with reading(path):
+            labels = folder_labels(listed.ids, classes)
+        return ImageSet(ids=listed.ids, labels=labels, classes=classes, root=listed.root)
+
+    return load
+
+
+def gtsrb(folder: Path, split: str) -> Loader | None:
+    """``GTSRB/Training/<class>/*.ppm``; ``GTSRB/Final_Test/Images/*.ppm`` with ``GT-final_test.csv``."""
+    training, test = folder / "GTSRB" / "Training", folder / "GTSRB" / "Final_Test" / "Images"
+    if split == "train" and training.is_dir():
+        return partial(read_folder, training)
+    table = folder / "GT-final_test.csv"
+    if not (split == "test" and table.is_file() and test.is_dir()):
+        return None
+
+    def load() -> ImageSet:
+        with reading(table), open(table, newline="", encoding="utf-8") as file:
+            rows = [(row["Filename"], int(row["ClassId"])) for row in csv.DictReader(file, delimiter=";")]
+        return _listed(table, test, rows)
+
+    return load
+
+
+def celeba(folder: Path, split: str) -> Loader | None:
+    """``img_align_celeba/*.jpg`` with ``list_eval_partition.txt`` (0 train, 1 val, 2 test); no labels."""
+    path, images = folder / "list_eval_partition.txt", folder / "img_align_celeba"
+    if not (split in ("train", "val", "test") and path.is_file() and images.is_dir()):
+        return None
+
+    def load() -> ImageSet:
+        with reading(path):
+            rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            part = ("train", "val", "test").index(split)
+            return _listed(path, images, [(name, -1) for name, number in rows if int(number) == part])
+
+    return load
+
+
+def tiny_imagenet(folder: Path, split: str) -> Loader | None:
+    """As distributed: ``val/images/*`` with ``val/val_annotations.txt``; other splits are plain folders."""
+    path, images = folder / "val" / "val_annotations.txt", folder / "val" / "images"
+    if not (path.is_file() and images.is_dir()):
+        return None
+    if split != "val":
+        return split_folder(folder, split)
+
+    def load() -> ImageSet:
+        with reading(path):
+            rows = [line.split("\t")[:2] for line in path.read_text(encoding="utf-8").splitlines()]
+            classes = sorted(subfolders(folder / "train") or {wnid for _, wnid in rows})
+            rank = {wnid: index for index, wnid in enumerate(classes)}
+            return _listed(path, images, [(name, rank[wnid]) for name, wnid in rows], tuple(classes))
+
+    return load
+
+
+def omniglot(folder: Path, split: str) -> Loader | None:
+    """``images_background`` (train) or ``images_evaluation`` (test), black ink on white paper.
+
+    The images are inverted, white on black as in MNIST, and packed. No labels: no character is in both.
+    """
+    inner = folder / {"train": "images_background", "test": "images_evaluation"}.get(split, "")
+    if inner == folder or not inner.is_dir():
+        return None
+
+    def load() -> ImageSet:
+        ids = read_folder(inner).ids
+        with reading(inner):
+            return packed_set(255 - np.stack([read_image(inner / name) for name in ids]))
+
+    return load
+
+
+def _listed(path: Path, root: Path, rows: list[tuple[str, int]], classes: tuple[str, ...] = ()) -> ImageSet:
+    if not rows or any("/" in name or name == ".." for name, _ in rows):
+        raise DataError(f"{path} does not list plain file names")
+    labels = np.array([label for _, label in rows], np.int64)
+    return ImageSet(
+        ids=tuple(name for name, _ in rows),
+        labels=labels if (labels >= 0).any() else None,
+        classes=classes,
+        root=root,
+    )

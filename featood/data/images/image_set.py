@@ -1,0 +1,222 @@
+"""A set of images: rows that can be read one by one, with their labels and names."""
+
+from __future__ import annotations
+
+__all__ = ["ImageSet", "packed_set"]
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from featood.data.images.contents import content_digests, file_stamps
+from featood.data.images.reading import Decoding, read_image
+from featood.errors import DataError
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ImageSet:
+    """N images, either packed in memory or as files below one folder.
+
+    Exactly one of ``array`` and ``root`` is given. Instances hold nothing but arrays, strings and a
+    path, so they travel to the workers of a ``DataLoader``.
+
+    Attributes
+    ----------
+    name, split : str
+        What the set is called; ``"cifar10"``, ``"test"``.
+    ids : sequence of str
+        One name a row: the path relative to ``root`` for files, the row number for packed sets.
+    labels : ndarray, int64 [N], optional
+        Class index of each row; negative where it is unknown. None: no labels at all.
+    classes : tuple of str
+        Name of each class index; empty where the names are unknown.
+    array : ndarray, uint8 [N, H, W] or [N, H, W, 3], optional
+        All pixels, for a packed set.
+    root : Path, optional
+        The folder the ids are relative to, for a set of files.
+    decoding : Decoding
+        How the files of a set of files are decoded.
+    sources : tuple of Path
+        The files that a packed set was read from, where they are known.
+    notes : tuple of str
+        What was inferred, converted or left out when the set was opened, one line each.
+
+    Raises
+    ------
+    DataError
+        If the parts do not fit together.
+    """
+
+    name: str = ""
+    split: str = "test"
+    ids: Sequence[str] = field(repr=False)
+    labels: np.ndarray | None = field(default=None, repr=False)
+    classes: tuple[str, ...] = field(default=(), repr=False)
+    array: np.ndarray | None = field(default=None, repr=False)
+    root: Path | None = None
+    decoding: Decoding = field(default=Decoding(), repr=False)
+    sources: tuple[Path, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if (self.array is None) == (self.root is None):
+            raise DataError(f"{self.name}: a set is packed (array) or made of files (root), one of the two")
+        if self.array is not None and len(self.array) != len(self.ids):
+            raise DataError(f"{self.name}: {len(self.array)} images but {len(self.ids)} ids")
+        if self.labels is not None and self.labels.shape != (len(self.ids),):
+            raise DataError(f"{self.name}: {len(self.ids)} images but labels of shape {self.labels.shape}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, i: int) -> np.ndarray:
+        """Decode row ``i``.
+
+        Returns
+        -------
+        ndarray, uint8 [H, W] or [H, W, 3]
+            Grey or RGB pixels, 0 to 255.
+
+        Raises
+        ------
+        DataError
+            If the file is missing, corrupt, or absurdly large; the text names it.
+        """
+        if self.array is not None:
+            return self.array[i]
+        assert self.root is not None
+        path = self.root / self.ids[i]
+        if not path.is_file():  # a pipe would be waited for
+            raise DataError(f"{path} is missing, or no file")
+        return read_image(path, self.decoding)
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> ImageSet:
+        """Keep the rows ``indices`` (integers or a Boolean mask), in that order, with their ids."""
+        rows = np.asarray(indices)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
+        return replace(
+            self,
+            ids=tuple(self.ids[row] for row in rows.tolist()),
+            labels=None if self.labels is None else self.labels[rows],
+            array=None if self.array is None else self.array[rows],
+        )
+
+    def with_notes(self, *notes: str) -> ImageSet:
+        """Add what a user should know; what is noted already is not repeated."""
+        return replace(self, notes=tuple(dict.fromkeys((*self.notes, *notes))))
+
+    def with_classes(self, indices: np.ndarray, names: tuple[str, ...]) -> ImageSet:
+        """Give the classes new indices.
+
+        Parameters
+        ----------
+        indices : ndarray of integers [K]
+            The new index of each old one; negative where the class becomes unknown.
+        names : tuple of str
+            The new names, in the order of the new indices.
+
+        Raises
+        ------
+        DataError
+            If a label has no new index, or a new index no name.
+        """
+        new = np.asarray(indices, np.int64)
+        if new.max(initial=-1) >= len(names):
+            raise DataError(f"{self.name}: class index {new.max()} is beyond the {len(names)} names")
+        if self.labels is None:
+            return replace(self, classes=names)
+        if (top := int(self.labels.max(initial=-1))) >= len(new):
+            raise DataError(
+                f"{self.name}: label {top} is beyond the {len(new)} classes that are numbered anew"
+            )
+        labels = np.where(self.labels >= 0, np.append(new, -1)[self.labels], -1)
+        return replace(self, labels=labels, classes=names)
+
+    def digest(self) -> str:
+        """SHA-256 of the inputs: ids, labels, and all pixels (packed) or each file's size and content.
+
+        Of a long file a sample is read, see :func:`featood.data.images.contents.content_digests`; a file that is
+        missing counts as such.
+        """
+        if self.array is None:
+            sha = self._listing(b"featood images 2\0")
+            assert self.root is not None
+            for part in content_digests(self.root, self.ids):
+                sha.update(part)
+            return sha.hexdigest()
+        sha = self._listing(b"featood images 1\0")
+        sha.update(repr(self.array.shape).encode())
+        sha.update(np.ascontiguousarray(self.array).data)
+        return sha.hexdigest()
+
+    def stamp(self) -> str:
+        """SHA-256 of ids, labels, and the sizes and times of the files: cheap, the same while none is touched.
+
+        Where the files of a packed set are not known, it is the digest. It does not depend on where the
+        files lie; copies, which have other times, have another stamp but the same digest.
+        """
+        if self.root is None and not self.sources:
+            return self.digest()
+        sha = self._listing(b"featood stamp 1\0")
+        names = self.ids if self.root is not None else list(map(str, self.sources))
+        for part in file_stamps(self.root or Path(), names):
+            sha.update(part)
+        return sha.hexdigest()
+
+    def _listing(self, tag: bytes) -> hashlib._Hash:
+        sha = hashlib.sha256(tag)
+        sha.update("\0".join(self.ids).encode("utf-8", "surrogateescape"))
+        sha.update(b"\0none" if self.labels is None else b"\0" + self.labels.astype("<i8").tobytes())
+        if self.root is not None and self.decoding != Decoding():
+            sha.update(repr(self.decoding).encode())
+        return sha
+
+
+def packed_set(
+    images: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    name: str = "",
+    split: str = "test",
+    classes: tuple[str, ...] = (),
+    sources: tuple[Path, ...] = (),
+) -> ImageSet:
+    """Make an ImageSet of an array; ids are the zero-padded row numbers.
+
+    Parameters
+    ----------
+    images : ndarray, uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3]
+        The pixels; a single channel is dropped from the shape.
+    labels : ndarray of integers [N], optional
+        Class indices, negative where unknown.
+    name, split, classes, sources
+        See :class:`ImageSet`.
+
+    Raises
+    ------
+    DataError
+        If dtype or shape is anything else.
+    """
+    if images.dtype != np.uint8:
+        raise DataError(f"{name or 'images'}: uint8 pixels from 0 to 255 are needed, not {images.dtype}")
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)) or 0 in images.shape[1:]:
+        raise DataError(f"{name or 'images'}: shape [N, H, W] or [N, H, W, 3] is needed, not {images.shape}")
+    if labels is not None:
+        if labels.dtype.kind not in "iu":
+            raise DataError(f"{name or 'labels'}: integer labels are needed, not {labels.dtype}")
+        labels = labels.astype(np.int64)
+    width = len(str(max(len(images) - 1, 0)))
+    return ImageSet(
+        name=name,
+        split=split,
+        ids=tuple(f"{row:0{width}d}" for row in range(len(images))),
+        labels=labels,
+        classes=classes,
+        array=np.require(images, requirements=["C", "W"]),
+        sources=sources,
+    )

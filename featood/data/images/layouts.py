@@ -1,0 +1,65 @@
+"""What a layout is, and the names that splits go by.
+
+A layout is a function of a folder and a split. It looks whether its files are there, cheaply, and
+returns the function that reads them, or None; it raises a DataError where files are there that cannot
+be used, which counts only if no other layout finds anything.
+"""
+
+from __future__ import annotations
+
+__all__ = ["SPLITS", "Layout", "Loader", "canonical", "choice", "find_split", "noting"]
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from featood.data.images.image_set import ImageSet
+
+Loader = Callable[[], ImageSet]
+Layout = Callable[[Path, str], Loader | None]
+SPLITS = ("train", "val", "test")
+_ALIASES = {
+    "training": "train",
+    "validation": "val",
+    "valid": "val",
+    "dev": "val",
+    "eval": "val",
+    "testing": "test",
+}
+
+
+def canonical(name: str) -> str:
+    """Return the split that a name stands for (``Validation``: ``val``); other names stand for themselves."""
+    lower = name.lower()
+    return _ALIASES.get(lower, lower if lower in SPLITS else name)
+
+
+def find_split(folder: Path, split: str, suffixes: tuple[str, ...] = ("",)) -> Path | None:
+    """Find the file (or, without suffixes, the folder) of a split, under its own name or another of its names.
+
+    The standard name goes before others, and lower case before upper.
+    """
+    return next(_candidates(folder, split, suffixes), None)
+
+
+def _candidates(folder: Path, split: str, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    names = [split, *(name for name, meant in _ALIASES.items() if meant == split)]
+    cases = [case for name in names for case in (name, name.capitalize(), name.upper())]
+    for case in cases if split in SPLITS else [split]:
+        for suffix in suffixes:
+            for ending in dict.fromkeys((suffix, suffix.upper())):
+                path = folder / (case + ending)
+                if path.is_file() if suffix else path.is_dir():
+                    yield path
+
+
+def noting(loader: Loader, *notes: str) -> Loader:
+    """Let a loader add notes to what it reads."""
+    return lambda: loader().with_notes(*notes)
+
+
+def choice(path: Path, split: str, suffixes: tuple[str, ...] = ("",)) -> list[str]:
+    """Return the notes that a split is read from a file or folder of another name, and what is passed over."""
+    others = [other for other in _candidates(path.parent, split, suffixes) if not other.samefile(path)]
+    passed = ", ".join(dict.fromkeys(other.name for other in others))
+    notes = [] if path.stem.lower() == split else [f"the split {split} is read from {path.name}"]
+    return notes + [f"beside {path.name}, {passed} is not read"] * bool(passed)

@@ -1,0 +1,124 @@
+"""Lists of images: a text file with a path and perhaps a label a line."""
+
+from __future__ import annotations
+
+__all__ = ["LIST_SUFFIXES", "image_list", "listed_file", "read_list"]
+
+import os
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from featood.data.images.dialects import HEAD, Dialect, read_lines, sniff
+from featood.data.images.image_set import ImageSet
+from featood.data.images.labels import set_labels
+from featood.data.images.layouts import SPLITS, Loader, canonical, choice, find_split, noting
+from featood.data.images.reading import reading
+from featood.errors import DataError
+
+LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list")
+
+
+def image_list(
+    folder: Path, split: str, pattern: str = "", roots: Sequence[str | Path] = (".",)
+) -> Loader | None:
+    """``FOLDER/<split>.txt`` (or another of ``LIST_SUFFIXES``), or the file that ``pattern`` gives.
+
+    Raises
+    ------
+    DataError
+        See :func:`listed_file`.
+    """
+    path = folder / pattern.format(split=split) if pattern else find_split(folder, split, LIST_SUFFIXES)
+    if path is None or not path.is_file():
+        return None
+    loader = listed_file(path, [folder / root for root in roots])
+    return loader if pattern else noting(loader, *choice(path, split, LIST_SUFFIXES))
+
+
+def listed_file(path: Path, roots: Sequence[Path]) -> Loader:
+    """Find the folder that a list's paths are relative to: the first of ``roots`` with its first image.
+
+    Raises
+    ------
+    DataError
+        If the first image is below none of them; the text names it.
+    """
+    first, reason = "", f"{path} lists no images"
+    with reading(path):
+        head = read_lines(path, HEAD)
+        for dialect in sniff(head):
+            number, name, _ = next(dialect.rows(head), (0, "", ""))
+            for root in roots if name else ():
+                relative = _below(name, _tops(root))
+                if relative is not None and (root / relative).is_file():
+                    return partial(read_list, path, root, dialect)
+            if name and not first:
+                first = name
+                places = " or ".join(dict.fromkeys(str(root) for root in roots[:2]))
+                outside = all(_below(name, _tops(root)) is None for root in roots)
+                reason = f"{path}, line {number}: {name!r} {'must lie' if outside else 'is not there'} below {places}"
+    raise DataError(reason)
+
+
+def read_list(path: Path, root: Path, dialect: Dialect | None = None) -> ImageSet:
+    """Read an image list; a label that is missing or negative is unknown.
+
+    Separators, quotes, a header, and labels that are names are understood, see :mod:`featood.data.images.dialects`.
+    Names of classes are numbered over the lists of all splits that lie beside it.
+
+    Raises
+    ------
+    DataError
+        If a path leads out of ``root``, or the labels are not classes.
+    """
+    with reading(path):
+        lines = read_lines(path)
+        dialect = dialect or next(iter(sniff(lines)))
+        rows = list(dialect.rows(lines))
+        texts = [label for *_, label in rows]
+        labels, classes, notes = set_labels(texts, len(rows), path, partial(_labels_beside, path))
+        tops = _tops(root)
+        ids = tuple(_checked(_below(name, tops), name, number, path, root) for number, name, _ in rows)
+    known = labels if (labels >= 0).any() else None
+    images = ImageSet(ids=ids, labels=known, classes=classes, root=root, notes=(*dialect.notes, *notes))
+    if any("\\" in name for _, name, _ in rows):
+        images = images.with_notes(f"backslashes in the paths of {path.name} are read as slashes")
+    if any(_is_absolute(name.replace("\\", "/")) for _, name, _ in rows):
+        images = images.with_notes(f"absolute paths in {path.name} are taken below {root}")
+    return images
+
+
+def _labels_beside(path: Path) -> set[str]:
+    """Labels of the lists of other splits, so that an index means the same class in each."""
+    if canonical(path.stem) not in SPLITS:
+        return set()
+    found = (find_split(path.parent, split, (path.suffix.lower(),)) for split in SPLITS)
+    texts = (read_lines(other) for other in found if other is not None and other != path)
+    return {label for lines in texts for *_, label in next(iter(sniff(lines[:1000]))).rows(lines)}
+
+
+def _tops(root: Path) -> tuple[str, ...]:
+    return tuple(Path(top).as_posix() for top in (os.path.abspath(root), os.path.realpath(root)))
+
+
+def _below(name: str, tops: Sequence[str]) -> str | None:
+    """Return a path of a list relative to its root, of which ``tops`` are the absolute names; None outside of it."""
+    path = name.replace("\\", "/")
+    if _is_absolute(path):
+        path = next((path[len(top) :].lstrip("/") for top in tops if path.startswith(f"{top}/")), "..")
+    parts = path.split("/")
+    if ".." in parts or "\0" in path:
+        return None
+    return PurePosixPath(path).as_posix() if "." in parts or "" in parts else path
+
+
+def _checked(path: str | None, name: str, number: int, where: Path, root: Path) -> str:
+    if path is None:
+        raise DataError(f"{where}, line {number}: {name!r} leads elsewhere; paths must stay below {root}")
+    return path
+
+
+def _is_absolute(path: str) -> bool:
+    return path.startswith("/") or re.match("[A-Za-z]:/", path) is not None

@@ -1,0 +1,63 @@
+"""The names that sets of images go by."""
+
+from __future__ import annotations
+
+__all__ = ["StrPath", "checked_name", "dataset_key", "is_path", "path_key"]
+
+import hashlib
+import os
+import re
+from pathlib import Path, PureWindowsPath
+
+from featood.data.images.registry import get_entry
+from featood.errors import UsageError
+
+StrPath = str | os.PathLike[str]
+
+
+def dataset_key(name: StrPath) -> str:
+    """Return the name that :func:`featood.data.open_dataset` gives to a set, without looking for it.
+
+    A path, whether or not it still exists, becomes the last folder's name and a hash; case and spelling of
+    registered names are put right; any other name stays as it is.
+
+    Raises
+    ------
+    UsageError
+        If it could be no name of a set.
+    """
+    text = checked_name(name)
+    if is_path(name):
+        return path_key(Path(os.path.expanduser(text)))
+    base, colon, selector = text.partition(":")
+    try:
+        return get_entry(base).name + colon + selector
+    except UsageError:
+        return text
+
+
+def checked_name(name: StrPath) -> str:
+    """Return a name as text.
+
+    Raises
+    ------
+    UsageError
+        If it leads upwards or holds control characters.
+    """
+    text = os.fspath(name)
+    if any(char < " " for char in text) or ".." in PureWindowsPath(text).parts:
+        raise UsageError(f"{text!r} is refused as a set of images: no `..`, no control characters")
+    return text
+
+
+def is_path(name: StrPath) -> bool:
+    """Tell a path from the name of a set: it is a Path, or begins with `.`, `/` or `~`."""
+    text = os.fspath(name)
+    return isinstance(name, os.PathLike) or text[:1] in (".", "/", "~") or Path(text).is_absolute()
+
+
+def path_key(path: Path) -> str:
+    """Name a set given by its path after the last folder, and a hash to tell apart those of one name."""
+    real = os.path.realpath(path)
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(real).stem).strip(".-") or "images"
+    return f"{slug}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:8]}"

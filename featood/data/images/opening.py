@@ -1,0 +1,256 @@
+"""From a name to a set of images: registered sets, folders and files in the data directory, and paths."""
+
+from __future__ import annotations
+
+__all__ = ["available_splits", "default_data_dir", "open_dataset"]
+
+import os
+import re
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from featood.data.images.archives import ARCHIVE_SUFFIXES, unpack
+from featood.data.images.class_order import ClassOrder, apply_class_order, read_class_order
+from featood.data.images.folders import split_folder, whole_folder
+from featood.data.images.image_set import ImageSet
+from featood.data.images.layouts import SPLITS, Layout, Loader, canonical, noting
+from featood.data.images.lists import LIST_SUFFIXES, image_list, listed_file
+from featood.data.images.naming import StrPath, checked_name, is_path, path_key
+from featood.data.images.packed import packed, packed_file, packed_splits
+from featood.data.images.reading import reading
+from featood.data.images.registry import DatasetEntry, get_entry
+from featood.data.selection import keyword_options, select_classes
+from featood.data.tables.sets import refuse_table
+from featood.errors import DataError, UsageError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[A-Za-z0-9.,=_-]+)?")
+_OPENOOD_ROOTS = ("images_classic", "images_largescale")
+_FORMS: dict[Layout, str] = {packed: "the packed one", image_list: "the list"}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A name understood. ``groups`` are the layouts to try; the first group that finds anything counts."""
+
+    name: str
+    entry: DatasetEntry
+    groups: list[list[tuple[Path, Layout]]]
+    classes: str = ""  # the class selector, if any
+
+
+def default_data_dir() -> Path:
+    """Where sets are looked for: the environment variable FEATOOD_DATA, or else ``./data``."""
+    return Path(os.environ.get("FEATOOD_DATA") or "data")
+
+
+def open_dataset(
+    name: StrPath,
+    split: str | None = None,
+    data_dir: StrPath | None = None,
+    class_order: ClassOrder | None = None,
+) -> ImageSet:
+    """Open a set of images.
+
+    Parameters
+    ----------
+    name : str or path
+        A registered set (``cifar10``), some of its classes (``cifar10:0-5``, ``cifar10:0,3,7-9``; the
+        labels become 0 to k-1 in their old order), a generated set with options
+        (``noise:uniform,n=500,size=64``), a folder in the data directory, or a path: a folder of
+        images (``./folder``, ``/data/photos``), packed images (``.npz``, ``.npy``), an image list
+        (``.txt``, ``.csv``, ``.tsv``, ``.lst``, ``.list``).
+    split : str, optional
+        Default: ``test`` where there is one, else ``val``, else the first there is. ``validation`` and
+        other usual names are understood.
+    data_dir : path, optional
+        Default: :func:`default_data_dir`. An archive that lies there (``LSUN.tar.gz``) is unpacked.
+    class_order : sequence of str or path, optional
+        Names of the classes in the order of their indices; see :mod:`featood.data.images.class_order`.
+
+    Returns
+    -------
+    ImageSet
+        Its ``notes`` say what was inferred, converted or left out.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown or malformed.
+    DataError
+        If the set or the split is not there; the text says where to get it and where to put it. If the order of
+        the classes does not fit.
+    """
+    root = default_data_dir() if data_dir is None else Path(data_dir)
+    order = None if class_order is None else read_class_order(class_order)
+    source = _locate(name, root, order is not None)
+    loaders, reasons = _loaders(source)
+    archive = None if loaders else _archive(source.entry, root)
+    if archive is not None:
+        unpack(archive, root / source.entry.name)
+        source = _locate(name, root, order is not None)
+        loaders, reasons = _loaders(source)
+    if not loaders:
+        refuse_table(source.entry.name)
+        raise DataError(_missing(source.entry, root, reasons))
+    chosen = split or next((s for s in ("test", "val") if s in loaders), next(iter(loaders)))
+    chosen = chosen if chosen in loaders else canonical(chosen)
+    if chosen not in loaders:
+        raise DataError(f"{source.name} has no split {chosen!r} here; there is {', '.join(loaders)}")
+    images, entry = loaders[chosen](), source.entry
+    images = replace(images, name=source.name, split=chosen, classes=images.classes or entry.classes)
+    if len(images) == 0:
+        raise DataError(f"{source.name}/{chosen} is empty")
+    if images.labels is not None and 0 < entry.num_classes <= (top := int(images.labels.max())):
+        raise DataError(f"{source.name}/{chosen} has label {top}; {entry.num_classes} classes count from 0")
+    if order is None and images.classes != entry.classes and set(images.classes) <= set(entry.classes):
+        order = entry.classes
+        images = images.with_notes(f"classes are numbered as those of {entry.title}")
+    if order is not None:
+        images = apply_class_order(images, order)
+    return select_classes(images, source.classes) if source.classes else images
+
+
+def available_splits(name: StrPath, data_dir: StrPath | None = None) -> list[str]:
+    """List the splits that can be opened now; those of an archive that is not unpacked yet count.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown or malformed, or that of a table.
+    DataError
+        If it is a path and does not exist.
+    """
+    root = default_data_dir() if data_dir is None else Path(data_dir)
+    source = _locate(name, root)
+    loaders, _ = _loaders(source)
+    there = list(loaders or (source.entry.splits if _archive(source.entry, root) else ()))
+    if not there:
+        refuse_table(source.entry.name)
+    return there
+
+
+def _locate(name: StrPath, root: Path, ordered: bool = False) -> _Source:
+    """Understand a name; ``ordered`` if the order of the classes is given."""
+    text = checked_name(name)
+    if is_path(name):
+        return _locate_path(Path(os.path.expanduser(text)), root, ordered)
+    if not _NAME.fullmatch(text):
+        raise UsageError(f"{text!r} is no name of a set of images; a folder of images is given as ./folder")
+    base, _, selector = text.partition(":")
+    try:
+        entry = get_entry(base)
+    except UsageError:
+        if not os.path.isdir(root / base) and _lone_file(base, root) is None:
+            raise
+        entry = DatasetEntry(name=base, title=base, source="")
+    name = f"{entry.name}:{selector}" if selector else entry.name
+    if entry.generate is None:
+        return _Source(name, entry, _groups(entry, root, ordered), selector)
+    options = {} if entry.num_classes else keyword_options(entry.name, selector, entry.generate)
+    generated = partial(_generated, entry=entry, options=options)
+    return _Source(name, entry, [[(root, generated)]], selector if entry.num_classes else "")
+
+
+def _locate_path(path: Path, root: Path, ordered: bool) -> _Source:
+    if not os.path.exists(path):  # unlike Path.exists, no error for a name that is too long
+        raise DataError(f"{path} does not exist")
+    name = path_key(path)
+    entry = DatasetEntry(name=name, title=str(path), source="")
+    if path.is_dir():
+        with reading(path):
+            os.listdir(path)
+        explicit: list[Layout] = [packed, image_list, partial(split_folder, lenient=ordered)]
+        whole = partial(whole_folder, lenient=ordered)
+        return _Source(name, entry, [[(path, layout) for layout in explicit], [(path, whole)]])
+    return _Source(name, entry, [[(path.parent, partial(_one_file, path=path, root=root))]])
+
+
+def _groups(entry: DatasetEntry, root: Path, ordered: bool) -> list[list[tuple[Path, Layout]]]:
+    """Order the layouts: first where splits have files or folders of their own, then the folder as a whole."""
+    inner = [name for name in entry.folders if name != "."]
+    places = dict.fromkeys((entry.name, *inner, *(f"{entry.name}/{name}" for name in inner)))
+    # Compared with the listing: where the file system ignores case, ODIN's Imagenet/ is not imagenet/.
+    present = {path.name for path in root.iterdir()} if root.is_dir() else set()
+    folders = [root / place for place in places if place.partition("/")[0] in present]
+    explicit: list[Layout] = [packed, *entry.layouts, image_list, partial(split_folder, lenient=ordered)]
+    own = [(folder, layout) for layout in explicit for folder in folders]
+    if "." in entry.folders:
+        own += [(root, layout) for layout in entry.layouts]
+    whole: Layout = partial(whole_folder, lenient=ordered)
+    groups = [own, [(folder, whole) for folder in folders]]
+    if (path := _lone_file(entry.name, root)) is not None:
+        groups.append([(root, partial(_one_file, path=path, root=root))])
+    if entry.openood:
+        roots = tuple(f"../{name}" for name in _OPENOOD_ROOTS)
+        listed = partial(image_list, pattern=entry.openood, roots=roots)
+        groups.append([(root / "benchmark_imglist", listed)])
+    return groups
+
+
+def _lone_file(name: str, root: Path) -> Path | None:
+    """Find ``DIR/<name>.npz``, which MedMNIST and Keras leave."""
+    paths = (root / (name + suffix) for suffix in (".npz", ".NPZ"))
+    return next((path for path in paths if os.path.isfile(path)), None)
+
+
+def _loaders(source: _Source) -> tuple[dict[str, Loader], list[str]]:
+    """Find a function that reads it for each split that is there; where there is none, say what was wrong."""
+    reasons = []
+    for group in source.groups:
+        further = {split for folder, layout in group if layout is packed for split in packed_splits(folder)}
+        found: dict[str, Loader] = {}
+        for split in dict.fromkeys((*SPLITS, *source.entry.splits, *sorted(further))):
+            hits = []
+            for folder, layout in group:
+                try:
+                    hits.append((layout, layout(folder, split)))
+                except DataError as error:
+                    reasons.append(str(error))
+            there = [(layout, loader) for layout, loader in hits if loader is not None]
+            if there:
+                layout, found[split] = there[0]
+                if len(there) > 1 and layout not in source.entry.layouts:
+                    form = _FORMS.get(layout, "the first")
+                    note = f"the split {split} is there in {len(there)} forms; {form} is read"
+                    found[split] = noting(found[split], note)
+        if found:
+            return found, []
+    return {}, reasons
+
+
+def _generated(folder: Path, split: str, entry: DatasetEntry, options: dict[str, str | int]) -> Loader | None:
+    assert entry.generate is not None
+    return partial(entry.generate, split, **options) if split in entry.splits else None
+
+
+def _one_file(folder: Path, split: str, path: Path, root: Path) -> Loader | None:
+    suffix = path.suffix.lower()
+    if suffix in (".npz", ".npy"):
+        return packed_file(folder, split, path)
+    if suffix not in LIST_SUFFIXES or split != "test":
+        return None
+    beside, root = folder.resolve(), root.resolve()
+    listed = listed_file(path, (beside, root, *(root / name for name in _OPENOOD_ROOTS)))
+
+    def load() -> ImageSet:
+        images = listed()
+        elsewhere = images.root != beside
+        return images.with_notes(*[f"paths of {path.name} are taken below {images.root}"] * elsewhere)
+
+    return load
+
+
+def _archive(entry: DatasetEntry, root: Path) -> Path | None:
+    stems = (entry.name, *(name for name in entry.folders if "/" not in name and name != "."))
+    candidates = (root / (stem + suffix) for stem in stems for suffix in ARCHIVE_SUFFIXES)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _missing(entry: DatasetEntry, root: Path, reasons: list[str]) -> str:
+    if not entry.source:
+        return reasons[0] if reasons else f"{entry.title} holds no images, no <split>.npz and no image list"
+    hint = " (or add --download)" if entry.download else ""
+    found = f" ({reasons[0]})" if reasons else ""
+    where = root / entry.name
+    return f"{entry.name} is not in {root}{found}: get it from {entry.source} and put it into {where}/{hint}"

@@ -1,0 +1,236 @@
+"""The sets featood knows by name: one entry each."""
+
+from __future__ import annotations
+
+__all__ = ["DatasetEntry", "get_entry", "list_datasets"]
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from featood.data.images import class_names, formats, generated
+from featood.data.images.cifar import cifar10, cifar100
+from featood.data.images.image_set import ImageSet
+from featood.data.images.layouts import Layout
+from featood.data.images.lists import image_list
+from featood.data.tables.sets import refuse_table
+from featood.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetEntry:
+    """What featood knows about one set.
+
+    Attributes
+    ----------
+    name, title : str
+        The name on the command line, and the one in print.
+    source : str
+        Where the images come from.
+    num_classes : int
+        Number of classes; 0 where they do not matter.
+    shape : tuple of int, optional
+        Height, width and channels; None where the images differ.
+    splits : tuple of str
+        The official splits.
+    folders : tuple of str
+        Other places than ``DIR/<name>/`` where the files may lie, relative to DIR or to DIR/<name>.
+    layouts : tuple of Layout
+        The set's own layouts, tried before the general ones.
+    openood : str, optional
+        Its OpenOOD v1.5 image list below ``DIR/benchmark_imglist/``.
+    generate : callable, optional
+        Makes the set from a split and options, for those that need no files.
+    download : tuple, optional
+        Class of ``torchvision.datasets`` and the keyword arguments of each call that fetches it.
+    mean, std : tuple of float, optional
+        Normalisation of a network trained on the set, for pixels in [0, 1], one value a channel.
+    classes : tuple of str
+        Names of the classes, where the files do not carry them.
+    """
+
+    name: str
+    title: str
+    source: str
+    num_classes: int = 0
+    shape: tuple[int, int, int] | None = None
+    splits: tuple[str, ...] = ("test",)
+    folders: tuple[str, ...] = ()
+    layouts: tuple[Layout, ...] = ()
+    openood: str | None = None
+    generate: Callable[..., ImageSet] | None = None
+    download: tuple[str, tuple[dict[str, Any], ...]] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    classes: tuple[str, ...] = ()
+
+
+_GREY, _RGB = (28, 28, 1), (32, 32, 3)
+_TRAIN_TEST, _TRAIN_VAL_TEST = ("train", "test"), ("train", "val", "test")
+_IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_ODIN = "the ODIN archives, https://github.com/facebookresearch/odin"
+_LARGE_SCALE = "https://github.com/deeplearning-wisc/large_scale_ood"
+_DTD = "Describable Textures, https://www.robots.ox.ac.uk/~vgg/data/dtd"
+_HENDRYCKS = "https://github.com/hendrycks/natural-adv-examples"
+
+
+def _entry(name: str, title: str, source: str, num_classes: int = 0, **details: Any) -> DatasetEntry:
+    return DatasetEntry(name=name, title=title, source=source, num_classes=num_classes, **details)
+
+
+def _mnist_like(name: str, title: str, source: str, names: tuple[str, ...], **details: Any) -> DatasetEntry:
+    defaults: dict[str, Any] = {
+        "shape": _GREY,
+        "splits": _TRAIN_TEST,
+        "folders": (f"{title}/raw", f"{name}/raw"),
+        "layouts": (formats.idx_files,),
+        "download": (title, ({},)),
+        "classes": names,
+    }
+    return _entry(name, title, source, len(names), **(defaults | details))
+
+
+_ENTRIES = (
+    _entry(
+        "cifar10", "CIFAR-10", "https://www.cs.toronto.edu/~kriz/cifar.html", 10,
+        shape=_RGB, splits=_TRAIN_TEST, folders=("cifar-10-batches-py", "cifar-10-batches-bin"), layouts=(cifar10,),
+        openood="cifar10/{split}_cifar10.txt", download=("CIFAR10", ({},)),
+        mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), classes=class_names.CIFAR10,
+    ),
+    _entry(
+        "cifar100", "CIFAR-100", "https://www.cs.toronto.edu/~kriz/cifar.html", 100,
+        shape=_RGB, splits=_TRAIN_TEST, folders=("cifar-100-python", "cifar-100-binary"), layouts=(cifar100,),
+        openood="cifar100/{split}_cifar100.txt", download=("CIFAR100", ({},)),
+        mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761), classes=class_names.CIFAR100,
+    ),
+    _entry(
+        "svhn", "SVHN", "http://ufldl.stanford.edu/housenumbers", 10,
+        shape=_RGB, splits=("train", "test", "extra"), folders=(".",), layouts=(formats.svhn,),
+        openood="cifar10/{split}_svhn.txt", download=("SVHN", ({"split": "train"}, {"split": "test"})),
+        mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970), classes=class_names.DIGITS,
+    ),
+    _mnist_like(
+        "mnist", "MNIST", "http://yann.lecun.com/exdb/mnist", class_names.DIGITS,
+        openood="cifar10/{split}_mnist.txt", mean=(0.1307,), std=(0.3081,),
+    ),
+    _mnist_like(
+        "fashion-mnist", "FashionMNIST", "https://github.com/zalandoresearch/fashion-mnist",
+        class_names.FASHION_MNIST, mean=(0.2860,), std=(0.3530,),
+    ),
+    _mnist_like(
+        "kmnist", "KMNIST", "https://github.com/rois-codh/kmnist", class_names.KMNIST, mean=(0.1918,), std=(0.3483,)
+    ),
+    _mnist_like(
+        "emnist-letters", "EMNIST", "https://www.nist.gov/itl/products-and-services/emnist-dataset",
+        class_names.LETTERS, mean=(0.1722,), std=(0.3309,), download=("EMNIST", ({"split": "letters"},)),
+        layouts=(
+            partial(
+                formats.idx_files,
+                prefixes=("emnist-letters-train", "emnist-letters-test"), transpose=True, first_label=1,
+            ),
+        ),
+    ),
+    _entry(
+        "notmnist", "notMNIST", "http://yaroslavvb.blogspot.com/2011/09/notmnist-dataset.html", 10,
+        shape=_GREY, folders=("notMNIST_small",), classes=tuple("ABCDEFGHIJ"),
+    ),
+    _entry(
+        "omniglot", "Omniglot", "https://github.com/brendenlake/omniglot",
+        splits=_TRAIN_TEST, folders=("omniglot-py", "omniglot/python"), layouts=(formats.omniglot,),
+        download=("Omniglot", ({"background": True}, {"background": False})),
+    ),
+    _entry(
+        "celeba", "CelebA", "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+        shape=(218, 178, 3), splits=_TRAIN_VAL_TEST, layouts=(formats.celeba,), folders=("celeba",),
+        download=("CelebA", ({"split": "all"},)),
+    ),
+    _entry("lsun-crop", "LSUN (crop)", _ODIN, shape=_RGB, folders=("LSUN",)),
+    _entry("lsun-resize", "LSUN (resize)", _ODIN, shape=_RGB, folders=("LSUN_resize",)),
+    _entry("isun", "iSUN", _ODIN, shape=_RGB, folders=("iSUN",)),
+    _entry("tiny-imagenet-crop", "TinyImageNet (crop)", _ODIN, shape=_RGB, folders=("Imagenet",)),
+    _entry("tiny-imagenet-resize", "TinyImageNet (resize)", _ODIN, shape=_RGB, folders=("Imagenet_resize",)),
+    _entry(
+        "tiny-imagenet", "TinyImageNet", "http://cs231n.stanford.edu/tiny-imagenet-200.zip", 200,
+        shape=(64, 64, 3), splits=_TRAIN_VAL_TEST, folders=("tiny-imagenet-200",), layouts=(formats.tiny_imagenet,),
+        openood="cifar10/{split}_tin.txt", mean=(0.4802, 0.4481, 0.3975), std=(0.2770, 0.2691, 0.2821),
+    ),
+    _entry(
+        "textures", "Textures", _DTD, 47, splits=_TRAIN_VAL_TEST, folders=("dtd/dtd", "dtd"),
+        layouts=(formats.dtd,), openood="cifar10/{split}_texture.txt", download=("DTD", ({},)),
+    ),
+    _entry(
+        "textures-hires", "Textures (full size)", _DTD, 47, splits=_TRAIN_VAL_TEST, folders=("dtd/dtd", "dtd"),
+        layouts=(formats.dtd,), openood="imagenet/{split}_textures.txt", download=("DTD", ({},)),
+    ),
+    _entry(
+        "places365", "Places365", "http://places2.csail.mit.edu", 365,
+        splits=("val",), folders=("Places", "."), openood="cifar10/{split}_places365.txt",
+        layouts=(partial(image_list, pattern="places365_{split}.txt", roots=("val_256", "val_large")),),
+        download=("Places365", ({"split": "val", "small": True},)),
+    ),
+    _entry(
+        "imagenet", "ImageNet-1k", "https://www.image-net.org (ILSVRC 2012)", 1000,
+        splits=("train", "val"), folders=("ILSVRC2012",), openood="imagenet/{split}_imagenet.txt", **_IMAGENET,
+    ),
+    _entry(
+        "inaturalist", "iNaturalist", _LARGE_SCALE, folders=("iNaturalist",),
+        openood="imagenet/{split}_inaturalist.txt",
+    ),
+    _entry("sun", "SUN", _LARGE_SCALE, folders=("SUN",)),
+    _entry(
+        "openimage-o", "OpenImage-O", "https://github.com/haoqiwang/vim", folders=("openimage_o",),
+        openood="imagenet/{split}_openimage_o.txt",
+    ),
+    _entry("imagenet-o", "ImageNet-O", _HENDRYCKS, 200, **_IMAGENET),
+    _entry("imagenet-a", "ImageNet-A", _HENDRYCKS, 200, **_IMAGENET),
+    _entry("imagenet-r", "ImageNet-R", "https://github.com/hendrycks/imagenet-r", 200, **_IMAGENET),
+    _entry(
+        "ssb-hard", "SSB-hard", "https://github.com/sgvaze/SSB", folders=("ssb_hard",),
+        openood="imagenet/{split}_ssb_hard.txt",
+    ),
+    _entry(
+        "ninco", "NINCO", "https://github.com/j-cb/NINCO", folders=("NINCO/NINCO_OOD_classes", "NINCO_OOD_classes"),
+        openood="imagenet/{split}_ninco.txt",
+    ),
+    _entry(
+        "gtsrb", "GTSRB", "https://benchmark.ini.rub.de/gtsrb_news.html", 43,
+        splits=_TRAIN_TEST, folders=("gtsrb",), layouts=(formats.gtsrb,),
+        download=("GTSRB", ({"split": "train"}, {"split": "test"})),
+        mean=(0.3403, 0.3121, 0.3214), std=(0.2724, 0.2608, 0.2669),
+    ),
+    _entry(
+        "digits", "Digits 8 x 8", "comes with scikit-learn", 10, shape=(8, 8, 1), splits=_TRAIN_TEST,
+        generate=generated.digits, mean=(0.3053,), std=(0.3759,), classes=class_names.DIGITS,
+    ),
+    _entry(
+        "photo-patches", "Photo patches", "cut from the photographs that come with scikit-learn",
+        shape=_RGB, generate=generated.photo_patches,
+    ),
+    _entry("noise", "Noise", "generated", shape=_RGB, splits=_TRAIN_TEST, generate=generated.noise),
+)  # fmt: skip
+
+_BY_NAME = {entry.name: entry for entry in _ENTRIES}
+
+
+def list_datasets() -> list[DatasetEntry]:
+    """All entries, in the order of the table."""
+    return list(_ENTRIES)
+
+
+def get_entry(name: str) -> DatasetEntry:
+    """Find the entry of a set; case does not matter, nor ``_`` for ``-``, nor what follows a colon.
+
+    Raises
+    ------
+    UsageError
+        If there is none; the text names the nearest, or says that it is a table.
+    """
+    entry = _BY_NAME.get(name.partition(":")[0].lower().replace("_", "-"))
+    if entry is None:
+        refuse_table(name)
+        near = difflib.get_close_matches(name.lower(), _BY_NAME, n=3)
+        hint = f"did you mean {', '.join(near)}" if near else "see `featood datasets`"
+        raise UsageError(f"no set of images is called {name!r}: {hint}, or ./folder for a folder of images?")
+    return entry

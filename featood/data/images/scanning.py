@@ -1,0 +1,118 @@
+"""Finding the images below a folder, and counting what is not taken."""
+
+from __future__ import annotations
+
+__all__ = ["Scan", "has_images", "scan", "some", "subfolders"]
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featood.data.images.reading import SUFFIXES, reading
+
+_COMPANIONS = ("thumbs.db", "desktop.ini")
+_SIDE_FILES = frozenset(
+    (".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".md", ".yaml", ".yml", ".html", ".lst", ".list")
+)
+
+
+def subfolders(folder: Path) -> set[str]:
+    """Names of the visible folders directly in ``folder``; none where it does not exist."""
+    if not folder.is_dir():
+        return set()
+    with reading(folder):
+        return {
+            entry.name for entry in os.scandir(folder) if _visible(entry.name) and _kind(entry) == "folder"
+        }
+
+
+@dataclass
+class Scan:
+    """What a walk through a folder came upon beside the images."""
+
+    skipped: Counter[str] = field(default_factory=Counter)
+    dead: list[str] = field(default_factory=list)
+    seen_twice: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """Return one line for each kind."""
+        notes = []
+        if self.skipped:
+            side = {suffix: count for suffix, count in self.skipped.items() if suffix in _SIDE_FILES}
+            rest = {suffix: count for suffix, count in self.skipped.items() if suffix not in _SIDE_FILES}
+            kinds = [_counts(rest)] * bool(rest) + [f"text and tables {_counts(side)}"] * bool(side)
+            notes.append(f"files skipped by their ending: {self.skipped.total()} ({'; '.join(kinds)})")
+        if self.dead:
+            notes.append(f"left out, dead links or no files: {some(self.dead)}")
+        if self.seen_twice:
+            notes.append(f"left out, links to folders that are read already: {some(self.seen_twice)}")
+        if self.closed:
+            notes.append(f"left out, folders that cannot be opened: {some(self.closed)}")
+        return notes
+
+
+def has_images(folder: Path) -> bool:
+    """Tell whether there is any image below a folder."""
+    return next(scan(folder, Scan()), None) is not None
+
+
+def scan(folder: Path, found: Scan) -> Iterator[str]:
+    """Yield the relative paths of the images below ``folder``, and keep in ``found`` what is left out.
+
+    Links are followed, but no folder is read twice.
+    """
+    seen: set[tuple[int, int]] = set()
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        try:
+            status = os.stat(folder / prefix)
+            if (status.st_dev, status.st_ino) in seen:
+                found.seen_twice.append(prefix)
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            entries = sorted(os.scandir(folder / prefix), key=lambda entry: entry.name)
+        except OSError:
+            found.closed.append(prefix or str(folder))
+            continue
+        folders = []
+        for entry in filter(lambda entry: _visible(entry.name), entries):
+            name = f"{prefix}/{entry.name}" if prefix else entry.name
+            kind = _kind(entry)
+            suffix = os.path.splitext(name)[1].lower()
+            if kind == "folder":
+                folders.append(name)
+            elif kind != "file":
+                found.dead.append(name)
+            elif suffix in SUFFIXES:
+                yield name
+            elif entry.name.lower() not in _COMPANIONS:
+                found.skipped[suffix or "(none)"] += 1
+        pending += reversed(folders)
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    try:
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
+    except OSError:  # links in a circle
+        return ""
+
+
+def _visible(name: str) -> bool:
+    return not name.startswith((".", "__MACOSX"))
+
+
+def _counts(counts: dict[str, int], most: int = 6) -> str:
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    rest = sum(count for _, count in ordered[most:])
+    return ", ".join(f"{suffix} {count}" for suffix, count in ordered[:most]) + f", others {rest}" * bool(
+        rest
+    )
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """Name the first few."""
+    return ", ".join(names[:most]) + f" and {len(names) - most} more" * (len(names) > most)

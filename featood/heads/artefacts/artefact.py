@@ -1,0 +1,255 @@
+"""Fitted heads on disk: tensors in safetensors, options and provenance in JSON, a card to read. No pickle."""
+
+from __future__ import annotations
+
+__all__ = ["SUFFIXES", "load_head", "migrate_head", "options_as_json", "options_from_json", "save_head"]
+
+import hashlib
+import json
+import math
+import re
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
+from featood.files import atomic_write, digest, seal, size_of
+from featood.heads.artefacts.earlier import ADDED, earlier_state
+from featood.heads.artefacts.renamed import mistyped, renamed
+from featood.heads.base.provenance import Saved
+from featood.heads.registry import create_head, head_class
+from featood.records import check_record, is_newer, whole
+
+if TYPE_CHECKING:
+    from featood.heads.base.head import Head, State
+
+SCHEMA = 1
+SUFFIXES = (".json", ".safetensors")
+"""Of the files ``head.*`` that make an artefact."""
+AGAIN = "fit the head again"
+META = {
+    "fitted_on": str,
+    "fingerprint": str,
+    "recipe?": dict,
+    "rows": whole(),
+    "sizes": {str: whole()},
+    "notes": [str],
+    "fit?": {str: str},
+    "fit_seconds?": (int, float),
+    "training?": dict,
+    "tuned?": {"on": str, "inputs?": str, "test_ood?": [str], ...: object},
+    "members_tuned?": [{"on": str, "inputs?": str, "test_ood?": [str], ...: object}],
+    ...: object,
+}
+HEAD = {
+    "schema": whole(1),
+    "head": str,
+    "options": {str: object},
+    "meta": dict,
+    "versions": {str: str},
+    "tensors_sha256": str,
+}
+"""What ``head.json`` holds; of a head that has been fitted, `META` too."""
+
+
+def save_head(head: Head, path: str | Path) -> Path:
+    """Save a fitted head.
+
+    Parameters
+    ----------
+    head : Head
+        The head; unfitted raises NotFitted.
+    path : path
+        A folder, made where it does not exist. ``head.json`` is written last, so a folder with one is whole.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
+    from safetensors.torch import save
+
+    from featood.cache.manifest import library_versions
+
+    folder = Path(path)
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in head.state.items()}
+    content = save(tensors)
+    body = {
+        "schema": SCHEMA,
+        "head": head.name,
+        "options": options_as_json(head),
+        "meta": head.meta,
+        "versions": library_versions(),
+        "tensors_sha256": hashlib.sha256(content).hexdigest(),
+    }
+    atomic_write(folder / "head.safetensors", content)
+    atomic_write(folder / "README.md", _card_text(head).encode())
+    atomic_write(folder / "head.json", json.dumps(seal(body), indent=1).encode())
+    vars(head)["saved"] = _saved(folder, body)
+    return folder
+
+
+def load_head(path: str | Path) -> Head:
+    """Load a head that :func:`save_head` wrote; nothing is refitted and no code in the file is run.
+
+    Raises
+    ------
+    DataError
+        When there is no head in the folder.
+    CacheCorrupt
+        When its files are damaged or do not belong together, or bear no checksum.
+    Mismatch
+        When another version of featood wrote it, whose heads or options are not those of this one.
+    """
+    return _load(Path(path))
+
+
+def migrate_head(path: str | Path) -> bool:
+    """Write a head anew that an earlier version wrote in another form; tell whether there was need.
+
+    Its tensors stay the same. The record gets the options' present names, and a checksum where it has none.
+
+    Raises
+    ------
+    DataError, CacheCorrupt, Mismatch
+        As :func:`load_head`, but that a record without a checksum is believed.
+    """
+    folder = Path(path)
+    head = _load(folder, sealed=False)
+    body = json.loads((folder / "head.json").read_bytes())
+    if "sha256" in body and body["options"] == json.loads(json.dumps(options_as_json(head))):
+        return False
+    save_head(head, folder)
+    return True
+
+
+def _load(folder: Path, sealed: bool = True) -> Head:
+    from safetensors import SafetensorError
+
+    if size_of(folder / "head.json") is None:
+        if size_of(folder / "head.safetensors") is not None:
+            raise CacheCorrupt(
+                f"{folder} has tensors but no head.json, so its saving did not end; fit the head again"
+            )
+        raise DataError(
+            f"{folder} holds no fitted head (no head.json); fit one with featood fit NAME --out {folder}"
+        )
+    try:
+        body, state = _read(folder, sealed)
+        head = _create(folder, body)
+        if head.card.learns:
+            check_record(body["meta"], META, folder / "head.json", AGAIN)
+        head._adopt(earlier_state(state), body["meta"])
+        vars(head)["saved"] = _saved(folder, body)
+        head._fitted()  # now rather than at the first score, because tensors of other options show only here
+    except (*DAMAGE, SafetensorError) as error:
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
+        raise CacheCorrupt(f"{folder} is damaged ({reason}); {AGAIN}") from error
+    return head
+
+
+def _saved(folder: Path, body: dict[str, Any]) -> Saved:
+    meta = {key: value for key, value in body["meta"].items() if key != "fit_seconds"}
+    record = {key: body[key] for key in ("head", "options")} | {"meta": meta}
+    # as JSON reads it, so that a head just saved and one loaded have the same digest
+    return Saved(folder, body["tensors_sha256"], digest(json.loads(json.dumps(record))))
+
+
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    FileNotFoundError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What reading a damaged artefact, and making a head of it, can end with."""
+
+
+def _read(folder: Path, sealed: bool) -> tuple[dict[str, Any], State]:
+    """Read both files and hold them against their checksums."""
+    from safetensors.torch import load
+
+    path = folder / "head.json"
+    body = json.loads(path.read_bytes())
+    if not isinstance(body, dict):
+        raise TypeError(f"head.json is a {type(body).__name__}")
+    if "sha256" in body and body.pop("sha256") != digest(body):
+        raise CacheCorrupt(f"{path} does not match its own checksum; {AGAIN}")
+    if sealed and "sha256" not in json.loads(path.read_bytes()):
+        raise CacheCorrupt(
+            f"{path} has no checksum: an older version of featood wrote it; featood cache migrate gives it one, or "
+            f"{AGAIN}"
+        )
+    if is_newer(body.get("schema"), SCHEMA):
+        raise Mismatch(f"{folder} was written by a newer featood; upgrade with pip install -U featood")
+    check_record(body, HEAD, path, AGAIN)
+    content = (folder / "head.safetensors").read_bytes()
+    if hashlib.sha256(content).hexdigest() != body["tensors_sha256"]:
+        raise CacheCorrupt(f"{folder}/head.safetensors does not match head.json; {AGAIN}")
+    return body, load(content)
+
+
+def _create(folder: Path, body: dict[str, Any]) -> Head:
+    options = options_from_json(body["options"])
+    try:
+        cls = head_class(body["head"])
+        options = {**ADDED.get(body["head"], {}), **renamed(cls, options)}
+        if wrong := mistyped(cls, options):
+            raise CacheCorrupt(f"{folder}/head.json: options.{wrong} is not of the type that it has; {AGAIN}")
+        return create_head(body["head"], **options)
+    except UsageError as error:
+        # what follows is advice to someone who types a name or an option
+        reason = re.split(r" \(it has|; ", str(error))[0]
+        raise Mismatch(f"{folder} was written by another version of featood ({reason}); {AGAIN}") from error
+
+
+NONFINITE = {"inf": math.inf, "-inf": -math.inf}
+"""Numbers that JSON has no word for."""
+
+
+def options_as_json(head: Head) -> dict[str, Any]:
+    """Return a head's options as JSON can hold them."""
+    return {
+        name: str(value) if isinstance(value, float) and math.isinf(value) else value
+        for name, value in head.options.items()
+    }
+
+
+def options_from_json(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options as `options_as_json` found them."""
+    return {
+        name: tuple(value)
+        if isinstance(value, list)
+        else NONFINITE.get(value, value)
+        if isinstance(value, str)
+        else value
+        for name, value in options.items()
+    }
+
+
+def _card_text(head: Head) -> str:
+    card, meta = head.card, head.meta
+    lines = [
+        f"# {card.title} (`{card.name}`)",
+        "",
+        card.summary,
+        "",
+        *([f"- Caution: {card.caution}"] if card.caution else []),
+        f"- Paper: {card.paper}, {card.year}. {card.url}",
+        "- Score: higher = more out-of-distribution",
+        f"- Fitted on: {meta.get('fitted_on', 'nothing')} ({meta.get('rows', 0)} rows)",
+        f"- Backbone fingerprint: `{meta.get('fingerprint') or 'none'}`",
+        "- Options: " + ", ".join(f"{name} = {value!r}" for name, value in head.options.items()),
+        *[f"- Note: {note}" for note in meta.get("notes", [])],
+        "",
+        "```python",
+        "import featood",
+        'head = featood.load_head("this/folder")',
+        "scores = head.score(features)",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)

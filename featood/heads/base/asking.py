@@ -1,0 +1,32 @@
+"""Asking a fitted head for another of its scores."""
+
+from __future__ import annotations
+
+__all__ = ["ask"]
+
+import dataclasses
+from typing import Any
+
+from featood.errors import UsageError
+from featood.heads.base.head import Head
+
+
+def ask(head: Head, which: str) -> Head:
+    """Return a fitted head that gives another of its scores; nothing is fitted again.
+
+    Raises
+    ------
+    UsageError
+        When the head has no score of that name.
+    NotFitted
+        When the head must be fitted first.
+    """
+    names = head.scores
+    if which not in names:
+        have = f"it has {', '.join(names)}" if names else "it has one score only"
+        raise UsageError(f"{head.name} has no score '{which}' ({have})")
+    options: Any = {"which": which}
+    other = dataclasses.replace(head, **options)
+    other._adopt(head.state, head.meta, head.device)
+    vars(other)["saved"] = head.saved
+    return other

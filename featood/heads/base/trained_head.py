@@ -1,0 +1,286 @@
+"""Heads that train a small network on one feature column: all but the network, its loss and its score."""
+
+from __future__ import annotations
+
+__all__ = ["Phase", "TrainedHead"]
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from featood.cache.feature_set import FeatureSet
+from featood.energies.sgld import frozen
+from featood.errors import DataError, UsageError
+from featood.heads.base.head import FeatureHead, FitContext, State
+from featood.heads.base.rows import SelectedRows
+from featood.heads.base.spaces import space_option
+from featood.heads.registry import option
+from featood.metrics import auroc
+from featood.training import Batches, Schedule, constant, cosine, digest, multi_step, warm_up
+from featood.training.loop import train as run_training
+
+MODEL = "model."
+FEW = 20
+"""Rows to hold out at least: the loss of fewer says little."""
+SCHEDULES: Mapping[str, Callable[[int], Schedule]] = {
+    "cosine": cosine,
+    "step": lambda steps: multi_step([steps // 2, 3 * steps // 4]),
+    "constant": lambda steps: constant,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One of the trainings of a head, with a loss of its own."""
+
+    epochs: int
+    losses: Callable[[Any, Tensor, Tensor, torch.Generator], dict[str, Tensor]]
+    """As `TrainedHead.losses`."""
+    validation_loss: Callable[[Any, Tensor, Tensor, torch.Generator], Tensor] | None
+    """As `TrainedHead.validation_loss`; None to train to the end, whatever becomes of the held-out rows."""
+    optimizer: Callable[[Any], torch.optim.Optimizer]
+    """From the network to an optimiser over the parameters that learn."""
+    name: str = ""
+    """Under which its summary is recorded; that of the main training has none."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TrainedHead(FeatureHead):
+    """Base of heads whose state is a network; a subclass writes `build`, `losses` and `score_rows`.
+
+    The network sees rows in float32 to learn and in float64 to score, in the space asked for, which is fitted to the
+    rows that are not held out. Only a head
+    whose card names outliers is given any: as many as a batch has rows, behind them, with label -1. A head
+    that offers several scores has an option ``which`` with choices, and tells them apart in `score_rows` alone.
+
+    With held-out rows the training ends when their loss has not fallen for a while, and the network is put back
+    to where it was lowest. Where the context brings outliers to validate on, it is not their loss that counts
+    but 1 - AUROC of the scores.
+    """
+
+    trains: ClassVar[bool] = True
+    testing_options: ClassVar[Mapping[str, Any]] = {"epochs": 10, "batch_size": 64}
+    transient: ClassVar[tuple[str, ...]] = ()
+    """Children of the network that only training needs (a replay buffer, a generator); they are not saved."""
+
+    space: str = space_option("standardize")
+    epochs: int = option(50, "passes over the training rows", low=1)
+    batch_size: int = option(512, "rows in a batch", low=1)
+    lr: float = option(1e-3, "first learning rate", low=0)
+    schedule: str = option(
+        "cosine", "how the learning rate falls; step: to a tenth after 1/2 and 3/4", choices=tuple(SCHEDULES)
+    )
+    warmup: int = option(0, "updates in which the learning rate rises to its first value", low=0)
+    weight_decay: float = option(0.0, "decoupled weight decay", low=0)
+    clip: float = option(0.0, "largest norm of the gradient; 0 for any", low=0)
+    ema: float = option(
+        0.0, "decay of a moving average of the weights, kept in their place", low=0, high=0.99999
+    )
+    precision: str = option(
+        "float32",
+        "of the matrix products in training",
+        choices=("float32", "bfloat16"),
+    )
+    validation: float = option(0.1, "share of the rows held out to stop early", low=0, high=0.9)
+    patience: int = option(
+        10, "validations (about one an epoch) without a lower loss that end training", low=1
+    )
+    seed: int = option(
+        0, "seed of the weights, the batches and everything drawn in training", low=0, high=2**32 - 1
+    )
+
+    # ---- what a subclass writes -------------------------------------------------------------------
+
+    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+        """Make the untrained network for `size` features and `classes` classes (1 where there are no labels)."""
+        raise NotImplementedError
+
+    def initialize(self, model: nn.Module, rows: Tensor, labels: Tensor) -> None:
+        """Set what depends on the training rows (with outliers, if any, behind them) before the first step."""
+
+    def losses(
+        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return the losses of a batch ``[B, D]``, ``[B]`` by name; the one called ``loss`` is minimised."""
+        raise NotImplementedError
+
+    def validation_loss(self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the loss of the held-out rows; all draws come from `generator`, the same at every call."""
+        return self.losses(model, rows, labels, generator)["loss"]
+
+    def score_rows(self, model: Any, rows: Tensor) -> Tensor:
+        """Score rows ``[B, D]`` to ``[B]``, without gradients unless asked for."""
+        raise NotImplementedError
+
+    def classify_rows(self, model: Any, rows: Tensor) -> Tensor | None:
+        """Return class logits ``[B, C]`` of rows, of a head that is a classifier as well."""
+        return None
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Return the optimiser over the network's parameters."""
+        return torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+
+    def phases(self) -> Sequence[Phase]:
+        """Return the trainings of the network, one after the other."""
+        return [Phase(self.epochs, self.losses, self.validation_loss, self.optimizer)]
+
+    def batches(self, labels: Tensor) -> Batches:
+        """Return which rows, of those with labels ``[N]``, make each batch; negative labels do not occur."""
+        return Batches(len(labels), self.batch_size, self.seed)
+
+    # ---- what they share --------------------------------------------------------------------------
+
+    def run_fit(self, train: SelectedRows, context: FitContext) -> State:
+        """Hold rows out, fit the space to the others, and train."""
+        data = train.load()
+        labels = torch.zeros(len(data), dtype=torch.long, device=train.device)
+        if data.labels is not None:
+            labels = data.labels[:]
+        known = (labels >= 0).nonzero().squeeze(1)
+        if not len(known):
+            raise DataError(f"{self.name}: {train.source.name} has no row of a known class to fit on")
+        shuffle = torch.randperm(len(known), generator=torch.Generator().manual_seed(self.seed))
+        shuffle = shuffle.to(known.device)
+        count = int(self.validation * len(known))
+        if 0 < count < FEW:
+            warnings.warn(
+                f"{self.name}: {count} rows held out would be too few to stop by: none are", stacklevel=2
+            )
+            count = 0
+        held, used = known[shuffle[:count]], known[shuffle[count:].sort().values]
+        values = self.raw_vectors(data)
+        state = self.fit_space([values[used]])
+        with self.placed(state):
+            rows = self.into_space(values).float()
+        parts = {"rows": rows[used], "held": rows[held], "outliers": rows[labels < 0]}
+        unseen = None
+        if context.validate_on is not None:
+            if not count:
+                raise UsageError(f"{self.name}: no row is held out to validate on; raise validation above 0")
+            chosen = SelectedRows(
+                context.validate_on, list(data.features), self.nonfinite, device=train.device
+            )
+            with self.placed(state):
+                unseen = self.vectors(chosen.load()).float()
+        state |= {"classes": torch.tensor(train.num_classes), "inputs": torch.tensor(rows.shape[1])}
+        model = self._train(parts, labels[used], labels[held], unseen, train.num_classes, context)
+        saved = {name: value for name, value in model.state_dict().items() if not self._is_transient(name)}
+        return state | {MODEL + name: value.detach().clone() for name, value in saved.items()}
+
+    def prepare(self, state: State) -> Any:
+        """Rebuild the network, in float64."""
+        model = self.build(int(state["inputs"]), int(state["classes"]), torch.Generator())
+        for child in self.transient:
+            delattr(model, child)
+        weights = {name.removeprefix(MODEL): value for name, value in state.items() if name.startswith(MODEL)}
+        model.load_state_dict(weights)
+        device = next(iter(weights.values())).device
+        return model.to(device, torch.float64).eval().requires_grad_(False), state
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Score a block by `score_rows`."""
+        return self.score_rows(fitted[0], self.vectors(block).double())
+
+    def classify_block(self, block: FeatureSet, fitted: Any) -> Tensor | None:
+        """Classify a block by `classify_rows`."""
+        return self.classify_rows(fitted[0], self.vectors(block).double())
+
+    def _train(
+        self,
+        parts: Mapping[str, Tensor],
+        labels: Tensor,
+        held_labels: Tensor,
+        unseen: Tensor | None,
+        classes: int,
+        context: FitContext,
+    ) -> nn.Module:
+        rows, held, outliers = parts["rows"], parts["held"], parts["outliers"]
+        model = self.build(rows.shape[1], classes, torch.Generator().manual_seed(self.seed)).to(rows.device)
+        unknown = torch.full((len(outliers),), -1, device=rows.device)
+        self.initialize(model, torch.cat([rows, outliers]), torch.cat([labels, unknown]))
+        model.train()
+        batches = self.batches(labels)
+        further = Batches(len(outliers), self.batch_size, self.seed + 1) if len(outliers) else None
+
+        def batch(number: int) -> tuple[Tensor, Tensor]:
+            chosen = batches(number).to(rows.device)
+            if further is None:
+                return rows[chosen], labels[chosen]
+            behind = outliers[further(number).to(rows.device)]
+            return torch.cat([rows[chosen], behind]), torch.cat([labels[chosen], unknown[: len(behind)]])
+
+        seen = [] if unseen is None else [unseen]
+        settings = {**self.options, "data": digest(*parts.values(), labels, held_labels, *seen)}
+        for phase in self.phases():
+            folder = context.checkpoint
+            summary = self._run_phase(
+                phase,
+                model,
+                batch,
+                len(batches),
+                (held, held_labels, unseen),
+                dataclasses.replace(
+                    context, checkpoint=folder / phase.name if folder and phase.name else folder
+                ),
+                {**settings, **({"phase": phase.name} if phase.name else {})},
+            )
+            context.record.update({phase.name: summary} if phase.name else summary)
+        return model
+
+    def _run_phase(
+        self,
+        phase: Phase,
+        model: nn.Module,
+        batch: Callable[[int], tuple[Tensor, Tensor]],
+        epoch: int,
+        held_out: tuple[Tensor, Tensor, Tensor | None],
+        context: FitContext,
+        settings: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Train, with `epoch` batches a pass, and return the summary."""
+        held, held_labels, unseen = held_out
+        device = held.device
+        generator = torch.Generator(device).manual_seed(self.seed)
+
+        def losses(number: int) -> dict[str, Tensor]:
+            chosen, named = batch(number)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                return phase.losses(model, chosen, named, generator)
+
+        def validate() -> float:
+            assert phase.validation_loss is not None
+            with frozen(model):
+                if unseen is not None:
+                    scores = [self.score_rows(model, part).double().cpu().numpy() for part in (held, unseen)]
+                    return 1 - auroc(*scores)
+                fixed = torch.Generator(device).manual_seed(self.seed)
+                before = {name: value.clone() for name, value in model.named_buffers()}
+                loss = float(phase.validation_loss(model, held, held_labels, fixed).detach())
+                for name, value in model.named_buffers():  # such as chains, which a loss moves
+                    value.copy_(before[name])
+                return loss
+
+        steps = phase.epochs * epoch
+        return run_training(
+            losses,
+            model,
+            phase.optimizer(model),
+            steps,
+            schedule=warm_up(self.warmup, SCHEDULES[self.schedule](steps)),
+            clip=self.clip or None,
+            average=self.ema,
+            generators=[generator],
+            progress=context.progress,
+            checkpoint=context.checkpoint,
+            settings=settings,
+            every=max(epoch, 50),
+            validate=validate if len(held) and phase.validation_loss else None,
+            patience=self.patience,
+        ).summary
+
+    def _is_transient(self, name: str) -> bool:
+        return name.split(".")[0] in self.transient

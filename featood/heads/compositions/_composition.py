@@ -1,0 +1,140 @@
+"""What all compositions share: their members, fitted together, and a calibration of the members' scores."""
+
+from __future__ import annotations
+
+__all__ = ["Composition"]
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet, as_feature_set
+from featood.errors import DataError, UsageError
+from featood.heads.base.head import FitContext, Head, State
+from featood.heads.base.notes import noted
+from featood.heads.base.provenance import described
+from featood.heads.base.rows import SelectedRows
+from featood.heads.base.sampling import sampled_blocks
+from featood.heads.compositions._members import create_member, spell
+from featood.heads.registry import option
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Composition(Head):
+    """A head that composes the scores of others.
+
+    A subclass writes `calibrate` (the members' scores of training rows to tensors) and `combine` (their scores
+    of a block, and those tensors, to one score).
+    """
+
+    members: tuple[str, ...] = option(
+        ("energy", "mahalanobis", "knn"),
+        "heads to compose; options after the name as in 'knn k=50', or a preset as in 'heat-el preset=cifar100'",
+    )
+    sample: int = option(10_000, "training rows whose scores calibrate the members", low=1)
+    seed: int = option(0, "seed of that sample", low=0, high=2**32 - 1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.members, str) or not self.members:
+            raise UsageError(f"{self.name}: members lists the heads to compose, such as knn,energy")
+        heads = [create_member(text, self.nonfinite) for text in self.members]
+        # presets and defaults may change; what a saved head was fitted with must not
+        object.__setattr__(self, "members", tuple(spell(head) for head in heads))
+        needs = {need for head in heads for need in head.card.needs}
+        vars(self)["card"] = dataclasses.replace(self.card, needs=tuple(sorted(needs)))
+
+    def calibrate(self, scores: Tensor) -> State:
+        """Turn the members' scores ``[N, K]`` of training rows into the tensors that `combine` needs."""
+        raise NotImplementedError
+
+    def combine(self, scores: Tensor, calibration: State) -> Tensor:
+        """Turn the members' scores ``[B, K]`` into one ``[B]``."""
+        raise NotImplementedError
+
+    def create_members(self) -> list[Head]:
+        """Create the members, unfitted."""
+        return [create_member(text, self.nonfinite) for text in self.members]
+
+    def columns(self, source: FeatureSet) -> list[str]:
+        """Return the columns of all members."""
+        return list(
+            dict.fromkeys(column for head in self.create_members() for column in head.columns(source))
+        )
+
+    @classmethod
+    def of(cls, heads: Sequence[Head], train: Any, **options: Any) -> Self:
+        """Compose heads that are fitted already; see :func:`featood.heads.compositions.compose.compose`."""
+        composed = cls(members=tuple(spell(head) for head in heads), **options)
+        source = as_feature_set(train)
+        for head in heads:
+            head.check_match(source)
+        rows = composed._select(source, fitting=True, device=heads[0].device)
+        with noted() as notes:
+            state = composed.join(heads, rows)
+        notes += [f"{head.name}: {note}" for head in heads for note in head.meta.get("notes", ())]
+        meta = described(source, rows, notes)
+        # what a member was tuned or trained on is no more a test for the composition than for the member
+        records = [head.meta["tuned"] for head in heads if "tuned" in head.meta]
+        meta["members_tuned"] = records + [
+            old for head in heads for old in head.meta.get("members_tuned", ())
+        ]
+        composed._adopt(state, meta, heads[0].device)
+        return composed
+
+    def run_fit(self, train: SelectedRows, context: FitContext) -> State:
+        """Fit every member, then calibrate."""
+        heads = self.create_members()
+        for number, head in enumerate(heads):
+            if head.card.learns:
+                folder = context.checkpoint and context.checkpoint / f"{number}-{head.name}"
+                part = dataclasses.replace(context, checkpoint=folder)
+                head.fit(train.source, context=part, device=str(train.device))
+        return self.join(heads, train)
+
+    def join(self, heads: Sequence[Head], train: SelectedRows) -> State:
+        """Return the members' tensors, and the calibration of their scores on the sample."""
+        fitted = [(head, head.prepare(head.state)) for head in heads]
+        with torch.no_grad():
+            parts = [_scores(fitted, block) for block in sampled_blocks(train, self.sample, self.seed)]
+        if not parts:
+            raise DataError(f"{self.name}: no row of the sample can be used; raise --sample")
+        scores = torch.cat(parts)
+        self._check(heads, scores)
+        state = self.calibrate(scores)
+        for number, head in enumerate(heads):
+            state |= {f"{number}.{name}": tensor for name, tensor in head.state.items()}
+        return state
+
+    def prepare(self, state: State) -> Any:
+        """Give the members their tensors back."""
+        fitted = []
+        for number, head in enumerate(self.create_members()):
+            prefix = f"{number}."
+            own = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
+            head._adopt(own, self.meta, self.device)
+            fitted.append((head, head.prepare(own)))
+        return fitted, state
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Return the composed score ``[B]``."""
+        heads, state = fitted
+        return self.combine(_scores(heads, block), state)
+
+    def _check(self, heads: Sequence[Head], scores: Tensor) -> None:
+        """Refuse training scores that are not finite, and warn of those that are all the same."""
+        for head, spread in zip(heads, scores.std(0, correction=0).tolist(), strict=True):
+            if not math.isfinite(spread):
+                raise DataError(f"{self.name}: {head.name} gives training rows scores that are not finite")
+            if spread == 0:
+                warnings.warn(f"{self.name}: {head.name} scores all training rows the same", stacklevel=2)
+
+
+def _scores(fitted: Sequence[tuple[Head, Any]], block: FeatureSet) -> Tensor:
+    """Return the scores ``[B, K]`` of all members in float64."""
+    return torch.stack([head.score_block(block, state).double() for head, state in fitted], 1)

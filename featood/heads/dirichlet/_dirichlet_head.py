@@ -1,0 +1,31 @@
+"""What the heads of this family share: logits read as Dirichlet concentrations."""
+
+from __future__ import annotations
+
+__all__ = ["DirichletHead"]
+
+import dataclasses
+from typing import Any
+
+from torch import Tensor
+
+from featood.heads.base.head import LogitHead
+from featood.heads.registry import option
+from featood.numerics.dirichlet import concentrations
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class DirichletHead(LogitHead):
+    """A head that scores ``Dir(alpha)`` with ``alpha_c = exp(l_c) + prior``."""
+
+    prior: float = option(
+        1.0, "added to each concentration; 0 for the exponentials of the logits alone", low=0
+    )
+
+    def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
+        """Score logits by the Dirichlet distribution that they stand for."""
+        return self.score_concentrations(concentrations(logits, self.prior))
+
+    def score_concentrations(self, log_alpha: Tensor) -> Tensor:
+        """Score log-concentrations ``[B, C]`` to ``[B]``."""
+        raise NotImplementedError

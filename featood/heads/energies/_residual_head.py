@@ -1,0 +1,204 @@
+"""The mechanism of HEAT: a residual energy learnt by contrastive divergence upon a frozen prior."""
+
+from __future__ import annotations
+
+__all__ = ["ResidualHead", "residual_network"]
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from featood.cache.feature_set import FeatureSet
+from featood.energies.contrastive import contrastive_divergence
+from featood.energies.sgld import Energy, frozen, sgld
+from featood.heads.base.head import FeatureHead, FitContext, State
+from featood.heads.base.rows import SelectedRows
+from featood.heads.base.spaces import space_option
+from featood.heads.energies._priors import Prior
+from featood.heads.registry import option
+from featood.nets.initialise import seeded
+from featood.nets.mlp import MLP
+from featood.training import Batches, digest, multi_step
+from featood.training.loop import train as run_training
+
+
+def residual_network(
+    size: int, width: int, depth: int, layout: str, generator: torch.Generator | None = None
+) -> nn.Sequential:
+    """Build the network of the residual energy, ``[B, size]`` to ``[B, 1]``, with leaky rectifiers (0.2).
+
+    Parameters
+    ----------
+    size, width, depth : int
+        Features, units of the first layer, and hidden layers after it.
+    layout : str
+        ``tied``: all hidden layers are one and the same (as in the published models); ``untied``: each its
+        own; ``halving``: each of `depth` stages has three layers, the last of which halves the width.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+    """
+    if layout == "untied":
+        return MLP(size, [width] * (depth + 1), 1, generator=generator)
+    if layout == "halving":
+        stages = [width >> stage for stage in range(depth)]
+        hidden = [units for stage in stages for units in (stage, stage, stage // 2)]
+        return MLP(size, [width, *hidden], 1, generator=generator)
+    with seeded(generator):
+        first, hidden_layer, last = nn.Linear(size, width), nn.Linear(width, width), nn.Linear(width, 1)
+    return nn.Sequential(first, nn.LeakyReLU(0.2), *[hidden_layer, nn.LeakyReLU(0.2)] * depth, last)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ResidualHead(FeatureHead):
+    """Score ``E_nn(z) / T + E_prior(z) / T_prior``; a subclass says what the prior is.
+
+    The prior is fitted first and stays as it is. The network then learns, by contrastive divergence, what
+    lowers the energy of the training rows relative to samples of the sum of both. Samples start from
+    proposals of the prior and move by Langevin dynamics; both ends count as negatives.
+
+    References
+    ----------
+    Lafon et al., Hybrid Energy Based Model in the Feature Space for Out-of-Distribution Detection, ICML 2023.
+    """
+
+    trains: ClassVar[bool] = True
+    testing_options: ClassVar[Mapping[str, Any]] = {"epochs": 2, "width": 32, "depth": 2, "sgld_steps": 4}
+
+    space: str = space_option("l2")
+    relu: bool = option(True, "keep samples non-negative, as the features of ReLU networks are")
+    temperature: float = option(1.0, "temperature of the residual energy", low=1e-6)
+    prior_temperature: float = option(1e3, "temperature of the prior energy", low=1e-6)
+    layout: str = option("tied", "hidden layers of the network", choices=("tied", "untied", "halving"))
+    depth: int = option(4, "hidden layers (stages, where they halve)", low=0)
+    width: int = option(1024, "units of the first layer", low=1)
+    sgld_steps: int = option(40, "Langevin steps", low=0)
+    step_size: float = option(1e-4, "first Langevin step size; the last is a tenth", low=0)
+    noise: float = option(5e-3, "first standard deviation of the Langevin noise; the last is a tenth", low=0)
+    data_noise: float = option(
+        1e-4, "standard deviation of the noise on rows and samples when the network learns", low=0
+    )
+    l2: float = option(10.0, "weight of the squared energies in the loss", low=0)
+    lr: float = option(1e-5, "learning rate", low=0)
+    epochs: int = option(10, "passes over the training rows", low=1)
+    updates: int = option(
+        0, "updates, however many passes they make (0: as many as `epochs` passes make)", low=0
+    )
+    milestone: int = option(
+        10, "epochs after which the learning rate falls to a tenth; of the updates the same share", low=1
+    )
+    batch_size: int = option(256, "rows in a batch", low=1)
+    accumulate: int = option(1, "batches in an update", low=1)
+    seed: int = option(0, "seed of the weights, the batches and the sampler", low=0, high=2**32 - 1)
+
+    def fit_prior(self, train: SelectedRows) -> State:
+        """Fit the prior to the training rows."""
+        raise NotImplementedError
+
+    def prior(self, state: State) -> Prior:
+        """Make the prior, in float32, from what `fit_prior` returned."""
+        raise NotImplementedError
+
+    def run_fit(self, train: SelectedRows, context: FitContext) -> State:
+        """Fit the space and the prior, then train the network."""
+        space = self.fit_space_to(train)
+        with self.placed(space):
+            state = {f"prior.{name}": value for name, value in self.fit_prior(train).items()}
+            network = self._train(train, state, context)
+        weights = {f"network.{name}": value.detach() for name, value in network.named_parameters()}
+        return space | state | weights
+
+    def prepare(self, state: State) -> Any:
+        """Rebuild the network and the prior."""
+        weights = _part(state, "network.")
+        first = next(iter(weights.values()))
+        network = residual_network(weights["0.weight"].shape[1], self.width, self.depth, self.layout)
+        network.to(first.device).requires_grad_(False)
+        for name, parameter in network.named_parameters():
+            parameter.copy_(weights[name])
+        return network, self.prior(_part(state, "prior."))
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Return the sum of both energies ``[B]``."""
+        network, prior = fitted
+        rows = self.vectors(block).float()
+        return self._residual(network)(rows) + prior.energy(rows) / self.prior_temperature
+
+    def _residual(self, network: nn.Module) -> Energy:
+        return lambda rows: network(rows).squeeze(1) / self.temperature
+
+    def _train(self, train: SelectedRows, state: State, context: FitContext) -> nn.Module:
+        blocks = [(self.vectors(block).float(), block.labels) for block in train.blocks()]
+        features = torch.cat([rows for rows, _ in blocks])
+        labels = torch.cat(
+            [features.new_zeros(len(rows)).long() if known is None else known[:] for rows, known in blocks]
+        )
+        prior = self.prior(_part(state, "prior."))
+        generator = torch.Generator(train.device).manual_seed(self.seed)
+        network = residual_network(features.shape[1], self.width, self.depth, self.layout, generator)
+        network.to(train.device)
+        energy = self._residual(network)
+        batches = Batches(len(features), self.batch_size, self.seed)
+        relu = self.relu
+        if relu and float(features.min()) < 0:
+            where = "" if self.space == "none" else f" in the space {self.space}"
+            warnings.warn(
+                f"{self.name}: the features have negative values{where}, so samples were not kept non-negative",
+                stacklevel=2,
+            )
+            relu = False
+
+        def project(rows: Tensor) -> Tensor:
+            rows = F.relu(rows) if relu else rows
+            return F.normalize(rows) if self.space == "l2" else rows
+
+        def losses(number: int) -> dict[str, Tensor]:
+            rows = batches(number).to(train.device)
+            start, prior_energy = prior.propose(labels[rows], generator)
+            start = project(start)
+            with frozen(network):
+                samples = sgld(
+                    lambda z: energy(z) + prior_energy(z) / self.prior_temperature,
+                    start,
+                    steps=self.sgld_steps,
+                    step_size=self.step_size,
+                    noise=self.noise,
+                    generator=generator,
+                    project=project,
+                )
+            return contrastive_divergence(
+                energy,
+                features[rows],
+                torch.cat([samples, start]),
+                l2=self.l2,
+                noise=self.data_noise,
+                generator=generator,
+            )
+
+        steps = self.updates or max(1, self.epochs * len(batches) // self.accumulate)
+        fall = self.milestone * len(batches) // self.accumulate
+        if self.updates:
+            fall = round(self.updates * self.milestone / self.epochs)
+        result = run_training(
+            losses,
+            network,
+            torch.optim.Adam(network.parameters(), lr=self.lr, betas=(0.0, 0.999)),
+            steps,
+            schedule=multi_step([max(1, fall)]),
+            accumulate=self.accumulate,
+            generators=[generator],
+            progress=context.progress,
+            checkpoint=context.checkpoint,
+            settings={**self.options, "data": digest(features, labels, *state.values())},
+            every=max(1, len(batches) // self.accumulate),
+        )
+        context.record.update(result.summary)
+        return network
+
+
+def _part(state: State, prefix: str) -> State:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

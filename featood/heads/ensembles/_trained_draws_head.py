@@ -1,0 +1,48 @@
+"""What the heads share that train perceptrons on the features which give several predictions of a row."""
+
+from __future__ import annotations
+
+__all__ = ["TrainedDrawsHead"]
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from featood.heads.base.trained_head import TrainedHead
+from featood.heads.ensembles._draws_head import MEASURES
+from featood.heads.registry import option
+from featood.nets.mlp import ACTIVATIONS, MLP
+from featood.numerics.mixtures import mean_log_probabilities
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class TrainedDrawsHead(TrainedHead):
+    """Base of the heads whose network maps rows ``[B, D]`` to the logits of S predictions ``[S, B, C]``."""
+
+    testing_options: ClassVar[Mapping[str, Any]] = {
+        "epochs": 10, "batch_size": 64, "width": 16, "depth": 1, "lr": 1e-2,
+    }  # fmt: skip
+
+    which: str = option(
+        "predictive-entropy",
+        "entropy of the mean probabilities, its epistemic part, variance, or the negated largest mean probability",
+        choices=tuple(MEASURES),
+    )
+    depth: int = option(2, "hidden layers", low=1)
+    width: int = option(100, "units of a hidden layer", low=1)
+    activation: str = option("relu", "between the layers", choices=tuple(ACTIVATIONS))
+
+    def perceptron(self, size: int, classes: int, generator: torch.Generator) -> MLP:
+        """Make a perceptron of the head's shape."""
+        return MLP(size, [self.width] * self.depth, classes, self.activation, generator)
+
+    def score_rows(self, model: Any, rows: Tensor) -> Tensor:
+        """Return the chosen uncertainty ``[B]``."""
+        return MEASURES[self.which](model(rows).unbind())
+
+    def classify_rows(self, model: Any, rows: Tensor) -> Tensor:
+        """Return the logarithm of the mean probabilities ``[B, C]``."""
+        return mean_log_probabilities(model(rows).unbind())

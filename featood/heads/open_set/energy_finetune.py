@@ -1,0 +1,58 @@
+"""Energy-bounded fine-tuning."""
+
+from __future__ import annotations
+
+__all__ = ["EnergyFinetune"]
+
+import math
+
+from featood.errors import UsageError
+from featood.heads.open_set._finetuned import BoundedEnergy
+from featood.heads.open_set._network import ObjectiveNet
+from featood.heads.open_set._objective_head import ObjectiveHead
+from featood.heads.registry import option, register
+
+
+@register(
+    "energy-finetune",
+    title="Energy-bounded fine-tuning",
+    paper="Liu et al., Energy-based Out-of-distribution Detection, NeurIPS",
+    year=2020,
+    url="https://arxiv.org/abs/2010.03759",
+    needs=("features", "labels", "outliers"),
+)
+class EnergyFinetune(ObjectiveHead):
+    """Score a classifier of the features that was fine-tuned for low energies, and high ones of outliers.
+
+    The bounds of the paper (-23 and -5 or -7) fit the energies of its networks. By default each is a quantile of
+    the energies after the first phase: three quarters of the known rows lie above the one, and three quarters of
+    the outliers, and of the known rows, below the other.
+    """
+
+    which: str = option(
+        "energy",
+        "free energy, 1 - largest probability, or negated largest logit",
+        choices=("energy", "msp", "max-logit"),
+    )
+    weight: float = option(0.1, "weight of the squared distances from the bounds", low=0)
+    m_in: float | None = option(None, "energy that known rows are to lie below (default: a quantile)")
+    m_out: float | None = option(None, "energy that outliers are to lie above (default: a quantile)")
+    pretraining: float = option(
+        0.5, "share of the epochs of cross-entropy alone, which come first", low=0, high=1
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.m_in is not None and self.m_out is not None and self.m_in > self.m_out:
+            raise UsageError(f"{self.name}: m_in must not be above m_out, {self.m_in} is above {self.m_out}")
+
+    def network(self) -> type[ObjectiveNet]:
+        """Return the classifier."""
+        return BoundedEnergy
+
+    def settings(self) -> dict[str, float]:
+        """Return weight, bounds and the share of the first phase."""
+        bounds = {"m_in": self.m_in, "m_out": self.m_out}
+        return {"weight": self.weight, "pretraining": self.pretraining} | {
+            name: math.nan if value is None else value for name, value in bounds.items()
+        }

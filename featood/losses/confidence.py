@@ -1,0 +1,61 @@
+"""Classifiers whose confidence is learned apart from their logits, or from the logits' direction alone."""
+
+from __future__ import annotations
+
+__all__ = ["confidence_loss", "logit_norm"]
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from featood.losses.outlier_exposure import cross_entropy
+from featood.losses.reductions import mean_over
+
+
+def confidence_loss(
+    logits: Tensor,
+    confidence: Tensor,
+    labels: Tensor,
+    weight: Tensor | float = 1.0,
+    hinted: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Return the loss of a classifier that may ask for the answer, at a price.
+
+    With the confidence c, a row's probability of its class is ``c p_y + 1 - c``; the price is ``-log c``.
+
+    Parameters
+    ----------
+    logits, labels : Tensor
+        ``[B, C]`` and ``[B]``; rows with a negative label do not count.
+    confidence : Tensor
+        Logit of c ``[B]``.
+    weight : float or scalar Tensor
+        Weight of the price.
+    hinted : Tensor, optional
+        Mask ``[B]`` of the rows that may ask; the others answer by themselves. By default all may.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``loss`` and its terms ``classification`` and ``price``.
+
+    References
+    ----------
+    DeVries and Taylor, Learning Confidence for Out-of-Distribution Detection in Neural Networks, 2018.
+    """
+    known = labels >= 0
+    own = -F.cross_entropy(logits, labels.clamp(min=0), reduction="none")
+    helped = torch.logaddexp(F.logsigmoid(confidence) + own, F.logsigmoid(-confidence))
+    answer = helped if hinted is None else torch.where(hinted, helped, own)
+    named, price = mean_over(-answer, known), mean_over(-F.logsigmoid(confidence), known)
+    return {"loss": named + weight * price, "classification": named, "price": price}
+
+
+def logit_norm(logits: Tensor, labels: Tensor, temperature: float = 0.04) -> Tensor:
+    """Mean cross-entropy of the known rows' logits scaled to the length ``1 / temperature``, as a scalar.
+
+    References
+    ----------
+    Wei et al., Mitigating Neural Network Overconfidence with Logit Normalization, ICML 2022.
+    """
+    return cross_entropy(F.normalize(logits, dim=1, eps=1e-7) / temperature, labels)

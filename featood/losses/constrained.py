@@ -1,0 +1,67 @@
+"""Finding outliers as a problem with constraints: few known rows flagged, and the classifier as good as it was."""
+
+from __future__ import annotations
+
+__all__ = ["augmented_lagrangian", "false_alarms", "missed_outliers", "updated_multipliers"]
+
+import torch
+from torch import Tensor
+
+from featood.losses.reductions import mean_over
+
+
+def false_alarms(odds: Tensor, labels: Tensor) -> Tensor:
+    """Mean probability of the known rows to be outliers, for the log-odds ``[B]``: a smooth false-alarm rate."""
+    return mean_over(odds.sigmoid(), labels >= 0)
+
+
+def missed_outliers(odds: Tensor, labels: Tensor) -> Tensor:
+    """Mean probability of the outliers to be known, for the log-odds of being outliers ``[B]``."""
+    return mean_over((-odds).sigmoid(), labels < 0)
+
+
+def augmented_lagrangian(violations: Tensor, multipliers: Tensor, penalties: Tensor) -> Tensor:
+    """Return what constraints ``c_i <= 0`` add to an objective, as a scalar.
+
+    Parameters
+    ----------
+    violations, multipliers, penalties : Tensor
+        Values c, Lagrange multipliers l and weights b > 0 of the squares, ``[K]`` each.
+
+    Returns
+    -------
+    Tensor
+        The sum of ``l c + b c^2 / 2``, or of ``-l^2 / (2 b)`` where ``b c + l < 0``.
+
+    References
+    ----------
+    Katz-Samuels et al., Training OOD Detectors in their Natural Habitats, ICML 2022; Bai et al., Feed Two Birds
+    with One Scone: Exploiting Wild Data for Both Out-of-Distribution Generalization and Detection, ICML 2023.
+    """
+    active = violations * multipliers + 0.5 * penalties * violations.square()
+    inactive = -0.5 * multipliers.square() / penalties
+    return torch.where(penalties * violations + multipliers >= 0, active, inactive).sum()
+
+
+def updated_multipliers(
+    violations: Tensor, multipliers: Tensor, penalties: Tensor, rate: float = 1.0, growth: float = 1.5
+) -> tuple[Tensor, Tensor]:
+    """Take a step of gradient ascent on the multipliers, and make broken constraints weigh more.
+
+    Parameters
+    ----------
+    violations, multipliers, penalties : Tensor
+        As for :func:`augmented_lagrangian`.
+    rate : float
+        Step size.
+    growth : float
+        Factor on the penalty of a constraint that does not hold.
+
+    Returns
+    -------
+    multipliers, penalties : Tensor
+        ``[K]`` each.
+    """
+    active = penalties * violations + multipliers >= 0
+    slope = torch.where(active, violations, -multipliers / penalties)
+    return multipliers + rate * slope, torch.where(violations > 0, growth * penalties, penalties)

@@ -1,0 +1,160 @@
+"""Embeddings in which known rows lie near the centre of their class, and outliers near none.
+
+Embeddings are ``[B, E]``, centres ``[C, E]``, distances ``[B, C]`` and labels ``[B]``; a negative label marks an
+outlier. Every term is the mean over the rows it concerns, and 0 where the batch has none of them.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "center_loss",
+    "center_repulsion",
+    "class_anchors",
+    "class_means",
+    "deep_sad",
+    "distances",
+    "hypersphere",
+    "intra_inter",
+    "rejection",
+]
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from featood.losses.outlier_exposure import cross_entropy
+from featood.losses.reductions import mean_over
+
+CHUNK = 1 << 24
+"""Rows times classes that are looked at together."""
+
+
+def distances(embedding: Tensor, centers: Tensor) -> Tensor:
+    """Euclidean distance of every row to every centre ``[B, C]``, exact where they nearly coincide."""
+    return torch.cdist(embedding, centers, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def class_means(embedding: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Mean embedding of each class ``[C, E]``, zero where it has no rows, and the rows of each ``[C]``.
+
+    In the precision of the embedding, also where products are made in a lower one elsewhere.
+    """
+    total, count = embedding.new_zeros(classes, embedding.shape[1]), embedding.new_zeros(classes)
+    group = max(1, CHUNK // max(1, classes))
+    with torch.autocast(embedding.device.type, enabled=False):
+        for rows, named in zip(embedding.split(group), labels.split(group), strict=True):
+            member = F.one_hot(named.clamp(min=0), classes).to(rows) * (named >= 0)[:, None]
+            total, count = total + member.T @ rows, count + member.sum(0)
+        return total / count.clamp(min=1)[:, None], count
+
+
+def center_loss(to_centers: Tensor, labels: Tensor, radius: float = 0.0) -> Tensor:
+    """Mean of ``max(d_y^2 - radius^2, 0)`` over the known rows, d_y the distance to the centre of their class.
+
+    References
+    ----------
+    Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition, ECCV 2016, without a radius.
+    """
+    own = to_centers.gather(1, labels.clamp(min=0)[:, None]).squeeze(1)
+    return mean_over((own.square() - radius**2).relu(), labels >= 0)
+
+
+def center_repulsion(to_centers: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """Mean of ``sum_c max(margin^2 - d_c^2, 0)`` over the outliers: no centre is to be nearer than the margin.
+
+    References
+    ----------
+    Kirchheim et al., Multi-Class Hypersphere Anomaly Detection, ICPR 2022.
+    """
+    return mean_over((margin**2 - to_centers.square()).relu().sum(1), labels < 0)
+
+
+def class_anchors(to_anchors: Tensor, labels: Tensor, weight: float = 0.1) -> dict[str, Tensor]:
+    """Return the loss of class anchor clustering over the known rows.
+
+    Parameters
+    ----------
+    to_anchors : Tensor
+        Distances d to the classes' fixed anchors ``[B, C]``.
+    labels : Tensor
+        ``[B]``.
+    weight : float
+        Weight of the distance to the own anchor beside ``log(1 + sum_{c != y} exp(d_y - d_c))``.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``loss`` and its terms ``tuplet`` and ``anchor``.
+
+    References
+    ----------
+    Miller et al., Class Anchor Clustering: A Loss for Distance-Based Open Set Recognition, WACV 2021.
+    """
+    own = to_anchors.gather(1, labels.clamp(min=0)[:, None]).squeeze(1)
+    # log(1 + sum_{c != y} exp(d_y - d_c)) = d_y + log sum_c exp(-d_c), which is a cross-entropy
+    tuplet, anchor = cross_entropy(-to_anchors, labels), mean_over(own, labels >= 0)
+    return {"loss": tuplet + weight * anchor, "tuplet": tuplet, "anchor": anchor}
+
+
+def rejection(to_anchors: Tensor) -> Tensor:
+    """Score ``min_c d_c (1 - softmin(d)_c)`` ``[B]`` of class anchor clustering: large far from all anchors."""
+    log_p = (-to_anchors).log_softmax(1)
+    return (to_anchors * -torch.expm1(log_p)).amin(1)
+
+
+def intra_inter(
+    embedding: Tensor, labels: Tensor, classes: int, weight: float = 1.0, limit: float = math.inf
+) -> dict[str, Tensor]:
+    """Return the spread within classes less the separation of the nearest two, all by the batch's own means.
+
+    Parameters
+    ----------
+    embedding, labels : Tensor
+        ``[B, E]`` and ``[B]``.
+    classes : int
+        Number of classes.
+    weight : float
+        Weight of the separation.
+    limit : float
+        Distance beyond which classes are apart enough; without one, the loss falls as the embedding grows.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``loss``; the mean squared distance to the mean of the own class, ``spread``; the least squared distance
+        between two means, ``separation``, which is 0 where the batch has one class.
+
+    References
+    ----------
+    Hassen and Chan, Learning a Neural-network-based Representation for Open Set Recognition, SDM 2020.
+    """
+    means, count = class_means(embedding, labels, classes)
+    spread = mean_over((embedding - means[labels.clamp(min=0)]).square().sum(1), labels >= 0)
+    present = means[count > 0]
+    separation = spread.new_zeros(())
+    if len(present) > 1:
+        separation = F.pdist(present).min().square().clamp(max=limit**2)
+    return {"loss": spread - weight * separation, "spread": spread, "separation": separation}
+
+
+def hypersphere(embedding: Tensor, center: Tensor, labels: Tensor, radius: float = 0.0) -> Tensor:
+    """Mean of ``max(|z - c|^2 - radius^2, 0)`` over the known rows.
+
+    References
+    ----------
+    Ruff et al., Deep One-Class Classification, ICML 2018.
+    """
+    return mean_over(((embedding - center).square().sum(1) - radius**2).relu(), labels >= 0)
+
+
+def deep_sad(embedding: Tensor, center: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor:
+    """Mean of ``|z - c|^2`` over the known rows plus `weight` times that of its inverse over the outliers.
+
+    References
+    ----------
+    Ruff et al., Deep Semi-Supervised Anomaly Detection, ICLR 2020.
+    """
+    squared = (embedding - center).square().sum(1)
+    return mean_over(squared, labels >= 0) + weight * mean_over(1 / (squared + 1e-6), labels < 0)

@@ -1,0 +1,146 @@
+"""Classifiers that are uncertain of outliers, or know them as one more class.
+
+Throughout, logits are ``[B, C]`` and labels ``[B]``, a negative label marking an outlier. Every term is the mean
+over the rows it concerns, and 0 where the batch has none of them.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "background_class",
+    "cross_entropy",
+    "mixture_outlier_exposure",
+    "objectosphere",
+    "outlier_exposure",
+    "uniform_cross_entropy",
+]
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from featood.losses.reductions import mean_over
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of the known rows, as a scalar."""
+    return mean_over(F.cross_entropy(logits, labels.clamp(min=0), reduction="none"), labels >= 0)
+
+
+def uniform_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean of ``-sum_c log p_c / C`` over the outliers: their cross-entropy to the uniform distribution."""
+    return mean_over(logits.logsumexp(1) - logits.mean(1), labels < 0)
+
+
+def outlier_exposure(logits: Tensor, labels: Tensor, weight: float = 0.5) -> dict[str, Tensor]:
+    """Return the loss of outlier exposure; with weight 1 it is the entropic open-set loss.
+
+    Parameters
+    ----------
+    logits, labels : Tensor
+        ``[B, C]`` and ``[B]``.
+    weight : float
+        Weight of the outliers' cross-entropy to the uniform distribution.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``loss`` and its terms ``classification`` and ``outliers``.
+
+    References
+    ----------
+    Hendrycks et al., Deep Anomaly Detection with Outlier Exposure, ICLR 2019; Dhamija et al., Reducing Network
+    Agnostophobia, NeurIPS 2018.
+    """
+    named, outliers = cross_entropy(logits, labels), uniform_cross_entropy(logits, labels)
+    return {"loss": named + weight * outliers, "classification": named, "outliers": outliers}
+
+
+def objectosphere(
+    logits: Tensor, features: Tensor, labels: Tensor, weight: float = 1.0, radius: float = 1.0
+) -> dict[str, Tensor]:
+    """Return the entropic open-set loss plus `weight` times a pull on the features' lengths.
+
+    Parameters
+    ----------
+    logits, features, labels : Tensor
+        ``[B, C]``, ``[B, D]`` and ``[B]``.
+    weight : float
+        Weight of ``mean max(radius - |z|, 0)^2`` over known rows plus ``mean |z|^2`` over outliers.
+    radius : float
+        Length that features of known rows are to have at least.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``loss`` and its terms ``classification``, ``outliers`` and ``length``.
+
+    References
+    ----------
+    Dhamija et al., Reducing Network Agnostophobia, NeurIPS 2018.
+    """
+    parts = outlier_exposure(logits, labels, weight=1.0)
+    squared = features.square().sum(1)
+    # the root has no gradient at zero, where a clamped one is 0 instead of NaN
+    short = (radius - squared.clamp(min=1e-12).sqrt()).relu().square()
+    length = mean_over(short, labels >= 0) + mean_over(squared, labels < 0)
+    return {**parts, "loss": parts["loss"] + weight * length, "length": length}
+
+
+def background_class(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over logits ``[B, C + 1]`` whose last class is that of the outliers, as a scalar.
+
+    References
+    ----------
+    Dhamija et al., Reducing Network Agnostophobia, NeurIPS 2018, whose baseline it is.
+    """
+    return F.cross_entropy(logits, torch.where(labels < 0, logits.shape[1] - 1, labels))
+
+
+def mixture_outlier_exposure(
+    logits: Callable[[Tensor], Tensor],
+    rows: Tensor,
+    labels: Tensor,
+    generator: torch.Generator,
+    weight: float = 5.0,
+) -> dict[str, Tensor]:
+    """Return cross-entropy plus that of mixtures, which are the less certain the more of an outlier they hold.
+
+    A known row ``x`` of class y and an outlier ``x'`` make ``m x + (1 - m) x'``, m uniform in [0, 1], whose target
+    has the probability m on y and the rest spread over all classes.
+
+    Parameters
+    ----------
+    logits : callable
+        ``[B, D]`` to ``[B, C]``.
+    rows, labels : Tensor
+        ``[B, D]`` and ``[B]``.
+    generator : torch.Generator
+        Source of the pairs and their shares.
+    weight : float
+        Weight of the mixtures.
+
+    Returns
+    -------
+    dict of str to Tensor
+        ``loss`` and its terms ``classification`` and ``mixtures``.
+
+    References
+    ----------
+    Zhang et al., Mixture Outlier Exposure: Towards Out-of-Distribution Detection in Fine-grained Environments,
+    WACV 2023, with its linear mixtures.
+    """
+    known, named = labels >= 0, cross_entropy(logits(rows), labels)
+    inside, outside = rows[known], rows[~known]
+    mixtures = named.new_zeros(())
+    if len(inside) and len(outside):
+        shape = (len(inside),)
+        partners = torch.randint(len(outside), shape, generator=generator, device=generator.device)
+        share = torch.rand(shape, generator=generator, device=generator.device).to(rows)
+        mixed = share[:, None] * inside + (1 - share[:, None]) * outside[partners.to(rows.device)]
+        values = logits(mixed)
+        own = values.gather(1, labels[known][:, None]).squeeze(1)
+        mixtures = (values.logsumexp(1) - share * own - (1 - share) * values.mean(1)).mean()
+    return {"loss": named + weight * mixtures, "classification": named, "mixtures": mixtures}

@@ -1,0 +1,222 @@
+"""Intervals of what was measured, and which heads differ."""
+
+from __future__ import annotations
+
+__all__ = ["Comparison", "Uncertainty"]
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from featood.errors import UsageError
+from featood.metrics import (
+    LOWER_IS_BETTER,
+    METRICS,
+    Difference,
+    Placements,
+    bootstrap_difference,
+    bootstrap_draws,
+    delong_difference,
+    delong_interval,
+    holm,
+    percentiles,
+    placements,
+    rank_heads,
+)
+from featood.pipeline.variant_labels import repeated_label
+
+MEAN = "mean"
+"""Stands where a test would name its OOD set, of the mean over all sets."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Uncertainty:
+    """How the intervals of a comparison are made."""
+
+    method: str = "delong"
+    """``delong`` for AUROC, by a formula; ``bootstrap`` for every metric, by resampling the rows."""
+    level: float = 0.95
+    """Confidence of intervals and tests, in (0, 1)."""
+    resamples: int = 1000
+    """For ``bootstrap``."""
+    seed: int = 0
+    """Of the resamples."""
+
+    def __post_init__(self) -> None:
+        if self.method not in ("delong", "bootstrap"):
+            raise UsageError(f"intervals are made by delong or bootstrap, not {self.method!r}")
+        if not 0 < self.level < 1 or self.resamples < 1:
+            raise UsageError(
+                f"intervals need a confidence between 0 and 100 % and one resample at least, got {self.level:.0%} "
+                f"and {self.resamples}"
+            )
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that get an interval."""
+        return ("auroc",) if self.method == "delong" else tuple(METRICS)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what makes the intervals again."""
+        body = dataclasses.asdict(self)
+        return body if self.method == "bootstrap" else {key: body[key] for key in ("method", "level")}
+
+
+class Comparison:
+    """Takes the scores of one head after the other on the same sets, and tells which differ.
+
+    Parameters
+    ----------
+    how : Uncertainty
+        How intervals are made.
+    """
+
+    def __init__(self, how: Uncertainty) -> None:
+        self.how = how
+        self._rows: dict[str, list[dict[str, Any]]] = {}
+        self._places: dict[str, list[Placements]] = {}
+        self._draws: dict[str, list[np.ndarray]] = {}
+
+    def add(
+        self, label: str, id_scores: np.ndarray, scores: Sequence[np.ndarray], rows: list[dict[str, Any]]
+    ) -> None:
+        """Take a head's scores on the ID set and on each OOD set, and put intervals into its result rows.
+
+        Each metric gets ``NAME_low`` and ``NAME_high``, fractions as the metric is.
+        """
+        self._rows[label] = rows
+        self._places[label] = [placements(id_scores, values) for values in scores]
+        if self.how.method == "bootstrap":
+            self._draws[label] = [
+                bootstrap_draws(
+                    id_scores, values, self.how.metrics, self.how.resamples,
+                    # the ID rows of a resample are the same for all sets and heads, the OOD rows for all heads
+                    id_generator=np.random.default_rng([self.how.seed]),
+                    ood_generator=np.random.default_rng([self.how.seed, *row["ood"].encode()]),
+                )
+                for row, values in zip(rows, scores, strict=True)
+            ]  # fmt: skip
+        for position, row in enumerate(rows):
+            row |= self._intervals(label, slice(position, position + 1))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return how intervals were made, those of the means, the tests against the best head, and the ranks.
+
+        Returns
+        -------
+        dict
+            ``means``: of each head over its sets, where there are several. ``tests``: of each head and metric against
+            the best head, by set and of the mean; ``difference`` is metric(head) - metric(best), and ``p_holm`` is
+            corrected for all pairs of heads, so that the choice of the best among them is allowed for. ``ranking``:
+            Friedman's test of AUROC over the sets and the cliques that follow. ``untested``: what too few sets or
+            heads leave open.
+        """
+        count = len(next(iter(self._rows.values()), ()))
+        every = slice(0, count)
+        body: dict[str, Any] = self.how.as_json()
+        body["means"] = [
+            {"head": label, "sets": [row["ood"] for row in rows], **self._intervals(label, every)}
+            for label, rows in self._rows.items()
+            if count > 1
+        ]
+        sets = [slice(position, position + 1) for position in range(count)] + [every] * (count > 1)
+        body["tests"] = [
+            test for chosen in sets for metric in self.how.metrics for test in self._tests(chosen, metric)
+        ]
+        ranking, untested = self._ranking(count)
+        if ranking:
+            body["ranking"] = ranking
+        body["untested"] = untested
+        return body
+
+    def _estimate(self, label: str, metric: str, sets: slice) -> float:
+        return float(np.mean([row[metric] for row in self._rows[label][sets]]))
+
+    def _intervals(self, label: str, sets: slice) -> dict[str, float]:
+        """Return the ends of the intervals of one set's metrics, or of the means over several."""
+        if self.how.method == "delong":
+            _, low, high = delong_interval(Placements.mean(self._places[label][sets]), self.how.level)
+            return {"auroc_low": low, "auroc_high": high}
+        draws = np.mean(self._draws[label][sets], 0)
+        ends = zip(self.how.metrics, *percentiles(draws, self.how.level), strict=True)
+        return {
+            key: float(value)
+            for metric, low, high in ends
+            for key, value in ((f"{metric}_low", low), (f"{metric}_high", high))
+        }
+
+    def _difference(self, first: str, second: str, metric: str, sets: slice) -> Difference:
+        if self.how.method == "delong":
+            ours, theirs = (Placements.mean(self._places[label][sets]) for label in (first, second))
+            return delong_difference(ours, theirs, self.how.level)
+        place = self.how.metrics.index(metric)
+        draws = np.mean([part[place] for part in self._draws[first][sets]], 0)
+        draws = draws - np.mean([part[place] for part in self._draws[second][sets]], 0)
+        estimate = self._estimate(first, metric, sets) - self._estimate(second, metric, sets)
+        return bootstrap_difference(estimate, draws, self.how.level)
+
+    def _tests(self, sets: slice, metric: str) -> list[dict[str, Any]]:
+        """Test every head against the best on one set, or by the mean over several."""
+        values = {label: self._estimate(label, metric, sets) for label in self._rows}
+        if len(values) < 2:
+            return []
+        best = (min if metric in LOWER_IS_BETTER else max)(values, key=values.__getitem__)
+        # the best is chosen on these very rows, so the correction counts all pairs, not just those with it
+        pairs = list(itertools.combinations(values, 2))
+        found = {pair: self._difference(*pair, metric, sets) for pair in pairs}
+        corrected = dict(zip(pairs, holm([found[pair].p for pair in pairs]).tolist(), strict=True))
+        rows = next(iter(self._rows.values()))[sets]
+        tests = []
+        for label in values:
+            if label == best:
+                continue
+            pair = (label, best) if (label, best) in found else (best, label)
+            difference, low, high, p = found[pair]
+            if pair[0] == best:
+                difference, low, high = -difference, -high, -low
+            tests.append(
+                {
+                    "ood": rows[0]["ood"] if len(rows) == 1 else MEAN,
+                    "metric": metric,
+                    "head": label,
+                    "best": best,
+                    "difference": difference,
+                    "low": low,
+                    "high": high,
+                    "p": p,
+                    "p_holm": corrected[pair],
+                }
+            )
+        return tests
+
+    def _ranking(self, count: int) -> tuple[dict[str, Any], list[str]]:
+        """Rank heads over the sets by AUROC; the seeds of one head count as one, by their mean."""
+        groups: dict[str, list[str]] = {}
+        for label in self._rows:
+            groups.setdefault(repeated_label(label) or label, []).append(label)
+        heads = {group if len(labels) > 1 else labels[0]: labels for group, labels in groups.items()}
+        untested = []
+        if len(self._rows) < 2:
+            untested.append("one head has no other to be compared with")
+        if count < 3 or len(heads) < 3:
+            untested.append(
+                f"ranks over sets are tested (Friedman) from three sets and three heads on; here are {count} and "
+                f"{len(heads)}"
+            )
+            return {}, untested
+        values = np.array(
+            [[np.mean([self._rows[label][place]["auroc"] for label in labels]) for labels in heads.values()]
+             for place in range(count)]
+        )  # fmt: skip
+        ranking, names = rank_heads(values, self.how.level), list(heads)
+        return {
+            "metric": "auroc",
+            "sets": [row["ood"] for row in next(iter(self._rows.values()))],
+            "statistic": ranking.statistic,
+            "p": ranking.p,
+            "mean_ranks": dict(zip(names, ranking.mean_ranks.tolist(), strict=True)),
+            "cliques": [[names[place] for place in clique] for clique in ranking.cliques],
+        }, untested

@@ -1,0 +1,154 @@
+"""What follows from a head's scores: its result rows, and what is known of the classes."""
+
+from __future__ import annotations
+
+__all__ = ["id_facts", "predicted_classes", "score_head", "split_name"]
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from featood.cache import FeatureSet
+from featood.heads.base.head import Head
+from featood.metrics import (
+    auroc_macro,
+    aurra,
+    binomial_interval,
+    class_table,
+    classification_metrics,
+    detection_metrics,
+    open_set_metrics,
+)
+from featood.pipeline.leakage import dataset_name, refuse_tuned_on, tuning_records
+
+
+def score_head(
+    label: str,
+    head: Head,
+    sets: Mapping[str, FeatureSet],
+    backbone: Mapping[str, np.ndarray | None],
+    force: bool,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray | None], list[dict[str, Any]]]:
+    """Return one head's scores and predicted classes by set (the in-distribution set first), and its result rows."""
+    (id_name, test), *others = sets.items()
+    outliers = dict(others)
+    if not force:
+        refuse_tuned_on(label, head, outliers)
+    scores: dict[str, np.ndarray] = {}
+    seconds: dict[str, float] = {}
+    judged: dict[str, float] = {}
+    classes, rows = dict(backbone), []
+    for name, features in sets.items():
+        start = time.perf_counter()
+        scores[name] = np.asarray(head.score(features, force=force))
+        seconds[name] = time.perf_counter() - start
+        if (logits := head.classify(features, force=force)) is not None:
+            numbers = None if head.classes is None else head.classes.cpu().numpy()
+            classes[name] = predicted_classes(logits, numbers)
+            if name == id_name:
+                judged = _classification(logits, test, numbers)
+    answered = _answered(scores[id_name], classes[id_name], test)
+    for name, features in outliers.items():
+        row: dict[str, Any] = {
+            "head": label,
+            "ood": name,
+            "split": split_name(features),
+            "n_id": len(test),
+            "n_ood": len(features),
+            **detection_metrics(scores[id_name], scores[name]),
+            **_by_ood_class(scores[id_name], scores[name], features),
+            **_open_set(scores[id_name], scores[name], classes[id_name], classes[name], test),
+            **answered,
+            **{key: judged[key] for key in ("accuracy", "brier") if key in judged},
+            "fit_s": head.meta.get("fit_seconds", 0.0),
+            "score_s": round(seconds[id_name] + seconds[name], 4),
+        }
+        if "which" in head.options:
+            row["which"] = head.options["which"]
+        if head.meta.get("training", {}).get("diverged"):
+            row["diverged"] = True
+        if records := tuning_records(head):
+            row["ood_validated"] = ", ".join(dict.fromkeys(record["on"] for record in records))
+        rows.append(row)
+    return scores, classes, rows
+
+
+def id_facts(test: FeatureSet, predictions: np.ndarray | None, level: float | None = None) -> dict[str, Any]:
+    """Return what the results say of the in-distribution set.
+
+    Parameters
+    ----------
+    test : FeatureSet
+    predictions : integer array of shape [N], optional
+        Predicted classes.
+    level : float, optional
+        Confidence of the interval of the accuracy; none where not given.
+    """
+    labels = _labels(test)
+    facts: dict[str, Any] = {"dataset": dataset_name(test), "split": split_name(test), "n": len(test)}
+    if labels is None:
+        return facts
+    facts |= _classification(test.logits, test)
+    if level is not None and "accuracy" in facts:
+        rows = int((labels >= 0).sum())
+        _, facts["accuracy_low"], facts["accuracy_high"] = binomial_interval(
+            round(facts["accuracy"] * rows), rows, level
+        )
+    return facts | {"classes": class_table(labels, predictions, test.classes)}
+
+
+def predicted_classes(logits: Any, numbers: np.ndarray | None = None) -> np.ndarray | None:
+    """Return the predicted classes ``[N]``; `numbers` are those of the columns, where not 0 to C - 1."""
+    if logits is None:
+        return None
+    columns = np.asarray(logits[:]).argmax(1)
+    return columns if numbers is None else numbers[columns]
+
+
+def _classification(logits: Any, features: FeatureSet, numbers: np.ndarray | None = None) -> dict[str, float]:
+    if logits is None or (labels := _labels(features)) is None:
+        return {}
+    return classification_metrics(np.asarray(logits[:]), labels, classes=numbers)
+
+
+def _open_set(
+    id_scores: np.ndarray,
+    ood_scores: np.ndarray,
+    id_classes: np.ndarray | None,
+    ood_classes: np.ndarray | None,
+    test: FeatureSet,
+) -> dict[str, float]:
+    labels = _labels(test)
+    if id_classes is None or ood_classes is None or labels is None:
+        return {}
+    return open_set_metrics(id_scores, ood_scores, id_classes, ood_classes, labels)
+
+
+def _by_ood_class(id_scores: np.ndarray, scores: np.ndarray, features: FeatureSet) -> dict[str, float]:
+    """Return the mean AUROC over the classes of an out-of-distribution set, where it has several."""
+    labels = _labels(features)
+    if labels is None or np.ptp(labels[labels >= 0]) == 0:
+        return {}
+    return {"auroc_macro": auroc_macro(id_scores, scores, labels)}
+
+
+def _answered(scores: np.ndarray, classes: np.ndarray | None, test: FeatureSet) -> dict[str, float]:
+    labels = _labels(test)
+    if classes is None or labels is None:
+        return {}
+    known = labels >= 0
+    return {"aurra": aurra(scores[known], classes[known] == labels[known])}
+
+
+def _labels(features: FeatureSet) -> np.ndarray | None:
+    """Return the labels of a set, unless none of its rows has any."""
+    if features.labels is None or not ((labels := np.asarray(features.labels[:])) >= 0).any():
+        return None
+    return labels
+
+
+def split_name(features: FeatureSet) -> str:
+    """Split of a set's rows; "all" where it does not come from a cache."""
+    return str(features.origin["data"]["split"]) if features.origin else "all"

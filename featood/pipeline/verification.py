@@ -1,0 +1,336 @@
+"""Computing results again from their cache, and holding them against the file."""
+
+from __future__ import annotations
+
+__all__ = ["CONFIRMED", "DIFFERENT", "ROUNDED", "Verdict", "verify_results"]
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from featood.cache import FeatureCache, FeatureSet, library_versions
+from featood.errors import CacheCorrupt, DataError, FeatoodError, Mismatch
+from featood.heads import ask, create_head, load_head
+from featood.heads.artefacts.artefact import options_from_json
+from featood.heads.base.head import Head
+from featood.pipeline.comparison import Uncertainty
+from featood.pipeline.scoring import score_heads
+
+CONFIRMED, ROUNDED, DIFFERENT = "confirmed", "rounding", "different"
+SAME = 1e-9
+"""Relative difference up to which two figures are the same: sums come in another order on another machine."""
+ROUNDING = 1e-4
+"""Relative difference of scores that float32 arithmetic in another order may leave."""
+TIMES = ("fit_s", "score_s")
+"""What takes another time each time."""
+
+
+class Verdict(NamedTuple):
+    """What became of one row, or of what the file says besides its rows."""
+
+    what: str
+    outcome: str
+    """``confirmed``: equal scores, by their digest, and equal figures; ``rounding``: scores that differ by rounding
+    alone, and figures that agree as far as that lets them; ``different``."""
+    why: str = ""
+    exit_code: int = 0
+
+
+def verify_results(
+    path: str | Path,
+    cache: FeatureCache,
+    progress: Callable[[str, int, int], None] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Verdict]:
+    """Compute every score of a results file again, and compare scores and figures.
+
+    Parameters
+    ----------
+    path : path
+        What ``featood score --json`` wrote.
+    cache : FeatureCache
+        The cache with its sets and heads.
+    progress : callable, optional
+        Called as ``progress(what, done, total)``.
+    say : callable
+        Takes one line about each thing that may explain a difference, such as another version of a library.
+
+    Returns
+    -------
+    list of Verdict
+        One of each row, then of the rest of the file.
+
+    Raises
+    ------
+    DataError
+        When the file cannot be read, is no results file, or has no evidence in it to go by.
+    CacheCorrupt
+        When a set turns out to be damaged as it is read.
+    """
+    results = _read(path)
+    evidence = results["evidence"]
+    here = library_versions()
+    for name, version in results.get("versions", {}).items():
+        if here.get(name) != version:
+            say(f"{name} {version} made these results; here is {here.get(name, 'none')}")
+    sets, faults = _open_sets(evidence["sets"], cache)
+    heads = _Heads(evidence["heads"], cache)
+    for label in evidence["heads"]:
+        try:
+            heads[label]
+        except FeatoodError as error:
+            faults[f"head {label}"] = error
+    good = [label for label in evidence["heads"] if f"head {label}" not in faults]
+    id_name, *others = evidence["sets"]
+    again: dict[str, Any] | None = None
+    outliers = {name: sets[name] for name in others if name in sets}
+    if id_name in sets and outliers and good:
+        how = results.get("comparison")
+        intervals = _uncertainty(how) if how else None
+        chosen = heads.only(good)
+        again = score_heads(
+            chosen, sets[id_name], outliers, evidence["force"], progress, intervals=intervals
+        ).results
+    verdicts = list(_rows(results, again, faults, id_name))
+    return verdicts + list(_rest(results, again, bool(faults), verdicts))
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    try:
+        results = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"{path} is no JSON; verify takes what featood score --json wrote") from None
+    try:
+        sound = _sound(results)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        sound = False
+    if not sound:
+        raise DataError(
+            f"{path} does not say what it was computed from; score again with this version: featood score --json {path}"
+        )
+    return results
+
+
+def _sound(results: Any) -> bool:
+    """Tell whether results have what is looked up in them; other values than they had show in the comparison."""
+    evidence = results["evidence"]
+    sets, heads = evidence["sets"], evidence["heads"]
+    if results.get("comparison"):
+        _uncertainty(results["comparison"])
+    return (
+        len(sets) > 1
+        and isinstance(evidence["force"], bool)
+        and isinstance(results.get("versions", {}), dict)
+        and all(isinstance(row["head"], str) and isinstance(row["ood"], str) for row in results["rows"])
+        and all(
+            isinstance(entry["key"], str)
+            and isinstance(entry["content_sha256"], str)
+            and entry["rows"] is not None
+            for entry in sets.values()
+        )
+        and all(
+            isinstance(entry["head"], str)
+            and isinstance(entry["options"], dict)
+            and isinstance(entry["artefact"], str | None)
+            and isinstance(entry["fitted"], bool)
+            and all(np.asarray(entry["scores"][name]["octiles"], float).shape == (9,) for name in sets)
+            and all(isinstance(entry["scores"][name]["sha256"], str) for name in sets)
+            for entry in heads.values()
+        )
+    )
+
+
+def _uncertainty(comparison: Mapping[str, Any]) -> Uncertainty:
+    return Uncertainty(
+        **{field.name: comparison[field.name] for field in fields(Uncertainty) if field.name in comparison}
+    )
+
+
+def _open_sets(
+    wanted: Mapping[str, Any], cache: FeatureCache
+) -> tuple[dict[str, FeatureSet], dict[str, FeatoodError]]:
+    """Open the sets that are what they were, and say of the others what has become of them."""
+    sets: dict[str, FeatureSet] = {}
+    faults: dict[str, FeatoodError] = {}
+    for name, entry in wanted.items():
+        try:
+            features = cache[entry["key"]]
+        except CacheCorrupt as error:
+            faults[f"set {name}"] = error
+        except FeatoodError:
+            faults[f"set {name}"] = Mismatch(f"{entry['key']} is not in the cache {cache.root}")
+        else:
+            if not entry["content_sha256"] or entry["rows"] != len(features):
+                faults[f"set {name}"] = Mismatch(
+                    f"{entry['key']} was not scored as the cache has it, but in part"
+                )
+            elif entry["content_sha256"] != features.content:
+                faults[f"set {name}"] = Mismatch(
+                    f"{entry['key']} holds other values than those that were scored"
+                )
+            else:
+                sets[name] = features
+    return sets, faults
+
+
+class _Heads(Mapping[str, Head]):
+    """The heads of the evidence, each loaded and checked when it is asked for."""
+
+    def __init__(self, entries: Mapping[str, Any], cache: FeatureCache) -> None:
+        self._entries, self._cache = entries, cache
+
+    def only(self, labels: list[str]) -> _Heads:
+        return _Heads({label: self._entries[label] for label in labels}, self._cache)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __getitem__(self, label: str) -> Head:
+        entry = self._entries[label]
+        if entry["artefact"] is None:
+            if entry["fitted"]:
+                raise Mismatch(f"{label} was fitted but not saved, so nothing is left to score with")
+            return create_head(entry["head"], **options_from_json(entry["options"]))
+        head = load_head(self._cache.root / entry["artefact"])  # an absolute path stays what it is
+        assert head.saved is not None
+        if head.saved.tensors_sha256 != entry["tensors_sha256"]:
+            raise Mismatch(f"{head.saved.folder} holds another fit than the one that was scored")
+        if head.saved.record_sha256 != entry["record_sha256"]:
+            raise Mismatch(
+                f"{head.saved.folder} has other options or another provenance than what was scored"
+            )
+        which = entry["options"].get("which")
+        return head if which in (None, head.options.get("which")) else ask(head, which)
+
+
+def _rows(
+    results: Mapping[str, Any],
+    again: Mapping[str, Any] | None,
+    faults: Mapping[str, FeatoodError],
+    id_name: str,
+) -> Iterator[Verdict]:
+    """Judge the rows of the file, and name those that are missing."""
+    entries = results["evidence"]["heads"]
+    known = {(row["head"], row["ood"]): row for row in (again or {"rows": ()})["rows"]}
+    for row in results["rows"]:
+        head, ood = row["head"], row["ood"]
+        what = f"{head} on {ood}"
+        reasons = [
+            faults[part] for part in (f"set {id_name}", f"set {ood}", f"head {head}") if part in faults
+        ]
+        if reasons:
+            code = max(error.exit_code for error in reasons)
+            yield Verdict(what, DIFFERENT, "; ".join(map(str, reasons)), code if code in (4, 5) else 5)
+        elif (head, ood) not in known:
+            yield Verdict(what, DIFFERENT, "the evidence has no such head and set", 5)
+        else:
+            assert again is not None
+            now = again["evidence"]["heads"][head]["scores"]
+            yield _judge(what, row, known[head, ood], entries[head]["scores"], now, (id_name, ood))
+    there = {(row["head"], row["ood"]) for row in results["rows"]}
+    for head in entries:
+        for ood in list(results["evidence"]["sets"])[1:]:
+            if (head, ood) not in there:
+                yield Verdict(f"{head} on {ood}", DIFFERENT, "was scored, but its row is not in the file", 5)
+
+
+def _judge(
+    what: str,
+    row: Mapping[str, Any],
+    again: Mapping[str, Any],
+    then: Mapping[str, Any],
+    now: Mapping[str, Any],
+    sets: tuple[str, str],
+) -> Verdict:
+    """Compare a row and the scores behind it with what they are now."""
+    apart = max(_apart(then[name], now[name]) for name in sets)
+    if apart > ROUNDING:
+        return Verdict(what, DIFFERENT, f"the scores are others: apart by {apart:.1g} relative", 5)
+    equal = all(then[name]["sha256"] == now[name]["sha256"] for name in sets)
+    # a row that changes places with another moves FPR95 by one row
+    slack = 0.0 if equal else max(5e-4, 1.5 / min(again["n_id"], again["n_ood"]))
+    wrong = list(_differing({key: row[key] for key in row if key not in TIMES}, again, slack))
+    wrong += [f"{key} is missing" for key in again if key not in row]
+    if wrong:
+        return Verdict(what, DIFFERENT, "; ".join(wrong[:3]), 5)
+    if equal:
+        return Verdict(what, CONFIRMED)
+    worst = max((abs(row[key] - again[key]) for key in row if _measured(row, again, key)), default=0.0)
+    agree = "metrics agree to the last bit" if worst == 0 else f"metrics differ by {worst:.1g} at most"
+    how = f"by up to {apart:.1g} relative, by their octiles" if apart else "between their octiles"
+    return Verdict(what, ROUNDED, f"scores differ {how}; {agree}")
+
+
+def _measured(row: Mapping[str, Any], again: Mapping[str, Any], key: str) -> bool:
+    return isinstance(row[key], float) and isinstance(again.get(key), float) and key not in TIMES
+
+
+def _apart(then: Mapping[str, Any], now: Mapping[str, Any]) -> float:
+    """Largest difference of octiles, relative to their size or, near zero, to the width of the scores' middle half."""
+    if then["sha256"] == now["sha256"]:
+        return 0.0
+    first, second = np.array(then["octiles"], float), np.array(now["octiles"], float)
+    width = abs(float(second[6] - second[2]))
+    size = np.maximum(np.maximum(np.abs(first), np.abs(second)), width)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        apart = np.where(first == second, 0.0, np.abs(first - second) / size)
+    return math.inf if np.isnan(apart).any() else float(apart.max())
+
+
+def _rest(
+    results: Mapping[str, Any], again: Mapping[str, Any] | None, faults: bool, rows: list[Verdict]
+) -> Iterator[Verdict]:
+    """Judge what the file says besides its rows, where all of it could be computed again."""
+    parts = [part for part in ("id", "repeats", "comparison") if results.get(part)]
+    if again is None or faults:
+        yield Verdict(", ".join(parts), DIFFERENT, "not computed again, because of the above", 5)
+        return
+    exact = all(verdict.outcome != ROUNDED for verdict in rows)
+    for part in ("backbone", "fingerprint", *parts):
+        if part == "comparison" and not exact:
+            yield Verdict(
+                part,
+                ROUNDED,
+                "not compared, as scores differ in rounding",
+            )
+            continue
+        wrong = list(_differing(results[part], again.get(part), 0.0 if exact else 5e-4))
+        if wrong:
+            yield Verdict(part, DIFFERENT, "; ".join(wrong[:3]), 5)
+        elif part in parts:
+            yield Verdict(part, CONFIRMED if exact else ROUNDED)
+
+
+def _differing(then: Any, now: Any, slack: float, where: str = "") -> Iterator[str]:
+    """Name the values of a JSON tree that are others now, each with both."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in then:
+            if key not in TIMES and not key.startswith(tuple(f"{name}_" for name in TIMES)):
+                yield from _differing(then[key], now.get(key), slack, f"{where}.{key}".lstrip("."))
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        for place, (first, second) in enumerate(zip(then, now, strict=True)):
+            yield from _differing(first, second, slack, f"{where}[{place}]")
+    elif _number(then) and _number(now):
+        if not math.isclose(then, now, rel_tol=SAME, abs_tol=max(slack, 1e-12)):
+            yield f"{where} is {then!r} in the file, and {now!r} by its scores"
+    elif then != now:
+        yield f"{where} is {_short(then)} in the file, and {_short(now)} now"
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
