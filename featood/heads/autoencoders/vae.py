@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Vae", "VaeNet"]
+__all__ = ["VAE", "VAENet"]
 
 import math
 
@@ -20,7 +20,7 @@ FIRST_NOISE = 0.3
 """Where learning it starts: with more, the posterior stays at the prior for a long while."""
 
 
-class VaeNet(nn.Module):
+class VAENet(nn.Module):
     """Prior ``h ~ N(0, I)``, likelihood ``x|h ~ N(decoder(h), sigma^2 I)`` and posterior ``h|x ~ N(m(x), s(x)^2)``.
 
     Parameters
@@ -69,7 +69,7 @@ def divergence(mean: Tensor, log_width: Tensor) -> Tensor:
     url="https://arxiv.org/abs/1312.6114",
     needs=("features",),
 )
-class Vae(Autoencoder):
+class VAE(Autoencoder):
     """Score the negative evidence lower bound of a variational autoencoder, in nats.
 
     It is the sum of ``reconstruction``, the mean of ``-log p(x|h)`` over the posterior's draws (An and Cho 2015), and
@@ -89,10 +89,10 @@ class Vae(Autoencoder):
         """Make encoder and decoder, and draw what scores are computed with."""
         encoder, decoder = self.perceptrons(size, 2, generator)
         draws = torch.randn(self.draws, self.latent_size(size), generator=generator)
-        return VaeNet(encoder, decoder, self.noise, draws)
+        return VAENet(encoder, decoder, self.noise, draws)
 
     def losses(
-        self, model: VaeNet, rows: Tensor, labels: Tensor, generator: torch.Generator
+        self, model: VAENet, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Return the negative evidence lower bound with one draw to a row, and its parts."""
         mean, log_width = model.posterior(rows)
@@ -102,7 +102,7 @@ class Vae(Autoencoder):
         kl = divergence(mean, log_width).mean()
         return {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
 
-    def score_rows(self, model: VaeNet, rows: Tensor) -> Tensor:
+    def score_rows(self, model: VAENet, rows: Tensor) -> Tensor:
         """Return the score asked for ``[B]``."""
         mean, log_width = model.posterior(rows)
         if self.which == "kl":

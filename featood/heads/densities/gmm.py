@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Gmm"]
+__all__ = ["GMM"]
 
 import warnings
 from typing import Any
@@ -48,7 +48,7 @@ TEMPORARIES = 8
     url="https://arxiv.org/abs/2102.11582",
     needs=("features", "labels"),
 )
-class Gmm(GaussianHead, StreamingHead):
+class GMM(GaussianHead, StreamingHead):
     """Score ``-log sum_c pi_c N(z; mu_c, S_c)`` with the means, covariances and frequencies of the classes.
 
     Class covariances are divided by n_c - 1, the tied one by N. Each is shrunk, if asked for, by what suits its own

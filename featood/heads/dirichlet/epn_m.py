@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EpnM"]
+__all__ = ["EPNM"]
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -28,7 +28,7 @@ from featood.numerics.dirichlet import concentrations
     needs=("features", "labels"),
     caution="not for features of many dimensions, on which it hardly tells outliers from chance",
 )
-class EpnM(EvidenceHead, SampledHead):
+class EPNM(EvidenceHead, SampledHead):
     r"""Score the evidence of a classifier whose free energy learnt from its own Langevin samples.
 
     The concentrations are ``exp(l_c) + 1``, so that the evidence in all is :math:`\exp(-E(x))`. Samples descend the

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EpnV"]
+__all__ = ["EPNV"]
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from torch import Tensor
 from featood.energies.dirichlet import evidence_divergence
 from featood.heads.dirichlet._evidence_head import EvidenceHead
 from featood.heads.dirichlet._scores import CHOICES
-from featood.heads.energies.vera import Vera
+from featood.heads.energies.vera import VERA
 from featood.heads.registry import option, register
 from featood.numerics.dirichlet import concentrations, differential_entropy
 
@@ -26,7 +26,7 @@ from featood.numerics.dirichlet import concentrations, differential_entropy
     url="https://arxiv.org/abs/2302.12002",
     needs=("features", "labels"),
 )
-class EpnV(EvidenceHead, Vera):
+class EPNV(EvidenceHead, VERA):
     r"""Score the evidence of a classifier whose free energy learnt against samples of a generator.
 
     The concentrations are ``exp(l_c) + 1``, so that the evidence in all is :math:`\exp(-E(x))`; that of a row of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Mlp"]
+__all__ = ["MLP"]
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -26,7 +26,7 @@ from featood.heads.registry import option, register
     url="https://arxiv.org/abs/1610.02136",
     needs=("features", "labels"),
 )
-class Mlp(EvidenceHead, PerceptronHead):
+class MLP(EvidenceHead, PerceptronHead):
     """Score the logits of a perceptron trained on the features by cross-entropy.
 
     ``msp`` is 1 less the largest class probability, ``max-logit`` the negated largest logit, and ``p(x)`` the free

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["VeraPosterior"]
+__all__ = ["VERAPosterior"]
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from featood.energies.dirichlet import uncertain_cross_entropy
-from featood.heads.dirichlet.epn_v import EpnV
+from featood.heads.dirichlet.epn_v import EPNV
 from featood.heads.registry import option, register
 from featood.numerics.dirichlet import concentrations
 
@@ -23,7 +23,7 @@ from featood.numerics.dirichlet import concentrations
     url="https://arxiv.org/abs/2302.12002",
     needs=("features", "labels"),
 )
-class VeraPosterior(EpnV):
+class VERAPosterior(EPNV):
     """Score the evidence of a classifier by uncertain cross-entropy whose free energy learnt against a generator."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

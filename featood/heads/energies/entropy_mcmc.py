@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EntropyMcmc"]
+__all__ = ["EntropyMCMC"]
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -24,7 +24,7 @@ from featood.heads.registry import option, register
     url="https://arxiv.org/abs/1912.03263",
     needs=("features", "labels"),
 )
-class EntropyMcmc(SampledHead):
+class EntropyMCMC(SampledHead):
     """Score a classifier of the features that learnt to be uncertain at inputs sampled for its confidence.
 
     Langevin chains start far out and descend the entropy of the prediction; the loss is the cross-entropy of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["HeatEl"]
+__all__ = ["HEATEL"]
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -24,7 +24,7 @@ from featood.heads.registry import option, register
     url="https://arxiv.org/abs/2305.16966",
     needs=("features", "classifier"),
 )
-class HeatEl(RawFeatures, ResidualHead):
+class HEATEL(RawFeatures, ResidualHead):
     """Score the free energy of the logits, corrected by a network that learns where it is wrong."""
 
     prior_temperature: float = option(1.0, "temperature of the prior energy", low=1e-6)

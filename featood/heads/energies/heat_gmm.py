@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["HeatGmm"]
+__all__ = ["HEATGMM"]
 
 import warnings
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from featood.numerics.moments import ClassMoments
     url="https://arxiv.org/abs/2305.16966",
     needs=("features", "labels"),
 )
-class HeatGmm(ResidualHead):
+class HEATGMM(ResidualHead):
     """Score a Gaussian mixture's energy, corrected by a network that learns what the mixture gets wrong.
 
     The mixture has the class means, the class frequencies, and one covariance around the class means. Where a variance

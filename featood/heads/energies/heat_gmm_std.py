@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["HeatGmmStd"]
+__all__ = ["HEATGMMStd"]
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from featood.heads.energies.heat_gmm import HeatGmm
+from featood.heads.energies.heat_gmm import HEATGMM
 from featood.heads.registry import option, register
 
 
@@ -19,14 +19,14 @@ from featood.heads.registry import option, register
     url="https://arxiv.org/abs/2305.16966",
     needs=("features", "labels"),
 )
-class HeatGmmStd(HeatGmm):
+class HEATGMMStd(HEATGMM):
     """Score as `heat-gmm` the standard deviations of each channel over the last feature map (pooling ``std``)."""
 
     feature: str = option("std", "feature column to use")
     sgld_steps: int = option(1, "Langevin steps", low=0)
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "cifar10": HeatGmm.presets["cifar10"],
-        "cifar100": HeatGmm.presets["cifar100"],
-        "imagenet": {**HeatGmm.presets["imagenet"], "sgld_steps": 0, "l2": 40.0},
+        "cifar10": HEATGMM.presets["cifar10"],
+        "cifar100": HEATGMM.presets["cifar100"],
+        "imagenet": {**HEATGMM.presets["imagenet"], "sgld_steps": 0, "l2": 40.0},
     }

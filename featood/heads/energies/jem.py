@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Jem"]
+__all__ = ["JEM"]
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -24,7 +24,7 @@ from featood.heads.registry import option, register
     url="https://arxiv.org/abs/1912.03263",
     needs=("features", "labels"),
 )
-class Jem(SampledHead):
+class JEM(SampledHead):
     """Score a classifier of the features whose free energy learnt the density of the features as well.
 
     Samples descend the energy of a class drawn at random, each class with chains of its own; or, on request,

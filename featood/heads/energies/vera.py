@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Vera"]
+__all__ = ["VERA"]
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -28,7 +28,7 @@ LEAST_SIGMA = 0.01
     needs=("features",),
     caution="not for features of many dimensions, on which it hardly tells outliers from chance",
 )
-class Vera(EnergyHead):
+class VERA(EnergyHead):
     """Score the energy of a network that learnt against samples of a generator of large entropy.
 
     The generator starts with the mean and the deviations of the rows, and with noise of deviation `sigma`. Starting

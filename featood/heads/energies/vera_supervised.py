@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SupervisedVera"]
+__all__ = ["SupervisedVERA"]
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from featood.energies import classification_loss
-from featood.heads.energies.vera import Vera
+from featood.heads.energies.vera import VERA
 from featood.heads.registry import option, register
 
 
@@ -24,7 +24,7 @@ from featood.heads.registry import option, register
     url="https://arxiv.org/abs/2010.04230",
     needs=("features", "labels"),
 )
-class SupervisedVera(Vera):
+class SupervisedVERA(VERA):
     """Score the free energy of a classifier that learnt against samples of a generator of large entropy.
 
     With the weights of entropy and cross-entropy at 1 it learns the joint likelihood of features and classes. The

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["ApproximateFlowHead"]
+__all__ = ["ApproximateFlow"]
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from featood.flows import ApproximateFlow
-from featood.flows.approximate import KINDS
+from featood.flows import approximate
 from featood.heads.flows._flow_head import FlowHead
 from featood.heads.registry import option, register
 
@@ -24,7 +23,7 @@ from featood.heads.registry import option, register
     url="https://arxiv.org/abs/2006.15090",
     needs=("features",),
 )
-class ApproximateFlowHead(FlowHead):
+class ApproximateFlow(FlowHead):
     """Score ``-log p(z)`` of linear layers that are orthogonal, or products of such, and leaky rectifiers.
 
     The kinds ``orthogonal`` and ``reparameterized`` are so by a penalty, and trained with the determinants that
@@ -34,7 +33,7 @@ class ApproximateFlowHead(FlowHead):
     kind: str = option(
         "svd",
         "orthogonal by penalty (the first two), by reflections, or by an exponential (slow)",
-        choices=KINDS,
+        choices=approximate.KINDS,
     )
     penalty: float = option(
         1.0, "weight of the penalty on matrices that are not orthogonal; 0.5 at least bounds the error", low=0
@@ -42,7 +41,7 @@ class ApproximateFlowHead(FlowHead):
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
         """Make the flow."""
-        return ApproximateFlow(size, self.layers, self.kind, generator)
+        return approximate.ApproximateFlow(size, self.layers, self.kind, generator)
 
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator

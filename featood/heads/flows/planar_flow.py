@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["PlanarFlowHead"]
+__all__ = ["PlanarFlow"]
 
 import torch
 from torch import nn
 
-from featood.flows import FlowDensity, PlanarFlow
+from featood.flows import FlowDensity, planar
 from featood.heads.flows._flow_head import FlowHead
 from featood.heads.registry import register
 
@@ -20,9 +20,9 @@ from featood.heads.registry import register
     url="https://arxiv.org/abs/1505.05770",
     needs=("features",),
 )
-class PlanarFlowHead(FlowHead):
+class PlanarFlow(FlowHead):
     """Score ``-log p(z)`` of a chain of planar layers."""
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
         """Make the flow."""
-        return FlowDensity(size, [PlanarFlow(size, self.layers, generator)])
+        return FlowDensity(size, [planar.PlanarFlow(size, self.layers, generator)])

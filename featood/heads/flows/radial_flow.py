@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["RadialFlowHead"]
+__all__ = ["RadialFlow"]
 
 from typing import Any
 
@@ -26,7 +26,7 @@ from featood.numerics.gaussian import logsumexp_weighted
     url="https://arxiv.org/abs/1505.05770",
     needs=("features",),
 )
-class RadialFlowHead(FlowHead):
+class RadialFlow(FlowHead):
     """Score ``-log p(z)`` of a chain of radial layers; or of the mixture of one chain for each class.
 
     By default the one chain ranks outliers that lie between the classes below the classes themselves: on 64

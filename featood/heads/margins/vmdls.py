@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Vmdls"]
+__all__ = ["VMDLS"]
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
 from featood.heads.base.head import WORST, FitContext, State
 from featood.heads.base.rows import SelectedRows
-from featood.heads.densities.gmm import Gmm
+from featood.heads.densities.gmm import GMM
 from featood.heads.margins._latent_head import LatentHead
 from featood.heads.registry import option, register
 
@@ -30,7 +30,7 @@ PUBLISHED: Mapping[str, Any] = {"epochs": 500, "schedule": "step", "depth": 0, "
     url="https://github.com/BGU-CS-VIL/vmdls",
     needs=("features", "labels"),
 )
-class Vmdls(LatentHead):
+class VMDLS(LatentHead):
     """Score ``(G + 1 - max_c log N(v; m_c, S_c)) d`` for features of several stages joined with learnt latents.
 
     v joins the `stages` with the mean of the latents of the classifier's input, and has a Gaussian for each class.
@@ -129,8 +129,8 @@ class Vmdls(LatentHead):
         below = state["largest_density"] + 1 - self.classify_block(block, fitted).max(1).values
         return below * self._errors(block) / state["largest_error"]
 
-    def _gaussians(self) -> Gmm:
-        return Gmm(covariance=self.covariance, ridge=self.ridge, uniform=True)
+    def _gaussians(self) -> GMM:
+        return GMM(covariance=self.covariance, ridge=self.ridge, uniform=True)
 
     def _joined(self, block: FeatureSet, encoder: Any) -> FeatureSet:
         """Join the stages and the means of the latents, in the precision of the features."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 __all__ = [
     "AnchorClustering",
     "CenterLoss",
-    "DeepSad",
-    "DeepSvdd",
+    "DeepSAD",
+    "DeepSVDD",
     "Embedding",
     "IntraInter",
     "MultiHypersphere",
@@ -184,7 +184,7 @@ class IntraInter(Embedding):
         return losses.intra_inter(embedding, labels, self.classes, weight, limit)
 
 
-class DeepSvdd(Embedding):
+class DeepSVDD(Embedding):
     """All known rows are to lie within one sphere, around their mean in the untrained network.
 
     The layers have no biases, with which the network could map all rows to the centre, whatever they are.
@@ -222,7 +222,7 @@ class DeepSvdd(Embedding):
         return None
 
 
-class DeepSad(DeepSvdd):
+class DeepSAD(DeepSVDD):
     """As Deep SVDD, and outliers are to lie far from the centre."""
 
     outliers = "needed"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["OutlierExposureHead"]
+__all__ = ["OutlierExposure"]
 
-from featood.heads.open_set._classifiers import OutlierExposure
+from featood.heads.open_set import _classifiers
 from featood.heads.open_set._network import ObjectiveNet
 from featood.heads.open_set._objective_head import ObjectiveHead
 from featood.heads.registry import option, register
@@ -18,7 +18,7 @@ from featood.heads.registry import option, register
     url="https://arxiv.org/abs/1812.04606",
     needs=("features", "labels", "outliers"),
 )
-class OutlierExposureHead(ObjectiveHead):
+class OutlierExposure(ObjectiveHead):
     """Score a classifier of the features that learned to be uncertain of outliers."""
 
     which: str = option(
@@ -30,7 +30,7 @@ class OutlierExposureHead(ObjectiveHead):
 
     def network(self) -> type[ObjectiveNet]:
         """Return the classifier."""
-        return OutlierExposure
+        return _classifiers.OutlierExposure
 
     def settings(self) -> dict[str, float]:
         """Return the weight."""

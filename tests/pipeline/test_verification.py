@@ -3,7 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
-from test_comparing import fitted, selection  # noqa: F401
+from test_comparison import fitted, selection  # noqa: F401
 
 from featood.cache import FeatureCache
 from featood.cache.transfer import import_arrays

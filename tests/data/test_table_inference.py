@@ -10,7 +10,7 @@ import pytest
 from featood.data.tables import read_table
 from featood.errors import DataError, UsageError
 
-CASES = Path(__file__).parent / "cases" / "csv"
+CASES = Path(__file__).parents[1] / "cases" / "csv"
 ROWS = [
     (0.5, -1.25, "A"),
     (1.5, 2.0, "B"),

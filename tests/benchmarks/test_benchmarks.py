@@ -13,7 +13,7 @@ from featood.cache.transfer import import_arrays
 from featood.metrics import auroc
 from featood.testing.fixture import synthetic_sets
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 def test_stores_runs_from_the_command_line(tmp_path):
@@ -131,7 +131,7 @@ def test_spaces_goes_on_where_it_stopped(script, tmp_path, monkeypatch, capsys):
     odd = {name: FeatureSet({"avg": 3 * rng.random((50, 4), np.float32)}).to_torch() for name in spaces.ODD}
     monkeypatch.setattr(spaces, "features", lambda *_: (train, test, odd))
     file = tmp_path / "lines.jsonl"
-    command = ["spaces.py", str(file), "--networks", "cifar-resnet20", "--heads", "classes"]
+    command = ["spaces.py", str(file), "--networks", "cifar-resnet20", "--rows", "tied classes"]
     for _ in range(2):
         monkeypatch.setattr("sys.argv", command)
         spaces.main()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-GOLDEN = Path(__file__).parent / "golden" / "0.1.0" / "zarr"
+GOLDEN = Path(__file__).parents[1] / "golden" / "0.1.0" / "zarr"
 LS = [sys.executable, "-m", "featood", "cache", "ls", "--cache", str(GOLDEN)]
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 POSIX = pytest.mark.skipif(os.name == "nt", reason="signals and descriptors of POSIX")

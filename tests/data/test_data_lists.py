@@ -11,7 +11,7 @@ from PIL import Image
 from featood.data import available_splits, open_dataset
 from featood.errors import DataError
 
-CASES = Path(__file__).parent / "cases" / "lists"
+CASES = Path(__file__).parents[1] / "cases" / "lists"
 ROWS = [(f"images/{row:02d}.png", row % 3) for row in range(6)]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_objectives import CENTERS, CLASSES, DISTANCES, FEATURES, LOGITS, OUTLIERS, SIZE, Y, close
+from test_losses import CENTERS, CLASSES, DISTANCES, FEATURES, LOGITS, OUTLIERS, SIZE, Y, close
 
 from featood import losses
 

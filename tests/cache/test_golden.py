@@ -14,7 +14,7 @@ from featood.heads.artefacts import renamed
 from featood.heads.artefacts.artefact import migrate_head
 from featood.pipeline.migration import migrate_cache
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 VERSIONS = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir() and path.name[0].isdigit())
 STORES = ("zarr", "hdf5")
 FLOAT32 = {"0.1.0": ("mahalanobis", "rank-average")}

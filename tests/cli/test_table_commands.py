@@ -239,15 +239,13 @@ def test_tables_are_listed(featood, test_data):
 
 
 def test_the_demonstration_on_tables(featood, monkeypatch, tmp_path):
-    from featood.pipeline import demo_tabular
+    from featood.pipeline.demos import tables as demo
 
     small = {"epochs": 2, "batch_size": 64, "width": 8, "depth": 1}
-    heads = {
-        name: small if options.get("epochs") else options for name, options in demo_tabular.HEADS.items()
-    }
-    monkeypatch.setattr(demo_tabular, "HEADS", heads)
-    monkeypatch.setattr(demo_tabular, "TABLES", {"two-moons": 300, "wine": None})
-    monkeypatch.setattr(demo_tabular, "NOISE", "table-noise:uniform,n=100")
+    heads = {name: small if options.get("epochs") else options for name, options in demo.HEADS.items()}
+    monkeypatch.setattr(demo, "HEADS", heads)
+    monkeypatch.setattr(demo, "TABLES", {"two-moons": 300, "wine": None})
+    monkeypatch.setattr(demo, "NOISE", "table-noise:uniform,n=100")
     code, out, err = featood("demo", "tabular", "--out", tmp_path / "demo")
     assert code == 0, err
     assert "two-moons-background" in out and "wine-class-2" in out
@@ -269,7 +267,7 @@ def test_the_demonstration_on_tables(featood, monkeypatch, tmp_path):
     ],
 )
 def test_tables_that_once_went_wrong(featood, tmp_path, name, label, width, classes):
-    path = Path(__file__).parent / "cases" / "csv" / f"{name}.csv"
+    path = Path(__file__).parents[1] / "cases" / "csv" / f"{name}.csv"
     code, out, err = featood("import", "--csv", path, "--label", label)
     assert code == 0, err
     assert [line.split(" rows imported, ") for line in out.splitlines()] == [
