@@ -139,7 +139,7 @@ def ours(peer: Peer, data: Sets) -> str:
     """Fit and score our head, and add what it says of the fit."""
     head = peer.create(data[0]).fit(data[0])
     scores, odd = (head.score(rows) for rows in data[1:])
-    return "; ".join([told(peer, scores, odd, reference(*data[:2])), *head.meta["notes"]])
+    return "; ".join([told(peer, scores, odd, reference(*data[:2])), *head.record.notes])
 
 
 def outcome(run: Callable[..., str], *about: Any) -> str:

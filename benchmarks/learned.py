@@ -137,7 +137,7 @@ def fit(job: Job, given: argparse.Namespace) -> dict[str, Any]:
         head.fit(rows)
     except FeatoodError as error:
         return {"label": label, "job": job, "error": str(error), "rows": []}
-    head.meta["fit_seconds"] = time.process_time() - start
+    head.annotate(fit_seconds=time.process_time() - start)
     if rows is exposed:
         odd = {key: value for key, value in odd.items() if key != given.outliers}
     heads = asked({label: head}, "all") if head.card.scores else {label: head}
@@ -148,7 +148,7 @@ def fit(job: Job, given: argparse.Namespace) -> dict[str, Any]:
         "label": label,
         "job": job,
         "epochs": epochs,
-        "training": head.meta.get("training"),
+        "training": head.record.training,
         "rows": scored,
     }
 

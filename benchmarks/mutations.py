@@ -118,7 +118,7 @@ def read_head(folder: Path) -> Any:
     """Return all that can be got from a fitted head."""
     head = load_head(folder)
     tensors = {name: (str(value.dtype), value.numpy().tobytes()) for name, value in head.state.items()}
-    return head.name, head.options, head.meta, tensors, np.asarray(head.score(DATA)).tobytes()
+    return head.name, head.options, head.record, tensors, np.asarray(head.score(DATA)).tobytes()
 
 
 def outcome(read: Reader, expected: Any) -> str:

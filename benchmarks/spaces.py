@@ -149,7 +149,7 @@ def fit(job: Job, train: FeatureSet, test: FeatureSet, odd: Mapping[str, Feature
         line["accuracy"] = 100 * accuracy(np.asarray(logits), np.asarray(test.labels))
     return {
         **line,
-        "training": head.meta.get("training"),
+        "training": head.record.training,
         "notes": sorted({str(note.message) for note in caught if note.category is UserWarning}),
         "cpu_s": round(time.process_time() - start, 1),
     }
@@ -159,8 +159,9 @@ def score(head: Any, rows: FeatureSet, prior_only: bool) -> np.ndarray:
     """Score rows, or take the prior energy alone."""
     if not prior_only:
         return np.asarray(head.score(rows))
-    _, prior = head.prepare(head.state)
-    return np.concatenate([prior.energy(head.vectors(block).float()).numpy() for block in rows.blocks()])
+    _, prior = head.prepared
+    blocks = (head.transform_block(block, head.state) for block in rows.blocks())
+    return np.concatenate([prior.energy(head.vectors(block).float()).numpy() for block in blocks])
 
 
 def read(path: Path) -> dict[Job, dict[str, Any]]:

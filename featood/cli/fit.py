@@ -98,7 +98,7 @@ def _command(cls: type) -> click.Command:
                 return
             head, folder = fit_head(selection, card.name, given, **rest)
         label = card.name if rest["out"] else folder.name
-        click.echo(f"{label}: fitted in {head.meta['fit_seconds']:.1f} s, saved in {folder}")
+        click.echo(f"{label}: fitted in {head.record.fit_seconds:.1f} s, saved in {folder}")
 
     params: list[click.Parameter] = [_parameter(field, hints[field.name]) for field in fields]
     if presets:
@@ -156,9 +156,7 @@ def print_variants(variants: Sequence[Variant]) -> None:
     from featood.metrics import mean_and_error
 
     def figure(members: list[Variant], key: str) -> tuple[float, float]:
-        values = [
-            found for one in members if (found := one.head.meta.get("training", {}).get(key)) is not None
-        ]
+        values = [found for one in members if (found := one.head.record.training.get(key)) is not None]
         return mean_and_error(values) if values else (math.nan, math.nan)
 
     def text(mean: float, error: float) -> str:
@@ -172,8 +170,8 @@ def print_variants(variants: Sequence[Variant]) -> None:
     rows = []
     for name, members in groups.items():
         mark = " *" if held[name][0] == lowest and len(groups) > 1 else ""
-        seconds = math.fsum(one.head.meta["fit_seconds"] for one in members)
-        fallen = sum(one.head.meta.get("training", {}).get("diverged", False) for one in members)
+        seconds = math.fsum(one.head.record.fit_seconds or 0.0 for one in members)
+        fallen = sum(one.head.record.training.get("diverged", False) for one in members)
         figures = text(*held[name]) + mark, text(*figure(members, "loss")), f"{seconds:.1f}", fallen or "-"
         rows.append((name, len(members), *figures))
     table(("head", "fits", "held-out loss", "last loss", "s", "diverged"), rows)

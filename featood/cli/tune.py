@@ -97,7 +97,7 @@ def tune(
         print_points(tuning, list(grid), metric)
         click.echo(f"{head}: saved in {tuning.folder}")
     if json_path:
-        tuned = tuning.head.meta["tuned"]
+        tuned = tuning.head.record.tuned or {}
         write_json(json_path, {"head": head, **tuned, "best": tuning.best["options"], "rows": tuning.rows})
 
 

@@ -8,7 +8,6 @@ import dataclasses
 import difflib
 import importlib
 import importlib.metadata
-import math
 import pkgutil
 import textwrap
 import types
@@ -17,12 +16,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from featood.errors import UsageError
+from featood.heads.base.card import NEEDS, Card
+from featood.heads.base.options import option
 from featood.names import check_name
 
 if TYPE_CHECKING:
     from featood.heads.base.head import Head
 
-NEEDS = ("features", "logits", "labels", "classifier", "outliers")
 PLUGINS = "featood.heads"
 NO_FAMILIES = ("base", "artefacts")
 """Packages of `featood.heads` that hold no heads."""
@@ -31,78 +31,7 @@ _REGISTRY: dict[str, type[Head]] = {}
 _BROKEN: dict[str, str] = {}
 
 
-@dataclasses.dataclass(frozen=True)
-class Card:
-    """What a user must know of a head before choosing it."""
-
-    name: str
-    title: str
-    paper: str
-    """Authors, title and venue."""
-    year: int
-    url: str
-    needs: tuple[str, ...]
-    """What it reads, out of ``features, logits, labels, classifier, outliers``; labels only to fit."""
-    learns: bool
-    """Whether it must be fitted; the others score at once."""
-    summary: str
-    """First line of the docstring."""
-    uses: tuple[str, ...] = ()
-    """What it can read as well, but does without."""
-    scores: tuple[str, ...] = ()
-    """Names of its scores where it has several, the default first."""
-    caution: str = ""
-    """Where it is known not to work, in a few words."""
-
-    @property
-    def takes_outliers(self) -> bool:
-        """Whether it learns from outliers among the training rows, which other heads leave out."""
-        return "outliers" in (*self.needs, *self.uses)
-
-
-def option(
-    default: Any,
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] | None = None,
-) -> Any:
-    """Declare an option of a head: a dataclass field with its help and its bounds (inclusive)."""
-    metadata = {"help": help, "low": low, "high": high, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def check_options(head: Any) -> None:
-    """Hold the options of a head against their choices and bounds.
-
-    Raises
-    ------
-    UsageError
-        When a value is not one of the choices, or not a finite number within the bounds.
-    """
-    for field in dataclasses.fields(head):
-        value = getattr(head, field.name)
-        low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
-        if choices is not None and value not in choices:
-            raise UsageError(f"{head.name}: {field.name} is one of {', '.join(choices)}, not {value!r}")
-        if low is None and high is None:
-            continue
-        try:  # "not <=" refuses NaN too
-            inside = (-math.inf if low is None else low) <= value <= (math.inf if high is None else high)
-        except TypeError:
-            raise UsageError(f"{head.name}: {field.name} must be a number, not {value!r}") from None
-        if not inside or math.isinf(value):
-            bounds = [
-                f"{text} {bound}"
-                for text, bound in (("at least", low), ("at most", high))
-                if bound is not None
-            ]
-            text = " and ".join(bounds) if not inside else "finite"
-            raise UsageError(f"{head.name}: {field.name} must be {text}, not {value}")
-
-
-@typing.dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option,))
+@typing.dataclass_transform(kw_only_default=True, frozen_default=False, field_specifiers=(option,))
 def register(
     name: str,
     *,
@@ -115,13 +44,13 @@ def register(
     learns: bool = True,
     caution: str = "",
 ) -> Callable[[type], Any]:
-    """Register a head class under its command-line name and make a frozen dataclass of its options."""
+    """Register a head class under its command-line name and make a dataclass of its options."""
     if unknown := {*needs, *uses} - set(NEEDS):
         raise ValueError(f"{name}: unknown needs {unknown}")
     check_name(name, "a head")
 
     def decorate(cls: type) -> Any:
-        head: Any = dataclasses.dataclass(frozen=True, kw_only=True, eq=False)(cls)
+        head: Any = dataclasses.dataclass(kw_only=True, eq=False)(cls)
         summary = (cls.__doc__ or "").strip().split("\n")[0]
         scores = _scores(head)
         head.card = Card(name, title, paper, year, url, needs, learns, summary, uses, scores, caution)

@@ -62,7 +62,7 @@ class Evidence:
         self._heads[label] = {
             "head": head.name,
             "options": options_as_json(head),
-            "fitted": head.card.learns,
+            "fitted": head.learns,
             "artefact": saved and str(saved.folder.resolve()),
             "tensors_sha256": saved and saved.tensors_sha256,
             "record_sha256": saved and saved.record_sha256,

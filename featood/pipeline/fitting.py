@@ -16,7 +16,8 @@ from featood.errors import Mismatch, UsageError
 from featood.files import folders_below, size_of
 from featood.heads import ask, create_head, head_class, load_head
 from featood.heads.artefacts.artefact import SUFFIXES
-from featood.heads.base.head import FitContext, Head
+from featood.heads.base.fit import FitContext
+from featood.heads.base.head import Head
 from featood.heads.base.trained_head import TrainedHead
 from featood.heads.compositions._composition import Composition
 from featood.heads.compositions._members import create_member, spell
@@ -139,12 +140,9 @@ def fit_head(
         head = _compose(head, members, train, context)
     else:
         head.fit(rows, context=context)
-    head.meta["fit"] = settings.fit
-    head.meta["fit_seconds"] = round(time.perf_counter() - start, 3)
-    if why_preset:
-        head.meta["notes"].append(why_preset)
+    seconds = round(time.perf_counter() - start, 3)
+    notes = [*head.record.notes, *([why_preset] if why_preset else [])]
     if tuned is not None:
-        head.meta["tuned"] = tuned
         what = (
             "outliers came from"
             if outliers
@@ -152,7 +150,8 @@ def fit_head(
             if validate_on
             else "options were chosen on"
         )
-        head.meta["notes"].append(f"{what} {tuned['on']}: results are OOD-validated")
+        notes.append(f"{what} {tuned['on']}: results are OOD-validated")
+    head.annotate(fit=settings.fit, fit_seconds=seconds, tuned=tuned, notes=tuple(notes))
     head.save(folder)
     return head, folder
 
@@ -189,7 +188,7 @@ def _members(
 def _compose(head: Composition, members: Sequence[Head], train: FeatureSet, context: FitContext) -> Head:
     """Fit the members that are not fitted yet, and compose them all."""
     for member in members:
-        if member.card.learns and not member.fitted:
+        if member.learns and not member.fitted:
             member.fit(train, context=context)
     others = {name: value for name, value in head.options.items() if name != "members"}
     return type(head).of(members, train, **others)

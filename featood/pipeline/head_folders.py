@@ -100,11 +100,11 @@ def _changed(folder: Path, label: str, settings: Settings, overwrite: bool, say:
     except (CacheCorrupt, Mismatch) as error:
         say(f"{label} is fitted anew in place of one that cannot be used: {error}")
         return []
-    meta = head.meta
+    record = head.record
     there = Settings(
         {"head": head.name, **head.options},
-        meta.get("fit") or {"split": str(meta.get("fitted_on", "")).split("/")[-1]},
-        str(meta.get("fingerprint", "")),
+        record.fit or {"split": record.fitted_on.split("/")[-1]},
+        record.fingerprint,
     )
     ours = dataclasses.replace(settings, options={"head": label.partition("@")[0], **settings.options})
     if there.fingerprint != settings.fingerprint:

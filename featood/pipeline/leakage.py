@@ -67,8 +67,8 @@ def refuse_tuned_on(label: str, head: Head, sets: Mapping[str, FeatureSet]) -> N
 
 def tuning_records(head: Head) -> list[dict[str, Any]]:
     """Return what a head, and the members of a composition, were tuned or trained on."""
-    own = [head.meta["tuned"]] if "tuned" in head.meta else []
-    return own + list(head.meta.get("members_tuned", ()))
+    own = [] if head.record.tuned is None else [head.record.tuned]
+    return [dict(record) for record in (*own, *(head.record.members_tuned or ()))]
 
 
 def _parts(name: str) -> tuple[str, set[int] | None]:

@@ -62,12 +62,12 @@ def score_head(
             **_open_set(scores[id_name], scores[name], classes[id_name], classes[name], test),
             **answered,
             **{key: judged[key] for key in ("accuracy", "brier") if key in judged},
-            "fit_s": head.meta.get("fit_seconds", 0.0),
+            "fit_s": head.record.fit_seconds or 0.0,
             "score_s": round(seconds[id_name] + seconds[name], 4),
         }
         if "which" in head.options:
             row["which"] = head.options["which"]
-        if head.meta.get("training", {}).get("diverged"):
+        if head.record.training.get("diverged"):
             row["diverged"] = True
         if records := tuning_records(head):
             row["ood_validated"] = ", ".join(dict.fromkeys(record["on"] for record in records))

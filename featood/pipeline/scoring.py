@@ -269,9 +269,9 @@ def _warnings(sets: Mapping[str, FeatureSet]) -> list[str]:
 
 def _warnings_of(label: str, head: Head, test: FeatureSet, scores: Mapping[str, np.ndarray]) -> list[str]:
     fit = label.partition("[")[0]  # its notes are the same for all its scores
-    found = [f"{fit}: {note.removeprefix(f'{head.name}: ')}" for note in head.meta.get("notes", [])]
+    found = [f"{fit}: {note.removeprefix(f'{head.name}: ')}" for note in head.record.notes]
     if min(map(np.min, scores.values())) == max(map(np.max, scores.values())):
         found.append(f"{label} gives every row the same score, which tells nothing")
-    if head.card.learns and head.meta.get("fitted_on") == test.name:
+    if head.learns and head.record.fitted_on == test.name:
         found.append(f"{label} was fitted on {test.name}, the very rows it is scored on")
     return found

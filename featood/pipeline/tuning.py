@@ -17,7 +17,8 @@ import numpy as np
 from featood.cache import FeatureSet
 from featood.errors import DataError, FeatoodError, UsageError
 from featood.heads import create_head
-from featood.heads.base.head import FitContext, Head
+from featood.heads.base.fit import FitContext
+from featood.heads.base.head import Head
 from featood.metrics import METRICS, detection_metrics
 from featood.pipeline.extraction import extract_like
 from featood.pipeline.fitting import find_heads, fit_head
@@ -195,7 +196,7 @@ def _try(
     """Fit one point and return its metrics, or the error it ended with."""
     start = time.perf_counter()
     try:
-        if head.card.learns:
+        if head.learns:
             head.fit(train, context=FitContext(_training(progress, head.name)))
         seconds = time.perf_counter() - start
         scores = [np.asarray(head.score(rows)) for rows in (validation, outliers)]

@@ -46,7 +46,7 @@ def fit_variants(
     """Fit a head for every point of a grid, each with as many seeds as asked for, and save them all.
 
     A label names all that differs from the defaults, so that fits with other settings are never taken for repetitions.
-    Nothing is chosen among them: what each leaves, its loss on held-out rows among it, is in ``head.meta``.
+    Nothing is chosen among them: what each leaves, its loss on held-out rows among it, is in ``head.record``.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ def save_and_load(subject: Subject) -> None:
     assert files == ["README.md", "head.json", "head.safetensors"], f"the artefact holds {files}"
     assert type(loaded) is subject.kind, f"a {type(loaded).__name__} was loaded"
     assert loaded.options == subject.fitted.options, f"options became {loaded.options}"
-    assert loaded.meta == subject.fitted.meta, "what the head was fitted on changed"
+    assert loaded.record == subject.fitted.record, "what the head was fitted on changed"
     assert np.array_equal(loaded.score(subject.test), subject.scores), "scores differ"
 
 

@@ -43,7 +43,7 @@ def partial_fits(subject: Subject) -> None:
         for part in reversed(list(itertools.pairwise(ends))):
             head.partial_fit(rows.rows(slice(*part)))
         same(subject.score(head, subject.test), subject.scores, what=what)
-        assert head.meta["rows"] == n, f"meta counts {head.meta['rows']} rows, not {n}"
+        assert head.record.rows == n, f"the record counts {head.record.rows} rows, not {n}"
     whole: Any = subject.fit(train)
     refuses(UsageError, "partial_fit after fit", whole.partial_fit, train)
 

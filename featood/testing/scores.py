@@ -14,6 +14,7 @@ import torch
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
 from featood.heads.base.asking import ask
+from featood.heads.base.fit import Fit
 from featood.heads.base.head import WORST
 from featood.testing.check import Subject, promise, refuses, same, unchanged
 from featood.testing.fixture import Blockwise, mapped, replaced, with_main
@@ -109,7 +110,7 @@ def input_unchanged(subject: Subject) -> None:
 @promise("scoring reads only what the card names")
 def reads_its_needs(subject: Subject) -> None:
     head, test = subject.fitted, subject.test
-    names = [name for name in head._names(test, fitting=False) if name != "logits"]
+    names = [name for name in head.names(test, fitting=False) if name != "logits"]
     bare = FeatureSet(
         {name: test.features[name] for name in names},
         logits=test.logits if "logits" in subject.card.needs or not names else None,
@@ -133,7 +134,7 @@ def nonfinite_rows(subject: Subject) -> None:
         spoilt = mapped(subject.test, functools.partial(replaced, row=row, column=3, value=bad))
         refuses(DataError, f"{bad} in row {row}", subject.fitted.score, spoilt, text=f"row {row}")
     dropping = subject.create(nonfinite="drop")
-    dropping._adopt(subject.fitted.state, subject.fitted.meta)
+    dropping.adopt(Fit(subject.fitted.state, subject.fitted.record))
     found = dropping.score(spoilt)
     assert found[row] == WORST, "the row did not get the worst score"
     same(np.delete(found, row), np.delete(subject.scores, row), what="scores of the other rows")

@@ -10,7 +10,7 @@ from featood.energies import GaussianNoise, flow_contrastive, importance_likelih
 from featood.errors import UsageError
 from featood.flows import glow
 from featood.heads import create_head, load_head
-from featood.heads.base.head import FitContext
+from featood.heads.base.fit import FitContext
 
 SMALL = {"width": 32, "depth": 2, "batch_size": 200, "flow_layers": 2}
 

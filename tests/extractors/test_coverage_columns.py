@@ -67,7 +67,7 @@ def test_coverage_columns_are_extracted_and_scored(tmp_path, toy_images):
     assert {name: train.features[f"{name}.nac"].shape[1] for name in taps} == {"layer2": 32, "layer3": 64}
     with pytest.warns(UserWarning, match="layer3.nac"):  # the classifier takes its average
         head = create_head("nac").fit(train)
-    assert set(head.meta["sizes"]) == {"avg", "layer2.nac"}
+    assert set(head.record.sizes) == {"avg", "layer2.nac"}
     scores = head.score(test)
     assert ((scores >= -1) & (scores <= 0)).all() and scores.std() > 0
     assert extras_from_json(extras_to_json([Coverage()])) == (Coverage(),)

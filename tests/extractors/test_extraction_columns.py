@@ -144,7 +144,7 @@ def test_gram_columns_are_extracted_and_scored(tmp_path, toy_images):
         "layer1.gram": 16 * len(POWERS),
     }
     head = create_head("gram").fit(train)
-    assert set(head.meta["sizes"]) == {"gram", "layer1.gram", "logits"}
+    assert set(head.record.sizes) == {"gram", "layer1.gram", "logits"}
     assert np.isfinite(head.score(test)).all()
 
 

@@ -7,7 +7,7 @@ import torch
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, Mismatch, NotFitted, UsageError
 from featood.heads import create_head, load_head
-from featood.heads.base.head import FitContext
+from featood.heads.base.fit import FitContext
 from featood.heads.compositions.compose import compose, composed_energy
 from featood.testing.fixture import synthetic_sets
 
@@ -107,7 +107,7 @@ def test_compositions_nest(sets, heads, tmp_path):
 def test_needs_and_columns_are_those_of_the_members(sets):
     train, test = sets
     head = create_head("compose", members=["knn", "mahalanobis feature=std"])
-    assert head.columns(train) == ["avg", "std"] and head.card.needs == ("features", "labels")
+    assert head.columns(train) == ["avg", "std"] and head.needs == ("features", "labels")
     head.fit(train)
     bare = FeatureSet({"avg": test.features["avg"], "std": test.features["std"]})
     assert np.array_equal(head.score(bare), head.score(test))
@@ -134,7 +134,7 @@ def test_a_member_that_scores_all_the_same_is_noted(sets):
     train, test = sets
     flat = dataclasses.replace(train, logits=np.zeros_like(train.logits))
     head = create_head("compose", members=["energy", "knn"]).fit(flat)
-    assert any("scores all training rows the same" in note for note in head.meta["notes"])
+    assert any("scores all training rows the same" in note for note in head.record.notes)
     assert np.isfinite(head.score(test)).all()
 
 

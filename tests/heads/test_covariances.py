@@ -58,7 +58,7 @@ def test_exact_arithmetic_where_a_direction_is_narrow(smallest):
     np.testing.assert_allclose(
         found["relative-mahalanobis"].score(x), tied - background, atol=1e-6 * tied.max()
     )
-    assert not found["mahalanobis"].meta["notes"] and float(found["mahalanobis"].state["ridge"]) == 0
+    assert not found["mahalanobis"].record.notes and float(found["mahalanobis"].state["ridge"]) == 0
 
 
 @pytest.mark.parametrize("name", ["relative-mahalanobis", "rmd-pp"])
@@ -144,7 +144,7 @@ def test_fewer_rows_than_features_take_the_least_sound_ridge_and_say_so():
     z, y = data(30, size=60)
     with pytest.warns(UserWarning, match=r"ridge of 1e-1\d of the mean variance was added .*shrinkage"):
         head = create_head("mahalanobis").fit(z, y)
-    assert float(head.state["ridge"]) <= 1e-9 and any("singular" in note for note in head.meta["notes"])
+    assert float(head.state["ridge"]) <= 1e-9 and any("singular" in note for note in head.record.notes)
     z2 = data(20, size=60, seed=1)[0]
     assert np.isfinite(head.score(z2)).all()
 

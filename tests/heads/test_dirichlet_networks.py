@@ -12,7 +12,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.energies.dirichlet import evidence_divergence, prior_network_loss, uncertain_cross_entropy
 from featood.errors import DataError, UsageError
 from featood.heads import ask, create_head, load_head
-from featood.heads.base.head import FitContext
+from featood.heads.base.fit import FitContext
 from featood.heads.dirichlet._scores import CHOICES, SCORES, dirichlet_score
 from featood.heads.dirichlet.natpn import BUDGETS
 
@@ -209,8 +209,8 @@ def test_phases_of_natural_posterior_networks():
     options = {**SMALL, "epochs": 15, "latent": 4, "layers": 3, "width": 16}
     once = create_head("natpn", **options, finetune=False, warmup_epochs=0).fit(train)
     whole = create_head("natpn", **options, warmup_epochs=2).fit(train)
-    assert set(once.meta["training"]) == {"steps", "diverged", "loss", "validation"}
-    phases = whole.meta["training"]
+    assert set(once.record.training) == {"steps", "diverged", "loss", "validation"}
+    phases = whole.record.training
     assert phases["warm-up"]["steps"] == 2 * 5 and "validation" not in phases["warm-up"]
     assert 0 < phases["fine-tuning"]["steps"] <= 15 * 5
     # the flow alone learns in the end, and then gives rows more density than before
@@ -225,7 +225,7 @@ def test_phases_of_natural_posterior_networks():
 def test_an_interrupted_fine_tuning_ends_the_same(tmp_path):
     options = {**SMALL, "epochs": 30, "latent": 3, "layers": 2, "width": 8, "warmup_epochs": 1}
     expected = create_head("natpn", **options).fit(blobs())
-    last = 5 + expected.meta["training"]["steps"] + 60
+    last = 5 + expected.record.training["steps"] + 60
     seen = []
 
     def stop(step, total, **_):

@@ -97,7 +97,7 @@ def test_a_head_of_several_layers_counts_the_last_once():
     twice, once = data(layer2_avg=other, layer3_avg=first, avg=first), data(layer2_avg=other, avg=first)
     with pytest.warns(UserWarning, match=r"left out layer3.avg \(the same as avg\)"):
         head = create_head("multi-mahalanobis").fit(twice)
-    assert any("layer3.avg" in note for note in head.meta["notes"])
+    assert any("layer3.avg" in note for note in head.record.notes)
     alone = create_head("multi-mahalanobis").fit(once)
     np.testing.assert_array_equal(head.score(twice), alone.score(once))
     np.testing.assert_array_equal(head.score(once), alone.score(once))  # the column left out is not asked for

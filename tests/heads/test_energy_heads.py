@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
 from featood.heads import create_head, list_heads
-from featood.heads.base.head import FitContext
+from featood.heads.base.fit import FitContext
 
 SAMPLER = {"sgld_steps": 10, "buffer_size": 1000}
 SMALL = {"width": 32, "depth": 2, "batch_size": 200}
@@ -130,7 +130,7 @@ def test_limits_of_the_sampler():
 def test_rectifiers_are_noted(name):
     with pytest.warns(UserWarning, match="second derivatives"):
         head = create_head(name, **SMALL, epochs=1, activation="leaky_relu").fit(two_gaussians(200))
-    assert "smooth activation" in head.meta["notes"][0]
+    assert "smooth activation" in head.record.notes[0]
 
 
 @pytest.mark.parametrize("name", ["cd", "vera"])

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from featood.cache.feature_set import FeatureSet
 from featood.heads import create_head
+from featood.heads.base.fit import Fit
 from featood.heads.ensembles.dropout_mlp import DropoutNet
 from featood.heads.ensembles.ensemble_mlp import StackedLinear
 from featood.nets.mlp import MLP
@@ -50,7 +51,7 @@ def check_scores(name, options, head, probabilities, data):
     np.testing.assert_allclose(softmax(head.classify(data), 1), probabilities.mean(0), rtol=1e-6)
     for which, expected in measures(probabilities).items():
         other = create_head(name, **options, which=which)
-        other._adopt(head.state, head.meta)
+        other.adopt(Fit(head.state, head.record))
         np.testing.assert_allclose(other.score(data), expected, rtol=1e-5, atol=1e-9, err_msg=which)
 
 

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, head_class, load_head
-from featood.heads.base.head import FitContext
+from featood.heads.base.fit import FitContext
 
 HEADS = ["glow-vector", "iresnet", "maf", "planar-flow", "radial-flow", "realnvp", "spline-flow"]
 

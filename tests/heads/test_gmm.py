@@ -123,8 +123,8 @@ def test_singular_classes_are_noted():
     wide = np.concatenate([x, x, np.zeros_like(x)], 1)
     with pytest.warns(UserWarning, match="class covariances are singular"):
         head = create_head("gmm", ridge=0.0).fit(wide, labels)
-    assert any("singular" in note for note in head.meta["notes"])
-    assert any("no more rows" in note for note in head.meta["notes"])
+    assert any("singular" in note for note in head.record.notes)
+    assert any("no more rows" in note for note in head.record.notes)
     assert np.isfinite(head.score(wide)).all()
     alive = wide.copy()
     alive[:, -1] = 1.0

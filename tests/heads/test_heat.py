@@ -11,7 +11,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.energies.sgld import sgld
 from featood.errors import Mismatch, UsageError
 from featood.heads import create_head, load_head
-from featood.heads.base.head import FitContext
+from featood.heads.base.fit import FitContext
 from featood.heads.energies._priors import SPREADS, ClassifierPrior, GaussianPrior
 from featood.heads.energies._residual_head import residual_network
 from featood.numerics.gaussian import whitening
@@ -274,9 +274,9 @@ def test_divergence_keeps_the_last_good_state(tmp_path):
     train = features()
     with pytest.warns(UserWarning, match="diverged"):
         head = create_head("heat-gmm", **{**SMALL, "lr": 1e3}).fit(train)
-    assert any("diverged" in note and "kept" in note for note in head.meta["notes"])
+    assert any("diverged" in note and "kept" in note for note in head.record.notes)
     assert np.isfinite(head.score(train)).all()
-    assert head.meta["training"]["diverged"]
+    assert head.record.training["diverged"]
     head.save(tmp_path)
     assert "diverged" in (tmp_path / "README.md").read_text()
 
@@ -293,8 +293,8 @@ def test_features_with_negative_values_are_noted():
     train = features()
     signed = FeatureSet({"avg": train.features["avg"] - 1}, labels=train.labels)
     head = create_head("heat-gmm", **SMALL).fit(signed)
-    assert any("negative values" in note for note in head.meta["notes"])
-    assert not create_head("heat-gmm", **SMALL).fit(train).meta["notes"]
+    assert any("negative values" in note for note in head.record.notes)
+    assert not create_head("heat-gmm", **SMALL).fit(train).record.notes
 
 
 def test_the_classifier_must_fit_the_column():
@@ -326,9 +326,9 @@ def test_a_budget_in_updates_does_not_depend_on_the_rows(rows, monkeypatch):
         lambda steps: falls.extend(steps) or (lambda _: 1.0),
     )
     head = create_head("heat-gmm", **{**SMALL, "epochs": 20}, updates=12, milestone=5).fit(features(rows))
-    assert head.meta["training"]["steps"] == 12 and falls == [3]
+    assert head.record.training["steps"] == 12 and falls == [3]
     passes = create_head("heat-gmm", **SMALL).fit(features(rows))
-    assert passes.meta["training"]["steps"] == 2 * (rows // 32)
+    assert passes.record.training["steps"] == 2 * (rows // 32)
 
 
 @pytest.mark.parametrize("ridge", [1e-6, 1e-2])
@@ -373,7 +373,7 @@ def test_a_sampler_that_cannot_be_stable_is_told_of():
     with pytest.warns(UserWarning, match=r"cannot be stable: 1 of the prior's 6 variances") as caught:
         head = fit(step_size=unstable)
     text = str(next(note.message for note in caught if "stable" in str(note.message)))
-    assert f"{variance:.1e}" in text and f"{unstable / 20:.1e}" in text and text in head.meta["notes"]
+    assert f"{variance:.1e}" in text and f"{unstable / 20:.1e}" in text and text in head.record.notes
     assert not energy(head) < 1e6
     ridge, step = (
         float(text.split(f"{word} ")[1].split()[0]) for word in ("a ridge above", "a step_size below")
@@ -384,7 +384,7 @@ def test_a_sampler_that_cannot_be_stable_is_told_of():
         {"step_size": unstable, "sgld_steps": 0},
     ):
         stable = fit(**options)
-        assert not any("stable" in note for note in stable.meta["notes"])
+        assert not any("stable" in note for note in stable.record.notes)
         if stable.sgld_steps:
             assert abs(energy(stable)) < 100  # at a temperature of 10, six directions have 27 more
 
@@ -393,4 +393,4 @@ def test_published_settings_of_imagenet_run():
     train = features()
     options = {"updates": 8, "width": 64, "batch_size": 32}
     head = create_head("heat-gmm", "imagenet", **options).fit(train)
-    assert np.isfinite(head.score(train)).all() and not head.meta["notes"]
+    assert np.isfinite(head.score(train)).all() and not head.record.notes

@@ -76,7 +76,7 @@ def test_more_neighbours_than_rows_are_all_rows():
     with pytest.warns(UserWarning, match="k = 400, but there are 300 rows"):
         head = create_head("knn", k=400).fit(BANK)
     np.testing.assert_array_equal(head.score(ROWS), create_head("knn", k=300).fit(BANK).score(ROWS))
-    assert any("k = 400" in note for note in head.meta["notes"])
+    assert any("k = 400" in note for note in head.record.notes)
 
 
 def test_zero_vectors():

@@ -72,7 +72,7 @@ def test_it_is_noted_and_saved(tmp_path):
     for name in HEADS:
         with pytest.warns(UserWarning, match="centred"):
             head = create_head(name).fit(raised(TRAIN, -20.0))
-        assert any("centred" in note for note in head.meta["notes"])
+        assert any("centred" in note for note in head.record.notes)
         head.save(tmp_path / name)
         other = raised(TEST, -20.0)
         assert np.array_equal(load_head(tmp_path / name).score(other), head.score(other))

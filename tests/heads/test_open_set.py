@@ -10,7 +10,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, load_head
 from featood.heads.base.asking import ask
-from featood.heads.base.head import FitContext
+from featood.heads.base.fit import FitContext
 from featood.heads.open_set.open_set import OBJECTIVES
 from featood.pipeline.fitting import asked
 from featood.testing import Subject, iter_checks
@@ -115,7 +115,7 @@ def test_every_objective_can_be_trained_otherwise(objective, options):
     if objective in ("energy-bounded", "scone") and "validation" in options:
         pytest.skip("refused, see below")
     head = create_head("open-set", objective=objective, **SMALL | {"epochs": 3}, **options).fit(TRAIN)
-    assert not head.meta["training"]["diverged"] and np.isfinite(head.score(TEST)).all()
+    assert not head.record.training["diverged"] and np.isfinite(head.score(TEST)).all()
 
 
 # ---- scores, each by its formula

@@ -27,7 +27,7 @@ def test_a_part_that_comes_again_is_refused_and_leaves_the_fit(name):
         with pytest.raises(UsageError, match="allow_repeat=True"):
             head.partial_fit(again)
     head.partial_fit(second)
-    assert head.meta["rows"] == len(KNOWN)
+    assert head.record.rows == len(KNOWN)
     np.testing.assert_allclose(head.score(TEST), create_head(name).fit(KNOWN).score(TEST), rtol=1e-6)
 
 
@@ -36,7 +36,7 @@ def test_a_repeat_that_is_meant_counts_twice():
     head = create_head("mahalanobis").partial_fit(first).partial_fit(second)
     head.partial_fit(first, allow_repeat=True)
     twice = KNOWN.rows(np.concatenate([np.arange(len(KNOWN)), np.arange(HALF)]))
-    assert head.meta["rows"] == len(twice)
+    assert head.record.rows == len(twice)
     np.testing.assert_allclose(head.score(TEST), create_head("mahalanobis").fit(twice).score(TEST), rtol=1e-6)
 
 
@@ -45,7 +45,7 @@ def test_what_differs_in_labels_or_in_a_value_is_another_part():
     other = dataclasses.replace(first, labels=(np.asarray(first.labels) + 1) % 5)
     nudged = mapped(first, lambda values: np.where(np.arange(len(values))[:, None] == 7, values + 1, values))
     head = create_head("mahalanobis").partial_fit(first).partial_fit(other).partial_fit(nudged)
-    assert head.meta["rows"] == 3 * len(first)
+    assert head.record.rows == 3 * len(first)
 
 
 def test_columns_that_the_head_does_not_read_do_not_matter():
@@ -78,22 +78,22 @@ def test_rows_too_few_to_fit_on_count_when_more_come():
         head.partial_fit(one)
     head.partial_fit(rest)
     np.testing.assert_allclose(head.score(TEST), create_head("mahalanobis").fit(KNOWN).score(TEST), rtol=1e-6)
-    assert head.meta["rows"] == len(KNOWN)
+    assert head.record.rows == len(KNOWN)
 
 
 def test_empty_parts_may_come_as_often_as_they_like():
     first, _ = halves()
     empty = first.rows(slice(0, 0))
     head = create_head("mahalanobis").partial_fit(first).partial_fit(empty).partial_fit(empty)
-    assert head.meta["rows"] == len(first)
+    assert head.record.rows == len(first)
 
 
 def test_what_was_added_to_make_a_covariance_sound_is_noted():
     few = KNOWN.rows(slice(0, 15))
     with pytest.warns(UserWarning, match="singular"):
         head = create_head("mahalanobis").partial_fit(few)
-    assert any("singular" in note for note in head.meta["notes"])
-    assert not create_head("mahalanobis").partial_fit(KNOWN).meta["notes"]
+    assert any("singular" in note for note in head.record.notes)
+    assert not create_head("mahalanobis").partial_fit(KNOWN).record.notes
 
 
 def test_two_passes_have_no_parts():

@@ -9,7 +9,7 @@ import pytest
 GOOD = '''
 """A head of another package."""
 from featood.heads import register
-from featood.heads.base.head import FeatureHead
+from featood.heads.base.feature_head import FeatureHead
 
 @register("theirs", title="Theirs", paper="Anybody", year=2020, needs=("features",), learns=False)
 class Theirs(FeatureHead):
@@ -29,7 +29,7 @@ BROKEN = {
     "half": GOOD.replace('"theirs"', '"first"') + "\n" + TAKEN,
     "nameless": GOOD.replace('"theirs"', '"../../x"'),
     "needy": GOOD.replace('("features",)', '("magic",)'),
-    "cardless": "from featood.heads.base.head import FeatureHead\nclass Theirs(FeatureHead): pass",
+    "cardless": "from featood.heads.base.feature_head import FeatureHead\nclass Theirs(FeatureHead): pass",
     "inherits": "from featood.heads.distances.knn import KNN\nclass Theirs(KNN): pass",
 }
 

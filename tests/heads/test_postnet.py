@@ -13,7 +13,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
 from featood.flows import GaussianMixtures
 from featood.heads import ask, create_head, load_head
-from featood.heads.base.head import FitContext
+from featood.heads.base.fit import FitContext
 from featood.heads.dirichlet._posterior_network import log_budget
 
 SMALL = {

@@ -13,8 +13,7 @@ from featood import FeatureSet, create_head, list_heads, load_head
 from featood.errors import CacheCorrupt, DataError, Mismatch, NotFitted, UsageError
 from featood.files import digest, seal
 from featood.heads.artefacts.earlier import earlier_state
-from featood.heads.base.head import FeatureHead
-from featood.heads.base.spaces import RawFeatures
+from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.heads.compositions.compose import compose
 from featood.heads.registry import head_class, register
 from featood.numerics.spaces import FITTED, REDUCED, SPACES, apply_space, fit_space

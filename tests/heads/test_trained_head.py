@@ -10,7 +10,7 @@ from torch import nn
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, Mismatch, UsageError
-from featood.heads.base.head import FitContext
+from featood.heads.base.fit import FitContext
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.registry import Card
 from featood.training import train
@@ -26,7 +26,7 @@ class Net(nn.Module):
         self.scratch = nn.Linear(size, 1000)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class Probe(PerceptronHead):
     card: ClassVar[Any] = CARD
     transient: ClassVar[tuple[str, ...]] = ("scratch",)
@@ -160,7 +160,7 @@ def test_early_stopping_counts_the_end_and_survives_divergence():
 def test_divergence_is_noted():
     with pytest.warns(UserWarning, match="diverged"):
         head = Probe(**SMALL | {"lr": 1e30}).fit(data())
-    assert "diverged" in head.meta["notes"][0] and np.isfinite(head.score(data())).all()
+    assert "diverged" in head.record.notes[0] and np.isfinite(head.score(data())).all()
 
 
 def test_outliers_alone_are_refused():
@@ -198,10 +198,9 @@ def test_outliers_stand_behind_the_rows_of_each_batch():
 
 def test_a_state_can_be_chosen_by_outliers_to_validate_on(tmp_path):
     far = FeatureSet({"avg": data(50, seed=3).features["avg"] + 40})
-    plain, record = Probe(**SMALL | {"validation": 0.2}), {}
-    plain.fit(data(), context=FitContext(record=record))
+    plain = Probe(**SMALL | {"validation": 0.2}).fit(data())
     chosen = Probe(**SMALL | {"validation": 0.2}).fit(data(), context=FitContext(validate_on=far))
-    assert 0 <= chosen.meta["training"]["validation"] <= 1 < record["steps"]
+    assert 0 <= chosen.record.training["validation"] <= 1 < plain.record.training["steps"]
     with pytest.raises(UsageError, match="raise validation"):
         Probe(**SMALL).fit(data(), context=FitContext(validate_on=far))
 
@@ -224,7 +223,7 @@ def test_a_state_can_be_chosen_by_outliers_to_validate_on(tmp_path):
     held = data().rows(shuffled.numpy())
     kept = [chosen.score(part) for part in (held, far)]
     expected = np.mean(kept[1][:, None] > kept[0]) + np.mean(kept[1][:, None] == kept[0]) / 2
-    assert chosen.meta["training"]["validation"] == pytest.approx(1 - expected, abs=1e-3) and len(rows) == 50
+    assert chosen.record.training["validation"] == pytest.approx(1 - expected, abs=1e-3) and len(rows) == 50
 
 
 def test_the_average_of_the_weights_takes_their_place():
@@ -273,7 +272,7 @@ def test_reduced_precision_still_learns():
 
     head = Watching(**SMALL, precision="bfloat16").fit(data())
     assert kinds == {torch.bfloat16} and head.state["model.body.0.weight"].dtype == torch.float32
-    assert head.meta["training"]["loss"] < 0.3
+    assert head.record.training["loss"] < 0.3
     with pytest.raises(UsageError, match="precision"):
         Probe(precision="float16")
 

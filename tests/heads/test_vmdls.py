@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, load_head
-from featood.heads.base.head import FitContext
+from featood.heads.base.fit import FitContext
 from featood.heads.margins._latent_encoder import LatentEncoder
 from featood.losses import latent_divergence, triplet_margin
 from featood.training import BalancedBatches
@@ -254,10 +254,9 @@ def test_the_loss_of_held_out_rows_does_not_grow_with_the_margin():
 
 
 def test_held_out_rows_and_outliers_can_choose_the_best_state():
-    record = {}
-    context = FitContext(validate_on=blobs(60, seed=3, shift=-5.0), record=record)
+    context = FitContext(validate_on=blobs(60, seed=3, shift=-5.0))
     head = create_head("vmdls", **SMALL, validation=0.2).fit(blobs(), context=context)
-    assert record and np.isfinite(head.score(blobs(30, seed=1))).all()
+    assert head.record.training and np.isfinite(head.score(blobs(30, seed=1))).all()
 
 
 def test_an_interrupted_training_resumes_to_the_same_scores(tmp_path):

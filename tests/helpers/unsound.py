@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from featood.heads import registry
-from featood.heads.base.head import FeatureHead
+from featood.heads.base.feature_head import FeatureHead
 from featood.heads.registry import register
 from featood.testing import check_head, iter_checks
 

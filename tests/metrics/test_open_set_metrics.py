@@ -343,7 +343,7 @@ def test_scores_that_tell_nothing_and_notes_are_said_once(sets):
         for part in (train, test, odd)
     )
     head = create_head("mlp", epochs=1).fit(train)
-    head.meta["notes"].append("mlp: beware")
+    head.annotate(notes=(*head.record.notes, "mlp: beware"))
     heads = {f"mlp@seed=0[{which}]": ask(head, which) for which in ("msp", "alpha0")}
     warnings = score_heads(heads, test, {"odd": odd}).results["warnings"]
     assert [text for text in warnings if "beware" in text] == ["mlp@seed=0: beware"]

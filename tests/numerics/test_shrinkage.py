@@ -159,7 +159,7 @@ def test_shrinkage_makes_fewer_rows_than_features_do_without_a_ridge(kind):
     z, y = data(30, size=50)
     for name in ("mahalanobis", "relative-mahalanobis", "gmm"):
         head = create_head(name, shrinkage=kind).fit(z, y)
-        assert not any("ridge" in note for note in head.meta["notes"])
+        assert not any("ridge" in note for note in head.record.notes)
         assert float(head.state["ridge"]) == 0
 
 

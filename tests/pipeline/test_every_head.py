@@ -165,7 +165,7 @@ def test_a_composition_takes_its_members_as_they_are_fitted(tmp_path):
 def test_outliers_to_learn_from_are_no_outliers_to_test_on(tmp_path):
     selection = fill(tmp_path)
     head, _ = fit_head(selection, "weighted-energy", outliers="spam")
-    assert head.meta["rows"] > len(selection.open("train"))
+    assert head.record.rows > len(selection.open("train"))
     known, odd = selection.open("train"), selection.cache["net/spam/test"]
     by_hand = create_head("weighted-energy").fit(
         FeatureSet(
@@ -191,4 +191,4 @@ def test_a_composition_inherits_what_its_members_were_trained_on(tmp_path):
     for head in (load_head(folder), outer):
         with pytest.raises(UsageError, match="trained on spam"):
             score_heads({"composed": head}, selection.open("test"), {"spam": odd})
-        assert any("outliers came from spam" in note for note in head.meta["notes"])
+        assert any("outliers came from spam" in note for note in head.record.notes)

@@ -76,9 +76,9 @@ def test_points_are_fitted_and_validated_apart(tmp_path, splits):
     expected = naive_rows(kept, held, ODD[0])
     np.testing.assert_allclose([row["auroc"] for row in found.rows], expected, atol=1e-12)
     assert found.best is found.rows[int(np.argmax(expected))]
-    assert found.head.meta["tuned"] == {
+    assert found.head.record.tuned == {
         "on": "spam",
-        "inputs": found.head.meta["tuned"]["inputs"],
+        "inputs": found.head.record.tuned["inputs"],
         "validated_on": where,
         "test_ood": [],
         "metric": "auroc",
@@ -89,7 +89,7 @@ def test_points_are_fitted_and_validated_apart(tmp_path, splits):
     best = create_head("knn", **found.best["options"]).fit(KNOWN[0])
     loaded = load_head(found.folder)
     np.testing.assert_array_equal(loaded.score(KNOWN[1], force=True), best.score(KNOWN[1]))
-    assert loaded.meta == found.head.meta and loaded.meta["rows"] == len(KNOWN[0])
+    assert loaded.record == found.head.record and loaded.record.rows == len(KNOWN[0])
 
 
 def test_the_test_split_is_never_read(tmp_path, monkeypatch):

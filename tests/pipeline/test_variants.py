@@ -132,7 +132,7 @@ def test_heads_can_be_asked_for_each_of_their_scores(selection):
 
 def test_states_chosen_on_outliers_are_marked_and_not_tested_on_them(selection):
     head, _ = fit_head(selection, "jem", QUICK | {"validation": 0.2}, validate_on="junk")
-    assert "OOD-validated" in head.meta["notes"][0] and head.meta["tuned"]["on"] == "junk"
+    assert "OOD-validated" in head.record.notes[0] and head.record.tuned["on"] == "junk"
     with pytest.raises(UsageError, match="junk"):
         score_selection(selection, ["jem"], ["junk"])
     (row,) = score_selection(selection, ["jem"], ["spam"]).results["rows"]

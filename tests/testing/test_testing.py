@@ -6,8 +6,10 @@ import torch
 from unsound import CARD, Distance, broken, head
 
 from featood.heads import create_head, registry
-from featood.heads.base.head import FeatureHead, LogitHead
-from featood.heads.registry import option, register
+from featood.heads.base.feature_head import FeatureHead
+from featood.heads.base.logit_head import LogitHead
+from featood.heads.base.options import option
+from featood.heads.registry import register
 from featood.testing import Subject, artefacts, check_head, synthetic_sets
 
 
@@ -233,8 +235,8 @@ def test_rows_that_are_not_finite():
     class Broken(Distance):
         """Never look at the rows."""
 
-        def _select(self, source, fitting, device):
-            rows = super()._select(source, fitting, device)
+        def select(self, source, fitting, device="cpu"):
+            rows = super().select(source, fitting, device)
             rows.nonfinite = "drop"
             return rows
 
@@ -271,8 +273,8 @@ def test_missing_labels():
     class Broken(Distance):
         """Fall over its missing labels."""
 
-        def _select(self, source, fitting, device):
-            rows = super()._select(
+        def select(self, source, fitting, device="cpu"):
+            rows = super().select(
                 dataclasses.replace(source, labels=np.zeros(len(source), int)), fitting, device
             )
             return rows

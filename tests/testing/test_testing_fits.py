@@ -59,8 +59,8 @@ def test_fit_on_outliers():
     class Broken(Distance):
         """Use every row."""
 
-        def _select(self, source, fitting, device):
-            rows = super()._select(source, fitting, device)
+        def select(self, source, fitting, device="cpu"):
+            rows = super().select(source, fitting, device)
             rows.known_only = False
             return rows
 

@@ -16,12 +16,13 @@ from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import atomic_write, digest, seal, size_of
 from featood.heads.artefacts.earlier import ADDED, earlier_state
 from featood.heads.artefacts.renamed import mistyped, renamed
-from featood.heads.base.provenance import Saved
+from featood.heads.base.fit import Fit, FitRecord, Saved
 from featood.heads.registry import create_head, head_class
 from featood.records import check_record, is_newer, whole
 
 if TYPE_CHECKING:
-    from featood.heads.base.head import Head, State
+    from featood.heads.base.fit import State
+from featood.heads.base.head import Head
 
 SCHEMA = 1
 SUFFIXES = (".json", ".safetensors")
@@ -78,14 +79,14 @@ def save_head(head: Head, path: str | Path) -> Path:
         "schema": SCHEMA,
         "head": head.name,
         "options": options_as_json(head),
-        "meta": head.meta,
+        "meta": head.record.as_json(),
         "versions": library_versions(),
         "tensors_sha256": hashlib.sha256(content).hexdigest(),
     }
     atomic_write(folder / "head.safetensors", content)
     atomic_write(folder / "README.md", _card_text(head).encode())
     atomic_write(folder / "head.json", json.dumps(seal(body), indent=1).encode())
-    vars(head)["saved"] = _saved(folder, body)
+    head.mark_saved(_saved(folder, body))
     return folder
 
 
@@ -137,11 +138,12 @@ def _load(folder: Path, sealed: bool = True) -> Head:
     try:
         body, state = _read(folder, sealed)
         head = _create(folder, body)
-        if head.card.learns:
+        if head.learns:
             check_record(body["meta"], META, folder / "head.json", AGAIN)
-        head._adopt(earlier_state(state), body["meta"])
-        vars(head)["saved"] = _saved(folder, body)
-        head._fitted()  # now rather than at the first score, because tensors of other options show only here
+        head.adopt(Fit(earlier_state(state), FitRecord.from_json(body["meta"]), saved=_saved(folder, body)))
+        _ = (
+            head.prepared
+        )  # now rather than at the first score, because tensors of other options show only here
     except (*DAMAGE, SafetensorError) as error:
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
         raise CacheCorrupt(f"{folder} is damaged ({reason}); {AGAIN}") from error
@@ -231,7 +233,7 @@ def options_from_json(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _card_text(head: Head) -> str:
-    card, meta = head.card, head.meta
+    card, record = head.card, head.record
     lines = [
         f"# {card.title} (`{card.name}`)",
         "",
@@ -240,10 +242,10 @@ def _card_text(head: Head) -> str:
         *([f"- Caution: {card.caution}"] if card.caution else []),
         f"- Paper: {card.paper}, {card.year}. {card.url}",
         "- Score: higher = more out-of-distribution",
-        f"- Fitted on: {meta.get('fitted_on', 'nothing')} ({meta.get('rows', 0)} rows)",
-        f"- Backbone fingerprint: `{meta.get('fingerprint') or 'none'}`",
+        f"- Fitted on: {record.fitted_on or 'nothing'} ({record.rows} rows)",
+        f"- Backbone fingerprint: `{record.fingerprint or 'none'}`",
         "- Options: " + ", ".join(f"{name} = {value!r}" for name, value in head.options.items()),
-        *[f"- Note: {note}" for note in meta.get("notes", [])],
+        *[f"- Note: {note}" for note in record.notes],
         "",
         "```python",
         "import featood",

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from featood.heads.autoencoders.autoencoder import Autoencoder
-from featood.heads.registry import option, register
+from featood.heads.base.options import option
+from featood.heads.registry import register
 
 WIDTHS = -10.0, 10.0
 """Bounds on the logarithm of the posterior's standard deviations, against overflow far from the data."""

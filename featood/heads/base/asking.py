@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any
 
 from featood.errors import UsageError
+from featood.heads.base.fit import Fit
 from featood.heads.base.head import Head
 
 
@@ -27,6 +28,4 @@ def ask(head: Head, which: str) -> Head:
         raise UsageError(f"{head.name} has no score '{which}' ({have})")
     options: Any = {"which": which}
     other = dataclasses.replace(head, **options)
-    other._adopt(head.state, head.meta, head.device)
-    vars(other)["saved"] = head.saved
-    return other
+    return other.adopt(Fit(head.state, head.record, head.device, head.saved))

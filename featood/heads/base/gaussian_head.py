@@ -12,7 +12,7 @@ from torch import Tensor
 
 from featood.errors import UsageError
 from featood.heads.base.head import Head
-from featood.heads.registry import option
+from featood.heads.base.options import option
 from featood.numerics.gaussian import Whitening, whitenings
 from featood.numerics.moments import ClassMoments
 from featood.numerics.shrinkage import ledoit_wolf, oas, shrunk
@@ -21,7 +21,7 @@ Passes = Callable[[], Iterable[tuple[Tensor, Tensor | None]]]
 """Starts a pass over the rows of a fit: blocks of rows ``[B, D]`` with labels ``[B]`` (None: one class)."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class GaussianHead(Head):
     """A head that factorises covariances. One rule makes them sound, the same for every such head.
 

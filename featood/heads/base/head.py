@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["FeatureHead", "FitContext", "Head", "LogitHead", "State"]
+__all__ = ["WORST", "Head"]
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,36 +14,34 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
-from featood.errors import DataError, NotFitted, UsageError
-from featood.heads.base.class_numbers import class_numbers, in_columns, noted_numbers
+from featood.errors import DataError, NotFitted
+from featood.heads.base.card import Card
+from featood.heads.base.class_numbers import NUMBERS, in_columns, number_classes
+from featood.heads.base.fit import Fit, FitContext, FitRecord, Learned, Saved, State, check_match
 from featood.heads.base.notes import noted
-from featood.heads.base.provenance import Saved, check_match, described
+from featood.heads.base.options import check_options, option
 from featood.heads.base.rows import SelectedRows
-from featood.heads.base.spaces import SpaceOption
-from featood.heads.registry import Card, check_options, option
-from featood.numerics.spaces import FITTED
 
-State = dict[str, Tensor]
 WORST = float(torch.finfo(torch.float32).max)
 """Score of a row that cannot be scored: the most out-of-distribution."""
 
 
-@dataclasses.dataclass(frozen=True)
-class FitContext:
-    """What surrounds a fit: where to show progress and where to keep checkpoints."""
+class Fitted:
+    """State of a head: a fit, and what scoring builds from it. Options never change once a head is made."""
 
-    progress: Callable[..., None] | None = None
-    """Called as ``progress(step, total, loss=..., ...)``."""
-    checkpoint: Path | None = None
-    """Folder for resuming an interrupted training."""
-    validate_on: FeatureSet | None = None
-    """Outliers to choose the best state of a training by, in place of the loss on held-out rows."""
-    record: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Where a training leaves its summary, for the head's ``meta``."""
+    _fit: Fit | None = None
+    _prepared: tuple[Any] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self) and name in {field.name for field in dataclasses.fields(self)}:  # type: ignore[arg-type]
+            raise AttributeError(
+                f"the options of a head do not change; make another with dataclasses.replace(head, {name}={value!r})"
+            )
+        super().__setattr__(name, value)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Head:
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Head(Fitted):
     """Base of all heads: ``fit(set)``, then ``score(set)``, higher meaning more out-of-distribution.
 
     A subclass declares its options as fields, and writes `fit_state` (rows to named tensors) and `score_block`
@@ -86,18 +84,39 @@ class Head:
         """Feature columns of a set to fit on."""
         return []
 
-    # ---- what everyone calls ----------------------------------------------------------------------
+    def resolve_options(self) -> Mapping[str, Any]:
+        """Return values of options that depend on other options, to be fixed when the head is made."""
+        return {}
+
+    def transform_block(self, block: FeatureSet, state: Mapping[str, Tensor]) -> FeatureSet:
+        """Bring a block into the space that `score_block` and `classify_block` expect."""
+        return block
+
+    def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
+        """Fit within a context; heads that train override this in place of `fit_state`."""
+        return Learned(self.fit_state(train))
+
+    # ---- what everyone reads ----------------------------------------------------------------------
 
     def __post_init__(self) -> None:
+        for name, value in self.resolve_options().items():
+            object.__setattr__(self, name, value)
         check_options(self)
-        vars(self).update(
-            _state=None if self.card.learns else {}, _prepared=None, meta={}, _device="cpu", saved=None
-        )
 
     @property
     def name(self) -> str:
         """Command-line name."""
         return self.card.name
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it reads with these options, see `featood.heads.Card`."""
+        return self.card.needs
+
+    @property
+    def learns(self) -> bool:
+        """Whether it must be fitted with these options; other heads score at once."""
+        return self.card.learns
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -107,7 +126,7 @@ class Head:
     @property
     def takes_outliers(self) -> bool:
         """Whether it learns from outliers with these options."""
-        return self.card.takes_outliers
+        return self._keeps_outliers
 
     @property
     def options(self) -> dict[str, Any]:
@@ -115,27 +134,12 @@ class Head:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @property
-    def meta(self) -> dict[str, Any]:
-        """What the head was fitted on: set, fingerprint, rows, columns and their sizes, notes."""
-        return vars(self)["meta"]
-
-    @property
-    def saved(self) -> Saved | None:
-        """The artefact that holds this very fit, where it was saved or comes from one."""
-        return vars(self)["saved"]
-
-    @property
-    def device(self) -> str:
-        """Where the head computes."""
-        return vars(self)["_device"]
-
-    @property
     def fitted(self) -> bool:
         """Whether it has been fitted, or need not be."""
-        return vars(self)["_state"] is not None
+        return self._fit is not None or not self.learns
 
     @property
-    def state(self) -> State:
+    def state(self) -> Mapping[str, Tensor]:
         """The fitted tensors.
 
         Raises
@@ -143,10 +147,37 @@ class Head:
         NotFitted
             Before `fit`.
         """
-        state = vars(self)["_state"]
-        if state is None:
+        if not self.fitted:
             raise NotFitted(f"{self.name} is not fitted; fit it first (featood fit {self.name})")
-        return state
+        return self._fit.state if self._fit else {}
+
+    @property
+    def record(self) -> FitRecord:
+        """What it was fitted on and how; empty before a fit."""
+        return self._fit.record if self._fit else FitRecord()
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The record as plain values; use `record`."""
+        warnings.warn("head.meta is now head.record", DeprecationWarning, stacklevel=2)
+        return self.record.as_json()
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return self._fit.device if self._fit else "cpu"
+
+    @property
+    def saved(self) -> Saved | None:
+        """The artefact that holds this very fit, where it was saved or comes from one."""
+        return self._fit.saved if self._fit else None
+
+    @property
+    def classes(self) -> Tensor | None:
+        """Class numbers ``[C]`` that the columns of `classify` stand for; None where they are 0 to C - 1."""
+        return self.state.get(NUMBERS) if self.record.num_classes is None else None
+
+    # ---- what everyone calls ----------------------------------------------------------------------
 
     def fit(
         self, train: Any, labels: Any = None, *, context: FitContext | None = None, device: str = "cpu"
@@ -175,22 +206,31 @@ class Head:
             When the set lacks a column, has no rows, or holds values that are not finite.
         """
         source = as_feature_set(train, labels)
-        context = context or FitContext()
         with noted() as notes:  # the choice of columns may be one
-            rows = self._select(source, fitting=True, device=device)
+            rows = self.select(source, fitting=True, device=device)
             if not len(source):
                 raise DataError(f"{self.name}: {source.name} has no rows to fit on")
-            state = self.run_fit(rows, context)
-        numbers, outputs = noted_numbers(rows) if self._classifies else ({}, {})
-        meta = described(source, rows, notes) | outputs
-        self._adopt(
-            {**state, **numbers}, meta | ({"training": context.record} if context.record else {}), device
-        )
+            state, training = self.run_fit(rows, context or FitContext())
+        numbers, count = number_classes(rows) if self._classifies else ({}, None)
+        record = FitRecord.of(source, rows, notes, num_classes=count, training=dict(training))
+        return self.adopt(Fit({**state, **numbers}, record, device))
+
+    def adopt(self, fit: Fit) -> Self:
+        """Take over a fit that was made or saved elsewhere, by a head with the same options."""
+        self._fit, self._prepared = fit, None
         return self
 
-    def run_fit(self, train: SelectedRows, context: FitContext) -> State:
-        """Fit within a context; heads that train override this in place of `fit_state`."""
-        return self.fit_state(train)
+    def annotate(self, **facts: Any) -> None:
+        """Put what the job around a fit knows into its record (see `FitRecord`); the fit then counts as unsaved."""
+        if self._fit is None:
+            raise NotFitted(f"{self.name} is not fitted, so there is no record to add to")
+        record = dataclasses.replace(self._fit.record, **facts)
+        self._fit = dataclasses.replace(self._fit, record=record, saved=None)
+
+    def mark_saved(self, saved: Saved) -> None:
+        """Keep in mind which artefact holds this fit."""
+        fit = self._fit or Fit({})
+        self._fit = dataclasses.replace(fit, saved=saved)
 
     def score(self, data: Any, *, force: bool = False) -> Any:
         """Score rows.
@@ -217,13 +257,13 @@ class Head:
             At values that are not finite, unless ``nonfinite="drop"``.
         """
         source = as_feature_set(data)
-        rows, fitted = self._ready(source, force)
+        rows = self._rows_to_score(source, force)
         parts, unscored = [], 0
         with torch.no_grad():
             for block, keep in rows.masked_blocks():
                 scores = torch.full((len(keep),), WORST, dtype=torch.float64)
                 if len(block):
-                    scores[keep] = self.score_block(block, fitted).double().cpu()
+                    scores[keep] = self.score_checked(block).double().cpu()
                 broken = ~torch.isfinite(scores)
                 unscored += int(broken.sum())
                 parts.append(scores.masked_fill(broken, WORST))
@@ -241,21 +281,29 @@ class Head:
         if not self._classifies:
             return None
         source, parts = as_feature_set(data), []
-        rows, fitted = self._ready(source, force)
+        count = self.record.num_classes
         with torch.no_grad():
-            for block, keep in rows.masked_blocks():
-                logits = self.classify_block(block, fitted)
+            for block, keep in self._rows_to_score(source, force).masked_blocks():
+                logits = self.classify_block(self.transform_block(block, self.state), self.prepared)
                 if logits is None:
                     return None
-                logits = in_columns(logits.double().cpu(), self.state, self.meta)
+                logits = logits.double().cpu()
+                if count is not None:
+                    logits = in_columns(logits, self.state[NUMBERS], count)
                 parts.append(torch.zeros(len(keep), logits.shape[1], dtype=torch.float64))
                 parts[-1][keep] = logits
         return _like(source, torch.cat(parts) if parts else torch.empty(0, 0, dtype=torch.float64))
 
+    def score_checked(self, block: FeatureSet) -> Tensor:
+        """Score a block ``[B]`` of the columns of the fit, whose rows are finite; for heads made of others."""
+        return self.score_block(self.transform_block(block, self.state), self.prepared)
+
     @property
-    def classes(self) -> Tensor | None:
-        """Class numbers ``[C]`` that the columns of `classify` stand for; None where they are 0 to C - 1."""
-        return class_numbers(self.state, self.meta)
+    def prepared(self) -> Any:
+        """What `prepare` made of the state, at the first call."""
+        if self._prepared is None:
+            self._prepared = (self.prepare(dict(self.state)),)
+        return self._prepared[0]
 
     def check_match(self, source: FeatureSet, force: bool = False) -> None:
         """Refuse features that are not of the kind the head was fitted on.
@@ -265,7 +313,7 @@ class Head:
         Mismatch
             When fingerprints or sizes differ.
         """
-        check_match(self.name, self.meta, source, force)
+        check_match(self.name, self.record, source, force)
 
     def save(self, path: str | Path) -> Path:
         """Save the fitted head into a folder: ``head.safetensors``, ``head.json`` and a card."""
@@ -273,109 +321,61 @@ class Head:
 
         return save_head(self, path)
 
-    # ---- inside -----------------------------------------------------------------------------------
+    def select(self, source: FeatureSet, fitting: bool, device: str = "cpu") -> SelectedRows:
+        """Select the columns of a set that the head reads, to fit on or to score.
 
-    @property
-    def _ranks(self) -> bool:
-        """Whether the fit sees ranks of the classes that have rows; a head of logits sees numbers of their columns."""
-        return "logits" not in self.card.needs
+        Raises
+        ------
+        DataError
+            When the set lacks one.
+        """
+        needs = self.needs
+        if "logits" in needs and source.logits is None:
+            raise DataError(f"{self.name} needs logits, which {source.name} does not have")
+        if fitting and "labels" in needs and source.labels is None:
+            raise DataError(f"{self.name} needs labels to fit, which {source.name} does not have")
+        if "classifier" in needs and source.classifier is None and fitting:
+            raise DataError(f"{self.name} needs the classifier's weight and bias, which {source.name} lacks")
+        return SelectedRows(
+            source,
+            self.names(source, fitting) or ([source.main] if source.features else ["logits"]),
+            self.nonfinite,
+            known_only=fitting and not self._keeps_outliers,
+            device=device,
+            ranked=fitting and self._ranks,
+        )
 
-    @property
-    def _classifies(self) -> bool:
-        return type(self).classify_block is not Head.classify_block
-
-    def _ready(self, source: FeatureSet, force: bool) -> tuple[SelectedRows, Any]:
-        self.check_match(source, force)
-        return self._select(source, fitting=False, device=self.device), self._fitted()
-
-    def _fitted(self) -> Any:
-        if vars(self)["_prepared"] is None:
-            vars(self)["_prepared"] = (self.prepare(self.state),)
-        return vars(self)["_prepared"][0]
-
-    def _adopt(self, state: State, meta: dict[str, Any], device: str = "cpu") -> None:
-        vars(self).update(_state=state, _prepared=None, meta=meta, _device=device, saved=None)
-
-    def _names(self, source: FeatureSet, fitting: bool) -> list[str]:
-        fitted = [name for name in self.meta.get("sizes", ()) if name != "logits"]
+    def names(self, source: FeatureSet, fitting: bool) -> list[str]:
+        """Names of the columns that the head reads; those of the fit, once there is one."""
+        fitted = [name for name in self.record.sizes if name != "logits"]
         names = self.columns(source) if fitting or not fitted else fitted
-        if "logits" in self.card.needs:
+        if "logits" in self.needs:
             names.append("logits")
         if fitting and source.labels is not None:
             names.append("labels")
         return names
 
-    def _select(self, source: FeatureSet, fitting: bool, device: str) -> SelectedRows:
-        if "logits" in self.card.needs and source.logits is None:
-            raise DataError(f"{self.name} needs logits, which {source.name} does not have")
-        if fitting and "labels" in self.card.needs and source.labels is None:
-            raise DataError(f"{self.name} needs labels to fit, which {source.name} does not have")
-        if "classifier" in self.card.needs and source.classifier is None and fitting:
-            raise DataError(f"{self.name} needs the classifier's weight and bias, which {source.name} lacks")
-        names = self._names(source, fitting)
-        if not names:
-            names = [source.main] if source.features else ["logits"]
-        known_only = fitting and not self.card.takes_outliers
-        ranked = fitting and self._ranks
-        return SelectedRows(source, names, self.nonfinite, known_only, device, ranked)
+    # ---- inside -----------------------------------------------------------------------------------
 
+    @property
+    def _keeps_outliers(self) -> bool:
+        """Whether it learns from outliers with any options; other heads leave them out of a fit."""
+        return "outliers" in (*self.needs, *self.card.uses)
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class LogitHead(Head):
-    """A head that scores logits alone."""
+    @property
+    def _ranks(self) -> bool:
+        """Whether the fit sees ranks of the classes that have rows; a head of logits sees numbers of their columns."""
+        return "logits" not in self.needs
 
-    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
-        """Score a block by its logits, in float64."""
-        assert block.logits is not None
-        return self.score_logits(block.logits[:].double(), fitted)
+    @property
+    def _classifies(self) -> bool:
+        return type(self).classify_block is not Head.classify_block
 
-    def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
-        """Score logits ``[B, C]`` in float64 to ``[B]``."""
-        raise NotImplementedError
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class FeatureHead(SpaceOption, Head):
-    """A head that reads one feature column, in the space asked for."""
-
-    feature: str = option("", "feature column to use (default: the input of the classifier)")
-
-    def __post_init__(self) -> None:
-        if self.space != "none" and "classifier" in self.card.needs:
-            raise UsageError(f"{self.name} uses the classifier, which is right in no other space than none")
-        if self.space in FITTED and not self.card.learns:
-            vars(self)["card"] = dataclasses.replace(self.card, learns=True)
-        super().__post_init__()
-
-    def columns(self, source: FeatureSet) -> list[str]:
-        """Return the one column: that asked for, else the classifier's input."""
-        return [self.feature or source.main]
-
-    def vectors(self, block: FeatureSet) -> Tensor:
-        """Return the features of a block in the head's space ``[B, D]``; in float64, but for raw ones."""
-        return self.into_space(self.raw_vectors(block))
-
-    def raw_vectors(self, block: FeatureSet) -> Tensor:
-        """Return the features of a block ``[B, D]`` in float32, or in float64 where they are stored so."""
-        values = block.feature(self.feature)[:]
-        return values if values.dtype == torch.float64 else values.float()
-
-    def run_fit(self, train: SelectedRows, context: FitContext) -> State:
-        """Fit the space, then the head to the rows in it."""
-        space = self.fit_space_to(train)
-        with self.placed(space):
-            return super().run_fit(train, context) | space
-
-    def fit_space_to(self, train: SelectedRows) -> State:
-        """Fit the space to the rows of known classes."""
-        known = (
-            block if block.labels is None else block.rows(block.labels[:] >= 0) for block in train.blocks()
-        )
-        return self.fit_space(self.raw_vectors(block) for block in known)
-
-    def _adopt(self, state: State, meta: dict[str, Any], device: str = "cpu") -> None:
-        super()._adopt(state, meta, device)
-        self._place(state)
+    def _rows_to_score(self, source: FeatureSet, force: bool) -> SelectedRows:
+        self.check_match(source, force)
+        rows = self.select(source, fitting=False, device=self.device)
+        _ = self.prepared  # a head that is not fitted says so before any row is read
+        return rows
 
 
 def _like(source: FeatureSet, values: Tensor) -> Any:

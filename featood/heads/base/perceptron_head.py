@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 import torch
 
+from featood.heads.base.options import option
 from featood.heads.base.trained_head import TrainedHead
-from featood.heads.registry import option
 from featood.nets.mlp import ACTIVATIONS, MLP
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class PerceptronHead(TrainedHead):
     """Base of heads that train a perceptron, or several of one shape."""
 

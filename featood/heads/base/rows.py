@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import torch
@@ -55,6 +55,13 @@ class SelectedRows:
         self.known_only = known_only and self.source.labels is not None
         self.device = torch.device(device)
         self.ranked = ranked and self.source.labels is not None
+        self._map: Callable[[FeatureSet], FeatureSet] | None = None
+
+    def mapped(self, function: Callable[[FeatureSet], FeatureSet]) -> Self:
+        """Return the same rows with each block changed, after the rows to leave out are gone from it."""
+        other = copy.copy(self)
+        other._map = function
+        return other
 
     def only(self, *columns: str) -> Self:
         """Return the same rows with some of their columns, and the same classes."""
@@ -113,7 +120,8 @@ class SelectedRows:
                 labels = torch.as_tensor(kept.labels)
                 ranks = torch.searchsorted(self.classes, labels.cpu()).to(labels.device)
                 kept = dataclasses.replace(kept, labels=ranks.where(labels >= 0, labels))
-            yield _moved(kept, self.device), keep
+            kept = _moved(kept, self.device)
+            yield (kept if self._map is None else self._map(kept)), keep
 
     def blocks(self, size: int = ROWS) -> Iterator[FeatureSet]:
         """Iterate over blocks of at most `size` rows; raises as :meth:`masked_blocks`, and where no row is left."""

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-__all__ = ["StreamingHead"]
+__all__ = ["PartialSums", "StreamingHead"]
 
 import dataclasses
 from typing import Any, NamedTuple, Self
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
 from featood.errors import DataError, UsageError
-from featood.heads.base.head import FeatureHead, State
+from featood.heads.base.feature_head import FeatureHead
+from featood.heads.base.fit import Fit, FitRecord, State
 from featood.heads.base.notes import noted
-from featood.heads.base.provenance import described
 from featood.heads.base.rows import SelectedRows
 from featood.numerics.spaces import FITTED
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class StreamingHead(FeatureHead):
+class _Accumulating:
+    _sums: PartialSums | None = None
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class StreamingHead(_Accumulating, FeatureHead):
     """A feature head whose fit is a sum over rows: one pass in flat memory, in any order, in any parts.
 
     Its labels are the classes' numbers, not their ranks, for parts may hold different classes.
@@ -35,9 +39,13 @@ class StreamingHead(FeatureHead):
     def _ranks(self) -> bool:
         return False
 
+    def adopt(self, fit: Fit) -> Self:
+        """Take over a fit; what partial fits had added up is gone."""
+        self._sums = None
+        return super().adopt(fit)
+
     def fit_state(self, train: SelectedRows) -> State:
         """Pass over the rows once."""
-        vars(self).pop("_sums", None)
         statistics = None
         for block in train.blocks():
             statistics = self.accumulate(statistics, block)
@@ -77,8 +85,8 @@ class StreamingHead(FeatureHead):
                 f"{self.name}: the space {self.space} must be fitted to all rows first; use fit, or space none or l2"
             )
         source = as_feature_set(part, labels)
-        before: _Sums = vars(self).get("_sums", _Sums())
-        if before.statistics is None and vars(self)["_state"] is not None:
+        before = self._sums or PartialSums()
+        if self._sums is None and self.learns and self.fitted:
             raise UsageError(
                 f"{self.name} was fitted whole or loaded, and cannot go on from there; "
                 "call partial_fit on a new head for every part"
@@ -86,7 +94,7 @@ class StreamingHead(FeatureHead):
         self.check_parts()
         self.check_match(source)
         with noted() as notes:
-            rows = self._select(source, fitting=True, device=self.device)
+            rows = self.select(source, fitting=True, device=self.device)
             digest = rows.digest()
             if digest in before.digests and not allow_repeat:
                 raise UsageError(
@@ -94,20 +102,22 @@ class StreamingHead(FeatureHead):
                     "count twice; leave it out, or mean it by allow_repeat=True"
                 )
             statistics = before.statistics
-            for block, _ in rows.masked_blocks():
+            for block, _ in self.in_space(rows, {}).masked_blocks():
                 if len(block):
                     statistics = self.accumulate(statistics, block)
             if statistics is None:
                 raise DataError(f"{self.name}: {source.name} has no rows to fit on")
-            sums = _Sums(statistics, before.digests | {digest} - {""}, before.rows + len(source))
+            sums = PartialSums(statistics, before.digests | {digest} - {""}, before.rows + len(source))
             # kept before the end: statistics may be added to in place, and count even if too few to finish
-            vars(self)["_sums"] = sums
+            self._sums = sums
             state = self.finish(statistics, rows)
-        self._adopt(state, {**described(source, rows, notes), "rows": sums.rows}, self.device)
+        record = dataclasses.replace(FitRecord.of(source, rows, notes), rows=sums.rows)
+        self.adopt(Fit(state, record, self.device))
+        self._sums = sums
         return self
 
 
-class _Sums(NamedTuple):
+class PartialSums(NamedTuple):
     """What partial fits have added up."""
 
     statistics: Any = None

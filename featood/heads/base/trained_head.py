@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from featood.cache.feature_set import FeatureSet
 from featood.energies.sgld import frozen
 from featood.errors import DataError, UsageError
-from featood.heads.base.head import FeatureHead, FitContext, State
+from featood.heads.base.feature_head import FeatureHead, space_option
+from featood.heads.base.fit import FitContext, Learned, State
+from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
-from featood.heads.base.spaces import space_option
-from featood.heads.registry import option
 from featood.metrics import auroc
 from featood.training import Batches, Schedule, constant, cosine, digest, multi_step, warm_up
 from featood.training.loop import train as run_training
@@ -48,7 +48,7 @@ class Phase:
     """Under which its summary is recorded; that of the main training has none."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class TrainedHead(FeatureHead):
     """Base of heads whose state is a network; a subclass writes `build`, `losses` and `score_rows`.
 
@@ -134,7 +134,7 @@ class TrainedHead(FeatureHead):
 
     # ---- what they share --------------------------------------------------------------------------
 
-    def run_fit(self, train: SelectedRows, context: FitContext) -> State:
+    def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
         """Hold rows out, fit the space to the others, and train."""
         data = train.load()
         labels = torch.zeros(len(data), dtype=torch.long, device=train.device)
@@ -152,10 +152,9 @@ class TrainedHead(FeatureHead):
             )
             count = 0
         held, used = known[shuffle[:count]], known[shuffle[count:].sort().values]
-        values = self.raw_vectors(data)
-        state = self.fit_space([values[used]])
-        with self.placed(state):
-            rows = self.into_space(values).float()
+        values = self.vectors(data)
+        state = self.fit_space_to([values[used]])
+        rows = self.into_space(values, state).float()
         parts = {"rows": rows[used], "held": rows[held], "outliers": rows[labels < 0]}
         unseen = None
         if context.validate_on is not None:
@@ -164,12 +163,12 @@ class TrainedHead(FeatureHead):
             chosen = SelectedRows(
                 context.validate_on, list(data.features), self.nonfinite, device=train.device
             )
-            with self.placed(state):
-                unseen = self.vectors(chosen.load()).float()
+            unseen = self.into_space(self.vectors(chosen.load()), state).float()
         state |= {"classes": torch.tensor(train.num_classes), "inputs": torch.tensor(rows.shape[1])}
-        model = self._train(parts, labels[used], labels[held], unseen, train.num_classes, context)
+        model, summary = self._train(parts, labels[used], labels[held], unseen, train.num_classes, context)
         saved = {name: value for name, value in model.state_dict().items() if not self._is_transient(name)}
-        return state | {MODEL + name: value.detach().clone() for name, value in saved.items()}
+        state |= {MODEL + name: value.detach().clone() for name, value in saved.items()}
+        return Learned(state, summary)
 
     def prepare(self, state: State) -> Any:
         """Rebuild the network, in float64."""
@@ -197,7 +196,7 @@ class TrainedHead(FeatureHead):
         unseen: Tensor | None,
         classes: int,
         context: FitContext,
-    ) -> nn.Module:
+    ) -> tuple[nn.Module, dict[str, Any]]:
         rows, held, outliers = parts["rows"], parts["held"], parts["outliers"]
         model = self.build(rows.shape[1], classes, torch.Generator().manual_seed(self.seed)).to(rows.device)
         unknown = torch.full((len(outliers),), -1, device=rows.device)
@@ -215,6 +214,7 @@ class TrainedHead(FeatureHead):
 
         seen = [] if unseen is None else [unseen]
         settings = {**self.options, "data": digest(*parts.values(), labels, held_labels, *seen)}
+        training: dict[str, Any] = {}
         for phase in self.phases():
             folder = context.checkpoint
             summary = self._run_phase(
@@ -228,8 +228,8 @@ class TrainedHead(FeatureHead):
                 ),
                 {**settings, **({"phase": phase.name} if phase.name else {})},
             )
-            context.record.update({phase.name: summary} if phase.name else summary)
-        return model
+            training |= {phase.name: summary} if phase.name else summary
+        return model, training
 
     def _run_phase(
         self,

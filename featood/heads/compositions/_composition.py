@@ -7,7 +7,7 @@ __all__ = ["Composition"]
 import dataclasses
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -15,16 +15,16 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
 from featood.errors import DataError, UsageError
-from featood.heads.base.head import FitContext, Head, State
+from featood.heads.base.fit import Fit, FitContext, FitRecord, Learned, State
+from featood.heads.base.head import Head
 from featood.heads.base.notes import noted
-from featood.heads.base.provenance import described
+from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import sampled_blocks
 from featood.heads.compositions._members import create_member, spell
-from featood.heads.registry import option
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class Composition(Head):
     """A head that composes the scores of others.
 
@@ -39,15 +39,16 @@ class Composition(Head):
     sample: int = option(10_000, "training rows whose scores calibrate the members", low=1)
     seed: int = option(0, "seed of that sample", low=0, high=2**32 - 1)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def resolve_options(self) -> Mapping[str, Any]:
+        """Write all options of the members out: defaults may change, what a saved head was fitted with must not."""
         if isinstance(self.members, str) or not self.members:
             raise UsageError(f"{self.name}: members lists the heads to compose, such as knn,energy")
-        heads = [create_member(text, self.nonfinite) for text in self.members]
-        # presets and defaults may change; what a saved head was fitted with must not
-        object.__setattr__(self, "members", tuple(spell(head) for head in heads))
-        needs = {need for head in heads for need in head.card.needs}
-        vars(self)["card"] = dataclasses.replace(self.card, needs=tuple(sorted(needs)))
+        return {"members": tuple(spell(head) for head in self.create_members())}
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the members need."""
+        return tuple(sorted({need for head in self.create_members() for need in head.needs}))
 
     def calibrate(self, scores: Tensor) -> State:
         """Turn the members' scores ``[N, K]`` of training rows into the tensors that `combine` needs."""
@@ -74,34 +75,30 @@ class Composition(Head):
         source = as_feature_set(train)
         for head in heads:
             head.check_match(source)
-        rows = composed._select(source, fitting=True, device=heads[0].device)
+        rows = composed.select(source, fitting=True, device=heads[0].device)
         with noted() as notes:
             state = composed.join(heads, rows)
-        notes += [f"{head.name}: {note}" for head in heads for note in head.meta.get("notes", ())]
-        meta = described(source, rows, notes)
+        notes += [f"{head.name}: {note}" for head in heads for note in head.record.notes]
         # what a member was tuned or trained on is no more a test for the composition than for the member
-        records = [head.meta["tuned"] for head in heads if "tuned" in head.meta]
-        meta["members_tuned"] = records + [
-            old for head in heads for old in head.meta.get("members_tuned", ())
-        ]
-        composed._adopt(state, meta, heads[0].device)
-        return composed
+        tuned = [head.record.tuned for head in heads if head.record.tuned is not None]
+        tuned += [old for head in heads for old in head.record.members_tuned or ()]
+        record = FitRecord.of(source, rows, notes, members_tuned=tuple(tuned))
+        return composed.adopt(Fit(state, record, heads[0].device))
 
-    def run_fit(self, train: SelectedRows, context: FitContext) -> State:
+    def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
         """Fit every member, then calibrate."""
         heads = self.create_members()
         for number, head in enumerate(heads):
-            if head.card.learns:
+            if head.learns:
                 folder = context.checkpoint and context.checkpoint / f"{number}-{head.name}"
                 part = dataclasses.replace(context, checkpoint=folder)
                 head.fit(train.source, context=part, device=str(train.device))
-        return self.join(heads, train)
+        return Learned(self.join(heads, train))
 
     def join(self, heads: Sequence[Head], train: SelectedRows) -> State:
         """Return the members' tensors, and the calibration of their scores on the sample."""
-        fitted = [(head, head.prepare(head.state)) for head in heads]
         with torch.no_grad():
-            parts = [_scores(fitted, block) for block in sampled_blocks(train, self.sample, self.seed)]
+            parts = [_scores(heads, block) for block in sampled_blocks(train, self.sample, self.seed)]
         if not parts:
             raise DataError(f"{self.name}: no row of the sample can be used; raise --sample")
         scores = torch.cat(parts)
@@ -113,13 +110,13 @@ class Composition(Head):
 
     def prepare(self, state: State) -> Any:
         """Give the members their tensors back."""
-        fitted = []
-        for number, head in enumerate(self.create_members()):
+        heads = self.create_members()
+        for number, head in enumerate(heads):
             prefix = f"{number}."
             own = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
-            head._adopt(own, self.meta, self.device)
-            fitted.append((head, head.prepare(own)))
-        return fitted, state
+            head.adopt(Fit(own, self.record, self.device))
+            _ = head.prepared  # tensors of other options show here
+        return heads, state
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the composed score ``[B]``."""
@@ -135,6 +132,6 @@ class Composition(Head):
                 warnings.warn(f"{self.name}: {head.name} scores all training rows the same", stacklevel=2)
 
 
-def _scores(fitted: Sequence[tuple[Head, Any]], block: FeatureSet) -> Tensor:
+def _scores(heads: Sequence[Head], block: FeatureSet) -> Tensor:
     """Return the scores ``[B, K]`` of all members in float64."""
-    return torch.stack([head.score_block(block, state).double() for head, state in fitted], 1)
+    return torch.stack([head.score_checked(block).double() for head in heads], 1)

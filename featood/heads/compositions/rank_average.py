@@ -6,7 +6,7 @@ __all__ = ["RankAverage"]
 
 from torch import Tensor
 
-from featood.heads.base.head import State
+from featood.heads.base.fit import State
 from featood.heads.compositions._composition import Composition
 from featood.heads.compositions._p_values import p_values
 from featood.heads.registry import register

@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
-from featood.heads.base.head import LogitHead
-from featood.heads.registry import option
+from featood.heads.base.logit_head import LogitHead
+from featood.heads.base.options import option
 from featood.numerics.dirichlet import concentrations
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class DirichletHead(LogitHead):
     """A head that scores ``Dir(alpha)`` with ``alpha_c = exp(l_c) + prior``."""
 

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from featood.energies.dirichlet import bayesian_loss
 from featood.errors import DataError
 from featood.flows import AutoregressiveFlow, RadialFlows
+from featood.heads.base.options import option
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.base.trained_head import Phase
 from featood.heads.dirichlet._evidence_head import EvidenceHead
 from featood.heads.dirichlet._scores import CHOICES
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 from featood.nets.initialise import seeded
 from featood.numerics.dirichlet import concentrations
 

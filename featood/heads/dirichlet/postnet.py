@@ -14,13 +14,14 @@ from torch import Tensor
 
 from featood.energies.dirichlet import bayesian_loss
 from featood.errors import DataError, UsageError
-from featood.heads.base.head import FitContext, State
+from featood.heads.base.fit import FitContext, Learned
+from featood.heads.base.options import option
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.dirichlet._evidence_head import EvidenceHead
 from featood.heads.dirichlet._posterior_network import BUDGETS, DENSITIES, PosteriorNetwork
 from featood.heads.dirichlet._scores import CHOICES
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 from featood.nets.mlp import ACTIVATIONS
 from featood.numerics.dirichlet import concentrations
 
@@ -92,7 +93,7 @@ class PostNet(EvidenceHead, PerceptronHead):
         40, "validations (about one an epoch) without a lower loss that end training", low=1
     )
 
-    def run_fit(self, train: SelectedRows, context: FitContext) -> State:
+    def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
         """Train, on all rows where two losses follow each other: no one criterion could end their training."""
         if self.training == "joint" or not self.validation:
             return super().run_fit(train, context)

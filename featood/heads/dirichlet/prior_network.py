@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from featood.energies.dirichlet import prior_network_loss
 from featood.errors import UsageError
+from featood.heads.base.options import option
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.dirichlet._evidence_head import EvidenceHead
 from featood.heads.dirichlet._scores import CHOICES
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 
 
 @register(
@@ -58,13 +59,14 @@ class PriorNetwork(EvidenceHead, PerceptronHead):
     outlier_weight: float = option(1.0, "weight of the outliers in the loss", low=0)
     noise: float = option(5.0, "half the side of the cube of noise, in scaled features", low=0)
 
-    def __post_init__(self) -> None:
+    def resolve_options(self) -> Mapping[str, Any]:
+        """Choose the prior by the direction, where it is not given."""
         prior = self.prior
         if prior is None:
-            prior = vars(self)["prior"] = 0.0 if self.direction == "forward" else 1.0
+            prior = 0.0 if self.direction == "forward" else 1.0
         if not 0 <= prior < math.inf:
             raise UsageError(f"{self.name}: prior must be at least 0, not {prior}")
-        super().__post_init__()
+        return {"prior": prior}
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
         """Make the perceptron."""

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from featood.energies.dirichlet import uncertain_cross_entropy
+from featood.heads.base.options import option
 from featood.heads.dirichlet.epn_v import EPNV
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 from featood.numerics.dirichlet import concentrations
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base.head import State
+from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.base.streaming_head import StreamingHead
 from featood.heads.registry import register

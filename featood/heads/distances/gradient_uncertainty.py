@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base.head import FeatureHead
+from featood.heads.base.feature_head import FeatureHead
 from featood.heads.registry import register
 
 

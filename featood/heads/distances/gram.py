@@ -15,10 +15,11 @@ from torch import Tensor
 from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
 from featood.heads.base.distinct_columns import without_repeats
-from featood.heads.base.head import Head, State
-from featood.heads.base.provenance import require_tensors
+from featood.heads.base.fit import State, require_tensors
+from featood.heads.base.head import Head
+from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 
 TINY = 1e-6
 """Added to the bound that a deviation is divided by, as in the authors' code: a channel may have been silent."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["MahalanobisPP"]
 
-from featood.heads.base.spaces import space_option
+from featood.heads.base.feature_head import space_option
 from featood.heads.distances.mahalanobis import Mahalanobis
 from featood.heads.registry import register
 

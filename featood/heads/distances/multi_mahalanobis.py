@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["MultiMahalanobis"]
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -13,11 +12,12 @@ from torch import Tensor
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
 from featood.heads.base.distinct_columns import without_repeats
+from featood.heads.base.fit import State
 from featood.heads.base.gaussian_head import GaussianHead
-from featood.heads.base.head import State
+from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
 from featood.heads.distances.mahalanobis import Mahalanobis
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 
 
 @register(
@@ -43,10 +43,10 @@ class MultiMahalanobis(GaussianHead):
     )
     weights: str = option("variance", "how the layers are weighted", choices=("variance", "equal", "learned"))
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.weights == "learned":
-            vars(self)["card"] = dataclasses.replace(self.card, needs=(*self.card.needs, "outliers"))
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Outliers too, where the weights are learned from them."""
+        return (*self.card.needs, "outliers") if self.weights == "learned" else self.card.needs
 
     def fit_state(self, train: SelectedRows) -> State:
         """Fit every layer in one pass, and measure the spread of its distances in a second."""

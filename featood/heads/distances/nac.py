@@ -14,11 +14,12 @@ from torch import Tensor
 
 from featood.cache.feature_set import ROWS, FeatureSet
 from featood.heads.base.distinct_columns import without_repeats
-from featood.heads.base.head import Head, State
+from featood.heads.base.fit import State, require_tensors
+from featood.heads.base.head import Head
 from featood.heads.base.last_layer import classifier_state, last_layer, linear_logits
-from featood.heads.base.provenance import require_tensors
+from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 
 BASE = 1000.0
 """Of the logarithm that spaces the bins."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
-from featood.heads.base.head import State
+from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.base.streaming_head import StreamingHead
 from featood.heads.registry import register

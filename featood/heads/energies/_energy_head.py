@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from featood.energies import ReplayBuffer, free_energy
+from featood.heads.base.options import option
 from featood.heads.base.perceptron_head import PerceptronHead
-from featood.heads.registry import option
 
 PUBLISHED: Mapping[str, Any] = {
     "sgld_steps": 100,
@@ -42,7 +42,7 @@ class EnergyNet(nn.Module):
         return free_energy(self.net)(rows)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class EnergyHead(PerceptronHead):
     """Base of heads whose score is the free energy of a perceptron, with one output or one for each class."""
 
@@ -72,7 +72,7 @@ class EnergyHead(PerceptronHead):
         return logits if logits.shape[1] > 1 else None
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class SampledHead(EnergyHead):
     """Base of heads that learn from Langevin samples kept in a replay buffer.
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from featood.cache.feature_set import FeatureSet
 from featood.energies.contrastive import contrastive_divergence
 from featood.energies.sgld import Energy, frozen, sgld
-from featood.heads.base.head import FeatureHead, FitContext, State
+from featood.heads.base.feature_head import FeatureHead, space_option
+from featood.heads.base.fit import FitContext, Learned, State
+from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
-from featood.heads.base.spaces import space_option
 from featood.heads.energies._priors import Prior
-from featood.heads.registry import option
 from featood.nets.initialise import seeded
 from featood.nets.mlp import MLP
 from featood.training import Batches, digest, multi_step
@@ -53,7 +53,7 @@ def residual_network(
     return nn.Sequential(first, nn.LeakyReLU(0.2), *[hidden_layer, nn.LeakyReLU(0.2)] * depth, last)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class ResidualHead(FeatureHead):
     """Score ``E_nn(z) / T + E_prior(z) / T_prior``; a subclass says what the prior is.
 
@@ -103,14 +103,14 @@ class ResidualHead(FeatureHead):
         """Make the prior, in float32, from what `fit_prior` returned."""
         raise NotImplementedError
 
-    def run_fit(self, train: SelectedRows, context: FitContext) -> State:
+    def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
         """Fit the space and the prior, then train the network."""
-        space = self.fit_space_to(train)
-        with self.placed(space):
-            state = {f"prior.{name}": value for name, value in self.fit_prior(train).items()}
-            network = self._train(train, state, context)
+        space = self.fit_space(train)
+        rows = self.in_space(train, space)
+        state = {f"prior.{name}": value for name, value in self.fit_prior(rows).items()}
+        network, training = self._train(rows, state, context)
         weights = {f"network.{name}": value.detach() for name, value in network.named_parameters()}
-        return space | state | weights
+        return Learned(space | state | weights, training)
 
     def prepare(self, state: State) -> Any:
         """Rebuild the network and the prior."""
@@ -131,7 +131,9 @@ class ResidualHead(FeatureHead):
     def _residual(self, network: nn.Module) -> Energy:
         return lambda rows: network(rows).squeeze(1) / self.temperature
 
-    def _train(self, train: SelectedRows, state: State, context: FitContext) -> nn.Module:
+    def _train(
+        self, train: SelectedRows, state: State, context: FitContext
+    ) -> tuple[nn.Module, dict[str, Any]]:
         blocks = [(self.vectors(block).float(), block.labels) for block in train.blocks()]
         features = torch.cat([rows for rows, _ in blocks])
         labels = torch.cat(
@@ -196,8 +198,7 @@ class ResidualHead(FeatureHead):
             settings={**self.options, "data": digest(features, labels, *state.values())},
             every=max(1, len(batches) // self.accumulate),
         )
-        context.record.update(result.summary)
-        return network
+        return network, result.summary
 
 
 def _part(state: State, prefix: str) -> State:

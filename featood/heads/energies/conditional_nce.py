@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from featood.energies import conditional_noise_contrastive
+from featood.heads.base.options import option
 from featood.heads.energies._energy_head import EnergyHead
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 
 
 @register(

@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from featood.heads.base.head import State
+from featood.heads.base.fit import State
+from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
 from featood.heads.energies._priors import GaussianPrior
 from featood.heads.energies._residual_head import ResidualHead
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 from featood.numerics.gaussian import Whitening, whitening
 from featood.numerics.moments import ClassMoments
 

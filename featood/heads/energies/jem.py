@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from featood.energies import class_energy, contrastive_divergence, frozen, joint_loss
+from featood.heads.base.options import option
 from featood.heads.energies._energy_head import PUBLISHED, SampledHead
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 
 
 @register(

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from featood.energies import classification_loss
+from featood.heads.base.options import option
 from featood.heads.energies.ssm import SlicedScoreMatching
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 
 
 @register(

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from featood.energies import VeraSampler, vera_loss
+from featood.heads.base.options import option
 from featood.heads.energies._energy_head import EnergyHead, EnergyNet
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 from featood.nets.mlp import MLP
 
 LEAST_SIGMA = 0.01

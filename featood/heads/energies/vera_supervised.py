@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from featood.energies import classification_loss
+from featood.heads.base.options import option
 from featood.heads.energies.vera import VERA
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 
 
 @register(

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
-from featood.heads.base.head import FeatureHead
-from featood.heads.base.spaces import RawFeatures
-from featood.heads.registry import option
+from featood.heads.base.feature_head import FeatureHead, RawFeatures
+from featood.heads.base.options import option
 from featood.numerics.mixtures import (
     mean_log_probabilities,
     mutual_information,
@@ -30,7 +29,7 @@ MEASURES = {
 }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class DrawsHead(RawFeatures, FeatureHead):
     """Base of the heads that read a column ``[N, S * C]``: the logits of S predictions, one after the other.
 

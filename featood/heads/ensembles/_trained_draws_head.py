@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from featood.heads.base.options import option
 from featood.heads.base.trained_head import TrainedHead
 from featood.heads.ensembles._draws_head import MEASURES
-from featood.heads.registry import option
 from featood.nets.mlp import ACTIVATIONS, MLP
 from featood.numerics.mixtures import mean_log_probabilities
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class TrainedDrawsHead(TrainedHead):
     """Base of the heads whose network maps rows ``[B, D]`` to the logits of S predictions ``[S, B, C]``."""
 

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from featood.heads.base.options import option
 from featood.heads.ensembles._draws_head import MEASURES
 from featood.heads.ensembles._trained_draws_head import TrainedDrawsHead
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 
 
 class DropoutNet(nn.Module):

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from featood.heads.base.options import option
 from featood.heads.base.trained_head import TrainedHead
-from featood.heads.registry import option
 
 INITIAL_ROWS = 4096
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class FlowHead(TrainedHead):
     """A head that scores ``-log p(z)``; a subclass builds the flow."""
 
@@ -42,7 +42,7 @@ class FlowHead(TrainedHead):
         return -model.log_density(rows)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class NetworkFlowHead(FlowHead):
     """A flow head with a perceptron in each layer of the flow."""
 

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from featood.flows import AutoregressiveFlow
+from featood.heads.base.options import option
 from featood.heads.flows._flow_head import NetworkFlowHead
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 
 
 @register(

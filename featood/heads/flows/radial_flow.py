@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from featood.errors import DataError
 from featood.flows import RadialFlows
-from featood.heads.base.head import FitContext, State
+from featood.heads.base.fit import FitContext, Learned
+from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
 from featood.heads.flows._flow_head import FlowHead
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 from featood.numerics.gaussian import logsumexp_weighted
 
 
@@ -36,7 +37,7 @@ class RadialFlow(FlowHead):
 
     by_class: bool = option(False, "one flow for each class, weighted by their shares of the rows")
 
-    def run_fit(self, train: SelectedRows, context: FitContext) -> State:
+    def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
         """Train, by labels where each class has a flow."""
         if self.by_class and train.source.labels is None:
             raise DataError(

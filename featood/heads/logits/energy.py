@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from featood.heads.base.head import LogitHead
-from featood.heads.registry import option, register
+from featood.heads.base.logit_head import LogitHead
+from featood.heads.base.options import option
+from featood.heads.registry import register
 
 
 @register(

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featood.heads.base.head import LogitHead, State
+from featood.heads.base.fit import State
+from featood.heads.base.logit_head import LogitHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.numerics.moments import ClassSums

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from featood.heads.base.head import LogitHead
+from featood.heads.base.logit_head import LogitHead
 from featood.heads.registry import register
 
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from featood.heads.base.options import option
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.margins._latent_encoder import LatentEncoder
-from featood.heads.registry import option
 from featood.losses.distances import distances
 from featood.losses.margins import latent_divergence, triplet_margin
 from featood.training import BalancedBatches
@@ -22,7 +22,7 @@ from featood.training import BalancedBatches
 FIRST_MARGIN = 0.15
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class LatentHead(PerceptronHead):
     """Base of heads on latents in which every class is a small ball.
 

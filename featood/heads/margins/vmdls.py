@@ -12,11 +12,13 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
-from featood.heads.base.head import WORST, FitContext, State
+from featood.heads.base.fit import FitContext, Learned, State
+from featood.heads.base.head import WORST
+from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
 from featood.heads.densities.gmm import GMM
 from featood.heads.margins._latent_head import LatentHead
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 
 GAUSSIANS = "gaussians."
 PUBLISHED: Mapping[str, Any] = {"epochs": 500, "schedule": "step", "depth": 0, "validation": 0.0}
@@ -91,18 +93,18 @@ class VMDLS(LatentHead):
             name for name in source.features if name.endswith(".avg") and name not in others
         ]
 
-    def run_fit(self, train: SelectedRows, context: FitContext) -> State:
+    def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
         """Train the encoder, fit the Gaussians, and measure how large densities and errors become."""
-        state = super().run_fit(train.only(self.feature or train.main, "labels"), context)
+        state, training = super().run_fit(train.only(self.feature or train.main, "labels"), context)
+        train = self.in_space(train, state)
         encoder, gaussians = super().prepare(state), self._gaussians()
         statistics = None
-        with self.placed(state):
-            for block in train.blocks():
-                statistics = gaussians.accumulate(statistics, self._joined(block, encoder))
+        for block in train.blocks():
+            statistics = gaussians.accumulate(statistics, self._joined(block, encoder))
         fitted = gaussians.finish(statistics, train)
         state |= {GAUSSIANS + name: value for name, value in fitted.items()}
         prepared = self.prepare(state)
-        with torch.no_grad(), self.placed(state):
+        with torch.no_grad():
             largest = [
                 torch.stack([self.classify_block(block, prepared).max(), self._errors(block).max().double()])
                 for block in train.blocks()
@@ -110,7 +112,8 @@ class VMDLS(LatentHead):
         density, error = torch.stack(largest).max(0).values
         if not error > 0:
             raise DataError(f"{self.name}: {self.reconstruction} is the same as {self.original} in every row")
-        return state | {"largest_density": density.clone(), "largest_error": error.clone()}
+        state |= {"largest_density": density.clone(), "largest_error": error.clone()}
+        return Learned(state, training)
 
     def prepare(self, state: State) -> Any:
         """Rebuild encoder and Gaussians."""
@@ -133,17 +136,16 @@ class VMDLS(LatentHead):
         return GMM(covariance=self.covariance, ridge=self.ridge, uniform=True)
 
     def _joined(self, block: FeatureSet, encoder: Any) -> FeatureSet:
-        """Join the stages and the means of the latents, in the precision of the features."""
-        rows = self.raw_vectors(block)
-        latents = encoder[0](self.into_space(rows).double())
+        """Join the stages and the means of the latents, in float64."""
+        latents = encoder[0](self.vectors(block).double())
         joined = torch.cat(
-            [*(block.feature(name)[:].to(rows) for name in self._stages(block)), latents.to(rows)], 1
+            [*(block.feature(name)[:].to(latents) for name in self._stages(block)), latents], 1
         )
         return FeatureSet({"joined": joined}, labels=block.labels)
 
     def _errors(self, block: FeatureSet) -> Tensor:
         """Mean squared difference between original and reconstruction ``[B]``; ones where there are none."""
         if not self.reconstruction:
-            return torch.ones(len(block), dtype=torch.float64, device=self.raw_vectors(block).device)
+            return torch.ones(len(block), dtype=torch.float64, device=self.vectors(block).device)
         original, again = (block.feature(name)[:].double() for name in (self.original, self.reconstruction))
         return (original - again).square().mean(1)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from featood.errors import DataError, UsageError
+from featood.heads.base.options import option
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.open_set._finetuned import Finetuned
 from featood.heads.open_set._network import ObjectiveNet
-from featood.heads.registry import option
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class ObjectiveHead(PerceptronHead):
     """Base of heads that train an :class:`ObjectiveNet`; a subclass says which, with what settings.
 

@@ -7,10 +7,11 @@ __all__ = ["EnergyFinetune"]
 import math
 
 from featood.errors import UsageError
+from featood.heads.base.options import option
 from featood.heads.open_set._finetuned import BoundedEnergy
 from featood.heads.open_set._network import ObjectiveNet
 from featood.heads.open_set._objective_head import ObjectiveHead
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 
 
 @register(

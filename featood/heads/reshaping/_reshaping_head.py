@@ -12,14 +12,15 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
-from featood.heads.base.head import FeatureHead, LogitHead, State
+from featood.heads.base.feature_head import FeatureHead, RawFeatures
+from featood.heads.base.fit import State
 from featood.heads.base.last_layer import classifier_state, last_layer, linear_logits
+from featood.heads.base.logit_head import LogitHead
 from featood.heads.base.rows import SelectedRows
-from featood.heads.base.spaces import RawFeatures
 from featood.heads.registry import create_head, head_class, option
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(kw_only=True, eq=False)
 class ReshapingHead(RawFeatures, FeatureHead):
     """Base of the heads that score ``then(W z' + b)``, z' being the reshaped feature.
 

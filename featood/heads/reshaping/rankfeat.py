@@ -11,9 +11,9 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
-from featood.heads.base.head import FeatureHead
-from featood.heads.base.spaces import RawFeatures
-from featood.heads.registry import option, register
+from featood.heads.base.feature_head import FeatureHead, RawFeatures
+from featood.heads.base.options import option
+from featood.heads.registry import register
 
 MAPS = 256
 """Maps taken apart at a time, in float64."""

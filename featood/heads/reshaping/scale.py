@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from featood.heads.base.head import State
-from featood.heads.registry import option, register
+from featood.heads.base.fit import State
+from featood.heads.base.options import option
+from featood.heads.registry import register
 from featood.heads.reshaping._reshaping_head import ReshapingHead, activation_ratio, kept_count
 
 

@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, pad
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base.head import FeatureHead, State
+from featood.heads.base.feature_head import FeatureHead, RawFeatures
+from featood.heads.base.fit import State
 from featood.heads.base.last_layer import classifier_state
+from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
-from featood.heads.base.spaces import RawFeatures
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 from featood.numerics.memory import require_memory
 from featood.numerics.vectors import unit
 

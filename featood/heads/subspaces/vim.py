@@ -11,11 +11,12 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
-from featood.heads.base.head import FeatureHead, State
+from featood.heads.base.feature_head import FeatureHead, RawFeatures
+from featood.heads.base.fit import State
 from featood.heads.base.last_layer import centred, classifier_state, linear_logits, warn_of_centring
+from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
-from featood.heads.base.spaces import RawFeatures
-from featood.heads.registry import option, register
+from featood.heads.registry import register
 from featood.heads.subspaces.residual import origin, principal_space
 from featood.numerics.moments import ClassMoments
 from featood.numerics.subspaces import Subspace

@@ -1,0 +1,166 @@
+"""What a fit leaves: tensors, a record of the rows they come from, and where they are saved. None of it changes."""
+
+from __future__ import annotations
+
+__all__ = ["Fit", "FitContext", "FitRecord", "Learned", "Saved", "State", "check_match", "require_tensors"]
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
+
+from featood.errors import Mismatch
+
+if TYPE_CHECKING:
+    from featood.cache.feature_set import FeatureSet
+    from featood.heads.base.rows import SelectedRows
+
+State = dict[str, Tensor]
+"""Tensors by name, as `fit_state` returns them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FitContext:
+    """What surrounds a fit: where to show progress and where to keep checkpoints."""
+
+    progress: Callable[..., None] | None = None
+    """Called as ``progress(step, total, loss=..., ...)``."""
+    checkpoint: Path | None = None
+    """Folder for resuming an interrupted training."""
+    validate_on: FeatureSet | None = None
+    """Outliers to choose the best state of a training by, in place of the loss on held-out rows."""
+
+
+class Learned(NamedTuple):
+    """What `run_fit` returns."""
+
+    state: State
+    training: Mapping[str, Any] = MappingProxyType({})
+    """Summary of a training: ``steps``, ``loss``, ``validation``, ``diverged``; empty where nothing is trained."""
+
+
+class Saved(NamedTuple):
+    """Where a fitted head is on disk, and what its files hold."""
+
+    folder: Path
+    tensors_sha256: str
+    record_sha256: str
+    """Of the head's name, options and record, but for the time that the fit took."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FitRecord:
+    """What a head was fitted on and how; that of a head that has not been fitted is empty."""
+
+    fitted_on: str = ""
+    """Name of the set."""
+    fingerprint: str = ""
+    """Of its features, which those to score must share."""
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """How they were made."""
+    rows: int = 0
+    sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Features by column, ``logits`` among them."""
+    notes: tuple[str, ...] = ()
+    """Warnings of the fit."""
+    num_classes: int | None = None
+    """Classes of the classifier that came with the rows, where the head numbers its own in another way."""
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Summary of a training, see `Learned`."""
+    fit: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What the job was told besides options: ``split``, ``outliers``, ``validate_on``."""
+    fit_seconds: float | None = None
+    tuned: Mapping[str, Any] | None = None
+    """Outliers that the options or the state were chosen on, or that were learnt from."""
+    members_tuned: tuple[Mapping[str, Any], ...] | None = None
+    """The same of the members of a composition."""
+
+    @classmethod
+    def of(cls, source: FeatureSet, rows: SelectedRows, notes: Sequence[str], **more: Any) -> FitRecord:
+        """Describe the rows of a fit."""
+        sizes = {name: int(values.shape[1]) for name, values in rows.source.features.items()}
+        if rows.source.logits is not None:
+            sizes["logits"] = int(rows.source.logits.shape[1])
+        return cls(
+            source.name, source.fingerprint, dict(source.recipe), len(source), sizes, tuple(notes), **more
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as an artefact holds it; what does not apply has no entry."""
+        if self == FitRecord():
+            return {}
+        body = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        body["notes"] = list(self.notes)
+        for name in ("num_classes", "fit_seconds", "tuned", "members_tuned"):
+            if body[name] is None:
+                del body[name]
+        for name in ("training", "fit"):
+            if not body[name]:
+                del body[name]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in body.items()}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> FitRecord:
+        """Return what `as_json` wrote; entries of other versions that this one does not know are left out."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        values: dict[str, Any] = {name: value for name, value in body.items() if name in known}
+        for name in {"notes", "members_tuned"} & set(values):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """The state of a fitted head."""
+
+    state: Mapping[str, Tensor]
+    record: FitRecord = FitRecord()
+    device: str = "cpu"
+    """Where the head computes."""
+    saved: Saved | None = None
+    """The artefact that holds this very fit, where it was saved or comes from one."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "state", MappingProxyType(dict(self.state)))
+
+
+def check_match(name: str, record: FitRecord, source: FeatureSet, force: bool = False) -> None:
+    """Refuse features that are not of the kind that the head of a name was fitted on, by its record.
+
+    Raises
+    ------
+    Mismatch
+        When fingerprints or sizes differ.
+    """
+    ours = record.fingerprint
+    if ours and source.fingerprint and ours != source.fingerprint and not force:
+        from featood.cache.manifest import differing
+
+        raise Mismatch(
+            f"{name} was fitted on {record.fitted_on} (fingerprint {ours[:12]}), but "
+            f"{source.name} was made in another way ({source.fingerprint[:12]}; differing: "
+            f"{differing(record.recipe, source.recipe) or 'not known'}); "
+            "fit the head on features of that kind, or add --force"
+        )
+    for column, size in record.sizes.items():
+        values = source.logits if column == "logits" else source.feature(column)
+        if values is None or values.shape[1] != size:
+            found = "none" if values is None else values.shape[1]
+            raise Mismatch(f"{name} was fitted on {size} {column} columns, {source.name} has {found}")
+
+
+def require_tensors(name: str, state: Mapping[str, Tensor], *keys: str) -> None:
+    """Refuse the state of a head that an earlier version fitted, whose tensors meant something else.
+
+    Raises
+    ------
+    Mismatch
+        When a tensor is missing.
+    """
+    if not set(keys) <= set(state):
+        raise Mismatch(
+            f"{name} was fitted by another version of featood, which scores otherwise; fit it again"
+        )
