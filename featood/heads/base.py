@@ -24,8 +24,10 @@ from featood.heads.spaces import SpaceOption
 from featood.numerics.spaces import FITTED
 
 State = dict[str, Tensor]
-WORST = float(torch.finfo(torch.float32).max)
-"""Score of a row that cannot be scored: the most out-of-distribution."""
+WORST = 1e150
+"""Score of a row that cannot be scored: the most out-of-distribution, beyond the squares of whatever float32 holds.
+
+Its own square is finite, so that means and deviations of scores are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Head:
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     trains: ClassVar[bool] = False
     """Whether a fit trains a network: minutes rather than seconds."""
+    least_classes: ClassVar[int] = 1
+    """Fewest columns of the logits that the formula has a value for, where the head needs logits."""
     testing_options: ClassVar[Mapping[str, Any]] = {}
     """Options that make a slow head quick enough for the conformance suite (see `featood.testing`)."""
 
@@ -223,10 +227,11 @@ class Head:
             for block, keep in rows.masked_blocks():
                 scores = torch.full((len(keep),), WORST, dtype=torch.float64)
                 if len(block):
-                    scores[keep] = self.score_block(block, fitted).double().cpu()
-                broken = ~torch.isfinite(scores)
-                unscored += int(broken.sum())
-                parts.append(scores.masked_fill(broken, WORST))
+                    given = self.score_block(block, fitted).double().cpu()
+                    broken = ~(torch.isfinite(given) & (given < WORST))
+                    unscored += int(broken.sum())
+                    scores[keep] = given.masked_fill(broken, WORST)
+                parts.append(scores)
         if unscored:
             warnings.warn(f"{self.name}: {unscored} rows of {source.name} got no finite score", stacklevel=2)
         return _like(source, torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64))
@@ -306,8 +311,14 @@ class Head:
         return names
 
     def _select(self, source: FeatureSet, fitting: bool, device: str) -> SelectedRows:
-        if "logits" in self.card.needs and source.logits is None:
-            raise DataError(f"{self.name} needs logits, which {source.name} does not have")
+        if "logits" in self.card.needs:
+            if source.logits is None:
+                raise DataError(f"{self.name} needs logits, which {source.name} does not have")
+            if (classes := source.logits.shape[1]) < self.least_classes:
+                raise DataError(
+                    f"{self.name} needs logits of at least {self.least_classes} classes; those of {source.name} "
+                    f"have {classes}"
+                )
         if fitting and "labels" in self.card.needs and source.labels is None:
             raise DataError(f"{self.name} needs labels to fit, which {source.name} does not have")
         if "classifier" in self.card.needs and source.classifier is None and fitting:
