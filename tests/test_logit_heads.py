@@ -122,7 +122,7 @@ def test_a_single_class():
     one = of_logits([3.0], [-2.0])
     for name in ("entropy", "gen", "doctor"):
         assert create_head(name).score(one) == pytest.approx([0, 0])
-    with pytest.raises(DataError, match="two classes"):
+    with pytest.raises(DataError, match="at least 2 classes"):
         create_head("margin").score(one)
 
 
