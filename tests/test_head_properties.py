@@ -10,7 +10,7 @@ import torch
 from featood.cache import FeatureSet
 from featood.engine.scoring import score_heads
 from featood.errors import DataError
-from featood.heads import list_heads
+from featood.heads import create_head, list_heads
 from featood.heads.registry import head_class
 from featood.heads.streaming import StreamingHead
 from featood.testing import Subject
@@ -194,3 +194,26 @@ def mapped_features(data, change):
 
 def ranks(scores):
     return np.argsort(np.argsort(scores)).astype(float)
+
+
+def test_a_million_rows_in_small_blocks():
+    rng = np.random.default_rng(0)
+    head = create_head("mahalanobis", space="none").fit(linear_set(NORMAL, 2))
+    rows = rng.normal(size=(1_000_000, 2)).astype("f4")
+    scores = head.score(FeatureSet({"avg": rows}))
+    means = np.stack([NORMAL[c::2].astype("f4").astype("f8").mean(0) for c in (0, 1)])
+    away = NORMAL.astype("f4").astype("f8") - means[np.arange(20) % 2]
+    precision = np.linalg.inv(away.T @ away / 20)
+    squared = [((rows - mean) @ precision * (rows - mean)).sum(1) for mean in means.astype("f8")]
+    np.testing.assert_allclose(scores, np.min(squared, 0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(head.score(FeatureSet({"avg": rows[7:20]})), scores[7:20])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", WHOLE)
+def test_rows_on_a_gpu_are_scored_as_elsewhere(name, sets):
+    subject = Subject.of(name)
+    train, test = (mapped(data.to_torch(), lambda values: values.cuda()) for data in sets)
+    head = subject.create().fit(train, device="cuda")
+    expected = subject.score(subject.fit(sets[0]), sets[1])
+    same(np.asarray(head.score(test)), expected, 1e-4)

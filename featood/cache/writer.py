@@ -187,7 +187,7 @@ def _same(manifest: Manifest, there: Manifest, folder: Path) -> Manifest:
     if manifest.recipe == there.recipe and manifest.data != there.data:
         what = f"{there.rows} rows of other inputs than the {manifest.rows} of now"
     raise Mismatch(
-        f"{folder} holds {what} (differing: {', '.join(filter(None, changed))}); "
+        f"{folder} holds {what} (differing: {', '.join(filter(None, changed)) or 'not known'}); "
         f"add --overwrite to replace them, or choose another {'NAME' if made == 'ensemble' else other}"
     )
 
