@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from featood import extract
 from featood.cache import FeatureSet
 from featood.engine.scoring import score_heads
-from featood.errors import DataError
+from featood.errors import DataError, UsageError
 from featood.heads import create_head, list_heads
 from featood.heads.registry import head_class
 from featood.heads.streaming import StreamingHead
@@ -207,6 +208,20 @@ def test_a_million_rows_in_small_blocks():
     squared = [((rows - mean) @ precision * (rows - mean)).sum(1) for mean in means.astype("f8")]
     np.testing.assert_allclose(scores, np.min(squared, 0), rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(head.score(FeatureSet({"avg": rows[7:20]})), scores[7:20])
+
+
+@pytest.mark.parametrize("device", ("nowhere", "cuda:99"))
+def test_a_device_that_is_not_there_is_refused_in_a_line(device, tmp_path):
+    with pytest.raises(UsageError, match=f"^device '{device}' cannot be used: .*; 'cpu' is always there$"):
+        create_head("mahalanobis").fit(linear_set(NORMAL, 2), device=device)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+    with pytest.raises(UsageError, match=f"^device '{device}' cannot be used"):
+        extract(net, [torch.zeros(2, 3, 2, 2)], cache=tmp_path, name="net/toy/test", device=device)
+
+
+def test_the_usual_device_is_chosen_where_it_is_asked_for():
+    head = create_head("mahalanobis").fit(linear_set(NORMAL, 2), device="auto")
+    assert torch.device(head.device).type in ("cpu", "cuda", "mps")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -166,7 +166,7 @@ class Head:
         context : FitContext, optional
             Progress and checkpoints, for heads that train.
         device : str
-            Where to compute.
+            Where to compute; ``auto`` is the GPU where there is one.
 
         Returns
         -------
@@ -177,6 +177,8 @@ class Head:
         ------
         DataError
             When the set lacks a column, has no rows, or holds values that are not finite.
+        UsageError
+            When the machine does not have the device.
         """
         source = as_feature_set(train, labels)
         context = context or FitContext()
@@ -187,9 +189,8 @@ class Head:
             state = self.run_fit(rows, context)
         numbers, outputs = noted_numbers(rows) if self._classifies else ({}, {})
         meta = described(source, rows, notes) | outputs
-        self._adopt(
-            {**state, **numbers}, meta | ({"training": context.record} if context.record else {}), device
-        )
+        training = {"training": context.record} if context.record else {}
+        self._adopt({**state, **numbers}, meta | training, str(rows.device))
         return self
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> State:
