@@ -399,3 +399,29 @@ def test_names_that_differ_in_case_alone_do_not_mix_where_the_file_system_takes_
     with cache.writer("Net/toy/test", make_manifest(rows, "zarr"), LINEAR) as writer:
         assert writer.pending() == []
     assert np.array_equal(cache[KEY].features["avg"][:], rows["avg"]) and cache.verify(KEY) == []
+
+
+@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO])
+def test_a_write_that_is_refused_leaves_what_was_committed_and_nothing_else(
+    tmp_path, monkeypatch, store, code
+):
+    rows, whole = make_rows(600), write_all(tmp_path / "whole", store, make_rows(600))
+
+    def refused(*_):
+        raise OSError(code, os.strerror(code))
+
+    cache = FeatureCache(tmp_path / "cache")
+    with cache.writer(KEY, make_manifest(rows, store), LINEAR) as writer:
+        blocks = [{name: column[writer.span(block)] for name, column in rows.items()} for block in range(3)]
+        writer.write(0, blocks[0])
+        for place in ("fsync", "replace"):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, place, refused)
+                with pytest.raises(OSError) as caught:
+                    writer.write(1, blocks[1])
+            assert caught.value.errno == code and advice(caught.value)
+        assert writer.pending() == [1, 2] and not list(tmp_path.rglob("*.tmp"))
+    again = write_all(tmp_path / "cache", store, rows)
+    assert again.verify(KEY) == []
+    assert again[KEY].features["avg"][:].tobytes() == whole[KEY].features["avg"][:].tobytes()
