@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from featood.errors import CacheCorrupt
+from featood.names import local_path
 
 TEMPORARY = ".tmp"
 """Suffix of files and folders in the making; whatever still bears it after a kill is rubbish."""
@@ -105,7 +106,7 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
 
     Missing folders are made, and a link stays a link. Devices and pipes (/dev/null, /dev/stdout) are written straight.
     """
-    target = Path(path)
+    target = local_path(path)
     if target.exists() and not target.is_file():
         with open(target, "wb") as file:
             yield file
@@ -148,7 +149,7 @@ def scratch_folder(target: str | Path, unwrap: bool = False) -> Iterator[Path]:
     OSError
         When `target` is there by then, and is not an empty folder.
     """
-    target = Path(target)
+    target = local_path(target)
     make_folder(target.parent)
     scratch = temporary(target)
     try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["check_name", "name_problem", "safe_text", "shortened"]
+__all__ = ["check_name", "local_path", "name_problem", "safe_text", "shortened"]
 
 import hashlib
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 from featood.errors import UsageError
@@ -42,6 +44,22 @@ def name_problem(name: Any) -> str:
     if name.split(".")[0].strip().lower() in DEVICES:
         return "is the name of a device on Windows"
     return f"is longer than {LONGEST} bytes" if len(name.encode()) > LONGEST else ""
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path on this machine.
+
+    Raises
+    ------
+    UsageError
+        When it is the address of a store elsewhere (``s3://bucket/cache``), which as a path would be a folder ``s3:``.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):  # pathlib has made one slash of two
+        raise UsageError(
+            f"{path} is an address, and files are kept on this machine alone; name a folder, such as one where that "
+            "store is mounted"
+        )
+    return Path(path)
 
 
 def check_name(name: Any, what: str) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from featood.cache import FeatureCache, export_set, import_arrays, slug
 from featood.errors import CacheCorrupt, UsageError
-from featood.files import seal
-from featood.names import LONGEST, check_name, name_problem, safe_text
+from featood.files import atomic_write, seal
+from featood.heads import create_head
+from featood.names import LONGEST, check_name, local_path, name_problem, safe_text
 from featood.pipeline.variant_labels import matching, variant_label
 
 BAD = [
@@ -186,3 +188,31 @@ def test_a_data_set_lists_files_of_its_own_folder(tmp_path, name):
     (folder / "dataset_dict.json").write_text(json.dumps({"splits": [name]}))
     with pytest.raises(DataError, match="lists a file outside itself"):
         read_columns(folder)
+
+
+@pytest.mark.parametrize("address", ("s3://bucket/cache", "gs://bucket/x", "https://host/x", "file:///tmp/x"))
+def test_addresses_are_not_taken_for_folders(featood, tmp_path, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    for words in (
+        ("extract", "--cache", address, "--dataset", "noise:uniform"),
+        ("cache", "ls", "--cache", address),
+        ("cache", "export", "a/b/c", address),
+        ("score", "--ood", "x", "--json", address),
+        ("report", "--ood", "x", "--out", address),
+        ("fit", "knn", "--out", address),
+        ("demo", "--out", address),
+    ):
+        code, out, err = featood(*words)
+        assert code == 2 and not out and err.count("\n") == 1, err
+        assert f"error: {address} is an address" in err and "name a folder" in err
+    for action in (FeatureCache, lambda place: create_head("energy").save(place)):
+        with pytest.raises(UsageError, match="is an address"):
+            action(address)
+    with pytest.raises(UsageError, match="is an address"):
+        atomic_write(address, b"")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_drive_is_no_address():
+    for path in ("C:/x", "c:\\x", "a:b", "x/s3://y", "./s3:", "http"):
+        assert local_path(path) == Path(path)

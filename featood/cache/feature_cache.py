@@ -18,7 +18,7 @@ from featood.cache.reader import committed_blocks, open_set, verify
 from featood.cache.writer import SetWriter
 from featood.errors import CacheCorrupt, DataError, FeatoodError, UsageError
 from featood.files import folders_below, size_of
-from featood.names import check_name
+from featood.names import check_name, local_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,7 @@ class FeatureCache:
     """
 
     def __init__(self, root: str | Path, code: Sequence[Any] = ()) -> None:
-        self.root = Path(root)
+        self.root = local_path(root)
         self.code = tuple(code)
 
     def __repr__(self) -> str:

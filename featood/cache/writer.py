@@ -183,8 +183,11 @@ def _same(manifest: Manifest, there: Manifest, folder: Path) -> Manifest:
     # each command that writes has its own option for the place in the cache
     made = str(manifest.recipe.get("backbone", ""))
     other = "--dataset or --backbone" if made.startswith("import:") else "--name"
+    what = "features made in another way"
+    if manifest.recipe == there.recipe and manifest.data != there.data:
+        what = f"{there.rows} rows of other inputs than the {manifest.rows} of now"
     raise Mismatch(
-        f"{folder} holds features made in another way (differing: {', '.join(filter(None, changed))}); "
+        f"{folder} holds {what} (differing: {', '.join(filter(None, changed)) or 'not known'}); "
         f"add --overwrite to replace them, or choose another {'NAME' if made == 'ensemble' else other}"
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from featood.cli.common import cache_option, dataset_option, emit_json, say, table
+from featood.cli.common import Place, cache_option, dataset_option, emit_json, say, table
 from featood.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def migrate(cache_root: str) -> None:
 
 @cache.command()
 @click.argument("key")
-@click.argument("target", type=click.Path(file_okay=False))
+@click.argument("target", type=Place(file_okay=False))
 @click.option("--format", "form", type=click.Choice(["zarr", "hdf5", "npy"]), required=True)
 @cache_option
 def export(key: str, target: str, form: str, cache_root: str) -> None:

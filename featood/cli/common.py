@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "Place",
     "backbone_option",
     "cache_of",
     "cache_option",
@@ -26,15 +27,27 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from featood.names import local_path
+
 if TYPE_CHECKING:
     from featood.cache import FeatureCache
 
+
+class Place(click.Path):
+    """A path on this machine; an address is refused before anything is done."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        local_path(value)
+        return super().convert(value, param, ctx)
+
+
 cache_option = click.option(
     "--cache", "cache_root", default="feature_cache", envvar="FEATOOD_CACHE", show_default=True, show_envvar=True,
-    type=click.Path(file_okay=False), help="Root folder of the feature cache.",
+    type=Place(file_okay=False), help="Root folder of the feature cache.",
 )  # fmt: skip
 data_dir_option = click.option(
-    "--data-dir", envvar="FEATOOD_DATA", show_envvar=True, type=click.Path(file_okay=False),
+    "--data-dir", envvar="FEATOOD_DATA", show_envvar=True, type=Place(file_okay=False),
     help="Folder of the image sets (default: ./data, or where the extraction found them).",
 )  # fmt: skip
 backbone_option = click.option(

@@ -6,14 +6,14 @@ __all__ = ["demo"]
 
 import rich_click as click
 
-from featood.cli.common import quiet_downloads, say
+from featood.cli.common import Place, quiet_downloads, say
 from featood.progress import progress_bar
 
 
 @click.command()
 @click.argument("kind", type=click.Choice(["images", "tabular"]), default="images")
 @click.option(
-    "--out", default="demo", show_default=True, type=click.Path(file_okay=False), help="Folder to work in."
+    "--out", default="demo", show_default=True, type=Place(file_okay=False), help="Folder to work in."
 )
 @quiet_downloads
 def demo(kind: str, out: str) -> None:

@@ -14,6 +14,7 @@ import rich_click as click
 from click.core import ParameterSource
 
 from featood.cli.common import (
+    Place,
     backbone_option,
     cache_of,
     cache_option,
@@ -134,7 +135,7 @@ def _command(cls: type) -> click.Command:
         ),
         click.Option(
             ["--out"],
-            type=click.Path(file_okay=False),
+            type=Place(file_okay=False),
             help="Folder of the fitted head (default: in the cache).",
         ),
         click.Option(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from featood.cli.common import (
+    Place,
     backbone_option,
     cache_of,
     cache_option,
@@ -57,21 +58,19 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--json",
     "json_path",
-    type=click.Path(dir_okay=False, allow_dash=True),
+    type=Place(dir_okay=False, allow_dash=True),
     help="Write the results as JSON ('-': standard output).",
 )
 @click.option(
     "--csv",
     "csv_path",
-    type=click.Path(dir_okay=False, allow_dash=True),
+    type=Place(dir_okay=False, allow_dash=True),
     help="Write the rows as CSV ('-': standard output).",
 )
 @click.option(
-    "--scores", "scores_path", type=click.Path(dir_okay=False), help="Write every sample's scores as Parquet."
+    "--scores", "scores_path", type=Place(dir_okay=False), help="Write every sample's scores as Parquet."
 )
-@click.option(
-    "--report", "report_path", type=click.Path(dir_okay=False), help="Write the HTML report as well."
-)
+@click.option("--report", "report_path", type=Place(dir_okay=False), help="Write the HTML report as well.")
 @quiet_downloads
 def score(
     json_path: str | None, csv_path: str | None, scores_path: str | None, report_path: str | None, **what: Any
@@ -103,7 +102,7 @@ def score(
     "--out",
     default="report.html",
     show_default=True,
-    type=click.Path(dir_okay=False),
+    type=Place(dir_okay=False),
     help="The page to write.",
 )
 @quiet_downloads

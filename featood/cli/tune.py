@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from featood.cli.common import (
+    Place,
     backbone_option,
     cache_of,
     cache_option,
@@ -53,14 +54,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seed of the rows held out where there is no validation split.",
 )
-@click.option(
-    "--out", type=click.Path(file_okay=False), help="Folder of the fitted head (default: in the cache)."
-)
+@click.option("--out", type=Place(file_okay=False), help="Folder of the fitted head (default: in the cache).")
 @click.option("--overwrite", is_flag=True, help="Replace a head of this name that was fitted in another way.")
 @click.option(
     "--json",
     "json_path",
-    type=click.Path(dir_okay=False, allow_dash=True),
+    type=Place(dir_okay=False, allow_dash=True),
     help="Write all points as JSON ('-': standard output).",
 )
 @backbone_option

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from featood.data import ImageSet
 from featood.errors import DataError, UsageError
-from featood.extractors.forward import pick_device
 from featood.extractors.transform import Transform
 from featood.files import atomic_write
 from featood.nets import create_net
+from featood.numerics.devices import pick_device
 from featood.training import Batches, TrainingResult, cosine, train
 
 

@@ -21,8 +21,9 @@ from featood.data import ImageSet
 from featood.errors import DataError
 from featood.extractors.backbones import Backbone
 from featood.extractors.code import code_recipe
-from featood.extractors.forward import ExtractOptions, Forward, column_specs, pick_device, ready
+from featood.extractors.forward import ExtractOptions, Forward, column_specs, ready
 from featood.extractors.transform import Transform
+from featood.numerics.devices import pick_device
 
 
 @dataclasses.dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ExtractOptions", "Forward", "column_specs", "pick_device", "ready"]
+__all__ = ["ExtractOptions", "Forward", "column_specs", "ready"]
 
 import contextlib
 import dataclasses
@@ -161,25 +161,6 @@ def ready(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
             value.data = value.data.contiguous()
         if home is not None:
             module.to(home)
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` is the GPU where there is one.
-
-    Raises
-    ------
-    UsageError
-        When the device does not exist.
-    """
-    if name == "auto":
-        mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device '{name}' cannot be used: {str(error).splitlines()[0]}") from None
-    return device
 
 
 def column_specs(

@@ -20,8 +20,9 @@ from featood.cache.reader import encode_ids
 from featood.errors import DataError, UsageError
 from featood.extractors.batches import Batch, as_batches, loader_notes, preprocessing
 from featood.extractors.code import code_recipe
-from featood.extractors.forward import ExtractOptions, Forward, column_specs, pick_device, ready
+from featood.extractors.forward import ExtractOptions, Forward, column_specs, ready
 from featood.extractors.weights import weights_sha256
+from featood.numerics.devices import pick_device
 from featood.progress import progress_bar
 from featood.readers import class_labels
 

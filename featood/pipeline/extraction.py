@@ -141,7 +141,8 @@ def extract_sets(
         for note in (*images.notes, *_depth_note(images)):
             say(f"{what}: {note}")
         report = _named(progress, f"{backbone.slug}/{what}")
-        facts = {**(run or {}), "inputs_stamp": _stamp(images)}
+        stamp = _stamp(images)
+        facts = {**(run or {}), "inputs_stamp": stamp}
         extraction = extract(backbone, images, transform, cache, options, facts, report)
         if extraction.note and not done:
             say(f"{backbone.slug}: {extraction.note}")
@@ -150,6 +151,11 @@ def extract_sets(
             say(f"warning: {len(extraction.failed)} images could not be read and are left out:")
             for reason in extraction.failed[:SHOWN]:
                 say(f"  {reason}")
+        if _stamp(images) != stamp:
+            say(
+                f"warning: {what} changed while it was extracted, so its rows may be of images from before and after; "
+                "extract it again with --overwrite"
+            )
         for doubt in doubts_about(extraction.features) if backbone.weights != RANDOM else ():
             say(f"warning: {extraction.features.name}: {doubt}")
     return done

@@ -132,8 +132,9 @@ def fit_nonfinite_rows(subject: Subject) -> None:
     if not subject.card.learns:
         return
     row = int(np.argmax(np.asarray(subject.train.labels) >= 0))
-    spoilt = mapped(subject.train, functools.partial(replaced, row=row, column=2, value=np.nan))
-    refuses(DataError, f"NaN in row {row}", subject.fit, spoilt, text=f"row {row}")
+    for bad in (np.inf, -np.inf, np.nan):
+        spoilt = mapped(subject.train, functools.partial(replaced, row=row, column=2, value=bad))
+        refuses(DataError, f"{bad} in row {row}", subject.fit, spoilt, text=f"row {row}")
     without = subject.fit(subject.train.rows(np.arange(len(subject.train)) != row))
     dropping = subject.fit(spoilt, nonfinite="drop")
     same(subject.score(dropping, subject.test), subject.score(without, subject.test))

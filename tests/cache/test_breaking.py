@@ -46,10 +46,11 @@ def test_a_power_cut_does_no_harm(script, watchers, tmp_path, name):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_kill_does_no_harm(script, tmp_path):
+@pytest.mark.parametrize("name", ["blocks zarr --overwrite", "cache gc"])
+def test_a_kill_does_no_harm(script, tmp_path, name):
     kills = script("kills")
     inputs = script("commands").make_inputs(tmp_path / "inputs")
-    done, wrong = kills.kill_command(chosen(script, "blocks zarr --overwrite"), inputs, tmp_path / "work", 6)
+    done, wrong = kills.kill_command(chosen(script, name), inputs, tmp_path / "work", 6)
     assert done and not wrong, wrong
 
 

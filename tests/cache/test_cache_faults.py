@@ -10,7 +10,7 @@ from test_cache import KEY, STORES, make_manifest, make_rows, write_all
 
 from featood.cache import Classifier, FeatureCache
 from featood.cache.reader import LOCK, commit_path
-from featood.errors import CacheCorrupt, FeatoodError, MissingPackage, UsageError, advice
+from featood.errors import CacheCorrupt, FeatoodError, Mismatch, MissingPackage, UsageError, advice
 from featood.files import lock, unlock
 
 LINEAR = Classifier(np.ones((3, 12)), np.zeros(3))
@@ -349,3 +349,79 @@ def test_only_what_is_wrong_with_a_file_is_called_so(error):
     for fault in (OSError("image file is truncated"), PermissionError(errno.EACCES, "Permission denied")):
         with pytest.raises(DataError, match=r"x\.png cannot be read"), reading(Path("x.png")):
             raise fault
+
+
+@needs_fork
+@pytest.mark.parametrize("store", STORES)
+def test_a_set_that_was_read_before_a_fork_is_read_in_the_workers(tmp_path, store):
+    """Handles that are open, and locks that threads hold, do not survive a fork."""
+    from torch.utils.data import DataLoader, Dataset
+
+    rows = make_rows(600)
+    opened = write_all(tmp_path, store, rows)[KEY]
+    assert np.array_equal(opened.features["avg"][:256], rows["avg"][:256])
+
+    class Rows(Dataset):
+        def __len__(self):
+            return 600
+
+        def __getitem__(self, row):
+            return opened.features["avg"][row : row + 1], opened.features["std"][row : row + 1]
+
+    loader = DataLoader(Rows(), 50, num_workers=2, multiprocessing_context="fork", timeout=120)
+    found = [[part.numpy()[:, 0] for part in batch] for batch in loader]
+    for name, parts in zip(("avg", "std"), zip(*found, strict=True), strict=True):
+        assert np.array_equal(np.concatenate(parts), rows[name])
+        assert np.array_equal(opened.features[name][:], rows[name])
+
+
+def test_features_of_other_library_versions_are_another_set(tmp_path):
+    import dataclasses
+
+    rows, cache = make_rows(300), FeatureCache(tmp_path)
+    manifest = dataclasses.replace(make_manifest(rows, "zarr"), versions={"torch": "2.0", "numpy": "2.0"})
+    with cache.writer(KEY, manifest, LINEAR) as writer:
+        writer.write(0, {name: values[writer.span(0)] for name, values in rows.items()})
+    for versions, text in (({"torch": "2.1", "numpy": "2.0"}, r"versions\.torch"), ({}, "not known")):
+        with pytest.raises(Mismatch, match=rf"\(differing: {text}\); add --overwrite"):
+            cache.writer(KEY, dataclasses.replace(manifest, versions=versions), LINEAR)
+    with cache.writer(KEY, manifest, LINEAR) as writer:
+        assert writer.pending() == [1]
+
+
+def test_names_that_differ_in_case_alone_do_not_mix_where_the_file_system_takes_them_for_one(tmp_path):
+    """Such a file system opens the folder ``net`` when asked for ``Net``, as a link does."""
+    rows = make_rows(300)
+    cache = write_all(tmp_path, "zarr", rows)
+    (tmp_path / "Net").symlink_to(tmp_path / "net")
+    with pytest.raises(Mismatch, match="holds features made in another way"):
+        cache.writer("Net/toy/test", make_manifest(rows, "zarr", weights="other"), LINEAR)
+    with cache.writer("Net/toy/test", make_manifest(rows, "zarr"), LINEAR) as writer:
+        assert writer.pending() == []
+    assert np.array_equal(cache[KEY].features["avg"][:], rows["avg"]) and cache.verify(KEY) == []
+
+
+@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO])
+def test_a_write_that_is_refused_leaves_what_was_committed_and_nothing_else(
+    tmp_path, monkeypatch, store, code
+):
+    rows, whole = make_rows(600), write_all(tmp_path / "whole", store, make_rows(600))
+
+    def refused(*_):
+        raise OSError(code, os.strerror(code))
+
+    cache = FeatureCache(tmp_path / "cache")
+    with cache.writer(KEY, make_manifest(rows, store), LINEAR) as writer:
+        blocks = [{name: column[writer.span(block)] for name, column in rows.items()} for block in range(3)]
+        writer.write(0, blocks[0])
+        for place in ("fsync", "replace"):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, place, refused)
+                with pytest.raises(OSError) as caught:
+                    writer.write(1, blocks[1])
+            assert caught.value.errno == code and advice(caught.value)
+        assert writer.pending() == [1, 2] and not list(tmp_path.rglob("*.tmp"))
+    again = write_all(tmp_path / "cache", store, rows)
+    assert again.verify(KEY) == []
+    assert again[KEY].features["avg"][:].tobytes() == whole[KEY].features["avg"][:].tobytes()

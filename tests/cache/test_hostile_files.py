@@ -173,3 +173,51 @@ def test_a_wrong_clock_changes_no_value_and_is_seen_in_the_listing(tmp_path):
     for path in tmp_path.rglob("*"):
         os.utime(path, (4e9, 4e9))
     assert cache.verify(KEY) == [] and cache.garbage(incomplete=True) == []
+
+
+@pytest.mark.parametrize("name", ["mahalanobis", "knn", "vim", "gram", "cosine"])
+def test_tensors_of_nan_under_a_sound_record_give_no_score_and_say_so(tmp_path, name):
+    import hashlib
+
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from featood.heads.base.head import WORST
+    from featood.testing import Subject
+
+    subject = Subject.of(name)
+    folder = subject.fitted.save(tmp_path / name)
+    tensors = load_file(folder / "head.safetensors")
+    laden = {
+        key: torch.full_like(value, torch.nan) for key, value in tensors.items() if value.is_floating_point()
+    }
+    save_file({**tensors, **laden}, folder / "head.safetensors")
+    body = json.loads((folder / "head.json").read_bytes())
+    del body["sha256"]
+    content = (folder / "head.safetensors").read_bytes()
+    sealed = seal({**body, "tensors_sha256": hashlib.sha256(content).hexdigest()})
+    (folder / "head.json").write_text(json.dumps(sealed))
+    with pytest.warns(UserWarning, match=f"{len(subject.test)} rows of .* got no finite score"):
+        scores = load_head(folder).score(subject.test)
+    assert (np.asarray(scores) == WORST).all()
+
+
+def test_names_of_environment_variables_are_not_their_values(featood, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret_value")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(20, 3)))
+    for name in ("$HF_TOKEN", "${HF_TOKEN}", "%HF_TOKEN%", "{HF_TOKEN}", "{environ[HF_TOKEN]}"):
+        words = ("--backbone", name, "--dataset", name, "--overwrite")
+        code, out, err = featood("import", "--features", tmp_path / "x.npy", *words)
+        assert code == 0 and "secret_value" not in out + err
+    for path in tmp_path.rglob("*"):
+        assert "secret_value" not in str(path)
+        assert path.is_dir() or b"secret_value" not in path.read_bytes(), path
+
+
+def test_the_package_opens_no_connection_of_its_own():
+    """Whatever is fetched, torchvision, timm and torch.hub fetch, over HTTPS and with the checksums that they know."""
+    from test_architecture import MODULES, imports
+
+    for path in MODULES:
+        names = {name.split(".")[0] for name in imports(path)}
+        assert not names & {"urllib", "http", "socket", "ssl", "requests", "httpx", "ftplib", "aiohttp"}, path

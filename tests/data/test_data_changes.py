@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small_extraction import run_small
+from test_way_in import brightness_net, write_images
 
+from featood.cache import FeatureCache
 from featood.data import ImageSet, dataset_key, open_dataset, packed_set
-from featood.errors import DataError, UsageError
+from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 
 RNG = np.random.default_rng(0)
 
@@ -113,6 +116,117 @@ def test_stamps_of_packed_files(tmp_path):
 def test_registered_packed_sets_know_their_files(test_data):
     for name in ("cifar10", "mnist"):
         assert open_dataset(name, "test", test_data).sources == (test_data / name / "test.npz",)
+
+
+# --- between two extractions, and within one --------------------------------------------------------------
+
+
+def swapped(folder):
+    """The same names, sizes apart, with one another's images."""
+    first, last = ((folder / name).read_bytes() for name in ("000.png", "011.png"))
+    (folder / "000.png").write_bytes(last)
+    (folder / "011.png").write_bytes(first)
+
+
+CHANGES = {
+    "a file fewer": lambda folder: (folder / "003.png").unlink(),
+    "a file more": lambda folder: shutil.copy(folder / "003.png", folder / "100.png"),
+    "another order": lambda folder: (folder / "000.png").rename(folder / "999.png"),
+    "images swapped": swapped,
+}
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_set_that_changed_is_not_mixed_with_what_it_was(featood, tmp_path, change):
+    write_images(tmp_path / "wild", 120)
+    words = ("extract", *brightness_net(tmp_path, [40, 120]), "--dataset", str(tmp_path / "wild"))
+    assert featood(*words)[0] == 0
+    before = contents(tmp_path / "cache")
+    change(tmp_path / "wild")
+    code, _, err = featood(*words)
+    last = err.splitlines()[-1]
+    now = len(list((tmp_path / "wild").iterdir()))
+    assert code == 5 and f"holds 12 rows of other inputs than the {now} of now" in last, err
+    assert "--overwrite" in last and "--name" in last
+    assert contents(tmp_path / "cache") == before
+    assert featood(*words, "--overwrite")[0] == 0
+    entry = FeatureCache(tmp_path / "cache").entries()[0]
+    assert entry.manifest.rows == now
+    other = tmp_path / "fresh"
+    assert featood(*words, "--cache", str(other))[0] == 0
+    found, expected = (FeatureCache(root)[entry.key] for root in (tmp_path / "cache", other))
+    assert (
+        list(found.ids[:])
+        == list(expected.ids[:])
+        == sorted(path.name for path in (tmp_path / "wild").iterdir())
+    )
+    assert found.features["avg"][:].tobytes() == expected.features["avg"][:].tobytes()
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_an_interrupted_extraction_does_not_go_on_with_other_images(tmp_path, monkeypatch, change):
+    class Stop(Exception):
+        pass
+
+    write_images(tmp_path / "wild", 120)
+    cache = FeatureCache(tmp_path / "cache")
+    monkeypatch.setattr("featood.cache.writer.SetWriter.finish", lambda *_: (_ for _ in ()).throw(Stop))
+    how = {"block_rows": 5, "batch_size": 5, "workers": 0}
+    with pytest.raises(Stop):
+        run_small(cache, open_dataset(tmp_path / "wild"), **how)
+    monkeypatch.undo()
+    entry = cache.entries()[0]
+    next(entry.folder.glob("commits/00002.json")).unlink()  # as if it had been stopped before the last block
+    with pytest.raises(CacheCorrupt):
+        cache[entry.key]
+    change(tmp_path / "wild")
+    images = open_dataset(tmp_path / "wild")
+    with pytest.raises(Mismatch, match="rows of other inputs than"):
+        run_small(cache, images, **how)
+    again = run_small(cache, images, **how, overwrite=True)
+    whole = run_small(FeatureCache(tmp_path / "whole"), images, **how)
+    assert again.resumed_rows == 0
+    assert again.features.features["avg"][:].tobytes() == whole.features.features["avg"][:].tobytes()
+
+
+def test_images_that_change_while_they_are_extracted_are_noticed(featood, tmp_path, monkeypatch):
+    write_images(tmp_path / "wild", 120)
+    plain = FeatureCache.writer
+
+    def changing(*args, **options):
+        CHANGES["images swapped"](tmp_path / "wild")
+        return plain(*args, **options)
+
+    words = ("extract", *brightness_net(tmp_path, [40, 120]), "--dataset", str(tmp_path / "wild"))
+    with monkeypatch.context() as patched:
+        patched.setattr(FeatureCache, "writer", changing)
+        code, _, err = featood(*words)
+    assert code == 0 and "changed while it was extracted" in err and "--overwrite" in err
+    assert featood(*words)[0] == 5
+    code, _, err = featood(*words, "--overwrite")
+    assert code == 0 and "changed while" not in err
+
+
+def test_every_row_comes_once_however_the_work_is_shared(tmp_path):
+    """Neither blocks, batches nor workers divide the number of rows, and the second run has others of them."""
+    write_images(tmp_path / "wild", 120, rows=23)
+    images = open_dataset(tmp_path / "wild")
+    whole = run_small(
+        FeatureCache(tmp_path / "whole"), images, workers=0, block_rows=23, batch_size=1
+    ).features
+    cache = FeatureCache(tmp_path / "cache")
+    run_small(cache, images, workers=1, block_rows=7, batch_size=4)
+    next(cache.entries()[0].folder.glob("commits/00001.json")).unlink()
+    shared = run_small(cache, images, workers=2, block_rows=7, batch_size=3)
+    assert shared.resumed_rows == 16
+    assert list(shared.features.ids[:]) == list(whole.ids[:]) == [f"{row:03d}.png" for row in range(23)]
+    np.testing.assert_allclose(
+        shared.features.features["avg"][:], whole.features["avg"][:], rtol=1e-5, atol=1e-6
+    )
 
 
 # --- names ------------------------------------------------------------------------------------------------

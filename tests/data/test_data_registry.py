@@ -315,6 +315,8 @@ def test_download_that_cannot_or_fails(tmp_path):
     with pytest.raises(DataError, match="could not be downloaded") as caught:
         download("mnist", tmp_path, fake_torchvision([], OSError("no\nroute")))
     assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match="corrupted"):  # what it says of a wrong checksum
+        download("mnist", tmp_path, fake_torchvision([], RuntimeError("File not found or corrupted.")))
     with pytest.raises(DataError, match="by hand"):
         download("kmnist", tmp_path, fake_torchvision([]))
     with pytest.raises(UsageError):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_extraction import SMALL, run_small
 
 from featood.cache import FeatureCache
 from featood.data import open_dataset
@@ -15,15 +16,6 @@ from featood.extractors.backbones import resolve_backbone
 from featood.extractors.extract import ExtractOptions, extract
 from featood.extractors.recipe import choose_transform, rebuild
 from featood.extractors.transform import IMAGENET, Transform
-
-SMALL = Transform(3, 16, 16, 0, (0.5,), (0.25,))
-
-
-def run_small(cache, images, **how):
-    backbone = resolve_backbone("cifar-resnet20", "random", 3)
-    return extract(
-        backbone, images, SMALL, cache, ExtractOptions(**{"block_rows": 32, "batch_size": 20, **how})
-    )
 
 
 def test_columns_equal_a_plain_forward_pass(tmp_path, toy_images):

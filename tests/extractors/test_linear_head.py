@@ -84,6 +84,7 @@ LINEAR = {
         lambda n, x: 9 * functional.normalize(mean(x)) @ functional.normalize(n.fc).T + n.bias,
         {"fc": nn.Parameter(torch.randn(CLASSES, 8)), "bias": nn.Parameter(torch.randn(CLASSES))}, "penultimate", 8,
     ),
+    "without a bias": (lambda n, x: n.fc(mean(x)), {"fc": nn.Linear(8, CLASSES, bias=False)}, "avg", 8),
     "some of the classes": (lambda n, x: n.fc(mean(x))[:, [9, 2, 4]], {"fc": nn.Linear(8, 10)}, "avg", 8),
     "linear on patches, not on the class token": (
         lambda n, x: n.fc(torch.cat([n.cls.expand(len(x), -1, -1), x.flatten(2).mT], 1))[:, 1:].mean(1),

@@ -8,6 +8,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
 from featood.heads import create_head, list_heads
 from featood.heads.base.fit import FitContext
+from featood.testing import Subject
 
 SAMPLER = {"sgld_steps": 10, "buffer_size": 1000}
 SMALL = {"width": 32, "depth": 2, "batch_size": 200}
@@ -182,3 +183,15 @@ def test_heads_that_are_not_for_many_dimensions_say_so_where_one_chooses(tmp_pat
         "Caution: not for features of many dimensions"
         in (head.save(tmp_path / "h") / "README.md").read_text()
     )
+
+
+@pytest.mark.parametrize("options", [{"step_size": 1e30}, {"noise": 1e30}, {"lr": 1e6}])
+def test_chains_and_energies_that_explode_leave_the_last_good_state(options):
+    subject = Subject.of("cd", **options)
+    with pytest.warns(UserWarning, match="diverged"):
+        head = subject.fit(subject.train)
+    assert head.record.training["diverged"]
+    notes = " ".join(head.record.notes)
+    assert "state after step" in notes
+    assert ("Langevin chains diverged and were begun anew" in notes) is ("lr" not in options)
+    subject.score(head, subject.test)

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -9,7 +10,9 @@ from scipy.stats import spearmanr, weibull_min
 
 from featood import FeatureSet
 from featood.errors import DataError
-from featood.heads import create_head
+from featood.heads import create_head, list_heads
+from featood.heads.base.head import WORST
+from featood.heads.registry import head_class
 from featood.numerics.softmax import log_probabilities
 from featood.numerics.weibull import log_hazard, weibull
 from featood.testing import synthetic_sets
@@ -19,6 +22,7 @@ KNOWN = TRAIN.labels >= 0
 L, Y = TRAIN.logits[KNOWN].astype(float), TRAIN.labels[KNOWN]
 X = TEST.logits.astype(float)
 OUT = TEST.labels < 0
+LOGITS_ALONE = [name for name in list_heads() if set(head_class(name).card.needs) <= {"logits", "labels"}]
 
 
 @pytest.fixture
@@ -118,11 +122,33 @@ def test_uniform_and_certain_rows():
     assert create_head("gen", gamma=1.0).score(rows) == pytest.approx([4 * 3 / 16, 0])
 
 
+LARGE = [[1e4, -1e4, 0], [-1e4, -1e4, -1e4], [1e4, 1e4, 1e4 - 1e-3], [3e38, -3e38, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("temperature", (1e-6, 1e-3, 1.0, 1e4))
+def test_energy_tends_to_the_largest_logit_as_the_temperature_falls(temperature):
+    """``T logsumexp(l / T)`` lies between the largest logit and T log C above it."""
+    rows = of_logits(*LARGE)
+    above = -create_head("energy", temperature=temperature).score(rows) - np.max(rows.logits, 1)
+    slack = 1e-9 + 1e-12 * np.abs(rows.logits).max(1)
+    assert (above >= -slack).all() and (above <= temperature * math.log(3) + slack).all()
+    coldest = create_head("energy", temperature=1e-6).score(rows)
+    np.testing.assert_allclose(coldest, create_head("max-logit").score(rows), rtol=1e-9, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in LOGITS_ALONE if name != "openmax"])
+def test_large_logits_get_finite_scores(name):
+    rows = of_logits(*LARGE)
+    train = dataclasses.replace(rows, labels=np.array([0, 1, 2, 0, 1]))
+    scores = create_head(name).fit(train).score(rows)
+    assert np.isfinite(scores).all() and scores.max() < WORST
+
+
 def test_a_single_class():
     one = of_logits([3.0], [-2.0])
     for name in ("entropy", "gen", "doctor"):
         assert create_head(name).score(one) == pytest.approx([0, 0])
-    with pytest.raises(DataError, match="two classes"):
+    with pytest.raises(DataError, match="at least 2 classes"):
         create_head("margin").score(one)
 
 

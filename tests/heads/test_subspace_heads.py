@@ -201,3 +201,18 @@ def test_explained_share_and_rank():
     values = torch.tensor([5.0, 3.0, 2.0, 0.0])
     assert [explaining(values, share) for share in (0.1, 0.5, 0.51, 0.8, 0.81, 1.0)] == [1, 1, 2, 2, 3, 3]
     assert rank(values) == 3
+
+
+@pytest.mark.parametrize("bias", ["own", "none"])
+def test_vim_of_a_singular_classifier(bias):
+    """Two classes with the same weights: the way to the origin is that of the pseudo-inverse."""
+    weight, offset = W.copy(), B.copy() if bias == "own" else np.zeros_like(B)
+    weight[1] = weight[0]
+    test, train = (
+        dataclasses.replace(data, classifier=(weight, offset), logits=None) for data in (TEST, TRAIN)
+    )
+    u = -np.linalg.pinv(weight, rcond=1e-6) @ offset
+    directions = leading(Z - u, 12)
+    alpha = (Z @ weight.T + offset).max(1).mean() / outside(Z - u, directions).mean()
+    expected = alpha * outside(X - u, directions) - logsumexp(X @ weight.T + offset, axis=1)
+    np.testing.assert_allclose(scores("vim", train, test, dim=12), expected, rtol=1e-4)

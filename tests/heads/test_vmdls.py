@@ -5,20 +5,21 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy.stats import multivariate_normal, norm
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, load_head
 from featood.heads.base.fit import FitContext
+from featood.heads.base.head import WORST
 from featood.heads.margins._latent_encoder import LatentEncoder
 from featood.losses import latent_divergence, triplet_margin
 from featood.training import BalancedBatches
 
 SMALL = {
     "epochs": 12, "lr": 1e-2, "depth": 1, "width": 16, "latent": 4, "margins_epoch": 1, "margin_jumps": 2.0,
-    "margin_max_distance": 10.0, "batch_classes": 3, "batch_size": 24,
+    "margin_max_distance": 10.0, "batch_classes": 3, "batch_size": 24, "ridge": 0.0,
 }  # fmt: skip
 CENTERS = np.eye(3, 6) * 4
 
@@ -46,20 +47,24 @@ def latents(head, data):
     return (inner @ state["model.encoder.2.weight"].T + state["model.encoder.2.bias"])[:, : head.latent]
 
 
-def log_densities(head, train, data, ridge=1e-6):
-    """Log-density of each class on stages and latents, by SciPy."""
+def log_densities(head, train, data, stages=("early.avg", "late.avg"), ridge=0.0):
+    """Log-density of each class on stages and latents, with a ridge relative to the mean variance within classes."""
 
     def join(part):
-        return np.concatenate([part.features["early.avg"], part.features["late.avg"], latents(head, part)], 1)
+        return np.concatenate([*(part.features[name] for name in stages), latents(head, part)], 1)
 
     rows, known = join(data), join(train)
+    members = [known[train.labels == c] for c in range(3)]
+    unit = np.mean(sum(((one - one.mean(0)) ** 2).sum(0) for one in members) / len(known))
+    addition = ridge * unit * np.eye(known.shape[1])
+    covariances = [np.cov(one.T) + addition for one in members]
     densities = []
-    for c in range(3):
-        members = known[train.labels == c]
-        covariance = np.cov(members.T)
-        covariance += ridge * covariance.trace() / len(covariance) * np.eye(len(covariance))
-        densities.append(multivariate_normal(members.mean(0), covariance).logpdf(rows))
-    return np.stack(densities, 1)
+    for one, covariance in zip(members, covariances, strict=True):
+        away = rows - one.mean(0)
+        squared = (away * np.linalg.solve(covariance, away.T).T).sum(1)
+        log_det = np.linalg.slogdet(2 * np.pi * covariance).logabsdet
+        densities.append(-(squared + log_det) / 2)
+    return np.stack(densities, 1), covariances
 
 
 @pytest.fixture(scope="module")
@@ -281,13 +286,54 @@ def test_an_interrupted_training_resumes_to_the_same_scores(tmp_path):
 
 def test_scores_are_the_densities_below_the_largest_of_the_training_rows(fitted):
     train, test = blobs(), blobs(50, seed=1)
-    densities = log_densities(fitted, train, test)
-    largest = log_densities(fitted, train, train).max()
+    densities = log_densities(fitted, train, test)[0]
+    largest = log_densities(fitted, train, train)[0].max()
+    assert fitted.state["gaussians.ridge"] == 0
     np.testing.assert_allclose(fitted.classify(test), densities, rtol=1e-3, atol=1e-2)
     np.testing.assert_allclose(fitted.score(test), largest + 1 - densities.max(1), rtol=1e-3, atol=1e-2)
     assert float(fitted.state["largest_density"]) == pytest.approx(largest, abs=1e-2)
     # the constants are not those of the rows scored
-    np.testing.assert_array_equal(fitted.score(test.rows(slice(0, 7))), fitted.score(test)[:7])
+    np.testing.assert_allclose(fitted.score(test.rows(slice(0, 7))), fitted.score(test)[:7], rtol=1e-12)
+
+
+def test_singular_covariances_get_the_least_ridge_that_makes_all_sound():
+    """A stage that comes twice makes the covariance of each class singular."""
+    train, test = (
+        dataclasses.replace(data, features={**data.features, "same": data.features["early.avg"]})
+        for data in (blobs(), blobs(50, seed=1))
+    )
+    stages = ("early.avg", "same", "late.avg")
+    with pytest.warns(UserWarning, match="class covariances are singular"):
+        head = create_head("vmdls", **SMALL, stages=stages).fit(train)
+    ridge = float(head.state["gaussians.ridge"])
+    densities, covariances = log_densities(head, train, test, stages, ridge)
+    np.testing.assert_allclose(head.classify(test), densities, rtol=1e-3, atol=1e-2)
+    assert ridge == 1e-10 and all(np.linalg.cond(one) < 1e14 for one in covariances)
+    unexplained = [
+        1 / (np.linalg.inv(one).diagonal() * one.diagonal())
+        for one in log_densities(head, train, test, stages, 1e-12)[1]
+    ]
+    assert min(map(np.min, unexplained)) < 1e-11, "a smaller ridge would have done"
+
+
+def test_one_feature_can_be_learnt():
+    train, test, far = (
+        FeatureSet({"avg": data.features["avg"][:, :1]}, labels=data.labels)
+        for data in (blobs(), blobs(60, seed=1), blobs(60, seed=2, shift=40.0))
+    )
+    for depth in (0, 1):
+        head = create_head("vmdls", **SMALL | {"depth": depth}).fit(train)
+        assert head.score(far).min() > head.score(test).max()
+
+
+def test_densities_of_rows_that_are_very_far_keep_their_order(fitted):
+    test = blobs(60, seed=1)
+    scores = []
+    for factor in (1e18, 1e22, 1e26):
+        late = test.features["late.avg"] * np.float32(factor)
+        scores.append(fitted.score(dataclasses.replace(test, features={**test.features, "late.avg": late})))
+        assert len(np.unique(scores[-1])) == len(test) and (scores[-1] < WORST).all()
+    assert (scores[0] < scores[1]).all() and (scores[1] < scores[2]).all()
 
 
 def test_reconstruction_errors_weigh_the_scores(fitted):

@@ -92,6 +92,14 @@ def test_fpr_in_both_senses_is_that_of_a_search_over_thresholds(id_scores, ood_s
     assert fpr_at_tpr_ood(id_scores, ood_scores, tpr) == naive_fpr_at_tpr_ood(id_scores, ood_scores, tpr)
 
 
+@given(scores, scores, arrays(np.float64, 6, elements=st.floats(1e-6, 1.0)))
+def test_a_higher_tpr_never_costs_fewer_false_positives(id_scores, ood_scores, tprs):
+    for metric in (fpr_at_tpr_id, fpr_at_tpr_ood):
+        found = [metric(id_scores, ood_scores, tpr) for tpr in sorted(tprs)]
+        assert found == sorted(found)
+        assert found[-1] <= metric(id_scores, ood_scores, 1.0)
+
+
 @given(scores, scores)
 def test_detection_error_is_the_smallest_over_thresholds(id_scores, ood_scores):
     expected = naive_detection_error(id_scores, ood_scores)

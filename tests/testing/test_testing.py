@@ -251,7 +251,7 @@ def test_scores_without_a_fit():
 
         @property
         def state(self):
-            return vars(self)["_state"] or {"mean": torch.zeros(24, dtype=torch.float64)}
+            return self._fit.state if self._fit else {"mean": torch.zeros(24, dtype=torch.float64)}
 
     broken("unfitted", Broken, "is not refused")
 

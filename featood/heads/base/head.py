@@ -22,8 +22,10 @@ from featood.heads.base.notes import noted
 from featood.heads.base.options import check_options, option
 from featood.heads.base.rows import SelectedRows
 
-WORST = float(torch.finfo(torch.float32).max)
-"""Score of a row that cannot be scored: the most out-of-distribution."""
+WORST = 1e150
+"""Score of a row that cannot be scored: the most out-of-distribution, beyond the squares of whatever float32 holds.
+
+Its own square is finite, so that means and deviations of scores are."""
 
 
 class Fitted:
@@ -53,6 +55,8 @@ class Head(Fitted):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     trains: ClassVar[bool] = False
     """Whether a fit trains a network: minutes rather than seconds."""
+    least_classes: ClassVar[int] = 1
+    """Fewest columns of the logits that the formula has a value for, where the head needs logits."""
     testing_options: ClassVar[Mapping[str, Any]] = {}
     """Options that make a slow head quick enough for the conformance suite (see `featood.testing`)."""
 
@@ -193,7 +197,7 @@ class Head(Fitted):
         context : FitContext, optional
             Progress and checkpoints, for heads that train.
         device : str
-            Where to compute.
+            Where to compute; ``auto`` is the GPU where there is one.
 
         Returns
         -------
@@ -204,6 +208,8 @@ class Head(Fitted):
         ------
         DataError
             When the set lacks a column, has no rows, or holds values that are not finite.
+        UsageError
+            When the machine does not have the device.
         """
         source = as_feature_set(train, labels)
         with noted() as notes:  # the choice of columns may be one
@@ -213,7 +219,7 @@ class Head(Fitted):
             state, training = self.run_fit(rows, context or FitContext())
         numbers, count = number_classes(rows) if self._classifies else ({}, None)
         record = FitRecord.of(source, rows, notes, num_classes=count, training=dict(training))
-        return self.adopt(Fit({**state, **numbers}, record, device))
+        return self.adopt(Fit({**state, **numbers}, record, str(rows.device)))
 
     def adopt(self, fit: Fit) -> Self:
         """Take over a fit that was made or saved elsewhere, by a head with the same options."""
@@ -263,10 +269,11 @@ class Head(Fitted):
             for block, keep in rows.masked_blocks():
                 scores = torch.full((len(keep),), WORST, dtype=torch.float64)
                 if len(block):
-                    scores[keep] = self.score_checked(block).double().cpu()
-                broken = ~torch.isfinite(scores)
-                unscored += int(broken.sum())
-                parts.append(scores.masked_fill(broken, WORST))
+                    given = self.score_checked(block).double().cpu()
+                    broken = ~(torch.isfinite(given) & (given < WORST))
+                    unscored += int(broken.sum())
+                    scores[keep] = given.masked_fill(broken, WORST)
+                parts.append(scores)
         if unscored:
             warnings.warn(f"{self.name}: {unscored} rows of {source.name} got no finite score", stacklevel=2)
         return _like(source, torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64))
@@ -330,8 +337,14 @@ class Head(Fitted):
             When the set lacks one.
         """
         needs = self.needs
-        if "logits" in needs and source.logits is None:
-            raise DataError(f"{self.name} needs logits, which {source.name} does not have")
+        if "logits" in needs:
+            if source.logits is None:
+                raise DataError(f"{self.name} needs logits, which {source.name} does not have")
+            if (classes := source.logits.shape[1]) < self.least_classes:
+                raise DataError(
+                    f"{self.name} needs logits of at least {self.least_classes} classes; those of {source.name} "
+                    f"have {classes}"
+                )
         if fitting and "labels" in needs and source.labels is None:
             raise DataError(f"{self.name} needs labels to fit, which {source.name} does not have")
         if "classifier" in needs and source.classifier is None and fitting:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from featood.cache.feature_set import ROWS, Classifier, FeatureSet
 from featood.errors import DataError
+from featood.numerics.devices import pick_device
 
 
 class SelectedRows:
@@ -53,7 +54,7 @@ class SelectedRows:
         self.source = source.select(*columns)
         self.nonfinite = nonfinite
         self.known_only = known_only and self.source.labels is not None
-        self.device = torch.device(device)
+        self.device = pick_device(device)
         self.ranked = ranked and self.source.labels is not None
         self._map: Callable[[FeatureSet], FeatureSet] | None = None
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 __all__ = ["Margin"]
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from featood.errors import DataError
 from featood.heads.base.logit_head import LogitHead
 from featood.heads.base.options import option
 from featood.heads.registry import register
@@ -26,11 +25,10 @@ from featood.heads.registry import register
 class Margin(LogitHead):
     """Score minus the difference between the largest and the second largest probability (or logit)."""
 
+    least_classes: ClassVar[int] = 2
     of: str = option("probabilities", "what to take the difference of", choices=("probabilities", "logits"))
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the negated margin ``[B]``."""
-        if logits.shape[1] < 2:
-            raise DataError("margin needs at least two classes, the logits have one")
         first, second = (logits if self.of == "logits" else logits.softmax(1)).topk(2, dim=1).values.unbind(1)
         return second - first

@@ -6,7 +6,7 @@ __all__ = ["TemperatureScaling"]
 
 import math
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -39,6 +39,8 @@ class TemperatureScaling(LogitHead):
     low, and where they are all classified correctly the likelihood has no minimum.
     """
 
+    least_classes: ClassVar[int] = 2
+
     def fit_state(self, train: SelectedRows) -> State:
         """Find the temperature."""
         beta = _inverse_temperature(train)
@@ -53,7 +55,7 @@ class TemperatureScaling(LogitHead):
         """Return the logarithm of one minus the largest probability ``[B]``."""
         log_p, log_complement = log_probabilities(logits / fitted["temperature"])
         top = log_p.argmax(1, keepdim=True)
-        return log_complement.gather(1, top).squeeze(1).clamp(min=torch.finfo(torch.float32).min)
+        return log_complement.gather(1, top).squeeze(1)
 
 
 def _inverse_temperature(train: SelectedRows) -> float:

@@ -42,10 +42,11 @@ class VMDLS(LatentHead):
 
     What differs from the published code: the classifier's input is not among the stages, for without it the AUROC
     on a DenseNet was 91.8 % and with it 84.6 % (name it in `stages` to have it there); the margin stays at
-    `margin_max_distance` at most, where the code lets it go one step beyond; the ridge is relative to the mean
-    variance, published as multiples of 1e-6; moments are those of all rows of a class, not of its last batch;
-    latents are compared as they are, unless `normalize_embeddings` is on; and the encoder sees features, not
-    images.
+    `margin_max_distance` at most, where the code lets it go one step beyond; covariances get a ridge of at
+    least 1e-6 of the mean variance within classes (`ridge`; 0 for none where none is needed), the same for all, where
+    the code adds that multiple of one, twice, whatever the unit of the features; moments are those of all rows of a
+    class, not of its last batch; latents are compared as they are, unless `normalize_embeddings` is on; and the
+    encoder sees features, not images.
 
     The presets have the published settings but for the decay of the rate, which is published by a tenth every 100
     epochs; here it is after a half and three quarters of them.
@@ -73,7 +74,9 @@ class VMDLS(LatentHead):
         "covariance of each class (full), of all (tied), or variances",
         choices=("full", "tied", "diag"),
     )
-    ridge: float = option(1e-6, "least ridge on the covariance, relative to the mean variance", low=0, high=1)
+    ridge: float = option(
+        1e-6, "least ridge on the covariances, relative to the mean variance within classes", low=0, high=1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,7 +127,7 @@ class VMDLS(LatentHead):
         """Return the log-densities of the classes ``[B, C]``."""
         encoder, gaussians = fitted
         densities = self._gaussians().class_densities(self._joined(block, encoder), gaussians)
-        return densities.masked_fill(gaussians[1]["weights"] == 0, -WORST).clamp(min=-WORST)
+        return densities.clamp(min=-WORST)
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return how far below the largest density that of the best class is, times the reconstruction error."""
