@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from brightness import brightness_net, write_images
 from PIL import Image
 from small_extraction import run_small
-from test_way_in import brightness_net, write_images
 
 from featood.cache import FeatureCache
 from featood.data import ImageSet, dataset_key, open_dataset, packed_set
