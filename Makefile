@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # not the links at the root
 CODE := featood tests benchmarks examples
 
-.PHONY: demo test lint format bench install clean
+.PHONY: demo test lint format index bench install clean
 
 demo: $(VENV)/installed
 	$(BIN)/featood demo --out demo
@@ -21,6 +21,9 @@ lint: $(VENV)/installed
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
+
+index: $(VENV)/installed
+	$(BIN)/python -m featood.heads.indexing
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/stores.py

@@ -1,18 +1,5 @@
-"""Heads: one file each, in families; `register` makes them known."""
+"""Heads: a class each, in families; see `list_heads` for all of them by name."""
 
-from featood.heads.artefacts.artefact import load_head, save_head
-from featood.heads.base.asking import ask
-from featood.heads.registry import Card, broken_plugins, create_head, head_class, list_heads, option, register
+import lazy_loader
 
-__all__ = [
-    "Card",
-    "ask",
-    "broken_plugins",
-    "create_head",
-    "head_class",
-    "list_heads",
-    "load_head",
-    "option",
-    "register",
-    "save_head",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["Card", "broken_plugins", "create_head", "head_class", "list_heads", "option", "register"]
+__all__ = [
+    "Card",
+    "broken_plugins",
+    "create_head",
+    "head_class",
+    "head_entry",
+    "head_modules",
+    "list_heads",
+    "register",
+    "registered",
+]
 
 import dataclasses
 import difflib
+import functools
 import importlib
 import importlib.metadata
 import pkgutil
@@ -18,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from featood.errors import UsageError
 from featood.heads.base.card import NEEDS, Card
 from featood.heads.base.options import option
+from featood.heads.index import Entry, describe, read_index
 from featood.names import check_name
 
 if TYPE_CHECKING:
@@ -44,19 +56,27 @@ def register(
     learns: bool = True,
     caution: str = "",
 ) -> Callable[[type], Any]:
-    """Register a head class under its command-line name and make a dataclass of its options."""
+    """Register a head class under its command-line name and make a dataclass of its options.
+
+    Its docstring gets sections on the options, the paper, and an example.
+    """
     if unknown := {*needs, *uses} - set(NEEDS):
         raise ValueError(f"{name}: unknown needs {unknown}")
     check_name(name, "a head")
 
     def decorate(cls: type) -> Any:
+        from featood.heads.base.docstring import full_docstring
+
+        described = (cls.__doc__ or "").strip()
         head: Any = dataclasses.dataclass(kw_only=True, eq=False)(cls)
-        summary = (cls.__doc__ or "").strip().split("\n")[0]
+        summary = described.split("\n")[0]
         scores = _scores(head)
         head.card = Card(name, title, paper, year, url, needs, learns, summary, uses, scores, caution)
+        head.described = described
         other = _REGISTRY.get(name, head)
         if (other.__module__, other.__qualname__) != (head.__module__, head.__qualname__):
             raise ValueError(f"the name {name} is taken by {other.__module__}.{other.__qualname__}")
+        head.__doc__ = full_docstring(head)
         _REGISTRY[name] = head
         return head
 
@@ -72,41 +92,36 @@ def _scores(head: Any) -> tuple[str, ...]:
 
 
 def list_heads() -> dict[str, Card]:
-    """Return the card of every head, by name; plug-ins are those under the entry point ``featood.heads``."""
-    for module in _modules().values():
+    """Return the card of every head, by name; plug-ins are those under the entry point ``featood.heads``.
+
+    Heads of featood itself are not imported for it, but for those in files that the index does not know.
+    """
+    known = read_index()
+    for module in set(head_modules().values()) - {entry.module for entry in known.values()}:
         importlib.import_module(module)
-    for entry in importlib.metadata.entry_points(group=PLUGINS):
-        before = dict(_REGISTRY)
-        try:
-            _load_plugin(entry)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a stranger's code: whatever it raises must not take the tool down
-            _REGISTRY.clear()
-            _REGISTRY.update(before)
-            _BROKEN[entry.name] = textwrap.shorten(
-                f"{type(error).__name__}: {error}", 200, placeholder=" ..."
-            )
-        else:
-            _BROKEN.pop(entry.name, None)
-    return {name: _REGISTRY[name].card for name in sorted(_REGISTRY)}
+    _load_plugins()
+    cards = {name: entry.card for name, entry in known.items() if _there(entry)}
+    cards |= {name: cls.card for name, cls in _REGISTRY.items()}
+    return {name: cards[name] for name in sorted(cards)}
 
 
-def _load_plugin(entry: importlib.metadata.EntryPoint) -> None:
-    """Import what an entry point names: a module that registers heads, or one of these heads."""
-    loaded = entry.load()
-    if isinstance(loaded, types.ModuleType):
-        return
-    card = vars(loaded).get("card") if isinstance(loaded, type) else None
-    if not isinstance(card, Card) or _REGISTRY.get(card.name) is not loaded:
-        raise TypeError(
-            f"{entry.value} has no card: it is no class under the decorator featood.heads.register"
-        )
+def registered() -> Mapping[str, type[Head]]:
+    """Return the classes that have been registered so far, by name."""
+    return dict(_REGISTRY)
 
 
-def broken_plugins() -> Mapping[str, str]:
-    """Return the plug-ins that could not be imported, and why."""
-    return dict(_BROKEN)
+def head_entry(name: str) -> Entry:
+    """Return what is known of a head: card, options, presets; its module is not imported where the index knows it.
+
+    Raises
+    ------
+    UsageError
+        When there is none of that name; the text suggests the nearest.
+    """
+    entry = read_index().get(name)
+    return (
+        entry if entry is not None and name not in _REGISTRY and _there(entry) else describe(head_class(name))
+    )
 
 
 def head_class(name: str) -> type[Head]:
@@ -117,12 +132,17 @@ def head_class(name: str) -> type[Head]:
     UsageError
         When there is none of that name; the text suggests the nearest.
     """
-    module = _modules().get(name.replace("-", "_"))
-    if module is not None:
-        importlib.import_module(module)
+    if name not in _REGISTRY:
+        entry = read_index().get(name)
+        module = entry.module if entry is not None and _there(entry) else None
+        module = module or head_modules().get(name.replace("-", "_"))
+        if module is not None:
+            importlib.import_module(module)
     if name not in _REGISTRY:
         names = list_heads()
-        if name not in names:
+        if name in names and name not in _REGISTRY:  # in a file of another name
+            importlib.import_module(read_index()[name].module)
+        if name not in _REGISTRY:
             near = difflib.get_close_matches(name, names, 3, 0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else "see featood heads"
             raise UsageError(f"there is no head '{name}'; {hint}")
@@ -159,12 +179,53 @@ def create_head(name: str, preset: str | None = None, **options: Any) -> Head:
     return cls(**options)
 
 
-def _modules() -> dict[str, str]:
-    """Map a module's last name to its full name, without importing it."""
+def broken_plugins() -> Mapping[str, str]:
+    """Return the plug-ins that could not be imported, and why."""
+    return dict(_BROKEN)
+
+
+def _load_plugins() -> None:
+    for entry in importlib.metadata.entry_points(group=PLUGINS):
+        before = dict(_REGISTRY)
+        try:
+            _load_plugin(entry)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a stranger's code: whatever it raises must not take the tool down
+            _REGISTRY.clear()
+            _REGISTRY.update(before)
+            _BROKEN[entry.name] = textwrap.shorten(
+                f"{type(error).__name__}: {error}", 200, placeholder=" ..."
+            )
+        else:
+            _BROKEN.pop(entry.name, None)
+
+
+def _load_plugin(entry: importlib.metadata.EntryPoint) -> None:
+    """Import what an entry point names: a module that registers heads, or one of these heads."""
+    loaded = entry.load()
+    if isinstance(loaded, types.ModuleType):
+        return
+    card = vars(loaded).get("card") if isinstance(loaded, type) else None
+    if not isinstance(card, Card) or _REGISTRY.get(card.name) is not loaded:
+        raise TypeError(
+            f"{entry.value} has no card: it is no class under the decorator featood.heads.register"
+        )
+
+
+def _there(entry: Entry) -> bool:
+    return entry.module in head_modules().values()
+
+
+@functools.cache
+def head_modules() -> Mapping[str, str]:
+    """Map the last name of each module of a head to its full name, without importing it."""
     package = importlib.import_module("featood.heads")
     found = {}
-    for module in pkgutil.walk_packages(package.__path__, "featood.heads."):
-        *_, family, stem = module.name.split(".")
-        if family not in ("heads", *NO_FAMILIES) and not module.ispkg and not stem.startswith("_"):
-            found[stem] = module.name
+    for family in pkgutil.iter_modules(package.__path__):
+        if family.ispkg and family.name not in NO_FAMILIES:
+            folder = f"{package.__path__[0]}/{family.name}"
+            for module in pkgutil.iter_modules([folder]):
+                if not module.name.startswith("_"):
+                    found[module.name] = f"featood.heads.{family.name}.{module.name}"
     return found

@@ -6,7 +6,8 @@ these need hypothesis (``pip install 'featood[testing]'``).
 """
 
 from featood.testing.check import Check, Subject
+from featood.testing.extras import example_sets
 from featood.testing.fixture import synthetic_sets
 from featood.testing.suite import check_head, iter_checks
 
-__all__ = ["Check", "Subject", "check_head", "iter_checks", "synthetic_sets"]
+__all__ = ["Check", "Subject", "check_head", "example_sets", "iter_checks", "synthetic_sets"]

@@ -16,8 +16,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.errors import FeatoodError
 from featood.heads.base.head import WORST, Head
 from featood.heads.registry import Card, create_head, head_class
-from featood.testing.extras import with_extras
-from featood.testing.fixture import synthetic_sets
+from featood.testing.extras import example_sets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +42,7 @@ class Subject:
     @functools.cached_property
     def sets(self) -> tuple[FeatureSet, FeatureSet]:
         """Training and test set."""
-        train, test = synthetic_sets()
-        return with_extras(train, 1), with_extras(test, 2)
+        return example_sets()
 
     @property
     def train(self) -> FeatureSet:

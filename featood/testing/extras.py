@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["with_extras"]
+__all__ = ["example_sets", "with_extras"]
 
 import dataclasses
 
 import numpy as np
 
 from featood.cache.feature_set import FeatureSet
+from featood.testing.fixture import synthetic_sets
 
 POSITIONS, DRAWS = 4, 3
 
@@ -49,3 +50,12 @@ def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
     extras["ensemble.logits"] = np.concatenate([avg @ other.T + bias for other in weights], 1)
     columns = {name: values.astype(np.float32) for name, values in extras.items()}
     return dataclasses.replace(data, features={**data.features, **columns})
+
+
+def example_sets() -> tuple[FeatureSet, FeatureSet]:
+    """Return a training set and a test set with whatever a head may read, for examples.
+
+    Of 340 and 120 rows, 40 each are outliers, with label -1.
+    """
+    train, test = synthetic_sets()
+    return with_extras(train, 1), with_extras(test, 2)

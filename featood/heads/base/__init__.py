@@ -1,8 +1,5 @@
 """What every head is built from: options, rows, state, and the base classes of families."""
 
-from featood.heads.base.feature_head import FeatureHead
-from featood.heads.base.fit import FitContext, State
-from featood.heads.base.head import Head
-from featood.heads.base.logit_head import LogitHead
+import lazy_loader
 
-__all__ = ["FeatureHead", "FitContext", "Head", "LogitHead", "State"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -52,6 +52,8 @@ class Head(Fitted):
     """
 
     card: ClassVar[Card]
+    described: ClassVar[str] = ""
+    """The docstring as its author wrote it."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     trains: ClassVar[bool] = False
     """Whether a fit trains a network: minutes rather than seconds."""

@@ -1,1 +1,5 @@
 """Normalising flows: densities of the features by maximum likelihood."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,2 @@
+from .autoencoder import Autoencoder as Autoencoder
+from .vae import VAE as VAE

@@ -1,0 +1,13 @@
+from .dirichlet_differential_entropy import DirichletDifferentialEntropy as DirichletDifferentialEntropy
+from .dirichlet_max_probability import DirichletMaxProbability as DirichletMaxProbability
+from .epkl import EPKL as EPKL
+from .epn_m import EPNM as EPNM
+from .epn_v import EPNV as EPNV
+from .expected_entropy import ExpectedEntropy as ExpectedEntropy
+from .mlp import MLP as MLP
+from .mutual_information import MutualInformation as MutualInformation
+from .natpn import NatPN as NatPN
+from .postnet import PostNet as PostNet
+from .precision import Precision as Precision
+from .prior_network import PriorNetwork as PriorNetwork
+from .vera_posterior import VERAPosterior as VERAPosterior

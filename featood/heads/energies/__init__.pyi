@@ -1,0 +1,13 @@
+from .conditional_nce import ConditionalNoiseContrastive as ConditionalNoiseContrastive
+from .cd import ContrastiveDivergence as ContrastiveDivergence
+from .entropy_mcmc import EntropyMCMC as EntropyMCMC
+from .flow_nce import FlowContrastive as FlowContrastive
+from .heat_el import HEATEL as HEATEL
+from .heat_gmm import HEATGMM as HEATGMM
+from .heat_gmm_std import HEATGMMStd as HEATGMMStd
+from .jem import JEM as JEM
+from .nce import NoiseContrastive as NoiseContrastive
+from .ssm import SlicedScoreMatching as SlicedScoreMatching
+from .ssm_supervised import SupervisedSlicedScoreMatching as SupervisedSlicedScoreMatching
+from .vera_supervised import SupervisedVERA as SupervisedVERA
+from .vera import VERA as VERA

@@ -1,0 +1,73 @@
+"""Write the index of heads and the stubs that load them: ``python -m featood.heads.indexing``."""
+
+from __future__ import annotations
+
+__all__ = ["main", "written"]
+
+import dataclasses
+import importlib
+import json
+from pathlib import Path
+
+from featood.files import atomic_write
+from featood.heads.index import INDEX, describe
+from featood.heads.registry import head_class, head_modules
+
+PACKAGE = Path(__file__).parent
+FURTHER = """\
+from .artefacts.artefact import load_head as load_head, save_head as save_head
+from .base.asking import ask as ask
+from .base.card import Card as Card
+from .base.feature_head import FeatureHead as FeatureHead
+from .base.fit import Fit as Fit, FitContext as FitContext, FitRecord as FitRecord
+from .base.head import Head as Head
+from .base.logit_head import LogitHead as LogitHead
+from .base.options import option as option
+from .base.streaming_head import StreamingHead as StreamingHead
+from .base.trained_head import TrainedHead as TrainedHead
+from .compositions.compose import compose as compose
+from .index import Entry as Entry
+from .registry import broken_plugins as broken_plugins, create_head as create_head, head_class as head_class
+from .registry import head_entry as head_entry, list_heads as list_heads, register as register
+"""
+"""What `featood.heads` offers besides the heads."""
+
+
+def written() -> dict[Path, str]:
+    """Return the files and what is to be in them."""
+    entries = []
+    for module in head_modules().values():
+        importlib.import_module(module)
+    from featood.heads.registry import registered
+
+    for name, cls in sorted(registered().items()):
+        if cls.__module__.startswith("featood.heads."):
+            entries.append(describe(head_class(name)))
+    families: dict[str, list[str]] = {}
+    lines = []
+    for entry in sorted(entries, key=lambda entry: entry.qualname):
+        *_, family, module = entry.module.split(".")
+        families.setdefault(family, []).append(
+            f"from .{module} import {entry.qualname} as {entry.qualname}\n"
+        )
+        lines.append(f"from .{family}.{module} import {entry.qualname} as {entry.qualname}\n")
+    files = {
+        INDEX: json.dumps([dataclasses.asdict(entry) for entry in entries], indent=1, ensure_ascii=False)
+        + "\n",
+        PACKAGE / "__init__.pyi": FURTHER + "".join(lines),
+    }
+    return files | {
+        PACKAGE / family / "__init__.pyi": "".join(imports) for family, imports in families.items()
+    }
+
+
+def main() -> None:
+    """Write the files that are not as they should be."""
+    for path, text in written().items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            atomic_write(path, text.encode())
+            print(f"wrote {path.relative_to(PACKAGE.parent)}")
+
+
+if __name__ == "__main__":
+    main()

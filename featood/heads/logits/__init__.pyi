@@ -1,0 +1,12 @@
+from .doctor import Doctor as Doctor
+from .energy import Energy as Energy
+from .entropy import Entropy as Entropy
+from .gen import GEN as GEN
+from .kl_matching import KLMatching as KLMatching
+from .msp import MSP as MSP
+from .margin import Margin as Margin
+from .max_logit import MaxLogit as MaxLogit
+from .odin import ODIN as ODIN
+from .openmax import OpenMax as OpenMax
+from .temperature_scaling import TemperatureScaling as TemperatureScaling
+from .weighted_energy import WeightedEnergy as WeightedEnergy

@@ -1,0 +1,1 @@
+from .vmdls import VMDLS as VMDLS

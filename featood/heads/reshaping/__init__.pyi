@@ -1,0 +1,10 @@
+from .ash_b import ASHB as ASHB
+from .ash_p import ASHP as ASHP
+from .ash_s import ASHS as ASHS
+from .dice import DICE as DICE
+from .lts import LTS as LTS
+from .rankfeat import RankFeat as RankFeat
+from .react import ReAct as ReAct
+from .scale import SCALE as SCALE
+from .vra import VRA as VRA
+from .weiper import WeiPer as WeiPer
