@@ -20,18 +20,17 @@ from featood.cli.common import (
     code_option,
     data_dir_option,
     dataset_option,
-    say,
     table,
 )
 from featood.cli.options import option_kind, parse_grid
-from featood.progress import progress_bar
+from featood.reporter import Reporter, TerminalReporter
 
 if TYPE_CHECKING:
     from featood.pipeline.variants import Variant
 
 
-WHERE = ("split", "out", "outliers", "validate_on", "data_dir", "overwrite")
-"""Parameters of the command that are no options of the head."""
+PLAN = ("preset", "split", "outliers", "validate_on", "out", "overwrite")
+"""Parameters of the command that say what to fit on; the others are options of the head."""
 
 
 class HeadCommands(click.RichGroup):
@@ -70,34 +69,30 @@ def _command(cls: type) -> click.Command:
         cache_root: str, backbone: str, dataset: str, code: tuple[str, ...], repeat: int, sweep: tuple[str, ...],
         tensorboard: str | None, **values: Any,
     ) -> None:  # fmt: skip
-        from featood.pipeline.fitting import fit_head
+        from featood.pipeline.fitting import FitPlan, fit_head
         from featood.pipeline.selection import select
-        from featood.pipeline.tensorboard import logged
-        from featood.pipeline.variants import fit_variants
 
         context = click.get_current_context()
         assert context is not None
-        rest = {name: values.pop(name) for name in WHERE}
-        preset = values.pop("preset", None)
+        data_dir, plan = values.pop("data_dir"), FitPlan(**{key: values.pop(key, None) for key in PLAN})
         given = {
             name: value
             for name, value in values.items()
             if context.get_parameter_source(name) is not ParameterSource.DEFAULT
         }
-        selection = select(cache_of(cache_root, backbone, code), backbone, dataset)
-        with progress_bar() as bar, logged(tensorboard) as log:
-
-            def progress(step: int, total: int, **figures: float) -> None:
-                bar(f"training {card.name}", step, total, **figures)
-                log(step, **figures)
-
-            rest |= {"preset": preset, "progress": progress, "say": say}
+        selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
+        with _reporter(tensorboard) as reporter:
             if repeat > 1 or sweep:
+                from featood.pipeline.variants import fit_variants
+
                 grid = parse_grid(card.name, sweep)
-                print_variants(fit_variants(selection, card.name, given, grid, repeat, **rest))
+                variants = fit_variants(
+                    selection, card.name, given, plan, grid=grid, repeat=repeat, reporter=reporter
+                )
+                print_variants(variants)
                 return
-            head, folder = fit_head(selection, card.name, given, **rest)
-        label = card.name if rest["out"] else folder.name
+            head, folder = fit_head(selection, card.name, given, plan, reporter=reporter)
+        label = card.name if plan.out else folder.name
         click.echo(f"{label}: fitted in {head.meta['fit_seconds']:.1f} s, saved in {folder}")
 
     params: list[click.Parameter] = [_parameter(field, hints[field.name]) for field in fields]
@@ -149,6 +144,14 @@ def _command(cls: type) -> click.Command:
     for add in (data_dir_option, cache_option, code_option, dataset_option, backbone_option):
         command = add(command)
     return command
+
+
+def _reporter(tensorboard: str | None) -> Reporter:
+    if tensorboard is None:
+        return TerminalReporter()
+    from featood.pipeline.tensorboard import TensorBoardReporter
+
+    return TensorBoardReporter(tensorboard, TerminalReporter())
 
 
 def print_variants(variants: Sequence[Variant]) -> None:

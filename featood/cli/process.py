@@ -163,26 +163,26 @@ def _left_by_reader(error: BaseException | None) -> bool:
 
 def _finish(line: str) -> None:
     """Print the line, and keep streams that cannot be written to from failing once more as Python ends."""
-    from featood.cli.common import say
+    from featood.reporter import print_line
 
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             if number == 2 and line:
-                say(line)
+                print_line(line)
             stream.flush()
         except (OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def _show_warnings_once() -> None:
-    from featood.cli.common import say
+    from featood.reporter import print_line
 
     shown: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if category is UserWarning and str(message) not in shown:
             shown.add(str(message))
-            say(f"warning: {message}")
+            print_line(f"warning: {message}")
 
     warnings.showwarning = show
     warnings.simplefilter("always", UserWarning)

@@ -17,10 +17,9 @@ from featood.cli.common import (
     data_dir_option,
     dataset_option,
     quiet_downloads,
-    say,
     split_names,
 )
-from featood.progress import progress_bar
+from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
     from featood.pipeline.comparison import Uncertainty
@@ -118,28 +117,27 @@ def _run(
     backbone: str, dataset: str, data_dir: str | None, cache_root: str, code: tuple[str, ...],
 ) -> Scoring:  # fmt: skip
     from featood.errors import UsageError
-    from featood.pipeline.every_head import score_all
-    from featood.pipeline.scoring import score_selection
+    from featood.pipeline.scoring import ScorePlan, score_selection
     from featood.pipeline.selection import select
 
     if every and heads:
         raise UsageError("--all scores every head; name some with --head, or none")
     if every and which:
         raise UsageError("--all scores every head as it was fitted; leave --all out to ask for another score")
-    how = _uncertainty(intervals, confidence, resamples)
+    how = ScorePlan(split, which, force, _uncertainty(intervals, confidence, resamples))
     names = [name for group in ood for name in split_names(group)]
-    selection = select(cache_of(cache_root, backbone, code), backbone, dataset)
-    with progress_bar() as progress:
+    selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
+    with TerminalReporter() as reporter:
         if every:
-            scoring = score_all(selection, names, suite, split, data_dir, force, training, progress, say, how)
+            from featood.pipeline.scoring_all import score_all
+
+            scoring = score_all(selection, names, suite, how, training=training, reporter=reporter)
         else:
-            scoring = score_selection(
-                selection, heads, names, suite, split, data_dir, force, which, progress, say, how
-            )
+            scoring = score_selection(selection, heads, names, suite, how, reporter=reporter)
     for warning in scoring.results["warnings"]:
-        say(f"warning: {warning}")
+        print_line(f"warning: {warning}")
     for entry in scoring.results["skipped"]:
-        say(f"left out {entry['head']}: {entry['reason']}")
+        print_line(f"left out {entry['head']}: {entry['reason']}")
     return scoring
 
 
@@ -185,6 +183,6 @@ def save_report(scoring: Scoring, path: str) -> None:
     date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     write_report(
         path, scoring.results, scoring.scores,
-        reliability=scoring.reliability(), plane=scoring.plane, date=date,
+        reliability=scoring.reliability(), maps=scoring.maps, date=date,
     )  # fmt: skip
-    say(f"report: {path}")
+    print_line(f"report: {path}")

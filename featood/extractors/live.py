@@ -22,8 +22,8 @@ from featood.extractors.batches import Batch, as_batches, loader_notes, preproce
 from featood.extractors.code import code_recipe
 from featood.extractors.forward import ExtractOptions, Forward, column_specs, pick_device, ready
 from featood.extractors.weights import weights_sha256
-from featood.progress import progress_bar
 from featood.readers import class_labels
+from featood.reporter import SILENT, TerminalReporter
 
 
 def extract(
@@ -106,12 +106,11 @@ def extract(
     with ready(module, place):
         forward = Forward(module, _to(_example(head.inputs), place), how)
         rows = _Rows()
-        with progress_bar() as report:
+        with SILENT if quiet else TerminalReporter() as reporter:
             total = _length(loader)
             for batch in chain([head], batches):
                 rows.add(batch, forward(_to(batch.inputs, place), rows.count))
-                if not quiet:
-                    report("extracting", rows.count, total or rows.count)
+                reporter.progress("extracting", rows.count, total or rows.count)
         classifier = forward.plan.classifier(module)
         recipe, unknown = _recipe(module, forward, loader)
     labels, names = None, tuple(classes) or _known_classes(loader)
@@ -136,7 +135,7 @@ def extract(
         fingerprint=manifest.backbone_fingerprint,
         name=name,
         classes=names,
-        origin=manifest.as_json(),
+        origin=manifest,
     )
 
 

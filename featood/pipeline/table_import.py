@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["TABLE", "TableImport", "import_noise", "import_table", "import_table_file"]
+__all__ = ["TABLE", "TableFile", "TableImport", "import_noise", "import_table", "import_table_file"]
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ import numpy as np
 from featood.cache import FeatureCache, FeatureSet, import_arrays, slug
 from featood.data import default_data_dir
 from featood.data.selection import keyword_options
-from featood.data.tables import Scaling, Table, assign_parts, fit_scaling, hold_out, read_table
+from featood.data.tables import Scaling, Table, assign_parts, fit_scaling, read_table, separate_classes
 from featood.data.tables.sets import find_table, open_table, table_noise
 from featood.errors import DataError, Mismatch, UsageError
-from featood.pipeline.selection import OOD, Selection, select
+from featood.pipeline.selection import OOD, select
 from featood.readers import split_folders
+from featood.reporter import SILENT, Reporter
 
 TABLE = "table"
 """Entry of a recipe that tells a table: its columns, classes and scale."""
@@ -57,6 +58,7 @@ def import_table(
     cache: FeatureCache,
     name: str,
     how: TableImport = TableImport(),
+    *,
     rows: int | None = None,
     data_dir: str | None = None,
 ) -> list[FeatureSet]:
@@ -95,18 +97,31 @@ def import_table(
     return _write_splits(cache, how, inside, {entry.ood: outside}, {"source": entry.name})
 
 
+@dataclasses.dataclass(frozen=True)
+class TableFile:
+    """A file with a table, and which of its columns are what."""
+
+    path: str
+    """A file of any format that is read, or the folder of a data set; see :func:`featood.data.tables.read_table`."""
+    label: str = ""
+    """The column of classes: its name or position."""
+    header: bool | None = None
+    """Whether the first line of a text names the columns."""
+    drop: Sequence[str] = ()
+    """Columns to leave out."""
+    keep: Sequence[str] = ()
+    """Columns to take although they look like row numbers or have no name."""
+
+
 def import_table_file(
     cache: FeatureCache,
-    path: str,
-    label: str = "",
+    file: TableFile,
     how: TableImport = TableImport(),
-    header: bool | None = None,
+    *,
     ood_classes: Sequence[str] = (),
     split: str = "",
     ood: bool = False,
-    drop: Sequence[str] = (),
-    keep: Sequence[str] = (),
-    say: Callable[[str], None] = lambda text: None,
+    reporter: Reporter = SILENT,
 ) -> list[FeatureSet]:
     """Import a table from a file, dealt out as train, val and test, or whole as one split.
 
@@ -114,8 +129,8 @@ def import_table_file(
     ----------
     cache : FeatureCache
         Where to.
-    path, label, header, drop, keep
-        See :func:`featood.data.tables.read_table`. The folder of a data set that has splits of its own keeps them.
+    file : TableFile
+        The file. The folder of a data set that has splits of its own keeps them.
     how : TableImport
         Names, parts, seed and scale; the dataset is called after the file by default.
     ood_classes : sequence of str
@@ -126,37 +141,36 @@ def import_table_file(
     ood : bool
         Import the whole file as an out-of-distribution set, to be scored against the newest table, or that of
         ``how.backbone``.
-    say : callable
-        Takes one line about each thing to know.
+    reporter : Reporter
+        Takes a line about each choice made.
 
     Raises
     ------
     DataError, UsageError, Mismatch
         As :func:`import_table`; or when the file cannot be read, or does not go with the rows in the cache.
     """
-    how = dataclasses.replace(how, dataset=how.dataset or Path(path).resolve().name.split(".")[0])
-    if folders := split_folders(Path(path)):
-        chosen = _own_splits(path, folders, split, ood, ood_classes)
-        return [
-            written
-            for name, folder in chosen.items()
-            for written in import_table_file(
-                cache, str(folder), label, how, header, (), name, ood, drop, keep, say
-            )
-        ]
-    facts: dict[str, Any] = {"source": str(Path(path).resolve())}
+    path = Path(file.path)
+    how = dataclasses.replace(how, dataset=how.dataset or path.resolve().name.split(".")[0])
+    if folders := split_folders(path):
+        chosen = _own_splits(file.path, folders, split, ood, ood_classes)
+        written = []
+        for name, folder in chosen.items():
+            part = dataclasses.replace(file, path=str(folder))
+            written += import_table_file(cache, part, how, split=name, ood=ood, reporter=reporter)
+        return written
+    facts: dict[str, Any] = {"source": str(path.resolve())}
     whole = ood or split not in ("", "train")
-    there, train = _reference(cache, how, ood) if whole else (None, None)
+    train = _reference(cache, how, ood) if whole else None
     like, unlike = ((), ()) if train is None else _columns_of(train)
-    table = read_table(path, label, header, drop, keep, like, unlike)
+    table = read_table(file.path, file.label, file.header, file.drop, file.keep, like, unlike)
     for note in table.notes:
-        say(f"{path}: {note}")
+        reporter.line(f"{file.path}: {note}")
     facts["left_out"] = list(table.left_out)
-    if there is not None and train is not None:
-        return [_write_whole(cache, how, table, there, train, split or "test", ood, facts)]
+    if train is not None:
+        return [_write_whole(cache, how, table, train, split or "test", ood, facts)]
     outside = {}
     if ood_classes:
-        table, outside[f"{how.dataset}-ood"] = hold_out(table, ood_classes)
+        table, outside[f"{how.dataset}-ood"] = separate_classes(table, ood_classes)
     return _write_splits(cache, how, table, outside, facts, (split,) if split else ())
 
 
@@ -188,8 +202,10 @@ def import_noise(cache: FeatureCache, reference: FeatureSet, name: str) -> Featu
     """
     options: dict[str, Any] = keyword_options(*name.partition(":")[::2], table_noise)
     noise = Table(table_noise(reference.feature().shape[1], **options)).outside()
-    how = TableImport(slug(name), reference.name.split("/")[0], store=reference.origin["store"])
-    return _write(cache, how, noise, "test", reference.origin["recipe"][TABLE], {"source": name}, OOD)
+    origin = reference.origin
+    assert origin is not None and origin.table is not None
+    how = TableImport(slug(name), reference.name.split("/")[0], store=origin.store)
+    return _write(cache, how, noise, "test", origin.table, {"source": name}, OOD)
 
 
 def _write_splits(
@@ -247,42 +263,44 @@ def _sound_scaling(kind: str, train: Table) -> Scaling:
     return scaling
 
 
-def _reference(cache: FeatureCache, how: TableImport, ood: bool) -> tuple[Selection, FeatureSet]:
+def _reference(cache: FeatureCache, how: TableImport, ood: bool) -> FeatureSet:
     """Find the train split in the cache that a set goes with."""
     try:
         there = select(cache, *((how.backbone, "") if ood else (_backbone(how), how.dataset)))
         train = there.open(there.train_split())
     except DataError as error:
         raise DataError(f"{how.dataset} goes with a train split, which is imported first ({error})") from None
-    if TABLE not in train.origin["recipe"]:
+    if train.origin is None or train.origin.table is None:
         raise UsageError(
             f"{train.name} is no table; name the one that this is scored against with --backbone"
         )
-    return there, train
+    return train
 
 
 def _columns_of(train: FeatureSet) -> tuple[Sequence[str], Sequence[str]]:
     """Names of a table's features, and of what its file had besides."""
-    return train.origin["recipe"][TABLE]["columns"], train.origin["run"].get(TABLE, {}).get("left_out", ())
+    origin = train.origin
+    assert origin is not None and origin.table is not None
+    return origin.table["columns"], origin.run.get(TABLE, {}).get("left_out", ())
 
 
 def _write_whole(
     cache: FeatureCache,
     how: TableImport,
     table: Table,
-    there: Selection,
     train: FeatureSet,
     split: str,
     ood: bool,
     facts: Mapping[str, Any],
 ) -> FeatureSet:
     """Write a set that goes with a train split in the cache."""
-    recipe = train.origin["recipe"][TABLE]
+    assert train.origin is not None and train.origin.table is not None
+    recipe = train.origin.table
     if how.scale not in ("", recipe["scale"]["kind"]):
         raise UsageError(f"{train.name} has the scale {recipe['scale']['kind']}, which this set takes over")
     table = table.with_columns(recipe["columns"])
     table = table.outside() if ood else table.with_classes(recipe["classes"])
-    how = dataclasses.replace(how, backbone=there.backbone)
+    how = dataclasses.replace(how, backbone=train.name.split("/")[0])
     return _write(
         cache, how, Scaling.from_json(recipe["scale"])(table), split, recipe, facts, OOD if ood else ""
     )

@@ -6,7 +6,7 @@ __all__ = ["CONFIRMED", "DIFFERENT", "ROUNDED", "Verdict", "verify_results"]
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,8 @@ from featood.heads import ask, create_head, load_head
 from featood.heads.artefacts.artefact import options_from_json
 from featood.heads.base.head import Head
 from featood.pipeline.comparison import Uncertainty
-from featood.pipeline.scoring import score_heads
+from featood.pipeline.scoring import score
+from featood.reporter import SILENT, Reporter
 
 CONFIRMED, ROUNDED, DIFFERENT = "confirmed", "rounding", "different"
 SAME = 1e-9
@@ -41,12 +42,7 @@ class Verdict(NamedTuple):
     exit_code: int = 0
 
 
-def verify_results(
-    path: str | Path,
-    cache: FeatureCache,
-    progress: Callable[[str, int, int], None] | None = None,
-    say: Callable[[str], None] = lambda text: None,
-) -> list[Verdict]:
+def verify_results(path: str | Path, cache: FeatureCache, *, reporter: Reporter = SILENT) -> list[Verdict]:
     """Compute every score of a results file again, and compare scores and figures.
 
     Parameters
@@ -55,10 +51,8 @@ def verify_results(
         What ``featood score --json`` wrote.
     cache : FeatureCache
         The cache with its sets and heads.
-    progress : callable, optional
-        Called as ``progress(what, done, total)``.
-    say : callable
-        Takes one line about each thing that may explain a difference, such as another version of a library.
+    reporter : Reporter
+        Takes a line about what may explain a difference, such as another version of a library, and the progress.
 
     Returns
     -------
@@ -77,7 +71,7 @@ def verify_results(
     here = library_versions()
     for name, version in results.get("versions", {}).items():
         if here.get(name) != version:
-            say(f"{name} {version} made these results; here is {here.get(name, 'none')}")
+            reporter.line(f"{name} {version} made these results; here is {here.get(name, 'none')}")
     sets, faults = _open_sets(evidence["sets"], cache)
     heads = _Heads(evidence["heads"], cache)
     for label in evidence["heads"]:
@@ -93,8 +87,8 @@ def verify_results(
         how = results.get("comparison")
         intervals = _uncertainty(how) if how else None
         chosen = heads.only(good)
-        again = score_heads(
-            chosen, sets[id_name], outliers, evidence["force"], progress, intervals=intervals
+        again = score(
+            chosen, sets[id_name], outliers, force=evidence["force"], intervals=intervals, reporter=reporter
         ).results
     verdicts = list(_rows(results, again, faults, id_name))
     return verdicts + list(_rest(results, again, bool(faults), verdicts))
