@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from featood.errors import DataError, UsageError
-from featood.readers import as_array, class_labels, is_foreign
+from featood.readers.arrays import as_array, is_foreign
 
 if TYPE_CHECKING:
     import torch
@@ -109,6 +109,8 @@ class FeatureSet:
             not is_foreign(labels) and "int" in str(labels.dtype) and len(labels.shape) == 1
         ):
             return
+        from featood.readers.labels import class_labels
+
         try:
             numbers, names = class_labels(labels, self.classes)
         except DataError as error:

@@ -5,7 +5,7 @@ Only the standard library is imported at once, so that signals are in order befo
 
 from __future__ import annotations
 
-__all__ = ["EXIT_INTERRUPTED", "Signals", "guarded", "mend_streams"]
+__all__ = ["EXIT_INTERRUPTED", "Signals", "guarded", "main", "mend_streams"]
 
 import contextlib
 import os
@@ -23,6 +23,20 @@ EXIT_INTERRUPTED = 130
 WORKER_DIED = re.compile(r"DataLoader worker.* (is killed by signal|exited unexpectedly)")
 PATIENCE = 1.0
 """Seconds in which a signal to the whole process group, which has ended a worker, reaches this process too."""
+
+
+def main() -> None:
+    """Entry point of ``featood``."""
+
+    def run() -> None:
+        from featood.cli.root import root
+
+        root(standalone_mode=False)
+
+    mend_streams()
+    signals = Signals()
+    signals.install()
+    sys.exit(guarded(run, signals))
 
 
 class Signals:

@@ -81,16 +81,20 @@ def score(
 
     Example: featood score --ood lsun-crop
     """
-    from featood.report import write_csv, write_json, write_scores
-
     scoring = _run(**what)
     if "-" not in (json_path, csv_path):
         print_results(scoring)
     if json_path:
+        from featood.report import write_json
+
         write_json(json_path, scoring.results)
     if csv_path:
+        from featood.report import write_csv
+
         write_csv(csv_path, scoring.results["rows"])
     if scores_path:
+        from featood.report import write_scores
+
         write_scores(scores_path, scoring.records())
     if report_path:
         save_report(scoring, report_path)
@@ -143,7 +147,6 @@ def _run(
 
 def _uncertainty(method: str | None, confidence: float | None, resamples: int | None) -> Uncertainty | None:
     from featood.errors import UsageError
-    from featood.pipeline.comparison import Uncertainty
 
     given: dict[str, Any] = {} if confidence is None else {"level": confidence / 100}
     if resamples is not None:
@@ -155,7 +158,11 @@ def _uncertainty(method: str | None, confidence: float | None, resamples: int | 
             else "--confidence goes with --intervals"
         )
         raise UsageError(f"{option}, which was not given")
-    return None if method is None else Uncertainty(method, **given)
+    if method is None:
+        return None
+    from featood.pipeline.comparison import Uncertainty
+
+    return Uncertainty(method, **given)
 
 
 def print_results(scoring: Scoring) -> None:
@@ -164,14 +171,17 @@ def print_results(scoring: Scoring) -> None:
 
     from rich.console import Console
 
-    from featood.report import collapsed, comparison_lines, results_table
+    from featood.report import collapsed, results_table
 
     width = shutil.get_terminal_size((100, 24)).columns
     results = scoring.results
     console = Console(width=width, highlight=False, markup=False)
     console.print(results_table(collapsed(results), results["id"], width, results.get("comparison")))
-    for line in comparison_lines(results):
-        console.print(line)
+    if results.get("comparison"):
+        from featood.report import comparison_lines
+
+        for line in comparison_lines(results):
+            console.print(line)
 
 
 def save_report(scoring: Scoring, path: str) -> None:

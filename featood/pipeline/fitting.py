@@ -8,7 +8,7 @@ import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,9 +25,11 @@ from featood.pipeline.fitted_heads import (
     place_given,
     place_in,
 )
-from featood.pipeline.leakage import SeenOutliers
 from featood.pipeline.selection import Selection
 from featood.reporter import SILENT, Reporter
+
+if TYPE_CHECKING:
+    from featood.pipeline.leakage import SeenOutliers
 
 
 def fit(
@@ -79,10 +81,11 @@ def fit(
     head.fit(rows, context=context)
     head.meta["fit_seconds"] = round(time.perf_counter() - start, 3)
     head.meta["notes"] += notes
-    if outliers is not None:
-        _record(head, SeenOutliers.of(outliers))
-    if validate_on is not None:
-        _record(head, SeenOutliers.of(validate_on, metric="auroc"))
+    for seen, metric in ((outliers, None), (validate_on, "auroc")):
+        if seen is not None:
+            from featood.pipeline.leakage import SeenOutliers
+
+            _record(head, SeenOutliers.of(seen, metric=metric))
     return head
 
 

@@ -7,9 +7,9 @@ __all__ = ["Selection", "select"]
 import dataclasses
 from collections.abc import Sequence
 
-from featood.cache import CacheEntry, FeatureCache, FeatureSet, slug
+from featood.cache.feature_cache import CacheEntry, FeatureCache, slug
+from featood.cache.feature_set import FeatureSet
 from featood.errors import CacheCorrupt, DataError, UsageError
-from featood.extractors.backbones.backbone import CODE, code_name
 
 OOD = "ood"
 """Role of the sets that were only extracted to be scored against; they are no one's default."""
@@ -116,7 +116,11 @@ def select(
 
 
 def _of_backbone(entries: Sequence[CacheEntry], backbone: str) -> list[CacheEntry]:
-    wanted = slug(code_name(backbone) if backbone.startswith(CODE) else backbone)
+    if backbone.startswith("python:"):
+        from featood.extractors.backbones.backbone import code_name
+
+        backbone = code_name(backbone)
+    wanted = slug(backbone)
     found = {entry.backbone for entry in entries if entry.backbone == wanted}
     found = found or {entry.backbone for entry in entries if entry.backbone.split("@")[0] == wanted}
     if len(found) > 1:
