@@ -1,4 +1,4 @@
-"""Lines and progress of long work, for whoever watches it."""
+"""Reporting lines and progress of a job to the user."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class TerminalReporter(Reporter):
 def print_line(text: str) -> None:
     """Print one line to standard error, which leaves standard output to results.
 
-    Work goes on where nobody reads standard error any more.
+    A standard error that is closed is ignored.
     """
     import click
 

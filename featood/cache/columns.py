@@ -1,4 +1,4 @@
-"""Columns of a FeatureSet: what they offer, and those that are read, chosen or joined only where rows are asked for."""
+"""Columns of a FeatureSet that read their rows on demand: stored, chosen from another column, or joined."""
 
 from __future__ import annotations
 

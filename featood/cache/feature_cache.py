@@ -167,12 +167,12 @@ class FeatureCache:
         return [folder for folder in folders_below(self.root, 3) if _is_set(folder)]
 
     def keys(self, wanted: Sequence[str] = ()) -> list[str]:
-        """Keys of the sets, readable or not; those asked for, where any are.
+        """Keys of the sets, readable or not; only those wanted, where any are named.
 
         Raises
         ------
         DataError
-            When one asked for is not there.
+            When a wanted one is not there.
         """
         there = [folder.relative_to(self.root).as_posix() for folder in self._folders()]
         for key in wanted:

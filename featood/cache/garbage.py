@@ -1,4 +1,4 @@
-"""What killed processes leave behind in a cache, and how it goes without harm to what is in use."""
+"""Removing what killed processes leave in a cache, but nothing that is in use."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _remove_emptied(folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    """Hold a set's lock; whether nobody else does."""
+    """Hold a set's lock; yield whether it was free."""
     held = lock(folder / LOCK)
     try:
         yield held is not None

@@ -34,6 +34,7 @@ def import_arrays(
     logits: Any = None,
     labels: Any = None,
     classifier: Classifier | None = None,
+    *,
     main: str = "",
     store: str = "zarr",
     overwrite: bool = False,

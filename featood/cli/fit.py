@@ -34,7 +34,7 @@ PLAN = ("preset", "split", "outliers", "validate_on", "out", "overwrite")
 
 
 class HeadCommands(click.RichGroup):
-    """Offers every registered head as a subcommand; only the one asked for is imported."""
+    """Offers every registered head as a subcommand; only the one that runs is imported."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all heads."""

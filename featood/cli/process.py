@@ -5,7 +5,7 @@ Only the standard library is imported at once, so that signals are in order befo
 
 from __future__ import annotations
 
-__all__ = ["EXIT_INTERRUPTED", "Signals", "guarded", "main", "mend_streams"]
+__all__ = ["EXIT_INTERRUPTED", "Signals", "guarded", "main", "repair_streams"]
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ def main() -> None:
 
         root(standalone_mode=False)
 
-    mend_streams()
+    repair_streams()
     signals = Signals()
     signals.install()
     sys.exit(guarded(run, signals))
@@ -67,7 +67,7 @@ class Signals:
         raise KeyboardInterrupt
 
     def _unraisable(self, found: sys.UnraisableHookArgs) -> None:
-        """Keep quiet of what fails because of the signal, and send one again that came where nothing can be raised."""
+        """Ignore what fails because of the signal, and send one again that came where nothing can be raised."""
         if not self.received and not WORKER_DIED.search(str(found.exc_value)):
             sys.__unraisablehook__(found)
         elif issubclass(found.exc_type, KeyboardInterrupt):
@@ -79,7 +79,7 @@ class Signals:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def wait(self) -> bool:
-        """Give a signal that may be on its way a moment to arrive, and tell whether there was one."""
+        """Wait a moment for a signal that may still arrive, and tell whether one did."""
         ends, self.ended = time.monotonic() + PATIENCE, False
         with contextlib.suppress(KeyboardInterrupt):
             while not self.received and time.monotonic() < ends:
@@ -88,7 +88,7 @@ class Signals:
         return self.received
 
 
-def mend_streams() -> None:
+def repair_streams() -> None:
     """Make standard output and error take any text, also where they are closed or have few characters."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
@@ -130,7 +130,7 @@ def guarded(run: Callable[[], Any], signals: Signals | None = None) -> int:
 
 
 def _outcome(error: BaseException, signals: Signals | None) -> tuple[int, str]:
-    """Return the exit code of an error and the line that tells it."""
+    """Return the exit code of an error and the line to print."""
     import rich_click as click
 
     from featood.errors import FeatoodError, advice
@@ -169,7 +169,7 @@ def _outcome(error: BaseException, signals: Signals | None) -> tuple[int, str]:
 
 
 def _left_by_reader(error: BaseException | None) -> bool:
-    """Whether the reader of a pipe has left, of which click and rich make an exit."""
+    """Tell whether the reader of a pipe has closed it, which click and rich turn into an exit."""
     while isinstance(error, SystemExit):
         error = error.__context__
     return isinstance(error, BrokenPipeError)

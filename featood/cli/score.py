@@ -166,7 +166,7 @@ def _uncertainty(method: str | None, confidence: float | None, resamples: int | 
 
 
 def print_results(scoring: Scoring) -> None:
-    """Print the table, as wide as the terminal, and under it which heads differ, where that was asked."""
+    """Print the table, as wide as the terminal, and which heads differ, where results have intervals."""
     import shutil
 
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""Joining several backbones' sets of the same rows into one, as a deep ensemble needs them."""
+"""Deep ensembles: joining the sets that several backbones made of the same rows."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _aligned(first: FeatureSet, other: FeatureSet) -> Any:
 
 
 def _places(wanted: np.ndarray, names: np.ndarray) -> np.ndarray | None:
-    """Where each wanted name stands among the names; None where they are not the same."""
+    """Return the position of each wanted name among the names; None where they are not the same."""
     if len(names) != len(wanted):
         return None
     if (names == wanted).all():

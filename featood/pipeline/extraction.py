@@ -234,7 +234,7 @@ def known_accuracy(features: FeatureSet) -> float | None:
 
 
 def _depth_note(images: ImageSet) -> list[str]:
-    """Say that 16-bit images hold fewer bits, where they seem to: they would come out dark."""
+    """Say that 16-bit images seem to use fewer bits, and so are dark."""
     if images.root is None or images.decoding.bits < 16:
         return []
     bits = likely_bits([images.root / name for name in images.ids])

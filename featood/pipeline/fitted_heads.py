@@ -226,9 +226,9 @@ def chosen_heads(
 ) -> tuple[dict[str, Head], list[SkippedHead]]:
     """Return the heads to score with: those named, else all that are fitted.
 
-    A name stands for the head fitted under it; where there is none, for all its variants (``postnet`` for
-    ``postnet@seed=0`` and the others, ``postnet@lr=0.01`` for all with that learning rate). A folder goes by its
-    last part, or by its whole path where another head goes by that.
+    A name means the head fitted under it; where there is none, all its variants (``postnet`` means
+    ``postnet@seed=0`` and the others, ``postnet@lr=0.01`` all with that learning rate). The label of a folder is its
+    last part, or its whole path where another head has that label.
 
     Returns
     -------

@@ -310,6 +310,6 @@ def _with_members(
 
 
 def _record(head: Head, seen: SeenOutliers) -> None:
-    """Keep with a fitted head the outliers that it saw, so that nobody tests it on them."""
+    """Keep a record of the outliers that a head saw, by which scoring refuses to test it on them."""
     head.meta["tuned"] = seen.as_json()
     head.meta["notes"].append(seen.note)

@@ -1,4 +1,4 @@
-"""Keeping validation and test apart: options chosen on an out-of-distribution set are not tested on it."""
+"""Leakage: a head is not tested on an out-of-distribution set that it was fitted or chosen with."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Bringing what earlier versions wrote to the form of this one.
+"""Migrating sets and fitted heads that earlier versions wrote to the present format.
 
-Every form is read as it is, so nobody has to migrate; what is gained is what newer forms guard against:
+Every format can be read, so migration is optional. The present one guards against more:
 
 - commit records name the set that they belong to, so that one of another set is noticed;
-- a fitted head has a checksum of its own record, and bears the options' present names.
+- a fitted head has a checksum of its record, and its options have their present names.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from featood.reporter import SILENT, Reporter
 
 @dataclasses.dataclass
 class Migration:
-    """What was done."""
+    """What a migration did."""
 
     changed: list[str] = dataclasses.field(default_factory=list)
     """Sets by key, and heads by folder."""
     current: int = 0
     """Sets and heads that needed nothing."""
     problems: list[FeatoodError] = dataclasses.field(default_factory=list)
-    """Why sets and heads were left as they are."""
+    """Why sets and heads could not be migrated."""
 
 
 def migrate_cache(cache: FeatureCache, *, reporter: Reporter = SILENT) -> Migration:

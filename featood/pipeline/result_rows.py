@@ -1,4 +1,4 @@
-"""What follows from a head's scores: its result rows, and what is known of the classes."""
+"""Result rows: the metrics of one head on one out-of-distribution set."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def score_head(
 
 
 def id_facts(test: FeatureSet, predictions: np.ndarray | None, level: float | None = None) -> dict[str, Any]:
-    """Return what the results say of the in-distribution set.
+    """Return what is known of the in-distribution set: its size, accuracy and classes.
 
     Parameters
     ----------

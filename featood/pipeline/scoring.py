@@ -15,7 +15,7 @@ from featood.cache.manifest import library_versions
 from featood.errors import DataError, FeatoodError
 from featood.heads.base.head import Head
 from featood.metrics.sanity import doubts
-from featood.pipeline.evidence import Evidence, within
+from featood.pipeline.evidence import Evidence, make_relative
 from featood.pipeline.fitted_heads import SkippedHead, chosen_heads, with_score
 from featood.pipeline.leakage import dataset_name
 from featood.pipeline.resolve import find_test_sets
@@ -233,7 +233,7 @@ def score_selection(
     Raises
     ------
     UsageError
-        When there is nothing to score against, or no fitted head; when no head has the score asked for.
+        When there is nothing to score against, or no fitted head; when no head has the score ``how.which``.
     """
     chosen, skipped = chosen_heads(selection, heads, reporter)
     if how.which:
@@ -245,7 +245,7 @@ def score_selection(
     )
     scoring.results["warnings"] += sets.warnings
     scoring.results["skipped"] += [head._asdict() for head in skipped]
-    within(scoring.results["evidence"], selection.cache.root)
+    make_relative(scoring.results["evidence"], selection.cache.root)
     return scoring
 
 

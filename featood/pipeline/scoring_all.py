@@ -1,4 +1,4 @@
-"""Scoring every head there is: those not fitted yet are fitted, those that cannot be are named."""
+"""Scoring all heads: those that are not fitted yet are fitted first, those that cannot be are reported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, head_class, list_heads
 from featood.heads.base.head import Head
-from featood.pipeline.evidence import within
+from featood.pipeline.evidence import make_relative
 from featood.pipeline.fitted_heads import find_heads, get_head
 from featood.pipeline.fitting import fit_head
 from featood.pipeline.resolve import find_test_sets
@@ -89,7 +89,7 @@ def score_all(
         reporter=reporter,
     )  # fmt: skip
     scoring.results["warnings"] += sets.warnings
-    within(scoring.results["evidence"], selection.cache.root)
+    make_relative(scoring.results["evidence"], selection.cache.root)
     if not scoring.results["rows"]:
         first = scoring.results["skipped"][0]
         raise DataError(f"none of the {len(heads)} heads could be scored; {first['head']}: {first['reason']}")

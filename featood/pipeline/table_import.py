@@ -1,4 +1,4 @@
-"""Tables into the cache: their rows are the features, and no backbone is run."""
+"""Importing tables into the cache: their rows are the features, no backbone is run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from featood.readers import split_folders
 from featood.reporter import SILENT, Reporter
 
 TABLE = "table"
-"""Entry of a recipe that tells a table: its columns, classes and scale."""
+"""Entry of a recipe with a table's columns, classes and scale."""
 PARTS = {2: ("train", "test"), 3: ("train", "val", "test")}
 
 

@@ -126,9 +126,9 @@ def tune_head(
     """Choose a head's options by how well it tells validation rows from a validation OOD set, then fit and save it.
 
     Every point is fitted on training rows alone. The in-distribution rows to validate on are the ``val`` split;
-    where there is none, or it stands in for a missing test split, they are a tenth of the training rows, which
+    where there is none, or it is used as the test split, they are a tenth of the training rows, which
     the points are then not fitted on. The test split is never read. The best point is fitted on all training
-    rows. The artefact keeps the name of the validation OOD set, so that nobody tests the head on it.
+    rows. The artefact keeps the name of the validation OOD set, and scoring refuses to test the head on it.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def tune_head(
     kept, validation, where = _validation(selection, train, on.seed)
     reporter.line(f"tuning {name} on {where} against {outliers.name}: {len(points)} points")
     found = tune(heads, kept, validation, outliers, reporter=reporter)
-    # as they were named: a head may spell its options in another way
+    # as the grid has them: a head may write an option in another way
     rows = [dataclasses.replace(row, options=options) for row, options in zip(found, points, strict=True)]
     best = _best(rows, on.metric)
     seen = SeenOutliers.of(

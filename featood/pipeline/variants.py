@@ -1,4 +1,4 @@
-"""One head fitted several times: for several seeds, or for every point of a grid of options."""
+"""Fitting a head several times: for several seeds, or for every point of a grid of options."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from featood.reporter import SILENT, Reporter
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One fit of many."""
+    """One of several fits of a head."""
 
     label: str
     """Name and options, as ``score --head`` takes them."""
@@ -31,7 +31,7 @@ class Variant:
 
     @property
     def group(self) -> str:
-        """The label that it shares with its repetitions."""
+        """The label without the seed."""
         return repeated_label(self.label) or self.label
 
 
@@ -45,9 +45,9 @@ def fit_variants(
     repeat: int = 1,
     reporter: Reporter = SILENT,
 ) -> list[Variant]:
-    """Fit a head for every point of a grid, each with as many seeds as asked for, and save them all.
+    """Fit a head for every point of a grid, each with several seeds, and save them all.
 
-    A label names all that differs from the defaults, so that fits with other settings are never taken for repetitions.
+    A label names all that differs from the defaults, so that fits with other settings never count as repetitions.
     Nothing is chosen among them: each has its own record, with its loss on held-out rows, in ``head.meta``.
 
     Parameters

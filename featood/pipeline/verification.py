@@ -1,4 +1,4 @@
-"""Computing results again from their cache, and holding them against the file."""
+"""Verifying a results file: its results are computed again from the cache, and compared with it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ SAME = 1e-9
 ROUNDING = 1e-4
 """Relative difference of scores that float32 arithmetic in another order may leave."""
 TIMES = ("fit_s", "score_s")
-"""What takes another time each time."""
+"""Figures that differ from run to run."""
 
 
 class Verdict(NamedTuple):
-    """What became of one row, or of what the file says besides its rows."""
+    """The verdict on one row, or on another part of the file."""
 
     what: str
     outcome: str
@@ -150,7 +150,7 @@ def _uncertainty(comparison: Mapping[str, Any]) -> Uncertainty:
 def _open_sets(
     wanted: Mapping[str, Any], cache: FeatureCache
 ) -> tuple[dict[str, FeatureSet], dict[str, FeatoodError]]:
-    """Open the sets that are what they were, and say of the others what has become of them."""
+    """Open the sets that are unchanged, and say what is wrong with the others."""
     sets: dict[str, FeatureSet] = {}
     faults: dict[str, FeatoodError] = {}
     for name, entry in wanted.items():
@@ -175,7 +175,7 @@ def _open_sets(
 
 
 class _Heads(Mapping[str, Head]):
-    """The heads of the evidence, each loaded and checked when it is asked for."""
+    """The heads of the evidence, each loaded and checked on access."""
 
     def __init__(self, entries: Mapping[str, Any], cache: FeatureCache) -> None:
         self._entries, self._cache = entries, cache
@@ -213,7 +213,7 @@ def _rows(
     faults: Mapping[str, FeatoodError],
     id_name: str,
 ) -> Iterator[Verdict]:
-    """Judge the rows of the file, and name those that are missing."""
+    """Compare the rows of the file, and name those that are missing."""
     entries = results["evidence"]["heads"]
     known = {(row["head"], row["ood"]): row for row in (again or {"rows": ()})["rows"]}
     for row in results["rows"]:
@@ -246,7 +246,7 @@ def _judge(
     now: Mapping[str, Any],
     sets: tuple[str, str],
 ) -> Verdict:
-    """Compare a row and the scores behind it with what they are now."""
+    """Compare a row, and the scores that it was computed from, with those of now."""
     apart = max(_apart(then[name], now[name]) for name in sets)
     if apart > ROUNDING:
         return Verdict(what, DIFFERENT, f"the scores are others: apart by {apart:.1g} relative", 5)
@@ -284,7 +284,7 @@ def _apart(then: Mapping[str, Any], now: Mapping[str, Any]) -> float:
 def _rest(
     results: Mapping[str, Any], again: Mapping[str, Any] | None, faults: bool, rows: list[Verdict]
 ) -> Iterator[Verdict]:
-    """Judge what the file says besides its rows, where all of it could be computed again."""
+    """Compare the other parts of the file, where all of them could be computed again."""
     parts = [part for part in ("id", "repeats", "comparison") if results.get(part)]
     if again is None or faults:
         yield Verdict(", ".join(parts), DIFFERENT, "not computed again, because of the above", 5)
@@ -306,7 +306,7 @@ def _rest(
 
 
 def _differing(then: Any, now: Any, slack: float, where: str = "") -> Iterator[str]:
-    """Name the values of a JSON tree that are others now, each with both."""
+    """Name the values of a JSON tree that have changed, with the old and the new one."""
     if isinstance(then, dict) and isinstance(now, dict):
         for key in then:
             if key not in TIMES and not key.startswith(tuple(f"{name}_" for name in TIMES)):

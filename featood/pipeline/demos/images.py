@@ -1,4 +1,4 @@
-"""The demonstration: the whole line on handwritten digits, with nothing to download."""
+"""The demonstration on images: the whole pipeline on handwritten digits, with nothing to download."""
 
 from __future__ import annotations
 

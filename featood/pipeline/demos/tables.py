@@ -1,4 +1,4 @@
-"""The demonstration on tables: a toy that can be looked at, and wines; nothing to download, no backbone."""
+"""The demonstration on tables: a two-dimensional toy, and wines; nothing to download, no backbone."""
 
 from __future__ import annotations
 
