@@ -84,7 +84,8 @@ def open_sets(given: argparse.Namespace, seed: int) -> tuple[Any, Any, dict[str,
     from featood.cache import FeatureCache
     from featood.pipeline.fitting import with_outliers
     from featood.pipeline.selection import select
-    from featood.pipeline.table_import import TableImport, import_table
+    from featood.pipeline.table_import import import_table
+    from featood.pipeline.table_writer import TableImport
 
     names = [name for name in given.ood.split(",") if name]
     if given.table:

@@ -107,7 +107,8 @@ def import_(
     from featood.cache import import_files, open_cache, slug
     from featood.errors import UsageError
     from featood.pipeline.selection import OOD
-    from featood.pipeline.table_import import TableFile, TableImport, import_table, import_table_file
+    from featood.pipeline.table_import import TableFile, import_table, import_table_file
+    from featood.pipeline.table_writer import TableImport
 
     given = [name for name, value in zip(SOURCES, (table, file, features), strict=True) if value]
     if len(given) != 1:

@@ -8,7 +8,8 @@ from featood.pipeline import extraction_like
 from featood.pipeline.ensembles import join_sets
 from featood.pipeline.resolve import find_ood_set, find_set, find_test_sets
 from featood.pipeline.selection import select
-from featood.pipeline.table_import import TableImport, import_table
+from featood.pipeline.table_import import import_table
+from featood.pipeline.table_writer import TableImport
 
 
 def put(cache, key, seed=0, run=None, recipe=None, rows=20):
