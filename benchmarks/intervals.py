@@ -30,7 +30,7 @@ from featood.metrics import (
     delong_interval,
     fpr_interval,
 )
-from featood.progress import progress_bar
+from featood.reporter import TerminalReporter
 
 SIZES = ((50, 50), (200, 200), (1000, 1000), (1000, 100))
 AUROCS = (0.75, 0.95, 0.99)
@@ -50,13 +50,13 @@ def main() -> None:
     parser.add_argument("--json", help="write the figures here as well")
     given = parser.parse_args()
     rows = []
-    with progress_bar() as progress:
+    with TerminalReporter() as reporter:
         for (n_id, n_ood), auroc in ((size, auroc) for size in SIZES for auroc in AUROCS):
             rng = np.random.default_rng([given.seed, n_id, n_ood, round(1000 * auroc)])
             what = f"{n_id} and {n_ood} rows, AUROC {auroc}"
             held: dict[str, list[bool]] = {}
             for sample in range(given.samples):
-                progress(what, sample, given.samples)
+                reporter.progress(what, sample, given.samples)
                 for name, holds in one_sample(rng, n_id, n_ood, auroc, given.resamples, given.only):
                     held.setdefault(name, []).append(holds)
             shares = {name: round(100 * float(np.mean(values)), 1) for name, values in held.items()}

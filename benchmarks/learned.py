@@ -82,9 +82,10 @@ def jobs(given: argparse.Namespace) -> Iterator[Job]:
 def open_sets(given: argparse.Namespace, seed: int) -> tuple[Any, Any, dict[str, Any], Any]:
     """Return training rows, test rows, the sets to score against, and outliers to learn from."""
     from featood.cache import FeatureCache
-    from featood.pipeline.outlier_rows import with_outliers
+    from featood.pipeline.fitting import with_outliers
     from featood.pipeline.selection import select
-    from featood.pipeline.table_import import TableImport, import_table
+    from featood.pipeline.table_import import import_table
+    from featood.pipeline.table_writer import TableImport
 
     names = [name for name in given.ood.split(",") if name]
     if given.table:
@@ -114,8 +115,8 @@ def fit(job: Job, given: argparse.Namespace) -> dict[str, Any]:
 
     from featood.errors import FeatoodError
     from featood.heads import create_head
-    from featood.pipeline.fitting import asked
-    from featood.pipeline.scoring import score_heads
+    from featood.pipeline.fitted_heads import with_score
+    from featood.pipeline.scoring import score
     from featood.pipeline.variant_labels import variant_label
 
     torch.set_num_threads(1)
@@ -140,8 +141,8 @@ def fit(job: Job, given: argparse.Namespace) -> dict[str, Any]:
     head.annotate(fit_seconds=time.process_time() - start)
     if rows is exposed:
         odd = {key: value for key, value in odd.items() if key != given.outliers}
-    heads = asked({label: head}, "all") if head.card.scores else {label: head}
-    scored = score_heads(heads, test, odd).results["rows"]
+    heads = with_score({label: head}, "all") if head.card.scores else {label: head}
+    scored = score(heads, test, odd).results["rows"]
     for row in scored:
         row["outliers"] = given.outliers if rows is exposed else ""
     return {
@@ -208,7 +209,7 @@ EXPOSED = (
 def report(done: Mapping[str, Any], given: argparse.Namespace) -> None:
     """Print mean and standard error over the seeds: the mean over the sets, then the sets."""
     from featood.metrics import mean_and_error
-    from featood.pipeline.repeated_seeds import repeated_rows
+    from featood.pipeline.repeats import repeated_rows
 
     rows = [row for fit in done.values() for row in fit["rows"]]
     groups: dict[str, list[dict[str, Any]]] = {}

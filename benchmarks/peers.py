@@ -25,7 +25,7 @@ from scipy.stats import rankdata, spearmanr
 
 from featood import FeatureSet, open_cache
 from featood.metrics import auroc
-from featood.pipeline.extraction import extract_like
+from featood.pipeline.resolve import find_set
 from featood.pipeline.selection import select
 
 SAME = 0.9999
@@ -91,7 +91,7 @@ def agreement(given: argparse.Namespace, detectors: ModuleType) -> tuple[str, li
     known = selection.open(selection.test_split())
     train = in_memory(selection.open(selection.train_split()), given.rows)
     test = in_memory(known, given.rows)
-    odd = in_memory(extract_like(selection.cache, known, given.ood), given.rows)
+    odd = in_memory(find_set(selection.cache, known, given.ood), given.rows)
     rows = [
         compare(detectors, peer, train, test, odd)
         for peer in PEERS

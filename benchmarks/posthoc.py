@@ -19,7 +19,7 @@ from featood import FeatureSet, create_head, open_cache
 from featood.heads import head_class
 from featood.heads.base.head import Head
 from featood.metrics import auroc
-from featood.pipeline.extraction import extract_like
+from featood.pipeline.resolve import find_set
 from featood.pipeline.selection import select
 
 RESHAPING = ("ash-b", "ash-p", "ash-s", "scale", "react", "dice", "vra")
@@ -51,7 +51,7 @@ def main() -> None:
     given = parser.parse_args()
     selection = select(open_cache(given.cache), given.backbone, given.dataset)
     train, test = selection.open(selection.train_split()), selection.open(selection.test_split())
-    odd = {name: extract_like(selection.cache, test, name) for name in given.ood.split(",")}
+    odd = {name: find_set(selection.cache, test, name) for name in given.ood.split(",")}
     rows: list[dict[str, Any]] = []
     for label, head in heads(train):
         known = np.asarray(head.fit(train).score(test))

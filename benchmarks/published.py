@@ -21,7 +21,7 @@ from featood.extractors.backbones import resolve_backbone
 from featood.extractors.extract import ExtractOptions, extract
 from featood.extractors.recipe import choose_transform
 from featood.metrics import accuracy
-from featood.progress import progress_bar
+from featood.reporter import TerminalReporter
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
@@ -51,7 +51,7 @@ def main() -> None:
     cache, data = open_cache(given.cache), Path(given.data)
     accuracies: list[dict[str, Any]] = []
     detection: list[dict[str, Any]] = []
-    with progress_bar() as progress:
+    with TerminalReporter() as reporter:
         for name, file, dataset, (mean, std), published in NETWORKS:
             if given.only not in name:
                 continue
@@ -67,7 +67,7 @@ def main() -> None:
                     transform,
                     cache,
                     ExtractOptions(),
-                    progress=lambda done, total: progress(what, done, total),
+                    progress=reporter.task(what),
                 ).features
 
             test = run(inside)

@@ -31,7 +31,7 @@ from featood.extractors.backbones import resolve_backbone
 from featood.extractors.extract import ExtractOptions, extract
 from featood.extractors.recipe import choose_transform
 from featood.metrics import accuracy, auroc
-from featood.progress import progress_bar
+from featood.reporter import TerminalReporter
 
 NETWORKS: Mapping[str, tuple[str, tuple[float, ...], tuple[float, ...]]] = {
     "densenet-100-12": (
@@ -96,14 +96,14 @@ def features(
         except FeatoodError:
             images = open_dataset(name, split, data)
         images = images.subset(np.arange(min(rows, len(images))))
-        with progress_bar() as bar:
+        with TerminalReporter() as reporter:
             found = extract(
                 backbone,
                 images,
                 transform,
                 cache,
                 ExtractOptions(),
-                progress=lambda done, total: bar(f"{network}/{images.name}", done, total),
+                progress=reporter.task(f"{network}/{images.name}"),
             )
         return found.features.to_torch()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["import_files", "read_array"]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.transfer import import_arrays
 from featood.errors import DataError, UsageError
 from featood.readers import LABELS, Columns, as_array, features_of, listed, read_columns
+from featood.reporter import SILENT, Reporter
 
 TITLES = "titles"
 """Entry of a set's run: names of the single numbers that make up its columns."""
@@ -49,7 +50,8 @@ def import_files(
     logits: str | None = None,
     labels: str | None = None,
     classifier: str | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    *,
+    reporter: Reporter = SILENT,
     **options: Any,
 ) -> FeatureSet:
     """Store embeddings that lie in files; see :func:`import_arrays`.
@@ -68,8 +70,8 @@ def import_files(
         Files of one array, or, of labels, a text with one a line.
     classifier : str, optional
         File with arrays ``weight`` and, where there is one, ``bias``.
-    say : callable
-        Takes one line about each thing to know.
+    reporter : Reporter
+        Takes a line about each choice made.
 
     Raises
     ------
@@ -84,7 +86,7 @@ def import_files(
         name, named, path = given.rpartition("=")
         if not path or (named and not name.strip()):
             raise UsageError(f"--features takes FILE or NAME=FILE, not '{given}'")
-        arrays, facts = _features(path, name, say, _scalar_names(cache, key))
+        arrays, facts = _features(path, name, reporter, _scalar_names(cache, key))
         titles |= facts.pop(TITLES, {})
         options |= facts
         if twice := [column for column in arrays if column in columns]:
@@ -123,7 +125,7 @@ def _scalar_names(cache: FeatureCache, key: str) -> Mapping[str, Sequence[str]]:
 
 
 def _features(
-    path: str, name: str, say: Callable[[str], None], others: Mapping[str, Sequence[str]]
+    path: str, name: str, reporter: Reporter, others: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read the arrays of a file under the names of columns, and what else there is to say of them."""
     source = read_columns(path)
@@ -131,9 +133,9 @@ def _features(
     wide = {column: values for column, values in found.items() if getattr(values, "ndim", 1) > 1}
     label = next((column for column in LABELS if column in found), None)
     if source.tabular and not wide:
-        return _scalars(source, path, name or "features", label, say, others)
+        return _scalars(source, path, name or "features", label, reporter, others)
     for note in source.notes:
-        say(f"{path}: {note}")
+        reporter.line(f"{path}: {note}")
     y = found.get("y")
     if not label and not source.tabular and isinstance(y, np.ndarray) and y.size == len(y):
         label = "y"
@@ -143,14 +145,14 @@ def _features(
     if label:
         columns["labels"] = found[label]
         if label != "labels":
-            say(f"{path}: {label!r} is taken as the labels")
+            reporter.line(f"{path}: {label!r} is taken as the labels")
     if "ids" in found and "ids" not in columns:
         columns["ids"] = as_array(found["ids"])
     narrow = [column for column in found if column not in wide and column not in (label, "ids")]
     if not wide:  # which is told what is wrong with them
         columns |= {column or "features": found[column] for column in narrow}
     elif narrow:
-        say(f"{path}: left out: {listed(narrow)} (one value a row, beside columns of vectors)")
+        reporter.line(f"{path}: left out: {listed(narrow)} (one value a row, beside columns of vectors)")
     return columns, {"classes": source.classes[label]} if label and label in source.classes else {}
 
 
@@ -159,7 +161,7 @@ def _scalars(
     path: str,
     name: str,
     label: str | None,
-    say: Callable[[str], None],
+    reporter: Reporter,
     others: Mapping[str, Sequence[str]],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Take a table's columns of single numbers as one column of features, in the order of the backbone's other sets."""
@@ -176,14 +178,14 @@ def _scalars(
                 f"{path}: column {odd[0]!r} is in it or in the backbone's other sets, not in both"
             )
         features = features[:, [titles.index(title) for title in like]]
-        say(f"{path}: the columns are put into the order of the backbone's other sets")
+        reporter.line(f"{path}: the columns are put into the order of the backbone's other sets")
     for note in rows.notes:
-        say(f"{path}: {note}")
+        reporter.line(f"{path}: {note}")
     columns: dict[str, Any] = {name: features}
     if label:
         columns["labels"] = rows.labels
         if label != "labels":
-            say(f"{path}: {label!r} is taken as the labels")
+            reporter.line(f"{path}: {label!r} is taken as the labels")
     facts: dict[str, Any] = {"classes": rows.classes} if rows.classes else {}
     return columns, facts | ({TITLES: {name: list(like or titles)}} if named else {})
 

@@ -9,16 +9,20 @@ import datetime
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featood.cache.feature_set import Classifier, FeatureSet
-from featood.cache.garbage import HEADS, collect, garbage, remove_set
 from featood.cache.manifest import FILE, Manifest
 from featood.cache.reader import committed_blocks, open_set, verify
-from featood.cache.writer import SetWriter
 from featood.errors import CacheCorrupt, DataError, FeatoodError, UsageError
 from featood.files import folders_below, size_of
 from featood.names import check_name, local_path
+
+if TYPE_CHECKING:
+    from featood.cache.writer import SetWriter
+
+HEADS = "heads"
+"""Folder of fitted heads, beside the splits of their dataset."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,12 +167,12 @@ class FeatureCache:
         return [folder for folder in folders_below(self.root, 3) if _is_set(folder)]
 
     def keys(self, wanted: Sequence[str] = ()) -> list[str]:
-        """Keys of the sets, readable or not; those asked for, where any are.
+        """Keys of the sets, readable or not; only those wanted, where any are named.
 
         Raises
         ------
         DataError
-            When one asked for is not there.
+            When a wanted one is not there.
         """
         there = [folder.relative_to(self.root).as_posix() for folder in self._folders()]
         for key in wanted:
@@ -192,16 +196,22 @@ class FeatureCache:
         overwrite: bool = False,
     ) -> SetWriter:
         """Return the writer of a set; see :class:`SetWriter`."""
+        from featood.cache.writer import SetWriter
+
         stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
         manifest = dataclasses.replace(manifest, run={"created": stamp, **manifest.run})
         return SetWriter(self.folder(*_parts(key)), manifest, classifier, overwrite)
 
     def garbage(self, incomplete: bool = False, older_than: float = 3600.0) -> list[Path]:
         """List what ``gc`` may remove; see :func:`featood.cache.garbage.garbage`."""
+        from featood.cache.garbage import garbage
+
         return garbage(self.root, incomplete, older_than)
 
     def collect(self, rubbish: list[Path]) -> list[Path]:
         """Remove what :meth:`garbage` listed; see :func:`featood.cache.garbage.collect`."""
+        from featood.cache.garbage import collect
+
         return collect(rubbish)
 
     def remove(self, keys: Sequence[str]) -> list[Path]:
@@ -214,6 +224,8 @@ class FeatureCache:
         UsageError
             When a process is writing one.
         """
+        from featood.cache.garbage import remove_set
+
         folders = [self.root / key for key in self.keys(keys)] if keys else []
         for folder in folders:
             remove_set(folder)

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-__all__ = ["Classifier", "Column", "FeatureSet", "as_feature_set"]
+__all__ = ["Classifier", "FeatureSet", "as_feature_set"]
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from featood.errors import DataError, UsageError
-from featood.readers import as_array, class_labels, is_foreign
+from featood.readers.arrays import as_array, is_foreign
 
 if TYPE_CHECKING:
     import torch
 
+    from featood.cache.columns import Column
+    from featood.cache.manifest import Manifest
+
 ROWS = 4096
 """Rows in a block when nothing else fixes them: bounds the memory of every pass."""
-
-
-class Column(Protocol):
-    """What a column must offer: a NumPy array, a torch tensor and a stored column all do."""
-
-    @property
-    def shape(self) -> Any:
-        """Row count first."""
-
-    @property
-    def dtype(self) -> Any:
-        """Element type."""
-
-    def __getitem__(self, rows: Any) -> Any:
-        """Rows by slice."""
 
 
 class Classifier(NamedTuple):
@@ -86,8 +74,8 @@ class FeatureSet:
     """Name of each class index; empty where the names are unknown."""
     left_out: int = 0
     """Inputs that could not be read, and so have no row."""
-    origin: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """The manifest, for a set that comes from a cache."""
+    origin: Manifest | None = None
+    """The manifest of a set that was extracted or comes from a cache."""
     content: str = ""
     """SHA-256 over the checksums of all columns, for a whole set that comes from a cache."""
 
@@ -121,6 +109,8 @@ class FeatureSet:
             not is_foreign(labels) and "int" in str(labels.dtype) and len(labels.shape) == 1
         ):
             return
+        from featood.readers.labels import class_labels
+
         try:
             numbers, names = class_labels(labels, self.classes)
         except DataError as error:
@@ -152,7 +142,7 @@ class FeatureSet:
     @property
     def recipe(self) -> Mapping[str, Any]:
         """What decides the features of a set that comes from a cache; empty for others."""
-        return self.origin.get("recipe", {})
+        return self.origin.recipe if self.origin else {}
 
     def feature(self, name: str = "") -> Column:
         """Return one feature column, the classifier's input where no name is given.

@@ -1,14 +1,15 @@
-"""What killed processes leave behind in a cache, and how it goes without harm to what is in use."""
+"""Removing what killed processes leave in a cache, but nothing that is in use."""
 
 from __future__ import annotations
 
-__all__ = ["HEADS", "collect", "garbage", "remove_set"]
+__all__ = ["collect", "garbage", "remove_set"]
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from featood.cache.feature_cache import HEADS
 from featood.cache.manifest import Manifest
 from featood.cache.reader import LOCK, committed_blocks
 from featood.errors import FeatoodError, UsageError
@@ -16,8 +17,6 @@ from featood.files import TEMPORARY, folders_below, lock, remove, unlock
 
 SCRATCH = (TEMPORARY, ".partial")
 """Endings of files in the making: ours, and zarr's where an older version let it write."""
-HEADS = "heads"
-"""Folder of fitted heads, beside the splits of their dataset."""
 
 
 def garbage(root: Path, incomplete: bool = False, older_than: float = 3600.0) -> list[Path]:
@@ -93,7 +92,7 @@ def _remove_emptied(folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    """Hold a set's lock; whether nobody else does."""
+    """Hold a set's lock; yield whether it was free."""
     held = lock(folder / LOCK)
     try:
         yield held is not None

@@ -86,6 +86,46 @@ class Manifest:
         return tuple(self.run.get("classes") or self.recipe.get("table", {}).get("classes", ()))
 
     @property
+    def dataset(self) -> str:
+        """Name of the dataset that the rows come from."""
+        return str(self.data["dataset"])
+
+    @property
+    def split(self) -> str:
+        """Name of the split of that dataset."""
+        return str(self.data["split"])
+
+    @property
+    def inputs_sha256(self) -> str:
+        """SHA-256 of the list of inputs; empty where it is not known."""
+        return str(self.data.get("inputs_sha256", ""))
+
+    @property
+    def role(self) -> str:
+        """``ood`` for a set that was only made to be scored against; else empty."""
+        return str(self.run.get("role", ""))
+
+    @property
+    def network(self) -> str:
+        """Name of the network, or of what else made the features."""
+        return str(self.run.get("name", ""))
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Backbones whose sets were joined into this one; none where it was not joined."""
+        return tuple(self.run.get("members", ()))
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether the network was never trained, so that scores mean nothing."""
+        return self.run.get("weights") == "random"
+
+    @property
+    def table(self) -> Mapping[str, Any] | None:
+        """Columns, classes and scale of a table; None where the rows are no table's."""
+        return self.recipe.get("table")
+
+    @property
     def blocks(self) -> int:
         """Number of row blocks."""
         return -(-self.rows // self.block_rows)

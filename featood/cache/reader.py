@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = [
     "BlockReader",
-    "StoredColumn",
     "commit_path",
     "committed_blocks",
     "decode_ids",
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from featood.cache.checks import REDO, check_commit
+from featood.cache.columns import StoredColumn
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import Manifest
 from featood.cache.stores import STORES, Store
@@ -136,57 +136,6 @@ class BlockReader:
             )
 
 
-class StoredColumn:
-    """A column on disk that reads, checks and returns rows by slice.
-
-    `kept` lists the physical rows that hold a sample, where some inputs could not be read.
-    """
-
-    def __init__(
-        self,
-        reader: BlockReader,
-        name: str,
-        kept: np.ndarray | None,
-        decode: Callable[[np.ndarray], np.ndarray] | None = None,
-    ) -> None:
-        spec = reader.store.columns[name]
-        rows = reader.store.rows if kept is None else len(kept)
-        self.shape = (rows, *spec.shape) if decode is None else (rows,)
-        self.dtype = np.dtype(spec.dtype)
-        self._reader, self._name, self._kept, self._decode = reader, name, kept, decode
-
-    def __len__(self) -> int:
-        return int(self.shape[0])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        values = self[:]
-        return values if dtype is None else values.astype(dtype)
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        if not isinstance(rows, slice):
-            return self[:][rows]
-        start, stop, step = rows.indices(len(self))
-        if step != 1:
-            return self[:][rows]
-        if self._kept is None:
-            values = self._physical(start, stop)
-        else:
-            wanted = self._kept[start:stop]
-            first = int(wanted[0]) if len(wanted) else 0
-            values = self._physical(first, int(wanted[-1]) + 1 if len(wanted) else 0)[wanted - first]
-        return values if self._decode is None else self._decode(values)
-
-    def _physical(self, start: int, stop: int) -> np.ndarray:
-        size = self._reader.store.block_rows
-        if stop <= start:
-            return np.empty((0, *self._reader.store.columns[self._name].shape), self.dtype)
-        parts = [
-            self._reader(self._name, block)[max(start - block * size, 0) : stop - block * size]
-            for block in range(start // size, (stop - 1) // size + 1)
-        ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
 def encode_ids(ids: Sequence[str], width: int) -> np.ndarray:
     """Turn names into ``[N, width]`` UTF-8 bytes padded with NUL, a form that every store holds alike."""
     fixed = np.array([name.encode("utf-8", "surrogateescape") for name in ids], dtype=f"S{width}")
@@ -252,7 +201,7 @@ def open_set(folder: Path, name: str = "") -> FeatureSet:
         name=name or folder.name,
         classes=manifest.classes,
         left_out=len(failed),
-        origin=manifest.as_json(),
+        origin=manifest,
         content=_content(manifest, reader),
     )
 

@@ -34,6 +34,7 @@ def import_arrays(
     logits: Any = None,
     labels: Any = None,
     classifier: Classifier | None = None,
+    *,
     main: str = "",
     store: str = "zarr",
     overwrite: bool = False,
@@ -281,7 +282,7 @@ def _export_npy(source: FeatureSet, folder: Path) -> Path:
             with create(scratch / "classifier.npz") as file:
                 np.savez(file, weight=source.classifier[0], bias=source.classifier[1])
         with create(scratch / "manifest.json") as file:
-            file.write(json.dumps(source.origin, indent=1).encode())
+            file.write(json.dumps(source.origin.as_json() if source.origin else {}, indent=1).encode())
     return folder
 
 

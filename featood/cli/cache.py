@@ -4,13 +4,12 @@ from __future__ import annotations
 
 __all__ = ["cache"]
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from featood.cli.common import Place, cache_option, dataset_option, emit_json, say, table
-from featood.progress import progress_bar
+from featood.cli.common import Place, cache_option, dataset_option, emit_json, table
+from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
     from featood.cache import CacheEntry
@@ -51,7 +50,7 @@ def ls(cache_root: str, as_json: bool) -> None:
     )
     for row in rows:
         if row["damage"]:
-            say(f"warning: {row['key']} cannot be read: {row['damage']}")
+            print_line(f"warning: {row['key']} cannot be read: {row['damage']}")
 
 
 def _described(entry: CacheEntry) -> dict[str, Any]:
@@ -92,9 +91,9 @@ def verify(keys: tuple[str, ...], drop: bool, cache_root: str) -> None:
 
     opened = open_cache(cache_root)
     bad = 0
-    with progress_bar() as progress:
+    with TerminalReporter() as reporter:
         for key in opened.keys(keys):
-            problems = opened.verify(key, drop, functools.partial(progress, key))
+            problems = opened.verify(key, drop, reporter.task(key))
             for problem in problems:
                 click.echo(f"bad: {problem}")
             if not problems:
@@ -124,8 +123,8 @@ def gc(incomplete: bool, older_than: float, dry_run: bool, cache_root: str) -> N
         click.echo(path)
     left = [] if dry_run else opened.collect(rubbish)
     for path in left:
-        say(f"{path} is left alone: a process is writing it, or has finished it by now")
-    say(f"{len(rubbish) - len(left)} {'would be ' if dry_run else ''}removed")
+        print_line(f"{path} is left alone: a process is writing it, or has finished it by now")
+    print_line(f"{len(rubbish) - len(left)} {'would be ' if dry_run else ''}removed")
 
 
 @cache.command("rm")
@@ -150,13 +149,13 @@ def migrate(cache_root: str) -> None:
     from featood.errors import CacheCorrupt
     from featood.pipeline.migration import migrate_cache
 
-    with progress_bar() as progress:
-        migration = migrate_cache(open_cache(cache_root), progress)
+    with TerminalReporter() as reporter:
+        migration = migrate_cache(open_cache(cache_root), reporter=reporter)
     for what in migration.changed:
         click.echo(f"migrated: {what}")
     for problem in migration.problems:
         click.echo(f"bad: {problem}")
-    say(f"{len(migration.changed)} migrated, {migration.current} were in the form of this version")
+    print_line(f"{len(migration.changed)} migrated, {migration.current} were in the form of this version")
     if migration.problems:
         raise CacheCorrupt(f"{len(migration.problems)} sets or heads could not be migrated")
 
@@ -187,7 +186,8 @@ def join(name: str, members: tuple[str, ...], overwrite: bool, dataset: str, cac
     Example: featood cache join three-resnets run1 run2 run3
     """
     from featood.cache import open_cache
-    from featood.pipeline.backbone_ensembles import join_backbones
+    from featood.pipeline.ensembles import join_backbones
 
-    for features in join_backbones(open_cache(cache_root), name, members, dataset, overwrite):
+    joined = join_backbones(open_cache(cache_root), name, members, dataset=dataset, overwrite=overwrite)
+    for features in joined:
         click.echo(f"{features.name}: {len(features)} rows of {len(members)} members")

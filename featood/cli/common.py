@@ -13,12 +13,10 @@ __all__ = [
     "emit_json",
     "numbers",
     "quiet_downloads",
-    "say",
     "split_names",
     "table",
 ]
 
-import contextlib
 import functools
 import json
 import os
@@ -67,12 +65,6 @@ def cache_of(root: str, backbone: str = "", code: Sequence[str] = ()) -> Feature
     from featood.cache import open_cache
 
     return open_cache(root, [*code, *([backbone] if backbone.startswith("python:") else [])])
-
-
-def say(text: str) -> None:
-    """Print one line to standard error, which leaves standard output to results; that nobody reads it stops no work."""
-    with contextlib.suppress(OSError):
-        click.echo(text, err=True)
 
 
 def numbers(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:

@@ -6,8 +6,8 @@ __all__ = ["demo"]
 
 import rich_click as click
 
-from featood.cli.common import Place, quiet_downloads, say
-from featood.progress import progress_bar
+from featood.cli.common import Place, quiet_downloads
+from featood.reporter import TerminalReporter
 
 
 @click.command()
@@ -23,7 +23,7 @@ def demo(kind: str, out: str) -> None:
     in-distribution; 7 to 9, patches of photographs and noise are not.
 
     tabular: the rows of two tables, a toy in the plane and wines, are the features. The toy's report shows
-    what each head makes of the plane.
+    the scores of each head over the plane.
     """
     from pathlib import Path
 
@@ -34,11 +34,11 @@ def demo(kind: str, out: str) -> None:
 
     folder = Path(out)
     make_folder(folder)
-    with progress_bar() as progress:
+    with TerminalReporter() as reporter:
         if kind == "images":
-            scorings = {"report.html": run_demo(folder, progress, say)}
+            scorings = {"report.html": run_demo(folder, reporter=reporter)}
         else:
-            found = run_tabular_demo(folder, progress, say)
+            found = run_tabular_demo(folder, reporter=reporter)
             scorings = {f"report-{scoring.results['id']['dataset']}.html": scoring for scoring in found}
     for page, scoring in scorings.items():
         print_results(scoring)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 __all__ = ["extract"]
 
-import os
 from typing import Any
 
 import rich_click as click
 
-from featood.cli.common import cache_option, data_dir_option, numbers, quiet_downloads, say
-from featood.progress import progress_bar
+from featood.cli.common import cache_option, data_dir_option, numbers, quiet_downloads
+from featood.reporter import TerminalReporter
 
 
 def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -128,19 +127,15 @@ def extract(
 
     Example: featood extract --backbone resnet50 --dataset imagenet
     """
-    import dataclasses
-
     from featood.cache import open_cache
-    from featood.data import Decoding, default_data_dir
+    from featood.data import Decoding
     from featood.errors import UsageError
-    from featood.extractors.backbones import resolve_backbone
     from featood.extractors.dropout import MonteCarloDropout
     from featood.extractors.extract import ExtractOptions
     from featood.extractors.extras import Extra
     from featood.extractors.nac import Coverage
     from featood.extractors.perturb import Odin
-    from featood.extractors.recipe import choose_transform
-    from featood.pipeline.extraction import align_with_weights, extract_sets, known_accuracy, open_splits
+    from featood.pipeline.extraction import ImageSource, Network, extract_dataset, known_accuracy
 
     known: dict[str, Extra] = {Odin.kind: Odin(odin_epsilon, odin_temperature), Coverage.kind: Coverage()}
     if unknown := set(further) - set(known):
@@ -149,28 +144,10 @@ def extract(
     if mc_dropout:
         extras.append(MonteCarloDropout(mc_dropout, dropout_rate, seed))
     options = ExtractOptions(extras=extras, **{**how, "pools": how["pools"] or None})
-    sets = open_splits(dataset, split, data_dir, download, class_order, Decoding(bits, exif))
-    if not backbone:
-        raise UsageError("name the network to extract with: --backbone resnet50 (see featood backbones)")
-    net = resolve_backbone(backbone, weights, len(sets[0].classes) or None, seed)
-    if name:
-        net = dataclasses.replace(net, folder=name)
-    say(f"{backbone}: {net.resolved}, weights {net.weights} ({net.sha256[:12]})")
-    for note in net.notes:
-        say(f"{backbone}: {note}")
-    transform, origin = choose_transform(net, sets[0], mean, std, image_size)
-    say(f"transform from {origin}: {transform}")
-    run: dict[str, Any] = {
-        "seed": seed,
-        "dataset": dataset,
-        "data_dir": os.path.abspath(data_dir or default_data_dir()),
-    }
-    if weights:
-        run["weights_file"] = weights if weights == "random" else os.path.abspath(weights)
-    if class_order is None:
-        sets = [align_with_weights(images, net, say) for images in sets]
-    with progress_bar() as progress:
-        done = extract_sets(open_cache(cache_root), net, sets, transform, options, run, progress, say)
+    source = ImageSource(dataset, split, data_dir, download, class_order, Decoding(bits, exif))
+    network = Network(backbone, weights, name, seed, mean, std, image_size)
+    with TerminalReporter() as reporter:
+        done = extract_dataset(open_cache(cache_root), source, network, options, reporter=reporter)
     for extraction in done:
         features = extraction.features
         columns = ", ".join(f"{column} {values.shape[1]}" for column, values in features.features.items())

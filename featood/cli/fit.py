@@ -1,12 +1,10 @@
-"""``featood fit NAME``: one subcommand a head, made from the fields of its class."""
+"""``featood fit NAME``: one subcommand a head, made from its options."""
 
 from __future__ import annotations
 
 __all__ = ["fit"]
 
-import dataclasses
 import math
-import typing
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,22 +19,22 @@ from featood.cli.common import (
     code_option,
     data_dir_option,
     dataset_option,
-    say,
     table,
 )
-from featood.cli.options import option_kind, parse_grid
-from featood.progress import progress_bar
+from featood.cli.options import parse_grid
+from featood.reporter import Reporter, TerminalReporter
 
 if TYPE_CHECKING:
+    from featood.heads.index import Entry, OptionEntry
     from featood.pipeline.variants import Variant
 
 
-WHERE = ("split", "out", "outliers", "validate_on", "data_dir", "overwrite")
-"""Parameters of the command that are no options of the head."""
+PLAN = ("preset", "split", "outliers", "validate_on", "out", "overwrite")
+"""Parameters of the command that say what to fit on; the others are options of the head."""
 
 
 class HeadCommands(click.RichGroup):
-    """Offers every registered head as a subcommand; only the one asked for is imported."""
+    """Offers every registered head as a subcommand; only the one that runs is imported."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all heads."""
@@ -46,9 +44,9 @@ class HeadCommands(click.RichGroup):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command:
         """Make the command of one head."""
-        from featood.heads import head_class
+        from featood.heads import head_entry
 
-        return _command(head_class(name))
+        return _command(head_entry(name))
 
 
 @click.group(cls=HeadCommands, subcommand_metavar="HEAD [OPTIONS]...")
@@ -61,47 +59,40 @@ def fit() -> None:
     """
 
 
-def _command(cls: type) -> click.Command:
-    card = cls.card  # type: ignore[attr-defined]
-    presets = cls.presets  # type: ignore[attr-defined]
-    hints = typing.get_type_hints(cls)
-    fields = [field for field in dataclasses.fields(cls) if field.init]
+def _command(entry: Entry) -> click.Command:
+    card, presets = entry.card, entry.presets
 
     def run(
         cache_root: str, backbone: str, dataset: str, code: tuple[str, ...], repeat: int, sweep: tuple[str, ...],
         tensorboard: str | None, **values: Any,
     ) -> None:  # fmt: skip
-        from featood.pipeline.fitting import fit_head
+        from featood.pipeline.fitting import FitPlan, fit_head
         from featood.pipeline.selection import select
-        from featood.pipeline.tensorboard import logged
-        from featood.pipeline.variants import fit_variants
 
         context = click.get_current_context()
         assert context is not None
-        rest = {name: values.pop(name) for name in WHERE}
-        preset = values.pop("preset", None)
+        data_dir, plan = values.pop("data_dir"), FitPlan(**{key: values.pop(key, None) for key in PLAN})
         given = {
             name: value
             for name, value in values.items()
             if context.get_parameter_source(name) is not ParameterSource.DEFAULT
         }
-        selection = select(cache_of(cache_root, backbone, code), backbone, dataset)
-        with progress_bar() as bar, logged(tensorboard) as log:
-
-            def progress(step: int, total: int, **figures: float) -> None:
-                bar(f"training {card.name}", step, total, **figures)
-                log(step, **figures)
-
-            rest |= {"preset": preset, "progress": progress, "say": say}
+        selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
+        with _reporter(tensorboard) as reporter:
             if repeat > 1 or sweep:
+                from featood.pipeline.variants import fit_variants
+
                 grid = parse_grid(card.name, sweep)
-                print_variants(fit_variants(selection, card.name, given, grid, repeat, **rest))
+                variants = fit_variants(
+                    selection, card.name, given, plan, grid=grid, repeat=repeat, reporter=reporter
+                )
+                print_variants(variants)
                 return
-            head, folder = fit_head(selection, card.name, given, **rest)
-        label = card.name if rest["out"] else folder.name
+            head, folder = fit_head(selection, card.name, given, plan, reporter=reporter)
+        label = card.name if plan.out else folder.name
         click.echo(f"{label}: fitted in {head.record.fit_seconds:.1f} s, saved in {folder}")
 
-    params: list[click.Parameter] = [_parameter(field, hints[field.name]) for field in fields]
+    params: list[click.Parameter] = [_parameter(option) for option in entry.options]
     if presets:
         chosen = " (default: by the kind of network)" if "cifar10" in presets else ""
         help_ = f"Published settings to start from{chosen}."
@@ -145,11 +136,19 @@ def _command(cls: type) -> click.Command:
         ),
     ]
     caution = f"Caution: {card.caution}.\n\n" if card.caution else ""
-    text = f"{(cls.__doc__ or '').strip()}\n\n{caution}{card.paper}, {card.year}. {card.url}"
+    text = f"{entry.doc}\n\n{caution}{card.paper}, {card.year}. {card.url}"
     command = click.RichCommand(name=card.name, callback=run, params=params, help=text, short_help=card.title)
     for add in (data_dir_option, cache_option, code_option, dataset_option, backbone_option):
         command = add(command)
     return command
+
+
+def _reporter(tensorboard: str | None) -> Reporter:
+    if tensorboard is None:
+        return TerminalReporter()
+    from featood.pipeline.tensorboard import TensorBoardReporter
+
+    return TensorBoardReporter(tensorboard, TerminalReporter())
 
 
 def print_variants(variants: Sequence[Variant]) -> None:
@@ -179,25 +178,17 @@ def print_variants(variants: Sequence[Variant]) -> None:
     click.echo(f"saved in {variants[0].folder.parent}; score them with --head '{variants[0].group}'")
 
 
-def _parameter(field: dataclasses.Field, hint: Any) -> click.Option:
-    flag = "--" + field.name.replace("_", "-")
-    meta = field.metadata
-    default: Any = field.default
-    kind, many = option_kind(hint)
+def _parameter(option: OptionEntry) -> click.Option:
+    flag = "--" + option.name.replace("_", "-")
+    default, kind = option.default, option.type
     if kind is bool:
-        return click.Option(
-            [f"{flag}/--no-{flag[2:]}"], default=default, show_default=True, help=meta["help"]
-        )
-    if meta.get("choices"):
-        type_: Any = click.Choice(meta["choices"])
-    elif many:
+        return click.Option([f"{flag}/--no-{flag[2:]}"], default=default, show_default=True, help=option.help)
+    if option.many:
         return click.Option([flag], default=",".join(map(str, default)), show_default=bool(default),
-                            callback=_splitter(kind), help=f"{meta['help']} (comma-separated)")  # fmt: skip
-    else:
-        type_ = kind
-    return click.Option(
-        [flag], type=type_, default=default, show_default=default not in ("", None), help=meta["help"]
-    )
+                            callback=_splitter(kind), help=f"{option.help} (comma-separated)")  # fmt: skip
+    type_: Any = click.Choice(option.choices) if option.choices else kind
+    shown = default not in ("", None)
+    return click.Option([flag], type=type_, default=default, show_default=shown, help=option.help)
 
 
 def _splitter(kind: type) -> Any:

@@ -7,7 +7,8 @@ __all__ = ["import_"]
 import rich_click as click
 from click.core import ParameterSource
 
-from featood.cli.common import cache_option, data_dir_option, numbers, say
+from featood.cli.common import cache_option, data_dir_option, numbers
+from featood.reporter import TerminalReporter
 
 ARRAY = click.Path(exists=True)
 SHOWN = 10
@@ -106,7 +107,8 @@ def import_(
     from featood.cache import import_files, open_cache, slug
     from featood.errors import UsageError
     from featood.pipeline.selection import OOD
-    from featood.pipeline.table_import import TableImport, import_table, import_table_file
+    from featood.pipeline.table_import import TableFile, import_table, import_table_file
+    from featood.pipeline.table_writer import TableImport
 
     given = [name for name, value in zip(SOURCES, (table, file, features), strict=True) if value]
     if len(given) != 1:
@@ -117,12 +119,15 @@ def import_(
         if given[0] not in sources and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             flag, goes = name.replace("_", "-"), " or ".join(f"--{source}" for source in sources)
             raise UsageError(f"--{flag} goes with {goes}, not with --{given[0]}")
-    cache = open_cache(cache_root)
+    cache, reporter = open_cache(cache_root), TerminalReporter()
     how = TableImport(dataset, backbone, parts, seed, scale or "", store, overwrite)
     if table:
-        sets = import_table(cache, table, how, rows, data_dir)
+        sets = import_table(cache, table, how, rows=rows, data_dir=data_dir)
     elif file:
-        sets = import_table_file(cache, file, label, how, header, ood_classes, split, ood, drop, keep, say)
+        source = TableFile(file, label, header, drop, keep)
+        sets = import_table_file(
+            cache, source, how, ood_classes=ood_classes, split=split, ood=ood, reporter=reporter
+        )
     else:
         if not (backbone and dataset):
             raise UsageError(
@@ -131,7 +136,9 @@ def import_(
         key = f"{slug(backbone)}/{slug(dataset)}/{slug(split or 'test')}"
         run = {"role": OOD} if ood else {}
         sets = [
-            import_files(cache, key, features, **arrays, say=say, store=store, overwrite=overwrite, run=run)
+            import_files(
+                cache, key, features, **arrays, reporter=reporter, store=store, overwrite=overwrite, run=run
+            )
         ]
     for feature_set in sets:
         labels = feature_set.labels

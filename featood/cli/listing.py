@@ -8,7 +8,8 @@ from typing import Any
 
 import rich_click as click
 
-from featood.cli.common import data_dir_option, emit_json, say, table
+from featood.cli.common import data_dir_option, emit_json, table
+from featood.reporter import print_line
 
 
 @click.command()
@@ -29,10 +30,10 @@ def heads(as_json: bool) -> None:
         table(("head", "title", "year", "needs", "paper"), rows)
         for card in cards.values():
             if card.caution:
-                say(f"{card.name}: {card.caution}")
-        say(f"{len(cards)} heads")
+                print_line(f"{card.name}: {card.caution}")
+        print_line(f"{len(cards)} heads")
     for name, reason in broken_plugins().items():
-        say(f"warning: plug-in {name} cannot be used: {reason}")
+        print_line(f"warning: plug-in {name} cannot be used: {reason}")
 
 
 @click.command()
@@ -52,7 +53,7 @@ def backbones(pattern: str, as_json: bool) -> None:
         ("name",),
         [(f"{family}:{name}" if family != "net" else name,) for family in found for name in found[family]],
     )
-    say("anything else: python:package.module:callable")
+    print_line("anything else: python:package.module:callable")
 
 
 @click.command()
@@ -100,6 +101,6 @@ def datasets(data_dir: str | None, as_json: bool) -> None:
     ]  # fmt: skip
     table(("table", "there", "classes", "columns", "its OOD set", "source"), found)
     table(("suite", "sets"), [(name, ", ".join(suite(name))) for name in list_suites()])
-    say(
+    print_line(
         f"any table goes against {', '.join(f'{NOISE}:{kind}' for kind in NOISES)}; featood import --file brings yours"
     )

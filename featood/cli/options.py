@@ -1,27 +1,18 @@
-"""From the fields of a head to options of a command, and from words on a command line to their values."""
+"""From words on a command line to values of a head's options."""
 
 from __future__ import annotations
 
-__all__ = ["option_kind", "parse_grid"]
+__all__ = ["parse_grid"]
 
-import dataclasses
-import types
-import typing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from click.types import convert_type
 
 from featood.errors import UsageError
 
-
-def option_kind(hint: Any) -> tuple[type, bool]:
-    """Return the plain type of an annotation, and whether it is a tuple of it."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        hint = next(part for part in typing.get_args(hint) if part is not type(None))
-    if typing.get_origin(hint) is tuple:
-        return typing.get_args(hint)[0], True
-    return (hint if hint in (bool, int, float, str) else str), False
+if TYPE_CHECKING:
+    from featood.heads.index import OptionEntry
 
 
 def parse_grid(head: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
@@ -32,10 +23,9 @@ def parse_grid(head: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
     UsageError
         When the head has no such option, it is named twice, or a value is of another type.
     """
-    from featood.heads import head_class
+    from featood.heads import head_entry
 
-    cls = head_class(head)
-    hints, known = typing.get_type_hints(cls), [field.name for field in dataclasses.fields(cls)]
+    known = {option.name: option for option in head_entry(head).options}
     grid: dict[str, list[Any]] = {}
     for text in texts:
         flag, named, values = text.partition("=")
@@ -48,15 +38,18 @@ def parse_grid(head: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
             )
         if name in grid:
             raise UsageError(f"{name} is named twice; give it all its values at once")
-        grid[name] = [_value(part.strip(), hints[name], name) for part in values.split(",")]
+        grid[name] = [_value(part.strip(), known[name]) for part in values.split(",")]
     return grid
 
 
-def _value(text: str, hint: Any, name: str) -> Any:
-    kind, many = option_kind(hint)
-    if many:
-        return tuple(_value(part, kind, name) for part in filter(None, text.split("+")))
+def _value(text: str, option: OptionEntry) -> Any:
+    if option.many:
+        return tuple(_converted(part, option) for part in filter(None, text.split("+")))
+    return _converted(text, option)
+
+
+def _converted(text: str, option: OptionEntry) -> Any:
     try:
-        return convert_type(kind)(text)
+        return convert_type(option.type)(text)
     except click.BadParameter:
-        raise UsageError(f"'{text}' is not a value for {name}, which takes {kind.__name__}") from None
+        raise UsageError(f"'{text}' is not a value for {option.name}, which takes {option.kind}") from None

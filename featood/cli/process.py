@@ -5,7 +5,7 @@ Only the standard library is imported at once, so that signals are in order befo
 
 from __future__ import annotations
 
-__all__ = ["EXIT_INTERRUPTED", "Signals", "guarded", "mend_streams"]
+__all__ = ["EXIT_INTERRUPTED", "Signals", "guarded", "main", "repair_streams"]
 
 import contextlib
 import os
@@ -23,6 +23,20 @@ EXIT_INTERRUPTED = 130
 WORKER_DIED = re.compile(r"DataLoader worker.* (is killed by signal|exited unexpectedly)")
 PATIENCE = 1.0
 """Seconds in which a signal to the whole process group, which has ended a worker, reaches this process too."""
+
+
+def main() -> None:
+    """Entry point of ``featood``."""
+
+    def run() -> None:
+        from featood.cli.root import root
+
+        root(standalone_mode=False)
+
+    repair_streams()
+    signals = Signals()
+    signals.install()
+    sys.exit(guarded(run, signals))
 
 
 class Signals:
@@ -53,7 +67,7 @@ class Signals:
         raise KeyboardInterrupt
 
     def _unraisable(self, found: sys.UnraisableHookArgs) -> None:
-        """Keep quiet of what fails because of the signal, and send one again that came where nothing can be raised."""
+        """Ignore what fails because of the signal, and send one again that came where nothing can be raised."""
         if not self.received and not WORKER_DIED.search(str(found.exc_value)):
             sys.__unraisablehook__(found)
         elif issubclass(found.exc_type, KeyboardInterrupt):
@@ -65,7 +79,7 @@ class Signals:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def wait(self) -> bool:
-        """Give a signal that may be on its way a moment to arrive, and tell whether there was one."""
+        """Wait a moment for a signal that may still arrive, and tell whether one did."""
         ends, self.ended = time.monotonic() + PATIENCE, False
         with contextlib.suppress(KeyboardInterrupt):
             while not self.received and time.monotonic() < ends:
@@ -74,7 +88,7 @@ class Signals:
         return self.received
 
 
-def mend_streams() -> None:
+def repair_streams() -> None:
     """Make standard output and error take any text, also where they are closed or have few characters."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
@@ -116,7 +130,7 @@ def guarded(run: Callable[[], Any], signals: Signals | None = None) -> int:
 
 
 def _outcome(error: BaseException, signals: Signals | None) -> tuple[int, str]:
-    """Return the exit code of an error and the line that tells it."""
+    """Return the exit code of an error and the line to print."""
     import rich_click as click
 
     from featood.errors import FeatoodError, advice
@@ -155,7 +169,7 @@ def _outcome(error: BaseException, signals: Signals | None) -> tuple[int, str]:
 
 
 def _left_by_reader(error: BaseException | None) -> bool:
-    """Whether the reader of a pipe has left, of which click and rich make an exit."""
+    """Tell whether the reader of a pipe has closed it, which click and rich turn into an exit."""
     while isinstance(error, SystemExit):
         error = error.__context__
     return isinstance(error, BrokenPipeError)
@@ -163,26 +177,26 @@ def _left_by_reader(error: BaseException | None) -> bool:
 
 def _finish(line: str) -> None:
     """Print the line, and keep streams that cannot be written to from failing once more as Python ends."""
-    from featood.cli.common import say
+    from featood.reporter import print_line
 
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             if number == 2 and line:
-                say(line)
+                print_line(line)
             stream.flush()
         except (OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def _show_warnings_once() -> None:
-    from featood.cli.common import say
+    from featood.reporter import print_line
 
     shown: set[str] = set()
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if category is UserWarning and str(message) not in shown:
             shown.add(str(message))
-            say(f"warning: {message}")
+            print_line(f"warning: {message}")
 
     warnings.showwarning = show
     warnings.simplefilter("always", UserWarning)

@@ -1,21 +1,30 @@
-"""The root command and its subcommands."""
+"""The root command; a subcommand is imported when it runs, or when help lists it."""
 
 from __future__ import annotations
 
 __all__ = ["root"]
 
+from importlib import import_module
+
 import rich_click as click
 
 import featood
-from featood.cli.cache import cache
-from featood.cli.demo import demo
-from featood.cli.extract import extract
-from featood.cli.fit import fit
-from featood.cli.importing import import_
-from featood.cli.listing import backbones, datasets, heads
-from featood.cli.score import report, score
-from featood.cli.tune import tune
-from featood.cli.verify import verify
+
+COMMANDS = {
+    "extract": "extract.extract",
+    "import": "importing.import_",
+    "fit": "fit.fit",
+    "tune": "tune.tune",
+    "score": "score.score",
+    "report": "score.report",
+    "verify": "verify.verify",
+    "heads": "listing.heads",
+    "backbones": "listing.backbones",
+    "datasets": "listing.datasets",
+    "cache": "cache.cache",
+    "demo": "demo.demo",
+}
+"""Where each command is, below `featood.cli`."""
 
 click.rich_click.COMMAND_GROUPS = {
     "*featood": [
@@ -29,7 +38,22 @@ click.rich_click.COMMAND_GROUPS = {
 }
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.RichGroup):
+    """Imports a subcommand on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import a command; None where there is none of that name."""
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(".")
+        return getattr(import_module(f"featood.cli.{module}"), attribute)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(featood.__version__, prog_name="featood")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def root(debug: bool) -> None:
@@ -38,7 +62,3 @@ def root(debug: bool) -> None:
     Run a backbone over images once, then fit and compare any detector in seconds.
     Higher score = more out-of-distribution, everywhere.
     """
-
-
-for command in (extract, import_, fit, tune, score, report, verify, heads, backbones, datasets, cache, demo):
-    root.add_command(command)

@@ -18,10 +18,9 @@ from featood.cli.common import (
     data_dir_option,
     dataset_option,
     quiet_downloads,
-    say,
     split_names,
 )
-from featood.progress import progress_bar
+from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
     from featood.pipeline.comparison import Uncertainty
@@ -81,16 +80,20 @@ def score(
 
     Example: featood score --ood lsun-crop
     """
-    from featood.report import write_csv, write_json, write_scores
-
     scoring = _run(**what)
     if "-" not in (json_path, csv_path):
         print_results(scoring)
     if json_path:
+        from featood.report import write_json
+
         write_json(json_path, scoring.results)
     if csv_path:
+        from featood.report import write_csv
+
         write_csv(csv_path, scoring.results["rows"])
     if scores_path:
+        from featood.report import write_scores
+
         write_scores(scores_path, scoring.records())
     if report_path:
         save_report(scoring, report_path)
@@ -117,34 +120,32 @@ def _run(
     backbone: str, dataset: str, data_dir: str | None, cache_root: str, code: tuple[str, ...],
 ) -> Scoring:  # fmt: skip
     from featood.errors import UsageError
-    from featood.pipeline.every_head import score_all
-    from featood.pipeline.scoring import score_selection
+    from featood.pipeline.scoring import ScorePlan, score_selection
     from featood.pipeline.selection import select
 
     if every and heads:
         raise UsageError("--all scores every head; name some with --head, or none")
     if every and which:
         raise UsageError("--all scores every head as it was fitted; leave --all out to ask for another score")
-    how = _uncertainty(intervals, confidence, resamples)
+    how = ScorePlan(split, which, force, _uncertainty(intervals, confidence, resamples))
     names = [name for group in ood for name in split_names(group)]
-    selection = select(cache_of(cache_root, backbone, code), backbone, dataset)
-    with progress_bar() as progress:
+    selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
+    with TerminalReporter() as reporter:
         if every:
-            scoring = score_all(selection, names, suite, split, data_dir, force, training, progress, say, how)
+            from featood.pipeline.scoring_all import score_all
+
+            scoring = score_all(selection, names, suite, how, training=training, reporter=reporter)
         else:
-            scoring = score_selection(
-                selection, heads, names, suite, split, data_dir, force, which, progress, say, how
-            )
+            scoring = score_selection(selection, heads, names, suite, how, reporter=reporter)
     for warning in scoring.results["warnings"]:
-        say(f"warning: {warning}")
+        print_line(f"warning: {warning}")
     for entry in scoring.results["skipped"]:
-        say(f"left out {entry['head']}: {entry['reason']}")
+        print_line(f"left out {entry['head']}: {entry['reason']}")
     return scoring
 
 
 def _uncertainty(method: str | None, confidence: float | None, resamples: int | None) -> Uncertainty | None:
     from featood.errors import UsageError
-    from featood.pipeline.comparison import Uncertainty
 
     given: dict[str, Any] = {} if confidence is None else {"level": confidence / 100}
     if resamples is not None:
@@ -156,23 +157,30 @@ def _uncertainty(method: str | None, confidence: float | None, resamples: int | 
             else "--confidence goes with --intervals"
         )
         raise UsageError(f"{option}, which was not given")
-    return None if method is None else Uncertainty(method, **given)
+    if method is None:
+        return None
+    from featood.pipeline.comparison import Uncertainty
+
+    return Uncertainty(method, **given)
 
 
 def print_results(scoring: Scoring) -> None:
-    """Print the table, as wide as the terminal, and under it which heads differ, where that was asked."""
+    """Print the table, as wide as the terminal, and which heads differ, where results have intervals."""
     import shutil
 
     from rich.console import Console
 
-    from featood.report import collapsed, comparison_lines, results_table
+    from featood.report import collapsed, results_table
 
     width = shutil.get_terminal_size((100, 24)).columns
     results = scoring.results
     console = Console(width=width, highlight=False, markup=False)
     console.print(results_table(collapsed(results), results["id"], width, results.get("comparison")))
-    for line in comparison_lines(results):
-        console.print(line)
+    if results.get("comparison"):
+        from featood.report import comparison_lines
+
+        for line in comparison_lines(results):
+            console.print(line)
 
 
 def save_report(scoring: Scoring, path: str) -> None:
@@ -184,6 +192,6 @@ def save_report(scoring: Scoring, path: str) -> None:
     date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     write_report(
         path, scoring.results, scoring.scores,
-        reliability=scoring.reliability(), plane=scoring.plane, date=date,
+        reliability=scoring.reliability(), maps=scoring.maps, date=date,
     )  # fmt: skip
-    say(f"report: {path}")
+    print_line(f"report: {path}")

@@ -17,12 +17,11 @@ from featood.cli.common import (
     data_dir_option,
     dataset_option,
     quiet_downloads,
-    say,
     split_names,
     table,
 )
 from featood.cli.options import parse_grid
-from featood.progress import progress_bar
+from featood.reporter import TerminalReporter
 
 if TYPE_CHECKING:
     from featood.pipeline.tuning import Tuning
@@ -69,9 +68,9 @@ if TYPE_CHECKING:
 @cache_option
 @quiet_downloads
 def tune(
-    head: str, texts: tuple[str, ...], validation_ood: str, metric: str, test_ood: tuple[str, ...],
-    json_path: str | None, backbone: str, dataset: str, cache_root: str, code: tuple[str, ...],
-    **rest: Any,
+    head: str, texts: tuple[str, ...], validation_ood: str, metric: str, test_ood: tuple[str, ...], seed: int,
+    json_path: str | None, backbone: str, dataset: str, data_dir: str | None, cache_root: str, code: tuple[str, ...],
+    **plan: Any,
 ) -> None:  # fmt: skip
     """Choose a head's options on a validation set, then fit it with the best and save it.
 
@@ -81,29 +80,31 @@ def tune(
 
     Example: featood tune knn --grid k=10,50,200 --grid space=none,l2 --validation-ood textures
     """
+    from featood.pipeline.fitting import FitPlan
     from featood.pipeline.selection import select
-    from featood.pipeline.tuning import tune_head
+    from featood.pipeline.tuning import TunePlan, tune_head
     from featood.report import write_json
 
     grid = parse_grid(head, texts)
     tested = [name for group in test_ood for name in split_names(group)]
-    selection = select(cache_of(cache_root, backbone, code), backbone, dataset)
-    with progress_bar() as progress:
-        tuning = tune_head(
-            selection, head, grid, validation_ood, metric, tested, **rest, progress=progress, say=say
-        )
+    selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
+    on = TunePlan(validation_ood, metric, tested, seed)
+    with TerminalReporter() as reporter:
+        tuning = tune_head(selection, head, grid, on, FitPlan(**plan), reporter=reporter)
     if json_path != "-":
         print_points(tuning, list(grid), metric)
         click.echo(f"{head}: saved in {tuning.folder}")
     if json_path:
-        tuned = tuning.head.record.tuned or {}
-        write_json(json_path, {"head": head, **tuned, "best": tuning.best["options"], "rows": tuning.rows})
+        rows = [row.as_json() for row in tuning.rows]
+        chosen = {"head": head, **tuning.seen.as_json(), "best": tuning.best.options, "rows": rows}
+        write_json(json_path, chosen)
 
 
 def print_points(tuning: Tuning, options: list[str], metric: str) -> None:
     """Print one line a point, the best of them marked."""
     rows = []
     for row in tuning.rows:
-        result = row.get("error") or f"{100 * row[metric]:.2f}{' *' if row is tuning.best else ''}"
-        rows.append((*(row["options"][name] for name in options), row.get("fit_s", "-"), result))
+        result = row.error or f"{100 * row.metrics[metric]:.2f}{' *' if row is tuning.best else ''}"
+        seconds = "-" if row.fit_s is None else row.fit_s
+        rows.append((*(row.options[name] for name in options), seconds, result))
     table((*options, "fit s", f"{metric} %"), rows)

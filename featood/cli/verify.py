@@ -6,8 +6,8 @@ __all__ = ["verify"]
 
 import rich_click as click
 
-from featood.cli.common import cache_option, emit_json, say
-from featood.progress import progress_bar
+from featood.cli.common import cache_option, emit_json
+from featood.reporter import TerminalReporter, print_line
 
 
 @click.command()
@@ -26,8 +26,8 @@ def verify(results: str, as_json: bool, cache_root: str) -> None:
     from featood.errors import CacheCorrupt, Mismatch
     from featood.pipeline.verification import DIFFERENT, ROUNDED, verify_results
 
-    with progress_bar() as progress:
-        verdicts = verify_results(results, open_cache(cache_root), progress, say)
+    with TerminalReporter() as reporter:
+        verdicts = verify_results(results, open_cache(cache_root), reporter=reporter)
     if as_json:
         emit_json([verdict._asdict() for verdict in verdicts])
     else:
@@ -39,4 +39,4 @@ def verify(results: str, as_json: bool, cache_root: str) -> None:
         raise kind(f"{results}: {len(wrong)} of {len(verdicts)} parts are not what the cache gives: {wrong[0].what}"
                    + (", ..." if len(wrong) > 1 else ""))  # fmt: skip
     if any(verdict.outcome == ROUNDED for verdict in verdicts):
-        say(f"{results}: confirmed up to rounding, not to the last bit")
+        print_line(f"{results}: confirmed up to rounding, not to the last bit")

@@ -23,8 +23,8 @@ from featood.extractors.code import code_recipe
 from featood.extractors.forward import ExtractOptions, Forward, column_specs, ready
 from featood.extractors.weights import weights_sha256
 from featood.numerics.devices import pick_device
-from featood.progress import progress_bar
 from featood.readers import class_labels
+from featood.reporter import SILENT, TerminalReporter
 
 
 def extract(
@@ -107,12 +107,11 @@ def extract(
     with ready(module, place):
         forward = Forward(module, _to(_example(head.inputs), place), how)
         rows = _Rows()
-        with progress_bar() as report:
+        with SILENT if quiet else TerminalReporter() as reporter:
             total = _length(loader)
             for batch in chain([head], batches):
                 rows.add(batch, forward(_to(batch.inputs, place), rows.count))
-                if not quiet:
-                    report("extracting", rows.count, total or rows.count)
+                reporter.progress("extracting", rows.count, total or rows.count)
         classifier = forward.plan.classifier(module)
         recipe, unknown = _recipe(module, forward, loader)
     labels, names = None, tuple(classes) or _known_classes(loader)
@@ -137,7 +136,7 @@ def extract(
         fingerprint=manifest.backbone_fingerprint,
         name=name,
         classes=names,
-        origin=manifest.as_json(),
+        origin=manifest,
     )
 
 

@@ -6,12 +6,11 @@ __all__ = ["choose_transform", "rebuild"]
 
 import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from torch import nn
 
-from featood.cache.manifest import differing
+from featood.cache.manifest import Manifest, differing
 from featood.data import ImageSet, get_entry
 from featood.errors import CacheCorrupt, Mismatch, UsageError
 from featood.extractors.backbones import CODE, RANDOM, Backbone, code_name, resolve_backbone
@@ -96,14 +95,14 @@ def _fit(values: Sequence[float], channels: int) -> tuple[float, ...]:
 
 
 def rebuild(
-    origin: Mapping[str, Any], code: Sequence[str | nn.Module] = ()
+    origin: Manifest, code: Sequence[str | nn.Module] = ()
 ) -> tuple[Backbone, Transform, ExtractOptions]:
     """Make again, from a manifest, all that is needed to extract another set in the same way.
 
     Parameters
     ----------
-    origin : mapping
-        The manifest.
+    origin : Manifest
+        The manifest of the set to repeat.
     code : sequence of str or Module
         Names of code that may be run, ``python:MODULE:CALLABLE``, and networks: what a manifest says was made by a
         callable is made by one of them or not at all, for a manifest may come from anybody.
@@ -117,17 +116,17 @@ def rebuild(
     CacheCorrupt
         When the manifest describes no extraction.
     """
-    recipe, run = origin["recipe"], origin["run"]
+    recipe, run = origin.recipe, origin.run
     if "transform" not in recipe:
         raise UsageError("these features were imported, so other sets cannot be extracted; import them too")
     if recipe["transform"].get("resize") and "fit" not in recipe["transform"]:
         raise Mismatch(
-            f"{origin['data']['dataset']} was extracted with the earlier geometry, whose sides were rounded "
+            f"{origin.dataset} was extracted with the earlier geometry, whose sides were rounded "
             "otherwise than timm's and torchvision's; extract it again with --overwrite"
         )
     if any("gram" in entry for entry in recipe.get("columns", {}).values()):
         raise Mismatch(
-            f"the Gram sums of {origin['data']['dataset']} have the powers 1 to 5, of an earlier version, not 1 to 10; "
+            f"the Gram sums of {origin.dataset} have the powers 1 to 5, of an earlier version, not 1 to 10; "
             "extract it again with --overwrite"
         )
     try:
@@ -140,8 +139,8 @@ def rebuild(
             dtype=recipe["dtype"],
             precision=recipe["precision"],
             batch_size=run["batch_size"],
-            block_rows=origin["block_rows"],
-            store=origin["store"],
+            block_rows=origin.block_rows,
+            store=origin.store,
         )
         transform, sha256, name = (
             Transform.from_json(recipe["transform"]),
@@ -150,7 +149,7 @@ def rebuild(
         )
     except (KeyError, TypeError) as error:
         raise CacheCorrupt(
-            f"the manifest of {origin['data']['dataset']} lacks what an extraction needs ({error}); extract it again"
+            f"the manifest of {origin.dataset} lacks what an extraction needs ({error}); extract it again"
         ) from None
     backbone = _backbone_of(origin, name, code)
     if backbone.sha256 != sha256:
@@ -165,8 +164,8 @@ def rebuild(
     return backbone, transform, options
 
 
-def _backbone_of(origin: Mapping[str, Any], name: str, code: Sequence[str | nn.Module]) -> Backbone:
-    recipe, run = origin["recipe"], origin["run"]
+def _backbone_of(origin: Manifest, name: str, code: Sequence[str | nn.Module]) -> Backbone:
+    recipe, run = origin.recipe, origin.run
     given = run.get("weights_file", "") or (RANDOM if run.get("weights") == RANDOM else "")
     if name.startswith(CODE):
         for module in code:
@@ -182,7 +181,7 @@ def _backbone_of(origin: Mapping[str, Any], name: str, code: Sequence[str | nn.M
                 f"add --code {shlex.quote(name)} if you trust it"
             )
         name = named[0]
-    (classes,), _ = origin["columns"].get("logits", ((None,), ""))
+    classes = origin.columns["logits"].shape[0] if "logits" in origin.columns else None
     try:
         return resolve_backbone(name, given, classes, run.get("seed", 0))
     except Exception as error:

@@ -13,6 +13,7 @@ __all__ = [
     "aupr_out",
     "auroc",
     "autc",
+    "best_of",
     "detection_error",
     "detection_metrics",
     "fpr_at_tpr_id",
@@ -22,12 +23,15 @@ __all__ = [
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from featood.errors import UsageError
 from featood.metrics.counts import ScoreCounts, count_scores
+
+Key = TypeVar("Key")
 
 
 def auroc(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
@@ -201,3 +205,14 @@ METRICS: Mapping[str, Callable[[ScoreCounts], np.ndarray]] = MappingProxyType(
 
 LOWER_IS_BETTER = frozenset({"fpr95", "fpr95_ood", "detection_error", "autc"})
 """Those of `METRICS` that a better head has less of."""
+
+
+def best_of(values: Mapping[Key, float], metric: str) -> Key:
+    """Return the key of the best value of a metric, the first of equals.
+
+    Examples
+    --------
+    >>> best_of({"knn": 0.2, "msp": 0.3}, "fpr95"), best_of({"knn": 0.2, "msp": 0.3}, "auroc")
+    ('knn', 'msp')
+    """
+    return (min if metric in LOWER_IS_BETTER else max)(values, key=values.__getitem__)

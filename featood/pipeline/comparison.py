@@ -13,10 +13,10 @@ import numpy as np
 
 from featood.errors import UsageError
 from featood.metrics import (
-    LOWER_IS_BETTER,
     METRICS,
     Difference,
     Placements,
+    best_of,
     bootstrap_difference,
     bootstrap_draws,
     delong_difference,
@@ -26,6 +26,7 @@ from featood.metrics import (
     placements,
     rank_heads,
 )
+from featood.pipeline.result_rows import ResultRow
 from featood.pipeline.variant_labels import repeated_label
 
 MEAN = "mean"
@@ -66,7 +67,7 @@ class Uncertainty:
 
 
 class Comparison:
-    """Takes the scores of one head after the other on the same sets, and tells which differ.
+    """Intervals of the metrics of heads scored on the same sets, and tests of which heads differ.
 
     Parameters
     ----------
@@ -76,18 +77,15 @@ class Comparison:
 
     def __init__(self, how: Uncertainty) -> None:
         self.how = how
-        self._rows: dict[str, list[dict[str, Any]]] = {}
+        self._rows: dict[str, list[ResultRow]] = {}
         self._places: dict[str, list[Placements]] = {}
         self._draws: dict[str, list[np.ndarray]] = {}
 
     def add(
-        self, label: str, id_scores: np.ndarray, scores: Sequence[np.ndarray], rows: list[dict[str, Any]]
-    ) -> None:
-        """Take a head's scores on the ID set and on each OOD set, and put intervals into its result rows.
-
-        Each metric gets ``NAME_low`` and ``NAME_high``, fractions as the metric is.
-        """
-        self._rows[label] = rows
+        self, label: str, id_scores: np.ndarray, scores: Sequence[np.ndarray], rows: Sequence[ResultRow]
+    ) -> list[ResultRow]:
+        """Take a head's scores on the ID set and on each OOD set, and return its result rows with intervals."""
+        self._rows[label] = list(rows)
         self._places[label] = [placements(id_scores, values) for values in scores]
         if self.how.method == "bootstrap":
             self._draws[label] = [
@@ -95,12 +93,14 @@ class Comparison:
                     id_scores, values, self.how.metrics, self.how.resamples,
                     # the ID rows of a resample are the same for all sets and heads, the OOD rows for all heads
                     id_generator=np.random.default_rng([self.how.seed]),
-                    ood_generator=np.random.default_rng([self.how.seed, *row["ood"].encode()]),
+                    ood_generator=np.random.default_rng([self.how.seed, *row.ood.encode()]),
                 )
                 for row, values in zip(rows, scores, strict=True)
             ]  # fmt: skip
-        for position, row in enumerate(rows):
-            row |= self._intervals(label, slice(position, position + 1))
+        return [
+            dataclasses.replace(row, intervals=self._intervals(label, slice(position, position + 1)))
+            for position, row in enumerate(rows)
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """Return how intervals were made, those of the means, the tests against the best head, and the ranks.
@@ -118,7 +118,7 @@ class Comparison:
         every = slice(0, count)
         body: dict[str, Any] = self.how.as_json()
         body["means"] = [
-            {"head": label, "sets": [row["ood"] for row in rows], **self._intervals(label, every)}
+            {"head": label, "sets": [row.ood for row in rows], **self._intervals(label, every)}
             for label, rows in self._rows.items()
             if count > 1
         ]
@@ -133,7 +133,7 @@ class Comparison:
         return body
 
     def _estimate(self, label: str, metric: str, sets: slice) -> float:
-        return float(np.mean([row[metric] for row in self._rows[label][sets]]))
+        return float(np.mean([row.metrics[metric] for row in self._rows[label][sets]]))
 
     def _intervals(self, label: str, sets: slice) -> dict[str, float]:
         """Return the ends of the intervals of one set's metrics, or of the means over several."""
@@ -163,7 +163,7 @@ class Comparison:
         values = {label: self._estimate(label, metric, sets) for label in self._rows}
         if len(values) < 2:
             return []
-        best = (min if metric in LOWER_IS_BETTER else max)(values, key=values.__getitem__)
+        best = best_of(values, metric)
         # the best is chosen on these very rows, so the correction counts all pairs, not just those with it
         pairs = list(itertools.combinations(values, 2))
         found = {pair: self._difference(*pair, metric, sets) for pair in pairs}
@@ -179,7 +179,7 @@ class Comparison:
                 difference, low, high = -difference, -high, -low
             tests.append(
                 {
-                    "ood": rows[0]["ood"] if len(rows) == 1 else MEAN,
+                    "ood": rows[0].ood if len(rows) == 1 else MEAN,
                     "metric": metric,
                     "head": label,
                     "best": best,
@@ -208,13 +208,13 @@ class Comparison:
             )
             return {}, untested
         values = np.array(
-            [[np.mean([self._rows[label][place]["auroc"] for label in labels]) for labels in heads.values()]
+            [[np.mean([self._rows[label][place].metrics["auroc"] for label in labels]) for labels in heads.values()]
              for place in range(count)]
         )  # fmt: skip
         ranking, names = rank_heads(values, self.how.level), list(heads)
         return {
             "metric": "auroc",
-            "sets": [row["ood"] for row in next(iter(self._rows.values()))],
+            "sets": [row.ood for row in next(iter(self._rows.values()))],
             "statistic": ranking.statistic,
             "p": ranking.p,
             "mean_ranks": dict(zip(names, ranking.mean_ranks.tolist(), strict=True)),

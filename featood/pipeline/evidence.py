@@ -1,8 +1,8 @@
-"""What results rest on, kept with them so that they can be computed again and held against the file."""
+"""The evidence of results: digests of the sets, the heads and the scores, by which they can be verified."""
 
 from __future__ import annotations
 
-__all__ = ["Evidence", "Scored", "within"]
+__all__ = ["Evidence", "Scored", "make_relative"]
 
 import hashlib
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from featood.heads.base.head import Head
 
 
 class Scored(NamedTuple):
-    """A set's scores in short."""
+    """A summary of the scores of a set."""
 
     sha256: str
     """Of the float64 scores, little-endian, in the order of the rows."""
     octiles: list[float]
-    """The scores at 0, 1/8, ..., 1 of their order: how far scores with another digest lie apart shows in these."""
+    """Quantiles of the scores at 0, 1/8, ..., 1: they show how far scores with another digest differ."""
 
     @classmethod
     def of(cls, scores: np.ndarray) -> Scored:
@@ -33,7 +33,7 @@ class Scored(NamedTuple):
 
 
 class Evidence:
-    """Collects what decides the rows of results: the sets, the heads, and the scores of each head on each set.
+    """Collects the evidence of the sets, of the heads, and of the scores of each head on each set.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Evidence:
         self._force = force
 
     def add(self, label: str, head: Head, scores: Mapping[str, np.ndarray]) -> None:
-        """Take a head and its scores by set."""
+        """Add a head and its scores by set."""
         saved = head.saved
         self._heads[label] = {
             "head": head.name,
@@ -74,8 +74,8 @@ class Evidence:
         return {"force": self._force, "sets": self._sets, "heads": self._heads}
 
 
-def within(evidence: Mapping[str, Any], root: Path) -> None:
-    """Name the artefacts that are in a cache by their place in it, so that the cache can move."""
+def make_relative(evidence: Mapping[str, Any], root: Path) -> None:
+    """Write the paths of artefacts in a cache relative to its root, so that the cache can be moved."""
     for head in evidence["heads"].values():
         if head["artefact"] and Path(head["artefact"]).is_relative_to(root.resolve()):
             head["artefact"] = Path(head["artefact"]).relative_to(root.resolve()).as_posix()

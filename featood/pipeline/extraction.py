@@ -1,96 +1,164 @@
-"""Extracting a dataset's splits, and extracting another set in the way an earlier one was."""
+"""Extracting the splits of a dataset."""
 
 from __future__ import annotations
 
 __all__ = [
+    "ImageSource",
+    "Network",
     "align_with_weights",
-    "doubts_about",
-    "extract_like",
+    "extract_dataset",
     "extract_sets",
+    "inputs_stamp",
     "known_accuracy",
-    "open_splits",
 ]
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featood.cache import CacheEntry, FeatureCache, FeatureSet, slug
-from featood.cache.manifest import differing
+from featood.cache import FeatureCache, FeatureSet
 from featood.data import (
     Decoding,
     ImageSet,
     available_splits,
-    dataset_key,
     default_data_dir,
     download,
     likely_bits,
     open_dataset,
 )
-from featood.data.tables.sets import NOISE
-from featood.errors import DataError, FeatoodError, Mismatch
-from featood.extractors.backbones import RANDOM, Backbone
+from featood.errors import UsageError
+from featood.extractors.backbones import RANDOM, Backbone, resolve_backbone
 from featood.extractors.backbones.class_names import align_classes
 from featood.extractors.extract import Extraction, ExtractOptions, extract
-from featood.extractors.recipe import rebuild
+from featood.extractors.recipe import choose_transform
 from featood.extractors.transform import Transform
 from featood.metrics import accuracy
 from featood.metrics.sanity import doubts
-from featood.pipeline.backbone_ensembles import join_sets
-from featood.pipeline.selection import OOD
-from featood.pipeline.table_import import TABLE, import_noise
+from featood.reporter import SILENT, Reporter
 
-Progress = Callable[[str, int, int], None]
-Say = Callable[[str], None]
 SHOWN = 10
 """Unreadable images that are named one by one."""
 
 
-def open_splits(
-    dataset: str,
-    splits: Sequence[str] = (),
-    data_dir: str | None = None,
-    fetch: bool = False,
-    class_order: str | Path | None = None,
-    decoding: Decoding = Decoding(),  # noqa: B008  (frozen)
-) -> list[ImageSet]:
-    """Open splits of a dataset; all that are there, where none is named.
+@dataclasses.dataclass(frozen=True)
+class ImageSource:
+    """Images by name."""
+
+    dataset: str
+    """A name or a path; see :func:`featood.data.open_dataset`."""
+    splits: Sequence[str] = ()
+    """Names of the splits; all that are there, where none is named."""
+    data_dir: str | None = None
+    """Folder of the image sets."""
+    download: bool = False
+    """Download the dataset where it is not there and torchvision can."""
+    class_order: str | Path | None = None
+    """File that names the classes in the order of their numbers."""
+    decoding: Decoding = Decoding()  # noqa: RUF009  (frozen)
+    """How files become pixels."""
+
+    def open(self) -> list[ImageSet]:
+        """Open the splits.
+
+        Raises
+        ------
+        DataError
+            When the images are not there.
+        """
+        there = available_splits(self.dataset, self.data_dir)
+        if not there and self.download:
+            from featood.extractors.vision import torchvision
+
+            there = download(self.dataset, self.data_dir, torchvision)
+        wanted: Sequence[str | None] = self.splits or there or [None]
+        sets = [open_dataset(self.dataset, split, self.data_dir, self.class_order) for split in wanted]
+        return [dataclasses.replace(images, decoding=self.decoding) for images in sets]
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A backbone by name, and how images become its inputs where that is not known or is to be changed."""
+
+    backbone: str
+    """See :func:`featood.extractors.backbones.resolve_backbone`."""
+    weights: str = ""
+    """A file, ``FILE#ENTRY``, or ``random``; by default the published weights."""
+    name: str = ""
+    """Folder in the cache; by default named after backbone and weights."""
+    seed: int = 0
+    """Seed of random weights."""
+    mean: Sequence[float] | None = None
+    """One value, or one for each channel, on [0, 1]."""
+    std: Sequence[float] | None = None
+    """As `mean`."""
+    image_size: int | None = None
+    """Side of the square input in pixels."""
+
+
+def extract_dataset(
+    cache: FeatureCache,
+    source: ImageSource,
+    network: Network,
+    options: ExtractOptions = ExtractOptions(),  # noqa: B008  (frozen)
+    *,
+    reporter: Reporter = SILENT,
+) -> list[Extraction]:
+    """Extract the splits of a dataset with a backbone, both by name.
 
     Parameters
     ----------
-    dataset : str
-        A name or a path; see :func:`featood.data.open_dataset`.
-    splits : sequence of str
-        Their names.
-    data_dir : str, optional
-        Where the images are.
-    fetch : bool
-        Download the dataset where it is not there and torchvision can.
-    class_order : path, optional
-        File that names the classes in the order of their numbers.
-    decoding : Decoding
-        How files become pixels.
+    cache : FeatureCache
+        Where the sets go; what is there already is kept.
+    source : ImageSource
+        The images.
+    network : Network
+        The backbone and its transform.
+    options : ExtractOptions
+        Which columns to extract, and how.
+    reporter : Reporter
+        Takes a line about each choice made, and the progress.
 
     Raises
     ------
     DataError
         When the images are not there.
+    UsageError
+        When the backbone or an option is unknown.
+    Mismatch
+        When the cache holds other sets under these names.
     """
-    there = available_splits(dataset, data_dir)
-    if not there and fetch:
-        from featood.extractors.vision import torchvision
+    sets = source.open()
+    if not network.backbone:
+        raise UsageError("name the network to extract with: --backbone resnet50 (see featood backbones)")
+    backbone = resolve_backbone(network.backbone, network.weights, len(sets[0].classes) or None, network.seed)
+    if network.name:
+        backbone = dataclasses.replace(backbone, folder=network.name)
+    reporter.line(
+        f"{network.backbone}: {backbone.resolved}, weights {backbone.weights} ({backbone.sha256[:12]})"
+    )
+    for note in backbone.notes:
+        reporter.line(f"{network.backbone}: {note}")
+    transform, origin = choose_transform(backbone, sets[0], network.mean, network.std, network.image_size)
+    reporter.line(f"transform from {origin}: {transform}")
+    run: dict[str, Any] = {
+        "seed": network.seed,
+        "dataset": source.dataset,
+        "data_dir": os.path.abspath(source.data_dir or default_data_dir()),
+    }
+    if network.weights:
+        run["weights_file"] = (
+            network.weights if network.weights == RANDOM else os.path.abspath(network.weights)
+        )
+    if source.class_order is None:
+        sets = [align_with_weights(images, backbone, reporter) for images in sets]
+    return extract_sets(cache, backbone, sets, transform, options, run=run, reporter=reporter)
 
-        there = download(dataset, data_dir, torchvision)
-    wanted: Sequence[str | None] = splits or there or [None]
-    sets = [open_dataset(dataset, split, data_dir, class_order) for split in wanted]
-    return [dataclasses.replace(images, decoding=decoding) for images in sets]
 
-
-def align_with_weights(images: ImageSet, backbone: Backbone, say: Say = lambda text: None) -> ImageSet:
+def align_with_weights(images: ImageSet, backbone: Backbone, reporter: Reporter = SILENT) -> ImageSet:
     """Give the classes of a set the numbers that they have in the weights, where these know all of them by name."""
     if images.labels is None or not images.classes:
         return images
@@ -98,7 +166,7 @@ def align_with_weights(images: ImageSet, backbone: Backbone, say: Say = lambda t
     if places is None:
         return images
     if not np.array_equal(places, np.arange(len(backbone.classes))):
-        say(
+        reporter.line(
             f"{images.name}/{images.split}: {len(places)} classes are numbered as the {len(backbone.classes)} of "
             f"{backbone.resolved}, by their names ({images.classes[0]} is {places[0]}); --class-order overrules this"
         )
@@ -116,9 +184,9 @@ def extract_sets(
     sets: Sequence[ImageSet],
     transform: Transform,
     options: ExtractOptions = ExtractOptions(),  # noqa: B008  (frozen)
+    *,
     run: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
-    say: Say = lambda text: None,
+    reporter: Reporter = SILENT,
 ) -> list[Extraction]:
     """Extract sets of images, one after the other, and say what a user should know of each.
 
@@ -127,37 +195,37 @@ def extract_sets(
     cache, backbone, transform, options
         See :func:`featood.extractors.extract.extract`.
     sets : sequence of ImageSet
-        See :func:`open_splits`.
+        See :meth:`ImageSource.open`.
     run : mapping, optional
         Further facts for the manifests.
-    progress : callable, optional
-        Called as ``progress(what, rows done, rows in all)``.
-    say : callable
-        Takes one line about each thing to know.
+    reporter : Reporter
+        Takes lines, and the rows done and in all of each set.
     """
     done: list[Extraction] = []
     for images in sets:
         what = f"{images.name}/{images.split}"
         for note in (*images.notes, *_depth_note(images)):
-            say(f"{what}: {note}")
-        report = _named(progress, f"{backbone.slug}/{what}")
-        stamp = _stamp(images)
+            reporter.line(f"{what}: {note}")
+        stamp = inputs_stamp(images)
         facts = {**(run or {}), "inputs_stamp": stamp}
-        extraction = extract(backbone, images, transform, cache, options, facts, report)
+        task = reporter.task(f"{backbone.slug}/{what}")
+        extraction = extract(backbone, images, transform, cache, options, facts, task)
         if extraction.note and not done:
-            say(f"{backbone.slug}: {extraction.note}")
+            reporter.line(f"{backbone.slug}: {extraction.note}")
         done.append(extraction)
         if extraction.failed:
-            say(f"warning: {len(extraction.failed)} images could not be read and are left out:")
+            reporter.line(f"warning: {len(extraction.failed)} images could not be read and are left out:")
             for reason in extraction.failed[:SHOWN]:
-                say(f"  {reason}")
-        if _stamp(images) != stamp:
-            say(
+                reporter.line(f"  {reason}")
+        if inputs_stamp(images) != stamp:
+            reporter.line(
                 f"warning: {what} changed while it was extracted, so its rows may be of images from before and after; "
                 "extract it again with --overwrite"
             )
-        for doubt in doubts_about(extraction.features) if backbone.weights != RANDOM else ():
-            say(f"warning: {extraction.features.name}: {doubt}")
+        features = extraction.features
+        if backbone.weights != RANDOM and features.logits is not None and features.labels is not None:
+            for doubt in doubts(features.logits, features.labels, features.classes):
+                reporter.line(f"warning: {features.name}: {doubt}")
     return done
 
 
@@ -172,7 +240,7 @@ def known_accuracy(features: FeatureSet) -> float | None:
 
 
 def _depth_note(images: ImageSet) -> list[str]:
-    """Say that 16-bit images hold fewer bits, where they seem to: they would come out dark."""
+    """Say that 16-bit images seem to use fewer bits, and so are dark."""
     if images.root is None or images.decoding.bits < 16:
         return []
     bits = likely_bits([images.root / name for name in images.ids])
@@ -183,142 +251,6 @@ def _depth_note(images: ImageSet) -> list[str]:
     ]
 
 
-def _stamp(images: ImageSet) -> str:
-    """Tell quickly whether a set's files may have changed; labels, which a user may number anew, do not matter."""
+def inputs_stamp(images: ImageSet) -> str:
+    """Tell quickly whether a set's files may have changed; labels, which a user may renumber, do not matter."""
     return dataclasses.replace(images, labels=None).stamp()
-
-
-def doubts_about(features: FeatureSet) -> list[str]:
-    """Return what speaks against a set's labels and logits belonging together, a sentence each."""
-    if features.logits is None or features.labels is None:
-        return []
-    return doubts(features.logits, features.labels, features.classes)
-
-
-def extract_like(
-    cache: FeatureCache,
-    reference: FeatureSet,
-    dataset: str,
-    data_dir: str | None = None,
-    progress: Progress | None = None,
-    say: Say = lambda text: None,
-) -> FeatureSet:
-    """Return an out-of-distribution set's features, from the cache, or extracted as `reference` was.
-
-    A set whose images have changed, or that was extracted in another way, is extracted again. For sets that were
-    joined from those of several backbones, each of these extracts it, and then they are joined. A backbone that is
-    Python code is run only if `cache` was opened with its name, or with the network itself.
-
-    Raises
-    ------
-    DataError
-        When it is neither in the cache nor are its images there.
-    Mismatch
-        When the cache holds it made in another way that cannot be repeated, or the weights have changed since.
-    """
-    folder = reference.name.split("/")[0]
-    run = reference.origin["run"]
-    where = data_dir or run.get("data_dir")
-    entry = _cached(cache, reference, dataset_key(dataset))
-    if "members" in run:
-        rest = reference.name.removeprefix(folder)
-        try:
-            members = [
-                extract_like(cache, cache[member + rest], dataset, data_dir, progress, say)
-                for member in run["members"]
-            ]
-        except DataError:  # members that are gone can have no newer images
-            if entry is None:
-                raise
-            return cache[entry.key]
-        inputs = members[0].origin["data"]["inputs_sha256"]
-        changed = entry is not None and entry.manifest.data["inputs_sha256"] != inputs
-        return join_sets(cache, folder, members, changed, role=OOD)
-    if entry is not None:
-        if not (reason := _outdated(entry, reference, dataset, where)):
-            return cache[entry.key]
-        say(f"{dataset} in the cache {reason}: extracting it again")
-    elif TABLE in reference.recipe and dataset.partition(":")[0] == NOISE:
-        say(f"{dataset} is not in the cache: making it as wide as {reference.name}")
-        return import_noise(cache, reference, dataset)
-    elif "transform" not in reference.recipe:
-        raise DataError(f"{folder}/{dataset} is not in the cache; {_how_it_got_there(reference)}")
-    else:
-        say(f"{dataset} is not in the cache: extracting it as {reference.name} was")
-    images = _decoded_as(reference, open_dataset(dataset, None if entry is None else entry.split, where))
-    backbone, transform, options = rebuild(reference.origin, cache.code)
-    # the folder may bear a name the user chose
-    backbone = dataclasses.replace(backbone, folder=folder)
-    facts = {
-        **{key: run[key] for key in ("weights_file", "seed") if key in run},
-        "role": OOD if entry is None else entry.manifest.run.get("role", ""),
-        "data_dir": os.path.abspath(where or default_data_dir()),
-        "dataset": dataset,
-    }
-    options = dataclasses.replace(options, overwrite=entry is not None)
-    return extract_sets(cache, backbone, [images], transform, options, facts, progress, say)[0].features
-
-
-def _cached(cache: FeatureCache, reference: FeatureSet, dataset: str) -> CacheEntry | None:
-    """Find a complete set of a dataset; its test or val split, or its only one."""
-    folder = reference.name.split("/")[0]
-    there = [
-        entry
-        for entry in cache.entries()
-        if entry.backbone == folder and entry.dataset == slug(dataset) and entry.key != reference.name
-    ]
-    for split in ("test", "val", *(entry.split for entry in there)):
-        entry = next((entry for entry in there if entry.split == split), None)
-        if entry is not None and entry.damage is not None:
-            raise entry.damage
-        if entry is not None and entry.complete and (split != "train" or len(there) == 1):
-            return entry
-    return None
-
-
-def _outdated(entry: CacheEntry, reference: FeatureSet, dataset: str, where: str | None) -> str:
-    """Say why a cached set must be extracted again; empty where it is as it should be.
-
-    Raises
-    ------
-    Mismatch
-        When it was made in another way, and not just to be scored against.
-    """
-    if entry.manifest.backbone_fingerprint != reference.fingerprint:
-        parts = differing(entry.manifest.recipe, reference.recipe) or "the backbone"
-        if "transform" in reference.recipe and entry.manifest.run.get("role") == OOD:
-            return f"was extracted in another way than {reference.name} (differing: {parts})"
-        raise Mismatch(
-            f"{entry.key} was extracted in another way than {reference.name} (differing: {parts}); "
-            f"remove {entry.folder} and score again"
-        )
-    if "transform" not in reference.recipe:
-        return ""
-    try:
-        images = open_dataset(dataset, entry.split, where)
-    except FeatoodError:  # its images are gone, its features are not
-        return ""
-    run = entry.manifest.run
-    images = dataclasses.replace(images, decoding=Decoding(**run.get("decoding", {})))
-    if _stamp(images) == run.get("inputs_stamp") or images.digest() == entry.manifest.data["inputs_sha256"]:
-        return ""
-    if "inputs_stamp" not in run:
-        return "was extracted when images were not yet told apart by their content"
-    return "is of other images than are there now"
-
-
-def _decoded_as(reference: FeatureSet, images: ImageSet) -> ImageSet:
-    """Decode the files of a set as those of another one were."""
-    return dataclasses.replace(images, decoding=Decoding(**reference.origin["run"].get("decoding", {})))
-
-
-def _how_it_got_there(reference: FeatureSet) -> str:
-    """Say how sets of a backbone that cannot be built here are added."""
-    folder = reference.name.split("/")[0]
-    if str(reference.recipe["backbone"]).startswith("module:"):
-        return f"extract it in Python: featood.extract(module, loader, cache=..., name='{folder}/NAME/test', ood=True)"
-    return f"import it with featood import --backbone {folder}"
-
-
-def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
-    return None if progress is None else lambda done, total: progress(what, done, total)

@@ -1,54 +1,157 @@
-"""Fitting a head on a cached set, and finding fitted heads again."""
+"""Fitting a head on a set, and a head by name on a set of the cache."""
 
 from __future__ import annotations
 
-__all__ = ["asked", "chosen_heads", "find_heads", "fit_head", "get_head"]
+__all__ = ["FitPlan", "fit", "fit_composition", "fit_head", "with_outliers"]
 
 import dataclasses
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from featood.cache import FeatureSet
+import numpy as np
+
+from featood.cache.columns import JoinedColumn
+from featood.cache.feature_set import FeatureSet
 from featood.errors import Mismatch, UsageError
-from featood.files import folders_below, size_of
-from featood.heads import ask, create_head, head_class, load_head
-from featood.heads.artefacts.artefact import SUFFIXES
 from featood.heads.base.fit import FitContext
 from featood.heads.base.head import Head
-from featood.heads.base.trained_head import TrainedHead
-from featood.heads.compositions._composition import Composition
-from featood.heads.compositions._members import create_member, spell
-from featood.pipeline.extraction import extract_like
-from featood.pipeline.head_folders import Settings, place_given, place_in
-from featood.pipeline.leakage import dataset_name, inputs_digest, overlap
-from featood.pipeline.outlier_rows import with_outliers
-from featood.pipeline.preset_choice import choose_preset
+from featood.heads.registry import create_head, head_class
+from featood.pipeline.fitted_heads import (
+    FitSettings,
+    find_heads,
+    head_folder,
+    heads_folder,
+    place_given,
+    place_in,
+)
 from featood.pipeline.selection import Selection
-from featood.pipeline.variant_labels import matching
+from featood.reporter import SILENT, Reporter
+
+if TYPE_CHECKING:
+    from featood.pipeline.leakage import SeenOutliers
+
+
+def fit(
+    head: Head,
+    train: FeatureSet,
+    *,
+    outliers: FeatureSet | None = None,
+    validate_on: FeatureSet | None = None,
+    notes: Sequence[str] = (),
+    checkpoint: Path | None = None,
+    reporter: Reporter = SILENT,
+) -> Head:
+    """Fit a head on a set.
+
+    Parameters
+    ----------
+    head : Head
+        An unfitted head.
+    train : FeatureSet
+        In-distribution rows.
+    outliers : FeatureSet, optional
+        Out-of-distribution rows to learn from, for heads that can; scoring refuses to test the head on them.
+    validate_on : FeatureSet, optional
+        Out-of-distribution rows to choose the best state of a training by, in place of the loss on held-out rows;
+        scoring refuses to test the head on them too.
+    notes : sequence of str
+        What was decided before the fit, to be kept with it.
+    checkpoint : Path, optional
+        Folder for resuming an interrupted training.
+    reporter : Reporter
+        Takes the progress of a training.
+
+    Returns
+    -------
+    Head
+        The same head, fitted; its ``record`` has the seconds that this took, and the outliers that it saw.
+
+    Raises
+    ------
+    UsageError
+        When the head cannot use outliers in this way.
+    DataError
+        When a set lacks what the head needs.
+    """
+    _check_outliers(head, learn=outliers is not None, validate=validate_on is not None)
+    context = FitContext(reporter.task(f"training {head.name}"), checkpoint, validate_on)
+    rows = train if outliers is None else with_outliers(train, outliers)
+    start = time.perf_counter()
+    head.fit(rows, context=context)
+    seconds = round(time.perf_counter() - start, 3)
+    head.annotate(fit_seconds=seconds, notes=(*head.record.notes, *notes))
+    for seen, metric in ((outliers, None), (validate_on, "auroc")):
+        if seen is not None:
+            from featood.pipeline.leakage import SeenOutliers
+
+            _record(head, SeenOutliers.of(seen, metric=metric))
+    return head
+
+
+def fit_composition(
+    head: Any,
+    members: Sequence[Head],
+    train: FeatureSet,
+    *,
+    checkpoint: Path | None = None,
+    reporter: Reporter = SILENT,
+) -> Head:
+    """Compose heads, fitting those that are not fitted yet.
+
+    Parameters
+    ----------
+    head : Composition
+        The composition, whose options but `members` are used.
+    members : sequence of Head
+        The heads to compose; fitted ones stay as they are.
+    train, checkpoint, reporter
+        See :func:`fit`.
+    """
+    context = FitContext(reporter.task(f"training {head.name}"), checkpoint)
+    start = time.perf_counter()
+    for member in members:
+        if member.learns and not member.fitted:
+            member.fit(train, context=context)
+    options = {name: value for name, value in head.options.items() if name != "members"}
+    composed = type(head).of(members, train, **options)
+    composed.annotate(fit_seconds=round(time.perf_counter() - start, 3))
+    return composed
+
+
+@dataclasses.dataclass(frozen=True)
+class FitPlan:
+    """What to fit a head on, and where to keep it, by names."""
+
+    preset: str | None = None
+    """Published settings to start from; by default those for the kind of network, see
+    :func:`featood.pipeline.presets.choose_preset`."""
+    split: str = ""
+    """Split to fit on: ``train`` by default; a head that learns nothing takes any."""
+    outliers: str = ""
+    """Out-of-distribution set to learn from; see :func:`fit`."""
+    validate_on: str = ""
+    """Out-of-distribution set to choose the state of a training by; see :func:`fit`."""
+    out: str | Path | None = None
+    """Folder of the artefact; by default in the cache, see :mod:`featood.pipeline.fitted_heads`."""
+    overwrite: bool = False
+    """Replace a head that was fitted in another way."""
 
 
 def fit_head(
     selection: Selection,
     name: str,
-    options: dict[str, Any] | None = None,
-    preset: str | None = None,
-    split: str = "",
-    out: str | Path | None = None,
-    progress: Callable[..., None] | None = None,
-    say: Callable[[str], None] = lambda text: None,
-    tuned: dict[str, Any] | None = None,
-    outliers: str = "",
-    validate_on: str = "",
-    data_dir: str | None = None,
-    overwrite: bool = False,
+    options: Mapping[str, Any] | None = None,
+    plan: FitPlan = FitPlan(),
+    *,
+    chosen_on: SeenOutliers | None = None,
+    reporter: Reporter = SILENT,
 ) -> tuple[Head, Path]:
-    """Fit a head on one split and save it.
+    """Fit a head by name on a split of the cache, and save it.
 
-    Where the cache has a head of this name that was fitted in another way, the new one is kept beside it, under a label
-    that names what differs; see :mod:`featood.pipeline.head_folders`.
+    Where the cache has a head of this name that was fitted in another way, the new one is kept beside it, under a
+    label that names what differs; see :mod:`featood.pipeline.fitted_heads`.
 
     Parameters
     ----------
@@ -56,253 +159,157 @@ def fit_head(
         The in-distribution extraction.
     name : str
         Name of the head.
-    options : dict, optional
+    options : mapping, optional
         Its options.
-    preset : str, optional
-        Published settings to start from; by default those for the kind of network, see
-        :func:`featood.pipeline.preset_choice.choose_preset`.
-    split : str
-        ``train`` by default; a head that learns nothing takes any.
-    out : path, optional
-        Folder of the artefact; by default in the cache, under the head's name or that label.
-    progress : callable, optional
-        See :class:`featood.heads.base.head.FitContext`.
-    say : callable
-        Takes one line about each choice made.
-    tuned : dict, optional
-        How the options were chosen, for the artefact; see :func:`featood.pipeline.tuning.tune_head`.
-    outliers : str
-        Out-of-distribution set to learn from, for heads that can; it can then not be scored against.
-    validate_on : str
-        Out-of-distribution set to choose the best state of a training by, in place of the held-out loss; it can
-        then not be scored against either.
-    data_dir : str, optional
-        Where its images are, if they are still to be extracted.
-    overwrite : bool
-        Replace a head that was fitted in another way.
+    plan : FitPlan
+        What to fit on, and where to keep the head.
+    chosen_on : SeenOutliers, optional
+        What the options were chosen on, for the artefact; see :func:`featood.pipeline.tuning.tune_head`.
+    reporter : Reporter
+        Takes a line about each choice made, and the progress of a training.
 
     Raises
     ------
     DataError
         When the split is not there, or lacks what the head needs.
     UsageError
-        When `out` holds a head that was fitted in another way, and `overwrite` is off.
+        When ``plan.out`` holds a head that was fitted in another way, and ``plan.overwrite`` is off.
     """
-    learns = head_class(name).card.learns
-    chosen = selection.train_split(split) if learns or split else next(iter(selection.entries))
-    train = selection.open(chosen)
-    why_preset = ""
-    if preset is None:
-        preset, why_preset = choose_preset(name, train)
-    if why_preset:
-        say(why_preset)
-    options = dict(options or {})
-    # names and folders of fitted heads are known here, not to the head
-    given = options.pop("members", None) if issubclass(head_class(name), Composition) else None
+    cls, options = head_class(name), dict(options or {})
+    learns = cls.card.learns
+    split = selection.train_split(plan.split) if learns or plan.split else next(iter(selection.entries))
+    train = selection.open(split)
+    preset, note = plan.preset, ""
+    if preset is None and cls.presets:
+        from featood.pipeline.presets import choose_preset
+
+        preset, note = choose_preset(name, train)
+    if note:
+        reporter.line(note)
+    composes = hasattr(cls, "create_members")
+    # names and folders of fitted heads are known here, not to a composition
+    named = options.pop("members", None) if composes else None
     head = create_head(name, preset, **options)
-    members = []
-    if isinstance(head, Composition):
-        members = _members(selection, head, given, say)
-        head = dataclasses.replace(head, members=tuple(spell(member) for member in members))
-    fit = {"split": chosen, "outliers": outliers, "validate_on": validate_on}
-    settings = Settings(head.options, {key: value for key, value in fit.items() if value}, train.fingerprint)
-    if out:
-        folder = place_given(Path(out), name, settings, overwrite, say)
+    members: list[Head] = []
+    if composes:
+        head, members = _with_members(selection, head, named, reporter)
+    sets = {"split": split, "outliers": plan.outliers, "validate_on": plan.validate_on}
+    settings = FitSettings(
+        head.options, {key: value for key, value in sets.items() if value}, train.fingerprint
+    )
+    if plan.out:
+        folder = place_given(Path(plan.out), name, settings, overwrite=plan.overwrite, reporter=reporter)
     else:
-        root = selection.cache.heads_folder(selection.backbone, selection.dataset)
-        folder = place_in(root, name, settings, create_head(name, preset).options, overwrite, say)
-    say(f"fitting {name} on {train.name} ({len(train)} rows)")
-    if train.origin["run"].get("weights") == "random":
-        say(
-            f"warning: the weights of {train.origin['run']['name']} are random: what is fitted on them means nothing"
+        root, defaults = heads_folder(selection), create_head(name, preset).options
+        folder = place_in(root, name, settings, defaults, overwrite=plan.overwrite, reporter=reporter)
+    reporter.line(f"fitting {name} on {train.name} ({len(train)} rows)")
+    if train.origin is not None and train.origin.random_weights:
+        reporter.line(
+            f"warning: the weights of {train.origin.network} are random: what is fitted on them means nothing"
         )
-    rows = train
-    if outliers:
-        if not head.takes_outliers:
-            so = " with these options" if head.card.takes_outliers else ""
-            raise UsageError(f"{name} does not learn from outliers{so}; leave --outliers out")
-        odd = _other(selection, train, outliers, "--outliers", data_dir, say)
-        rows = with_outliers(train, odd)
-        tuned = {"on": dataset_name(odd), "inputs": inputs_digest(odd)}
-    validation = None
-    if validate_on:
-        if outliers:
-            raise UsageError(
-                "a head keeps one record of what it has seen: --outliers or --validate-on, not both"
-            )
-        if not isinstance(head, TrainedHead):
-            raise UsageError(f"{name} has no state to choose by outliers; leave --validate-on out")
-        validation = _other(selection, train, validate_on, "--validate-on", data_dir, say)
-        tuned = {"on": dataset_name(validation), "inputs": inputs_digest(validation), "metric": "auroc"}
-    start = time.perf_counter()
-    context = FitContext(progress, folder / "training", validation)
-    if isinstance(head, Composition):
-        head = _compose(head, members, train, context)
+    checkpoint = folder / "training"
+    if composes:
+        _check_outliers(head, learn=False, validate=bool(plan.validate_on))
+        head = fit_composition(head, members, train, checkpoint=checkpoint, reporter=reporter)
     else:
-        head.fit(rows, context=context)
-    seconds = round(time.perf_counter() - start, 3)
-    notes = [*head.record.notes, *([why_preset] if why_preset else [])]
-    if tuned is not None:
-        what = (
-            "outliers came from"
-            if outliers
-            else "state was chosen on"
-            if validate_on
-            else "options were chosen on"
-        )
-        notes.append(f"{what} {tuned['on']}: results are OOD-validated")
-    head.annotate(fit=settings.fit, fit_seconds=seconds, tuned=tuned, notes=tuple(notes))
+        outliers, validate_on = _find_outliers(selection, head, train, plan, reporter)
+        head = fit(
+            head, train, outliers=outliers, validate_on=validate_on, notes=[note] if note else [],
+            checkpoint=checkpoint, reporter=reporter,
+        )  # fmt: skip
+    head.annotate(fit=settings.fit)
+    if chosen_on is not None:
+        _record(head, chosen_on)
     head.save(folder)
     return head, folder
 
 
-def _other(
-    selection: Selection,
-    train: FeatureSet,
-    name: str,
-    flag: str,
-    data_dir: str | None,
-    say: Callable[[str], None],
-) -> FeatureSet:
-    """Open a set that is not the in-distribution one."""
-    other = extract_like(selection.cache, train, name, data_dir, say=say)
-    if overlap(dataset_name(other), dataset_name(train)):
-        raise UsageError(f"{name} is the in-distribution set; name another for {flag}")
-    return other
+def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:
+    """Append the rows of `outliers` with label -1 to those of `train`; columns on disk stay there.
+
+    Parameters
+    ----------
+    train : FeatureSet
+        Labelled in-distribution rows.
+    outliers : FeatureSet
+        Out-of-distribution rows made by the same backbone; of its columns those that `train` has are used.
+
+    Raises
+    ------
+    Mismatch
+        When the two come from different backbones, or a column is missing or of another size.
+    """
+    if train.fingerprint != outliers.fingerprint:
+        raise Mismatch(f"{outliers.name} and {train.name} were made by different backbones or transforms")
+    unknown = np.full(len(outliers), -1)
+    pairs: dict[str, tuple[Any, Any]] = {
+        "logits": (train.logits, outliers.logits),
+        "labels": (train.labels, unknown),
+    }
+    try:
+        features = {
+            name: JoinedColumn(column, outliers.feature(name)) for name, column in train.features.items()
+        }
+        others: dict[str, Any] = {
+            name: None if first is None else JoinedColumn(first, second)
+            for name, (first, second) in pairs.items()
+        }
+    except ValueError:
+        raise Mismatch("the outliers lack a column of the training set, or have it in another size") from None
+    return dataclasses.replace(train, features=features, ids=None, left_out=0, content="", **others)
 
 
-def _members(
-    selection: Selection, head: Composition, given: Sequence[str] | None, say: Callable[[str], None]
-) -> list[Head]:
-    """Return the members of a composition: as they are fitted already (by name or folder), or new."""
+def _check_outliers(head: Head, *, learn: bool, validate: bool) -> None:
+    """Refuse outliers that a head has no use for.
+
+    Raises
+    ------
+    UsageError
+        When there are any to learn from or to validate on, and the head does not do so.
+    """
+    if learn and not head.takes_outliers:
+        so = " with these options" if head.card.takes_outliers else ""
+        raise UsageError(f"{head.name} does not learn from outliers{so}; leave --outliers out")
+    if learn and validate:
+        raise UsageError("a head keeps one record of what it has seen: --outliers or --validate-on, not both")
+    if validate:
+        from featood.heads.base.trained_head import TrainedHead
+
+        if not isinstance(head, TrainedHead):
+            raise UsageError(f"{head.name} has no state to choose by outliers; leave --validate-on out")
+
+
+def _find_outliers(
+    selection: Selection, head: Head, train: FeatureSet, plan: FitPlan, reporter: Reporter
+) -> tuple[FeatureSet | None, FeatureSet | None]:
+    """Find the sets to learn from and to validate on; nothing is extracted for a head that has no use for them."""
+    _check_outliers(head, learn=bool(plan.outliers), validate=bool(plan.validate_on))
+    if not (plan.outliers or plan.validate_on):
+        return None, None
+    from featood.pipeline.resolve import find_ood_set
+
+    if plan.outliers:
+        return find_ood_set(selection, train, plan.outliers, "--outliers", reporter), None
+    return None, find_ood_set(selection, train, plan.validate_on, "--validate-on", reporter)
+
+
+def _with_members(
+    selection: Selection, head: Any, named: Sequence[str] | None, reporter: Reporter
+) -> tuple[Any, list[Head]]:
+    """Return a composition and its members: as they are fitted already (by name or folder), or unfitted."""
+    from featood.heads.artefacts.artefact import load_head
+    from featood.heads.compositions._members import create_member, spell
+
     found = find_heads(selection)
     members = []
-    for text in given or type(head).members:
-        folder = _folder(text, found)
+    for text in named or type(head).members:
+        folder = head_folder(text, found)
         member = create_member(text, head.nonfinite) if folder is None else load_head(folder)
-        say(f"member {member.name}: {f'as fitted in {folder}' if folder else 'fitted now'}")
+        reporter.line(f"member {member.name}: {f'as fitted in {folder}' if folder else 'fitted now'}")
         members.append(member)
-    return members
+    return dataclasses.replace(head, members=tuple(spell(member) for member in members)), members
 
 
-def _compose(head: Composition, members: Sequence[Head], train: FeatureSet, context: FitContext) -> Head:
-    """Fit the members that are not fitted yet, and compose them all."""
-    for member in members:
-        if member.learns and not member.fitted:
-            member.fit(train, context=context)
-    others = {name: value for name, value in head.options.items() if name != "members"}
-    return type(head).of(members, train, **others)
-
-
-def find_heads(selection: Selection) -> dict[str, Path]:
-    """Fitted heads kept in the cache, damaged or not, by the name of their folder."""
-    folder = selection.cache.heads_folder(selection.backbone, selection.dataset)
-    return {
-        path.name: path
-        for path in folders_below(folder, 1)
-        if any(size_of(path / f"head{suffix}") is not None for suffix in SUFFIXES)
-    }
-
-
-def get_head(selection: Selection, name: str, say: Callable[[str], None] = lambda text: None) -> Head:
-    """Return a head to score with: from a folder, from the cache, or new where it need not be fitted.
-
-    A new one has the published settings for the kind of network, which `say` is told.
-
-    Raises
-    ------
-    UsageError
-        When it must be fitted first.
-    DataError
-        When the folder holds no fitted head.
-    """
-    folder = _folder(name, find_heads(selection))
-    if folder is not None:
-        return load_head(folder)
-    if head_class(name).card.learns:
-        where = f"{selection.backbone}/{selection.dataset}"
-        raise UsageError(f"{name} has not been fitted on {where}; fit it with featood fit {name}")
-    preset, settings = choose_preset(name, selection.open(next(iter(selection.entries))))
-    if settings:
-        say(settings)
-    return create_head(name, preset)
-
-
-def _folder(name: str, found: Mapping[str, Path]) -> Path | None:
-    """Return where a head is said to be: in the folder of that name, else in the cache."""
-    # a folder may happen to bear a head's name; one written as a path is meant, with a head in it or not
-    if Path(name, "head.json").is_file() or ("/" in name and Path(name).is_dir()):
-        return Path(name)
-    return found.get(name)
-
-
-def chosen_heads(
-    selection: Selection, names: Sequence[str], say: Callable[[str], None] = lambda text: None
-) -> tuple[dict[str, Head], list[dict[str, str]]]:
-    """Return the heads to score with: those named, else all that are fitted.
-
-    A name stands for the head fitted under it; where there is none, for all its variants (``postnet`` for
-    ``postnet@seed=0`` and the others, ``postnet@lr=0.01`` for all with that learning rate). A folder goes by its
-    last part, or by its whole path where another head goes by that.
-
-    Returns
-    -------
-    heads : dict of str to Head
-    skipped : list of dict
-        ``head`` and ``reason`` of those that were not named and that another version of featood wrote.
-
-    Raises
-    ------
-    UsageError
-        When none is named and none is fitted.
-    Mismatch
-        When another version of featood wrote one that is named, or all that are fitted.
-    """
-    found = find_heads(selection)
-    if not names:
-        return _all_heads(selection, found)
-    wanted = dict.fromkeys(label for name in names for label in matching(found, name) or [name])
-    short = {name: (Path(name).name or name) if "/" in name else name for name in wanted}
-    uses = Counter(short.values())
-    names_shown = {name: short[name] if uses[short[name]] == 1 else name for name in wanted}
-    return {shown: get_head(selection, name, say) for name, shown in names_shown.items()}, []
-
-
-def _all_heads(
-    selection: Selection, found: Mapping[str, Path]
-) -> tuple[dict[str, Head], list[dict[str, str]]]:
-    if not found:
-        where = f"{selection.backbone}/{selection.dataset}"
-        raise UsageError(
-            f"no head is fitted on {where} yet; fit one (featood fit knn) or name one (--head energy)"
-        )
-    heads: dict[str, Head] = {}
-    foreign: dict[str, Mismatch] = {}
-    for label, folder in found.items():
-        try:
-            heads[label] = load_head(folder)
-        except Mismatch as error:
-            foreign[label] = error
-    if not heads:
-        raise next(iter(foreign.values()))
-    return heads, [{"head": label, "reason": str(error)} for label, error in foreign.items()]
-
-
-def asked(heads: Mapping[str, Head], which: str) -> dict[str, Head]:
-    """Ask heads for one of their scores by name, or for ``all``; heads with a single score stay as they are.
-
-    Raises
-    ------
-    UsageError
-        When no head has a score of that name.
-    """
-    chosen: dict[str, Head] = {}
-    for label, head in heads.items():
-        names = head.scores
-        wanted = names if which == "all" else [which] if which in names else []
-        chosen |= {f"{label}[{name}]": ask(head, name) for name in wanted} or {label: head}
-    if which != "all" and not any(label.endswith(f"[{which}]") for label in chosen):
-        known = sorted({name for head in heads.values() for name in head.scores})
-        have = ", ".join(known) or "one each, without a name"
-        raise UsageError(f"no head here has a score '{which}'; the scores are {have}")
-    return chosen
+def _record(head: Head, seen: SeenOutliers) -> None:
+    """Keep a record of the outliers that a head saw, by which scoring refuses to test it on them."""
+    head.annotate(tuned=seen.as_json(), notes=(*head.record.notes, seen.note))

@@ -1,4 +1,4 @@
-"""Holding rows of a set back: two parts of it, each read from where the whole is as it is needed."""
+"""Holding out rows of a set to validate on; columns on disk stay there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from featood.cache import FeatureSet
+from featood.cache.columns import ChosenRows
+from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
 
 
@@ -46,24 +47,10 @@ def hold_out(data: FeatureSet, share: float, seed: int) -> tuple[FeatureSet, Fea
     return _part(data, np.flatnonzero(~held)), _part(data, np.flatnonzero(held))
 
 
-class _Rows:
-    """Some rows of a column, ascending; a slice reads no more than the span that holds it."""
-
-    def __init__(self, column: Any, rows: np.ndarray) -> None:
-        self._column, self._rows = column, rows
-        self.shape = (len(rows), *column.shape[1:])
-        self.dtype = column.dtype
-
-    def __getitem__(self, which: Any) -> Any:
-        wanted = self._rows[which]
-        first, last = (int(wanted[0]), int(wanted[-1]) + 1) if len(wanted) else (0, 0)
-        return self._column[first:last][wanted - first]
-
-
 def _part(data: FeatureSet, rows: np.ndarray) -> FeatureSet:
     others: dict[str, Any] = {
-        name: None if (column := getattr(data, name)) is None else _Rows(column, rows)
+        name: None if (column := getattr(data, name)) is None else ChosenRows(column, rows)
         for name in ("logits", "labels", "ids")
     }
-    features = {name: _Rows(column, rows) for name, column in data.features.items()}
+    features = {name: ChosenRows(column, rows) for name, column in data.features.items()}
     return dataclasses.replace(data, features=features, **others)

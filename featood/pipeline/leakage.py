@@ -1,26 +1,79 @@
-"""Keeping validation and test apart: options chosen on an out-of-distribution set are not tested on it."""
+"""Leakage: a head is not tested on an out-of-distribution set that it was fitted or chosen with."""
 
 from __future__ import annotations
 
-__all__ = ["dataset_name", "inputs_digest", "overlap", "refuse_tuned_on", "tuning_records"]
+__all__ = ["SeenOutliers", "dataset_name", "inputs_digest", "overlap", "refuse_seen", "seen_outliers"]
 
+import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from featood.cache import FeatureSet, slug
+from featood.cache.feature_cache import slug
+from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
-from featood.heads.base.head import Head
+
+if TYPE_CHECKING:
+    from featood.heads.base.head import Head
+
+
+@dataclasses.dataclass(frozen=True)
+class SeenOutliers:
+    """An out-of-distribution set that a head was fitted or chosen with, and so cannot be tested on."""
+
+    on: str
+    """Name of the dataset."""
+    inputs: str = ""
+    """SHA-256 of its list of inputs; empty where it is not known."""
+    validated_on: str | None = None
+    """In-distribution rows that options were chosen on."""
+    test_ood: tuple[str, ...] | None = None
+    """Sets that results were to be reported on when options were chosen."""
+    metric: str | None = None
+    """What options, or the state of a training, were chosen by; None where the head learnt from the set."""
+    value: float | None = None
+    """That metric of the options chosen."""
+    grid: Mapping[str, list[Any]] | None = None
+    """The values that were tried, by option."""
+
+    @classmethod
+    def of(cls, features: FeatureSet, **facts: Any) -> SeenOutliers:
+        """Record a set, by name and by the digest of its inputs."""
+        return cls(dataset_name(features), inputs_digest(features), **facts)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> SeenOutliers:
+        """Read the record of a fitted head."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: record[name] for name in known if name in record})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the record that a fitted head keeps."""
+        body = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        body["test_ood"] = None if self.test_ood is None else list(self.test_ood)
+        return {name: value for name, value in body.items() if value is not None}
+
+    @property
+    def note(self) -> str:
+        """What a reader of the head's results must know."""
+        what = (
+            "outliers came from"
+            if self.metric is None
+            else "state was chosen on"
+            if self.grid is None
+            else "options were chosen on"
+        )
+        return f"{what} {self.on}: results are OOD-validated"
 
 
 def dataset_name(features: FeatureSet) -> str:
     """Name of the dataset that a set's rows come from."""
-    return str(features.origin["data"]["dataset"]) if features.origin else features.name.split("/")[-1]
+    return features.origin.dataset if features.origin else features.name.split("/")[-1]
 
 
 def inputs_digest(features: FeatureSet) -> str:
     """SHA-256 of the list of inputs; empty where it is not known."""
-    return str(features.origin["data"].get("inputs_sha256", "")) if features.origin else ""
+    return features.origin.inputs_sha256 if features.origin else ""
 
 
 def overlap(first: str, second: str) -> bool:
@@ -37,38 +90,38 @@ def overlap(first: str, second: str) -> bool:
     return name == other and (classes is None or others is None or bool(classes & others))
 
 
-def refuse_tuned_on(label: str, head: Head, sets: Mapping[str, FeatureSet]) -> None:
-    """Refuse to test a head on the set that its options were chosen on.
+def refuse_seen(label: str, head: Head, sets: Mapping[str, FeatureSet]) -> None:
+    """Refuse to test a head on a set that it learnt from, or that its options were chosen on.
 
     Parameters
     ----------
     label : str
         What to call the head.
     head : Head
-        The head; its ``meta`` says whether and on what it was tuned.
+        The head.
     sets : mapping of str to FeatureSet
         The out-of-distribution sets to test on, by name.
 
     Raises
     ------
     UsageError
-        When one of them overlaps with the validation set, by name or by content.
+        When one of them overlaps with such a set, by name or by content.
     """
-    for tuned in tuning_records(head):
+    for seen in seen_outliers(head):
         for name, features in sets.items():
-            same = bool(tuned["inputs"]) and tuned["inputs"] == inputs_digest(features)
-            if same or overlap(tuned["on"], name) or overlap(tuned["on"], dataset_name(features)):
-                how = "tuned" if "metric" in tuned else "trained"
+            same = bool(seen.inputs) and seen.inputs == inputs_digest(features)
+            if same or overlap(seen.on, name) or overlap(seen.on, dataset_name(features)):
+                how = "trained" if seen.metric is None else "tuned"
                 raise UsageError(
-                    f"{label} was {how} on {tuned['on']}, so {name} says nothing about it; score it against "
+                    f"{label} was {how} on {seen.on}, so {name} says nothing about it; score it against "
                     "other sets, leave it out with --head, or add --force"
                 )
 
 
-def tuning_records(head: Head) -> list[dict[str, Any]]:
-    """Return what a head, and the members of a composition, were tuned or trained on."""
+def seen_outliers(head: Head) -> list[SeenOutliers]:
+    """Return the out-of-distribution sets that a head, or a member of a composition, was fitted or chosen with."""
     own = [] if head.record.tuned is None else [head.record.tuned]
-    return [dict(record) for record in (*own, *(head.record.members_tuned or ()))]
+    return [SeenOutliers.from_json(record) for record in (*own, *(head.record.members_tuned or ()))]
 
 
 def _parts(name: str) -> tuple[str, set[int] | None]:

@@ -1,9 +1,9 @@
-"""Bringing what earlier versions wrote to the form of this one.
+"""Migrating sets and fitted heads that earlier versions wrote to the present format.
 
-Every form is read as it is, so nobody has to migrate; what is gained is what newer forms guard against:
+Every format can be read, so migration is optional. The present one guards against more:
 
 - commit records name the set that they belong to, so that one of another set is noticed;
-- a fitted head has a checksum of its own record, and bears the options' present names.
+- a fitted head has a checksum of its record, and its options have their present names.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 __all__ = ["Migration", "migrate_cache"]
 
 import dataclasses
-import functools
-from collections.abc import Callable
 
 from featood.cache import CacheEntry, FeatureCache
 from featood.cache.feature_cache import HEADS
@@ -20,35 +18,34 @@ from featood.cache.reader import commit_path
 from featood.errors import FeatoodError
 from featood.files import read_json, write_json
 from featood.heads.artefacts.artefact import migrate_head
+from featood.reporter import SILENT, Reporter
 
 
 @dataclasses.dataclass
 class Migration:
-    """What was done."""
+    """What a migration did."""
 
     changed: list[str] = dataclasses.field(default_factory=list)
     """Sets by key, and heads by folder."""
     current: int = 0
     """Sets and heads that needed nothing."""
     problems: list[FeatoodError] = dataclasses.field(default_factory=list)
-    """Why sets and heads were left as they are."""
+    """Why sets and heads could not be migrated."""
 
 
-def migrate_cache(
-    cache: FeatureCache, progress: Callable[[str, int, int], None] = lambda what, done, total: None
-) -> Migration:
+def migrate_cache(cache: FeatureCache, *, reporter: Reporter = SILENT) -> Migration:
     """Migrate every set and every fitted head of a cache; what is damaged stays as it is.
 
     Parameters
     ----------
     cache : FeatureCache
         The cache.
-    progress : callable
-        Called as ``progress(what, rows checked, rows in all)``.
+    reporter : Reporter
+        Takes the rows checked and in all of each set.
     """
     done = Migration()
     for entry in cache.entries():
-        if problems := [entry.damage] if entry.damage else _migrate_set(cache, entry, done, progress):
+        if problems := [entry.damage] if entry.damage else _migrate_set(cache, entry, done, reporter):
             done.problems += problems
     for path in sorted(cache.root.glob(f"*/*/{HEADS}/*/head.json")):
         try:
@@ -62,7 +59,7 @@ def migrate_cache(
 
 
 def _migrate_set(
-    cache: FeatureCache, entry: CacheEntry, done: Migration, progress: Callable[[str, int, int], None]
+    cache: FeatureCache, entry: CacheEntry, done: Migration, reporter: Reporter
 ) -> list[FeatoodError]:
     if not entry.complete:  # what goes on writing it writes the present form
         return []
@@ -75,7 +72,7 @@ def _migrate_set(
         done.current += 1
         return []
     # a record must not vouch for a set that its values do not belong to
-    if problems := cache.verify(entry.key, progress=functools.partial(progress, entry.key)):
+    if problems := cache.verify(entry.key, progress=reporter.task(entry.key)):
         return problems
     for path, record in records.items():
         write_json(path, {**record, "fingerprint": entry.manifest.fingerprint})

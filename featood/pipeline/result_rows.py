@@ -1,16 +1,17 @@
-"""What follows from a head's scores: its result rows, and what is known of the classes."""
+"""Result rows: the metrics of one head on one out-of-distribution set."""
 
 from __future__ import annotations
 
-__all__ = ["id_facts", "predicted_classes", "score_head", "split_name"]
+__all__ = ["HeadScores", "ResultRow", "id_facts", "predicted_classes", "score_head", "split_name"]
 
+import dataclasses
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from featood.cache import FeatureSet
+from featood.cache.feature_set import FeatureSet
 from featood.heads.base.head import Head
 from featood.metrics import (
     auroc_macro,
@@ -21,7 +22,57 @@ from featood.metrics import (
     detection_metrics,
     open_set_metrics,
 )
-from featood.pipeline.leakage import dataset_name, refuse_tuned_on, tuning_records
+from featood.pipeline.leakage import dataset_name, refuse_seen, seen_outliers
+
+
+@dataclasses.dataclass(frozen=True)
+class ResultRow:
+    """The results of one head on one out-of-distribution set."""
+
+    head: str
+    """The label of the head."""
+    ood: str
+    """Name of the set."""
+    split: str
+    n_id: int
+    n_ood: int
+    metrics: Mapping[str, float]
+    """By name: of detection always; of open-set recognition and classification where there are labels."""
+    fit_s: float
+    """Seconds that the fit took."""
+    score_s: float
+    """Seconds that scoring both sets took."""
+    which: str | None = None
+    """Which of its scores, of a head that has several."""
+    diverged: bool = False
+    """Whether the head's training fell back to an earlier state."""
+    ood_validated: str = ""
+    """The out-of-distribution sets that the head was fitted or chosen with, comma-separated."""
+    intervals: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """Ends of the metrics' intervals, ``NAME_low`` and ``NAME_high``."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as ``--json`` and ``--csv`` write it."""
+        body = {name: getattr(self, name) for name in ("head", "ood", "split", "n_id", "n_ood")}
+        body |= {**self.metrics, "fit_s": self.fit_s, "score_s": self.score_s}
+        if self.which is not None:
+            body["which"] = self.which
+        if self.diverged:
+            body["diverged"] = True
+        if self.ood_validated:
+            body["ood_validated"] = self.ood_validated
+        return {**body, **self.intervals}
+
+
+class HeadScores(NamedTuple):
+    """What one head gives on all sets, the in-distribution set first."""
+
+    scores: dict[str, np.ndarray]
+    """Scores ``[N]`` by set."""
+    classes: dict[str, np.ndarray | None]
+    """Predicted classes ``[N]`` by set: of the head where it is a classifier, else of the backbone."""
+    rows: list[ResultRow]
+    """One for each out-of-distribution set."""
 
 
 def score_head(
@@ -29,17 +80,32 @@ def score_head(
     head: Head,
     sets: Mapping[str, FeatureSet],
     backbone: Mapping[str, np.ndarray | None],
-    force: bool,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray | None], list[dict[str, Any]]]:
-    """Return one head's scores and predicted classes by set (the in-distribution set first), and its result rows."""
+    *,
+    force: bool = False,
+) -> HeadScores:
+    """Score every set with one head, and compute its metrics.
+
+    Parameters
+    ----------
+    label : str
+        What to call the head.
+    head : Head
+        A fitted head.
+    sets : mapping of str to FeatureSet
+        The sets by name, the in-distribution set first.
+    backbone : mapping of str to array
+        Classes ``[N]`` that the backbone predicts, by set; None where it has no logits.
+    force : bool
+        See :func:`featood.pipeline.scoring.score`.
+    """
     (id_name, test), *others = sets.items()
     outliers = dict(others)
     if not force:
-        refuse_tuned_on(label, head, outliers)
+        refuse_seen(label, head, outliers)
     scores: dict[str, np.ndarray] = {}
     seconds: dict[str, float] = {}
-    judged: dict[str, float] = {}
-    classes, rows = dict(backbone), []
+    own: dict[str, float] = {}
+    classes = dict(backbone)
     for name, features in sets.items():
         start = time.perf_counter()
         scores[name] = np.asarray(head.score(features, force=force))
@@ -48,35 +114,30 @@ def score_head(
             numbers = None if head.classes is None else head.classes.cpu().numpy()
             classes[name] = predicted_classes(logits, numbers)
             if name == id_name:
-                judged = _classification(logits, test, numbers)
+                own = _classification(logits, test, numbers)
     answered = _answered(scores[id_name], classes[id_name], test)
+    seen = dict.fromkeys(record.on for record in seen_outliers(head))
+    rows = []
     for name, features in outliers.items():
-        row: dict[str, Any] = {
-            "head": label,
-            "ood": name,
-            "split": split_name(features),
-            "n_id": len(test),
-            "n_ood": len(features),
+        metrics: dict[str, float] = {
             **detection_metrics(scores[id_name], scores[name]),
             **_by_ood_class(scores[id_name], scores[name], features),
             **_open_set(scores[id_name], scores[name], classes[id_name], classes[name], test),
             **answered,
-            **{key: judged[key] for key in ("accuracy", "brier") if key in judged},
-            "fit_s": head.record.fit_seconds or 0.0,
-            "score_s": round(seconds[id_name] + seconds[name], 4),
+            **{key: own[key] for key in ("accuracy", "brier") if key in own},
         }
-        if "which" in head.options:
-            row["which"] = head.options["which"]
-        if head.record.training.get("diverged"):
-            row["diverged"] = True
-        if records := tuning_records(head):
-            row["ood_validated"] = ", ".join(dict.fromkeys(record["on"] for record in records))
+        row = ResultRow(
+            label, name, split_name(features), len(test), len(features), metrics,
+            fit_s=head.record.fit_seconds or 0.0, score_s=round(seconds[id_name] + seconds[name], 4),
+            which=head.options.get("which"), diverged=bool(head.record.training.get("diverged")),
+            ood_validated=", ".join(seen),
+        )  # fmt: skip
         rows.append(row)
-    return scores, classes, rows
+    return HeadScores(scores, classes, rows)
 
 
 def id_facts(test: FeatureSet, predictions: np.ndarray | None, level: float | None = None) -> dict[str, Any]:
-    """Return what the results say of the in-distribution set.
+    """Return what is known of the in-distribution set: its size, accuracy and classes.
 
     Parameters
     ----------
@@ -151,4 +212,4 @@ def _labels(features: FeatureSet) -> np.ndarray | None:
 
 def split_name(features: FeatureSet) -> str:
     """Split of a set's rows; "all" where it does not come from a cache."""
-    return str(features.origin["data"]["split"]) if features.origin else "all"
+    return features.origin.split if features.origin else "all"

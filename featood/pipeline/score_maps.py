@@ -1,8 +1,8 @@
-"""What a head makes of the plane: its scores on a grid, where the features are two-dimensional."""
+"""Score maps: the scores of a head on a grid over the plane, where the features have two dimensions."""
 
 from __future__ import annotations
 
-__all__ = ["SIDE", "Plane", "open_plane"]
+__all__ = ["SIDE", "ScoreMaps", "open_score_maps"]
 
 import warnings
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from featood.cache import FeatureSet
+from featood.cache.feature_set import FeatureSet
 from featood.errors import FeatoodError
 from featood.heads.base.head import Head
 
@@ -21,8 +21,8 @@ SHOWN = 150
 
 
 @dataclass
-class Plane:
-    """A window on the plane, the sets' points in it, and each head's scores all over it."""
+class ScoreMaps:
+    """A window on the plane, some rows of each set in it, and the scores of each head on a grid over it."""
 
     source: FeatureSet
     """The in-distribution set; its main column has two dimensions."""
@@ -49,7 +49,7 @@ class Plane:
             return
 
 
-def open_plane(sets: Mapping[str, FeatureSet]) -> Plane | None:
+def open_score_maps(sets: Mapping[str, FeatureSet]) -> ScoreMaps | None:
     """Choose the window that shows every set: all rows within three times the width of the in-distribution ones.
 
     Parameters
@@ -59,7 +59,7 @@ def open_plane(sets: Mapping[str, FeatureSet]) -> Plane | None:
 
     Returns
     -------
-    Plane or None
+    ScoreMaps or None
         None where the main column of that set does not have two dimensions.
     """
     source = next(iter(sets.values()))
@@ -80,7 +80,7 @@ def open_plane(sets: Mapping[str, FeatureSet]) -> Plane | None:
     )
     margin = 0.04 * (high - low) + 1e-3 * width
     (left, bottom), (right, top) = low - margin, high + margin
-    table = source.origin.get("recipe", {}).get("table") or {}
+    table = (source.origin and source.origin.table) or {}
     x, y = table.get("columns") or ("first feature", "second feature")
     shown = {name: values[:: max(1, len(values) // SHOWN)][:SHOWN] for name, values in points.items()}
-    return Plane(source, (float(left), float(right), float(bottom), float(top)), (x, y), shown)
+    return ScoreMaps(source, (float(left), float(right), float(bottom), float(top)), (x, y), shown)

@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
-__all__ = ["Scoring", "evaluate", "open_sets", "score_heads", "score_selection"]
+__all__ = ["ScorePlan", "Scoring", "evaluate", "score", "score_selection"]
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featood.cache import FeatureSet, library_versions
-from featood.data import suite
-from featood.errors import DataError, FeatoodError, UsageError
+from featood.cache.feature_set import FeatureSet
+from featood.cache.manifest import library_versions
+from featood.errors import DataError, FeatoodError
 from featood.heads.base.head import Head
-from featood.metrics import reliability_curve
-from featood.pipeline.comparison import Comparison, Uncertainty
-from featood.pipeline.evidence import Evidence, within
-from featood.pipeline.extraction import doubts_about, extract_like
-from featood.pipeline.fitting import asked, chosen_heads
+from featood.metrics.sanity import doubts
+from featood.pipeline.evidence import Evidence, make_relative
+from featood.pipeline.fitted_heads import SkippedHead, chosen_heads, with_score
 from featood.pipeline.leakage import dataset_name
-from featood.pipeline.repeated_seeds import repeated_rows
-from featood.pipeline.result_rows import id_facts, predicted_classes, score_head, split_name
-from featood.pipeline.score_maps import Plane, open_plane
+from featood.pipeline.resolve import find_test_sets
+from featood.pipeline.result_rows import (
+    HeadScores,
+    ResultRow,
+    id_facts,
+    predicted_classes,
+    score_head,
+    split_name,
+)
 from featood.pipeline.selection import Selection
+from featood.reporter import SILENT, Reporter
+
+if TYPE_CHECKING:
+    from featood.pipeline.comparison import Uncertainty
+    from featood.pipeline.score_maps import ScoreMaps
+
+
+@dataclasses.dataclass(frozen=True)
+class ScorePlan:
+    """How heads by name are scored."""
+
+    split: str = ""
+    """In-distribution split; see :meth:`featood.pipeline.selection.Selection.test_split`."""
+    which: str = ""
+    """Score to choose, of heads that have several; ``all`` for each of them in turn."""
+    force: bool = False
+    """See :func:`score`."""
+    intervals: Uncertainty | None = None
+    """See :func:`score`."""
 
 
 @dataclasses.dataclass
@@ -39,14 +62,16 @@ class Scoring:
     """The sets by name, the in-distribution set first."""
     predictions: dict[tuple[str, str], np.ndarray | None]
     """Predicted classes ``[N]`` by head and set: of the head where it is a classifier, else of the backbone."""
-    plane: Plane | None = None
-    """What each head makes of the plane, where the features have two dimensions."""
+    maps: ScoreMaps | None = None
+    """Scores on a grid over the plane, where the features have two dimensions."""
 
     def reliability(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """Return confidence, accuracy and rows by bin on the in-distribution set, where it has labels."""
         features = next(iter(self.sets.values()))
         if features.logits is None or features.labels is None:
             return None
+        from featood.metrics.classification import reliability_curve
+
         return reliability_curve(np.asarray(features.logits[:]), np.asarray(features.labels[:]))
 
     def records(self) -> Iterator[dict[str, Any]]:
@@ -64,33 +89,34 @@ class Scoring:
             }
 
 
-def score_heads(
+def score(
     heads: Mapping[str, Head],
     test: FeatureSet,
     outliers: Mapping[str, FeatureSet],
+    *,
     force: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
     skip_errors: bool = False,
     intervals: Uncertainty | None = None,
+    reporter: Reporter = SILENT,
 ) -> Scoring:
-    """Score every head on every set once, and compare.
+    """Score every set with every head once, and compare the heads.
 
     Parameters
     ----------
     heads : mapping of str to Head
-        Fitted heads by the name to show; each is looked up when its turn comes.
+        Fitted heads by label; each is looked up when its turn comes.
     test : FeatureSet
         In-distribution rows that no head was fitted on.
     outliers : mapping of str to FeatureSet
         Out-of-distribution sets by name.
     force : bool
         Accept features of another fingerprint than the heads were fitted on, and sets that they were tuned on.
-    progress : callable, optional
-        Called as ``progress(what, done, total)``.
     skip_errors : bool
         Leave out a head that cannot be used, and put its name and the reason under ``skipped``.
     intervals : Uncertainty, optional
         Put intervals into the rows, and say under ``comparison`` which heads differ.
+    reporter : Reporter
+        Takes the number of heads that are done.
 
     Raises
     ------
@@ -109,46 +135,75 @@ def score_heads(
         if not len(features):
             raise DataError(f"{name} has no rows to score")
     backbone = {name: predicted_classes(features.logits) for name, features in sets.items()}
-    scores, predictions, rows, skipped = {}, {}, [], []
-    warnings, plane = _warnings(sets), open_plane(sets)
-    comparison = None if intervals is None else Comparison(intervals)
-    evidence = Evidence(sets, force)
+    found = _Collected(sets, intervals, force)
     for position, label in enumerate(heads):
-        if progress is not None:
-            progress("scoring heads", position, len(heads))
+        reporter.progress("scoring heads", position, len(heads))
         try:
             head = heads[label]
-            own, classes, rows_of_head = score_head(label, head, sets, backbone, force)
+            scored = score_head(label, head, sets, backbone, force=force)
         except FeatoodError as error:
             if not skip_errors:
                 raise
-            skipped.append({"head": label, "reason": str(error)})
+            found.skipped.append(SkippedHead(label, str(error)))
             continue
-        scores.update({(label, name): values for name, values in own.items()})
-        predictions.update({(label, name): values for name, values in classes.items()})
-        rows += rows_of_head
-        evidence.add(label, head, own)
-        if comparison is not None:
-            comparison.add(label, own[id_name], [own[name] for name in outliers], rows_of_head)
-        warnings += _warnings_of(label, head, test, own)
-        if plane is not None:
-            plane.add(label, head, force)
-    if progress is not None:
-        progress("scoring heads", len(heads), len(heads))
-    results = {
-        "schema": 1,
-        "backbone": test.name.split("/")[0],
-        "fingerprint": test.fingerprint,
-        "id": id_facts(test, backbone[id_name], None if intervals is None else intervals.level),
-        "rows": rows,
-        "repeats": repeated_rows(rows),
-        **({} if comparison is None else {"comparison": comparison.as_json()}),
-        "skipped": skipped,
-        "warnings": list(dict.fromkeys(warnings)),
-        "versions": library_versions(),
-        "evidence": evidence.as_json(),
-    }
-    return Scoring(results, scores, sets, predictions, plane)
+        found.add(label, head, scored)
+    reporter.progress("scoring heads", len(heads), len(heads))
+    facts = id_facts(test, backbone[id_name], None if intervals is None else intervals.level)
+    return Scoring(found.results(facts), found.scores, sets, found.predictions, found.maps)
+
+
+class _Collected:
+    """What the heads that are done have given."""
+
+    def __init__(self, sets: Mapping[str, FeatureSet], intervals: Uncertainty | None, force: bool) -> None:
+        self.sets, self.force = sets, force
+        self.scores: dict[tuple[str, str], np.ndarray] = {}
+        self.predictions: dict[tuple[str, str], np.ndarray | None] = {}
+        self.rows: list[ResultRow] = []
+        self.skipped: list[SkippedHead] = []
+        self.warnings = _warnings(sets)
+        self.evidence = Evidence(sets, force)
+        self.comparison, self.maps = None, None
+        self.test = next(iter(sets.values()))
+        if intervals is not None:
+            from featood.pipeline.comparison import Comparison
+
+            self.comparison = Comparison(intervals)
+        if self.test.features and self.test.feature().shape[1] == 2:
+            from featood.pipeline.score_maps import open_score_maps
+
+            self.maps = open_score_maps(sets)
+
+    def add(self, label: str, head: Head, scored: HeadScores) -> None:
+        """Take the scores of a head."""
+        self.scores |= {(label, name): values for name, values in scored.scores.items()}
+        self.predictions |= {(label, name): values for name, values in scored.classes.items()}
+        self.evidence.add(label, head, scored.scores)
+        rows = scored.rows
+        if self.comparison is not None:
+            id_scores, *others = scored.scores.values()
+            rows = self.comparison.add(label, id_scores, others, rows)
+        self.rows += rows
+        self.warnings += _warnings_of(label, head, self.test, scored.scores)
+        if self.maps is not None:
+            self.maps.add(label, head, self.force)
+
+    def results(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what ``--json`` writes, given the facts on the in-distribution set."""
+        rows = [row.as_json() for row in self.rows]
+        return {
+            "schema": 1,
+            "backbone": self.test.name.split("/")[0],
+            "fingerprint": self.test.fingerprint,
+            "id": facts,
+            "rows": rows,
+            "repeats": _repeats(rows),
+            **({} if self.comparison is None else {"comparison": self.comparison.as_json()}),
+            "skipped": [head._asdict() for head in self.skipped],
+            "warnings": list(dict.fromkeys(self.warnings)),
+            "versions": library_versions(),
+            "evidence": self.evidence.as_json(),
+        }
 
 
 def score_selection(
@@ -156,15 +211,11 @@ def score_selection(
     heads: Sequence[str],
     outliers: Sequence[str],
     suites: Sequence[str] = (),
-    split: str = "",
-    data_dir: str | None = None,
-    force: bool = False,
-    which: str = "",
-    progress: Callable[..., None] | None = None,
-    say: Callable[[str], None] = lambda text: None,
-    intervals: Uncertainty | None = None,
+    how: ScorePlan = ScorePlan(),
+    *,
+    reporter: Reporter = SILENT,
 ) -> Scoring:
-    """Score heads by name against sets by name, extracting the sets that are not in the cache.
+    """Score heads by name against sets by name, making the sets that are not in the cache.
 
     Parameters
     ----------
@@ -173,91 +224,57 @@ def score_selection(
     heads : sequence of str
         Names, or folders of fitted heads; all that are fitted, where none is named.
     outliers, suites : sequence of str
-        Out-of-distribution sets and lists of them; a set of a list that is nowhere to be found is left
-        out and named, one asked for by its own name is an error.
-    split : str
-        In-distribution split.
-    data_dir : str, optional
-        Where the images are.
-    force, progress
-        See :func:`score_heads`.
-    which : str
-        Score to ask for, of heads that have several; ``all`` for each of them in turn.
-    say : callable
-        Takes one line about each choice made.
-    intervals : Uncertainty, optional
-        See :func:`score_heads`.
+        Out-of-distribution sets and lists of them; see :func:`featood.pipeline.resolve.find_test_sets`.
+    how : ScorePlan
+        How to score.
+    reporter : Reporter
+        Takes a line about each choice made, and the progress.
 
     Raises
     ------
     UsageError
-        When there is nothing to score against, or no fitted head; when no head has the score asked for.
+        When there is nothing to score against, or no fitted head; when no head has the score ``how.which``.
     """
-    chosen, skipped = chosen_heads(selection, heads, say)
-    if which:
-        chosen = asked(chosen, which)
-    test, sets, missing = open_sets(selection, outliers, suites, split, data_dir, progress, say)
-    say(f"scoring {', '.join(chosen)} on {test.name} ({len(test)} rows)")
-    scoring = score_heads(chosen, test, sets, force, progress, intervals=intervals)
-    scoring.results["warnings"] += missing
-    scoring.results["skipped"] += skipped
-    within(scoring.results["evidence"], selection.cache.root)
+    chosen, skipped = chosen_heads(selection, heads, reporter)
+    if how.which:
+        chosen = with_score(chosen, how.which)
+    sets = find_test_sets(selection, outliers, suites, split=how.split, reporter=reporter)
+    reporter.line(f"scoring {', '.join(chosen)} on {sets.test.name} ({len(sets.test)} rows)")
+    scoring = score(
+        chosen, sets.test, sets.outliers, force=how.force, intervals=how.intervals, reporter=reporter
+    )
+    scoring.results["warnings"] += sets.warnings
+    scoring.results["skipped"] += [head._asdict() for head in skipped]
+    make_relative(scoring.results["evidence"], selection.cache.root)
     return scoring
 
 
-def open_sets(
-    selection: Selection,
-    outliers: Sequence[str],
-    suites: Sequence[str] = (),
-    split: str = "",
-    data_dir: str | None = None,
-    progress: Callable[..., None] | None = None,
-    say: Callable[[str], None] = lambda text: None,
-) -> tuple[FeatureSet, dict[str, FeatureSet], list[str]]:
-    """Open the in-distribution split and the sets to score against; see :func:`score_selection`.
-
-    Returns
-    -------
-    test : FeatureSet
-    sets : dict of str to FeatureSet
-    warnings : list of str
-        Which sets of a suite were nowhere to be found.
-    """
-    test = selection.open(selection.test_split(split))
-    listed = [name for group in suites for name in suite(group)]
-    wanted = list(dict.fromkeys([*outliers, *listed]))
-    if not wanted:
-        raise UsageError("name what to score against: --ood textures, or a list such as --suite cifar10-near")
-    sets, missing = {}, []
-    for name in wanted:
-        try:
-            sets[name] = extract_like(selection.cache, test, name, data_dir, progress, say)
-        except DataError as error:
-            if name in outliers:
-                raise
-            missing.append(name)
-            say(f"left out: {error}")
-    if not sets:
-        raise DataError(f"none of the sets {', '.join(wanted)} is there")
-    left_out = f"sets that were not there are left out: {', '.join(missing)}"
-    return test, sets, [left_out] if missing else []
-
-
 def evaluate(head: Head, test: FeatureSet, outliers: Mapping[str, FeatureSet]) -> dict[str, dict[str, float]]:
-    """Return the detection metrics of one head by out-of-distribution set; see :func:`score_heads`."""
-    rows = score_heads({head.name: head}, test, outliers).results["rows"]
+    """Return the detection metrics of one head by out-of-distribution set; see :func:`score`."""
+    rows = score({head.name: head}, test, outliers).results["rows"]
     return {
         row["ood"]: {key: value for key, value in row.items() if isinstance(value, float)} for row in rows
     }
 
 
+def _repeats(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each head that was scored with several seeds, which its label names."""
+    if not any("@" in row["head"] for row in rows):
+        return []
+    from featood.pipeline.repeats import repeated_rows
+
+    return repeated_rows(rows)
+
+
 def _warnings(sets: Mapping[str, FeatureSet]) -> list[str]:
     """Return what a reader of the results must know of the sets, the in-distribution one first."""
     test = next(iter(sets.values()))
-    if test.origin and test.origin["run"].get("weights") == "random":
-        found = [f"the weights of {test.origin['run']['name']} are random: these scores mean nothing"]
+    if test.origin is not None and test.origin.random_weights:
+        found = [f"the weights of {test.origin.network} are random: these scores mean nothing"]
+    elif test.logits is None or test.labels is None:
+        found = []
     else:
-        found = [f"{test.name}: {doubt}" for doubt in doubts_about(test)]
+        found = [f"{test.name}: {doubt}" for doubt in doubts(test.logits, test.labels, test.classes)]
     for name, features in sets.items():
         if features.left_out:
             whole = features.left_out + len(features)

@@ -1,4 +1,4 @@
-"""Which extraction a command acts on: the newest, unless it is told."""
+"""Which extraction a job acts on: the newest, unless another is named."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ __all__ = ["Selection", "select"]
 import dataclasses
 from collections.abc import Sequence
 
-from featood.cache import CacheEntry, FeatureCache, FeatureSet, slug
+from featood.cache.feature_cache import CacheEntry, FeatureCache, slug
+from featood.cache.feature_set import FeatureSet
 from featood.errors import CacheCorrupt, DataError, UsageError
-from featood.extractors.backbones.backbone import CODE, code_name
 
 OOD = "ood"
 """Role of the sets that were only extracted to be scored against; they are no one's default."""
@@ -24,13 +24,15 @@ class Selection:
     dataset: str
     entries: dict[str, CacheEntry]
     """Sets by split, in the order of their making; one that is damaged or unfinished says so when it is opened."""
+    data_dir: str | None = None
+    """Folder of the images of further sets; by default where the extraction found its own."""
 
     def open(self, split: str) -> FeatureSet:
         """Open one split."""
         return self.cache[f"{self.backbone}/{self.dataset}/{split}"]
 
     def train_split(self, split: str = "") -> str:
-        """Return the split to fit on: the one asked for, else ``train``.
+        """Return the split to fit on: the one named, else ``train``.
 
         Raises
         ------
@@ -46,7 +48,7 @@ class Selection:
         return wanted
 
     def test_split(self, split: str = "") -> str:
-        """Return the split to score: the one asked for, else ``test``, else ``val``.
+        """Return the split to score: the one named, else ``test``, else ``val``.
 
         Raises
         ------
@@ -64,7 +66,9 @@ class Selection:
         )
 
 
-def select(cache: FeatureCache, backbone: str = "", dataset: str = "") -> Selection:
+def select(
+    cache: FeatureCache, backbone: str = "", dataset: str = "", data_dir: str | None = None
+) -> Selection:
     """Choose the newest in-distribution extraction that matches.
 
     Parameters
@@ -76,6 +80,8 @@ def select(cache: FeatureCache, backbone: str = "", dataset: str = "") -> Select
         (``mnist-convnet`` finds ``mnist-convnet@baseline``), and that of code its folder, wherever the code lies.
     dataset : str
         A dataset's name.
+    data_dir : str, optional
+        Folder of the images of further sets.
 
     Raises
     ------
@@ -95,9 +101,9 @@ def select(cache: FeatureCache, backbone: str = "", dataset: str = "") -> Select
     newest = next((entry for entry in entries if dataset or _may_be_meant(entry)), None)
     if newest is None:
         have = sorted({f"{entry.backbone}/{entry.dataset}" for entry in everything})
-        asked = "/".join(filter(None, (backbone, dataset))) or "an in-distribution set"
+        wanted = "/".join(filter(None, (backbone, dataset))) or "an in-distribution set"
         raise DataError(
-            f"{asked} is not in the cache {cache.root} (it holds: {', '.join(have)}); extract it first"
+            f"{wanted} is not in the cache {cache.root} (it holds: {', '.join(have)}); extract it first"
         )
     if not (backbone and dataset):
         _require_sound(newest)
@@ -106,11 +112,15 @@ def select(cache: FeatureCache, backbone: str = "", dataset: str = "") -> Select
         for entry in reversed(everything)
         if (entry.backbone, entry.dataset) == (newest.backbone, newest.dataset)
     }
-    return Selection(cache, newest.backbone, newest.dataset, splits)
+    return Selection(cache, newest.backbone, newest.dataset, splits, data_dir)
 
 
 def _of_backbone(entries: Sequence[CacheEntry], backbone: str) -> list[CacheEntry]:
-    wanted = slug(code_name(backbone) if backbone.startswith(CODE) else backbone)
+    if backbone.startswith("python:"):
+        from featood.extractors.backbones.backbone import code_name
+
+        backbone = code_name(backbone)
+    wanted = slug(backbone)
     found = {entry.backbone for entry in entries if entry.backbone == wanted}
     found = found or {entry.backbone for entry in entries if entry.backbone.split("@")[0] == wanted}
     if len(found) > 1:
@@ -119,12 +129,12 @@ def _of_backbone(entries: Sequence[CacheEntry], backbone: str) -> list[CacheEntr
 
 
 def _may_be_meant(entry: CacheEntry) -> bool:
-    """Whether a set is no out-of-distribution set; nobody knows of one whose manifest is damaged."""
-    return entry.damage is not None or entry.manifest.run.get("role") != OOD
+    """Tell whether a set may be in-distribution, as one whose manifest is damaged may be."""
+    return entry.damage is not None or entry.manifest.role != OOD
 
 
 def _require_sound(newest: CacheEntry) -> None:
-    """Refuse to go by a set that cannot be read, and to pass it over."""
+    """Refuse a set that cannot be read, rather than take an older one in its place."""
     where = f"the newest set, {newest.key}"
     other = "to act on another, name it with --backbone and --dataset"
     if newest.damage is not None:

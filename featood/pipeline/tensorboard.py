@@ -2,49 +2,65 @@
 
 from __future__ import annotations
 
-__all__ = ["logged"]
+__all__ = ["TensorBoardReporter"]
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Self
 
 from featood.errors import UsageError
+from featood.reporter import Reporter
 
 
-@contextmanager
-def logged(folder: str | Path | None) -> Iterator[Callable[..., None]]:
-    """Yield ``log(step, **figures)``, which writes event files into a folder, or does nothing where there is none.
+class TensorBoardReporter(Reporter):
+    """Writes the figures of every task to event files, and passes all on to another reporter.
 
-    Steps that begin anew (another fit) go into a folder of their own, ``fit-1``, ``fit-2`` and so on.
+    Steps that begin again (another fit) go into a folder of their own: ``fit-1``, ``fit-2`` and so on.
+
+    Parameters
+    ----------
+    folder : path
+        Where the files go.
+    reporter : Reporter
+        What lines and progress are passed on to.
 
     Raises
     ------
     UsageError
         When TensorBoard is not installed.
     """
-    if folder is None:
-        yield lambda step, **figures: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UsageError(
-            "--tensorboard needs the package tensorboard: pip install 'featood[tensorboard]'"
-        ) from None
 
-    writers: list[SummaryWriter] = []
-    last = 0
+    def __init__(self, folder: str | Path, reporter: Reporter) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UsageError(
+                "--tensorboard needs the package tensorboard: pip install 'featood[tensorboard]'"
+            ) from None
+        self._open, self._folder, self._reporter = SummaryWriter, Path(folder), reporter
+        self._writers: list[Any] = []
+        self._last = 0
 
-    def log(step: int, **figures: float) -> None:
-        nonlocal last
-        if not writers or step <= last:
-            writers.append(SummaryWriter(str(Path(folder) / f"fit-{len(writers) + 1}")))
-        last = step
-        for name, value in figures.items():
-            writers[-1].add_scalar(name, value, step)
+    def __enter__(self) -> Self:
+        self._reporter.__enter__()
+        return self
 
-    try:
-        yield log
-    finally:
-        for writer in writers:
+    def __exit__(self, *error: object) -> None:
+        """Write what is left, and leave the other reporter."""
+        for writer in self._writers:
             writer.close()
+        self._reporter.__exit__(*error)
+
+    def line(self, text: str) -> None:
+        """Pass a line on."""
+        self._reporter.line(text)
+
+    def progress(self, what: str, done: int, total: int, **figures: float) -> None:
+        """Write the figures of a step, and pass it on."""
+        self._reporter.progress(what, done, total, **figures)
+        if not figures:
+            return
+        if not self._writers or done <= self._last:
+            self._writers.append(self._open(str(self._folder / f"fit-{len(self._writers) + 1}")))
+        self._last = done
+        for name, value in figures.items():
+            self._writers[-1].add_scalar(name, value, done)

@@ -2,72 +2,134 @@
 
 from __future__ import annotations
 
-__all__ = ["Tuning", "tune_head"]
+__all__ = ["TunePlan", "Tuning", "TuningRow", "tune", "tune_head"]
 
 import dataclasses
 import itertools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featood.cache import FeatureSet
+from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, FeatoodError, UsageError
 from featood.heads import create_head
 from featood.heads.base.fit import FitContext
 from featood.heads.base.head import Head
-from featood.metrics import METRICS, detection_metrics
-from featood.pipeline.extraction import extract_like
-from featood.pipeline.fitting import find_heads, fit_head
+from featood.metrics import METRICS, best_of, detection_metrics
+from featood.pipeline.fitted_heads import find_heads
+from featood.pipeline.fitting import FitPlan, fit_head
 from featood.pipeline.holdout import hold_out
-from featood.pipeline.leakage import dataset_name, inputs_digest, overlap
-from featood.pipeline.preset_choice import choose_preset
+from featood.pipeline.leakage import SeenOutliers, dataset_name, overlap
+from featood.pipeline.presets import choose_preset
+from featood.pipeline.resolve import find_set
 from featood.pipeline.selection import Selection
+from featood.reporter import SILENT, Reporter
 
-HIGHER_IS_BETTER = ("auroc", "aupr_in", "aupr_out")
 HELD_OUT = 0.1
 """Share of the training rows to validate on where there is no validation split."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TuningRow:
+    """One point of a grid."""
+
+    options: Mapping[str, Any]
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """By name; none where the point ended with an error."""
+    fit_s: float | None = None
+    """Seconds that the fit took."""
+    error: str = ""
+    """Why the point could not be fitted or scored."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return ``options``, the metrics and ``fit_s``; or ``options`` and ``error``."""
+        if self.error:
+            return {"options": self.options, "error": self.error}
+        return {"options": self.options, **self.metrics, "fit_s": self.fit_s}
+
+
+@dataclasses.dataclass(frozen=True)
+class TunePlan:
+    """What options are chosen on, by names."""
+
+    validation_ood: str
+    """Out-of-distribution set to validate on; extracted where it is not in the cache."""
+    metric: str = "auroc"
+    """A key of :data:`featood.metrics.METRICS`."""
+    test_ood: Sequence[str] = ()
+    """Sets that results will be reported on."""
+    seed: int = 0
+    """Seed of the draw of the rows held out."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
     """The points of a grid and the head that the best of them gave."""
 
-    rows: list[dict[str, Any]]
-    """One a point, in the grid's order: ``options``, the metrics, ``fit_s``; or ``options`` and ``error``."""
-    best: dict[str, Any]
-    """The row of the best point."""
+    rows: list[TuningRow]
+    """One for each point, in the grid's order."""
+    best: TuningRow
+    """The best point."""
+    seen: SeenOutliers
+    """How it was chosen; the artefact keeps this too."""
     head: Head
-    """That head, fitted on all training rows."""
+    """The head with its options, fitted on all training rows."""
     folder: Path
     """Where it was saved."""
+
+
+def tune(
+    heads: Sequence[Head],
+    train: FeatureSet,
+    validation: FeatureSet,
+    outliers: FeatureSet,
+    *,
+    reporter: Reporter = SILENT,
+) -> list[TuningRow]:
+    """Fit heads on training rows, and measure how well each tells validation rows from outliers.
+
+    Parameters
+    ----------
+    heads : sequence of Head
+        Unfitted heads with the options to try; they stay unfitted.
+    train, validation : FeatureSet
+        In-distribution rows to fit on, and others to validate on.
+    outliers : FeatureSet
+        Out-of-distribution rows to validate on.
+    reporter : Reporter
+        Takes the number of points that are done, and the progress of trainings.
+
+    Returns
+    -------
+    list of TuningRow
+        One for each head, in order.
+    """
+    rows = []
+    for position, head in enumerate(heads):
+        reporter.progress(f"tuning {head.name}", position, len(heads))
+        rows.append(_try(head, train, validation, outliers, reporter))
+    return rows
 
 
 def tune_head(
     selection: Selection,
     name: str,
     grid: Mapping[str, Sequence[Any]],
-    validation_ood: str,
-    metric: str = "auroc",
-    test_ood: Sequence[str] = (),
-    preset: str | None = None,
-    split: str = "",
-    out: str | Path | None = None,
-    seed: int = 0,
-    data_dir: str | None = None,
-    progress: Callable[..., None] | None = None,
-    say: Callable[[str], None] = lambda text: None,
-    overwrite: bool = False,
+    on: TunePlan,
+    plan: FitPlan = FitPlan(),  # noqa: B008  (frozen)
+    *,
+    reporter: Reporter = SILENT,
 ) -> Tuning:
     """Choose a head's options by how well it tells validation rows from a validation OOD set, then fit and save it.
 
     Every point is fitted on training rows alone. The in-distribution rows to validate on are the ``val`` split;
-    where there is none, or it stands in for a missing test split, they are a tenth of the training rows, which
+    where there is none, or it is used as the test split, they are a tenth of the training rows, which
     the points are then not fitted on. The test split is never read. The best point is fitted on all training
-    rows. The artefact keeps the name of the validation OOD set, so that nobody tests the head on it.
+    rows. The artefact keeps the name of the validation OOD set, and scoring refuses to test the head on it.
 
     Parameters
     ----------
@@ -77,26 +139,12 @@ def tune_head(
         Name of the head.
     grid : mapping of str to sequence
         Values by option; all combinations are tried, and among equals the first wins.
-    validation_ood : str
-        Out-of-distribution set to validate on; extracted where it is not in the cache.
-    metric : str
-        A key of :data:`featood.metrics.METRICS`.
-    test_ood : sequence of str
-        The sets that results will be reported on.
-    preset, split, out, overwrite
-        See :func:`featood.pipeline.fitting.fit_head`.
-    seed : int
-        Seed of the draw of the rows held out.
-    data_dir : str, optional
-        Where the images are.
-    progress : callable, optional
-        Called as ``progress(what, done, total)``.
-    say : callable
-        Takes one line about each choice made.
-
-    Returns
-    -------
-    Tuning
+    on : TunePlan
+        What to choose the options on.
+    plan : FitPlan
+        What to fit on, and where to keep the head.
+    reporter : Reporter
+        Takes a line about each choice made, and the progress.
 
     Raises
     ------
@@ -106,40 +154,31 @@ def tune_head(
     DataError
         When no point could be fitted and scored, or the data are missing.
     """
-    if metric not in METRICS:
-        raise UsageError(f"there is no metric '{metric}'; there are {', '.join(METRICS)}")
-    train = selection.open(selection.train_split(split))
-    settings = preset or choose_preset(name, train)[0]
+    if on.metric not in METRICS:
+        raise UsageError(f"there is no metric '{on.metric}'; there are {', '.join(METRICS)}")
+    train = selection.open(selection.train_split(plan.split))
+    preset = plan.preset or choose_preset(name, train)[0]
     points = _points(grid)
-    for options in points:
-        create_head(name, settings, **options)  # a wrong option ends it here, before any work
-    tested = [*test_ood, *_recorded_tests(selection)]
-    _refuse_overlap(validation_ood, dataset_name(train), tested)
-    outliers = extract_like(selection.cache, train, validation_ood, data_dir, progress, say)
+    # a wrong option ends it here, before any work
+    heads = [create_head(name, preset, **options) for options in points]
+    tested = [*on.test_ood, *_recorded_tests(selection)]
+    _refuse_overlap(on.validation_ood, dataset_name(train), tested)
+    outliers = find_set(
+        selection.cache, train, on.validation_ood, data_dir=selection.data_dir, reporter=reporter
+    )
     _refuse_overlap(dataset_name(outliers), dataset_name(train), tested)
-    kept, validation, where = _validation(selection, train, seed)
-    say(f"tuning {name} on {where} against {outliers.name}: {len(points)} points")
-    rows = []
-    for position, options in enumerate(points):
-        if progress is not None:
-            progress(f"tuning {name}", position, len(points))
-        head = create_head(name, settings, **options)
-        rows.append({"options": options, **_try(head, kept, validation, outliers, progress)})
-    best = _best(rows, metric)
-    tuned = {
-        "on": dataset_name(outliers),
-        "inputs": inputs_digest(outliers),
-        "validated_on": where,
-        "test_ood": list(test_ood),
-        "metric": metric,
-        "value": best[metric],
-        "grid": {option: list(values) for option, values in grid.items()},
-    }
-    head, folder = fit_head(
-        selection, name, best["options"], preset, split, out, _training(progress, name), say, tuned,
-        overwrite=overwrite,
+    kept, validation, where = _validation(selection, train, on.seed)
+    reporter.line(f"tuning {name} on {where} against {outliers.name}: {len(points)} points")
+    found = tune(heads, kept, validation, outliers, reporter=reporter)
+    # as the grid has them: a head may write an option in another way
+    rows = [dataclasses.replace(row, options=options) for row, options in zip(found, points, strict=True)]
+    best = _best(rows, on.metric)
+    seen = SeenOutliers.of(
+        outliers, validated_on=where, test_ood=tuple(on.test_ood), metric=on.metric,
+        value=best.metrics[on.metric], grid={option: list(values) for option, values in grid.items()},
     )  # fmt: skip
-    return Tuning(rows, best, head, folder)
+    head, folder = fit_head(selection, name, best.options, plan, chosen_on=seen, reporter=reporter)
+    return Tuning(rows, best, seen, head, folder)
 
 
 def _points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -187,33 +226,23 @@ def _validation(selection: Selection, train: FeatureSet, seed: int) -> tuple[Fea
 
 
 def _try(
-    head: Head,
-    train: FeatureSet,
-    validation: FeatureSet,
-    outliers: FeatureSet,
-    progress: Callable[..., None] | None,
-) -> dict[str, Any]:
+    head: Head, train: FeatureSet, validation: FeatureSet, outliers: FeatureSet, reporter: Reporter
+) -> TuningRow:
     """Fit one point and return its metrics, or the error it ended with."""
     start = time.perf_counter()
     try:
         if head.learns:
-            head.fit(train, context=FitContext(_training(progress, head.name)))
+            head = dataclasses.replace(head)  # so that the fit of a point ends with it
+            head.fit(train, context=FitContext(reporter.task(f"training {head.name}")))
         seconds = time.perf_counter() - start
         scores = [np.asarray(head.score(rows)) for rows in (validation, outliers)]
-        return {**detection_metrics(*scores), "fit_s": round(seconds, 3)}
+        return TuningRow(head.options, detection_metrics(*scores), round(seconds, 3))
     except FeatoodError as error:
-        return {"error": str(error)}
+        return TuningRow(head.options, error=str(error))
 
 
-def _best(rows: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
-    found = [row for row in rows if "error" not in row]
+def _best(rows: Sequence[TuningRow], metric: str) -> TuningRow:
+    found = {place: row.metrics[metric] for place, row in enumerate(rows) if not row.error}
     if not found:
-        raise DataError(f"no point of the grid could be used; the first: {rows[0]['error']}")
-    sign = 1 if metric in HIGHER_IS_BETTER else -1
-    return max(found, key=lambda row: sign * row[metric])
-
-
-def _training(progress: Callable[..., None] | None, name: str) -> Callable[..., None] | None:
-    if progress is None:
-        return None
-    return lambda step, total, **figures: progress(f"training {name}", step, total, **figures)
+        raise DataError(f"no point of the grid could be used; the first: {rows[0].error}")
+    return rows[best_of(found, metric)]

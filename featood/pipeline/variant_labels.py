@@ -1,4 +1,4 @@
-"""Names of variants of a head, ``postnet@lr=0.001,seed=2``; those that differ in the seed alone repeat one another."""
+"""Labels of variants of a head, such as ``postnet@lr=0.001,seed=2``; the seed alone makes repetitions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def variant_label(name: str, options: Mapping[str, Any]) -> str:
         return safe_text("+".join(map(str, value)) if isinstance(value, tuple) else str(value))
 
     parts = {option: f"{option}={text(value)}" for option, value in options.items()}
-    seed = parts.pop("seed", "")  # by which repetitions are known
+    seed = parts.pop("seed", "")  # by which repetitions are recognised
     tail = ",".join(filter(None, (shortened(",".join(parts.values()), LONGEST), seed)))
     return check_name(f"{name}@{tail}", "a fitted head")
 
@@ -40,7 +40,7 @@ def repeated_label(label: str) -> str | None:
     ('postnet@lr=0.001', 'postnet', None)
     """
     name, _, text = label.partition("@")
-    tail, bracket, which = text.partition("[")  # a score asked for by name stays
+    tail, bracket, which = text.partition("[")  # the name of a score stays
     parts = tail.split(",")
     others = [part for part in parts if not part.startswith("seed=")]
     if len(others) == len(parts):
@@ -49,7 +49,7 @@ def repeated_label(label: str) -> str | None:
 
 
 def matching(labels: Iterable[str], wanted: str) -> list[str]:
-    """Return the labels that a name stands for: itself; else all its variants with at least the options it names."""
+    """Return the labels that match a name: itself; else all its variants with at least the options it names."""
     labels = list(labels)
     if wanted in labels:
         return [wanted]

@@ -1,4 +1,4 @@
-"""Computing results again from their cache, and holding them against the file."""
+"""Verifying a results file: its results are computed again from the cache, and compared with it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["CONFIRMED", "DIFFERENT", "ROUNDED", "Verdict", "verify_results"]
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,8 @@ from featood.heads import ask, create_head, load_head
 from featood.heads.artefacts.artefact import options_from_json
 from featood.heads.base.head import Head
 from featood.pipeline.comparison import Uncertainty
-from featood.pipeline.scoring import score_heads
+from featood.pipeline.scoring import score
+from featood.reporter import SILENT, Reporter
 
 CONFIRMED, ROUNDED, DIFFERENT = "confirmed", "rounding", "different"
 SAME = 1e-9
@@ -27,11 +28,11 @@ SAME = 1e-9
 ROUNDING = 1e-4
 """Relative difference of scores that float32 arithmetic in another order may leave."""
 TIMES = ("fit_s", "score_s")
-"""What takes another time each time."""
+"""Figures that differ from run to run."""
 
 
 class Verdict(NamedTuple):
-    """What became of one row, or of what the file says besides its rows."""
+    """The verdict on one row, or on another part of the file."""
 
     what: str
     outcome: str
@@ -41,12 +42,7 @@ class Verdict(NamedTuple):
     exit_code: int = 0
 
 
-def verify_results(
-    path: str | Path,
-    cache: FeatureCache,
-    progress: Callable[[str, int, int], None] | None = None,
-    say: Callable[[str], None] = lambda text: None,
-) -> list[Verdict]:
+def verify_results(path: str | Path, cache: FeatureCache, *, reporter: Reporter = SILENT) -> list[Verdict]:
     """Compute every score of a results file again, and compare scores and figures.
 
     Parameters
@@ -55,10 +51,8 @@ def verify_results(
         What ``featood score --json`` wrote.
     cache : FeatureCache
         The cache with its sets and heads.
-    progress : callable, optional
-        Called as ``progress(what, done, total)``.
-    say : callable
-        Takes one line about each thing that may explain a difference, such as another version of a library.
+    reporter : Reporter
+        Takes a line about what may explain a difference, such as another version of a library, and the progress.
 
     Returns
     -------
@@ -77,7 +71,7 @@ def verify_results(
     here = library_versions()
     for name, version in results.get("versions", {}).items():
         if here.get(name) != version:
-            say(f"{name} {version} made these results; here is {here.get(name, 'none')}")
+            reporter.line(f"{name} {version} made these results; here is {here.get(name, 'none')}")
     sets, faults = _open_sets(evidence["sets"], cache)
     heads = _Heads(evidence["heads"], cache)
     for label in evidence["heads"]:
@@ -93,8 +87,8 @@ def verify_results(
         how = results.get("comparison")
         intervals = _uncertainty(how) if how else None
         chosen = heads.only(good)
-        again = score_heads(
-            chosen, sets[id_name], outliers, evidence["force"], progress, intervals=intervals
+        again = score(
+            chosen, sets[id_name], outliers, force=evidence["force"], intervals=intervals, reporter=reporter
         ).results
     verdicts = list(_rows(results, again, faults, id_name))
     return verdicts + list(_rest(results, again, bool(faults), verdicts))
@@ -156,7 +150,7 @@ def _uncertainty(comparison: Mapping[str, Any]) -> Uncertainty:
 def _open_sets(
     wanted: Mapping[str, Any], cache: FeatureCache
 ) -> tuple[dict[str, FeatureSet], dict[str, FeatoodError]]:
-    """Open the sets that are what they were, and say of the others what has become of them."""
+    """Open the sets that are unchanged, and say what is wrong with the others."""
     sets: dict[str, FeatureSet] = {}
     faults: dict[str, FeatoodError] = {}
     for name, entry in wanted.items():
@@ -181,7 +175,7 @@ def _open_sets(
 
 
 class _Heads(Mapping[str, Head]):
-    """The heads of the evidence, each loaded and checked when it is asked for."""
+    """The heads of the evidence, each loaded and checked on access."""
 
     def __init__(self, entries: Mapping[str, Any], cache: FeatureCache) -> None:
         self._entries, self._cache = entries, cache
@@ -219,7 +213,7 @@ def _rows(
     faults: Mapping[str, FeatoodError],
     id_name: str,
 ) -> Iterator[Verdict]:
-    """Judge the rows of the file, and name those that are missing."""
+    """Compare the rows of the file, and name those that are missing."""
     entries = results["evidence"]["heads"]
     known = {(row["head"], row["ood"]): row for row in (again or {"rows": ()})["rows"]}
     for row in results["rows"]:
@@ -252,7 +246,7 @@ def _judge(
     now: Mapping[str, Any],
     sets: tuple[str, str],
 ) -> Verdict:
-    """Compare a row and the scores behind it with what they are now."""
+    """Compare a row, and the scores that it was computed from, with those of now."""
     apart = max(_apart(then[name], now[name]) for name in sets)
     if apart > ROUNDING:
         return Verdict(what, DIFFERENT, f"the scores are others: apart by {apart:.1g} relative", 5)
@@ -290,7 +284,7 @@ def _apart(then: Mapping[str, Any], now: Mapping[str, Any]) -> float:
 def _rest(
     results: Mapping[str, Any], again: Mapping[str, Any] | None, faults: bool, rows: list[Verdict]
 ) -> Iterator[Verdict]:
-    """Judge what the file says besides its rows, where all of it could be computed again."""
+    """Compare the other parts of the file, where all of them could be computed again."""
     parts = [part for part in ("id", "repeats", "comparison") if results.get(part)]
     if again is None or faults:
         yield Verdict(", ".join(parts), DIFFERENT, "not computed again, because of the above", 5)
@@ -312,7 +306,7 @@ def _rest(
 
 
 def _differing(then: Any, now: Any, slack: float, where: str = "") -> Iterator[str]:
-    """Name the values of a JSON tree that are others now, each with both."""
+    """Name the values of a JSON tree that have changed, with the old and the new one."""
     if isinstance(then, dict) and isinstance(now, dict):
         for key in then:
             if key not in TIMES and not key.startswith(tuple(f"{name}_" for name in TIMES)):

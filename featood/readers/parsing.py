@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from featood.readers.class_labels import EXACT
 from featood.readers.columns import Columns
+from featood.readers.labels import EXACT
 from featood.readers.numbers import (
     decimal_commas,
     is_number,

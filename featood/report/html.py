@@ -34,8 +34,8 @@ from featood.report.rows import (
 )
 
 
-class ScorePlane(Protocol):
-    """Scores all over the plane, for features of two dimensions."""
+class ScoreMaps(Protocol):
+    """Scores on a grid over the plane, for features of two dimensions."""
 
     extent: tuple[float, float, float, float]
     """Left, right, bottom and top of the window."""
@@ -53,7 +53,7 @@ def write_report(
     scores: Mapping[tuple[str, str], ArrayLike],
     *,
     reliability: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
-    plane: ScorePlane | None = None,
+    maps: ScoreMaps | None = None,
     date: str = "",
 ) -> None:
     """Write metrics, score histograms, ROC curves and calibration as one self-contained HTML page.
@@ -72,8 +72,8 @@ def write_report(
         Scores by (head, set); the ID set goes by its dataset name. Heads without scores get no figures.
     reliability : tuple of arrays, optional
         Confidence, accuracy and rows by bin, from `featood.metrics.reliability_curve`.
-    plane : ScorePlane, optional
-        What each head makes of the plane; its pictures follow the ROC curves.
+    maps : ScoreMaps, optional
+        Scores of each head over the plane; their pictures follow the ROC curves.
     date : str
         When the results were made, as it shall read.
 
@@ -103,12 +103,12 @@ def write_report(
             columns=[*METRIC_COLUMNS, *open_set],
             open_set=bool(open_set),
             figures={
-                row["head"]: _figures(row["head"], row["sets"], results, scores, plane)
+                row["head"]: _figures(row["head"], row["sets"], results, scores, maps)
                 for row in mean_rows(results["rows"])
                 if row["head"] in drawn
             },
             reliability=reliability and _inline(reliability_diagram(*reliability)),
-            plane=plane is not None,
+            plane=maps is not None,
             comparison=comparison,
             comparison_figures=_compared(comparison, means if means[0]["sets"][1:] else shown)
             if comparison
@@ -149,7 +149,7 @@ def _figures(
     sets: Sequence[str],
     results: Mapping[str, Any],
     scores: Mapping[tuple[str, str], ArrayLike],
-    plane: ScorePlane | None,
+    maps: ScoreMaps | None,
 ) -> dict[str, Markup]:
     """Histogram and ROC curves of one head, where its scores are there, and its picture of the plane."""
     id_name = results["id"]["dataset"]
@@ -161,9 +161,9 @@ def _figures(
         "Scores": _inline(score_histogram(id_scores, ood, f"{id_name} (ID)")),
         "ROC curves": _inline(roc_curves(id_scores, ood)),
     }
-    if plane is not None and head in plane.grids:
-        points = {f"{name} (ID)" if name == id_name else name: rows for name, rows in plane.points.items()}
-        drawn = score_map(plane.grids[head], plane.extent, points, id_scores, plane.axes)
+    if maps is not None and head in maps.grids:
+        points = {f"{name} (ID)" if name == id_name else name: rows for name, rows in maps.points.items()}
+        drawn = score_map(maps.grids[head], maps.extent, points, id_scores, maps.axes)
         figures["Scores in the plane"] = _inline(drawn)
     return figures
 

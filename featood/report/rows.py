@@ -23,7 +23,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from featood.metrics import LOWER_IS_BETTER, mean_and_error
+from featood.metrics import LOWER_IS_BETTER
 
 Row = Mapping[str, Any]
 
@@ -94,6 +94,8 @@ def mean_rows(rows: Iterable[Row], intervals: Iterable[Row] = ()) -> list[dict[s
                 mean[key] = math.fsum(values) / len(values)
         seeds = group[0].get("repeats", 0)
         if seeds and all(row.get("repeats") == seeds for row in group):
+            from featood.metrics import mean_and_error
+
             mean["repeats"] = seeds
             for key in (column.key for column in METRIC_COLUMNS):
                 by_seed = zip(*(row["values"][key] for row in group), strict=True)

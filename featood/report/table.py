@@ -11,7 +11,6 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from featood.report.comparison import how_made
 from featood.report.rows import (
     MEAN,
     METRIC_COLUMNS,
@@ -91,6 +90,8 @@ def results_table(
         ),
     }
     if comparison:
+        from featood.report.comparison import how_made
+
         marks["[ ]"] = (True, how_made(comparison))
     table.caption = "\n".join(f"{mark} {text}" for mark, (shown, text) in marks.items() if shown) or None
     table.caption_justify = "left"

@@ -12,7 +12,7 @@ from scipy.special import log_softmax, logsumexp
 
 from featood.cache import FeatureCache, Manifest, export_set, import_files
 from featood.errors import CacheCorrupt, FeatoodError
-from featood.pipeline.backbone_ensembles import COLUMN, join_sets
+from featood.pipeline.ensembles import COLUMN, join_sets
 from featood.testing.drawing import stateful
 from featood.testing.model import ModelSet, assert_holds, assert_right_or_refused, same_bits, whole
 from featood.testing.world import JOINED, PLACES, World, refused

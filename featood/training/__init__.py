@@ -1,20 +1,5 @@
 """The one training loop: seeds, schedules, checkpoints to resume from, and what to do when a training diverges."""
 
-from featood.training.batches import BalancedBatches, Batches
-from featood.training.checkpoint import digest
-from featood.training.loop import Losses, TrainingResult, train
-from featood.training.schedules import Schedule, constant, cosine, multi_step, warm_up
+import lazy_loader
 
-__all__ = [
-    "BalancedBatches",
-    "Batches",
-    "Losses",
-    "Schedule",
-    "TrainingResult",
-    "constant",
-    "cosine",
-    "digest",
-    "multi_step",
-    "train",
-    "warm_up",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

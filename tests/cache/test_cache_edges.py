@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from reporters import Kept
 from test_cache import KEY, make_manifest, make_rows, write_all
 
 from featood.cache import (
@@ -233,18 +234,18 @@ def test_ids_in_a_file_name_the_rows(cache, saved):
 
 
 def test_a_table_of_single_numbers_is_one_column(cache, saved):
-    said = []
+    said = Kept()
     table = "k,p,q\n" + "".join(f"{row},{2 * row + 0.5},{-row - 0.25}\n" for row in range(4))
-    found = import_files(cache, "a/b/c", [saved("t.csv", table)], say=said.append)
+    found = import_files(cache, "a/b/c", [saved("t.csv", table)], reporter=said)
     assert list(found.features) == ["features"] and found.labels is None
     labelled = "target,p,q\n" + "".join(f"c{row % 2},{2 * row + 0.5},{-row - 0.25}\n" for row in range(4))
-    found = import_files(cache, "e/b/c", [saved("l.csv", labelled)], say=said.append)
+    found = import_files(cache, "e/b/c", [saved("l.csv", labelled)], reporter=said)
     assert found.labels[:].tolist() == [0, 1, 0, 1]
-    assert any("'target' is taken as the labels" in line for line in said)
+    assert any("'target' is taken as the labels" in line for line in said.lines)
     sparse = "labels,p,empty,q\n" + "".join(f"{row % 2},{row + 0.5},,{row * row}.25\n" for row in range(4))
-    found = import_files(cache, "g/b/c", [saved("s.csv", sparse)], say=said.append)
+    found = import_files(cache, "g/b/c", [saved("s.csv", sparse)], reporter=said)
     assert found.feature().shape == (4, 2) and found.labels[:].tolist() == [0, 1, 0, 1]
-    assert any("s.csv" in line and "empty" in line for line in said)
+    assert any("s.csv" in line and "empty" in line for line in said.lines)
     with pytest.raises(DataError, match="imported by --file"):
         import_files(cache, "f/b/c", [saved("bad.csv", "p,q\nred,blue\ngreen,red\n")])
 
@@ -262,10 +263,10 @@ def test_names_are_slugged_once(cache):
 
 
 def test_what_is_left_out_of_a_checkpoint_is_said(cache, tmp_path):
-    said = []
+    said = Kept()
     torch.save({"emb": torch.tensor(X), "step": "seven"}, tmp_path / "x.pt")
-    import_files(cache, "a/b/c", [str(tmp_path / "x.pt")], say=said.append)
-    assert any("left out: step" in line for line in said)
+    import_files(cache, "a/b/c", [str(tmp_path / "x.pt")], reporter=said)
+    assert any("left out: step" in line for line in said.lines)
 
 
 def test_what_a_set_knows_of_its_classes_and_its_recipe(tmp_path):

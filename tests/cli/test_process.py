@@ -16,8 +16,8 @@ ENV = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 POSIX = pytest.mark.skipif(os.name == "nt", reason="signals and descriptors of POSIX")
 GUARDED = """
 import sys, time
-from featood.cli.process import Signals, guarded, mend_streams
-mend_streams()
+from featood.cli.process import Signals, guarded, repair_streams
+repair_streams()
 signals = Signals()
 signals.install()
 def work():
@@ -187,7 +187,7 @@ def test_closed_streams_are_no_failure(closed):
 @POSIX
 def test_a_file_that_is_opened_does_not_become_the_closed_standard_output(tmp_path):
     script = f"open({str(tmp_path / 'data')!r}, 'w'); print('stray'); import os; os.write(1, b'stray')"
-    code = f"from featood.cli.process import mend_streams; mend_streams(); {script}"
+    code = f"from featood.cli.process import repair_streams; repair_streams(); {script}"
     subprocess.run(["sh", "-c", '"$@" >&-', "sh", sys.executable, "-c", code], check=True, env=ENV)
     assert (tmp_path / "data").read_bytes() == b""
 

@@ -39,7 +39,7 @@ def test_a_file_becomes_splits_and_an_ood_set_that_need_no_further_flag(featood,
     assert [line.split()[1] for line in out.splitlines()] == ["60", "20", "20", "50"]
     train = opened(tmp_path, "table-flowers/flowers/train")
     assert np.bincount(train.labels[:]).tolist() == [30, 30]
-    recipe, run = train.origin["recipe"]["table"], train.origin["run"]["table"]
+    recipe, run = train.origin.table, train.origin.run["table"]
     assert recipe["columns"] == ["a", "b", "c", "d"] and recipe["classes"] == ["versicolor", "virginica"]
     assert run["seed"] == 0 and run["parts"] == {"train": 60, "val": 20, "test": 20}
     assert run["source"] == str(flowers)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from featood.data.images.registry import list_datasets
-from featood.data.tables import Table, assign_parts, fit_scaling, hold_out, read_table
+from featood.data.tables import Table, assign_parts, fit_scaling, read_table, separate_classes
 from featood.data.tables.sets import find_table, list_tables, open_table, table_noise
 from featood.errors import DataError, UsageError
 
@@ -137,17 +137,17 @@ def test_any_bytes_give_a_table_or_one_line(tmp_path_factory, content, label):
 def test_classes_are_held_out_by_name():
     labels = np.array([2, 0, 1, 2, -1])
     table = Table(np.arange(10.0).reshape(5, 2), labels, columns=("a", "b"), classes=("x", "y", "z"))
-    inside, outside = hold_out(table, ["y"])
+    inside, outside = separate_classes(table, ["y"])
     assert inside.classes == ("x", "z") and inside.labels.tolist() == [1, 0, 1]
     np.testing.assert_array_equal(inside.features, table.features[[0, 1, 3]])
     np.testing.assert_array_equal(outside.features, table.features[[2, 4]])
     assert outside.labels.tolist() == [-1, -1] and inside.ids.tolist() == [0, 1, 3]
     with pytest.raises(UsageError, match="there are x, y, z"):
-        hold_out(table, ["sky"])
+        separate_classes(table, ["sky"])
     with pytest.raises(UsageError, match="no in-distribution rows"):
-        hold_out(table, ["x", "y", "z"])
+        separate_classes(table, ["x", "y", "z"])
     with pytest.raises(UsageError, match="--label"):
-        hold_out(Table(np.zeros((2, 1))), ["x"])
+        separate_classes(Table(np.zeros((2, 1))), ["x"])
 
 
 def test_columns_and_classes_follow_another_table():

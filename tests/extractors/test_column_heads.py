@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from manifests import manifest
 from scipy.special import logsumexp, softmax
 
 from featood.cache.feature_set import FeatureSet
@@ -197,7 +198,7 @@ def test_gram_counts_a_repeated_column_once():
 
 
 def test_gram_says_which_powers_an_earlier_version_made():
-    earlier = {"recipe": {"columns": {"layer1.gram": ["layer1", "output", "gram"]}}}
+    earlier = manifest({"columns": {"layer1.gram": ["layer1", "output", "gram"]}})
     with pytest.warns(UserWarning, match=r"layer1\.gram have the powers 1 to 5"):
         create_head("gram").fit(dataclasses.replace(TRAIN, origin=earlier))
 

@@ -18,7 +18,7 @@ from featood.numerics.mixtures import (
     predictive_entropy,
     probability_variance,
 )
-from featood.pipeline.backbone_ensembles import join_backbones, join_sets
+from featood.pipeline.ensembles import join_backbones, join_sets
 from featood.testing.extras import with_extras
 from featood.testing.fixture import synthetic_sets
 
@@ -130,7 +130,7 @@ def test_joined_sets_hold_all_logits_and_their_mean(tmp_path):
     np.testing.assert_allclose(np.exp(joined.logits[:]), softmax(logits, 2).mean(1), rtol=1e-5)
     assert list(joined.ids[:]) == list(sets[0].ids[:]) and (joined.labels[:] == sets[0].labels[:]).all()
     again = join_sets(cache, "all", sets)
-    assert again.origin["run"]["created"] == joined.origin["run"]["created"]
+    assert again.origin.run["created"] == joined.origin.run["created"]
 
 
 def reordered(features, order, **changes):
@@ -173,7 +173,7 @@ def test_members_that_do_not_belong_together_are_refused(tmp_path):
     join_sets(cache, "x", [first, second])
     with pytest.raises(Mismatch, match="--overwrite"):
         join_sets(cache, "x", [first, third])
-    assert join_sets(cache, "x", [first, third], overwrite=True).origin["run"]["members"] == ["net0", "net2"]
+    assert join_sets(cache, "x", [first, third], overwrite=True).origin.run["members"] == ["net0", "net2"]
 
 
 def test_every_split_that_all_members_have_is_joined(tmp_path):
@@ -186,7 +186,7 @@ def test_every_split_that_all_members_have_is_joined(tmp_path):
     members(cache, 3, dataset="odd", split="val")
     with pytest.raises(DataError, match="odd"):
         members(cache, 1, dataset="only", split="val")
-        join_backbones(cache, "y", ["net0", "net1"], "only")
+        join_backbones(cache, "y", ["net0", "net1"], dataset="only")
 
 
 def test_an_ensemble_from_the_command_line(featood, toy_images):

@@ -1,3 +1,4 @@
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -143,7 +144,7 @@ def test_a_manifest_rebuilds_the_backbone_and_notices_other_weights(tmp_path, to
     features = extract(backbone, images, SMALL, FeatureCache(tmp_path / "c"), ExtractOptions(), run).features
     again, transform, options = rebuild(features.origin)
     assert (again.sha256, transform, options.pools) == (backbone.sha256, SMALL, None)
-    origin = {**features.origin, "run": {**features.origin["run"], "seed": 8}}
+    origin = dataclasses.replace(features.origin, run={**features.origin.run, "seed": 8})
     with pytest.raises(Mismatch, match="no longer has the weights"):
         rebuild(origin)
 

@@ -51,7 +51,7 @@ def pixels_of(images):
 def test_maps_are_those_whose_average_the_classifier_takes(tmp_path, toy_images):
     images = open_dataset("toy", "test")
     features = run(tmp_path / "c", images, maps=True)
-    shape = features.origin["recipe"]["map_shape"]
+    shape = features.origin.recipe["map_shape"]
     maps = features.features["map"][:].reshape(-1, *shape)
     net = resolve_backbone("cifar-resnet20", "random", 3).module
     seen = []
@@ -150,9 +150,9 @@ def test_gram_columns_are_extracted_and_scored(tmp_path, toy_images):
 
 def test_gram_columns_of_an_earlier_version_are_not_extended(tmp_path, toy_images):
     features = run(tmp_path / "c", open_dataset("toy", "test"), pools=("avg", "gram"))
-    assert features.origin["recipe"]["columns"]["gram"][-1] == "gram/1-10"
-    earlier = copy.deepcopy(dict(features.origin))
-    earlier["recipe"]["columns"]["gram"][-1] = "gram"
+    assert features.origin.recipe["columns"]["gram"][-1] == "gram/1-10"
+    earlier = copy.deepcopy(features.origin)
+    earlier.recipe["columns"]["gram"][-1] = "gram"
     with pytest.raises(Mismatch, match=r"powers 1 to 5.*--overwrite"):
         rebuild(earlier)
 
@@ -259,7 +259,7 @@ def test_draws_do_not_depend_on_interruptions(tmp_path, toy_images):
 
 
 def test_a_plain_extraction_keeps_its_recipe(tmp_path, toy_images):
-    recipe = run(tmp_path / "c", open_dataset("toy", "test")).origin["recipe"]
+    recipe = run(tmp_path / "c", open_dataset("toy", "test")).origin.recipe
     assert set(recipe) == {
         "backbone", "weights_sha256", "columns", "main", "transform", "dtype", "precision",
     }  # fmt: skip

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from manifests import manifest
 from PIL import Image
 
 from featood.data import packed_set
@@ -255,7 +256,7 @@ def test_the_json_form_says_the_geometry_and_comes_back(mode):
 def test_sets_of_the_earlier_geometry_are_not_extended():
     earlier = IMAGENET.as_json()
     del earlier["fit"]
-    origin = {"recipe": {"transform": earlier}, "run": {"name": "x"}, "data": {"dataset": "photos"}}
+    origin = manifest({"transform": earlier}, {"dataset": "photos"}, {"name": "x"})
     with pytest.raises(Mismatch, match=r"photos was extracted with the earlier geometry.*--overwrite"):
         rebuild(origin)
     assert digest(earlier) != digest(IMAGENET.as_json())

@@ -18,7 +18,7 @@ import numpy as np
 import featood
 from featood.cache import Classifier, ColumnSpec, FeatureCache, Manifest, import_arrays, library_versions
 from featood.cache.reader import encode_ids
-from featood.pipeline.fitting import fit_head
+from featood.pipeline.fitting import FitPlan, fit_head
 from featood.pipeline.selection import select
 
 STORES = ("zarr", "hdf5")
@@ -91,7 +91,7 @@ def write(target: Path) -> None:
     scores = {}
     selection = select(FeatureCache(target / "zarr"), "net", "toy")
     for name, options in HEADS.items():
-        fit_head(selection, name, dict(options), out=target / "heads" / name)
+        fit_head(selection, name, options, FitPlan(out=target / "heads" / name))
     for name in HEADS:
         scores[name] = scores_of(target / "zarr", target / "heads" / name)
     (target / "scores.json").write_text(json.dumps(scores, indent=1))

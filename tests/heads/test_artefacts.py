@@ -10,7 +10,8 @@ from featood.cache.transfer import import_arrays
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import seal
 from featood.heads import create_head, load_head
-from featood.pipeline.fitting import chosen_heads, find_heads, fit_head
+from featood.pipeline.fitted_heads import chosen_heads, find_heads
+from featood.pipeline.fitting import fit_head
 from featood.pipeline.selection import select
 from featood.testing.fixture import synthetic_sets
 

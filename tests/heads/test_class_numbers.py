@@ -172,10 +172,10 @@ def test_memory_is_what_kernel_and_control_group_leave(monkeypatch, tmp_path):
 
 
 def test_accuracy_and_predictions_are_of_the_numbers_themselves():
-    from featood.pipeline.scoring import score_heads
+    from featood.pipeline.scoring import score
 
     plain, odd = (
-        score_heads(
+        score(
             {"mlp": create_head("mlp", **TRAINED).fit(FeatureSet({"avg": ROWS}, labels=numbers[PLACES]))},
             FeatureSet({"avg": ROWS}, labels=numbers[PLACES], name="a/in/test"),
             {"out": FeatureSet({"avg": TEST}, name="a/out/test")},

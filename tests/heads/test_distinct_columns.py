@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from manifests import manifest
 from torch import nn
 
 from featood import open_cache
@@ -80,7 +81,7 @@ def test_columns_made_alike_are_known_without_reading():
             raise AssertionError("was read")
 
     made = {"avg": ["layer3", "output", "avg"], "layer3.avg": ["layer3", "output", "avg"]}
-    source = FeatureSet(dict.fromkeys(made, Unread()), origin={"recipe": {"columns": made}})
+    source = FeatureSet(dict.fromkeys(made, Unread()), origin=manifest({"columns": made}))
     assert distinct_columns(source, list(made)) == (["avg"], {"layer3.avg": "avg"})
 
 

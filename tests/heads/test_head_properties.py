@@ -13,7 +13,7 @@ from featood.errors import DataError, UsageError
 from featood.heads import create_head, list_heads
 from featood.heads.base.streaming_head import StreamingHead
 from featood.heads.registry import head_class
-from featood.pipeline.scoring import score_heads
+from featood.pipeline.scoring import score
 from featood.testing import Subject
 from featood.testing.check import same
 from featood.testing.extras import with_extras
@@ -106,7 +106,7 @@ def test_what_has_no_value_with_one_class_is_refused(name):
 def test_what_has_one_value_with_one_class_is_given(name):
     """Each row has the same then, and a comparison of heads says that it tells nothing."""
     data = linear_set(NORMAL, 1)
-    found = score_heads({name: Subject.of(name).fit(data)}, data, {"other": linear_set(NORMAL + 3, 1)})
+    found = score({name: Subject.of(name).fit(data)}, data, {"other": linear_set(NORMAL + 3, 1)})
     assert all(len(np.unique(scores)) == 1 for scores in found.scores.values())
     assert f"{name} gives every row the same score, which tells nothing" in found.results["warnings"]
 

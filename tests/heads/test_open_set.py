@@ -12,7 +12,7 @@ from featood.heads import create_head, load_head
 from featood.heads.base.asking import ask
 from featood.heads.base.fit import FitContext
 from featood.heads.open_set.open_set import OBJECTIVES
-from featood.pipeline.fitting import asked
+from featood.pipeline.fitted_heads import with_score
 from featood.testing import Subject, iter_checks
 
 CENTERS = np.array([[4.0, 0, 0, 0], [0, 4, 0, 0], [0, 0, 4, 0]])
@@ -170,7 +170,7 @@ def test_own_scores(fitted):
 def test_one_class_networks_have_one_score(fitted):
     head = fitted("deep-sad")
     assert head.classify(TEST) is None
-    assert head.scores == ("auto",) and asked({"one": head}, "all").keys() == {"one[auto]"}
+    assert head.scores == ("auto",) and with_score({"one": head}, "all").keys() == {"one[auto]"}
     with pytest.raises(UsageError, match="no score 'msp'"):
         ask(head, "msp")
     with pytest.raises(UsageError, match=r"deep-svdd has no score 'msp', only its own; leave --which out"):

@@ -2,11 +2,12 @@ import json
 
 import numpy as np
 import pytest
+from manifests import manifest
 
 from featood import FeatureSet
 from featood.errors import UsageError
 from featood.heads import create_head, head_class, list_heads
-from featood.pipeline.preset_choice import choose_preset
+from featood.pipeline.presets import choose_preset
 
 PUBLISHED = {
     # ash-s, dice and scale for ImageNet: the authors' configurations and scripts; ash-b, ash-p: the paper
@@ -22,7 +23,7 @@ PUBLISHED = {
 def made(classes, side=None, width=512):
     recipe = {} if side is None else {"transform": {"height": side, "width": side}}
     logits = np.zeros((2, classes), np.float32)
-    return FeatureSet({"avg": np.zeros((2, width), np.float32)}, logits=logits, origin={"recipe": recipe})
+    return FeatureSet({"avg": np.zeros((2, width), np.float32)}, logits=logits, origin=manifest(recipe))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

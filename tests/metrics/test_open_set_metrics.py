@@ -26,7 +26,7 @@ from featood.metrics import (
     open_set_metrics,
     oscr,
 )
-from featood.pipeline.scoring import score_heads
+from featood.pipeline.scoring import score
 from featood.report import results_table, write_csv, write_report
 from featood.report.rows import mean_rows
 from featood.testing import synthetic_sets
@@ -273,7 +273,7 @@ def test_a_head_without_a_classifier_leaves_classes_to_the_backbone(sets):
     train, test, odd = sets
     head = create_head("mahalanobis").fit(train)
     assert head.classify(test) is None
-    scoring = score_heads({"maha": head}, test, {"odd": odd})
+    scoring = score({"maha": head}, test, {"odd": odd})
     classes = {"test": test.logits.argmax(1), "odd": odd.logits.argmax(1)}
     (row,) = scoring.results["rows"]
     expected = open_set_metrics(head.score(test), head.score(odd), *classes.values(), test.labels)
@@ -287,7 +287,7 @@ def test_a_head_that_classifies_is_judged_by_its_own_classes(sets):
     head = Nearest().fit(train)
     logits = -test.features["avg"][:, :5].astype(np.float64)
     np.testing.assert_array_equal(head.classify(test), logits)
-    scoring = score_heads({"nearest": head}, test, {"odd": odd})
+    scoring = score({"nearest": head}, test, {"odd": odd})
     (row,) = scoring.results["rows"]
     own = {"test": logits.argmax(1), "odd": (-odd.features["avg"][:, :5]).argmax(1)}
     assert row["accuracy"] == (own["test"] == test.labels).mean() != scoring.results["id"]["accuracy"]
@@ -302,7 +302,7 @@ def test_a_head_that_classifies_is_judged_by_its_own_classes(sets):
 def test_a_head_that_classifies_needs_no_logits(sets):
     train, test, odd = (dataclasses.replace(part, logits=None, classifier=None) for part in sets)
     heads = {"nearest": Nearest().fit(train), "mahalanobis": create_head("mahalanobis").fit(train)}
-    rows = {row["head"]: row for row in score_heads(heads, test, {"odd": odd}).results["rows"]}
+    rows = {row["head"]: row for row in score(heads, test, {"odd": odd}).results["rows"]}
     assert 0 < rows["nearest"]["f1_macro"] <= rows["nearest"]["f1_macro_best"] <= 1
     assert "f1_macro" not in rows["mahalanobis"] and rows["mahalanobis"]["auroc"] > 0.5
 
@@ -324,7 +324,7 @@ def test_own_logits_are_of_the_kind_of_the_input_in_order_and_zero_where_left_ou
 def test_the_report_shows_them_where_they_are_and_the_terminal_does_not(sets, tmp_path):
     train, test, odd = sets
     head = Nearest().fit(train)
-    results = score_heads({"nearest": head}, test, {"odd": odd}).results
+    results = score({"nearest": head}, test, {"odd": odd}).results
     write_report(tmp_path / "with.html", results, {})
     bare = {**results, "rows": [{k: v for k, v in results["rows"][0].items() if k in SHOWN}]}
     write_report(tmp_path / "without.html", bare, {})
@@ -345,7 +345,7 @@ def test_scores_that_tell_nothing_and_notes_are_said_once(sets):
     head = create_head("mlp", epochs=1).fit(train)
     head.annotate(notes=(*head.record.notes, "mlp: beware"))
     heads = {f"mlp@seed=0[{which}]": ask(head, which) for which in ("msp", "alpha0")}
-    warnings = score_heads(heads, test, {"odd": odd}).results["warnings"]
+    warnings = score(heads, test, {"odd": odd}).results["warnings"]
     assert [text for text in warnings if "beware" in text] == ["mlp@seed=0: beware"]
     assert [text for text in warnings if "same score" in text] == [
         "mlp@seed=0[msp] gives every row the same score, which tells nothing"
@@ -355,7 +355,7 @@ def test_scores_that_tell_nothing_and_notes_are_said_once(sets):
 def test_means_over_sets_and_the_csv_hold_them(sets, tmp_path):
     train, test, odd = sets
     head = Nearest().fit(train)
-    rows = score_heads({"nearest": head}, test, {"odd": odd, "more": odd.rows(slice(0, 20))}).results["rows"]
+    rows = score({"nearest": head}, test, {"odd": odd, "more": odd.rows(slice(0, 20))}).results["rows"]
     (mean,) = mean_rows(rows)
     for key in ("f1_macro", "f1_macro_best", "cauroc", "oscr"):
         assert mean[key] == pytest.approx(np.mean([row[key] for row in rows]))

@@ -10,7 +10,7 @@ from torch import nn
 
 from featood.cache import open_cache
 from featood.errors import Mismatch, UsageError
-from featood.pipeline.extraction import extract_like
+from featood.pipeline.resolve import find_set
 
 CODE = """
 from pathlib import Path
@@ -108,14 +108,14 @@ def test_a_network_may_be_handed_over_in_python(made, tmp_path, toy_images):
     data = str(toy_images)
     cache = open_cache(tmp_path / "cache", code=[net])
     test = cache["home.make/toy/test"]
-    odd = extract_like(cache, test, "odd", data)
+    odd = find_set(cache, test, "odd", data_dir=data)
     assert odd.fingerprint == test.fingerprint and len(odd) == 50 and not made.exists()
     with torch.no_grad():
         net.fc.bias += 1
     other = open_cache(tmp_path / "cache", code=[net, nn.Linear(2, 2)])
     other.remove(["home.make/odd/test"])
     with pytest.raises(UsageError, match="--code"):
-        extract_like(other, test, "odd", data)
+        find_set(other, test, "odd", data_dir=data)
 
 
 def test_a_network_of_other_code_with_the_same_weights_is_another(made, tmp_path, toy_images):
@@ -133,4 +133,4 @@ def test_a_network_of_other_code_with_the_same_weights_is_another(made, tmp_path
     net.load_state_dict(home.make().state_dict())
     cache = open_cache(tmp_path / "cache", code=[net])
     with pytest.raises(Mismatch, match="code of python:home:make has changed"):
-        extract_like(cache, cache["home.make/toy/test"], "odd", str(toy_images))
+        find_set(cache, cache["home.make/toy/test"], "odd", data_dir=str(toy_images))

@@ -11,7 +11,7 @@ from featood.errors import UsageError
 from featood.heads import create_head
 from featood.metrics import delong_difference, delong_interval, detection_metrics, holm
 from featood.pipeline.comparison import Uncertainty
-from featood.pipeline.scoring import score_heads, score_selection
+from featood.pipeline.scoring import ScorePlan, score, score_selection
 from featood.pipeline.selection import select
 from featood.report import comparison_lines, interval_plot, rank_plot, write_report
 from featood.testing.fixture import synthetic_sets
@@ -52,7 +52,7 @@ def scored(selection, how, heads=HEADS, sets=SETS):
     for head in made.values():
         if head.card.learns:
             head.fit(selection.open("train"))
-    return score_heads(made, test, others, intervals=how)
+    return score(made, test, others, intervals=how)
 
 
 def test_rows_get_delong_intervals_and_the_accuracy_the_exact_binomial(selection):
@@ -139,7 +139,7 @@ def test_seeds_of_one_head_are_ranked_as_one(selection):
     others = {name: selection.cache[f"net/{name}/test"] for name in SETS}
     heads = {f"rnd@seed={seed}": create_head(name) for seed, name in enumerate(("norm", "entropy"))}
     heads |= {"msp": create_head("msp"), "energy": create_head("energy")}
-    results = score_heads(heads, test, others, intervals=Uncertainty()).results
+    results = score(heads, test, others, intervals=Uncertainty()).results
     values = {
         ood: {
             "rnd": np.mean(
@@ -238,5 +238,7 @@ def test_names_are_text_and_figures_can_be_drawn(tmp_path, selection):
 
 
 def test_score_selection_takes_them_too(fitted):
-    results = score_selection(fitted, ["knn", "msp"], ["spam"], intervals=Uncertainty()).results
+    results = score_selection(
+        fitted, ["knn", "msp"], ["spam"], how=ScorePlan(intervals=Uncertainty())
+    ).results
     assert results["comparison"]["method"] == "delong" and results["rows"][0]["auroc_low"] < 1

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from reporters import Kept
 
 from featood.cache import FeatureCache, import_arrays
 from featood.errors import UsageError
 from featood.heads import load_head
-from featood.pipeline.fitting import find_heads, fit_head
+from featood.pipeline.fitted_heads import find_heads
+from featood.pipeline.fitting import FitPlan, fit_head
 from featood.pipeline.selection import select
 from featood.testing.fixture import synthetic_sets
 
@@ -31,9 +33,9 @@ def selection(tmp_path):
 @pytest.fixture
 def fit(selection):
     def run(name, options=None, **rest):
-        said = []
-        head, folder = fit_head(selection, name, options, say=said.append, **rest)
-        return head, folder, [line for line in said if not line.startswith("fitting")]
+        kept = Kept()
+        head, folder = fit_head(selection, name, options, FitPlan(**rest), reporter=kept)
+        return head, folder, [line for line in kept.lines if not line.startswith("fitting")]
 
     return run
 

@@ -9,12 +9,12 @@ from featood.cache import FeatureCache, FeatureSet
 from featood.cache.transfer import import_arrays
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, load_head
-from featood.pipeline.fitting import fit_head
+from featood.pipeline.fitting import FitPlan, fit_head
 from featood.pipeline.holdout import hold_out
 from featood.pipeline.leakage import overlap
-from featood.pipeline.scoring import evaluate, score_selection
+from featood.pipeline.scoring import ScorePlan, evaluate, score_selection
 from featood.pipeline.selection import select
-from featood.pipeline.tuning import tune_head
+from featood.pipeline.tuning import TunePlan, tune_head
 from featood.testing.fixture import synthetic_sets
 
 KNOWN = [data.rows(np.asarray(data.labels) >= 0) for data in synthetic_sets()]
@@ -66,7 +66,7 @@ def split_by_hand(share=0.1, seed=0):
 @pytest.mark.parametrize("splits", [("train", "test"), ("train", "val", "test"), ("train", "val")])
 def test_points_are_fitted_and_validated_apart(tmp_path, splits):
     selection = fill(tmp_path, splits)
-    found = tune_head(selection, "knn", GRID, "spam")
+    found = tune_head(selection, "knn", GRID, TunePlan("spam"))
     if len(splits) == 3:
         kept, held = KNOWN[0], KNOWN[1].rows(slice(0, 30))
         where = "net/news/val"
@@ -74,7 +74,7 @@ def test_points_are_fitted_and_validated_apart(tmp_path, splits):
         kept, held = split_by_hand()
         where = "30 rows held out of net/news/train"
     expected = naive_rows(kept, held, ODD[0])
-    np.testing.assert_allclose([row["auroc"] for row in found.rows], expected, atol=1e-12)
+    np.testing.assert_allclose([row.metrics["auroc"] for row in found.rows], expected, atol=1e-12)
     assert found.best is found.rows[int(np.argmax(expected))]
     assert found.head.record.tuned == {
         "on": "spam",
@@ -86,7 +86,7 @@ def test_points_are_fitted_and_validated_apart(tmp_path, splits):
         "grid": GRID,
     }
     # the head itself is fitted on all of train
-    best = create_head("knn", **found.best["options"]).fit(KNOWN[0])
+    best = create_head("knn", **found.best.options).fit(KNOWN[0])
     loaded = load_head(found.folder)
     np.testing.assert_array_equal(loaded.score(KNOWN[1], force=True), best.score(KNOWN[1]))
     assert loaded.record == found.head.record and loaded.record.rows == len(KNOWN[0])
@@ -96,46 +96,48 @@ def test_the_test_split_is_never_read(tmp_path, monkeypatch):
     selection = fill(tmp_path, ("train", "val", "test"))
     opened, get = [], FeatureCache.__getitem__
     monkeypatch.setattr(FeatureCache, "__getitem__", lambda self, key: opened.append(key) or get(self, key))
-    tune_head(selection, "knn", GRID, "spam")
+    tune_head(selection, "knn", GRID, TunePlan("spam"))
     assert set(opened) == {"net/news/train", "net/news/val", "net/spam/test"}
 
 
 @pytest.mark.parametrize(("splits", "split"), [(("train", "test"), "test"), (("train", "val"), "val")])
 def test_what_is_reported_on_is_not_tuned_on(tmp_path, splits, split):
     with pytest.raises(UsageError, match="reports on"):
-        tune_head(fill(tmp_path, splits), "knn", GRID, "spam", split=split)
+        tune_head(fill(tmp_path, splits), "knn", GRID, TunePlan("spam"), FitPlan(split=split))
 
 
 def test_a_metric_where_lower_is_better(tmp_path):
-    found = tune_head(fill(tmp_path), "knn", GRID, "spam", metric="fpr95")
-    assert found.best["fpr95"] == min(row["fpr95"] for row in found.rows)
-    assert len({row["fpr95"] for row in found.rows}) > 1
+    found = tune_head(fill(tmp_path), "knn", GRID, TunePlan("spam", "fpr95"))
+    assert found.best.metrics["fpr95"] == min(row.metrics["fpr95"] for row in found.rows)
+    assert len({row.metrics["fpr95"] for row in found.rows}) > 1
 
 
 def test_the_first_of_equals_wins(tmp_path):
-    found = tune_head(fill(tmp_path), "knn", {"nonfinite": ["drop", "error"]}, "spam")
-    assert found.best["options"] == {"nonfinite": "drop"}
+    found = tune_head(fill(tmp_path), "knn", {"nonfinite": ["drop", "error"]}, TunePlan("spam"))
+    assert found.best.options == {"nonfinite": "drop"}
 
 
 def test_the_seed_decides_the_rows_held_out(tmp_path):
     selection = fill(tmp_path)
-    first, second, other = (tune_head(selection, "knn", GRID, "spam", seed=seed).rows for seed in (3, 3, 4))
-    aurocs = [[row["auroc"] for row in rows] for rows in (first, second, other)]
+    first, second, other = (
+        tune_head(selection, "knn", GRID, TunePlan("spam", seed=seed)).rows for seed in (3, 3, 4)
+    )
+    aurocs = [[row.metrics["auroc"] for row in rows] for rows in (first, second, other)]
     assert aurocs[0] == aurocs[1] != aurocs[2]
 
 
 def test_heads_that_learn_nothing_are_tuned_too(tmp_path):
-    found = tune_head(fill(tmp_path), "energy", {"temperature": [0.5, 1.0, 10.0]}, "spam")
+    found = tune_head(fill(tmp_path), "energy", {"temperature": [0.5, 1.0, 10.0]}, TunePlan("spam"))
     _, held = split_by_hand()
     expected = [auroc(create_head("energy", temperature=t), held, ODD[0]) for t in (0.5, 1.0, 10.0)]
-    np.testing.assert_allclose([row["auroc"] for row in found.rows], expected)
+    np.testing.assert_allclose([row.metrics["auroc"] for row in found.rows], expected)
 
 
 def test_a_point_that_fails_does_not_stop_the_others(tmp_path):
-    found = tune_head(fill(tmp_path), "vim", {"dim": [24, 4]}, "spam")
-    assert "24 directions" in found.rows[0]["error"] and found.best["options"] == {"dim": 4}
+    found = tune_head(fill(tmp_path), "vim", {"dim": [24, 4]}, TunePlan("spam"))
+    assert "24 directions" in found.rows[0].error and found.best.options == {"dim": 4}
     with pytest.raises(DataError, match="no point of the grid"):
-        tune_head(fill(tmp_path), "vim", {"dim": [24, 30]}, "spam")
+        tune_head(fill(tmp_path), "vim", {"dim": [24, 30]}, TunePlan("spam"))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def test_misuse_ends_before_any_fit(tmp_path, monkeypatch, name, grid, metric, t
     selection = fill(tmp_path)
     monkeypatch.setattr("featood.heads.base.head.Head.fit", None)
     with pytest.raises(UsageError, match=text):
-        tune_head(selection, name, grid, "spam", metric=metric)
+        tune_head(selection, name, grid, TunePlan("spam", metric))
 
 
 # ---- validation and test sets apart
@@ -179,19 +181,19 @@ def test_overlap(first, second, same):
 def test_the_validation_set_is_no_test_set(tmp_path):
     selection = fill(tmp_path)
     with pytest.raises(UsageError, match="in-distribution"):
-        tune_head(selection, "knn", GRID, "news")
+        tune_head(selection, "knn", GRID, TunePlan("news"))
     with pytest.raises(UsageError, match="spam is a set to test on"):
-        tune_head(selection, "knn", GRID, "spam", test_ood=["junk", "spam"])
-    tune_head(selection, "knn", GRID, "spam", test_ood=["junk"])
+        tune_head(selection, "knn", GRID, TunePlan("spam", test_ood=["junk", "spam"]))
+    tune_head(selection, "knn", GRID, TunePlan("spam", test_ood=["junk"]))
     with pytest.raises(UsageError, match="junk is a set to test on"):
-        tune_head(selection, "mahalanobis", {"ridge": [1e-6, 1e-3]}, "junk")
-    fit_head(selection, "knn", overwrite=True)  # takes the record with it
-    tune_head(selection, "mahalanobis", {"ridge": [1e-6, 1e-3]}, "junk")
+        tune_head(selection, "mahalanobis", {"ridge": [1e-6, 1e-3]}, TunePlan("junk"))
+    fit_head(selection, "knn", plan=FitPlan(overwrite=True))  # takes the record with it
+    tune_head(selection, "mahalanobis", {"ridge": [1e-6, 1e-3]}, TunePlan("junk"))
 
 
 def test_a_tuned_head_is_not_tested_on_its_validation_set(tmp_path):
     selection = fill(tmp_path)
-    head = tune_head(selection, "knn", GRID, "spam").head
+    head = tune_head(selection, "knn", GRID, TunePlan("spam")).head
     with pytest.raises(UsageError, match="was tuned on spam"):
         score_selection(selection, ["knn", "msp"], ["spam"])
     put(selection.cache, "net/renamed/test", ODD[0], {"role": "ood"})
@@ -203,14 +205,14 @@ def test_a_tuned_head_is_not_tested_on_its_validation_set(tmp_path):
     marks = {row["head"]: row.get("ood_validated") for row in results["rows"]}
     assert marks == {"knn": "spam", "msp": None}
     assert results["warnings"] == ["knn: options were chosen on spam: results are OOD-validated"]
-    forced = score_selection(selection, ["knn"], ["spam"], force=True).results
+    forced = score_selection(selection, ["knn"], ["spam"], how=ScorePlan(force=True)).results
     assert forced["rows"][0]["ood_validated"] == "spam"
     fit_head(selection, "knn", head.options)  # the same options by hand leave no mark
     assert "ood_validated" not in score_selection(selection, ["knn"], ["spam"]).results["rows"][0]
 
 
 def test_the_card_says_that_the_head_was_tuned(tmp_path):
-    folder = tune_head(fill(tmp_path), "knn", GRID, "spam").folder
+    folder = tune_head(fill(tmp_path), "knn", GRID, TunePlan("spam")).folder
     assert "options were chosen on spam" in (folder / "README.md").read_text()
 
 

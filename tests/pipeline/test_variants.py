@@ -11,8 +11,9 @@ from featood.cli import main
 from featood.errors import UsageError
 from featood.heads import ask, load_head
 from featood.metrics import mean_and_error
-from featood.pipeline.fitting import chosen_heads, find_heads, fit_head
-from featood.pipeline.scoring import score_selection
+from featood.pipeline.fitted_heads import chosen_heads, find_heads
+from featood.pipeline.fitting import FitPlan, fit_head
+from featood.pipeline.scoring import ScorePlan, score_selection
 from featood.pipeline.selection import select
 from featood.pipeline.variant_labels import matching, repeated_label, variant_label
 from featood.pipeline.variants import fit_variants
@@ -79,7 +80,9 @@ def test_other_settings_are_no_repetitions(selection):
         for row in score_selection(selection, ["mlp"], ["spam"]).results["repeats"]
     }
     assert found == {"mlp@epochs=1,lr=0.01": 3, "mlp@epochs=1,lr=0.0001": 2}
-    variants = fit_variants(selection, "epn-m", {"epochs": 1, "sgld_steps": 1}, repeat=2, preset="published")
+    variants = fit_variants(
+        selection, "epn-m", {"epochs": 1, "sgld_steps": 1}, FitPlan("published"), repeat=2
+    )
     assert variants[1].label == "epn-m@preset=published,epochs=1,sgld_steps=1,seed=1"
 
 
@@ -95,15 +98,15 @@ def test_the_report_puts_seeds_together_and_says_what_fell_back(selection, tmp_p
 
 
 def test_a_grid_is_fitted_whole_or_not_at_all(selection):
-    variants = fit_variants(selection, "knn", {}, {"k": [2, 3], "space": ["none"]})
+    variants = fit_variants(selection, "knn", grid={"k": [2, 3], "space": ["none"]})
     assert [one.label for one in variants] == ["knn@k=2,space=none", "knn@k=3,space=none"]
     assert load_head(variants[1].folder).k == 3
     assert set(chosen_heads(selection, ["knn@k=3"])[0]) == {"knn@k=3,space=none"}
     for options in ({"grid": {"k": [4, 0]}}, {"repeat": 2}, {"grid": {"kk": [1]}}, {"grid": {"k": [4, 4]}}):
         with pytest.raises(UsageError):
-            fit_variants(selection, "knn", {}, **options)
+            fit_variants(selection, "knn", **options)
     with pytest.raises(UsageError, match="not both"):
-        fit_variants(selection, "jem", QUICK, {"seed": [1]}, 2)
+        fit_variants(selection, "jem", QUICK, grid={"seed": [1]}, repeat=2)
     assert len(find_heads(selection)) == 2
 
 
@@ -115,23 +118,23 @@ def test_single_values_have_no_error():
 def test_heads_can_be_asked_for_each_of_their_scores(selection):
     head, _ = fit_head(selection, "jem", QUICK)
     fit_head(selection, "knn")
-    rows = score_selection(selection, ["jem", "knn"], ["spam"], which="all").results["rows"]
+    rows = score_selection(selection, ["jem", "knn"], ["spam"], how=ScorePlan(which="all")).results["rows"]
     names = ["jem[energy]", "jem[max-probability]", "jem[gradient-norm]", "knn"]
     assert [row["head"] for row in rows] == names
     assert [row.get("which") for row in rows] == [*head.card.scores, None]
-    one = score_selection(selection, ["jem"], ["spam"], which="gradient-norm")
+    one = score_selection(selection, ["jem"], ["spam"], how=ScorePlan(which="gradient-norm"))
     assert one.results["rows"][0]["auroc"] == rows[2]["auroc"]
     test = selection.open("test")
     again = fit_head(selection, "jem", QUICK | {"which": "gradient-norm"})[0]
     np.testing.assert_array_equal(ask(head, "gradient-norm").score(test), again.score(test))
     with pytest.raises(UsageError, match="energy, gradient-norm, max-probability"):
-        score_selection(selection, ["jem", "knn"], ["spam"], which="alpha0")
+        score_selection(selection, ["jem", "knn"], ["spam"], how=ScorePlan(which="alpha0"))
     with pytest.raises(UsageError, match="one score only"):
         ask(fit_head(selection, "knn")[0], "x")
 
 
 def test_states_chosen_on_outliers_are_marked_and_not_tested_on_them(selection):
-    head, _ = fit_head(selection, "jem", QUICK | {"validation": 0.2}, validate_on="junk")
+    head, _ = fit_head(selection, "jem", QUICK | {"validation": 0.2}, plan=FitPlan(validate_on="junk"))
     assert "OOD-validated" in head.record.notes[0] and head.record.tuned["on"] == "junk"
     with pytest.raises(UsageError, match="junk"):
         score_selection(selection, ["jem"], ["junk"])
@@ -139,9 +142,9 @@ def test_states_chosen_on_outliers_are_marked_and_not_tested_on_them(selection):
     assert row["ood_validated"] == "junk"
     for name, text in (("knn", "no state"), ("heat-gmm", "no state")):
         with pytest.raises(UsageError, match=text):
-            fit_head(selection, name, validate_on="junk")
+            fit_head(selection, name, plan=FitPlan(validate_on="junk"))
     with pytest.raises(UsageError, match="in-distribution"):
-        fit_head(selection, "jem", validate_on="news")
+        fit_head(selection, "jem", plan=FitPlan(validate_on="news"))
 
 
 def test_the_command_line_repeats_sweeps_and_asks(selection, capsys, monkeypatch):

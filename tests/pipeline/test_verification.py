@@ -232,7 +232,7 @@ def test_evidence_that_leads_nowhere_is_a_mismatch(results, featood, change):
 
 def test_heads_that_were_never_saved_cannot_be_verified(selection, tmp_path):  # noqa: F811
     from featood.heads import create_head
-    from featood.pipeline.scoring import score_heads
+    from featood.pipeline.scoring import score
     from featood.report import write_json
 
     head = create_head("knn").fit(selection.open("train"))
@@ -240,7 +240,7 @@ def test_heads_that_were_never_saved_cannot_be_verified(selection, tmp_path):  #
         "spam": selection.cache["net/spam/test"],
         "part": selection.cache["net/spam/test"].rows(slice(0, 9)),
     }
-    scoring = score_heads({"knn": head, "msp": create_head("msp")}, selection.open("test"), others)
+    scoring = score({"knn": head, "msp": create_head("msp")}, selection.open("test"), others)
     write_json(tmp_path / "r.json", scoring.results)
     found = {verdict.what: verdict for verdict in verify_results(tmp_path / "r.json", selection.cache)}
     assert "not saved" in found["knn on spam"].why and found["msp on spam"].outcome == CONFIRMED

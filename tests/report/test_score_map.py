@@ -8,8 +8,8 @@ from test_report import HOSTILE, Page, made_results, texts
 from featood.cache import FeatureSet
 from featood.errors import DataError
 from featood.heads import create_head
-from featood.pipeline.score_maps import SIDE, open_plane
-from featood.pipeline.scoring import score_heads
+from featood.pipeline.score_maps import SIDE, open_score_maps
+from featood.pipeline.scoring import score
 from featood.report import score_map, write_report
 
 
@@ -24,8 +24,8 @@ def plane_sets(seed=0):
 def test_the_grid_holds_the_scores_of_its_points():
     train, test, odd = plane_sets()
     head = create_head("mahalanobis").fit(train)
-    scoring = score_heads({"mahalanobis": head}, test, {"odd": odd})
-    plane = scoring.plane
+    scoring = score({"mahalanobis": head}, test, {"odd": odd})
+    plane = scoring.maps
     left, right, bottom, top = plane.extent
     x, y = np.linspace(left, right, SIDE), np.linspace(bottom, top, SIDE)
     rows = train.feature()[:].astype(float)
@@ -42,7 +42,7 @@ def test_the_grid_holds_the_scores_of_its_points():
 def test_far_rows_do_not_shrink_the_rest_to_a_dot():
     _, test, _ = plane_sets()
     far = FeatureSet({"features": np.array([[1e9, 0.0], [-4.0, 0.0]])}, name="a/far")
-    left, right, _, _ = open_plane({"toy": test, "far": far}).extent
+    left, right, _, _ = open_score_maps({"toy": test, "far": far}).extent
     assert left < -4 and right < 40
 
 
@@ -55,13 +55,11 @@ def test_heads_that_need_more_than_the_plane_get_no_picture():
         FeatureSet(s.features, logits=logits[name], name=f"a/{name}")
         for name, s in (("toy", test), ("odd", odd))
     ]
-    scoring = score_heads(
-        {"energy": create_head("energy"), "norm": create_head("norm")}, both[0], {"odd": both[1]}
-    )
-    assert list(scoring.plane.grids) == ["norm"]
+    scoring = score({"energy": create_head("energy"), "norm": create_head("norm")}, both[0], {"odd": both[1]})
+    assert list(scoring.maps.grids) == ["norm"]
     wide = FeatureSet({"features": np.zeros((5, 3))}, name="a/wide")
-    assert open_plane({"wide": wide}) is None
-    assert open_plane({"bare": FeatureSet(logits=np.zeros((5, 2)), name="a/bare")}) is None
+    assert open_score_maps({"wide": wide}) is None
+    assert open_score_maps({"bare": FeatureSet(logits=np.zeros((5, 2)), name="a/bare")}) is None
 
 
 def made_map(grid, points, id_scores=(0.0, 1.0, 2.0), **options):
@@ -116,8 +114,8 @@ def test_nan_is_refused():
 def test_the_report_shows_the_plane_and_fetches_nothing(tmp_path):
     train, test, odd = plane_sets()
     heads = {name: create_head(name).fit(train) for name in ("mahalanobis", "knn")}
-    scoring = score_heads(heads, test, {"odd": odd})
-    write_report(tmp_path / "r.html", scoring.results, scoring.scores, plane=scoring.plane)
+    scoring = score(heads, test, {"odd": odd})
+    write_report(tmp_path / "r.html", scoring.results, scoring.scores, maps=scoring.maps)
     html = (tmp_path / "r.html").read_text()
     page = Page(html)
     assert page.tags.count("svg") == 3 * len(heads) and page.text.count("Scores in the plane") == len(heads)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from featood.errors import DataError
-from featood.readers.class_labels import class_labels
+from featood.readers.labels import class_labels
 
 
 def set_labels(
@@ -22,7 +22,7 @@ def set_labels(
     Parameters
     ----------
     values : array or list of str
-        As :func:`featood.readers.class_labels.class_labels` takes them.
+        As :func:`featood.readers.class_labels` takes them.
     rows : int
         N, the number of images.
     where : object

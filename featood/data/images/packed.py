@@ -17,7 +17,7 @@ from featood.data.images.layouts import SPLITS, Loader, canonical, choice, find_
 from featood.data.images.pixels import as_pixels
 from featood.data.images.reading import reading
 from featood.errors import DataError
-from featood.readers.class_labels import texts_of
+from featood.readers.labels import texts_of
 
 
 def packed(folder: Path, split: str) -> Loader | None:

@@ -1,9 +1,5 @@
 """Tables: reading them from files of any format, scaling them, and dealing their rows out."""
 
-from __future__ import annotations
+import lazy_loader
 
-__all__ = ["SCALES", "Scaling", "Table", "assign_parts", "fit_scaling", "hold_out", "read_table"]
-
-from featood.data.tables.reading import read_table
-from featood.data.tables.scaling import SCALES, Scaling, fit_scaling
-from featood.data.tables.table import Table, assign_parts, hold_out
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featood.data.tables import Table, hold_out, read_table
+from featood.data.tables import Table, read_table, separate_classes
 from featood.data.tables.toys import TOYS
 from featood.errors import DataError, UsageError
 
@@ -185,7 +185,7 @@ def _two_files(folder: Path, files: tuple[str, str], label: str) -> tuple[Table,
 
 def _sensorless(folder: Path) -> tuple[Table, Table]:
     """Separate the two classes that Charpentier et al. (2020) hold out."""
-    return hold_out(read_table(folder / _SENSORLESS_FILES[0], "-1", header=False), ("10", "11"))
+    return separate_classes(read_table(folder / _SENSORLESS_FILES[0], "-1", header=False), ("10", "11"))
 
 
 def _wine(_: Path) -> tuple[Table, Table]:
@@ -196,7 +196,7 @@ def _wine(_: Path) -> tuple[Table, Table]:
     table = Table(
         bunch.data, bunch.target.astype(np.int64), columns=tuple(bunch.feature_names), classes=names
     )
-    return hold_out(table, names[-1:])
+    return separate_classes(table, names[-1:])
 
 
 def _toy(rows: int, generator: np.random.Generator, name: str) -> tuple[Table, Table]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Table", "assign_parts", "hold_out"]
+__all__ = ["Table", "assign_parts", "separate_classes"]
 
 import difflib
 from collections.abc import Sequence
@@ -93,7 +93,7 @@ class Table:
         return replace(self, labels=places[self.labels], classes=tuple(classes))
 
 
-def hold_out(table: Table, classes: Sequence[str]) -> tuple[Table, Table]:
+def separate_classes(table: Table, classes: Sequence[str]) -> tuple[Table, Table]:
     """Part the rows of some classes from the others.
 
     Returns

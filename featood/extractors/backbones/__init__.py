@@ -1,18 +1,5 @@
 """Backbones by name: our small nets, torchvision, timm, or any Python callable; one file a family."""
 
-from __future__ import annotations
+import lazy_loader
 
-__all__ = [
-    "CODE",
-    "RANDOM",
-    "Backbone",
-    "align_classes",
-    "code_name",
-    "list_backbones",
-    "resolve_backbone",
-]
-
-from featood.extractors.backbones.backbone import CODE, RANDOM, Backbone, code_name
-from featood.extractors.backbones.class_names import align_classes
-from featood.extractors.backbones.names import list_backbones
-from featood.extractors.backbones.resolve import resolve_backbone
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from featood.errors import DataError, Mismatch
 from featood.extractors.weights.files import read_checkpoint
-from featood.extractors.weights.match import match
+from featood.extractors.weights.matching import match
 
 
 def load_weights(net: nn.Module, path: str | os.PathLike[str]) -> tuple[str, ...]:

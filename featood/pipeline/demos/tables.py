@@ -1,10 +1,10 @@
-"""The demonstration on tables: a toy that can be looked at, and wines; nothing to download, no backbone."""
+"""The demonstration on tables: a two-dimensional toy, and wines; nothing to download, no backbone."""
 
 from __future__ import annotations
 
 __all__ = ["HEADS", "TABLES", "run_tabular_demo"]
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from featood.pipeline.fitting import fit_head
 from featood.pipeline.scoring import Scoring, score_selection
 from featood.pipeline.selection import select
 from featood.pipeline.table_import import import_table
+from featood.reporter import SILENT, Reporter
 
 TABLES: Mapping[str, int | None] = {"two-moons": 2000, "wine": None}
 """Rows by table; None where their number is fixed."""
@@ -37,21 +38,15 @@ HEADS: Mapping[str, Mapping[str, Any]] = {
 """Options by head."""
 
 
-def run_tabular_demo(
-    folder: Path,
-    progress: Callable[..., None] | None = None,
-    say: Callable[[str], None] = lambda text: None,
-) -> list[Scoring]:
+def run_tabular_demo(folder: Path, *, reporter: Reporter = SILENT) -> list[Scoring]:
     """Import two tables, fit six heads on each, and score them against rows held out and noise.
 
     Parameters
     ----------
     folder : Path
         Where the cache goes.
-    progress : callable, optional
-        Called as ``progress(what, done, total, **figures)``.
-    say : callable
-        Takes one line about each step.
+    reporter : Reporter
+        Takes a line about each step, and the progress.
 
     Returns
     -------
@@ -59,18 +54,13 @@ def run_tabular_demo(
         One for each table.
     """
     cache = FeatureCache(folder / "feature_cache")
-    report = progress or (lambda *_, **__: None)
     found = []
     for name, rows in TABLES.items():
         sets = import_table(cache, name, rows=rows)
-        say(f"{name}: imported {', '.join(f'{len(rows)} rows as {rows.name}' for rows in sets)}")
+        reporter.line(f"{name}: imported {', '.join(f'{len(rows)} rows as {rows.name}' for rows in sets)}")
         selection = select(cache, f"table-{name}", name)
         for head, options in HEADS.items():
-            fit_head(
-                selection, head, dict(options),
-                progress=lambda step, total, head=head, **figures: report(f"training {head}", step, total, **figures),
-                say=say,
-            )  # fmt: skip
+            fit_head(selection, head, options, reporter=reporter)
         outliers = (find_table(name).ood, NOISE)
-        found.append(score_selection(selection, list(HEADS), outliers, progress=progress, say=say))
+        found.append(score_selection(selection, list(HEADS), outliers, reporter=reporter))
     return found

@@ -1,4 +1,4 @@
-"""Rows of the seeds of one head, put together."""
+"""Result rows of a head that was fitted with several seeds: their means and standard errors."""
 
 from __future__ import annotations
 

@@ -2,16 +2,19 @@ import json
 
 import numpy as np
 import pytest
+from reporters import Kept
 
 from featood.cache import FeatureCache, FeatureSet
 from featood.cache.transfer import import_arrays
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, head_class, list_heads, load_head
-from featood.pipeline import every_head
-from featood.pipeline.every_head import EveryHead, score_all
-from featood.pipeline.fitting import find_heads, fit_head
-from featood.pipeline.scoring import score_heads
+from featood.pipeline import scoring_all
+from featood.pipeline.fitted_heads import find_heads
+from featood.pipeline.fitting import FitPlan, fit_head
+from featood.pipeline.scoring import score
+from featood.pipeline.scoring_all import AllHeads, score_all
 from featood.pipeline.selection import select
+from featood.reporter import Reporter
 from featood.testing.fixture import synthetic_sets
 
 TRAIN, TEST = synthetic_sets()
@@ -39,7 +42,7 @@ def fill(root, **columns):
 def few(monkeypatch):
     """Only some heads, for speed."""
     cards = list_heads()
-    monkeypatch.setattr(every_head, "list_heads", lambda: {name: cards[name] for name in SOME})
+    monkeypatch.setattr(scoring_all, "list_heads", lambda: {name: cards[name] for name in SOME})
 
 
 def test_every_head_is_fitted_saved_and_scored_once(few, tmp_path):
@@ -58,8 +61,8 @@ def test_fitted_heads_are_taken_as_they_are_whatever_their_name(few, tmp_path):
     selection = fill(tmp_path)
     fit_head(selection, "knn", {"k": 7})
     folder = selection.cache.heads_folder("net", "news")
-    fit_head(selection, "knn", {"k": 3}, out=folder / "near")
-    heads = EveryHead(selection, None, lambda text: None)
+    fit_head(selection, "knn", {"k": 3}, FitPlan(out=folder / "near"))
+    heads = AllHeads(selection)
     assert list(heads) == [*SOME, "near"] and len(heads) == 7
     assert heads["knn"].k == 7 and heads["near"].k == 3
 
@@ -67,10 +70,12 @@ def test_fitted_heads_are_taken_as_they_are_whatever_their_name(few, tmp_path):
 def test_heads_are_fitted_one_at_a_time_as_they_are_scored(few, tmp_path):
     selection = fill(tmp_path)
     seen = []
-    score_all(
-        selection, ["spam"],
-        progress=lambda what, done, total, **_: seen.append((what, done, total, len(find_heads(selection)))),
-    )  # fmt: skip
+
+    class Counting(Reporter):
+        def progress(self, what, done, total, **_):
+            seen.append((what, done, total, len(find_heads(selection))))
+
+    score_all(selection, ["spam"], reporter=Counting())
     steps = [step[1:] for step in seen if step[0] == "scoring heads"]
     assert steps == [(0, 6, 0), (1, 6, 0), (2, 6, 1), (3, 6, 2), (4, 6, 2), (5, 6, 3), (6, 6, 3)]
 
@@ -89,7 +94,7 @@ def test_columns_that_are_not_there_and_damaged_heads_stop_no_other(few, tmp_pat
 
 
 def test_no_head_at_all_is_an_error(few, tmp_path, monkeypatch):
-    monkeypatch.setattr(every_head, "list_heads", lambda: {"energy": None, "msp": None})
+    monkeypatch.setattr(scoring_all, "list_heads", lambda: {"energy": None, "msp": None})
     with pytest.raises(DataError, match=r"none of the 2 heads .* energy: energy needs logits"):
         score_all(fill(tmp_path, logits=False), ["spam"])
 
@@ -126,10 +131,10 @@ def test_command_line(few, featood, tmp_path):
 def test_every_quick_head_scores_or_says_why_not(tmp_path):
     quick = [name for name in list_heads() if not head_class(name).testing_options]
     selection = fill(tmp_path)
-    heads = EveryHead(selection, None, lambda text: None)
+    heads = AllHeads(selection)
     vars(heads)["_names"] = quick
     test, spam = selection.open("test"), selection.cache["net/spam/test"]
-    results = score_heads(heads, test, {"spam": spam}, skip_errors=True).results
+    results = score(heads, test, {"spam": spam}, skip_errors=True).results
     reasons = {entry["head"]: entry["reason"] for entry in results["skipped"]}
     assert sorted([*(row["head"] for row in results["rows"]), *reasons]) == sorted(quick)
     assert all(reason and "\n" not in reason for reason in reasons.values())
@@ -139,7 +144,7 @@ def test_every_quick_head_scores_or_says_why_not(tmp_path):
 def test_heads_that_train_a_network_are_left_out_unless_asked_for(monkeypatch, tmp_path):
     cards = list_heads()
     names = ("compose", "heat-el", "msp")
-    monkeypatch.setattr(every_head, "list_heads", lambda: {name: cards[name] for name in names})
+    monkeypatch.setattr(scoring_all, "list_heads", lambda: {name: cards[name] for name in names})
     selection = fill(tmp_path)
     results = score_all(selection, ["spam"]).results
     assert [row["head"] for row in results["rows"]] == ["msp"]
@@ -150,12 +155,13 @@ def test_heads_that_train_a_network_are_left_out_unless_asked_for(monkeypatch, t
 def test_a_composition_takes_its_members_as_they_are_fitted(tmp_path):
     selection = fill(tmp_path)
     fitted, _ = fit_head(selection, "knn", {"k": 7})
-    said = []
-    composed, folder = fit_head(
-        selection, "compose", {"members": ("knn", "mahalanobis", "energy")}, say=said.append
-    )
+    kept = Kept()
+    options = {"members": ("knn", "mahalanobis", "energy")}
+    composed, folder = fit_head(selection, "compose", options, reporter=kept)
     assert composed.members[0].startswith("knn k=7") or "k=7" in composed.members[0]
-    assert any("as fitted" in line for line in said) and any("fitted now" in line for line in said)
+    assert any("as fitted" in line for line in kept.lines) and any(
+        "fitted now" in line for line in kept.lines
+    )
     test = selection.open("test")
     again = load_head(folder)
     np.testing.assert_array_equal(again.score(test), composed.score(test))
@@ -164,7 +170,7 @@ def test_a_composition_takes_its_members_as_they_are_fitted(tmp_path):
 
 def test_outliers_to_learn_from_are_no_outliers_to_test_on(tmp_path):
     selection = fill(tmp_path)
-    head, _ = fit_head(selection, "weighted-energy", outliers="spam")
+    head, _ = fit_head(selection, "weighted-energy", plan=FitPlan(outliers="spam"))
     assert head.record.rows > len(selection.open("train"))
     known, odd = selection.open("train"), selection.cache["net/spam/test"]
     by_hand = create_head("weighted-energy").fit(
@@ -175,20 +181,20 @@ def test_outliers_to_learn_from_are_no_outliers_to_test_on(tmp_path):
     )
     np.testing.assert_allclose(head.score(odd), by_hand.score(odd), rtol=1e-6)
     with pytest.raises(UsageError, match="trained on spam"):
-        score_heads({"weighted-energy": head}, selection.open("test"), {"spam": odd})
+        score({"weighted-energy": head}, selection.open("test"), {"spam": odd})
     with pytest.raises(UsageError, match="does not learn from outliers"):
-        fit_head(selection, "knn", outliers="spam")
+        fit_head(selection, "knn", plan=FitPlan(outliers="spam"))
     with pytest.raises(UsageError, match="does not learn from outliers with these options"):
-        fit_head(selection, "open-set", {"objective": "cac"}, outliers="spam")
+        fit_head(selection, "open-set", {"objective": "cac"}, plan=FitPlan(outliers="spam"))
 
 
 def test_a_composition_inherits_what_its_members_were_trained_on(tmp_path):
     selection = fill(tmp_path)
-    fit_head(selection, "weighted-energy", outliers="spam")
+    fit_head(selection, "weighted-energy", plan=FitPlan(outliers="spam"))
     _, folder = fit_head(selection, "rank-average", {"members": ("weighted-energy", "energy")})
     outer, _ = fit_head(selection, "compose", {"members": ("knn", str(folder))})
     odd = selection.cache["net/spam/test"]
     for head in (load_head(folder), outer):
         with pytest.raises(UsageError, match="trained on spam"):
-            score_heads({"composed": head}, selection.open("test"), {"spam": odd})
+            score({"composed": head}, selection.open("test"), {"spam": odd})
         assert any("outliers came from spam" in note for note in head.record.notes)

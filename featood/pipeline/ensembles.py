@@ -1,4 +1,4 @@
-"""Joining several backbones' sets of the same rows into one, as a deep ensemble needs them."""
+"""Deep ensembles: joining the sets that several backbones made of the same rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMN = "ensemble.logits"
 
 
 def join_backbones(
-    cache: FeatureCache, name: str, members: Sequence[str], dataset: str = "", overwrite: bool = False
+    cache: FeatureCache, name: str, members: Sequence[str], *, dataset: str = "", overwrite: bool = False
 ) -> list[FeatureSet]:
     """Join every split of a dataset that all members have.
 
@@ -51,13 +51,13 @@ def join_backbones(
             f"{', '.join(members)} have no split of {first.dataset} in common; extract one with each"
         )
     return [
-        join_sets(cache, name, [selection.open(split) for selection in selections], overwrite)
+        join_sets(cache, name, [selection.open(split) for selection in selections], overwrite=overwrite)
         for split in splits
     ]
 
 
 def join_sets(
-    cache: FeatureCache, name: str, sets: Sequence[FeatureSet], overwrite: bool = False, role: str = ""
+    cache: FeatureCache, name: str, sets: Sequence[FeatureSet], *, overwrite: bool = False, role: str = ""
 ) -> FeatureSet:
     """Join the logits that several backbones give the same rows.
 
@@ -90,6 +90,7 @@ def join_sets(
     if len(set(backbones)) < max(len(sets), 2):
         raise UsageError(f"an ensemble has two different members or more, not {', '.join(backbones)}")
     first = sets[0]
+    assert first.origin is not None
     logits = [_aligned(first, features) for features in sets]
     classes = logits[0].shape[1]
     labels = first.labels
@@ -97,21 +98,21 @@ def join_sets(
         COLUMN: ColumnSpec((len(sets) * classes,), "float32"),
         "logits": ColumnSpec((classes,), "float32"),
         **({} if labels is None else {"labels": ColumnSpec((), "int64")}),
-        "ids": ColumnSpec(first.origin["columns"]["ids"][0], "uint8"),
+        "ids": first.origin.columns["ids"],
     }
     recipe = {"backbone": "ensemble", "members": [features.fingerprint for features in sets], "main": COLUMN}
     run: dict[str, Any] = {"name": name, "members": backbones, "classes": list(first.classes)}
-    if any(features.origin["run"].get("weights") == RANDOM for features in sets):
+    if any(features.origin is not None and features.origin.random_weights for features in sets):
         run["weights"] = RANDOM
-    role = role or first.origin["run"].get("role", "")
+    role = role or first.origin.role
     manifest = Manifest(
         recipe=recipe,
-        data=first.origin["data"],
+        data=first.origin.data,
         columns=columns,
         rows=len(first),
-        store=first.origin["store"],
+        store=first.origin.store,
         main=COLUMN,
-        block_rows=first.origin["block_rows"],
+        block_rows=first.origin.block_rows,
         versions=library_versions(),
         run={**run, **({"role": role} if role else {})},
     )
@@ -152,7 +153,7 @@ def _aligned(first: FeatureSet, other: FeatureSet) -> Any:
 
 
 def _places(wanted: np.ndarray, names: np.ndarray) -> np.ndarray | None:
-    """Where each wanted name stands among the names; None where they are not the same."""
+    """Return the position of each wanted name among the names; None where they are not the same."""
     if len(names) != len(wanted):
         return None
     if (names == wanted).all():

@@ -1,4 +1,4 @@
-"""Which published settings of a head suit a set: they differ by the kind of network."""
+"""Choosing the published settings of a head that suit the kind of network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from featood.cache import FeatureSet
 from featood.heads import head_class
 
 NARROW = 256
-"""Features below which a network is unlike all that settings are published for; those for CIFAR have 342 or more."""
+"""Fewest features that settings are used for; the networks that they are published for have 342 or more."""
 SMALL_IMAGES = 64
 """Side in pixels up to which a network counts as one for small images, as those for CIFAR are."""
 FEW, MANY = 20, 200
@@ -19,10 +19,11 @@ def choose_preset(name: str, source: FeatureSet) -> tuple[str | None, str]:
     """Choose published settings of a head for a set, if it has any.
 
     Heads that are published with other settings for small images (CIFAR) than for large ones (ImageNet) take those
-    of the size that the extraction's transform makes. Where that is not known, as of imported features, the number
-    of classes tells when there are more than 200; else the defaults stay. They stay too for networks with few
-    features: 5 % of the 64 of a ResNet-20 are three, and ASH-S, SCALE fall from 86 to 29 and from 87 to 33 (AUROC,
-    CIFAR-10 against CIFAR-100). Heads that train a network take the settings by the number of classes.
+    of the size that the extraction's transform makes. Where that is not known, as of imported features, they take
+    those for ImageNet when there are more than 200 classes; else the defaults. The defaults are also taken for
+    networks with few features: 5 % of the 64 of a ResNet-20 are three, and ASH-S, SCALE fall from 86 to 29 and
+    from 87 to 33 (AUROC, CIFAR-10 against CIFAR-100). Heads that train a network take the settings by the number of
+    classes.
 
     Parameters
     ----------

@@ -1,0 +1,16 @@
+from .array_files import import_files as import_files
+from .array_files import read_array as read_array
+from .feature_cache import CacheEntry as CacheEntry
+from .feature_cache import FeatureCache as FeatureCache
+from .feature_cache import open_cache as open_cache
+from .feature_cache import slug as slug
+from .feature_set import Classifier as Classifier
+from .feature_set import FeatureSet as FeatureSet
+from .feature_set import as_feature_set as as_feature_set
+from .manifest import Manifest as Manifest
+from .manifest import library_versions as library_versions
+from .stores import STORES as STORES
+from .stores import ColumnSpec as ColumnSpec
+from .transfer import export_set as export_set
+from .transfer import import_arrays as import_arrays
+from .writer import SetWriter as SetWriter

@@ -1,0 +1,16 @@
+from .images.class_order import apply_class_order as apply_class_order
+from .images.class_order import read_class_order as read_class_order
+from .images.download import download as download
+from .images.image_set import ImageSet as ImageSet
+from .images.image_set import packed_set as packed_set
+from .images.naming import dataset_key as dataset_key
+from .images.opening import available_splits as available_splits
+from .images.opening import default_data_dir as default_data_dir
+from .images.opening import open_dataset as open_dataset
+from .images.reading import Decoding as Decoding
+from .images.reading import likely_bits as likely_bits
+from .images.registry import DatasetEntry as DatasetEntry
+from .images.registry import get_entry as get_entry
+from .images.registry import list_datasets as list_datasets
+from .images.suites import list_suites as list_suites
+from .images.suites import suite as suite

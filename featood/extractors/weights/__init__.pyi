@@ -1,0 +1,10 @@
+from .files import SUFFIXES as SUFFIXES
+from .files import Checkpoint as Checkpoint
+from .files import read_checkpoint as read_checkpoint
+from .load import fill as fill
+from .load import load_weights as load_weights
+from .load import weights_sha256 as weights_sha256
+from .matching import Conversion as Conversion
+from .matching import Match as Match
+from .matching import Slots as Slots
+from .matching import match as match

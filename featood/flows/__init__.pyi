@@ -1,0 +1,10 @@
+from .approximate import ApproximateFlow as ApproximateFlow
+from .autoregressive import AutoregressiveFlow as AutoregressiveFlow
+from .coupling import glow as glow
+from .coupling import realnvp as realnvp
+from .density import FlowDensity as FlowDensity
+from .mixtures import GaussianMixtures as GaussianMixtures
+from .planar import PlanarFlow as PlanarFlow
+from .radial import RadialFlows as RadialFlows
+from .radial import radial_log_density as radial_log_density
+from .residual import ResidualFlow as ResidualFlow

@@ -1,0 +1,125 @@
+"""Networks by name."""
+
+from __future__ import annotations
+
+__all__ = ["NetDefaults", "create_net", "is_net", "list_nets", "net_defaults"]
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from featood.errors import UsageError
+from featood.nets.cifar_resnet import CifarResNet
+from featood.nets.convnet import MnistConvNet
+from featood.nets.densenet import DenseNet
+from featood.nets.initialise import seeded
+from featood.nets.lenet import LeNet
+from featood.nets.small_resnet import SmallResNet
+from featood.nets.vgg import Vgg
+from featood.nets.wide_resnet import WideResNet
+
+
+@dataclass(frozen=True)
+class NetDefaults:
+    """What a network is made for: images of ``in_channels`` channels and ``image_size`` pixels a side."""
+
+    in_channels: int = 3
+    image_size: int = 32
+
+
+@dataclass(frozen=True)
+class _Family:
+    """A name pattern, whose groups are the builder's first arguments, and the names worth listing."""
+
+    pattern: str
+    build: Callable[..., nn.Module]
+    names: tuple[str, ...]
+    defaults: NetDefaults = NetDefaults()
+
+
+_DIGITS = NetDefaults(in_channels=1, image_size=28)
+
+_FAMILIES = (
+    _Family(
+        r"cifar-resnet(?!(?:18|34|50)$)([0-9]+)",
+        CifarResNet,
+        tuple(f"cifar-resnet{depth}" for depth in (20, 32, 44, 56, 110)),
+    ),
+    _Family(r"cifar-resnet(18|34|50)", SmallResNet, ("cifar-resnet18", "cifar-resnet34", "cifar-resnet50")),
+    _Family(r"wrn-([0-9]+)-([0-9]+)", WideResNet, ("wrn-16-4", "wrn-28-10", "wrn-40-2")),
+    _Family(r"densenet-([0-9]+)-([0-9]+)", DenseNet, ("densenet-100-12",)),
+    _Family(r"cifar-vgg([0-9]+)", Vgg, tuple(f"cifar-vgg{depth}" for depth in (11, 13, 16, 19))),
+    _Family(r"lenet", LeNet, ("lenet",), _DIGITS),
+    _Family(r"mnist-convnet", MnistConvNet, ("mnist-convnet",), _DIGITS),
+)
+
+
+def _find(name: str) -> tuple[_Family, tuple[int, ...]] | None:
+    for family in _FAMILIES:
+        if match := re.fullmatch(family.pattern, name):
+            return family, tuple(int(group) for group in match.groups())
+    return None
+
+
+def _require(name: str) -> tuple[_Family, tuple[int, ...]]:
+    found = _find(name)
+    if found is None:
+        near = difflib.get_close_matches(name, list_nets(), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        known = f"{', '.join(list_nets())}, and other depths of cifar-resnetD, wrn-D-K and densenet-D-G"
+        raise UsageError(f"unknown network {name!r}; {hint}known: {known}")
+    return found
+
+
+def list_nets() -> list[str]:
+    """Return the common names; ``cifar-resnetD``, ``wrn-D-K`` and ``densenet-D-G`` take other numbers too."""
+    return [name for family in _FAMILIES for name in family.names]
+
+
+def is_net(name: str) -> bool:
+    """Whether ``name`` follows the naming of a network of this package."""
+    return _find(name) is not None
+
+
+def net_defaults(name: str) -> NetDefaults:
+    """Return the channels and the size of the images that a network is made for.
+
+    Raises
+    ------
+    UsageError
+        If there is no such network.
+    """
+    return _require(name)[0].defaults
+
+
+def create_net(
+    name: str, num_classes: int, in_channels: int | None = None, generator: torch.Generator | None = None
+) -> nn.Module:
+    """Build a network with fresh weights, on the CPU and in training mode.
+
+    Parameters
+    ----------
+    name
+        One of :func:`list_nets`, or ``cifar-resnetD``, ``wrn-D-K`` or ``densenet-D-G`` with other numbers.
+    num_classes
+        Width of the logits.
+    in_channels
+        Channels of the images; ``None`` takes the network's own (1 for the digit networks, else 3).
+    generator
+        Source of the initial weights; ``None`` is seed 0. The global random state is left alone.
+
+    Raises
+    ------
+    UsageError
+        If the name is unknown, or a number in it or a count is impossible.
+    """
+    family, numbers = _require(name)
+    channels = family.defaults.in_channels if in_channels is None else in_channels
+    if num_classes < 1 or channels < 1:
+        raise UsageError(f"{name} needs at least one class and one channel, not {num_classes} and {channels}")
+    with seeded(generator):
+        return family.build(*numbers, num_classes=num_classes, in_channels=channels)

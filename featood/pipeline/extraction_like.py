@@ -1,0 +1,89 @@
+"""Extracting a set in exactly the way another one was, and telling whether that must be done again."""
+
+from __future__ import annotations
+
+__all__ = ["changed_images", "extract_like"]
+
+import dataclasses
+import os
+
+from featood.cache import CacheEntry, FeatureCache, FeatureSet
+from featood.cache.manifest import Manifest
+from featood.data import Decoding, ImageSet, default_data_dir, open_dataset
+from featood.errors import FeatoodError
+from featood.extractors.recipe import rebuild
+from featood.pipeline.extraction import extract_sets, inputs_stamp
+from featood.pipeline.selection import OOD
+from featood.reporter import SILENT, Reporter
+
+
+def extract_like(
+    cache: FeatureCache,
+    reference: FeatureSet,
+    name: str,
+    entry: CacheEntry | None = None,
+    *,
+    data_dir: str | None = None,
+    reporter: Reporter = SILENT,
+) -> FeatureSet:
+    """Extract a set of images with the backbone, the transform and the options of another set.
+
+    Parameters
+    ----------
+    cache : FeatureCache
+        Where the set goes.
+    reference : FeatureSet
+        A set that was extracted from images.
+    name : str
+        The dataset; see :func:`featood.data.open_dataset`.
+    entry : CacheEntry, optional
+        The earlier extraction of the set, which is replaced.
+    data_dir : str, optional
+        Folder of the images; by default where the reference's were.
+    reporter : Reporter
+        Takes lines and progress.
+
+    Raises
+    ------
+    DataError
+        When the images are not there.
+    UsageError, Mismatch, CacheCorrupt
+        As :func:`featood.extractors.recipe.rebuild`.
+    """
+    origin = reference.origin
+    assert origin is not None
+    where = data_dir or origin.run.get("data_dir")
+    images = _decoded_as(origin, open_dataset(name, None if entry is None else entry.split, where))
+    backbone, transform, options = rebuild(origin, cache.code)
+    # the folder may bear a name the user chose
+    backbone = dataclasses.replace(backbone, folder=reference.name.split("/")[0])
+    facts = {
+        **{key: origin.run[key] for key in ("weights_file", "seed") if key in origin.run},
+        "role": OOD if entry is None else entry.manifest.role,
+        "data_dir": os.path.abspath(where or default_data_dir()),
+        "dataset": name,
+    }
+    options = dataclasses.replace(options, overwrite=entry is not None)
+    done = extract_sets(cache, backbone, [images], transform, options, run=facts, reporter=reporter)
+    return done[0].features
+
+
+def changed_images(entry: CacheEntry, reference: FeatureSet, name: str, data_dir: str | None = None) -> str:
+    """Say how the images of a cached set differ from those that are there now; empty where they do not."""
+    assert reference.origin is not None
+    manifest = entry.manifest
+    try:
+        images = open_dataset(name, entry.split, data_dir or reference.origin.run.get("data_dir"))
+    except FeatoodError:  # its images are gone, its features are not
+        return ""
+    images = _decoded_as(manifest, images)
+    if inputs_stamp(images) == manifest.run.get("inputs_stamp") or images.digest() == manifest.inputs_sha256:
+        return ""
+    if "inputs_stamp" not in manifest.run:
+        return "was extracted when images were not yet told apart by their content"
+    return "is of other images than are there now"
+
+
+def _decoded_as(manifest: Manifest, images: ImageSet) -> ImageSet:
+    """Decode the files of a set as those of another one were."""
+    return dataclasses.replace(images, decoding=Decoding(**manifest.run.get("decoding", {})))

@@ -1,0 +1,10 @@
+from .arrays import as_array as as_array
+from .arrays import is_foreign as is_foreign
+from .columns import Columns as Columns
+from .dataset_folders import split_folders as split_folders
+from .inference import LABELS as LABELS
+from .inference import Rows as Rows
+from .inference import features_of as features_of
+from .labels import class_labels as class_labels
+from .naming import listed as listed
+from .registry import read_columns as read_columns

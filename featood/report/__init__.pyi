@@ -1,0 +1,14 @@
+from .comparison import comparison_lines as comparison_lines
+from .comparison_plots import interval_plot as interval_plot
+from .comparison_plots import rank_plot as rank_plot
+from .files import write_csv as write_csv
+from .files import write_json as write_json
+from .html import write_report as write_report
+from .plots import reliability_diagram as reliability_diagram
+from .plots import roc_curves as roc_curves
+from .plots import score_histogram as score_histogram
+from .plots import score_map as score_map
+from .rows import collapsed as collapsed
+from .rows import mean_rows as mean_rows
+from .scores import write_scores as write_scores
+from .table import results_table as results_table

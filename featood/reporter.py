@@ -1,0 +1,117 @@
+"""Reporting lines and progress of a job to the user."""
+
+from __future__ import annotations
+
+__all__ = ["SILENT", "Reporter", "TerminalReporter", "print_line"]
+
+import contextlib
+import functools
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class Reporter:
+    """What a job reports to: lines about choices it made, and its progress. This one is silent.
+
+    Examples
+    --------
+    >>> class Printing(Reporter):
+    ...     def line(self, text):
+    ...         print(text)
+    ...
+    ...     def progress(self, what, done, total, **figures):
+    ...         print(f"{what}: {done} of {total}", figures)
+    >>> report = Printing().task("training knn")
+    >>> report(1, 10, loss=0.5)
+    training knn: 1 of 10 {'loss': 0.5}
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what the reporter shows."""
+
+    def line(self, text: str) -> None:
+        """Take one line about a choice that the job made."""
+
+    def progress(self, what: str, done: int, total: int, **figures: float) -> None:
+        """Take the progress of a task: how much of it is done, and figures such as its loss."""
+
+    def task(self, what: str) -> Callable[..., None]:
+        """Return ``report(done, total, **figures)``, which reports the progress of one task."""
+        return functools.partial(self.progress, what)
+
+
+SILENT = Reporter()
+"""The default of every job."""
+
+
+class TerminalReporter(Reporter):
+    """Prints lines to standard error, and shows progress as bars on a terminal or in a notebook.
+
+    Bars disappear when the reporter is left as a context manager.
+    """
+
+    def __init__(self) -> None:
+        self._bars: Progress | None = None
+        self._shown: bool | None = None
+        self._tasks: dict[str, tuple[TaskID, int]] = {}
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the bars."""
+        if self._bars is not None:
+            self._bars.stop()
+
+    def line(self, text: str) -> None:
+        """Print one line to standard error."""
+        print_line(text)
+
+    def progress(self, what: str, done: int, total: int, **figures: float) -> None:
+        """Move the bar of a task; its first call adds the bar."""
+        if self._shown is None:
+            self._open()
+        if self._bars is None:
+            return
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total, figures=""), done
+        task, begun = self._tasks[what]
+        elapsed = self._bars.tasks[self._bars.task_ids.index(task)].elapsed or 0
+        speed = f"{(done - begun) / elapsed:,.0f}/s " if elapsed > 0.5 else ""
+        shown = speed + " ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        self._bars.update(task, completed=done, total=total, figures=shown)
+
+    def _open(self) -> None:
+        """Start the bars, unless standard error is neither a terminal nor a notebook."""
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        self._shown = sys.stderr.isatty() or console.is_jupyter
+        if not self._shown:
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+        )
+        self._bars = Progress(*columns, console=console, transient=True)
+        self._bars.start()
+
+
+def print_line(text: str) -> None:
+    """Print one line to standard error, which leaves standard output to results.
+
+    A standard error that is closed is ignored.
+    """
+    import click
+
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)

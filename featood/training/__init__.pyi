@@ -1,0 +1,11 @@
+from .batches import BalancedBatches as BalancedBatches
+from .batches import Batches as Batches
+from .checkpoint import digest as digest
+from .loop import Losses as Losses
+from .loop import TrainingResult as TrainingResult
+from .loop import train as train
+from .schedules import Schedule as Schedule
+from .schedules import constant as constant
+from .schedules import cosine as cosine
+from .schedules import multi_step as multi_step
+from .schedules import warm_up as warm_up
