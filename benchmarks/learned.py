@@ -82,7 +82,7 @@ def jobs(given: argparse.Namespace) -> Iterator[Job]:
 def open_sets(given: argparse.Namespace, seed: int) -> tuple[Any, Any, dict[str, Any], Any]:
     """Return training rows, test rows, the sets to score against, and outliers to learn from."""
     from featood.cache import FeatureCache
-    from featood.pipeline.fitting import with_outliers
+    from featood.pipeline.derived_sets import with_outliers
     from featood.pipeline.selection import select
     from featood.pipeline.table_import import import_table
     from featood.pipeline.table_writer import TableImport

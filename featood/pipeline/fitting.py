@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FitPlan", "fit", "fit_composition", "fit_head", "with_outliers"]
+__all__ = ["FitPlan", "fit", "fit_composition", "fit_head"]
 
 import dataclasses
 import time
@@ -10,11 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from featood.cache.columns import JoinedColumn
 from featood.cache.feature_set import FeatureSet
-from featood.errors import Mismatch, UsageError
+from featood.errors import UsageError
 from featood.heads.base.fit import FitContext
 from featood.heads.base.head import Head
 from featood.heads.registry import create_head, head_class
@@ -77,7 +74,11 @@ def fit(
     """
     _check_outliers(head, learn=outliers is not None, validate=validate_on is not None)
     context = FitContext(reporter.task(f"training {head.name}"), checkpoint, validate_on)
-    rows = train if outliers is None else with_outliers(train, outliers)
+    rows = train
+    if outliers is not None:
+        from featood.pipeline.derived_sets import with_outliers
+
+        rows = with_outliers(train, outliers)
     start = time.perf_counter()
     head.fit(rows, context=context)
     seconds = round(time.perf_counter() - start, 3)
@@ -222,41 +223,6 @@ def fit_head(
         _record(head, chosen_on)
     head.save(folder)
     return head, folder
-
-
-def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:
-    """Append the rows of `outliers` with label -1 to those of `train`; columns on disk stay there.
-
-    Parameters
-    ----------
-    train : FeatureSet
-        Labelled in-distribution rows.
-    outliers : FeatureSet
-        Out-of-distribution rows made by the same backbone; of its columns those that `train` has are used.
-
-    Raises
-    ------
-    Mismatch
-        When the two come from different backbones, or a column is missing or of another size.
-    """
-    if train.fingerprint != outliers.fingerprint:
-        raise Mismatch(f"{outliers.name} and {train.name} were made by different backbones or transforms")
-    unknown = np.full(len(outliers), -1)
-    pairs: dict[str, tuple[Any, Any]] = {
-        "logits": (train.logits, outliers.logits),
-        "labels": (train.labels, unknown),
-    }
-    try:
-        features = {
-            name: JoinedColumn(column, outliers.feature(name)) for name, column in train.features.items()
-        }
-        others: dict[str, Any] = {
-            name: None if first is None else JoinedColumn(first, second)
-            for name, (first, second) in pairs.items()
-        }
-    except ValueError:
-        raise Mismatch("the outliers lack a column of the training set, or have it in another size") from None
-    return dataclasses.replace(train, features=features, ids=None, left_out=0, content="", **others)
 
 
 def _check_outliers(head: Head, *, learn: bool, validate: bool) -> None:

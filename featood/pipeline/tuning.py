@@ -20,9 +20,9 @@ from featood.heads import create_head
 from featood.heads.base.fit import FitContext
 from featood.heads.base.head import Head
 from featood.metrics import METRICS, best_of, detection_metrics
+from featood.pipeline.derived_sets import hold_out
 from featood.pipeline.fitted_heads import find_heads
 from featood.pipeline.fitting import FitPlan, fit_head
-from featood.pipeline.holdout import hold_out
 from featood.pipeline.leakage import SeenOutliers, dataset_name, overlap
 from featood.pipeline.presets import choose_preset
 from featood.pipeline.resolve import find_set

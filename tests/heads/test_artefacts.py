@@ -166,8 +166,8 @@ def test_heads_of_another_version_stop_no_other(selection):
     folder = find_heads(selection)["mlp"]
     edit(folder, set_option("colour", "red"))
     heads, (skipped,) = chosen_heads(selection, [])
-    assert list(heads) == ["knn"] and skipped["head"] == "mlp"
-    assert skipped["reason"].startswith(f"{folder} was written by another version")
+    assert list(heads) == ["knn"] and skipped.head == "mlp"
+    assert skipped.reason.startswith(f"{folder} was written by another version")
     with pytest.raises(Mismatch, match="colour"):  # asked for by name
         chosen_heads(selection, ["knn", "mlp"])
     edit(find_heads(selection)["knn"], set_option("colour", "red"))

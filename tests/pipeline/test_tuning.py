@@ -9,8 +9,8 @@ from featood.cache import FeatureCache, FeatureSet
 from featood.cache.transfer import import_arrays
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, load_head
+from featood.pipeline.derived_sets import hold_out
 from featood.pipeline.fitting import FitPlan, fit_head
-from featood.pipeline.holdout import hold_out
 from featood.pipeline.leakage import overlap
 from featood.pipeline.scoring import ScorePlan, evaluate, score_selection
 from featood.pipeline.selection import select

@@ -1,0 +1,91 @@
+"""Sets derived from others: with rows held out, or with outliers appended; columns on disk stay there."""
+
+from __future__ import annotations
+
+__all__ = ["hold_out", "with_outliers"]
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from featood.cache.columns import ChosenRows, JoinedColumn
+from featood.cache.feature_set import FeatureSet
+from featood.errors import DataError, Mismatch
+
+
+def hold_out(data: FeatureSet, share: float, seed: int) -> tuple[FeatureSet, FeatureSet]:
+    """Split a set at random into the rows to keep and the rows held out.
+
+    Parameters
+    ----------
+    data : FeatureSet
+        The set; its columns may be on disk and stay there.
+    share : float
+        Share of the rows to hold out, in (0, 1).
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    kept, held : FeatureSet
+        In the order of the set.
+
+    Raises
+    ------
+    DataError
+        When a part would be empty.
+    """
+    rows = len(data)
+    count = round(share * rows)
+    if not 0 < count < rows:
+        raise DataError(
+            f"{share:.0%} of the {rows} rows of {data.name} leaves nothing to fit or to validate on"
+        )
+    held = np.zeros(rows, dtype=bool)
+    held[np.random.default_rng(seed).permutation(rows)[:count]] = True
+    return _part(data, np.flatnonzero(~held)), _part(data, np.flatnonzero(held))
+
+
+def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:
+    """Append the rows of `outliers` with label -1 to those of `train`; columns on disk stay there.
+
+    Parameters
+    ----------
+    train : FeatureSet
+        Labelled in-distribution rows.
+    outliers : FeatureSet
+        Out-of-distribution rows made by the same backbone; of its columns those that `train` has are used.
+
+    Raises
+    ------
+    Mismatch
+        When the two come from different backbones, or a column is missing or of another size.
+    """
+    if train.fingerprint != outliers.fingerprint:
+        raise Mismatch(f"{outliers.name} and {train.name} were made by different backbones or transforms")
+    unknown = np.full(len(outliers), -1)
+    pairs: dict[str, tuple[Any, Any]] = {
+        "logits": (train.logits, outliers.logits),
+        "labels": (train.labels, unknown),
+    }
+    try:
+        features = {
+            name: JoinedColumn(column, outliers.feature(name)) for name, column in train.features.items()
+        }
+        others: dict[str, Any] = {
+            name: None if first is None else JoinedColumn(first, second)
+            for name, (first, second) in pairs.items()
+        }
+    except ValueError:
+        raise Mismatch("the outliers lack a column of the training set, or have it in another size") from None
+    return dataclasses.replace(train, features=features, ids=None, left_out=0, content="", **others)
+
+
+def _part(data: FeatureSet, rows: np.ndarray) -> FeatureSet:
+    others: dict[str, Any] = {
+        name: None if (column := getattr(data, name)) is None else ChosenRows(column, rows)
+        for name in ("logits", "labels", "ids")
+    }
+    features = {name: ChosenRows(column, rows) for name, column in data.features.items()}
+    return dataclasses.replace(data, features=features, **others)
