@@ -1,0 +1,36 @@
+"""From docstrings and help texts to Markdown."""
+
+from __future__ import annotations
+
+__all__ = ["escaped", "markdown", "table", "without_sections"]
+
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+
+ROLE = re.compile(r":[a-z:]+:`~?([^`<]+?)(?:\s*<[^`]*>)?`")
+LITERAL = re.compile(r"``(.+?)``", re.DOTALL)
+SECTION = re.compile(r"^[A-Z][A-Za-z ]+\n-{3,}\s*$", re.MULTILINE)
+
+
+def without_sections(docstring: str | None) -> tuple[str, str]:
+    """Return the first line of a docstring, and its prose up to the first section such as ``Parameters``."""
+    summary, _, rest = inspect.cleandoc(docstring or "").partition("\n")
+    return summary, SECTION.split(rest, maxsplit=1)[0].strip()
+
+
+def markdown(text: str) -> str:
+    """Turn the roles and literals of reStructuredText into Markdown's code."""
+    return LITERAL.sub(lambda found: f"`{found[1]}`", ROLE.sub(lambda found: f"`{found[1]}`", text))
+
+
+def escaped(text: str) -> str:
+    """Keep characters that mean something in Markdown as they are; what is code already stays so."""
+    parts = re.split(r"(`[^`]+`)", text)
+    return "".join(part if part.startswith("`") else re.sub(r"([*_<\[\]])", r"\\\1", part) for part in parts)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a table; bars inside of cells are escaped."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
