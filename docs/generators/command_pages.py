@@ -9,10 +9,11 @@ import inspect
 from collections.abc import Iterator
 
 import click
+from head_pages import families
 from prose import escaped, markdown, table
 
 from featood.cli.root import root
-from featood.heads import head_class, list_heads
+from featood.heads import head_class
 
 EXAMPLE = "knn"
 """The head whose command shows the options that `featood fit` has for all of them."""
@@ -70,7 +71,8 @@ def _command(words: str, context: click.Context, heading: str) -> str:
     if words == f"featood fit {EXAMPLE}":
         own = {field.name for field in dataclasses.fields(head_class(EXAMPLE))} | {"preset"}
         title = "featood fit HEAD"
-        pages = ", ".join(f"[`{name}`](../heads/{name}.md)" for name in list_heads() if _ours(name))
+        names = sorted(name for family in families().values() for name in family)
+        pages = ", ".join(f"[`{name}`](../heads/{name}.md)" for name in names)
         about = f"Each head has these options, and its own, which its page lists: {pages}."
     usage = " ".join([title, *command.collect_usage_pieces(context)])
     rows = [
@@ -80,10 +82,6 @@ def _command(words: str, context: click.Context, heading: str) -> str:
     ]
     options = [table(("Option", "Meaning"), rows)] if rows else []
     return "\n\n".join([f"{heading} {title}", f"```text\n{usage}\n```", about, *options])
-
-
-def _ours(name: str) -> bool:
-    return head_class(name).__module__.startswith("featood.heads.")
 
 
 def _help(command: click.Command) -> str:

@@ -83,7 +83,7 @@ def example_page(path: Path, run: Run) -> str:
     source = path.read_text("utf-8")
     docstring = ast.parse(source).body[0]
     code = "\n".join(source.splitlines()[docstring.end_lineno or 0 :]).strip()
-    parts = [f"# {title}", text, f"```python\n{code}\n```"]
+    parts = ["---\nhide: [toc]\n---", f"# {title}", text, f"```python\n{code}\n```"]
     if run.output:
         parts += ["It prints:", f"```text\n{run.output.rstrip()}\n```"]
     parts += [f"![{title}]({name})" for name in run.pictures]

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["families", "head_page", "head_pages", "heads_index"]
 
 import dataclasses
+import functools
 import importlib
 import re
 import typing
@@ -24,6 +25,7 @@ NEEDS = {
 FORMULA = re.compile(r"``([^`]*[-+/()=|'*][^`]*)``")
 
 
+@functools.cache
 def families() -> dict[str, list[str]]:
     """Return the names of the heads that come with featood, by the package they are in."""
     found: dict[str, list[str]] = {}
@@ -144,17 +146,25 @@ def _use(cls: Any) -> str:
 
 def _options(cls: Any) -> str:
     hints = typing.get_type_hints(cls)
-    rows = []
-    for field in dataclasses.fields(cls):
-        if field.init and "help" in field.metadata:
-            rows.append((
-                f"`{field.name}`",
-                f"`{_shown(field.default)}`",
-                _values(field, hints[field.name]),
-                escaped(markdown(field.metadata["help"])),
-            ))  # fmt: skip
+    rows = [
+        (
+            f"`{field.name}`",
+            f"`{_shown(field.default)}`",
+            _values(field, hints[field.name]),
+            escaped(markdown(field.metadata["help"])),
+        )
+        for field in sorted(dataclasses.fields(cls), key=lambda field: _depth(cls, field.name))
+        if field.init and "help" in field.metadata
+    ]
     text = "On the command line an option is written `--like-this`, in Python `like_this`."
     return f"{text}\n\n{table(('Option', 'Default', 'Values', 'Meaning'), rows)}"
+
+
+def _depth(cls: type, name: str) -> int:
+    """How far up the bases an option is declared: what is a head's own comes first."""
+    return next(
+        depth for depth, base in enumerate(cls.__mro__) if name in vars(base).get("__annotations__", ())
+    )
 
 
 def _values(field: Any, hint: Any) -> str:
