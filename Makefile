@@ -3,9 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # not the links at the root
-CODE := featood tests benchmarks examples
+CODE := featood tests benchmarks examples docs
 
-.PHONY: demo test lint format bench install clean
+.PHONY: demo test test-lower-bounds lint format bench docs release-check install clean
 
 demo: $(VENV)/installed
 	$(BIN)/featood demo --out demo
@@ -26,6 +26,31 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/stores.py
 	$(BIN)/python benchmarks/heads.py
 
+# pages into site/; the examples of the gallery are run
+docs: $(VENV)/docs
+	$(BIN)/mkdocs build --strict
+
+# the least versions that pyproject.toml allows, and the tests of what depends on them most
+LOWER := tests/cache/test_cache.py tests/metrics tests/readers tests/report tests/data/test_tables.py tests/training \
+	tests/heads/test_knn.py tests/heads/test_gaussian_heads.py tests/heads/test_logit_heads.py tests/heads/test_flow_heads.py \
+	tests/heads/test_artefacts.py tests/extractors/test_live.py tests/extractors/test_transform.py tests/cli/test_cli.py
+
+test-lower-bounds:
+	$(PYTHON) -m venv $(VENV)/lower
+	$(VENV)/lower/bin/pip install --quiet --disable-pip-version-check uv
+	$(VENV)/lower/bin/uv pip install --quiet --python $(VENV)/lower/bin/python --resolution lowest-direct '.[testing]'
+	$(VENV)/lower/bin/python -m pytest $(LOWER)
+
+# what a release must pass: both archives, and the wheel in an environment of its own
+release-check: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check build twine
+	rm -rf dist $(VENV)/release
+	$(BIN)/pyproject-build
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv $(VENV)/release
+	$(VENV)/release/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	cd dist && ../$(VENV)/release/bin/featood --help && ../$(VENV)/release/bin/featood heads
+
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -34,5 +59,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+$(VENV)/docs: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info demo
+	rm -rf $(VENV) build dist site *.egg-info demo

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["command_pages", "options_of", "walk"]
+__all__ = ["command_pages", "walk"]
 
 import dataclasses
 import inspect
@@ -30,18 +30,6 @@ def walk(
             found = command.get_command(context, name)
             assert found is not None
             yield from walk(found, (*words, name))
-
-
-def options_of(words: list[str]) -> tuple[set[str], list[str]]:
-    """Return the flags of the command that words such as ``cache ls`` name, and the words that are left."""
-    command: click.Command = root
-    while isinstance(command, click.Group) and words:
-        found = command.get_command(click.Context(command), words[0])
-        if found is None:
-            raise LookupError(f"there is no command {words[0]}")
-        command, words = found, words[1:]
-    flags = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
-    return flags | {"-h", "--help"}, words
 
 
 def command_pages() -> dict[str, str]:

@@ -150,14 +150,13 @@ def _options(cls: Any) -> str:
         (
             f"`{field.name}`",
             f"`{_shown(field.default)}`",
-            _values(field, hints[field.name]),
-            escaped(markdown(field.metadata["help"])),
+            f"{escaped(markdown(field.metadata['help']))}<br>{_values(field, hints[field.name])}",
         )
         for field in sorted(dataclasses.fields(cls), key=lambda field: _depth(cls, field.name))
         if field.init and "help" in field.metadata
     ]
     text = "On the command line an option is written `--like-this`, in Python `like_this`."
-    return f"{text}\n\n{table(('Option', 'Default', 'Values', 'Meaning'), rows)}"
+    return f"{text}\n\n{table(('Option', 'Default', 'Meaning'), rows)}"
 
 
 def _depth(cls: type, name: str) -> int:
@@ -170,10 +169,12 @@ def _depth(cls: type, name: str) -> int:
 def _values(field: Any, hint: Any) -> str:
     low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
     if choices:
-        return ", ".join(f"`{choice}`" for choice in choices)
+        return "one of " + ", ".join(f"`{choice}`" for choice in choices)
     kind = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-    bounds = [f"{sign} {bound:g}" for sign, bound in (("≥", low), ("≤", high)) if bound is not None]
-    return f"`{kind}` {', '.join(bounds)}".strip()
+    bounds = [
+        f"{sign} {bound}" for sign, bound in (("at least", low), ("at most", high)) if bound is not None
+    ]
+    return ", ".join([f"`{kind}`", *bounds])
 
 
 def _presets(cls: Any) -> str:
