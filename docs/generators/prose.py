@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["escaped", "markdown", "table", "without_sections"]
 
+import html
 import inspect
 import re
 from collections.abc import Iterable, Sequence
@@ -31,6 +32,14 @@ def escaped(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table; bars inside of cells are escaped."""
+    """Write a table; bars inside of cells stay bars."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    if "|" not in text:
+        return text
+    # a bar in code cannot be escaped in Markdown
+    text = re.sub(r"`([^`]+)`", lambda found: f"<code>{html.escape(found[1])}</code>", text)
+    return text.replace("|", "&#124;")
