@@ -2,6 +2,8 @@
 
 import ast
 import dataclasses
+import doctest
+import importlib
 import json
 import os
 import posixpath
@@ -26,6 +28,7 @@ from featood.heads import head_class, list_heads
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
+DOCTESTS = [path for path in sorted((ROOT / "featood").rglob("*.py")) if ">>> " in path.read_text("utf-8")]
 SHELL = re.compile(r"^```shell\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"[\w-]+\.(npy|csv|json)")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
@@ -131,28 +134,37 @@ def test_getting_started_runs_from_embeddings_to_scores(tmp_path, monkeypatch, f
         np.save(f"{name}.npy", rng.normal(3 if name == "sport" else 0, 1, (rows, 6)))
     np.save("y.npy", rng.integers(0, 3, 90))
     np.save("y-test.npy", rng.integers(0, 3, 60))
-    assert run_all(featood, "Your own embeddings") == 5
+    text = (DOCS / "getting-started.md").read_text("utf-8")
+    assert run_commands(featood, text.split("## Your own embeddings\n")[1].split("\n## ")[0]) == 5
 
 
-def test_getting_started_runs_from_a_table_to_scores(tmp_path, monkeypatch, featood):
+@pytest.mark.parametrize("page", ["getting-started.md", "guides/own-table.md"])
+def test_pages_run_from_a_table_to_scores(page, tmp_path, monkeypatch, featood):
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    classes = [*["fine"] * 60, *["worn"] * 60, *["unknown"] * 20]
-    rows = [
-        f"{x:.4f},{y:.4f},{name}" for (x, y), name in zip(rng.normal(size=(140, 2)), classes, strict=True)
-    ]
-    Path("sensors.csv").write_text("\n".join(["speed,heat,fault", *rows]))
-    assert run_all(featood, "A table") == 3
+    for name, classes in (
+        ("sensors", "fine worn unknown"),
+        ("january", "fine worn"),
+        ("other-machine", "fine worn"),
+    ):
+        write_table(Path(f"{name}.csv"), classes.split())
+    text = (DOCS / page).read_text("utf-8")
+    part = text.split("## A table\n")[-1].split("\n## Next")[0].split("\n## Heads that train")[0]
+    assert run_commands(featood, part) in (3, 7)
 
 
-def run_all(featood, heading: str) -> int:
-    """Run the commands below a heading of Getting started."""
-    text = (DOCS / "getting-started.md").read_text("utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
+def write_table(path: Path, classes: list[str]) -> None:
+    values = np.random.default_rng(len(path.stem)).normal(size=(40 * len(classes), 2))
+    rows = [f"{x:.4f},{y:.4f},{classes[number % len(classes)]}" for number, (x, y) in enumerate(values)]
+    path.write_text("\n".join(["speed,heat,fault", *rows]))
+
+
+def run_commands(featood, text: str) -> int:
+    """Run the commands of a text, of which the last one scores; return how many there are."""
     lines = [line for block in SHELL.findall(text) for line in block.splitlines()]
     for line in lines:
-        code, _, err = featood(*shlex.split(line)[1:])
+        code, out, err = featood(*shlex.split(line)[1:])
         assert code == 0, f"{line}: {err}"
-    assert "auroc" in featood("score", "--json", "-", *shlex.split(lines[-1])[2:])[1]
+    assert "AUROC" in out
     return len(lines)
 
 
@@ -187,8 +199,6 @@ def test_every_command_is_on_a_page_with_its_options():
 
 
 def test_public_names_are_there_and_documented():
-    import importlib
-
     for module in reference_pages.MODULES:
         for name in reference_pages.public_names(module):
             value = getattr(importlib.import_module(module), name)
@@ -217,3 +227,10 @@ def test_links_lead_to_pages_and_headings():
 def test_pages_are_reached_from_the_navigation():
     listed = re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(path.relative_to(DOCS).as_posix() for path in PAGES)
+
+
+@pytest.mark.parametrize("path", DOCTESTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_docstrings_run(path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    failed, tried = doctest.testmod(importlib.import_module(name))
+    assert tried and not failed
