@@ -9,7 +9,6 @@ import inspect
 from collections.abc import Iterator
 
 import click
-from head_pages import families
 from prose import escaped, markdown, table
 
 from featood.cli.root import root
@@ -59,14 +58,12 @@ def _command(words: str, context: click.Context, heading: str) -> str:
     if words == f"featood fit {EXAMPLE}":
         own = {field.name for field in dataclasses.fields(head_class(EXAMPLE))} | {"preset"}
         title = "featood fit HEAD"
-        names = sorted(name for family in families().values() for name in family)
-        pages = ", ".join(f"[`{name}`](../heads/{name}.md)" for name in names)
-        about = f"Each head has these options, and its own, which its page lists: {pages}."
+        about = "Each head has these options, and its own, which [its page](../heads/index.md) lists."
     usage = " ".join([title, *command.collect_usage_pieces(context)])
     rows = [
         (f"`{record[0]}`", escaped(record[1]))
-        for param in command.get_params(context)
-        if param.name not in own and (record := param.get_help_record(context)) is not None
+        for param in command.params
+        if param.name not in own and (record := param.get_help_record(context)) is not None and record[1]
     ]
     options = [table(("Option", "Meaning"), rows)] if rows else []
     return "\n\n".join([f"{heading} {title}", f"```text\n{usage}\n```", about, *options])
