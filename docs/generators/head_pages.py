@@ -130,7 +130,13 @@ def _facts(cls: Any) -> list[tuple[str, str]]:
     fit = "in one go" if card.learns else "none: it scores at once"
     if cls.trains:
         fit = "trains a network"
-    return [*facts, ("Fit", fit), ("Class", f"`{cls.__module__}.{cls.__qualname__}`")]
+    return [*facts, ("Fit", fit), ("Class", f"`{_path(cls)}`")]
+
+
+def _path(cls: type) -> str:
+    """Return the shortest path that a class can be imported from."""
+    short = getattr(importlib.import_module("featood.heads"), cls.__name__, None) is cls
+    return f"featood.heads.{cls.__name__}" if short else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _use(cls: Any) -> str:
