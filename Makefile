@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # not the links at the root
 CODE := featood tests benchmarks examples docs
 
-.PHONY: demo test test-lower-bounds lint format bench docs release-check install clean
+.PHONY: demo test lint format bench install clean
 
 demo: $(VENV)/installed
 	$(BIN)/featood demo --out demo
@@ -25,6 +25,8 @@ format: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/stores.py
 	$(BIN)/python benchmarks/heads.py
+
+.PHONY: docs test-lower-bounds release-check
 
 # pages into site/; the examples of the gallery are run
 docs: $(VENV)/docs

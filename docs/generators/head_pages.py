@@ -11,7 +11,7 @@ import re
 import typing
 from typing import Any
 
-from prose import escaped, markdown, table, without_sections
+from prose import escaped, example, markdown, table, without_sections
 
 from featood.heads import Card, head_class, list_heads
 
@@ -144,10 +144,11 @@ def _use(cls: Any) -> str:
     outliers = " --outliers SET" if "outliers" in card.needs else ""
     fit = f"featood fit {card.name}{outliers}\n" if card.learns else ""
     learn = ".fit(train)" if card.learns else ""
-    return (
-        f"```shell\n{fit}featood score --head {card.name} --ood textures\n```\n\n"
-        f'```python\nhead = featood.create_head("{card.name}"){learn}\nscores = head.score(test)\n```'
+    code = (
+        example(cls.__doc__)
+        or f'>>> head = featood.create_head("{card.name}"){learn}\n>>> scores = head.score(test)'
     )
+    return f"```shell\n{fit}featood score --head {card.name} --ood textures\n```\n\n```pycon\n{code}\n```"
 
 
 def _options(cls: Any) -> str:

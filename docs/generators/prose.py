@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["escaped", "markdown", "table", "without_sections"]
+__all__ = ["escaped", "example", "markdown", "table", "without_sections"]
 
 import html
 import inspect
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 ROLE = re.compile(r":[a-z:]+:`~?([^`<]+?)(?:\s*<[^`]*>)?`")
 LITERAL = re.compile(r"``(.+?)``", re.DOTALL)
+EXAMPLE = re.compile(r"^Examples\n-{3,}\n(.*?)(?=^[A-Z][A-Za-z ]+\n-{3,}|\Z)", re.MULTILINE | re.DOTALL)
 SECTION = re.compile(r"^[A-Z][A-Za-z ]+\n-{3,}\s*$", re.MULTILINE)
 
 
@@ -18,6 +19,12 @@ def without_sections(docstring: str | None) -> tuple[str, str]:
     """Return the first line of a docstring, and its prose up to the first section such as ``Parameters``."""
     summary, _, rest = inspect.cleandoc(docstring or "").partition("\n")
     return summary, SECTION.split(rest, maxsplit=1)[0].strip()
+
+
+def example(docstring: str | None) -> str:
+    """Return what a docstring has under ``Examples``; nothing where it has none."""
+    found = EXAMPLE.search(inspect.cleandoc(docstring or ""))
+    return found[1].strip() if found else ""
 
 
 def markdown(text: str) -> str:
