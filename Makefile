@@ -35,7 +35,7 @@ docs: $(VENV)/docs
 # the least versions that pyproject.toml allows, and the tests of what depends on them most
 LOWER := tests/cache/test_cache.py tests/metrics tests/readers tests/report tests/data/test_tables.py tests/training \
 	tests/heads/test_knn.py tests/heads/test_gaussian_heads.py tests/heads/test_logit_heads.py tests/heads/test_flow_heads.py \
-	tests/heads/test_artefacts.py tests/extractors/test_live.py tests/extractors/test_transform.py tests/cli/test_cli.py
+	tests/heads/test_artefacts.py tests/extractors/test_live.py tests/cli/test_cli.py
 
 test-lower-bounds:
 	$(PYTHON) -m venv $(VENV)/lower
