@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # not the links at the root
-CODE := featood tests benchmarks examples
+CODE := featood tests benchmarks examples docs
 
 .PHONY: demo test lint format index bench install clean
 
@@ -29,6 +29,34 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/stores.py
 	$(BIN)/python benchmarks/heads.py
 
+.PHONY: docs test-lower-bounds release-check
+
+# pages into site/; the examples of the gallery are run
+docs: $(VENV)/docs
+	$(BIN)/mkdocs build --strict
+
+# the least versions that pyproject.toml allows, and the tests of what depends on them most; pixels are left out, for
+# they are those of the newest timm and Pillow
+LOWER := tests/cache/test_cache.py tests/metrics tests/readers tests/report tests/data/test_tables.py tests/training \
+	tests/heads/test_knn.py tests/heads/test_gaussian_heads.py tests/heads/test_logit_heads.py tests/heads/test_flow_heads.py \
+	tests/heads/test_artefacts.py tests/extractors/test_live.py tests/cli/test_cli.py
+
+test-lower-bounds:
+	$(PYTHON) -m venv $(VENV)/lower
+	$(VENV)/lower/bin/pip install --quiet --disable-pip-version-check uv
+	$(VENV)/lower/bin/uv pip install --quiet --python $(VENV)/lower/bin/python --resolution lowest-direct '.[testing]'
+	$(VENV)/lower/bin/python -m pytest $(LOWER)
+
+# what a release must pass: both archives, and the wheel in an environment of its own
+release-check: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check build twine
+	rm -rf dist $(VENV)/release
+	$(BIN)/pyproject-build
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv $(VENV)/release
+	$(VENV)/release/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	cd dist && ../$(VENV)/release/bin/featood --help && ../$(VENV)/release/bin/featood heads
+
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -37,5 +65,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+$(VENV)/docs: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info demo
+	rm -rf $(VENV) build dist site *.egg-info demo

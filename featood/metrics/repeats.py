@@ -15,8 +15,8 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 
     Examples
     --------
-    >>> mean_and_error([0.9, 0.8, 1.0])
-    (0.9, 0.05773502691896257)
+    >>> mean_and_error([1.0, 3.0])
+    (2.0, 1.0)
     """
     count = len(values)
     mean = math.fsum(values) / count
