@@ -187,7 +187,7 @@ def fit_head(
         preset, note = choose_preset(name, train)
     if note:
         reporter.line(note)
-    composes = hasattr(cls, "create_members")
+    composes = cls.composes
     # names and folders of fitted heads are known here, not to a composition
     named = options.pop("members", None) if composes else None
     head = create_head(name, preset, **options)

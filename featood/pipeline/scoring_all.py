@@ -46,7 +46,7 @@ class AllHeads(Mapping[str, Head]):
         if name in self._fitted or not head_class(name).card.learns:
             return get_head(self._selection, name, self._reporter)
         head = create_head(name)
-        members = head.create_members() if hasattr(head, "create_members") else []
+        members = head.create_members()
         unfitted = [part.name for part in members or [head] if part.trains and part.name not in self._fitted]
         if unfitted and not self._training:
             raise UsageError(

@@ -83,7 +83,7 @@ def test_digest_is_of_content_and_stamp_of_files(folder):
 
 
 def test_many_files_do_not_depend_on_how_they_are_spread_over_threads(tmp_path, monkeypatch):
-    from featood.data import contents
+    from featood.data.images import contents
 
     for row in range(700):
         (tmp_path / f"{row:03d}.png").write_bytes(os.urandom(20))

@@ -77,7 +77,7 @@ def test_the_density_of_a_curve_is_its_integral():
 
 @pytest.mark.parametrize("name", ["two-moons", "two-spirals", "swiss-roll"])
 def test_quadrature_has_converged_within_the_extent(name, monkeypatch):
-    from featood.data import toys
+    from featood.data.tables import toys
 
     left, right, bottom, top = TOYS[name].extent
     x, y = np.meshgrid(np.linspace(left, right, 25), np.linspace(bottom, top, 25))

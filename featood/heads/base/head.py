@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
-from featood.errors import DataError, NotFitted
+from featood.errors import DataError
 from featood.heads.base.card import Card
 from featood.heads.base.class_numbers import NUMBERS, in_columns, number_classes
-from featood.heads.base.fit import Fit, FitContext, FitRecord, Learned, Saved, State, check_match
+from featood.heads.base.fit import Fit, FitContext, FitRecord, Learned, State, check_match
+from featood.heads.base.fitted import Fitted
 from featood.heads.base.notes import noted
 from featood.heads.base.options import check_options, option
 from featood.heads.base.rows import SelectedRows
@@ -26,20 +27,6 @@ WORST = 1e150
 """Score of a row that cannot be scored: the most out-of-distribution, beyond the squares of whatever float32 holds.
 
 Its own square is finite, so that means and deviations of scores are."""
-
-
-class Fitted:
-    """State of a head: a fit, and what scoring builds from it. Options never change once a head is made."""
-
-    _fit: Fit | None = None
-    _prepared: tuple[Any] | None = None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in vars(self) and name in {field.name for field in dataclasses.fields(self)}:  # type: ignore[arg-type]
-            raise AttributeError(
-                f"the options of a head do not change; make another with dataclasses.replace(head, {name}={value!r})"
-            )
-        super().__setattr__(name, value)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -57,6 +44,8 @@ class Head(Fitted):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     trains: ClassVar[bool] = False
     """Whether a fit trains a network: minutes rather than seconds."""
+    composes: ClassVar[bool] = False
+    """Whether it is made of other heads, see `create_members`."""
     least_classes: ClassVar[int] = 1
     """Fewest columns of the logits that the formula has a value for, where the head needs logits."""
     testing_options: ClassVar[Mapping[str, Any]] = {}
@@ -88,6 +77,10 @@ class Head(Fitted):
 
     def columns(self, source: FeatureSet) -> list[str]:
         """Feature columns of a set to fit on."""
+        return []
+
+    def create_members(self) -> list[Head]:
+        """Create the heads that it is made of, unfitted."""
         return []
 
     def resolve_options(self) -> Mapping[str, Any]:
@@ -140,45 +133,6 @@ class Head(Fitted):
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @property
-    def fitted(self) -> bool:
-        """Whether it has been fitted, or need not be."""
-        return self._fit is not None or not self.learns
-
-    @property
-    def state(self) -> Mapping[str, Tensor]:
-        """The fitted tensors.
-
-        Raises
-        ------
-        NotFitted
-            Before `fit`.
-        """
-        if not self.fitted:
-            raise NotFitted(f"{self.name} is not fitted; fit it first (featood fit {self.name})")
-        return self._fit.state if self._fit else {}
-
-    @property
-    def record(self) -> FitRecord:
-        """What it was fitted on and how; empty before a fit."""
-        return self._fit.record if self._fit else FitRecord()
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """The record as plain values; use `record`."""
-        warnings.warn("head.meta is now head.record", DeprecationWarning, stacklevel=2)
-        return self.record.as_json()
-
-    @property
-    def device(self) -> str:
-        """Where it computes."""
-        return self._fit.device if self._fit else "cpu"
-
-    @property
-    def saved(self) -> Saved | None:
-        """The artefact that holds this very fit, where it was saved or comes from one."""
-        return self._fit.saved if self._fit else None
-
-    @property
     def classes(self) -> Tensor | None:
         """Class numbers ``[C]`` that the columns of `classify` stand for; None where they are 0 to C - 1."""
         return self.state.get(NUMBERS) if self.record.num_classes is None else None
@@ -222,23 +176,6 @@ class Head(Fitted):
         numbers, count = number_classes(rows) if self._classifies else ({}, None)
         record = FitRecord.of(source, rows, notes, num_classes=count, training=dict(training))
         return self.adopt(Fit({**state, **numbers}, record, str(rows.device)))
-
-    def adopt(self, fit: Fit) -> Self:
-        """Take over a fit that was made or saved elsewhere, by a head with the same options."""
-        self._fit, self._prepared = fit, None
-        return self
-
-    def annotate(self, **facts: Any) -> None:
-        """Put what the job around a fit knows into its record (see `FitRecord`); the fit then counts as unsaved."""
-        if self._fit is None:
-            raise NotFitted(f"{self.name} is not fitted, so there is no record to add to")
-        record = dataclasses.replace(self._fit.record, **facts)
-        self._fit = dataclasses.replace(self._fit, record=record, saved=None)
-
-    def mark_saved(self, saved: Saved) -> None:
-        """Keep in mind which artefact holds this fit."""
-        fit = self._fit or Fit({})
-        self._fit = dataclasses.replace(fit, saved=saved)
 
     def score(self, data: Any, *, force: bool = False) -> Any:
         """Score rows.

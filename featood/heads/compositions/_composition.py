@@ -8,7 +8,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ class Composition(Head):
     of a block, and those tensors, to one score).
     """
 
+    composes: ClassVar[bool] = True
     members: tuple[str, ...] = option(
         ("energy", "mahalanobis", "knn"),
         "heads to compose; options after the name as in 'knn k=50', or a preset as in 'heat-el preset=cifar100'",
