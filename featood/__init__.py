@@ -5,7 +5,6 @@ Higher score = more out-of-distribution, everywhere. Names below are loaded on f
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,10 +13,7 @@ if TYPE_CHECKING:
     from featood.heads import create_head, list_heads, load_head
     from featood.pipeline.scoring import evaluate
 
-try:
-    __version__ = version("featood")
-except PackageNotFoundError:  # a bare source tree
-    __version__ = "0+unknown"
+    __version__: str
 
 _HOME = {
     "FeatureCache": "featood.cache",
@@ -44,6 +40,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("featood")
+        except PackageNotFoundError:  # a bare source tree
+            return "0+unknown"
     if name not in _HOME:
         raise AttributeError(f"module 'featood' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["fit"]
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ class HeadCommands(click.RichGroup):
         """Make the command of one head."""
         from featood.heads import head_entry
 
-        return _command(head_entry(name))
+        return HeadCommand(head_entry(name))
 
 
 @click.group(cls=HeadCommands, subcommand_metavar="HEAD [OPTIONS]...")
@@ -59,44 +60,64 @@ def fit() -> None:
     """
 
 
-def _command(entry: Entry) -> click.Command:
-    card, presets = entry.card, entry.presets
+class HeadCommand(click.RichCommand):
+    """``featood fit NAME``. Its parameters are made when they are first asked for: a list of all heads needs none."""
 
-    def run(
-        cache_root: str, backbone: str, dataset: str, code: tuple[str, ...], repeat: int, sweep: tuple[str, ...],
-        tensorboard: str | None, **values: Any,
-    ) -> None:  # fmt: skip
-        from featood.pipeline.fitting import FitPlan, fit_head
-        from featood.pipeline.selection import select
+    def __init__(self, entry: Entry) -> None:
+        card = entry.card
+        caution = f"Caution: {card.caution}.\n\n" if card.caution else ""
+        text = f"{entry.doc}\n\n{caution}{card.paper}, {card.year}. {card.url}"
 
-        context = click.get_current_context()
-        assert context is not None
-        data_dir, plan = values.pop("data_dir"), FitPlan(**{key: values.pop(key, None) for key in PLAN})
-        given = {
-            name: value
-            for name, value in values.items()
-            if context.get_parameter_source(name) is not ParameterSource.DEFAULT
-        }
-        selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
-        with _reporter(tensorboard) as reporter:
-            if repeat > 1 or sweep:
-                from featood.pipeline.variants import fit_variants
+        def run(**values: Any) -> None:
+            _run(card.name, **values)
 
-                grid = parse_grid(card.name, sweep)
-                variants = fit_variants(
-                    selection, card.name, given, plan, grid=grid, repeat=repeat, reporter=reporter
-                )
-                print_variants(variants)
-                return
-            head, folder = fit_head(selection, card.name, given, plan, reporter=reporter)
-        label = card.name if plan.out else folder.name
-        click.echo(f"{label}: fitted in {head.record.fit_seconds:.1f} s, saved in {folder}")
+        super().__init__(name=card.name, callback=run, help=text, short_help=card.title)
+        del self.params
+        self._entry = entry
 
+    @functools.cached_property
+    def params(self) -> list[click.Parameter]:  # type: ignore[override]
+        """Options of the head, then those of every fit."""
+        return _parameters(self._entry)
+
+
+def _run(
+    head_name: str, cache_root: str, backbone: str, dataset: str, code: tuple[str, ...], repeat: int,
+    sweep: tuple[str, ...], tensorboard: str | None, **values: Any,
+) -> None:  # fmt: skip
+    from featood.pipeline.fitting import FitPlan, fit_head
+    from featood.pipeline.selection import select
+
+    context = click.get_current_context()
+    assert context is not None
+    data_dir, plan = values.pop("data_dir"), FitPlan(**{key: values.pop(key, None) for key in PLAN})
+    given = {
+        name: value
+        for name, value in values.items()
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
+    with _reporter(tensorboard) as reporter:
+        if repeat > 1 or sweep:
+            from featood.pipeline.variants import fit_variants
+
+            grid = parse_grid(head_name, sweep)
+            variants = fit_variants(
+                selection, head_name, given, plan, grid=grid, repeat=repeat, reporter=reporter
+            )
+            print_variants(variants)
+            return
+        head, folder = fit_head(selection, head_name, given, plan, reporter=reporter)
+    label = head_name if plan.out else folder.name
+    click.echo(f"{label}: fitted in {head.record.fit_seconds:.1f} s, saved in {folder}")
+
+
+def _parameters(entry: Entry) -> list[click.Parameter]:
     params: list[click.Parameter] = [_parameter(option) for option in entry.options]
-    if presets:
-        chosen = " (default: by the kind of network)" if "cifar10" in presets else ""
+    if entry.presets:
+        chosen = " (default: by the kind of network)" if "cifar10" in entry.presets else ""
         help_ = f"Published settings to start from{chosen}."
-        params.insert(0, click.Option(["--preset"], type=click.Choice(list(presets)), help=help_))
+        params.insert(0, click.Option(["--preset"], type=click.Choice(list(entry.presets)), help=help_))
     params += [
         click.Option(["--split"], default="", help="Split to fit on (default: train)."),
         click.Option(
@@ -135,12 +156,10 @@ def _command(entry: Entry) -> click.Command:
             help="Replace a head of this name that was fitted in another way (default: keep both).",
         ),
     ]
-    caution = f"Caution: {card.caution}.\n\n" if card.caution else ""
-    text = f"{entry.doc}\n\n{caution}{card.paper}, {card.year}. {card.url}"
-    command = click.RichCommand(name=card.name, callback=run, params=params, help=text, short_help=card.title)
+    shared = click.RichCommand(name=None)
     for add in (data_dir_option, cache_option, code_option, dataset_option, backbone_option):
-        command = add(command)
-    return command
+        shared = add(shared)
+    return params + shared.params
 
 
 def _reporter(tensorboard: str | None) -> Reporter:

@@ -6,14 +6,14 @@ by that file's name, and imported.
 
 from __future__ import annotations
 
-__all__ = ["Entry", "OptionEntry", "describe", "read_index"]
+__all__ = ["Entry", "OptionEntry", "describe", "modules_listed", "read_index"]
 
 import dataclasses
 import functools
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +73,37 @@ def describe(cls: Any) -> Entry:
 @functools.cache
 def read_index() -> Mapping[str, Entry]:
     """Read the file, by name of the head."""
-    if not INDEX.exists():
-        return {}
-    found = {}
-    for body in json.loads(INDEX.read_text(encoding="utf-8")):
-        card = Card(**_tuples(body.pop("card")))
-        options = tuple(OptionEntry(**_tuples(option)) for option in body.pop("options"))
-        presets = {name: _tuples(values) for name, values in body.pop("presets").items()}
-        found[card.name] = Entry(card, options=options, presets=presets, **body)
-    return found
+    text = INDEX.read_text(encoding="utf-8") if INDEX.exists() else "{}"
+    return _Entries(json.loads(text))
+
+
+class _Entries(Mapping[str, Entry]):
+    """Entries that are made of their JSON when they are first asked for."""
+
+    def __init__(self, bodies: Mapping[str, dict[str, Any]]) -> None:
+        self._bodies = bodies
+        self._made: dict[str, Entry] = {}
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self._made:
+            body = dict(self._bodies[name])
+            card = Card(**_tuples(body.pop("card")))
+            options = tuple(OptionEntry(**_tuples(option)) for option in body.pop("options"))
+            presets = {preset: _tuples(values) for preset, values in body.pop("presets").items()}
+            self._made[name] = Entry(card, options=options, presets=presets, **body)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._bodies)
+
+    def __len__(self) -> int:
+        return len(self._bodies)
+
+
+def modules_listed() -> set[str]:
+    """Modules of the heads in the file."""
+    entries: Any = read_index()
+    return {body["module"] for body in entries._bodies.values()}
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:

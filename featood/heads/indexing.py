@@ -52,7 +52,9 @@ def written() -> dict[Path, str]:
         )
         lines.append(f"from .{family}.{module} import {entry.qualname} as {entry.qualname}\n")
     files = {
-        INDEX: json.dumps([dataclasses.asdict(entry) for entry in entries], indent=1, ensure_ascii=False)
+        INDEX: json.dumps(
+            {entry.card.name: dataclasses.asdict(entry) for entry in entries}, indent=1, ensure_ascii=False
+        )
         + "\n",
         PACKAGE / "__init__.pyi": FURTHER + "".join(lines),
     }

@@ -19,17 +19,18 @@ import difflib
 import functools
 import importlib
 import importlib.metadata
-import pkgutil
+import inspect
 import textwrap
 import types
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featood.errors import UsageError
 from featood.heads.base.card import NEEDS, Card
 from featood.heads.base.options import option
-from featood.heads.index import Entry, describe, read_index
+from featood.heads.index import Entry, describe, modules_listed, read_index
 from featood.names import check_name
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def register(
     def decorate(cls: type) -> Any:
         from featood.heads.base.docstring import full_docstring
 
-        described = (cls.__doc__ or "").strip()
+        described = inspect.cleandoc(cls.__doc__ or "")
         head: Any = dataclasses.dataclass(kw_only=True, eq=False)(cls)
         summary = described.split("\n")[0]
         scores = _scores(head)
@@ -97,7 +98,7 @@ def list_heads() -> dict[str, Card]:
     Heads of featood itself are not imported for it, but for those in files that the index does not know.
     """
     known = read_index()
-    for module in set(head_modules().values()) - {entry.module for entry in known.values()}:
+    for module in set(head_modules().values()) - modules_listed():
         importlib.import_module(module)
     _load_plugins()
     cards = {name: entry.card for name, entry in known.items() if _there(entry)}
@@ -220,12 +221,8 @@ def _there(entry: Entry) -> bool:
 @functools.cache
 def head_modules() -> Mapping[str, str]:
     """Map the last name of each module of a head to its full name, without importing it."""
-    package = importlib.import_module("featood.heads")
-    found = {}
-    for family in pkgutil.iter_modules(package.__path__):
-        if family.ispkg and family.name not in NO_FAMILIES:
-            folder = f"{package.__path__[0]}/{family.name}"
-            for module in pkgutil.iter_modules([folder]):
-                if not module.name.startswith("_"):
-                    found[module.name] = f"featood.heads.{family.name}.{module.name}"
-    return found
+    return {
+        path.stem: f"featood.heads.{path.parent.name}.{path.stem}"
+        for path in sorted(Path(__file__).parent.glob("*/[!_]*.py"))
+        if path.parent.name not in NO_FAMILIES
+    }

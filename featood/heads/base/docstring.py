@@ -15,7 +15,7 @@ def full_docstring(head: Any) -> str:
     from featood.heads.index import describe
 
     entry, card = describe(head), head.card
-    parts = [textwrap.dedent("    " + head.described)]
+    parts = [head.described]
     if card.caution:
         parts.append(textwrap.fill(f"Caution: {card.caution}.", WIDTH))
     if entry.options:
