@@ -211,7 +211,7 @@ def _parameter(option: OptionEntry) -> click.Option:
 
 
 def _splitter(kind: type) -> Any:
-    def split(_: click.Context, __: click.Parameter, value: str) -> tuple:
+    def split(_: click.Context, __: click.Parameter, value: str) -> tuple[Any, ...]:
         try:
             return tuple(kind(part) for part in filter(None, value.split(",")))
         except ValueError:

@@ -177,7 +177,7 @@ def make_manifest(
     )
 
 
-class _Images(Dataset):
+class _Images(Dataset[Any]):
     """Batches of transformed images; those that cannot be read are zero, and named.
 
     A failing disk is handed over in place of a batch, for a worker that raised it would lose which error it was.
@@ -206,7 +206,7 @@ class _Images(Dataset):
 
 def _loader(
     images: ImageSet, transform: Transform, batches: Sequence[range], options: ExtractOptions
-) -> DataLoader:
+) -> DataLoader[Any]:
     workers = options.workers
     if workers is None:
         workers = 0 if images.array is not None else min(8, os.cpu_count() or 1)

@@ -103,12 +103,12 @@ def trace_forward(module: nn.Module, images: Tensor) -> Trace:
             if isinstance(layer, torch.jit.ScriptModule):
                 continue  # these take no hooks: such a network is known by its outputs alone
 
-            def before(_: nn.Module, inputs: tuple, name: str = name) -> None:
+            def before(_: nn.Module, inputs: tuple[Any, ...], name: str = name) -> None:
                 calls[name] += 1
                 if inputs and isinstance(inputs[0], Tensor):
                     events.append(Event(Place(name, "input"), inputs[0]))
 
-            def after(_: nn.Module, __: tuple, output: Any, name: str = name) -> None:
+            def after(_: nn.Module, __: tuple[Any, ...], output: Any, name: str = name) -> None:
                 value = first_tensor(output)
                 if value is not output:
                     several.add(Place(name, "output"))
@@ -153,14 +153,18 @@ def rerun(trace: Trace, replace: Mapping[Place, Tensor], grad: bool = False) -> 
             layer = trace.module.get_submodule(place.module)
             if place.side == "input":
 
-                def before(_: nn.Module, inputs: tuple, place: Place = place) -> tuple | None:
+                def before(
+                    _: nn.Module, inputs: tuple[Any, ...], place: Place = place
+                ) -> tuple[Any, ...] | None:
                     value = swap(place, inputs[0] if inputs else None)
                     return None if value is None else (value, *inputs[1:])
 
                 hooks.callback(layer.register_forward_pre_hook(before).remove)
             else:
 
-                def after(_: nn.Module, __: tuple, output: Any, place: Place = place) -> Tensor | None:
+                def after(
+                    _: nn.Module, __: tuple[Any, ...], output: Any, place: Place = place
+                ) -> Tensor | None:
                     return swap(place, output)
 
                 hooks.callback(layer.register_forward_hook(after).remove)
@@ -176,13 +180,13 @@ def recording(module: nn.Module, places: set[Place]) -> Iterator[dict[Place, Ten
             layer = module.get_submodule(place.module)
             if place.side == "input":
 
-                def before(_: nn.Module, inputs: tuple, place: Place = place) -> None:
+                def before(_: nn.Module, inputs: tuple[Any, ...], place: Place = place) -> None:
                     seen[place] = inputs[0]
 
                 hooks.callback(layer.register_forward_pre_hook(before).remove)
             else:
 
-                def after(_: nn.Module, __: tuple, output: Any, place: Place = place) -> None:
+                def after(_: nn.Module, __: tuple[Any, ...], output: Any, place: Place = place) -> None:
                     value = first_tensor(output)
                     assert value is not None
                     seen[place] = value

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["DrawsHead"]
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -21,7 +21,7 @@ from featood.numerics.mixtures import (
     probability_variance,
 )
 
-MEASURES = {
+MEASURES: Mapping[str, Callable[[Sequence[Tensor]], Tensor]] = {
     "predictive-entropy": predictive_entropy,
     "mutual-information": mutual_information,
     "variance": probability_variance,
