@@ -210,6 +210,11 @@ def read(path: Path) -> list[dict[str, Any]]:
     return list({row["name"]: row for row in map(json.loads, lines)}.values())
 
 
+def done_in(path: Path, largest: float) -> set[str]:
+    """Names in a file that need not be tried: those that were left out as too large, if they still are."""
+    return {row["name"] for row in read(path) if row["result"] != "too large" or row["millions"] > largest}
+
+
 def main() -> None:
     """Run over all architectures, a few a process."""
     parser = argparse.ArgumentParser(
@@ -243,10 +248,7 @@ def main() -> None:
             with options.file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         return
-    rows = read(options.file)
-    done = {
-        row["name"] for row in rows if row["result"] != "too large" or row["millions"] > options.max_params
-    }
+    done = done_in(options.file, options.max_params)
     left = [name for name in names() if options.family in name and name not in done][: options.limit]
     while left:
         batch, left = left[: options.chunk], left[options.chunk :]
@@ -260,7 +262,7 @@ def main() -> None:
             *batch,
         ]
         if subprocess.run(command, check=False).returncode:
-            seen = {row["name"] for row in read(options.file)}
+            seen = done_in(options.file, options.max_params)
             first = next((name for name in batch if name not in seen), None)
             if first is not None:
                 with options.file.open("a", encoding="utf-8") as file:
