@@ -73,8 +73,13 @@ def describe(cls: Any) -> Entry:
 @functools.cache
 def read_index() -> Mapping[str, Entry]:
     """Read the file, by name of the head."""
-    text = INDEX.read_text(encoding="utf-8") if INDEX.exists() else "{}"
-    return _Entries(json.loads(text))
+    return _Entries(_bodies())
+
+
+@functools.cache
+def _bodies() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = json.loads(INDEX.read_text(encoding="utf-8")) if INDEX.exists() else {}
+    return found
 
 
 class _Entries(Mapping[str, Entry]):
@@ -102,8 +107,7 @@ class _Entries(Mapping[str, Entry]):
 
 def modules_listed() -> set[str]:
     """Modules of the heads in the file."""
-    entries: Any = read_index()
-    return {body["module"] for body in entries._bodies.values()}
+    return {body["module"] for body in _bodies().values()}
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from featood.files import atomic_write
 from featood.heads.index import INDEX, describe
-from featood.heads.registry import head_class, head_modules
+from featood.heads.registry import head_modules, registered
 
 PACKAGE = Path(__file__).parent
 FURTHER = """\
@@ -35,14 +35,10 @@ from .registry import head_entry as head_entry, list_heads as list_heads, regist
 
 def written() -> dict[Path, str]:
     """Return the files and what is to be in them."""
-    entries = []
-    for module in head_modules().values():
+    modules = set(head_modules().values())
+    for module in modules:
         importlib.import_module(module)
-    from featood.heads.registry import registered
-
-    for name, cls in sorted(registered().items()):
-        if cls.__module__.startswith("featood.heads."):
-            entries.append(describe(head_class(name)))
+    entries = [describe(cls) for _, cls in sorted(registered().items()) if cls.__module__ in modules]
     families: dict[str, list[str]] = {}
     lines = []
     for entry in sorted(entries, key=lambda entry: entry.qualname):

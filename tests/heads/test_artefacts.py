@@ -1,4 +1,6 @@
+import copy
 import json
+import pickle
 import re
 import shutil
 
@@ -13,6 +15,7 @@ from featood.heads import create_head, load_head
 from featood.pipeline.fitted_heads import chosen_heads, find_heads
 from featood.pipeline.fitting import fit_head
 from featood.pipeline.selection import select
+from featood.testing import Subject
 from featood.testing.fixture import synthetic_sets
 
 TRAIN, TEST = synthetic_sets()
@@ -228,3 +231,16 @@ def test_exit_codes_and_lines_of_the_command(featood, selection):
     (folder / "head.json").write_bytes(whole.replace(b'"silu"', b'"tanh"'))
     code, _, err = featood(*words)
     assert code == 4 and err.count("error: ") == 1 and str(folder) in err and "unexpected" not in err
+
+
+@pytest.mark.parametrize("name", ["knn", "gmm", "heat-gmm", "compose", "msp"])
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda head: pickle.loads(pickle.dumps(head))])
+def test_copies_of_a_fitted_head_score_as_it_does(name, copied):
+    subject = Subject.of(name)
+    again = copied(subject.fitted)
+    np.testing.assert_array_equal(again.score(subject.test), subject.scores)
+    assert again.record == subject.fitted.record and again.options == subject.fitted.options
+    with pytest.raises(AttributeError, match="do not change"):
+        again.nonfinite = "drop"
+    with pytest.raises(TypeError):
+        again.state["other"] = None

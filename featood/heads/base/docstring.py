@@ -46,9 +46,9 @@ def example(head: Any) -> str:
     """Return an example that runs: the head fitted to synthetic features, and the shape of the scores."""
     options = ", ".join(f"{name}={value!r}" for name, value in head.testing_options.items())
     name = head.__qualname__
-    where = head.__module__.rpartition(".")[0] if head.__module__.startswith("featood.heads.") else None
+    ours = head.__module__.startswith("featood.heads.")
     lines = [
-        f"from {'featood.heads' if where else head.__module__} import {name}",
+        f"from {'featood.heads' if ours else head.__module__} import {name}",
         "from featood.testing import example_sets",
         "train, test = example_sets()",
         f"head = {name}({options})" + (".fit(train)" if head.card.learns else ""),

@@ -126,6 +126,9 @@ class Fit:
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", MappingProxyType(dict(self.state)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Fit, (dict(self.state), self.record, self.device, self.saved)  # a proxy cannot be copied
+
 
 def check_match(name: str, record: FitRecord, source: FeatureSet, force: bool = False) -> None:
     """Refuse features that are not of the kind that the head of a name was fitted on, by its record.

@@ -28,6 +28,10 @@ class Fitted:
             )
         super().__setattr__(name, value)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what `prepare` makes again, such as an index: copies and processes cannot share it."""
+        return {name: value for name, value in vars(self).items() if name != "_prepared"}
+
     @property
     def name(self) -> str:
         """Command-line name."""
