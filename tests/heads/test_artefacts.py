@@ -244,3 +244,14 @@ def test_copies_of_a_fitted_head_score_as_it_does(name, copied):
         again.nonfinite = "drop"
     with pytest.raises(TypeError):
         again.state["other"] = None
+
+
+def test_a_long_value_in_a_record_does_not_make_a_long_message(tmp_path):
+    folder = create_head("knn").fit(KNOWN).save(tmp_path / "head")
+    body = json.loads((folder / "head.json").read_bytes())
+    body.pop("sha256")
+    body["options"]["nonfinite"] = "x" * 5000
+    (folder / "head.json").write_text(json.dumps(seal(body)))
+    with pytest.raises(Mismatch, match="nonfinite is one of") as caught:
+        load_head(folder)
+    assert len(str(caught.value)) < 300 + len(str(folder))

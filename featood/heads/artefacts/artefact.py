@@ -145,7 +145,7 @@ def _load(folder: Path, sealed: bool = True) -> Head:
             head.prepared
         )  # now rather than at the first score, because tensors of other options show only here
     except (*DAMAGE, SafetensorError) as error:
-        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ...")
+        reason = _short(f"{type(error).__name__}: {error}")
         raise CacheCorrupt(f"{folder} is damaged ({reason}); {AGAIN}") from error
     return head
 
@@ -204,8 +204,13 @@ def _create(folder: Path, body: dict[str, Any]) -> Head:
         return create_head(body["head"], **options)
     except UsageError as error:
         # what follows is advice to someone who types a name or an option
-        reason = re.split(r" \(it has|; ", str(error))[0]
+        reason = _short(re.split(r" \(it has|; ", str(error))[0])
         raise Mismatch(f"{folder} was written by another version of featood ({reason}); {AGAIN}") from error
+
+
+def _short(text: str) -> str:
+    """Cut what a file made long: a message is one line."""
+    return textwrap.shorten(text, 200, placeholder=" ...")
 
 
 NONFINITE = {"inf": math.inf, "-inf": -math.inf}
