@@ -36,7 +36,11 @@ def main() -> None:
     repair_streams()
     signals = Signals()
     signals.install()
-    sys.exit(guarded(run, signals))
+    code = guarded(run, signals)
+    # Where a signal met code that is run from a string, as dataclasses make, `python -m` would end with SIGINT instead
+    # of the code, whoever caught the exception; running any string forgets it.
+    exec("")
+    sys.exit(code)
 
 
 class Signals:

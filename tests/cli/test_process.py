@@ -72,6 +72,19 @@ def test_sigterm_ends_what_ignores_sigint_which_stays_ignored():
 
 
 @POSIX
+def test_a_signal_that_meets_code_made_from_a_string_still_ends_with_the_code(tmp_path):
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program" / "__main__.py").write_text(
+        "import sys, featood.cli.root as commands\n"
+        "from featood.cli.process import main\n"
+        "commands.root = lambda **_: exec('raise KeyboardInterrupt')\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-m", "program"], cwd=tmp_path, env=ENV, capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+
+
+@POSIX
 def test_a_second_signal_ends_at_once_what_takes_long_to_end():
     process = start("""
     try:
