@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import FILE, Manifest
-from featood.cache.reader import committed_blocks, open_set, verify
+from featood.cache.reader import committed_blocks, open_set
 from featood.errors import CacheCorrupt, DataError, FeatoodError, UsageError
 from featood.files import folders_below, size_of
 from featood.names import check_name, local_path
@@ -185,7 +185,9 @@ class FeatureCache:
     def verify(
         self, key: str, drop: bool = False, progress: Callable[[int, int], None] | None = None
     ) -> list[FeatoodError]:
-        """Check every value of a set; see :func:`featood.cache.reader.verify`."""
+        """Check every value of a set; see :func:`featood.cache.verification.verify`."""
+        from featood.cache.verification import verify
+
         return verify(self.folder(*_parts(key)), drop, progress)
 
     def writer(

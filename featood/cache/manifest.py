@@ -7,20 +7,112 @@ __all__ = ["SCHEMA", "Manifest", "differing", "library_versions"]
 import dataclasses
 import importlib.metadata
 import platform
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from featood.cache.checks import MANIFEST
-from featood.cache.stores import ColumnSpec
+from featood.cache.stores import STORES, ColumnSpec
 from featood.errors import CacheCorrupt, Mismatch, UsageError
 from featood.files import digest, read_json, write_json
-from featood.names import check_name
-from featood.records import check_record, is_newer
+from featood.names import check_name, name_problem
+from featood.records import check_record, is_newer, one_of, optional, whole
 
 SCHEMA = 1
 FILE = "manifest.json"
 AGAIN = "extract this set again with --overwrite, or remove it with featood cache rm"
+
+
+def _dtype(value: Any) -> str:
+    plain = isinstance(value, str) and re.fullmatch(r"float(16|32|64)|u?int(8|16|32|64)", value)
+    return "" if plain else "is no type of a column"
+
+
+def _columns(value: Any) -> str:
+    """Columns by name: of each the shape of a row, which has one axis (labels: none), and the type."""
+    if not isinstance(value, dict) or not value:
+        return "is not a mapping of columns"
+    for name, spec in value.items():
+        if problem := name_problem(name):
+            return f"has a column whose name {problem}"
+        if not isinstance(spec, list) or len(spec) != 2 or not isinstance(spec[0], list):
+            return f"of {name} is not a shape and a type"
+        if len(spec[0]) != (0 if name == "labels" else 1) or any(map(whole(), spec[0])):
+            return f"of {name} has a shape that no such column has"
+        if _dtype(spec[1]) or (name == "ids" and spec[1] != "uint8"):
+            return f"of {name} has a type that no such column has"
+    return ""
+
+
+def _digest(value: Any) -> str:
+    plain = isinstance(value, str) and re.fullmatch(r"([0-9a-f]{64})?", value)
+    return "" if plain else "is no SHA-256"
+
+
+RECIPE = {
+    "backbone?": str,
+    "weights_sha256?": str,
+    "main?": str,
+    "dtype?": str,
+    "precision?": str,
+    "transform?": {
+        "channels": whole(1),
+        "height": whole(1),
+        "width": whole(1),
+        "mean": [(int, float)],
+        "std": [(int, float)],
+        "interpolation?": str,
+        ...: object,
+    },
+    "extras?": {str: {str: object}},
+    "columns?": {str: list},
+    "map_shape?": [whole(1)],
+    "members?": [str],
+    "table?": {
+        "columns": [str],
+        "classes": [str],
+        "scale": {"kind": str, ...: object},
+        ...: object,
+    },
+    ...: object,
+}
+RUN = {
+    "created?": str,
+    "name?": str,
+    "role?": str,
+    "dataset?": str,
+    "data_dir?": str,
+    "weights?": str,
+    "weights_file?": str,
+    "seed?": whole(0, 2**63),
+    "taps?": [str],
+    "pools?": optional([str]),
+    "outputs?": str,
+    "batch_size?": whole(1),
+    "classes?": [str],
+    "decoding?": {"bits?": whole(8, 16), "upright?": bool},
+    "inputs_stamp?": str,
+    "members?": [str],
+    "titles?": {str: [str]},
+    "table?": {"left_out?": [str], ...: object},
+    ...: object,
+}
+FIELDS = {
+    "schema": whole(1),
+    "recipe": RECIPE,
+    "data": {"dataset": str, "split": str, "inputs_sha256": str, ...: object},
+    "columns": _columns,
+    "rows": whole(1),
+    "store": one_of(STORES),
+    "main": str,
+    "block_rows": whole(1),
+    "versions": {str: str},
+    "classifier_sha256": _digest,
+    "run": RUN,
+    "fingerprint": str,
+    "backbone_fingerprint": str,
+}
+"""What the file holds, field by field; see `featood.records`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +249,7 @@ class Manifest:
         body = read_json(path)
         if is_newer(body.get("schema"), SCHEMA):
             raise Mismatch(f"{folder} was written by a newer featood; upgrade with pip install -U featood")
-        check_record(body, MANIFEST, path, AGAIN)
+        check_record(body, FIELDS, path, AGAIN)
         features = [name for name in body["columns"] if name not in ("logits", "labels", "ids")]
         if body["main"] not in (features or [""]):
             raise CacheCorrupt(f"{path}: main is {body['main']!r}, which is no column of features; {AGAIN}")

@@ -11,30 +11,41 @@ __all__ = [
     "make_store",
     "open_blocks",
     "open_set",
+    "read_classifier",
     "read_commit",
-    "verify",
 ]
 
 import itertools
+import math
 import re
 import textwrap
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featood.cache.checks import REDO, check_commit
 from featood.cache.columns import StoredColumn
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import Manifest
 from featood.cache.stores import STORES, Store
-from featood.errors import CacheCorrupt, FeatoodError, Mismatch, MissingPackage, UsageError
-from featood.files import digest, lock, read_json, remove, size_of, unlock
+from featood.errors import CacheCorrupt, MissingPackage
+from featood.files import digest, read_json, size_of
+from featood.records import check_record, whole
 
 LOCK = ".lock"
 """Name of the file that a set's writer holds."""
+REDO = "run the same extract again to redo this block"
+FIELDS = {
+    "block": whole(),
+    "rows": [whole()],
+    "failed": [whole()],
+    "columns": {str: whole(0, 2**32 - 1)},
+    "files": {str: whole()},
+    "fingerprint?": str,
+}
+"""What a commit record holds, field by field; see `featood.records`."""
 
 
 def commit_path(folder: Path, block: int) -> Path:
@@ -62,7 +73,7 @@ def read_commit(folder: Path, store: Store, block: int, fingerprint: str) -> dic
     path = commit_path(folder, block)
     if size_of(path) is None:
         return None
-    record = check_commit(read_json(path), store, block, fingerprint, path)
+    record = _check_commit(read_json(path), store, block, fingerprint, path)
     for file in store.files(block):
         name = file.relative_to(folder).as_posix()
         size = size_of(file)
@@ -73,6 +84,41 @@ def read_commit(folder: Path, store: Store, block: int, fingerprint: str) -> dic
             raise CacheCorrupt(
                 f"{_where(folder, store, block)}: {name} has {size} bytes, not {wanted}; {REDO}"
             )
+    return record
+
+
+def _check_commit(
+    record: dict[str, Any], store: Store, block: int, fingerprint: str, path: Path
+) -> dict[str, Any]:
+    """Return a commit record that is one of this block of this set.
+
+    Raises
+    ------
+    CacheCorrupt
+        When a field holds what it cannot hold, the record is of another block or set, or its files are too small.
+    """
+    check_record(record, FIELDS, path, REDO)
+    rows = store.span(block)
+    here = {
+        "block": block,
+        "rows": [rows.start, rows.stop],
+        "columns": sorted(store.columns),
+        "fingerprint": fingerprint,
+    }
+    there = {
+        "fingerprint": fingerprint,
+        **record,
+        "columns": sorted(record["columns"]),
+    }  # older ones have none
+    for field, value in here.items():
+        if there[field] != value:
+            raise CacheCorrupt(f"{path}: {field} is not that of block {block} of this set; {REDO}")
+    if not all(rows.start <= row < rows.stop for row in record["failed"]):
+        raise CacheCorrupt(f"{path}: failed has rows of another block than {block}; {REDO}")
+    # nothing is compressed, so that small files cannot ask for large pieces of memory
+    wide = (math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in store.columns.values())
+    if sum(record["files"].values()) < (needed := (rows.stop - rows.start) * sum(wide)):
+        raise CacheCorrupt(f"{path}: files are too small for {needed} bytes of values; {REDO}")
     return record
 
 
@@ -195,7 +241,7 @@ def open_set(folder: Path, name: str = "") -> FeatureSet:
     return FeatureSet(
         features=columns,
         **others,
-        classifier=_read_classifier(folder, manifest),
+        classifier=read_classifier(folder, manifest),
         main=manifest.main,
         fingerprint=manifest.backbone_fingerprint,
         name=name or folder.name,
@@ -212,7 +258,14 @@ def _content(manifest: Manifest, reader: BlockReader) -> str:
     return digest([manifest.rows, manifest.classifier_sha256, blocks])
 
 
-def _read_classifier(folder: Path, manifest: Manifest) -> Classifier | None:
+def read_classifier(folder: Path, manifest: Manifest) -> Classifier | None:
+    """Read the classifier of a set, None where it has none.
+
+    Raises
+    ------
+    CacheCorrupt
+        When its file is missing or damaged.
+    """
     if not manifest.classifier_sha256:
         return None
     import hashlib
@@ -239,54 +292,3 @@ def _read_classifier(folder: Path, manifest: Manifest) -> Classifier | None:
             f"{path} holds no weight [C, D] and bias [C]; extract this set again with --overwrite"
         )
     return classifier
-
-
-def verify(
-    folder: Path, drop: bool = False, progress: Callable[[int, int], None] | None = None
-) -> list[FeatoodError]:
-    """Read every block of a set, check every value, and return what is wrong.
-
-    Parameters
-    ----------
-    folder : Path
-        The set.
-    drop : bool
-        Remove the commit records of bad blocks, so that extracting again redoes them.
-    progress : callable, optional
-        Called as ``progress(rows checked, rows in all)``.
-
-    Raises
-    ------
-    OSError, MissingPackage
-        When a block cannot be read for another reason than damage; nothing is dropped for that.
-    UsageError
-        When blocks are to be dropped from a set that another process is writing.
-    """
-    held = lock(folder / LOCK) if drop else None
-    if drop and held is None:
-        raise UsageError(f"another process is writing {folder}; wait for it to end")
-    try:
-        return _verify(folder, drop, progress)
-    finally:
-        if held is not None:
-            unlock(held)
-
-
-def _verify(folder: Path, drop: bool, progress: Callable[[int, int], None] | None) -> list[FeatoodError]:
-    try:
-        manifest, reader = open_blocks(folder)
-        _read_classifier(folder, manifest)
-    except (CacheCorrupt, Mismatch) as error:
-        return [error]
-    bad: list[FeatoodError] = []
-    for block in range(manifest.blocks):
-        try:
-            for column in manifest.columns:
-                reader(column, block)
-        except CacheCorrupt as error:
-            bad.append(error)
-            if drop:
-                remove(commit_path(folder, block))
-        if progress is not None:
-            progress(reader.store.span(block).stop, manifest.rows)
-    return bad

@@ -22,7 +22,6 @@ from featood.cli.common import (
     dataset_option,
     table,
 )
-from featood.cli.options import parse_grid
 from featood.reporter import Reporter, TerminalReporter
 
 if TYPE_CHECKING:
@@ -99,6 +98,7 @@ def _run(
     selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
     with _reporter(tensorboard) as reporter:
         if repeat > 1 or sweep:
+            from featood.cli.options import parse_grid
             from featood.pipeline.variants import fit_variants
 
             grid = parse_grid(head_name, sweep)

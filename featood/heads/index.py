@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from featood.heads.base.card import Card
+from featood.heads.base.declaration import Card
 
 INDEX = Path(__file__).with_suffix(".json")
 

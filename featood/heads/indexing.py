@@ -17,13 +17,11 @@ PACKAGE = Path(__file__).parent
 FURTHER = """\
 from .artefacts.artefact import load_head as load_head, save_head as save_head
 from .base.asking import ask as ask
-from .base.card import Card as Card
-from .base.feature_head import FeatureHead as FeatureHead
+from .base.declaration import Card as Card, option as option
+from .base.feature_head import FeatureHead as FeatureHead, StreamingHead as StreamingHead
 from .base.fit import Fit as Fit, FitContext as FitContext, FitRecord as FitRecord
 from .base.head import Head as Head
 from .base.logit_head import LogitHead as LogitHead
-from .base.options import option as option
-from .base.streaming_head import StreamingHead as StreamingHead
 from .base.trained_head import TrainedHead as TrainedHead
 from .compositions.compose import compose as compose
 from .index import Entry as Entry

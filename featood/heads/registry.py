@@ -28,8 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featood.errors import UsageError
-from featood.heads.base.card import NEEDS, Card
-from featood.heads.base.options import option
+from featood.heads.base.declaration import NEEDS, Card, option
 from featood.heads.index import Entry, describe, modules_listed, read_index
 from featood.names import check_name
 

@@ -8,6 +8,7 @@ from .by_class import auroc_macro as auroc_macro
 from .by_class import class_table as class_table
 from .classification import Reliability as Reliability
 from .classification import accuracy as accuracy
+from .classification import aurra as aurra
 from .classification import brier as brier
 from .classification import classification_metrics as classification_metrics
 from .classification import expected_calibration_error as expected_calibration_error
@@ -44,4 +45,3 @@ from .ranking import Ranking as Ranking
 from .ranking import holm as holm
 from .ranking import rank_heads as rank_heads
 from .repeats import mean_and_error as mean_and_error
-from .selective import aurra as aurra

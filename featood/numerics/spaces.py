@@ -5,7 +5,7 @@ Each is one affine map, after the rows have been brought to unit length where it
 
 from __future__ import annotations
 
-__all__ = ["FITTED", "REDUCED", "SPACES", "apply_space", "fit_space"]
+__all__ = ["FITTED", "REDUCED", "SPACES", "apply_space", "fit_space", "unit"]
 
 import warnings
 from collections.abc import Iterable, Mapping
@@ -15,8 +15,6 @@ from torch import Tensor
 
 from featood.errors import DataError, UsageError
 from featood.numerics.moments import ClassMoments, ScatterByClass
-from featood.numerics.subspaces import principal_axes, rank
-from featood.numerics.vectors import unit
 
 SPACES = ("none", "standardize", "l2", "l2-standardize", "l2-whiten", "pca")
 FITTED: Mapping[str, tuple[str, ...]] = {
@@ -87,6 +85,8 @@ def fit_space(kind: str, blocks: Iterable[Tensor], components: int = 0) -> dict[
         deviation = moments.covariances()[0].sqrt()
         scale = torch.where(deviation > STILL * center.abs(), deviation, torch.ones_like(deviation))
         return {"center": center, "scale": scale}
+    from featood.numerics.subspaces import principal_axes, rank
+
     values, axes = principal_axes(moments.covariance())
     spanned, size = rank(values), len(values)
     if not spanned:
@@ -132,3 +132,13 @@ def apply_space(kind: str, fitted: Mapping[str, Tensor], rows: Tensor) -> Tensor
 
 def _normalised(kind: str, rows: Tensor) -> Tensor:
     return unit(rows.double()) if kind.startswith("l2") else rows.double()
+
+
+def unit(rows: Tensor) -> Tensor:
+    """Scale rows ``[B, D]`` to unit Euclidean length; a row of zeros stays zero.
+
+    The largest entry is divided out first, so that no square over- or underflows.
+    """
+    largest = rows.abs().amax(1, keepdim=True)
+    rows = rows / largest.masked_fill(largest == 0, 1)
+    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1)

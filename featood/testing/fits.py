@@ -13,7 +13,7 @@ import numpy as np
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, FeatoodError, UsageError
-from featood.heads.base.streaming_head import StreamingHead
+from featood.heads.base.feature_head import StreamingHead
 from featood.testing.check import Subject, promise, refuses, same, unchanged
 from featood.testing.fixture import Blockwise, mapped, replaced, with_main
 

@@ -10,7 +10,7 @@ import pytest
 from featood.cache import FeatureCache
 from featood.files import read_json, seal
 from featood.heads import load_head
-from featood.heads.artefacts import renamed
+from featood.heads.artefacts import earlier
 from featood.heads.artefacts.artefact import migrate_head
 from featood.pipeline.migration import migrate_cache
 
@@ -125,7 +125,7 @@ def test_heads_without_a_checksum_get_one(golden, featood, tmp_path):
 def test_options_that_were_renamed_are_read_under_their_present_names(golden, monkeypatch):
     """As if ``k`` of knn had been called ``neighbours`` and counted halves, and another option had gone."""
     table = {"neighbours": lambda value: {"k": int(2 * value)}, "gone": lambda value: {}}
-    monkeypatch.setattr(renamed, "RENAMED", {"knn": {**renamed.RENAMED["*"], **table}})
+    monkeypatch.setattr(earlier, "RENAMED", {"knn": {**earlier.RENAMED["*"], **table}})
 
     def older(options):
         if "k" in options:

@@ -80,7 +80,9 @@ def test_a_signal_that_meets_code_made_from_a_string_still_ends_with_the_code(tm
         "commands.root = lambda **_: exec('raise KeyboardInterrupt')\n"
         "main()\n"
     )
-    done = subprocess.run([sys.executable, "-m", "program"], cwd=tmp_path, env=ENV, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "program"], cwd=tmp_path, env=ENV, capture_output=True, text=True
+    )
     assert done.returncode == 130, done.stderr
 
 

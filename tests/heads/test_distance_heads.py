@@ -12,7 +12,7 @@ from featood.heads import create_head
 from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import sampled_blocks
 from featood.heads.distances import nnguide as nnguide_module
-from featood.numerics.vectors import unit
+from featood.numerics.spaces import unit
 from featood.testing.fixture import Blockwise, synthetic_sets
 
 TRAIN, TEST = synthetic_sets()

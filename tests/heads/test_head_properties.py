@@ -11,7 +11,7 @@ from featood import extract
 from featood.cache import FeatureSet
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, list_heads
-from featood.heads.base.streaming_head import StreamingHead
+from featood.heads.base.feature_head import StreamingHead
 from featood.heads.registry import head_class
 from featood.pipeline.scoring import score
 from featood.testing import Subject

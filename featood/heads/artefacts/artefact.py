@@ -4,18 +4,19 @@ from __future__ import annotations
 
 __all__ = ["SUFFIXES", "load_head", "migrate_head", "options_as_json", "options_from_json", "save_head"]
 
+import dataclasses
 import hashlib
 import json
 import math
 import re
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import atomic_write, digest, seal, size_of
-from featood.heads.artefacts.earlier import ADDED, earlier_state
-from featood.heads.artefacts.renamed import mistyped, renamed
+from featood.heads.base.declaration import mistyped
 from featood.heads.base.fit import Fit, FitRecord, Saved
 from featood.heads.registry import create_head, head_class
 from featood.records import check_record, is_newer, whole
@@ -140,7 +141,11 @@ def _load(folder: Path, sealed: bool = True) -> Head:
         head = _create(folder, body)
         if head.learns:
             check_record(body["meta"], META, folder / "head.json", AGAIN)
-        head.adopt(Fit(earlier_state(state), FitRecord.from_json(body["meta"]), saved=_saved(folder, body)))
+        if _of_earlier_version(type(head), body["options"]):
+            from featood.heads.artefacts.earlier import earlier_state
+
+            state = earlier_state(state)
+        head.adopt(Fit(state, FitRecord.from_json(body["meta"]), saved=_saved(folder, body)))
         _ = (
             head.prepared
         )  # now rather than at the first score, because tensors of other options show only here
@@ -198,7 +203,10 @@ def _create(folder: Path, body: dict[str, Any]) -> Head:
     options = options_from_json(body["options"])
     try:
         cls = head_class(body["head"])
-        options = {**ADDED.get(body["head"], {}), **renamed(cls, options)}
+        if _of_earlier_version(cls, options):
+            from featood.heads.artefacts.earlier import earlier_options
+
+            options = earlier_options(cls, options)
         if wrong := mistyped(cls, options):
             raise CacheCorrupt(f"{folder}/head.json: options.{wrong} is not of the type that it has; {AGAIN}")
         return create_head(body["head"], **options)
@@ -206,6 +214,11 @@ def _create(folder: Path, body: dict[str, Any]) -> Head:
         # what follows is advice to someone who types a name or an option
         reason = _short(re.split(r" \(it has|; ", str(error))[0])
         raise Mismatch(f"{folder} was written by another version of featood ({reason}); {AGAIN}") from error
+
+
+def _of_earlier_version(cls: type[Head], options: Mapping[str, Any]) -> bool:
+    """Whether an earlier version may have written a head, by its options; of a composition, those of its members."""
+    return cls.composes or set(options) != {field.name for field in dataclasses.fields(cls)}
 
 
 def _short(text: str) -> str:

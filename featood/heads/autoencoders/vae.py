@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.heads.autoencoders.autoencoder import Autoencoder
-from featood.heads.base.options import option
+from featood.heads.base.declaration import option
 from featood.heads.registry import register
 
 WIDTHS = -10.0, 10.0

@@ -1,5 +1,7 @@
-from .card import Card as Card
+from .declaration import Card as Card
+from .declaration import option as option
 from .feature_head import FeatureHead as FeatureHead
+from .feature_head import StreamingHead as StreamingHead
 from .fit import Fit as Fit
 from .fit import FitContext as FitContext
 from .fit import FitRecord as FitRecord
@@ -7,8 +9,6 @@ from .fit import State as State
 from .gaussian_head import GaussianHead as GaussianHead
 from .head import Head as Head
 from .logit_head import LogitHead as LogitHead
-from .options import option as option
 from .perceptron_head import PerceptronHead as PerceptronHead
 from .rows import SelectedRows as SelectedRows
-from .streaming_head import StreamingHead as StreamingHead
 from .trained_head import TrainedHead as TrainedHead

@@ -1,18 +1,34 @@
-"""What a fit leaves: tensors, a record of the rows they come from, and where they are saved. None of it changes."""
+"""What a fit leaves: tensors, a record of the rows they come from, and where they are saved.
+
+None of these change; `Fitted`, the state of a head, is a fit that is replaced as a whole.
+"""
 
 from __future__ import annotations
 
-__all__ = ["Fit", "FitContext", "FitRecord", "Learned", "Saved", "State", "check_match", "require_tensors"]
+__all__ = [
+    "Fit",
+    "FitContext",
+    "FitRecord",
+    "Fitted",
+    "Learned",
+    "Saved",
+    "State",
+    "check_match",
+    "collect_warnings",
+    "require_tensors",
+]
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from torch import Tensor
 
-from featood.errors import Mismatch
+from featood.errors import Mismatch, NotFitted
 
 if TYPE_CHECKING:
     from featood.cache.feature_set import FeatureSet
@@ -128,6 +144,102 @@ class Fit:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Fit, (dict(self.state), self.record, self.device, self.saved)  # a proxy cannot be copied
+
+
+class Fitted:
+    """State of a head: a fit, and what scoring builds from it. Options never change once a head is made."""
+
+    _fit: Fit | None = None
+    _prepared: tuple[Any] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in vars(self) and name in {field.name for field in dataclasses.fields(self)}:  # type: ignore[arg-type]
+            raise AttributeError(
+                f"the options of a head do not change; make another with dataclasses.replace(head, {name}={value!r})"
+            )
+        super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what `prepare` makes again, such as an index: copies and processes cannot share it."""
+        return {name: value for name, value in vars(self).items() if name != "_prepared"}
+
+    @property
+    def name(self) -> str:
+        """Command-line name."""
+        raise NotImplementedError
+
+    @property
+    def learns(self) -> bool:
+        """Whether it must be fitted with these options; other heads score at once."""
+        raise NotImplementedError
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it has been fitted, or need not be."""
+        return self._fit is not None or not self.learns
+
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """The fitted tensors.
+
+        Raises
+        ------
+        NotFitted
+            Before `fit`.
+        """
+        if not self.fitted:
+            raise NotFitted(f"{self.name} is not fitted; fit it first (featood fit {self.name})")
+        return self._fit.state if self._fit else {}
+
+    @property
+    def record(self) -> FitRecord:
+        """What it was fitted on and how; empty before a fit."""
+        return self._fit.record if self._fit else FitRecord()
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The record as plain values; use `record`."""
+        warnings.warn("head.meta is now head.record", DeprecationWarning, stacklevel=2)
+        return self.record.as_json()
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return self._fit.device if self._fit else "cpu"
+
+    @property
+    def saved(self) -> Saved | None:
+        """The artefact that holds this very fit, where it was saved or comes from one."""
+        return self._fit.saved if self._fit else None
+
+    def adopt(self, fit: Fit) -> Self:
+        """Take over a fit that was made or saved elsewhere, by a head with the same options."""
+        self._fit, self._prepared = fit, None
+        return self
+
+    def annotate(self, **facts: Any) -> None:
+        """Put what the job around a fit knows into its record (see `FitRecord`); the fit then counts as unsaved."""
+        if self._fit is None:
+            raise NotFitted(f"{self.name} is not fitted, so there is no record to add to")
+        record = dataclasses.replace(self._fit.record, **facts)
+        self._fit = dataclasses.replace(self._fit, record=record, saved=None)
+
+    def mark_saved(self, saved: Saved) -> None:
+        """Keep in mind which artefact holds this fit."""
+        fit = self._fit or Fit({})
+        self._fit = dataclasses.replace(fit, saved=saved)
+
+
+@contextlib.contextmanager
+def collect_warnings() -> Iterator[list[str]]:
+    """Collect the warnings of a fit, for the notes of its record, and pass them on."""
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield notes
+    notes += dict.fromkeys(str(warning.message) for warning in caught if warning.category is UserWarning)
+    for warning in caught:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def check_match(name: str, record: FitRecord, source: FeatureSet, force: bool = False) -> None:

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from featood.errors import UsageError
+from featood.heads.base.declaration import option
 from featood.heads.base.head import Head
-from featood.heads.base.options import option
 from featood.numerics.gaussian import Whitening, whitenings
 from featood.numerics.moments import ClassMoments
-from featood.numerics.shrinkage import ledoit_wolf, oas, shrunk
 
 Passes = Callable[[], Iterable[tuple[Tensor, Tensor | None]]]
 """Starts a pass over the rows of a fit: blocks of rows ``[B, D]`` with labels ``[B]`` (None: one class)."""
@@ -58,6 +57,8 @@ class GaussianHead(Head):
         if self.dead == "narrow":
             dead = dead & others[-1].diagonal().le(0) if others else torch.zeros_like(dead)
         if self.shrinkage != "none":
+            from featood.numerics.shrinkage import shrunk
+
             powers = within.new_zeros(())
             if self.shrinkage == "ledoit-wolf":
                 powers = torch.stack([moments.fourth_powers(*block).sum() for block in passes()]).sum()
@@ -67,6 +68,8 @@ class GaussianHead(Head):
 
     def intensity(self, covariance: Tensor, rows: Tensor, fourth_powers: Tensor) -> Tensor:
         """Return how much to shrink covariances ``[..., D, D]`` of `rows` ``[...]`` rows each."""
+        from featood.numerics.shrinkage import ledoit_wolf, oas
+
         if self.shrinkage == "oas":
             return oas(covariance, rows)
         return ledoit_wolf(covariance, rows, fourth_powers)

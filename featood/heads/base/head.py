@@ -15,13 +15,18 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
 from featood.errors import DataError
-from featood.heads.base.card import Card
-from featood.heads.base.class_numbers import NUMBERS, in_columns, number_classes
-from featood.heads.base.fit import Fit, FitContext, FitRecord, Learned, State, check_match
-from featood.heads.base.fitted import Fitted
-from featood.heads.base.notes import noted
-from featood.heads.base.options import check_options, option
-from featood.heads.base.rows import SelectedRows
+from featood.heads.base.declaration import Card, check_options, option
+from featood.heads.base.fit import (
+    Fit,
+    FitContext,
+    FitRecord,
+    Fitted,
+    Learned,
+    State,
+    check_match,
+    collect_warnings,
+)
+from featood.heads.base.rows import NUMBERS, SelectedRows, in_columns, number_classes
 
 WORST = 1e150
 """Score of a row that cannot be scored: the most out-of-distribution, beyond the squares of whatever float32 holds.
@@ -168,7 +173,7 @@ class Head(Fitted):
             When the machine does not have the device.
         """
         source = as_feature_set(train, labels)
-        with noted() as notes:  # the choice of columns may be one
+        with collect_warnings() as notes:  # the choice of columns may be one
             rows = self.select(source, fitting=True, device=device)
             if not len(source):
                 raise DataError(f"{self.name}: {source.name} has no rows to fit on")

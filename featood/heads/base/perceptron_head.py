@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from featood.heads.base.options import option
+from featood.heads.base.declaration import option
 from featood.heads.base.trained_head import TrainedHead
 from featood.nets.mlp import ACTIVATIONS, MLP
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SelectedRows"]
+__all__ = ["NUMBERS", "SelectedRows", "in_columns", "number_classes"]
 
 import copy
 import dataclasses
@@ -18,6 +18,11 @@ from torch import Tensor
 from featood.cache.feature_set import ROWS, Classifier, FeatureSet
 from featood.errors import DataError
 from featood.numerics.devices import pick_device
+
+NUMBERS = "class_numbers"
+"""Tensor ``[K]`` in the state of a head that classifies: the number of each of its classes."""
+IMPOSSIBLE = float(torch.finfo(torch.float32).min)
+"""Logit of a class without rows."""
 
 
 class SelectedRows:
@@ -210,3 +215,22 @@ def _moved(block: FeatureSet, device: torch.device) -> FeatureSet:
         main=block.main,
         name=block.name,
     )
+
+
+def number_classes(rows: SelectedRows) -> tuple[dict[str, Tensor], int | None]:
+    """Return what the state adds, and the number of the classifier's classes.
+
+    Nothing is added where the classes are numbered from 0 and each has rows.
+    """
+    every = torch.arange(len(rows.classes))
+    plain = rows.outputs in (None, len(every)) and torch.equal(rows.classes, every)
+    if plain or not rows.ranked:
+        return {}, None
+    return {NUMBERS: rows.classes.to(rows.device)}, rows.outputs
+
+
+def in_columns(logits: Tensor, numbers: Tensor, count: int) -> Tensor:
+    """Put logits ``[B, K]`` of the classes of these numbers into the columns of a classifier ``[B, count]``."""
+    columns = logits.new_full((len(logits), count), IMPOSSIBLE)
+    columns[:, numbers.to(logits.device)] = logits
+    return columns

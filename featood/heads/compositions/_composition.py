@@ -15,10 +15,9 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
 from featood.errors import DataError, UsageError
-from featood.heads.base.fit import Fit, FitContext, FitRecord, Learned, State
+from featood.heads.base.declaration import option
+from featood.heads.base.fit import Fit, FitContext, FitRecord, Learned, State, collect_warnings
 from featood.heads.base.head import Head
-from featood.heads.base.notes import noted
-from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import sampled_blocks
 from featood.heads.compositions._members import create_member, spell
@@ -77,7 +76,7 @@ class Composition(Head):
         for head in heads:
             head.check_match(source)
         rows = composed.select(source, fitting=True, device=heads[0].device)
-        with noted() as notes:
+        with collect_warnings() as notes:
             state = composed.join(heads, rows)
         notes += [f"{head.name}: {note}" for head in heads for note in head.record.notes]
         # what a member was tuned or trained on is no more a test for the composition than for the member

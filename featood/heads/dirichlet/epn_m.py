@@ -12,7 +12,7 @@ from torch import Tensor
 
 from featood.energies import class_energy, contrastive_divergence, frozen
 from featood.energies.dirichlet import bayesian_loss
-from featood.heads.base.options import option
+from featood.heads.base.declaration import option
 from featood.heads.dirichlet._evidence_head import EvidenceHead
 from featood.heads.dirichlet._scores import CHOICES
 from featood.heads.energies._energy_head import PUBLISHED, SampledHead

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from featood.energies.dirichlet import evidence_divergence
-from featood.heads.base.options import option
+from featood.heads.base.declaration import option
 from featood.heads.dirichlet._evidence_head import EvidenceHead
 from featood.heads.dirichlet._scores import CHOICES
 from featood.heads.energies.vera import VERA

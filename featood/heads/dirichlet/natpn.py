@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from featood.energies.dirichlet import bayesian_loss
 from featood.errors import DataError
 from featood.flows import AutoregressiveFlow, RadialFlows
-from featood.heads.base.options import option
+from featood.heads.base.declaration import option
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.base.trained_head import Phase
 from featood.heads.dirichlet._evidence_head import EvidenceHead

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from featood.energies.dirichlet import bayesian_loss
 from featood.errors import DataError, UsageError
+from featood.heads.base.declaration import option
 from featood.heads.base.fit import FitContext, Learned
-from featood.heads.base.options import option
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.dirichlet._evidence_head import EvidenceHead

@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
+from featood.heads.base.feature_head import StreamingHead
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
-from featood.heads.base.streaming_head import StreamingHead
 from featood.heads.registry import register
 from featood.numerics.moments import ScatterByClass
-from featood.numerics.vectors import unit
+from featood.numerics.spaces import unit
 
 
 @register(

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
+from featood.heads.base.declaration import option
 from featood.heads.base.distinct_columns import without_repeats
 from featood.heads.base.fit import State, require_tensors
 from featood.heads.base.head import Head
-from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 

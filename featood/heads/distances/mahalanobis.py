@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
+from featood.heads.base.feature_head import StreamingHead
 from featood.heads.base.fit import State
 from featood.heads.base.gaussian_head import GaussianHead
 from featood.heads.base.rows import SelectedRows
-from featood.heads.base.streaming_head import StreamingHead
 from featood.heads.registry import register
 from featood.numerics.gaussian import Whitening, squared_distances
 from featood.numerics.moments import ClassMoments

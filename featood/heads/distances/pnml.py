@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base.feature_head import RawFeatures
+from featood.heads.base.feature_head import RawFeatures, StreamingHead
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import classifier_state, linear_logits
 from featood.heads.base.rows import SelectedRows
-from featood.heads.base.streaming_head import StreamingHead
 from featood.heads.registry import register
-from featood.numerics.vectors import unit
+from featood.numerics.spaces import unit
 
 
 @register(

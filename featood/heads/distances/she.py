@@ -10,9 +10,9 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
+from featood.heads.base.feature_head import StreamingHead
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
-from featood.heads.base.streaming_head import StreamingHead
 from featood.heads.registry import register
 from featood.numerics.moments import ScatterByClass
 

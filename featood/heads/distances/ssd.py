@@ -13,17 +13,17 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
+from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead
 from featood.heads.base.fit import State
 from featood.heads.base.gaussian_head import GaussianHead
-from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import sampled_blocks
 from featood.heads.registry import register
 from featood.numerics.gaussian import Whitening, squared_distances
 from featood.numerics.moments import ClassMoments
 from featood.numerics.quantiles import quantiles
-from featood.numerics.vectors import unit
+from featood.numerics.spaces import unit
 
 ROWS_PER_CLUSTER = 256
 RESTARTS = 5

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.energies import ReplayBuffer, free_energy
-from featood.heads.base.options import option
+from featood.heads.base.declaration import option
 from featood.heads.base.perceptron_head import PerceptronHead
 
 PUBLISHED: Mapping[str, Any] = {

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from featood.cache.feature_set import FeatureSet
 from featood.energies.contrastive import contrastive_divergence
 from featood.energies.sgld import Energy, frozen, sgld
+from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead, space_option
 from featood.heads.base.fit import FitContext, Learned, State
-from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
 from featood.heads.energies._priors import Prior
 from featood.nets.initialise import seeded

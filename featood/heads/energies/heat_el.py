@@ -7,10 +7,10 @@ __all__ = ["HEATEL"]
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import RawFeatures
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import classifier_state
-from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
 from featood.heads.energies._priors import ClassifierPrior
 from featood.heads.energies._residual_head import ResidualHead

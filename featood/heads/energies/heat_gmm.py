@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from featood.heads.base.declaration import option
 from featood.heads.base.fit import State
-from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
 from featood.heads.energies._priors import GaussianPrior
 from featood.heads.energies._residual_head import ResidualHead

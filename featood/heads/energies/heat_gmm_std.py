@@ -7,7 +7,7 @@ __all__ = ["HEATGMMStd"]
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from featood.heads.base.options import option
+from featood.heads.base.declaration import option
 from featood.heads.energies.heat_gmm import HEATGMM
 from featood.heads.registry import register
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.energies import VeraSampler, vera_loss
-from featood.heads.base.options import option
+from featood.heads.base.declaration import option
 from featood.heads.energies._energy_head import EnergyHead, EnergyNet
 from featood.heads.registry import register
 from featood.nets.mlp import MLP

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
+from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
-from featood.heads.base.options import option
 from featood.numerics.mixtures import (
     mean_log_probabilities,
     mutual_information,

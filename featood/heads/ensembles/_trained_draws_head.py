@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from featood.heads.base.options import option
+from featood.heads.base.declaration import option
 from featood.heads.base.trained_head import TrainedHead
 from featood.heads.ensembles._draws_head import MEASURES
 from featood.nets.mlp import ACTIVATIONS, MLP

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["DeepEnsemble"]
 
-from featood.heads.base.options import option
+from featood.heads.base.declaration import option
 from featood.heads.ensembles._draws_head import DrawsHead
 from featood.heads.registry import register
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from featood.heads.base.options import option
+from featood.heads.base.declaration import option
 from featood.heads.base.trained_head import TrainedHead
 
 INITIAL_ROWS = 4096

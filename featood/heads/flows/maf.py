@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from featood.flows import AutoregressiveFlow
-from featood.heads.base.options import option
+from featood.heads.base.declaration import option
 from featood.heads.flows._flow_head import NetworkFlowHead
 from featood.heads.registry import register
 

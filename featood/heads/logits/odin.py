@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
+from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
-from featood.heads.base.options import option
 from featood.heads.registry import register
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from featood.errors import DataError
+from featood.heads.base.declaration import option
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import centred_logits, warn_of_centring
 from featood.heads.base.logit_head import LogitHead
-from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.numerics.gaussian import squared_distances

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featood.heads.base.options import option
+from featood.heads.base.declaration import option
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.margins._latent_encoder import LatentEncoder
 from featood.losses.distances import distances

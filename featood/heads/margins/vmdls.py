@@ -12,9 +12,9 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
+from featood.heads.base.declaration import option
 from featood.heads.base.fit import FitContext, Learned, State
 from featood.heads.base.head import WORST
-from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
 from featood.heads.densities.gmm import GMM
 from featood.heads.margins._latent_head import LatentHead

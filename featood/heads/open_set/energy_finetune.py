@@ -7,7 +7,7 @@ __all__ = ["EnergyFinetune"]
 import math
 
 from featood.errors import UsageError
-from featood.heads.base.options import option
+from featood.heads.base.declaration import option
 from featood.heads.open_set._finetuned import BoundedEnergy
 from featood.heads.open_set._network import ObjectiveNet
 from featood.heads.open_set._objective_head import ObjectiveHead

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from featood.errors import UsageError
-from featood.heads.base.options import option
+from featood.heads.base.declaration import option
 from featood.heads.open_set import _classifiers, _embeddings
 from featood.heads.open_set._finetuned import BoundedEnergy, Constrained
 from featood.heads.open_set._network import LOGIT_SCORES, ObjectiveNet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["OutlierExposure"]
 
-from featood.heads.base.options import option
+from featood.heads.base.declaration import option
 from featood.heads.open_set import _classifiers
 from featood.heads.open_set._network import ObjectiveNet
 from featood.heads.open_set._objective_head import ObjectiveHead

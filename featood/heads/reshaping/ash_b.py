@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from featood.heads.base.declaration import option
 from featood.heads.base.fit import State
-from featood.heads.base.options import option
 from featood.heads.registry import register
 from featood.heads.reshaping._reshaping_head import ReshapingHead, kept_count, top_mask
 

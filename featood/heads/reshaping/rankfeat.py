@@ -11,8 +11,8 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
+from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
-from featood.heads.base.options import option
 from featood.heads.registry import register
 
 MAPS = 256

@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, pad
 
 from featood.cache.feature_set import FeatureSet
+from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import classifier_state
-from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.numerics.memory import require_memory
-from featood.numerics.vectors import unit
+from featood.numerics.spaces import unit
 
 
 @register(

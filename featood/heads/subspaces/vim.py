@@ -11,10 +11,10 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
+from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import centred, classifier_state, linear_logits, warn_of_centring
-from featood.heads.base.options import option
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.heads.subspaces.residual import origin, principal_space

@@ -1,0 +1,63 @@
+"""Checking every value of a cached set against its commit records."""
+
+from __future__ import annotations
+
+__all__ = ["verify"]
+
+from collections.abc import Callable
+from pathlib import Path
+
+from featood.cache.reader import LOCK, commit_path, open_blocks, read_classifier
+from featood.errors import CacheCorrupt, FeatoodError, Mismatch, UsageError
+from featood.files import lock, remove, unlock
+
+
+def verify(
+    folder: Path, drop: bool = False, progress: Callable[[int, int], None] | None = None
+) -> list[FeatoodError]:
+    """Read every block of a set, check every value, and return what is wrong.
+
+    Parameters
+    ----------
+    folder : Path
+        The set.
+    drop : bool
+        Remove the commit records of bad blocks, so that extracting again redoes them.
+    progress : callable, optional
+        Called as ``progress(rows checked, rows in all)``.
+
+    Raises
+    ------
+    OSError, MissingPackage
+        When a block cannot be read for another reason than damage; nothing is dropped for that.
+    UsageError
+        When blocks are to be dropped from a set that another process is writing.
+    """
+    held = lock(folder / LOCK) if drop else None
+    if drop and held is None:
+        raise UsageError(f"another process is writing {folder}; wait for it to end")
+    try:
+        return _verify(folder, drop, progress)
+    finally:
+        if held is not None:
+            unlock(held)
+
+
+def _verify(folder: Path, drop: bool, progress: Callable[[int, int], None] | None) -> list[FeatoodError]:
+    try:
+        manifest, reader = open_blocks(folder)
+        read_classifier(folder, manifest)
+    except (CacheCorrupt, Mismatch) as error:
+        return [error]
+    bad: list[FeatoodError] = []
+    for block in range(manifest.blocks):
+        try:
+            for column in manifest.columns:
+                reader(column, block)
+        except CacheCorrupt as error:
+            bad.append(error)
+            if drop:
+                remove(commit_path(folder, block))
+        if progress is not None:
+            progress(reader.store.span(block).stop, manifest.rows)
+    return bad
