@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["check_name", "local_path", "name_problem", "safe_text", "shortened"]
 
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -103,4 +102,6 @@ def shortened(text: str, longest: int) -> str:
     """Cut a text to a length; a digest at its end tells it from others that begin so."""
     if len(text) <= longest:
         return text
+    import hashlib
+
     return f"{text[: longest - 9]}~{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -22,6 +22,7 @@ from featood.cli.common import (
     dataset_option,
     table,
 )
+from featood.cli.pages import write_lists
 from featood.reporter import Reporter, TerminalReporter
 
 if TYPE_CHECKING:
@@ -47,6 +48,16 @@ class HeadCommands(click.RichGroup):
         from featood.heads import head_entry
 
         return HeadCommand(head_entry(name))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the names of the heads by family; a line for each would fill several screens."""
+        from featood.heads import heads_by_family
+
+        families = {
+            family: ", ".join(card.name for card in cards) for family, cards in heads_by_family().items()
+        }
+        after = "featood heads lists them with their titles, featood fit HEAD --help the options of one."
+        write_lists(formatter, {"Heads": list(families.items())}, after)
 
 
 @click.group(cls=HeadCommands, subcommand_metavar="HEAD [OPTIONS]...")
@@ -78,6 +89,19 @@ class HeadCommand(click.RichCommand):
     def params(self) -> list[click.Parameter]:  # type: ignore[override]
         """Options of the head, then those of every fit."""
         return _parameters(self._entry)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options of the head and those of every fit apart, as plain lists: boxes take longer to draw."""
+        own = {"preset", *(option.name for option in self._entry.options)}
+        parts = {
+            f"Options of {self.name}": [param for param in self.params if param.name in own],
+            "Options of every fit": [param for param in self.get_params(ctx) if param.name not in own],
+        }
+        records = {
+            title: list(filter(None, (param.get_help_record(ctx) for param in params)))
+            for title, params in parts.items()
+        }
+        write_lists(formatter, records)
 
 
 def _run(

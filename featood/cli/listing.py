@@ -4,36 +4,42 @@ from __future__ import annotations
 
 __all__ = ["backbones", "datasets", "heads"]
 
-from typing import Any
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from featood.cli.common import data_dir_option, emit_json, table
+from featood.cli.pages import written_list
 from featood.reporter import print_line
+
+if TYPE_CHECKING:
+    from featood.heads import Card
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def heads(as_json: bool) -> None:
     """List the heads: what they are, what they need, where they come from."""
-    import dataclasses
+    from featood.heads import broken_plugins, heads_by_family
 
-    from featood.heads import broken_plugins, list_heads
-
-    cards = list_heads()
+    families = heads_by_family()
+    cards = [card for family in families.values() for card in family]
     if as_json:
-        emit_json([dataclasses.asdict(card) for card in cards.values()])
+        emit_json([dataclasses.asdict(card) for card in sorted(cards, key=lambda card: card.name)])
     else:
-        rows = [
-            (card.name, card.title, card.year, ", ".join(card.needs), card.paper) for card in cards.values()
-        ]
-        table(("head", "title", "year", "needs", "paper"), rows)
-        for card in cards.values():
-            if card.caution:
-                print_line(f"{card.name}: {card.caution}")
-        print_line(f"{len(cards)} heads")
+        sections = {
+            family: [(card.name, _in_short(card)) for card in members] for family, members in families.items()
+        }
+        click.echo(written_list(sections))
+        print_line(f"{len(cards)} heads; featood fit NAME --help has the paper and the options of one")
     for name, reason in broken_plugins().items():
         print_line(f"warning: plug-in {name} cannot be used: {reason}")
+
+
+def _in_short(card: Card) -> str:
+    caution = f" Caution: {card.caution}." if card.caution else ""
+    return f"{card.title} ({card.year}). Needs {', '.join(card.needs)}.{caution}"
 
 
 @click.command()

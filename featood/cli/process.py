@@ -14,7 +14,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -127,6 +126,8 @@ def guarded(run: Callable[[], Any], signals: Signals | None = None) -> int:
             signals.ended = True
         code, line = _outcome(error, signals)
         if "--debug" in sys.argv and code not in (0, EXIT_INTERRUPTED):
+            import traceback
+
             traceback.print_exception(error)
         _finish(line)
         return code

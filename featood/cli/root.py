@@ -1,41 +1,65 @@
-"""The root command; a subcommand is imported when it runs, or when help lists it."""
+"""The root command; a subcommand is imported when it runs."""
 
 from __future__ import annotations
 
-__all__ = ["root"]
+__all__ = ["SECTIONS", "root"]
 
 from importlib import import_module
+from typing import NamedTuple
 
 import rich_click as click
 
 import featood
+from featood.cli.pages import write_lists
 
-COMMANDS = {
-    "extract": "extract.extract",
-    "import": "importing.import_",
-    "fit": "fit.fit",
-    "tune": "tune.tune",
-    "score": "score.score",
-    "report": "score.report",
-    "verify": "verify.verify",
-    "heads": "listing.heads",
-    "backbones": "listing.backbones",
-    "datasets": "listing.datasets",
-    "cache": "cache.cache",
-    "demo": "demo.demo",
-}
-"""Where each command is, below `featood.cli`."""
 
-click.rich_click.COMMAND_GROUPS = {
-    "*featood": [
-        {
-            "name": "The pipeline",
-            "commands": ["extract", "import", "fit", "tune", "score", "report", "verify"],
-        },
-        {"name": "What there is", "commands": ["heads", "backbones", "datasets", "cache"]},
-        {"name": "Getting to know it", "commands": ["demo"]},
-    ]
+class Listed(NamedTuple):
+    """A command as the help page lists it."""
+
+    place: str
+    """Module and name below `featood.cli`."""
+    text: str
+    """First line of its docstring, here so that the page imports no command."""
+
+
+SECTIONS = {
+    "The pipeline": {
+        "extract": Listed("extract.extract", "Run a backbone over a dataset and cache features and logits."),
+        "import": Listed(
+            "importing.import_",
+            "Cache rows that need no backbone here: tables, and embeddings made elsewhere.",
+        ),
+        "fit": Listed("fit.fit", "Fit a head on cached features and save it."),
+        "tune": Listed(
+            "tune.tune", "Choose a head's options on a validation set, then fit it with the best and save it."
+        ),
+        "score": Listed("score.score", "Score heads on the test set against out-of-distribution sets."),
+        "report": Listed(
+            "score.report", "Write one self-contained HTML page: table, histograms, ROC curves, reliability."
+        ),
+        "verify": Listed(
+            "verify.verify", "Compute RESULTS (of score --json) again from the cache, and compare."
+        ),
+    },
+    "What there is": {
+        "heads": Listed(
+            "listing.heads", "List the heads: what they are, what they need, where they come from."
+        ),
+        "backbones": Listed(
+            "listing.backbones",
+            "List backbones whose name contains PATTERN: our nets, torchvision's and timm's.",
+        ),
+        "datasets": Listed(
+            "listing.datasets",
+            "List the sets of images, the tables and the suites known by name, and which are there.",
+        ),
+        "cache": Listed("cache.cache", "Look after the feature cache."),
+    },
+    "Getting to know it": {
+        "demo": Listed("demo.demo", "Compare six heads on data that need no download, in a minute or two."),
+    },
 }
+COMMANDS = {name: listed for section in SECTIONS.values() for name, listed in section.items()}
 
 
 class Commands(click.RichGroup):
@@ -49,8 +73,17 @@ class Commands(click.RichGroup):
         """Import a command; None where there is none of that name."""
         if name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[name].partition(".")
+        module, _, attribute = COMMANDS[name].place.partition(".")
         return getattr(import_module(f"featood.cli.{module}"), attribute)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, and the commands by section."""
+        options = [record for param in self.get_params(ctx) if (record := param.get_help_record(ctx))]
+        sections = {
+            title: [(name, listed.text) for name, listed in section.items()]
+            for title, section in SECTIONS.items()
+        }
+        write_lists(formatter, {"Options": options, **sections})
 
 
 def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -9,7 +9,8 @@ from .base.trained_head import TrainedHead as TrainedHead
 from .compositions.compose import compose as compose
 from .index import Entry as Entry
 from .registry import broken_plugins as broken_plugins, create_head as create_head, head_class as head_class
-from .registry import head_entry as head_entry, list_heads as list_heads, register as register
+from .registry import head_entry as head_entry, heads_by_family as heads_by_family, list_heads as list_heads
+from .registry import register as register
 from .reshaping.ash_b import ASHB as ASHB
 from .reshaping.ash_p import ASHP as ASHP
 from .reshaping.ash_s import ASHS as ASHS

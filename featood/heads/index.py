@@ -6,24 +6,23 @@ by that file's name, and imported.
 
 from __future__ import annotations
 
-__all__ = ["Entry", "OptionEntry", "describe", "modules_listed", "read_index"]
+__all__ = ["Entry", "OptionEntry", "as_text", "describe", "read_index"]
 
 import dataclasses
 import functools
 import json
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from featood.heads.base.declaration import Card
 
 INDEX = Path(__file__).with_suffix(".json")
 
 
-@dataclasses.dataclass(frozen=True)
-class OptionEntry:
+class OptionEntry(NamedTuple):
     """One option of a head."""
 
     name: str
@@ -73,25 +72,34 @@ def describe(cls: Any) -> Entry:
 @functools.cache
 def read_index() -> Mapping[str, Entry]:
     """Read the file, by name of the head."""
-    return _Entries(_bodies())
+    lines = INDEX.read_text(encoding="utf-8").splitlines()[1:-1] if INDEX.exists() else []
+    pairs = (line.partition(": ") for line in lines)
+    return _Entries({name.strip('"'): body.removesuffix(",") for name, _, body in pairs})
 
 
-@functools.cache
-def _bodies() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = json.loads(INDEX.read_text(encoding="utf-8")) if INDEX.exists() else {}
-    return found
+def as_text(entries: Iterable[Entry]) -> str:
+    """Return what the file holds: a line of JSON for each head, so that one is read without the others."""
+    bodies = {
+        entry.card.name: {
+            **dataclasses.asdict(entry),
+            "options": [option._asdict() for option in entry.options],
+        }
+        for entry in entries
+    }
+    lines = (f"{json.dumps(name)}: {json.dumps(body, ensure_ascii=False)}" for name, body in bodies.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 class _Entries(Mapping[str, Entry]):
-    """Entries that are made of their JSON when they are first asked for."""
+    """Entries that are made of their JSON when they are first used."""
 
-    def __init__(self, bodies: Mapping[str, dict[str, Any]]) -> None:
+    def __init__(self, bodies: Mapping[str, str]) -> None:
         self._bodies = bodies
         self._made: dict[str, Entry] = {}
 
     def __getitem__(self, name: str) -> Entry:
         if name not in self._made:
-            body = dict(self._bodies[name])
+            body = json.loads(self._bodies[name])
             card = Card(**_tuples(body.pop("card")))
             options = tuple(OptionEntry(**_tuples(option)) for option in body.pop("options"))
             presets = {preset: _tuples(values) for preset, values in body.pop("presets").items()}
@@ -103,11 +111,6 @@ class _Entries(Mapping[str, Entry]):
 
     def __len__(self) -> int:
         return len(self._bodies)
-
-
-def modules_listed() -> set[str]:
-    """Modules of the heads in the file."""
-    return {body["module"] for body in _bodies().values()}
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:

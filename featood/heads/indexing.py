@@ -4,13 +4,11 @@ from __future__ import annotations
 
 __all__ = ["main", "written"]
 
-import dataclasses
 import importlib
-import json
 from pathlib import Path
 
 from featood.files import atomic_write
-from featood.heads.index import INDEX, describe
+from featood.heads.index import INDEX, as_text, describe
 from featood.heads.registry import head_modules, registered
 
 PACKAGE = Path(__file__).parent
@@ -26,7 +24,8 @@ from .base.trained_head import TrainedHead as TrainedHead
 from .compositions.compose import compose as compose
 from .index import Entry as Entry
 from .registry import broken_plugins as broken_plugins, create_head as create_head, head_class as head_class
-from .registry import head_entry as head_entry, list_heads as list_heads, register as register
+from .registry import head_entry as head_entry, heads_by_family as heads_by_family, list_heads as list_heads
+from .registry import register as register
 """
 """What `featood.heads` offers besides the heads."""
 
@@ -46,10 +45,7 @@ def written() -> dict[Path, str]:
         )
         lines.append(f"from .{family}.{module} import {entry.qualname} as {entry.qualname}\n")
     files = {
-        INDEX: json.dumps(
-            {entry.card.name: dataclasses.asdict(entry) for entry in entries}, indent=1, ensure_ascii=False
-        )
-        + "\n",
+        INDEX: as_text(entries),
         PACKAGE / "__init__.pyi": FURTHER + "".join(lines),
     }
     return files | {

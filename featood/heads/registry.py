@@ -9,13 +9,13 @@ __all__ = [
     "head_class",
     "head_entry",
     "head_modules",
+    "heads_by_family",
     "list_heads",
     "register",
     "registered",
 ]
 
 import dataclasses
-import difflib
 import functools
 import importlib
 import importlib.metadata
@@ -29,13 +29,15 @@ from typing import TYPE_CHECKING, Any
 
 from featood.errors import UsageError
 from featood.heads.base.declaration import NEEDS, Card, option
-from featood.heads.index import Entry, describe, modules_listed, read_index
+from featood.heads.index import Entry, describe, read_index
 from featood.names import check_name
 
 if TYPE_CHECKING:
     from featood.heads.base.head import Head
 
 PLUGINS = "featood.heads"
+OUTSIDE = "outside"
+"""The family of heads that are not in featood itself."""
 NO_FAMILIES = ("base", "artefacts")
 """Packages of `featood.heads` that hold no heads."""
 
@@ -97,12 +99,22 @@ def list_heads() -> dict[str, Card]:
     Heads of featood itself are not imported for it, but for those in files that the index does not know.
     """
     known = read_index()
-    for module in set(head_modules().values()) - modules_listed():
+    for module in set(head_modules().values()) - {entry.module for entry in known.values()}:
         importlib.import_module(module)
     _load_plugins()
     cards = {name: entry.card for name, entry in known.items() if _there(entry)}
     cards |= {name: cls.card for name, cls in _REGISTRY.items()}
     return {name: cards[name] for name in sorted(cards)}
+
+
+def heads_by_family() -> dict[str, list[Card]]:
+    """Return the cards by the package that the heads are in; those from outside come last, as ``outside``."""
+    families: dict[str, list[Card]] = {}
+    for name, card in list_heads().items():
+        module = head_entry(name).module
+        family = module.split(".")[-2] if module in head_modules().values() else OUTSIDE
+        families.setdefault(family.replace("_", " "), []).append(card)
+    return dict(sorted(families.items(), key=lambda item: (item[0] == OUTSIDE, item[0])))
 
 
 def registered() -> Mapping[str, type[Head]]:
@@ -143,6 +155,8 @@ def head_class(name: str) -> type[Head]:
         if name in names and name not in _REGISTRY:  # in a file of another name
             importlib.import_module(read_index()[name].module)
         if name not in _REGISTRY:
+            import difflib
+
             near = difflib.get_close_matches(name, names, 3, 0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else "see featood heads"
             raise UsageError(f"there is no head '{name}'; {hint}")

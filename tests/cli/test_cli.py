@@ -241,6 +241,27 @@ def test_listings_are_json_for_machines(featood, tmp_path):
     assert featood("heads")[0] == featood("datasets")[0] == featood("cache", "ls")[0] == 0
 
 
+def test_help_lists_every_command_and_head_with_its_own_text(featood, monkeypatch):
+    from featood.cli.root import COMMANDS, root
+    from featood.heads import list_heads
+
+    monkeypatch.setenv("COLUMNS", "60")
+    for name, listed in COMMANDS.items():
+        assert listed.text == root.get_command(None, name).help.split("\n")[0], name
+    page = featood("--help")[1]
+    assert all(f"  {name} " in page for name in COMMANDS)
+    listed, fits = featood("heads")[1], featood("fit", "--help")[1]
+    assert all(f"\n  {name} " in listed and name in fits for name in list_heads())
+    assert max(map(len, [*listed.splitlines(), *page.splitlines(), *fits.splitlines()])) <= 60
+    page = featood("fit", "knn", "--help")[1]
+    assert (
+        page.index("Options of knn")
+        < page.index("--k ")
+        < page.index("Options of every fit")
+        < page.index("--out")
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_extraction_ends_with_130_and_goes_on_later(toy_images, tmp_path, number):
     import zipfile

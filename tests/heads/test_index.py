@@ -45,8 +45,6 @@ def test_a_head_in_a_file_that_the_index_does_not_know_is_found(monkeypatch):
     known = dict(read_index())
     known.pop("knn")
     monkeypatch.setattr("featood.heads.registry.read_index", lambda: known)
-    modules = {entry.module for entry in known.values()}
-    monkeypatch.setattr("featood.heads.registry.modules_listed", lambda: modules)
     assert "knn" in list_heads() and head_entry("knn").card.name == create_head("knn").name == "knn"
 
 
