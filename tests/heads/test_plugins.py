@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import subprocess
 import sys
 
 import pytest
@@ -39,7 +40,7 @@ def plugins(tmp_path, monkeypatch):
     """Install packages with entry points for the time of a test."""
     from featood.heads import registry
 
-    registry.list_heads()  # our own are imported once, and must register in the real table
+    registry.head_class("knn")  # imported once, it must register in the real table
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     monkeypatch.setattr(registry, "_BROKEN", {})
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
@@ -93,6 +94,21 @@ def test_broken_ones_are_listed_each_in_a_line_and_stop_nothing(plugins, featood
     assert type(create_head("knn")).__module__ == "featood.heads.distances.knn"
     code, _, err = featood("fit", "no-such-head")
     assert code == 2 and "there is no head" in err
+
+
+def test_a_name_of_ours_is_taken_before_our_head_is_imported():
+    code = (
+        "import sys\n"
+        "from featood.heads import FeatureHead, register\n"
+        "card = {'title': 'T', 'paper': 'P', 'year': 2020, 'needs': ('features',)}\n"
+        "assert 'featood.heads.distances.knn' not in sys.modules\n"
+        "try:\n"
+        "    register('knn', **card)(type('Theirs', (FeatureHead,), {'__doc__': 'Score.'}))\n"
+        "except ValueError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "the name knn is taken by featood.heads.distances.knn.KNN\n"
 
 
 def test_ctrl_c_while_a_plugin_is_imported_is_an_interruption(plugins, featood):

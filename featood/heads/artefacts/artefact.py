@@ -17,7 +17,7 @@ from featood.files import atomic_write, digest, seal, size_of
 from featood.heads.artefacts.earlier import ADDED, earlier_state
 from featood.heads.artefacts.renamed import mistyped, renamed
 from featood.heads.base.fit import Fit, FitRecord, Saved
-from featood.heads.registry import create_head, head_class
+from featood.heads.registry import create_head, head_class, list_heads
 from featood.records import check_record, is_newer, whole
 
 if TYPE_CHECKING:
@@ -205,7 +205,10 @@ def _create(folder: Path, body: dict[str, Any]) -> Head:
     except UsageError as error:
         # what follows is advice to someone who types a name or an option
         reason = _short(re.split(r" \(it has|; ", str(error))[0])
-        raise Mismatch(f"{folder} was written by another version of featood ({reason}); {AGAIN}") from error
+        writer = "another version of featood"
+        if body["head"] not in list_heads():
+            writer += ", or by a head of a package that is not imported"
+        raise Mismatch(f"{folder} was written by {writer} ({reason}); {AGAIN}") from error
 
 
 def _short(text: str) -> str:
