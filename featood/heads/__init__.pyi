@@ -1,11 +1,14 @@
 from .artefacts.artefact import load_head as load_head, save_head as save_head
 from .base.asking import ask as ask
 from .base.card import Card as Card
-from .base.feature_head import FeatureHead as FeatureHead
-from .base.fit import Fit as Fit, FitContext as FitContext, FitRecord as FitRecord
+from .base.feature_head import FeatureHead as FeatureHead, RawFeatures as RawFeatures
+from .base.fit import Fit as Fit, FitContext as FitContext, FitRecord as FitRecord, State as State
+from .base.gaussian_head import GaussianHead as GaussianHead
 from .base.head import Head as Head
 from .base.logit_head import LogitHead as LogitHead
 from .base.options import option as option
+from .base.perceptron_head import PerceptronHead as PerceptronHead
+from .base.rows import SelectedRows as SelectedRows
 from .base.streaming_head import StreamingHead as StreamingHead
 from .base.trained_head import TrainedHead as TrainedHead
 from .compositions.compose import compose as compose

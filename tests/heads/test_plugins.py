@@ -2,10 +2,17 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
+import numpy as np
 import pytest
+
+from featood.heads import create_head, list_heads
+from featood.testing import check_head
 
 GOOD = '''
 """A head of another package."""
@@ -69,8 +76,21 @@ def test_one_that_works_is_a_head_like_any_other(plugins, featood):
     assert featood("heads", "--json")[1] == out  # asked twice
 
 
+def test_the_head_of_the_guide_keeps_every_promise(plugins):
+    guide = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    plugins("guide", re.search(r"^```python\n(.*?)^```", guide, re.M | re.S)[1])
+    assert "my-means" in list_heads()
+    check_head("my-means", p=3)
+    z, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
+    means = [z[y == label].mean(0) for label in range(3)]
+    expected = [min(np.linalg.norm(row - mean) ** 3 for mean in means) for row in z]
+    np.testing.assert_allclose(create_head("my-means", p=3).fit(z, y).score(z), expected)
+    project = tomllib.loads(re.search(r"^```toml\n(.*?)^```", guide, re.M | re.S)[1])["project"]
+    assert project["entry-points"] == {"featood.heads": {"my-means": "my_means"}}
+
+
 def test_broken_ones_are_listed_each_in_a_line_and_stop_nothing(plugins, featood):
-    from featood.heads import broken_plugins, list_heads
+    from featood.heads import broken_plugins
 
     before = set(list_heads())
     for name, source in BROKEN.items():
@@ -89,8 +109,6 @@ def test_broken_ones_are_listed_each_in_a_line_and_stop_nothing(plugins, featood
     assert "knn is taken by featood.heads.distances.knn" in reasons["taken"]
     assert "no card" in reasons["cardless"] and "no card" in reasons["inherits"]
     assert "cannot be called '../../x'" in reasons["nameless"]
-    from featood.heads import create_head
-
     assert type(create_head("knn")).__module__ == "featood.heads.distances.knn"
     code, _, err = featood("fit", "no-such-head")
     assert code == 2 and "there is no head" in err
