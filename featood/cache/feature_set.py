@@ -80,6 +80,9 @@ class FeatureSet:
     """SHA-256 over the checksums of all columns, for a whole set that comes from a cache."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.features, Mapping):
+            kind = type(self.features).__name__
+            raise DataError(f"{self.name}: features are columns by name, such as {{'avg': rows}}, not {kind}")
         columns = {name: as_array(values, name) for name, values in self.features.items()}
         object.__setattr__(self, "features", columns)
         object.__setattr__(self, "logits", as_array(self.logits, "logits"))

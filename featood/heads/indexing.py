@@ -16,10 +16,13 @@ FURTHER = """\
 from .artefacts.artefact import load_head as load_head, save_head as save_head
 from .base.asking import ask as ask
 from .base.declaration import Card as Card, option as option
-from .base.feature_head import FeatureHead as FeatureHead, StreamingHead as StreamingHead
-from .base.fit import Fit as Fit, FitContext as FitContext, FitRecord as FitRecord
+from .base.feature_head import FeatureHead as FeatureHead, RawFeatures as RawFeatures, StreamingHead as StreamingHead
+from .base.fit import Fit as Fit, FitContext as FitContext, FitRecord as FitRecord, State as State
+from .base.gaussian_head import GaussianHead as GaussianHead
 from .base.head import Head as Head
 from .base.logit_head import LogitHead as LogitHead
+from .base.perceptron_head import PerceptronHead as PerceptronHead
+from .base.rows import SelectedRows as SelectedRows
 from .base.trained_head import TrainedHead as TrainedHead
 from .compositions.compose import compose as compose
 from .index import Entry as Entry

@@ -75,14 +75,25 @@ def register(
         scores = _scores(head)
         head.card = Card(name, title, paper, year, url, needs, learns, summary, uses, scores, caution)
         head.described = described
-        other = _REGISTRY.get(name, head)
-        if (other.__module__, other.__qualname__) != (head.__module__, head.__qualname__):
-            raise ValueError(f"the name {name} is taken by {other.__module__}.{other.__qualname__}")
+        if (owner := _owner(name, head)) != (head.__module__, head.__qualname__):
+            raise ValueError(f"the name {name} is taken by {'.'.join(owner)}")
         head.__doc__ = full_docstring(head)
         _REGISTRY[name] = head
         return head
 
     return decorate
+
+
+def _owner(name: str, head: type) -> tuple[str, str]:
+    """Return module and name of the class that a head's name belongs to: `head` itself, where no other has it.
+
+    A head from elsewhere cannot take the name of one of ours that is not imported yet.
+    """
+    if name in _REGISTRY:
+        head = _REGISTRY[name]
+    elif not head.__module__.startswith("featood.heads.") and name in (known := read_index()):
+        return known[name].module, known[name].qualname
+    return head.__module__, head.__qualname__
 
 
 def _scores(head: Any) -> tuple[str, ...]:

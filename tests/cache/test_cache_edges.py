@@ -152,6 +152,8 @@ def test_rows_in_memory():
     assert not next(rows.blocks()).feature().requires_grad
     with pytest.raises(DataError, match="at least one column"):
         FeatureSet({})
+    with pytest.raises(DataError, match=r"columns by name, such as {'avg': rows}, not ndarray"):
+        FeatureSet(features=X)
     with pytest.raises(DataError, match="complex128 is not numeric"):
         FeatureSet({"x": X.astype(complex)}).to_torch()
 

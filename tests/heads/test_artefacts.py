@@ -149,13 +149,18 @@ def test_a_network_whose_tensors_do_not_fit_is_damage(artefact):
         (set_option("colour", "red"), "(knn has no option 'colour')"),
         (set_option("k", 0), "(knn: k must be at least 1, not 0)"),
         (set_option("distance", "far"), "(knn: distance is one of "),
-        (set_entry("head", "knnn"), "(there is no head 'knnn')"),
     ],
 )
 def test_what_this_version_does_not_know_is_of_another(artefact, change, reason):
     folder = artefact("knn")
     edit(folder, change)
     refused(Mismatch, folder, re.escape(f"was written by another version of featood {reason}"))
+
+
+def test_a_head_that_is_not_here_may_be_of_a_package_that_is_not_imported(artefact):
+    folder = artefact("knn")
+    edit(folder, set_entry("head", "knnn"))
+    refused(Mismatch, folder, r"or by a head of a package that is not imported \(there is no head 'knnn'\)")
 
 
 def test_a_newer_format_asks_for_an_upgrade(artefact):

@@ -2,9 +2,17 @@
 
 import importlib
 import json
+import re
+import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
+import numpy as np
 import pytest
+
+from featood.heads import create_head, list_heads
+from featood.testing import check_head
 
 GOOD = '''
 """A head of another package."""
@@ -39,7 +47,7 @@ def plugins(tmp_path, monkeypatch):
     """Install packages with entry points for the time of a test."""
     from featood.heads import registry
 
-    registry.list_heads()  # our own are imported once, and must register in the real table
+    registry.head_class("knn")  # imported once, it must register in the real table
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
     monkeypatch.setattr(registry, "_BROKEN", {})
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
@@ -68,8 +76,21 @@ def test_one_that_works_is_a_head_like_any_other(plugins, featood):
     assert featood("heads", "--json")[1] == out  # asked twice
 
 
+def test_the_head_of_the_guide_keeps_every_promise(plugins):
+    guide = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    plugins("guide", re.search(r"^```python\n(.*?)^```", guide, re.M | re.S)[1])
+    assert "my-means" in list_heads()
+    check_head("my-means", p=3)
+    z, y = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
+    means = [z[y == label].mean(0) for label in range(3)]
+    expected = [min(np.linalg.norm(row - mean) ** 3 for mean in means) for row in z]
+    np.testing.assert_allclose(create_head("my-means", p=3).fit(z, y).score(z), expected)
+    project = tomllib.loads(re.search(r"^```toml\n(.*?)^```", guide, re.M | re.S)[1])["project"]
+    assert project["entry-points"] == {"featood.heads": {"my-means": "my_means"}}
+
+
 def test_broken_ones_are_listed_each_in_a_line_and_stop_nothing(plugins, featood):
-    from featood.heads import broken_plugins, list_heads
+    from featood.heads import broken_plugins
 
     before = set(list_heads())
     for name, source in BROKEN.items():
@@ -88,11 +109,24 @@ def test_broken_ones_are_listed_each_in_a_line_and_stop_nothing(plugins, featood
     assert "knn is taken by featood.heads.distances.knn" in reasons["taken"]
     assert "no card" in reasons["cardless"] and "no card" in reasons["inherits"]
     assert "cannot be called '../../x'" in reasons["nameless"]
-    from featood.heads import create_head
-
     assert type(create_head("knn")).__module__ == "featood.heads.distances.knn"
     code, _, err = featood("fit", "no-such-head")
     assert code == 2 and "there is no head" in err
+
+
+def test_a_name_of_ours_is_taken_before_our_head_is_imported():
+    code = (
+        "import sys\n"
+        "from featood.heads import FeatureHead, register\n"
+        "card = {'title': 'T', 'paper': 'P', 'year': 2020, 'needs': ('features',)}\n"
+        "assert 'featood.heads.distances.knn' not in sys.modules\n"
+        "try:\n"
+        "    register('knn', **card)(type('Theirs', (FeatureHead,), {'__doc__': 'Score.'}))\n"
+        "except ValueError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "the name knn is taken by featood.heads.distances.knn.KNN\n"
 
 
 def test_ctrl_c_while_a_plugin_is_imported_is_an_interruption(plugins, featood):

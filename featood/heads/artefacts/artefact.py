@@ -18,7 +18,7 @@ from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import atomic_write, digest, seal, size_of
 from featood.heads.base.declaration import mistyped
 from featood.heads.base.fit import Fit, FitRecord, Saved
-from featood.heads.registry import create_head, head_class
+from featood.heads.registry import create_head, head_class, list_heads
 from featood.records import check_record, is_newer, whole
 
 if TYPE_CHECKING:
@@ -213,7 +213,10 @@ def _create(folder: Path, body: dict[str, Any]) -> Head:
     except UsageError as error:
         # what follows is advice to someone who types a name or an option
         reason = _short(re.split(r" \(it has|; ", str(error))[0])
-        raise Mismatch(f"{folder} was written by another version of featood ({reason}); {AGAIN}") from error
+        writer = "another version of featood"
+        if body["head"] not in list_heads():
+            writer += ", or by a head of a package that is not imported"
+        raise Mismatch(f"{folder} was written by {writer} ({reason}); {AGAIN}") from error
 
 
 def _of_earlier_version(cls: type[Head], options: Mapping[str, Any]) -> bool:

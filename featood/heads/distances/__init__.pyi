@@ -18,3 +18,4 @@ from .relative_mahalanobis import RelativeMahalanobis as RelativeMahalanobis
 from .rmd_pp import RelativeMahalanobisPP as RelativeMahalanobisPP
 from .she import SHE as SHE
 from .ssd import SSD as SSD
+from .wdiscood import WDiscOOD as WDiscOOD
