@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featood.errors import UsageError
-from featood.heads.base.declaration import NEEDS, Card, option
+from featood.heads.base.declaration import NEEDS, Card
 from featood.heads.index import Entry, describe, read_index
 from featood.names import check_name
 
@@ -45,7 +45,7 @@ _REGISTRY: dict[str, type[Head]] = {}
 _BROKEN: dict[str, str] = {}
 
 
-@typing.dataclass_transform(kw_only_default=True, frozen_default=False, field_specifiers=(option,))
+@typing.dataclass_transform(kw_only_default=True, frozen_default=False)
 def register(
     name: str,
     *,

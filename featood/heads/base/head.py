@@ -8,7 +8,7 @@ import dataclasses
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 
 import torch
 from torch import Tensor
@@ -27,6 +27,10 @@ from featood.heads.base.fit import (
     collect_warnings,
 )
 from featood.heads.base.rows import NUMBERS, SelectedRows, in_columns, number_classes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 WORST = 1e150
 """Score of a row that cannot be scored: the most out-of-distribution, beyond the squares of whatever float32 holds.
@@ -181,6 +185,15 @@ class Head(Fitted):
         numbers, count = number_classes(rows) if self._classifies else ({}, None)
         record = FitRecord.of(source, rows, notes, num_classes=count, training=dict(training))
         return self.adopt(Fit({**state, **numbers}, record, str(rows.device)))
+
+    @overload
+    def score(self, data: Tensor, *, force: bool = False) -> Tensor: ...
+
+    @overload
+    def score(self, data: np.ndarray, *, force: bool = False) -> NDArray[np.float64]: ...
+
+    @overload
+    def score(self, data: Any, *, force: bool = False) -> Any: ...
 
     def score(self, data: Any, *, force: bool = False) -> Any:
         """Score rows.
