@@ -10,7 +10,9 @@ from featood.cache import FeatureSet
 from featood.heads import KNN
 
 
-def scores_have_the_type_of_the_rows(rows: np.ndarray, tensor: torch.Tensor, features: FeatureSet) -> None:
+def scores_have_the_type_of_the_rows(
+    rows: NDArray[np.float32], tensor: torch.Tensor, features: FeatureSet
+) -> None:
     """A set has columns of either kind, so that its scores are of no type known beforehand."""
     head = assert_type(KNN(k=5).fit(rows), KNN)
     assert_type(head.score(rows), NDArray[np.float64])
@@ -22,4 +24,3 @@ def options_have_names_and_types() -> None:
     """What strict mypy would not accept any more is reported as an unused ignore."""
     KNN(neighbours=5)  # type: ignore[call-arg]
     KNN(k="five")  # type: ignore[arg-type]
-    KNN(5)  # type: ignore[misc]
