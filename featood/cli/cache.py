@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from featood.cli.common import Place, cache_option, dataset_option, emit_json, table
+from featood.cli.completion import keys_in_cache
 from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _described(entry: CacheEntry) -> dict[str, Any]:
 
 
 @cache.command()
-@click.argument("keys", nargs=-1)
+@click.argument("keys", nargs=-1, shell_complete=keys_in_cache)
 @click.option("--drop", is_flag=True, help="Forget the bad blocks, so that extracting again redoes them.")
 @cache_option
 def verify(keys: tuple[str, ...], drop: bool, cache_root: str) -> None:
@@ -128,7 +129,7 @@ def gc(incomplete: bool, older_than: float, dry_run: bool, cache_root: str) -> N
 
 
 @cache.command("rm")
-@click.argument("keys", nargs=-1, required=True)
+@click.argument("keys", nargs=-1, required=True, shell_complete=keys_in_cache)
 @cache_option
 def remove(keys: tuple[str, ...], cache_root: str) -> None:
     """Remove the sets KEYS (backbone/dataset/split), damaged or not; heads fitted on them stay."""
@@ -161,7 +162,7 @@ def migrate(cache_root: str) -> None:
 
 
 @cache.command()
-@click.argument("key")
+@click.argument("key", shell_complete=keys_in_cache)
 @click.argument("target", type=Place(file_okay=False))
 @click.option("--format", "form", type=click.Choice(["zarr", "hdf5", "npy"]), required=True)
 @cache_option

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from featood.cli.completion import backbones_in_cache, datasets_in_cache
 from featood.names import local_path
 
 if TYPE_CHECKING:
@@ -49,10 +50,16 @@ data_dir_option = click.option(
     help="Folder of the image sets (default: ./data, or where the extraction found them).",
 )  # fmt: skip
 backbone_option = click.option(
-    "--backbone", default="", help="Act on this backbone's features (default: the newest)."
+    "--backbone",
+    default="",
+    shell_complete=backbones_in_cache,
+    help="Act on this backbone's features (default: the newest).",
 )
 dataset_option = click.option(
-    "--dataset", default="", help="In-distribution dataset (default: the newest extraction's)."
+    "--dataset",
+    default="",
+    shell_complete=datasets_in_cache,
+    help="In-distribution dataset (default: the newest extraction's).",
 )
 code_option = click.option(
     "--code", multiple=True, metavar="python:MODULE:CALLABLE",

@@ -9,6 +9,7 @@ from typing import Any
 import rich_click as click
 
 from featood.cli.common import cache_option, data_dir_option, numbers, quiet_downloads
+from featood.cli.completion import image_sets
 from featood.reporter import TerminalReporter
 
 
@@ -22,7 +23,12 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     default="",
     help="cifar-resnet20, tv:NAME@WEIGHTS, timm:NAME, python:MODULE:CALLABLE, python:FILE.py:CALLABLE, or a bare name.",
 )
-@click.option("--dataset", required=True, help="In-distribution dataset: a name, or the path of a folder.")
+@click.option(
+    "--dataset",
+    required=True,
+    shell_complete=image_sets,
+    help="In-distribution dataset: a name, or the path of a folder.",
+)
 @click.option(
     "--split", multiple=True, help="Split to extract; may be repeated (default: every split that is there)."
 )

@@ -22,6 +22,7 @@ from featood.cli.common import (
     dataset_option,
     table,
 )
+from featood.cli.completion import outlier_sets
 from featood.cli.pages import write_lists
 from featood.reporter import Reporter, TerminalReporter
 
@@ -145,11 +146,15 @@ def _parameters(entry: Entry) -> list[click.Parameter]:
     params += [
         click.Option(["--split"], default="", help="Split to fit on (default: train)."),
         click.Option(
-            ["--outliers"], default="", help="Out-of-distribution set to learn from, for heads that can."
+            ["--outliers"],
+            default="",
+            shell_complete=outlier_sets,
+            help="Out-of-distribution set to learn from, for heads that can.",
         ),
         click.Option(
             ["--validate-on"],
             default="",
+            shell_complete=outlier_sets,
             help="Out-of-distribution set to choose the best state of a training by (default: the held-out loss).",
         ),
         click.Option(

@@ -20,6 +20,7 @@ from featood.cli.common import (
     quiet_downloads,
     split_names,
 )
+from featood.cli.completion import fitted_heads, outlier_sets, suites
 from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
@@ -29,14 +30,17 @@ if TYPE_CHECKING:
 
 def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that ``score`` and ``report`` share."""
-    many, flag = {"multiple": True}, {"is_flag": True}
+    flag = {"is_flag": True}
+    head, ood, suite = (
+        {"multiple": True, "shell_complete": names} for names in (fitted_heads, outlier_sets, suites)
+    )
     named = (
-        ("--head", "heads", many, "Head to score with: a name or the folder of a fitted head (default: all fitted)."),
+        ("--head", "heads", head, "Head to score with: a name or the folder of a fitted head (default: all fitted)."),
         ("--all", "every", flag, "Score every head that the cache can serve, fitting those that are not fitted yet."),
         ("--training", "training", flag, "With --all: fit heads that train a network too (minutes each)."),
         ("--which", "which", {"default": ""}, "Score of heads that have several; 'all' for each (default: as fitted)."),
-        ("--ood", "ood", many, "Out-of-distribution set; may be repeated, or be comma-separated."),
-        ("--suite", "suite", many, "A named list of sets, such as cifar10-near."),
+        ("--ood", "ood", ood, "Out-of-distribution set; may be repeated, or be comma-separated."),
+        ("--suite", "suite", suite, "A named list of sets, such as cifar10-near."),
         ("--split", "split", {"default": ""}, "In-distribution split to score (default: test, else val)."),
         ("--intervals", "intervals", {"type": click.Choice(["delong", "bootstrap"])},
          "Give intervals and say which heads differ: of AUROC by DeLong's formula, or of every metric by resampling."),

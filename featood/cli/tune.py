@@ -20,6 +20,7 @@ from featood.cli.common import (
     split_names,
     table,
 )
+from featood.cli.completion import head_names, outlier_sets
 from featood.cli.options import parse_grid
 from featood.reporter import TerminalReporter
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("head")
+@click.argument("head", shell_complete=head_names)
 @click.option(
     "--grid",
     "texts",
@@ -37,12 +38,20 @@ if TYPE_CHECKING:
     metavar="OPTION=VALUE,...",
     help="Values of one option, such as k=10,50,200 (a list's parts joined by '+'); may be repeated.",
 )
-@click.option("--validation-ood", required=True, help="Out-of-distribution set to choose the options on.")
+@click.option(
+    "--validation-ood",
+    required=True,
+    shell_complete=outlier_sets,
+    help="Out-of-distribution set to choose the options on.",
+)
 @click.option(
     "--metric", default="auroc", show_default=True, help="Metric to choose by, as the results name it."
 )
 @click.option(
-    "--test-ood", multiple=True, help="Set to report results on; may be repeated, or be comma-separated."
+    "--test-ood",
+    multiple=True,
+    shell_complete=outlier_sets,
+    help="Set to report results on; may be repeated, or be comma-separated.",
 )
 @click.option("--preset", help="Published settings to start from (default: by the kind of network).")
 @click.option("--split", default="", help="Split to fit on (default: train).")

@@ -43,7 +43,7 @@ class Selection:
         if wanted not in self.entries:
             raise DataError(
                 f"{self.backbone}/{self.dataset} has no {wanted} split in the cache (it has: "
-                f"{', '.join(self.entries)}); extract it, choose another with --split, or another dataset with --dataset"
+                f"{', '.join(self.entries)}); extract it, or choose another by --split or --dataset"
             )
         return wanted
 

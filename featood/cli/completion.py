@@ -1,0 +1,91 @@
+"""Shell completion of the names of heads, sets and fitted heads; a set is listed, never opened."""
+
+from __future__ import annotations
+
+__all__ = [
+    "backbones_in_cache",
+    "datasets_in_cache",
+    "fitted_heads",
+    "head_names",
+    "image_sets",
+    "keys_in_cache",
+    "outlier_sets",
+    "suites",
+]
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    from featood.cache import CacheEntry
+
+Complete = Callable[[click.Context, click.Parameter, str], list[str]]
+
+
+def _completing(names: Callable[[click.Context], Iterable[str]], *, several: bool = False) -> Complete:
+    """Make a completion of the names that begin with a text; where `several` are given, of the last of them."""
+
+    @functools.wraps(names)
+    def complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",") if several else ("", "", incomplete)
+        try:
+            found = sorted(set(names(ctx)))
+        except (
+            Exception
+        ):  # whatever it is, the command itself will report it; here it would garble the prompt
+            return []
+        return [before + comma + name for name in found if name.startswith(last)]
+
+    return complete
+
+
+def _entries(ctx: click.Context) -> list[CacheEntry]:
+    from featood.cache import FeatureCache
+
+    return FeatureCache(ctx.params.get("cache_root") or "feature_cache").entries()
+
+
+def _head_names(_: click.Context) -> Iterable[str]:
+    from featood.heads import list_heads
+
+    return list_heads()
+
+
+def _fitted_heads(ctx: click.Context) -> Iterable[str]:
+    """Heads fitted on the sets of the cache, and those that need no fit."""
+    from featood.cache import FeatureCache
+    from featood.heads import list_heads
+
+    opened = FeatureCache(ctx.params.get("cache_root") or "feature_cache")
+    for backbone, dataset in {(entry.backbone, entry.dataset) for entry in opened.entries()}:
+        yield from (path.parent.name for path in opened.heads_folder(backbone, dataset).glob("*/head.json"))
+    yield from (name for name, card in list_heads().items() if not card.learns)
+
+
+def _image_sets(_: click.Context) -> Iterable[str]:
+    from featood.data import list_datasets
+
+    return [entry.name for entry in list_datasets()]
+
+
+def _outlier_sets(ctx: click.Context) -> Iterable[str]:
+    return [*_image_sets(ctx), *(entry.dataset for entry in _entries(ctx))]
+
+
+def _suites(_: click.Context) -> Iterable[str]:
+    from featood.data import list_suites
+
+    return list_suites()
+
+
+head_names = _completing(_head_names)
+fitted_heads = _completing(_fitted_heads)
+image_sets = _completing(_image_sets)
+outlier_sets = _completing(_outlier_sets, several=True)
+suites = _completing(_suites)
+keys_in_cache = _completing(lambda ctx: [entry.key for entry in _entries(ctx)])
+backbones_in_cache = _completing(lambda ctx: [entry.backbone for entry in _entries(ctx)])
+datasets_in_cache = _completing(lambda ctx: [entry.dataset for entry in _entries(ctx)])
