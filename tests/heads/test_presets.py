@@ -43,7 +43,7 @@ def test_published_settings(name):
 def test_settings_follow_the_size_of_the_images(classes, side, expected):
     preset, line = choose_preset("ash-s", made(classes, side))
     assert preset == expected
-    assert "--preset" in line and "featood tune ash-b" in line
+    assert "--preset" in line and "featood tune ash-s" in line
     assert (f"{side} pixels" in line) == (side is not None)
     if expected is None:
         assert "the defaults" in line and "imagenet" in line
