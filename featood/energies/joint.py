@@ -13,7 +13,7 @@ from torch import Tensor
 from featood.energies.contrastive import contrastive_divergence
 from featood.energies.sgld import Energy
 
-Logits = Callable[[Tensor], Tensor]
+Logits = Callable[[Float[Tensor, "B ..."]], Float[Tensor, "B C"]]
 """From inputs ``[B, ...]`` to logits ``[B, C]``."""
 
 

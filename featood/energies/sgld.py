@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Energy = Callable[[Tensor], Tensor]
+Energy = Callable[[Float[Tensor, "B ..."]], Float[Tensor, "B"]]
 """From inputs ``[B, ...]`` to energies ``[B]``; low = likely."""
 
 

@@ -144,7 +144,7 @@ def _judge(logits: ArrayLike, labels: ArrayLike) -> _Judged:
 
 
 def _in_columns(
-    logits: Real[np.ndarray, "N C"], labels: Int[np.ndarray, "N"], classes: Int[np.ndarray, "C"]
+    logits: Real[np.ndarray, "N C"], labels: Int[np.ndarray, "N"], classes: Int[np.ndarray, "_"]
 ) -> tuple[Real[np.ndarray, "N _"], Int[np.ndarray, "N"]]:
     """Return logits, with one more column of no probability if there are rows of other classes, and labels' columns."""
     if len(classes) != logits.shape[-1]:
