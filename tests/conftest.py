@@ -1,10 +1,19 @@
 import importlib
+import importlib.util
 import os
 import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# In the tests every call is held to the shapes and types of its signature. The hook compiles them in as a module is
+# imported, so it must be there before featood is; without the packages the tests run unchecked.
+if all(importlib.util.find_spec(name) for name in ("beartype", "jaxtyping")):
+    from jaxtyping import install_import_hook
+
+    CHECKED = ("energies", "flows", "losses", "metrics", "nets", "numerics")
+    install_import_hook([f"featood.{name}" for name in CHECKED], "shape_checks.checked")
 
 settings.register_profile(
     "untimed", deadline=None

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["contrastive_divergence"]
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from featood.energies.sgld import Energy
@@ -12,13 +13,13 @@ from featood.energies.sgld import Energy
 
 def contrastive_divergence(
     energy: Energy,
-    positive: Tensor,
-    negative: Tensor,
+    positive: Float[Tensor, "B *shape"],
+    negative: Float[Tensor, "M *shape"],
     *,
     l2: float,
     noise: float = 0.0,
     generator: torch.Generator | None = None,
-) -> dict[str, Tensor]:
+) -> dict[str, Float[Tensor, ""]]:
     """Return ``mean E(x+) - mean E(x-) + l2 (mean E(x+)^2 + mean E(x-)^2)``.
 
     Parameters

@@ -15,18 +15,21 @@ __all__ = [
 ]
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from featood.numerics.dirichlet import concentrations, differential_entropy, digamma, divergence, precision
 
 
-def uncertain_cross_entropy(log_alpha: Tensor, labels: Tensor) -> Tensor:
+def uncertain_cross_entropy(log_alpha: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
     """Return the cross-entropy expected under ``Dir(alpha)``, ``psi(alpha_0) - psi(alpha_y)``, in nats ``[B]``."""
     own = log_alpha.gather(1, labels[:, None]).squeeze(1)
     return digamma(precision(log_alpha)) - digamma(own)
 
 
-def bayesian_loss(log_alpha: Tensor, labels: Tensor, *, entropy: float = 1e-5) -> dict[str, Tensor]:
+def bayesian_loss(
+    log_alpha: Float[Tensor, "B C"], labels: Int[Tensor, "B"], *, entropy: float = 1e-5
+) -> dict[str, Float[Tensor, ""]]:
     """Return the mean uncertain cross-entropy, less the mean differential entropy of ``Dir(alpha)`` times a weight.
 
     Parameters
@@ -53,7 +56,9 @@ def bayesian_loss(log_alpha: Tensor, labels: Tensor, *, entropy: float = 1e-5) -
     return {"loss": error - entropy * spread, "uce": error, "entropy": spread}
 
 
-def target_concentrations(labels: Tensor, classes: int, target: float = 100.0) -> Tensor:
+def target_concentrations(
+    labels: Int[Tensor, "B"], classes: int, target: float = 100.0
+) -> Float[Tensor, "B {classes}"]:
     """Return the log-concentrations ``[B, C]`` that a prior network is to have.
 
     Every class has 1, and the row's own class `target` more; rows with a negative label, outliers, have the flat
@@ -64,14 +69,14 @@ def target_concentrations(labels: Tensor, classes: int, target: float = 100.0) -
 
 
 def prior_network_loss(
-    logits: Tensor,
-    labels: Tensor,
+    logits: Float[Tensor, "B C"],
+    labels: Int[Tensor, "B"],
     *,
     direction: str = "reverse",
     target: float = 100.0,
     prior: float = 1.0,
     outliers: float = 1.0,
-) -> dict[str, Tensor]:
+) -> dict[str, Float[Tensor, ""]]:
     """Return the KL divergence between what a prior network says of rows and what it is to say, over `target`.
 
     Parameters
@@ -107,7 +112,9 @@ def prior_network_loss(
     return {"loss": (inlier + outliers * outlier) / target, "inlier": inlier, "outlier": outlier}
 
 
-def evidence_divergence(logits: Tensor, labels: Tensor, target: float = 0.0) -> Tensor:
+def evidence_divergence(
+    logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], target: float = 0.0
+) -> Float[Tensor, "B"]:
     """Return the KL divergence from ``Dir(exp(l) + 1)`` to all its evidence on the row's own class, in nats ``[B]``.
 
     Parameters

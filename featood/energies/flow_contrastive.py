@@ -5,26 +5,28 @@ from __future__ import annotations
 __all__ = ["Flow", "flow_contrastive", "importance_likelihood"]
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from featood.energies.noise_contrastive import Noise
 from featood.energies.sgld import Energy
 
 
+@runtime_checkable
 class Flow(Noise, Protocol):
     """A noise with an invertible map behind it, differentiable in its parameters."""
 
-    def inverse(self, latent: Tensor) -> Tensor:
+    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Map points ``[B, D]`` of the standard normal base to rows."""
 
 
 def flow_contrastive(
-    energy: Energy, rows: Tensor, flow: Flow, generator: torch.Generator
-) -> dict[str, Tensor]:
+    energy: Energy, rows: Float[Tensor, "B D"], flow: Flow, generator: torch.Generator
+) -> dict[str, Float[Tensor, ""]]:
     """Return the flow's loss against an energy that tells data from its draws by ``-E(x) - log q(x)``.
 
     It is the logistic loss of :func:`noise_contrastive` with the labels exchanged: draws are to look like data,
@@ -60,7 +62,9 @@ def flow_contrastive(
     return {"loss": loss, "accuracy": right.double().mean()}
 
 
-def importance_likelihood(energy: Energy, rows: Tensor, noise: Noise, generator: torch.Generator) -> Tensor:
+def importance_likelihood(
+    energy: Energy, rows: Float[Tensor, "B D"], noise: Noise, generator: torch.Generator
+) -> Float[Tensor, ""]:
     """Return the mean negative log-likelihood of rows ``[B, D]``, the energy normalised by draws of the noise.
 
     ``mean E(x) + log mean exp(-E(x~) - log q(x~))`` over as many draws as rows: unlike a contrastive loss it can be

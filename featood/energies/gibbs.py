@@ -6,14 +6,15 @@ __all__ = ["gibbs_with_gradients"]
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from featood.energies.sgld import Energy
 
 
 def gibbs_with_gradients(
-    energy: Energy, start: Tensor, classes: int, *, steps: int, generator: torch.Generator
-) -> Tensor:
+    energy: Energy, start: Int[Tensor, "B L"], classes: int, *, steps: int, generator: torch.Generator
+) -> Int[Tensor, "B L"]:
     """Sample sequences of tokens by Metropolis-Hastings with proposals that know the energy's gradient.
 
     A step proposes to set token i to v with probability ``q(i, v | x)`` proportional to ``exp(d(i, v) / 2)``, where
@@ -62,7 +63,9 @@ def gibbs_with_gradients(
     return tokens
 
 
-def _proposal(energy: Energy, tokens: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+def _proposal(
+    energy: Energy, tokens: Int[Tensor, "B L"], classes: int
+) -> tuple[Float[Tensor, "B"], Float[Tensor, "B L*{classes}"]]:
     """Return energies ``[B]`` and, for every change of one token, the logarithm of its probability ``[B, L K]``."""
     one_hot = F.one_hot(tokens, classes).float().requires_grad_(True)
     with torch.enable_grad():
@@ -73,6 +76,6 @@ def _proposal(energy: Energy, tokens: Tensor, classes: int) -> tuple[Tensor, Ten
     return level.detach(), changes.flatten(1).log_softmax(1)
 
 
-def _exponential(like: Tensor, generator: torch.Generator) -> Tensor:
+def _exponential(like: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
     draws = torch.empty(like.shape, device=generator.device, dtype=like.dtype)
     return draws.exponential_(generator=generator).clamp_(min=torch.finfo(like.dtype).tiny).to(like.device)

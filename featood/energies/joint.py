@@ -7,12 +7,13 @@ __all__ = ["Logits", "class_energy", "classification_loss", "free_energy", "join
 from collections.abc import Callable
 
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from featood.energies.contrastive import contrastive_divergence
 from featood.energies.sgld import Energy
 
-Logits = Callable[[Tensor], Tensor]
+Logits = Callable[[Float[Tensor, "B ..."]], Float[Tensor, "B C"]]
 """From inputs ``[B, ...]`` to logits ``[B, C]``."""
 
 
@@ -21,7 +22,7 @@ def free_energy(logits: Logits) -> Energy:
     return lambda x: -logits(x).logsumexp(1)
 
 
-def class_energy(logits: Logits, labels: Tensor) -> Energy:
+def class_energy(logits: Logits, labels: Int[Tensor, "B"]) -> Energy:
     """Make ``E(x_i, y_i) = -l_{y_i}(x_i)`` for labels ``[B]``."""
     return lambda x: -logits(x).gather(1, labels[:, None]).squeeze(1)
 
@@ -29,7 +30,7 @@ def class_energy(logits: Logits, labels: Tensor) -> Energy:
 def prediction_entropy(logits: Logits) -> Energy:
     """Make ``H(p(.|x))`` in nats: low where the classifier is confident."""
 
-    def entropy(x: Tensor) -> Tensor:
+    def entropy(x: Float[Tensor, "B ..."]) -> Float[Tensor, "B"]:
         log_p = logits(x).log_softmax(1)
         return -(log_p.exp() * log_p).sum(1)
 
@@ -37,8 +38,13 @@ def prediction_entropy(logits: Logits) -> Energy:
 
 
 def classification_loss(
-    logits: Logits, rows: Tensor, labels: Tensor, *, smoothing: float = 0.0, entropy: float = 0.0
-) -> Tensor:
+    logits: Logits,
+    rows: Float[Tensor, "B ..."],
+    labels: Int[Tensor, "B"],
+    *,
+    smoothing: float = 0.0,
+    entropy: float = 0.0,
+) -> Float[Tensor, ""]:
     """Return ``mean CE(l(x), y) - entropy * mean H(p(.|x))``, with labels smoothed."""
     values = logits(rows)
     loss = F.cross_entropy(values, labels, label_smoothing=smoothing)
@@ -47,16 +53,16 @@ def classification_loss(
 
 def joint_loss(
     logits: Logits,
-    rows: Tensor,
-    labels: Tensor,
-    samples: Tensor,
+    rows: Float[Tensor, "B *shape"],
+    labels: Int[Tensor, "B"],
+    samples: Float[Tensor, "M *shape"],
     *,
     density: float = 1.0,
     classification: float = 1.0,
     l2: float = 1.0,
     smoothing: float = 0.0,
     entropy: float = 0.0,
-) -> dict[str, Tensor]:
+) -> dict[str, Float[Tensor, ""]]:
     """Return the loss of a joint energy model, ``-log p(x) - log p(y|x)`` up to weights.
 
     Parameters

@@ -11,10 +11,11 @@ __all__ = [
 ]
 
 import dataclasses
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from featood.energies.perturbation import perturb
@@ -25,13 +26,14 @@ RIDGE = 1e-3
 """Relative ridge on the noise's covariance, which data in a subspace would leave without a density."""
 
 
+@runtime_checkable
 class Noise(Protocol):
     """A distribution that can be drawn from and whose density is known."""
 
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "{count} D"]:
         """Draw ``[count, D]``."""
 
-    def log_density(self, rows: Tensor) -> Tensor:
+    def log_density(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         """Return ``log q`` of rows ``[B, D]`` as ``[B]``."""
 
 
@@ -42,7 +44,7 @@ class GaussianNoise:
     whitening: Whitening
 
     @classmethod
-    def of(cls, rows: Tensor, ridge: float = RIDGE) -> Self:
+    def of(cls, rows: Float[Tensor, "N D"], ridge: float = RIDGE) -> Self:
         """Fit to rows ``[N, D]``, with a ridge on the covariance relative to the mean variance.
 
         Raises
@@ -55,7 +57,7 @@ class GaussianNoise:
         covariance = centered.T @ centered / len(rows)
         return cls(whitening(exact.mean(0), covariance, ridge, "the covariance of the noise"))
 
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "{count} D"]:
         """Draw ``[count, D]`` in float32."""
         matrix, center = self.whitening.matrix, self.whitening.center
         shape = (count, len(center))
@@ -64,7 +66,7 @@ class GaussianNoise:
         rows = torch.linalg.solve_triangular(matrix, draws.to(matrix.device), upper=True, left=False)
         return (rows + center).float()
 
-    def log_density(self, rows: Tensor) -> Tensor:
+    def log_density(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         """Return ``log q`` of rows ``[B, D]`` as ``[B]``, in their precision."""
         squared = self.whitening(rows.double()).square().sum(1)
         return log_density(squared, self.whitening.log_det, rows.shape[1]).to(rows.dtype)
@@ -74,29 +76,29 @@ class GaussianNoise:
 class UniformNoise:
     """The uniform distribution on the box of the data."""
 
-    low: Tensor
-    high: Tensor
+    low: Float[Tensor, "D"]
+    high: Float[Tensor, "D"]
 
     @classmethod
-    def of(cls, rows: Tensor) -> Self:
+    def of(cls, rows: Float[Tensor, "N D"]) -> Self:
         """Fit to rows ``[N, D]``; a side without extent gets 1e-3."""
         low, high = rows.min(0).values, rows.max(0).values
         margin = (5e-4 - (high - low) / 2).clamp(min=0)
         return cls(low - margin, high + margin)
 
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "{count} D"]:
         """Draw ``[count, D]``."""
         draws = torch.rand((count, len(self.low)), generator=generator, device=generator.device)
         return self.low + draws.to(self.low) * (self.high - self.low)
 
-    def log_density(self, rows: Tensor) -> Tensor:
+    def log_density(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         """Return ``log q`` ``[B]`` of rows in the box: the same for all."""
         return -(self.high - self.low).log().sum().expand(len(rows))
 
 
 def noise_contrastive(
-    energy: Energy, rows: Tensor, noise: Noise, generator: torch.Generator
-) -> dict[str, Tensor]:
+    energy: Energy, rows: Float[Tensor, "B D"], noise: Noise, generator: torch.Generator
+) -> dict[str, Float[Tensor, ""]]:
     """Return the logistic loss of telling data from as many draws of the noise by ``-E(x) - log q(x)``.
 
     Its minimum is ``E = -log p``, with no constant left open.
@@ -121,14 +123,14 @@ def noise_contrastive(
 
 def conditional_noise_contrastive(
     energy: Energy,
-    rows: Tensor,
+    rows: Float[Tensor, "B ..."],
     generator: torch.Generator,
     *,
     spread: float = 0.1,
     widest: float = 0.0,
     draws: int = 1,
     size_penalty: float = 0.0,
-) -> dict[str, Tensor]:
+) -> dict[str, Float[Tensor, ""]]:
     """Return the logistic loss of telling each row from itself with normal noise added.
 
     The kernel is symmetric, so its density cancels: ``mean log(1 + exp(E(x) - E(x~)))``. It stays so where the size

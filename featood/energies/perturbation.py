@@ -5,10 +5,13 @@ from __future__ import annotations
 __all__ = ["perturb"]
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
-def perturb(rows: Tensor, generator: torch.Generator, *, spread: float, widest: float = 0.0) -> Tensor:
+def perturb(
+    rows: Float[Tensor, "B *shape"], generator: torch.Generator, *, spread: float, widest: float = 0.0
+) -> Float[Tensor, "B *shape"]:
     """Add normal noise to rows.
 
     Parameters

@@ -7,6 +7,7 @@ __all__ = ["ReplayBuffer"]
 import warnings
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from featood.energies.sgld import Energy, sgld
@@ -36,8 +37,8 @@ class ReplayBuffer(nn.Module):
     the buffer with restarts is that of Du and Mordatch, NeurIPS 2019.
     """
 
-    samples: Tensor
-    restarted: Tensor
+    samples: Float[Tensor, "chains ..."]
+    restarted: Int[Tensor, ""]
     """How many draws diverged so far, and began anew."""
 
     def __init__(
@@ -57,8 +58,8 @@ class ReplayBuffer(nn.Module):
         self.register_buffer("restarted", torch.tensor(0))
 
     def draw(
-        self, count: int, generator: torch.Generator, labels: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, count: int, generator: torch.Generator, labels: Int[Tensor, "{count}"] | None = None
+    ) -> tuple[Int[Tensor, "{count}"], Float[Tensor, "{count} ..."]]:
         """Draw chains, each from the block of its label ``[count]`` where labels are given.
 
         Returns
@@ -75,7 +76,7 @@ class ReplayBuffer(nn.Module):
         again = torch.rand(count, generator=generator, device=generator.device).to(device) < self.restart
         return chains, torch.where(again.reshape(-1, *[1] * (fresh.ndim - 1)), fresh, self.samples[chains])
 
-    def put(self, chains: Tensor, samples: Tensor) -> None:
+    def put(self, chains: Int[Tensor, "B"], samples: Float[Tensor, "B ..."]) -> None:
         """Write states back; of several for one chain the last stays, on every device."""
         order = torch.arange(len(chains), device=chains.device)
         last = order.new_full((len(self.samples),), -1).scatter_reduce(0, chains, order, "amax")
@@ -91,10 +92,10 @@ class ReplayBuffer(nn.Module):
         step_size: float,
         noise: float,
         generator: torch.Generator,
-        labels: Tensor | None = None,
+        labels: Int[Tensor, "{count}"] | None = None,
         gradient_limit: float | None = None,
         bounds: tuple[float, float] | None = None,
-    ) -> Tensor:
+    ) -> Float[Tensor, "{count} ..."]:
         """Draw chains, move them by Langevin steps of constant size (see :func:`sgld`), and write them back.
 
         A chain that ends without a finite state or energy begins anew: what is returned is always finite.
@@ -129,7 +130,7 @@ class ReplayBuffer(nn.Module):
         self.put(chains, moved)
         return moved
 
-    def _count(self, diverged: Tensor) -> None:
+    def _count(self, diverged: Bool[Tensor, "B"]) -> None:
         if not int(self.restarted):
             warnings.warn(
                 "Langevin chains diverged and were begun anew; take smaller steps or limit the gradient",
@@ -137,5 +138,5 @@ class ReplayBuffer(nn.Module):
             )
         self.restarted += diverged.sum()
 
-    def _fresh(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    def _fresh(self, shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:
         return self.spread * (2 * torch.rand(shape, generator=generator, device=generator.device) - 1)

@@ -7,6 +7,7 @@ __all__ = ["PROJECTIONS", "sliced_score_matching", "warn_if_piecewise_linear"]
 import warnings
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from featood.energies.sgld import Energy
@@ -16,13 +17,13 @@ PROJECTIONS = ("gaussian", "rademacher", "sphere")
 
 def sliced_score_matching(
     energy: Energy,
-    rows: Tensor,
+    rows: Float[Tensor, "B ..."],
     generator: torch.Generator,
     *,
     projections: int = 1,
     variance_reduced: bool = True,
     projection: str = "gaussian",
-) -> Tensor:
+) -> Float[Tensor, ""]:
     """Return ``mean (1/2) |dE/dx|^2 - v' (d2E/dx2) v`` over random directions v.
 
     In expectation it is score matching's ``(1/2) |s|^2 + tr ds/dx`` of the score ``s = -dE/dx``, for directions

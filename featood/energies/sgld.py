@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-Energy = Callable[[Tensor], Tensor]
+Energy = Callable[[Float[Tensor, "B ..."]], Float[Tensor, "B"]]
 """From inputs ``[B, ...]`` to energies ``[B]``; low = likely."""
 
 
@@ -36,17 +37,17 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
 
 def sgld(
     energy: Energy,
-    start: Tensor,
+    start: Float[Tensor, "B *shape"],
     *,
     steps: int,
     step_size: float,
     noise: float,
     generator: torch.Generator,
     final: float = 0.1,
-    project: Callable[[Tensor], Tensor] | None = None,
+    project: Callable[[Float[Tensor, "B *shape"]], Float[Tensor, "B *shape"]] | None = None,
     gradient_limit: float | None = None,
     bounds: tuple[float, float] | None = None,
-) -> Tensor:
+) -> Float[Tensor, "B *shape"]:
     """Sample by ``x <- P(x - a_t dE/dx - b_t n)`` with normal noise n, and a_t, b_t decaying together.
 
     Parameters

@@ -7,12 +7,15 @@ __all__ = ["svgd"]
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from featood.energies.sgld import Energy
 
 
-def svgd(energy: Energy, start: Tensor, *, steps: int, step_size: float) -> Tensor:
+def svgd(
+    energy: Energy, start: Float[Tensor, "n *shape"], *, steps: int, step_size: float
+) -> Float[Tensor, "n *shape"]:
     """Move particles by ``x_i <- x_i + a mean_j [-k(x_j, x_i) dE(x_j)/dx_j + dk(x_j, x_i)/dx_j]``.
 
     The first term draws a particle to where the energy is low around it, the second pushes it off the others.
@@ -50,7 +53,7 @@ def svgd(energy: Energy, start: Tensor, *, steps: int, step_size: float) -> Tens
     return x
 
 
-def _direction(x: Tensor, gradient: Tensor) -> Tensor:
+def _direction(x: Float[Tensor, "n D"], gradient: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
     """Return the update of particles ``[n, D]`` at gradients ``[n, D]`` of their energies."""
     n = len(x)
     if n == 1:

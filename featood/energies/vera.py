@@ -7,6 +7,7 @@ __all__ = ["VeraSampler", "gradient_penalty", "vera_loss"]
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from featood.energies.sgld import Energy
@@ -43,19 +44,23 @@ class VeraSampler(nn.Module):
         self.log_posterior = nn.Parameter(torch.full((size,), math.log(posterior)))
 
     @property
-    def sigma(self) -> Tensor:
+    def sigma(self) -> Float[Tensor, ""]:
         """Standard deviation of the noise, within its bounds."""
         with torch.no_grad():  # the projection after each step; within the bounds the gradient is whole
             self.log_sigma.clamp_(*self.bounds)
         return self.log_sigma.exp()
 
-    def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def sample(
+        self, count: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "{count} ..."], Float[Tensor, "{count} {self.size}"]]:
         """Draw ``x [count, ...]``, differentiable, and its ``h [count, size]``."""
         h = _normal((count, self.size), generator, self.log_posterior)
         mean = self.network(h)
         return mean + self.sigma * _normal(tuple(mean.shape), generator, mean), h
 
-    def entropy_gradient(self, x: Tensor, h: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+    def entropy_gradient(
+        self, x: Float[Tensor, "B *shape"], h: Float[Tensor, "B size"], draws: int, generator: torch.Generator
+    ) -> Float[Tensor, "B *shape"]:
         """Estimate ``-d log q(x)/dx`` ``[B, ...]`` by self-normalised importance sampling around the true h.
 
         Parameters
@@ -78,7 +83,9 @@ class VeraSampler(nn.Module):
             weights = (fit - 0.5 * near.square().sum(2) + 0.5 * noise.square().sum(2)).softmax(0)
             return (weights.reshape(*weights.shape, *[1] * (x.ndim - 1)) * offsets).sum(0) / variance
 
-    def posterior_loss(self, x: Tensor, h: Tensor, generator: torch.Generator) -> Tensor:
+    def posterior_loss(
+        self, x: Float[Tensor, "B ..."], h: Float[Tensor, "B size"], generator: torch.Generator
+    ) -> Float[Tensor, ""]:
         """Return the negative evidence bound of x, whose gradient reaches the posterior's width alone."""
         x, h = x.detach(), h.detach()
         near = h + self.log_posterior.exp() * _normal(tuple(h.shape), generator, h)
@@ -93,14 +100,14 @@ class VeraSampler(nn.Module):
 def vera_loss(
     energy: Energy,
     sampler: VeraSampler,
-    rows: Tensor,
+    rows: Float[Tensor, "B ..."],
     generator: torch.Generator,
     *,
     entropy: float = 1e-4,
     penalty: float = 0.1,
     l2: float = 0.0,
     draws: int = 20,
-) -> dict[str, Tensor]:
+) -> dict[str, Float[Tensor, ""]]:
     """Return the losses of energy, generator and posterior as one sum, each reaching its own parameters only.
 
     The energy minimises ``mean E(x) - mean E(x~) + penalty/2 mean |dE/dx|^2 + l2 (mean E(x)^2 + mean E(x~)^2)``;
@@ -150,7 +157,7 @@ def vera_loss(
     return {"loss": loss, "positive": low.mean(), "negative": high.mean()}
 
 
-def gradient_penalty(energy: Energy, rows: Tensor) -> Tensor:
+def gradient_penalty(energy: Energy, rows: Float[Tensor, "B ..."]) -> Float[Tensor, ""]:
     """Return ``(1/2) mean |dE/dx|^2`` over rows ``[B, ...]``."""
     rows = rows.detach().requires_grad_(True)
     with torch.enable_grad():
@@ -158,5 +165,7 @@ def gradient_penalty(energy: Energy, rows: Tensor) -> Tensor:
     return 0.5 * slope.flatten(1).square().sum(1).mean()
 
 
-def _normal(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> Tensor:
+def _normal(
+    shape: tuple[int, ...], generator: torch.Generator, like: Float[Tensor, "..."]
+) -> Float[Tensor, "..."]:
     return torch.randn(shape, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)

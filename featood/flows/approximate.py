@@ -13,13 +13,14 @@ __all__ = ["KINDS", "ApproximateFlow", "DenseLayer", "LeakyRectifier", "househol
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from featood.flows.density import FlowDensity
 from featood.nets.initialise import seeded
 
 
-def householder(vectors: Tensor) -> Tensor:
+def householder(vectors: Float[Tensor, "D K"]) -> Float[Tensor, "D D"]:
     """Multiply the reflections along the columns of ``[D, K]``, the first leftmost, to ``[D, D]``.
 
     The product of all is ``I - V T V'`` with ``T`` the inverse of a triangular matrix, so that one solve does for
@@ -36,7 +37,7 @@ def householder(vectors: Tensor) -> Tensor:
         return eye - vectors @ torch.linalg.solve_triangular(triangle, vectors.T, upper=True)
 
 
-def _exponential(raw: Tensor) -> Tensor:
+def _exponential(raw: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
     return torch.linalg.matrix_exp(raw - raw.T)
 
 
@@ -66,27 +67,27 @@ class DenseLayer(nn.Module):
             self.log_scale = nn.Parameter(torch.empty(size).uniform_(0.99, 1.01).log())
         self.bias = nn.Parameter(torch.zeros(size))
 
-    def _start(self, size: int) -> Tensor:
+    def _start(self, size: int) -> Float[Tensor, "{size} {size}"]:
         values = torch.randn(size, size)
         if self.kind in FACTORS:  # of reflections only the directions matter
             return values if self.kind == "svd" else values / size**0.5
         return torch.linalg.qr(values).Q
 
-    def factors(self) -> list[Tensor]:
+    def factors(self) -> list[Float[Tensor, "D D"]]:
         """Return the matrices that are orthogonal, or to be so ``[D, D]``."""
         raw: list[Tensor] = [self.left] if self.kind == "orthogonal" else [self.left, self.right]
         return [FACTORS[self.kind](values) for values in raw] if self.kind in FACTORS else raw
 
-    def matrix(self) -> Tensor:
+    def matrix(self) -> Float[Tensor, "D D"]:
         """Return W ``[D, D]``."""
         left, *right = self.factors()
         return (left * self.log_scale.exp()) @ right[0].T if right else left
 
-    def log_det(self) -> Tensor:
+    def log_det(self) -> Float[Tensor, ""]:
         """Return what ``log |det W|`` is when the factors are orthogonal."""
         return self.bias.new_zeros(()) if self.kind == "orthogonal" else self.log_scale.sum()
 
-    def penalty(self) -> Tensor:
+    def penalty(self) -> Float[Tensor, ""]:
         """Return ``sqrt(D) |I - Q'Q|`` (Frobenius) summed over factors that are not orthogonal by their making.
 
         To first order, half of it is the most by which `log_det` can be wrong. Without the root, a likelihood
@@ -98,7 +99,7 @@ class DenseLayer(nn.Module):
         norms = [torch.linalg.matrix_norm(eye - factor.T @ factor) for factor in self.factors()]
         return len(self.bias) ** 0.5 * torch.stack(norms).sum()
 
-    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``.
 
         In training the determinant is that for orthogonal factors; in evaluation that of the matrix as it is.
@@ -108,7 +109,7 @@ class DenseLayer(nn.Module):
         log_det = torch.linalg.slogdet(matrix).logabsdet if exact else self.log_det()
         return rows @ matrix.T + self.bias, log_det.expand(len(rows))
 
-    def inverse(self, latent: Tensor) -> Tensor:
+    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Map points ``[B, D]`` back, by transposes where the factors are orthogonal."""
         offset = latent - self.bias
         if self.kind in FACTORS:
@@ -127,15 +128,15 @@ class LeakyRectifier(nn.Module):
         super().__init__()
         self.log_slope = nn.Parameter(torch.zeros(size))
 
-    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``."""
         return self._bend(rows, self.log_slope), (rows < 0).to(rows) @ self.log_slope
 
-    def inverse(self, latent: Tensor) -> Tensor:
+    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Map points ``[B, D]`` back."""
         return self._bend(latent, -self.log_slope)
 
-    def _bend(self, rows: Tensor, log_slope: Tensor) -> Tensor:
+    def _bend(self, rows: Float[Tensor, "B D"], log_slope: Float[Tensor, "D"]) -> Float[Tensor, "B D"]:
         return torch.where(rows < 0, rows * log_slope.exp(), rows)
 
 
@@ -166,6 +167,6 @@ class ApproximateFlow(FlowDensity):
                 flows += [LeakyRectifier(size), DenseLayer(size, kind)]
         super().__init__(size, flows)
 
-    def penalty(self) -> Tensor:
+    def penalty(self) -> Float[Tensor, ""]:
         """Return the sum of the layers' penalties; zero for the kinds that need none."""
         return torch.stack([flow.penalty() for flow in self.flows if isinstance(flow, DenseLayer)]).sum()

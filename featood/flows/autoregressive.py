@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from featood.nets.initialise import seeded
@@ -58,12 +59,12 @@ class AutoregressiveFlow(nn.Module):
         with seeded(generator):
             self.flow = NSF(size, bins=bins, **shape) if bins else MAF(size, **shape)
 
-    def log_density(self, rows: Tensor) -> Tensor:
+    def log_density(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         """Log-densities ``[B]`` of rows ``[B, D]``, in nats."""
         return self.flow().log_prob(rows)
 
     @torch.no_grad()
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "{count} {self.size}"]:
         """Draw rows ``[count, D]``, one feature after the other."""
         base = torch.randn(count, self.size, generator=generator, device=generator.device)
         return self.flow().transform.inv(base.to(next(self.parameters())))

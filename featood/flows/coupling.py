@@ -7,6 +7,7 @@ __all__ = ["ActNorm", "AffineCoupling", "InvertibleLinear", "glow", "realnvp"]
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from featood.errors import UsageError
@@ -60,27 +61,31 @@ class AffineCoupling(nn.Module):
             nn.init.zeros_(parameter)
         self.bound = nn.Parameter(torch.ones(size - kept))
 
-    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``."""
         kept, moved = self._halves(rows)
         log_scale, shift = self._affine(kept)
         return self._joined(kept, moved * log_scale.exp() + shift), log_scale.sum(1)
 
-    def inverse(self, latent: Tensor) -> Tensor:
+    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Map points ``[B, D]`` back."""
         kept, moved = self._halves(latent)
         log_scale, shift = self._affine(kept)
         return self._joined(kept, (moved - shift) * (-log_scale).exp())
 
-    def _affine(self, kept: Tensor) -> tuple[Tensor, Tensor]:
+    def _affine(
+        self, kept: Float[Tensor, "B kept"]
+    ) -> tuple[Float[Tensor, "B moved"], Float[Tensor, "B moved"]]:
         raw, shift = self.network(kept).chunk(2, 1)
         return self.bound * torch.tanh(raw), shift
 
-    def _halves(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _halves(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B kept"], Float[Tensor, "B moved"]]:
         first, second = rows[:, : self.split], rows[:, self.split :]
         return (second, first) if self.swap else (first, second)
 
-    def _joined(self, kept: Tensor, moved: Tensor) -> Tensor:
+    def _joined(
+        self, kept: Float[Tensor, "B kept"], moved: Float[Tensor, "B moved"]
+    ) -> Float[Tensor, "B kept+moved"]:
         return torch.cat([moved, kept] if self.swap else [kept, moved], 1)
 
 
@@ -93,17 +98,17 @@ class ActNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(size))
 
     @torch.no_grad()
-    def initialize(self, rows: Tensor) -> None:
+    def initialize(self, rows: Float[Tensor, "B D"]) -> None:
         """Give rows ``[B, D]`` mean 0 and variance 1; a constant feature is only shifted."""
         spread = rows.std(0, correction=0)
         self.log_scale.copy_(-torch.where(spread > 1e-6, spread, torch.ones_like(spread)).log())
         self.shift.copy_(-rows.mean(0) * self.log_scale.exp())
 
-    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``."""
         return rows * self.log_scale.exp() + self.shift, self.log_scale.sum().expand(len(rows))
 
-    def inverse(self, latent: Tensor) -> Tensor:
+    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Map points ``[B, D]`` back."""
         return (latent - self.shift) * (-self.log_scale).exp()
 
@@ -116,8 +121,8 @@ class InvertibleLinear(nn.Module):
     Kingma and Dhariwal, Glow: Generative Flow with Invertible 1x1 Convolutions, NeurIPS 2018.
     """
 
-    order: Tensor
-    signs: Tensor
+    order: Int[Tensor, "D"]
+    signs: Float[Tensor, "D"]
 
     def __init__(self, size: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -130,18 +135,18 @@ class InvertibleLinear(nn.Module):
         self.upper = nn.Parameter(upper.triu(1).float())
         self.log_diagonal = nn.Parameter(upper.diagonal().abs().log().float())
 
-    def factors(self) -> tuple[Tensor, Tensor]:
+    def factors(self) -> tuple[Float[Tensor, "D D"], Float[Tensor, "D D"]]:
         """Return the triangular factors ``[D, D]``, the lower with ones on its diagonal."""
         eye = torch.eye(len(self.lower), dtype=self.lower.dtype, device=self.lower.device)
         diagonal = torch.diag(self.signs * self.log_diagonal.exp())
         return self.lower.tril(-1) + eye, self.upper.triu(1) + diagonal
 
-    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``."""
         lower, upper = self.factors()
         return (rows @ upper.T @ lower.T)[:, self.order], self.log_diagonal.sum().expand(len(rows))
 
-    def inverse(self, latent: Tensor) -> Tensor:
+    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Map points ``[B, D]`` back by substitution."""
         lower, upper = self.factors()
         columns = latent[:, self.order.argsort()].T

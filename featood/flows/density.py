@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -29,7 +30,7 @@ class FlowDensity(nn.Module):
         self.size = size
         self.flows = nn.ModuleList(flows)
 
-    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         """Map rows ``[B, D]`` to the base, with log-determinants ``[B]``."""
         log_det = rows.new_zeros(len(rows))
         for flow in self._flows():
@@ -37,25 +38,25 @@ class FlowDensity(nn.Module):
             log_det = log_det + part
         return rows, log_det
 
-    def log_density(self, rows: Tensor, **options: Any) -> Tensor:
+    def log_density(self, rows: Float[Tensor, "B D"], **options: Any) -> Float[Tensor, "B"]:
         """Log-densities ``[B]`` of rows ``[B, D]``, in nats; `options` go to :meth:`forward`."""
         latent, log_det = self(rows, **options)
         return log_det - 0.5 * (latent.square().sum(1) + self.size * math.log(2 * math.pi))
 
-    def inverse(self, latent: Tensor) -> Tensor:
+    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Map points of the base ``[B, D]`` back to rows."""
         for flow in reversed(self._flows()):
             latent = flow.inverse(latent)
         return latent
 
     @torch.no_grad()
-    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "{count} {self.size}"]:
         """Draw rows ``[count, D]``."""
         base = torch.randn(count, self.size, generator=generator, device=generator.device)
         return self.inverse(base.to(next(self.parameters())))
 
     @torch.no_grad()
-    def initialize(self, rows: Tensor) -> None:
+    def initialize(self, rows: Float[Tensor, "B D"]) -> None:
         """Let every flow that starts from data do so, each from the rows ``[B, D]`` as they reach it."""
         for flow in self._flows():
             if hasattr(flow, "initialize"):

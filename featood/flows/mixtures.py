@@ -8,6 +8,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from featood.nets.initialise import seeded
@@ -39,7 +40,7 @@ class GaussianMixtures(nn.Module):
             self.means = nn.Parameter(torch.randn(classes, components, size))
             self.factors = nn.Parameter(torch.randn(classes, components, size, size) / 100)
 
-    def log_density(self, rows: Tensor) -> Tensor:
+    def log_density(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
         """Return the log-density of rows ``[B, D]`` in each class ``[B, C]``, in float64.
 
         Squared distances are quadratic forms of the products of coordinates, so that one matrix product gives those

@@ -8,6 +8,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 BISECTIONS = 80
@@ -38,14 +39,14 @@ class PlanarFlow(nn.Module):
 
         self.weight, self.push, self.bias = draw(layers, size), draw(layers, size), draw(layers)
 
-    def directions(self) -> tuple[Tensor, Tensor]:
+    def directions(self) -> tuple[Float[Tensor, "L D"], Float[Tensor, "L"]]:
         """Return the corrected u ``[L, D]``, and its products with w ``[L]``, all above -1."""
         product = (self.weight * self.push).sum(1)
         wanted = F.softplus(product) - 1
         square = self.weight.square().sum(1).clamp(min=1e-12)
         return self.push + ((wanted - product) / square)[:, None] * self.weight, wanted
 
-    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         """Map rows ``[B, D]`` to the base, with log-determinants ``[B]``."""
         push, product = self.directions()
         log_det = rows.new_zeros(len(rows))
@@ -55,7 +56,7 @@ class PlanarFlow(nn.Module):
             log_det = log_det + torch.log1p(product[layer] * (1 - bent.square()))
         return rows, log_det
 
-    def inverse(self, latent: Tensor) -> Tensor:
+    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Map points of the base ``[B, D]`` back; the position along w is found by bisection."""
         push, product = self.directions()
         for layer in reversed(range(len(push))):

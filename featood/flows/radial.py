@@ -14,6 +14,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 CHUNK_BYTES = 1 << 26
@@ -21,7 +22,12 @@ TINY = 1e-300
 """Least squared distance: keeps the gradient of its root finite."""
 
 
-def radial_log_density(rows: Tensor, centers: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+def radial_log_density(
+    rows: Float[Tensor, "B D"],
+    centers: Float[Tensor, "C L D"],
+    alpha: Float[Tensor, "C L"],
+    beta: Float[Tensor, "C L"],
+) -> Float[Tensor, "B C"]:
     """Log-densities of rows under the radial flow of each class, with a standard normal at its end.
 
     Parameters
@@ -45,7 +51,13 @@ def radial_log_density(rows: Tensor, centers: Tensor, alpha: Tensor, beta: Tenso
     return torch.cat(parts)
 
 
-def _log_density(rows: Tensor, centers: Tensor, products: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+def _log_density(
+    rows: Float[Tensor, "B D"],
+    centers: Float[Tensor, "C L D"],
+    products: Float[Tensor, "L L C"],
+    alpha: Float[Tensor, "L C"],
+    beta: Float[Tensor, "L C"],
+) -> Float[Tensor, "B C"]:
     classes, layers, size = centers.shape
     dots = (rows @ centers.reshape(-1, size).T).reshape(len(rows), classes, layers).unbind(2)
     square = rows.square().sum(1)[:, None]
@@ -68,7 +80,9 @@ def _log_density(rows: Tensor, centers: Tensor, products: Tensor, alpha: Tensor,
     return log_det - 0.5 * (square + size * math.log(2 * math.pi))
 
 
-def _layer(radius: Tensor, alpha: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+def _layer(
+    radius: Float[Tensor, "B C"], alpha: Float[Tensor, "C"], beta: Float[Tensor, "C"]
+) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
     """Gain ``g``, and ``d(r g)/dr``: one less than the stretch across and along the radius."""
     gain = beta / (alpha + radius)
     return gain, gain * (alpha / (alpha + radius))
@@ -103,16 +117,16 @@ class RadialFlows(nn.Module):
         self.raw_alpha = draw(classes, layers)
         self.raw_beta = draw(classes, layers)
 
-    def coefficients(self) -> tuple[Tensor, Tensor]:
+    def coefficients(self) -> tuple[Float[Tensor, "C L"], Float[Tensor, "C L"]]:
         """Return alpha and beta ``[C, L]``, within the bounds that make every layer invertible."""
         alpha = F.softplus(self.raw_alpha)
         return alpha, F.softplus(self.raw_beta) - alpha
 
-    def log_density(self, rows: Tensor) -> Tensor:
+    def log_density(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
         """Log-densities ``[B, C]`` of rows ``[B, D]`` in float64."""
         return radial_log_density(rows, self.centers, *self.coefficients())
 
-    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, rows: Float[Tensor, "B _ D"]) -> tuple[Float[Tensor, "B C D"], Float[Tensor, "B C"]]:
         """Map points ``[B, C or 1, D]`` to the base ``[B, C, D]``, with log-determinants ``[B, C]``."""
         alpha, beta = self.coefficients()
         log_det = rows.new_zeros(())
@@ -123,7 +137,7 @@ class RadialFlows(nn.Module):
             log_det = log_det + (rows.shape[2] - 1) * gain.log1p() + slope.log1p()
         return rows, log_det
 
-    def inverse(self, latent: Tensor) -> Tensor:
+    def inverse(self, latent: Float[Tensor, "B C D"]) -> Float[Tensor, "B C D"]:
         """Map points of the base ``[B, C, D]`` back; the radius solves a quadratic equation."""
         alpha, beta = self.coefficients()
         for layer in reversed(range(self.centers.shape[1])):

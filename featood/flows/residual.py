@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from featood.flows.coupling import ActNorm
@@ -49,7 +50,9 @@ class ResidualBlock(nn.Module):
         self.smallest = min(size, width)
         self.terms, self.roulette = terms, roulette
 
-    def forward(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, rows: Float[Tensor, "B D"], generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``.
 
         With a generator and more than a few features these are estimates, by one probe per row; else exact.
@@ -65,18 +68,20 @@ class ResidualBlock(nn.Module):
             extra = int(-math.log2(max(1 - draw, 1e-6)))
         return rows + residual, series_log_det(matrices, slopes, probes.to(rows), self.terms, extra)
 
-    def inverse(self, latent: Tensor) -> Tensor:
+    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Map points ``[B, D]`` back by fixed-point iteration."""
         matrices, rows = self.matrices(), latent
         for _ in range(FIXED_POINT_ITERATIONS):
             rows = latent - self.residual(rows, matrices)[0]
         return rows
 
-    def matrices(self) -> list[Tensor]:
+    def matrices(self) -> list[Float[Tensor, "_ _"]]:
         """Return the matrices of the layers, each within the bound."""
         return [layer.matrix() for layer in self._layers()]
 
-    def residual(self, rows: Tensor, matrices: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def residual(
+        self, rows: Float[Tensor, "B D"], matrices: list[Float[Tensor, "_ _"]]
+    ) -> tuple[Float[Tensor, "B D"], list[Float[Tensor, "B width"]]]:
         """Return g ``[B, D]``, and the slopes of the activations of each hidden layer ``[B, width]``."""
         slopes = []
         *hidden, last = zip(matrices, self._layers(), strict=True)
@@ -125,7 +130,9 @@ class ResidualFlow(FlowDensity):
                 flows += [ActNorm(size), ResidualBlock(size, width, depth, bound, terms, roulette)]
         super().__init__(size, flows)
 
-    def forward(self, rows: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, rows: Float[Tensor, "B D"], generator: torch.Generator | None = None
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         """Map rows ``[B, D]`` to the base, with log-determinants ``[B]``; estimates, where given a generator."""
         log_det = rows.new_zeros(len(rows))
         for flow in self.flows:
@@ -134,7 +141,9 @@ class ResidualFlow(FlowDensity):
         return rows, log_det
 
 
-def exact_log_det(matrices: list[Tensor], slopes: list[Tensor]) -> Tensor:
+def exact_log_det(
+    matrices: list[Float[Tensor, "_ _"]], slopes: list[Float[Tensor, "B width"]]
+) -> Float[Tensor, "B"]:
     """``log det(I + J)`` ``[B]``, at the smaller of the sizes of a row and of a hidden layer."""
     first, *rest = matrices
     if first.shape[0] < first.shape[1]:  # the cyclic product, from the first hidden layer to itself
@@ -152,8 +161,12 @@ def exact_log_det(matrices: list[Tensor], slopes: list[Tensor]) -> Tensor:
 
 
 def series_log_det(
-    matrices: list[Tensor], slopes: list[Tensor], probes: Tensor, terms: int, extra: int = 0
-) -> Tensor:
+    matrices: list[Float[Tensor, "_ _"]],
+    slopes: list[Float[Tensor, "B width"]],
+    probes: Float[Tensor, "B D"],
+    terms: int,
+    extra: int = 0,
+) -> Float[Tensor, "B"]:
     """Estimate ``log det(I + J) = sum_k (-1)^(k+1) tr(J^k) / k`` by one probe for each row ``[B]``.
 
     Each of the `extra` terms is taken with half the probability of that before it, and weighs twice as much.

@@ -5,12 +5,18 @@ from __future__ import annotations
 __all__ = ["bounded_energy", "energy_bounds"]
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from featood.losses.reductions import mean_over
 
 
-def bounded_energy(energy: Tensor, labels: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
+def bounded_energy(
+    energy: Float[Tensor, "B"],
+    labels: Int[Tensor, "B"],
+    low: Float[Tensor, ""] | float,
+    high: Float[Tensor, ""] | float,
+) -> Float[Tensor, ""]:
     """Return ``mean max(E - low, 0)^2`` over known rows plus ``mean max(high - E, 0)^2`` over outliers.
 
     Parameters
@@ -33,7 +39,9 @@ def bounded_energy(energy: Tensor, labels: Tensor, low: Tensor | float, high: Te
     return mean_over(above, labels >= 0) + mean_over(below, labels < 0)
 
 
-def energy_bounds(energy: Tensor, labels: Tensor, share: float = 0.25) -> tuple[Tensor, Tensor]:
+def energy_bounds(
+    energy: Float[Tensor, "B"], labels: Int[Tensor, "B"], share: float = 0.25
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Choose bounds by the energies as they are: bounds of the paper fit its networks alone.
 
     Parameters

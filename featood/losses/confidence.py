@@ -6,6 +6,7 @@ __all__ = ["confidence_loss", "logit_norm"]
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from featood.losses.outlier_exposure import cross_entropy
@@ -13,12 +14,12 @@ from featood.losses.reductions import mean_over
 
 
 def confidence_loss(
-    logits: Tensor,
-    confidence: Tensor,
-    labels: Tensor,
-    weight: Tensor | float = 1.0,
-    hinted: Tensor | None = None,
-) -> dict[str, Tensor]:
+    logits: Float[Tensor, "B C"],
+    confidence: Float[Tensor, "B"],
+    labels: Int[Tensor, "B"],
+    weight: Float[Tensor, ""] | float = 1.0,
+    hinted: Bool[Tensor, "B"] | None = None,
+) -> dict[str, Float[Tensor, ""]]:
     """Return the loss of a classifier that may ask for the answer, at a price.
 
     With the confidence c, a row's probability of its class is ``c p_y + 1 - c``; the price is ``-log c``.
@@ -51,7 +52,9 @@ def confidence_loss(
     return {"loss": named + weight * price, "classification": named, "price": price}
 
 
-def logit_norm(logits: Tensor, labels: Tensor, temperature: float = 0.04) -> Tensor:
+def logit_norm(
+    logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], temperature: float = 0.04
+) -> Float[Tensor, ""]:
     """Mean cross-entropy of the known rows' logits scaled to the length ``1 / temperature``, as a scalar.
 
     References

@@ -5,22 +5,25 @@ from __future__ import annotations
 __all__ = ["augmented_lagrangian", "false_alarms", "missed_outliers", "updated_multipliers"]
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from featood.losses.reductions import mean_over
 
 
-def false_alarms(odds: Tensor, labels: Tensor) -> Tensor:
+def false_alarms(odds: Float[Tensor, "B"], labels: Int[Tensor, "B"]) -> Float[Tensor, ""]:
     """Mean probability of the known rows to be outliers, for the log-odds ``[B]``: a smooth false-alarm rate."""
     return mean_over(odds.sigmoid(), labels >= 0)
 
 
-def missed_outliers(odds: Tensor, labels: Tensor) -> Tensor:
+def missed_outliers(odds: Float[Tensor, "B"], labels: Int[Tensor, "B"]) -> Float[Tensor, ""]:
     """Mean probability of the outliers to be known, for the log-odds of being outliers ``[B]``."""
     return mean_over((-odds).sigmoid(), labels < 0)
 
 
-def augmented_lagrangian(violations: Tensor, multipliers: Tensor, penalties: Tensor) -> Tensor:
+def augmented_lagrangian(
+    violations: Float[Tensor, "K"], multipliers: Float[Tensor, "K"], penalties: Float[Tensor, "K"]
+) -> Float[Tensor, ""]:
     """Return what constraints ``c_i <= 0`` add to an objective, as a scalar.
 
     Parameters
@@ -44,8 +47,12 @@ def augmented_lagrangian(violations: Tensor, multipliers: Tensor, penalties: Ten
 
 
 def updated_multipliers(
-    violations: Tensor, multipliers: Tensor, penalties: Tensor, rate: float = 1.0, growth: float = 1.5
-) -> tuple[Tensor, Tensor]:
+    violations: Float[Tensor, "K"],
+    multipliers: Float[Tensor, "K"],
+    penalties: Float[Tensor, "K"],
+    rate: float = 1.0,
+    growth: float = 1.5,
+) -> tuple[Float[Tensor, "K"], Float[Tensor, "K"]]:
     """Take a step of gradient ascent on the multipliers, and make broken constraints weigh more.
 
     Parameters

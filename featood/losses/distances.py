@@ -22,6 +22,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from featood.losses.outlier_exposure import cross_entropy
@@ -31,12 +32,14 @@ CHUNK = 1 << 24
 """Rows times classes that are looked at together."""
 
 
-def distances(embedding: Tensor, centers: Tensor) -> Tensor:
+def distances(embedding: Float[Tensor, "B E"], centers: Float[Tensor, "C E"]) -> Float[Tensor, "B C"]:
     """Euclidean distance of every row to every centre ``[B, C]``, exact where they nearly coincide."""
     return torch.cdist(embedding, centers, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def class_means(embedding: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+def class_means(
+    embedding: Float[Tensor, "B E"], labels: Int[Tensor, "B"], classes: int
+) -> tuple[Float[Tensor, "C E"], Float[Tensor, "C"]]:
     """Mean embedding of each class ``[C, E]``, zero where it has no rows, and the rows of each ``[C]``.
 
     In the precision of the embedding, also where products are made in a lower one elsewhere.
@@ -50,7 +53,9 @@ def class_means(embedding: Tensor, labels: Tensor, classes: int) -> tuple[Tensor
         return total / count.clamp(min=1)[:, None], count
 
 
-def center_loss(to_centers: Tensor, labels: Tensor, radius: float = 0.0) -> Tensor:
+def center_loss(
+    to_centers: Float[Tensor, "B C"], labels: Int[Tensor, "B"], radius: float = 0.0
+) -> Float[Tensor, ""]:
     """Mean of ``max(d_y^2 - radius^2, 0)`` over the known rows, d_y the distance to the centre of their class.
 
     References
@@ -61,7 +66,9 @@ def center_loss(to_centers: Tensor, labels: Tensor, radius: float = 0.0) -> Tens
     return mean_over((own.square() - radius**2).relu(), labels >= 0)
 
 
-def center_repulsion(to_centers: Tensor, labels: Tensor, margin: float) -> Tensor:
+def center_repulsion(
+    to_centers: Float[Tensor, "B C"], labels: Int[Tensor, "B"], margin: float
+) -> Float[Tensor, ""]:
     """Mean of ``sum_c max(margin^2 - d_c^2, 0)`` over the outliers: no centre is to be nearer than the margin.
 
     References
@@ -71,7 +78,9 @@ def center_repulsion(to_centers: Tensor, labels: Tensor, margin: float) -> Tenso
     return mean_over((margin**2 - to_centers.square()).relu().sum(1), labels < 0)
 
 
-def class_anchors(to_anchors: Tensor, labels: Tensor, weight: float = 0.1) -> dict[str, Tensor]:
+def class_anchors(
+    to_anchors: Float[Tensor, "B C"], labels: Int[Tensor, "B"], weight: float = 0.1
+) -> dict[str, Float[Tensor, ""]]:
     """Return the loss of class anchor clustering over the known rows.
 
     Parameters
@@ -98,15 +107,19 @@ def class_anchors(to_anchors: Tensor, labels: Tensor, weight: float = 0.1) -> di
     return {"loss": tuplet + weight * anchor, "tuplet": tuplet, "anchor": anchor}
 
 
-def rejection(to_anchors: Tensor) -> Tensor:
+def rejection(to_anchors: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
     """Score ``min_c d_c (1 - softmin(d)_c)`` ``[B]`` of class anchor clustering: large far from all anchors."""
     log_p = (-to_anchors).log_softmax(1)
     return (to_anchors * -torch.expm1(log_p)).amin(1)
 
 
 def intra_inter(
-    embedding: Tensor, labels: Tensor, classes: int, weight: float = 1.0, limit: float = math.inf
-) -> dict[str, Tensor]:
+    embedding: Float[Tensor, "B E"],
+    labels: Int[Tensor, "B"],
+    classes: int,
+    weight: float = 1.0,
+    limit: float = math.inf,
+) -> dict[str, Float[Tensor, ""]]:
     """Return the spread within classes less the separation of the nearest two, all by the batch's own means.
 
     Parameters
@@ -139,7 +152,9 @@ def intra_inter(
     return {"loss": spread - weight * separation, "spread": spread, "separation": separation}
 
 
-def hypersphere(embedding: Tensor, center: Tensor, labels: Tensor, radius: float = 0.0) -> Tensor:
+def hypersphere(
+    embedding: Float[Tensor, "B E"], center: Float[Tensor, "E"], labels: Int[Tensor, "B"], radius: float = 0.0
+) -> Float[Tensor, ""]:
     """Mean of ``max(|z - c|^2 - radius^2, 0)`` over the known rows.
 
     References
@@ -149,7 +164,9 @@ def hypersphere(embedding: Tensor, center: Tensor, labels: Tensor, radius: float
     return mean_over(((embedding - center).square().sum(1) - radius**2).relu(), labels >= 0)
 
 
-def deep_sad(embedding: Tensor, center: Tensor, labels: Tensor, weight: float = 1.0) -> Tensor:
+def deep_sad(
+    embedding: Float[Tensor, "B E"], center: Float[Tensor, "E"], labels: Int[Tensor, "B"], weight: float = 1.0
+) -> Float[Tensor, ""]:
     """Mean of ``|z - c|^2`` over the known rows plus `weight` times that of its inverse over the outliers.
 
     References

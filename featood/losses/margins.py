@@ -10,12 +10,15 @@ __all__ = ["latent_divergence", "triplet_margin"]
 import math
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from featood.losses.distances import class_means, distances
 
 
-def triplet_margin(latents: Tensor, labels: Tensor, slack: float = 0.1, margin: float = 0.15) -> Tensor:
+def triplet_margin(
+    latents: Float[Tensor, "B L"], labels: Int[Tensor, "B"], slack: float = 0.1, margin: float = 0.15
+) -> Float[Tensor, ""]:
     """Triplet loss with a term that keeps classes at a distance of their own.
 
     Parameters
@@ -50,13 +53,13 @@ def triplet_margin(latents: Tensor, labels: Tensor, slack: float = 0.1, margin: 
 
 
 def latent_divergence(
-    latents: Tensor,
-    means: Tensor,
-    log_variances: Tensor,
-    centers: Tensor,
-    labels: Tensor,
+    latents: Float[Tensor, "B L"],
+    means: Float[Tensor, "B L"],
+    log_variances: Float[Tensor, "B L"],
+    centers: Float[Tensor, "C L"],
+    labels: Int[Tensor, "B"],
     deviation: float = 0.1,
-) -> Tensor:
+) -> Float[Tensor, ""]:
     """Divergence of the posteriors of the latents from a small ball around the centre of their class.
 
     Parameters
@@ -84,6 +87,10 @@ def latent_divergence(
     return by_class.sum() / (count > 0).sum().clamp(min=1)
 
 
-def _log_normal(values: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+def _log_normal(
+    values: Float[Tensor, "B L"],
+    mean: Float[Tensor, "B L"],
+    log_variance: Float[Tensor, "B L"] | Float[Tensor, ""],
+) -> Float[Tensor, "B L"]:
     squared = (values - mean).square() * (-log_variance).exp()
     return -0.5 * (squared + log_variance + math.log(2 * math.pi))

@@ -19,22 +19,25 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from featood.losses.reductions import mean_over
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Float[Tensor, ""]:
     """Mean cross-entropy of the known rows, as a scalar."""
     return mean_over(F.cross_entropy(logits, labels.clamp(min=0), reduction="none"), labels >= 0)
 
 
-def uniform_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def uniform_cross_entropy(logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Float[Tensor, ""]:
     """Mean of ``-sum_c log p_c / C`` over the outliers: their cross-entropy to the uniform distribution."""
     return mean_over(logits.logsumexp(1) - logits.mean(1), labels < 0)
 
 
-def outlier_exposure(logits: Tensor, labels: Tensor, weight: float = 0.5) -> dict[str, Tensor]:
+def outlier_exposure(
+    logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], weight: float = 0.5
+) -> dict[str, Float[Tensor, ""]]:
     """Return the loss of outlier exposure; with weight 1 it is the entropic open-set loss.
 
     Parameters
@@ -59,8 +62,12 @@ def outlier_exposure(logits: Tensor, labels: Tensor, weight: float = 0.5) -> dic
 
 
 def objectosphere(
-    logits: Tensor, features: Tensor, labels: Tensor, weight: float = 1.0, radius: float = 1.0
-) -> dict[str, Tensor]:
+    logits: Float[Tensor, "B C"],
+    features: Float[Tensor, "B D"],
+    labels: Int[Tensor, "B"],
+    weight: float = 1.0,
+    radius: float = 1.0,
+) -> dict[str, Float[Tensor, ""]]:
     """Return the entropic open-set loss plus `weight` times a pull on the features' lengths.
 
     Parameters
@@ -89,7 +96,7 @@ def objectosphere(
     return {**parts, "loss": parts["loss"] + weight * length, "length": length}
 
 
-def background_class(logits: Tensor, labels: Tensor) -> Tensor:
+def background_class(logits: Float[Tensor, "B _"], labels: Int[Tensor, "B"]) -> Float[Tensor, ""]:
     """Mean cross-entropy over logits ``[B, C + 1]`` whose last class is that of the outliers, as a scalar.
 
     References
@@ -100,12 +107,12 @@ def background_class(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def mixture_outlier_exposure(
-    logits: Callable[[Tensor], Tensor],
-    rows: Tensor,
-    labels: Tensor,
+    logits: Callable[[Float[Tensor, "B D"]], Float[Tensor, "B C"]],
+    rows: Float[Tensor, "B D"],
+    labels: Int[Tensor, "B"],
     generator: torch.Generator,
     weight: float = 5.0,
-) -> dict[str, Tensor]:
+) -> dict[str, Float[Tensor, ""]]:
     """Return cross-entropy plus that of mixtures, which are the less certain the more of an outlier they hold.
 
     A known row ``x`` of class y and an outlier ``x'`` make ``m x + (1 - m) x'``, m uniform in [0, 1], whose target

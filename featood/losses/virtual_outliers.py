@@ -6,12 +6,17 @@ __all__ = ["energy_odds", "virtual_outliers", "weighted_energy"]
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 
 def virtual_outliers(
-    means: Tensor, factor: Tensor, count: int, draws: int, generator: torch.Generator
-) -> Tensor:
+    means: Float[Tensor, "C D"],
+    factor: Float[Tensor, "D D"],
+    count: int,
+    draws: int,
+    generator: torch.Generator,
+) -> Float[Tensor, "{count} D"]:
     """Draw the least likely of many samples of Gaussians with class means and one covariance.
 
     The covariance being shared, a sample is the less likely under its class the longer the standard normal
@@ -43,12 +48,12 @@ def virtual_outliers(
     return means[chosen.to(means.device)] + longest @ factor.T
 
 
-def weighted_energy(logits: Tensor, log_weights: Tensor) -> Tensor:
+def weighted_energy(logits: Float[Tensor, "B C"], log_weights: Float[Tensor, "C"]) -> Float[Tensor, "B"]:
     """Return ``-log sum_c w_c exp(l_c)`` ``[B]``."""
     return -(logits + log_weights).logsumexp(1)
 
 
-def energy_odds(inside: Tensor, outside: Tensor) -> Tensor:
+def energy_odds(inside: Float[Tensor, "B"], outside: Float[Tensor, "M"]) -> Float[Tensor, ""]:
     """Return the logistic loss of telling known rows from outliers, each side counting the same.
 
     Parameters

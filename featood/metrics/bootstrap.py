@@ -14,6 +14,7 @@ import copy
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
@@ -128,7 +129,7 @@ def bootstrap_draws(
     *,
     id_generator: np.random.Generator,
     ood_generator: np.random.Generator,
-) -> np.ndarray:
+) -> Float[np.ndarray, "metrics {n}"]:
     """Return the metrics of every resample, from which the intervals follow.
 
     Equal generators take equal rows. So heads that are given copies of the same two can be compared pair by
@@ -155,13 +156,15 @@ def bootstrap_draws(
     return np.concatenate(draws, axis=1)
 
 
-def percentiles(draws: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+def percentiles(
+    draws: Float[np.ndarray, "*batch n"], level: float
+) -> tuple[Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]]:
     """Return the ends of the central share `level` of resamples ``[..., n]``, each ``[...]``."""
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=-1)
-    return low, high
+    return np.asarray(low), np.asarray(high)
 
 
-def bootstrap_difference(estimate: float, draws: np.ndarray, level: float) -> Difference:
+def bootstrap_difference(estimate: float, draws: Float[np.ndarray, "n"], level: float) -> Difference:
     """Make an interval and a test of the resamples ``[n]`` of a difference.
 
     The interval is that of their percentiles. The test is two-sided and takes the difference for normal with their
@@ -176,15 +179,20 @@ def bootstrap_difference(estimate: float, draws: np.ndarray, level: float) -> Di
     return Difference(estimate, float(low), float(high), p)
 
 
-def _ranked(id_scores: ArrayLike, ood_scores: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _ranked(
+    id_scores: ArrayLike, ood_scores: ArrayLike
+) -> tuple[Float[np.ndarray, "K"], Int[np.ndarray, "1 N"], Int[np.ndarray, "1 M"]]:
     """Rank all rows as the only resample, ``[1, N]`` and ``[1, M]``."""
     values, id_ranks, ood_ranks = rank_scores(id_scores, ood_scores)
     return values, id_ranks[None], ood_ranks[None]
 
 
 def _measure(
-    values: np.ndarray, id_ranks: np.ndarray, ood_ranks: np.ndarray, metrics: Sequence[str]
-) -> np.ndarray:
+    values: Float[np.ndarray, "K"],
+    id_ranks: Int[np.ndarray, "B N"],
+    ood_ranks: Int[np.ndarray, "B M"],
+    metrics: Sequence[str],
+) -> Float[np.ndarray, "metrics B"]:
     """Metrics of each resample, ``[metrics, B]``."""
     counts = ScoreCounts(values, _tally(id_ranks, len(values)), _tally(ood_ranks, len(values)))
     return np.stack([METRICS[name](counts) for name in metrics])
@@ -197,7 +205,7 @@ def _check(metrics: Sequence[str], n: int, level: float = 0.5) -> None:
         raise UsageError(f"bootstrap needs n >= 1 and 0 < level < 1, got n={n}, level={level}")
 
 
-def _tally(ranks: np.ndarray, size: int) -> np.ndarray:
+def _tally(ranks: Int[np.ndarray, "B N"], size: int) -> Int[np.ndarray, "B {size}"]:
     """Count each row of `ranks` [B, N] on its own: [B, size]."""
     offsets = size * np.arange(len(ranks))[:, None]
     return np.bincount((ranks + offsets).ravel(), minlength=size * len(ranks)).reshape(-1, size)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from featood.errors import DataError
@@ -55,7 +56,7 @@ def class_table(
 
 def auroc_by_class(
     id_scores: ArrayLike, ood_scores: ArrayLike, ood_labels: ArrayLike
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Int[np.ndarray, "K"], Float[np.ndarray, "K"]]:
     """AUROC of all ID rows against the OOD rows of each class, from one sort.
 
     Parameters

@@ -16,6 +16,7 @@ __all__ = [
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Real, Shaped
 from numpy.typing import ArrayLike
 
 from featood.errors import DataError, UsageError
@@ -27,9 +28,9 @@ _CELLS = 2**22  # logits widened to float64 at once
 class Reliability(NamedTuple):
     """Calibration by confidence bin; bins without rows hold NaN."""
 
-    confidence: np.ndarray
-    accuracy: np.ndarray
-    rows: np.ndarray
+    confidence: Float[np.ndarray, "bins"]
+    accuracy: Float[np.ndarray, "bins"]
+    rows: Int[np.ndarray, "bins"]
 
 
 def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
@@ -122,10 +123,10 @@ def reliability_curve(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> R
 class _Judged(NamedTuple):
     """What the softmax says of each labelled row, four arrays of shape [M]."""
 
-    confidence: np.ndarray
-    correct: np.ndarray
-    nll: np.ndarray
-    brier: np.ndarray
+    confidence: Float[np.ndarray, "M"]
+    correct: Bool[np.ndarray, "M"]
+    nll: Float[np.ndarray, "M"]
+    brier: Float[np.ndarray, "M"]
 
 
 def _judge(logits: ArrayLike, labels: ArrayLike) -> _Judged:
@@ -142,7 +143,9 @@ def _judge(logits: ArrayLike, labels: ArrayLike) -> _Judged:
     return _Judged(*map(np.concatenate, zip(*judged, strict=True)))
 
 
-def _in_columns(logits: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _in_columns(
+    logits: Real[np.ndarray, "N C"], labels: Int[np.ndarray, "N"], classes: Int[np.ndarray, "_"]
+) -> tuple[Real[np.ndarray, "N _"], Int[np.ndarray, "N"]]:
     """Return logits, with one more column of no probability if there are rows of other classes, and labels' columns."""
     if len(classes) != logits.shape[-1]:
         raise DataError(f"{len(classes)} class numbers come with logits of {logits.shape[-1]} classes")
@@ -154,7 +157,7 @@ def _in_columns(logits: np.ndarray, labels: np.ndarray, classes: np.ndarray) -> 
     return np.concatenate([logits, np.full((len(logits), 1), np.finfo("f4").min)], 1), columns
 
 
-def _judge_block(logits: np.ndarray, labels: np.ndarray) -> _Judged:
+def _judge_block(logits: Real[np.ndarray, "M C"], labels: Int[np.ndarray, "M"]) -> _Judged:
     logits = logits.astype(np.float64)
     if not np.isfinite(logits).all():
         raise DataError("logits hold NaN or infinity; extract them again, in float32")
@@ -174,7 +177,7 @@ def _reliability(judged: _Judged, bins: int) -> Reliability:
     index = np.searchsorted(edges, judged.confidence, side="left")  # an edge belongs to the bin below it
     count = np.bincount(index, minlength=bins)
 
-    def mean(values: np.ndarray) -> np.ndarray:
+    def mean(values: Shaped[np.ndarray, "M"]) -> Float[np.ndarray, "bins"]:
         total = np.bincount(index, values, bins)
         return np.divide(total, count, out=np.full(bins, np.nan), where=count > 0)
 

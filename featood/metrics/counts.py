@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from featood.errors import DataError
@@ -28,27 +29,27 @@ class ScoreCounts:
         How many ID and OOD scores equal each value.
     """
 
-    values: np.ndarray
-    id: np.ndarray
-    ood: np.ndarray
+    values: Float[np.ndarray, "K"]
+    id: Int[np.ndarray, "*batch K"]
+    ood: Int[np.ndarray, "*batch K"]
 
     @cached_property
-    def id_below(self) -> np.ndarray:
+    def id_below(self) -> Int[np.ndarray, "... K"]:
         """How many ID scores are at or below each value, shape [..., K]."""
         return self.id.cumsum(-1)
 
     @cached_property
-    def ood_below(self) -> np.ndarray:
+    def ood_below(self) -> Int[np.ndarray, "... K"]:
         """How many OOD scores are at or below each value, shape [..., K]."""
         return self.ood.cumsum(-1)
 
     @property
-    def n_id(self) -> np.ndarray:
+    def n_id(self) -> Int[np.ndarray, "... 1"]:
         """Number of ID scores, shape [..., 1]."""
         return self.id_below[..., -1:]
 
     @property
-    def n_ood(self) -> np.ndarray:
+    def n_ood(self) -> Int[np.ndarray, "... 1"]:
         """Number of OOD scores, shape [..., 1]."""
         return self.ood_below[..., -1:]
 
@@ -58,7 +59,7 @@ class ScoreCounts:
         return ScoreCounts(-self.values[::-1], self.ood[..., ::-1], self.id[..., ::-1])
 
 
-def checked_scores(scores: ArrayLike, side: str) -> np.ndarray:
+def checked_scores(scores: ArrayLike, side: str) -> Float[np.ndarray, "N"]:
     """Return scores as float64 [N]; a `DataError` that names `side` says why they are none."""
     try:
         scores = np.asarray(scores)
@@ -76,7 +77,7 @@ def checked_scores(scores: ArrayLike, side: str) -> np.ndarray:
     return scores
 
 
-def checked_indices(values: ArrayLike, what: str) -> np.ndarray:
+def checked_indices(values: ArrayLike, what: str) -> Int[np.ndarray, "N"]:
     """Return classes as int64 [N]; a `DataError` that names them says why they are none."""
     values = np.asarray(values)
     if values.ndim != 1 or values.dtype.kind not in "iub":
@@ -84,7 +85,9 @@ def checked_indices(values: ArrayLike, what: str) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def rank_scores(id_scores: ArrayLike, ood_scores: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def rank_scores(
+    id_scores: ArrayLike, ood_scores: ArrayLike
+) -> tuple[Float[np.ndarray, "K"], Int[np.ndarray, "N"], Int[np.ndarray, "M"]]:
     """Sort all scores once and say which distinct value each row has.
 
     Parameters

@@ -26,6 +26,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 
 from featood.errors import UsageError
@@ -137,7 +138,9 @@ def detection_metrics(id_scores: ArrayLike, ood_scores: ArrayLike) -> dict[str, 
     return {name: float(metric(counts)) for name, metric in METRICS.items()}
 
 
-def roc_curve(id_scores: ArrayLike, ood_scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def roc_curve(
+    id_scores: ArrayLike, ood_scores: ArrayLike
+) -> tuple[Float[np.ndarray, "points"], Float[np.ndarray, "points"]]:
     """Points of the ROC curve, one per distinct score, from (0, 0) to (1, 1).
 
     Returns
@@ -150,18 +153,18 @@ def roc_curve(id_scores: ArrayLike, ood_scores: ArrayLike) -> tuple[np.ndarray, 
     return np.concatenate([[0.0], fpr]), np.concatenate([[0.0], tpr])
 
 
-def _auroc(counts: ScoreCounts) -> np.ndarray:
+def _auroc(counts: ScoreCounts) -> Float[np.ndarray | np.float64, "..."]:
     twice_wins = (counts.ood * (2 * counts.id_below - counts.id)).sum(-1)
     return twice_wins / (2.0 * counts.n_id * counts.n_ood)[..., 0]
 
 
-def _aupr_in(counts: ScoreCounts) -> np.ndarray:
+def _aupr_in(counts: ScoreCounts) -> Float[np.ndarray | np.float64, "..."]:
     # In a resample the lowest values may have no row; no recall is gained there, whatever the precision.
     precision = counts.id_below / np.maximum(counts.id_below + counts.ood_below, 1)
     return (counts.id * precision).sum(-1) / counts.n_id[..., 0]
 
 
-def _fpr_at_tpr(counts: ScoreCounts, tpr: float = 0.95) -> np.ndarray:
+def _fpr_at_tpr(counts: ScoreCounts, tpr: float = 0.95) -> Float[np.ndarray | np.float64, "..."]:
     if not 0 < tpr <= 1:
         raise UsageError(f"tpr must be in (0, 1], got {tpr}")
     # k / n, not tpr * n: the quotient rounds to the very double that a literal such as 0.95 stands for.
@@ -169,12 +172,12 @@ def _fpr_at_tpr(counts: ScoreCounts, tpr: float = 0.95) -> np.ndarray:
     return (np.take_along_axis(counts.ood_below, threshold, -1) / counts.n_ood)[..., 0]
 
 
-def _detection_error(counts: ScoreCounts) -> np.ndarray:
+def _detection_error(counts: ScoreCounts) -> Float[np.ndarray | np.float64, "..."]:
     errors = (counts.n_id - counts.id_below) / counts.n_id + counts.ood_below / counts.n_ood
     return errors.min(-1) / 2
 
 
-def _autc(counts: ScoreCounts) -> np.ndarray:
+def _autc(counts: ScoreCounts) -> Float[np.ndarray | np.float64, "..."]:
     finite = np.isfinite(counts.values)
     # A power of two changes no digit and keeps the range of huge scores from overflowing.
     exponent = np.frexp(np.abs(counts.values, where=finite, out=np.zeros(finite.shape)).max())[1]
@@ -190,7 +193,7 @@ def _autc(counts: ScoreCounts) -> np.ndarray:
     return np.where(wide[..., 0], (fpr_area + fnr_area) / 2, 0.5)
 
 
-METRICS: Mapping[str, Callable[[ScoreCounts], np.ndarray]] = MappingProxyType(
+METRICS: Mapping[str, Callable[[ScoreCounts], Float[np.ndarray | np.float64, "..."]]] = MappingProxyType(
     {
         "auroc": _auroc,
         "aupr_in": _aupr_in,

@@ -19,6 +19,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.special import betaincinv, expit, logit, ndtr, ndtri
 
@@ -60,8 +61,8 @@ class Placements:
         Share of the ID rows that score below each OOD row, ties ½, set by set.
     """
 
-    id: np.ndarray
-    ood: tuple[np.ndarray, ...]
+    id: Float[np.ndarray, "N"]
+    ood: tuple[Float[np.ndarray, "_"], ...]
 
     @classmethod
     def mean(cls, sets: Sequence[Placements]) -> Placements:
@@ -235,7 +236,7 @@ def fpr_interval(
     return binomial_interval(round(share * rows), rows, level)
 
 
-def _variance_of_mean(values: np.ndarray) -> float:
+def _variance_of_mean(values: Float[np.ndarray, "N"]) -> float:
     if len(values) < 2:
         return float("inf")
     # less the first, so that equal values have no variance to the last bit

@@ -19,6 +19,7 @@ __all__ = [
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
 from numpy.typing import ArrayLike
 
 from featood.errors import DataError, UsageError
@@ -29,14 +30,14 @@ from featood.metrics.detection import auroc
 class OpenSetCurve(NamedTuple):
     """What becomes of a classifier as its threshold rises over all distinct scores, arrays of shape [K]."""
 
-    thresholds: np.ndarray
-    macro_f1: np.ndarray
+    thresholds: Float[np.ndarray, "K"]
+    macro_f1: Float[np.ndarray, "K"]
     """Mean F1 of the known classes and "unknown"."""
-    known_accuracy: np.ndarray
+    known_accuracy: Float[np.ndarray, "K"]
     """Share of the ID rows that are accepted as their own class."""
-    unknown_accuracy: np.ndarray
+    unknown_accuracy: Float[np.ndarray, "K"]
     """Share of the OOD rows that are taken for unknown."""
-    accepted: np.ndarray
+    accepted: Float[np.ndarray, "K"]
     """Share of the ID rows that are accepted, as whatever class."""
 
 
@@ -231,8 +232,12 @@ def macro_f1_open_set(predictions: ArrayLike, labels: ArrayLike, n_classes: int)
 
 
 def _known_f1(
-    predicted: np.ndarray, ranks: np.ndarray, hit: np.ndarray, labels: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray]:
+    predicted: Int[np.ndarray, "R"],
+    ranks: Int[np.ndarray, "R"],
+    hit: Bool[np.ndarray, "R"],
+    labels: Int[np.ndarray, "N"],
+    size: int,
+) -> tuple[Float[np.ndarray, "{size}"], Int[np.ndarray, "{size}"]]:
     """Sum of the F1 of the known classes, and how many classes have one, at each of `size` thresholds.
 
     A row that is accepted changes the F1 of its predicted class alone; the changes are added up, in the order
@@ -253,7 +258,7 @@ def _known_f1(
     return np.bincount(ranks, gain, size).cumsum(), counted
 
 
-def _verdicts(scores: np.ndarray, correct: ArrayLike) -> np.ndarray:
+def _verdicts(scores: Shaped[np.ndarray, "N"], correct: ArrayLike) -> Bool[np.ndarray, "N"]:
     right = np.asarray(correct, bool)
     if scores.shape != right.shape:
         raise DataError(f"{len(scores)} ID scores come with {len(right)} verdicts")
@@ -262,7 +267,7 @@ def _verdicts(scores: np.ndarray, correct: ArrayLike) -> np.ndarray:
 
 def _labelled(
     scores: ArrayLike, predictions: ArrayLike, labels: ArrayLike
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Shaped[np.ndarray, "N"], Int[np.ndarray, "N"], Int[np.ndarray, "N"]]:
     """Return what belongs to the ID rows that have a label."""
     scores = np.asarray(scores)
     predictions, labels = checked_indices(predictions, "predictions"), checked_indices(labels, "labels")

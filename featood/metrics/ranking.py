@@ -8,6 +8,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
 from scipy.special import stdtr
 from scipy.stats import friedmanchisquare, rankdata
@@ -18,13 +19,13 @@ from featood.errors import DataError
 class Ranking(NamedTuple):
     """Ranks of H heads over several sets, and which of them differ."""
 
-    mean_ranks: np.ndarray
+    mean_ranks: Float[np.ndarray, "H"]
     """``[H]``; 1 is the best on every set."""
     statistic: float
     """Friedman's chi-squared, corrected for ties."""
     p: float
     """That of Friedman's test: of heads as good as each other."""
-    pairwise: np.ndarray
+    pairwise: Float[np.ndarray, "H H"]
     """``[H, H]`` p-values of Conover's test of each pair, after Holm's correction; 1 on the diagonal."""
     cliques: list[list[int]]
     """Largest groups of heads of which no two differ, by mean rank; heads that differ from all others stand alone."""
@@ -78,7 +79,7 @@ def rank_heads(values: ArrayLike, level: float = 0.95) -> Ranking:
     return Ranking(sums / b, float(statistic), float(p), pairwise, _cliques(sums, differ))
 
 
-def holm(p_values: ArrayLike) -> np.ndarray:
+def holm(p_values: ArrayLike) -> Float[np.ndarray, "n"]:
     """Correct p-values for their number by Holm's step-down method (1979): any false alarm among all is that rare.
 
     Parameters
@@ -97,7 +98,7 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     return np.minimum(corrected, 1.0)
 
 
-def _cliques(sums: np.ndarray, differ: np.ndarray) -> list[list[int]]:
+def _cliques(sums: Float[np.ndarray, "H"], differ: Bool[np.ndarray, "H H"]) -> list[list[int]]:
     """Find the largest runs in the order of the ranks whose ends do not differ: t grows with the distance of ranks."""
     order = np.argsort(sums, kind="stable")
     runs, reached = [], -1

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 __all__ = ["doubts"]
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Int
 from scipy.special import bdtrc
 
 FEWEST = 50
@@ -31,8 +33,8 @@ BLOCK = 1 << 22
 class _Seen(NamedTuple):
     """What the logits say of the rows that have a label: arrays ``[M]``, and the number of outputs."""
 
-    labels: np.ndarray
-    predicted: np.ndarray
+    labels: Int[np.ndarray, "M"]
+    predicted: Int[np.ndarray, "M"]
     confidence: float
     outputs: int
 
@@ -122,7 +124,7 @@ def _near_chance(seen: _Seen) -> bool:
     counts = np.bincount(seen.labels, minlength=size)
     chance = float(counts @ np.bincount(seen.predicted, minlength=size)) / rows**2
     right = int((seen.labels == seen.predicted).sum())
-    return counts.max() < 0.75 * rows and float(bdtrc(right - 1, rows, chance)) > UNLIKELY
+    return bool(counts.max() < 0.75 * rows) and float(bdtrc(right - 1, rows, chance)) > UNLIKELY
 
 
 def _untrained(seen: _Seen) -> str:
@@ -167,16 +169,15 @@ def _another_order(seen: _Seen, names: Sequence[str]) -> str:
 def _explains(seen: _Seen, accuracy: float) -> bool:
     """Tell whether an accuracy makes up for half of the gap, and for more than chance would."""
     gain = accuracy - seen.accuracy
-    return gain > 3 / np.sqrt(2 * len(seen.labels)) and gain > max(
-        (seen.confidence - seen.accuracy) / 2, ORDER_GAP
-    )
+    least = max((seen.confidence - seen.accuracy) / 2, ORDER_GAP)
+    return gain > 3 / math.sqrt(2 * len(seen.labels)) and gain > least
 
 
 def _named(label: int, names: Sequence[str]) -> str:
     return f"label {label} ({names[label]})" if label < len(names) else f"label {label}"
 
 
-def _orders(outputs: int, names: Sequence[str]) -> Iterator[tuple[np.ndarray, str]]:
+def _orders(outputs: int, names: Sequence[str]) -> Iterator[tuple[Int[np.ndarray, "C"], str]]:
     """Iterate over orders that occur by mistake: the output ``[C]`` of each label, and what to call them."""
     every = np.arange(outputs)
     text = np.array(sorted(range(outputs), key=str))
@@ -197,7 +198,7 @@ def _orders(outputs: int, names: Sequence[str]) -> Iterator[tuple[np.ndarray, st
         )
 
 
-def _under(seen: _Seen, order: np.ndarray) -> float:
+def _under(seen: _Seen, order: Int[np.ndarray, "C"]) -> float:
     """Accuracy if each label stands for the output that an order says."""
     return float((order[seen.labels] == seen.predicted).mean())
 
@@ -216,7 +217,7 @@ def _fitted(seen: _Seen) -> tuple[float, list[tuple[int, int]]]:
         return 0.0, []
     half = np.random.default_rng(0).permutation(len(labels)) % 2 == 0
 
-    def fit(rows: np.ndarray) -> np.ndarray:
+    def fit(rows: Bool[np.ndarray, "M"]) -> Int[np.ndarray, "K"]:
         counts = np.zeros(shape)
         np.add.at(counts, (labels[rows], predicted[rows]), 1)
         order = np.full(shape[0], -1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 __all__ = ["CifarResNet", "PadShortcut"]
 
-import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from featood.errors import UsageError
 from featood.nets.initialise import he_normal_
@@ -21,7 +21,9 @@ class PadShortcut(nn.Module):
         self.before = (out_channels - in_channels) // 2
         self.after = out_channels - in_channels - self.before
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, x: Float[Tensor, "B C_in H W"]
+    ) -> Float[Tensor, "B C_out -(-H//{self.stride}) -(-W//{self.stride})"]:
         """Map ``[B, C_in, H, W]`` to ``[B, C_out, ceil(H / stride), ceil(W / stride)]``."""
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
 
@@ -38,7 +40,7 @@ class _Block(nn.Module):
         same = stride == 1 and in_channels == channels
         self.shortcut = nn.Identity() if same else PadShortcut(in_channels, channels, stride)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Float[Tensor, "B C_in H W"]) -> Float[Tensor, "B C_out _ _"]:
         out = self.relu1(self.bn1(self.conv1(x)))
         return self.relu2(self.bn2(self.conv2(out)) + self.shortcut(x))
 
@@ -83,7 +85,7 @@ class CifarResNet(nn.Module):
         self.linear = nn.Linear(64, num_classes)
         he_normal_(self)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         """Map images ``[B, C, H, W]`` to logits ``[B, K]``."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))

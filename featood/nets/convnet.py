@@ -5,13 +5,14 @@ from __future__ import annotations
 __all__ = ["MnistConvNet", "SigmoidGelu"]
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 
 class SigmoidGelu(nn.Module):
     """The sigmoid approximation of GELU, ``x * sigmoid(1.702 x)`` (Hendrycks and Gimpel, 2016)."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Apply the activation elementwise."""
         return x * torch.sigmoid(1.702 * x)
 
@@ -43,7 +44,7 @@ class MnistConvNet(nn.Module):
         self.act3 = SigmoidGelu()
         self.fc2 = nn.Linear(50, num_classes)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Float[Tensor, "B C 28 28"]) -> Float[Tensor, "B K"]:
         """Map images ``[B, C, 28, 28]`` to logits ``[B, K]``."""
         x = self.act1(self.pool1(self.conv1(x)))
         x = self.act2(self.pool2(self.conv2(x)))

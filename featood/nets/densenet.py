@@ -5,7 +5,8 @@ from __future__ import annotations
 __all__ = ["DenseNet"]
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from featood.errors import UsageError
 from featood.nets.initialise import he_normal_
@@ -23,7 +24,7 @@ class _Layer(nn.Module):
         self.relu2 = nn.ReLU()
         self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Float[Tensor, "B C_in H W"]) -> Float[Tensor, "B C_out H W"]:
         out = self.conv1(self.relu1(self.bn1(x)))
         out = self.conv2(self.relu2(self.bn2(out)))
         return torch.cat([x, out], dim=1)
@@ -34,7 +35,7 @@ class _Block(nn.Module):
         super().__init__()
         self.layer = nn.Sequential(*(_Layer(in_channels + i * growth, growth) for i in range(layers)))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Float[Tensor, "B C_in H W"]) -> Float[Tensor, "B C_out H W"]:
         return self.layer(x)
 
 
@@ -48,7 +49,7 @@ class _Transition(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.avgpool = nn.AvgPool2d(2)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Float[Tensor, "B C_in H W"]) -> Float[Tensor, "B C_out H//2 W//2"]:
         return self.avgpool(self.conv1(self.relu(self.bn1(x))))
 
 
@@ -94,7 +95,7 @@ class DenseNet(nn.Module):
         self.fc = nn.Linear(width3, num_classes)
         he_normal_(self)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         """Map images ``[B, C, H, W]`` to logits ``[B, K]``."""
         x = self.trans1(self.block1(self.conv1(x)))
         x = self.trans2(self.block2(x))

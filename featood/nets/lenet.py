@@ -4,8 +4,8 @@ from __future__ import annotations
 
 __all__ = ["LeNet"]
 
-import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 
 class LeNet(nn.Module):
@@ -37,7 +37,7 @@ class LeNet(nn.Module):
         self.relu4 = nn.ReLU()
         self.fc3 = nn.Linear(84, num_classes)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Float[Tensor, "B C 28 28"]) -> Float[Tensor, "B K"]:
         """Map images ``[B, C, 28, 28]`` to logits ``[B, K]``."""
         x = self.pool1(self.relu1(self.conv1(x)))
         x = self.pool2(self.relu2(self.conv2(x)))

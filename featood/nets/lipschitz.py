@@ -6,6 +6,7 @@ __all__ = ["LipschitzLinear"]
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 POWER_ITERATIONS = 5
@@ -17,7 +18,7 @@ class LipschitzLinear(nn.Module):
     In training the norm comes from power iterations that go on from step to step; afterwards it is exact.
     """
 
-    direction: Tensor
+    direction: Float[Tensor, "size"]
 
     def __init__(self, size: int, outputs: int, bound: float) -> None:
         super().__init__()
@@ -26,7 +27,7 @@ class LipschitzLinear(nn.Module):
         self.bound = bound
         self.register_buffer("direction", F.normalize(torch.randn(size), dim=0))
 
-    def matrix(self) -> Tensor:
+    def matrix(self) -> Float[Tensor, "outputs size"]:
         """Return the matrix ``[outputs, size]`` as it is used."""
         if not self.training:
             norm = torch.linalg.matrix_norm(self.weight, 2)
@@ -38,6 +39,6 @@ class LipschitzLinear(nn.Module):
             norm = (self.weight @ self.direction.clone()).norm()
         return self.weight / (norm / self.bound).clamp(min=1)
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def forward(self, rows: Float[Tensor, "B size"]) -> Float[Tensor, "B outputs"]:
         """Map rows ``[B, size]`` to ``[B, outputs]``."""
         return F.linear(rows, self.matrix(), self.bias)

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from featood.errors import UsageError
@@ -36,7 +37,7 @@ class NegativeLinear(nn.Linear):
         nn.init.normal_(self.weight, -math.log(self.in_features), 0.5)
         nn.init.zeros_(self.bias)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Float[Tensor, "B {self.in_features}"]) -> Float[Tensor, "B {self.out_features}"]:
         """Map ``[B, in_features]`` to ``[B, out_features]``."""
         return F.linear(input, -self.weight.exp(), self.bias)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 __all__ = ["SmallResNet"]
 
-import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from featood.errors import UsageError
 from featood.nets.initialise import he_normal_
@@ -24,7 +24,7 @@ class _Basic(nn.Module):
         self.relu2 = nn.ReLU()
         self.downsample = downsample
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Float[Tensor, "B C_in H W"]) -> Float[Tensor, "B C_out _ _"]:
         out = self.relu1(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         return self.relu2(out + (x if self.downsample is None else self.downsample(x)))
@@ -46,7 +46,7 @@ class _Bottleneck(nn.Module):
         self.relu3 = nn.ReLU()
         self.downsample = downsample
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Float[Tensor, "B C_in H W"]) -> Float[Tensor, "B C_out _ _"]:
         out = self.relu1(self.bn1(self.conv1(x)))
         out = self.relu2(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -108,7 +108,7 @@ class SmallResNet(nn.Module):
         self.fc = nn.Linear(512 * e, num_classes)
         he_normal_(self)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         """Map images ``[B, C, H, W]`` to logits ``[B, K]``."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 __all__ = ["Vgg"]
 
-import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from featood.errors import UsageError
 from featood.nets.initialise import he_normal_
@@ -49,6 +49,6 @@ class Vgg(nn.Module):
         self.classifier = nn.Linear(previous, num_classes)
         he_normal_(self)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         """Map images ``[B, C, H, W]`` to logits ``[B, K]``."""
         return self.classifier(self.avgpool(self.features(x)).flatten(1))

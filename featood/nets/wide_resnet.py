@@ -4,8 +4,8 @@ from __future__ import annotations
 
 __all__ = ["WideResNet"]
 
-import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from featood.errors import UsageError
 from featood.nets.initialise import he_normal_
@@ -28,7 +28,7 @@ class _Block(nn.Module):
         if stride != 1 or in_channels != channels:
             self.convShortcut = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Float[Tensor, "B C_in H W"]) -> Float[Tensor, "B C_out _ _"]:
         active = self.relu1(self.bn1(x))
         out = self.relu2(self.bn2(self.conv1(active)))
         out = self.conv2(self.dropout(out))
@@ -42,7 +42,7 @@ class _Stage(nn.Module):
         rest = (_Block(channels, channels, 1, dropout) for _ in range(blocks - 1))
         self.layer = nn.Sequential(first, *rest)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Float[Tensor, "B C_in H W"]) -> Float[Tensor, "B C_out _ _"]:
         return self.layer(x)
 
 
@@ -87,7 +87,7 @@ class WideResNet(nn.Module):
         self.fc = nn.Linear(64 * width, num_classes)
         he_normal_(self)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         """Map images ``[B, C, H, W]`` to logits ``[B, K]``."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
         x = self.relu(self.bn1(x))

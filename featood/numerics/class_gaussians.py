@@ -7,6 +7,7 @@ __all__ = ["CHUNK_BYTES", "ClassCovariances", "class_distances", "diagonal_dista
 from collections.abc import Callable, Iterator
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from featood.numerics.moments import ScatterByClass
@@ -16,7 +17,9 @@ CHUNK_BYTES = 64 << 20
 """Largest temporary when several classes are dealt with at once."""
 
 
-def class_distances(rows: Tensor, means: Tensor, matrices: Tensor) -> Tensor:
+def class_distances(
+    rows: Float[Tensor, "B D"], means: Float[Tensor, "C D"], matrices: Float[Tensor, "C D D"]
+) -> Float[Tensor, "B C"]:
     """Squared distances ``[B, C]`` of rows ``[B, D]``, whitened by each class's matrix, from whitened means.
 
     Some classes are taken at a time, as many as a fixed memory allows.
@@ -38,7 +41,9 @@ def class_distances(rows: Tensor, means: Tensor, matrices: Tensor) -> Tensor:
     return torch.cat(parts).T
 
 
-def diagonal_distances(rows: Tensor, means: Tensor, precisions: Tensor) -> Tensor:
+def diagonal_distances(
+    rows: Float[Tensor, "B D"], means: Float[Tensor, "C D"], precisions: Float[Tensor, "C D"]
+) -> Float[Tensor, "B C"]:
     """Return ``sum_d p_cd (z_d - mu_cd)^2`` ``[B, C]`` in float64, for rows and means near the origin."""
     weighted = means * precisions
     squares = rows.square() @ precisions.T + (means * weighted).sum(1)
@@ -67,7 +72,13 @@ class ClassCovariances:
             own = self._own(part)
             self.pooled += (share[part] @ own.flatten(1)).view(own.shape[1:])
 
-    def shrink(self, intensity: Callable[[Tensor, Tensor, Tensor], Tensor], fourth_powers: Tensor) -> None:
+    def shrink(
+        self,
+        intensity: Callable[
+            [Float[Tensor, "k D D"], Float[Tensor, "k"], Float[Tensor, "k"]], Float[Tensor, "k"]
+        ],
+        fourth_powers: Float[Tensor, "K"],
+    ) -> None:
         """Shrink each by the intensity ``[k]`` that a function finds for maximum-likelihood covariances.
 
         It gets these ``[k, D, D]``, the numbers of rows ``[k]``, and their sums of fourth powers ``[k]``. A class
@@ -80,7 +91,7 @@ class ClassCovariances:
         ]
         self.intensity = torch.cat(parts).where(self.sound, 0)
 
-    def __getitem__(self, part: slice) -> Tensor:
+    def __getitem__(self, part: slice) -> Float[Tensor, "k ..."]:
         own, sound = self._own(part), self.sound[part]
         if not bool(sound.all()):
             own = torch.where(sound.view(-1, *[1] * (own.ndim - 1)), own, self.pooled)
@@ -92,9 +103,9 @@ class ClassCovariances:
         for start in range(0, len(self.statistics.classes), group):
             yield slice(start, start + group)
 
-    def _own(self, part: slice) -> Tensor:
+    def _own(self, part: slice) -> Float[Tensor, "k ..."]:
         return self.statistics.covariances(unbiased=True, part=part)
 
 
-def _variances(covariances: Tensor) -> Tensor:
+def _variances(covariances: Float[Tensor, "k ..."]) -> Float[Tensor, "k D"]:
     return covariances if covariances.ndim == 2 else covariances.diagonal(dim1=1, dim2=2).clone()

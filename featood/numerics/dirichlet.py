@@ -23,6 +23,7 @@ __all__ = [
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 LARGE = 32.0
@@ -31,30 +32,30 @@ SMALLEST = -80.0
 """Least log-concentration that is told from zero; the differential entropy falls as ``-1 / alpha``."""
 
 
-def concentrations(logits: Tensor, prior: float = 0.0) -> Tensor:
+def concentrations(logits: Float[Tensor, "B C"], prior: float = 0.0) -> Float[Tensor, "B C"]:
     """Log-concentrations ``log(exp(logits) + prior)``, ``[B, C]`` in float64, and -80 at least."""
     logits = logits.double()
     least = math.log(prior) if prior > 0 else -math.inf
     return torch.logaddexp(logits, logits.new_tensor(least)).clamp(min=SMALLEST)
 
 
-def precision(log_alpha: Tensor) -> Tensor:
+def precision(log_alpha: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
     """Logarithm of the precision ``alpha_0 = sum_c alpha_c``, ``[B]``."""
     return log_alpha.logsumexp(1)
 
 
-def max_probability(log_alpha: Tensor) -> Tensor:
+def max_probability(log_alpha: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
     """Largest expected class probability ``max_c alpha_c / alpha_0``, ``[B]``."""
     return (log_alpha.amax(1) - precision(log_alpha)).exp()
 
 
-def expected_entropy(log_alpha: Tensor) -> Tensor:
+def expected_entropy(log_alpha: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
     """Entropy of the class expected over the class probabilities, in nats ``[B]``: the aleatoric part."""
     log_p = log_alpha.log_softmax(1)
     return -(log_p.exp() * log_p).sum(1) - mutual_information(log_alpha)
 
 
-def mutual_information(log_alpha: Tensor) -> Tensor:
+def mutual_information(log_alpha: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
     """Mutual information of the class and its probabilities, in nats ``[B]``: the epistemic part.
 
     It is the entropy of the expected probabilities minus the expected entropy,
@@ -64,12 +65,12 @@ def mutual_information(log_alpha: Tensor) -> Tensor:
     return (_f(log_alpha).sum(1) - _f(total)) * (-total).exp()
 
 
-def expected_pairwise_divergence(log_alpha: Tensor) -> Tensor:
+def expected_pairwise_divergence(log_alpha: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
     """KL divergence expected between two draws of the class probabilities, ``(C - 1) / alpha_0``, in nats ``[B]``."""
     return (log_alpha.shape[1] - 1) * (-precision(log_alpha)).exp()
 
 
-def differential_entropy(log_alpha: Tensor) -> Tensor:
+def differential_entropy(log_alpha: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
     """Differential entropy in nats ``[B]``; largest, ``-ln Gamma(C)``, where all concentrations are 1."""
     classes = log_alpha.shape[1]
     total = precision(log_alpha)
@@ -81,12 +82,12 @@ def differential_entropy(log_alpha: Tensor) -> Tensor:
     return leading + tails - tail
 
 
-def digamma(log_x: Tensor) -> Tensor:
+def digamma(log_x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Digamma function of ``exp(log_x)``."""
     return log_x + (_f(log_x) - 1) * (-log_x).exp()
 
 
-def divergence(log_alpha: Tensor, log_beta: Tensor) -> Tensor:
+def divergence(log_alpha: Float[Tensor, "B C"], log_beta: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
     r"""KL divergence from ``Dir(alpha)`` to ``Dir(beta)``, in nats ``[B]``.
 
     With the expected probabilities p of the one and q of the other, it is
@@ -105,12 +106,12 @@ def divergence(log_alpha: Tensor, log_beta: Tensor) -> Tensor:
     return total_beta.exp() * unlike + rest
 
 
-def _remainder(log_a: Tensor, log_b: Tensor) -> Tensor:
+def _remainder(log_a: Float[Tensor, "*shape"], log_b: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     ratio = log_b - log_a
     return torch.expm1(ratio) * (1 - _f(log_a)) - ratio / 2 + _binet(log_b) - _binet(log_a)
 
 
-def _f(log_x: Tensor) -> Tensor:
+def _f(log_x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """``x (psi(x + 1) - ln x)``, by its asymptotic series where x is large."""
     small, inverse = _split(log_x)
     x, square = small.exp(), inverse.square()
@@ -118,7 +119,7 @@ def _f(log_x: Tensor) -> Tensor:
     return torch.where(log_x > math.log(LARGE), series, x * (torch.digamma(x + 1) - small))
 
 
-def _binet(log_x: Tensor) -> Tensor:
+def _binet(log_x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Remainder of Stirling's formula, by its asymptotic series where x is large."""
     small, inverse = _split(log_x)
     x, square = small.exp(), inverse.square()
@@ -127,6 +128,6 @@ def _binet(log_x: Tensor) -> Tensor:
     return torch.where(log_x > math.log(LARGE), series, exact)
 
 
-def _split(log_x: Tensor) -> tuple[Tensor, Tensor]:
+def _split(log_x: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
     """Return log x cut off above at LARGE, and 1 / x cut off below it: the range of each branch."""
     return log_x.clamp(max=math.log(LARGE)), (-log_x.clamp(min=math.log(LARGE))).exp()

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from featood.errors import DataError
@@ -30,8 +31,11 @@ ADVICE = "choose a larger one by ridge, or another estimate by shrinkage, to dec
 
 
 def factorize(
-    covariances: Tensor, ridge: float = 0.0, what: str = "covariance", unit: Tensor | None = None
-) -> tuple[Tensor, float]:
+    covariances: Float[Tensor, "*batch D D"],
+    ridge: float = 0.0,
+    what: str = "covariance",
+    unit: Float[Tensor, ""] | None = None,
+) -> tuple[Float[Tensor, "*batch D D"], float]:
     """Cholesky factors of one or many covariances, with the smallest ridge under which all of them are sound.
 
     All get the same ridge, ``r unit``: what is subtracted from or compared with one another must not differ by what
@@ -84,16 +88,16 @@ def factorize(
 class Whitening(NamedTuple):
     """An affine map under which a covariance becomes the identity: ``(z - center) @ matrix``."""
 
-    center: Tensor
+    center: Float[Tensor, "D"]
     """``[D]``"""
-    matrix: Tensor
+    matrix: Float[Tensor, "D D"]
     """``[D, D]``"""
-    log_det: Tensor
+    log_det: Float[Tensor, ""]
     """Logarithm of the covariance's determinant."""
-    ridge: Tensor
+    ridge: Float[Tensor, ""]
     """Ridge that was added, relative to the mean variance (within classes)."""
 
-    def __call__(self, features: Tensor) -> Tensor:
+    def __call__(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Whiten rows ``[B, D]`` in their own precision (float32 for less)."""
         features = features if features.dtype == torch.float64 else features.float()
         center = self.center.to(features.dtype)
@@ -102,11 +106,11 @@ class Whitening(NamedTuple):
 
 
 def whitenings(
-    center: Tensor,
-    covariances: Sequence[Tensor],
+    center: Float[Tensor, "D"],
+    covariances: Sequence[Float[Tensor, "D D"]],
     ridge: float = 0.0,
     what: str = "covariance",
-    ignored: Tensor | None = None,
+    ignored: Bool[Tensor, "D"] | None = None,
 ) -> list[Whitening]:
     """Whitening maps of covariances ``[D, D]`` that are compared with one another, by Cholesky factors in float64.
 
@@ -139,12 +143,14 @@ def whitenings(
     ]
 
 
-def whitening(center: Tensor, covariance: Tensor, ridge: float = 0.0, what: str = "covariance") -> Whitening:
+def whitening(
+    center: Float[Tensor, "D"], covariance: Float[Tensor, "D D"], ridge: float = 0.0, what: str = "covariance"
+) -> Whitening:
     """Whitening map of one covariance ``[D, D]``; see :func:`whitenings`."""
     return whitenings(center, [covariance], ridge, what)[0]
 
 
-def squared_distances(rows: Tensor, centers: Tensor) -> Tensor:
+def squared_distances(rows: Float[Tensor, "B D"], centers: Float[Tensor, "C D"]) -> Float[Tensor, "B C"]:
     """Squared Euclidean distances ``[B, C]`` between rows ``[B, D]`` and centers ``[C, D]`` by one product.
 
     Non-negative; a center of NaN is infinitely far.
@@ -157,7 +163,9 @@ def squared_distances(rows: Tensor, centers: Tensor) -> Tensor:
     return distances.masked_fill_(absent, math.inf) if bool(absent.any()) else distances
 
 
-def log_determinant(variances: Tensor, ignored: Tensor | None = None) -> Tensor:
+def log_determinant(
+    variances: Float[Tensor, "K D"], ignored: Bool[Tensor, "D"] | None = None
+) -> Float[Tensor, "K"]:
     """Logarithms ``[K]`` of products of variances ``[K, D]``, for log-densities in D dimensions.
 
     A feature of the mask `ignored` ``[D]`` counts so that it adds nothing to such a log-density.
@@ -166,11 +174,15 @@ def log_determinant(variances: Tensor, ignored: Tensor | None = None) -> Tensor:
     return (logs if ignored is None else logs.masked_fill(ignored, -math.log(2 * math.pi))).sum(1)
 
 
-def log_density(squared: Tensor, log_det: Tensor, size: int) -> Tensor:
+def log_density(
+    squared: Float[Tensor, "*shape"], log_det: Float[Tensor, "..."], size: int
+) -> Float[Tensor, "*shape"]:
     """Log-densities ``[B, C]`` in float64 from squared Mahalanobis distances ``[B, C]`` in D = `size` dimensions."""
     return -0.5 * (squared.double() + log_det + size * math.log(2 * math.pi))
 
 
-def logsumexp_weighted(log_densities: Tensor, weights: Tensor) -> Tensor:
+def logsumexp_weighted(
+    log_densities: Float[Tensor, "B C"], weights: Float[Tensor, "C"]
+) -> Float[Tensor, "B"]:
     """``log sum_c w_c exp(g_c)`` ``[B]``, with components of weight zero left out."""
     return torch.logsumexp(log_densities + weights.log(), dim=-1)

@@ -8,10 +8,11 @@ import math
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
-def mean_log_probabilities(draws: Sequence[Tensor]) -> Tensor:
+def mean_log_probabilities(draws: Sequence[Float[Tensor, "B C"]]) -> Float[Tensor, "B C"]:
     """Logarithm of the mean softmax probabilities.
 
     Parameters
@@ -30,13 +31,13 @@ def mean_log_probabilities(draws: Sequence[Tensor]) -> Tensor:
     return total - math.log(len(draws))
 
 
-def predictive_entropy(draws: Sequence[Tensor]) -> Tensor:
+def predictive_entropy(draws: Sequence[Float[Tensor, "B C"]]) -> Float[Tensor, "B"]:
     """Entropy of the mean probabilities in nats ``[B]``: the total uncertainty."""
     log_p = mean_log_probabilities(draws)
     return -(log_p.exp() * log_p).sum(1)
 
 
-def mutual_information(draws: Sequence[Tensor]) -> Tensor:
+def mutual_information(draws: Sequence[Float[Tensor, "B C"]]) -> Float[Tensor, "B"]:
     """Mean divergence of the predictions from their mean in nats ``[B]``: the epistemic part.
 
     It is the entropy of the mean probabilities minus the mean entropy of the probabilities.
@@ -49,7 +50,7 @@ def mutual_information(draws: Sequence[Tensor]) -> Tensor:
     return (total / len(draws)).clamp(min=0)
 
 
-def probability_variance(draws: Sequence[Tensor]) -> Tensor:
+def probability_variance(draws: Sequence[Float[Tensor, "B C"]]) -> Float[Tensor, "B"]:
     """Variance of the probabilities over two or more predictions, unbiased, and averaged over the classes ``[B]``."""
     mean = mean_log_probabilities(draws).exp()
     total = torch.zeros_like(mean[:, 0])

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import ClassVar, Self
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from featood.errors import DataError
@@ -44,27 +45,29 @@ class ClassSums:
     by_class: ClassVar[tuple[str, ...]] = ("count", "total")
     """Fields with an entry for each class."""
 
-    shift: Tensor
-    classes: Tensor
-    count: Tensor
-    total: Tensor
+    shift: Float[Tensor, "D"]
+    classes: Int[Tensor, "K"]
+    count: Float[Tensor, "K"]
+    total: Float[Tensor, "K D"]
 
     @classmethod
-    def empty(cls, shift: Tensor) -> Self:
+    def empty(cls, shift: Float[Tensor, "D"]) -> Self:
         """Start with no rows."""
         shift = shift.double()
         none = torch.empty(0, dtype=torch.long, device=shift.device)
         return cls(shift, none, shift.new_zeros(0), shift.new_zeros(0, len(shift)))
 
     @classmethod
-    def of(cls, features: Tensor, labels: Tensor | None, seen: Self | None = None) -> Self:
+    def of(
+        cls, features: Float[Tensor, "B D"], labels: Int[Tensor, "B"] | None, seen: Self | None = None
+    ) -> Self:
         """Take up a block of rows ``[B, D]`` with labels ``[B]`` (None: one class), after what was seen before."""
         rows, labels = _known(features, labels)
         seen = cls.empty(_start(rows)) if seen is None else seen
         seen.add(rows, labels)
         return seen
 
-    def add(self, rows: Tensor, labels: Tensor) -> None:
+    def add(self, rows: Float[Tensor, "B D"], labels: Int[Tensor, "B"]) -> None:
         """Add float64 rows ``[B, D]`` of known classes."""
         if rows.shape[1] != len(self.shift):
             raise DataError(
@@ -93,15 +96,17 @@ class ClassSums:
         """Number of rows seen."""
         return float(self.count.sum())
 
-    def means(self) -> Tensor:
+    def means(self) -> Float[Tensor, "K D"]:
         """Means of the classes ``[K, D]``."""
         return self.shift + self.total / self.count[:, None]
 
-    def mean(self) -> Tensor:
+    def mean(self) -> Float[Tensor, "D"]:
         """Mean of all rows ``[D]``."""
         return self.shift + self.total.sum(0) / self.count.sum()
 
-    def fourth_powers(self, features: Tensor, labels: Tensor | None) -> Tensor:
+    def fourth_powers(
+        self, features: Float[Tensor, "B D"], labels: Int[Tensor, "B"] | None
+    ) -> Float[Tensor, "K"]:
         """Sum the fourth powers ``[K]`` of the distances of rows ``[B, D]`` from the means of their classes.
 
         Ledoit and Wolf's intensity takes them. A sum over rows alone would need the scatter of every class, so they
@@ -112,7 +117,7 @@ class ClassSums:
         powers = (rows - self.means()[places]).square().sum(1).square()
         return torch.zeros_like(self.count).index_add_(0, places, powers)
 
-    def _over(self, classes: Tensor) -> Self:
+    def _over(self, classes: Int[Tensor, "K"]) -> Self:
         """Return the same statistics with room for further classes, themselves where there are none."""
         if len(classes) == len(self.classes):
             return self
@@ -124,10 +129,10 @@ class ClassSums:
             wider[name][places] = values
         return dataclasses.replace(self, classes=classes, **wider)
 
-    def _scatter(self, shifted: Tensor, places: Tensor) -> None:
+    def _scatter(self, shifted: Float[Tensor, "B D"], places: Int[Tensor, "B"]) -> None:
         """Add shifted rows ``[B, D]`` of the classes at `places` ``[B]`` to what a subclass keeps beside the sums."""
 
-    def _moved(self, offset: Tensor) -> Self:
+    def _moved(self, offset: Float[Tensor, "D"]) -> Self:
         """Return the statistics of rows that are shifted by `offset` ``[D]`` less."""
         return dataclasses.replace(self, total=self.total + self.count[:, None] * offset)
 
@@ -139,33 +144,33 @@ class ClassMoments(ClassSums):
     Beside the sums it keeps `scatter` ``[D, D]``, the sum of outer products of shifted rows.
     """
 
-    scatter: Tensor
+    scatter: Float[Tensor, "D D"]
 
     @classmethod
-    def empty(cls, shift: Tensor) -> Self:
+    def empty(cls, shift: Float[Tensor, "D"]) -> Self:
         """Start with no rows."""
         sums = ClassSums.empty(shift)
         return cls(**vars(sums), scatter=sums.shift.new_zeros(len(shift), len(shift)))
 
-    def _scatter(self, shifted: Tensor, places: Tensor) -> None:
+    def _scatter(self, shifted: Float[Tensor, "B D"], places: Int[Tensor, "B"]) -> None:
         self.scatter.addmm_(shifted.T, shifted)
 
-    def _moved(self, offset: Tensor) -> Self:
+    def _moved(self, offset: Float[Tensor, "D"]) -> Self:
         cross = torch.outer(self.total.sum(0), offset)
         scatter = self.scatter + cross + cross.T + self.count.sum() * torch.outer(offset, offset)
         return dataclasses.replace(super()._moved(offset), scatter=scatter)
 
-    def covariance(self) -> Tensor:
+    def covariance(self) -> Float[Tensor, "D D"]:
         """Covariance of all rows around their common mean ``[D, D]``, divided by N."""
         mean = self.total.sum(0) / self.rows
         return self._settled(self.scatter / self.rows - torch.outer(mean, mean))
 
-    def within_covariance(self) -> Tensor:
+    def within_covariance(self) -> Float[Tensor, "D D"]:
         """Covariance of the rows around their class means ``[D, D]``, divided by N (maximum likelihood)."""
         weighted = self.total / self.count.clamp(min=1).sqrt()[:, None]
         return self._settled((self.scatter - weighted.T @ weighted) / self.rows)
 
-    def _settled(self, covariance: Tensor) -> Tensor:
+    def _settled(self, covariance: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
         symmetric = (covariance + covariance.T) / 2
         return _without_rounding(symmetric, self.scatter.diagonal() / self.rows, self.shift)
 
@@ -180,10 +185,10 @@ class ScatterByClass(ClassSums):
 
     by_class: ClassVar[tuple[str, ...]] = ("count", "total", "scatter")
 
-    scatter: Tensor
+    scatter: Float[Tensor, "K D D"] | Float[Tensor, "K D"]
 
     @classmethod
-    def empty(cls, shift: Tensor, diagonal: bool = False) -> Self:
+    def empty(cls, shift: Float[Tensor, "D"], diagonal: bool = False) -> Self:
         """Start with no rows."""
         sums = ClassSums.empty(shift)
         size = (len(shift),) if diagonal else (len(shift), len(shift))
@@ -191,21 +196,25 @@ class ScatterByClass(ClassSums):
 
     @classmethod
     def of(
-        cls, features: Tensor, labels: Tensor | None, seen: Self | None = None, diagonal: bool = False
+        cls,
+        features: Float[Tensor, "B D"],
+        labels: Int[Tensor, "B"] | None,
+        seen: Self | None = None,
+        diagonal: bool = False,
     ) -> Self:
         """Take up a block of rows ``[B, D]``; with `diagonal` the scatter is ``[K, D]``, the squares alone."""
         if seen is None:
             seen = cls.empty(_start(_known(features, labels)[0]), diagonal)
         return super().of(features, labels, seen)
 
-    def _scatter(self, shifted: Tensor, places: Tensor) -> None:
+    def _scatter(self, shifted: Float[Tensor, "B D"], places: Int[Tensor, "B"]) -> None:
         if self.scatter.ndim == 2:
             self.scatter.index_add_(0, places, shifted.square())
             return
         for group, padded in _by_class(shifted, places):
             self.scatter.index_add_(0, group, padded.mT @ padded)
 
-    def _moved(self, offset: Tensor) -> Self:
+    def _moved(self, offset: Float[Tensor, "D"]) -> Self:
         if self.scatter.ndim == 2:
             moved = 2 * self.total * offset + self.count[:, None] * offset.square()
         else:
@@ -213,7 +222,9 @@ class ScatterByClass(ClassSums):
             moved = cross + cross.mT + self.count[:, None, None] * torch.outer(offset, offset)
         return dataclasses.replace(super()._moved(offset), scatter=self.scatter + moved)
 
-    def covariances(self, unbiased: bool = False, part: slice = slice(None)) -> Tensor:
+    def covariances(
+        self, unbiased: bool = False, part: slice = slice(None)
+    ) -> Float[Tensor, "k D D"] | Float[Tensor, "k D"]:
         """Covariances ``[K, D, D]`` (or variances ``[K, D]``) of the classes or some, divided by n_c, or n_c - 1."""
         count, total, scatter = (getattr(self, name)[part] for name in self.by_class)
         divisor = (count - 1).clamp(min=1) if unbiased else count
@@ -226,7 +237,9 @@ class ScatterByClass(ClassSums):
         return _without_rounding(covariances, squares, self.shift)
 
 
-def _known(features: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+def _known(
+    features: Float[Tensor, "B D"], labels: Int[Tensor, "B"] | None
+) -> tuple[Float[Tensor, "known D"], Int[Tensor, "known"]]:
     """Return the rows in float64 and the labels of those that have a class; without labels all are of class 0."""
     if labels is None:
         labels = torch.zeros(len(features), dtype=torch.long, device=features.device)
@@ -236,11 +249,13 @@ def _known(features: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
     return features.double(), labels
 
 
-def _start(rows: Tensor) -> Tensor:
+def _start(rows: Float[Tensor, "B D"]) -> Float[Tensor, "D"]:
     return rows.mean(0) if len(rows) else rows.new_zeros(rows.shape[1])
 
 
-def _by_class(rows: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _by_class(
+    rows: Float[Tensor, "B D"], labels: Int[Tensor, "B"]
+) -> Iterator[tuple[Int[Tensor, "k"], Float[Tensor, "k m D"]]]:
     """Yield groups of classes and their rows padded with zeros to ``[k, m, D]``, within a fixed memory."""
     order = torch.argsort(labels, stable=True)
     classes, counts = torch.unique_consecutive(labels[order], return_counts=True)
@@ -256,7 +271,9 @@ def _by_class(rows: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         yield classes[part], padded
 
 
-def _is_rounding(variances: Tensor, squares: Tensor, shift: Tensor) -> Tensor:
+def _is_rounding(
+    variances: Float[Tensor, "*K D"], squares: Float[Tensor, "*K D"], shift: Float[Tensor, "D"]
+) -> Bool[Tensor, "*K D"]:
     """Tell which variances ``[..., D]`` are no more than rounding errors.
 
     They are differences of `squares` ``[..., D]``, the mean squares of rows less `shift` ``[D]``; and a feature that
@@ -265,7 +282,9 @@ def _is_rounding(variances: Tensor, squares: Tensor, shift: Tensor) -> Tensor:
     return variances <= ROUNDING * (squares + 1e-16 * shift.square())
 
 
-def _without_rounding(covariances: Tensor, squares: Tensor, shift: Tensor) -> Tensor:
+def _without_rounding(
+    covariances: Float[Tensor, "*K D D"], squares: Float[Tensor, "*K D"], shift: Float[Tensor, "D"]
+) -> Float[Tensor, "*K D D"]:
     """Give features without variance exactly none, in place; else 1e-30 would pass for a very narrow direction."""
     dead = _is_rounding(covariances.diagonal(dim1=-2, dim2=-1), squares, shift)
     return covariances.masked_fill_(dead[..., None], 0).masked_fill_(dead[..., None, :], 0)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from featood.errors import DataError
@@ -17,7 +18,7 @@ TABLE = 1 << 20
 """Most counters of a pass; the fewer columns, the more bits of a number a pass can tell apart."""
 
 
-def quantiles(blocks: Callable[[], Iterable[Tensor]], fractions: Sequence[float]) -> list[float]:
+def quantiles(blocks: Callable[[], Iterable[Real[Tensor, "..."]]], fractions: Sequence[float]) -> list[float]:
     """Quantiles of all numbers in a stream, of tensors of any shape; see :func:`column_quantiles`.
 
     Returns
@@ -28,7 +29,9 @@ def quantiles(blocks: Callable[[], Iterable[Tensor]], fractions: Sequence[float]
     return column_quantiles(lambda: (block.reshape(-1, 1) for block in blocks()), fractions)[:, 0].tolist()
 
 
-def column_quantiles(blocks: Callable[[], Iterable[Tensor]], fractions: Sequence[float]) -> Tensor:
+def column_quantiles(
+    blocks: Callable[[], Iterable[Real[Tensor, "B D"]]], fractions: Sequence[float]
+) -> Float[Tensor, "Q D"]:
     """Quantiles of each column of a stream of rows, as ``numpy.quantile`` gives them for float32.
 
     The bits of a float32, read as an integer, sort like the number itself. A histogram over the upper bits
@@ -90,12 +93,12 @@ def column_quantiles(blocks: Callable[[], Iterable[Tensor]], fractions: Sequence
     return torch.stack(parts)
 
 
-def _keys(values: Tensor) -> Tensor:
+def _keys(values: Real[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     """Integers in ``[0, 2^32)`` that sort like the float32 numbers."""
     bits = values.float().contiguous().view(torch.int32).long()
     return torch.where(bits < 0, -1 - bits, bits + (1 << 31))
 
 
-def _numbers(keys: Tensor) -> Tensor:
+def _numbers(keys: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     bits = torch.where(keys >= 1 << 31, keys - (1 << 31), -1 - keys)
     return bits.to(torch.int32).view(torch.float32)

@@ -5,10 +5,15 @@ from __future__ import annotations
 __all__ = ["ledoit_wolf", "oas", "shrunk"]
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
-def ledoit_wolf(covariance: Tensor, rows: Tensor, fourth_powers: Tensor) -> Tensor:
+def ledoit_wolf(
+    covariance: Float[Tensor, "*batch D D"],
+    rows: Float[Tensor, "*batch"],
+    fourth_powers: Float[Tensor, "*batch"],
+) -> Float[Tensor, "*batch"]:
     """Intensity that minimises the expected squared error, from the spread of the rows' outer products.
 
     Parameters
@@ -36,7 +41,7 @@ def ledoit_wolf(covariance: Tensor, rows: Tensor, fourth_powers: Tensor) -> Tens
     return torch.where(distance > error, error / distance, (error > 0).to(error))
 
 
-def oas(covariance: Tensor, rows: Tensor) -> Tensor:
+def oas(covariance: Float[Tensor, "*batch D D"], rows: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """Oracle-approximating intensity for normal rows.
 
     The terms in 2 / D of the paper's equation 23 are left out, as in the authors' program and in scikit-learn.
@@ -64,7 +69,11 @@ def oas(covariance: Tensor, rows: Tensor) -> Tensor:
     return torch.where(below > above, above / below, torch.ones_like(above))
 
 
-def shrunk(covariance: Tensor, intensity: Tensor, target: Tensor | None = None) -> Tensor:
+def shrunk(
+    covariance: Float[Tensor, "*batch D D"],
+    intensity: Float[Tensor, "*batch"],
+    target: Float[Tensor, "*batch"] | None = None,
+) -> Float[Tensor, "*batch D D"]:
     """Return ``(1 - a) S + a t I``.
 
     Parameters
@@ -82,5 +91,5 @@ def shrunk(covariance: Tensor, intensity: Tensor, target: Tensor | None = None) 
     return result
 
 
-def _mean_variance(covariance: Tensor) -> Tensor:
+def _mean_variance(covariance: Float[Tensor, "*batch D D"]) -> Float[Tensor, "*batch"]:
     return covariance.diagonal(dim1=-2, dim2=-1).mean(-1)

@@ -7,10 +7,11 @@ __all__ = ["log_probabilities"]
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
-def log_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
+def log_probabilities(logits: Float[Tensor, "B C"]) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
     """Logarithms of p and of 1 - p for the softmax probabilities p.
 
     One minus the largest probability is taken as the sum of the others: the difference has no digits left

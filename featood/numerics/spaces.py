@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from featood.errors import DataError, UsageError
@@ -30,7 +31,7 @@ STILL = 1e-6
 """Share of its mean up to which a feature's standard deviation is the rounding of float32."""
 
 
-def fit_space(kind: str, blocks: Iterable[Tensor], components: int = 0) -> dict[str, Tensor]:
+def fit_space(kind: str, blocks: Iterable[Float[Tensor, "B D"]], components: int = 0) -> dict[str, Tensor]:
     """Fit a space in one pass over the rows, in float64.
 
     Parameters
@@ -107,7 +108,9 @@ def fit_space(kind: str, blocks: Iterable[Tensor], components: int = 0) -> dict[
     return {"center": center, "axes": axes.contiguous()}
 
 
-def apply_space(kind: str, fitted: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+def apply_space(
+    kind: str, fitted: Mapping[str, Tensor], rows: Float[Tensor, "B D"]
+) -> Float[Tensor, "B D"] | Float[Tensor, "B R"]:
     """Bring rows ``[B, D]`` into a space, with what :func:`fit_space` returned.
 
     Returns
@@ -130,11 +133,11 @@ def apply_space(kind: str, fitted: Mapping[str, Tensor], rows: Tensor) -> Tensor
     return rows @ fitted["axes"] if kind in REDUCED else rows / fitted["scale"]
 
 
-def _normalised(kind: str, rows: Tensor) -> Tensor:
+def _normalised(kind: str, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
     return unit(rows.double()) if kind.startswith("l2") else rows.double()
 
 
-def unit(rows: Tensor) -> Tensor:
+def unit(rows: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
     """Scale rows ``[B, D]`` to unit Euclidean length; a row of zeros stays zero.
 
     The largest entry is divided out first, so that no square over- or underflows.

@@ -7,18 +7,19 @@ __all__ = ["Subspace", "explaining", "principal_axes", "rank", "subspace"]
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
 class Subspace(NamedTuple):
     """A subspace given by an orthonormal basis of itself, or of its complement where that is smaller."""
 
-    basis: Tensor
+    basis: Float[Tensor, "D k"]
     """``[D, k]`` in float64."""
-    direct: Tensor
+    direct: Bool[Tensor, ""]
     """Whether the basis spans the subspace itself."""
 
-    def norms(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def norms(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
         """Lengths of the parts of rows ``[B, D]`` inside and outside of the subspace ``[B]``, in float64.
 
         One product gives one of them, Pythagoras the other: float64, for the difference cancels.
@@ -30,25 +31,25 @@ class Subspace(NamedTuple):
         return (spanned, rest) if bool(self.direct) else (rest, spanned)
 
 
-def principal_axes(matrix: Tensor) -> tuple[Tensor, Tensor]:
+def principal_axes(matrix: Float[Tensor, "D D"]) -> tuple[Float[Tensor, "D"], Float[Tensor, "D D"]]:
     """Eigenvalues ``[D]``, largest first, and eigenvectors ``[D, D]`` in columns, of a covariance."""
     values, vectors = torch.linalg.eigh(matrix.double())
     return values.flip(0).clamp(min=0), vectors.flip(1)
 
 
-def subspace(axes: Tensor, size: int) -> Subspace:
+def subspace(axes: Float[Tensor, "D D"], size: int) -> Subspace:
     """Subspace of the first `size` axes ``[D, D]``."""
     direct = size <= len(axes) - size
     basis = axes[:, :size] if direct else axes[:, size:]
     return Subspace(basis.contiguous(), torch.tensor(direct))
 
 
-def explaining(values: Tensor, share: float) -> int:
+def explaining(values: Float[Tensor, "D"], share: float) -> int:
     """Count the fewest leading eigenvalues ``[D]`` whose sum is at least a share of the total."""
     sums = values.cumsum(0)
     return min(int((sums < share * sums[-1] * (1 - 1e-12)).sum()) + 1, len(values))
 
 
-def rank(values: Tensor) -> int:
+def rank(values: Float[Tensor, "D"]) -> int:
     """Count the eigenvalues ``[D]``, largest first, that are more than rounding errors."""
     return int((values > 1e-12 * values[0]).sum())

@@ -5,12 +5,15 @@ from __future__ import annotations
 __all__ = ["log_hazard", "weibull"]
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 BISECTIONS = 80
 
 
-def weibull(values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+def weibull(
+    values: Float[Tensor, "*batch M"], present: Bool[Tensor, "*batch M"]
+) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """Shape and log-scale of two-parameter Weibull distributions, each fitted to one row of values.
 
     Parameters
@@ -34,7 +37,7 @@ def weibull(values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
     below = torch.where(present, logs - largest, torch.zeros_like(logs))
     mean = below.sum(-1) / count
 
-    def powers(shape: Tensor) -> Tensor:
+    def powers(shape: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch M"]:
         return (shape[..., None] * below).exp() * present
 
     # the derivative of the likelihood falls monotonically from above zero to below, over any scale of shapes
@@ -51,6 +54,8 @@ def weibull(values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
     return shape.masked_fill(degenerate, torch.nan), log_scale.masked_fill(degenerate, torch.nan)
 
 
-def log_hazard(values: Tensor, shape: Tensor, log_scale: Tensor) -> Tensor:
+def log_hazard(
+    values: Float[Tensor, "..."], shape: Float[Tensor, "..."], log_scale: Float[Tensor, "..."]
+) -> Float[Tensor, "..."]:
     """Logarithm of ``(x / scale)^shape``: the distribution function is ``1 - exp(-exp(log_hazard))``."""
     return shape * (values.log() - log_scale)
