@@ -264,7 +264,7 @@ def _with_members(
 ) -> tuple[Any, list[Head]]:
     """Return a composition and its members: as they are fitted already (by name or folder), or unfitted."""
     from featood.heads.artefacts.artefact import load_head
-    from featood.heads.compositions._members import create_member, spell
+    from featood.heads.compositions._members import create_member, format_member
 
     found = find_heads(selection)
     members = []
@@ -273,7 +273,7 @@ def _with_members(
         member = create_member(text, head.nonfinite) if folder is None else load_head(folder)
         reporter.line(f"member {member.name}: {f'as fitted in {folder}' if folder else 'fitted now'}")
         members.append(member)
-    return dataclasses.replace(head, members=tuple(spell(member) for member in members)), members
+    return dataclasses.replace(head, members=tuple(format_member(member) for member in members)), members
 
 
 def _record(head: Head, seen: SeenOutliers) -> None:

@@ -66,7 +66,9 @@ class GMM(GaussianHead, StreamingHead):
         "covariance: one per class (full), one shared by all (tied), or variances only (diag)",
         choices=("full", "tied", "diag"),
     )
-    uniform: bool = option(False, "give all classes equal weight instead of their frequency (as DDU's published code)")
+    uniform: bool = option(
+        False, "give all classes equal weight instead of their frequency (as DDU's published code)"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -182,9 +184,7 @@ class GMM(GaussianHead, StreamingHead):
     def _diagonal(self, means: Tensor, covariances: ClassCovariances, ignored: Tensor | None) -> State:
         variances, unit = covariances[:], covariances.variances.mean()
         if not bool(unit > 0):
-            raise DataError(
-                f"{self.name}: all rows of each class are identical; fit on other or more rows"
-            )
+            raise DataError(f"{self.name}: all rows of each class are identical; fit on other or more rows")
         if ignored is not None:
             variances[:, ignored] = torch.inf
         used = LADDER[1] if self.ridge == 0 and bool((variances <= 0).any()) else self.ridge

@@ -57,12 +57,16 @@ class EPNV(EvidenceHead, VERA):
     )
     which: str = option("p(x)", "score to return", choices=CHOICES)
     l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
-    l2_per_feature: bool = option(False, "divide that weight by the number of features, because energies grow with it")
+    l2_per_feature: bool = option(
+        False, "divide that weight by the number of features, because energies grow with it"
+    )
     classification: float = option(1.0, "weight of the classification loss", low=0)
     target: float = option(
         100.0, "target concentration of a row's own class; 0 for its total evidence", low=0
     )
-    entropy_weight: float = option(0.0, "weight of the entropy regulariser of the rows' Dirichlet distributions", low=0)
+    entropy_weight: float = option(
+        0.0, "weight of the entropy regulariser of the rows' Dirichlet distributions", low=0
+    )
     sample_entropy: float = option(
         0.0,
         "weight of the entropy regulariser on generator samples (minus their divergence to the flat distribution)",

@@ -112,7 +112,7 @@ class NatPN(EvidenceHead, PerceptronHead):
         }
     }  # fmt: skip
 
-    negative_linear: ClassVar[bool] = False  # type: ignore[misc]  # no option any more: its outputs are no logits
+    negative_linear: ClassVar[bool] = False  # type: ignore[misc]  # not an option here: the outputs are not logits
     which: str = option("alpha0", "score to return", choices=CHOICES)
     depth: int = option(3, "hidden layers of the encoder", low=0)
     width: int = option(64, "units of a hidden layer", low=1)
@@ -129,7 +129,9 @@ class NatPN(EvidenceHead, PerceptronHead):
     )
     batch_norm: bool = option(True, "apply batch normalisation to the latent features")
     entropy_weight: float = option(1e-5, "weight of the Dirichlet entropy regulariser", low=0)
-    epochs: int = option(100, "passes over the training rows, and maximum number of passes of the fine-tuning", low=1)
+    epochs: int = option(
+        100, "passes over the training rows, and maximum number of passes of the fine-tuning", low=1
+    )
     warmup_epochs: int = option(3, "initial passes in which only the flow is trained", low=0)
     finetune: bool = option(True, "train the flow alone after the joint training")
     batch_size: int = option(64, "rows in a batch", low=2)
@@ -154,7 +156,7 @@ class NatPN(EvidenceHead, PerceptronHead):
         return found
 
     def initialize(self, model: nn.Module, rows: Tensor, labels: Tensor) -> None:
-        """Refuse a single row."""
+        """Raise if there is only one row."""
         if len(rows) < 2:
             raise DataError(f"{self.name}: one row cannot be normalised; fit on more rows")
 

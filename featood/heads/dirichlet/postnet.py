@@ -62,7 +62,7 @@ class PostNet(EvidenceHead, PerceptronHead):
         }
     }  # fmt: skip
 
-    negative_linear: ClassVar[bool] = False  # type: ignore[misc]  # no option any more: its outputs are no logits
+    negative_linear: ClassVar[bool] = False  # type: ignore[misc]  # not an option here: the outputs are not logits
     which: str = option("alpha0", "score to return", choices=CHOICES)
     depth: int = option(3, "hidden layers of the encoder", low=0)
     width: int = option(64, "units of a hidden layer", low=1)
@@ -99,7 +99,7 @@ class PostNet(EvidenceHead, PerceptronHead):
             return super().run_fit(train, context)
         if context.validate_on is not None:
             raise UsageError(
-                f"{self.name}: sequential training has no single validation criterion; use joint training with --validate-on"
+                f"{self.name}: sequential training has no single criterion; with --validate-on, train jointly"
             )
         return dataclasses.replace(self, validation=0.0).run_fit(train, context)
 

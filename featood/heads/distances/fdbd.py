@@ -52,7 +52,7 @@ class FDBD(RawFeatures, StreamingHead):
         gaps = weight.new_empty(len(weight), len(weight))
         for place, part in zip(
             gaps.split(ROWS), weight.split(ROWS), strict=True
-        ):  # in chunks, since [C, C, D] does not fit into memory for many classes
+        ):  # in chunks, to bound the temporaries with many classes
             squares = squared_distances(part, weight)
             place.copy_(squares.masked_fill_(squares <= least, torch.inf).sqrt_())
         return state, gaps

@@ -56,7 +56,9 @@ class KNN(FeatureHead):
         """Keep the rows, centred on their mean: smaller values lose less precision in the search."""
         rows = torch.cat([self.vectors(block).float() for block in train.blocks()])
         if self.k > len(rows):
-            warnings.warn(f"knn: k = {self.k}, but there are only {len(rows)} training rows; all are used", stacklevel=2)
+            warnings.warn(
+                f"knn: k = {self.k}, but there are only {len(rows)} training rows; all are used", stacklevel=2
+            )
         center = rows.mean(0, dtype=torch.float64).float()
         return {"bank": rows.sub_(center), "center": center}
 

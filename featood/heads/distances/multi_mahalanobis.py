@@ -70,7 +70,7 @@ class MultiMahalanobis(GaussianHead):
         return {f"{name}/{key}": tensor for name, state in states.items() for key, tensor in state.items()}
 
     def _weigh(self, distances: Tensor, known: Tensor) -> Tensor:
-        """Weights ``[L]`` from the distances ``[N, L]`` of the rows and the mask `known`; the other rows are outliers."""
+        """Weights ``[L]`` from the distances ``[N, L]``; rows outside the mask `known` are outliers."""
         deviation = distances[known].std(0, correction=0)
         scale = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
         if self.weights == "variance":

@@ -55,9 +55,7 @@ class NAC(Head):
     )
     bins: int = option(50, "number M of points that define the bin edges, which gives M - 2 bins", low=4)
     alpha: float = option(2.0, "steepness a of the sigmoid, in units of 1/d", low=1e-9)
-    scale: float = option(
-        0.0, "divisor d of z g (0: its standard deviation on the training rows)", low=0
-    )
+    scale: float = option(0.0, "divisor d of z g (0: its standard deviation on the training rows)", low=0)
     full: float = option(
         0.05, "share r of the training rows at which a bin is fully covered", low=1e-9, high=1
     )

@@ -47,7 +47,9 @@ class SSD(GaussianHead, FeatureHead):
     out-of-distribution.
     """
 
-    clusters: int = option(0, "number of k-means clusters (0: the classes, or one cluster without labels)", low=0)
+    clusters: int = option(
+        0, "number of k-means clusters (0: the classes, or one cluster without labels)", low=0
+    )
     clip: float = option(1.0, "clip features at this quantile of the training activations", low=0, high=1)
     seed: int = option(0, "seed of k-means", low=0, high=2**32 - 1)
 
@@ -90,6 +92,8 @@ class SSD(GaussianHead, FeatureHead):
         blocks = sampled_blocks(train, ROWS_PER_CLUSTER * self.clusters, self.seed)
         rows = torch.cat([self._shaped(block, limit) for block in blocks])
         if len(rows) < self.clusters:
-            raise DataError(f"ssd: {len(rows)} rows are too few for {self.clusters} clusters; lower --clusters")
+            raise DataError(
+                f"ssd: {len(rows)} rows are too few for {self.clusters} clusters; lower --clusters"
+            )
         means = KMeans(self.clusters, n_init=RESTARTS, random_state=self.seed).fit(rows.cpu().numpy())
         return torch.as_tensor(means.cluster_centers_, device=rows.device)

@@ -44,7 +44,9 @@ class WDiscOOD(Mahalanobis):
     discriminants: int = option(
         0, "maximum number of discriminants (0: all in which the class means differ)", low=0
     )
-    weight: float = option(1.0, "weight a of the distance in the complement of the discriminative space", low=0)
+    weight: float = option(
+        1.0, "weight a of the distance in the complement of the discriminative space", low=0
+    )
 
     def finish(self, statistics: ClassMoments, train: SelectedRows) -> State:
         """Rotate the whitened space so that the discriminants come first."""

@@ -117,7 +117,7 @@ class OpenMax(LogitHead):
         return distances
 
     def _own_distances(self, logits: Tensor, means: Tensor) -> Tensor:
-        """Distances ``[B]`` of each row to its own mean ``[B, C]``: computed exactly, so duplicates are at distance 0."""
+        """Distances ``[B]`` of each row to its own mean ``[B, C]``: exact, so that duplicates are at distance 0."""
         cosine = 1 - cosine_similarity(logits, means, dim=1)
         return self.euclidean * (logits - means).norm(dim=1) + (1 - self.euclidean) * cosine.clamp(min=0)
 

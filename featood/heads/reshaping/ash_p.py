@@ -27,7 +27,7 @@ from featood.heads.reshaping._reshaping_head import ReshapingHead, kept_count, t
 class ASHP(ReshapingHead):
     """Score the logits of z with all but each row's largest activations set to zero.
 
-    The default share is that of the authors' code; the presets have the paper's by network.
+    The default share is that of the authors' code; the presets have the paper's values for each network.
     """
 
     percentile: float = option(0.65, "share of each row's activations to prune", low=0, high=1)
