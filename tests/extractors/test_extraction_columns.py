@@ -207,7 +207,7 @@ def test_odin_in_half_precision(tmp_path, toy_images):
     np.testing.assert_allclose(half.features["odin"][:], whole.features["odin"][:], atol=0.1, rtol=0.1)
 
 
-# ---- Monte-Carlo dropout
+# ---- Monte Carlo dropout
 
 
 def test_dropout_is_drawn_anew_in_each_pass_and_leaves_no_trace():

@@ -86,7 +86,7 @@ def test_scores_of_jem():
     )
     found = create_head("jem", which="gradient-norm", **options).fit(two_gaussians()).score(test)
     np.testing.assert_allclose(found, length, rtol=1e-5)
-    with pytest.raises(UsageError, match="which is one of"):
+    with pytest.raises(UsageError, match="which must be one of"):
         create_head("jem", which="likelihood")
 
 

@@ -102,7 +102,7 @@ def test_dimension_must_leave_a_residual(name):
         scores(name, dim=SIZE)
     with pytest.raises(UsageError, match="span 7 of 24"):  # six, and the way to the origin
         scores(name, train=flat(TRAIN, 6), dim=7)
-    with pytest.raises(DataError, match="one direction"):
+    with pytest.raises(DataError, match="one dimension"):
         scores(name, train=dataclasses.replace(flat(TRAIN, 1), classifier=(W, np.zeros_like(B))))
 
 
