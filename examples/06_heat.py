@@ -1,6 +1,6 @@
 """HEAT over a Gaussian.
 
-One Gaussian per class is a coarse density. HEAT uses it as a prior, and trains a small network, the residual, to correct
+One Gaussian per class is a coarse density. HEAT uses it as a prior and trains a small network, the residual, to correct
 its energy. The plot shows both in the plane: the energy of the Gaussians is lowest inside the bends of the moons, where
 there are no rows; the residual moves the low energies towards the rows.
 """

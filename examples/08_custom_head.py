@@ -1,8 +1,8 @@
 """A head of your own, in one file.
 
 A head is a class with options as fields and two methods: from training rows to tensors, and from a block of rows to
-scores. The decorator registers its name. Saving, loading, blocks, devices and input checks come with the base class, and
-`featood.testing.check_head` runs the conformance tests on it.
+scores. The decorator registers its name. Saving, loading, blocks, devices and input checks come with the base class,
+and `featood.testing.check_head` runs the conformance tests on it.
 """
 
 import torch
