@@ -1,7 +1,7 @@
 """Embeddings in a cache.
 
-Embeddings computed elsewhere are imported into a cache once, as `featood import` does on the command line. They are then
-read block by block, verified against their checksums, and available to all commands. A head fitted on them records
+Embeddings computed elsewhere are imported into a cache once, as `featood import` does on the command line. They are
+then read block by block, verified against their checksums, and available to all commands. A head fitted on them records
 their origin and refuses features from elsewhere.
 """
 

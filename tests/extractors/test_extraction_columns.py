@@ -340,6 +340,6 @@ def test_the_command_line_extracts_them_and_score_extracts_likewise(featood, toy
     heads = [word for name in ("gram", "rankfeat", "odin", "mc-dropout") for word in ("--head", name)]
     code, out, err = featood("score", *heads, "--ood", "odd", "--json", "-")
     assert code == 0, err
-    assert "extracting it as wrn-10-1@random/toy/test was" in err and out.count('"auroc"') == 4
+    assert "extracting it with the settings of wrn-10-1@random/toy/test" in err and out.count('"auroc"') == 4
     code, _, err = featood("extract", "--backbone", "wrn-10-1", "--dataset", "toy", "--with", "odin,magic")
     assert code == 2 and "not magic" in err

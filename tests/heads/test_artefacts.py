@@ -257,6 +257,6 @@ def test_a_long_value_in_a_record_does_not_make_a_long_message(tmp_path):
     body.pop("sha256")
     body["options"]["nonfinite"] = "x" * 5000
     (folder / "head.json").write_text(json.dumps(seal(body)))
-    with pytest.raises(Mismatch, match="nonfinite is one of") as caught:
+    with pytest.raises(Mismatch, match="nonfinite must be one of") as caught:
         load_head(folder)
     assert len(str(caught.value)) < 300 + len(str(folder))

@@ -98,7 +98,7 @@ def flat(data, spanned):
 
 @pytest.mark.parametrize("name", ["residual", "vim"])
 def test_dimension_must_leave_a_residual(name):
-    with pytest.raises(UsageError, match="24 directions"):
+    with pytest.raises(UsageError, match="24 dimensions"):
         scores(name, dim=SIZE)
     with pytest.raises(UsageError, match="span 7 of 24"):  # six, and the way to the origin
         scores(name, train=flat(TRAIN, 6), dim=7)
