@@ -25,7 +25,7 @@ LARGEST = 2**53
 
 
 def whole(low: int = 0, high: int = LARGEST) -> Callable[[Any], str]:
-    """Schema of integers within inclusive bounds."""
+    """Return the schema of integers within inclusive bounds."""
 
     def problem(value: Any) -> str:
         inside = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
@@ -40,7 +40,7 @@ def is_newer(schema: Any, known: int) -> bool:
 
 
 def one_of(values: Collection[str]) -> Callable[[Any], str]:
-    """Schema of one of several words."""
+    """Return the schema of one of several words."""
 
     def problem(value: Any) -> str:
         return "" if isinstance(value, str) and value in values else f"is none of {', '.join(values)}"
@@ -49,7 +49,7 @@ def one_of(values: Collection[str]) -> Callable[[Any], str]:
 
 
 def optional(kind: Any) -> Callable[[Any], str]:
-    """Schema of a value of a kind, or None."""
+    """Return the schema of a value of a kind, or None."""
     return lambda value: "" if value is None else record_problem(value, kind)[1]
 
 

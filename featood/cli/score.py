@@ -34,7 +34,7 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--head", "heads", many, "Head to score with: a name or the folder of a fitted head (default: all fitted)."),
         ("--all", "every", flag, "Score every head whose inputs are in the cache, fitting those not fitted yet."),
         ("--training", "training", flag, "With --all: also fit heads that train a network (minutes each)."),
-        ("--which", "which", {"default": ""}, "Score of heads that have several; 'all' for every score (default: as fitted)."),
+        ("--which", "which", {"default": ""}, "Score of heads that have several, or 'all' (default: as fitted)."),
         ("--ood", "ood", many, "Out-of-distribution set; may be repeated or comma-separated."),
         ("--suite", "suite", many, "A named list of sets, such as cifar10-near."),
         ("--split", "split", {"default": ""}, "In-distribution split to score (default: test, else val)."),
@@ -43,7 +43,7 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--confidence", "confidence", {"type": click.FloatRange(0, 100, min_open=True, max_open=True)},
          "Confidence level of the intervals, in percent (default: 95)."),
         ("--resamples", "resamples", {"type": click.IntRange(1)}, "Number of bootstrap resamples (default: 1000)."),
-        ("--force", "force", flag, "Accept features of another backbone than in the fit, and sets that heads were fitted or tuned on."),
+        ("--force", "force", flag, "Accept features of another backbone, and sets that heads were fitted or tuned on."),
     )  # fmt: skip
     for add in (cache_option, data_dir_option, code_option, dataset_option, backbone_option):
         command = add(command)

@@ -26,7 +26,7 @@ class ReplayBuffer(nn.Module):
     spread : float
         Chains begin uniform on ``[-spread, spread]``.
     restart : float
-        Probability that a drawn chain begins anew.
+        Probability that a drawn chain is reinitialised.
     generator : torch.Generator
         Source of the first states.
 
@@ -38,7 +38,7 @@ class ReplayBuffer(nn.Module):
 
     samples: Tensor
     restarted: Tensor
-    """How many draws diverged so far, and began anew."""
+    """Number of chains that diverged so far and were reinitialised."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class ReplayBuffer(nn.Module):
     ) -> Tensor:
         """Draw chains, move them by Langevin steps of constant size (see :func:`sgld`), and write them back.
 
-        A chain that ends without a finite state or energy begins anew: what is returned is always finite.
+        A chain that ends with a non-finite state or energy is reinitialised, so the returned samples are always finite.
 
         Returns
         -------
@@ -132,7 +132,7 @@ class ReplayBuffer(nn.Module):
     def _count(self, diverged: Tensor) -> None:
         if not int(self.restarted):
             warnings.warn(
-                "Langevin chains diverged and were begun anew; take smaller steps or limit the gradient",
+                "Langevin chains diverged and were reinitialised; use a smaller step size or limit the gradient",
                 stacklevel=3,
             )
         self.restarted += diverged.sum()

@@ -135,8 +135,8 @@ def place_given(
     """
     if changed := _changed(folder, name, settings, overwrite, reporter):
         raise UsageError(
-            f"{folder} holds a head that was fitted with other settings (differing: {', '.join(changed)}); choose another "
-            "folder, or add --overwrite to replace it"
+            f"{folder} holds a head that was fitted with other settings (differing: {', '.join(changed)}); choose "
+            "another folder, or add --overwrite to replace it"
         )
     return folder
 

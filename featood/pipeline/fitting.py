@@ -207,7 +207,7 @@ def fit_head(
     reporter.line(f"fitting {name} on {train.name} ({len(train)} rows)")
     if train.origin is not None and train.origin.random_weights:
         reporter.line(
-            f"warning: the weights of {train.origin.network} are random, so heads fitted on its features are meaningless"
+            f"warning: the weights of {train.origin.network} are random, so heads fitted on it are meaningless"
         )
     checkpoint = folder / "training"
     if composes:
