@@ -1,8 +1,8 @@
 """First scores from arrays.
 
-A head is fitted to rows that are in-distribution, and then scores any rows: the higher, the farther out. Here rows are
-the 64 pixels of handwritten digits. The digits 0 to 6 are in-distribution; 7 to 9 are not, and no head sees them before
-they are scored.
+A head is fitted on in-distribution rows and then scores any rows: higher means more out-of-distribution. Here, rows are
+the 64 pixels of handwritten digits. The digits 0 to 6 are in-distribution; 7 to 9 are not, and are not used for
+fitting.
 """
 
 from sklearn.datasets import load_digits

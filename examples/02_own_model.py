@@ -1,7 +1,7 @@
 """Your own model.
 
-`featood.extract` runs any module over any batches once, and returns features, logits and labels as a set. It finds the
-last linear layer by itself, so that heads that need the classifier, such as `vim` and `react`, can be fitted.
+`featood.extract` runs any module over any batches once, and returns features, logits and labels as a set. It detects
+the last linear layer, so that heads that need the classifier, such as `vim` and `react`, can be fitted.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """Comparing heads, with intervals.
 
-A difference between two heads means little without knowing how much it would vary with other test rows.
+A difference between two heads means little without an estimate of its variation over test rows.
 `delong_interval` gives the AUROC of each head an interval, and `delong_difference` tests pairs of heads on the same
 rows; `holm` corrects the p-values for the number of pairs. On the command line: `featood score --intervals delong`.
 """

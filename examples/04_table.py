@@ -1,8 +1,8 @@
 """A table.
 
-Columns of a table have units of their own, so most heads need them on one scale: `space="standardize"` does it with
-the mean and deviation of the training rows. Two cultivars of wine are in-distribution, the third is not. From a file,
-on the command line: `featood import --file wine.csv --label cultivar --ood-classes third`.
+The columns of a table have different units, so most heads need them on a common scale: `space="standardize"` uses the
+mean and standard deviation of the training rows. Two cultivars of wine are in-distribution, the third is not. On the
+command line, from a file: `featood import --file wine.csv --label cultivar --ood-classes third`.
 """
 
 from sklearn.datasets import load_wine

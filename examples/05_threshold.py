@@ -1,8 +1,8 @@
 """Choosing a threshold.
 
-A score becomes a decision by a threshold. It is chosen on in-distribution rows that the head was not fitted on: the
-quantile that lets the wanted share of them pass. How many outliers it lets pass as well is known only for outliers that
-one has, and says nothing of others.
+A threshold turns a score into a decision. It is chosen on in-distribution rows on which the head was not fitted, as the
+quantile that accepts the desired share of them. The share of accepted outliers can only be measured on available
+outliers, and may differ on others.
 """
 
 import matplotlib.pyplot as plt
@@ -28,7 +28,7 @@ for share in (0.90, 0.95, 0.99):
     )
 wrong = np.quantile(seen, 0.95)
 print(
-    f"a threshold from the rows of the fit, {wrong:.1f}, would accept {np.mean(tested <= wrong):.1%}, not 95 %"
+    f"a threshold chosen on the training rows, {wrong:.1f}, would accept {np.mean(tested <= wrong):.1%}, not 95 %"
 )
 
 plt.figure(figsize=(6, 3), layout="constrained")

@@ -1,8 +1,8 @@
 """HEAT over a Gaussian.
 
-A Gaussian for each class is a coarse density. HEAT keeps it as a prior, and trains a small network, the residual, that
-corrects its energy where the mixture is wrong. In the plane one can see both: the Gaussians are lowest inside of the
-bends of the moons, where there are no rows; the residual moves the low energies towards the rows.
+One Gaussian per class is a coarse density. HEAT uses it as a prior and trains a small network, the residual, to correct
+its energy. The plot shows both in the plane: the energy of the Gaussians is lowest inside the bends of the moons, where
+there are no rows; the residual moves the low energies towards the rows.
 """
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,7 @@
 """Fitting by parts.
 
-The fit of some heads is a sum over rows. Such a head takes rows part by part, in any order, in flat memory: for
-streams, for data on several machines, or for sets that do not fit into memory. The result is that of one fit to all
+The fit of some heads is a sum over rows. Such a head can be fitted part by part, in any order, in constant memory: for
+streams, for data on several machines, or for sets that do not fit into memory. The result equals a single fit on all
 rows.
 """
 
@@ -18,10 +18,10 @@ whole = featood.create_head("mahalanobis", ridge=1e-3).fit(x, y)
 parts = featood.create_head("mahalanobis", ridge=1e-3)
 for number, rows in enumerate(np.array_split(np.argsort(y), 4), 1):
     parts.partial_fit(x[rows], y[rows])
-    print(f"part {number}: {len(rows)} rows of the classes {', '.join(map(str, np.unique(y[rows])))}")
+    print(f"part {number}: {len(rows)} rows of classes {', '.join(map(str, np.unique(y[rows])))}")
 
 difference = np.abs(whole.score(x) / parts.score(x) - 1).max()
-print(f"largest relative difference to the fit of the whole: {difference:.0e}")
+print(f"largest relative difference to a single fit: {difference:.0e}")
 
 try:
     parts.partial_fit(x[rows], y[rows])

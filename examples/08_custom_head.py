@@ -1,8 +1,8 @@
 """A head of your own, in one file.
 
-A class with options as fields, and two functions: training rows to tensors, a block of rows to scores. The decorator
-makes it known by name. Saving, loading, blocks, devices and checks of the input come with the base class, and
-`featood.testing.check_head` holds the head to every promise of the project.
+A head is a class with options as fields and two methods: from training rows to tensors, and from a block of rows to
+scores. The decorator registers its name. Saving, loading, blocks, devices and input checks come with the base class,
+and `featood.testing.check_head` runs the conformance tests on it.
 """
 
 import torch
@@ -44,4 +44,4 @@ for p in (1.0, 2.0, 4.0):
     head = featood.create_head("nearest-mean", p=p).fit(x[known][::2], y[known][::2])
     print(f"p = {p:.0f}: AUROC {auroc(head.score(x[known][1::2]), head.score(x[~known])):.3f}")
 check_head("nearest-mean")
-print("nearest-mean keeps every promise")
+print("nearest-mean passes all conformance checks")

@@ -1,8 +1,8 @@
 """Composing heads.
 
-Heads that look at different things can be put together. `compose` standardises the members' scores and adds them up (or
-takes their soft maximum); `rank-average` and `fisher` go by ranks and p-values among training rows. A composition is a
-head like any other: it is fitted, saved and scored as one. It need not be better than its best member.
+Heads that use different information can be combined. `compose` standardises the members' scores and sums them (or
+takes their soft maximum); `rank-average` and `fisher` use ranks and p-values relative to the training rows. A
+composition is itself a head: it is fitted, saved and scored like any other. It need not be better than its best member.
 """
 
 from sklearn.datasets import load_digits

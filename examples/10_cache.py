@@ -1,8 +1,8 @@
 """Embeddings in a cache.
 
-Embeddings that were made elsewhere go into a cache once, as `featood import` does on the command line. From then on
-they are read block by block and checked against their checksums, and all commands find them. A head that was fitted on
-them remembers where they came from, and refuses others.
+Embeddings computed elsewhere are imported into a cache once, as `featood import` does on the command line. They are
+then read block by block, verified against their checksums, and available to all commands. A head fitted on them records
+their origin and refuses features from elsewhere.
 """
 
 import numpy as np
@@ -28,9 +28,9 @@ print(f"blocks of 200 rows: {[len(block) for block in train.blocks(200)]}")
 print(f"damaged blocks: {cache.verify('pca16/digits/train')}")
 
 featood.create_head("knn", k=5).fit(train).save("heads/knn")
-head = featood.load_head("heads/knn")  # nothing is fitted again
+head = featood.load_head("heads/knn")  # without refitting
 print(f"AUROC {featood.evaluate(head, test, {'7 to 9': odd})['7 to 9']['auroc']:.3f}")
 try:
     head.score(x)
 except featood.errors.FeatoodError as error:
-    print(f"rows of another kind: {error}")
+    print(f"features from elsewhere: {error}")

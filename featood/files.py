@@ -1,7 +1,7 @@
-"""Every change that the package makes to files: whole or not at all, and on the disk once the call returns.
+"""Atomic and durable file operations: each takes effect completely or not at all, and is on disk when it returns.
 
-Nothing else in the package writes, renames or removes files, so what is promised here holds everywhere: a killed
-process, a full disk or a power cut leaves the file that was there before or the one that was to come.
+No other module writes, renames or removes files, so these guarantees hold for the whole package: after a killed
+process, a full disk or a power cut, a file has either its old or its new content.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ from featood.errors import CacheCorrupt
 from featood.names import local_path
 
 TEMPORARY = ".tmp"
-"""Suffix of files and folders in the making; whatever still bears it after a kill is rubbish."""
+"""Suffix of temporary files and folders; those left over after a kill can be deleted."""
 LOCKLESS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
-"""What file systems without locks answer."""
+"""Error codes of file systems without locks."""
 
 
 def temporary(path: Path) -> Path:
     """Return a name beside `path` that no other process uses."""
-    # a name may take no more than 255 bytes, suffix included
+    # a name has at most 255 bytes, including the suffix
     return path.with_name(f"{path.name[:50]}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
 
 
 def size_of(path: str | Path) -> int | None:
-    """Bytes of a file; None where there is none.
+    """Size of a file in bytes; None if it does not exist.
 
     Raises
     ------
     OSError
-        When it cannot be told, as for want of a permission, which pathlib's questions would take for a no.
+        If this cannot be determined, for example without permission, where pathlib reports that there is no file.
     """
     try:
         found = os.stat(path)
@@ -69,12 +69,12 @@ def size_of(path: str | Path) -> int | None:
 
 
 def folders_below(root: str | Path, depth: int) -> list[Path]:
-    """List the folders `depth` levels below one, in order; none where it is not there.
+    """List the folders `depth` levels below `root` in order; an empty list if `root` does not exist.
 
     Raises
     ------
     OSError
-        When one cannot be read, which a glob would pass over.
+        If a folder cannot be read, which a glob would ignore.
     """
     folders = [Path(root)]
     for _ in range(depth):
@@ -87,7 +87,7 @@ def folders_below(root: str | Path, depth: int) -> list[Path]:
 
 
 def make_folder(path: str | Path) -> None:
-    """Make a folder, and those above it; harmless where it is there."""
+    """Make a folder and its parents, if they do not exist."""
     path = Path(path)
     if path.is_dir():
         return
@@ -102,9 +102,9 @@ def make_folder(path: str | Path) -> None:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
-    """Lend a file that takes the place of `path` when the block ends without an error.
+    """Context manager of a temporary file that replaces `path` if the block ends without an error.
 
-    Missing folders are made, and a link stays a link. Devices and pipes (/dev/null, /dev/stdout) are written straight.
+    Missing folders are created, and links are kept. Devices and pipes (/dev/null, /dev/stdout) are written directly.
     """
     target = local_path(path)
     if target.exists() and not target.is_file():
@@ -128,26 +128,26 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def atomic_write(path: str | Path, content: bytes | memoryview) -> None:
-    """Write a file so that it is there whole or not at all, even after a power cut."""
+    """Write a file atomically, so that it is complete or absent even after a power cut."""
     with replacing(path) as file:
         file.write(content)
 
 
 @contextmanager
 def scratch_folder(target: str | Path, unwrap: bool = False) -> Iterator[Path]:
-    """Lend a new folder that becomes `target`, with all that is in it, when the block ends without an error.
+    """Context manager of a temporary folder that becomes `target` if the block ends without an error.
 
     Parameters
     ----------
     target : path
-        Its name to be; a folder of that name must be empty.
+        Final path; an existing folder must be empty.
     unwrap : bool
-        Where all there is in it is one folder, that one becomes `target`.
+        If it contains a single folder and nothing else, that folder becomes `target`.
 
     Raises
     ------
     OSError
-        When `target` is there by then, and is not an empty folder.
+        If `target` exists by then and is not an empty folder.
     """
     target = local_path(target)
     make_folder(target.parent)
@@ -156,7 +156,7 @@ def scratch_folder(target: str | Path, unwrap: bool = False) -> Iterator[Path]:
         os.mkdir(scratch)
         yield scratch
         _sync_tree(scratch)
-        if target.is_dir():  # which Windows would not replace
+        if target.is_dir():  # Windows would not replace it
             os.rmdir(target)
         inside = list(scratch.iterdir()) if unwrap else []
         if len(inside) == 1 and inside[0].is_dir():
@@ -172,13 +172,13 @@ def scratch_folder(target: str | Path, unwrap: bool = False) -> Iterator[Path]:
 
 
 def create(path: str | Path) -> IO[bytes]:
-    """Open a new file inside a scratch folder, which sees to it that it reaches the disk."""
+    """Open a new file inside a scratch folder, which syncs it to disk."""
     make_folder(Path(path).parent)
     return open(path, "xb")
 
 
 def remove(path: str | Path) -> None:
-    """Remove a file, a link, or a folder with all that is in it; harmless where it is gone."""
+    """Remove a file, a link, or a folder with its content, if it exists."""
     path = Path(path)
     if path.is_dir() and not path.is_symlink():
         while os.path.lexists(path):
@@ -192,9 +192,9 @@ def remove(path: str | Path) -> None:
 
 
 def lock(path: str | Path) -> Any:
-    """Take a lock that ends with the process, or by :func:`unlock`; None where another process holds it.
+    """Acquire a lock that is released by :func:`unlock` or at process exit; None if another process holds it.
 
-    On file systems without locks it is granted to everybody, so nothing may hang on it but comfort.
+    On file systems without locks, it is always granted, so correctness must not depend on it.
     """
     import filelock
 
@@ -212,7 +212,7 @@ def lock(path: str | Path) -> Any:
 
 
 def unlock(held: Any) -> None:
-    """Give a lock back; where the system refuses twice it ends with the process, and what was done stays done."""
+    """Release a lock; if the system refuses twice, it is released at process exit."""
     for _ in range(2):
         try:
             return held.release(force=True)
@@ -221,7 +221,7 @@ def unlock(held: Any) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    """Force the names in a folder to disk; Windows has no such call, and journals them."""
+    """Sync the entries of a folder to disk; Windows has no such call, and journals them."""
     if os.name == "nt":
         return
     handle = os.open(path, os.O_RDONLY)
@@ -240,7 +240,7 @@ def _sync_tree(folder: Path) -> None:
 
     for root, _, names in os.walk(folder, topdown=False, onerror=fail):
         for name in names:
-            with open(Path(root, name), "r+b") as file:  # Windows syncs only what is open for writing
+            with open(Path(root, name), "r+b") as file:  # Windows syncs only files that are open for writing
                 os.fsync(file.fileno())
         _sync_folder(Path(root))
 
@@ -252,7 +252,7 @@ def digest(value: Any) -> str:
 
 
 def seal(value: dict[str, Any]) -> dict[str, Any]:
-    """Add the digest that lets a reader notice an altered record."""
+    """Add a digest with which readers detect an altered record."""
     return {**value, "sha256": digest(value)}
 
 
@@ -262,7 +262,7 @@ def unseal(value: Any, path: Path) -> dict[str, Any]:
     Raises
     ------
     CacheCorrupt
-        When the record does not match its digest.
+        If the record does not match its digest.
     """
     try:
         body = {key: item for key, item in value.items() if key != "sha256"}
@@ -285,7 +285,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     CacheCorrupt
-        When the file is missing, is not JSON, or was altered.
+        If the file is missing, is not JSON, or was altered.
     """
     try:
         value = json.loads(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Names that may become part of a path: of files and folders on any system, and of nothing beyond."""
+"""Validation of names that become part of a path, for all operating systems."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from featood.errors import UsageError
 
 LONGEST = 200
-"""Bytes of a name; most file systems end at 255, and scratch files add to it."""
+"""Maximum length of a name in bytes; most file systems allow 255, and temporary files add a suffix."""
 FORBIDDEN = '/\\:*?"<>|'
 DEVICES = {"con", "prn", "aux", "nul"} | {
     f"{port}{number}" for port in ("com", "lpt") for number in range(10)
@@ -20,10 +20,10 @@ DEVICES = {"con", "prn", "aux", "nul"} | {
 
 
 def name_problem(name: Any) -> str:
-    """Say why something cannot be the name of a file or folder everywhere; empty where it can.
+    """Return why a value is not a portable name of a file or folder, or an empty string if it is.
 
-    Separators, ``..``, drive letters, control characters, names that Windows keeps for devices, endings that it drops,
-    and names longer than 200 bytes are refused.
+    Separators, ``..``, drive letters, control characters, device names of Windows, endings that Windows drops,
+    and names longer than 200 bytes are not allowed.
 
     Examples
     --------
@@ -46,35 +46,35 @@ def name_problem(name: Any) -> str:
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
-    """Return a path on this machine.
+    """Return a local path.
 
     Raises
     ------
     UsageError
-        When it is the address of a store elsewhere (``s3://bucket/cache``), which as a path would be a folder ``s3:``.
+        If it is a URL of a remote store (``s3://bucket/cache``), which as a path would be a folder ``s3:``.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):  # pathlib has made one slash of two
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", os.fspath(path)):  # pathlib has merged the two slashes
         raise UsageError(
-            f"{path} is an address, and files are kept on this machine alone; name a folder, such as one where that "
+            f"{path} is an address, but only local files are supported; give a local folder, such as one where that "
             "store is mounted"
         )
     return Path(path)
 
 
 def check_name(name: Any, what: str) -> str:
-    """Return a name that someone typed, where it may be part of a path.
+    """Return a name given by the user if it may be part of a path.
 
     Parameters
     ----------
     name : str
         The name.
     what : str
-        What is to bear it, for the message.
+        What the name is for, used in the message.
 
     Raises
     ------
     UsageError
-        When it may not.
+        If it may not be part of a path.
     """
     if problem := name_problem(name):
         shown = repr(name) if len(repr(name)) <= 80 else f"{repr(name)[:76]}...'"
@@ -83,7 +83,7 @@ def check_name(name: Any, what: str) -> str:
 
 
 def safe_text(text: str, longest: int = 60) -> str:
-    """Write any text as part of a name: what a name cannot hold as ``%XX``, the rest of a long text as a digest.
+    """Convert any text to a valid part of a name: invalid characters to ``%XX``, the end of a long text to a digest.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def safe_text(text: str, longest: int = 60) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """Cut a text to a length; a digest at its end tells it from others that begin so."""
+    """Shorten a text to a length; a digest at its end distinguishes it from others with the same beginning."""
     if len(text) <= longest:
         return text
     import hashlib

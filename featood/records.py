@@ -1,13 +1,13 @@
-"""What the records on disk must hold, field by field: a description in plain values, and one function that checks it.
+"""Schemas of the records on disk, and a function that checks a record against a schema.
 
-A description is
+A schema is
 
-- a type, or a tuple of types (``bool`` counts as no number);
+- a type, or a tuple of types (``bool`` does not count as a number);
 - ``[kind]``: a list of values of one kind;
 - ``{str: kind}``: a mapping of any names to values of one kind;
-- ``{"field": kind, "other?": kind}``: a record with these fields, of which those with a question mark may be missing
-  (with ``...: object`` it may have others as well);
-- a function that takes a value and returns what is wrong with it, or an empty text.
+- ``{"field": kind, "other?": kind}``: a record with these fields; those with a question mark are optional
+  (with ``...: object``, further fields are allowed);
+- a function that takes a value and returns the problem with it, or an empty string.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any
 from featood.errors import CacheCorrupt
 
 LARGEST = 2**53
-"""Counts beyond it are of nothing that exists, and JSON readers disagree about them."""
+"""Largest allowed count; JSON readers disagree about larger numbers."""
 
 
 def whole(low: int = 0, high: int = LARGEST) -> Callable[[Any], str]:
-    """Describe whole numbers within bounds, inclusive."""
+    """Return the schema of integers within inclusive bounds."""
 
     def problem(value: Any) -> str:
         inside = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
@@ -35,12 +35,12 @@ def whole(low: int = 0, high: int = LARGEST) -> Callable[[Any], str]:
 
 
 def is_newer(schema: Any, known: int) -> bool:
-    """Whether a record is of a later schema than the one that is known; what is no schema at all is not."""
+    """Whether a record has a later schema version than the known one; False for invalid versions."""
     return not whole(1)(schema) and schema > known
 
 
 def one_of(values: Collection[str]) -> Callable[[Any], str]:
-    """Describe one of several words."""
+    """Return the schema of one of several words."""
 
     def problem(value: Any) -> str:
         return "" if isinstance(value, str) and value in values else f"is none of {', '.join(values)}"
@@ -49,12 +49,12 @@ def one_of(values: Collection[str]) -> Callable[[Any], str]:
 
 
 def optional(kind: Any) -> Callable[[Any], str]:
-    """Describe a value of a kind, or None."""
+    """Return the schema of a value of a kind, or None."""
     return lambda value: "" if value is None else record_problem(value, kind)[1]
 
 
 def record_problem(value: Any, kind: Any, field: str = "") -> tuple[str, str]:
-    """Return the first field that is not as described and what is wrong with it; two empty texts where none is."""
+    """Return the first field that violates the schema and the problem with it, or two empty strings."""
     if kind is object:
         return "", ""
     if isinstance(kind, list):
@@ -95,12 +95,12 @@ def _first(parts: Any) -> tuple[str, str]:
 
 
 def check_record(value: Any, kind: Any, path: Path, advice: str) -> Any:
-    """Return a record that is as described.
+    """Return a record after checking it against a schema.
 
     Raises
     ------
     CacheCorrupt
-        When it is not; the text names the file, the field and its value.
+        If it does not match; the message names the file, the field and its value.
     """
     field, problem = record_problem(value, kind)
     if problem:

@@ -1,4 +1,4 @@
-"""Reporting lines and progress of a job to the user."""
+"""Reporting messages and progress of a job to the user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """What a job reports to: lines about choices it made, and its progress. This one is silent.
+    """Receives the messages and the progress of a job. This base class is silent.
 
     Examples
     --------
@@ -34,13 +34,13 @@ class Reporter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End what the reporter shows."""
+        """Close the display of the reporter."""
 
     def line(self, text: str) -> None:
-        """Take one line about a choice that the job made."""
+        """Receive one line about a choice that the job made."""
 
     def progress(self, what: str, done: int, total: int, **figures: float) -> None:
-        """Take the progress of a task: how much of it is done, and figures such as its loss."""
+        """Receive the progress of a task: the amount done, and figures such as its loss."""
 
     def task(self, what: str) -> Callable[..., None]:
         """Return ``report(done, total, **figures)``, which reports the progress of one task."""
@@ -107,9 +107,9 @@ class TerminalReporter(Reporter):
 
 
 def print_line(text: str) -> None:
-    """Print one line to standard error, which leaves standard output to results.
+    """Print one line to standard error, since standard output is for results.
 
-    A standard error that is closed is ignored.
+    A closed standard error is ignored.
     """
     import click
 

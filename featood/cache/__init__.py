@@ -1,4 +1,4 @@
-"""The feature cache: what every head reads and every extraction writes."""
+"""The feature cache: written by extractions and read by heads."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Embeddings that lie in files of any format that is read, into the cache."""
+"""Import of embeddings from files into the cache."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from featood.readers import LABELS, Columns, as_array, features_of, listed, read
 from featood.reporter import SILENT, Reporter
 
 TITLES = "titles"
-"""Entry of a set's run: names of the single numbers that make up its columns."""
+"""Entry of a set's `run` with the names of the scalar columns that were combined to feature columns."""
 
 
 def read_array(path: str | Path, key: str = "") -> dict[str, np.ndarray]:
-    """Read the named arrays of a file, without running any code in it.
+    """Read the arrays of a file by name, without running any code in it.
 
     Parameters
     ----------
     path : path
-        A file of any format that is read; see :func:`featood.readers.read_columns`.
+        A file of any supported format; see :func:`featood.readers.read_columns`.
     key : str
-        Name for the array of a file that has a single one without a name, such as ``.npy``.
+        Name for the array of a file with a single unnamed array, such as ``.npy``.
 
     Raises
     ------
     DataError
-        When the file is missing, damaged, empty, of another format, or holds Python objects.
+        If the file is missing, damaged, empty, of another format, or contains Python objects.
     """
     source = read_columns(path)
     return {
@@ -54,31 +54,31 @@ def import_files(
     reporter: Reporter = SILENT,
     **options: Any,
 ) -> FeatureSet:
-    """Store embeddings that lie in files; see :func:`import_arrays`.
+    """Import embeddings from files; see :func:`import_arrays`.
 
-    Of a file of arrays every ``[N, D]`` becomes a column; so do a table's columns of vectors. A table of single
-    numbers becomes one column, ``features``.
+    Every array ``[N, D]`` of a file becomes a column, and so does every column of vectors of a table. A table of
+    scalars becomes one column, ``features``.
 
     Parameters
     ----------
     cache, key, options
-        As there.
+        See :func:`import_arrays`.
     features : sequence of str
-        Files, or ``NAME=FILE``; what is called ``logits``, ``labels`` (or ``label``, ``targets``, ``class``, an
-        array ``y``) and ``ids`` in them is taken as such.
+        Files, or ``NAME=FILE``; arrays in them that are named ``logits``, ``labels`` (or ``label``, ``targets``,
+        ``class``, ``y``) and ``ids`` are used as such.
     logits, labels : str, optional
-        Files of one array, or, of labels, a text with one a line.
+        Files with one array; labels may also be a text file with one label per line.
     classifier : str, optional
-        File with arrays ``weight`` and, where there is one, ``bias``.
+        File with arrays ``weight`` and optionally ``bias``.
     reporter : Reporter
-        Takes a line about each choice made.
+        Receives a line about each choice made.
 
     Raises
     ------
     DataError
-        When a file is missing or cannot be read, or as :func:`import_arrays`.
+        If a file is missing or cannot be read, and as in :func:`import_arrays`.
     UsageError
-        When a column is given twice, or without a name or a file.
+        If a column is given twice, or without a name or a file.
     """
     columns: dict[str, Any] = {}
     titles: dict[str, Any] = {}
@@ -91,7 +91,7 @@ def import_files(
         options |= facts
         if twice := [column for column in arrays if column in columns]:
             raise UsageError(
-                f"--features gives the column '{twice[0]}' twice; name each one NAME=FILE, or leave one out"
+                f"--features gives the column '{twice[0]}' twice; name each one NAME=FILE, or omit one"
             )
         columns |= arrays
     linear = None
@@ -102,7 +102,7 @@ def import_files(
         linear = Classifier(parts["weight"], parts.get("bias", np.zeros(np.shape(parts["weight"])[:1], "f4")))
     for name, apart in (("logits", logits), ("labels", labels)):
         if apart is not None and name in columns:
-            raise UsageError(f"--features holds {name} as well; leave out one of them and --{name}")
+            raise UsageError(f"--features also contains {name}; remove it there, or omit --{name}")
     logit_values = columns.pop("logits", None) if logits is None else _single(logits, "logits")
     label_values = columns.pop("labels", None)
     if labels is not None:
@@ -116,7 +116,7 @@ def import_files(
 
 
 def _scalar_names(cache: FeatureCache, key: str) -> Mapping[str, Sequence[str]]:
-    """Names of the single numbers that make up columns of another set of the backbone, in their order."""
+    """Names and order of the scalar columns that were combined to columns of another set of the backbone."""
     backbone = slug(key.split("/")[0])
     runs = (
         entry.manifest.run for entry in cache.entries() if entry.backbone == backbone and entry.key != key
@@ -127,7 +127,7 @@ def _scalar_names(cache: FeatureCache, key: str) -> Mapping[str, Sequence[str]]:
 def _features(
     path: str, name: str, reporter: Reporter, others: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the arrays of a file under the names of columns, and what else there is to say of them."""
+    """Read the arrays of a file by column name, with further facts on them."""
     source = read_columns(path)
     found: dict[str, Any] = dict(zip(source.names, source.values, strict=True))
     wide = {column: values for column, values in found.items() if getattr(values, "ndim", 1) > 1}
@@ -152,7 +152,7 @@ def _features(
     if not wide:  # which is told what is wrong with them
         columns |= {column or "features": found[column] for column in narrow}
     elif narrow:
-        reporter.line(f"{path}: left out: {listed(narrow)} (one value a row, beside columns of vectors)")
+        reporter.line(f"{path}: left out: {listed(narrow)} (one value per row, next to columns of vectors)")
     return columns, {"classes": source.classes[label]} if label and label in source.classes else {}
 
 
@@ -164,7 +164,7 @@ def _scalars(
     reporter: Reporter,
     others: Mapping[str, Sequence[str]],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Take a table's columns of single numbers as one column of features, in the order of the backbone's other sets."""
+    """Combine a table's scalar columns to one column of features, in the order of the backbone's other sets."""
     like = others.get(name, ())
     try:
         rows = features_of(source, Path(path), label or "", like=like)
@@ -178,7 +178,7 @@ def _scalars(
                 f"{path}: column {odd[0]!r} is in it or in the backbone's other sets, not in both"
             )
         features = features[:, [titles.index(title) for title in like]]
-        reporter.line(f"{path}: the columns are put into the order of the backbone's other sets")
+        reporter.line(f"{path}: the columns are reordered as in the backbone's other sets")
     for note in rows.notes:
         reporter.line(f"{path}: {note}")
     columns: dict[str, Any] = {name: features}
@@ -191,7 +191,7 @@ def _scalars(
 
 
 def _single(path: str, key: str, rows: int = 0) -> Any:
-    """Read a file of one array; of a text without a header there may be one line more than it first seems."""
+    """Read a file with one array; if a text file has no header, its first line is data too."""
     source = read_columns(path)
     if source.delimiter and rows and len(source.values[0]) == rows - 1:
         source = read_columns(path, header=False)
@@ -200,5 +200,7 @@ def _single(path: str, key: str, rows: int = 0) -> Any:
         return features_of(source, Path(path)).features
     wanted = next((name for name in (LABELS if key == "labels" else (key,)) if name in found), None)
     if wanted is None and len(found) > 1:
-        raise DataError(f"{path} holds several arrays ({listed(list(found))}); call the one to take {key}")
+        raise DataError(
+            f"{path} holds several arrays ({listed(list(found))}); rename the one to use to {key}"
+        )
     return next(iter(found.values())) if wanted is None else found[wanted]

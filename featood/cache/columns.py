@@ -1,4 +1,4 @@
-"""Columns of a FeatureSet that read their rows on demand: stored, chosen from another column, or joined."""
+"""Columns of a FeatureSet that read their rows on demand: stored, selected from another column, or concatenated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Column(Protocol):
-    """What a column must offer: a NumPy array, a torch tensor and a stored column all do."""
+    """Interface of a column, satisfied by NumPy arrays, torch tensors and stored columns."""
 
     @property
     def shape(self) -> Any:
@@ -31,7 +31,7 @@ class Column(Protocol):
 class StoredColumn:
     """A column on disk that reads, checks and returns rows by slice.
 
-    `kept` lists the physical rows that hold a sample, where some inputs could not be read.
+    `kept` lists the stored rows that are valid, if some inputs could not be read.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class StoredColumn:
 
 
 class ChosenRows:
-    """Some rows of a column, ascending; a slice reads no more than the span that holds it."""
+    """Selected rows of a column, ascending; a slice reads only the range of rows that contains it."""
 
     def __init__(self, column: Column, rows: np.ndarray) -> None:
         self._column, self._rows = column, rows
@@ -94,12 +94,12 @@ class ChosenRows:
 
 
 class JoinedColumn:
-    """The rows of one column, then those of another of the same row shape.
+    """The rows of one column followed by those of another with the same row shape.
 
     Raises
     ------
     ValueError
-        When the second is missing, or its rows have another shape.
+        If the second is missing, or its rows have another shape.
     """
 
     def __init__(self, first: Any, second: Any) -> None:

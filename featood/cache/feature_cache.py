@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from featood.cache.writer import SetWriter
 
 HEADS = "heads"
-"""Folder of fitted heads, beside the splits of their dataset."""
+"""Name of the folder of fitted heads, next to the splits of their dataset."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CacheEntry:
-    """One set of a cache, known from its manifest alone.
+    """One set of a cache, described by its manifest.
 
-    A set whose manifest cannot be read is an entry as well, with a `damage`: whoever asks for what the manifest says
-    gets that error, so that no damaged set is passed over for another.
+    A set whose manifest cannot be read also has an entry, with the error in `damage`; accessing its manifest raises
+    this error, so that a damaged set is never silently skipped.
     """
 
     backbone: str
@@ -41,7 +41,7 @@ class CacheEntry:
     committed: int
     """Number of committed blocks."""
     damage: FeatoodError | None = None
-    """Why the manifest cannot be read."""
+    """The error if the manifest cannot be read."""
 
     @property
     def key(self) -> str:
@@ -50,12 +50,12 @@ class CacheEntry:
 
     @property
     def manifest(self) -> Manifest:
-        """What the set is.
+        """The manifest of the set.
 
         Raises
         ------
         CacheCorrupt, Mismatch
-            When the manifest is damaged, or of a newer featood.
+            If the manifest is damaged, or was written by a newer featood.
         """
         if self._manifest is None:
             assert self.damage is not None
@@ -69,7 +69,7 @@ class CacheEntry:
 
     @property
     def created(self) -> str:
-        """When the extraction began (ISO 8601, UTC); of a damaged set, when its manifest was last written."""
+        """Start of the extraction (ISO 8601, UTC); for a damaged set, modification time of its manifest."""
         if self.damage is None and (stamp := str(self.manifest.run.get("created", ""))):
             return stamp
         path = self.folder / FILE
@@ -89,10 +89,10 @@ class FeatureCache:
     Parameters
     ----------
     root : path
-        Made when the first set is written.
+        Root folder, created when the first set is written.
     code : sequence
-        Code that further sets may be extracted with, where the cache says that code made it: names such as
-        ``python:MODULE:CALLABLE``, or networks. What only the cache names is never run.
+        Code that may be run to extract further sets, if the sets of the cache were extracted with it: names such as
+        ``python:MODULE:CALLABLE``, or networks. Code named only in the cache is never run.
     """
 
     def __init__(self, root: str | Path, code: Sequence[Any] = ()) -> None:
@@ -108,9 +108,9 @@ class FeatureCache:
         Raises
         ------
         DataError
-            When there is no such set; the text lists what there is.
+            If there is no such set; the message lists the existing ones.
         CacheCorrupt
-            When the set is incomplete or damaged.
+            If the set is incomplete or damaged.
         """
         folder = self.folder(*_parts(key))
         if not _is_set(folder):
@@ -128,12 +128,12 @@ class FeatureCache:
         return len(self.entries())
 
     def folder(self, backbone: str, dataset: str, split: str) -> Path:
-        """Where a set stands.
+        """Return the folder of a set.
 
         Raises
         ------
         UsageError
-            When a name cannot be that of a folder, or is one that the cache itself uses.
+            If a name is not valid for a folder, or is reserved by the cache.
         """
         if slug(split).lower() == HEADS:
             raise UsageError(
@@ -142,11 +142,11 @@ class FeatureCache:
         return self.root / slug(backbone) / slug(dataset) / slug(split)
 
     def heads_folder(self, backbone: str, dataset: str) -> Path:
-        """Where the heads fitted on a dataset's features are kept."""
+        """Return the folder of the heads fitted on a dataset's features."""
         return self.root / slug(backbone) / slug(dataset) / HEADS
 
     def entries(self) -> list[CacheEntry]:
-        """List the sets, newest first; of one whose manifest cannot be read the entry says why."""
+        """List the sets, newest first, including sets whose manifest cannot be read."""
         found = []
         for folder in self._folders():
             damage, manifest = None, None
@@ -167,12 +167,12 @@ class FeatureCache:
         return [folder for folder in folders_below(self.root, 3) if _is_set(folder)]
 
     def keys(self, wanted: Sequence[str] = ()) -> list[str]:
-        """Keys of the sets, readable or not; only those wanted, where any are named.
+        """Return the keys of the sets, readable or not, or of those in `wanted`.
 
         Raises
         ------
         DataError
-            When a wanted one is not there.
+            If a wanted set does not exist.
         """
         there = [folder.relative_to(self.root).as_posix() for folder in self._folders()]
         for key in wanted:
@@ -217,14 +217,14 @@ class FeatureCache:
         return collect(rubbish)
 
     def remove(self, keys: Sequence[str]) -> list[Path]:
-        """Remove sets, damaged or not; heads that were fitted on them stay.
+        """Remove sets, damaged or not; heads that were fitted on them are kept.
 
         Raises
         ------
         DataError
-            When one is not there.
+            If one of them does not exist.
         UsageError
-            When a process is writing one.
+            If a process is writing one of them.
         """
         from featood.cache.garbage import remove_set
 
@@ -240,12 +240,12 @@ def open_cache(root: str | Path = "feature_cache", code: Sequence[Any] = ()) -> 
 
 
 def slug(name: str) -> str:
-    """Turn a name into one safe folder name: ``timm:resnet50.a1_in1k`` becomes ``timm-resnet50.a1_in1k``.
+    """Convert a name to a safe folder name: ``timm:resnet50.a1_in1k`` becomes ``timm-resnet50.a1_in1k``.
 
     Raises
     ------
     UsageError
-        When nothing usable is left, or it is a name that some system does not allow.
+        If the result is empty, or is not allowed on some operating system.
     """
     text = re.sub(r"[^A-Za-z0-9._@+-]+", "-", name).strip("-.")
     if not text:
@@ -261,5 +261,5 @@ def _parts(key: str) -> tuple[str, str, str]:
 
 
 def _is_set(folder: Path) -> bool:
-    """Whether a folder holds a set: blocks are committed only under a manifest, which may have been lost since."""
+    """Whether a folder contains a set: a manifest, or commit records whose manifest has been lost."""
     return size_of(folder / FILE) is not None or any((folder / "commits").glob("*.json"))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from featood.cache.manifest import Manifest
 
 ROWS = 4096
-"""Rows in a block when nothing else fixes them: bounds the memory of every pass."""
+"""Default number of rows in a block, which bounds the memory of every pass."""
 
 
 class Classifier(NamedTuple):
@@ -43,23 +43,23 @@ class FeatureSet:
     logits : array, optional
         ``[N, C]``.
     labels : array, optional
-        ``[N]`` integers; negative where the class is unknown. What else tells classes apart, such as names, is put
-        into numbers; see :func:`featood.readers.class_labels`.
+        ``[N]`` integers; negative if the class is unknown. Other labels, such as names, are encoded as integers; see
+        :func:`featood.readers.class_labels`.
     ids : array, optional
         ``[N]`` names of the inputs.
     classifier : Classifier or pair, optional
-        Weight ``[C, D]`` and bias ``[C]`` of the layer that made the logits.
+        Weight ``[C, D]`` and bias ``[C]`` of the layer that computes the logits.
     main : str
-        The feature column that feeds the classifier; the first column where not given.
+        The feature column that is the classifier's input; by default the first column.
     fingerprint : str
-        Which backbone, weights, taps and transform made the features; empty where unknown.
+        Fingerprint of the backbone, weights, taps and transform of the features; empty if unknown.
     name : str
         ``backbone/dataset/split`` for messages.
 
     Raises
     ------
     DataError
-        When columns have different row counts or wrong ranks, or labels are no classes.
+        If columns have different row counts or wrong ranks, or labels are not classes.
     """
 
     features: Mapping[str, Column] = dataclasses.field(default_factory=dict)
@@ -77,7 +77,7 @@ class FeatureSet:
     origin: Manifest | None = None
     """The manifest of a set that was extracted or comes from a cache."""
     content: str = ""
-    """SHA-256 over the checksums of all columns, for a whole set that comes from a cache."""
+    """SHA-256 over the checksums of all columns, for a complete set from a cache."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.features, Mapping):
@@ -106,7 +106,7 @@ class FeatureSet:
             raise DataError(f"{self.name}: columns differ in their number of rows ({counts})")
 
     def _number_classes(self) -> None:
-        """Put labels of other kinds into numbers of classes; those that are, such as on disk, stay where they are."""
+        """Encode labels of other types as class numbers; integer labels, such as those on disk, are not read."""
         labels: Any = self.labels
         if labels is None or (
             not is_foreign(labels) and "int" in str(labels.dtype) and len(labels.shape) == 1
@@ -137,23 +137,23 @@ class FeatureSet:
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes of the classifier; None where there are neither logits nor a classifier."""
+        """Number of classes of the classifier; None without logits and classifier."""
         if self.logits is not None:
             return int(self.logits.shape[1])
         return None if self.classifier is None else len(self.classifier[1])
 
     @property
     def recipe(self) -> Mapping[str, Any]:
-        """What decides the features of a set that comes from a cache; empty for others."""
+        """Recipe of the features of a set from a cache; empty for other sets."""
         return self.origin.recipe if self.origin else {}
 
     def feature(self, name: str = "") -> Column:
-        """Return one feature column, the classifier's input where no name is given.
+        """Return one feature column, by default the classifier's input.
 
         Raises
         ------
         UsageError
-            When the set has no such column; the text lists those it has.
+            If the set has no such column; the message lists the existing ones.
         """
         name = name or self.main
         if name not in self.features:
@@ -165,7 +165,7 @@ class FeatureSet:
         return self.features[name]
 
     def select(self, *columns: str) -> FeatureSet:
-        """Keep only the named columns (feature names, ``logits``, ``labels``, ``ids``), so that only they are read."""
+        """Return the set with only the named columns (feature names, ``logits``, ``labels``, ``ids``)."""
         features = {name: self.feature(name) for name in columns if name not in ("logits", "labels", "ids")}
         kept: dict[str, Any] = {
             name: getattr(self, name) if name in columns else None for name in ("logits", "labels", "ids")
@@ -200,7 +200,7 @@ class FeatureSet:
 
 
 def as_feature_set(data: Any, labels: Any = None) -> FeatureSet:
-    """Take a FeatureSet as it is, and plain ``[N, D]`` rows (an array, tensor, list or data frame) as one column."""
+    """Return a FeatureSet unchanged, and ``[N, D]`` rows (array, tensor, list, data frame) as a set of one column."""
     if isinstance(data, FeatureSet):
         return data
     return FeatureSet({"features": data}, labels=labels)
@@ -216,5 +216,5 @@ def _tensor(values: Any) -> torch.Tensor:
         raise DataError(f"a column of {array.dtype} is not numeric")
     native = array.dtype.newbyteorder("=")
     array = np.ascontiguousarray(array, dtype=native)
-    # torch refuses to promise that it leaves a read-only array alone, and warns; a block is small to copy
+    # torch warns about read-only arrays, which it might modify; a block is cheap to copy
     return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -1,4 +1,4 @@
-"""Removing what killed processes leave in a cache, but nothing that is in use."""
+"""Removal of leftover files of killed processes from a cache, but nothing that is in use."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from featood.errors import FeatoodError, UsageError
 from featood.files import TEMPORARY, folders_below, lock, remove, unlock
 
 SCRATCH = (TEMPORARY, ".partial")
-"""Endings of files in the making: ours, and zarr's where an older version let it write."""
+"""Suffixes of temporary files: featood's, and zarr's in caches of older versions."""
 
 
 def garbage(root: Path, incomplete: bool = False, older_than: float = 3600.0) -> list[Path]:
-    """List what ``gc`` may remove: scratch files of killed writers and, on request, unfinished sets.
+    """List what ``gc`` may remove: temporary files of killed writers and, on request, incomplete sets.
 
-    Nothing is listed that a process holds the lock of, or that changed within `older_than` seconds:
-    on a file system without locks, and for fitted heads, age is all there is to go by.
+    Nothing is listed that is locked by a process, or that changed within `older_than` seconds; on a file
+    system without locks, and for fitted heads, age is the only criterion.
     """
     rubbish: list[Path] = []
     for folder in folders_below(root, 3):
@@ -39,12 +39,12 @@ def garbage(root: Path, incomplete: bool = False, older_than: float = 3600.0) ->
 
 
 def collect(rubbish: Sequence[Path]) -> list[Path]:
-    """Remove what :func:`garbage` listed, but for sets that a process has begun to write, or has finished, since.
+    """Remove what :func:`garbage` listed, except sets that a process has started to write or finished since.
 
     Returns
     -------
     list of Path
-        The sets that were left alone for that.
+        The sets that were kept for this reason.
     """
     left = []
     for path in rubbish:
@@ -68,7 +68,7 @@ def remove_set(folder: Path) -> None:
     Raises
     ------
     UsageError
-        When a process is writing it.
+        If a process is writing it.
     """
     with _locked(folder) as free:
         if not free:
@@ -78,7 +78,7 @@ def remove_set(folder: Path) -> None:
 
 
 def _empty(folder: Path) -> None:
-    """Remove all but the lock; the records go first, for a kill in between must not leave a set that looks whole."""
+    """Remove everything except the lock, records first, so that a kill cannot leave a set that looks complete."""
     remove(folder / "commits")
     for child in folder.iterdir():
         if child.name != LOCK:
@@ -114,7 +114,7 @@ def _complete(folder: Path) -> bool:
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file, or anything in a folder, last changed; none where it is changing now."""
+    """Seconds since a file, or anything in a folder, last changed; 0 if it is changing now."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.name != LOCK]
     try:
         return time.time() - max((file.stat().st_mtime for file in files), default=0.0)

@@ -1,4 +1,4 @@
-"""The manifest: where a cached FeatureSet came from, and the fingerprints that follow from it."""
+"""The manifest: provenance of a cached FeatureSet, and its fingerprints."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _dtype(value: Any) -> str:
 
 
 def _columns(value: Any) -> str:
-    """Columns by name: of each the shape of a row, which has one axis (labels: none), and the type."""
+    """Check the columns by name: the shape of a row, with one axis (labels: none), and the type."""
     if not isinstance(value, dict) or not value:
         return "is not a mapping of columns"
     for name, spec in value.items():
@@ -112,7 +112,7 @@ FIELDS = {
     "fingerprint": str,
     "backbone_fingerprint": str,
 }
-"""What the file holds, field by field; see `featood.records`."""
+"""Schema of the file; see `featood.records`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Manifest:
     Parameters
     ----------
     recipe : mapping
-        All that decides a row's features, given its input: backbone, SHA-256 of the weights, taps,
+        Everything that determines the features of an input: backbone, SHA-256 of the weights, taps,
         pooling, transform, precision, dtype. Sets with equal recipes can be scored by the same head.
     data : mapping
         Dataset, split, and the SHA-256 of the list of inputs.
@@ -131,15 +131,15 @@ class Manifest:
     rows, block_rows : int
         Number of rows, and rows in a block.
     store : str
-        ``zarr`` or ``hdf5``; it does not enter the fingerprint, for both hold the same values.
+        ``zarr`` or ``hdf5``; not part of the fingerprint, because both contain the same values.
     main : str
-        The feature column that feeds the classifier.
+        The feature column that is the classifier's input.
     versions : mapping
         Versions of the libraries that made the features.
     classifier_sha256 : str
-        Digest of ``classifier.safetensors``; empty where there is no classifier.
+        Digest of ``classifier.safetensors``; empty without a classifier.
     run : mapping
-        What helps to repeat the extraction but does not change its values (paths, device, time, names of classes).
+        Information for repeating the extraction that does not affect its values (paths, device, time, class names).
     """
 
     recipe: Mapping[str, Any]
@@ -163,18 +163,18 @@ class Manifest:
 
     @property
     def backbone_fingerprint(self) -> str:
-        """SHA-256 of the recipe: equal for every set that went through the same backbone the same way."""
+        """SHA-256 of the recipe: equal for all sets extracted with the same backbone and settings."""
         return digest(self.recipe)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides the stored values."""
+        """SHA-256 of everything that determines the stored values."""
         body = self.as_json()
         return digest({key: body[key] for key in body if key not in ("run", "store", "schema")})
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of their numbers; none where they are unknown."""
+        """Names of the classes, in the order of their numbers; empty if unknown."""
         return tuple(self.run.get("classes") or self.recipe.get("table", {}).get("classes", ()))
 
     @property
@@ -189,32 +189,32 @@ class Manifest:
 
     @property
     def inputs_sha256(self) -> str:
-        """SHA-256 of the list of inputs; empty where it is not known."""
+        """SHA-256 of the list of inputs; empty if unknown."""
         return str(self.data.get("inputs_sha256", ""))
 
     @property
     def role(self) -> str:
-        """``ood`` for a set that was only made to be scored against; else empty."""
+        """``ood`` for a set that was only made to be scored against; otherwise empty."""
         return str(self.run.get("role", ""))
 
     @property
     def network(self) -> str:
-        """Name of the network, or of what else made the features."""
+        """Name of the network or other source of the features."""
         return str(self.run.get("name", ""))
 
     @property
     def members(self) -> tuple[str, ...]:
-        """Backbones whose sets were joined into this one; none where it was not joined."""
+        """Backbones whose sets were joined into this one; empty if it was not joined."""
         return tuple(self.run.get("members", ()))
 
     @property
     def random_weights(self) -> bool:
-        """Whether the network was never trained, so that scores mean nothing."""
+        """Whether the network has random weights, so that scores are meaningless."""
         return self.run.get("weights") == "random"
 
     @property
     def table(self) -> Mapping[str, Any] | None:
-        """Columns, classes and scale of a table; None where the rows are no table's."""
+        """Columns, classes and scale of a table; None if the rows are not from a table."""
         return self.recipe.get("table")
 
     @property
@@ -241,9 +241,9 @@ class Manifest:
         Raises
         ------
         CacheCorrupt
-            When it is missing or altered, or a field holds what it cannot hold.
+            If it is missing or altered, or a field has an invalid value.
         Mismatch
-            When a newer featood wrote it.
+            If it was written by a newer featood.
         """
         path = folder / FILE
         body = read_json(path)
@@ -259,13 +259,13 @@ class Manifest:
 
 
 def differing(ours: Mapping[str, Any] | None, theirs: Mapping[str, Any], prefix: str = "") -> str:
-    """Name the entries in which two records differ, comma-separated; empty where one of them is not known."""
+    """Return the names of the entries in which two records differ, comma-separated; empty if one is unknown."""
     names = sorted({*ours, *theirs}) if ours and theirs else []
     return ", ".join(f"{prefix}{name}" for name in names if (ours or {}).get(name) != theirs.get(name))
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of Python, featood and the libraries whose arithmetic decides the features."""
+    """Versions of Python, featood and the libraries whose arithmetic affects the features."""
     versions = {"python": platform.python_version()}
     for package in ("featood", "torch", "torchvision", "timm", "numpy", "pillow"):
         try:

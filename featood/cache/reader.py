@@ -1,4 +1,4 @@
-"""Reading a committed FeatureSet: nothing is believed that its commit record does not vouch for."""
+"""Reading of a committed FeatureSet, with every block checked against its commit record."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from featood.files import digest, read_json, size_of
 from featood.records import check_record, whole
 
 LOCK = ".lock"
-"""Name of the file that a set's writer holds."""
+"""Name of the lock file held by the writer of a set."""
 REDO = "run the same extract again to redo this block"
 FIELDS = {
     "block": whole(),
@@ -45,16 +45,16 @@ FIELDS = {
     "files": {str: whole()},
     "fingerprint?": str,
 }
-"""What a commit record holds, field by field; see `featood.records`."""
+"""Schema of a commit record; see `featood.records`."""
 
 
 def commit_path(folder: Path, block: int) -> Path:
-    """Where the commit record of a block stands."""
+    """Return the path of the commit record of a block."""
     return folder / "commits" / f"{block:05d}.json"
 
 
 def committed_blocks(folder: Path, manifest: Manifest) -> set[int]:
-    """Return the numbers of the blocks that have a record, sound or not."""
+    """Return the numbers of the blocks that have a record, valid or not."""
     names = (path.stem for path in (folder / "commits").glob("*.json"))
     numbers = {int(name) for name in names if re.fullmatch(r"[0-9]{5,15}", name)}
     return {number for number in numbers if number < manifest.blocks}
@@ -66,9 +66,9 @@ def read_commit(folder: Path, store: Store, block: int, fingerprint: str) -> dic
     Raises
     ------
     CacheCorrupt
-        When the record was altered, is of another block or set, or a file it vouches for is gone or has another size.
+        If the record was altered or belongs to another block or set, or a file in it is missing or has another size.
     OSError
-        When this cannot be told.
+        If this cannot be determined.
     """
     path = commit_path(folder, block)
     if size_of(path) is None:
@@ -90,12 +90,12 @@ def read_commit(folder: Path, store: Store, block: int, fingerprint: str) -> dic
 def _check_commit(
     record: dict[str, Any], store: Store, block: int, fingerprint: str, path: Path
 ) -> dict[str, Any]:
-    """Return a commit record that is one of this block of this set.
+    """Return a commit record after checking that it belongs to this block of this set.
 
     Raises
     ------
     CacheCorrupt
-        When a field holds what it cannot hold, the record is of another block or set, or its files are too small.
+        If a field has an invalid value, the record belongs to another block or set, or its files are too small.
     """
     check_record(record, FIELDS, path, REDO)
     rows = store.span(block)
@@ -109,13 +109,13 @@ def _check_commit(
         "fingerprint": fingerprint,
         **record,
         "columns": sorted(record["columns"]),
-    }  # older ones have none
+    }  # records of older versions have none
     for field, value in here.items():
         if there[field] != value:
             raise CacheCorrupt(f"{path}: {field} is not that of block {block} of this set; {REDO}")
     if not all(rows.start <= row < rows.stop for row in record["failed"]):
         raise CacheCorrupt(f"{path}: failed has rows of another block than {block}; {REDO}")
-    # nothing is compressed, so that small files cannot ask for large pieces of memory
+    # nothing is compressed, so that small files cannot cause large memory allocations
     wide = (math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in store.columns.values())
     if sum(record["files"].values()) < (needed := (rows.stop - rows.start) * sum(wide)):
         raise CacheCorrupt(f"{path}: files are too small for {needed} bytes of values; {REDO}")
@@ -140,7 +140,7 @@ def _where(folder: Path, store: Store, block: int) -> str:
 
 
 class BlockReader:
-    """Reads blocks of one set and checks each against its commit record; keeps the last one of a column."""
+    """Reads blocks of one set and checks each against its commit record; caches the last block of each column."""
 
     def __init__(self, folder: Path, store: Store, commits: Sequence[dict[str, Any]]) -> None:
         self.folder, self.store, self.commits = folder, store, commits
@@ -152,9 +152,9 @@ class BlockReader:
         Raises
         ------
         CacheCorrupt
-            When the block is damaged or its values do not match their checksum.
+            If the block is damaged or its values do not match their checksum.
         OSError, MissingPackage
-            When it cannot be read for another reason; see :meth:`featood.cache.stores.Store.read`.
+            If it cannot be read for another reason; see :meth:`featood.cache.stores.Store.read`.
         """
         last = self._last.get(column)
         if last is not None and last[0] == block:
@@ -174,7 +174,7 @@ class BlockReader:
         return values
 
     def _check_layout(self, values: np.ndarray, column: str, block: int) -> None:
-        """Require the shape and the type of the manifest: equal bytes of another type are other values."""
+        """Check shape and type against the manifest: equal bytes of another type are different values."""
         spec, rows = self.store.columns[column], self.store.span(block)
         if values.shape != (rows.stop - rows.start, *spec.shape) or values.dtype != np.dtype(spec.dtype):
             raise ValueError(
@@ -183,13 +183,13 @@ class BlockReader:
 
 
 def encode_ids(ids: Sequence[str], width: int) -> np.ndarray:
-    """Turn names into ``[N, width]`` UTF-8 bytes padded with NUL, a form that every store holds alike."""
+    """Encode names as ``[N, width]`` UTF-8 bytes padded with NUL, a form that all stores support."""
     fixed = np.array([name.encode("utf-8", "surrogateescape") for name in ids], dtype=f"S{width}")
     return fixed.view(np.uint8).reshape(len(ids), width)
 
 
 def decode_ids(values: np.ndarray) -> np.ndarray:
-    """Turn padded bytes back into names."""
+    """Decode padded bytes to names."""
     fixed = np.ascontiguousarray(values).view(f"S{values.shape[1]}").reshape(-1)
     return np.array([name.decode("utf-8", "surrogateescape") for name in fixed], dtype=object)
 
@@ -200,7 +200,7 @@ def open_blocks(folder: Path) -> tuple[Manifest, BlockReader]:
     Raises
     ------
     CacheCorrupt
-        When a block was never committed, or a file of a committed block is missing or has changed size.
+        If a block was never committed, or a file of a committed block is missing or has another size.
     """
     manifest = Manifest.load(folder)
     store = make_store(folder, manifest)
@@ -228,7 +228,7 @@ def open_set(folder: Path, name: str = "") -> FeatureSet:
     Raises
     ------
     CacheCorrupt
-        As :func:`open_blocks`.
+        As in :func:`open_blocks`.
     """
     manifest, reader = open_blocks(folder)
     failed = np.array([row for record in reader.commits for row in record["failed"]], dtype=np.int64)
@@ -253,18 +253,18 @@ def open_set(folder: Path, name: str = "") -> FeatureSet:
 
 
 def _content(manifest: Manifest, reader: BlockReader) -> str:
-    """Put together what the commit records vouch for; it is the same in every store."""
+    """Return a digest of the checksums in the commit records, which is independent of the store."""
     blocks = [[record["columns"], record["failed"]] for record in reader.commits]
     return digest([manifest.rows, manifest.classifier_sha256, blocks])
 
 
 def read_classifier(folder: Path, manifest: Manifest) -> Classifier | None:
-    """Read the classifier of a set, None where it has none.
+    """Read the classifier of a set; return None if it has none.
 
     Raises
     ------
     CacheCorrupt
-        When its file is missing or damaged.
+        If its file is missing or damaged.
     """
     if not manifest.classifier_sha256:
         return None

@@ -1,4 +1,4 @@
-"""The two array stores, zarr and HDF5: whole row blocks in, whole row blocks out."""
+"""The two array stores, zarr and HDF5, which read and write complete row blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from featood.errors import MissingPackage
 from featood.files import atomic_write, make_folder, size_of
 
 CHUNK = 256
-"""Rows in a checksummed chunk inside a block."""
+"""Number of rows in a checksummed chunk inside a block."""
 METADATA = "zarr.json"
 
 
@@ -32,16 +32,16 @@ class ColumnSpec:
 
     @property
     def lost(self) -> float | int:
-        """What a lost block reads as in other programs, which must not be plausible zeros."""
+        """Fill value with which other programs read a lost block; it must not look like data."""
         kind = np.dtype(self.dtype)
         return math.nan if kind.kind == "f" else int(np.iinfo(kind).min)
 
 
 class Store:
-    """Columns of N rows cut into blocks; a block is written once, whole, by one writer.
+    """Columns of N rows divided into blocks; a block is written once, completely, by one writer.
 
-    A store promises nothing about completeness: which blocks count is the business of the commit
-    records kept beside it. Its files are made in memory and written by :mod:`featood.files`.
+    A store does not track completeness: the commit records stored next to it determine which blocks are
+    valid. Its files are built in memory and written by :mod:`featood.files`.
     """
 
     kind: ClassVar[str]
@@ -57,7 +57,7 @@ class Store:
         return slice(block * self.block_rows, min((block + 1) * self.block_rows, self.rows))
 
     def create(self) -> None:
-        """Lay out the empty store; harmless when it is already there."""
+        """Create the empty store, if it does not exist."""
 
     def write(self, block: int, values: Mapping[str, np.ndarray]) -> None:
         """Write every column of a block."""
@@ -69,29 +69,29 @@ class Store:
         Raises
         ------
         ValueError
-            When a file is missing or damaged.
+            If a file is missing or damaged.
         OSError
-            When it cannot be read, as for a fault of the disk or want of a permission.
+            If it cannot be read, for example because of a disk error or missing permission.
         MissingPackage
-            When the store's library cannot be imported.
+            If the store's library cannot be imported.
         """
         raise NotImplementedError
 
     def files(self, block: int) -> list[Path]:
-        """List the files that hold a block."""
+        """List the files of a block."""
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Round off the set once every block has been committed."""
+        """Finish the set after all blocks have been committed."""
 
 
 class ZarrStore(Store):
-    """zarr v3, one array a column, one shard a block, inner chunks with CRC-32C."""
+    """zarr v3, one array per column, one shard per block, inner chunks with CRC-32C."""
 
     kind = "zarr"
 
     def create(self) -> None:
-        """Write the metadata of every array, unless those there describe it."""
+        """Write the metadata of every array, unless the existing metadata match."""
         zarr = _library("zarr")
 
         for name, spec in self.columns.items():
@@ -115,7 +115,7 @@ class ZarrStore(Store):
             atomic_write(path, held[METADATA].to_bytes())
 
     def _array(self, column: str, files: Mapping[str, bytes], held: dict[str, Any] | None = None) -> Any:
-        """Open an array that is but metadata and shards in memory; `held` is what it puts shards into."""
+        """Open an array whose metadata and shards are in memory; it writes shards into `held`."""
         zarr = _library("zarr")
         from zarr.core.buffer import default_buffer_prototype
 
@@ -123,7 +123,7 @@ class ZarrStore(Store):
         with _decoding():
             buffer = default_buffer_prototype().buffer
             held.update({name: buffer.from_bytes(content) for name, content in files.items()})
-            # else a block of fill values leaves no file
+            # otherwise a block of fill values would create no file
             with zarr.config.set({"array.write_empty_chunks": True}):
                 array = zarr.open_array(zarr.storage.MemoryStore(held), mode="r+", zarr_format=3)
             found = (array.shape, array.dtype, array.shards)
@@ -132,7 +132,7 @@ class ZarrStore(Store):
             return array
 
     def write(self, block: int, values: Mapping[str, np.ndarray]) -> None:
-        """Write a block as whole shards."""
+        """Write a block as complete shards."""
         for name in self.columns:
             held: dict[str, Any] = {}
             array = self._array(name, {METADATA: _content(self.folder / name / METADATA)}, held)
@@ -151,12 +151,12 @@ class ZarrStore(Store):
         return "/".join(["c", str(block), *["0"] * len(self.columns[column].shape)])
 
     def files(self, block: int) -> list[Path]:
-        """One shard file a column."""
+        """Return one shard file per column."""
         return [self.folder / name / self._shard(name, block) for name in self.columns]
 
 
 class HDF5Store(Store):
-    """HDF5, one Fletcher-32 protected file a block, joined by virtual datasets once complete."""
+    """HDF5, one file with Fletcher-32 checksums per block, joined by virtual datasets when complete."""
 
     kind = "hdf5"
 
@@ -168,7 +168,7 @@ class HDF5Store(Store):
         return self.folder / f"block-{block:05d}.h5"
 
     def write(self, block: int, values: Mapping[str, np.ndarray]) -> None:
-        """Write a block's file whole: built in memory, for the HDF5 library does not survive a full disk."""
+        """Write the file of a block; it is built in memory, because the HDF5 library crashes on a full disk."""
         h5py = _library("h5py")
 
         memory = io.BytesIO()
@@ -179,19 +179,19 @@ class HDF5Store(Store):
         atomic_write(self._path(block), memory.getbuffer())
 
     def read(self, column: str, block: int) -> np.ndarray:
-        """Read one column of a block's file; the file is closed again at once, so forked workers are safe."""
+        """Read one column of a block's file, which is closed immediately, so that forked workers are safe."""
         h5py = _library("h5py")
 
         def values(source: Any, **options: Any) -> np.ndarray:
             with h5py.File(source, "r", **options) as file:
                 data, rows = file[column], self.span(block)
                 wanted = ((rows.stop - rows.start, *self.columns[column].shape), self.columns[column].dtype)
-                if (data.shape, data.dtype) != wanted:  # before memory is taken for it
+                if (data.shape, data.dtype) != wanted:  # checked before memory is allocated
                     raise ValueError(f"it holds {data.shape} {data.dtype}")
                 return data[:]
 
         try:
-            # a file that has its name never changes, and some file systems have no locks
+            # a file under its final name never changes, and some file systems have no locks
             return values(self._path(block), locking=False)
         except Exception:  # HDF5 raises the same for damage as for a fault of the disk
             content = _content(self._path(block))
@@ -199,11 +199,11 @@ class HDF5Store(Store):
             return values(io.BytesIO(content))
 
     def files(self, block: int) -> list[Path]:
-        """One file a block."""
+        """Return the single file of a block."""
         return [self._path(block)]
 
     def finish(self) -> None:
-        """Join the blocks in ``features.h5``, so that any HDF5 program can read the columns whole."""
+        """Join the blocks in ``features.h5``, so that any HDF5 program can read complete columns."""
         h5py = _library("h5py")
 
         memory = io.BytesIO()
@@ -222,7 +222,7 @@ STORES: dict[str, type[Store]] = {store.kind: store for store in (ZarrStore, HDF
 
 
 def _library(name: str) -> Any:
-    """Import the library of a store, whose absence says nothing about the files."""
+    """Import the library of a store; if it is missing, the files are not reported as damaged."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -233,7 +233,7 @@ def _library(name: str) -> Any:
 
 
 def _content(path: Path) -> bytes:
-    """Read a file in the plainest way: what goes wrong here is the machine's fault, unless the file is gone."""
+    """Read the bytes of a file: errors here are system errors, unless the file is missing."""
     try:
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -242,12 +242,12 @@ def _content(path: Path) -> bytes:
 
 @contextmanager
 def _decoding() -> Iterator[None]:
-    """Turn the dozens of types that the libraries raise on damaged bytes into one."""
+    """Convert the many exception types that the libraries raise on damaged bytes to ValueError."""
     try:
         yield
     except (ImportError, MemoryError):
         raise
     except Exception as error:
-        if "can't start new thread" in str(error):  # the machine's fault as well
+        if "can't start new thread" in str(error):  # a system error too
             raise
         raise ValueError(f"{type(error).__name__}: {error}") from error

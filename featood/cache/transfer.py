@@ -1,4 +1,4 @@
-"""Getting sets into and out of the cache: embeddings made elsewhere, copies between stores, npy files."""
+"""Import and export of sets: embeddings computed elsewhere, copies between stores, npy files."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ def import_arrays(
     ids: Any = None,
     classes: Sequence[str] = (),
 ) -> FeatureSet:
-    """Store embeddings made elsewhere (text, audio, tables, any vectors) as a set of the cache.
+    """Store embeddings computed elsewhere (text, audio, tables, any vectors) as a set of the cache.
 
     Parameters
     ----------
     cache : FeatureCache
-        Where to.
+        Target cache.
     key : str
         ``backbone/dataset/split``; sets of one backbone name can be scored by the same heads.
     features : mapping of str to array
-        ``[N, D]`` each.
+        Arrays ``[N, D]`` by column name.
     logits : array, optional
         ``[N, C]``.
     labels : array or list, optional
-        ``[N]``, of any kind that :func:`featood.readers.class_labels` takes; the classes are numbered as in the
+        ``[N]``, of any type accepted by :func:`featood.readers.class_labels`; classes are numbered as in the
         other splits of the dataset.
     classifier : Classifier, optional
         Weight ``[C, D]`` and bias ``[C]``; with it and without `logits`, the logits are computed.
     main : str
-        The column that feeds the classifier; the first one where not given.
+        The column that is the classifier's input; by default the first one.
     store : str
         ``zarr`` or ``hdf5``.
     overwrite : bool
@@ -69,19 +69,19 @@ def import_arrays(
     run : mapping, optional
         Further facts for the manifest, such as its role.
     recipe : mapping, optional
-        Further facts that decide the features, such as their scale; heads refuse sets that differ in them.
+        Further facts that determine the features, such as their scale; heads refuse sets that differ in them.
     ids : array, optional
-        What each row is called; its number, where not given.
+        Name of each row; by default its number.
     classes : sequence of str
-        Names of the classes that integer labels count.
+        Class names for integer labels.
 
     Raises
     ------
     DataError
-        When shapes disagree, values are not numbers, not finite or beyond float32, or labels are no classes, or
-        none of those of the other splits (in a set with the role ``ood`` such rows count as of no known class).
+        If shapes disagree, values are not numbers, not finite or exceed float32, or labels are not classes of the
+        other splits (in a set with the role ``ood``, such rows count as unknown).
     UsageError
-        When a column cannot be called so.
+        If a column name is not valid.
     """
     facts = dict(run or {})
     if labels is not None:
@@ -89,7 +89,7 @@ def import_arrays(
         facts |= {"classes": list(classes)} if classes else {}
     given = FeatureSet(features, logits=logits, labels=labels, main=main, name=key)
     if not given.features and logits is None:
-        raise DataError(f"{key}: there are labels but no features; name an array [N, D] as well")
+        raise DataError(f"{key}: there are labels but no features; also give an array [N, D]")
     for name in given.features:
         if name in ROW_DATA or name_problem(name) or slug(name) != name:
             raise UsageError(
@@ -137,7 +137,7 @@ def import_arrays(
 
 
 def _reals(name: str, given: Any) -> np.ndarray:
-    """Return float16 or float32 values, once nothing is lost by it that a user would miss."""
+    """Convert values to float16 or float32, after checking that no information is lost."""
     values = np.asarray(given)
     if values.dtype.kind == "c":
         raise DataError(
@@ -147,20 +147,22 @@ def _reals(name: str, given: Any) -> np.ndarray:
         raise DataError(f"'{name}' holds values of type {values.dtype}, which are not numbers")
     if not values.size:
         raise DataError(f"'{name}' has no rows or no columns: its shape is {list(values.shape)}")
-    with np.errstate(over="ignore"):  # of the other byte order neither type compares equal
+    with np.errstate(over="ignore"):  # a dtype with the other byte order does not compare equal
         stored = values if values.dtype in ("f2", "f4") else values.astype("f4")
-    if np.isfinite([stored.min(), stored.max()]).all():  # which NaN passes through; no mask of all values
+    if np.isfinite(
+        [stored.min(), stored.max()]
+    ).all():  # NaN propagates through min and max, so no mask of all values is needed
         return stored
     bad = ~np.isfinite(stored).all(axis=tuple(range(1, stored.ndim)))
     row = int(np.argmax(bad))
-    cause = "are not finite; mend them or leave them out"
+    cause = "are not finite; fix or remove them"
     if np.isfinite(values[row]).all():
-        cause = "are beyond float32, which ends at 3.4e38; rescale them (a table: --scale min-max)"
+        cause = "are beyond float32, whose maximum is 3.4e38; rescale them (a table: --scale min-max)"
     raise DataError(f"'{name}': values of {int(bad.sum())} rows (first: row {row}) {cause}")
 
 
 def _known_classes(cache: FeatureCache, key: str) -> tuple[str, tuple[str, ...]]:
-    """Find another split of the same dataset that has labels: its key, and the names of its classes."""
+    """Return key and class names of another split of the same dataset that has labels."""
     backbone, dataset, split = map(slug, key.split("/"))
     others = {
         entry.split: entry
@@ -176,7 +178,7 @@ def _known_classes(cache: FeatureCache, key: str) -> tuple[str, tuple[str, ...]]
 def _class_numbers(
     cache: FeatureCache, key: str, given: Any, classes: Sequence[str], ood: bool
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Give classes the numbers that another split of the dataset gives them; OOD rows may be of none of them."""
+    """Return labels numbered as in another split of the dataset; OOD rows may have other classes."""
     other, known = _known_classes(cache, key)
     labels, names = class_labels(given, classes)
     if not other or names == known:
@@ -219,30 +221,30 @@ def export_set(cache: FeatureCache, key: str, target: Path, form: str) -> Path:
     Parameters
     ----------
     cache : FeatureCache
-        Where the set is.
+        Source cache.
     key : str
         ``backbone/dataset/split``.
     target : Path
         A cache root for ``zarr`` and ``hdf5``; an empty folder for ``npy``.
     form : str
-        ``zarr`` or ``hdf5`` (another cache with the same values), or ``npy`` (one file a column, with the
-        classifier and the manifest beside them).
+        ``zarr`` or ``hdf5`` (another cache with the same values), or ``npy`` (one file per column, plus
+        classifier and manifest).
 
     Returns
     -------
     Path
-        The folder that was written.
+        The written folder.
 
     Raises
     ------
     UsageError
-        When the target is in use by something else.
+        If the target already has other content.
     """
     source = cache[key]
     if form == "npy":
         return _export_npy(source, target / key.replace("/", "-"))
     if target.resolve() == cache.root.resolve():
-        raise UsageError("export into the cache itself would replace the set; name another folder")
+        raise UsageError("export into the cache itself would replace the set; choose another folder")
     folder = cache.folder(*key.split("/"))
     there = Manifest.load(folder)
     copy = FeatureCache(target)
@@ -251,7 +253,7 @@ def export_set(cache: FeatureCache, key: str, target: Path, form: str) -> Path:
     try:
         opened = SetWriter(destination, manifest, None)
     except Mismatch:
-        raise Mismatch(f"{destination} holds another set of this name; name another folder") from None
+        raise Mismatch(f"{destination} holds another set of this name; choose another folder") from None
     with opened as writer:
         if there.classifier_sha256:
             content = (folder / "classifier.safetensors").read_bytes()
@@ -268,7 +270,7 @@ def export_set(cache: FeatureCache, key: str, target: Path, form: str) -> Path:
 
 def _export_npy(source: FeatureSet, folder: Path) -> Path:
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already, and not empty; name another folder")
+        raise UsageError(f"{folder} exists and is not empty; choose another folder")
     columns: dict[str, Any] = {**source.features, "logits": source.logits, "labels": source.labels}
     with scratch_folder(folder) as scratch:
         for name, column in columns.items():
@@ -287,7 +289,7 @@ def _export_npy(source: FeatureSet, folder: Path) -> Path:
 
 
 def _write_npy(file: IO[bytes], column: Any, rows: int) -> None:
-    """Write a column block by block, as ``np.save`` writes it whole."""
+    """Write a column block by block, in the format of ``np.save``."""
     dtype = np.dtype(column.dtype)
     header = {
         "descr": np.lib.format.dtype_to_descr(dtype),

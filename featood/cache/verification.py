@@ -1,4 +1,4 @@
-"""Checking every value of a cached set against its commit records."""
+"""Verification of all values of a cached set against its commit records."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from featood.files import lock, remove, unlock
 def verify(
     folder: Path, drop: bool = False, progress: Callable[[int, int], None] | None = None
 ) -> list[FeatoodError]:
-    """Read every block of a set, check every value, and return what is wrong.
+    """Read every block of a set, check all values, and return the problems found.
 
     Parameters
     ----------
     folder : Path
         The set.
     drop : bool
-        Remove the commit records of bad blocks, so that extracting again redoes them.
+        Remove the commit records of bad blocks, so that they can be extracted again.
     progress : callable, optional
-        Called as ``progress(rows checked, rows in all)``.
+        Called as ``progress(checked rows, total rows)``.
 
     Raises
     ------
     OSError, MissingPackage
-        When a block cannot be read for another reason than damage; nothing is dropped for that.
+        If a block cannot be read for a reason other than damage; such blocks are not dropped.
     UsageError
-        When blocks are to be dropped from a set that another process is writing.
+        If blocks are to be dropped from a set that another process is writing.
     """
     held = lock(folder / LOCK) if drop else None
     if drop and held is None:

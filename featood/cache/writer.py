@@ -1,4 +1,4 @@
-"""Writing a FeatureSet block by block, so that a kill at any moment costs at most the block in hand."""
+"""Writing of a FeatureSet block by block, so that a kill at any time loses at most the current block."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from featood.files import atomic_write, lock, make_folder, remove, size_of, unlo
 
 
 class SetWriter:
-    """Writes the blocks that are still missing from one cached set.
+    """Writes the missing blocks of one cached set.
 
-    Two writers of one set do no harm: the values of a block follow from the manifest, files appear under
-    their names only when whole, and a block counts only through its commit record. The lock merely saves
-    the second writer its trouble, so it does not matter where a file system ignores it.
+    Two writers of one set are safe: the values of a block are determined by the manifest, files appear under
+    their final names only when complete, and a block is valid only with its commit record. The lock only avoids
+    duplicate work, so it does not matter if a file system ignores it.
 
     Parameters
     ----------
     folder : Path
         Folder of the set.
     manifest : Manifest
-        What is going to be written; an earlier, interrupted extraction must have had the same.
+        Manifest of the set; an interrupted extraction to be resumed must have the same.
     classifier : Classifier, optional
         Weight ``[C, D]`` and bias ``[C]``.
     overwrite : bool
-        Remove what another recipe left in the folder.
+        Replace a set with another recipe in the folder.
 
     Raises
     ------
     Mismatch
-        When the folder holds a set with another fingerprint and `overwrite` is off.
+        If the folder contains a set with another fingerprint and `overwrite` is off.
     UsageError
-        When another process is writing this set.
+        If another process is writing this set.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class SetWriter:
             raise
 
     def _prepare(self, manifest: Manifest, classifier: Classifier | None, overwrite: bool) -> None:
-        """Lay out the set; its manifest comes last."""
+        """Create the files of the set, the manifest last."""
         folder = self.folder
         if classifier is not None:
             content = _classifier_bytes(classifier)
@@ -103,7 +103,7 @@ class SetWriter:
         return self.store.span(block)
 
     def write(self, block: int, columns: Mapping[str, np.ndarray], failed: Sequence[int] = ()) -> None:
-        """Write and commit one block, unless another writer has by now.
+        """Write and commit one block, unless another writer has already done so.
 
         Parameters
         ----------
@@ -112,12 +112,12 @@ class SetWriter:
         columns : mapping of str to array
             Every column of the manifest, ``[rows of the block, ...]``.
         failed : sequence of int
-            Rows (counted from the start of the set) whose input could not be read; readers leave them out.
+            Rows (counted from the start of the set) whose input could not be read; readers skip them.
 
         Raises
         ------
         DataError
-            When a value does not fit the column's dtype, or is not finite.
+            If a value does not fit the column's dtype, or is not finite.
         """
         if self._committed(block):
             return
@@ -144,9 +144,9 @@ class SetWriter:
         Raises
         ------
         CacheCorrupt
-            When a block is missing.
+            If a block is missing.
         Mismatch
-            When another process has replaced the set meanwhile.
+            If another process has replaced the set in the meantime.
         """
         _same(self.manifest, Manifest.load(self.folder), self.folder)
         feature_set = open_set(self.folder, name)
@@ -173,7 +173,7 @@ def _checked(
 
 
 def _same(manifest: Manifest, there: Manifest, folder: Path) -> Manifest:
-    """Return the manifest that is there, once it is known to describe the same values."""
+    """Return the existing manifest, after checking that it describes the same values."""
     if there.fingerprint == manifest.fingerprint and there.store == manifest.store:
         return there
     ours, theirs = manifest.as_json(), there.as_json()
@@ -183,9 +183,9 @@ def _same(manifest: Manifest, there: Manifest, folder: Path) -> Manifest:
     # each command that writes has its own option for the place in the cache
     made = str(manifest.recipe.get("backbone", ""))
     other = "--dataset or --backbone" if made.startswith("import:") else "--name"
-    what = "features made in another way"
+    what = "features made with other settings"
     if manifest.recipe == there.recipe and manifest.data != there.data:
-        what = f"{there.rows} rows of other inputs than the {manifest.rows} of now"
+        what = f"{there.rows} rows of other inputs than the current {manifest.rows}"
     raise Mismatch(
         f"{folder} holds {what} (differing: {', '.join(filter(None, changed)) or 'not known'}); "
         f"add --overwrite to replace them, or choose another {'NAME' if made == 'ensemble' else other}"
@@ -209,7 +209,7 @@ def _classifier_bytes(classifier: Classifier) -> bytes:
 
 
 def _clear(folder: Path) -> None:
-    """Remove a set's files, the commit records first, so that a kill in between leaves no false promise."""
+    """Remove a set's files, commit records first, so that a kill cannot leave a set that looks complete."""
     remove(folder / "commits")
     remove(folder / "manifest.json")
     for child in folder.iterdir():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def cache() -> None:
-    """Look after the feature cache."""
+    """Manage the feature cache."""
 
 
 @cache.command("ls")
@@ -55,7 +55,7 @@ def ls(cache_root: str, as_json: bool) -> None:
 
 
 def _described(entry: CacheEntry) -> dict[str, Any]:
-    """Describe a set for a listing; of a damaged one only its place is known."""
+    """Describe a set for a listing; for a damaged set, only its key and folder are known."""
     known: dict[str, Any] = dict.fromkeys(("rows", "columns", "store", "blocks", "fingerprint"))
     known |= {"backbone_fingerprint": None, "role": None, "classes": []}
     if entry.damage is None:
@@ -83,7 +83,7 @@ def _described(entry: CacheEntry) -> dict[str, Any]:
 
 @cache.command()
 @click.argument("keys", nargs=-1, shell_complete=keys_in_cache)
-@click.option("--drop", is_flag=True, help="Forget the bad blocks, so that extracting again redoes them.")
+@click.option("--drop", is_flag=True, help="Drop the bad blocks, so that they can be extracted again.")
 @cache_option
 def verify(keys: tuple[str, ...], drop: bool, cache_root: str) -> None:
     """Read every block of KEYS (default: all sets) and check every value."""
@@ -105,17 +105,17 @@ def verify(keys: tuple[str, ...], drop: bool, cache_root: str) -> None:
 
 
 @cache.command()
-@click.option("--incomplete", is_flag=True, help="Remove unfinished sets too.")
+@click.option("--incomplete", is_flag=True, help="Also remove incomplete sets.")
 @click.option(
     "--older-than",
     default=3600.0,
     show_default=True,
-    help="Leave alone what changed within this many seconds.",
+    help="Keep files that changed within this many seconds.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
 @cache_option
 def gc(incomplete: bool, older_than: float, dry_run: bool, cache_root: str) -> None:
-    """Remove what killed processes left behind; never a set that is being written."""
+    """Remove leftover files of killed processes; never a set that is being written."""
     from featood.cache import open_cache
 
     opened = open_cache(cache_root)
@@ -124,7 +124,7 @@ def gc(incomplete: bool, older_than: float, dry_run: bool, cache_root: str) -> N
         click.echo(path)
     left = [] if dry_run else opened.collect(rubbish)
     for path in left:
-        print_line(f"{path} is left alone: a process is writing it, or has finished it by now")
+        print_line(f"{path} is kept: a process is writing it or has just finished it")
     print_line(f"{len(rubbish) - len(left)} {'would be ' if dry_run else ''}removed")
 
 
@@ -132,7 +132,7 @@ def gc(incomplete: bool, older_than: float, dry_run: bool, cache_root: str) -> N
 @click.argument("keys", nargs=-1, required=True, shell_complete=keys_in_cache)
 @cache_option
 def remove(keys: tuple[str, ...], cache_root: str) -> None:
-    """Remove the sets KEYS (backbone/dataset/split), damaged or not; heads fitted on them stay."""
+    """Remove the sets KEYS (backbone/dataset/split), damaged or not; heads fitted on them are kept."""
     from featood.cache import open_cache
 
     for folder in open_cache(cache_root).remove(keys):
@@ -142,9 +142,9 @@ def remove(keys: tuple[str, ...], cache_root: str) -> None:
 @cache.command()
 @cache_option
 def migrate(cache_root: str) -> None:
-    """Bring sets and fitted heads that earlier versions wrote to the form of this one.
+    """Convert sets and fitted heads of earlier versions to the current format.
 
-    Every value is checked on the way and none is changed. What is damaged is named and left as it is.
+    Every value is checked and none is changed. Damaged sets and heads are listed and left unchanged.
     """
     from featood.cache import open_cache
     from featood.errors import CacheCorrupt
@@ -156,7 +156,7 @@ def migrate(cache_root: str) -> None:
         click.echo(f"migrated: {what}")
     for problem in migration.problems:
         click.echo(f"bad: {problem}")
-    print_line(f"{len(migration.changed)} migrated, {migration.current} were in the form of this version")
+    print_line(f"{len(migration.changed)} migrated, {migration.current} already had the current format")
     if migration.problems:
         raise CacheCorrupt(f"{len(migration.problems)} sets or heads could not be migrated")
 
@@ -178,11 +178,13 @@ def export(key: str, target: str, form: str, cache_root: str) -> None:
 @cache.command()
 @click.argument("name")
 @click.argument("members", nargs=-1, required=True)
-@click.option("--overwrite", is_flag=True, help="Replace what was joined from others under this name.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace a set of this name that was joined from other members."
+)
 @dataset_option
 @cache_option
 def join(name: str, members: tuple[str, ...], overwrite: bool, dataset: str, cache_root: str) -> None:
-    """Join the sets of the backbones MEMBERS as a backbone NAME, for deep-ensemble.
+    """Join the sets of the backbones MEMBERS to a backbone NAME, for deep-ensemble.
 
     Example: featood cache join three-resnets run1 run2 run3
     """

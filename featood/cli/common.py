@@ -1,4 +1,4 @@
-"""What the commands share: options, and how lines and tables are printed."""
+"""Shared by the commands: options, and printing of lines and tables."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Place(click.Path):
-    """A path on this machine; an address is refused before anything is done."""
+    """A local path; URLs such as s3://... are rejected before any work is done."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the path."""
@@ -47,13 +47,13 @@ cache_option = click.option(
 )  # fmt: skip
 data_dir_option = click.option(
     "--data-dir", envvar="FEATOOD_DATA", show_envvar=True, type=Place(file_okay=False),
-    help="Folder of the image sets (default: ./data, or where the extraction found them).",
+    help="Folder of the image datasets (default: ./data, or the folder used by the extraction).",
 )  # fmt: skip
 backbone_option = click.option(
     "--backbone",
     default="",
     shell_complete=backbones_in_cache,
-    help="Act on this backbone's features (default: the newest).",
+    help="Backbone whose features to use (default: the newest extraction's).",
 )
 dataset_option = click.option(
     "--dataset",
@@ -63,12 +63,12 @@ dataset_option = click.option(
 )
 code_option = click.option(
     "--code", multiple=True, metavar="python:MODULE:CALLABLE",
-    help="Code that may be run to extract a further set, where the features were made by code; may be repeated.",
+    help="Code that may be run to extract further sets, if the backbone is python:...; may be repeated.",
 )  # fmt: skip
 
 
 def cache_of(root: str, backbone: str = "", code: Sequence[str] = ()) -> FeatureCache:
-    """Open the cache, with the code that the command line names: by ``--code``, or as the backbone."""
+    """Open the cache, allowing the code given on the command line: by ``--code``, or as the backbone."""
     from featood.cache import open_cache
 
     return open_cache(root, [*code, *([backbone] if backbone.startswith("python:") else [])])
@@ -85,7 +85,7 @@ def numbers(_: click.Context, __: click.Parameter, value: str | None) -> tuple[f
 
 
 def split_names(group: str) -> list[str]:
-    """Split at commas, but for those inside a class list such as ``cifar10:0,3,7-9``."""
+    """Split at commas, except those inside a class list such as ``cifar10:0,3,7-9``."""
     names: list[str] = []
     for part in filter(None, group.split(",")):
         follows = names and ":" in names[-1] and (part[0].isdigit() or "=" in part)
@@ -102,7 +102,7 @@ def emit_json(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table that fits the terminal; the last column takes what is left."""
+    """Print a table that fits the terminal; the last column takes the remaining width."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -114,7 +114,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for position, column in enumerate(columns[:-1]):
         left -= max(len(text) for text in (column, *(texts[position] for texts in cells))) + 3
         grid.add_column(column, overflow="fold")
-    # rich would squeeze the other columns to nothing before it cuts one that must not wrap
+    # rich would shrink the other columns to zero width before cutting one that must not wrap
     grid.add_column(columns[-1], overflow="ellipsis", no_wrap=True, max_width=max(left, 12))
     for texts in cells:
         grid.add_row(*texts)
@@ -122,7 +122,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def quiet_downloads(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep libraries from printing progress of their own while `function` runs."""
+    """Suppress the progress bars of libraries while `function` runs."""
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:

@@ -22,8 +22,8 @@ def demo(kind: str, out: str) -> None:
     images (the default): a small network is trained on handwritten digits. The digits 0 to 6 are
     in-distribution; 7 to 9, patches of photographs and noise are not.
 
-    tabular: the rows of two tables, a toy in the plane and wines, are the features. The toy's report shows
-    the scores of each head over the plane.
+    tabular: the features are the rows of two tables, a two-dimensional toy and wines. The report of the toy
+    plots the scores of each head over the plane.
     """
     from pathlib import Path
 

@@ -30,15 +30,17 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     help="In-distribution dataset: a name, or the path of a folder.",
 )
 @click.option(
-    "--split", multiple=True, help="Split to extract; may be repeated (default: every split that is there)."
+    "--split", multiple=True, help="Split to extract; may be repeated (default: every split found)."
 )
 @click.option(
     "--weights",
     default="",
-    help="A safetensors or PyTorch file, FILE#ENTRY for one entry of it, or 'random' (default: the published weights).",
+    help="Safetensors or PyTorch file, FILE#ENTRY for an entry of it, or 'random' (default: the published weights).",
 )
 @click.option(
-    "--name", default="", help="Folder in the cache (default: backbone, and weights where need be)."
+    "--name",
+    default="",
+    help="Folder in the cache (default: the backbone, with the weights if they are not the default).",
 )
 @click.option(
     "--tap", "taps", callback=_names, help="Further modules to tap, comma-separated: layer2,layer3."
@@ -46,32 +48,39 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--pool", "pools", callback=_names, help="Poolings: avg,std,max,avg_std,token,gram [default: avg,std]."
 )
-@click.option("--maps", is_flag=True, help="Keep the last map unpooled as well, for rankfeat.")
+@click.option("--maps", is_flag=True, help="Also keep the last feature map unpooled, for rankfeat.")
 @click.option(
     "--with",
     "further",
     callback=_names,
-    help="Further columns, comma-separated: odin; nac, one of each tapped stage.",
+    help="Further columns, comma-separated: odin; nac (one column per tapped stage).",
 )
 @click.option(
     "--odin-epsilon", default=0.0014, show_default=True, help="Step of odin's perturbation, on [0, 1]."
 )
 @click.option(
-    "--odin-temperature", default=1000.0, show_default=True, help="Softmax temperature of its gradient."
+    "--odin-temperature",
+    default=1000.0,
+    show_default=True,
+    help="Softmax temperature in the gradient of odin.",
 )
-@click.option("--mc-dropout", type=click.IntRange(2), help="Passes with dropout, for mc-dropout.")
+@click.option("--mc-dropout", type=click.IntRange(2), help="Number of passes with dropout, for mc-dropout.")
 @click.option(
-    "--dropout-rate", default=0.0, help="Share of activations they drop (default: the layers' own)."
+    "--dropout-rate",
+    default=0.0,
+    help="Dropout probability of these passes (default: as defined in the layers).",
 )
 @click.option(
     "--outputs",
     type=click.Choice(["auto", "classes", "multi-label", "regression", "features"]),
     default="auto",
     show_default=True,
-    help="What the network's outputs are; heads that need classes want logits of classes.",
+    help="Meaning of the network's outputs; heads that need logits require 'classes'.",
 )
-@click.option("--mean", callback=numbers, help="Mean a channel on [0, 1], comma-separated.")
-@click.option("--std", callback=numbers, help="Standard deviation a channel on [0, 1], comma-separated.")
+@click.option("--mean", callback=numbers, help="Mean of each channel on [0, 1], comma-separated.")
+@click.option(
+    "--std", callback=numbers, help="Standard deviation of each channel on [0, 1], comma-separated."
+)
 @click.option("--image-size", type=click.IntRange(1), help="Side of the square input in pixels.")
 @click.option(
     "--class-order",
@@ -83,10 +92,10 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     type=click.IntRange(8, 16),
     default=16,
     show_default=True,
-    help="Bits that the values of 16-bit images use.",
+    help="Number of bits used by the values of 16-bit images.",
 )
 @click.option(
-    "--exif/--no-exif", default=True, show_default=True, help="Turn images as their EXIF orientation says."
+    "--exif/--no-exif", default=True, show_default=True, help="Rotate images by their EXIF orientation."
 )
 @click.option("--store", type=click.Choice(["zarr", "hdf5"]), default="zarr", show_default=True)
 @click.option(
@@ -94,18 +103,20 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     type=click.Choice(["float32", "float16"]),
     default="float32",
     show_default=True,
-    help="Stored type of the features.",
+    help="Data type of the stored features.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["float32", "bfloat16", "float16"]),
     default="float32",
     show_default=True,
-    help="Arithmetic of the backbone.",
+    help="Floating-point precision of the backbone.",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
 @click.option(
-    "--workers", type=click.IntRange(0), help="Processes that decode images (default: one a core for files)."
+    "--workers",
+    type=click.IntRange(0),
+    help="Number of processes that decode images (default: one per core for files).",
 )
 @click.option("--device", default="auto", show_default=True)
 @click.option(
@@ -115,9 +126,9 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     show_default=True,
     help="Seed of random weights, and of dropout.",
 )
-@click.option("--download", is_flag=True, help="Fetch the dataset where torchvision can.")
+@click.option("--download", is_flag=True, help="Download the dataset if torchvision supports it.")
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
-@click.option("--overwrite", is_flag=True, help="Replace features that were made in another way.")
+@click.option("--overwrite", is_flag=True, help="Replace features that were extracted with other settings.")
 @data_dir_option
 @cache_option
 @quiet_downloads
@@ -129,7 +140,7 @@ def extract(
 ) -> None:  # fmt: skip
     """Run a backbone over a dataset and cache features and logits.
 
-    An interrupted extraction goes on where it stopped when the same command is given again.
+    To resume an interrupted extraction, run the same command again.
 
     Example: featood extract --backbone resnet50 --dataset imagenet
     """
@@ -145,7 +156,7 @@ def extract(
 
     known: dict[str, Extra] = {Odin.kind: Odin(odin_epsilon, odin_temperature), Coverage.kind: Coverage()}
     if unknown := set(further) - set(known):
-        raise UsageError(f"--with knows the columns {', '.join(known)}, not {', '.join(sorted(unknown))}")
+        raise UsageError(f"--with accepts the columns {', '.join(known)}, not {', '.join(sorted(unknown))}")
     extras = [known[name] for name in dict.fromkeys(further)]
     if mc_dropout:
         extras.append(MonteCarloDropout(mc_dropout, dropout_rate, seed))
@@ -161,7 +172,7 @@ def extract(
         if features.logits is not None:
             line += f"; logits {features.logits.shape[1]}"
         if extraction.resumed_rows:
-            line += f"; {extraction.resumed_rows} were there already"
+            line += f"; {extraction.resumed_rows} were already cached"
         if (share := known_accuracy(features)) is not None:
             line += f"; accuracy {share:.4f}"
         click.echo(line)

@@ -1,4 +1,4 @@
-"""``featood fit NAME``: one subcommand a head, made from its options."""
+"""``featood fit NAME``: one subcommand per head, generated from its options."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 PLAN = ("preset", "split", "outliers", "validate_on", "out", "overwrite")
-"""Parameters of the command that say what to fit on; the others are options of the head."""
+"""Parameters of the fit itself; all others are options of the head."""
 
 
 class HeadCommands(click.RichGroup):
-    """Offers every registered head as a subcommand; only the one that runs is imported."""
+    """Provides every registered head as a subcommand; only the head that runs is imported."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all heads."""
@@ -51,13 +51,15 @@ class HeadCommands(click.RichGroup):
         return HeadCommand(head_entry(name))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the names of the heads by family; a line for each would fill several screens."""
+        """Write the names of the heads by family; one line per head would fill several screens."""
         from featood.heads import heads_by_family
 
         families = {
             family: ", ".join(card.name for card in cards) for family, cards in heads_by_family().items()
         }
-        after = "featood heads lists them with their titles, featood fit HEAD --help the options of one."
+        after = (
+            "featood heads lists the heads with their titles, featood fit HEAD --help the options of a head."
+        )
         write_lists(formatter, {"Heads": list(families.items())}, after)
 
 
@@ -65,14 +67,14 @@ class HeadCommands(click.RichGroup):
 def fit() -> None:
     """Fit a head on cached features and save it.
 
-    Acts on the newest extraction unless told otherwise.
+    Uses the newest extraction unless --backbone or --dataset selects another.
 
     Example: featood fit heat-gmm
     """
 
 
 class HeadCommand(click.RichCommand):
-    """``featood fit NAME``. Its parameters are made when they are first asked for: a list of all heads needs none."""
+    """``featood fit NAME``. Its parameters are created on first use, as the list of all heads does not need them."""
 
     def __init__(self, entry: Entry) -> None:
         card = entry.card
@@ -92,7 +94,7 @@ class HeadCommand(click.RichCommand):
         return _parameters(self._entry)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options of the head and those of every fit apart, as plain lists: boxes take longer to draw."""
+        """Write the options of the head and the common options in separate plain lists, which render fast."""
         own = {"preset", *(option.name for option in self._entry.options)}
         parts = {
             f"Options of {self.name}": [param for param in self.params if param.name in own],
@@ -140,7 +142,7 @@ def _run(
 def _parameters(entry: Entry) -> list[click.Parameter]:
     params: list[click.Parameter] = [_parameter(option) for option in entry.options]
     if entry.presets:
-        chosen = " (default: by the kind of network)" if "cifar10" in entry.presets else ""
+        chosen = " (default: chosen by the kind of network)" if "cifar10" in entry.presets else ""
         help_ = f"Published settings to start from{chosen}."
         params.insert(0, click.Option(["--preset"], type=click.Choice(list(entry.presets)), help=help_))
     params += [
@@ -149,19 +151,19 @@ def _parameters(entry: Entry) -> list[click.Parameter]:
             ["--outliers"],
             default="",
             shell_complete=outlier_sets,
-            help="Out-of-distribution set to learn from, for heads that can.",
+            help="Out-of-distribution set to train on, for heads that learn from outliers.",
         ),
         click.Option(
             ["--validate-on"],
             default="",
             shell_complete=outlier_sets,
-            help="Out-of-distribution set to choose the best state of a training by (default: the held-out loss).",
+            help="Out-of-distribution set for selecting the best state of a training (default: by the held-out loss).",
         ),
         click.Option(
             ["--repeat"],
             type=click.IntRange(1),
             default=1,
-            help="Fit with so many seeds; scores are then shown with mean and standard error.",
+            help="Number of seeds to fit with; results are then shown as mean and standard error.",
         ),
         click.Option(
             ["--sweep"],
@@ -172,7 +174,7 @@ def _parameters(entry: Entry) -> list[click.Parameter]:
         click.Option(
             ["--tensorboard"],
             type=click.Path(file_okay=False),
-            help="Folder for logs of the training's losses.",
+            help="Folder for TensorBoard logs of the training losses.",
         ),
         click.Option(
             ["--out"],
@@ -182,7 +184,7 @@ def _parameters(entry: Entry) -> list[click.Parameter]:
         click.Option(
             ["--overwrite"],
             is_flag=True,
-            help="Replace a head of this name that was fitted in another way (default: keep both).",
+            help="Replace a head of this name that was fitted with other settings (default: keep both).",
         ),
     ]
     shared = click.RichCommand(name=None)
@@ -200,7 +202,7 @@ def _reporter(tensorboard: str | None) -> Reporter:
 
 
 def print_variants(variants: Sequence[Variant]) -> None:
-    """Print one line for each point of a grid, with its losses over the seeds; the lowest held-out loss is marked."""
+    """Print one line per grid point with its losses over the seeds; the lowest held-out loss is marked."""
     from featood.metrics import mean_and_error
 
     def figure(members: list[Variant], key: str) -> tuple[float, float]:

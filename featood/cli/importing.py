@@ -20,7 +20,7 @@ ONLY_FOR = {
     **dict.fromkeys(("logits", "labels", "classifier"), ("features",)),
     **dict.fromkeys(("split", "ood"), ("file", "features")),
 }
-"""What an option goes with; with anything else it would do nothing."""
+"""Sources with which an option may be combined; it has no effect on others."""
 
 
 def names(_: click.Context, __: click.Parameter, value: str | None) -> list[str]:
@@ -29,35 +29,39 @@ def names(_: click.Context, __: click.Parameter, value: str | None) -> list[str]
 
 
 @click.command("import")
-@click.option("--table", help="A table known by name (see featood datasets): segment, two-moons, ...")
+@click.option("--table", help="Built-in table (see featood datasets): segment, two-moons, ...")
 @click.option(
     "--file",
     "--csv",
-    help="A table, one row each: .csv, .tsv, .txt (plain or packed), .parquet, .feather, .arrow, .h5, .mat, ..., or "
-    "the folder of a Hugging Face data set.",
+    help="File of a table: .csv, .tsv, .txt (plain or compressed), .parquet, .feather, .arrow, .h5, .mat, ..., or "
+    "the folder of a Hugging Face dataset.",
 )
 @click.option(
     "--features",
     multiple=True,
-    help="File of arrays [N, D] (.npy, .npz, .safetensors, .pt, .h5, .mat) or of a table with vectors, or NAME=FILE; "
+    help="Array file [N, D] (.npy, .npz, .safetensors, .pt, .h5, .mat) or table with vectors, or NAME=FILE; "
     "may be repeated.",
 )
 @click.option("--label", default="", help="Column of classes in --file: its name or position (-1: the last).")
 @click.option(
-    "--drop", callback=names, help="Columns of --file to leave out, comma-separated: names or positions."
+    "--drop", callback=names, help="Columns of --file to drop, comma-separated: names or positions."
 )
 @click.option(
-    "--keep", callback=names, help="Columns to take although they look like row numbers or have no name."
+    "--keep",
+    callback=names,
+    help="Columns to keep that look like row numbers or have no name, comma-separated.",
 )
 @click.option(
-    "--header/--no-header", default=None, help="Whether the first line of a text names the columns."
+    "--header/--no-header",
+    default=None,
+    help="Whether the first line of a text file contains the column names.",
 )
 @click.option(
     "--ood-classes",
     callback=names,
     help="Classes of --file that become the set DATASET-ood, comma-separated.",
 )
-@click.option("--rows", type=int, help="Rows of a generated --table.")
+@click.option("--rows", type=int, help="Number of rows of a generated --table.")
 @click.option(
     "--parts",
     callback=numbers,
@@ -70,22 +74,26 @@ def names(_: click.Context, __: click.Parameter, value: str | None) -> list[str]
     type=click.IntRange(0, 2**63 - 1),
     default=0,
     show_default=True,
-    help="Deals out the rows of a table.",
+    help="Seed of the random split of a table.",
 )
 @click.option(
     "--scale",
     type=click.Choice(["none", "min-max", "standard"]),
-    help="Scale a table's columns by its train rows (default: the table's own, or none).",
+    help="Scaling of a table's columns, fitted on its train rows (default: the table's own, or none).",
 )
 @click.option("--logits", type=ARRAY, help="Array file [N, C].")
-@click.option("--labels", type=ARRAY, help="File of classes [N]: names, or numbers, negative where unknown.")
 @click.option(
-    "--classifier", type=ARRAY, help="File with arrays 'weight' [C, D] and, where there is one, 'bias' [C]."
+    "--labels", type=ARRAY, help="File of labels [N]: class names or numbers; negative numbers mean unknown."
 )
-@click.option("--backbone", default="", help="Name for what made the embeddings (of a table: table-DATASET).")
-@click.option("--dataset", default="", help="Name of the dataset (default: that of the table or file).")
+@click.option("--classifier", type=ARRAY, help="File with arrays 'weight' [C, D] and optionally 'bias' [C].")
+@click.option(
+    "--backbone", default="", help="Name of the model that made the embeddings (for tables: table-DATASET)."
+)
+@click.option("--dataset", default="", help="Name of the dataset (default: name of the table or file).")
 @click.option("--split", default="", help="Import all rows as this split (arrays: test; tables: by --parts).")
-@click.option("--ood", is_flag=True, help="An out-of-distribution set: never the default of fit and score.")
+@click.option(
+    "--ood", is_flag=True, help="Mark as out-of-distribution set: never used by default in fit and score."
+)
 @click.option("--store", type=click.Choice(["zarr", "hdf5"]), default="zarr", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace sets of these names.")
 @data_dir_option
@@ -96,7 +104,7 @@ def import_(
     scale: str | None, backbone: str, dataset: str, split: str, ood: bool, store: str, overwrite: bool,
     data_dir: str | None, cache_root: str, **arrays: str | None,
 ) -> None:  # fmt: skip
-    """Cache rows that need no backbone here: tables, and embeddings made elsewhere.
+    """Import tables, or embeddings computed elsewhere, into the cache.
 
     featood import --table segment
 
@@ -112,7 +120,7 @@ def import_(
 
     given = [name for name, value in zip(SOURCES, (table, file, features), strict=True) if value]
     if len(given) != 1:
-        raise UsageError("name what to import: one of --table NAME, --file FILE and --features FILE")
+        raise UsageError("give the data to import: one of --table NAME, --file FILE and --features FILE")
     context = click.get_current_context()
     assert context is not None
     for name, sources in ONLY_FOR.items():
@@ -131,7 +139,7 @@ def import_(
     else:
         if not (backbone and dataset):
             raise UsageError(
-                "--features needs --backbone NAME, for what made the embeddings, and --dataset NAME"
+                "--features needs --backbone NAME, the model that made the embeddings, and --dataset NAME"
             )
         key = f"{slug(backbone)}/{slug(dataset)}/{slug(split or 'test')}"
         run = {"role": OOD} if ood else {}

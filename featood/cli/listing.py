@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def heads(as_json: bool) -> None:
-    """List the heads: what they are, what they need, where they come from."""
+    """List the heads with titles, required inputs and sources."""
     from featood.heads import broken_plugins, heads_by_family
 
     families = heads_by_family()
@@ -32,7 +32,7 @@ def heads(as_json: bool) -> None:
             family: [(card.name, _in_short(card)) for card in members] for family, members in families.items()
         }
         click.echo(written_list(sections))
-        print_line(f"{len(cards)} heads; featood fit NAME --help has the paper and the options of one")
+        print_line(f"{len(cards)} heads; featood fit NAME --help shows the paper and options of a head")
     for name, reason in broken_plugins().items():
         print_line(f"warning: plug-in {name} cannot be used: {reason}")
 
@@ -46,7 +46,7 @@ def _in_short(card: Card) -> str:
 @click.argument("pattern", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def backbones(pattern: str, as_json: bool) -> None:
-    """List backbones whose name contains PATTERN: our nets, torchvision's and timm's."""
+    """List backbones whose name contains PATTERN: featood's, torchvision's and timm's."""
     from featood.extractors.backbones import list_backbones
 
     found = {
@@ -59,14 +59,14 @@ def backbones(pattern: str, as_json: bool) -> None:
         ("name",),
         [(f"{family}:{name}" if family != "net" else name,) for family in found for name in found[family]],
     )
-    print_line("anything else: python:package.module:callable")
+    print_line("any other network: python:package.module:callable")
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @data_dir_option
 def datasets(data_dir: str | None, as_json: bool) -> None:
-    """List the sets of images, the tables and the suites known by name, and which are there."""
+    """List the built-in image datasets, tables and suites, and which are available locally."""
     from featood.data import available_splits, default_data_dir, list_datasets, list_suites, suite
     from featood.data.tables.sets import NOISE, NOISES, list_tables
 
@@ -98,15 +98,15 @@ def datasets(data_dir: str | None, as_json: bool) -> None:
         emit_json({"datasets": rows + tables, "suites": {name: suite(name) for name in list_suites()}})
         return
     table(
-        ("images", "there", "classes", "source"),
+        ("images", "available", "classes", "source"),
         [(row["name"], ", ".join(row["there"]) or "-", row["classes"] or "", row["source"]) for row in rows],
     )
     found = [
         (row["name"], "yes" if row["there"] else "-", row["classes"] or "", row["columns"], row["ood"], row["source"])
         for row in tables
     ]  # fmt: skip
-    table(("table", "there", "classes", "columns", "its OOD set", "source"), found)
+    table(("table", "available", "classes", "columns", "its OOD set", "source"), found)
     table(("suite", "sets"), [(name, ", ".join(suite(name))) for name in list_suites()])
     print_line(
-        f"any table goes against {', '.join(f'{NOISE}:{kind}' for kind in NOISES)}; featood import --file brings yours"
+        f"any table can be scored against {', '.join(f'{NOISE}:{kind}' for kind in NOISES)}; import --file adds tables"
     )

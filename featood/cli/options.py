@@ -1,4 +1,4 @@
-"""From words on a command line to values of a head's options."""
+"""Parsing of command-line words into values of a head's options."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def parse_grid(head: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
-    """Turn ``k=10,50`` and the like into values by option, of the types that the head declares.
+    """Parse texts such as ``k=10,50`` into values by option, with the types that the head declares.
 
     Raises
     ------
     UsageError
-        When the head has no such option, it is named twice, or a value is of another type.
+        If the head has no such option, an option is given twice, or a value has another type.
     """
     from featood.heads import head_entry
 
@@ -37,7 +37,7 @@ def parse_grid(head: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
                 f"{head} has no option '{flag}' (it has: {', '.join(known)}); write option=value,..."
             )
         if name in grid:
-            raise UsageError(f"{name} is named twice; give it all its values at once")
+            raise UsageError(f"{name} is given twice; list all its values at once")
         grid[name] = [_value(part.strip(), known[name]) for part in values.split(",")]
     return grid
 

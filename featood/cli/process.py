@@ -1,6 +1,6 @@
-"""The process around a command: signals, standard streams, and how everything that can happen becomes an exit code.
+"""The process around a command: signals, standard streams, and the conversion of every outcome to an exit code.
 
-Only the standard library is imported at once, so that signals are in order before anything slow begins.
+Only the standard library is imported at module level, so that signal handlers are installed before slow imports.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 EXIT_INTERRUPTED = 130
 WORKER_DIED = re.compile(r"DataLoader worker.* (is killed by signal|exited unexpectedly)")
 PATIENCE = 1.0
-"""Seconds in which a signal to the whole process group, which has ended a worker, reaches this process too."""
+"""Seconds within which a signal to the process group that ended a worker also reaches this process."""
 
 
 def main() -> None:
@@ -36,41 +36,41 @@ def main() -> None:
     signals = Signals()
     signals.install()
     code = guarded(run, signals)
-    # Where a signal met code that is run from a string, as dataclasses make, `python -m` would end with SIGINT instead
-    # of the code, whoever caught the exception; running any string forgets it.
+    # If a signal interrupted code compiled from a string, as in dataclasses, `python -m` would exit with SIGINT instead
+    # of the exit code, even if the exception was caught; running any string resets this state.
     exec("")
     sys.exit(code)
 
 
 class Signals:
-    """SIGTERM ends a command in the orderly way of Ctrl-C; a second signal of either kind ends it at once.
+    """SIGTERM ends a command as orderly as Ctrl-C; a second signal of either kind ends it immediately.
 
-    SIGTERM is handled on its own and not by raising SIGINT, which background jobs of a shell script ignore. SIGINT
-    stays ignored where it was.
+    SIGTERM has its own handler instead of raising SIGINT, which background jobs of shell scripts ignore. If SIGINT was
+    ignored, it stays ignored.
     """
 
     def __init__(self) -> None:
         self.received = False
         self.ended = False
-        """Whether the command has come to an end, of whatever kind; nothing is raised any more then."""
+        """Whether the command has ended in any way; after that, signals raise nothing."""
         self._process = os.getpid()
 
     def install(self) -> None:
-        """Take the signals over; only the main thread may."""
+        """Install the handlers; only allowed in the main thread."""
         signal.signal(signal.SIGTERM, self._handle)
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, self._handle)
         sys.unraisablehook = self._unraisable
 
     def _handle(self, *_: object) -> None:
-        # a worker that was just forked has this handler too, and nothing to put in order
+        # a worker that was just forked has this handler too, and nothing to clean up
         if self.received or self.ended or os.getpid() != self._process:
             os._exit(EXIT_INTERRUPTED)
         self.received = True
         raise KeyboardInterrupt
 
     def _unraisable(self, found: sys.UnraisableHookArgs) -> None:
-        """Ignore what fails because of the signal, and send one again that came where nothing can be raised."""
+        """Ignore errors caused by the signal, and resend a signal that arrived where nothing can be raised."""
         if not self.received and not WORKER_DIED.search(str(found.exc_value)):
             sys.__unraisablehook__(found)
         elif issubclass(found.exc_type, KeyboardInterrupt):
@@ -82,7 +82,7 @@ class Signals:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def wait(self) -> bool:
-        """Wait a moment for a signal that may still arrive, and tell whether one did."""
+        """Wait briefly for a signal that may still arrive, and return whether one did."""
         ends, self.ended = time.monotonic() + PATIENCE, False
         with contextlib.suppress(KeyboardInterrupt):
             while not self.received and time.monotonic() < ends:
@@ -92,30 +92,30 @@ class Signals:
 
 
 def repair_streams() -> None:
-    """Make standard output and error take any text, also where they are closed or have few characters."""
+    """Make standard output and error accept any text, even if they are closed or have a limited encoding."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
-        except OSError:  # else the next file that is opened would be taken for the stream
+        except OSError:  # otherwise the next opened file would get the descriptor of the stream
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  (for as long as the process lives)
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  (open until the process ends)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
 
 
 def guarded(run: Callable[[], Any], signals: Signals | None = None) -> int:
-    """Run the command line and turn every outcome into an exit code and at most one line of error.
+    """Run the command line and convert every outcome to an exit code and at most one line of error.
 
-    0 done, 1 unexpected, 2 usage, 3 data missing or bad, 4 corrupt cache, 5 mismatch, 130 interrupted (by Ctrl-C or
-    SIGTERM). With ``--debug`` the traceback comes before the line.
+    0 success, 1 unexpected error, 2 usage error, 3 missing or bad data, 4 corrupt cache, 5 mismatch, 130 interrupted
+    (by Ctrl-C or SIGTERM). With ``--debug`` the traceback is printed before the line.
 
     Parameters
     ----------
     run : callable
         The command.
     signals : Signals, optional
-        Those of the process, where it is ours.
+        The signal handlers of the process, if it runs only this command.
     """
     try:
         _show_warnings_once()
@@ -147,7 +147,7 @@ def _outcome(error: BaseException, signals: Signals | None) -> tuple[int, str]:
     if interrupted:
         return (
             EXIT_INTERRUPTED,
-            "interrupted; what was committed is kept, run the same command again to go on",
+            "interrupted; committed data are kept, run the same command again to resume",
         )
     if _left_by_reader(error):
         return 0, ""
@@ -159,29 +159,29 @@ def _outcome(error: BaseException, signals: Signals | None) -> tuple[int, str]:
         return error.exit_code, ""
     if isinstance(error, FeatoodError):
         return error.exit_code, f"error: {error}"
-    if isinstance(error, OSError):  # disk full, no permission: the system's words are the best there are
+    if isinstance(error, OSError):  # disk full, no permission: the system's message is the most precise
         where, what = f": {error.filename}" if error.filename else "", advice(error)
         return 3, f"error: {error.strerror or error}{where}{f' ({what})' if what else ''}"
     if isinstance(error, MemoryError):
-        return 3, "error: out of memory; end other programs, or work on smaller blocks or batches"
+        return 3, "error: out of memory; close other programs, or use smaller blocks or batches"
     if died:
         return (
             3,
-            "error: a process that reads images has died, perhaps for want of memory; try fewer with --workers",
+            "error: a process that reads images has died, possibly out of memory; use fewer with --workers",
         )
     what = f"unexpected {type(error).__name__}: {error}"
     return 1, f"error: {what} (--debug shows where; please report it)"
 
 
 def _left_by_reader(error: BaseException | None) -> bool:
-    """Tell whether the reader of a pipe has closed it, which click and rich turn into an exit."""
+    """Return whether the reader of a pipe has closed it, which click and rich turn into an exit."""
     while isinstance(error, SystemExit):
         error = error.__context__
     return isinstance(error, BrokenPipeError)
 
 
 def _finish(line: str) -> None:
-    """Print the line, and keep streams that cannot be written to from failing once more as Python ends."""
+    """Print the line, and keep streams that cannot be written to from failing again at exit."""
     from featood.reporter import print_line
 
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):

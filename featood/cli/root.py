@@ -14,12 +14,12 @@ from featood.cli.pages import write_lists
 
 
 class Listed(NamedTuple):
-    """A command as the help page lists it."""
+    """A command listed on the help page."""
 
     place: str
     """Module and name below `featood.cli`."""
     text: str
-    """First line of its docstring, here so that the page imports no command."""
+    """First line of its docstring, repeated here so that the help page imports no command."""
 
 
 SECTIONS = {
@@ -27,7 +27,7 @@ SECTIONS = {
         "extract": Listed("extract.extract", "Run a backbone over a dataset and cache features and logits."),
         "import": Listed(
             "importing.import_",
-            "Cache rows that need no backbone here: tables, and embeddings made elsewhere.",
+            "Import tables, or embeddings computed elsewhere, into the cache.",
         ),
         "fit": Listed("fit.fit", "Fit a head on cached features and save it."),
         "tune": Listed(
@@ -37,25 +37,21 @@ SECTIONS = {
         "report": Listed(
             "score.report", "Write one self-contained HTML page: table, histograms, ROC curves, reliability."
         ),
-        "verify": Listed(
-            "verify.verify", "Compute RESULTS (of score --json) again from the cache, and compare."
-        ),
+        "verify": Listed("verify.verify", "Recompute RESULTS (of score --json) from the cache and compare."),
     },
-    "What there is": {
-        "heads": Listed(
-            "listing.heads", "List the heads: what they are, what they need, where they come from."
-        ),
+    "Listings and cache": {
+        "heads": Listed("listing.heads", "List the heads with titles, required inputs and sources."),
         "backbones": Listed(
             "listing.backbones",
-            "List backbones whose name contains PATTERN: our nets, torchvision's and timm's.",
+            "List backbones whose name contains PATTERN: featood's, torchvision's and timm's.",
         ),
         "datasets": Listed(
             "listing.datasets",
-            "List the sets of images, the tables and the suites known by name, and which are there.",
+            "List the built-in image datasets, tables and suites, and which are available locally.",
         ),
-        "cache": Listed("cache.cache", "Look after the feature cache."),
+        "cache": Listed("cache.cache", "Manage the feature cache."),
     },
-    "Getting to know it": {
+    "Demonstration": {
         "demo": Listed("demo.demo", "Compare six heads on data that need no download, in a minute or two."),
     },
 }
@@ -70,7 +66,7 @@ class Commands(click.RichGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import a command; None where there is none of that name."""
+        """Import a command; return None if there is none of that name."""
         if name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[name].place.partition(".")
@@ -99,7 +95,7 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
 )  # fmt: skip
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def root(debug: bool) -> None:
-    """Out-of-distribution scores from cached features.
+    """Out-of-distribution detection from cached features.
 
     Run a backbone over images once, then fit and compare any detector in seconds.
     Higher score = more out-of-distribution, everywhere.

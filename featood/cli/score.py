@@ -36,18 +36,18 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     named = (
         ("--head", "heads", head, "Head to score with: a name or the folder of a fitted head (default: all fitted)."),
-        ("--all", "every", flag, "Score every head that the cache can serve, fitting those that are not fitted yet."),
-        ("--training", "training", flag, "With --all: fit heads that train a network too (minutes each)."),
-        ("--which", "which", {"default": ""}, "Score of heads that have several; 'all' for each (default: as fitted)."),
-        ("--ood", "ood", ood, "Out-of-distribution set; may be repeated, or be comma-separated."),
+        ("--all", "every", flag, "Score every head whose inputs are in the cache, fitting those not fitted yet."),
+        ("--training", "training", flag, "With --all: also fit heads that train a network (minutes each)."),
+        ("--which", "which", {"default": ""}, "Score of heads that have several, or 'all' (default: as fitted)."),
+        ("--ood", "ood", ood, "Out-of-distribution set; may be repeated or comma-separated."),
         ("--suite", "suite", suite, "A named list of sets, such as cifar10-near."),
         ("--split", "split", {"default": ""}, "In-distribution split to score (default: test, else val)."),
         ("--intervals", "intervals", {"type": click.Choice(["delong", "bootstrap"])},
-         "Give intervals and say which heads differ: of AUROC by DeLong's formula, or of every metric by resampling."),
+         "Add intervals and test which heads differ: AUROC by DeLong's formula, or every metric by bootstrap."),
         ("--confidence", "confidence", {"type": click.FloatRange(0, 100, min_open=True, max_open=True)},
-         "Of the intervals, in percent (default: 95)."),
-        ("--resamples", "resamples", {"type": click.IntRange(1)}, "Of the bootstrap (default: 1000)."),
-        ("--force", "force", flag, "Accept features of another backbone than that of the fit, and sets the heads saw."),
+         "Confidence level of the intervals, in percent (default: 95)."),
+        ("--resamples", "resamples", {"type": click.IntRange(1)}, "Number of bootstrap resamples (default: 1000)."),
+        ("--force", "force", flag, "Accept features of another backbone, and sets that heads were fitted or tuned on."),
     )  # fmt: skip
     for add in (cache_option, data_dir_option, code_option, dataset_option, backbone_option):
         command = add(command)
@@ -71,9 +71,9 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Write the rows as CSV ('-': standard output).",
 )
 @click.option(
-    "--scores", "scores_path", type=Place(dir_okay=False), help="Write every sample's scores as Parquet."
+    "--scores", "scores_path", type=Place(dir_okay=False), help="Write the scores of every sample as Parquet."
 )
-@click.option("--report", "report_path", type=Place(dir_okay=False), help="Write the HTML report as well.")
+@click.option("--report", "report_path", type=Place(dir_okay=False), help="Also write the HTML report.")
 @quiet_downloads
 def score(
     json_path: str | None, csv_path: str | None, scores_path: str | None, report_path: str | None, **what: Any
@@ -128,9 +128,9 @@ def _run(
     from featood.pipeline.selection import select
 
     if every and heads:
-        raise UsageError("--all scores every head; name some with --head, or none")
+        raise UsageError("--all scores every head; use either --all or --head")
     if every and which:
-        raise UsageError("--all scores every head as it was fitted; leave --all out to ask for another score")
+        raise UsageError("--all scores every head as it was fitted; omit --all to use --which")
     how = ScorePlan(split, which, force, _uncertainty(intervals, confidence, resamples))
     names = [name for group in ood for name in split_names(group)]
     selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
@@ -169,7 +169,7 @@ def _uncertainty(method: str | None, confidence: float | None, resamples: int | 
 
 
 def print_results(scoring: Scoring) -> None:
-    """Print the table, as wide as the terminal, and which heads differ, where results have intervals."""
+    """Print the table, as wide as the terminal, and which heads differ if results have intervals."""
     import shutil
 
     from rich.console import Console
@@ -188,7 +188,7 @@ def print_results(scoring: Scoring) -> None:
 
 
 def save_report(scoring: Scoring, path: str) -> None:
-    """Write the HTML page and say where."""
+    """Write the HTML page and print its path."""
     import datetime
 
     from featood.report import write_report

@@ -42,28 +42,30 @@ if TYPE_CHECKING:
     "--validation-ood",
     required=True,
     shell_complete=outlier_sets,
-    help="Out-of-distribution set to choose the options on.",
+    help="Out-of-distribution set for choosing the options.",
 )
 @click.option(
-    "--metric", default="auroc", show_default=True, help="Metric to choose by, as the results name it."
+    "--metric", default="auroc", show_default=True, help="Metric to optimise, by its name in the results."
 )
 @click.option(
     "--test-ood",
     multiple=True,
     shell_complete=outlier_sets,
-    help="Set to report results on; may be repeated, or be comma-separated.",
+    help="Set to report results on; may be repeated or comma-separated.",
 )
-@click.option("--preset", help="Published settings to start from (default: by the kind of network).")
+@click.option("--preset", help="Published settings to start from (default: chosen by the kind of network).")
 @click.option("--split", default="", help="Split to fit on (default: train).")
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
     default=0,
     show_default=True,
-    help="Seed of the rows held out where there is no validation split.",
+    help="Seed for holding out rows if there is no validation split.",
 )
 @click.option("--out", type=Place(file_okay=False), help="Folder of the fitted head (default: in the cache).")
-@click.option("--overwrite", is_flag=True, help="Replace a head of this name that was fitted in another way.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace a head of this name that was fitted with other settings."
+)
 @click.option(
     "--json",
     "json_path",

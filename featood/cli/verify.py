@@ -15,10 +15,10 @@ from featood.reporter import TerminalReporter, print_line
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @cache_option
 def verify(results: str, as_json: bool, cache_root: str) -> None:
-    """Compute RESULTS (of score --json) again from the cache, and compare.
+    """Recompute RESULTS (of score --json) from the cache and compare.
 
-    Ends with 0 where every row is confirmed: to the last bit, or up to rounding, which is said. Ends with 5 where a
-    row, a head or a set is another now, and with 4 where the cache is damaged.
+    The exit code is 0 if every row is confirmed, bit-identical or up to rounding (with a message); 5 if a row, a head
+    or a set has changed; and 4 if the cache is damaged.
 
     Example: featood verify results.json
     """
@@ -36,7 +36,7 @@ def verify(results: str, as_json: bool, cache_root: str) -> None:
     wrong = [verdict for verdict in verdicts if verdict.outcome == DIFFERENT]
     if wrong:
         kind = CacheCorrupt if any(verdict.exit_code == 4 for verdict in wrong) else Mismatch
-        raise kind(f"{results}: {len(wrong)} of {len(verdicts)} parts are not what the cache gives: {wrong[0].what}"
+        raise kind(f"{results}: {len(wrong)} of {len(verdicts)} parts differ from what the cache gives: {wrong[0].what}"
                    + (", ..." if len(wrong) > 1 else ""))  # fmt: skip
     if any(verdict.outcome == ROUNDED for verdict in verdicts):
-        print_line(f"{results}: confirmed up to rounding, not to the last bit")
+        print_line(f"{results}: confirmed up to rounding, not bit-identical")

@@ -27,7 +27,7 @@ class ReplayBuffer(nn.Module):
     spread : float
         Chains begin uniform on ``[-spread, spread]``.
     restart : float
-        Probability that a drawn chain begins anew.
+        Probability that a drawn chain is reinitialised.
     generator : torch.Generator
         Source of the first states.
 
@@ -39,7 +39,7 @@ class ReplayBuffer(nn.Module):
 
     samples: Float[Tensor, "chains ..."]
     restarted: Int[Tensor, ""]
-    """How many draws diverged so far, and began anew."""
+    """Number of chains that diverged so far and were reinitialised."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class ReplayBuffer(nn.Module):
     ) -> Float[Tensor, "{count} ..."]:
         """Draw chains, move them by Langevin steps of constant size (see :func:`sgld`), and write them back.
 
-        A chain that ends without a finite state or energy begins anew: what is returned is always finite.
+        A chain that ends with a non-finite state or energy is reinitialised, so the returned samples are always finite.
 
         Returns
         -------
@@ -133,7 +133,7 @@ class ReplayBuffer(nn.Module):
     def _count(self, diverged: Bool[Tensor, "B"]) -> None:
         if not int(self.restarted):
             warnings.warn(
-                "Langevin chains diverged and were begun anew; take smaller steps or limit the gradient",
+                "Langevin chains diverged and were reinitialised; use a smaller step size or limit the gradient",
                 stacklevel=3,
             )
         self.restarted += diverged.sum()

@@ -71,7 +71,7 @@ def extract(
     DataError
         When no image, or with `strict` any one image, cannot be read; or features are not finite.
     Mismatch
-        When the cache holds this set made in another way.
+        If the cache contains this set, extracted with other settings.
     """
     device = pick_device(options.device)
     with ready(backbone.module, device) as module:

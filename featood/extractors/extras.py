@@ -25,7 +25,7 @@ class Setting:
     transform: Transform | None = None
     """That of the inputs, where it is known."""
     taps: Mapping[str, Tap] = dataclasses.field(default_factory=dict)
-    """The stages that were asked for, by name."""
+    """The requested stages, by name."""
 
 
 class Extra(Protocol):

@@ -48,7 +48,7 @@ class ExtractOptions:
     strict : bool
         Stop at the first image that cannot be read, rather than count and name it.
     overwrite : bool
-        Replace a set that was made in another way.
+        Replace a set that was extracted with other settings.
     """
 
     taps: Sequence[str] = ()
@@ -83,7 +83,7 @@ class Forward:
     module : Module
         On the device of the example, in evaluation mode.
     example : Tensor
-        Two inputs or more ``[B, ...]``, by which the network is understood.
+        Two inputs or more ``[B, ...]``, on which the network is traced.
     options : ExtractOptions
         Taps, pooling, further columns and arithmetic.
     transform : Transform, optional
@@ -131,7 +131,7 @@ class Forward:
             "dtype": options.dtype,
             "precision": options.precision,
         }
-        # only what is asked for enters, so that plain extractions keep their fingerprints
+        # only requested extras are included, so that plain extractions keep their fingerprints
         if plan.outputs != "classes":
             recipe["outputs"] = plan.outputs
         if plan.map_shape:

@@ -166,7 +166,7 @@ class _Rows:
 
 
 def _example(inputs: Tensor) -> Tensor:
-    """Two inputs or more, by which the network is understood."""
+    """Two inputs or more, on which the network is traced."""
     return inputs[:2] if len(inputs) > 1 else torch.cat([inputs, inputs.flip(-1)])
 
 

@@ -27,7 +27,7 @@ class Returned(NamedTuple):
     name: str = ""
     """Its name, where it was picked by name."""
     among: int = 1
-    """How many tensors ``[B, C]`` there were, and none of them told to be the one."""
+    """Number of tensors ``[B, C]`` among which the outputs could not be identified."""
 
 
 def class_outputs(output: Any) -> Tensor:
@@ -40,7 +40,7 @@ def class_outputs(output: Any) -> Tensor:
     Raises
     ------
     UsageError
-        When it cannot be told which are the outputs.
+        If the outputs cannot be identified.
     """
     return pick_output(output).values
 
@@ -76,7 +76,7 @@ def pick_output(output: Any) -> Returned:
     about = ", ".join(f"{name}: {_describe(value)}" for name, value in list(parts.items())[:6])
     raise UsageError(
         f"the backbone returns {type(output).__name__}{f' ({about})' if about else ''}, and which of it are the "
-        "outputs of a classifier cannot be told: let a callable python:module:name return one tensor [B, C]"
+        "outputs of a classifier cannot be determined: let a callable python:module:name return one tensor [B, C]"
     )
 
 
@@ -143,7 +143,7 @@ def inferred_kind(
     Raises
     ------
     UsageError
-        When they are probabilities, or it cannot be told which of several tensors they are.
+        If they are probabilities, or cannot be identified among several tensors.
     """
     values = returned.values.float()
     if any(isinstance(maker, nn.Sigmoid | nn.Hardsigmoid) for maker in makers):
@@ -163,8 +163,8 @@ def inferred_kind(
     if torch.allclose(values.logsumexp(1), torch.zeros_like(values[:, 0]), atol=1e-4):
         return "classes", "they are log-probabilities"
     owners = [*makers, *_all(makers, "config")]
-    told = [*_all(owners, "num_classes"), *_all(owners, "num_labels")]
-    if returned.name == "logits" or values.shape[1] in told:
+    declared = [*_all(owners, "num_classes"), *_all(owners, "num_labels")]
+    if returned.name == "logits" or values.shape[1] in declared:
         return "classes", ""
     lengths = values.norm(dim=1)
     if wide_layer and not torch.allclose(lengths, lengths.mean().expand_as(lengths), 1e-4):

@@ -60,7 +60,7 @@ def timm_transform(config: Mapping[str, Any]) -> Transform:
 
 def _interpolation(name: str, whose: str) -> str:
     if name not in INTERPOLATIONS:
-        why = "would draw one anew for each image" if name == "random" else "is not known"
+        why = "draws a new one for each image" if name == "random" else "is not known"
         raise UsageError(
             f"{whose} asks for the interpolation '{name}', which {why}; known are {', '.join(INTERPOLATIONS)}"
         )

@@ -54,7 +54,7 @@ class TapPlan:
     map_shape: tuple[int, ...] = ()
     """``(C, H, W)``, or ``(C, T)`` for tokens, of the rows of the column ``map``; empty where there is none."""
     taps: Mapping[str, Tap] = dataclasses.field(default_factory=dict)
-    """The stages that were asked for, by name."""
+    """The requested stages, by name."""
     note: str = ""
     """What the user should know, in words: empty where there is a plain classifier."""
 
@@ -158,8 +158,8 @@ def plan_taps(
             "the classifier of this backbone does not take the average of its last map, so that map is of no use "
             "to heads; leave --maps out"
         )
-    asked = {name: _asked_tap(trace, name) for name in taps}
-    for name, tap in asked.items():
+    stages = {name: _stage_tap(trace, name) for name in taps}
+    for name, tap in stages.items():
         if tap.place in trace.several:
             notes.append(f"of the tensors that '{name}' returns, the first is taken")
         many = tap.layout.positions(trace.values[tap.place]) > 1
@@ -167,9 +167,9 @@ def plan_taps(
             columns[f"{name}.{how}"] = Column((tap,), how)
     for name, column in columns.items():
         if column.how == "token" and name != main and not column.taps[0].layout.prefix:
-            raise UsageError(f"there is no class token for the column '{name}'; leave token out of --pool")
+            raise UsageError(f"there is no class token for the column '{name}'; omit token in --pool")
     plan = TapPlan(
-        columns, main, kind, head if kind == "classes" else None, map_shape, asked, "; ".join(notes)
+        columns, main, kind, head if kind == "classes" else None, map_shape, stages, "; ".join(notes)
     )
     with plan.recording(module) as run, torch.inference_mode():
         run(trace.images)  # says now what would fail later
@@ -183,15 +183,15 @@ def _returned(output: Any, kind: str) -> Returned:
     return pick_output(output)
 
 
-def _outputs(trace: Trace, asked: str) -> tuple[str, LinearHead | None, list[str]]:
-    """Decide what the outputs are, find the linear classifier behind them, and say what is out of the ordinary."""
+def _outputs(trace: Trace, requested: str) -> tuple[str, LinearHead | None, list[str]]:
+    """Return the kind of the outputs, the linear classifier that computes them, and notes on unusual outputs."""
     makers = trace.makers()
     without = any(getattr(maker, "num_classes", None) == 0 for maker in makers)
-    returned = _returned(trace.returned, "features" if asked == "features" or without else "")
+    returned = _returned(trace.returned, "features" if requested == "features" or without else "")
     notes = [FIRST] if returned.among > 1 else []
     if not torch.isfinite(returned.values).all():
         raise UsageError("the backbone's outputs are not finite, even for noise as images: check its weights")
-    kind, why = (asked, "") if asked != "auto" else declared_kind(makers, returned) or ("", "")
+    kind, why = (requested, "") if requested != "auto" else declared_kind(makers, returned) or ("", "")
     if kind == "features":
         return kind, None, [*notes, *([f"the outputs are taken as features: {why}"] if why else [])]
     head = find_linear_head(trace, returned.values)
@@ -276,7 +276,7 @@ def _map_shape(trace: Trace, last: Tap) -> tuple[int, ...]:
     return tuple(values.movedim(last.layout.channels, 1).shape[1:])
 
 
-def _asked_tap(trace: Trace, name: str) -> Tap:
+def _stage_tap(trace: Trace, name: str) -> Tap:
     module, place = trace.module, Place(name, "output")
     names = dict(module.named_modules())
     if name not in names or not name:

@@ -122,7 +122,7 @@ def trace_forward(module: nn.Module, images: Tensor) -> Trace:
                 returned = module(images)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # a stranger's code
+        except Exception as error:  # third-party code may raise anything
             reason = str(error).split("\n")[0][:160] or type(error).__name__
             raise UsageError(
                 f"the backbone does not take images {list(images.shape[1:])}: {reason}"

@@ -1,4 +1,4 @@
-"""Heads: a class each, in families; see `list_heads` for all of them by name."""
+"""Heads, one class per head, grouped in families; `list_heads` returns all of them by name."""
 
 import lazy_loader
 

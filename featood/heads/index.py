@@ -1,7 +1,7 @@
-"""What is known of every head without importing it: names, cards and options, from a file that `make index` writes.
+"""Index of all heads, available without importing them: names, cards and options, written by `make index`.
 
-The file lies beside this module; a test tells when it is out of date. A head in a file that it does not know is found
-by that file's name, and imported.
+The index is stored next to this module; a test checks that it is up to date. A head in a module that the index does
+not list is found by the name of the module, and imported.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Entry:
     module: str
     qualname: str
     doc: str
-    """Its docstring, without what follows from the card and the options."""
+    """Its docstring, without the sections generated from the card and the options."""
     options: tuple[OptionEntry, ...]
     presets: Mapping[str, Mapping[str, Any]]
 
 
 def describe(cls: Any) -> Entry:
-    """Describe a head by its class."""
+    """Return the entry of a head class."""
     hints = typing.get_type_hints(cls)
     options = []
     for field in dataclasses.fields(cls):
@@ -71,14 +71,14 @@ def describe(cls: Any) -> Entry:
 
 @functools.cache
 def read_index() -> Mapping[str, Entry]:
-    """Read the file, by name of the head."""
+    """Read the index, by name of the head."""
     lines = INDEX.read_text(encoding="utf-8").splitlines()[1:-1] if INDEX.exists() else []
     pairs = (line.partition(": ") for line in lines)
     return _Entries({name.strip('"'): body.removesuffix(",") for name, _, body in pairs})
 
 
 def as_text(entries: Iterable[Entry]) -> str:
-    """Return what the file holds: a line of JSON for each head, so that one is read without the others."""
+    """Return the content of the index: one line of JSON per head, so that entries can be parsed one at a time."""
     bodies = {
         entry.card.name: {
             **dataclasses.asdict(entry),
@@ -91,7 +91,7 @@ def as_text(entries: Iterable[Entry]) -> str:
 
 
 class _Entries(Mapping[str, Entry]):
-    """Entries that are made of their JSON when they are first used."""
+    """Entries that are parsed from JSON when they are first used."""
 
     def __init__(self, bodies: Mapping[str, str]) -> None:
         self._bodies = bodies
@@ -118,7 +118,7 @@ def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kind(hint: Any) -> tuple[str, bool]:
-    """Return the plain type of an annotation, and whether it is a tuple of it."""
+    """Return the element type of an annotation, and whether it is a tuple."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     if many := typing.get_origin(hint) is tuple:

@@ -30,11 +30,11 @@ from .registry import broken_plugins as broken_plugins, create_head as create_he
 from .registry import head_entry as head_entry, heads_by_family as heads_by_family, list_heads as list_heads
 from .registry import register as register
 """
-"""What `featood.heads` offers besides the heads."""
+"""Names that `featood.heads` exports besides the heads."""
 
 
 def written() -> dict[Path, str]:
-    """Return the files and what is to be in them."""
+    """Return the generated files and their content."""
     modules = set(head_modules().values())
     for module in modules:
         importlib.import_module(module)
@@ -57,7 +57,7 @@ def written() -> dict[Path, str]:
 
 
 def main() -> None:
-    """Write the files that are not as they should be."""
+    """Write the files that are out of date."""
     for path, text in written().items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             atomic_write(path, text.encode())

@@ -1,4 +1,4 @@
-"""The table of heads: a decorator fills it, and everything else about a head follows from its entry."""
+"""Registry of heads, filled by a decorator; commands and documentation are generated from its entries."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 PLUGINS = "featood.heads"
 OUTSIDE = "outside"
-"""The family of heads that are not in featood itself."""
+"""Family of the heads defined outside featood."""
 NO_FAMILIES = ("base", "artefacts")
-"""Packages of `featood.heads` that hold no heads."""
+"""Packages of `featood.heads` that contain no heads."""
 
 _REGISTRY: dict[str, type[Head]] = {}
 _BROKEN: dict[str, str] = {}
@@ -58,9 +58,9 @@ def register(
     learns: bool = True,
     caution: str = "",
 ) -> Callable[[type], Any]:
-    """Register a head class under its command-line name and make a dataclass of its options.
+    """Register a head class under its command-line name and make it a dataclass with its options as fields.
 
-    Its docstring gets sections on the options, the paper, and an example.
+    Sections on the options, the paper and an example are added to its docstring.
     """
     if unknown := {*needs, *uses} - set(NEEDS):
         raise ValueError(f"{name}: unknown needs {unknown}")
@@ -85,9 +85,9 @@ def register(
 
 
 def _owner(name: str, head: type) -> tuple[str, str]:
-    """Return module and name of the class that a head's name belongs to: `head` itself, where no other has it.
+    """Return module and name of the class that owns a head's name: `head` itself, unless the name is taken.
 
-    A head from elsewhere cannot take the name of one of ours that is not imported yet.
+    A head defined elsewhere cannot take the name of a head of featood, even if that is not imported yet.
     """
     if name in _REGISTRY:
         head = _REGISTRY[name]
@@ -97,7 +97,7 @@ def _owner(name: str, head: type) -> tuple[str, str]:
 
 
 def _scores(head: Any) -> tuple[str, ...]:
-    """Read the names of a head's scores off its option ``which``."""
+    """Return the names of a head's scores, which are the choices of its option ``which``."""
     for field in dataclasses.fields(head):
         if field.name == "which":
             return tuple(dict.fromkeys((field.default, *field.metadata["choices"])))
@@ -105,9 +105,9 @@ def _scores(head: Any) -> tuple[str, ...]:
 
 
 def list_heads() -> dict[str, Card]:
-    """Return the card of every head, by name; plug-ins are those under the entry point ``featood.heads``.
+    """Return the cards of all heads by name, including plug-ins of the entry point group ``featood.heads``.
 
-    Heads of featood itself are not imported for it, but for those in files that the index does not know.
+    Heads of featood itself are not imported, except those in modules that the index does not list.
     """
     known = read_index()
     for module in set(head_modules().values()) - {entry.module for entry in known.values()}:
@@ -119,7 +119,7 @@ def list_heads() -> dict[str, Card]:
 
 
 def heads_by_family() -> dict[str, list[Card]]:
-    """Return the cards by the package that the heads are in; those from outside come last, as ``outside``."""
+    """Return the cards by family, which is the package of the head; plug-ins come last, as ``outside``."""
     families: dict[str, list[Card]] = {}
     for name, card in list_heads().items():
         module = head_entry(name).module
@@ -134,7 +134,7 @@ def registered() -> Mapping[str, type[Head]]:
 
 
 def head_entry(name: str) -> Entry:
-    """Return what is known of a head: card, options, presets; its module is not imported where the index knows it.
+    """Return the entry of a head: card, options, presets; its module is not imported if the index lists it.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def head_class(name: str) -> type[Head]:
             importlib.import_module(module)
     if name not in _REGISTRY:
         names = list_heads()
-        if name in names and name not in _REGISTRY:  # in a file of another name
+        if name in names and name not in _REGISTRY:  # in a module with a different name
             importlib.import_module(read_index()[name].module)
         if name not in _REGISTRY:
             import difflib
@@ -182,7 +182,7 @@ def create_head(name: str, preset: str | None = None, **options: Any) -> Head:
     name : str
         As listed by :func:`list_heads`.
     preset : str, optional
-        Published settings to start from, where the head has any (``cifar10``, ``cifar100``, ``imagenet``).
+        Published settings to start from, if the head has presets (``cifar10``, ``cifar100``, ``imagenet``).
     **options
         The head's options; they override the preset.
 
@@ -205,7 +205,7 @@ def create_head(name: str, preset: str | None = None, **options: Any) -> Head:
 
 
 def broken_plugins() -> Mapping[str, str]:
-    """Return the plug-ins that could not be imported, and why."""
+    """Return the plug-ins that could not be imported, with the reasons."""
     return dict(_BROKEN)
 
 
@@ -216,7 +216,7 @@ def _load_plugins() -> None:
             _load_plugin(entry)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a stranger's code: whatever it raises must not take the tool down
+        except BaseException as error:  # third-party code: no exception of it may stop featood
             _REGISTRY.clear()
             _REGISTRY.update(before)
             _BROKEN[entry.name] = textwrap.shorten(
@@ -227,14 +227,14 @@ def _load_plugins() -> None:
 
 
 def _load_plugin(entry: importlib.metadata.EntryPoint) -> None:
-    """Import what an entry point names: a module that registers heads, or one of these heads."""
+    """Import the target of an entry point: a module that registers heads, or a head class."""
     loaded = entry.load()
     if isinstance(loaded, types.ModuleType):
         return
     card = vars(loaded).get("card") if isinstance(loaded, type) else None
     if not isinstance(card, Card) or _REGISTRY.get(card.name) is not loaded:
         raise TypeError(
-            f"{entry.value} has no card: it is no class under the decorator featood.heads.register"
+            f"{entry.value} is not a registered head: decorate its class with featood.heads.register"
         )
 
 
@@ -244,7 +244,7 @@ def _there(entry: Entry) -> bool:
 
 @functools.cache
 def head_modules() -> Mapping[str, str]:
-    """Map the last name of each module of a head to its full name, without importing it."""
+    """Map the last component of each head module's name to the full name, without importing it."""
     return {
         path.stem: f"featood.heads.{path.parent.name}.{path.stem}"
         for path in sorted(Path(__file__).parent.glob("*/[!_]*.py"))

@@ -72,9 +72,7 @@ def factorize(
     if not bool(torch.isfinite(batch).all()):
         raise DataError(f"{what} is not finite; the features are too large or not finite")
     if not float(unit) > 0:
-        raise DataError(
-            f"{what} is zero: the rows (of each class) are all alike; fit on other or on more rows"
-        )
+        raise DataError(f"{what} is zero: all rows (of each class) are identical; fit on other or more rows")
     for step in (ridge, *(step for step in LADDER if step > ridge)):
         trial = batch.clone()
         trial.diagonal(dim1=-2, dim2=-1).add_(step * unit)

@@ -91,7 +91,7 @@ def fit_space(kind: str, blocks: Iterable[Float[Tensor, "B D"]], components: int
     values, axes = principal_axes(moments.covariance())
     spanned, size = rank(values), len(values)
     if not spanned:
-        raise DataError(f"space {kind}: the rows are all alike; fit on other or on more rows")
+        raise DataError(f"space {kind}: all rows are identical; fit on other or more rows")
     if components > spanned:
         raise UsageError(
             f"the rows vary in {spanned} of {size} directions; components must not be {components}"

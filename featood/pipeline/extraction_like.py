@@ -1,4 +1,4 @@
-"""Extracting a set in exactly the way another one was, and telling whether that must be done again."""
+"""Extraction of a set with the settings of another set, and detection of outdated extractions."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def extract_like(
 
 
 def changed_images(entry: CacheEntry, reference: FeatureSet, name: str, data_dir: str | None = None) -> str:
-    """Say how the images of a cached set differ from those that are there now; empty where they do not."""
+    """Return how the images of a cached set differ from the current ones, or an empty string."""
     assert reference.origin is not None
     manifest = entry.manifest
     try:
@@ -80,8 +80,8 @@ def changed_images(entry: CacheEntry, reference: FeatureSet, name: str, data_dir
     if inputs_stamp(images) == manifest.run.get("inputs_stamp") or images.digest() == manifest.inputs_sha256:
         return ""
     if "inputs_stamp" not in manifest.run:
-        return "was extracted when images were not yet told apart by their content"
-    return "is of other images than are there now"
+        return "was extracted by a version that did not identify images by their content"
+    return "was extracted from images that have changed"
 
 
 def _decoded_as(manifest: Manifest, images: ImageSet) -> ImageSet:

@@ -1,7 +1,7 @@
-"""Where fitted heads are kept in a cache, and how they are found again.
+"""Storage and lookup of fitted heads in a cache.
 
-A head that was fitted in another way is never replaced unless the user says so: the new one is kept beside it, under a
-label that names what differs.
+A head that was fitted with other settings is never replaced unless requested: the new one is stored next to it, under a
+label that lists the differences.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from featood.reporter import SILENT, Reporter
 
 @dataclasses.dataclass(frozen=True)
 class FitSettings:
-    """All that a user decides about a fit."""
+    """The settings of a fit."""
 
     options: Mapping[str, Any]
     fit: Mapping[str, str]
@@ -57,7 +57,7 @@ class FitSettings:
         return {**self.options, **self.fit}
 
     def differing(self, other: FitSettings) -> list[str]:
-        """Name what differs from another fit on the same kind of features."""
+        """Return the names of the settings that differ from another fit on the same kind of features."""
         ours, theirs = self.all, other.all
         return [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
 
@@ -69,7 +69,7 @@ class SkippedHead(NamedTuple):
     reason: str
 
 
-# ---- where a head goes --------------------------------------------------------------------------------
+# ---- storing heads ------------------------------------------------------------------------------------
 
 
 def place_in(
@@ -90,13 +90,13 @@ def place_in(
     name : str
         Name of the head.
     settings : FitSettings
-        How it is going to be fitted.
+        The settings of the fit.
     defaults : mapping
-        The head's options where none is given; a label names what differs from them.
+        Default options of the head; a label lists the differences from them.
     overwrite : bool
-        Replace a head that was fitted in another way.
+        Replace a head that was fitted with other settings.
     reporter : Reporter
-        Takes a line about a head that is there.
+        Receives a line about an existing head.
     """
     named: dict[str, Any] = {}
     label = name
@@ -112,7 +112,7 @@ def place_in(
         named |= {key: "none" for key in changed if key not in wanted}
         taken, label = label, variant_label(name, named)
         reporter.line(
-            f"{taken} is there, fitted in another way (differing: {', '.join(changed)}); this fit is kept as {label} "
+            f"{taken} was fitted with other settings (differing: {', '.join(changed)}); this fit is stored as {label} "
             f"(--overwrite replaces {taken})"
         )
     return root / label
@@ -126,17 +126,17 @@ def place_given(
     overwrite: bool = False,
     reporter: Reporter = SILENT,
 ) -> Path:
-    """Return the folder that a user names for a head.
+    """Return the folder given by the user for a head.
 
     Raises
     ------
     UsageError
-        When it holds one that was fitted in another way, and `overwrite` is off.
+        If it contains a head that was fitted with other settings, and `overwrite` is off.
     """
     if changed := _changed(folder, name, settings, overwrite, reporter):
         raise UsageError(
-            f"{folder} holds a head that was fitted in another way (differing: {', '.join(changed)}); name another "
-            "folder, or add --overwrite to replace it"
+            f"{folder} holds a head that was fitted with other settings (differing: {', '.join(changed)}); choose "
+            "another folder, or add --overwrite to replace it"
         )
     return folder
 
@@ -144,24 +144,24 @@ def place_given(
 def _changed(
     folder: Path, label: str, settings: FitSettings, overwrite: bool, reporter: Reporter
 ) -> list[str]:
-    """Name what differs from the head in a folder; empty where it is free, or what is there may be replaced."""
+    """Return the settings that differ from the head in a folder; empty if there is none or it may be replaced."""
     try:
         there = FitSettings.of(load_head(folder))
     except DataError:
         return []
     except (CacheCorrupt, Mismatch) as error:
-        reporter.line(f"{label} is fitted anew in place of one that cannot be used: {error}")
+        reporter.line(f"{label} replaces one that cannot be used: {error}")
         return []
     if there.fingerprint != settings.fingerprint:
-        reporter.line(f"{label} is fitted anew in place of one that was fitted on other features")
+        reporter.line(f"{label} replaces one that was fitted on other features")
         return []
     ours = dataclasses.replace(settings, options={"head": label.partition("@")[0], **settings.options})
     changed = ours.differing(there)
     if not changed:
-        reporter.line(f"{label} is there, fitted with the same options: it is fitted again")
+        reporter.line(f"{label} exists with the same options and is fitted again")
     elif overwrite:
         reporter.line(
-            f"{label} replaces one that was fitted in another way (differing: {', '.join(changed)})"
+            f"{label} replaces one that was fitted with other settings (differing: {', '.join(changed)})"
         )
         return []
     return changed
@@ -176,7 +176,7 @@ def heads_folder(selection: Selection) -> Path:
 
 
 def find_heads(selection: Selection) -> dict[str, Path]:
-    """Fitted heads kept in the cache, damaged or not, by the name of their folder."""
+    """Return the fitted heads in the cache, damaged or not, by the name of their folder."""
     return {
         path.name: path
         for path in folders_below(heads_folder(selection), 1)
@@ -185,24 +185,24 @@ def find_heads(selection: Selection) -> dict[str, Path]:
 
 
 def head_folder(name: str, found: Mapping[str, Path]) -> Path | None:
-    """Return the folder of a head: the folder of that name, else that in the cache; None where there is none."""
-    # a folder may happen to bear a head's name; one written as a path is meant, with a head in it or not
+    """Return the folder of a head: the folder of that name, else the one in the cache, or None."""
+    # a folder may have the same name as a head; a name written as a path always means the folder
     if Path(name, "head.json").is_file() or ("/" in name and Path(name).is_dir()):
         return Path(name)
     return found.get(name)
 
 
 def get_head(selection: Selection, name: str, reporter: Reporter = SILENT) -> Head:
-    """Return a head to score with: from a folder, from the cache, or new where it need not be fitted.
+    """Return a head for scoring: from a folder, from the cache, or a new one if it needs no fit.
 
-    A new one has the published settings for the kind of network, which the reporter takes a line about.
+    A new head has the published settings for the kind of network, which are reported.
 
     Raises
     ------
     UsageError
-        When it must be fitted first.
+        If it must be fitted first.
     DataError
-        When the folder holds no fitted head.
+        If the folder contains no fitted head.
     """
     folder = head_folder(name, find_heads(selection))
     if folder is not None:
@@ -224,24 +224,24 @@ def get_head(selection: Selection, name: str, reporter: Reporter = SILENT) -> He
 def chosen_heads(
     selection: Selection, names: Sequence[str], reporter: Reporter = SILENT
 ) -> tuple[dict[str, Head], list[SkippedHead]]:
-    """Return the heads to score with: those named, else all that are fitted.
+    """Return the heads for scoring: those named, by default all fitted heads.
 
-    A name means the head fitted under it; where there is none, all its variants (``postnet`` means
+    A name means the head stored under it, or, if there is none, all its variants (``postnet`` means
     ``postnet@seed=0`` and the others, ``postnet@lr=0.01`` all with that learning rate). The label of a folder is its
-    last part, or its whole path where another head has that label.
+    last component, or its full path if another head has that label.
 
     Returns
     -------
     heads : dict of str to Head
     skipped : list of SkippedHead
-        Those that were not named and that another version of featood wrote.
+        Heads that were not named and were written by another version of featood.
 
     Raises
     ------
     UsageError
-        When none is named and none is fitted.
+        If none is named and none is fitted.
     Mismatch
-        When another version of featood wrote one that is named, or all that are fitted.
+        If a named head, or all fitted heads, were written by another version of featood.
     """
     found = find_heads(selection)
     if not names:
@@ -280,17 +280,17 @@ def _all_heads(selection: Selection, found: Mapping[str, Path]) -> tuple[dict[st
 
 
 def with_score(heads: Mapping[str, Head], which: str) -> dict[str, Head]:
-    """Choose one of the scores of each head by name, or ``all``; heads with a single score stay as they are.
+    """Select one of the scores of each head by name, or ``all``; heads with a single score are unchanged.
 
     Returns
     -------
     dict of str to Head
-        A head with several scores goes by ``label[score]``.
+        Heads with several scores are labelled ``label[score]``.
 
     Raises
     ------
     UsageError
-        When no head has a score of that name.
+        If no head has a score of that name.
     """
     from featood.heads.base.asking import ask
 
@@ -301,6 +301,6 @@ def with_score(heads: Mapping[str, Head], which: str) -> dict[str, Head]:
         chosen |= {f"{label}[{name}]": ask(head, name) for name in wanted} or {label: head}
     if which != "all" and not any(label.endswith(f"[{which}]") for label in chosen):
         known = sorted({name for head in heads.values() for name in head.scores})
-        have = ", ".join(known) or "one each, without a name"
-        raise UsageError(f"no head here has a score '{which}'; the scores are {have}")
+        have = ", ".join(known) or "unnamed, one per head"
+        raise UsageError(f"none of the heads has a score '{which}'; the scores are {have}")
     return chosen

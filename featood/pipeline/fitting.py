@@ -49,28 +49,29 @@ def fit(
     train : FeatureSet
         In-distribution rows.
     outliers : FeatureSet, optional
-        Out-of-distribution rows to learn from, for heads that can; scoring refuses to test the head on them.
+        Out-of-distribution rows to train on, for heads that learn from outliers; scoring refuses to test the head on
+        them.
     validate_on : FeatureSet, optional
-        Out-of-distribution rows to choose the best state of a training by, in place of the loss on held-out rows;
-        scoring refuses to test the head on them too.
+        Out-of-distribution rows for selecting the best state of a training, instead of the loss on held-out rows;
+        scoring also refuses to test the head on them.
     notes : sequence of str
-        What was decided before the fit, to be kept with it.
+        Decisions made before the fit, stored in its record.
     checkpoint : Path, optional
         Folder for resuming an interrupted training.
     reporter : Reporter
-        Takes the progress of a training.
+        Receives the progress of a training.
 
     Returns
     -------
     Head
-        The same head, fitted; its ``record`` has the seconds that this took, and the outliers that it saw.
+        The same head, fitted; its ``record`` contains the duration of the fit and the outlier sets used.
 
     Raises
     ------
     UsageError
-        When the head cannot use outliers in this way.
+        If the head cannot use outliers in this way.
     DataError
-        When a set lacks what the head needs.
+        If a set lacks an input of the head.
     """
     _check_outliers(head, learn=outliers is not None, validate=validate_on is not None)
     context = FitContext(reporter.task(f"training {head.name}"), checkpoint, validate_on)
@@ -104,9 +105,9 @@ def fit_composition(
     Parameters
     ----------
     head : Composition
-        The composition, whose options but `members` are used.
+        The composition; all its options except `members` are used.
     members : sequence of Head
-        The heads to compose; fitted ones stay as they are.
+        The heads to compose; fitted ones are not refitted.
     train, checkpoint, reporter
         See :func:`fit`.
     """
@@ -123,13 +124,13 @@ def fit_composition(
 
 @dataclasses.dataclass(frozen=True)
 class FitPlan:
-    """What to fit a head on, and where to keep it, by names."""
+    """What to fit a head on, and where to store it, by names."""
 
     preset: str | None = None
     """Published settings to start from; by default those for the kind of network, see
     :func:`featood.pipeline.presets.choose_preset`."""
     split: str = ""
-    """Split to fit on: ``train`` by default; a head that learns nothing takes any."""
+    """Split to fit on: ``train`` by default, or any split for heads without a fit."""
     outliers: str = ""
     """Out-of-distribution set to learn from; see :func:`fit`."""
     validate_on: str = ""
@@ -137,7 +138,7 @@ class FitPlan:
     out: str | Path | None = None
     """Folder of the artefact; by default in the cache, see :mod:`featood.pipeline.fitted_heads`."""
     overwrite: bool = False
-    """Replace a head that was fitted in another way."""
+    """Replace a head that was fitted with other settings."""
 
 
 def fit_head(
@@ -151,8 +152,8 @@ def fit_head(
 ) -> tuple[Head, Path]:
     """Fit a head by name on a split of the cache, and save it.
 
-    Where the cache has a head of this name that was fitted in another way, the new one is kept beside it, under a
-    label that names what differs; see :mod:`featood.pipeline.fitted_heads`.
+    If the cache has a head of this name that was fitted with other settings, the new one is stored next to it, under a
+    label that lists the differences; see :mod:`featood.pipeline.fitted_heads`.
 
     Parameters
     ----------
@@ -163,18 +164,18 @@ def fit_head(
     options : mapping, optional
         Its options.
     plan : FitPlan
-        What to fit on, and where to keep the head.
+        What to fit on, and where to store the head.
     chosen_on : SeenOutliers, optional
         What the options were chosen on, for the artefact; see :func:`featood.pipeline.tuning.tune_head`.
     reporter : Reporter
-        Takes a line about each choice made, and the progress of a training.
+        Receives a line about each choice made, and the progress of a training.
 
     Raises
     ------
     DataError
-        When the split is not there, or lacks what the head needs.
+        If the split does not exist, or lacks an input of the head.
     UsageError
-        When ``plan.out`` holds a head that was fitted in another way, and ``plan.overwrite`` is off.
+        If ``plan.out`` contains a head that was fitted with other settings, and ``plan.overwrite`` is off.
     """
     cls, options = head_class(name), dict(options or {})
     learns = cls.card.learns
@@ -206,7 +207,7 @@ def fit_head(
     reporter.line(f"fitting {name} on {train.name} ({len(train)} rows)")
     if train.origin is not None and train.origin.random_weights:
         reporter.line(
-            f"warning: the weights of {train.origin.network} are random: what is fitted on them means nothing"
+            f"warning: the weights of {train.origin.network} are random, so heads fitted on it are meaningless"
         )
     checkpoint = folder / "training"
     if composes:
@@ -226,29 +227,29 @@ def fit_head(
 
 
 def _check_outliers(head: Head, *, learn: bool, validate: bool) -> None:
-    """Refuse outliers that a head has no use for.
+    """Raise if a head cannot use the given outliers.
 
     Raises
     ------
     UsageError
-        When there are any to learn from or to validate on, and the head does not do so.
+        If there are outliers to learn from or to validate on, and the head does not do so.
     """
     if learn and not head.takes_outliers:
         so = " with these options" if head.card.takes_outliers else ""
-        raise UsageError(f"{head.name} does not learn from outliers{so}; leave --outliers out")
+        raise UsageError(f"{head.name} does not learn from outliers{so}; omit --outliers")
     if learn and validate:
-        raise UsageError("a head keeps one record of what it has seen: --outliers or --validate-on, not both")
+        raise UsageError("a head can use only one outlier set: give --outliers or --validate-on, not both")
     if validate:
         from featood.heads.base.trained_head import TrainedHead
 
         if not isinstance(head, TrainedHead):
-            raise UsageError(f"{head.name} has no state to choose by outliers; leave --validate-on out")
+            raise UsageError(f"{head.name} has no training state to select by outliers; omit --validate-on")
 
 
 def _find_outliers(
     selection: Selection, head: Head, train: FeatureSet, plan: FitPlan, reporter: Reporter
 ) -> tuple[FeatureSet | None, FeatureSet | None]:
-    """Find the sets to learn from and to validate on; nothing is extracted for a head that has no use for them."""
+    """Find the sets to learn from and to validate on; nothing is extracted for a head that cannot use them."""
     _check_outliers(head, learn=bool(plan.outliers), validate=bool(plan.validate_on))
     if not (plan.outliers or plan.validate_on):
         return None, None
@@ -262,9 +263,9 @@ def _find_outliers(
 def _with_members(
     selection: Selection, head: Any, named: Sequence[str] | None, reporter: Reporter
 ) -> tuple[Any, list[Head]]:
-    """Return a composition and its members: as they are fitted already (by name or folder), or unfitted."""
+    """Return a composition and its members, fitted ones (by name or folder) and unfitted ones."""
     from featood.heads.artefacts.artefact import load_head
-    from featood.heads.compositions._members import create_member, spell
+    from featood.heads.compositions._members import create_member, format_member
 
     found = find_heads(selection)
     members = []
@@ -273,9 +274,9 @@ def _with_members(
         member = create_member(text, head.nonfinite) if folder is None else load_head(folder)
         reporter.line(f"member {member.name}: {f'as fitted in {folder}' if folder else 'fitted now'}")
         members.append(member)
-    return dataclasses.replace(head, members=tuple(spell(member) for member in members)), members
+    return dataclasses.replace(head, members=tuple(format_member(member) for member in members)), members
 
 
 def _record(head: Head, seen: SeenOutliers) -> None:
-    """Keep a record of the outliers that a head saw, by which scoring refuses to test it on them."""
+    """Record the outliers that a head has used, so that scoring refuses to test it on them."""
     head.annotate(tuned=seen.as_json(), notes=(*head.record.notes, seen.note))

@@ -1,4 +1,4 @@
-"""Choosing the published settings of a head that suit the kind of network."""
+"""Choice of the published settings of a head for the kind of network."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FEW, MANY = 20, 200
 def choose_preset(name: str, source: FeatureSet) -> tuple[str | None, str]:
     """Choose published settings of a head for a set, if it has any.
 
-    Heads that are published with other settings for small images (CIFAR) than for large ones (ImageNet) take those
-    of the size that the extraction's transform makes. Where that is not known, as of imported features, they take
-    those for ImageNet when there are more than 200 classes; else the defaults. The defaults are also taken for
-    networks with few features: 5 % of the 64 of a ResNet-20 are three, and ASH-S, SCALE fall from 86 to 29 and
-    from 87 to 33 (AUROC, CIFAR-10 against CIFAR-100). Heads that train a network take the settings by the number of
-    classes.
+    For heads with different published settings for small images (CIFAR) and large ones (ImageNet), the settings are
+    chosen by the image size of the extraction's transform. If that is unknown, as for imported features, those for
+    ImageNet are used if there are more than 200 classes, otherwise the defaults. The defaults are also used for
+    networks with few features: 5 % of the 64 features of a ResNet-20 are three, and the AUROC of ASH-S and SCALE falls
+    from 86 to 29 and from 87 to 33 (CIFAR-10 against CIFAR-100). For heads that train a network, the settings are
+    chosen by the number of classes.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def choose_preset(name: str, source: FeatureSet) -> tuple[str | None, str]:
     preset : str or None
         ``cifar10``, ``cifar100`` or ``imagenet``; None for the defaults.
     line : str
-        What to tell the user; empty where there is nothing to choose.
+        Message for the user; empty if the head has no presets.
     """
     cls, classes = head_class(name), source.num_classes
     offered = [preset for preset in ("cifar10", "cifar100", "imagenet") if preset in cls.presets]
@@ -56,16 +56,16 @@ def choose_preset(name: str, source: FeatureSet) -> tuple[str | None, str]:
     elif classes is not None and classes > MANY:
         why, choice = f"{classes} classes", "imagenet"
     else:
-        doubt = "differ by the kind of network, which cannot be told here"
+        doubt = "depend on the kind of network, which is unknown here"
     if doubt:
         return None, (
-            f"settings of {name}: the defaults; those published {doubt}: choose by featood tune {name}, or with "
+            f"settings of {name}: the defaults; the published settings {doubt}: use featood tune {name}, or "
             f"--preset {' or '.join(offered)}"
         )
     if choice not in offered:
         return None, ""
     return choice, (
-        f"settings of {name}: the {choice} preset, for {why} (choose another with --preset, or by featood tune {name})"
+        f"settings of {name}: the {choice} preset, for {why} (to change them, use --preset or featood tune {name})"
     )
 
 

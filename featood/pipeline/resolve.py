@@ -1,4 +1,4 @@
-"""From names to sets: in the cache, joined from several backbones, generated, or extracted from images now."""
+"""Resolution of names to sets: cached, joined from several backbones, generated, or newly extracted."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from featood.pipeline.selection import OOD, Selection
 from featood.reporter import SILENT, Reporter
 
 PLAIN = re.compile(r"[a-z0-9-]+")
-"""Names that every table of data sets writes in the same way."""
+"""Canonical spelling of dataset names in tables."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TestSets:
-    """What heads are scored on."""
+    """The sets on which heads are scored."""
 
     test: FeatureSet
     """In-distribution rows."""
@@ -33,8 +33,8 @@ class TestSets:
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader of the results must know of the choice of sets."""
-        left_out = f"sets that were not there are left out: {', '.join(self.missing)}"
+        """Warnings about the choice of sets."""
+        left_out = f"sets that could not be found are left out: {', '.join(self.missing)}"
         return [left_out] if self.missing else []
 
 
@@ -53,19 +53,19 @@ def find_test_sets(
     selection : Selection
         The in-distribution extraction.
     names, suites : sequence of str
-        Out-of-distribution sets and named lists of them. A set of a list that cannot be found is left out; one that
-        is named itself is an error.
+        Out-of-distribution sets and named lists of them. A set of a list that cannot be found is left out; a set given
+        by name that cannot be found is an error.
     split : str
         In-distribution split; see :meth:`Selection.test_split`.
     reporter : Reporter
-        Takes a line about each set that is made or left out.
+        Receives a line about each set that is made or left out.
 
     Raises
     ------
     UsageError
-        When no set is named.
+        If no set is named.
     DataError
-        When a named set, or every set of the lists, cannot be found.
+        If a named set, or every set of the lists, cannot be found.
     """
     test = selection.open(selection.test_split(split))
     listed: list[str] = []
@@ -75,7 +75,9 @@ def find_test_sets(
         listed = [name for group in suites for name in suite(group)]
     wanted = list(dict.fromkeys([*names, *listed]))
     if not wanted:
-        raise UsageError("name what to score against: --ood textures, or a list such as --suite cifar10-near")
+        raise UsageError(
+            "name what to score against: --ood NAME (such as textures) or --suite NAME (such as cifar10-near)"
+        )
     found, missing = {}, []
     for name in wanted:
         try:
@@ -95,18 +97,18 @@ def find_test_sets(
 def find_ood_set(
     selection: Selection, train: FeatureSet, name: str, option: str, reporter: Reporter = SILENT
 ) -> FeatureSet:
-    """Find a set to fit or validate with that is not the in-distribution one.
+    """Find an out-of-distribution set for fitting or validation.
 
     Raises
     ------
     UsageError
-        When it is the in-distribution set; `option` is what the user named it by.
+        If it is the in-distribution set; `option` is the command-line option, used in the message.
     DataError, Mismatch
         As :func:`find_set`.
     """
     found = find_set(selection.cache, train, name, data_dir=selection.data_dir, reporter=reporter)
     if overlap(dataset_name(found), dataset_name(train)):
-        raise UsageError(f"{name} is the in-distribution set; name another for {option}")
+        raise UsageError(f"{name} is the in-distribution set; name another set for {option}")
     return found
 
 
@@ -118,31 +120,31 @@ def find_set(
     data_dir: str | None = None,
     reporter: Reporter = SILENT,
 ) -> FeatureSet:
-    """Find a set of the same backbone as `reference` in the cache; else make it in the way `reference` was made.
+    """Find a set with the backbone of `reference` in the cache, or create it with the settings of `reference`.
 
-    A set whose images have changed, or that was extracted in another way, is extracted again. Where the reference
-    was joined from the sets of several backbones, each of these extracts the set, and the results are joined. A
+    A set whose images have changed, or that was extracted with other settings, is extracted again. If the reference
+    was joined from the sets of several backbones, the set is extracted with each of them, and the results are joined. A
     backbone that is Python code runs only if `cache` was opened with its name, or with the network itself.
 
     Parameters
     ----------
     cache : FeatureCache
-        Where to look, and where new sets go.
+        Cache to search, in which new sets are stored.
     reference : FeatureSet
         A set from the cache.
     name : str
         Name of the dataset, or path of a folder of images.
     data_dir : str, optional
-        Folder of the images; by default where the reference's were.
+        Folder of the images; by default that of the reference.
     reporter : Reporter
-        Takes a line, and the progress, of what is made.
+        Receives messages and progress of the extraction.
 
     Raises
     ------
     DataError
-        When the set is neither in the cache nor can be made here.
+        If the set is not in the cache and cannot be created.
     Mismatch
-        When the cache holds it made in another way that cannot be repeated, or the weights have changed since.
+        If the cached set was made with other settings and cannot be extracted again, or the weights have changed.
     """
     assert reference.origin is not None
     entry = _entry(cache, reference, name)
@@ -156,13 +158,13 @@ def find_set(
     elif reference.origin.table is not None and name.partition(":")[0] == "table-noise":
         from featood.pipeline.table_import import import_noise
 
-        reporter.line(f"{name} is not in the cache: making it as wide as {reference.name}")
+        reporter.line(f"{name} is not in the cache: generating it with the columns of {reference.name}")
         return import_noise(cache, reference, name)
     elif "transform" not in reference.recipe:
         folder = reference.name.split("/")[0]
         raise DataError(f"{folder}/{name} is not in the cache; {_how_to_add(reference)}")
     else:
-        reporter.line(f"{name} is not in the cache: extracting it as {reference.name} was")
+        reporter.line(f"{name} is not in the cache: extracting it with the settings of {reference.name}")
     from featood.pipeline.extraction_like import extract_like
 
     return extract_like(cache, reference, name, entry, data_dir=data_dir, reporter=reporter)
@@ -190,20 +192,20 @@ def _entry(cache: FeatureCache, reference: FeatureSet, name: str) -> CacheEntry 
 
 
 def _outdated(entry: CacheEntry, reference: FeatureSet, name: str, data_dir: str | None) -> str:
-    """Say why a cached set must be extracted again; empty where it can be used.
+    """Return why a cached set must be extracted again, or an empty string if it can be used.
 
     Raises
     ------
     Mismatch
-        When it was made in another way, and not just to be scored against.
+        If it was made with other settings, and not only as a set to score against.
     """
     extracted = "transform" in reference.recipe
     if entry.manifest.backbone_fingerprint != reference.fingerprint:
         parts = differing(entry.manifest.recipe, reference.recipe) or "the backbone"
         if extracted and entry.manifest.role == OOD:
-            return f"was extracted in another way than {reference.name} (differing: {parts})"
+            return f"was extracted with other settings than {reference.name} (differing: {parts})"
         raise Mismatch(
-            f"{entry.key} was extracted in another way than {reference.name} (differing: {parts}); "
+            f"{entry.key} was extracted with other settings than {reference.name} (differing: {parts}); "
             f"remove {entry.folder} and score again"
         )
     if not extracted:
@@ -221,7 +223,7 @@ def _joined(
     data_dir: str | None,
     reporter: Reporter,
 ) -> FeatureSet:
-    """Find a set with each member of a deep ensemble, and join what they give."""
+    """Find a set for each member of a deep ensemble, and join the results."""
     from featood.pipeline.ensembles import join_sets
 
     assert reference.origin is not None
@@ -231,7 +233,7 @@ def _joined(
             find_set(cache, cache[f"{member}/{rest}"], name, data_dir=data_dir, reporter=reporter)
             for member in reference.origin.members
         ]
-    except DataError:  # members that are gone can have no newer images
+    except DataError:  # members that no longer exist cannot have newer images
         if entry is None:
             raise
         return cache[entry.key]
@@ -241,7 +243,7 @@ def _joined(
 
 
 def _how_to_add(reference: FeatureSet) -> str:
-    """Say how sets are added of a backbone that cannot be built here."""
+    """Return how to add sets of a backbone that cannot be rebuilt automatically."""
     folder = reference.name.split("/")[0]
     if str(reference.recipe["backbone"]).startswith("module:"):
         return f"extract it in Python: featood.extract(module, loader, cache=..., name='{folder}/NAME/test', ood=True)"

@@ -51,22 +51,22 @@ class ScorePlan:
 
 @dataclasses.dataclass
 class Scoring:
-    """Scores of every head on every set, and the metrics that follow."""
+    """Scores of every head on every set, and the resulting metrics."""
 
     results: dict[str, Any]
-    """What ``--json`` writes: schema, backbone, fingerprint, id, rows, repeats, comparison, skipped, warnings,
+    """Content of ``--json``: schema, backbone, fingerprint, id, rows, repeats, comparison, skipped, warnings,
     versions, evidence."""
     scores: dict[tuple[str, str], np.ndarray]
-    """Scores ``[N]`` by head and set; the in-distribution set goes by its dataset name."""
+    """Scores ``[N]`` by head and set; the key of the in-distribution set is its dataset name."""
     sets: dict[str, FeatureSet]
     """The sets by name, the in-distribution set first."""
     predictions: dict[tuple[str, str], np.ndarray | None]
-    """Predicted classes ``[N]`` by head and set: of the head where it is a classifier, else of the backbone."""
+    """Predicted classes ``[N]`` by head and set: of the head if it classifies, otherwise of the backbone."""
     maps: ScoreMaps | None = None
-    """Scores on a grid over the plane, where the features have two dimensions."""
+    """Scores on a grid over the plane, if the features have two dimensions."""
 
     def reliability(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Return confidence, accuracy and rows by bin on the in-distribution set, where it has labels."""
+        """Return confidence, accuracy and rows per bin on the in-distribution set, or None without labels."""
         features = next(iter(self.sets.values()))
         if features.logits is None or features.labels is None:
             return None
@@ -104,28 +104,28 @@ def score(
     Parameters
     ----------
     heads : mapping of str to Head
-        Fitted heads by label; each is looked up when its turn comes.
+        Fitted heads by label; each is accessed only when it is scored.
     test : FeatureSet
         In-distribution rows that no head was fitted on.
     outliers : mapping of str to FeatureSet
         Out-of-distribution sets by name.
     force : bool
-        Accept features of another fingerprint than the heads were fitted on, and sets that they were tuned on.
+        Accept features with another fingerprint than in the fit, and sets on which heads were fitted or tuned.
     skip_errors : bool
-        Leave out a head that cannot be used, and put its name and the reason under ``skipped``.
+        Skip a head that cannot be used, and list its name and the reason under ``skipped``.
     intervals : Uncertainty, optional
-        Put intervals into the rows, and say under ``comparison`` which heads differ.
+        Add intervals to the rows, and list under ``comparison`` which heads differ.
     reporter : Reporter
-        Takes the number of heads that are done.
+        Receives the number of finished heads.
 
     Raises
     ------
     DataError
-        When a set is empty, or bears the in-distribution set's name.
+        If a set is empty, or has the name of the in-distribution set.
     Mismatch
-        When a head was fitted on features of another kind.
+        If a head was fitted on features of another kind.
     UsageError
-        When a head's options were chosen on one of the sets.
+        If a head was fitted or tuned on one of the sets.
     """
     id_name = dataset_name(test)
     if id_name in outliers:
@@ -153,7 +153,7 @@ def score(
 
 
 class _Collected:
-    """What the heads that are done have given."""
+    """Results of the finished heads."""
 
     def __init__(self, sets: Mapping[str, FeatureSet], intervals: Uncertainty | None, force: bool) -> None:
         self.sets, self.force = sets, force
@@ -175,7 +175,7 @@ class _Collected:
             self.maps = open_score_maps(sets)
 
     def add(self, label: str, head: Head, scored: HeadScores) -> None:
-        """Take the scores of a head."""
+        """Add the scores of a head."""
         self.scores |= {(label, name): values for name, values in scored.scores.items()}
         self.predictions |= {(label, name): values for name, values in scored.classes.items()}
         self.evidence.add(label, head, scored.scores)
@@ -189,7 +189,7 @@ class _Collected:
             self.maps.add(label, head, self.force)
 
     def results(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what ``--json`` writes, given the facts on the in-distribution set."""
+        """Return the content of ``--json``, given the facts on the in-distribution set."""
         rows = [row.as_json() for row in self.rows]
         return {
             "schema": 1,
@@ -215,14 +215,14 @@ def score_selection(
     *,
     reporter: Reporter = SILENT,
 ) -> Scoring:
-    """Score heads by name against sets by name, making the sets that are not in the cache.
+    """Score heads by name against sets by name, extracting or generating sets that are not in the cache.
 
     Parameters
     ----------
     selection : Selection
         The in-distribution extraction.
     heads : sequence of str
-        Names, or folders of fitted heads; all that are fitted, where none is named.
+        Names or folders of fitted heads; by default all fitted heads.
     outliers, suites : sequence of str
         Out-of-distribution sets and lists of them; see :func:`featood.pipeline.resolve.find_test_sets`.
     how : ScorePlan
@@ -258,7 +258,7 @@ def evaluate(head: Head, test: FeatureSet, outliers: Mapping[str, FeatureSet]) -
 
 
 def _repeats(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row for each head that was scored with several seeds, which its label names."""
+    """Return a row for each head that was scored with several seeds."""
     if not any("@" in row["head"] for row in rows):
         return []
     from featood.pipeline.repeats import repeated_rows
@@ -267,10 +267,10 @@ def _repeats(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _warnings(sets: Mapping[str, FeatureSet]) -> list[str]:
-    """Return what a reader of the results must know of the sets, the in-distribution one first."""
+    """Return the warnings about the sets, those on the in-distribution set first."""
     test = next(iter(sets.values()))
     if test.origin is not None and test.origin.random_weights:
-        found = [f"the weights of {test.origin.network} are random: these scores mean nothing"]
+        found = [f"the weights of {test.origin.network} are random, so these scores are meaningless"]
     elif test.logits is None or test.labels is None:
         found = []
     else:
@@ -288,7 +288,7 @@ def _warnings_of(label: str, head: Head, test: FeatureSet, scores: Mapping[str, 
     fit = label.partition("[")[0]  # its notes are the same for all its scores
     found = [f"{fit}: {note.removeprefix(f'{head.name}: ')}" for note in head.record.notes]
     if min(map(np.min, scores.values())) == max(map(np.max, scores.values())):
-        found.append(f"{label} gives every row the same score, which tells nothing")
+        found.append(f"{label} gives every row the same score, so it detects nothing")
     if head.learns and head.record.fitted_on == test.name:
-        found.append(f"{label} was fitted on {test.name}, the very rows it is scored on")
+        found.append(f"{label} was fitted on {test.name}, the same rows on which it is scored")
     return found

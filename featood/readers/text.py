@@ -29,7 +29,7 @@ def read_text(path: Path, header: bool | None = None, label: str = "") -> Column
     Values are separated by tab, semicolon, comma, bar or spaces: the first of these that cuts the first lines into
     equally many. Lines that begin with ``#`` are comments; the last one before the first row names the columns,
     where it has as many names. Files may be packed (``.gz``, ``.bz2``, ``.xz``, ``.zst``), and in UTF-8, UTF-16
-    with a byte order mark, or, for want of these, Latin-1, which is noted.
+    with a byte order mark, or otherwise Latin-1, with a note.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ def read_text(path: Path, header: bool | None = None, label: str = "") -> Column
     if not content.strip():
         raise DataError(f"{path} {'has no rows' if comment else 'is empty'}")
     head = content[:LOOK].decode(errors="ignore")
-    if told := re.match(r"sep=(.)\r?\n", head):  # as Excel writes it
-        content, head = content[told.end() :], head[told.end() :]
-    delimiter = told[1] if told else _delimiter(head)
+    if declared := re.match(r"sep=(.)\r?\n", head):  # as written by Excel
+        content, head = content[declared.end() :], head[declared.end() :]
+    delimiter = declared[1] if declared else _delimiter(head)
     if delimiter == " ":  # any number of them
         content = b"\n".join(b" ".join(line.split()) for line in content.splitlines())
         head = content[:LOOK].decode(errors="ignore")
@@ -69,9 +69,9 @@ def read_text(path: Path, header: bool | None = None, label: str = "") -> Column
         raise DataError(f"{path} begins with an empty line")
     if header is None and not _is_header(first, second, label):
         header = False
-        told_names = [cell.strip() for cell in comment.split(None if delimiter == " " else delimiter)]
-        if len(told_names) == len(first) and _is_header(told_names, first, label):
-            names = told_names
+        commented = [cell.strip() for cell in comment.split(None if delimiter == " " else delimiter)]
+        if len(commented) == len(first) and _is_header(commented, first, label):
+            names = commented
             notes.append("the comment before the first row names the columns")
     if header is not False:
         names = first

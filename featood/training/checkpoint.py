@@ -105,13 +105,13 @@ def load_checkpoint(folder: Path, settings: Mapping[str, Any]) -> tuple[int, dic
         tensors = load(content)
     except (CacheCorrupt, FileNotFoundError, KeyError, SafetensorError):
         raise CacheCorrupt(
-            f"the checkpoint in {folder} is damaged; delete the folder to train anew"
+            f"the checkpoint in {folder} is damaged; delete the folder to train from scratch"
         ) from None
     theirs, ours = record["settings"], _plain(settings)
     if differing := [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]:
         raise Mismatch(
             f"{folder} holds an unfinished training with other settings ({', '.join(differing)}); "
-            "use the same to resume it, or delete the folder to train anew"
+            "use the same settings to resume it, or delete the folder to train from scratch"
         )
     return record["step"], tensors
 

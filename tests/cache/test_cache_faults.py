@@ -394,7 +394,7 @@ def test_names_that_differ_in_case_alone_do_not_mix_where_the_file_system_takes_
     rows = make_rows(300)
     cache = write_all(tmp_path, "zarr", rows)
     (tmp_path / "Net").symlink_to(tmp_path / "net")
-    with pytest.raises(Mismatch, match="holds features made in another way"):
+    with pytest.raises(Mismatch, match="holds features made with other settings"):
         cache.writer("Net/toy/test", make_manifest(rows, "zarr", weights="other"), LINEAR)
     with cache.writer("Net/toy/test", make_manifest(rows, "zarr"), LINEAR) as writer:
         assert writer.pending() == []

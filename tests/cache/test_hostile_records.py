@@ -187,5 +187,5 @@ def test_a_head_s_wrong_option_is_damage_even_under_a_sound_checksum(tmp_path):
     for value in (8.5, True, "9", [3], {}, None):
         edited = {**body, "options": {**body["options"], "k": value}}
         (folder / "head.json").write_text(json.dumps(seal(edited)))
-        with pytest.raises(CacheCorrupt, match=r"options\.k is not of the type"):
+        with pytest.raises(CacheCorrupt, match=r"options\.k has the wrong type"):
             load_head(folder)

@@ -41,7 +41,7 @@ def test_extract_fit_score_from_end_to_end(featood, toy_images, tmp_path):
         "score", "--ood", "odd", "--json", results, "--csv", table, "--scores", scores, "--report", page
     )
     assert code == 0, err
-    assert "extracting it as" in err and "random" in err
+    assert "extracting it with the settings of" in err and "random" in err
     body = json.loads(results.read_text())
     assert body["schema"] == 1 and body["backbone"] == "cifar-resnet20@random"
     assert body["id"]["dataset"] == "toy" and body["id"]["split"] == "test" and body["id"]["n"] == 60

@@ -150,7 +150,7 @@ def test_a_set_that_changed_is_not_mixed_with_what_it_was(featood, tmp_path, cha
     code, _, err = featood(*words)
     last = err.splitlines()[-1]
     now = len(list((tmp_path / "wild").iterdir()))
-    assert code == 5 and f"holds 12 rows of other inputs than the {now} of now" in last, err
+    assert code == 5 and f"holds 12 rows of other inputs than the current {now}" in last, err
     assert "--overwrite" in last and "--name" in last
     assert contents(tmp_path / "cache") == before
     assert featood(*words, "--overwrite")[0] == 0

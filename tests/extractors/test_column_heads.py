@@ -199,7 +199,7 @@ def test_gram_counts_a_repeated_column_once():
 
 def test_gram_says_which_powers_an_earlier_version_made():
     earlier = manifest({"columns": {"layer1.gram": ["layer1", "output", "gram"]}})
-    with pytest.warns(UserWarning, match=r"layer1\.gram have the powers 1 to 5"):
+    with pytest.warns(UserWarning, match=r"layer1\.gram have powers 1 to 5"):
         create_head("gram").fit(dataclasses.replace(TRAIN, origin=earlier))
 
 

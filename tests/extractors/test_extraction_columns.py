@@ -207,7 +207,7 @@ def test_odin_in_half_precision(tmp_path, toy_images):
     np.testing.assert_allclose(half.features["odin"][:], whole.features["odin"][:], atol=0.1, rtol=0.1)
 
 
-# ---- Monte-Carlo dropout
+# ---- Monte Carlo dropout
 
 
 def test_dropout_is_drawn_anew_in_each_pass_and_leaves_no_trace():
@@ -340,6 +340,6 @@ def test_the_command_line_extracts_them_and_score_extracts_likewise(featood, toy
     heads = [word for name in ("gram", "rankfeat", "odin", "mc-dropout") for word in ("--head", name)]
     code, out, err = featood("score", *heads, "--ood", "odd", "--json", "-")
     assert code == 0, err
-    assert "extracting it as wrn-10-1@random/toy/test was" in err and out.count('"auroc"') == 4
+    assert "extracting it with the settings of wrn-10-1@random/toy/test" in err and out.count('"auroc"') == 4
     code, _, err = featood("extract", "--backbone", "wrn-10-1", "--dataset", "toy", "--with", "odin,magic")
     assert code == 2 and "not magic" in err

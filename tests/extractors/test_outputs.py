@@ -124,9 +124,9 @@ def test_the_outputs_are_found_in_what_a_network_returns(output):
     ("output", "text"),
     [
         ({"a": ROWS, "b": OTHER}, "a: "),
-        ([torch.randn(4, 3, 5, 5), torch.randn(4, 6, 2, 2)], "cannot be told"),
+        ([torch.randn(4, 3, 5, 5), torch.randn(4, 6, 2, 2)], "cannot be determined"),
         (torch.randn(4, 21, 8, 8), "segmentation"),
-        ([{"boxes": OTHER}, {"boxes": OTHER}], "cannot be told"),
+        ([{"boxes": OTHER}, {"boxes": OTHER}], "cannot be determined"),
         (None, "NoneType"),
         (types.SimpleNamespace(scores=ROWS), "SimpleNamespace"),
     ],

@@ -96,7 +96,7 @@ def test_a_changed_folder_is_extracted_again_and_an_unchanged_one_is_not(
     shutil.rmtree(tmp_path / "data" / "mywild")
     write_images(tmp_path / "data" / "mywild" / "test", 40, 20)
     second, err = auroc("mywild")
-    assert "other images than are there now" in err and second != first
+    assert "images that have changed" in err and second != first
     assert "extract" not in auroc("mywild")[1]
     shutil.rmtree(tmp_path / "data" / "mywild")  # without its images a set in the cache is still good
     assert auroc("mywild")[0] == second

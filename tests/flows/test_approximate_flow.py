@@ -155,7 +155,7 @@ def test_validation_is_exact_and_without_the_penalty():
 
 
 def test_kinds_are_named():
-    with pytest.raises(UsageError, match="kind is one of"):
+    with pytest.raises(UsageError, match="kind must be one of"):
         create_head("approximate-flow", kind="lu")
 
 

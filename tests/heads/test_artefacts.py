@@ -148,7 +148,7 @@ def test_a_network_whose_tensors_do_not_fit_is_damage(artefact):
     [
         (set_option("colour", "red"), "(knn has no option 'colour')"),
         (set_option("k", 0), "(knn: k must be at least 1, not 0)"),
-        (set_option("distance", "far"), "(knn: distance is one of "),
+        (set_option("distance", "far"), "(knn: distance must be one of "),
     ],
 )
 def test_what_this_version_does_not_know_is_of_another(artefact, change, reason):
@@ -245,7 +245,7 @@ def test_copies_of_a_fitted_head_score_as_it_does(name, copied):
     again = copied(subject.fitted)
     np.testing.assert_array_equal(again.score(subject.test), subject.scores)
     assert again.record == subject.fitted.record and again.options == subject.fitted.options
-    with pytest.raises(AttributeError, match="do not change"):
+    with pytest.raises(AttributeError, match="are immutable"):
         again.nonfinite = "drop"
     with pytest.raises(TypeError):
         again.state["other"] = None
@@ -257,6 +257,6 @@ def test_a_long_value_in_a_record_does_not_make_a_long_message(tmp_path):
     body.pop("sha256")
     body["options"]["nonfinite"] = "x" * 5000
     (folder / "head.json").write_text(json.dumps(seal(body)))
-    with pytest.raises(Mismatch, match="nonfinite is one of") as caught:
+    with pytest.raises(Mismatch, match="nonfinite must be one of") as caught:
         load_head(folder)
     assert len(str(caught.value)) < 300 + len(str(folder))

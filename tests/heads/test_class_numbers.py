@@ -136,7 +136,7 @@ def test_logits_of_a_head_are_in_the_columns_of_the_classifier(tmp_path):
 def test_labels_beyond_the_logits_are_refused_by_every_head():
     train = dataclasses.replace(with_columns(classes=40), labels=NUMBERS[PLACES])
     for name in ("mahalanobis", "ensemble-mlp", "openmax"):
-        with pytest.raises(DataError, match="label 900000 is beyond the classifier's 40 classes"):
+        with pytest.raises(DataError, match="label 900000 exceeds the classifier's 40 classes"):
             create_head(name).fit(train)
 
 

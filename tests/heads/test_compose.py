@@ -134,7 +134,7 @@ def test_a_member_that_scores_all_the_same_is_noted(sets):
     train, test = sets
     flat = dataclasses.replace(train, logits=np.zeros_like(train.logits))
     head = create_head("compose", members=["energy", "knn"]).fit(flat)
-    assert any("scores all training rows the same" in note for note in head.record.notes)
+    assert any("gives all training rows the same score" in note for note in head.record.notes)
     assert np.isfinite(head.score(test)).all()
 
 

@@ -70,7 +70,7 @@ def test_she_passes_over_a_class_without_pattern():
 
 def test_she_refuses_labels_that_never_agree():
     wrong = (np.asarray(TRAIN.logits).argmax(1) + 1) % CLASSES
-    with pytest.raises(DataError, match="classified rightly"):
+    with pytest.raises(DataError, match="classified correctly"):
         scores("she", train=dataclasses.replace(TRAIN, labels=wrong))
 
 

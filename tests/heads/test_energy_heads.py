@@ -86,7 +86,7 @@ def test_scores_of_jem():
     )
     found = create_head("jem", which="gradient-norm", **options).fit(two_gaussians()).score(test)
     np.testing.assert_allclose(found, length, rtol=1e-5)
-    with pytest.raises(UsageError, match="which is one of"):
+    with pytest.raises(UsageError, match="which must be one of"):
         create_head("jem", which="likelihood")
 
 
@@ -194,5 +194,5 @@ def test_chains_and_energies_that_explode_leave_the_last_good_state(options):
     assert head.record.training["diverged"]
     notes = " ".join(head.record.notes)
     assert "state after step" in notes
-    assert ("Langevin chains diverged and were begun anew" in notes) is ("lr" not in options)
+    assert ("Langevin chains diverged and were reinitialised" in notes) is ("lr" not in options)
     subject.score(head, subject.test)

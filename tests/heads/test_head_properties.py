@@ -104,11 +104,11 @@ def test_what_has_no_value_with_one_class_is_refused(name):
     "name", ("msp", "entropy", "doctor", "gen", "kl-matching", "gradnorm", "mcm", "fdbd")
 )
 def test_what_has_one_value_with_one_class_is_given(name):
-    """Each row has the same then, and a comparison of heads says that it tells nothing."""
+    """Each row has the same then, and a comparison of heads warns that it detects nothing."""
     data = linear_set(NORMAL, 1)
     found = score({name: Subject.of(name).fit(data)}, data, {"other": linear_set(NORMAL + 3, 1)})
     assert all(len(np.unique(scores)) == 1 for scores in found.scores.values())
-    assert f"{name} gives every row the same score, which tells nothing" in found.results["warnings"]
+    assert f"{name} gives every row the same score, so it detects nothing" in found.results["warnings"]
 
 
 @pytest.mark.parametrize("name", ("energy", "max-logit"))

@@ -370,7 +370,7 @@ def test_a_sampler_that_cannot_be_stable_is_told_of():
         return float(prior.energy(samples).mean() - prior.energy(start).mean())
 
     unstable = 3 * 2 * 10 * variance
-    with pytest.warns(UserWarning, match=r"cannot be stable: 1 of the prior's 6 variances") as caught:
+    with pytest.warns(UserWarning, match=r"is unstable: 1 of the prior's 6 variances") as caught:
         head = fit(step_size=unstable)
     text = str(next(note.message for note in caught if "stable" in str(note.message)))
     assert f"{variance:.1e}" in text and f"{unstable / 20:.1e}" in text and text in head.record.notes

@@ -73,7 +73,7 @@ def test_a_training_row_is_at_distance_zero_of_itself():
 
 
 def test_more_neighbours_than_rows_are_all_rows():
-    with pytest.warns(UserWarning, match="k = 400, but there are 300 rows"):
+    with pytest.warns(UserWarning, match="k = 400, but there are only 300 training rows"):
         head = create_head("knn", k=400).fit(BANK)
     np.testing.assert_array_equal(head.score(ROWS), create_head("knn", k=300).fit(BANK).score(ROWS))
     assert any("k = 400" in note for note in head.record.notes)

@@ -368,7 +368,7 @@ def test_openmax_is_finite_without_a_class(euclidean):
 def test_openmax_without_correct_rows():
     with pytest.raises(DataError, match="classified correctly"):
         create_head("openmax").fit(FeatureSet(logits=L, labels=(L.argmax(1) + 1) % 5))
-    with pytest.raises(DataError, match="too few different rows"):
+    with pytest.raises(DataError, match="too few distinct rows"):
         create_head("openmax").fit(FeatureSet(logits=np.eye(5), labels=np.arange(5)))
 
 

@@ -173,7 +173,7 @@ def test_one_class_networks_have_one_score(fitted):
     assert head.scores == ("auto",) and with_score({"one": head}, "all").keys() == {"one[auto]"}
     with pytest.raises(UsageError, match="no score 'msp'"):
         ask(head, "msp")
-    with pytest.raises(UsageError, match=r"deep-svdd has no score 'msp', only its own; leave --which out"):
+    with pytest.raises(UsageError, match=r"deep-svdd has no score 'msp', only its own; omit --which"):
         create_head("open-set", objective="deep-svdd", which="msp")
 
 
@@ -353,7 +353,7 @@ def test_settings_that_an_objective_does_not_have(options, text):
 
 
 def test_bounds_in_the_wrong_order():
-    with pytest.raises(UsageError, match="m_in must not be above m_out"):
+    with pytest.raises(UsageError, match="m_in must not exceed m_out"):
         create_head("energy-finetune", m_in=-2.0, m_out=-8.0)
 
 
@@ -362,7 +362,7 @@ def test_bounds_in_the_wrong_order():
 )
 def test_two_phases_cannot_stop_by_held_out_rows(options):
     head = create_head(**options, **SMALL, validation=0.2)
-    with pytest.raises(UsageError, match="two losses in turn"):
+    with pytest.raises(UsageError, match="two phases with different losses"):
         head.fit(TRAIN)
     head.fit(TRAIN, context=FitContext(validate_on=blobs(50, 100, seed=3).rows(slice(50, None))))
     assert auroc(head) > 0.95

@@ -94,7 +94,7 @@ def test_dead_directions_are_left_out_or_kept_in_their_own_unit():
 
 @pytest.mark.parametrize("kind", REDUCED)
 def test_rows_that_are_all_alike_have_no_components(kind):
-    with pytest.raises(DataError, match="all alike"):
+    with pytest.raises(DataError, match="are identical"):
         fit_space(kind, blocks(np.ones((9, 3))))
     with pytest.raises(DataError, match="no rows"):
         fit_space(kind, [])
@@ -145,7 +145,7 @@ def test_a_head_in_a_space_is_the_head_on_rows_brought_there(name, options, kind
 def test_rows_added_in_parts(kind):
     head = create_head("gmm", space=kind)
     if kind in FITTED:
-        with pytest.raises(UsageError, match=f"the space {kind} must be fitted to all rows first; use fit"):
+        with pytest.raises(UsageError, match=f"the space {kind} must be fitted on all rows first; use fit"):
             head.partial_fit(ROWS[:200], LABELS[:200])
         return
     head.partial_fit(ROWS[200:], LABELS[200:]).partial_fit(ROWS[:200], LABELS[:200])
@@ -167,7 +167,7 @@ def test_rows_of_no_class_do_not_shape_the_space():
 def test_a_refit_that_fails_leaves_the_space_as_it_was():
     head = create_head("gmm", space="standardize").fit(ROWS, LABELS)
     before = head.score(OTHERS)
-    with pytest.raises(DataError, match="all alike"):
+    with pytest.raises(DataError, match="are identical"):
         head.fit(np.ones((50, 5)), LABELS[:50])
     np.testing.assert_array_equal(head.score(OTHERS), before)
 

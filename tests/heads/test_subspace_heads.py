@@ -98,11 +98,11 @@ def flat(data, spanned):
 
 @pytest.mark.parametrize("name", ["residual", "vim"])
 def test_dimension_must_leave_a_residual(name):
-    with pytest.raises(UsageError, match="24 directions"):
+    with pytest.raises(UsageError, match="24 dimensions"):
         scores(name, dim=SIZE)
     with pytest.raises(UsageError, match="span 7 of 24"):  # six, and the way to the origin
         scores(name, train=flat(TRAIN, 6), dim=7)
-    with pytest.raises(DataError, match="one direction"):
+    with pytest.raises(DataError, match="one dimension"):
         scores(name, train=dataclasses.replace(flat(TRAIN, 1), classifier=(W, np.zeros_like(B))))
 
 

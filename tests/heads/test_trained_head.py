@@ -201,7 +201,7 @@ def test_a_state_can_be_chosen_by_outliers_to_validate_on(tmp_path):
     plain = Probe(**SMALL | {"validation": 0.2}).fit(data())
     chosen = Probe(**SMALL | {"validation": 0.2}).fit(data(), context=FitContext(validate_on=far))
     assert 0 <= chosen.record.training["validation"] <= 1 < plain.record.training["steps"]
-    with pytest.raises(UsageError, match="raise validation"):
+    with pytest.raises(UsageError, match="set validation above 0"):
         Probe(**SMALL).fit(data(), context=FitContext(validate_on=far))
 
     class Killed(BaseException):

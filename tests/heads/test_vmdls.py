@@ -391,7 +391,7 @@ def test_one_class_alone_can_be_learnt():
 
 
 def test_misuse():
-    with pytest.raises(UsageError, match="go together"):
+    with pytest.raises(UsageError, match="must be given together"):
         create_head("vmdls", original="early.avg")
     with pytest.raises(DataError, match=r"the same as early\.avg"):
         create_head("vmdls", **SMALL, original="early.avg", reconstruction="early.avg").fit(blobs())

@@ -348,7 +348,7 @@ def test_scores_that_tell_nothing_and_notes_are_said_once(sets):
     warnings = score(heads, test, {"odd": odd}).results["warnings"]
     assert [text for text in warnings if "beware" in text] == ["mlp@seed=0: beware"]
     assert [text for text in warnings if "same score" in text] == [
-        "mlp@seed=0[msp] gives every row the same score, which tells nothing"
+        "mlp@seed=0[msp] gives every row the same score, so it detects nothing"
     ]
 
 

@@ -1,4 +1,4 @@
-"""A fit over a head that is there: other settings are kept beside it, and nothing is replaced without a word."""
+"""A fit next to an existing head: other settings are stored separately, and nothing is replaced silently."""
 
 import numpy as np
 import pytest
@@ -88,14 +88,14 @@ def test_the_same_options_again_say_so_and_give_the_same(fit):
         tensors = (folder / "head.safetensors").read_bytes()
         _, again, said = fit(name, options)
         assert again == folder and (folder / "head.safetensors").read_bytes() == tensors
-        assert [line for line in said if "same options: it is fitted again" in line]
+        assert [line for line in said if "same options and is fitted again" in line]
 
 
 def test_overwrite_replaces_and_says_what_differed(selection, fit):
     fit("knn", {"k": 7})
     head, folder, said = fit("knn", {"k": 3}, overwrite=True)
     assert folder.name == "knn" and load_head(folder).k == 3 == head.k
-    assert said == ["knn replaces one that was fitted in another way (differing: k)"]
+    assert said == ["knn replaces one that was fitted with other settings (differing: k)"]
     assert set(find_heads(selection)) == {"knn"}
 
 
@@ -112,7 +112,7 @@ def test_a_folder_that_a_user_names_is_not_replaced_unasked(fit, tmp_path):
     fit("knn", {"k": 7}, out=tmp_path / "mine")
     before = files(tmp_path / "mine")
     for name, options in (("knn", {"k": 3}), ("mahalanobis", {})):
-        with pytest.raises(UsageError, match=r"fitted in another way.*--overwrite"):
+        with pytest.raises(UsageError, match=r"fitted with other settings.*--overwrite"):
             fit(name, options, out=tmp_path / "mine")
     assert files(tmp_path / "mine") == before
     fit("mahalanobis", out=tmp_path / "mine", overwrite=True)

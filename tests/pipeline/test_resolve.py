@@ -55,7 +55,7 @@ def test_sets_that_cannot_be_made_here_say_how_to_add_them(cache):
 
 def test_a_set_made_in_another_way_is_refused(cache):
     put(cache, "net/odd/test", 8, recipe={"scale": "other"})
-    with pytest.raises(Mismatch, match="extracted in another way"):
+    with pytest.raises(Mismatch, match="extracted with other settings"):
         find_set(cache, cache["net/news/test"], "odd")
 
 
@@ -78,7 +78,7 @@ def test_noise_is_made_as_wide_as_a_table(tmp_path):
     test = cache["table-two-moons/two-moons/test"]
     noise = find_set(cache, test, "table-noise:uniform,n=30", reporter=kept)
     assert len(noise) == 30 and noise.feature().shape[1] == 2 and noise.origin.role == "ood"
-    assert len(kept.lines) == 1 and "making it as wide as" in kept.lines[0]
+    assert len(kept.lines) == 1 and "generating it with the columns of" in kept.lines[0]
     again = find_set(cache, test, "table-noise:uniform,n=30", reporter=kept)
     assert again.name == noise.name and len(kept.lines) == 1
 
@@ -107,18 +107,19 @@ def test_sets_of_images_are_extracted_as_the_reference_was(cache, monkeypatch):
     reference, kept = put(cache, "cnn/photos/test", 1, recipe=recipe), Kept()
     find_set(cache, reference, "textures", data_dir="images", reporter=kept)
     assert asked == [("textures", None, "images")]
-    assert kept.lines == ["textures is not in the cache: extracting it as cnn/photos/test was"]
+    assert kept.lines == ["textures is not in the cache: extracting it with the settings of cnn/photos/test"]
     put(cache, "cnn/textures/test", 2, {"role": "ood"}, recipe)
     reason[:] = [""]
     assert find_set(cache, reference, "textures", reporter=kept).name == "cnn/textures/test"
-    reason[:] = ["is of other images than are there now"]
+    reason[:] = ["was extracted from images that have changed"]
     find_set(cache, reference, "textures", reporter=kept)
     assert asked[-1][1].key == "cnn/textures/test"
     put(cache, "cnn/dogs/test", 3, {"role": "ood"}, {**recipe, "dtype": "float16"})
     find_set(cache, reference, "dogs", reporter=kept)
     assert kept.lines[1:] == [
-        "textures in the cache is of other images than are there now: extracting it again",
-        "dogs in the cache was extracted in another way than cnn/photos/test (differing: dtype): extracting it again",
+        "textures in the cache was extracted from images that have changed: extracting it again",
+        "dogs in the cache was extracted with other settings than cnn/photos/test (differing: dtype): "
+        "extracting it again",
     ]
     put(cache, "cnn/cats/test", 3, None, {**recipe, "dtype": "float16"})  # a user's own set is not replaced
     with pytest.raises(Mismatch, match="differing: dtype"):
@@ -131,7 +132,7 @@ def test_sets_of_a_suite_may_be_missing_and_those_named_may_not(cache, monkeypat
     found = find_test_sets(selection, ["spam", "spam"], ["cifar10-far"], reporter=kept)
     assert found.test.name == "net/news/test" and list(found.outliers) == ["spam", "textures"]
     assert found.missing == ("mnist", "svhn", "places365") and len(kept.lines) == 3
-    assert found.warnings == ["sets that were not there are left out: mnist, svhn, places365"]
+    assert found.warnings == ["sets that could not be found are left out: mnist, svhn, places365"]
     assert find_test_sets(selection, ["spam"], split="train").test.name == "net/news/train"
     with pytest.raises(DataError, match="net/mnist is not"):
         find_test_sets(selection, ["mnist"], ["cifar10-far"])

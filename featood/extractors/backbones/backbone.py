@@ -48,7 +48,7 @@ class Backbone:
     """A network in evaluation mode, and what it takes to have it again."""
 
     name: str
-    """As it was asked for."""
+    """Name as given by the user."""
     resolved: str
     """``net:NAME``, ``tv:NAME@WEIGHTS``, ``timm:NAME`` or ``python:MODULE:CALLABLE``."""
     module: nn.Module

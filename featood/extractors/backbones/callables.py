@@ -45,7 +45,7 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
         raise
     except (ImportError, AttributeError) as error:
         raise UsageError(f"python:{name} cannot be imported: {error}") from None
-    except Exception as error:  # a stranger's code
+    except Exception as error:  # third-party code may raise anything
         raise DataError(f"python:{name} cannot be imported: {type(error).__name__}: {error}") from error
     try:
         with seeded(torch.Generator().manual_seed(seed)):

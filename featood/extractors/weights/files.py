@@ -38,7 +38,7 @@ class Checkpoint:
     name: str
     """The path, as it was given."""
     entry: str
-    """The entry that was asked for by ``FILE#ENTRY``, or empty."""
+    """The entry selected by ``FILE#ENTRY``, or empty."""
     tensors: Mapping[str, torch.Tensor]
     """All tensors by their names from the top, joined by dots: ``state_dict.module.conv1.weight``."""
     classes: tuple[str, ...] = ()

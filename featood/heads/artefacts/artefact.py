@@ -1,4 +1,4 @@
-"""Fitted heads on disk: tensors in safetensors, options and provenance in JSON, a card to read. No pickle."""
+"""Fitted heads on disk: tensors in safetensors, options and provenance in JSON, and a README. No pickle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from featood.heads.base.head import Head
 
 SCHEMA = 1
 SUFFIXES = (".json", ".safetensors")
-"""Of the files ``head.*`` that make an artefact."""
+"""Suffixes of the files ``head.*`` of an artefact."""
 AGAIN = "fit the head again"
 META = {
     "fitted_on": str,
@@ -51,7 +51,7 @@ HEAD = {
     "versions": {str: str},
     "tensors_sha256": str,
 }
-"""What ``head.json`` holds; of a head that has been fitted, `META` too."""
+"""Fields of ``head.json``; for fitted heads also those of `META`."""
 
 
 def save_head(head: Head, path: str | Path) -> Path:
@@ -60,9 +60,9 @@ def save_head(head: Head, path: str | Path) -> Path:
     Parameters
     ----------
     head : Head
-        The head; unfitted raises NotFitted.
+        A fitted head; otherwise raises NotFitted.
     path : path
-        A folder, made where it does not exist. ``head.json`` is written last, so a folder with one is whole.
+        A folder, created if it does not exist. ``head.json`` is written last, so a folder with it is complete.
 
     Returns
     -------
@@ -92,29 +92,29 @@ def save_head(head: Head, path: str | Path) -> Path:
 
 
 def load_head(path: str | Path) -> Head:
-    """Load a head that :func:`save_head` wrote; nothing is refitted and no code in the file is run.
+    """Load a head saved by :func:`save_head`, without refitting it or running any code in the file.
 
     Raises
     ------
     DataError
-        When there is no head in the folder.
+        If there is no head in the folder.
     CacheCorrupt
-        When its files are damaged or do not belong together, or bear no checksum.
+        If its files are damaged, do not match each other or lack a checksum.
     Mismatch
-        When another version of featood wrote it, whose heads or options are not those of this one.
+        If it was written by a version of featood with other heads or options.
     """
     return _load(Path(path))
 
 
 def migrate_head(path: str | Path) -> bool:
-    """Write a head anew that an earlier version wrote in another form; tell whether there was need.
+    """Rewrite a head of an earlier version in the current format; return whether this was necessary.
 
-    Its tensors stay the same. The record gets the options' present names, and a checksum where it has none.
+    The tensors stay the same. The record gets the current names of options, and a checksum if it has none.
 
     Raises
     ------
     DataError, CacheCorrupt, Mismatch
-        As :func:`load_head`, but that a record without a checksum is believed.
+        As :func:`load_head`, except that a record without a checksum is accepted.
     """
     folder = Path(path)
     head = _load(folder, sealed=False)
@@ -131,7 +131,7 @@ def _load(folder: Path, sealed: bool = True) -> Head:
     if size_of(folder / "head.json") is None:
         if size_of(folder / "head.safetensors") is not None:
             raise CacheCorrupt(
-                f"{folder} has tensors but no head.json, so its saving did not end; fit the head again"
+                f"{folder} has tensors but no head.json, so saving was interrupted; fit the head again"
             )
         raise DataError(
             f"{folder} holds no fitted head (no head.json); fit one with featood fit NAME --out {folder}"
@@ -146,9 +146,7 @@ def _load(folder: Path, sealed: bool = True) -> Head:
 
             state = earlier_state(state)
         head.adopt(Fit(state, FitRecord.from_json(body["meta"]), saved=_saved(folder, body)))
-        _ = (
-            head.prepared
-        )  # now rather than at the first score, because tensors of other options show only here
+        _ = head.prepared  # fail now instead of at the first score if the tensors do not match the options
     except (*DAMAGE, SafetensorError) as error:
         reason = _short(f"{type(error).__name__}: {error}")
         raise CacheCorrupt(f"{folder} is damaged ({reason}); {AGAIN}") from error
@@ -158,7 +156,7 @@ def _load(folder: Path, sealed: bool = True) -> Head:
 def _saved(folder: Path, body: dict[str, Any]) -> Saved:
     meta = {key: value for key, value in body["meta"].items() if key != "fit_seconds"}
     record = {key: body[key] for key in ("head", "options")} | {"meta": meta}
-    # as JSON reads it, so that a head just saved and one loaded have the same digest
+    # via JSON, so that a head just saved and a loaded one have the same digest
     return Saved(folder, body["tensors_sha256"], digest(json.loads(json.dumps(record))))
 
 
@@ -172,11 +170,11 @@ DAMAGE = (
     TypeError,
     ValueError,
 )
-"""What reading a damaged artefact, and making a head of it, can end with."""
+"""Exceptions that can occur when a damaged artefact is loaded."""
 
 
 def _read(folder: Path, sealed: bool) -> tuple[dict[str, Any], State]:
-    """Read both files and hold them against their checksums."""
+    """Read both files and verify their checksums."""
     from safetensors.torch import load
 
     path = folder / "head.json"
@@ -187,7 +185,7 @@ def _read(folder: Path, sealed: bool) -> tuple[dict[str, Any], State]:
         raise CacheCorrupt(f"{path} does not match its own checksum; {AGAIN}")
     if sealed and "sha256" not in json.loads(path.read_bytes()):
         raise CacheCorrupt(
-            f"{path} has no checksum: an older version of featood wrote it; featood cache migrate gives it one, or "
+            f"{path} has no checksum: an older version of featood wrote it; run featood cache migrate to add one, or "
             f"{AGAIN}"
         )
     if is_newer(body.get("schema"), SCHEMA):
@@ -208,10 +206,10 @@ def _create(folder: Path, body: dict[str, Any]) -> Head:
 
             options = earlier_options(cls, options)
         if wrong := mistyped(cls, options):
-            raise CacheCorrupt(f"{folder}/head.json: options.{wrong} is not of the type that it has; {AGAIN}")
+            raise CacheCorrupt(f"{folder}/head.json: options.{wrong} has the wrong type; {AGAIN}")
         return create_head(body["head"], **options)
     except UsageError as error:
-        # what follows is advice to someone who types a name or an option
+        # cut the advice for users who typed a wrong name or option
         reason = _short(re.split(r" \(it has|; ", str(error))[0])
         writer = "another version of featood"
         if body["head"] not in list_heads():
@@ -220,21 +218,21 @@ def _create(folder: Path, body: dict[str, Any]) -> Head:
 
 
 def _of_earlier_version(cls: type[Head], options: Mapping[str, Any]) -> bool:
-    """Whether an earlier version may have written a head, by its options; of a composition, those of its members."""
+    """Whether the options, or those of a composition's members, may have been written by an earlier version."""
     return cls.composes or set(options) != {field.name for field in dataclasses.fields(cls)}
 
 
 def _short(text: str) -> str:
-    """Cut what a file made long: a message is one line."""
+    """Shorten text from a file, so that a message fits one line."""
     return textwrap.shorten(text, 200, placeholder=" ...")
 
 
 NONFINITE = {"inf": math.inf, "-inf": -math.inf}
-"""Numbers that JSON has no word for."""
+"""Numbers that JSON cannot represent."""
 
 
 def options_as_json(head: Head) -> dict[str, Any]:
-    """Return a head's options as JSON can hold them."""
+    """Return a head's options as JSON values."""
     return {
         name: str(value) if isinstance(value, float) and math.isinf(value) else value
         for name, value in head.options.items()
@@ -242,7 +240,7 @@ def options_as_json(head: Head) -> dict[str, Any]:
 
 
 def options_from_json(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options as `options_as_json` found them."""
+    """Return options from the JSON values of `options_as_json`."""
     return {
         name: tuple(value)
         if isinstance(value, list)

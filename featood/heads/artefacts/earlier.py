@@ -1,4 +1,4 @@
-"""Options and tensors of heads that earlier versions fitted, as they are today; the scores stay the same."""
+"""Conversion of options and tensors of heads fitted by earlier versions; the scores stay the same."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ RENAMED: dict[str, dict[str, Callable[[Any], Mapping[str, Any]]]] = {
         "standardize": lambda on: {"space": "standardize" if on else "none"},
         "normalize": lambda on: {"space": "l2" if on else "none"},
     },
-    # its prior is the classifier; a head that looked at other rows than those it knows is not to be had any more
+    # its prior is the classifier; the variant on rows other than the classifier's input no longer exists
     "heat-el": {"normalize": lambda on: {"space": "l2"} if on else {}},
 }
-"""The option as it was, and a function from its value to the options that say the same now: several, or none where it
-no longer matters. One entry a head, and ``"*"`` for all that have none of their own. An option is taken for an old one
-only where the head has none of that name any more."""
+"""For each head, former options with a function from their value to the equivalent current options, which may be
+several or none. ``"*"`` applies to heads without an entry. An option counts as a former one only if the head no
+longer has an option of that name."""
 ADDED: Mapping[str, Mapping[str, Any]] = {"natpn": {"evidence_limit": 1e12}}
-"""For a head, options that artefacts may lack and whose defaults would change their scores, with values that do not."""
+"""For each head, options that artefacts may lack, with values that keep the scores (the defaults would change them)."""
 
 
 def earlier_options(cls: type[Head], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of an earlier version as they are today; those that are unknown stay as they are."""
+    """Convert the options of an earlier version to current ones; unknown options stay unchanged."""
     return {**ADDED.get(cls.card.name, {}), **_renamed(cls, options)}
 
 
 def _renamed(cls: type[Head], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Give options their present names, also those of the members of a composition."""
+    """Rename options to their current names, also those of the members of a composition."""
     known = {field.name for field in dataclasses.fields(cls)}
     table = RENAMED.get(cls.card.name, RENAMED.get("*", {}))
     found: dict[str, Any] = {}
@@ -55,11 +55,10 @@ def _member(text: str) -> str:
 
 
 def earlier_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the tensors of an artefact the names they have now; the same, where they are of now.
+    """Rename the tensors of an artefact to their current names, if they are not current already.
 
-    Heads that train a network kept ``mean`` and ``spread`` of the rows it was standardised by, behind a number
-    where they are members of a composition. They are the space of today, or unused where the rows stayed as they
-    were.
+    Heads that train a network stored the ``mean`` and ``spread`` used for standardisation, prefixed with a number in
+    members of a composition. They are now tensors of the space, or unused if the rows were not standardised.
     """
     found = dict(state)
     for key in state:

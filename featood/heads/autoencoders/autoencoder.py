@@ -33,9 +33,9 @@ class AutoencoderNet(nn.Module):
     needs=("features",),
 )
 class Autoencoder(TrainedHead):
-    """Score ``|z - decoder(encoder(z))|^2``, the network having learnt to carry the features through a bottleneck.
+    """Score ``|z - decoder(encoder(z))|^2`` of an autoencoder with a bottleneck, trained on the features.
 
-    Without hidden layers the best network is the projection on the leading principal components.
+    Without hidden layers, the optimal network is the projection on the leading principal components.
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {
@@ -48,14 +48,14 @@ class Autoencoder(TrainedHead):
     latent: int = option(0, "size of the latent space (0: an eighth of the feature size)", low=0)
     depth: int = option(2, "hidden layers of the encoder, and of the decoder", low=0)
     width: int = option(100, "units of a hidden layer", low=1)
-    activation: str = option("silu", "between the layers", choices=tuple(ACTIVATIONS))
+    activation: str = option("silu", "activation function", choices=tuple(ACTIVATIONS))
 
     def latent_size(self, size: int) -> int:
         """Return the size of the latent space for `size` features."""
         return self.latent or max(1, size // 8)
 
     def perceptrons(self, size: int, codes: int, generator: torch.Generator) -> tuple[MLP, MLP]:
-        """Make an encoder with `codes` outputs to a latent point, and the decoder of a latent point."""
+        """Make an encoder with `codes` outputs per latent dimension, and the decoder."""
         latent, hidden = self.latent_size(size), [self.width] * self.depth
         encoder = MLP(size, hidden, codes * latent, self.activation, generator)
         return encoder, MLP(latent, hidden, size, self.activation, generator)

@@ -14,11 +14,11 @@ from featood.heads.base.declaration import option
 from featood.heads.registry import register
 
 WIDTHS = -10.0, 10.0
-"""Bounds on the logarithm of the posterior's standard deviations, against overflow far from the data."""
+"""Bounds on the log standard deviations of the posterior, to avoid overflow far from the data."""
 LEAST_NOISE = 1e-2
-"""Least standard deviation to learn: the likelihood of reconstructions without error has no bound."""
+"""Smallest learned standard deviation: the likelihood of perfect reconstructions is unbounded."""
 FIRST_NOISE = 0.3
-"""Where learning it starts: with more, the posterior stays at the prior for a long while."""
+"""Initial value of the learned standard deviation: with a larger one, posterior collapse lasts long."""
 
 
 class VAENet(nn.Module):
@@ -31,7 +31,7 @@ class VAENet(nn.Module):
     noise : float
         sigma; 0 to learn it.
     draws : Tensor
-        ``[K, latent]`` from ``N(0, I)``: what stands for the posterior in every row's score.
+        ``[K, latent]`` from ``N(0, I)``, used to sample the posterior in the score of every row.
     """
 
     draws: Tensor
@@ -51,7 +51,7 @@ class VAENet(nn.Module):
     def log_likelihood(self, rows: Tensor, latent: Tensor) -> Tensor:
         """Return ``log p(x|h)`` ``[B]`` of rows ``[B, D]`` at latent points ``[B, latent]``."""
         log_sigma = self.log_sigma
-        with torch.no_grad():  # the projection after each step; at the bound the gradient is whole
+        with torch.no_grad():  # not in the graph: clamping there would zero the gradient at the bound
             log_sigma.clamp_(min=self.least)
         squared = ((rows - self.decoder(latent)) / log_sigma.exp()).square().sum(1)
         return -0.5 * squared - rows.shape[1] * (log_sigma + 0.5 * math.log(2 * math.pi))
@@ -73,21 +73,22 @@ def divergence(mean: Tensor, log_width: Tensor) -> Tensor:
 class VAE(Autoencoder):
     """Score the negative evidence lower bound of a variational autoencoder, in nats.
 
-    It is the sum of ``reconstruction``, the mean of ``-log p(x|h)`` over the posterior's draws (An and Cho 2015), and
-    ``kl``, the posterior's divergence from the prior. ``importance-weighted`` is the tighter bound of Burda et al.
-    2016 from the same draws. These are fixed with the seed and the same for all rows, so a row's score is its own.
+    It is the sum of ``reconstruction``, the mean of ``-log p(x|h)`` over samples of the posterior (An and Cho 2015),
+    and ``kl``, the divergence of the posterior from the prior. ``importance-weighted`` is the tighter bound of Burda et
+    al. 2016 on the same samples. The underlying random draws are fixed by the seed and shared by all rows, so the score
+    of a row does not depend on other rows.
     """
 
     which: str = option(
         "elbo", "score to return", choices=("elbo", "importance-weighted", "reconstruction", "kl")
     )
     noise: float = option(
-        0.0, "standard deviation of features around their reconstruction; 0 learns it", low=0
+        0.0, "standard deviation of features around their reconstruction; 0 to learn it", low=0
     )
-    draws: int = option(16, "draws of the latent point to score a row with", low=1)
+    draws: int = option(16, "samples of the latent variable per scored row", low=1)
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
-        """Make encoder and decoder, and draw what scores are computed with."""
+        """Make encoder and decoder, and draw the random numbers of the scores."""
         encoder, decoder = self.perceptrons(size, 2, generator)
         draws = torch.randn(self.draws, self.latent_size(size), generator=generator)
         return VAENet(encoder, decoder, self.noise, draws)
@@ -95,7 +96,7 @@ class VAE(Autoencoder):
     def losses(
         self, model: VAENet, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Return the negative evidence lower bound with one draw to a row, and its parts."""
+        """Return the negative evidence lower bound with one sample per row, and its parts."""
         mean, log_width = model.posterior(rows)
         draws = torch.randn(mean.shape, generator=generator, device=generator.device, dtype=mean.dtype)
         latent = mean + log_width.exp() * draws.to(mean)
@@ -104,12 +105,14 @@ class VAE(Autoencoder):
         return {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
 
     def score_rows(self, model: VAENet, rows: Tensor) -> Tensor:
-        """Return the score asked for ``[B]``."""
+        """Return the score `which` ``[B]``."""
         mean, log_width = model.posterior(rows)
         if self.which == "kl":
             return divergence(mean, log_width)
         likelihoods, log_weights = [], []
-        for draw in model.draws:  # one at a time, since all at once would hold K times the block
+        for (
+            draw
+        ) in model.draws:  # one at a time, because all at once would need K times the memory of the block
             latent = mean + log_width.exp() * draw
             likelihood = model.log_likelihood(rows, latent)
             likelihoods.append(likelihood)

@@ -1,4 +1,4 @@
-"""What every head is built from: options, rows, state, and the base classes of families."""
+"""Building blocks of heads: options, rows, state, and base classes."""
 
 import lazy_loader
 

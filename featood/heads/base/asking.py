@@ -1,4 +1,4 @@
-"""Asking a fitted head for another of its scores."""
+"""Selecting another score of a fitted head."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from featood.heads.base.head import Head
 
 
 def ask(head: Head, which: str) -> Head:
-    """Return a fitted head that gives another of its scores; nothing is fitted again.
+    """Return a fitted head that computes another of its scores, without refitting.
 
     Raises
     ------
     UsageError
-        When the head has no score of that name.
+        If the head has no score of that name.
     NotFitted
-        When the head must be fitted first.
+        If the head is not fitted.
     """
     names = head.scores
     if which not in names:

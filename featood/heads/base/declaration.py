@@ -1,4 +1,4 @@
-"""What a head declares of itself: its card, and options, which are fields of its class with a help text and bounds."""
+"""Declaration of a head: its card, and its options, which are fields of its class with a help text and bounds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEEDS = ("features", "logits", "labels", "classifier", "outliers")
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What a user must know of a head before choosing it."""
+    """Information about a head for choosing among heads."""
 
     name: str
     title: str
@@ -27,21 +27,21 @@ class Card:
     year: int
     url: str
     needs: tuple[str, ...]
-    """What it reads, out of ``features, logits, labels, classifier, outliers``; labels only to fit."""
+    """Required inputs, out of ``features, logits, labels, classifier, outliers``; labels only for fitting."""
     learns: bool
-    """Whether it must be fitted; the others score at once."""
+    """Whether it must be fitted before scoring."""
     summary: str
     """First line of the docstring."""
     uses: tuple[str, ...] = ()
-    """What it can read as well, but does without."""
+    """Optional inputs."""
     scores: tuple[str, ...] = ()
-    """Names of its scores where it has several, the default first."""
+    """Names of its scores if it has several, the default first."""
     caution: str = ""
-    """Where it is known not to work, in a few words."""
+    """Known limitation, in a few words."""
 
     @property
     def takes_outliers(self) -> bool:
-        """Whether it learns from outliers among the training rows, which other heads leave out."""
+        """Whether it learns from outliers among the training rows, which other heads ignore."""
         return "outliers" in (*self.needs, *self.uses)
 
 
@@ -53,7 +53,7 @@ def option(
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
 ) -> Any:
-    """Declare an option of a head: a dataclass field with its help and its bounds (inclusive)."""
+    """Declare an option of a head: a dataclass field with a help text and inclusive bounds."""
     metadata = {"help": help, "low": low, "high": high, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -64,16 +64,16 @@ def check_options(head: Any) -> None:
     Raises
     ------
     UsageError
-        When a value is not one of the choices, or not a finite number within the bounds.
+        If a value is not one of the choices, or not a finite number within the bounds.
     """
     for field in dataclasses.fields(head):
         value = getattr(head, field.name)
         low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
         if choices is not None and value not in choices:
-            raise UsageError(f"{head.name}: {field.name} is one of {', '.join(choices)}, not {value!r}")
+            raise UsageError(f"{head.name}: {field.name} must be one of {', '.join(choices)}, not {value!r}")
         if low is None and high is None:
             continue
-        try:  # "not <=" refuses NaN too
+        try:  # "not <=" also rejects NaN
             inside = (-math.inf if low is None else low) <= value <= (math.inf if high is None else high)
         except TypeError:
             raise UsageError(f"{head.name}: {field.name} must be a number, not {value!r}") from None
@@ -88,7 +88,7 @@ def check_options(head: Any) -> None:
 
 
 def mistyped(cls: type, options: Mapping[str, Any]) -> str:
-    """Name an option whose value is of another type than the head declares; empty where none is."""
+    """Return the name of an option whose value does not have the declared type, or an empty string."""
     hints = typing.get_type_hints(cls)
     return next(
         (name for name, value in options.items() if name in hints and not _is(value, hints[name])), ""

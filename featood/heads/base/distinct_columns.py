@@ -1,4 +1,4 @@
-"""Columns that hold the same values under several names: a head that adds columns up must count them once."""
+"""Detection of duplicate columns, so that a head that sums over columns counts each only once."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from torch import Tensor
 from featood.cache.feature_set import FeatureSet
 
 NEGLIGIBLE = 1e-2
-"""Share of a feature's deviation by which two computations of it may differ, for instance in half precision."""
+"""Tolerance relative to a feature's standard deviation, to allow for computation in e.g. half precision."""
 ROUNDING = 1e-6
-"""Share of its size by which they may, where it does not vary."""
+"""Tolerance relative to the magnitude of a feature that is constant."""
 
 
 def distinct_columns(source: FeatureSet, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Tell which feature columns are new, and which repeat another.
+    """Find feature columns that duplicate another.
 
-    The average of the last stage is a classifier's input as well: one column under two names. Two columns are one
-    where the recipe of the set says that they are made alike, or where in every block of rows the root mean square
-    difference of every feature is below a hundredth of its standard deviation. Rows are read only as long as two
-    columns of one width have not yet differed.
+    For example, the average of the last stage is often the classifier's input: one column under two names. Two columns
+    are duplicates if the recipe of the set says that they are computed in the same way, or if in every block of rows
+    the root mean square difference of every feature is below a hundredth of its standard deviation. Rows are read only
+    until all pairs of columns with the same width differ.
 
     Parameters
     ----------
     source : FeatureSet
         The set that has the columns.
     names : sequence of str
-        Columns to look at. The classifier's input is preferred to what repeats it, else the column named first.
+        Columns to compare. Among duplicates, the classifier's input is kept, otherwise the column named first.
 
     Returns
     -------
     distinct : list of str
         The columns to count, in the order of `names`.
     repeated : dict of str to str
-        Each of the others, and the column that it repeats.
+        Each duplicate column, and the column that it duplicates.
     """
     names = list(dict.fromkeys(names))
     preferred = sorted(names, key=lambda name: name != source.main)
@@ -59,12 +59,12 @@ def distinct_columns(source: FeatureSet, names: Sequence[str]) -> tuple[list[str
 
 
 def without_repeats(head: str, source: FeatureSet, names: Sequence[str]) -> list[str]:
-    """Return the distinct ones of the columns that a head takes where none are named.
+    """Return the distinct columns among the default columns of a head.
 
     Warns
     -----
     UserWarning
-        What is left out, and how to have it nonetheless.
+        Which columns are left out, and how to include them.
     """
     distinct, repeated = distinct_columns(source, names)
     if repeated:
@@ -74,7 +74,7 @@ def without_repeats(head: str, source: FeatureSet, names: Sequence[str]) -> list
 
 
 def _equal(source: FeatureSet, pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the pairs of columns that have the same values in every row, of which there must be some."""
+    """Return the pairs of columns that have the same values in all rows; no pairs if there are no rows."""
     if not pairs or not len(source):
         return []
     for block in source.select(*dict.fromkeys(name for pair in pairs for name in pair)).blocks():
@@ -85,7 +85,7 @@ def _equal(source: FeatureSet, pairs: list[tuple[str, str]]) -> list[tuple[str, 
 
 
 def _close(first: Tensor, other: Tensor) -> bool:
-    """Tell whether two blocks ``[B, D]`` are one up to rounding; what is not finite must be so in both."""
+    """Return whether two blocks ``[B, D]`` are equal up to rounding; non-finite values must be so in both."""
     first, other = first.double(), other.double()
     finite = first.isfinite() & other.isfinite()
     if not torch.equal(first.isfinite(), other.isfinite()):

@@ -1,4 +1,4 @@
-"""The docstring of a head: what its author wrote, then its options, its paper and an example."""
+"""The docstring of a head: the author's text, then its options, its paper and an example."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _option(option: Any) -> str:
 
 
 def example(head: Any) -> str:
-    """Return an example that runs: the head fitted to synthetic features, and the shape of the scores."""
+    """Return a runnable example: the head fitted to synthetic features, and the shape of the scores."""
     options = ", ".join(f"{name}={value!r}" for name, value in head.testing_options.items())
     name = head.__qualname__
     ours = head.__module__.startswith("featood.heads.")

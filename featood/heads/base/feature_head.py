@@ -1,4 +1,4 @@
-"""Heads that read one feature column, in a space of it; of these, heads whose fit is a sum over rows."""
+"""Base classes of heads that read one feature column in a space, and of those whose fit is a sum over rows."""
 
 from __future__ import annotations
 
@@ -20,66 +20,68 @@ from featood.heads.base.rows import SelectedRows
 from featood.numerics.spaces import FITTED, SPACES, apply_space, fit_space
 
 PREFIX = "space."
-"""Of the names that the tensors of a space have in a head's state."""
+"""Prefix of the tensors of a space in a head's state."""
 
 
 def space_option(default: str) -> str:
-    """Declare the option ``space`` with a default of the head's own."""
+    """Declare the option ``space`` with a default specific to the head."""
     return option(
         default,
-        "space of the features: as they are, every feature with mean 0 and variance 1, every row with length 1, "
-        "such rows standardised or with covariance the identity, or principal components",
+        "transformation of the features: none, standardisation of each feature, rows of unit length, such rows "
+        "standardised or whitened, or principal components",
         choices=SPACES,
     )
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class FeatureHead(Head):
-    """A head that reads one feature column, in the space asked for.
+    """A head that reads one feature column, transformed into the space of the option `space`.
 
-    Both `fit_state` and `score_block` see blocks whose column is in that space already, in float64; in the space
+    `fit_state` and `score_block` get blocks whose column is already in that space, in float64; in the space
     ``none`` it is as stored.
     """
 
     feature: str = option("", "feature column to use (default: the input of the classifier)")
     space: str = space_option("none")
     components: int = option(
-        0, "principal components of the spaces l2-whiten and pca (0: all with variance above rounding)", low=0
+        0, "principal components of the spaces l2-whiten and pca (0: all with non-negligible variance)", low=0
     )
 
     def __post_init__(self) -> None:
         if self.space != "none" and "classifier" in self.needs:
-            raise UsageError(f"{self.name} uses the classifier, which is right in no other space than none")
+            raise UsageError(
+                f"{self.name} uses the classifier, which applies to untransformed features only; use space none"
+            )
         super().__post_init__()
 
     @property
     def learns(self) -> bool:
-        """Whether it must be fitted, for the sake of its space too."""
+        """Whether the head or its space must be fitted."""
         return self.card.learns or self.space in FITTED
 
     def adopt(self, fit: Fit) -> Self:
-        """Take over a fit that was made or saved elsewhere; one without the tensors of the space is refused."""
+        """Take over a fit made or saved elsewhere; raise KeyError if it lacks tensors of the space."""
         if missing := [name for name in FITTED.get(self.space, ()) if PREFIX + name not in fit.state]:
             raise KeyError(f"{self.name}: the space {self.space} lacks {', '.join(missing)}")
         return super().adopt(fit)
 
     def columns(self, source: FeatureSet) -> list[str]:
-        """Return the one column: that asked for, else the classifier's input."""
+        """Return the column `feature`, by default the classifier's input."""
         return [self.feature or source.main]
 
     def vectors(self, block: FeatureSet) -> Tensor:
-        """Return the features of a block ``[B, D]`` in float32, or in float64 where they are so."""
+        """Return the features of a block ``[B, D]`` in float32, or in float64 if they have that type."""
         values = block.feature(self.feature)[:]
         return values if values.dtype == torch.float64 else values.float()
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
-        """Fit the space, then the head to the rows in it."""
+        """Fit the space, then the head on the transformed rows."""
         space = self.fit_space(train)
         state, training = super().run_fit(self.in_space(train, space), context)
         return Learned(state | space, training)
 
     def fit_space(self, train: SelectedRows) -> State:
-        """Fit the space to the rows of known classes, in one pass where it must be fitted."""
+        """Fit the space on the rows of known classes, in one pass if it has to be fitted."""
         if self.space not in FITTED:
             return {}
         known = (
@@ -88,23 +90,23 @@ class FeatureHead(Head):
         return self.fit_space_to(self.vectors(block) for block in known)
 
     def fit_space_to(self, blocks: Iterable[Tensor]) -> State:
-        """Fit the space to rows ``[B, D]``; its tensors as the state of the head has them."""
+        """Fit the space on blocks ``[B, D]``; return its tensors under their names in the head's state."""
         return {
             PREFIX + name: value for name, value in fit_space(self.space, blocks, self.components).items()
         }
 
     def into_space(self, rows: Tensor, state: Mapping[str, Tensor]) -> Tensor:
-        """Bring rows ``[B, D]`` into the space whose tensors a state has."""
+        """Transform rows ``[B, D]`` into the space whose tensors are in `state`."""
         return apply_space(
             self.space, {name: state[PREFIX + name] for name in FITTED.get(self.space, ())}, rows
         )
 
     def in_space(self, rows: SelectedRows, state: Mapping[str, Tensor]) -> SelectedRows:
-        """Return rows whose blocks are brought into the space as they are read."""
+        """Return rows whose blocks are transformed into the space as they are read."""
         return rows if self.space == "none" else rows.mapped(lambda block: self.transform_block(block, state))
 
     def transform_block(self, block: FeatureSet, state: Mapping[str, Tensor]) -> FeatureSet:
-        """Bring the column of a block into the space."""
+        """Transform the column of a block into the space."""
         if self.space == "none":
             return block
         name = self.feature or block.main
@@ -114,10 +116,10 @@ class FeatureHead(Head):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class RawFeatures:
-    """Mixin that takes the options of a space away, in front of heads whose column must stay as it is.
+    """Mixin that removes the options of the space, for heads that need the untransformed column.
 
-    Such are those that use the classifier's weights, which are right in no other space, and those whose column holds
-    something else than features.
+    These are heads that use the classifier's weights, which apply to untransformed features only, and heads whose
+    column does not contain features.
     """
 
     space: ClassVar[str] = "none"
@@ -132,7 +134,7 @@ class _Accumulating:
 class StreamingHead(_Accumulating, FeatureHead):
     """A feature head whose fit is a sum over rows: one pass in flat memory, in any order, in any parts.
 
-    Its labels are the classes' numbers, not their ranks, for parts may hold different classes.
+    Its labels are class numbers, not ranks, because parts may contain different classes.
     """
 
     def accumulate(self, statistics: Any, block: FeatureSet) -> Any:
@@ -148,7 +150,7 @@ class StreamingHead(_Accumulating, FeatureHead):
         return False
 
     def adopt(self, fit: Fit) -> Self:
-        """Take over a fit; what partial fits had added up is gone."""
+        """Take over a fit and discard the sums of partial fits."""
         self._sums = None
         return super().adopt(fit)
 
@@ -160,13 +162,13 @@ class StreamingHead(_Accumulating, FeatureHead):
         return self.finish(statistics, train)
 
     def check_parts(self) -> None:
-        """Refuse to fit by parts, with options that need all rows at once."""
+        """Raise if the options need all rows at once, so that fitting by parts is impossible."""
 
     def partial_fit(self, part: Any, labels: Any = None, *, allow_repeat: bool = False) -> Self:
-        """Add rows to what earlier calls added; parts in any order give the fit of the whole.
+        """Add rows to those of earlier calls; the result does not depend on the parts or their order.
 
-        A part is read twice: it is checked whole before any of its rows is added, so that one that is refused leaves
-        the fit as it was.
+        A part is read twice: it is checked completely before any of its rows is added, so a rejected part leaves
+        the fit unchanged.
 
         Parameters
         ----------
@@ -175,29 +177,28 @@ class StreamingHead(_Accumulating, FeatureHead):
         labels : array, optional
             Class labels for plain features.
         allow_repeat : bool
-            Add rows that were added before, all of them and in the same order, once more; they then count twice.
+            Accept a part with exactly the rows of an earlier part, in the same order; they then count twice.
 
         Raises
         ------
         Mismatch
-            When the rows come from another backbone than those before.
+            If the rows come from a different backbone than earlier rows.
         UsageError
-            On a head that was fitted whole, or loaded: only its tensors are kept, not its sums. At a part that
-            was added before, by the digest of its values. In a space that must be fitted, which takes a pass over
-            all rows before.
+            If the head was fitted by `fit` or loaded, since its sums are not kept; if a part with the same digest was
+            added before; or if the space has to be fitted, which takes a separate pass over all rows.
         DataError
-            When there is no row to fit on yet, or rows are too few; those that were added nonetheless count.
+            If there are no rows or too few rows to fit on yet; rows added so far are kept.
         """
         if self.space in FITTED:
             raise UsageError(
-                f"{self.name}: the space {self.space} must be fitted to all rows first; use fit, or space none or l2"
+                f"{self.name}: the space {self.space} must be fitted on all rows first; use fit, or space none or l2"
             )
         source = as_feature_set(part, labels)
         before = self._sums or PartialSums()
         if self._sums is None and self.learns and self.fitted:
             raise UsageError(
-                f"{self.name} was fitted whole or loaded, and cannot go on from there; "
-                "call partial_fit on a new head for every part"
+                f"{self.name} was fitted by fit or loaded, so it cannot be continued by partial_fit; "
+                "use partial_fit on a new head for all parts"
             )
         self.check_parts()
         self.check_match(source)
@@ -206,8 +207,8 @@ class StreamingHead(_Accumulating, FeatureHead):
             digest = rows.digest()
             if digest in before.digests and not allow_repeat:
                 raise UsageError(
-                    f"{self.name}: {source.name} has the same rows as a part that was added before, and they would "
-                    "count twice; leave it out, or mean it by allow_repeat=True"
+                    f"{self.name}: {source.name} has the same rows as a part added before, and they would "
+                    "count twice; leave it out, or pass allow_repeat=True"
                 )
             statistics = before.statistics
             for block, _ in self.in_space(rows, {}).masked_blocks():
@@ -216,7 +217,7 @@ class StreamingHead(_Accumulating, FeatureHead):
             if statistics is None:
                 raise DataError(f"{self.name}: {source.name} has no rows to fit on")
             sums = PartialSums(statistics, before.digests | {digest} - {""}, before.rows + len(source))
-            # kept before the end: statistics may be added to in place, and count even if too few to finish
+            # assigned before finish: statistics may be updated in place, and are kept even if finish fails
             self._sums = sums
             state = self.finish(statistics, rows)
         record = dataclasses.replace(FitRecord.of(source, rows, notes), rows=sums.rows)
@@ -226,9 +227,9 @@ class StreamingHead(_Accumulating, FeatureHead):
 
 
 class PartialSums(NamedTuple):
-    """What partial fits have added up."""
+    """Accumulated sums of partial fits."""
 
     statistics: Any = None
     digests: frozenset[str] = frozenset()
-    """Of the parts, by which one that comes again is told."""
+    """Digests of the parts, to detect repeated ones."""
     rows: int = 0

@@ -1,6 +1,6 @@
-"""What a fit leaves: tensors, a record of the rows they come from, and where they are saved.
+"""The result of a fit: tensors, a record of the training rows, and where they are saved.
 
-None of these change; `Fitted`, the state of a head, is a fit that is replaced as a whole.
+All of these are immutable; `Fitted`, the state of a head, holds a fit that is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
     from featood.heads.base.rows import SelectedRows
 
 State = dict[str, Tensor]
-"""Tensors by name, as `fit_state` returns them."""
+"""Tensors by name, as returned by `fit_state`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FitContext:
-    """What surrounds a fit: where to show progress and where to keep checkpoints."""
+    """Context of a fit: progress reporting, checkpoints and validation outliers."""
 
     progress: Callable[..., None] | None = None
     """Called as ``progress(step, total, loss=..., ...)``."""
     checkpoint: Path | None = None
-    """Folder for resuming an interrupted training."""
+    """Folder of checkpoints for resuming an interrupted training."""
     validate_on: FeatureSet | None = None
-    """Outliers to choose the best state of a training by, in place of the loss on held-out rows."""
+    """Outliers for selecting the best state of a training, instead of the loss on held-out rows."""
 
 
 class Learned(NamedTuple):
@@ -55,48 +55,48 @@ class Learned(NamedTuple):
 
     state: State
     training: Mapping[str, Any] = MappingProxyType({})
-    """Summary of a training: ``steps``, ``loss``, ``validation``, ``diverged``; empty where nothing is trained."""
+    """Summary of a training: ``steps``, ``loss``, ``validation``, ``diverged``; empty if no network is trained."""
 
 
 class Saved(NamedTuple):
-    """Where a fitted head is on disk, and what its files hold."""
+    """Location of a fitted head on disk, and digests of its files."""
 
     folder: Path
     tensors_sha256: str
     record_sha256: str
-    """Of the head's name, options and record, but for the time that the fit took."""
+    """Digest of the head's name, options and record, without the duration of the fit."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FitRecord:
-    """What a head was fitted on and how; that of a head that has not been fitted is empty."""
+    """What a head was fitted on and how; empty for an unfitted head."""
 
     fitted_on: str = ""
     """Name of the set."""
     fingerprint: str = ""
-    """Of its features, which those to score must share."""
+    """Fingerprint of its features, which scored sets must share."""
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """How they were made."""
+    """Recipe of the features."""
     rows: int = 0
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """Features by column, ``logits`` among them."""
+    """Number of features of each column, including ``logits``."""
     notes: tuple[str, ...] = ()
     """Warnings of the fit."""
     num_classes: int | None = None
-    """Classes of the classifier that came with the rows, where the head numbers its own in another way."""
+    """Number of classes of the set's classifier, if the head numbers its classes differently."""
     training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Summary of a training, see `Learned`."""
     fit: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """What the job was told besides options: ``split``, ``outliers``, ``validate_on``."""
+    """Arguments of the job besides the options: ``split``, ``outliers``, ``validate_on``."""
     fit_seconds: float | None = None
     tuned: Mapping[str, Any] | None = None
-    """Outliers that the options or the state were chosen on, or that were learnt from."""
+    """Outlier sets used for training or for choosing options or state."""
     members_tuned: tuple[Mapping[str, Any], ...] | None = None
-    """The same of the members of a composition."""
+    """Such sets of the members of a composition."""
 
     @classmethod
     def of(cls, source: FeatureSet, rows: SelectedRows, notes: Sequence[str], **more: Any) -> FitRecord:
-        """Describe the rows of a fit."""
+        """Return the record of a fit on `rows`."""
         sizes = {name: int(values.shape[1]) for name, values in rows.source.features.items()}
         if rows.source.logits is not None:
             sizes["logits"] = int(rows.source.logits.shape[1])
@@ -105,7 +105,7 @@ class FitRecord:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as an artefact holds it; what does not apply has no entry."""
+        """Return the record as stored in an artefact, without empty entries."""
         if self == FitRecord():
             return {}
         body = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -120,7 +120,7 @@ class FitRecord:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> FitRecord:
-        """Return what `as_json` wrote; entries of other versions that this one does not know are left out."""
+        """Return the record that `as_json` wrote, ignoring unknown entries of other versions."""
         known = {field.name for field in dataclasses.fields(cls)}
         values: dict[str, Any] = {name: value for name, value in body.items() if name in known}
         for name in {"notes", "members_tuned"} & set(values):
@@ -135,7 +135,7 @@ class Fit:
     state: Mapping[str, Tensor]
     record: FitRecord = FitRecord()
     device: str = "cpu"
-    """Where the head computes."""
+    """Device that the head computes on."""
     saved: Saved | None = None
     """The artefact that holds this very fit, where it was saved or comes from one."""
 
@@ -147,7 +147,7 @@ class Fit:
 
 
 class Fitted:
-    """State of a head: a fit, and what scoring builds from it. Options never change once a head is made."""
+    """State of a head: a fit, and the objects that scoring builds from it. Options are immutable."""
 
     _fit: Fit | None = None
     _prepared: tuple[Any] | None = None
@@ -155,12 +155,12 @@ class Fitted:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in vars(self) and name in {field.name for field in dataclasses.fields(self)}:  # type: ignore[arg-type]
             raise AttributeError(
-                f"the options of a head do not change; make another with dataclasses.replace(head, {name}={value!r})"
+                f"the options of a head are immutable; use dataclasses.replace(head, {name}={value!r})"
             )
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what `prepare` makes again, such as an index: copies and processes cannot share it."""
+        """Exclude the result of `prepare`, such as an index, which cannot be copied between processes."""
         return {name: value for name, value in vars(self).items() if name != "_prepared"}
 
     @property
@@ -170,12 +170,12 @@ class Fitted:
 
     @property
     def learns(self) -> bool:
-        """Whether it must be fitted with these options; other heads score at once."""
+        """Whether it must be fitted before scoring, with these options."""
         raise NotImplementedError
 
     @property
     def fitted(self) -> bool:
-        """Whether it has been fitted, or need not be."""
+        """Whether it is ready to score: fitted, or a head without fit."""
         return self._fit is not None or not self.learns
 
     @property
@@ -193,7 +193,7 @@ class Fitted:
 
     @property
     def record(self) -> FitRecord:
-        """What it was fitted on and how; empty before a fit."""
+        """What it was fitted on and how; empty before the fit."""
         return self._fit.record if self._fit else FitRecord()
 
     @property
@@ -204,7 +204,7 @@ class Fitted:
 
     @property
     def device(self) -> str:
-        """Where it computes."""
+        """Device that it computes on."""
         return self._fit.device if self._fit else "cpu"
 
     @property
@@ -213,26 +213,26 @@ class Fitted:
         return self._fit.saved if self._fit else None
 
     def adopt(self, fit: Fit) -> Self:
-        """Take over a fit that was made or saved elsewhere, by a head with the same options."""
+        """Take over a fit made or saved elsewhere by a head with the same options."""
         self._fit, self._prepared = fit, None
         return self
 
     def annotate(self, **facts: Any) -> None:
-        """Put what the job around a fit knows into its record (see `FitRecord`); the fit then counts as unsaved."""
+        """Add facts about the job to the record (see `FitRecord`); the fit then counts as unsaved."""
         if self._fit is None:
             raise NotFitted(f"{self.name} is not fitted, so there is no record to add to")
         record = dataclasses.replace(self._fit.record, **facts)
         self._fit = dataclasses.replace(self._fit, record=record, saved=None)
 
     def mark_saved(self, saved: Saved) -> None:
-        """Keep in mind which artefact holds this fit."""
+        """Record which artefact holds this fit."""
         fit = self._fit or Fit({})
         self._fit = dataclasses.replace(fit, saved=saved)
 
 
 @contextlib.contextmanager
 def collect_warnings() -> Iterator[list[str]]:
-    """Collect the warnings of a fit, for the notes of its record, and pass them on."""
+    """Collect the warnings of a fit for the notes of its record, and re-emit them."""
     notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -243,12 +243,12 @@ def collect_warnings() -> Iterator[list[str]]:
 
 
 def check_match(name: str, record: FitRecord, source: FeatureSet, force: bool = False) -> None:
-    """Refuse features that are not of the kind that the head of a name was fitted on, by its record.
+    """Raise if the features of a set do not match those that a head was fitted on.
 
     Raises
     ------
     Mismatch
-        When fingerprints or sizes differ.
+        If fingerprints or sizes differ.
     """
     ours = record.fingerprint
     if ours and source.fingerprint and ours != source.fingerprint and not force:
@@ -256,9 +256,9 @@ def check_match(name: str, record: FitRecord, source: FeatureSet, force: bool = 
 
         raise Mismatch(
             f"{name} was fitted on {record.fitted_on} (fingerprint {ours[:12]}), but "
-            f"{source.name} was made in another way ({source.fingerprint[:12]}; differing: "
-            f"{differing(record.recipe, source.recipe) or 'not known'}); "
-            "fit the head on features of that kind, or add --force"
+            f"{source.name} was extracted differently ({source.fingerprint[:12]}; differing: "
+            f"{differing(record.recipe, source.recipe) or 'unknown'}); "
+            "fit the head on features of the same kind, or add --force"
         )
     for column, size in record.sizes.items():
         values = source.logits if column == "logits" else source.feature(column)
@@ -268,14 +268,14 @@ def check_match(name: str, record: FitRecord, source: FeatureSet, force: bool = 
 
 
 def require_tensors(name: str, state: Mapping[str, Tensor], *keys: str) -> None:
-    """Refuse the state of a head that an earlier version fitted, whose tensors meant something else.
+    """Raise if a head was fitted by an earlier version with different tensors.
 
     Raises
     ------
     Mismatch
-        When a tensor is missing.
+        If a tensor is missing.
     """
     if not set(keys) <= set(state):
         raise Mismatch(
-            f"{name} was fitted by another version of featood, which scores otherwise; fit it again"
+            f"{name} was fitted by another version of featood, which computes other scores; fit it again"
         )

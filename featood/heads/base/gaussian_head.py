@@ -1,4 +1,4 @@
-"""What heads with Gaussians share: one rule for how covariances are estimated and made sound."""
+"""Base class of heads with Gaussians: one policy for estimating and regularising covariances."""
 
 from __future__ import annotations
 
@@ -17,40 +17,44 @@ from featood.numerics.gaussian import Whitening, whitenings
 from featood.numerics.moments import ClassMoments
 
 Passes = Callable[[], Iterable[tuple[Tensor, Tensor | None]]]
-"""Starts a pass over the rows of a fit: blocks of rows ``[B, D]`` with labels ``[B]`` (None: one class)."""
+"""Starts a pass over the training rows: blocks of rows ``[B, D]`` with labels ``[B]`` (None: one class)."""
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class GaussianHead(Head):
-    """A head that factorises covariances. One rule makes them sound, the same for every such head.
+    """A head that factorises covariances. All such heads regularise them in the same way.
 
-    - `shrinkage` comes first. It draws a covariance towards its mean variance, by as much as Ledoit and Wolf or the
-      OAS find best for the number of rows.
+    - First, `shrinkage` shrinks a covariance towards its mean variance times the identity, with the intensity of Ledoit
+      and Wolf or of OAS.
     - Then `ridge` times the mean variance within classes, tr(S_within) / D, is added to the diagonal of all covariances
-      that are compared with one another, the same number to each. By default that is nothing, so that the arithmetic is
-      exact; where a factorisation is rejected, it is the least that makes all sound, which is warned of and kept in the
-      artefact's notes.
-    - A feature that is constant in training has no variance but this ridge: where it varies in a row, the row is far.
-      ``dead="ignore"`` leaves such features out instead, as a pseudo-inverse does.
+      that are compared with each other, the same value to each. The default is 0, which leaves the estimate unchanged;
+      if a factorisation fails, the smallest ridge for which all succeed is used, with a warning that is also kept in
+      the artefact's notes.
+    - The variance of a feature that is constant in training is this ridge: a row with another value gets a large
+      distance. ``dead="ignore"`` drops such features instead, as a pseudo-inverse does.
     """
 
     ridge: float = option(
-        0.0, "least ridge on the covariances, relative to the mean variance within classes", low=0, high=1
+        0.0, "smallest ridge on the covariances, relative to the mean variance within classes", low=0, high=1
     )
     shrinkage: str = option(
         "none",
-        "draw covariances towards their mean variance, by an estimate of how much",
+        "shrink covariances towards their mean variance, with an estimated intensity",
         choices=("none", "ledoit-wolf", "oas"),
     )
-    dead: str = option("narrow", "features that are constant in training", choices=("narrow", "ignore"))
+    dead: str = option(
+        "narrow",
+        "treatment of features that are constant in training: keep them with a tiny variance (narrow), or drop them",
+        choices=("narrow", "ignore"),
+    )
 
     def whiten(
         self, moments: ClassMoments, passes: Passes, *others: Tensor, what: str = "the tied covariance"
     ) -> list[Whitening]:
-        """Whiten the covariance within classes, and `others` ``[D, D]`` that it is compared with.
+        """Whiten the within-class covariance, and `others` ``[D, D]`` that it is compared with.
 
-        The others are shrunk as it is. A feature without variance in any of several covariances adds the same to
-        each, and is left out.
+        The others are shrunk with the same intensity. A feature without variance in any of several covariances
+        contributes equally to each distance, and is dropped.
         """
         within = moments.within_covariance()
         covariances, dead = [within, *others], within.diagonal() <= 0
@@ -67,7 +71,7 @@ class GaussianHead(Head):
         return whitenings(moments.mean(), covariances, self.ridge, what, dead if bool(dead.any()) else None)
 
     def intensity(self, covariance: Tensor, rows: Tensor, fourth_powers: Tensor) -> Tensor:
-        """Return how much to shrink covariances ``[..., D, D]`` of `rows` ``[...]`` rows each."""
+        """Return the shrinkage intensity of covariances ``[..., D, D]`` of `rows` ``[...]`` rows each."""
         from featood.numerics.shrinkage import ledoit_wolf, oas
 
         if self.shrinkage == "oas":
@@ -75,9 +79,9 @@ class GaussianHead(Head):
         return ledoit_wolf(covariance, rows, fourth_powers)
 
     def check_parts(self) -> None:
-        """Refuse to fit by parts where all rows are needed again."""
+        """Raise if the options need a second pass over all rows, so that fitting by parts is impossible."""
         if self.shrinkage == "ledoit-wolf":
             raise UsageError(
-                f"{self.name}: the shrinkage ledoit-wolf takes two passes over all rows, so there is no fit by parts; "
-                "use oas, or fit on the whole"
+                f"{self.name}: shrinkage ledoit-wolf needs two passes over all rows, so it cannot be fitted by parts; "
+                "use shrinkage oas, or fit"
             )

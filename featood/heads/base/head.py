@@ -1,4 +1,4 @@
-"""What every head shares: options, checks, blocks, state. A head itself is a formula and its tensors."""
+"""Base class of all heads: options, checks, blocks, state. A subclass adds only its formula and tensors."""
 
 from __future__ import annotations
 
@@ -33,55 +33,55 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WORST = 1e150
-"""Score of a row that cannot be scored: the most out-of-distribution, beyond the squares of whatever float32 holds.
+"""Score of a row that cannot be scored: more out-of-distribution than any row, above the square of any float32.
 
-Its own square is finite, so that means and deviations of scores are."""
+Its square is finite in float64, and therefore so are means and standard deviations of scores."""
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class Head(Fitted):
     """Base of all heads: ``fit(set)``, then ``score(set)``, higher meaning more out-of-distribution.
 
-    A subclass declares its options as fields, and writes `fit_state` (rows to named tensors) and `score_block`
-    (block and tensors to scores); a classifier, `classify_block` too. It never keeps state of its own: what
-    `fit_state` returns is what is saved, and `prepare` turns it into whatever scoring needs.
+    A subclass declares its options as fields, and implements `fit_state` (rows to named tensors) and `score_block`
+    (block and tensors to scores); a classifier also implements `classify_block`. It keeps no other state: the result of
+    `fit_state` is saved, and `prepare` turns it into the objects needed for scoring.
     """
 
     card: ClassVar[Card]
     described: ClassVar[str] = ""
-    """The docstring as its author wrote it."""
+    """The docstring without generated sections."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     trains: ClassVar[bool] = False
     """Whether a fit trains a network: minutes rather than seconds."""
     composes: ClassVar[bool] = False
-    """Whether it is made of other heads, see `create_members`."""
+    """Whether it combines other heads, see `create_members`."""
     least_classes: ClassVar[int] = 1
-    """Fewest columns of the logits that the formula has a value for, where the head needs logits."""
+    """Smallest number of logits per row for which the formula is defined, if the head needs logits."""
     testing_options: ClassVar[Mapping[str, Any]] = {}
-    """Options that make a slow head quick enough for the conformance suite (see `featood.testing`)."""
+    """Options with which a slow head is fast enough for the conformance suite (see `featood.testing`)."""
 
     nonfinite: str = option(
         "error",
-        "rows with NaN or infinite values: refuse them, or leave them out of the fit and score them worst",
+        "rows with NaN or infinite values: raise an error, or drop them from the fit and give them the highest score",
         choices=("error", "drop"),
     )
 
-    # ---- what a subclass writes -------------------------------------------------------------------
+    # ---- implemented by subclasses ----------------------------------------------------------------
 
     def fit_state(self, train: SelectedRows) -> State:
-        """Turn training rows into the tensors that scoring needs."""
+        """Compute the tensors needed for scoring from training rows."""
         return {}
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
-        """Score a block of rows ``[B]``; `fitted` is what `prepare` returned."""
+        """Score a block of rows ``[B]``; `fitted` is the result of `prepare`."""
         raise NotImplementedError
 
     def classify_block(self, block: FeatureSet, fitted: Any) -> Tensor | None:
-        """Return logits ``[B, K]`` of the fit's classes, finite, where the head is a classifier as well."""
+        """Return finite logits ``[B, K]`` of the fit's classes, or None if the head is not a classifier."""
         return None
 
     def prepare(self, state: State) -> Any:
-        """Turn the saved tensors into what scoring uses (an index, a network); by default they are it."""
+        """Build the objects used in scoring (an index, a network) from the saved tensors; by default, the tensors."""
         return state
 
     def columns(self, source: FeatureSet) -> list[str]:
@@ -89,22 +89,22 @@ class Head(Fitted):
         return []
 
     def create_members(self) -> list[Head]:
-        """Create the heads that it is made of, unfitted."""
+        """Create the unfitted members of a composition."""
         return []
 
     def resolve_options(self) -> Mapping[str, Any]:
-        """Return values of options that depend on other options, to be fixed when the head is made."""
+        """Return values of options that depend on other options; called once, when the head is created."""
         return {}
 
     def transform_block(self, block: FeatureSet, state: Mapping[str, Tensor]) -> FeatureSet:
-        """Bring a block into the space that `score_block` and `classify_block` expect."""
+        """Transform a block into the space that `score_block` and `classify_block` expect."""
         return block
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
-        """Fit within a context; heads that train override this in place of `fit_state`."""
+        """Fit within a context; heads that train a network override this instead of `fit_state`."""
         return Learned(self.fit_state(train))
 
-    # ---- what everyone reads ----------------------------------------------------------------------
+    # ---- public attributes ------------------------------------------------------------------------
 
     def __post_init__(self) -> None:
         for name, value in self.resolve_options().items():
@@ -118,17 +118,17 @@ class Head(Fitted):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What it reads with these options, see `featood.heads.Card`."""
+        """Required inputs with these options, see `featood.heads.Card`."""
         return self.card.needs
 
     @property
     def learns(self) -> bool:
-        """Whether it must be fitted with these options; other heads score at once."""
+        """Whether it must be fitted before scoring, with these options."""
         return self.card.learns
 
     @property
     def scores(self) -> tuple[str, ...]:
-        """Names of its scores, the default first; none where there is one only."""
+        """Names of its scores, the default first; empty if it has only one."""
         return self.card.scores
 
     @property
@@ -143,26 +143,26 @@ class Head(Fitted):
 
     @property
     def classes(self) -> Tensor | None:
-        """Class numbers ``[C]`` that the columns of `classify` stand for; None where they are 0 to C - 1."""
+        """Class numbers ``[C]`` of the columns of `classify`; None if they are 0 to C - 1."""
         return self.state.get(NUMBERS) if self.record.num_classes is None else None
 
-    # ---- what everyone calls ----------------------------------------------------------------------
+    # ---- public methods ---------------------------------------------------------------------------
 
     def fit(
         self, train: Any, labels: Any = None, *, context: FitContext | None = None, device: str = "cpu"
     ) -> Self:
-        """Fit to in-distribution rows.
+        """Fit the head on in-distribution rows.
 
         Parameters
         ----------
         train : FeatureSet or array
-            A set with the columns that the card names; or plain features ``[N, D]``, with `labels` ``[N]``.
+            A set with the columns that the card lists; or plain features ``[N, D]``, with `labels` ``[N]``.
         labels : array, optional
-            Class labels for plain features; rows with a negative label are left out.
+            Class labels for plain features; rows with a negative label are ignored.
         context : FitContext, optional
-            Progress and checkpoints, for heads that train.
+            Progress and checkpoints, for heads that train a network.
         device : str
-            Where to compute; ``auto`` is the GPU where there is one.
+            Device to compute on; ``auto`` is the GPU if there is one.
 
         Returns
         -------
@@ -172,12 +172,12 @@ class Head(Fitted):
         Raises
         ------
         DataError
-            When the set lacks a column, has no rows, or holds values that are not finite.
+            If the set lacks a column, has no rows, or contains non-finite values.
         UsageError
-            When the machine does not have the device.
+            If the device is not available.
         """
         source = as_feature_set(train, labels)
-        with collect_warnings() as notes:  # the choice of columns may be one
+        with collect_warnings() as notes:  # selecting the columns may warn too
             rows = self.select(source, fitting=True, device=device)
             if not len(source):
                 raise DataError(f"{self.name}: {source.name} has no rows to fit on")
@@ -201,23 +201,23 @@ class Head(Fitted):
         Parameters
         ----------
         data : FeatureSet or array
-            What to score, with the columns that the head was fitted on.
+            Rows to score, with the columns that the head was fitted on.
         force : bool
             Accept features with another fingerprint.
 
         Returns
         -------
         ndarray or Tensor
-            ``[N]`` float64, higher = more out-of-distribution; a tensor where the columns are tensors.
+            ``[N]`` float64, higher = more out-of-distribution; a tensor if the columns are tensors.
 
         Raises
         ------
         NotFitted
             Before `fit`.
         Mismatch
-            When the features come from another backbone, or have another size, than those of the fit.
+            If the features come from another backbone, or have another size, than those of the fit.
         DataError
-            At values that are not finite, unless ``nonfinite="drop"``.
+            If values are not finite, unless ``nonfinite="drop"``.
         """
         source = as_feature_set(data)
         rows = self._rows_to_score(source, force)
@@ -236,11 +236,11 @@ class Head(Fitted):
         return _like(source, torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64))
 
     def classify(self, data: Any, *, force: bool = False) -> Any:
-        """Return the head's own class logits ``[N, C]``, or None where it leaves classes to the backbone's logits.
+        """Return the head's own class logits ``[N, C]``, or None if it does not classify.
 
-        Their softmax is what the head takes for the probabilities of the classes; a row left out gets zeros.
-        The columns are those of the classifier that came with the rows of the fit; without one, each class that had
-        rows has a column, and `classes` tells which. Arguments and errors are those of `score`.
+        Their softmax gives the class probabilities of the head; dropped rows get zeros. The columns are those of the
+        classifier of the training set; without a classifier, there is one column for each class that has rows, and
+        `classes` gives the class numbers. Arguments and errors are those of `score`.
         """
         if not self._classifies:
             return None
@@ -259,39 +259,39 @@ class Head(Fitted):
         return _like(source, torch.cat(parts) if parts else torch.empty(0, 0, dtype=torch.float64))
 
     def score_checked(self, block: FeatureSet) -> Tensor:
-        """Score a block ``[B]`` of the columns of the fit, whose rows are finite; for heads made of others."""
+        """Score a block ``[B]`` with the columns of the fit and finite rows; used by compositions."""
         return self.score_block(self.transform_block(block, self.state), self.prepared)
 
     @property
     def prepared(self) -> Any:
-        """What `prepare` made of the state, at the first call."""
+        """The result of `prepare`, computed at the first call."""
         if self._prepared is None:
             self._prepared = (self.prepare(dict(self.state)),)
         return self._prepared[0]
 
     def check_match(self, source: FeatureSet, force: bool = False) -> None:
-        """Refuse features that are not of the kind the head was fitted on.
+        """Raise if the features do not match those that the head was fitted on.
 
         Raises
         ------
         Mismatch
-            When fingerprints or sizes differ.
+            If fingerprints or sizes differ.
         """
         check_match(self.name, self.record, source, force)
 
     def save(self, path: str | Path) -> Path:
-        """Save the fitted head into a folder: ``head.safetensors``, ``head.json`` and a card."""
+        """Save the fitted head to a folder: ``head.safetensors``, ``head.json`` and a README."""
         from featood.heads.artefacts.artefact import save_head
 
         return save_head(self, path)
 
     def select(self, source: FeatureSet, fitting: bool, device: str = "cpu") -> SelectedRows:
-        """Select the columns of a set that the head reads, to fit on or to score.
+        """Select the columns of a set that the head reads, for fitting or scoring.
 
         Raises
         ------
         DataError
-            When the set lacks one.
+            If the set lacks one of them.
         """
         needs = self.needs
         if "logits" in needs:
@@ -316,7 +316,7 @@ class Head(Fitted):
         )
 
     def names(self, source: FeatureSet, fitting: bool) -> list[str]:
-        """Names of the columns that the head reads; those of the fit, once there is one."""
+        """Names of the columns that the head reads; after a fit, those of the fit."""
         fitted = [name for name in self.record.sizes if name != "logits"]
         names = self.columns(source) if fitting or not fitted else fitted
         if "logits" in self.needs:
@@ -325,16 +325,16 @@ class Head(Fitted):
             names.append("labels")
         return names
 
-    # ---- inside -----------------------------------------------------------------------------------
+    # ---- private ----------------------------------------------------------------------------------
 
     @property
     def _keeps_outliers(self) -> bool:
-        """Whether it learns from outliers with any options; other heads leave them out of a fit."""
+        """Whether it learns from outliers with any options; other heads drop them before a fit."""
         return "outliers" in (*self.needs, *self.card.uses)
 
     @property
     def _ranks(self) -> bool:
-        """Whether the fit sees ranks of the classes that have rows; a head of logits sees numbers of their columns."""
+        """Whether the fit gets ranks of the classes that have rows; a head of logits gets the numbers of columns."""
         return "logits" not in self.needs
 
     @property
@@ -344,7 +344,7 @@ class Head(Fitted):
     def _rows_to_score(self, source: FeatureSet, force: bool) -> SelectedRows:
         self.check_match(source, force)
         rows = self.select(source, fitting=False, device=self.device)
-        _ = self.prepared  # a head that is not fitted says so before any row is read
+        _ = self.prepared  # raises NotFitted before any row is read
         return rows
 
 

@@ -1,4 +1,4 @@
-"""The classifier's last layer in heads that need it, checked against the features."""
+"""The classifier's last layer for heads that need it, checked against the features."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def last_layer(
     source : FeatureSet
         A set that carries its classifier.
     feature : str
-        The column that goes into it; by default the classifier's input.
+        The column that is its input; by default the classifier's input.
     device : torch.device
-        Where to put them.
+        Device of the returned tensors.
 
     Raises
     ------
     DataError
-        When the set comes without its classifier.
+        If the set has no classifier.
     UsageError
-        When the column has another size than the classifier takes.
+        If the size of the column does not match the classifier.
     """
     if source.classifier is None:
-        raise DataError(f"{source.name} comes without the classifier's weight and bias; extract it anew")
+        raise DataError(f"{source.name} has no classifier weight and bias; extract it again")
     weight, bias = (torch.as_tensor(part, device=device).float() for part in source.classifier)
     size = source.feature(feature).shape[1]
     if size != weight.shape[1]:
@@ -57,7 +57,7 @@ def last_layer(
 
 
 def classifier_state(train: SelectedRows, feature: str = "") -> dict[str, Tensor]:
-    """Return the last layer of the rows of a fit, for a head's state; raises as :func:`last_layer`."""
+    """Return the last layer as part of a head's state; raises like :func:`last_layer`."""
     layer = last_layer(train.source, feature, train.device)
     return {name: tensor.clone() for name, tensor in layer.items()}
 
@@ -68,22 +68,23 @@ def linear_logits(vectors: Tensor, layer: Mapping[str, Tensor]) -> Tensor:
 
 
 def centred(layer: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the layer of the same softmax whose logits sum to zero in every row.
+    """Return the layer with the same softmax whose logits sum to zero in every row.
 
-    A constant on all biases, or a vector on all rows of the weight, is what no cross-entropy can tell; it ends here.
+    This removes a constant added to all biases or a vector added to all rows of the weight, to which the
+    cross-entropy is invariant.
     """
     return {name: (part.double() - part.double().mean(0)).to(part.dtype) for name, part in layer.items()}
 
 
 def centred_logits(logits: Tensor) -> Tensor:
-    """Return logits ``[B, C]`` of the same softmax that sum to zero in every row."""
+    """Return logits ``[B, C]`` with the same softmax that sum to zero in every row."""
     return logits - logits.mean(1, keepdim=True)
 
 
 def warn_of_centring(head: str, what: str, level: float) -> None:
-    """Warn that a head, whose score a level of the logits below zero would turn around, centres them first."""
+    """Warn that a head centres the logits because their negative level would reverse its score."""
     warnings.warn(
-        f"{head}: {what} is {level:.3g}, which would turn the score around; the logits were centred over the classes "
-        "(their softmax stays the same)",
+        f"{head}: {what} is {level:.3g}, which would reverse the score; the logits were centred over the classes "
+        "(their softmax is unchanged)",
         stacklevel=3,
     )

@@ -1,4 +1,4 @@
-"""The rows a head sees: only the columns it needs, checked, and with classes numbered as the head needs them."""
+"""The rows passed to a head: only the columns that it needs, checked, with classes numbered as it needs them."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from featood.errors import DataError
 from featood.numerics.devices import pick_device
 
 NUMBERS = "class_numbers"
-"""Tensor ``[K]`` in the state of a head that classifies: the number of each of its classes."""
+"""Name of the tensor ``[K]`` with the class numbers in the state of a head that classifies."""
 IMPOSSIBLE = float(torch.finfo(torch.float32).min)
 """Logit of a class without rows."""
 
 
 class SelectedRows:
-    """A FeatureSet as a head consumes it: blocks of tensors on one device.
+    """A FeatureSet as passed to a head: blocks of tensors on one device.
 
     Parameters
     ----------
     source : FeatureSet
-        Where the rows come from.
+        The set of the rows.
     columns : sequence of str
         Columns to read.
     nonfinite : str
-        ``error`` refuses NaN and infinities; ``drop`` leaves such rows out.
+        ``error`` raises at NaN and infinities; ``drop`` skips such rows.
     known_only : bool
-        Leave out rows with a negative label, which mark outliers.
+        Skip rows with a negative label, which marks outliers.
     device : torch.device
-        Where the blocks go.
+        Device of the blocks.
     ranked : bool
-        Give each row the rank of its class among those that have rows in place of the class's number: so a
-        head learns of as many classes as there are, whatever they are called. `classes` has the numbers.
+        Replace class numbers by their rank among the classes that have rows, so that the number of classes of a head
+        does not depend on the class numbers. `classes` has the numbers.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class SelectedRows:
         ranked: bool = False,
     ) -> None:
         self.outputs = source.num_classes
-        """Number of the classifier's classes, below which labels must lie; None where there is none."""
+        """Number of the classifier's classes, which exceeds all labels; None without a classifier."""
         self.source = source.select(*columns)
         self.nonfinite = nonfinite
         self.known_only = known_only and self.source.labels is not None
@@ -64,13 +64,13 @@ class SelectedRows:
         self._map: Callable[[FeatureSet], FeatureSet] | None = None
 
     def mapped(self, function: Callable[[FeatureSet], FeatureSet]) -> Self:
-        """Return the same rows with each block changed, after the rows to leave out are gone from it."""
+        """Return the same rows with `function` applied to each block, after skipped rows are removed."""
         other = copy.copy(self)
         other._map = function
         return other
 
     def only(self, *columns: str) -> Self:
-        """Return the same rows with some of their columns, and the same classes."""
+        """Return the same rows and classes, with a subset of the columns."""
         other = copy.copy(self)
         vars(other)["classes"] = self.classes
         other.source = self.source.select(*columns)
@@ -78,14 +78,14 @@ class SelectedRows:
 
     @property
     def main(self) -> str:
-        """Name of the column that feeds the classifier."""
+        """Name of the classifier's input column."""
         return self.source.main
 
     @property
     def classifier(self) -> Classifier:
         """Weight ``[C, D]`` and bias ``[C]`` as float32 tensors."""
         if self.source.classifier is None:
-            raise DataError(f"{self.source.name} comes without the classifier's weight and bias")
+            raise DataError(f"{self.source.name} has no classifier weight and bias; extract it again")
         weight, bias = (torch.as_tensor(part, device=self.device).float() for part in self.source.classifier)
         return Classifier(weight, bias)
 
@@ -104,18 +104,18 @@ class SelectedRows:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes: that of the classifier; of those that have rows, where they are ranked or all there is."""
+        """Number of classes of the classifier; if labels are ranked or there is no classifier, of those with rows."""
         if not self.ranked and self.outputs is not None:
             return self.outputs
         return 1 if self.source.labels is None or not len(self.source) else len(self.classes)
 
     def masked_blocks(self, size: int = ROWS) -> Iterator[tuple[FeatureSet, Tensor]]:
-        """Iterate over blocks without the rows to leave out, each with the mask ``[B]`` of those kept.
+        """Iterate over blocks without skipped rows, each with the mask ``[B]`` of the rows kept.
 
         Raises
         ------
         DataError
-            At a value that is not finite (unless such rows are dropped), or a label beyond the classes.
+            If a value is not finite (unless such rows are dropped), or a label is out of range.
         """
         start = 0
         for block in self.source.blocks(size):
@@ -130,7 +130,7 @@ class SelectedRows:
             yield (kept if self._map is None else self._map(kept)), keep
 
     def blocks(self, size: int = ROWS) -> Iterator[FeatureSet]:
-        """Iterate over blocks of at most `size` rows; raises as :meth:`masked_blocks`, and where no row is left."""
+        """Iterate over blocks of at most `size` rows; raises like :meth:`masked_blocks`, and if no row is left."""
         empty = True
         for block, _ in self.masked_blocks(size):
             if len(block):
@@ -138,13 +138,13 @@ class SelectedRows:
                 yield block
         if empty:
             raise DataError(
-                f"{self.source.name}: no row is left to fit on (all labels are negative, or no row is finite)"
+                f"{self.source.name}: no row is left to fit on (all labels are negative or all rows non-finite)"
             )
 
     def digest(self) -> str:
-        """Return a digest of the values of all rows to keep, whatever their type and blocks; empty without rows.
+        """Return a digest of the values of all kept rows, independent of their type and blocks; empty without rows.
 
-        Raises as :meth:`masked_blocks`.
+        Raises like :meth:`masked_blocks`.
         """
         digests: dict[str, Any] = {}
         count = 0
@@ -157,7 +157,7 @@ class SelectedRows:
         return "/".join(digest.hexdigest() for digest in digests.values()) if count else ""
 
     def load(self) -> FeatureSet:
-        """Return all rows at once, for heads that keep or revisit them."""
+        """Return all rows at once, for heads that store or revisit them."""
         parts = list(self.blocks())
 
         def join(values: list[Tensor | None]) -> Tensor | None:
@@ -179,24 +179,24 @@ class SelectedRows:
             where = f"{self.source.name}: {bad} rows hold NaN or infinite values"
             if self.nonfinite == "error":
                 row = start + int(torch.nonzero(~finite)[0])
-                raise DataError(f"{where} (first: row {row}); mend them, or use --nonfinite drop")
+                raise DataError(f"{where} (first: row {row}); fix them, or use --nonfinite drop")
             warnings.warn(f"{where} and were left out", stacklevel=2)
         if self.source.labels is None or not len(block):
             return finite
         labels = torch.as_tensor(block.labels).cpu()
         if self.outputs is not None and int(labels.max()) >= self.outputs:
             raise DataError(
-                f"{self.source.name}: label {int(labels.max())} is beyond the classifier's {self.outputs} classes"
+                f"{self.source.name}: label {int(labels.max())} exceeds the classifier's {self.outputs} classes"
             )
         if (
             self.ranked and self.nonfinite == "drop"
-        ):  # a class may have rows in these columns that others lack
+        ):  # a class may have rows that are skipped because of the columns of another head
             finite &= torch.isin(labels, self.classes) | (labels < 0)
         return finite & (labels >= 0) if self.known_only else finite
 
 
 def finite_rows(block: FeatureSet) -> Tensor:
-    """Tell which rows of a block are finite in every column ``[B]``."""
+    """Return a mask ``[B]`` of the rows of a block that are finite in every column."""
     finite = torch.ones(len(block), dtype=torch.bool)
     columns = [*block.features.values(), *([] if block.logits is None else [block.logits])]
     for values in columns:
@@ -218,9 +218,9 @@ def _moved(block: FeatureSet, device: torch.device) -> FeatureSet:
 
 
 def number_classes(rows: SelectedRows) -> tuple[dict[str, Tensor], int | None]:
-    """Return what the state adds, and the number of the classifier's classes.
+    """Return the tensors to add to the state, and the number of the classifier's classes.
 
-    Nothing is added where the classes are numbered from 0 and each has rows.
+    Nothing is added if the classes are numbered from 0 and each has rows.
     """
     every = torch.arange(len(rows.classes))
     plain = rows.outputs in (None, len(every)) and torch.equal(rows.classes, every)
@@ -230,7 +230,7 @@ def number_classes(rows: SelectedRows) -> tuple[dict[str, Tensor], int | None]:
 
 
 def in_columns(logits: Tensor, numbers: Tensor, count: int) -> Tensor:
-    """Put logits ``[B, K]`` of the classes of these numbers into the columns of a classifier ``[B, count]``."""
+    """Scatter logits ``[B, K]`` of the classes `numbers` to the columns of a classifier ``[B, count]``."""
     columns = logits.new_full((len(logits), count), IMPOSSIBLE)
     columns[:, numbers.to(logits.device)] = logits
     return columns

@@ -1,4 +1,4 @@
-"""A random sample of the training rows, for heads that keep rows or need no more of them."""
+"""A random sample of the training rows, for heads that store rows or need only a sample."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from featood.heads.base.rows import SelectedRows
 def sampled_blocks(train: SelectedRows, count: int, seed: int) -> Iterator[FeatureSet]:
     """Iterate over blocks of `count` rows drawn without replacement, in the order of the set.
 
-    Rows are drawn by their place in the set, so the sample does not depend on the blocks. Where rows are left
-    out (unknown labels, values that are not finite) the sample is smaller by as many as were drawn of them.
+    Rows are drawn by their position in the set, so the sample does not depend on the blocks. If drawn rows are skipped
+    (unknown labels, non-finite values), the sample is smaller by their number.
 
     Parameters
     ----------
     train : SelectedRows
         The rows of the fit.
     count : int
-        How many to draw; all where there are not more.
+        Number of rows to draw; all rows if there are fewer.
     seed : int
-        Seed of the draw.
+        Random seed.
     """
     total = len(train.source)
     if count >= total:

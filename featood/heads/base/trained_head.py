@@ -1,4 +1,4 @@
-"""Heads that train a small network on one feature column: all but the network, its loss and its score."""
+"""Base of heads that train a small network on one feature column; subclasses add network, loss and score."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from featood.training.loop import train as run_training
 
 MODEL = "model."
 FEW = 20
-"""Rows to hold out at least: the loss of fewer says little."""
+"""Minimum number of held-out rows: the loss of fewer rows is too noisy."""
 SCHEDULES: Mapping[str, Callable[[int], Schedule]] = {
     "cosine": cosine,
     "step": lambda steps: multi_step([steps // 2, 3 * steps // 4]),
@@ -35,89 +35,92 @@ SCHEDULES: Mapping[str, Callable[[int], Schedule]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """One of the trainings of a head, with a loss of its own."""
+    """One training phase of a head, with a separate loss."""
 
     epochs: int
     losses: Callable[[Any, Tensor, Tensor, torch.Generator], dict[str, Tensor]]
-    """As `TrainedHead.losses`."""
+    """Function like `TrainedHead.losses`."""
     validation_loss: Callable[[Any, Tensor, Tensor, torch.Generator], Tensor] | None
-    """As `TrainedHead.validation_loss`; None to train to the end, whatever becomes of the held-out rows."""
+    """Function like `TrainedHead.validation_loss`; None for training without early stopping."""
     optimizer: Callable[[Any], torch.optim.Optimizer]
-    """From the network to an optimiser over the parameters that learn."""
+    """Function from the network to an optimiser over the trained parameters."""
     name: str = ""
-    """Under which its summary is recorded; that of the main training has none."""
+    """Name under which the summary is recorded; empty for the main phase."""
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class TrainedHead(FeatureHead):
-    """Base of heads whose state is a network; a subclass writes `build`, `losses` and `score_rows`.
+    """Base of heads whose state is a network; a subclass implements `build`, `losses` and `score_rows`.
 
-    The network sees rows in float32 to learn and in float64 to score, in the space asked for, which is fitted to the
-    rows that are not held out. Only a head
-    whose card names outliers is given any: as many as a batch has rows, behind them, with label -1. A head
-    that offers several scores has an option ``which`` with choices, and tells them apart in `score_rows` alone.
+    The network gets rows in float32 for training and in float64 for scoring, in the space of the option `space`, which
+    is fitted on the rows that are not held out. Only a head whose card lists outliers gets any: as many as the batch
+    has rows, appended to the batch with label -1. A head with several scores has an option ``which`` with choices,
+    which only `score_rows` reads.
 
-    With held-out rows the training ends when their loss has not fallen for a while, and the network is put back
-    to where it was lowest. Where the context brings outliers to validate on, it is not their loss that counts
-    but 1 - AUROC of the scores.
+    With held-out rows, the training stops early when their loss stops falling, and the network with the lowest loss is
+    restored. If the context has outliers to validate on, the criterion is 1 - AUROC of the scores instead of the loss.
     """
 
     trains: ClassVar[bool] = True
     testing_options: ClassVar[Mapping[str, Any]] = {"epochs": 10, "batch_size": 64}
     transient: ClassVar[tuple[str, ...]] = ()
-    """Children of the network that only training needs (a replay buffer, a generator); they are not saved."""
+    """Submodules needed only in training (a replay buffer, a generator); they are not saved."""
 
     space: str = space_option("standardize")
     epochs: int = option(50, "passes over the training rows", low=1)
     batch_size: int = option(512, "rows in a batch", low=1)
-    lr: float = option(1e-3, "first learning rate", low=0)
+    lr: float = option(1e-3, "initial learning rate", low=0)
     schedule: str = option(
-        "cosine", "how the learning rate falls; step: to a tenth after 1/2 and 3/4", choices=tuple(SCHEDULES)
+        "cosine",
+        "learning-rate schedule; step: a factor of 1/10 after 1/2 and 3/4 of the updates",
+        choices=tuple(SCHEDULES),
     )
-    warmup: int = option(0, "updates in which the learning rate rises to its first value", low=0)
+    warmup: int = option(
+        0, "number of updates over which the learning rate rises to its initial value", low=0
+    )
     weight_decay: float = option(0.0, "decoupled weight decay", low=0)
-    clip: float = option(0.0, "largest norm of the gradient; 0 for any", low=0)
+    clip: float = option(0.0, "largest norm of the gradient; 0 for no limit", low=0)
     ema: float = option(
-        0.0, "decay of a moving average of the weights, kept in their place", low=0, high=0.99999
+        0.0, "decay of an exponential moving average of the weights, used in their place", low=0, high=0.99999
     )
     precision: str = option(
         "float32",
-        "of the matrix products in training",
+        "precision of the matrix products in training",
         choices=("float32", "bfloat16"),
     )
     validation: float = option(0.1, "share of the rows held out to stop early", low=0, high=0.9)
     patience: int = option(
-        10, "validations (about one an epoch) without a lower loss that end training", low=1
+        10, "stop after this many validations (about one per epoch) without a lower loss", low=1
     )
     seed: int = option(
-        0, "seed of the weights, the batches and everything drawn in training", low=0, high=2**32 - 1
+        0, "seed of the weights, the batches and all random numbers in training", low=0, high=2**32 - 1
     )
 
-    # ---- what a subclass writes -------------------------------------------------------------------
+    # ---- implemented by subclasses ----------------------------------------------------------------
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
-        """Make the untrained network for `size` features and `classes` classes (1 where there are no labels)."""
+        """Make the untrained network for `size` features and `classes` classes (1 without labels)."""
         raise NotImplementedError
 
     def initialize(self, model: nn.Module, rows: Tensor, labels: Tensor) -> None:
-        """Set what depends on the training rows (with outliers, if any, behind them) before the first step."""
+        """Initialise values from the training rows (followed by outliers, if any) before the first step."""
 
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Return the losses of a batch ``[B, D]``, ``[B]`` by name; the one called ``loss`` is minimised."""
+        """Return the losses of a batch ``[B, D]`` with labels ``[B]`` by name; ``loss`` is minimised."""
         raise NotImplementedError
 
     def validation_loss(self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the loss of the held-out rows; all draws come from `generator`, the same at every call."""
+        """Return the loss of the held-out rows; `generator` is in the same state at every call."""
         return self.losses(model, rows, labels, generator)["loss"]
 
     def score_rows(self, model: Any, rows: Tensor) -> Tensor:
-        """Score rows ``[B, D]`` to ``[B]``, without gradients unless asked for."""
+        """Score rows ``[B, D]`` to ``[B]``; called without gradients."""
         raise NotImplementedError
 
     def classify_rows(self, model: Any, rows: Tensor) -> Tensor | None:
-        """Return class logits ``[B, C]`` of rows, of a head that is a classifier as well."""
+        """Return class logits ``[B, C]`` of rows, or None if the head is not a classifier."""
         return None
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
@@ -125,17 +128,17 @@ class TrainedHead(FeatureHead):
         return torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
 
     def phases(self) -> Sequence[Phase]:
-        """Return the trainings of the network, one after the other."""
+        """Return the training phases of the network in order."""
         return [Phase(self.epochs, self.losses, self.validation_loss, self.optimizer)]
 
     def batches(self, labels: Tensor) -> Batches:
-        """Return which rows, of those with labels ``[N]``, make each batch; negative labels do not occur."""
+        """Return the batches of rows with labels ``[N]``; negative labels do not occur."""
         return Batches(len(labels), self.batch_size, self.seed)
 
-    # ---- what they share --------------------------------------------------------------------------
+    # ---- shared -----------------------------------------------------------------------------------
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
-        """Hold rows out, fit the space to the others, and train."""
+        """Hold out rows, fit the space on the others, and train."""
         data = train.load()
         labels = torch.zeros(len(data), dtype=torch.long, device=train.device)
         if data.labels is not None:
@@ -148,7 +151,8 @@ class TrainedHead(FeatureHead):
         count = int(self.validation * len(known))
         if 0 < count < FEW:
             warnings.warn(
-                f"{self.name}: {count} rows held out would be too few to stop by: none are", stacklevel=2
+                f"{self.name}: {count} held-out rows are too few for early stopping, so none are held out",
+                stacklevel=2,
             )
             count = 0
         held, used = known[shuffle[:count]], known[shuffle[count:].sort().values]
@@ -159,7 +163,7 @@ class TrainedHead(FeatureHead):
         unseen = None
         if context.validate_on is not None:
             if not count:
-                raise UsageError(f"{self.name}: no row is held out to validate on; raise validation above 0")
+                raise UsageError(f"{self.name}: no rows are held out for validation; set validation above 0")
             chosen = SelectedRows(
                 context.validate_on, list(data.features), self.nonfinite, device=train.device
             )
@@ -241,7 +245,7 @@ class TrainedHead(FeatureHead):
         context: FitContext,
         settings: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Train, with `epoch` batches a pass, and return the summary."""
+        """Train with `epoch` batches per pass, and return the summary."""
         held, held_labels, unseen = held_out
         device = held.device
         generator = torch.Generator(device).manual_seed(self.seed)
@@ -260,7 +264,7 @@ class TrainedHead(FeatureHead):
                 fixed = torch.Generator(device).manual_seed(self.seed)
                 before = {name: value.clone() for name, value in model.named_buffers()}
                 loss = float(phase.validation_loss(model, held, held_labels, fixed).detach())
-                for name, value in model.named_buffers():  # such as chains, which a loss moves
+                for name, value in model.named_buffers():  # such as chains, which computing a loss updates
                     value.copy_(before[name])
                 return loss
 

@@ -1,4 +1,4 @@
-"""What all compositions share: their members, fitted together, and a calibration of the members' scores."""
+"""Base class of compositions: members that are fitted together, and a calibration of their scores."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from featood.heads.base.fit import Fit, FitContext, FitRecord, Learned, State, c
 from featood.heads.base.head import Head
 from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import sampled_blocks
-from featood.heads.compositions._members import create_member, spell
+from featood.heads.compositions._members import create_member, format_member
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class Composition(Head):
     """A head that composes the scores of others.
 
-    A subclass writes `calibrate` (the members' scores of training rows to tensors) and `combine` (their scores
-    of a block, and those tensors, to one score).
+    A subclass implements `calibrate` (from the members' scores of training rows to tensors) and `combine` (from these
+    tensors and the members' scores of a block to one score).
     """
 
     composes: ClassVar[bool] = True
     members: tuple[str, ...] = option(
         ("energy", "mahalanobis", "knn"),
-        "heads to compose; options after the name as in 'knn k=50', or a preset as in 'heat-el preset=cifar100'",
+        "heads to compose, with options as in 'knn k=50' or a preset as in 'heat-el preset=cifar100'",
     )
-    sample: int = option(10_000, "training rows whose scores calibrate the members", low=1)
-    seed: int = option(0, "seed of that sample", low=0, high=2**32 - 1)
+    sample: int = option(10_000, "number of training rows on which the members' scores are calibrated", low=1)
+    seed: int = option(0, "seed for sampling these rows", low=0, high=2**32 - 1)
 
     def resolve_options(self) -> Mapping[str, Any]:
-        """Write all options of the members out: defaults may change, what a saved head was fitted with must not."""
+        """Store all options of the members: defaults may change, the options of a saved head must not."""
         if isinstance(self.members, str) or not self.members:
             raise UsageError(f"{self.name}: members lists the heads to compose, such as knn,energy")
-        return {"members": tuple(spell(head) for head in self.create_members())}
+        return {"members": tuple(format_member(head) for head in self.create_members())}
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What the members need."""
+        """The inputs that the members need."""
         return tuple(sorted({need for head in self.create_members() for need in head.needs}))
 
     def calibrate(self, scores: Tensor) -> State:
@@ -70,8 +70,8 @@ class Composition(Head):
 
     @classmethod
     def of(cls, heads: Sequence[Head], train: Any, **options: Any) -> Self:
-        """Compose heads that are fitted already; see :func:`featood.heads.compositions.compose.compose`."""
-        composed = cls(members=tuple(spell(head) for head in heads), **options)
+        """Compose fitted heads; see :func:`featood.heads.compositions.compose.compose`."""
+        composed = cls(members=tuple(format_member(head) for head in heads), **options)
         source = as_feature_set(train)
         for head in heads:
             head.check_match(source)
@@ -79,7 +79,7 @@ class Composition(Head):
         with collect_warnings() as notes:
             state = composed.join(heads, rows)
         notes += [f"{head.name}: {note}" for head in heads for note in head.record.notes]
-        # what a member was tuned or trained on is no more a test for the composition than for the member
+        # a set that a member was tuned or trained on is not a valid test set for the composition either
         tuned = [head.record.tuned for head in heads if head.record.tuned is not None]
         tuned += [old for head in heads for old in head.record.members_tuned or ()]
         record = FitRecord.of(source, rows, notes, members_tuned=tuple(tuned))
@@ -100,7 +100,7 @@ class Composition(Head):
         with torch.no_grad():
             parts = [_scores(heads, block) for block in sampled_blocks(train, self.sample, self.seed)]
         if not parts:
-            raise DataError(f"{self.name}: no row of the sample can be used; raise --sample")
+            raise DataError(f"{self.name}: the sample has no usable row; raise --sample")
         scores = torch.cat(parts)
         self._check(heads, scores)
         state = self.calibrate(scores)
@@ -109,13 +109,13 @@ class Composition(Head):
         return state
 
     def prepare(self, state: State) -> Any:
-        """Give the members their tensors back."""
+        """Restore the members' tensors."""
         heads = self.create_members()
         for number, head in enumerate(heads):
             prefix = f"{number}."
             own = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
             head.adopt(Fit(own, self.record, self.device))
-            _ = head.prepared  # tensors of other options show here
+            _ = head.prepared  # raises if the tensors do not match the options
         return heads, state
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
@@ -124,12 +124,16 @@ class Composition(Head):
         return self.combine(_scores(heads, block), state)
 
     def _check(self, heads: Sequence[Head], scores: Tensor) -> None:
-        """Refuse training scores that are not finite, and warn of those that are all the same."""
+        """Raise on non-finite training scores, and warn if a member's scores are constant."""
         for head, spread in zip(heads, scores.std(0, correction=0).tolist(), strict=True):
             if not math.isfinite(spread):
-                raise DataError(f"{self.name}: {head.name} gives training rows scores that are not finite")
+                raise DataError(
+                    f"{self.name}: {head.name} gives non-finite scores on training rows; remove it from members"
+                )
             if spread == 0:
-                warnings.warn(f"{self.name}: {head.name} scores all training rows the same", stacklevel=2)
+                warnings.warn(
+                    f"{self.name}: {head.name} gives all training rows the same score", stacklevel=2
+                )
 
 
 def _scores(heads: Sequence[Head], block: FeatureSet) -> Tensor:

@@ -1,8 +1,8 @@
-"""Heads with their options as one line of text, so that a composition's members are an option of its own."""
+"""Parse and format heads with their options as one line of text, used in the option `members` of compositions."""
 
 from __future__ import annotations
 
-__all__ = ["create_member", "join_member", "spell", "split_member"]
+__all__ = ["create_member", "format_member", "join_member", "split_member"]
 
 import json
 import shlex
@@ -15,36 +15,38 @@ from featood.heads.registry import create_head
 
 
 def create_member(text: str, nonfinite: str) -> Head:
-    """Create a head from ``name option=value ...``; ``preset=...`` is understood too.
+    """Create a head from ``name option=value ...``; ``preset=...`` is accepted too.
 
     Parameters
     ----------
     text : str
-        Words as in a shell; values in JSON, where they are not plain words.
+        Words quoted as in a shell; values that are not plain words are written as JSON.
     nonfinite : str
-        That option of the head, which the composition decides.
+        The head's option `nonfinite`, which the composition sets.
 
     Raises
     ------
     UsageError
-        When the head or an option is unknown.
+        If the head or an option is unknown.
     """
     name, options = split_member(text)
     return create_head(name, **options | {"nonfinite": nonfinite})
 
 
 def split_member(text: str) -> tuple[str, dict[str, Any]]:
-    """Read a head's name and its options.
+    """Parse the name and options of a head.
 
     Raises
     ------
     UsageError
-        When a word is no option, or a quote is not closed.
+        If a word is not an option, or a quote is not closed.
     """
     try:
         name, *pairs = shlex.split(text) or [""]
     except ValueError as error:
-        raise UsageError(f"compose: '{text}' is no head with its options: {error}") from None
+        raise UsageError(
+            f"compose: '{text}' is not a valid head with options: {error}; write name option=value ..."
+        ) from None
     options: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -55,12 +57,12 @@ def split_member(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def join_member(name: str, options: Mapping[str, Any]) -> str:
-    """Write a head's name and its options as :func:`split_member` reads them."""
+    """Format a head's name and options as :func:`split_member` parses them."""
     return shlex.join([name, *(f"{option}={_text(value)}" for option, value in options.items())])
 
 
-def spell(head: Head) -> str:
-    """Write a head as :func:`create_member` reads it."""
+def format_member(head: Head) -> str:
+    """Format a head as :func:`create_member` parses it."""
     return join_member(
         head.name, {name: value for name, value in head.options.items() if name != "nonfinite"}
     )

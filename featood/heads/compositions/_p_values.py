@@ -1,4 +1,4 @@
-"""Empirical p-values: how many training rows score at least as high as a row does."""
+"""Empirical p-values: the share of training rows that score at least as high as a row."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 def p_values(reference: Tensor, scores: Tensor) -> Tensor:
-    """Return the share of a reference that scores higher, for each of K scores.
+    """Return the share of reference scores that are higher, for each of K scores.
 
-    At a value of the reference it is ``1 - r / (N + 1)`` with the value's rank r in 1 .. N (the mean rank, where
-    it occurs more than once). Between two values it is interpolated, so that a small change of a score is a
-    small change of its p-value; beyond the extremes it stays at theirs, ``1 / (N + 1)`` and ``N / (N + 1)``.
+    At a reference value it is ``1 - r / (N + 1)`` with the value's rank r in 1 .. N (the mean rank for ties).
+    Between two values it is interpolated, so that a small change of a score gives a small change of its p-value;
+    beyond the extremes it is constant, ``1 / (N + 1)`` and ``N / (N + 1)``.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def p_values(reference: Tensor, scores: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        ``[B, K]``, in (0, 1); lower = further out.
+        ``[B, K]``, in (0, 1); lower = more out-of-distribution.
     """
     values, size = scores.T.contiguous(), reference.shape[1]
     below = torch.searchsorted(reference, values)

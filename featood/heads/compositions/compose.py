@@ -28,11 +28,11 @@ from featood.heads.registry import register
     needs=("features", "labels", "classifier"),
 )
 class Compose(Composition):
-    """Score ``(1 / beta) log sum_k exp(beta u_k)`` of the members' scores, each standardised to u_k.
+    """Score ``(1 / beta) log sum_k exp(beta u_k)`` of the members' standardised scores u_k.
 
-    The limits are the sum (beta = 0), the largest (inf) and the smallest (-inf). Mean and deviation of each
-    member's scores are those on a fixed sample of the training rows. A member that remembers its training
-    rows (a nearest-neighbour head) scores them lower than new ones, and so weighs more than the others.
+    The limits are the sum (beta = 0), the maximum (inf) and the minimum (-inf). Scores are standardised with the mean
+    and standard deviation of each member on a fixed sample of the training rows. A member that stores its training
+    rows (a nearest-neighbour head) scores them lower than new rows, and therefore gets more weight than the others.
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {
@@ -41,7 +41,7 @@ class Compose(Composition):
 
     members: tuple[str, ...] = option(
         ("heat-gmm", "heat-gmm-std", "heat-el"),
-        "heads to compose; options after the name as in 'knn k=50', or a preset as in 'heat-el preset=cifar100'",
+        "heads to compose, with options as in 'knn k=50' or a preset as in 'heat-el preset=cifar100'",
     )
     beta: float = option(0.0, "0 sums the standardised scores, inf takes the largest, -inf the smallest")
 
@@ -51,7 +51,7 @@ class Compose(Composition):
             raise UsageError(f"{self.name}: beta must be a number, inf or -inf")
 
     def calibrate(self, scores: Tensor) -> State:
-        """Return mean and deviation of each member's scores; a deviation of zero counts as one."""
+        """Return mean and standard deviation of each member's scores; a deviation of zero is set to one."""
         scale = scores.std(0, correction=0)
         return {"mean": scores.mean(0), "scale": torch.where(scale > 0, scale, torch.ones_like(scale))}
 
@@ -61,14 +61,14 @@ class Compose(Composition):
 
 
 def composed_energy(scores: Tensor, beta: float) -> Tensor:
-    """Compose standardised scores ``[B, K]`` to ``[B]``: sum, maximum, minimum, or the soft maximum between.
+    """Compose standardised scores ``[B, K]`` to ``[B]``: sum, maximum, minimum, or a soft maximum or minimum.
 
     Parameters
     ----------
     scores : Tensor
         ``[B, K]``.
     beta : float
-        0 for the sum, infinite for an extreme, else the inverse temperature.
+        0 for the sum, inf or -inf for the maximum or minimum, otherwise the inverse temperature.
     """
     if beta == 0:
         return scores.sum(1)
@@ -80,14 +80,14 @@ def composed_energy(scores: Tensor, beta: float) -> Tensor:
 def compose(
     heads: Sequence[Head], train: Any, *, beta: float = 0.0, sample: int = 10_000, seed: int = 0
 ) -> Compose:
-    """Compose heads that are fitted already.
+    """Compose fitted heads.
 
     Parameters
     ----------
     heads : sequence of Head
         The fitted heads.
     train : FeatureSet
-        The rows they were fitted on; a sample of them fixes mean and deviation.
+        The rows they were fitted on; mean and standard deviation are computed on a sample of them.
     beta, sample, seed
         See :class:`Compose`.
 
@@ -99,8 +99,8 @@ def compose(
     Raises
     ------
     NotFitted
-        When a head is not fitted.
+        If a head is not fitted.
     Mismatch
-        When a head was fitted on another backbone's features.
+        If a head was fitted on features of another backbone.
     """
     return Compose.of(heads, train, beta=beta, sample=sample, seed=seed)

@@ -22,13 +22,13 @@ from featood.heads.registry import register
     needs=("features", "logits", "labels"),
 )
 class Fisher(Composition):
-    """Score ``-2 sum_k log p_k``, p_k the share of training rows that member k scores higher than the row.
+    """Score ``-2 sum_k log p_k``, p_k being the share of training rows that member k scores higher than the row.
 
-    One member that is certain outweighs several that are not, other than in an average of ranks. Were the members
-    independent, and the training rows like new ones, it would follow a chi-squared distribution with 2 K degrees
-    of freedom; as neither holds, read it as a score and set its threshold on rows held out. The p-values come
-    from a fixed sample of the training rows. A member that remembers these (a nearest-neighbour head) scores them
-    lower than new ones.
+    Unlike in an average of ranks, one confident member outweighs several uncertain ones. If the members were
+    independent and scored training rows like new rows, the statistic would follow a chi-squared distribution with 2 K
+    degrees of freedom; as neither holds, use it as a score and choose its threshold on held-out rows. The p-values are
+    computed on a fixed sample of the training rows. A member that stores its training rows (a nearest-neighbour head)
+    scores them lower than new rows.
     """
 
     def calibrate(self, scores: Tensor) -> State:

@@ -1,4 +1,4 @@
-"""Average of the ranks that several heads give."""
+"""Average of the score ranks of several heads."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from featood.heads.registry import register
     needs=("features", "logits", "labels"),
 )
 class RankAverage(Composition):
-    """Score the mean over the members of the rank of a row's score among those of training rows, in (0, 1).
+    """Score the mean over the members of the rank of a row's score among training scores, in (0, 1).
 
-    Ranks are taken against a fixed sample of the training rows, so a score does not depend on the other rows
-    scored. A member says nothing about how far beyond all training rows a row lies. One that remembers its
-    training rows (a nearest-neighbour head) scores them lower than new ones.
+    Ranks are relative to a fixed sample of the training rows, so a score does not depend on the other scored rows.
+    Scores above those of all training rows get the same rank. A member that stores its training rows (a
+    nearest-neighbour head) scores them lower than new rows.
     """
 
     def calibrate(self, scores: Tensor) -> State:

@@ -1,4 +1,4 @@
-"""Density of a Gaussian mixture with one component a class."""
+"""Density of a Gaussian mixture with one component per class."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from featood.numerics.memory import require_memory
 from featood.numerics.moments import ClassMoments, ScatterByClass
 
 TEMPORARIES = 8
-"""So many chunks at once, at most, beside the class covariances."""
+"""Maximum number of temporary chunks held in memory in addition to the class covariances."""
 
 
 @register(
@@ -52,30 +52,33 @@ TEMPORARIES = 8
 class GMM(GaussianHead, StreamingHead):
     """Score ``-log sum_c pi_c N(z; mu_c, S_c)`` with the means, covariances and frequencies of the classes.
 
-    Class covariances are divided by n_c - 1, the tied one by N. Each is shrunk, if asked for, by what suits its own
-    rows. The ridge is the same number for all, so that their densities stay comparable: none, or the least under which
-    all are sound. A feature that is constant in training, or in one class, is very narrow there; ``--dead ignore``
-    leaves those out that are constant in every class. A class without variance (a single row) takes the mean covariance
-    of the others. Class covariances are kept twice while they are fitted, ``16 C D^2`` bytes, and refused where that is
-    more than there is. Computed in float64. Higher means more out-of-distribution.
+    Class covariances are normalised by n_c - 1, the tied covariance by N. With `shrinkage`, the intensity is estimated
+    for each class from its own rows. The same ridge is added to all covariances, so that their densities stay
+    comparable: zero, or the smallest value for which all can be factorised. A feature that is constant in training, or
+    in one class, has a tiny variance there; ``--dead ignore`` drops features that are constant in every class. A class
+    without variance (a single row) uses the mean covariance of the others. The fit holds two copies of the class
+    covariances, ``16 C D^2`` bytes, and is refused if memory does not suffice. Computed in float64. Higher means more
+    out-of-distribution.
     """
 
     covariance: str = option(
         "full",
-        "covariance: of each class, one around the class means, or variances alone",
+        "covariance: one per class (full), one shared by all (tied), or variances only (diag)",
         choices=("full", "tied", "diag"),
     )
-    uniform: bool = option(False, "weigh all classes alike, not by their frequency (as DDU's published code)")
+    uniform: bool = option(
+        False, "give all classes equal weight instead of their frequency (as DDU's published code)"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.shrinkage != "none" and self.covariance == "diag":
             raise UsageError(
-                f"{self.name}: shrinkage is for full and tied covariances; leave it out with diag"
+                f"{self.name}: shrinkage applies to full and tied covariances; omit it with diag"
             )
 
     def fit_state(self, train: SelectedRows) -> State:
-        """Pass over the rows once, if there is memory for the covariances of their classes."""
+        """Fit in one pass, after checking that the class covariances fit into memory."""
         size = next(iter(train.source.features.values())).shape[1]
         size = min(size, self.components or size)
         self._require_memory(0, len(train.classes), size, train.device)
@@ -122,7 +125,7 @@ class GMM(GaussianHead, StreamingHead):
         return {"weights": weights, "center": center, **self._full(means, covariances, ignored)}
 
     def prepare(self, state: State) -> Any:
-        """Rebuild the map of the tied covariance."""
+        """Rebuild the whitening of the tied covariance."""
         if self.covariance == "tied":
             return Whitening(*(state[name] for name in Whitening._fields)), state
         return None, state
@@ -158,11 +161,11 @@ class GMM(GaussianHead, StreamingHead):
         log_det, unit = torch.empty_like(means[:, 0]), covariances.variances.mean()
 
         def invert(ridge: float) -> float:
-            """Invert all, from a ridge up; return what the last needed, which the first have perhaps not got."""
+            """Invert all with at least this ridge; return the largest one used, which earlier chunks may lack."""
             for part in covariances.parts():
                 some = covariances[part]
                 if ignored is not None:
-                    some[:, ignored, ignored] = unit  # what lies beside the diagonal is zero
+                    some[:, ignored, ignored] = unit  # off-diagonal entries of ignored features are zero
                 factors, ridge = factorize(some, ridge, "the covariance of a class", unit)
                 identity = torch.eye(means.shape[1]).to(factors).expand_as(factors)
                 matrices[part] = torch.linalg.solve_triangular(factors, identity, upper=False).mT
@@ -181,9 +184,7 @@ class GMM(GaussianHead, StreamingHead):
     def _diagonal(self, means: Tensor, covariances: ClassCovariances, ignored: Tensor | None) -> State:
         variances, unit = covariances[:], covariances.variances.mean()
         if not bool(unit > 0):
-            raise DataError(
-                f"{self.name}: the rows of each class are all alike; fit on other or on more rows"
-            )
+            raise DataError(f"{self.name}: all rows of each class are identical; fit on other or more rows")
         if ignored is not None:
             variances[:, ignored] = torch.inf
         used = LADDER[1] if self.ridge == 0 and bool((variances <= 0).any()) else self.ridge
@@ -206,7 +207,7 @@ class GMM(GaussianHead, StreamingHead):
             )
 
     def _require_memory(self, seen: int, classes: int, size: int, device: torch.device) -> None:
-        """Refuse more classes than there is room for beside the scatter of those that were seen."""
+        """Raise if `classes` covariances do not fit into memory next to the scatter matrices of the `seen` classes."""
         if self.covariance == "full":
             require_memory(
                 8 * (2 * classes - seen) * size**2 + TEMPORARIES * CHUNK_BYTES,

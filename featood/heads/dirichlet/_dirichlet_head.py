@@ -1,4 +1,4 @@
-"""What the heads of this family share: logits read as Dirichlet concentrations."""
+"""Base class of the heads of this family: logits as the logarithms of Dirichlet concentrations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DirichletHead(LogitHead):
     )
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
-        """Score logits by the Dirichlet distribution that they stand for."""
+        """Score logits by the Dirichlet distribution that they parametrise."""
         return self.score_concentrations(concentrations(logits, self.prior))
 
     def score_concentrations(self, log_alpha: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What trained heads of this family share: a network that gives each class some evidence, and their scores."""
+"""Base of the trained heads of this family: a network that predicts evidence for each class, and its scores."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@ r"""Network of a posterior network: class densities in a latent space, counted a
 .. math:: \alpha_c = 1 + N_c \, q_c(h(z))
 
 with an encoder :math:`h`, a normalising flow :math:`q_c` for each class, and the certainty budget :math:`N_c`.
-Concentrations stay in log space throughout, for a density may be larger than any float.
+Concentrations stay in log space throughout, because a density may exceed the largest float.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DENSITIES: dict[str, Callable[[int, int, int, torch.Generator | None], nn.Module
     "radial": RadialFlows,
     "normal-mixture": GaussianMixtures,
 }
-"""From the numbers of classes, of layers or components, and of latent dimensions to the densities of the classes."""
+"""Constructors of the class densities, from the numbers of classes, layers or components, and latent dimensions."""
 
 
 def log_budget(counts: Tensor, kind: str) -> Tensor:
@@ -63,7 +63,7 @@ class PosteriorNetwork(nn.Module):
     latent, layers, classes : int
         Latent size, layers of each flow or components of each mixture, and classes.
     density : str
-        Of :data:`DENSITIES`.
+        One of :data:`DENSITIES`.
     generator : torch.Generator, optional
         Source of the initial weights.
     """

@@ -1,4 +1,4 @@
-"""The uncertainties that heads with a Dirichlet distribution choose from, higher meaning more out-of-distribution."""
+"""Uncertainty measures of a Dirichlet distribution; higher means more out-of-distribution."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def dirichlet_score(which: str, log_evidence: Tensor, prior: float = 1.0) -> Ten
     Parameters
     ----------
     which : str
-        Of :data:`CHOICES`. ``p(x)`` is the negated logarithm of the evidence in all: the free energy, where the
-        evidence is the exponential of a classifier's logits. Unlike ``alpha0``, which the prior bounds, it goes on
-        telling rows apart where hardly any evidence is left.
+        One of :data:`CHOICES`. ``p(x)`` is the negated logarithm of the total evidence: the free energy, if the
+        evidence is the exponential of a classifier's logits. Unlike ``alpha0``, which the prior bounds, it still
+        distinguishes rows with almost no evidence.
     log_evidence : Tensor
         ``[B, C]``; the concentrations are its exponential plus the prior.
     prior : float
-        Concentration of each class without evidence.
+        Concentration of a class without evidence.
 
     Returns
     -------

@@ -27,18 +27,18 @@ from featood.numerics.dirichlet import concentrations
     year=2023,
     url="https://arxiv.org/abs/2302.12002",
     needs=("features", "labels"),
-    caution="not for features of many dimensions, on which it hardly tells outliers from chance",
+    caution="not suited to high-dimensional features, on which it is hardly better than chance",
 )
 class EPNM(EvidenceHead, SampledHead):
-    r"""Score the evidence of a classifier whose free energy learnt from its own Langevin samples.
+    r"""Score the evidence of a classifier whose free energy is learned from its own Langevin samples.
 
-    The concentrations are ``exp(l_c) + 1``, so that the evidence in all is :math:`\exp(-E(x))`. Samples descend the
-    energy of a class drawn at random, each class with chains of its own. The uncertain cross-entropy is the mean
-    over rows; as published it is also divided by the number of classes, which no preset can know:
-    ``classification=0.1`` for ten. By default steps are short and the noise is that of true Langevin dynamics; long
-    steps with little noise, as published, are in the preset.
+    The concentrations are ``exp(l_c) + 1``, so the total evidence is :math:`\exp(-E(x))`. Samples descend the
+    energy of a randomly drawn class, and each class has its own chains. The uncertain cross-entropy is averaged
+    over rows; the published loss is also divided by the number of classes, which a preset cannot depend on: set
+    ``classification=0.1`` for ten classes. By default, steps are short and the noise is that of exact Langevin
+    dynamics; the preset has the published long steps with little noise.
 
-    It is meant for tables and few features: on 342 of a DenseNet it does not tell outliers apart.
+    Intended for tables and low-dimensional features: on 342 features of a DenseNet it does not detect outliers.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"published": PUBLISHED}
@@ -46,7 +46,7 @@ class EPNM(EvidenceHead, SampledHead):
     which: str = option("p(x)", "score to return", choices=CHOICES)
     classification: float = option(1.0, "weight of the uncertain cross-entropy in the loss", low=0)
     entropy_weight: float = option(
-        1e-4, "weight of the Dirichlet entropy of rows beside it, to be large", low=0
+        1e-4, "weight of the entropy regulariser of the rows' Dirichlet distributions", low=0
     )
     l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
 

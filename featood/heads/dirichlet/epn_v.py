@@ -28,18 +28,19 @@ from featood.numerics.dirichlet import concentrations, differential_entropy
     needs=("features", "labels"),
 )
 class EPNV(EvidenceHead, VERA):
-    r"""Score the evidence of a classifier whose free energy learnt against samples of a generator.
+    r"""Score the evidence of a classifier whose free energy is learned against samples of a generator.
 
-    The concentrations are ``exp(l_c) + 1``, so that the evidence in all is :math:`\exp(-E(x))`; that of a row of
-    class y is to be on y alone. On samples of the generator the distribution can be made flat besides.
+    The concentrations are ``exp(l_c) + 1``, so the total evidence is :math:`\exp(-E(x))`; the target of a row of
+    class y has all evidence on y. Optionally, the distribution on generator samples is trained to be flat.
 
-    With ``target=0``, as published, the evidence itself is the aim: where it is near 1, the aim is the flat
-    distribution, and no class is learnt. On 342 features of a DenseNet the accuracy was 28 % and the AUROC 58 % then,
-    and 93 % and 86 % with ``target=100``. In few dimensions, where the classes are learnt either way, an aim costs some
-    of the density. The decay of the rates is published at fixed epochs; here it is that of `schedule`.
+    With ``target=0``, as published, the target concentration is the evidence itself: where it is near 1, the target is
+    the flat distribution, and no class is learned. On 342 features of a DenseNet this gave an accuracy of 28 % and an
+    AUROC of 58 %, against 93 % and 86 % with ``target=100``. In few dimensions, where the classes are learned with
+    either target, a fixed target makes the density somewhat worse. The published learning rates decay at fixed epochs;
+    here they follow `schedule`.
     """
 
-    # but for the decay of the rates, which is at fixed epochs
+    # as published, except that the published learning rates decay at fixed epochs
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "published": {
             "lr": 1e-4,
@@ -52,19 +53,23 @@ class EPNV(EvidenceHead, VERA):
     }
 
     generator_lr: float = option(
-        5e-4, "first learning rate of the generator; faster ones ran away on features", low=0
+        5e-4, "initial learning rate of the generator; higher ones diverged on features", low=0
     )
     which: str = option("p(x)", "score to return", choices=CHOICES)
     l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
-    l2_per_feature: bool = option(False, "divide it by the number of features, with which energies grow")
-    classification: float = option(1.0, "weight of the classes in the loss", low=0)
-    target: float = option(
-        100.0, "concentration of a row's own class to aim at; 0 for all of its evidence", low=0
+    l2_per_feature: bool = option(
+        False, "divide that weight by the number of features, because energies grow with it"
     )
-    entropy_weight: float = option(0.0, "weight of the Dirichlet entropy of rows, to be large", low=0)
+    classification: float = option(1.0, "weight of the classification loss", low=0)
+    target: float = option(
+        100.0, "target concentration of a row's own class; 0 for its total evidence", low=0
+    )
+    entropy_weight: float = option(
+        0.0, "weight of the entropy regulariser of the rows' Dirichlet distributions", low=0
+    )
     sample_entropy: float = option(
         0.0,
-        "weight of the Dirichlet entropy of samples, to be large (less their divergence to the flat one)",
+        "weight of the entropy regulariser on generator samples (minus their divergence to the flat distribution)",
         low=0,
     )
 
@@ -73,13 +78,13 @@ class EPNV(EvidenceHead, VERA):
         return classes
 
     def class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return what a row's own class costs ``[B]``."""
+        """Return the classification loss of each row ``[B]``."""
         return evidence_divergence(logits, labels, self.target)
 
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Add the loss of the classes to those of energy and generator."""
+        """Add the classification loss to the losses of energy and generator."""
         parts = super().losses(model, rows, labels, generator)
         logits = model(rows).double()
         named = self.class_loss(logits, labels).mean()

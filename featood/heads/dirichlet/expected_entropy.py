@@ -1,4 +1,4 @@
-"""Entropy expected under a Dirichlet distribution: uncertainty of the data."""
+"""Expected entropy under a Dirichlet distribution: data (aleatoric) uncertainty."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from featood.numerics.dirichlet import expected_entropy
     learns=False,
 )
 class ExpectedEntropy(DirichletHead):
-    """Score ``E[H(p)]`` for class probabilities p drawn from ``Dir(alpha)``: how noisy the label itself is."""
+    """Score ``E[H(p)]`` for class probabilities p drawn from ``Dir(alpha)``: data uncertainty."""
 
     def score_concentrations(self, log_alpha: Tensor) -> Tensor:
         """Return the expected entropy in nats ``[B]``."""

@@ -1,4 +1,4 @@
-"""A classifier of the features, with the scores of its logits."""
+"""A classifier trained on the features, and the scores of its logits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from featood.heads.registry import register
 class MLP(EvidenceHead, PerceptronHead):
     """Score the logits of a perceptron trained on the features by cross-entropy.
 
-    ``msp`` is 1 less the largest class probability, ``max-logit`` the negated largest logit, and ``p(x)`` the free
+    ``msp`` is 1 minus the largest class probability, ``max-logit`` the negated largest logit, and ``p(x)`` the free
     energy; the others are those of the Dirichlet distribution with concentrations ``exp(l_c) + 1``.
     """
 

@@ -21,7 +21,7 @@ from featood.numerics.dirichlet import mutual_information
     learns=False,
 )
 class MutualInformation(DirichletHead):
-    """Score ``H(E[p]) - E[H(p)]`` for class probabilities p drawn from ``Dir(alpha)``: how little is known of p."""
+    """Score ``H(E[p]) - E[H(p)]`` for class probabilities p drawn from ``Dir(alpha)``: uncertainty about p."""
 
     def score_concentrations(self, log_alpha: Tensor) -> Tensor:
         """Return the mutual information in nats ``[B]``."""

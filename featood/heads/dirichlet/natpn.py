@@ -2,8 +2,8 @@ r"""Natural posterior network.
 
 .. math:: \alpha_c = 1 + N_H \, q(h(z)) \, p_c(h(z))
 
-with an encoder :math:`h` into H dimensions, the density :math:`q` of one normalising flow there, the class
-probabilities :math:`p` of a linear classifier of the same latent features, and the certainty budget :math:`N_H`.
+with an encoder :math:`h` into H latent dimensions, the density :math:`q` of one normalising flow on them, the class
+probabilities :math:`p` of a linear classifier on the same latent features, and the certainty budget :math:`N_H`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BUDGETS: Mapping[str, float] = {
     "exp": 1.0,
     "normal": 0.5 * math.log(4 * math.pi),
 }
-"""Logarithm of the certainty budget for each dimension of the latent space."""
+"""Logarithm of the certainty budget per dimension of the latent space."""
 
 FLOWS: Mapping[str, Callable[[int, int, int, torch.Generator], nn.Module]] = {
     "radial": lambda size, layers, width, generator: RadialFlows(1, layers, size, generator),
@@ -46,7 +46,7 @@ FLOWS: Mapping[str, Callable[[int, int, int, torch.Generator], nn.Module]] = {
 
 
 class NaturalPosteriorNetwork(nn.Module):
-    """Encoder, normalisation of its output if any, and of that a density and class probabilities."""
+    """Encoder with optional normalisation of its output, and the density and class probabilities of the result."""
 
     def __init__(
         self,
@@ -87,19 +87,19 @@ class NaturalPosteriorNetwork(nn.Module):
     needs=("features", "labels"),
 )
 class NatPN(EvidenceHead, PerceptronHead):
-    """Score the Dirichlet distribution of a classifier whose evidence is one density in its latent space.
+    """Score the Dirichlet distribution of a classifier whose evidence is a density in its latent space.
 
-    The concentrations are ``alpha_c = 1 + N_H q(h(z)) p_c(h(z))``, and the score rises as the evidence falls. The
-    logarithm of the evidence ``N_H q`` is limited to `evidence_limit` in size, beyond which rows tie; ``p(x)``, the
-    density alone, which the published code scores by, goes on.
+    The concentrations are ``alpha_c = 1 + N_H q(h(z)) p_c(h(z))``, and the score increases as the evidence decreases.
+    The logarithm of the evidence ``N_H q`` is clipped to ``[-evidence_limit, evidence_limit]``, so rows beyond the
+    limit tie; ``p(x)``, the density alone, is not clipped. It is the score of the published code.
 
-    The flow learns the density of the untrained encoder's output first, then all learn by the Bayesian loss, and in
-    the end the flow learns once more the density of what the encoder has become: the Bayesian loss, which is content
-    with any large evidence, leaves it far from a maximum of the likelihood.
+    Training has three phases: a warm-up of the flow on the output of the untrained encoder, training of all parts with
+    the Bayesian loss, and fine-tuning of the flow on the output of the trained encoder. The last phase is needed
+    because the Bayesian loss, which any large evidence satisfies, leaves the flow far from a maximum of the likelihood.
 
-    Apart from the preset ``published`` it differs from the published code, which has a radial flow of 8 layers, no
-    batch normalisation of the latent features, leaky rectifiers (of slope 0.01, here 0.2) and a constant learning
-    rate. Rows that are held out end the training and the fine-tuning; without any, both go on for all epochs.
+    Except with the preset ``published``, the settings differ from the published code, which has a radial flow of 8
+    layers, no batch normalisation of the latent features, leaky ReLUs (slope 0.01, here 0.2) and a constant learning
+    rate. Training and fine-tuning stop early on held-out rows; without any, both run for all epochs.
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {
@@ -112,12 +112,12 @@ class NatPN(EvidenceHead, PerceptronHead):
         }
     }  # fmt: skip
 
-    negative_linear: ClassVar[bool] = False  # type: ignore[misc]  # no option any more: its outputs are no logits
+    negative_linear: ClassVar[bool] = False  # type: ignore[misc]  # not an option here: the outputs are not logits
     which: str = option("alpha0", "score to return", choices=CHOICES)
     depth: int = option(3, "hidden layers of the encoder", low=0)
     width: int = option(64, "units of a hidden layer", low=1)
     latent: int = option(16, "size of the latent space", low=1)
-    flow: str = option("maf", "masked autoregressive, or radial", choices=tuple(FLOWS))
+    flow: str = option("maf", "kind of flow: masked autoregressive or radial", choices=tuple(FLOWS))
     layers: int = option(3, "layers of the flow", low=1)
     budget: str = option(
         "normal",
@@ -125,13 +125,15 @@ class NatPN(EvidenceHead, PerceptronHead):
         choices=tuple(BUDGETS),
     )
     evidence_limit: float = option(
-        30.0, "largest size of the logarithm of the evidence, in the loss and in all scores but p(x)", low=1
+        30.0, "largest absolute log-evidence, in the loss and in all scores except p(x)", low=1
     )
-    batch_norm: bool = option(True, "normalise the latent features by batches")
-    entropy_weight: float = option(1e-5, "weight of the Dirichlet entropy, which the loss rewards", low=0)
-    epochs: int = option(100, "passes over the training rows, and again at most of the fine-tuning", low=1)
-    warmup_epochs: int = option(3, "passes in which only the flow learns at first", low=0)
-    finetune: bool = option(True, "let the flow alone learn the density once the others have learnt")
+    batch_norm: bool = option(True, "apply batch normalisation to the latent features")
+    entropy_weight: float = option(1e-5, "weight of the Dirichlet entropy regulariser", low=0)
+    epochs: int = option(
+        100, "passes over the training rows, and maximum number of passes of the fine-tuning", low=1
+    )
+    warmup_epochs: int = option(3, "initial passes in which only the flow is trained", low=0)
+    finetune: bool = option(True, "train the flow alone after the joint training")
     batch_size: int = option(64, "rows in a batch", low=2)
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> NaturalPosteriorNetwork:
@@ -141,7 +143,7 @@ class NatPN(EvidenceHead, PerceptronHead):
         return NaturalPosteriorNetwork(encoder, flow, self.latent, classes, generator, self.batch_norm)
 
     def phases(self) -> Sequence[Phase]:
-        """Return the warm-up of the flow, the training of all, and the fine-tuning of the flow."""
+        """Return the phases: warm-up of the flow, joint training, and fine-tuning of the flow."""
 
         def flow(model: Any) -> torch.optim.Optimizer:
             return torch.optim.AdamW(model.flow.parameters(), lr=self.lr, weight_decay=self.weight_decay)
@@ -154,7 +156,7 @@ class NatPN(EvidenceHead, PerceptronHead):
         return found
 
     def initialize(self, model: nn.Module, rows: Tensor, labels: Tensor) -> None:
-        """Refuse a single row."""
+        """Raise if there is only one row."""
         if len(rows) < 2:
             raise DataError(f"{self.name}: one row cannot be normalised; fit on more rows")
 
@@ -166,10 +168,10 @@ class NatPN(EvidenceHead, PerceptronHead):
         return bayesian_loss(log_alpha, labels, entropy=self.entropy_weight)
 
     def log_evidence(self, model: Any, rows: Tensor) -> Tensor:
-        """Return the logarithm of budget times density, limited and shared out over the classes ``[B, C]``."""
+        """Return the clipped log of budget times density, distributed over the classes ``[B, C]``."""
         latents = model.latents(rows)
         evidence = self._budgeted(model.log_density(latents))
-        # the gradient goes on beyond the limit, or nothing would bring rows back
+        # the gradient passes through the clipping, otherwise rows beyond the limit would get no update
         limited = evidence + (evidence.clamp(-self.evidence_limit, self.evidence_limit) - evidence).detach()
         return limited[:, None] + model.log_probabilities(latents)
 
@@ -186,7 +188,7 @@ class NatPN(EvidenceHead, PerceptronHead):
 def warm_up_losses(
     model: NaturalPosteriorNetwork, rows: Tensor, labels: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Return the mean negative log-density of an encoder that does not learn."""
+    """Return the mean negative log-density of the output of a frozen encoder."""
     with torch.no_grad():
         latents = model.latents(rows)
     return {"loss": -model.log_density(latents).mean()}
@@ -195,7 +197,7 @@ def warm_up_losses(
 def density_losses(
     model: NaturalPosteriorNetwork, rows: Tensor, labels: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Return the same of an encoder whose normalisation stays as well as it has learnt to be."""
+    """Return the mean negative log-density with encoder and normalisation frozen."""
     with torch.no_grad():
         was = model.norm.training
         latents = model.norm.eval()(model.encoder(rows))

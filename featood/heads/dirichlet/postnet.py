@@ -36,19 +36,19 @@ from featood.numerics.dirichlet import concentrations
     needs=("features", "labels"),
 )
 class PostNet(EvidenceHead, PerceptronHead):
-    """Score the Dirichlet distribution whose concentrations are densities of the classes in a latent space.
+    """Score the Dirichlet distribution whose concentrations are class densities in a latent space.
 
-    They are ``alpha_c = 1 + N_c q_c(h(z))``, with an encoder h, a flow q_c for each class and its budget N_c.
-    ``alpha0`` is the negated log-precision. Far from all classes it approaches ``-log C`` so closely that rows tie;
-    ``p(x)``, the same without the prior's ones, still ranks them.
+    The concentrations are ``alpha_c = 1 + N_c q_c(h(z))``, with an encoder h, a flow q_c and a budget N_c for each
+    class. ``alpha0`` is the negated log-precision. Far from all classes it approaches ``-log C`` so closely that rows
+    tie; ``p(x)``, computed without the prior's ones, still ranks them.
 
     The preset ``published`` has the settings of the authors' run on the table Segment: a mixture of six Gaussians
-    for each class, features in [0, 1] as they come, and the state of the lowest loss on held-out rows. Its figures
-    (accuracy 97.73 %, which is 387 of 396 rows; average precision 96.32 % by ``alpha0``) are those of one split
-    without a seed; between splits the average precision by ``alpha0`` lies anywhere from 50 % to 99 %. Deviations
-    that remain: the loss is a mean over the batch, not a sum, which Adam hardly tells apart; weights of a mixture
-    sum to 1; and ``sequential`` training reads the classes off one layer of the latent features, published with a
-    hidden one.
+    for each class, features in [0, 1] without further scaling, and the state with the lowest loss on held-out rows. Its
+    figures (accuracy 97.73 %, i.e. 387 of 396 rows; average precision 96.32 % by ``alpha0``) are those of one split
+    without a seed; between splits the average precision by ``alpha0`` ranges from 50 % to 99 %. Remaining deviations:
+    the loss is a mean over the batch, not a sum, which makes almost no difference to Adam; mixture weights sum to 1;
+    and ``sequential`` training classifies the latent features by one linear layer, the published code by a network
+    with a hidden layer.
     """
 
     transient: ClassVar[tuple[str, ...]] = ("readout",)
@@ -62,44 +62,44 @@ class PostNet(EvidenceHead, PerceptronHead):
         }
     }  # fmt: skip
 
-    negative_linear: ClassVar[bool] = False  # type: ignore[misc]  # no option any more: its outputs are no logits
+    negative_linear: ClassVar[bool] = False  # type: ignore[misc]  # not an option here: the outputs are not logits
     which: str = option("alpha0", "score to return", choices=CHOICES)
     depth: int = option(3, "hidden layers of the encoder", low=0)
     width: int = option(64, "units of a hidden layer", low=1)
-    activation: str = option("relu", "between the layers", choices=tuple(ACTIVATIONS))
+    activation: str = option("relu", "activation function", choices=tuple(ACTIVATIONS))
     latent: int = option(6, "size of the latent space", low=1)
     density: str = option(
-        "radial", "of each class: a radial flow, or a mixture of Gaussians", choices=tuple(DENSITIES)
+        "radial", "density of each class: a radial flow, or a mixture of Gaussians", choices=tuple(DENSITIES)
     )
     layers: int = option(6, "radial layers of each flow, or Gaussians of each mixture", low=1)
     budget: str = option("id", "certainty budget: evidence of a class of n rows", choices=tuple(BUDGETS))
     training: str = option(
         "joint",
-        "train encoder and flows together, or first the one as a classifier and then the others, which holds no "
-        "rows out",
+        "train encoder and flows jointly, or first the encoder as a classifier and then the flows (without held-out "
+        "rows)",
         choices=("joint", "sequential"),
     )
     criterion: str = option(
         "accuracy",
-        "of held-out rows, to choose the best state by: accuracy, and the loss where it ties, or the loss",
+        "criterion on held-out rows for the best state: accuracy with ties broken by the loss, or the loss",
         choices=("accuracy", "loss"),
     )
-    entropy_weight: float = option(1e-5, "weight of the Dirichlet entropy, which the loss rewards", low=0)
+    entropy_weight: float = option(1e-5, "weight of the Dirichlet entropy regulariser", low=0)
     epochs: int = option(100, "passes over the training rows", low=1)
     batch_size: int = option(64, "rows in a batch", low=2)
-    lr: float = option(5e-3, "first learning rate", low=0)
+    lr: float = option(5e-3, "initial learning rate", low=0)
     validation: float = option(0.2, "share of the rows held out to stop early", low=0, high=0.9)
     patience: int = option(
-        40, "validations (about one an epoch) without a lower loss that end training", low=1
+        40, "stop after this many validations (about one per epoch) without a lower loss", low=1
     )
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
-        """Train, on all rows where two losses follow each other: no one criterion could end their training."""
+        """Train; on all rows if the training is sequential, as no single criterion could stop its two phases."""
         if self.training == "joint" or not self.validation:
             return super().run_fit(train, context)
         if context.validate_on is not None:
             raise UsageError(
-                f"{self.name}: sequential training has no one criterion; validate with joint training"
+                f"{self.name}: sequential training has no single criterion; with --validate-on, train jointly"
             )
         return dataclasses.replace(self, validation=0.0).run_fit(train, context)
 
@@ -119,7 +119,7 @@ class PostNet(EvidenceHead, PerceptronHead):
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Return the Bayesian loss, or the classifier's while only the encoder learns."""
+        """Return the Bayesian loss, or the cross-entropy while only the encoder is trained."""
         encoded = model.encoder(rows)
         if self.training == "sequential":
             if int(model.encoder_steps):
@@ -130,7 +130,7 @@ class PostNet(EvidenceHead, PerceptronHead):
         return bayesian_loss(log_alpha, labels, entropy=self.entropy_weight)
 
     def validation_loss(self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the share of wrong classes, and the Bayesian loss only where that is equal; or that loss alone."""
+        """Return the error rate with ties broken by the Bayesian loss, or the Bayesian loss alone."""
         log_alpha = concentrations(self.log_evidence(model, rows), self.prior)
         loss = bayesian_loss(log_alpha, labels, entropy=self.entropy_weight)["loss"]
         if self.criterion == "loss":

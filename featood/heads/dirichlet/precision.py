@@ -1,4 +1,4 @@
-"""Precision of a Dirichlet distribution: the evidence in all."""
+"""Precision of a Dirichlet distribution: the sum of its concentrations."""
 
 from __future__ import annotations
 

@@ -31,15 +31,15 @@ from featood.heads.registry import register
     uses=("outliers",),
 )
 class PriorNetwork(EvidenceHead, PerceptronHead):
-    """Score the Dirichlet distribution of a network that learnt to be sharp on classes, and flat on outliers.
+    """Score the Dirichlet distribution of a network trained to be sharp on known classes and flat on outliers.
 
-    Of a row of class y the concentrations are to be 1, and `target` more for y; of an outlier, all 1. Outliers are
-    the rows with a negative label, or without any, noise that is uniform on a cube around the features.
+    The target concentrations of a row of class y are 1, plus `target` for y; those of an outlier are all 1. Outliers
+    are the rows with a negative label, or, if there are none, uniform noise on a cube around the features.
 
-    The concentrations of the network are ``exp(l_c) + prior``. The forward divergence has exponentials alone, as
-    published: its loss is lowest near ``alpha = 1`` until the classes are learnt, where with 1 added the logits
-    would run to minus infinity and their gradients vanish. On features of a DenseNet it then learnt nothing at all;
-    without, its accuracy was 93.8 % and its AUROC 91.1 % (the reverse divergence: 86.9 %).
+    The concentrations of the network are ``exp(l_c) + prior``. The forward divergence uses ``prior=0``, as
+    published: its loss is lowest near ``alpha = 1`` until the classes are learned, and with 1 added the logits
+    would then go to minus infinity and their gradients vanish. With 1 added, it learned nothing on features of a
+    DenseNet; without, its accuracy was 93.8 % and its AUROC 91.1 % (reverse divergence: 86.9 %).
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {
@@ -49,18 +49,19 @@ class PriorNetwork(EvidenceHead, PerceptronHead):
     which: str = option("alpha0", "score to return", choices=CHOICES)
     direction: str = option(
         "reverse",
-        "of the KL divergence: from the network to its aim (reverse), or to the network (forward)",
+        "direction of the KL divergence: from the network to its target (reverse), or from the target to the network "
+        "(forward)",
         choices=("reverse", "forward"),
     )
-    target: float = option(100.0, "concentration of a row's own class beyond 1", low=1e-3)
-    prior: float | None = option(  # type: ignore[assignment]  # a number from the start on
+    target: float = option(100.0, "concentration of a row's own class in addition to 1", low=1e-3)
+    prior: float | None = option(  # type: ignore[assignment]  # resolved to a number at construction
         None, "added to each concentration (default: 1, or 0 for the forward divergence)"
     )
     outlier_weight: float = option(1.0, "weight of the outliers in the loss", low=0)
     noise: float = option(5.0, "half the side of the cube of noise, in scaled features", low=0)
 
     def resolve_options(self) -> Mapping[str, Any]:
-        """Choose the prior by the direction, where it is not given."""
+        """Choose the prior by the direction, if it is not given."""
         prior = self.prior
         if prior is None:
             prior = 0.0 if self.direction == "forward" else 1.0
@@ -75,7 +76,7 @@ class PriorNetwork(EvidenceHead, PerceptronHead):
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Return the divergences of rows and outliers, the latter noise where there are none."""
+        """Return the divergences of rows and outliers; noise replaces outliers if there are none."""
         if bool((labels >= 0).all()):
             draws = torch.rand(rows.shape, generator=generator, device=generator.device).to(rows)
             rows = torch.cat([rows, self.noise * (2 * draws - 1)])
@@ -90,5 +91,5 @@ class PriorNetwork(EvidenceHead, PerceptronHead):
         )
 
     def validation_loss(self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the divergence of the held-out rows, among which there are no outliers."""
+        """Return the divergence of the held-out rows, which contain no outliers."""
         return self.losses(model, rows, labels, generator)["inlier"]

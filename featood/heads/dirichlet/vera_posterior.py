@@ -25,15 +25,17 @@ from featood.numerics.dirichlet import concentrations
     needs=("features", "labels"),
 )
 class VERAPosterior(EPNV):
-    """Score the evidence of a classifier by uncertain cross-entropy whose free energy learnt against a generator."""
+    """Score the evidence of a classifier trained by uncertain cross-entropy and against a generator."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "published": {"lr": 1e-4, "generator_lr": 2e-4, "posterior_lr": 2e-4, "schedule": "constant"}
     }
-    target: ClassVar[float] = 0.0  # type: ignore[misc]  # no option any more: the loss has no aim
+    target: ClassVar[float] = 0.0  # type: ignore[misc]  # no longer an option: the loss has no target
 
-    classification: float = option(10.0, "weight of the classes in the loss", low=0)
-    entropy_weight: float = option(1e-4, "weight of the Dirichlet entropy of rows, to be large", low=0)
+    classification: float = option(10.0, "weight of the classification loss", low=0)
+    entropy_weight: float = option(
+        1e-4, "weight of the entropy regulariser of the rows' Dirichlet distributions", low=0
+    )
 
     def class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the uncertain cross-entropy ``[B]``."""

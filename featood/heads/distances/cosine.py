@@ -29,7 +29,8 @@ from featood.numerics.spaces import unit
 class Cosine(StreamingHead):
     """Score ``-max_c cos(z, mu_c)`` over the class means; higher means more out-of-distribution.
 
-    Cosines are in float64: of features far from the origin they differ from one by less than float32 can tell.
+    Cosines are computed in float64: for features far from the origin they differ from one by less than the precision
+    of float32.
     """
 
     def accumulate(self, statistics: ScatterByClass | None, block: FeatureSet) -> ScatterByClass:

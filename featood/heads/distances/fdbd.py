@@ -31,8 +31,8 @@ class FDBD(RawFeatures, StreamingHead):
     """Score the negated mean distance to the boundaries of the predicted class, relative to ``|z - mu|``.
 
     The distance to the boundary between classes y and c is ``|l_y - l_c| / |w_y - w_c|``; mu is the mean of the
-    training features. Classes with the same weights have no boundary and add nothing. OpenOOD divides by ``|z|``
-    instead where that does better on validation outliers. Higher means more OOD.
+    training features. Pairs of classes with identical weights have no boundary and are skipped. OpenOOD divides by
+    ``|z|`` instead if that does better on validation outliers. Higher means more OOD.
     """
 
     def accumulate(self, statistics: ScatterByClass | None, block: FeatureSet) -> ScatterByClass:
@@ -52,7 +52,7 @@ class FDBD(RawFeatures, StreamingHead):
         gaps = weight.new_empty(len(weight), len(weight))
         for place, part in zip(
             gaps.split(ROWS), weight.split(ROWS), strict=True
-        ):  # they are many with many classes
+        ):  # in chunks, to bound the temporaries with many classes
             squares = squared_distances(part, weight)
             place.copy_(squares.masked_fill_(squares <= least, torch.inf).sqrt_())
         return state, gaps

@@ -25,7 +25,7 @@ from featood.numerics.gaussian import squared_distances
 class GEM(Mahalanobis):
     """Score ``-log sum_c exp(-d_c(z) / 2)`` with the squared distances d_c of the Mahalanobis head.
 
-    Kept in log-space, so that rows far from every class stay apart. Higher means more out-of-distribution.
+    Computed in log space, so that rows far from every class get distinct scores. Higher means more out-of-distribution.
     """
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""Squared length of the gradient towards a label of all ones, in closed form for the last layer."""
+"""Squared gradient norm of the loss against an all-ones label, in closed form for the last layer."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ from featood.heads.registry import register
 class GradientUncertainty(FeatureHead):
     """Score ``-|dL/d(W, b)|^2`` of the last layer, L being the binary cross-entropy of softmax to all ones.
 
-    With ``dL/dlogits = K p - 1`` this is ``-|K p - 1|^2 (|z|^2 + 1)``. The paper trains a classifier on such
-    norms of every layer, with outliers; alone, this one is long where the network is sure, hence the sign.
-    PyTorch's binary cross-entropy bounds ``p (1 - p)`` from below by 1e-12, which matters for classes less likely than
-    that; this does not. Higher means more out-of-distribution.
+    With ``dL/dlogits = K p - 1`` this is ``-|K p - 1|^2 (|z|^2 + 1)``. The paper trains a classifier on these
+    norms of all layers, using outliers; the norm of the last layer alone is large where the network is confident,
+    hence the negative sign.
+
+    PyTorch's binary cross-entropy clamps ``p (1 - p)`` at 1e-12, which matters for classes with a smaller probability;
+    this head does not clamp. Higher means more out-of-distribution.
     """
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:

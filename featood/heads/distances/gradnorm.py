@@ -1,4 +1,4 @@
-"""Length of the gradient that pulls the prediction to the uniform one, in closed form for the last layer."""
+"""Gradient norm of the cross-entropy to the uniform distribution, in closed form for the last layer."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ from featood.heads.registry import register
 class GradNorm(FeatureHead):
     """Score ``-|dL/dW|_1`` of the last layer's weight W, L being the cross-entropy to the uniform distribution.
 
-    The gradient is the outer product of ``(p - 1/K) / T`` and z, so its norm is the product of their norms: no
-    backward pass. The authors' code sums the cross-entropy over the classes, which multiplies all scores by K.
-    In-distribution rows have long gradients; higher scores mean more out-of-distribution.
+    The gradient is the outer product of ``(p - 1/K) / T`` and z, so its norm is the product of their norms and needs
+    no backward pass. The authors' code sums the cross-entropy over the classes, which multiplies all scores by K.
+
+    In-distribution rows have large gradient norms; higher scores mean more out-of-distribution.
     """
 
     temperature: float = option(1.0, "softmax temperature T", low=1e-6)

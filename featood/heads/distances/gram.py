@@ -1,4 +1,4 @@
-"""Deviations of Gram-matrix row sums from the range that the predicted class showed in training."""
+"""Deviations of Gram-matrix row sums from their range in training for the predicted class."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 
 TINY = 1e-6
-"""Added to the bound that a deviation is divided by, as in the authors' code: a channel may have been silent."""
+"""Added to the bound that a deviation is divided by, as in the authors' code: the bound of a dead channel is 0."""
 
 
 @register(
@@ -34,33 +34,33 @@ TINY = 1e-6
     needs=("features", "logits"),
 )
 class Gram(Head):
-    """Score how far Gram row sums leave the range of the training rows with the same predicted class.
+    """Score how far Gram row sums lie outside the range of the training rows with the same predicted class.
 
-    A deviation is relative to the bound it crosses. Those of a layer are added up, divided by the predicted
-    probability, and divided by the mean that this has on training rows that are held out from the ranges. A class
-    that is never predicted in training has the range of all classes together. The sums are made at extraction
-    (``featood extract --tap layer1,layer2 --pool avg,std,gram``). A column that repeats another counts once, unless
-    `features` names both.
+    A deviation is measured relative to the bound it exceeds. The deviations of a layer are summed, divided by the
+    predicted probability, and normalised by the mean of this quantity on training rows held out from the ranges. A
+    class that is never predicted in training uses the range over all classes. The row sums are computed at extraction
+    (``featood extract --tap layer1,layer2 --pool avg,std,gram``). Duplicate columns count once, unless `features`
+    names both.
 
-    The authors take the output of every convolution, and the mean deviation of a tenth of the test rows. The
-    stages of a network tell less: tap more modules to come closer. OpenOOD takes the mean on held-out training rows
-    too, but by the true class and not divided by the probability, and stops at the power 5. Higher means more
-    out-of-distribution.
+    The authors use the output of every convolution, and the mean deviation of a tenth of the test rows. The
+    outputs of a network's stages carry less information: tap more modules to come closer to the paper. OpenOOD also
+    uses the mean on held-out training rows, but by the true class and not divided by the probability, and powers up to
+    5. Higher means more out-of-distribution.
     """
 
     features: tuple[str, ...] = option((), "feature columns to use (default: all that end in gram)")
     holdout: float = option(
-        0.1, "share of the training rows that measure the expected deviation", low=0, high=0.9
+        0.1, "share of the training rows held out to estimate the expected deviation", low=0, high=0.9
     )
-    seed: int = option(0, "seed of their choice", low=0, high=2**32 - 1)
+    seed: int = option(0, "seed of the random choice of held-out rows", low=0, high=2**32 - 1)
 
     def columns(self, source: FeatureSet) -> list[str]:
-        """Return the columns asked for, else all Gram sums.
+        """Return the columns named in `features`, by default all Gram sums.
 
         Raises
         ------
         UsageError
-            When the set has none.
+            If the set has none.
         """
         if self.features:
             return list(self.features)
@@ -72,14 +72,14 @@ class Gram(Head):
         made = source.recipe.get("columns", {})
         if earlier := [name for name in names if "gram" in made.get(name, ())]:
             warnings.warn(
-                f"{self.name}: {', '.join(earlier)} have the powers 1 to 5, of an earlier version, not 1 to 10; "
+                f"{self.name}: {', '.join(earlier)} have powers 1 to 5, from an earlier version, instead of 1 to 10; "
                 "extract again with --overwrite",
                 stacklevel=2,
             )
         return without_repeats(self.name, source, names)
 
     def fit_state(self, train: SelectedRows) -> State:
-        """Find the ranges in one pass, and the expected deviations in a second."""
+        """Compute the ranges in a first pass and the expected deviations in a second."""
         layers = {
             name: (train.num_classes, values.shape[1]) for name, values in train.source.features.items()
         }
@@ -126,17 +126,17 @@ class Gram(Head):
         return total / probability
 
     def prepare(self, state: State) -> Any:
-        """Take the tensors as they are."""
+        """Return the tensors unchanged."""
         require_tensors(self.name, state, *(f"{name}/mean" for name in _layers(state)))
         return state
 
     def _split(self, train: SelectedRows) -> Iterator[tuple[FeatureSet, Tensor]]:
-        """Iterate over blocks with the mask ``[B]`` of held-out rows, drawn by their place among all rows."""
+        """Iterate over blocks with the mask ``[B]`` of held-out rows, drawn by the rows' position in the set."""
         rng = np.random.default_rng(self.seed)
         first = True
         for block in train.blocks():
             held_out = torch.from_numpy(rng.random(len(block)) < self.holdout)
-            if first:  # so that there is a range, however few the rows
+            if first:  # so that the range is not empty, however few rows there are
                 held_out[0] = first = False
             yield block, held_out.to(train.device)
 
@@ -153,7 +153,7 @@ def _layers(state: State) -> list[str]:
 
 
 def deviations(values: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Sum over a row's values ``[B, D]`` of what lies beyond its bounds ``[B, D]``, relative to them: ``[B]``."""
+    """Sum of the relative deviations of values ``[B, D]`` from their bounds ``[B, D]``, returned as ``[B]``."""
     below = (lower - values).relu() / (lower.abs() + TINY)
     above = (values - upper).relu() / (upper.abs() + TINY)
     return (below + above).sum(1)

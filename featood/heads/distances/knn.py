@@ -33,30 +33,32 @@ GATHER_BYTES = 1 << 28
 class KNN(FeatureHead):
     """Score the Euclidean distance to the k-th nearest training row, or the mean distance to the k nearest.
 
-    Rows have unit length, unless `space` says otherwise; a zero vector stays zero, and so is at distance 1 from
-    every other. With fewer than k training rows, all of them are the neighbours, and a
-    warning says so. faiss finds the neighbours (on the GPUs, where the head is fitted for CUDA and faiss has
-    them), PyTorch where there is no faiss; their distances are then taken afresh from the differences, so
-    that a score does not depend on how the search was batched.
+    Rows are normalised to unit length, unless `space` is set otherwise; a zero vector stays zero, so its distance to
+    every unit vector is 1. With fewer than k training rows, all of them are used as neighbours, with a warning.
+    Neighbours are searched with faiss if it is installed (on GPU if the head is fitted on CUDA and faiss supports it),
+    otherwise with PyTorch; the distances are then recomputed from the differences, so a score does not depend on the
+    batch size of the search.
 
-    The distance is Euclidean, where the authors and OpenOOD give its square: the ranks are the same. OpenOOD
-    adds 1e-10 to every coordinate of a unit vector rather than to its length, which changes no rank either.
-    pytorch-ood's snapshots before 0.4 took k = 1 of rows as they are. Which k is right depends on the number of rows:
-    the paper takes 50 of the 50,000 of CIFAR-10, 200 of those of CIFAR-100, and on ImageNet 1,000 of 1.28 million or
-    10 of a hundredth of them.
+    The score is the Euclidean distance, whereas the authors and OpenOOD use its square: the ranking is the same.
+    OpenOOD adds 1e-10 to every coordinate of a unit vector instead of to its length, which does not change the ranking
+    either. pytorch-ood's snapshots before 0.4 used k = 1 and unnormalised rows. A good k depends on the number of
+    training rows: the paper uses 50 for the 50,000 rows of CIFAR-10, 200 for those of CIFAR-100, and on ImageNet 1,000
+    for 1.28 million rows or 10 for a hundredth of them.
     """
 
-    k: int = option(50, "which neighbour", low=1)
+    k: int = option(50, "number k of the nearest neighbours", low=1)
     space: str = space_option("l2")
     distance: str = option(
         "kth", "distance to the k-th neighbour, or mean over the k nearest", choices=("kth", "mean")
     )
 
     def fit_state(self, train: SelectedRows) -> State:
-        """Keep the rows, relative to their mean: smaller numbers lose fewer digits in the search."""
+        """Keep the rows, centred on their mean: smaller values lose less precision in the search."""
         rows = torch.cat([self.vectors(block).float() for block in train.blocks()])
         if self.k > len(rows):
-            warnings.warn(f"knn: k = {self.k}, but there are {len(rows)} rows; all are used", stacklevel=2)
+            warnings.warn(
+                f"knn: k = {self.k}, but there are only {len(rows)} training rows; all are used", stacklevel=2
+            )
         center = rows.mean(0, dtype=torch.float64).float()
         return {"bank": rows.sub_(center), "center": center}
 
@@ -93,7 +95,7 @@ def searcher(bank: Tensor, k: int) -> Callable[[Tensor], Tensor]:
         index.add(bank.cpu().numpy())
         index = faiss.index_cpu_to_all_gpus(index)
         return lambda rows: torch.from_numpy(index.search(rows.cpu().numpy(), k)[1]).to(bank.device)
-    stored = bank.numpy()  # searched in place: an index would hold a second copy
+    stored = bank.numpy()  # searched directly: an index would hold a second copy
     return lambda rows: torch.from_numpy(faiss.knn(rows.numpy(), stored, k)[1])
 
 
@@ -118,7 +120,7 @@ def nearest(rows: Tensor, bank: Tensor, k: int) -> Tensor:
     found = torch.empty(len(rows), 0, dtype=torch.long, device=rows.device)
     for start in range(0, len(bank), BANK_ROWS):
         part = bank[start : start + BANK_ROWS]
-        # |row|^2 is the same for all neighbours of a row, so the order does not need it
+        # |row|^2 is the same for all neighbours of a row, so it does not affect the order
         closer = torch.addmm(part.square().sum(1), rows, part.T, alpha=-2)
         best = torch.cat([best, closer], 1)
         found = torch.cat(

@@ -30,10 +30,10 @@ from featood.numerics.moments import ClassMoments
 class Mahalanobis(GaussianHead, StreamingHead):
     """Score ``min_c (z - mu_c)' S^-1 (z - mu_c)`` with class means and one tied covariance.
 
-    S is the maximum-likelihood covariance around the class means. Where it is singular, `ridge` decides; a feature that
-    is constant in training is very narrow, and makes a row far in which it is not, unless ``--dead ignore`` leaves it
-    out as a pseudo-inverse does. Computed in float64, for small variances make large weights. Higher means more
-    out-of-distribution.
+    S is the maximum-likelihood covariance around the class means. If it is singular, a ridge is added (see `ridge`). A
+    feature that is constant in training then has a tiny variance, so a row with any other value in it gets a large
+    distance, unless ``--dead ignore`` drops such features as a pseudo-inverse does. Computed in float64, because small
+    variances give large weights. Higher means more out-of-distribution.
     """
 
     def accumulate(self, statistics: ClassMoments | None, block: FeatureSet) -> ClassMoments:

@@ -18,6 +18,6 @@ from featood.heads.registry import register
     needs=("features", "labels"),
 )
 class MahalanobisPP(Mahalanobis):
-    """Score of the Mahalanobis head on features scaled to unit length; higher means more out-of-distribution."""
+    """Score features normalised to unit length with the Mahalanobis head; higher means more out-of-distribution."""
 
     space: str = space_option("l2")

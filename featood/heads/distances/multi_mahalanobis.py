@@ -1,4 +1,4 @@
-"""Mahalanobis distances in several layers, added up."""
+"""Weighted sum of Mahalanobis distances in several layers."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from featood.heads.registry import register
 class MultiMahalanobis(GaussianHead):
     """Score ``sum_l a_l min_c d_c,l(z_l)`` over feature columns l, each with class means and a tied covariance.
 
-    The paper learns the weights a_l by logistic regression on outliers (rows with a negative label): that is
-    ``learned``. Without outliers, ``variance`` divides each layer's distance by its standard deviation on the
-    training rows, so that no layer drowns the others for being wide; ``equal`` adds them as they are. A column that
-    repeats another (the average of the last stage is the classifier's input) counts once, unless `features` names
-    both. Higher means more out-of-distribution.
+    The paper learns the weights a_l by logistic regression on outliers (rows with a negative label); use ``learned``
+    for this. Without outliers, ``variance`` divides each layer's distance by its standard deviation on the
+    training rows, so that no layer dominates because of its scale; ``equal`` sums them unweighted. Duplicate columns
+    (the average of the last stage is the classifier's input) count once, unless `features` names both. Higher means
+    more out-of-distribution.
     """
 
     features: tuple[str, ...] = option(
@@ -45,11 +45,11 @@ class MultiMahalanobis(GaussianHead):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Outliers too, where the weights are learned from them."""
+        """Features, labels and, if the weights are learned, outliers."""
         return (*self.card.needs, "outliers") if self.weights == "learned" else self.card.needs
 
     def fit_state(self, train: SelectedRows) -> State:
-        """Fit every layer in one pass, and measure the spread of its distances in a second."""
+        """Fit every layer in a first pass and compute the weights from its distances in a second."""
         layers = {name: self._layer(name) for name in train.source.features}
         statistics: dict[str, Any] = dict.fromkeys(layers)
         for block in train.blocks():
@@ -70,13 +70,13 @@ class MultiMahalanobis(GaussianHead):
         return {f"{name}/{key}": tensor for name, state in states.items() for key, tensor in state.items()}
 
     def _weigh(self, distances: Tensor, known: Tensor) -> Tensor:
-        """Weights ``[L]`` from the distances ``[N, L]`` of rows, of which the others are outliers."""
+        """Weights ``[L]`` from the distances ``[N, L]``; rows outside the mask `known` are outliers."""
         deviation = distances[known].std(0, correction=0)
         scale = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
         if self.weights == "variance":
             return 1 / scale
         if bool(known.all()):
-            raise DataError(f"{self.name} learns its weights from outliers; name some with --outliers")
+            raise DataError(f"{self.name} learns its weights from outliers; add --outliers SET")
         from sklearn.linear_model import LogisticRegression
 
         model = LogisticRegression(class_weight="balanced", max_iter=1000)
@@ -101,7 +101,7 @@ class MultiMahalanobis(GaussianHead):
         return Mahalanobis(feature=name, ridge=self.ridge, shrinkage=self.shrinkage, dead=self.dead)
 
     def columns(self, source: FeatureSet) -> list[str]:
-        """Return the columns asked for, else the classifier's input and all averages over positions, each once."""
+        """Return the columns named in `features`, by default the classifier's input and all avg columns, each once."""
         if self.features:
             return list(self.features)
         averages = [name for name in source.features if name.split(".")[-1] == "avg" and name != source.main]

@@ -1,4 +1,4 @@
-"""Neuron activation coverage: how often training rows put each neuron into the state it is in."""
+"""Neuron activation coverage: how often the state of each neuron occurs on the training rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 
 BASE = 1000.0
-"""Of the logarithm that spaces the bins."""
+"""Base of the logarithm that spaces the bins."""
 
 
 @register(
@@ -36,30 +36,28 @@ BASE = 1000.0
 class NAC(Head):
     """Score the negated mean over stages of the mean over neurons i of ``min(h_i(s_i) / (r N), 1)``.
 
-    The state s_i is ``sigmoid(a z_i g_i / d)`` with the gradient g of ``KL(uniform || p)`` to the activation z, and
-    h_i counts the training rows in its bin of neuron i; the bins are narrow around 1/2, as in the authors' code.
-    Full coverage is a share r of the N training rows in the bin: the authors' 50 of the 1,000 rows that they
-    count. For the classifier's input the gradient follows from the weights, ``W' (p - 1/K)``; those of earlier
-    stages are made at extraction (``featood extract --tap layer2,layer3 --with nac``). A stage whose average is the
-    classifier's input counts once.
+    The state s_i is ``sigmoid(a z_i g_i / d)`` with the gradient g of ``KL(uniform || p)`` with respect to the
+    activation z, and h_i(s_i) is the number of training rows in the same bin of neuron i; the bins are narrow around
+    1/2, as in the authors' code. A bin is fully covered if it contains a share r of the N training rows: 50 of 1,000
+    rows in the authors' code. For the classifier's input the gradient follows from the weights, ``W' (p - 1/K)``; the
+    gradients of earlier stages are computed at extraction (``featood extract --tap layer2,layer3 --with nac``). A stage
+    whose average is the classifier's input counts once.
 
-    The authors choose a, r and the bins for each stage and network on validation outliers, from 0.001 to 5,000 for
-    a: the size of z g is another in each. Here d is the standard deviation of z g on the training rows, stage by
-    stage, so that one a serves all; ``--scale 1`` takes a as it is. Without such a choice early stages may tell so
-    little that they are better left out (``--features`` with the classifier's input alone). All training rows are
-    counted in place of a balanced 1,000. Higher means more out-of-distribution.
+    The authors tune a, r and the bins for each stage and network on validation outliers, with a from 0.001 to 5,000,
+    because the scale of z g differs between stages. Here d is the standard deviation of z g on the training rows of
+    each stage, so that one a suits all; ``--scale 1`` uses a without scaling. Without tuning, early stages may carry so
+    little information that they are better left out (``--features`` with the classifier's input alone). All training
+    rows are counted instead of a balanced sample of 1,000. Higher means more out-of-distribution.
     """
 
     features: tuple[str, ...] = option(
         (), "feature columns to use (default: the classifier's input, and all that end in nac)"
     )
-    bins: int = option(50, "points M that the edges of the bins are made of: M - 2 bins", low=4)
+    bins: int = option(50, "number M of points that define the bin edges, which gives M - 2 bins", low=4)
     alpha: float = option(2.0, "steepness a of the sigmoid, in units of 1/d", low=1e-9)
-    scale: float = option(
-        0.0, "what states are divided by, d (0: their standard deviation in training)", low=0
-    )
+    scale: float = option(0.0, "divisor d of z g (0: its standard deviation on the training rows)", low=0)
     full: float = option(
-        0.05, "share r of the training rows in a bin that makes full coverage", low=1e-9, high=1
+        0.05, "share r of the training rows at which a bin is fully covered", low=1e-9, high=1
     )
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -69,12 +67,12 @@ class NAC(Head):
     }
 
     def columns(self, source: FeatureSet) -> list[str]:
-        """Return the columns asked for, else the classifier's input and those of all stages, each once."""
+        """Return the columns named in `features`, by default the classifier's input and all nac columns, each once."""
         names = list(self.features)
         if not names:
             names = [source.main, *(name for name in source.features if _is_stage(name))]
             if source.classifier is not None and len(names) > 1:
-                # the input of the classifier has no column of states: they are made here, for as many rows as tell
+                # the classifier's input has no column of states: compute them for enough rows to compare columns
                 some = source.select(*names).rows(slice(0, ROWS)).to_torch()
                 layer = last_layer(some, source.main)
                 states = {name: _states(some, name, layer) for name in names}
@@ -82,11 +80,11 @@ class NAC(Head):
         return names
 
     def fit_state(self, train: SelectedRows) -> State:
-        """Measure the states' deviations in one pass, and count the rows in the bins in a second."""
+        """Compute the standard deviations in a first pass and the bin counts in a second."""
         names = list(train.source.features)
         plain = [name for name in names if not _is_stage(name)]
         state: State = {}
-        for name in plain:  # which have to fit the classifier, each of them
+        for name in plain:  # each of these columns must match the classifier's input size
             state |= classifier_state(train, name)
         rows = 0
         sums = {name: torch.zeros(2, dtype=torch.float64, device=train.device) for name in names}
@@ -131,15 +129,15 @@ class NAC(Head):
         return -torch.stack([part.mean(1) for part in coverage]).mean(0)
 
     def _edges(self, device: torch.device) -> Tensor:
-        """Return the inner edges of the bins of ``z g / d``, of which the sigmoid of a times that has its own."""
+        """Return the inner bin edges in terms of ``z g / d``, i.e. before the scaling by a and the sigmoid."""
         return (inner_edges(self.bins).logit() / self.alpha).to(device)
 
 
 def inner_edges(points: int) -> Tensor:
     """Edges between the bins of states in [0, 1] ``[2 (M // 2) - 3]``, M being the number of points.
 
-    Half of them are ``log_1000`` of M // 2 evenly spaced numbers from 1 to the root of 1,000, the others their
-    mirror images: narrow bins around 1/2.
+    Half of them are ``log_1000`` of M // 2 evenly spaced numbers from 1 to the square root of 1,000, the others are
+    their mirror images, so that bins are narrow around 1/2.
     """
     half = torch.linspace(1, math.sqrt(BASE), points // 2, dtype=torch.float64).log()[1:-1] / math.log(BASE)
     return torch.cat([half, half.new_tensor([0.5]), 1 - half.flip(0)])
@@ -150,7 +148,7 @@ def _is_stage(name: str) -> bool:
 
 
 def _states(block: FeatureSet, name: str, layer: Mapping[str, Tensor]) -> Tensor:
-    """Return ``z g`` of a stage ``[B, D]`` in float64; for the classifier's input, by its weights."""
+    """Return ``z g`` of a stage ``[B, D]`` in float64; for the classifier's input, computed from the weights."""
     values: Tensor = block.feature(name)[:].double()
     if _is_stage(name):
         return values

@@ -1,4 +1,4 @@
-"""Alignment of the feature with the predicted class's weights, as neural collapse predicts it."""
+"""Alignment of the feature with the weights of the predicted class, motivated by neural collapse."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from featood.numerics.spaces import unit
 class NCI(RawFeatures, StreamingHead):
     """Score ``-<z - mu, w_y> / |z - mu| - a |z|_1`` with the weights w_y of the predicted class.
 
-    mu is the mean of the training features. The weight a of the second term must be tuned; without outliers it
-    is 0, where OpenOOD starts from 1e-4 and searches up to 0.1. Higher means more out-of-distribution.
+    mu is the mean of the training features. The weight a of the second term has to be tuned on outliers; the default
+    without tuning is 0, while OpenOOD starts from 1e-4 and searches up to 0.1. Higher means more out-of-distribution.
     """
 
     alpha: float = option(0.0, "weight a of the feature's 1-norm (the paper tunes it)", low=0)

@@ -32,17 +32,17 @@ CHUNK_ELEMENTS = 1 << 24
 class NNGuide(FeatureHead):
     """Score ``-E(x) G(x)``: E = logsumexp(logits), G = the mean of the k largest ``E_i <z / |z|, z_i / |z_i|>``.
 
-    The bank of training rows i is kept (a share of it is enough: the paper takes 1 % of ImageNet) and searched
-    in chunks, so that memory does not grow with its size. The default k is the authors'; OpenOOD averages 100, of
-    the first 1 % of the rows. Higher means more out-of-distribution.
+    The training rows i form the bank (a sample is enough: the paper uses 1 % of ImageNet), which is searched
+    in chunks, so that temporary memory does not grow with its size. The default k is the authors'; OpenOOD averages
+    100 neighbours in the first 1 % of the rows. Higher means more out-of-distribution.
 
-    A constant on all logits, which the softmax does not tell, changes the score; where the mean E of the bank is not
-    positive, the score would turn around, and the logits are centred over the classes first, which a warning says.
+    Adding a constant to all logits leaves the softmax unchanged but changes the score. If the mean E of the bank is
+    not positive, the score would be reversed; the logits are then centred over the classes first, with a warning.
     """
 
-    k: int = option(10, "neighbours to average; at most the whole bank", low=1)
+    k: int = option(10, "number of neighbours to average, limited to the size of the bank", low=1)
     fraction: float = option(1.0, "share of the training rows to keep as the bank", low=0, high=1)
-    seed: int = option(0, "seed of the bank's draw", low=0, high=2**32 - 1)
+    seed: int = option(0, "seed for sampling the bank", low=0, high=2**32 - 1)
 
     def fit_state(self, train: SelectedRows) -> State:
         """Keep the directions of the training rows, scaled by their energies."""
@@ -62,7 +62,7 @@ class NNGuide(FeatureHead):
         for chunk in bank.split(max(CHUNK_ELEMENTS // max(len(rows), 1), 1)):
             similar = torch.cat([best, rows @ chunk.to(rows.dtype).T], 1)
             best = similar.topk(min(self.k, similar.shape[1]), dim=1).values
-        centred = "centred" in fitted and bool(fitted["centred"])  # not in artefacts of old
+        centred = "centred" in fitted and bool(fitted["centred"])  # absent from artefacts of earlier versions
         return -_energy(block, centred) * best.double().mean(1)
 
 

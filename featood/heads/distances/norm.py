@@ -23,7 +23,7 @@ from featood.heads.registry import register
     learns=False,
 )
 class Norm(FeatureHead):
-    """Score ``-|z|``: networks answer what they do not know with short features. Higher means more OOD."""
+    """Score ``-|z|``: features of unknown inputs tend to have a small norm. Higher means more OOD."""
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the negated Euclidean length ``[B]``."""

@@ -32,8 +32,8 @@ class PNML(RawFeatures, StreamingHead):
     """Score the regret ``log sum_c p_c / (p_c + (1 - p_c) p_c^g) / log K`` with ``g = q / (1 + q)``, ``q = u' P u``.
 
     u is the feature scaled to unit length, p the softmax of the classifier's logits of u, and P the
-    pseudo-inverse of the sum of u u' over the training rows. Directions in which no training row has any part
-    thus add nothing, as in the authors' code. Higher means more out-of-distribution.
+    pseudo-inverse of the sum of u u' over the training rows. Directions orthogonal to all training rows therefore
+    contribute nothing, as in the authors' code. Higher means more out-of-distribution.
     """
 
     def accumulate(self, statistics: Tensor | None, block: FeatureSet) -> Tensor:

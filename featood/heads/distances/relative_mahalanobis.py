@@ -1,4 +1,4 @@
-"""Mahalanobis distance relative to that from all training rows."""
+"""Mahalanobis distance relative to the distance from the distribution of all training rows."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from featood.numerics.moments import ClassMoments
     needs=("features", "labels"),
 )
 class RelativeMahalanobis(Mahalanobis):
-    """Score ``min_c d_c(z) - d_0(z)``, d_0 being the squared distance under one Gaussian of all rows.
+    """Score ``min_c d_c(z) - d_0(z)``, d_0 being the squared distance under one Gaussian fitted to all rows.
 
-    Both covariances are divided by the number of rows, and shrinkage and ridge are those of the covariance within
-    classes for both: so directions in which classes do not differ cancel, however small their variance. Features that
-    are constant in training cancel as well. The score may be negative; higher means more out-of-distribution.
+    Both covariances are normalised by the number of rows, and both use the shrinkage and ridge of the within-class
+    covariance, so that directions in which the classes do not differ cancel, however small their variance. Features
+    that are constant in training cancel as well. The score may be negative; higher means more out-of-distribution.
     """
 
     def finish(self, statistics: ClassMoments, train: SelectedRows) -> State:
@@ -50,7 +50,7 @@ class RelativeMahalanobis(Mahalanobis):
         return super().prepare(state), background
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
-        """Return the nearest class's squared distance less the background's ``[B]``."""
+        """Return the squared distance to the nearest class minus the background distance ``[B]``."""
         (map_, means), background = fitted
         rows = self.vectors(block)
         return squared_distances(map_(rows), means).amin(1) - background(rows).square().sum(1)

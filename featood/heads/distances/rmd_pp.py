@@ -18,6 +18,6 @@ from featood.heads.registry import register
     needs=("features", "labels"),
 )
 class RelativeMahalanobisPP(RelativeMahalanobis):
-    """Score of the relative Mahalanobis head on features scaled to unit length; higher means more OOD."""
+    """Score features normalised to unit length with the relative Mahalanobis head; higher means more OOD."""
 
     space: str = space_option("l2")

@@ -27,15 +27,15 @@ from featood.numerics.moments import ScatterByClass
     needs=("features", "logits", "labels"),
 )
 class SHE(StreamingHead):
-    """Score ``-<z, S_c>``, S_c being the mean feature of the rows rightly classified as the predicted class c.
+    """Score ``-<z, S_c>``, S_c being the mean feature of the rows correctly classified as the predicted class c.
 
-    A class without rightly classified rows has no pattern; a row predicted as one is held against the most
-    likely class that has. OpenOOD divides by zero rows there, and its scores are NaN; else the two agree. Higher means
-    more out-of-distribution.
+    A class without correctly classified rows has no pattern; rows predicted as such a class are compared with the
+    pattern of the most likely class that has one. OpenOOD divides by zero rows in this case and returns NaN; otherwise
+    the two agree. Higher means more out-of-distribution.
     """
 
     def accumulate(self, statistics: ScatterByClass | None, block: FeatureSet) -> ScatterByClass:
-        """Add the rightly classified rows of a block."""
+        """Add the correctly classified rows of a block."""
         assert block.logits is not None and block.labels is not None
         labels: Tensor = block.labels  # type: ignore[assignment]
         right = block.logits[:].argmax(1) == labels
@@ -47,7 +47,7 @@ class SHE(StreamingHead):
         """Keep the mean of each class."""
         if not bool(statistics.count.any()):
             raise DataError(
-                f"she: no row of {train.source.name} is classified rightly; labels and logits disagree"
+                f"she: no row of {train.source.name} is classified correctly; check that its labels match its logits"
             )
         patterns = statistics.total.new_full((train.num_classes, len(statistics.shift)), torch.nan)
         patterns[statistics.classes] = statistics.means()

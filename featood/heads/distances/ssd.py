@@ -1,4 +1,4 @@
-"""Mahalanobis distance on unit-length features to classes or to clusters found in them."""
+"""Mahalanobis distance of unit-length features to classes or k-means clusters."""
 
 from __future__ import annotations
 
@@ -40,19 +40,21 @@ RESTARTS = 5
 class SSD(GaussianHead, FeatureHead):
     """Score the squared Mahalanobis distance of ``z / |z|`` to the nearest cluster, with one tied covariance.
 
-    Clusters are the classes (SSD+), or one Gaussian of all rows where there are no labels, or what k-means
-    finds. The tied covariance is HEAT's form; with one cluster it is also the paper's, whose several clusters
-    have a covariance each. With ``--feature std`` it is SSD on the spatial standard deviations, with ``--clip``
-    SSD on rectified activations (ReAct). The covariance is estimated as the Mahalanobis head's is. Higher means more
+    Clusters are the classes (SSD+), a single Gaussian of all rows if there are no labels, or the result of k-means.
+    The tied covariance follows HEAT; with one cluster it equals the paper's, which uses a covariance per cluster
+    if there are several. ``--feature std`` applies SSD to the spatial standard deviations, ``--clip`` to
+    rectified activations (ReAct). The covariance is estimated as in the Mahalanobis head. Higher means more
     out-of-distribution.
     """
 
-    clusters: int = option(0, "clusters for k-means to find (0: the classes, or one without labels)", low=0)
+    clusters: int = option(
+        0, "number of k-means clusters (0: the classes, or one cluster without labels)", low=0
+    )
     clip: float = option(1.0, "clip features at this quantile of the training activations", low=0, high=1)
     seed: int = option(0, "seed of k-means", low=0, high=2**32 - 1)
 
     def fit_state(self, train: SelectedRows) -> State:
-        """Find the clipping limit and the clusters, then take the moments in one more pass."""
+        """Find the clipping limit and the clusters, then compute the moments in a further pass."""
         limit = torch.tensor(math.inf)
         if self.clip < 1:
             limit = torch.tensor(quantiles(lambda: map(self.vectors, train.blocks()), [self.clip])[0])
@@ -90,6 +92,8 @@ class SSD(GaussianHead, FeatureHead):
         blocks = sampled_blocks(train, ROWS_PER_CLUSTER * self.clusters, self.seed)
         rows = torch.cat([self._shaped(block, limit) for block in blocks])
         if len(rows) < self.clusters:
-            raise DataError(f"ssd: {len(rows)} rows do not make {self.clusters} clusters; lower --clusters")
+            raise DataError(
+                f"ssd: {len(rows)} rows are too few for {self.clusters} clusters; lower --clusters"
+            )
         means = KMeans(self.clusters, n_init=RESTARTS, random_state=self.seed).fit(rows.cpu().numpy())
         return torch.as_tensor(means.cluster_centers_, device=rows.device)

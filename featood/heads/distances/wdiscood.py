@@ -1,4 +1,4 @@
-"""Whitened discriminant analysis: distances in the space that tells classes apart, and outside of it."""
+"""Whitened discriminant analysis: distances in the discriminative space and in its complement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from featood.numerics.gaussian import squared_distances
 from featood.numerics.moments import ClassMoments
 
 ROUNDING = 1e-12
-"""Fisher ratio, relative to the largest and to one, up to which class means do not differ but by rounding."""
+"""Threshold on the Fisher ratio, relative to the largest and to one, below which means differ only by rounding."""
 
 
 @register(
@@ -31,24 +31,27 @@ ROUNDING = 1e-12
     needs=("features", "labels"),
 )
 class WDiscOOD(Mahalanobis):
-    """Score ``min_c |Q'(x - m_c)| + a |(I - QQ')(x - m)|`` of features x whitened within classes, m their mean.
+    """Score ``min_c |Q'(x - m_c)| + a |(I - QQ')(x - m)|`` of features x whitened within classes, with mean m.
 
-    The columns of Q are the leading eigenvectors of the whitened scatter between classes, in which each class counts
-    the same: the discriminants, at most one fewer than classes. Near a class is told by the first distance; the second
-    is that from all rows in the directions in which classes do not differ. The covariance within classes is estimated
-    as the Mahalanobis head's is. The authors use a = 5 for a ResNet-50 on ImageNet, and for a ViT a = 1 with 512
-    discriminants in the space l2. Higher means more out-of-distribution.
+    The columns of Q are the discriminants: the leading eigenvectors of the whitened between-class scatter, in which all
+    classes have equal weight. There are at most one fewer than classes. The first term is the distance to the nearest
+    class in the discriminative space, the second the distance to the overall mean in its complement, where the classes
+    do not differ. The within-class covariance is estimated as in the Mahalanobis head. The authors use a = 5 for a
+    ResNet-50 on ImageNet, and a = 1 with 512 discriminants in the space l2 for a ViT. Higher means more
+    out-of-distribution.
     """
 
     discriminants: int = option(
-        0, "discriminants to keep at most (0: all in which class means differ)", low=0
+        0, "maximum number of discriminants (0: all in which the class means differ)", low=0
     )
-    weight: float = option(1.0, "weight of the distance outside of the discriminants", low=0)
+    weight: float = option(
+        1.0, "weight a of the distance in the complement of the discriminative space", low=0
+    )
 
     def finish(self, statistics: ClassMoments, train: SelectedRows) -> State:
-        """Turn the whitened space so that the discriminants come first."""
+        """Rotate the whitened space so that the discriminants come first."""
         state = super().finish(statistics, train)
-        means = state["means"]  # around zero, the mean of all rows
+        means = state["means"]  # relative to the mean of all rows, which is at zero
         _, lengths, axes = torch.linalg.svd(means, full_matrices=len(means) < means.shape[1])
         ratios = lengths.square() / len(means)
         kept = int((ratios > ROUNDING * ratios.max().clamp(min=1)).sum())
@@ -56,7 +59,7 @@ class WDiscOOD(Mahalanobis):
         return {**state, "matrix": state["matrix"] @ axes.T, "means": means @ axes[:kept].T}
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
-        """Return the distance to the nearest class, and by its weight that outside of the discriminants ``[B]``."""
+        """Return the distance to the nearest class plus the weighted distance in the complement ``[B]``."""
         map_, means = fitted
         inside, outside = map_(self.vectors(block)).tensor_split([means.shape[1]], 1)
         return squared_distances(inside, means).amin(1).sqrt() + self.weight * outside.norm(dim=1)

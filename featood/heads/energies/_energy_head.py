@@ -1,4 +1,4 @@
-"""Heads that learn an energy of the features: what their networks and scores have in common."""
+"""Base classes of the heads that learn an energy of the features."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ PUBLISHED: Mapping[str, Any] = {
     "buffer_size": 9000,
     "l2": 1.0,
 }
-"""Sampler and regularisation usual for energies of vectors by persistent contrastive divergence."""
+"""Common sampler and regularisation settings for energies of vectors with persistent contrastive divergence."""
 
 
 class EnergyNet(nn.Module):
-    """Logits of a network, and their free energy; children beside ``net`` are helpers of the training."""
+    """Logits of a network, and their free energy; submodules other than ``net`` are used in training only."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class EnergyNet(nn.Module):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class EnergyHead(PerceptronHead):
-    """Base of heads whose score is the free energy of a perceptron, with one output or one for each class."""
+    """Base of heads whose score is the free energy of a perceptron, with a single output or one per class."""
 
     testing_options: ClassVar[Mapping[str, Any]] = {
         "epochs": 15,
@@ -55,7 +55,7 @@ class EnergyHead(PerceptronHead):
     }
 
     def outputs(self, classes: int) -> int:
-        """Return how many outputs the network has; one, where no class is to be told."""
+        """Return the number of outputs of the network: 1, unless the head classifies."""
         return 1
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
@@ -67,17 +67,17 @@ class EnergyHead(PerceptronHead):
         return model.energy(rows)
 
     def classify_rows(self, model: Any, rows: Tensor) -> Tensor | None:
-        """Return the logits ``[B, C]`` where there is one for each class."""
+        """Return the logits ``[B, C]``, or None if the network has a single output."""
         logits = model(rows)
         return logits if logits.shape[1] > 1 else None
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class SampledHead(EnergyHead):
-    """Base of heads that learn from Langevin samples kept in a replay buffer.
+    """Base of heads trained on Langevin samples that are kept in a replay buffer.
 
-    By default the noise is that of true Langevin dynamics, of variance twice the step size, so that samples
-    have the density ``exp(-E)``. The preset ``published`` takes long steps with little noise instead.
+    By default the noise is that of exact Langevin dynamics, with variance twice the step size, so that samples
+    follow the density ``exp(-E)``. The preset ``published`` uses long steps with little noise instead.
     """
 
     transient = ("chains",)
@@ -92,17 +92,19 @@ class SampledHead(EnergyHead):
     noise: float = option(0.447, "standard deviation of the Langevin noise", low=0)
     validation: float = option(
         0.0,
-        "share of the rows held out; contrasted with samples they say little about the fit",
+        "share of the rows held out; their contrastive loss says little about the quality of the fit",
         low=0,
         high=0.9,
     )
-    buffer_size: int = option(10_000, "chains that go on from update to update", low=1)
-    restart: float = option(0.05, "probability that a chain begins anew", low=0, high=1)
-    spread: float = option(3.0, "chains begin uniform between minus and plus this", low=0)
+    buffer_size: int = option(10_000, "number of persistent chains in the replay buffer", low=1)
+    restart: float = option(0.05, "probability that a chain is reinitialised", low=0, high=1)
+    spread: float = option(3.0, "chains are initialised uniformly in [-spread, spread]", low=0)
     gradient_clip: float = option(
-        0.0, "largest size of each element of the sampler's gradient; 0 for any", low=0
+        0.0, "largest absolute value of each element of the sampler's gradient; 0 for no limit", low=0
     )
-    value_clamp: float = option(0.0, "largest size of each element of a sample; 0 for any", low=0)
+    value_clamp: float = option(
+        0.0, "largest absolute value of each element of a sample; 0 for no limit", low=0
+    )
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
         """Make the perceptron and the buffer."""

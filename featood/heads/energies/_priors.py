@@ -14,36 +14,36 @@ from featood.energies.sgld import Energy
 from featood.numerics.gaussian import Whitening, log_density, logsumexp_weighted, squared_distances
 
 SPREADS = (0.01, 0.1, 1.0, 10.0, 100.0)
-"""Multiples of the batch's factor by which wide proposals scale their deviations from a mean."""
+"""Multiples of the random factor of a batch by which wide proposals scale deviations from the mean."""
 
 
 class Prior(Protocol):
-    """What the residual energy is trained upon and added to."""
+    """Frozen energy to which the residual energy is added."""
 
     def energy(self, rows: Tensor) -> Tensor:
         """Return energies ``[B]`` of rows ``[B, D]``."""
 
     def propose(self, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Energy]:
-        """Draw a row for each of a batch's `labels`, and the prior energy that chains from there follow."""
+        """Draw a start for each of a batch's `labels`, and return it with the prior energy that its chain follows."""
 
 
 @dataclasses.dataclass(frozen=True)
 class GaussianPrior:
-    """``E(z) = -log sum_c pi_c N(z; mu_c, S)``, with all its constants.
+    """``E(z) = -log sum_c pi_c N(z; mu_c, S)``, with all constants.
 
     Parameters
     ----------
     whitening : Whitening
-        Of S.
+        Whitening of S.
     means : Tensor
         Whitened class means ``[C, D]``.
     weights : Tensor
         Class frequencies ``[C]``.
     wide : bool
-        Propose by the class frequencies of the batch in place of `weights`, and scale each row's deviation
-        from its mean by t / 100, t / 10, t, 10 t or 100 t, with one t ~ U(0, 100) a batch.
+        Draw components by the class frequencies of the batch instead of `weights`, and scale each row's deviation
+        from its mean by t / 100, t / 10, t, 10 t or 100 t, with one t ~ U(0, 100) per batch.
     simplified : bool
-        Let a chain follow the Gaussian of its own component alone.
+        Let each chain follow only the Gaussian of the component it was drawn from.
     """
 
     whitening: Whitening
@@ -74,7 +74,7 @@ class GaussianPrior:
             )
             deviations *= factor * deviations.new_tensor(SPREADS)[picks]
         means = self.means[components]
-        # rows @ matrix whitens, so the triangular solve colours
+        # rows @ matrix whitens, so the triangular solve inverts the whitening
         rows = torch.linalg.solve_triangular(
             self.whitening.matrix, means + deviations, upper=True, left=False
         )

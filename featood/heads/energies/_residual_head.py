@@ -1,4 +1,4 @@
-"""The mechanism of HEAT: a residual energy learnt by contrastive divergence upon a frozen prior."""
+"""Base of the HEAT heads: a residual energy learned by contrastive divergence on top of a frozen prior."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from featood.training.loop import train as run_training
 def residual_network(
     size: int, width: int, depth: int, layout: str, generator: torch.Generator | None = None
 ) -> nn.Sequential:
-    """Build the network of the residual energy, ``[B, size]`` to ``[B, 1]``, with leaky rectifiers (0.2).
+    """Build the network of the residual energy, ``[B, size]`` to ``[B, 1]``, with leaky ReLUs (slope 0.2).
 
     Parameters
     ----------
     size, width, depth : int
-        Features, units of the first layer, and hidden layers after it.
+        Number of features, units of the first layer, and number of hidden layers after it.
     layout : str
-        ``tied``: all hidden layers are one and the same (as in the published models); ``untied``: each its
-        own; ``halving``: each of `depth` stages has three layers, the last of which halves the width.
+        ``tied``: all hidden layers share their weights (as in the published models); ``untied``: separate
+        weights; ``halving``: each of `depth` stages has three layers, the last of which halves the width.
     generator : torch.Generator, optional
         Source of the initial weights.
     """
@@ -55,11 +55,11 @@ def residual_network(
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class ResidualHead(FeatureHead):
-    """Score ``E_nn(z) / T + E_prior(z) / T_prior``; a subclass says what the prior is.
+    """Score ``E_nn(z) / T + E_prior(z) / T_prior``; a subclass defines the prior.
 
-    The prior is fitted first and stays as it is. The network then learns, by contrastive divergence, what
-    lowers the energy of the training rows relative to samples of the sum of both. Samples start from
-    proposals of the prior and move by Langevin dynamics; both ends count as negatives.
+    The prior is fitted first and then frozen. The network is then trained by contrastive divergence to lower the
+    energy of the training rows relative to samples from the sum of both energies. Samples start from
+    proposals of the prior and move by Langevin dynamics; both start and end points are used as negatives.
 
     References
     ----------
@@ -77,22 +77,24 @@ class ResidualHead(FeatureHead):
     depth: int = option(4, "hidden layers (stages, where they halve)", low=0)
     width: int = option(1024, "units of the first layer", low=1)
     sgld_steps: int = option(40, "Langevin steps", low=0)
-    step_size: float = option(1e-4, "first Langevin step size; the last is a tenth", low=0)
-    noise: float = option(5e-3, "first standard deviation of the Langevin noise; the last is a tenth", low=0)
+    step_size: float = option(1e-4, "initial Langevin step size, decayed to a tenth", low=0)
+    noise: float = option(5e-3, "initial standard deviation of the Langevin noise, decayed to a tenth", low=0)
     data_noise: float = option(
-        1e-4, "standard deviation of the noise on rows and samples when the network learns", low=0
+        1e-4, "standard deviation of the noise added to rows and samples in the loss", low=0
     )
     l2: float = option(10.0, "weight of the squared energies in the loss", low=0)
     lr: float = option(1e-5, "learning rate", low=0)
     epochs: int = option(10, "passes over the training rows", low=1)
     updates: int = option(
-        0, "updates, however many passes they make (0: as many as `epochs` passes make)", low=0
+        0, "number of updates, in place of `epochs` (0: the updates of `epochs` passes)", low=0
     )
     milestone: int = option(
-        10, "epochs after which the learning rate falls to a tenth; of the updates the same share", low=1
+        10,
+        "epoch after which the learning rate falls to a tenth; with `updates`, the same fraction of them",
+        low=1,
     )
     batch_size: int = option(256, "rows in a batch", low=1)
-    accumulate: int = option(1, "batches in an update", low=1)
+    accumulate: int = option(1, "batches per update (gradient accumulation)", low=1)
     seed: int = option(0, "seed of the weights, the batches and the sampler", low=0, high=2**32 - 1)
 
     def fit_prior(self, train: SelectedRows) -> State:
@@ -100,7 +102,7 @@ class ResidualHead(FeatureHead):
         raise NotImplementedError
 
     def prior(self, state: State) -> Prior:
-        """Make the prior, in float32, from what `fit_prior` returned."""
+        """Build the prior in float32 from the state returned by `fit_prior`."""
         raise NotImplementedError
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
@@ -149,7 +151,7 @@ class ResidualHead(FeatureHead):
         if relu and float(features.min()) < 0:
             where = "" if self.space == "none" else f" in the space {self.space}"
             warnings.warn(
-                f"{self.name}: the features have negative values{where}, so samples were not kept non-negative",
+                f"{self.name}: the features have negative values{where}, so samples were not kept non-negative (relu)",
                 stacklevel=2,
             )
             relu = False

@@ -25,11 +25,11 @@ from featood.heads.registry import register
     needs=("features",),
 )
 class ContrastiveDivergence(SampledHead):
-    """Score the energy of a network that learnt to tell the features from its own Langevin samples.
+    """Score the energy of a network trained to contrast the features with its own Langevin samples.
 
-    By default 20 short steps with the noise of true Langevin dynamics, and a small weight of the squared energies;
-    the preset ``published`` has 100 long steps with little noise, which sample no density, and a weight of 1.
-    Networks have smooth activations, published leaky rectifiers.
+    The defaults are 20 short steps with the noise of exact Langevin dynamics, and a small weight of the squared
+    energies; the preset ``published`` has 100 long steps with little noise, which do not sample from a density, and a
+    weight of 1. The networks have smooth activations, the published ones leaky ReLUs.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"published": PUBLISHED}
@@ -39,7 +39,7 @@ class ContrastiveDivergence(SampledHead):
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Sample, then contrast."""
+        """Draw samples and return the contrastive loss."""
         with frozen(model):
             samples = model.chains.sample(model.energy, len(rows), generator=generator, **self.sampling)
         return contrastive_divergence(model.energy, rows, samples, l2=self.l2)

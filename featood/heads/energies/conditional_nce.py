@@ -25,23 +25,24 @@ from featood.heads.registry import register
     needs=("features",),
 )
 class ConditionalNoiseContrastive(EnergyHead):
-    """Score the energy of a network that learnt to tell each row of features from itself with noise added.
+    """Score the energy of a network trained to distinguish each row of features from noisy copies of it.
 
-    Noise of one size tells of the density at one distance from the rows, so each draw has a size of its own, from
-    `spread`, the only one of the published code, to `widest`; and each row has several draws, published one.
+    Noise of a single scale is informative about the density at one distance from the rows only, so the standard
+    deviation of each draw varies from `spread`, the only one of the published code, to `widest`. Each row has several
+    draws, in the published code one.
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {**EnergyHead.testing_options, "spread": 0.5}
 
-    spread: float = option(0.1, "least standard deviation of the noise", low=1e-6)
-    widest: float = option(1.0, "largest standard deviation of the noise; 0 for the least alone", low=0)
-    draws: int = option(5, "noisy selves of each row", low=1)
-    size_penalty: float = option(0.0, "weight of the energies' size in the loss", low=0)
+    spread: float = option(0.1, "smallest standard deviation of the noise", low=1e-6)
+    widest: float = option(1.0, "largest standard deviation of the noise; 0 for `spread` only", low=0)
+    draws: int = option(5, "noisy copies of each row", low=1)
+    size_penalty: float = option(0.0, "weight of the penalty on the magnitude of the energies", low=0)
 
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Tell rows from their noisy selves."""
+        """Return the loss of distinguishing rows from their noisy copies."""
         return conditional_noise_contrastive(
             model.energy,
             rows,

@@ -1,4 +1,4 @@
-"""Entropy-MCMC: a classifier that is made uncertain wherever it is confident without reason."""
+"""Entropy-MCMC: a classifier trained to be uncertain at samples of high confidence away from the data."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from featood.heads.registry import register
     needs=("features", "labels"),
 )
 class EntropyMCMC(SampledHead):
-    """Score a classifier of the features that learnt to be uncertain at inputs sampled for its confidence.
+    """Score a classifier of the features trained to be uncertain at samples on which it is confident.
 
-    Langevin chains start far out and descend the entropy of the prediction; the loss is the cross-entropy of
-    the features minus the entropy at the samples. Steps, noise and chains are the published ones of tables.
+    Langevin chains start far from the data and descend the entropy of the prediction; the loss is the cross-entropy of
+    the features minus the entropy at the samples. Steps, noise and chains are the published ones for tables.
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {
@@ -46,8 +46,8 @@ class EntropyMCMC(SampledHead):
     sgld_steps: int = option(30, "Langevin steps between two updates", low=1)
     step_size: float = option(1.0, "Langevin step size", low=0)
     noise: float = option(0.1, "standard deviation of the Langevin noise", low=0)
-    buffer_size: int = option(9000, "chains that go on from update to update", low=1)
-    spread: float = option(10.0, "chains begin uniform between minus and plus this", low=0)
+    buffer_size: int = option(9000, "number of persistent chains in the replay buffer", low=1)
+    spread: float = option(10.0, "chains are initialised uniformly in [-spread, spread]", low=0)
     uncertainty: float = option(1.0, "weight of the samples' entropy in the loss", low=0)
 
     def outputs(self, classes: int) -> int:
@@ -57,7 +57,7 @@ class EntropyMCMC(SampledHead):
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Sample, then classify rows and unlearn samples."""
+        """Draw samples, and return the cross-entropy of the rows minus the entropy at the samples."""
         entropy = prediction_entropy(model)
         with frozen(model):
             samples = model.chains.sample(entropy, len(rows), generator=generator, **self.sampling)
@@ -65,7 +65,7 @@ class EntropyMCMC(SampledHead):
         return {"loss": named - self.uncertainty * unsure, "classification": named, "entropy": unsure}
 
     def score_rows(self, model: Any, rows: Tensor) -> Tensor:
-        """Return the score asked for ``[B]``."""
+        """Return the score `which` ``[B]``."""
         if self.which == "energy":
             return model.energy(rows)
         return 1 - model(rows).softmax(1).max(1).values

@@ -28,10 +28,11 @@ FLOW_DEPTH = 2
     needs=("features",),
 )
 class FlowContrastive(EnergyHead):
-    """Score the energy of a network that learnt to tell the features from draws of a flow, which learns too.
+    """Score the energy of a network trained to distinguish the features from samples of a jointly trained flow.
 
-    One of the two learns at a step: the flow after a batch that the energy told apart too well, else the energy.
-    Rows held out are scored by their likelihood, with the flow's draws for the normaliser.
+    Each step updates one of the two: the flow after a batch on which the energy was more accurate than `threshold`,
+    otherwise the energy. The validation loss is the negative log-likelihood of held-out rows, with the normalising
+    constant estimated from the flow's samples.
     """
 
     transient = ("flow_turn",)
@@ -44,19 +45,19 @@ class FlowContrastive(EnergyHead):
     }
 
     which: str = option("energy", "the energy, or the flow's -log q", choices=("energy", "flow"))
-    threshold: float = option(0.55, "accuracy from which on the flow learns", low=0, high=1)
-    flow_lr: float = option(1e-3, "first learning rate of the flow", low=0)
-    flow_layers: int = option(4, "steps of the flow (a Glow), its networks as wide as the energy's", low=1)
+    threshold: float = option(0.55, "accuracy of the energy above which the flow is updated", low=0, high=1)
+    flow_lr: float = option(1e-3, "initial learning rate of the flow", low=0)
+    flow_layers: int = option(4, "steps of the flow (a Glow), with networks as wide as the energy's", low=1)
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
-        """Make the perceptron, the flow, and the memory of whose turn it is."""
+        """Make the perceptron, the flow, and a buffer that records which of them is updated next."""
         model = super().build(size, classes, generator)
         model.flow = glow(size, self.flow_layers, [self.width] * FLOW_DEPTH, generator=generator)
         model.register_buffer("flow_turn", torch.tensor(False))
         return model
 
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
-        """Let the flow's normalisations start from the data."""
+        """Initialise the normalisations of the flow from the data."""
         model.flow.initialize(rows)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
@@ -69,7 +70,7 @@ class FlowContrastive(EnergyHead):
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Return the loss of the one whose turn it is; the other gets no gradients and thus no update."""
+        """Return the loss of the network to be updated; the other gets no gradients and thus no update."""
         flow_turn = bool(model.flow_turn)
         learn = flow_contrastive if flow_turn else noise_contrastive
         with frozen(model.net if flow_turn else model.flow):
@@ -82,5 +83,5 @@ class FlowContrastive(EnergyHead):
         return importance_likelihood(model.energy, rows, model.flow, generator)
 
     def score_rows(self, model: Any, rows: Tensor) -> Tensor:
-        """Return the score asked for ``[B]``."""
+        """Return the score `which` ``[B]``."""
         return model.energy(rows) if self.which == "energy" else -model.flow.log_density(rows)

@@ -1,4 +1,4 @@
-"""HEAT upon the energy of the classifier."""
+"""HEAT on the energy of the classifier."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from featood.heads.registry import register
     needs=("features", "classifier"),
 )
 class HEATEL(RawFeatures, ResidualHead):
-    """Score the free energy of the logits, corrected by a network that learns where it is wrong."""
+    """Score the free energy of the logits, corrected by a learned residual energy."""
 
     prior_temperature: float = option(1.0, "temperature of the prior energy", low=1e-6)
     sgld_steps: int = option(50, "Langevin steps", low=0)
-    step_size: float = option(0.1, "first Langevin step size; the last is a tenth", low=0)
-    noise: float = option(0.1, "first standard deviation of the Langevin noise; the last is a tenth", low=0)
+    step_size: float = option(0.1, "initial Langevin step size, decayed to a tenth", low=0)
+    noise: float = option(0.1, "initial standard deviation of the Langevin noise, decayed to a tenth", low=0)
     l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
 
-    # the settings of the published scripts, whose updates are counted for 50,000 and 1,281,167 rows
+    # settings of the published scripts; their numbers of updates assume 50,000 and 1,281,167 rows
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "cifar10": {"epochs": 20, "updates": 3900},
         "cifar100": {

@@ -1,4 +1,4 @@
-"""HEAT upon a Gaussian mixture."""
+"""HEAT on a Gaussian mixture."""
 
 from __future__ import annotations
 
@@ -30,26 +30,28 @@ from featood.numerics.moments import ClassMoments
     needs=("features", "labels"),
 )
 class HEATGMM(ResidualHead):
-    """Score a Gaussian mixture's energy, corrected by a network that learns what the mixture gets wrong.
+    """Score the energy of a Gaussian mixture, corrected by a learned residual energy.
 
-    The mixture has the class means, the class frequencies, and one covariance around the class means. Where a variance
-    of it is below half the step size over the prior's temperature, Langevin steps overshoot ever farther along it and
-    samples leave the prior for good; a warning then says how much more `ridge`, or how short a step, would keep them.
-    On 342 features of a DenseNet, whose least variances are of that kind, a ridge of 1e-2 made the prior better by one
-    point of AUROC as well; the published code adds 1e-12 to the variances, and has the same sampler.
+    The mixture has the class means, the class frequencies, and one covariance around the class means. In directions
+    with a variance below ``step_size / (2 * prior_temperature)``, Langevin steps overshoot by growing amounts and
+    samples diverge from the prior; a warning then gives the `ridge` or the `step_size` that would prevent it. On 342
+    features of a DenseNet, whose smallest variances are below that bound, a ridge of 1e-2 also improved the prior by
+    one point of AUROC; the published code adds 1e-12 to the variances and uses the same sampler.
     """
 
     proposals: str = option(
         "prior",
-        "where chains start: rows drawn from the mixture, or by the batch's labels with wide deviations",
+        "start of the chains: samples of the mixture, or samples by the batch's labels with wide deviations",
         choices=("prior", "wide"),
     )
     ridge: float = option(
-        1e-6, "least ridge on the prior's covariance, relative to its mean variance", low=0, high=1
+        1e-6, "smallest ridge on the prior's covariance, relative to its mean variance", low=0, high=1
     )
-    simplified: bool = option(False, "let a chain follow the Gaussian it was drawn from, not the mixture")
+    simplified: bool = option(
+        False, "let a chain follow the Gaussian it was drawn from instead of the mixture"
+    )
 
-    # the settings of the published scripts, whose updates are counted for 50,000 and 1,281,167 rows
+    # settings of the published scripts; their numbers of updates assume 50,000 and 1,281,167 rows
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "cifar10": {"batch_size": 1024, "epochs": 20, "updates": 976},
         "cifar100": {
@@ -81,8 +83,8 @@ class HEATGMM(ResidualHead):
             moments = ClassMoments.of(self.vectors(block), torch.as_tensor(block.labels), moments)
         assert moments is not None
         map_ = whitening(moments.mean(), moments.within_covariance(), self.ridge, "the tied covariance")
-        if self.sgld_steps and (told := instability(map_.matrix, self.step_size, self.prior_temperature)):
-            warnings.warn(f"{self.name}: {told}", stacklevel=2)
+        if self.sgld_steps and (reason := instability(map_.matrix, self.step_size, self.prior_temperature)):
+            warnings.warn(f"{self.name}: {reason}", stacklevel=2)
         return {**map_._asdict(), "means": map_(moments.means()), "weights": moments.count / moments.rows}
 
     def prior(self, state: State) -> GaussianPrior:
@@ -95,17 +97,17 @@ class HEATGMM(ResidualHead):
 
 
 def instability(matrix: Tensor, step_size: float, temperature: float) -> str:
-    """Say why Langevin steps on a Gaussian's energy cannot be stable; nothing where they can.
+    """Return why Langevin steps on the energy of a Gaussian are unstable, or an empty string if they are stable.
 
-    A step multiplies a deviation along a direction of variance v by ``1 - step_size / (temperature * v)``, whose size
-    is above 1 where ``v < step_size / (2 * temperature)``.
+    A step multiplies a deviation along a direction of variance v by ``1 - step_size / (temperature * v)``, whose
+    absolute value exceeds 1 if ``v < step_size / (2 * temperature)``.
 
     Parameters
     ----------
     matrix : Tensor
         ``[D, D]`` that whitens rows, ``rows @ matrix``.
     step_size, temperature : float
-        First, and so the largest, step size; divisor of the energy.
+        Initial, i.e. largest, step size; divisor of the energy.
     """
     variances = torch.linalg.svdvals(matrix).square().reciprocal()
     bound = step_size / (2 * temperature)
@@ -113,7 +115,7 @@ def instability(matrix: Tensor, step_size: float, temperature: float) -> str:
     if not narrow:
         return ""
     return (
-        f"the sampler cannot be stable: {narrow} of the prior's {len(variances)} variances, the least {least:.1e}, are "
+        f"the sampler is unstable: {narrow} of the prior's {len(variances)} variances (smallest {least:.1e}) are "
         f"not above step_size / (2 * prior_temperature) = {bound:.1e}; use a ridge above "
         f"{bound / float(variances.mean()):.0e} or a step_size below {2 * temperature * least:.0e}"
     )

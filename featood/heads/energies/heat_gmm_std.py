@@ -1,4 +1,4 @@
-"""HEAT upon a Gaussian mixture of the features' spatial deviations."""
+"""HEAT on a Gaussian mixture of the features' spatial standard deviations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from featood.heads.registry import register
     needs=("features", "labels"),
 )
 class HEATGMMStd(HEATGMM):
-    """Score as `heat-gmm` the standard deviations of each channel over the last feature map (pooling ``std``)."""
+    """Score the standard deviation of each channel over the last feature map (pooling ``std``) as `heat-gmm` does."""
 
     feature: str = option("std", "feature column to use")
     sgld_steps: int = option(1, "Langevin steps", low=0)

@@ -1,4 +1,4 @@
-"""JEM: a classifier that is an energy model of its inputs as well."""
+"""JEM: a classifier that is also an energy-based model of its inputs."""
 
 from __future__ import annotations
 
@@ -26,26 +26,30 @@ from featood.heads.registry import register
     needs=("features", "labels"),
 )
 class JEM(SampledHead):
-    """Score a classifier of the features whose free energy learnt the density of the features as well.
+    """Score a classifier of the features whose free energy also models the density of the features.
 
-    Samples descend the energy of a class drawn at random, each class with chains of its own; or, on request,
-    the free energy. What is said of `cd` and its preset holds here too.
+    Samples descend the energy of a randomly drawn class, and each class has its own chains; with
+    ``class_conditional=False`` they descend the free energy. Sampler and preset are described in `cd`.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"published": PUBLISHED}
 
     which: str = option(
         "energy",
-        "free energy, 1 - largest probability, or length of the energy's gradient (approximate mass)",
+        "free energy, 1 - largest probability, or norm of the energy's gradient (approximate mass)",
         choices=("energy", "max-probability", "gradient-norm"),
     )
-    class_conditional: bool = option(True, "draw samples of classes in place of the free energy")
+    class_conditional: bool = option(True, "sample from the energy of a class instead of the free energy")
     density: float = option(1.0, "weight of the density of the features in the loss", low=0)
     classification: float = option(1.0, "weight of the cross-entropy in the loss", low=0)
-    class_density: float = option(0.0, "weight of samples of the rows' own classes in the loss", low=0)
+    class_density: float = option(
+        0.0, "weight of a contrastive term with samples of the rows' own classes", low=0
+    )
     l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
     smoothing: float = option(0.0, "label smoothing", low=0, high=1)
-    entropy: float = option(0.0, "weight of the predictions' entropy, which is to be large", low=0)
+    entropy: float = option(
+        0.0, "weight of the regulariser that increases the entropy of the predictions", low=0
+    )
 
     def outputs(self, classes: int) -> int:
         """Return one output for each class."""
@@ -54,7 +58,7 @@ class JEM(SampledHead):
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Sample, then contrast and classify."""
+        """Draw samples, and return the contrastive and classification losses."""
         drawn = None
         if self.class_conditional:
             shape = (len(rows),)
@@ -79,7 +83,7 @@ class JEM(SampledHead):
         return parts
 
     def score_rows(self, model: Any, rows: Tensor) -> Tensor:
-        """Return the score asked for ``[B]``."""
+        """Return the score `which` ``[B]``."""
         if self.which == "max-probability":
             return 1 - model(rows).softmax(1).max(1).values
         if self.which == "gradient-norm":

@@ -18,7 +18,7 @@ from featood.numerics.gaussian import Whitening
 
 
 class TiltedNet(EnergyNet):
-    """A network upon the energy of a Gaussian, which is part of its state."""
+    """A network added to the energy of a Gaussian, which is part of its state."""
 
     def __init__(self, net: nn.Module, size: int) -> None:
         super().__init__(net)
@@ -50,10 +50,11 @@ class TiltedNet(EnergyNet):
     needs=("features",),
 )
 class NoiseContrastive(EnergyHead):
-    """Score the energy of a network that learnt the log-density of the features by telling them from noise.
+    """Score the energy of a network trained to distinguish the features from noise.
 
-    With normal noise the network learns only by how much the energy differs from the noise's own, which holds far
-    out, where neither features nor noise teach it anything; the thesis's code has the network learn the whole.
+    With normal noise, the network models only the difference from the energy of the noise, so far from the data, where
+    there are neither features nor noise samples, the energy is that of the noise; in the code of the thesis the network
+    models the whole energy.
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {
@@ -65,20 +66,20 @@ class NoiseContrastive(EnergyHead):
 
     noise: str = option(
         "gaussian",
-        "normal with the features' mean and covariance, or uniform on their box",
+        "normal with the features' mean and covariance, or uniform on their bounding box",
         choices=("gaussian", "uniform"),
     )
     ridge: float = option(
-        1e-3, "least ridge on the covariance of normal noise, relative to its mean variance", low=0, high=1
+        1e-3, "smallest ridge on the covariance of normal noise, relative to its mean variance", low=0, high=1
     )
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
-        """Make the perceptron, upon the energy of the noise where that is normal."""
+        """Make the perceptron; with normal noise, it is added to the energy of the noise."""
         net = self.mlp(size, self.outputs(classes), generator)
         return TiltedNet(net, size) if self.noise == "gaussian" else EnergyNet(net)
 
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
-        """Fit the noise; it follows from the rows, so no checkpoint needs it."""
+        """Fit the noise; it is determined by the rows, so checkpoints need not store it."""
         if self.noise == "gaussian":
             model.tilt(GaussianNoise.of(rows, self.ridge).whitening)
         else:
@@ -87,5 +88,5 @@ class NoiseContrastive(EnergyHead):
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Tell rows from noise."""
+        """Return the loss of distinguishing rows from noise."""
         return noise_contrastive(model.energy, rows, model.noise, generator)

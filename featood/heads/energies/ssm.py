@@ -25,26 +25,29 @@ from featood.heads.registry import register
     needs=("features",),
 )
 class SlicedScoreMatching(EnergyHead):
-    """Score the energy of a network whose gradient was matched to that of the features' log-density.
+    """Score the energy of a network trained by sliced score matching.
 
-    Features crowd around a surface of fewer dimensions, where a density has no bounded gradient to match. A little
-    noise on them gives it one; it also teaches the gradient near the rows and not only at them (Vincent 2011). The
-    published runs on tables add none, and have leaky rectifiers, whose second derivatives are zero almost everywhere.
+    Features concentrate near a lower-dimensional manifold, where the gradient of the log-density is unbounded. A
+    small amount of noise on the rows bounds it, and trains the gradient near the rows and not only at them (Vincent
+    2011). The published runs on tables add no noise and use leaky ReLUs, whose second derivatives are zero almost
+    everywhere.
     """
 
-    projections: int = option(1, "random directions to a row", low=1)
+    projections: int = option(1, "random directions per row", low=1)
     projection: str = option("gaussian", "distribution of the directions", choices=PROJECTIONS)
-    variance_reduced: bool = option(True, "take the squared gradient whole in place of along the directions")
-    data_noise: float = option(0.2, "standard deviation of normal noise on the rows in training", low=0)
+    variance_reduced: bool = option(True, "use the full squared gradient norm instead of its projections")
+    data_noise: float = option(
+        0.2, "standard deviation of the normal noise added to the rows in training", low=0
+    )
 
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
-        """Warn when the activation has no curvature."""
+        """Warn if the second derivative of the activation is zero almost everywhere."""
         warn_if_piecewise_linear(model)
 
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Match scores."""
+        """Return the score-matching loss."""
         if self.data_noise:
             rows = perturb(rows, generator, spread=self.data_noise)
         return {

@@ -24,7 +24,7 @@ from featood.heads.registry import register
     needs=("features", "labels"),
 )
 class SupervisedSlicedScoreMatching(SlicedScoreMatching):
-    """Score the free energy of a classifier whose gradient was matched to that of the features' log-density."""
+    """Score the free energy of a classifier trained by cross-entropy and sliced score matching."""
 
     classification: float = option(1.0, "weight of the cross-entropy in the loss", low=0)
 
@@ -35,7 +35,7 @@ class SupervisedSlicedScoreMatching(SlicedScoreMatching):
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Match scores and classify."""
+        """Return the score-matching and classification losses."""
         matching = super().losses(model, rows, labels, generator)["loss"]
         named = classification_loss(model, rows, labels)
         return {"loss": matching + self.classification * named, "classification": named}

@@ -1,4 +1,4 @@
-"""VERA: an energy and a generator that learn from each other."""
+"""VERA: an energy and a generator trained against each other."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ LEAST_SIGMA = 0.01
     year=2021,
     url="https://arxiv.org/abs/2010.04230",
     needs=("features",),
-    caution="not for features of many dimensions, on which it hardly tells outliers from chance",
+    caution="not suited to high-dimensional features, on which it is hardly better than chance",
 )
 class VERA(EnergyHead):
-    """Score the energy of a network that learnt against samples of a generator of large entropy.
+    """Score the energy of a network trained against samples of an entropy-regularised generator.
 
-    The generator starts with the mean and the deviations of the rows, and with noise of deviation `sigma`. Starting
-    from a point with little noise, as published for images, most of the training goes into spreading it, while the
-    energy runs off. It learns four times as fast as the energy, which it has to follow (published: twice); so the
-    energy ordered mixtures of two Gaussians best. Squares of the energies are weighed beside the loss, which has
-    none in the preset ``published``.
+    The generator is initialised with the mean and standard deviations of the rows, and with noise of standard deviation
+    `sigma`. With the published initialisation for images, a point with little noise, most of the training is spent on
+    spreading the samples, while the energy diverges. The learning rate of the generator is four times that of the
+    energy (published: twice), which gave the best ranking on mixtures of two Gaussians. The loss includes a penalty on
+    the squared energies, which the preset ``published`` omits.
 
-    It is meant for tables and few features: on 342 of a DenseNet its AUROC was 48 %, with rows of length 1 53 %,
-    and with those whitened 58 %.
+    Intended for tables and low-dimensional features: on 342 features of a DenseNet its AUROC was 48 %, with rows of
+    unit length 53 %, and with whitened rows of unit length 58 %.
     """
 
     transient = ("sampler",)
@@ -49,28 +49,32 @@ class VERA(EnergyHead):
         "draws": 5,
     }
 
-    # the published rates are meant for 10,000 steps
+    # the published learning rates are meant for 10,000 steps
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "published": {"lr": 3e-5, "generator_lr": 6e-5, "posterior_lr": 3e-5, "entropy": 1e-4, "l2": 0.0}
     }
 
-    lr: float = option(5e-4, "first learning rate of the energy", low=0)
-    generator_lr: float = option(2e-3, "first learning rate of the generator", low=0)
-    posterior_lr: float = option(1e-3, "first learning rate of the posterior's width", low=0)
+    lr: float = option(5e-4, "initial learning rate of the energy", low=0)
+    generator_lr: float = option(2e-3, "initial learning rate of the generator", low=0)
+    posterior_lr: float = option(1e-3, "initial learning rate of the posterior's width", low=0)
     validation: float = option(
         0.0,
-        "share of the rows held out; contrasted with samples they say little about the fit",
+        "share of the rows held out; their contrastive loss says little about the quality of the fit",
         low=0,
         high=0.9,
     )
-    noise_size: int = option(16, "inputs of the generator; 0 for as many as features", low=0)
+    noise_size: int = option(16, "input size of the generator; 0 for the number of features", low=0)
     sigma: float = option(
-        0.3, "largest standard deviation of the generator's noise, learnt from there on", low=LEAST_SIGMA
+        0.3,
+        "initial and largest standard deviation of the generator's noise, which is learned",
+        low=LEAST_SIGMA,
     )
     entropy: float = option(1.0, "weight of the generator's entropy; 1 is maximum likelihood", low=0)
     penalty: float = option(0.1, "weight of the squared gradient of the energy on the rows", low=0)
     l2: float = option(0.2, "weight of the squared energies in the loss", low=0)
-    l2_per_feature: bool = option(True, "divide it by the number of features, with which energies grow")
+    l2_per_feature: bool = option(
+        True, "divide that weight by the number of features, because energies grow with it"
+    )
     draws: int = option(20, "proposals of the importance sampling", low=1)
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
@@ -82,7 +86,7 @@ class VERA(EnergyHead):
         return model
 
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
-        """Give the generator's samples the mean and the deviations of the rows."""
+        """Match the mean and standard deviations of the generator's samples to those of the rows."""
         generator = torch.Generator(rows.device).manual_seed(self.seed)
         network = model.sampler.network
         last = network[-1]
@@ -94,7 +98,7 @@ class VERA(EnergyHead):
             last.bias.copy_(gain * (last.bias - drawn.mean(0)) + rows.mean(0))
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """Give energy, generator and posterior a learning rate each."""
+        """Return an optimiser with separate learning rates for energy, generator and posterior."""
         net: Any = model.net
         sampler: Any = model.sampler
         groups: list[dict[str, Any]] = [
@@ -107,7 +111,7 @@ class VERA(EnergyHead):
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Draw from the generator, and take all three losses."""
+        """Draw samples from the generator and return the losses of energy, generator and posterior."""
         return vera_loss(
             model.energy,
             model.sampler,

@@ -26,10 +26,11 @@ from featood.heads.registry import register
     needs=("features", "labels"),
 )
 class SupervisedVERA(VERA):
-    """Score the free energy of a classifier that learnt against samples of a generator of large entropy.
+    """Score the free energy of a classifier trained against samples of an entropy-regularised generator.
 
-    With the weights of entropy and cross-entropy at 1 it learns the joint likelihood of features and classes. The
-    published 100 goes with an entropy of next to no weight; beside a whole one it drives the generator far out.
+    With weights of 1 for entropy and cross-entropy, training maximises the joint likelihood of features and classes.
+    The published weight of the cross-entropy, 100, belongs to an entropy weight close to 0; with an entropy weight of 1
+    it moves the generator far away from the data.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -1,4 +1,4 @@
-"""What the heads on several predictions share: a column of their logits, and a choice of uncertainty."""
+"""Base of heads on several predictions per row: a column of their logits, and a choice of uncertainty."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MEASURES: Mapping[str, Callable[[Sequence[Tensor]], Tensor]] = {
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class DrawsHead(RawFeatures, FeatureHead):
-    """Base of the heads that read a column ``[N, S * C]``: the logits of S predictions, one after the other.
+    """Base of the heads that read a column ``[N, S * C]``: the concatenated logits of S predictions.
 
     The number of classes C is that of the set's logits. Higher scores mean more out-of-distribution.
     """
@@ -56,7 +56,7 @@ class DrawsHead(RawFeatures, FeatureHead):
         rows, classes = block.feature(self.feature)[:], block.logits.shape[1]
         if rows.shape[1] % classes or rows.shape[1] < 2 * classes:
             raise UsageError(
-                f"{self.name}: column '{self.feature}' has {rows.shape[1]} numbers a row, which are not the logits "
+                f"{self.name}: column '{self.feature}' has {rows.shape[1]} numbers per row, which are not the logits "
                 f"of two or more predictions of {classes} classes"
             )
         return rows.split(classes, dim=1)

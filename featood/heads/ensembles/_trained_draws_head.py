@@ -1,4 +1,4 @@
-"""What the heads share that train perceptrons on the features which give several predictions of a row."""
+"""Base of heads that train perceptrons on the features and give several predictions per row."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class TrainedDrawsHead(TrainedHead):
     )
     depth: int = option(2, "hidden layers", low=1)
     width: int = option(100, "units of a hidden layer", low=1)
-    activation: str = option("relu", "between the layers", choices=tuple(ACTIVATIONS))
+    activation: str = option("relu", "activation function", choices=tuple(ACTIVATIONS))
 
     def perceptron(self, size: int, classes: int, generator: torch.Generator) -> MLP:
-        """Make a perceptron of the head's shape."""
+        """Make a perceptron with the head's depth and width."""
         return MLP(size, [self.width] * self.depth, classes, self.activation, generator)
 
     def score_rows(self, model: Any, rows: Tensor) -> Tensor:

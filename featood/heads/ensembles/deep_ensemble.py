@@ -22,8 +22,8 @@ from featood.heads.registry import register
 class DeepEnsemble(DrawsHead):
     """Score the uncertainty of the mean prediction of several networks, or their disagreement.
 
-    The networks' logits stand in one set once their sets are joined (``featood cache join``). The head
-    ``ensemble-mlp`` needs one network only: it trains an ensemble on its features.
+    ``featood cache join`` joins the sets of the networks into one set with all their logits. The head
+    ``ensemble-mlp`` needs only one network: it trains an ensemble on its features.
     """
 
     feature: str = option("ensemble.logits", "column with the logits of the members")

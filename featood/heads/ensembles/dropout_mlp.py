@@ -1,4 +1,4 @@
-"""Monte-Carlo dropout in a perceptron on the features."""
+"""Monte Carlo dropout in a perceptron on the features."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from featood.heads.registry import register
 
 
 class DropoutNet(nn.Module):
-    """A perceptron whose hidden units are dropped, in evaluation by masks that were drawn once.
+    """A perceptron with dropout on its hidden units; evaluation uses masks that were drawn once.
 
-    A mask names the units that stay, and makes up for the others. As the masks are the same for every row, its
-    predictions do not depend on the rows beside it.
+    A mask is 0 for dropped units and scales the kept ones. As the masks are the same for every row, the
+    predictions of a row do not depend on the other rows of the batch.
 
     Parameters
     ----------
     layers : Sequential
-        Linear layers with an activation after each but the last, all hidden ones of one width.
+        Linear layers, with an activation after all but the last; all hidden layers have the same width.
     rate : float
         Probability that a unit is dropped.
     passes : int
-        Masks to evaluate with.
+        Number of masks used in evaluation.
     generator : torch.Generator
-        Source of these.
+        Source of the masks.
     """
 
     masks: Tensor
@@ -47,7 +47,7 @@ class DropoutNet(nn.Module):
         return stay.float() / (1 - self.rate)
 
     def masked(self, rows: Tensor, masks: Tensor | None) -> Tensor:
-        """Map rows ``[B, D]`` to logits under masks that broadcast with ``[depth, B, width]``; none drop nothing."""
+        """Map rows ``[B, D]`` to logits; `masks` broadcast with ``[depth, B, width]``, None drops nothing."""
         for number, layer in enumerate(self.layers):
             rows = layer(rows)
             if number % 2 and masks is not None:
@@ -61,7 +61,7 @@ class DropoutNet(nn.Module):
 
 @register(
     "dropout-mlp",
-    title="Monte-Carlo dropout on features",
+    title="Monte Carlo dropout on features",
     paper="Gal and Ghahramani, Dropout as a Bayesian Approximation: Representing Model Uncertainty in Deep Learning, "
     "ICML",
     year=2016,
@@ -77,16 +77,16 @@ class DropoutMLP(TrainedDrawsHead):
         choices=tuple(MEASURES),
     )
     dropout: float = option(0.3, "probability that a hidden unit is dropped", low=0.01, high=0.95)
-    passes: int = option(10, "passes at scoring", low=2)
+    passes: int = option(10, "number of passes when scoring", low=2)
     weight_decay: float = option(5e-4, "decoupled weight decay", low=0)
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> DropoutNet:
-        """Make the perceptron, and draw the masks of the passes."""
+        """Make the perceptron and draw the masks of the passes."""
         return DropoutNet(self.perceptron(size, classes, generator), self.dropout, self.passes, generator)
 
     def losses(
         self, model: DropoutNet, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Return the cross-entropy, with units dropped for each row anew; held-out rows see them all."""
+        """Return the cross-entropy, with new masks for each training row and without dropout for held-out rows."""
         masks = model.draw(len(rows), generator).to(rows.device) if model.training else None
         return {"loss": F.cross_entropy(model.masked(rows, masks), labels)}

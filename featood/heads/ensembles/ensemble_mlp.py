@@ -16,7 +16,7 @@ from featood.heads.registry import register
 
 
 class StackedLinear(nn.Module):
-    """The same linear layer of M networks at once, ``[B, in]`` or ``[M, B, in]`` to ``[M, B, out]``."""
+    """One linear layer of M networks, evaluated together: ``[B, in]`` or ``[M, B, in]`` to ``[M, B, out]``."""
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         super().__init__()
@@ -40,13 +40,13 @@ class StackedLinear(nn.Module):
 class EnsembleMLP(TrainedDrawsHead):
     """Score the uncertainty of the mean prediction of several perceptrons trained on the features.
 
-    Each has initial weights of its own, and all learn from the same batches, as though each did alone.
+    The perceptrons have different initial weights, see the same batches and are trained independently.
     """
 
     members: int = option(5, "perceptrons", low=2)
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Sequential:
-        """Make the perceptrons, one layer of all of them after the other."""
+        """Make the perceptrons as a sequence of stacked layers."""
         members = [self.perceptron(size, classes, generator) for _ in range(self.members)]
         layers = zip(*members, strict=True)
         return nn.Sequential(

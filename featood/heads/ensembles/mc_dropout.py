@@ -1,4 +1,4 @@
-"""Monte-Carlo dropout."""
+"""Monte Carlo dropout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from featood.heads.registry import register
 
 @register(
     "mc-dropout",
-    title="Monte-Carlo dropout",
+    title="Monte Carlo dropout",
     paper="Gal and Ghahramani, Dropout as a Bayesian Approximation: Representing Model Uncertainty in Deep Learning, "
     "ICML",
     year=2016,
@@ -22,8 +22,8 @@ from featood.heads.registry import register
 class MCDropout(DrawsHead):
     """Score the disagreement of several passes with dropout, or the uncertainty of their mean.
 
-    The passes are made at extraction (``featood extract --mc-dropout 10``). The head ``dropout-mlp`` needs none:
-    it trains a network with dropout on the features.
+    The passes are computed at extraction (``featood extract --mc-dropout 10``). The head ``dropout-mlp`` does not need
+    them: it trains a network with dropout on the features.
     """
 
     feature: str = option("mc.logits", "column with the logits of the passes")

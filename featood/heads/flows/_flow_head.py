@@ -1,4 +1,4 @@
-"""What the flow heads share: maximum likelihood, and the negated log-density as the score."""
+"""Base class of the flow heads: maximum likelihood, and the negated log-density as the score."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class FlowHead(TrainedHead):
     testing_options: ClassVar[Mapping[str, Any]] = {"epochs": 6, "batch_size": 64, "layers": 3}
 
     layers: int = option(20, "layers of the flow", low=1)
-    lr: float = option(1e-2, "first learning rate", low=0)
+    lr: float = option(1e-2, "initial learning rate", low=0)
 
     def initialize(self, model: nn.Module, rows: Tensor, labels: Tensor) -> None:
-        """Let the layers that start from data do so."""
+        """Initialise the data-dependent layers."""
         if callable(start := getattr(model, "initialize", None)):
             start(rows[:: max(1, len(rows) // INITIAL_ROWS)])
 
@@ -52,9 +52,9 @@ class NetworkFlowHead(FlowHead):
 
     depth: int = option(2, "hidden layers of the network in each layer of the flow", low=1)
     width: int = option(512, "units of a hidden layer", low=1)
-    activation: str = option("relu", "between the hidden layers", choices=("relu", "elu", "silu", "tanh"))
+    activation: str = option("relu", "activation function", choices=("relu", "elu", "silu", "tanh"))
     layers: int = option(8, "layers of the flow", low=1)
-    lr: float = option(1e-3, "first learning rate", low=0)
+    lr: float = option(1e-3, "initial learning rate", low=0)
 
     @property
     def hidden(self) -> list[int]:

@@ -25,19 +25,19 @@ from featood.heads.registry import register
     needs=("features",),
 )
 class ApproximateFlow(FlowHead):
-    """Score ``-log p(z)`` of linear layers that are orthogonal, or products of such, and leaky rectifiers.
+    """Score ``-log p(z)`` of a flow of leaky ReLUs and linear layers that are orthogonal or products of such.
 
-    The kinds ``orthogonal`` and ``reparameterized`` are so by a penalty, and trained with the determinants that
-    they would have without any deviation from it. Scores and validation have the exact determinants of all kinds.
+    For the kinds ``orthogonal`` and ``reparameterized`` a penalty enforces orthogonality, and training uses the
+    determinants of exactly orthogonal matrices. Scores and validation always use the exact determinants.
     """
 
     kind: str = option(
         "svd",
-        "orthogonal by penalty (the first two), by reflections, or by an exponential (slow)",
+        "how matrices are kept orthogonal: by a penalty (the first two), reflections, or the matrix exponential (slow)",
         choices=approximate.KINDS,
     )
     penalty: float = option(
-        1.0, "weight of the penalty on matrices that are not orthogonal; 0.5 at least bounds the error", low=0
+        1.0, "weight of the orthogonality penalty; at least 0.5 bounds the error of the approximation", low=0
     )
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
@@ -47,7 +47,7 @@ class ApproximateFlow(FlowHead):
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Return the mean negative log-density, plus in training the penalty."""
+        """Return the mean negative log-density, in training with the penalty added."""
         parts = super().losses(model, rows, labels, generator)
         if not model.training:
             return parts

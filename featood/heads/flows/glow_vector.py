@@ -22,13 +22,16 @@ from featood.heads.registry import register
     needs=("features",),
 )
 class GlowVector(NetworkFlowHead):
-    """Score ``-log p(z)`` of steps of normalisation, invertible matrix and affine coupling.
+    """Score ``-log p(z)`` of steps of activation normalisation, invertible matrix and affine coupling.
 
-    In some hundred dimensions the first updates at full rate throw the matrices far off; hence the warm-up.
+    The learning rate is warmed up because in several hundred dimensions the first updates at the full rate make the
+    matrices diverge.
     """
 
-    warmup: int = option(50, "updates in which the learning rate rises to its first value", low=0)
+    warmup: int = option(
+        50, "number of updates over which the learning rate rises to its initial value", low=0
+    )
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
-        """Make the flow, a rotation at the start."""
+        """Make the flow, initialised as a rotation."""
         return glow(size, self.layers, self.hidden, self.activation, generator)

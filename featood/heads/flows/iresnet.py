@@ -26,12 +26,12 @@ from featood.heads.registry import register
 class IResNet(NetworkFlowHead):
     """Score ``-log p(z)`` of residual blocks with a Lipschitz constant below 1.
 
-    The determinants are estimated in training, where more than eight features and units make the exact ones
-    slow; scores are always exact.
+    In training with more than eight features and units, where exact determinants are slow, they are estimated; scores
+    are always exact.
     """
 
     width: int = option(128, "units of a hidden layer", low=1)
-    activation: ClassVar[str] = "elu"  # type: ignore[misc]  # no option any more: it has to be smooth and 1-Lipschitz
+    activation: ClassVar[str] = "elu"  # type: ignore[misc]  # not an option here: it has to be smooth and 1-Lipschitz
 
     bound: float = option(0.9, "largest spectral norm of each linear layer", low=0.01, high=0.99)
     terms: int = option(5, "terms of the series that estimates a determinant in training", low=1)
@@ -53,5 +53,5 @@ class IResNet(NetworkFlowHead):
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Return the mean negative log-density, with estimated determinants while the network trains."""
+        """Return the mean negative log-density, with estimated determinants in training mode."""
         return {"loss": -model.log_density(rows, generator=generator if model.training else None).mean()}

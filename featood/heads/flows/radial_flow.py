@@ -1,4 +1,4 @@
-"""Radial flow, of all rows or of each class."""
+"""Radial flow of all rows or of each class."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ from featood.numerics.gaussian import logsumexp_weighted
     needs=("features",),
 )
 class RadialFlow(FlowHead):
-    """Score ``-log p(z)`` of a chain of radial layers; or of the mixture of one chain for each class.
+    """Score ``-log p(z)`` of a chain of radial layers, or of a mixture of one chain per class.
 
-    By default the one chain ranks outliers that lie between the classes below the classes themselves: on 64
-    features of a ResNet-20 its AUROC was 30 %, with rows of length 1 and whitened (``--space l2-whiten``) 87 %,
-    `by_class` 80 %, and `by_class` with rows of length 1 (``--space l2``) 90 %.
+    The default single chain gives outliers between the classes lower scores than the classes themselves: on 64
+    features of a ResNet-20 its AUROC was 30 %, with whitened rows of unit length (``--space l2-whiten``) 87 %, with
+    `by_class` 80 %, and with `by_class` and rows of unit length (``--space l2``) 90 %.
     """
 
-    by_class: bool = option(False, "one flow for each class, weighted by their shares of the rows")
+    by_class: bool = option(False, "fit one flow per class, weighted by class frequency")
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
-        """Train, by labels where each class has a flow."""
+        """Train, using labels if there is one flow per class."""
         if self.by_class and train.source.labels is None:
             raise DataError(
-                f"{self.name} needs labels for a flow by class, which {train.source.name} does not have"
+                f"{self.name} needs labels for one flow per class; {train.source.name} has none, so omit --by-class"
             )
         return super().run_fit(train, context)
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
-        """Make the flows, and room for the shares of the classes."""
+        """Make the flows, and a buffer for the class counts."""
         flows = RadialFlows(classes if self.by_class else 1, self.layers, size, generator)
         flows.register_buffer("shares", torch.ones(len(flows.centers)))
         return flows

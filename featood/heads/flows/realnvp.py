@@ -24,5 +24,5 @@ class RealNVP(NetworkFlowHead):
     """Score ``-log p(z)`` of a chain of affine couplings."""
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
-        """Make the flow, the identity at the start."""
+        """Make the flow, initialised as the identity."""
         return realnvp(size, self.layers, self.hidden, self.activation, generator)

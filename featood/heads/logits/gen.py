@@ -26,10 +26,10 @@ from featood.numerics.softmax import log_probabilities
 class GEN(LogitHead):
     """Score ``sum_c p_c^g (1 - p_c)^g`` over the largest softmax probabilities.
 
-    The sum is over the 100 largest, as the authors take for ImageNet, and over all where there are fewer. ``1 - p`` of
-    the largest is the sum of the others. The authors and OpenOOD subtract in float32, which loses the term of the
-    largest where it leads by more than 17; pytorch-ood clamps p to at least 1e-7, so that rows that are surer than that
-    get one score.
+    The sum runs over the 100 largest probabilities, the authors' value for ImageNet, or over all if there are fewer.
+    ``1 - p`` of the largest is computed as the sum of the others. The authors and OpenOOD subtract in float32, which
+    loses this term when the largest logit leads by more than 17; pytorch-ood clamps p to at least 1e-7, so all more
+    confident rows get the same score.
     """
 
     gamma: float = option(0.1, "exponent g", low=1e-6, high=1)

@@ -25,11 +25,11 @@ from featood.numerics.moments import ClassSums
     needs=("logits",),
 )
 class KLMatching(LogitHead):
-    """Score ``min_c KL(p || d_c)``, where d_c is the mean softmax of the rows that are predicted as c.
+    """Score ``min_c KL(p || d_c)``, where d_c is the mean softmax of the rows predicted as class c.
 
-    Classes that are never predicted have no template. A probability that underflows in a template counts as
-    the smallest number there is. The paper takes the templates from held-out rows. OpenOOD gives a class
-    that is never predicted the template that is certain of it, which is nearest to almost no row.
+    Classes that are never predicted have no template d_c. Probabilities that underflow in a template are set to the
+    smallest positive number. The paper computes the templates on held-out rows. For a class that is never predicted,
+    OpenOOD uses a one-hot template, which is the nearest one for almost no row.
     """
 
     def fit_state(self, train: SelectedRows) -> State:
@@ -41,7 +41,7 @@ class KLMatching(LogitHead):
             if sums is None:
                 sums = ClassSums.empty(
                     p.new_zeros(p.shape[1])
-                )  # a shift would drown the smallest probabilities
+                )  # an additive shift would swamp the smallest probabilities
             sums.add(p, p.argmax(1))
         assert sums is not None
         return {"log_templates": sums.means().clamp_(min=torch.finfo(torch.float64).tiny).log_()}

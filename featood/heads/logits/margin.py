@@ -26,7 +26,9 @@ class Margin(LogitHead):
     """Score minus the difference between the largest and the second largest probability (or logit)."""
 
     least_classes: ClassVar[int] = 2
-    of: str = option("probabilities", "what to take the difference of", choices=("probabilities", "logits"))
+    of: str = option(
+        "probabilities", "quantity to take the difference of", choices=("probabilities", "logits")
+    )
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the negated margin ``[B]``."""

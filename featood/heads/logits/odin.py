@@ -26,9 +26,10 @@ from featood.heads.registry import register
 class ODIN(RawFeatures, FeatureHead):
     """Score ``-max softmax(f(x') / T)`` of inputs x' perturbed at extraction (``featood extract --with odin``).
 
-    The perturbation moves the image one small step towards its predicted class, which helps known ones more. The
-    step is the authors' for DenseNet on CIFAR, 0.0014, whatever the network; they and OpenOOD choose it on
-    validation outliers. Where the gradient is exactly zero theirs takes a step and this none.
+    The perturbation moves the image one small step towards its predicted class, which increases the probability of
+    in-distribution images more. The default step is the authors' value for DenseNet on CIFAR, 0.0014, for every
+    network; the authors and OpenOOD tune it on validation outliers. Where the gradient is exactly zero, the authors'
+    code takes a step and this implementation does not.
     """
 
     feature: str = option("odin", "column with the logits of the perturbed inputs")

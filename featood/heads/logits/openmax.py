@@ -1,4 +1,4 @@
-"""OpenMax: the probability of none of the classes."""
+"""OpenMax: the probability of an unknown class."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from featood.numerics.weibull import log_hazard, weibull
 class OpenMax(LogitHead):
     """Score the probability of an added class "unknown".
 
-    A Weibull distribution is fitted, per class, to the largest distances between the logits of correctly
-    classified rows and their mean. How far a row lies in the tails of its most likely classes decides how
-    much of their logits moves to "unknown" before the softmax. A class with fewer rows than the tail uses
-    all of them; one with fewer than two different distances takes the distribution of all tails together;
-    one without correctly classified rows is infinitely far from everything.
+    For each class, a Weibull distribution is fitted to the largest distances between the logits of correctly
+    classified rows and their mean. The further a row lies in the tails of its most likely classes, the more of their
+    logits moves to "unknown" before the softmax. A class with fewer rows than the tail size uses all of them; a class
+    with fewer than two distinct distances uses the distribution fitted to all tails together; a class without
+    correctly classified rows is at infinite distance from every row.
 
-    The distribution is that of the distances. The authors' libMR shifts a tail to begin at 1 before it fits: on a
-    ResNet-20 for CIFAR-10 the scores then have a rank correlation of 0.999 with these, and AUROC differs by 0.1 at
-    most. OpenOOD revises 3 classes in place of 10, with tails of 20.
+    The Weibull distribution is fitted to the distances themselves. The authors' libMR first shifts the tail to begin
+    at 1: on a ResNet-20 for CIFAR-10 the resulting scores have a rank correlation of 0.999 with these, and AUROC
+    differs by 0.1 at most. OpenOOD revises 3 classes instead of 10, with tails of 20.
 
-    A constant on all logits, which the softmax does not tell, changes the score; where the mean largest logit of the
-    correct rows is not positive, the score would turn around, and the logits are centred over the classes first, which
-    a warning says.
+    Adding a constant to all logits leaves the softmax unchanged but changes the score. If the mean largest logit of
+    the correctly classified rows is not positive, the score would be reversed; the logits are then centred over the
+    classes first, with a warning.
     """
 
     tail: int = option(
@@ -68,7 +68,7 @@ class OpenMax(LogitHead):
         means, classes = moments.means(), moments.classes
         own = means.gather(1, classes[:, None])[
             :, 0
-        ]  # the largest logit of a correct row is that of its class
+        ]  # the largest logit of a correctly classified row is that of its class
         level = float(moments.count @ own) / moments.rows
         if centred := level <= 0:
             warn_of_centring(self.name, "the mean largest logit", level)
@@ -85,7 +85,7 @@ class OpenMax(LogitHead):
         pool = present if bool(alone.all()) else present & ~alone[:, None]
         pooled_shape, pooled_scale = weibull(tails[pool][None], pool[pool][None])
         if bool(pooled_shape.isnan()):
-            raise DataError(f"openmax: {train.source.name} has too few different rows to fit a tail to")
+            raise DataError(f"openmax: {train.source.name} has too few distinct rows to fit a tail to")
         return {
             "classes": classes,
             "means": means,
@@ -96,10 +96,10 @@ class OpenMax(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the probability of "unknown" ``[B]``."""
-        if "centred" in fitted and bool(fitted["centred"]):  # not in artefacts of old
+        if "centred" in fitted and bool(fitted["centred"]):  # absent from artefacts of earlier versions
             logits = centred_logits(logits)
         known = log_hazard(self._distances(logits, fitted["means"]), fitted["shape"], fitted["log_scale"])
-        hazard = torch.full_like(logits, torch.inf)  # of a class without a mean
+        hazard = torch.full_like(logits, torch.inf)  # for classes without a mean
         hazard[:, fitted["classes"]] = known
         count = min(self.alpha, logits.shape[1])
         top, classes = logits.topk(count, dim=1)
@@ -117,7 +117,7 @@ class OpenMax(LogitHead):
         return distances
 
     def _own_distances(self, logits: Tensor, means: Tensor) -> Tensor:
-        """Distances ``[B]`` of each row to its own mean ``[B, C]``: exact, so that copies have none."""
+        """Distances ``[B]`` of each row to its own mean ``[B, C]``: exact, so that duplicates are at distance 0."""
         cosine = 1 - cosine_similarity(logits, means, dim=1)
         return self.euclidean * (logits - means).norm(dim=1) + (1 - self.euclidean) * cosine.clamp(min=0)
 
@@ -132,7 +132,7 @@ def _correct(train: SelectedRows) -> Any:
 
 
 def _largest(values: Tensor, labels: Tensor, classes: int, count: int) -> tuple[Tensor, Tensor]:
-    """Largest values of each class, padded to ``[C, count]``, and the mask of those that are there."""
+    """Largest values of each class, padded to ``[C, count]``, and the mask of the entries that are not padding."""
     order = values.argsort(descending=True)
     order = order[labels[order].argsort(stable=True)]
     sizes = torch.bincount(labels, minlength=classes)

@@ -30,13 +30,13 @@ STEPS = 60
     needs=("logits", "labels"),
 )
 class TemperatureScaling(LogitHead):
-    """Score ``log(1 - max softmax(logits / T))`` with the T from 0.01 to 1000 that minimises the NLL of the labels.
+    """Score ``log(1 - max softmax(logits / T))`` with the T in [0.01, 1000] that minimises the NLL of the labels.
 
-    The logarithm ranks as ``-max softmax`` does, and still tells rows apart whose softmax rounds to one.
+    The logarithm gives the same ranking as ``-max softmax`` and still separates rows whose softmax rounds to one.
 
-    The likelihood is convex in 1/T, so Newton's method within a bracket finds its only minimum, with one pass
-    over the rows a step. Fit it on held-out rows: on rows that the classifier was trained on T comes out too
-    low, and where they are all classified correctly the likelihood has no minimum.
+    The negative log-likelihood is convex in 1/T, so Newton's method within a bracket finds its only minimum, with one
+    pass over the rows per step. Fit it on held-out rows: on the classifier's own training rows the estimated T is too
+    low, and if all rows are classified correctly there is no minimum.
     """
 
     least_classes: ClassVar[int] = 2

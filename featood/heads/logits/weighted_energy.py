@@ -19,7 +19,7 @@ from featood.heads.registry import register
 from featood.losses import weighted_energy
 
 PENALTY = 1e-3
-"""On the squared log-weights: keeps them finite where a few weights separate the outliers entirely."""
+"""Penalty on the squared log-weights: keeps them finite where a few weights separate the outliers entirely."""
 
 
 @register(
@@ -31,14 +31,14 @@ PENALTY = 1e-3
     needs=("logits", "labels", "outliers"),
 )
 class WeightedEnergy(LogitHead):
-    """Score ``-log sum_c w_c exp(l_c)`` with weights under which the energy best tells outliers apart.
+    """Score ``-log sum_c w_c exp(l_c)`` with weights for which the energy best separates the outliers.
 
-    The weights and a logistic curve of the energy are fitted together by L-BFGS to the labels "outlier"
-    (negative) and "known", both groups counting the same. The paper learns them along with the network, on
-    outliers drawn in feature space; here the logits are given, and the training rows must hold outliers.
+    The weights and a logistic regression on the energy are fitted jointly by L-BFGS to the labels "outlier"
+    (negative) and "known", with equal total weight for both groups. The paper learns them together with the network,
+    on outliers sampled in feature space; here the logits are fixed, and the training rows must include outliers.
     """
 
-    steps: int = option(100, "most steps of L-BFGS; each reads the rows at least once", low=1)
+    steps: int = option(100, "maximum number of L-BFGS steps; each reads the rows at least once", low=1)
 
     def fit_state(self, train: SelectedRows) -> State:
         """Fit the log-weights by logistic regression on the energy."""

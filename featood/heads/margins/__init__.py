@@ -1,4 +1,4 @@
-"""Heads that learn a latent space with room between the classes."""
+"""Heads that learn a latent space with margins between the classes."""
 
 import lazy_loader
 

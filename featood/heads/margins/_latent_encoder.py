@@ -1,4 +1,4 @@
-"""Network of a latent space that follows the class means from epoch to epoch."""
+"""Encoder to a latent space that updates the class means every epoch."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from featood.losses.distances import class_means
 
 
 class LatentEncoder(nn.Module):
-    """Posterior of the latents of each row, and the means of the latents of each class in the epoch before.
+    """Posterior of the latents of each row, and the class means of the latents in the previous epoch.
 
     Parameters
     ----------
     encoder : Module
         From rows ``[B, D]`` to ``[B, 2 * latent]``: means and log-variances.
     latent, classes : int
-        Latent size and classes.
+        Latent size and number of classes.
     """
 
     centers: Tensor
@@ -46,12 +46,12 @@ class LatentEncoder(nn.Module):
 
     @property
     def epoch(self) -> int:
-        """Epochs that have gone by."""
+        """Number of completed epochs."""
         return int(self.step) // self.steps_per_epoch
 
     @torch.no_grad()
     def follow(self, latents: Tensor, labels: Tensor) -> None:
-        """Take in the latents ``[B, latent]`` of a step; at the end of an epoch, their class means are the centres."""
+        """Accumulate the latents ``[B, latent]`` of a step; at the end of an epoch, set the centres to their means."""
         means, count = class_means(latents, labels, len(self.centers))
         self.sums += means * count[:, None]
         self.counts += count

@@ -1,4 +1,4 @@
-"""Heads that train an encoder to a latent space in which classes keep a growing margin."""
+"""Base of heads that train an encoder to a latent space with a growing margin between classes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ FIRST_MARGIN = 0.15
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class LatentHead(PerceptronHead):
-    """Base of heads on latents in which every class is a small ball.
+    """Base of heads on a latent space in which every class is a compact cluster.
 
-    The encoder gives each row a normal posterior. A sample of it is to lie in the ball of its class around the mean
-    of the class's latents in the epoch before (Kullback-Leibler term), nearer to rows of its class than to others
-    (triplet term), and a margin away from those, which grows from epoch to epoch.
+    The encoder gives each row a normal posterior. The loss pulls its samples towards the mean of the latents of their
+    class in the previous epoch (Kullback-Leibler term), closer to rows of the same class than to others (triplet
+    term), and keeps them at a margin from other classes, which grows from epoch to epoch.
     """
 
     transient: ClassVar[tuple[str, ...]] = ("centers", "sums", "counts", "step")
@@ -37,25 +37,25 @@ class LatentHead(PerceptronHead):
         "batch_size": 40,
     }  # fmt: skip
 
-    negative_linear: ClassVar[bool] = False  # type: ignore[misc]  # no option any more: its outputs are no logits
-    depth: int = option(2, "hidden layers of the encoder; none makes both its maps linear", low=0)
+    negative_linear: ClassVar[bool] = False  # type: ignore[misc]  # not an option here: the outputs are not logits
+    depth: int = option(2, "hidden layers of the encoder; with 0, mean and log-variance are linear", low=0)
     width: int = option(256, "units of a hidden layer", low=1)
     latent: int = option(32, "size of the latent space", low=1)
     slack: float = option(
-        0.1, "how much farther rows of other classes have to be than those of the same", low=0
+        0.1, "margin of the triplet term between rows of other classes and of the same class", low=0
     )
     margins_epoch: int = option(10, "first epoch in which the margin grows", low=0)
-    margin_jumps: float = option(1.0, "by how much the margin grows in an epoch", low=0)
+    margin_jumps: float = option(1.0, "growth of the margin per epoch", low=0)
     margin_max_distance: float = option(32.0, "largest margin", low=FIRST_MARGIN)
     normalize_embeddings: bool = option(
         False,
-        "compare latents scaled to length 1, as the published code; no margin beyond 2 can be kept then",
+        "normalise latents to unit length, as the published code does; margins beyond 2 are then unattainable",
     )
-    kl_weight: float = option(0.1, "weight of the divergence from the class's ball", low=0)
-    generation_epoch: int = option(0, "first epoch with that term", low=0)
+    kl_weight: float = option(0.1, "weight of the Kullback-Leibler term", low=0)
+    generation_epoch: int = option(0, "first epoch with the Kullback-Leibler term", low=0)
     batch_classes: int = option(10, "classes in a batch", low=2)
-    batch_size: int = option(80, "rows in a batch, as many of each class", low=2, high=1024)
-    opt: str = option("adam", "optimiser; sgd with a Nesterov momentum of 0.9", choices=("adam", "sgd"))
+    batch_size: int = option(80, "rows in a batch, balanced over its classes", low=2, high=1024)
+    opt: str = option("adam", "optimiser; sgd has a Nesterov momentum of 0.9", choices=("adam", "sgd"))
     validation: float = option(0.0, "share of the rows held out to stop early", low=0, high=0.9)
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> LatentEncoder:
@@ -63,16 +63,16 @@ class LatentHead(PerceptronHead):
         return LatentEncoder(self.mlp(size, 2 * self.latent, generator), self.latent, classes)
 
     def batches(self, labels: Tensor) -> BalancedBatches:
-        """Return batches with as many rows of each of `batch_classes` classes."""
+        """Return batches with an equal number of rows of each of `batch_classes` classes."""
         classes = min(self.batch_classes, len(labels.unique()))
         return BalancedBatches(labels, classes, max(2, self.batch_size // classes), self.seed)
 
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
-        """Take down how long an epoch is."""
+        """Record the number of steps of an epoch."""
         model.steps_per_epoch = len(self.batches(labels))
 
     def optimizer(self, model: torch.nn.Module) -> torch.optim.Optimizer:
-        """Return the optimiser asked for."""
+        """Return the optimiser `opt`."""
         if self.opt == "adam":
             return super().optimizer(model)
         return torch.optim.SGD(
@@ -80,7 +80,7 @@ class LatentHead(PerceptronHead):
         )
 
     def margin(self, epoch: int) -> float:
-        """Return the distance that classes have to keep in an epoch, counted from 0."""
+        """Return the margin between classes in an epoch, counted from 0."""
         grown = FIRST_MARGIN + self.margin_jumps * max(0, epoch - self.margins_epoch + 1)
         return min(grown, self.margin_max_distance)
 
@@ -95,7 +95,7 @@ class LatentHead(PerceptronHead):
         return parts
 
     def validation_loss(self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the loss with the last margin whatever the epoch, which would grow with it, averaged over batches."""
+        """Return the loss with the final margin, averaged over batches, so that epochs are comparable."""
         starts = range(0, max(1, len(rows) - self.batch_size + 1), self.batch_size)
         batches = [slice(start, start + self.batch_size) for start in starts]
         losses = [
@@ -107,7 +107,7 @@ class LatentHead(PerceptronHead):
         return torch.stack([parts["loss"] for parts, _ in losses]).mean()
 
     def score_rows(self, model: Any, rows: Tensor) -> Tensor:
-        """Return the distance of the latents from the nearest centre ``[B]``; only to validate on outliers."""
+        """Return the distance of the latents from the nearest centre ``[B]``; used for validation on outliers only."""
         return distances(model(rows), model.centers).min(1).values
 
     def _terms(

@@ -1,4 +1,4 @@
-"""Class densities of features of several stages joined with a latent space that has room between the classes."""
+"""Class densities of the features of several stages joined with a latent space with margins between the classes."""
 
 from __future__ import annotations
 
@@ -33,23 +33,22 @@ PUBLISHED: Mapping[str, Any] = {"epochs": 500, "schedule": "step", "depth": 0, "
     needs=("features", "labels"),
 )
 class VMDLS(LatentHead):
-    """Score ``(G + 1 - max_c log N(v; m_c, S_c)) d`` for features of several stages joined with learnt latents.
+    """Score ``(G + 1 - max_c log N(v; m_c, S_c)) d`` for features of several stages joined with learned latents.
 
-    v joins the `stages` with the mean of the latents of the classifier's input, and has a Gaussian for each class.
-    d is the error of a reconstruction, 1 unless columns to compare are named. The largest log-density G, and the
-    largest error, by which d is divided, are those of the *training* rows (the published code takes them from the
-    rows that it tests). The class of the largest density is the one predicted.
+    v concatenates the `stages` and the posterior mean of the latents of the classifier's input; each class has a
+    Gaussian in this space. d is a reconstruction error, or 1 unless the columns to compare are given. The largest
+    log-density G, and the largest error, by which d is divided, are computed on the *training* rows (the published code
+    computes them on the test rows). The predicted class is the one with the largest density.
 
-    What differs from the published code: the classifier's input is not among the stages, for without it the AUROC
-    on a DenseNet was 91.8 % and with it 84.6 % (name it in `stages` to have it there); the margin stays at
-    `margin_max_distance` at most, where the code lets it go one step beyond; covariances get a ridge of at
-    least 1e-6 of the mean variance within classes (`ridge`; 0 for none where none is needed), the same for all, where
-    the code adds that multiple of one, twice, whatever the unit of the features; moments are those of all rows of a
-    class, not of its last batch; latents are compared as they are, unless `normalize_embeddings` is on; and the
-    encoder sees features, not images.
+    Differences from the published code: the classifier's input is not one of the stages, because on a DenseNet the
+    AUROC was 91.8 % without and 84.6 % with it (add it to `stages` to include it); the margin is limited to
+    `margin_max_distance`, which the code exceeds by up to one step; all covariances get the same ridge of at least
+    1e-6 of the mean variance within classes (`ridge`; with 0, only if needed), whereas the code adds 1e-6 twice,
+    whatever the scale of the features; moments are computed over all rows of a class, not its last batch; latents are
+    not normalised unless `normalize_embeddings` is set; and the encoder's inputs are features, not images.
 
-    The presets have the published settings but for the decay of the rate, which is published by a tenth every 100
-    epochs; here it is after a half and three quarters of them.
+    The presets have the published settings except for the decay of the learning rate, which is a factor of ten
+    every 100 epochs in the published code and after a half and three quarters of the epochs here.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -64,25 +63,27 @@ class VMDLS(LatentHead):
         },
         "paper-mnist": {**PUBLISHED, "lr": 1e-4, "margins_epoch": 1, "batch_size": 160},
     }  # fmt: skip
-    stages: tuple[str, ...] = option((), "feature columns beside the latents (default: every .avg column)")
-    original: str = option(
-        "", "column with features of the inputs that were also reconstructed (first stage)"
+    stages: tuple[str, ...] = option(
+        (), "feature columns to join with the latents (default: every .avg column)"
     )
-    reconstruction: str = option("", "column with the same features of the inputs' reconstructions")
+    original: str = option(
+        "", "column with features of the inputs (first stage), to be compared with `reconstruction`"
+    )
+    reconstruction: str = option("", "column with the same features of the reconstructed inputs")
     covariance: str = option(
         "full",
-        "covariance of each class (full), of all (tied), or variances",
+        "covariance: one per class (full), one shared by all (tied), or variances only (diag)",
         choices=("full", "tied", "diag"),
     )
     ridge: float = option(
-        1e-6, "least ridge on the covariances, relative to the mean variance within classes", low=0, high=1
+        1e-6, "smallest ridge on the covariances, relative to the mean variance within classes", low=0, high=1
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if bool(self.original) != bool(self.reconstruction):
             raise UsageError(
-                f"{self.name}: original and reconstruction go together; name both columns or none"
+                f"{self.name}: original and reconstruction must be given together; set both columns or neither"
             )
 
     def columns(self, source: FeatureSet) -> list[str]:
@@ -97,7 +98,7 @@ class VMDLS(LatentHead):
         ]
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
-        """Train the encoder, fit the Gaussians, and measure how large densities and errors become."""
+        """Train the encoder, fit the Gaussians, and find the largest density and error of the training rows."""
         state, training = super().run_fit(train.only(self.feature or train.main, "labels"), context)
         train = self.in_space(train, state)
         encoder, gaussians = super().prepare(state), self._gaussians()
@@ -130,7 +131,7 @@ class VMDLS(LatentHead):
         return densities.clamp(min=-WORST)
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
-        """Return how far below the largest density that of the best class is, times the reconstruction error."""
+        """Return the distance of the best log-density from the largest one, times the reconstruction error."""
         (_, state), _ = fitted
         below = state["largest_density"] + 1 - self.classify_block(block, fitted).max(1).values
         return below * self._errors(block) / state["largest_error"]
@@ -147,7 +148,7 @@ class VMDLS(LatentHead):
         return FeatureSet({"joined": joined}, labels=block.labels)
 
     def _errors(self, block: FeatureSet) -> Tensor:
-        """Mean squared difference between original and reconstruction ``[B]``; ones where there are none."""
+        """Mean squared difference between original and reconstruction ``[B]``; ones without these columns."""
         if not self.reconstruction:
             return torch.ones(len(block), dtype=torch.float64, device=self.vectors(block).device)
         original, again = (block.feature(name)[:].double() for name in (self.original, self.reconstruction))

@@ -27,16 +27,16 @@ class Classifier(ObjectiveNet):
     """Cross-entropy of the known rows, scored by the largest probability."""
 
     further: ClassVar[int] = 0
-    """Outputs beside those of the classes."""
+    """Number of outputs in addition to the classes."""
 
     def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
-        """Make the body and the last layer."""
+        """Make the feature layers and the last layer."""
         super().make(perceptron, generator)
         layers = list(perceptron(self.classes + self.further))
         self.body, self.readout = nn.Sequential(*layers[:-1]), layers[-1]
 
     def features(self, rows: Tensor) -> Tensor:
-        """Return what the last layer reads ``[B, W]``."""
+        """Return the input of the last layer ``[B, W]``."""
         return self.body(rows).to(rows.dtype)
 
     def outputs(self, rows: Tensor) -> Tensor:
@@ -57,52 +57,52 @@ class Classifier(ObjectiveNet):
 
 
 class LogitNorm(Classifier):
-    """Cross-entropy of logits of one length."""
+    """Cross-entropy of logits normalised to a fixed length."""
 
     defaults: ClassVar[Mapping[str, float]] = {"temperature": 0.04}
 
     def losses(self, rows: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the cross-entropy of the scaled logits."""
+        """Return the cross-entropy of the normalised logits."""
         return {"loss": losses.logit_norm(self.logits(rows), labels, self.settings["temperature"])}
 
 
 class OutlierExposure(Classifier):
-    """Outliers are to have the same probability of every class."""
+    """Cross-entropy of known rows, and of outliers to the uniform distribution."""
 
     outliers = "needed"
     defaults: ClassVar[Mapping[str, float]] = {"weight": 0.5}
 
     def losses(self, rows: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return cross-entropies to the class and to the uniform distribution."""
+        """Return the cross-entropies to the class and to the uniform distribution."""
         return losses.outlier_exposure(self.logits(rows), labels, self.settings["weight"])
 
 
 class Entropic(OutlierExposure):
-    """Outlier exposure with known rows and outliers counting alike."""
+    """Outlier exposure with equal weight for known rows and outliers."""
 
     defaults: ClassVar[Mapping[str, float]] = {"weight": 1.0}
 
 
 class Objectosphere(Classifier):
-    """As with the entropic loss, and features are to be long for known rows, zero for outliers."""
+    """Entropic loss that also enlarges the feature norm of known rows and shrinks that of outliers to zero."""
 
     outliers = "needed"
     defaults: ClassVar[Mapping[str, float]] = {"weight": 0.1, "margin": 5.0}
 
     def losses(self, rows: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the entropic loss and that of the lengths."""
+        """Return the entropic loss and the loss of the feature norms."""
         features = self.features(rows)
         logits, weight, radius = self.readout(features), self.settings["weight"], self.settings["margin"]
         return losses.objectosphere(logits.to(rows.dtype), features, labels, weight, radius)
 
     def own_score(self, rows: Tensor) -> Tensor:
-        """Return the negated product of the largest probability and the features' length."""
+        """Return the negated product of the largest probability and the feature norm."""
         features = self.features(rows)
         return -self.readout(features).softmax(1).amax(1) * features.norm(dim=1)
 
 
 class Background(Classifier):
-    """Outliers are one more class, scored by its log-odds."""
+    """Classification with an additional class for outliers, scored by its log-odds."""
 
     outliers = "needed"
     further = 1
@@ -112,27 +112,27 @@ class Background(Classifier):
         return {"loss": losses.background_class(self.outputs(rows), labels)}
 
     def own_score(self, rows: Tensor) -> Tensor:
-        """Return the log-odds of the outliers' class."""
+        """Return the log-odds of the outlier class."""
         outputs = self.outputs(rows)
         return outputs[:, -1] - outputs[:, :-1].logsumexp(1)
 
 
 class MixtureExposure(Classifier):
-    """Mixtures of known rows with outliers are to be the less certain the more outlier they hold."""
+    """Mixtures of known rows with outliers, with targets mixed with the uniform distribution in the same proportion."""
 
     outliers = "needed"
     defaults: ClassVar[Mapping[str, float]] = {"weight": 5.0}
 
     def losses(self, rows: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return cross-entropies of the known rows and of mixtures."""
+        """Return the cross-entropies of known rows and of mixtures."""
         return losses.mixture_outlier_exposure(self.logits, rows, labels, generator, self.settings["weight"])
 
 
 class Confidence(Classifier):
-    """A further output is the confidence: without it the classifier is given the answer, at a price.
+    """An additional output is the confidence; where it is low, the true label is mixed into the prediction at a cost.
 
-    The price rises while more than the budget is spent, and falls otherwise. As in the paper only half of the
-    rows may ask, for else the classifier would learn from none of those it finds hard.
+    The weight of this cost rises while it exceeds the budget, and falls otherwise. As in the paper, only half of the
+    rows get such hints; otherwise the classifier would not learn from difficult rows.
     """
 
     further = 1
@@ -141,12 +141,12 @@ class Confidence(Classifier):
     price: Tensor
 
     def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
-        """Begin with the price that the settings say."""
+        """Set the initial weight of the cost from the settings."""
         super().make(perceptron, generator)
         self.register_buffer("price", torch.tensor(self.settings["weight"]))
 
     def losses(self, rows: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the classification with hints, and what they cost."""
+        """Return the classification loss with hints, and their cost."""
         outputs = self.outputs(rows)
         chance = torch.rand(len(rows), generator=generator, device=generator.device)
         asking = chance.to(rows.device) < 0.5

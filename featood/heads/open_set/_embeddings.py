@@ -26,19 +26,19 @@ ABSENT = 1e9
 
 
 class Embedding(ObjectiveNet):
-    """Base: a space of `latent` dimensions, and the distances in it to a centre of each class.
+    """Base class: an embedding of `latent` dimensions, and its distances to one centre per class.
 
-    The softmax over the negated squared distances tells the classes apart.
+    Classification is by the softmax over the negated squared distances.
     """
 
     defaults: ClassVar[Mapping[str, float]] = {"latent": 32}
     learned: ClassVar[bool] = False
-    """Whether the centres follow the gradient of the loss."""
+    """Whether the centres are trained by gradient descent."""
     centers: Tensor
     present: Tensor
 
     def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
-        """Make what embeds a row, and the centres."""
+        """Make the embedding network and the centres."""
         super().make(perceptron, generator)
         self.body, size = self.layers(perceptron)
         centers = torch.zeros(self.classes, size)
@@ -49,12 +49,12 @@ class Embedding(ObjectiveNet):
         self.register_buffer("present", torch.ones(self.classes, dtype=torch.bool))
 
     def layers(self, perceptron: Perceptron) -> tuple[nn.Module, int]:
-        """Make what embeds a row, and return it with the dimensions of the space."""
+        """Make the embedding network, and return it with the dimension of the space."""
         size = int(self.settings["latent"])
         return perceptron(size), size
 
     def start(self, rows: Tensor, labels: Tensor, epoch: int, steps: int) -> None:
-        """Note which classes have rows, and put the centres where the untrained network has their means."""
+        """Record which classes have rows, and initialise the centres to their means in the untrained network."""
         means, count = losses.class_means(in_chunks(self.embed, rows), labels, self.classes)
         self.present = count > 0
         self.centers.data.copy_(means)
@@ -77,16 +77,16 @@ class Embedding(ObjectiveNet):
 
 
 class CenterLoss(Embedding):
-    """Cross-entropy, and the features of the last layer are to lie near the learned centre of their class.
+    """Cross-entropy, and the distance of the penultimate features from the learned centre of their class.
 
-    The margin is the radius around a centre within which features may lie as they like.
+    The margin is a radius around each centre within which there is no penalty.
     """
 
     learned = True
     defaults: ClassVar[Mapping[str, float]] = {"weight": 1.0, "margin": 0.0}
 
     def layers(self, perceptron: Perceptron) -> tuple[nn.Module, int]:
-        """Make a classifier, and embed a row as its last layer sees it."""
+        """Make a classifier; the embedding is the input of its last layer."""
         *body, self.readout = perceptron(self.classes)
         return nn.Sequential(*body), self.readout.get_parameter("weight").shape[1]
 
@@ -104,9 +104,9 @@ class CenterLoss(Embedding):
 
 
 class MultiHypersphere(Embedding):
-    """Rows are to lie within the sphere of their class, nearest to its learned centre; outliers out of all.
+    """Pull rows into the sphere around the learned centre of their class, and push outliers out of all spheres.
 
-    The margin is the distance that outliers keep from every centre.
+    The margin is the distance of outliers from every centre.
     """
 
     learned = True
@@ -114,18 +114,18 @@ class MultiHypersphere(Embedding):
     defaults: ClassVar[Mapping[str, float]] = {**Embedding.defaults, "weight": 1.0, "margin": 4.0}
 
     def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
-        """Draw the centres."""
+        """Initialise the centres at random."""
         super().make(perceptron, generator)
         self.centers.data.normal_(generator=generator)
 
     def start(self, rows: Tensor, labels: Tensor, epoch: int, steps: int) -> None:
-        """Note which classes have rows; their means lie too close together to begin with."""
+        """Record which classes have rows; their means are too close together to initialise the centres."""
         random = self.centers.detach().clone()
         super().start(rows, labels, epoch, steps)
         self.centers.data.copy_(random)
 
     def losses(self, rows: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the squared distances, the cross-entropy of their softmin, and the outliers' closeness."""
+        """Return the squared distances, the cross-entropy of their softmin, and the loss of the outliers."""
         apart = self.distances(rows)
         center = losses.center_loss(apart, labels)
         named = losses.cross_entropy(-apart.square(), labels)
@@ -135,39 +135,39 @@ class MultiHypersphere(Embedding):
 
 
 class AnchorClustering(Embedding):
-    """Rows are to lie near the anchor of their class, a fixed point on an axis of its own."""
+    """Pull rows towards the anchor of their class, a fixed point on a separate axis."""
 
     defaults: ClassVar[Mapping[str, float]] = {"weight": 0.1, "margin": 10.0}
 
     def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
-        """Put each anchor on an axis of its own."""
+        """Put each anchor on a separate axis."""
         super().make(perceptron, generator)
         self.centers += self.settings["margin"] * torch.eye(self.classes)
 
     def layers(self, perceptron: Perceptron) -> tuple[nn.Module, int]:
-        """Make what embeds a row; the space has a dimension for each class."""
+        """Make the embedding network; the space has one dimension per class."""
         return perceptron(self.classes), self.classes
 
     def start(self, rows: Tensor, labels: Tensor, epoch: int, steps: int) -> None:
-        """Leave the anchors where they are; that of a class without rows counts as any other."""
+        """Keep the anchors fixed, including those of classes without rows."""
 
     def losses(self, rows: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the loss of class anchor clustering."""
         return losses.class_anchors(self.distances(rows), labels, self.settings["weight"])
 
     def logits(self, rows: Tensor) -> Tensor:
-        """Return the negated distances ``[B, C]``, which the loss is the cross-entropy of."""
+        """Return the negated distances ``[B, C]``, on which the loss computes the cross-entropy."""
         return -self.distances(rows)
 
     def own_score(self, rows: Tensor) -> Tensor:
-        """Return the distance to an anchor times the softmin of the others, least over the anchors."""
+        """Return the minimum over the anchors of distance times one minus softmin."""
         return losses.rejection(self.distances(rows))
 
 
 class IntraInter(Embedding):
-    """Classes are to be compact and apart, by the means of each batch; the centres are moving averages of them.
+    """Make classes compact and separated, using the class means of each batch; centres are moving averages of them.
 
-    Two classes are apart enough at the margin; without it the embedding would grow for ever.
+    The separation of two classes is bounded by the margin; without it, the embedding would grow without limit.
     """
 
     defaults: ClassVar[Mapping[str, float]] = {**Embedding.defaults, "weight": 1.0, "margin": 10.0}
@@ -185,21 +185,21 @@ class IntraInter(Embedding):
 
 
 class DeepSVDD(Embedding):
-    """All known rows are to lie within one sphere, around their mean in the untrained network.
+    """Pull all known rows into one sphere around their mean in the untrained network.
 
-    The layers have no biases, with which the network could map all rows to the centre, whatever they are.
+    The layers have no biases, because with biases the network could map every input to the centre.
     """
 
     classifies: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, float]] = {**Embedding.defaults, "margin": 0.0}
 
     def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
-        """Make what embeds a row, and one centre for all."""
+        """Make the embedding network and a single centre."""
         self.classes = 1
         super().make(perceptron, generator)
 
     def layers(self, perceptron: Perceptron) -> tuple[nn.Module, int]:
-        """Make what embeds a row, without biases."""
+        """Make the embedding network, without biases."""
         body, size = super().layers(perceptron)
         for layer in body.modules():
             if hasattr(layer, "bias"):
@@ -207,7 +207,7 @@ class DeepSVDD(Embedding):
         return body, size
 
     def start(self, rows: Tensor, labels: Tensor, epoch: int, steps: int) -> None:
-        """Fix the centre, with no coordinate so small that weights of zero would reach it."""
+        """Fix the centre, and keep its coordinates away from zero, which zero weights would reach."""
         super().start(rows, labels.clamp(max=0), epoch, steps)
         floor = 0.1 * torch.where(self.centers < 0, -1.0, 1.0)
         self.centers = torch.where(self.centers.abs() < 0.1, floor, self.centers)
@@ -218,17 +218,17 @@ class DeepSVDD(Embedding):
         return {"loss": losses.hypersphere(self.embed(rows), self.centers[0], labels, radius)}
 
     def logits(self, rows: Tensor) -> None:
-        """Tell no classes apart."""
+        """Return None: this objective does not classify."""
         return None
 
 
 class DeepSAD(DeepSVDD):
-    """As Deep SVDD, and outliers are to lie far from the centre."""
+    """Deep SVDD with outliers that are pushed away from the centre."""
 
     outliers = "needed"
     defaults: ClassVar[Mapping[str, float]] = {**Embedding.defaults, "weight": 1.0}
 
     def losses(self, rows: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the mean squared distance, and that of the outliers inverted."""
+        """Return the mean squared distance, inverted for outliers."""
         weight = self.settings["weight"]
         return {"loss": losses.deep_sad(self.embed(rows), self.centers[0], labels, weight)}

@@ -1,4 +1,4 @@
-"""Objectives that begin where a classifier has been trained by cross-entropy alone."""
+"""Objectives that fine-tune a classifier after training by cross-entropy alone."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from featood.heads.open_set._network import LOGIT_SCORES, Perceptron
 
 
 class Finetuned(Classifier):
-    """Base of the objectives with two phases: cross-entropy first, `pretraining` being its share of the steps.
+    """Base of the objectives with two phases: cross-entropy for a share `pretraining` of the steps, then another loss.
 
-    The loss of held-out rows in one phase says nothing beside that in the other.
+    Losses of held-out rows are not comparable between the two phases.
     """
 
     outliers = "needed"
@@ -27,12 +27,12 @@ class Finetuned(Classifier):
     remaining: Tensor
 
     def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
-        """Count the updates of the first phase that remain."""
+        """Make the counter of the remaining updates of the first phase."""
         super().make(perceptron, generator)
         self.register_buffer("remaining", torch.tensor(0))
 
     def start(self, rows: Tensor, labels: Tensor, epoch: int, steps: int) -> None:
-        """Count the steps of the first phase."""
+        """Set the number of steps of the first phase."""
         self.remaining.fill_(round(self.settings["pretraining"] * steps))
 
     def losses(self, rows: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -47,7 +47,7 @@ class Finetuned(Classifier):
         return {"loss": named, "classification": named}
 
     def observe(self, logits: Tensor, labels: Tensor, named: Tensor) -> None:
-        """Take note of a batch's logits, labels and cross-entropy in the first phase."""
+        """Process the logits, labels and cross-entropy of a batch in the first phase."""
 
     def second(self, logits: Tensor, labels: Tensor, named: Tensor) -> dict[str, Tensor]:
         """Return the losses of the second phase."""
@@ -59,9 +59,9 @@ class Finetuned(Classifier):
 
 
 class BoundedEnergy(Finetuned):
-    """Energies of known rows are to lie below one bound, those of outliers above another.
+    """Push the energies of known rows below one bound, and those of outliers above another.
 
-    A bound that is not given is a quantile of the energies in the batch with which the second phase begins.
+    A bound that is not given is set to a quantile of the energies in the first batch of the second phase.
     """
 
     defaults: ClassVar[Mapping[str, float]] = {
@@ -70,7 +70,7 @@ class BoundedEnergy(Finetuned):
     bounds: Tensor
 
     def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
-        """Keep the bounds, unknown where they are still to be found."""
+        """Register the bounds, with NaN for those still to be determined."""
         super().make(perceptron, generator)
         self.register_buffer("bounds", torch.tensor([self.settings["m_in"], self.settings["m_out"]]))
 
@@ -86,15 +86,15 @@ class BoundedEnergy(Finetuned):
 
 
 class Constrained(Finetuned):
-    """Fewest outliers missed, while few known rows are flagged and the cross-entropy is about what it was.
+    """Minimise missed outliers under constraints on false alarms and on the cross-entropy.
 
-    A row is flagged by a logistic curve of its energy; known rows are to lie a margin below its middle. The
-    multipliers of the two constraints take a step after each epoch.
+    Rows are flagged by a logistic function of their energy; known rows should lie a margin below its midpoint. The
+    multipliers of the two constraints are updated after each epoch.
     """
 
     defaults: ClassVar[Mapping[str, float]] = {**Finetuned.defaults, "weight": 1.0, "margin": 1.0}
     alarms, tolerance = 0.05, 2.0
-    """Share of known rows that may be flagged; how many times its old value the cross-entropy may have."""
+    """Largest share of flagged known rows; largest ratio of the cross-entropy to its value after the first phase."""
     multipliers: Tensor
     penalties: Tensor
     violations: Tensor
@@ -103,7 +103,7 @@ class Constrained(Finetuned):
     reference: Tensor
 
     def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
-        """Make the curve of the odds, and what the constraints remember."""
+        """Make the logistic function and the state of the constraints."""
         super().make(perceptron, generator)
         # log slope of the log-odds, and the energy where they are 0
         self.curve = nn.Parameter(torch.zeros(2))
@@ -115,12 +115,12 @@ class Constrained(Finetuned):
         self.register_buffer("reference", torch.tensor(math.nan))
 
     def start(self, rows: Tensor, labels: Tensor, epoch: int, steps: int) -> None:
-        """Note how many steps an epoch has."""
+        """Record the number of steps of an epoch."""
         super().start(rows, labels, epoch, steps)
         self.epoch.fill_(epoch)
 
     def observe(self, logits: Tensor, labels: Tensor, named: Tensor) -> None:
-        """Average the cross-entropy over about the last epoch, and put the curve amid the energies."""
+        """Average the cross-entropy over about the last epoch, and centre the logistic function on the energies."""
         old = named if bool(self.reference.isnan()) else self.reference
         self.reference = torch.lerp(old, named, 1 / self.epoch)
         with torch.no_grad():

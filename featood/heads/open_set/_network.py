@@ -1,4 +1,4 @@
-"""A network together with what it minimises: the common shape of all open-set losses."""
+"""A network together with its loss: the common interface of all open-set objectives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from featood.numerics.softmax import log_probabilities
 
 Perceptron = Callable[[int], nn.Sequential]
-"""Makes an untrained perceptron with that many outputs, whose last layer is linear."""
+"""Creates an untrained perceptron with the given number of outputs and a linear last layer."""
 
 LOGIT_SCORES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "msp": lambda logits: log_probabilities(logits)[1].amin(1).exp(),
@@ -26,13 +26,13 @@ CHUNK = 8192
 
 
 def in_chunks(embed: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """Embed many rows a few at a time, without gradients."""
+    """Embed rows in chunks, without gradients."""
     with torch.no_grad():
         return torch.cat([embed(part) for part in rows.split(CHUNK)])
 
 
 class ObjectiveNet(nn.Module):
-    """Base of the networks; whatever an objective learns or remembers is a parameter or buffer of its network.
+    """Base of the networks; all learned values and state of an objective are parameters or buffers of its network.
 
     Parameters
     ----------
@@ -41,17 +41,17 @@ class ObjectiveNet(nn.Module):
     classes : int
         Number of classes.
     settings : mapping
-        Values in place of the objective's :attr:`defaults`.
+        Values that override the objective's :attr:`defaults`.
     generator : torch.Generator
-        Source of what else is random in the untrained network.
+        Source of further random numbers in the untrained network.
     """
 
     outliers: ClassVar[str] = "ignored"
     """Whether outliers among the rows are ``ignored``, ``used`` or ``needed``."""
     classifies: ClassVar[bool] = True
-    """Whether it tells classes apart, so that there are logits to score."""
+    """Whether it classifies, so that there are logits to score."""
     defaults: ClassVar[Mapping[str, float]] = {}
-    """Settings of the objective, with the values of its paper or such as suit cached features."""
+    """Settings of the objective, with the values of its paper or values suited to cached features."""
 
     def __init__(
         self,
@@ -66,27 +66,27 @@ class ObjectiveNet(nn.Module):
         self.make(perceptron, generator)
 
     def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
-        """Make layers, and parameters and buffers for whatever the objective learns or remembers."""
+        """Make the layers, parameters and buffers of the objective."""
 
     def start(self, rows: Tensor, labels: Tensor, epoch: int, steps: int) -> None:
-        """Set what depends on the known rows ``[N, D]`` and labels ``[N]``, and on the steps of an epoch and in all."""
+        """Set values that depend on known rows ``[N, D]``, labels ``[N]``, and steps per epoch and in total."""
 
     def losses(self, rows: Tensor, labels: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the losses of a batch by name; rows with a negative label are outliers."""
         raise NotImplementedError
 
     def logits(self, rows: Tensor) -> Tensor | None:
-        """Return class logits ``[B, C]``; None where the objective tells no classes apart."""
+        """Return class logits ``[B, C]``, or None if the objective does not classify."""
         raise NotImplementedError
 
     def own_score(self, rows: Tensor) -> Tensor:
-        """Return the score that goes with the objective ``[B]``."""
+        """Return the objective's own score ``[B]``."""
         raise NotImplementedError
 
     def score(self, which: str, rows: Tensor) -> Tensor:
-        """Return the score of a name ``[B]``: the objective's own for ``auto``, else one of its logits."""
+        """Return a score by name ``[B]``: the objective's own for ``auto``, otherwise a score of its logits."""
         if which == "auto":
             return self.own_score(rows)
         logits = self.logits(rows)
-        assert logits is not None, "an objective that tells no classes apart has its own score alone"
+        assert logits is not None, "an objective without classes has only its own score"
         return LOGIT_SCORES[which](logits)

@@ -1,4 +1,4 @@
-"""What the heads share whose network brings its own objective."""
+"""Base class of heads whose network defines its own objective."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from featood.heads.open_set._network import ObjectiveNet
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class ObjectiveHead(PerceptronHead):
-    """Base of heads that train an :class:`ObjectiveNet`; a subclass says which, with what settings.
+    """Base of heads that train an :class:`ObjectiveNet`; a subclass chooses the network and its settings.
 
-    By default no rows are held out: being of known classes, they tell nothing of outliers. `which` names a score
-    of the network, and ``auto`` that of its objective.
+    By default no rows are held out: as they are of known classes, their loss is not informative about outliers. `which`
+    names a score of the network, ``auto`` the objective's own score.
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {
@@ -35,11 +35,11 @@ class ObjectiveHead(PerceptronHead):
     validation: float = option(0.0, "share of the rows held out to stop early", low=0, high=0.9)
 
     def network(self) -> type[ObjectiveNet]:
-        """Return the kind of network."""
+        """Return the class of the network."""
         raise NotImplementedError
 
     def settings(self) -> dict[str, float]:
-        """Return settings in place of the network's defaults."""
+        """Return the settings that override the network's defaults."""
         return {}
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> ObjectiveNet:
@@ -48,32 +48,32 @@ class ObjectiveHead(PerceptronHead):
         return kind(lambda outputs: self.mlp(size, outputs, generator), classes, self.settings(), generator)
 
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
-        """Refuse to learn from outliers where there are none, and let the network see the rows."""
+        """Raise if the objective needs outliers and there are none, and initialise the network from the rows."""
         if model.outliers == "needed" and bool((labels >= 0).all()):
-            raise DataError(f"{self.told} learns from outliers: add --outliers SET")
+            raise DataError(f"{self.display_name} learns from outliers: add --outliers SET")
         rows, labels = rows[labels >= 0], labels[labels >= 0]
         epoch = len(self.batches(labels))
         model.start(rows, labels, epoch, self.epochs * epoch)
 
     @property
-    def told(self) -> str:
-        """The head as an error names it."""
+    def display_name(self) -> str:
+        """The head's name in error messages."""
         return self.name
 
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """Return the losses of the objective, which sees outliers if it learns from them."""
+        """Return the losses of the objective, with outliers if it learns from them."""
         if model.outliers == "ignored":
             rows, labels = rows[labels >= 0], labels[labels >= 0]
         return model.losses(rows, labels, generator)
 
     def validation_loss(self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the loss of held-out rows, for objectives that keep to one."""
+        """Return the loss of held-out rows, for objectives with a single loss."""
         if isinstance(model, Finetuned):
             raise UsageError(
-                f"{self.told} has two losses in turn, and cannot stop by that of held-out rows; "
-                "leave validation at 0, or validate on outliers"
+                f"{self.display_name} has two phases with different losses and cannot stop early on held-out rows; "
+                "set validation to 0, or validate on outliers"
             )
         return super().validation_loss(model, rows, labels, generator)
 
@@ -82,5 +82,5 @@ class ObjectiveHead(PerceptronHead):
         return model.score(self.which, rows)
 
     def classify_rows(self, model: Any, rows: Tensor) -> Tensor | None:
-        """Return the logits of the network ``[B, C]``; None where it tells no classes apart."""
+        """Return the logits of the network ``[B, C]``, or None if it does not classify."""
         return model.logits(rows)

@@ -1,4 +1,4 @@
-"""Virtual outlier synthesis: a classifier that draws its own outliers."""
+"""Virtual outlier synthesis: a classifier trained with outliers sampled in feature space."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from featood.heads.open_set._network import Perceptron, in_chunks
 
 
 class VirtualOutliers(Classifier):
-    """Outliers from the tails of the classes' features are told from known rows by a weighted energy.
+    """A weighted energy separates known rows from outliers sampled in the tails of the class features.
 
-    Class means and common covariance of the features begin as those of the untrained network, and are moving
-    averages over the batches from there. Outliers among the rows join those that are drawn.
+    Class means and shared covariance of the features are initialised with the untrained network and then updated as
+    moving averages over the batches. Outliers among the training rows are added to the sampled ones.
     """
 
     outliers = "used"
@@ -31,7 +31,7 @@ class VirtualOutliers(Classifier):
     present: Tensor
 
     def make(self, perceptron: Perceptron, generator: torch.Generator) -> None:
-        """Make the weights of the energy and the curve of the odds, and keep the features' Gaussians."""
+        """Make the weights of the energy, the logistic function and the Gaussians of the features."""
         super().make(perceptron, generator)
         size = self.readout.get_parameter("weight").shape[1]
         self.log_weights = nn.Parameter(torch.zeros(self.classes))
@@ -42,7 +42,7 @@ class VirtualOutliers(Classifier):
         self.register_buffer("present", torch.zeros(self.classes, dtype=torch.bool))
 
     def start(self, rows: Tensor, labels: Tensor, epoch: int, steps: int) -> None:
-        """Take the moments of all rows, and note which classes have any."""
+        """Compute the moments of all rows, and record which classes have rows."""
         features = in_chunks(self.features, rows)
         self.means, count = losses.class_means(features, labels, self.classes)
         self.covariance, self.present = self._spread(features, labels), count > 0
@@ -68,13 +68,13 @@ class VirtualOutliers(Classifier):
         return self.curve[0].exp() * (energy - self.curve[1])
 
     def _spread(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Covariance of the known rows around the means of their classes."""
+        """Covariance of the known rows around their class means."""
         apart = (features - self.means[labels.clamp(min=0)])[labels >= 0]
         with torch.autocast(features.device.type, enabled=False):
             return apart.T @ apart / max(len(apart), 1)
 
     def _follow(self, features: Tensor, labels: Tensor) -> None:
-        """Move the averages towards the moments of a batch, which may have but one row of a class."""
+        """Update the moving averages with the moments of a batch, which may have a single row of a class."""
         self.covariance = torch.lerp(self.covariance, self._spread(features, labels), self.rate)
         means, count = losses.class_means(features, labels, self.classes)
         moved = torch.lerp(self.means, means, self.rate)

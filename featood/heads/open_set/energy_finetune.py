@@ -23,11 +23,11 @@ from featood.heads.registry import register
     needs=("features", "labels", "outliers"),
 )
 class EnergyFinetune(ObjectiveHead):
-    """Score a classifier of the features that was fine-tuned for low energies, and high ones of outliers.
+    """Score a classifier of the features fine-tuned to low energies of known rows and high energies of outliers.
 
-    The bounds of the paper (-23 and -5 or -7) fit the energies of its networks. By default each is a quantile of
-    the energies after the first phase: three quarters of the known rows lie above the one, and three quarters of
-    the outliers, and of the known rows, below the other.
+    The bounds of the paper (-23 and -5 or -7) match the energies of its networks. By default, each bound is a quantile
+    of the energies after the first phase: three quarters of the known rows lie above `m_in`, and three quarters of
+    the outliers, and of the known rows, below `m_out`.
     """
 
     which: str = option(
@@ -36,16 +36,18 @@ class EnergyFinetune(ObjectiveHead):
         choices=("energy", "msp", "max-logit"),
     )
     weight: float = option(0.1, "weight of the squared distances from the bounds", low=0)
-    m_in: float | None = option(None, "energy that known rows are to lie below (default: a quantile)")
-    m_out: float | None = option(None, "energy that outliers are to lie above (default: a quantile)")
+    m_in: float | None = option(None, "upper bound of the energy of known rows (default: a quantile)")
+    m_out: float | None = option(None, "lower bound of the energy of outliers (default: a quantile)")
     pretraining: float = option(
-        0.5, "share of the epochs of cross-entropy alone, which come first", low=0, high=1
+        0.5, "share of the epochs, at the start, that train by cross-entropy only", low=0, high=1
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.m_in is not None and self.m_out is not None and self.m_in > self.m_out:
-            raise UsageError(f"{self.name}: m_in must not be above m_out, {self.m_in} is above {self.m_out}")
+            raise UsageError(
+                f"{self.name}: m_in must not exceed m_out, but {self.m_in} is above {self.m_out}"
+            )
 
     def network(self) -> type[ObjectiveNet]:
         """Return the classifier."""

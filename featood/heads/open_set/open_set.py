@@ -44,7 +44,7 @@ LIMITS = {
     "latent": (1, math.inf),
     "pretraining": (0, 1),
 }
-"""Settings of the objectives, and between what they lie."""
+"""Settings of the objectives and their ranges."""
 
 
 @register(
@@ -57,51 +57,55 @@ LIMITS = {
     uses=("outliers",),
 )
 class OpenSet(ObjectiveHead):
-    """Score a network trained by one of the objectives that make outliers show.
+    """Score a network trained with one of several open-set objectives.
 
-    Without outliers: cross-entropy, logit-norm (logits of one length), confidence (a learned price for hints),
-    vos (virtual outliers), center, cac, ii, mchad (distances to centres of the classes), deep-svdd (to one).
+    Without outliers: cross-entropy, logit-norm (logits of fixed norm), confidence (learned confidence estimates),
+    vos (virtual outliers), center, cac, ii, mchad (distances to class centres), deep-svdd (distance to one centre).
     Only with outliers (--outliers): outlier-exposure, mixture-outlier-exposure, entropic, objectosphere,
-    background (one more class), energy-bounded, scone (few false alarms as a constraint), deep-sad. Of the first
-    group, only vos and mchad learn from outliers too.
+    background (one additional class), energy-bounded, scone (constrained false alarms), deep-sad. In the first
+    group, only vos and mchad use outliers if given.
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {**ObjectiveHead.testing_options, "objective": "cac"}
 
-    objective: str = option("cross-entropy", "what is minimised", choices=tuple(OBJECTIVES))
+    objective: str = option("cross-entropy", "training objective", choices=tuple(OBJECTIVES))
     which: str = option(
         "auto",
-        "score: the objective's own, or one of the logits (deep-svdd and deep-sad have their own alone)",
+        "score: the objective's own, or a score of the logits (deep-svdd and deep-sad have only their own)",
         choices=("auto", *LOGIT_SCORES),
     )
-    weight: float | None = option(None, "of the objective's own term (default: that of its paper)")
+    weight: float | None = option(
+        None, "weight of the objective's own term (default: the value of its paper)"
+    )
     margin: float | None = option(
         None,
-        "distance that the objective asks for: outliers from centres (mchad), classes from each other (ii), anchors "
-        "(cac) and features (objectosphere) from 0, known rows from the boundary (scone), at most from the centre "
-        "(center, deep-svdd)",
+        "distance in the objective: of outliers from centres (mchad), between classes (ii), of anchors (cac) and "
+        "features (objectosphere) from 0, of known rows from the boundary (scone), largest distance from the centre "
+        "without penalty (center, deep-svdd)",
     )
-    temperature: float | None = option(None, "inverse length of the logits (logit-norm; default: 0.04)")
-    latent: int | None = option(None, "dimensions of the space of distances (ii, mchad, deep-*; default: 32)")
+    temperature: float | None = option(None, "inverse norm of the logits (logit-norm; default: 0.04)")
+    latent: int | None = option(None, "dimension of the embedding (ii, mchad, deep-*; default: 32)")
     pretraining: float | None = option(
-        None, "share of the epochs of cross-entropy alone (energy-bounded, scone; default: 0.5)"
+        None, "share of the epochs that train by cross-entropy only (energy-bounded, scone; default: 0.5)"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.which not in self.scores:
-            raise UsageError(f"{self.told} has no score {self.which!r}, only its own; leave --which out")
+            raise UsageError(f"{self.display_name} has no score {self.which!r}, only its own; omit --which")
         defaults = self.network().defaults
         for name, value in self.settings().items():
             low, high = LIMITS[name]
             if name not in defaults:
-                raise UsageError(f"{self.told} has no {name}; leave it out")
+                raise UsageError(f"{self.display_name} has no option {name}; omit it")
             if not isinstance(value, int | float) or not low <= value <= high:
-                raise UsageError(f"{self.told}: {name} must be a number from {low} to {high}, not {value!r}")
+                raise UsageError(
+                    f"{self.display_name}: {name} must be a number from {low} to {high}, not {value!r}"
+                )
 
     @property
     def scores(self) -> tuple[str, ...]:
-        """Names of its scores; one only where the objective tells no classes apart."""
+        """Names of its scores; only one if the objective does not classify."""
         return self.card.scores if self.network().classifies else self.card.scores[:1]
 
     @property
@@ -110,15 +114,15 @@ class OpenSet(ObjectiveHead):
         return self.network().outliers != "ignored"
 
     def network(self) -> type[ObjectiveNet]:
-        """Return the kind of network that the objective needs."""
+        """Return the class of the network for the objective."""
         return OBJECTIVES[self.objective]
 
     def settings(self) -> dict[str, float]:
-        """Return the settings that were given."""
+        """Return the settings that are not None."""
         values = {name: getattr(self, name) for name in LIMITS}
         return {name: value for name, value in values.items() if value is not None}
 
     @property
-    def told(self) -> str:
-        """The head with its objective."""
+    def display_name(self) -> str:
+        """The head's name and its objective."""
         return f"{self.name} --objective {self.objective}"

@@ -20,7 +20,7 @@ from featood.heads.registry import register
     needs=("features", "labels", "outliers"),
 )
 class OutlierExposure(ObjectiveHead):
-    """Score a classifier of the features that learned to be uncertain of outliers."""
+    """Score a classifier of the features trained to be uncertain on outliers."""
 
     which: str = option(
         "msp",

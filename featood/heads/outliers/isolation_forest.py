@@ -29,21 +29,23 @@ from featood.heads.registry import register
     needs=("features",),
 )
 class IsolationForest(FeatureHead):
-    """Score ``2^(-E[h] / c)``, with h the number of random cuts that part a row from a sample of the training rows.
+    """Score ``2^(-E[h] / c)``, h being the number of random splits that isolate a row from a sample of training rows.
 
     c is the mean of h over such a sample, so a score above 0.5 means that the row is easier to isolate than a
-    training row. scikit-learn grows the trees; their cuts are kept as tensors.
+    training row. scikit-learn grows the trees; their splits are stored as tensors.
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {"trees": 10}
 
     trees: int = option(100, "number of trees", low=1)
-    sample: int = option(256, "rows that each tree is grown on; all, where there are fewer", low=2)
-    rows: int = option(50_000, "training rows that the trees draw from, themselves drawn at random", low=2)
-    seed: int = option(0, "seed of all draws", low=0, high=2**32 - 1)
+    sample: int = option(256, "number of rows to grow each tree on; all if there are fewer", low=2)
+    rows: int = option(
+        50_000, "size of the random subset of training rows from which the trees are grown", low=2
+    )
+    seed: int = option(0, "random seed", low=0, high=2**32 - 1)
 
     def fit_state(self, train: SelectedRows) -> State:
-        """Grow the trees and keep, for every node, its cut, its children and the depth of a row that ends there."""
+        """Grow the trees and store the split, the children and the path length of every node."""
         from sklearn import ensemble
 
         rows = torch.cat([self.vectors(block) for block in sampled_blocks(train, self.rows, self.seed)])
@@ -65,7 +67,7 @@ class IsolationForest(FeatureHead):
         return {
             "feature": padded([tree.feature for tree in trees], torch.long).clamp(min=0),
             "threshold": padded([tree.threshold for tree in trees], torch.float64),
-            "left": torch.where(leaf, itself, left),  # a row that has arrived stays
+            "left": torch.where(leaf, itself, left),  # a row that has reached a leaf stays there
             "right": torch.where(leaf, itself, right),
             "path": padded([_path_lengths(tree) for tree in trees], torch.float64),
             "depth": torch.tensor(max(tree.max_depth for tree in trees)),
@@ -86,7 +88,7 @@ class IsolationForest(FeatureHead):
 
 
 def _path_lengths(tree: Any) -> np.ndarray:
-    """Cuts above each node, plus those that would part the rows left in it."""
+    """Path length of each node, plus the expected further splits that would isolate the rows left in it."""
     depth = np.zeros(tree.node_count)
     for node, (left, right) in enumerate(zip(tree.children_left, tree.children_right, strict=True)):
         if left >= 0:  # children come after their parent
@@ -95,7 +97,7 @@ def _path_lengths(tree: Any) -> np.ndarray:
 
 
 def _unsuccessful_search(count: np.ndarray) -> np.ndarray:
-    """Mean depth of a binary search tree of so many keys at which a search for a missing key ends."""
+    """Mean depth of an unsuccessful search in a binary search tree with `count` keys."""
     count = np.maximum(count, 2).astype(float) * (count > 1)
     more = np.maximum(count, 3)
     harmonic = np.log(more - 1) + np.euler_gamma

@@ -29,17 +29,15 @@ from featood.heads.registry import register
     needs=("features",),
 )
 class LOF(FeatureHead):
-    """Score how much thinner the training rows lie around a row than around its nearest neighbours.
+    """Score the local density around the nearest neighbours of a row relative to that around the row itself.
 
-    About 1 where the row lies among rows as dense as itself, larger where it lies apart. The rows are kept, and
-    scikit-learn's estimator is fitted to them again when the head is loaded. Scoring takes time and memory
-    proportional to the number of rows kept.
+    The score is about 1 in regions of uniform density and larger for isolated rows. The training rows are stored, and
+    scikit-learn's estimator is refitted on them when the head is loaded. Scoring takes time and memory
+    proportional to the number of stored rows.
     """
 
-    neighbors: int = option(
-        20, "neighbours that make up the neighbourhood; all, where there are fewer", low=1
-    )
-    rows: int = option(10_000, "training rows to keep, drawn at random", low=2)
+    neighbors: int = option(20, "number of neighbours; all rows if there are fewer", low=1)
+    rows: int = option(10_000, "number of training rows to keep, drawn at random", low=2)
     seed: int = option(0, "seed of the draw", low=0, high=2**32 - 1)
 
     def fit_state(self, train: SelectedRows) -> State:
@@ -52,12 +50,14 @@ class LOF(FeatureHead):
         return {"rows": kept.clone()}
 
     def prepare(self, state: State) -> Any:
-        """Fit the estimator to the rows kept."""
+        """Fit the estimator to the stored rows."""
         from sklearn.neighbors import LocalOutlierFactor
 
         rows = state["rows"].double().cpu().numpy()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # duplicates count as very dense, which is what they are
+            warnings.simplefilter(
+                "ignore"
+            )  # scikit-learn warns about duplicates, whose density is indeed very high
             return LocalOutlierFactor(n_neighbors=min(self.neighbors, len(rows) - 1), novelty=True).fit(rows)
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:

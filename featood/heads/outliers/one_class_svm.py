@@ -30,13 +30,13 @@ from featood.numerics.gaussian import squared_distances
 class OneClassSVM(FeatureHead):
     """Score ``rho - sum_i a_i exp(-gamma ||z - z_i||^2)`` over the support vectors z_i.
 
-    Above 0 outside the region that holds all but a share `nu` of the training rows. Far from all support
-    vectors the score is rho, whatever the distance. Training takes time that grows with the square of `rows`.
+    The score is above 0 outside the region that contains all but a share `nu` of the training rows. Far from all
+    support vectors it is rho, whatever the distance. Training time grows with the square of `rows`.
     """
 
     nu: float = option(0.5, "share of the training rows that may lie outside", low=1e-6, high=1)
     gamma: float = option(0.0, "inverse squared width of the kernel; 0 for 1 / (D times the variance)", low=0)
-    rows: int = option(5_000, "training rows to use, drawn at random", low=1)
+    rows: int = option(5_000, "number of training rows to use, drawn at random", low=1)
     seed: int = option(0, "seed of the draw", low=0, high=2**32 - 1)
 
     def fit_state(self, train: SelectedRows) -> State:

@@ -1,4 +1,4 @@
-"""What all reshaping heads share: a reshaped feature, the classifier's logits of it, and a score of the logits."""
+"""Base class of reshaping heads: a reshaped feature, the classifier's logits of it, and a score of the logits."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from featood.heads.registry import create_head, head_class
 class ReshapingHead(RawFeatures, FeatureHead):
     """Base of the heads that score ``then(W z' + b)``, z' being the reshaped feature.
 
-    A subclass overrides `reshape`; or `logits`, where it is not the feature that changes; and `fit_state`, where
-    it learns from the training rows. One that learns nothing takes the classifier from the set it scores, and
-    needs no fit. Higher scores mean more out-of-distribution, as `then` orients them.
+    A subclass overrides `reshape`, or `logits` if it does not modify the feature, and `fit_state` if it has to be
+    fitted. A head without fit takes the classifier from the scored set. The logit head `then` orients the scores:
+    higher means more out-of-distribution.
     """
 
-    then: str = option("energy", "logit head that scores the reshaped logits, by its default options")
+    then: str = option("energy", "logit head that scores the reshaped logits, with its default options")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,12 +64,12 @@ class ReshapingHead(RawFeatures, FeatureHead):
 
 
 def kept_count(size: int, pruned: float) -> int:
-    """Return how many of `size` activations stay when a share of them is pruned; at least one."""
+    """Return the number of activations out of `size` that remain after pruning a share of them; at least one."""
     return max(size - round(size * pruned), 1)
 
 
 def top_mask(features: Tensor, count: int) -> Tensor:
-    """Mask ``[B, D]`` of each row's `count` largest entries; of equal ones the first."""
+    """Mask ``[B, D]`` of each row's `count` largest entries; among ties the first."""
     order = features.argsort(dim=1, descending=True, stable=True)
     return torch.zeros_like(features, dtype=torch.bool).scatter_(1, order[:, :count], True)
 
@@ -77,7 +77,7 @@ def top_mask(features: Tensor, count: int) -> Tensor:
 def activation_ratio(features: Tensor, count: int) -> Tensor:
     """Sum of each row's activations over that of its `count` largest ``[B, 1]``, at least 1.
 
-    Activations are what a ReLU lets through; a row without any has the ratio 1.
+    Only positive entries count as activations; a row without any has the ratio 1.
     """
     active = features.relu()
     top = active.topk(count, dim=1).values.sum(1, keepdim=True)

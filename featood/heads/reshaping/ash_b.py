@@ -1,4 +1,4 @@
-"""Activation shaping by pruning and making the rest equal."""
+"""Activation shaping by pruning and binarising the remaining activations."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from featood.heads.reshaping._reshaping_head import ReshapingHead, kept_count, t
 class ASHB(ReshapingHead):
     """Score the logits of z with each row's k largest activations set to ``sum(z) / k`` and the rest to zero.
 
-    The default share is that of the authors' code. Their configurations name a share for ASH-S alone; the presets for
-    small images take that of CIFAR-100 and a DenseNet. Among equal activations the first are kept, where the authors'
-    code keeps any: that matters for rows with fewer than k activations above zero, of which theirs lifts zeros that it
-    picks by no rule.
+    The default share is that of the authors' code. Their configurations state a share for ASH-S only; the presets for
+    small images use the one for CIFAR-100 and a DenseNet. Among ties the first activations are kept, whereas the choice
+    of the authors' code is arbitrary; this matters for rows with fewer than k positive activations, where that code
+    raises arbitrary zeros.
     """
 
     percentile: float = option(0.65, "share of each row's activations to prune", low=0, high=1)
@@ -41,6 +41,6 @@ class ASHB(ReshapingHead):
     }
 
     def reshape(self, features: Tensor, fitted: State) -> Tensor:
-        """Prune, and spread the sum over what is left."""
+        """Prune, and distribute the sum over the remaining activations."""
         count = kept_count(features.shape[1], self.percentile)
         return features.sum(1, keepdim=True) / count * top_mask(features, count)

@@ -27,8 +27,8 @@ from featood.heads.reshaping._reshaping_head import ReshapingHead, kept_count, t
 class ASHP(ReshapingHead):
     """Score the logits of z with all but each row's largest activations set to zero.
 
-    The default share is that of the authors' code. Their configurations name a share for ASH-S alone; the presets for
-    small images take that of CIFAR-100 and a DenseNet.
+    The default share is that of the authors' code. Their configurations state a share for ASH-S only; the presets for
+    small images use the one for CIFAR-100 and a DenseNet.
     """
 
     percentile: float = option(0.65, "share of each row's activations to prune", low=0, high=1)

@@ -27,9 +27,10 @@ from featood.heads.reshaping._reshaping_head import ReshapingHead, activation_ra
 class ASHS(ReshapingHead):
     """Score the logits of z with all but each row's largest activations set to zero, times ``exp(r)``.
 
-    r is the sum of the activations over the sum of those kept. Activations are taken as what a ReLU lets
-    through: the ratio of signed sums, which the paper never meets, has no meaning. The default share is that of the
-    authors' code; the presets have those of their configurations, ResNet-50 for ImageNet and DenseNet for CIFAR.
+    r is the ratio of the sum of all activations to the sum of those kept. Only positive entries count as activations:
+    a ratio of signed sums, which does not occur in the paper, would be meaningless. The default share is that of the
+    authors' code; the presets have the values of the authors' configurations, ResNet-50 for ImageNet and DenseNet for
+    CIFAR.
     """
 
     percentile: float = option(0.65, "share of each row's activations to prune", low=0, high=0.99)

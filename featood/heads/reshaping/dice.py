@@ -1,4 +1,4 @@
-"""Directed sparsification: only the weights that contribute most."""
+"""Directed sparsification: the classifier with only its most contributing weights."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class DICE(ReshapingHead):
     }
 
     def fit_state(self, train: SelectedRows) -> State:
-        """Mask the weights; the state holds the sparse ones."""
+        """Mask the weights; the state contains the sparse weights."""
         layer = super().fit_state(train)
         weight = layer["weight"]
         total, rows = weight.new_zeros(weight.shape[1]).double(), 0

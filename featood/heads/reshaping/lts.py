@@ -1,4 +1,4 @@
-"""Logits scaled by how little of the feature's sum is in its largest activations."""
+"""Logits scaled by the ratio of all activations to the largest ones."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from featood.heads.reshaping._reshaping_head import ReshapingHead, activation_ra
     learns=False,
 )
 class LTS(ReshapingHead):
-    """Score the logits times ``r^2``, r being the sum of the activations over that of the largest of them.
+    """Score the logits times ``r^2``, r being the ratio of the sum of all activations to the sum of the largest.
 
-    The share is the authors' for every network.
+    The default share is the authors' value for every network.
 
-    A constant on all logits, which the softmax does not tell, changes the score, and turns it around where it makes the
-    logits negative; nothing is learnt here that could tell.
+    Adding a constant to all logits leaves the softmax unchanged but changes the score, and reverses it if the
+    logits become negative; this cannot be detected, as the head has no fit.
     """
 
     top: float = option(0.05, "share of each row's activations that count as the largest", low=0, high=1)

@@ -16,7 +16,7 @@ from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.heads.registry import register
 
 MAPS = 256
-"""Maps taken apart at a time, in float64."""
+"""Number of maps decomposed at a time, in float64."""
 
 
 @register(
@@ -29,14 +29,15 @@ MAPS = 256
     learns=False,
 )
 class RankFeat(RawFeatures, FeatureHead):
-    """Score the energy of the logits that the last map gives without its largest singular component.
+    """Score the energy of the logits of the last feature map without its largest singular component.
 
-    The map is kept at extraction (``featood extract --maps``); its average over positions is what goes into
-    the classifier. The authors also do so in the stage before, run the last stage on what is left, and average the
-    logits of the two: a cache does not hold what that takes, so this is the paper's variant for the last block alone.
+    The map is stored at extraction (``featood extract --maps``); its average over positions is the input of the
+    classifier. The authors also remove the component in the previous stage, run the last stage on the result, and
+    average the logits of both. A cache does not contain what this needs, so this head is the paper's variant for the
+    last block alone.
     """
 
-    feature: str = option("map", "column with the unpooled maps, C * H * W numbers a row")
+    feature: str = option("map", "column with the unpooled maps, C * H * W numbers per row")
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the energy ``[B]``."""
@@ -46,8 +47,8 @@ class RankFeat(RawFeatures, FeatureHead):
         weight, bias = (torch.as_tensor(part, device=rows.device).double() for part in block.classifier)
         if rows.shape[1] % weight.shape[1]:
             raise UsageError(
-                f"{self.name}: column '{self.feature}' has {rows.shape[1]} numbers a row, which are not maps of the "
-                f"{weight.shape[1]} channels that the classifier takes"
+                f"{self.name}: column '{self.feature}' has {rows.shape[1]} numbers per row, which are not maps of the "
+                f"classifier's {weight.shape[1]} input channels"
             )
         maps = rows.unflatten(1, (weight.shape[1], -1))
         averages = torch.cat([remove_rank_one(part) for part in maps.split(MAPS)])
@@ -55,10 +56,10 @@ class RankFeat(RawFeatures, FeatureHead):
 
 
 def remove_rank_one(maps: Tensor) -> Tensor:
-    """Average maps over their positions, the largest singular component left out of each.
+    """Remove the largest singular component of each map and average the rest over positions.
 
-    With v the component's direction over the positions, the map X keeps ``X - X v v^T``; with u that over the
-    channels, ``X - u u^T X``, which is the same. The shorter one is found, as an eigenvector.
+    With the right singular vector v (over positions), the result is ``X - X v v^T``; with the left one u (over
+    channels), it is ``X - u u^T X``, which is the same. The shorter vector is computed, as an eigenvector.
 
     Parameters
     ----------

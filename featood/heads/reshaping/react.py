@@ -29,9 +29,9 @@ from featood.numerics.quantiles import quantiles
 class ReAct(ReshapingHead):
     """Score the logits of ``min(z, t)``, t being a quantile of all training activations.
 
-    The paper takes the quantile 0.9; the authors' code the number 1.0, which is about that on ResNet-50 for
-    ImageNet. On small networks that cuts too much off: the presets for small images have the highest of the
-    quantiles that OpenOOD searches there, 0.85 to 0.99. OpenOOD takes quantiles of validation rows.
+    The paper uses the quantile 0.9, the authors' code the threshold 1.0, which is about the same on ResNet-50 for
+    ImageNet. On small networks this clips too much: the presets for small images have the highest of the
+    quantiles in OpenOOD's search, 0.85 to 0.99. OpenOOD computes the quantiles on validation rows.
     """
 
     percentile: float = option(0.9, "quantile t of the training activations", low=0, high=1)

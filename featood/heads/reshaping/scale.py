@@ -1,4 +1,4 @@
-"""Features scaled by how little of their sum is in the largest of them."""
+"""Features scaled by the ratio of all activations to the largest ones."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from featood.heads.reshaping._reshaping_head import ReshapingHead, activation_ra
     learns=False,
 )
 class SCALE(ReshapingHead):
-    """Score the logits of ``z exp(r)``, r being the sum of the activations over that of the largest of them.
+    """Score the logits of ``z exp(r)``, r being the ratio of the sum of all activations to the sum of the largest.
 
-    Unlike ASH-S it prunes nothing. Activations are what a ReLU lets through: theirs are signed sums, which differ
-    for features that no ReLU made. The default share is that of the authors' code; the presets have that of their
-    configuration for ImageNet, and for small images the highest of those they search, 0.65 to 0.95.
+    Unlike ASH-S it prunes nothing. Only positive entries count as activations; the authors use signed sums, which
+    differ for features without a ReLU. The default share is that of the authors' code; the presets have the value of
+    the authors' configuration for ImageNet, and for small images the highest value of their search, 0.65 to 0.95.
     """
 
     percentile: float = option(

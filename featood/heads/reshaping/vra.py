@@ -1,4 +1,4 @@
-"""Variational rectified activations: small features to zero, large ones clipped."""
+"""Variational rectified activations: small features are set to zero, large ones clipped."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from featood.numerics.quantiles import column_quantiles
 class VRA(ReshapingHead):
     """Score the logits of z with ``z_i < a_i`` set to 0 and ``z_i > b_i`` to b_i.
 
-    The bounds are quantiles of each unit's own activations on the training rows; with ``bounds=values`` they are
-    plain numbers, the same for all units, as the authors choose them for ImageNet (preset ``imagenet``, found on
-    ResNet-50). With `gamma` above 0 it is the paper's VRA+, which adds gamma to the activations in between. VRA++,
-    which adds a quadratic in z to the energy, is not offered.
+    The bounds are quantiles of each unit's activations on the training rows; with ``bounds=values`` they are
+    constants shared by all units, as the authors choose them for ImageNet (preset ``imagenet``, found on
+    ResNet-50). `gamma` above 0 gives the paper's VRA+, which adds gamma to the activations between the bounds. VRA++,
+    which adds a quadratic function of z to the energy, is not implemented.
 
-    The presets have the authors' values of VRA by network, but for the ODIN score that they put behind it on
-    CIFAR-100: the energy is ours everywhere. OpenOOD and pytorch-ood give this name to another method, which clips
-    from below as well, OpenOOD at quantiles of all units together.
+    The presets have the authors' values of VRA for each network, except that the authors apply the ODIN score on
+    CIFAR-100 and the default here is always the energy. OpenOOD and pytorch-ood use this name for a different method,
+    which also clips from below; OpenOOD uses quantiles over all units together.
     """
 
     lower: float = option(0.6, "bound a: a quantile of each unit's training activations, or a value")
-    upper: float = option(0.9, "bound b, likewise")
-    gamma: float = option(0.0, "what VRA+ adds to activations between a and b", low=0)
-    bounds: str = option("quantiles", "what lower and upper are", choices=("quantiles", "values"))
+    upper: float = option(0.9, "bound b: a quantile of each unit's training activations, or a value")
+    gamma: float = option(0.0, "constant that VRA+ adds to activations between a and b", low=0)
+    bounds: str = option("quantiles", "meaning of lower and upper", choices=("quantiles", "values"))
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "cifar10": {"lower": 0.6, "upper": 0.9},
@@ -57,7 +57,7 @@ class VRA(ReshapingHead):
             raise UsageError(f"vra: --lower {self.lower} is above --upper {self.upper}")
         if self.bounds == "quantiles" and not 0 <= self.lower <= self.upper <= 1:
             raise UsageError(
-                f"vra: quantiles lie in [0, 1], not {self.lower} and {self.upper}; say --bounds values for others"
+                f"vra: quantiles lie in [0, 1], not {self.lower} and {self.upper}; use --bounds values for constants"
             )
 
     def fit_state(self, train: SelectedRows) -> State:

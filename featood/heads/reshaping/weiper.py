@@ -1,4 +1,4 @@
-"""Logits of a classifier whose weights are perturbed at random, again and again."""
+"""Logits of a classifier under repeated random perturbations of its weights."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from featood.numerics.spaces import unit
 class WeiPer(RawFeatures, FeatureHead):
     """Score ``KL(z) + l1 KL(W' z) - l2 MSP(W' z)`` with r perturbed weights W'.
 
-    Each perturbed row is ``w_c + delta |w_c| e`` with a random direction e. The entries of a row's feature make a
-    histogram, and so do its perturbed logits; KL is the symmetric divergence of the smoothed histogram from the
-    mean one of the training rows, MSP the mean largest softmax probability over the perturbations.
-    Without the divergences it is WeiPer+MSP. The authors choose delta, the widths, the bins and both weights for
+    Each perturbed row is ``w_c + delta |w_c| e`` with a random direction e. Histograms are computed over the entries
+    of a feature vector and over its perturbed logits; KL is the symmetric divergence of the smoothed histogram from the
+    mean histogram of the training rows, MSP the mean largest softmax probability over the perturbations.
+    Without the divergences the score is WeiPer+MSP. The authors tune delta, the widths, the bins and both weights for
     each network on validation outliers (delta from 1.8 to 2.4, the weights from 0.1 to 5). Higher means more
     out-of-distribution. The perturbed weights take ``4 r C D`` bytes: 0.8 GB for ImageNet-1k on ResNet-50.
     """
 
-    divergence: bool = option(True, "score by the divergences too; without them it is WeiPer+MSP")
-    delta: float = option(2.1, "length of a perturbation relative to the weight's", low=0)
+    divergence: bool = option(True, "include the divergences; without them the score is WeiPer+MSP")
+    delta: float = option(2.1, "norm of a perturbation relative to the norm of the weight", low=0)
     repeats: int = option(100, "perturbations r of every weight", low=1)
     bins: int = option(100, "bins of the histograms", low=2)
     smooth: int = option(20, "width of the smoothing kernel on the feature's histogram, in bins", low=1)
@@ -56,7 +56,7 @@ class WeiPer(RawFeatures, FeatureHead):
     testing_options: ClassVar[Mapping[str, Any]] = {"repeats": 5}
 
     def fit_state(self, train: SelectedRows) -> State:
-        """Find the ranges of the histograms in one pass and their means in a second."""
+        """Compute the ranges of the histograms in a first pass and their means in a second."""
         state = classifier_state(train, self.feature)
         if not self.divergence:
             return state
@@ -81,7 +81,7 @@ class WeiPer(RawFeatures, FeatureHead):
         return state, self._perturbed(state)
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
-        """Return the divergences less the mean largest probability ``[B]``."""
+        """Return the divergences minus the mean largest probability ``[B]``."""
         state, weights = fitted
         histograms, msp = self._read(self.vectors(block).double(), weights, state)
         if not self.divergence:
@@ -119,7 +119,7 @@ class WeiPer(RawFeatures, FeatureHead):
         return counts / counts.sum(2, keepdim=True).clamp(min=1), largest / len(weights)
 
     def _count(self, counts: Tensor, values: Tensor, ends: Tensor) -> None:
-        """Count values ``[B, n]`` into bins ``[B, bins]``, leaving out those beyond the ends."""
+        """Count values ``[B, n]`` into bins ``[B, bins]``, ignoring those outside the range."""
         low, high = ends.tolist()
         bins = ((values - low) / ((high - low) or 1.0) * self.bins).clamp(0, self.bins - 1).long()
         counts.scatter_add_(1, bins, ((values >= low) & (values <= high)).to(counts.dtype))

@@ -34,12 +34,13 @@ class KernelPCA(StreamingHead):
     """Score the reconstruction error of ``phi(z / |z|)`` from its leading principal components.
 
     ``cosine-gaussian`` (CoRP) maps the unit vector u to ``sqrt(2 / M) cos(W u + c)``, whose inner products
-    approach ``exp(-gamma |u - v|^2)``; ``cosine`` (CoP) takes u itself. The presets have the values of the authors'
-    scripts for CoRP on ResNets trained without contrasts; for CoP they explain 0.85 (CIFAR-10) and 0.99 (ImageNet).
-    Theirs draws the random features without a seed. Higher means more out-of-distribution.
+    approximate ``exp(-gamma |u - v|^2)``; ``cosine`` (CoP) uses u itself. The presets have the values of the authors'
+    scripts for CoRP on ResNets trained without contrastive loss; for CoP the scripts use an explained variance of 0.85
+    (CIFAR-10) and 0.99 (ImageNet). The authors draw the random features without a seed. Higher means more
+    out-of-distribution.
     """
 
-    kernel: str = option("cosine-gaussian", "which kernel", choices=("cosine-gaussian", "cosine"))
+    kernel: str = option("cosine-gaussian", "kernel", choices=("cosine-gaussian", "cosine"))
     explained: float = option(0.8, "share of the variance that the components explain", low=1e-6, high=1)
     gamma: float = option(2.0, "inverse width of the Gaussian kernel", low=0)
     size: int = option(2048, "random features M of the Gaussian kernel", low=1)
@@ -52,13 +53,13 @@ class KernelPCA(StreamingHead):
     testing_options: ClassVar[Mapping[str, Any]] = {"size": 128}
 
     def accumulate(self, statistics: Any, block: FeatureSet) -> Any:
-        """Add a block's mapped rows to the moments; the first block draws the map."""
+        """Add a block's mapped rows to the moments; the map is drawn at the first block."""
         rows = self.vectors(block)
         map_, moments = statistics or (self._draw(rows), None)
         return map_, ClassMoments.of(_mapped(rows, map_), None, moments)
 
     def finish(self, statistics: Any, train: SelectedRows) -> State:
-        """Split the mapped space around its mean."""
+        """Compute the principal subspace of the mapped rows around their mean."""
         map_, moments = statistics
         values, axes = principal_axes(moments.covariance())
         space = subspace(axes, explaining(values, self.explained))

@@ -1,4 +1,4 @@
-"""Share of the feature that lies in the principal subspace, as neural collapse predicts it."""
+"""Relative norm of the projection on the principal subspace, motivated by neural collapse."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from featood.numerics.subspaces import Subspace, explaining, principal_axes, sub
     needs=("features", "logits"),
 )
 class NECO(StreamingHead):
-    """Score ``-|P z| / |z| max(logits)`` of standardised features z, P projecting on their principal subspace.
+    """Score ``-|P z| / |z| max(logits)`` of standardised features z, P being the projection on the principal subspace.
 
-    The authors leave out the largest logit for ResNets (``--no-max-logit``). A feature that is constant in
+    The authors omit the largest logit for ResNets (``--no-max-logit``). A feature that is constant in
     training is scaled by the mean standard deviation of the others. Higher means more out-of-distribution.
 
-    A constant on all logits, which the softmax does not tell, changes the score; where the mean largest logit of the
-    training rows is not positive, the score would turn around, and the logits are centred over the classes first,
-    which a warning says.
+    Adding a constant to all logits leaves the softmax unchanged but changes the score. If the mean largest logit of
+    the training rows is not positive, the score would be reversed; the logits are then centred over the classes first,
+    with a warning.
     """
 
-    dim: int = option(0, "dimension of the principal subspace (0: as `explained` says)", low=0)
+    dim: int = option(0, "dimension of the principal subspace (0: set by `explained`)", low=0)
     explained: float = option(0.9, "share of the variance that the subspace explains", low=1e-6, high=1)
     max_logit: bool = option(True, "multiply by the largest logit")
 
@@ -52,7 +52,7 @@ class NECO(StreamingHead):
         return moments, largest + float(block.logits[:].double().amax(1).sum())
 
     def finish(self, statistics: tuple[ClassMoments, float], train: SelectedRows) -> State:
-        """Standardise and split the space."""
+        """Standardise and compute the principal subspace."""
         moments, largest = statistics
         if centred := self.max_logit and largest <= 0:
             warn_of_centring(self.name, "the mean largest logit", largest / moments.rows)
@@ -60,7 +60,7 @@ class NECO(StreamingHead):
         variance = covariance.diagonal()
         alive = variance > 1e-12 * variance.amax()
         if not bool(alive.any()):
-            raise DataError(f"neco: every row of {train.source.name} is the same; other rows are needed")
+            raise DataError(f"neco: all rows of {train.source.name} are identical; fit on other rows")
         scale = variance.clamp(min=0).sqrt()
         scale = torch.where(alive, scale, scale[alive].mean())
         values, axes = principal_axes(covariance / torch.outer(scale, scale))
@@ -69,7 +69,7 @@ class NECO(StreamingHead):
         return {**state, "centred": torch.tensor(centred)}
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
-        """Return the negated share, times the largest logit ``[B]``."""
+        """Return the negated relative norm, times the largest logit ``[B]``."""
         assert block.logits is not None
         rows = (self.vectors(block).double() - fitted["mean"]) / fitted["std"]
         inside = Subspace(fitted["basis"], fitted["direct"]).norms(rows)[0]
@@ -77,5 +77,5 @@ class NECO(StreamingHead):
         if not self.max_logit:
             return -share
         logits = block.logits[:].double()
-        centred = "centred" in fitted and bool(fitted["centred"])  # not in artefacts of old
+        centred = "centred" in fitted and bool(fitted["centred"])  # absent from artefacts of earlier versions
         return -share * (centred_logits(logits) if centred else logits).amax(1)

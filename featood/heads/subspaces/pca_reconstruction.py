@@ -27,10 +27,10 @@ from featood.numerics.subspaces import Subspace, principal_axes, subspace
     needs=("features",),
 )
 class PCAReconstruction(StreamingHead):
-    """Score ``|(I - P)(z - mu)| / |z|``, P projecting on the leading principal components.
+    """Score ``|(I - P)(z - mu)| / |z|``, P being the projection on the leading principal components.
 
-    Dividing by the length of z is the regularisation: features of outliers are short. Higher means more
-    out-of-distribution.
+    The division by the norm of z is the regularisation: features of outliers tend to have a small norm. Higher means
+    more out-of-distribution.
     """
 
     dim: int = option(0, "components (0: an eighth of the feature size, the authors' 256 of 2,048)", low=0)
@@ -40,7 +40,7 @@ class PCAReconstruction(StreamingHead):
         return ClassMoments.of(self.vectors(block), None, statistics)
 
     def finish(self, statistics: ClassMoments, train: SelectedRows) -> State:
-        """Split the space around the mean."""
+        """Compute the principal subspace around the mean."""
         _, axes = principal_axes(statistics.covariance())
         size = len(axes)
         space = subspace(axes, min(self.dim or max(size // 8, 1), size))
@@ -52,5 +52,5 @@ class PCAReconstruction(StreamingHead):
         error = Subspace(fitted["basis"], fitted["direct"]).norms(rows - fitted["mean"])[1]
         least = 1e-9 * fitted["mean"].norm().clamp(
             min=torch.finfo(torch.float32).tiny
-        )  # a row of zeros is far
+        )  # a row of zeros gets a large score
         return error / rows.norm(dim=1).maximum(least)

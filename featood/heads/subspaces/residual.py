@@ -1,4 +1,4 @@
-"""Length of the feature outside of the principal subspace."""
+"""Norm of the residual of the feature outside the principal subspace."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from featood.numerics.subspaces import Subspace, principal_axes, rank, subspace
 
 
 def origin(layer: State) -> Tensor:
-    """Point ``u = -pinv(W) b`` ``[D]`` at which the classifier's logits are as near zero as can be, in float64.
+    """Point ``u = -pinv(W) b`` ``[D]`` at which the classifier's logits are closest to zero, in float64.
 
-    Weights whose rows sum to zero, as weight decay makes them, are singular up to the rounding of float32. What
-    is below that is not inverted.
+    Weights whose rows sum to zero, a result of weight decay, are singular up to float32 rounding. Singular values
+    below that precision are not inverted.
     """
     weight = layer["weight"].double()
     inverse = torch.linalg.pinv(weight, rtol=max(weight.shape) * torch.finfo(torch.float32).eps)
@@ -40,26 +40,24 @@ def principal_space(moments: ClassMoments, center: Tensor, dim: int = 0) -> Subs
     center : Tensor
         ``[D]`` origin.
     dim : int
-        Dimension; 0 takes ViM's rule: 1,000 where D >= 1,500, 512 where D >= 768, else D / 2. Where the features
-        span no more than that, half of what they span.
+        Dimension; 0 for ViM's rule: 1,000 if D >= 1,500, 512 if D >= 768, otherwise D / 2. If the features span
+        no more dimensions than that, half the dimensions that they span.
 
     Raises
     ------
     UsageError
-        When `dim` leaves no direction of the features outside.
+        If the complement of a subspace of dimension `dim` contains no direction of the features.
     DataError
-        When the features span less than two directions.
+        If the features span fewer than two dimensions.
     """
     offset = moments.mean() - center
     values, axes = principal_axes(moments.covariance() + torch.outer(offset, offset))
     size, spanned = len(values), rank(values)
     if spanned < 2:
-        raise DataError(
-            "the features span one direction only, which leaves no residual; other features are needed"
-        )
+        raise DataError("the features span only one dimension, which leaves no residual; use other features")
     if dim >= spanned:
         raise UsageError(
-            f"the features span {spanned} of {size} directions; --dim must be below that, not {dim}"
+            f"the features span {spanned} of {size} dimensions; --dim must be below {spanned}, not {dim}"
         )
     usual = 1000 if size >= 1500 else 512 if size >= 768 else size // 2
     return subspace(axes, dim or (usual if usual < spanned else spanned // 2))
@@ -74,14 +72,14 @@ def principal_space(moments: ClassMoments, center: Tensor, dim: int = 0) -> Subs
     needs=("features", "classifier"),
 )
 class Residual(RawFeatures, StreamingHead):
-    """Score the length of ``z - u`` outside of the principal subspace around ``u = -pinv(W) b``.
+    """Score the norm of ``z - u`` outside the principal subspace around ``u = -pinv(W) b``.
 
-    A constant on all biases, which the softmax does not tell, moves u and so the score. Higher means more
+    Adding a constant to all biases leaves the softmax unchanged, but moves u and changes the score. Higher means more
     out-of-distribution.
     """
 
     dim: int = option(
-        0, "dimension of the principal subspace (0: 1000, 512 or half, by the feature size)", low=0
+        0, "dimension of the principal subspace (0: 1000, 512 or half, depending on the feature size)", low=0
     )
 
     def accumulate(self, statistics: ClassMoments | None, block: FeatureSet) -> ClassMoments:
@@ -89,11 +87,11 @@ class Residual(RawFeatures, StreamingHead):
         return ClassMoments.of(self.vectors(block), None, statistics)
 
     def finish(self, statistics: ClassMoments, train: SelectedRows) -> State:
-        """Split the space around the origin."""
+        """Compute the principal subspace around the origin."""
         center = origin(classifier_state(train, self.feature))
         return {"origin": center, **principal_space(statistics, center, self.dim)._asdict()}
 
     def score_block(self, block: FeatureSet, fitted: State) -> Tensor:
-        """Return the length of the residual ``[B]``."""
+        """Return the norm of the residual ``[B]``."""
         space = Subspace(fitted["basis"], fitted["direct"])
         return space.norms(self.vectors(block).double() - fitted["origin"])[1]

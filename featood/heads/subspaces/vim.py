@@ -1,4 +1,4 @@
-"""Virtual logit: the residual of the principal subspace, held against the logits."""
+"""Virtual logit: the residual of the principal subspace, compared with the logits."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from featood.numerics.subspaces import Subspace
     needs=("features", "classifier"),
 )
 class ViM(RawFeatures, FeatureHead):
-    """Score ``a r(z) - logsumexp(W z + b)``, r being the length of ``z - u`` outside of the principal subspace.
+    """Score ``a r(z) - logsumexp(W z + b)``, r being the norm of ``z - u`` outside the principal subspace.
 
-    ``u = -pinv(W) b``; a is the mean largest logit over the mean residual of the training rows. Higher means
+    ``u = -pinv(W) b``; a is the ratio of the mean largest logit to the mean residual of the training rows. Higher means
     more out-of-distribution.
 
-    A constant on all biases leaves the softmax as it is, but moves both u and a. The score is as published while the
-    mean largest logit is positive; where it is not, a would count residuals for in-distribution. Then weights and
-    biases are centred over the classes first, which makes it positive and the score independent of such constants; a
-    warning and the artefact's notes say so.
+    Adding a constant to all biases leaves the softmax unchanged, but changes u and a. The score is as published if the
+    mean largest logit is positive; otherwise a would be negative and large residuals would count as in-distribution.
+    In that case weights and biases are centred over the classes first, which makes the mean largest logit positive and
+    the score independent of such constants; this is reported in a warning and in the artefact's notes.
     """
 
     dim: int = option(
-        0, "dimension of the principal subspace (0: 1000, 512 or half, by the feature size)", low=0
+        0, "dimension of the principal subspace (0: 1000, 512 or half, depending on the feature size)", low=0
     )
 
     def fit_state(self, train: SelectedRows) -> State:
-        """Find the subspace in one pass and the scale of the residual in a second."""
+        """Compute the subspace in a first pass and the scale of the residual in a second."""
         layer = classifier_state(train, self.feature)
         moments, largest = None, 0.0
         for block in train.blocks():
@@ -70,7 +70,7 @@ class ViM(RawFeatures, FeatureHead):
         return {"origin": center, "scale": scale, **space._asdict(), **layer}
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
-        """Return the virtual logit less the energy of the real ones ``[B]``."""
+        """Return the virtual logit plus the free energy of the logits ``[B]``."""
         rows = self.vectors(block).double()
         residual = Subspace(fitted["basis"], fitted["direct"]).norms(rows - fitted["origin"])[1]
         return fitted["scale"] * residual - linear_logits(rows, fitted).logsumexp(1)
