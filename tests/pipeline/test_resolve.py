@@ -67,7 +67,7 @@ def test_a_damaged_set_is_named_and_not_passed_over(cache):
 
 def test_the_in_distribution_set_is_no_outlier(cache):
     selection = select(cache, "net", "news")
-    with pytest.raises(UsageError, match="name another for --outliers"):
+    with pytest.raises(UsageError, match="name another set for --outliers"):
         find_ood_set(selection, cache["net/news/train"], "news", "--outliers")
     assert find_ood_set(selection, cache["net/news/train"], "spam", "--outliers").name == "net/spam/test"
 
@@ -118,7 +118,8 @@ def test_sets_of_images_are_extracted_as_the_reference_was(cache, monkeypatch):
     find_set(cache, reference, "dogs", reporter=kept)
     assert kept.lines[1:] == [
         "textures in the cache was extracted from images that have changed: extracting it again",
-        "dogs in the cache was extracted with other settings than cnn/photos/test (differing: dtype): extracting it again",
+        "dogs in the cache was extracted with other settings than cnn/photos/test (differing: dtype): "
+        "extracting it again",
     ]
     put(cache, "cnn/cats/test", 3, None, {**recipe, "dtype": "float16"})  # a user's own set is not replaced
     with pytest.raises(Mismatch, match="differing: dtype"):
