@@ -181,7 +181,7 @@ def test_cautions_about_high_dimensional_features_are_listed(tmp_path, featood):
         assert entry in " ".join(out.split())
     head = create_head("vera", epochs=1, width=8, depth=1).fit(np.random.default_rng(0).normal(size=(40, 3)))
     assert (
-        "Caution: not for features of many dimensions"
+        "Caution: not suited to high-dimensional features"
         in (head.save(tmp_path / "h") / "README.md").read_text()
     )
 
