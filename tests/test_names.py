@@ -204,7 +204,7 @@ def test_addresses_are_not_taken_for_folders(featood, tmp_path, monkeypatch, add
     ):
         code, out, err = featood(*words)
         assert code == 2 and not out and err.count("\n") == 1, err
-        assert f"error: {address} is an address" in err and "name a folder" in err
+        assert f"error: {address} is an address" in err and "give a local folder" in err
     for action in (FeatureCache, lambda place: create_head("energy").save(place)):
         with pytest.raises(UsageError, match="is an address"):
             action(address)

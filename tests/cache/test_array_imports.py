@@ -125,7 +125,7 @@ def test_columns_of_a_table_keep_their_order(featood, tmp_path):
     for split in ("train", "test"):
         code, _, err = featood("import", "--features", f"{split}.csv", *ARRAYS, "--split", split)
         assert code == 0, err
-    assert "order of the backbone's other sets" in err
+    assert "reordered as in the backbone's other sets" in err
     assert stored(tmp_path).feature("features")[:].tolist() == [[1, 2, 3], [10, 20, 30]]
     assert stored(tmp_path).fingerprint == stored(tmp_path, "b/d/train").fingerprint
     (tmp_path / "other.csv").write_text("e2,e0,e9\n3,1,2\n")

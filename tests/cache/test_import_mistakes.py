@@ -64,7 +64,7 @@ ARRAYS = ("--backbone", "b", "--dataset", "c")
         ("--features far.npy", 3, "row 7) are beyond float32"),
         ("--features x.npy --features x.npy", 2, "'features' twice"),
         ("--features a=x.npy --features a=far.npy", 2, "'a' twice"),
-        ("--features both.npz --logits x.npy", 2, "remove it there, or omit --labels"),
+        ("--features both.npz --logits x.npy", 2, "remove it there, or omit --logits"),
         ("--features =x.npy", 2, "NAME=FILE"),
         ("--features a=", 2, "NAME=FILE"),
         ("--features ids=x.npy", 2, "'ids'"),

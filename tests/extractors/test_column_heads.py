@@ -55,7 +55,7 @@ def test_the_shorter_side_gives_the_same(shape):
 
 def test_rankfeat_says_what_is_wrong():
     head = create_head("rankfeat")
-    with pytest.raises(UsageError, match="24 channels"):
+    with pytest.raises(UsageError, match="24 input channels"):
         create_head("rankfeat", feature="layer1.avg").score(TEST)
     with pytest.raises(DataError, match="classifier"):
         head.score(dataclasses.replace(TEST, classifier=None))

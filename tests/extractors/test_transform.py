@@ -162,7 +162,7 @@ def test_grey_networks_get_what_pil_makes_of_it(pictures):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"interpolation": "random"}, "draw one anew"),
+        ({"interpolation": "random"}, "draws a new one"),
         ({"interpolation": "sinc"}, "not known"),
         ({"crop_mode": "corner"}, "corner"),
         ({"input_size": (4, 32, 32), "mean": (0.5,) * 4, "std": (0.5,) * 4}, "network takes 4"),

@@ -125,5 +125,5 @@ def test_misuse():
     with pytest.raises(UsageError, match="sample"):
         create_head("fisher", sample=0)
     few = TRAIN.rows(np.argsort(np.asarray(TRAIN.labels) >= 0, kind="stable")[:41])  # one known row among 41
-    with pytest.raises(DataError, match="no row of the sample"):
+    with pytest.raises(DataError, match="the sample has no usable row"):
         create_head("rank-average", members=("energy",), sample=1).fit(few)

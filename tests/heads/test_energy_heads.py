@@ -171,17 +171,17 @@ def test_validation_leaves_the_chains_of_the_training_alone(name, tmp_path):
         assert torch.equal(resumed.state[key], value), key
 
 
-def test_heads_that_are_not_for_many_dimensions_say_so_where_one_chooses(tmp_path, featood):
+def test_cautions_about_high_dimensional_features_are_listed(tmp_path, featood):
     code, out, _ = featood("heads")
     assert code == 0
     for name in ("vera", "epn-m"):
         card = list_heads()[name]
-        assert "many dimensions" in card.caution
+        assert "high-dimensional" in card.caution
         entry = f"{name} {card.title} ({card.year}). Needs {', '.join(card.needs)}. Caution: {card.caution}."
         assert entry in " ".join(out.split())
     head = create_head("vera", epochs=1, width=8, depth=1).fit(np.random.default_rng(0).normal(size=(40, 3)))
     assert (
-        "Caution: not for features of many dimensions"
+        "Caution: not suited to high-dimensional features"
         in (head.save(tmp_path / "h") / "README.md").read_text()
     )
 

@@ -340,7 +340,7 @@ def test_settings_reach_the_network():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"objective": "cac", "temperature": 2.0}, "cac has no temperature"),
+        ({"objective": "cac", "temperature": 2.0}, "cac has no option temperature"),
         ({"objective": "vos", "weight": -1.0}, "weight must be a number from 0"),
         ({"objective": "scone", "pretraining": 1.5}, "from 0 to 1, not 1.5"),
         ({"objective": "ii", "margin": math.nan}, "margin must be a number"),

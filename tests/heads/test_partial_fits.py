@@ -97,7 +97,7 @@ def test_what_was_added_to_make_a_covariance_sound_is_noted():
 
 
 def test_two_passes_have_no_parts():
-    with pytest.raises(UsageError, match="ledoit-wolf takes two passes"):
+    with pytest.raises(UsageError, match="ledoit-wolf needs two passes"):
         create_head("mahalanobis", shrinkage="ledoit-wolf").partial_fit(KNOWN)
     first, second = halves()
     for name in ("relative-mahalanobis", "gmm"):

@@ -196,7 +196,7 @@ def test_sequential_training_holds_no_rows_out():
         for share in (0.0, 0.3)
     ]
     np.testing.assert_array_equal(*scores)
-    with pytest.raises(UsageError, match="joint training"):
+    with pytest.raises(UsageError, match="train jointly"):
         head = create_head("postnet", **{**options, "validation": 0.3})
         head.fit(train, context=FitContext(validate_on=blobs(20)))
 

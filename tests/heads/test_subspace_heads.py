@@ -136,7 +136,7 @@ def test_neco_with_a_feature_that_wakes_up():
     head = create_head("neco", max_logit=False).fit(flat(TRAIN, 20))
     awake, asleep = head.score(TEST), head.score(flat(TEST, 20))
     assert (awake >= asleep).all() and awake.mean() > asleep.mean() + 0.01
-    with pytest.raises(DataError, match="the same"):
+    with pytest.raises(DataError, match="are identical"):
         create_head("neco").fit(with_main(TRAIN, np.ones_like(TRAIN.features["avg"])))
 
 

@@ -284,7 +284,7 @@ def test_reduced_precision_still_learns():
         ({"lr": math.nan}, "lr must be at least 0, not nan"),
         ({"ema": 2}, "ema must be at least 0 and at most 0.99999, not 2"),
         ({"seed": "x"}, "seed must be a number, not 'x'"),
-        ({"activation": "sine"}, "activation is one of"),
+        ({"activation": "sine"}, "activation must be one of"),
     ],
 )
 def test_options_are_held_against_their_bounds(options, text):

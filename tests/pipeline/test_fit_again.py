@@ -53,7 +53,7 @@ def test_other_options_are_kept_beside_those_that_are_there(selection, fit):
     assert (
         len(said) == 1
         and "differing: k" in said[0]
-        and "kept as knn@k=7" in said[0]
+        and "stored as knn@k=7" in said[0]
         and "--overwrite" in said[0]
     )
     assert set(find_heads(selection)) == {"knn", "knn@k=7"}
@@ -143,4 +143,4 @@ def test_the_command_keeps_a_slip_beside_the_fit_it_was_meant_to_repeat(featood,
     code, out, err = featood("fit", "knn", "--k", 20, "--overwrite", *where)
     assert code == 0 and "replaces" in err and load_head(find_heads(selection)["knn"]).k == 20
     code, _, err = featood("tune", "knn", "--grid", "k=2,3", "--validation-ood", "spam", *where)
-    assert code == 0 and "kept as knn@k=" in err
+    assert code == 0 and "stored as knn@k=" in err

@@ -67,7 +67,7 @@ def test_a_damaged_set_is_named_and_not_passed_over(cache):
 
 def test_the_in_distribution_set_is_no_outlier(cache):
     selection = select(cache, "net", "news")
-    with pytest.raises(UsageError, match="name another for --outliers"):
+    with pytest.raises(UsageError, match="name another set for --outliers"):
         find_ood_set(selection, cache["net/news/train"], "news", "--outliers")
     assert find_ood_set(selection, cache["net/news/train"], "spam", "--outliers").name == "net/spam/test"
 

@@ -135,7 +135,7 @@ def test_heads_that_learn_nothing_are_tuned_too(tmp_path):
 
 def test_a_point_that_fails_does_not_stop_the_others(tmp_path):
     found = tune_head(fill(tmp_path), "vim", {"dim": [24, 4]}, TunePlan("spam"))
-    assert "24 directions" in found.rows[0].error and found.best.options == {"dim": 4}
+    assert "24 dimensions" in found.rows[0].error and found.best.options == {"dim": 4}
     with pytest.raises(DataError, match="no point of the grid"):
         tune_head(fill(tmp_path), "vim", {"dim": [24, 30]}, TunePlan("spam"))
 
