@@ -150,7 +150,7 @@ def test_gaussian_noise():
     assert draws.dtype == torch.float32
     np.testing.assert_allclose(np.cov(draws.T), ridged, atol=0.02 * np.abs(ridged).max())
     np.testing.assert_allclose(draws.mean(0), rows.mean(0), atol=0.03)
-    with pytest.raises(DataError, match="alike"):
+    with pytest.raises(DataError, match="identical"):
         GaussianNoise.of(torch.ones(4, 2))
 
 

@@ -93,7 +93,7 @@ def test_the_energy_and_the_flow_order_the_plane_as_the_density_does(fitted, tmp
     of_flow = other.score_rows(model, rows)
     torch.testing.assert_close(of_flow, -model.flow.log_density(rows))
     assert spearmanr(of_flow, -log_p)[0] > 0.9
-    with pytest.raises(UsageError, match="which is one of"):
+    with pytest.raises(UsageError, match="which must be one of"):
         create_head("flow-nce", which="generator")
 
 

@@ -140,7 +140,7 @@ def test_states_chosen_on_outliers_are_marked_and_not_tested_on_them(selection):
         score_selection(selection, ["jem"], ["junk"])
     (row,) = score_selection(selection, ["jem"], ["spam"]).results["rows"]
     assert row["ood_validated"] == "junk"
-    for name, text in (("knn", "no state"), ("heat-gmm", "no state")):
+    for name, text in (("knn", "no training state"), ("heat-gmm", "no training state")):
         with pytest.raises(UsageError, match=text):
             fit_head(selection, name, plan=FitPlan(validate_on="junk"))
     with pytest.raises(UsageError, match="in-distribution"):
