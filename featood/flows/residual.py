@@ -142,7 +142,7 @@ class ResidualFlow(FlowDensity):
 
 
 def exact_log_det(
-    matrices: list[Float[Tensor, "_ _"]], slopes: list[Float[Tensor, "B width"]]
+    matrices: list[Float[Tensor, "_ _"]], slopes: list[Float[Tensor, "B _"]]
 ) -> Float[Tensor, "B"]:
     """``log det(I + J)`` ``[B]``, at the smaller of the sizes of a row and of a hidden layer."""
     first, *rest = matrices
@@ -162,7 +162,7 @@ def exact_log_det(
 
 def series_log_det(
     matrices: list[Float[Tensor, "_ _"]],
-    slopes: list[Float[Tensor, "B width"]],
+    slopes: list[Float[Tensor, "B _"]],
     probes: Float[Tensor, "B D"],
     terms: int,
     extra: int = 0,

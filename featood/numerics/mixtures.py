@@ -8,11 +8,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
 
-def mean_log_probabilities(draws: Sequence[Float[Tensor, "B C"]]) -> Float[Tensor, "B C"]:
+def mean_log_probabilities(draws: Sequence[Num[Tensor, "B C"]]) -> Float[Tensor, "B C"]:
     """Logarithm of the mean softmax probabilities.
 
     Parameters
@@ -31,13 +31,13 @@ def mean_log_probabilities(draws: Sequence[Float[Tensor, "B C"]]) -> Float[Tenso
     return total - math.log(len(draws))
 
 
-def predictive_entropy(draws: Sequence[Float[Tensor, "B C"]]) -> Float[Tensor, "B"]:
+def predictive_entropy(draws: Sequence[Num[Tensor, "B C"]]) -> Float[Tensor, "B"]:
     """Entropy of the mean probabilities in nats ``[B]``: the total uncertainty."""
     log_p = mean_log_probabilities(draws)
     return -(log_p.exp() * log_p).sum(1)
 
 
-def mutual_information(draws: Sequence[Float[Tensor, "B C"]]) -> Float[Tensor, "B"]:
+def mutual_information(draws: Sequence[Num[Tensor, "B C"]]) -> Float[Tensor, "B"]:
     """Mean divergence of the predictions from their mean in nats ``[B]``: the epistemic part.
 
     It is the entropy of the mean probabilities minus the mean entropy of the probabilities.
@@ -50,7 +50,7 @@ def mutual_information(draws: Sequence[Float[Tensor, "B C"]]) -> Float[Tensor, "
     return (total / len(draws)).clamp(min=0)
 
 
-def probability_variance(draws: Sequence[Float[Tensor, "B C"]]) -> Float[Tensor, "B"]:
+def probability_variance(draws: Sequence[Num[Tensor, "B C"]]) -> Float[Tensor, "B"]:
     """Variance of the probabilities over two or more predictions, unbiased, and averaged over the classes ``[B]``."""
     mean = mean_log_probabilities(draws).exp()
     total = torch.zeros_like(mean[:, 0])

@@ -31,7 +31,7 @@ STILL = 1e-6
 """Share of its mean up to which a feature's standard deviation is the rounding of float32."""
 
 
-def fit_space(kind: str, blocks: Iterable[Float[Tensor, "B D"]], components: int = 0) -> dict[str, Tensor]:
+def fit_space(kind: str, blocks: Iterable[Float[Tensor, "_ D"]], components: int = 0) -> dict[str, Tensor]:
     """Fit a space in one pass over the rows, in float64.
 
     Parameters
