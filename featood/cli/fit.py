@@ -23,7 +23,6 @@ from featood.cli.common import (
     table,
 )
 from featood.cli.completion import outlier_sets
-from featood.cli.pages import write_lists
 from featood.reporter import Reporter, TerminalReporter
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ class HeadCommands(click.RichGroup):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the names of the heads by family; one line per head would fill several screens."""
+        from featood.cli.pages import write_lists
         from featood.heads import heads_by_family
 
         families = {
@@ -95,6 +95,8 @@ class HeadCommand(click.RichCommand):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options of the head and the common options in separate plain lists, which render fast."""
+        from featood.cli.pages import write_lists
+
         own = {"preset", *(option.name for option in self._entry.options)}
         parts = {
             f"Options of {self.name}": [param for param in self.params if param.name in own],

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import rich_click as click
 
 import featood
-from featood.cli.pages import write_lists
 
 
 class Listed(NamedTuple):
@@ -74,6 +73,8 @@ class Commands(click.RichGroup):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, and the commands by section."""
+        from featood.cli.pages import write_lists
+
         options = [record for param in self.get_params(ctx) if (record := param.get_help_record(ctx))]
         sections = {
             title: [(name, listed.text) for name, listed in section.items()]

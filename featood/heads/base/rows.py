@@ -190,7 +190,7 @@ class SelectedRows:
             )
         if (
             self.ranked and self.nonfinite == "drop"
-        ):  # a class may have rows that are skipped because of the columns of another head
+        ):  # after `only`: a class whose rows are finite in these columns, but not in all
             finite &= torch.isin(labels, self.classes) | (labels < 0)
         return finite & (labels >= 0) if self.known_only else finite
 
