@@ -13,14 +13,13 @@ __all__ = [
     "suites",
 ]
 
-import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
 if TYPE_CHECKING:
-    from featood.cache import CacheEntry
+    from featood.cache import CacheEntry, FeatureCache
 
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
@@ -28,24 +27,25 @@ Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 def _completing(names: Callable[[click.Context], Iterable[str]], *, several: bool = False) -> Complete:
     """Make a completion of the names that begin with a text; where `several` are given, of the last of them."""
 
-    @functools.wraps(names)
     def complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",") if several else ("", "", incomplete)
         try:
             found = sorted(set(names(ctx)))
-        except (
-            Exception
-        ):  # whatever it is, the command itself will report it; here it would garble the prompt
+        except Exception:  # the command itself reports it; here it would garble the prompt
             return []
         return [before + comma + name for name in found if name.startswith(last)]
 
     return complete
 
 
-def _entries(ctx: click.Context) -> list[CacheEntry]:
+def _cache(ctx: click.Context) -> FeatureCache:
     from featood.cache import FeatureCache
 
-    return FeatureCache(ctx.params.get("cache_root") or "feature_cache").entries()
+    return FeatureCache(ctx.params["cache_root"])
+
+
+def _entries(ctx: click.Context) -> list[CacheEntry]:
+    return _cache(ctx).entries()
 
 
 def _head_names(_: click.Context) -> Iterable[str]:
@@ -56,10 +56,9 @@ def _head_names(_: click.Context) -> Iterable[str]:
 
 def _fitted_heads(ctx: click.Context) -> Iterable[str]:
     """Heads fitted on the sets of the cache, and those that need no fit."""
-    from featood.cache import FeatureCache
     from featood.heads import list_heads
 
-    opened = FeatureCache(ctx.params.get("cache_root") or "feature_cache")
+    opened = _cache(ctx)
     for backbone, dataset in {(entry.backbone, entry.dataset) for entry in opened.entries()}:
         yield from (path.parent.name for path in opened.heads_folder(backbone, dataset).glob("*/head.json"))
     yield from (name for name, card in list_heads().items() if not card.learns)

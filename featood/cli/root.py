@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SECTIONS", "root"]
+__all__ = ["COMMANDS", "root"]
 
 from importlib import import_module
 from typing import NamedTuple

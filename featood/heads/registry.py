@@ -122,8 +122,8 @@ def heads_by_family() -> dict[str, list[Card]]:
     """Return the cards by family, which is the package of the head; plug-ins come last, as ``outside``."""
     families: dict[str, list[Card]] = {}
     for name, card in list_heads().items():
-        module = head_entry(name).module
-        family = module.split(".")[-2] if module in head_modules().values() else OUTSIDE
+        entry = head_entry(name)
+        family = entry.module.split(".")[-2] if _there(entry) else OUTSIDE
         families.setdefault(family.replace("_", " "), []).append(card)
     return dict(sorted(families.items(), key=lambda item: (item[0] == OUTSIDE, item[0])))
 

@@ -288,3 +288,11 @@ def test_a_classifier_s_energy_on_other_rows_than_its_own_is_of_another_version(
     rewritten(folder, lambda values: values.update(normalize=True), lambda state: None)
     with pytest.raises(Mismatch, match="space"):
         load_head(folder)
+
+
+@pytest.mark.parametrize("space", ["none", "l2", "standardize"])
+@pytest.mark.parametrize("name", ["mahalanobis", "knn", "radial-flow"])
+def test_components_are_refused_in_spaces_without_any(name, space):
+    rows, labels = np.random.default_rng(0).normal(size=(30, 4)), np.arange(30) % 2
+    with pytest.raises(UsageError, match="components are for the spaces"):
+        create_head(name, space=space, components=2).fit(rows, labels)

@@ -82,8 +82,6 @@ class FeatureHead(Head):
 
     def fit_space(self, train: SelectedRows) -> State:
         """Fit the space on the rows of known classes, in one pass if it has to be fitted."""
-        if self.space not in FITTED:
-            return {}
         known = (
             block if block.labels is None else block.rows(block.labels[:] >= 0) for block in train.blocks()
         )
