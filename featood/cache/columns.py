@@ -55,11 +55,9 @@ class StoredColumn:
         return values if dtype is None else values.astype(dtype)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        if not isinstance(rows, slice):
+        if not _is_range(rows):
             return self[:][rows]
-        start, stop, step = rows.indices(len(self))
-        if step != 1:
-            return self[:][rows]
+        start, stop, _ = rows.indices(len(self))
         if self._kept is None:
             values = self._physical(start, stop)
         else:
@@ -88,6 +86,8 @@ class ChosenRows:
         self.dtype = column.dtype
 
     def __getitem__(self, rows: Any) -> Any:
+        if not _is_range(rows):
+            return self[:][rows]
         wanted = self._rows[rows]
         first, last = (int(wanted[0]), int(wanted[-1]) + 1) if len(wanted) else (0, 0)
         return self._column[first:last][wanted - first]
@@ -110,11 +110,15 @@ class JoinedColumn:
         self.dtype = first.dtype
 
     def __getitem__(self, rows: Any) -> Any:
-        if not isinstance(rows, slice):
-            return np.concatenate([np.asarray(part[:]) for part in self._parts])[rows]
+        if not _is_range(rows):
+            return self[:][rows]
         first, second = self._parts
-        start, stop, step = rows.indices(self.shape[0])
+        start, stop, _ = rows.indices(self.shape[0])
         count = len(first)
         parts = [np.asarray(first[min(start, count) : min(stop, count)])]
         parts.append(np.asarray(second[max(start - count, 0) : max(stop - count, 0)]))
-        return np.concatenate(parts)[::step]
+        return np.concatenate(parts)
+
+
+def _is_range(rows: Any) -> bool:
+    return isinstance(rows, slice) and rows.step in (None, 1)

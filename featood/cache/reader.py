@@ -162,7 +162,6 @@ class BlockReader:
         where = f"{_where(self.folder, self.store, block)}, column {column}"
         try:
             values = np.ascontiguousarray(self.store.read(column, block))
-            self._check_layout(values, column, block)
         except MissingPackage:
             raise
         except ValueError as error:
@@ -172,14 +171,6 @@ class BlockReader:
         values.flags.writeable = False
         self._last[column] = (block, values)
         return values
-
-    def _check_layout(self, values: np.ndarray, column: str, block: int) -> None:
-        """Check shape and type against the manifest: equal bytes of another type are different values."""
-        spec, rows = self.store.columns[column], self.store.span(block)
-        if values.shape != (rows.stop - rows.start, *spec.shape) or values.dtype != np.dtype(spec.dtype):
-            raise ValueError(
-                f"the file has {values.dtype} {list(values.shape)}, not {spec.dtype} as the manifest"
-            )
 
 
 def encode_ids(ids: Sequence[str], width: int) -> np.ndarray:

@@ -69,7 +69,8 @@ class Store:
         Raises
         ------
         ValueError
-            If a file is missing or damaged.
+            If a file is missing or damaged, or if shape or type are not those of the manifest: equal bytes of another
+            type are different values.
         OSError
             If it cannot be read, for example because of a disk error or missing permission.
         MissingPackage

@@ -1,6 +1,7 @@
 """What the cache does at its edges: each a line or a branch that no other test of it reaches."""
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from featood.cache import (
     library_versions,
     slug,
 )
-from featood.cache.reader import make_store
+from featood.cache.reader import commit_path, make_store
 from featood.cache.stores import Store
 from featood.errors import CacheCorrupt, DataError, FeatoodError, UsageError
 from featood.files import read_json, write_json
@@ -289,3 +290,72 @@ def test_a_flipped_bit_that_the_store_lets_pass_is_refused(tmp_path, monkeypatch
     monkeypatch.setattr(kind, "read", lambda self, name, block, read=kind.read: -read(self, name, block))
     with pytest.raises(CacheCorrupt, match=r"block 1 .* checksum"):
         column[256:]
+
+
+def test_a_split_is_not_named_as_the_folder_of_heads(cache):
+    with pytest.raises(UsageError, match="a split cannot be called 'Heads'"):
+        cache.folder("net", "toy", "Heads")
+
+
+def test_what_a_manifest_does_not_say_is_empty():
+    manifest = dataclasses.replace(make_manifest(make_rows(3), "zarr"), data={}, run={"name": "n"})
+    assert (manifest.inputs_sha256, manifest.role, manifest.network) == ("", "", "n")
+
+
+def test_failed_rows_are_those_of_their_block(tmp_path):
+    cache = write_all(tmp_path, "hdf5", make_rows(300), failed=(3,))
+    path = commit_path(cache.folder(*KEY.split("/")), 0)
+    record = {name: value for name, value in read_json(path).items() if name != "sha256"}
+    write_json(path, {**record, "failed": [256]})
+    with pytest.raises(CacheCorrupt, match="failed has rows of another block than 0"):
+        cache[KEY]
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3, 1)])
+def test_a_classifier_whose_tensors_have_other_axes_is_damage(tmp_path, shape):
+    from safetensors.numpy import save
+
+    rows = make_rows(3)
+    content = save({"weight": np.ones(shape, "f4"), "bias": np.zeros(3, "f4")})
+    manifest = dataclasses.replace(
+        make_manifest(rows, "hdf5"), classifier_sha256=hashlib.sha256(content).hexdigest()
+    )
+    cache = FeatureCache(tmp_path)
+    with cache.writer(KEY, manifest) as writer:
+        writer.write(0, rows, [])
+        (cache.folder(*KEY.split("/")) / "classifier.safetensors").write_bytes(content)
+        with pytest.raises(CacheCorrupt, match="holds no weight"):
+            writer.finish(KEY)
+
+
+@pytest.mark.parametrize("store", ["zarr", "hdf5"])
+def test_equal_bytes_of_another_type_are_damage(tmp_path, store):
+    rows = make_rows(3)
+    cache = write_all(tmp_path / "a", store, rows)
+    other = write_all(tmp_path / "b", store, {**rows, "avg": rows["avg"].view("i4")})
+    name = {"zarr": "zarr/avg/zarr.json", "hdf5": "hdf5/block-00000.h5"}[store]
+    target, source = (each.folder(*KEY.split("/")) for each in (cache, other))
+    found = [
+        path
+        for path in target.rglob("*")
+        if path.is_file() and path.as_posix().endswith(name.split("/", 1)[1])
+    ]
+    (path,) = found
+    path.write_bytes((source / path.relative_to(target)).read_bytes())
+    with pytest.raises(CacheCorrupt, match=r"block 0 .* column avg: unreadable"):
+        cache[KEY].features["avg"][:]
+
+
+def test_metadata_of_zarr_that_are_damaged_before_a_block_is_written_are_made_again(tmp_path):
+    rows = make_rows(300)
+    cache, manifest = FeatureCache(tmp_path), make_manifest(rows, "zarr")
+    with cache.writer(KEY, manifest) as writer:
+        writer.write(0, {name: values[:256] for name, values in rows.items()}, [])
+    (path,) = cache.folder(*KEY.split("/")).rglob("avg/zarr.json")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    with cache.writer(KEY, manifest) as writer:
+        writer.write(1, {name: values[256:] for name, values in rows.items()}, [])
+        writer.finish(KEY)
+    assert path.read_bytes() == whole
+    np.testing.assert_array_equal(cache[KEY].features["avg"][:], rows["avg"])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -245,6 +246,8 @@ def test_a_file_system_without_locks_grants_every_lock(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", answer(errno.EIO))
     with pytest.raises(OSError, match="Input/output"):
         lock(tmp_path / "b")
+    monkeypatch.setattr("filelock.FileLock.acquire", Mock(side_effect=NotImplementedError))  # some versions
+    assert lock(tmp_path / "c") is not None
 
 
 def test_a_lock_that_is_not_given_back_at_once_does_no_harm(tmp_path, monkeypatch):
@@ -263,3 +266,91 @@ def test_a_lock_that_is_not_given_back_at_once_does_no_harm(tmp_path, monkeypatc
     again = lock(tmp_path / ".lock")
     assert again is not None
     unlock(again)
+
+
+def test_a_folder_that_another_process_makes_first_is_taken(tmp_path, monkeypatch):
+    def mkdir(path, real=os.mkdir):
+        real(path)
+        real(path)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    make_folder(tmp_path / "a")
+    assert (tmp_path / "a").is_dir()
+
+    def file_instead(path):
+        Path(path).touch()
+        raise FileExistsError(17, "File exists", path)
+
+    monkeypatch.setattr(os, "mkdir", file_instead)
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "b")
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    atomic_write(pipe, b"abc")
+    assert os.read(reader, 9) == b"abc" and os.listdir(tmp_path) == ["pipe"]
+    os.close(reader)
+
+
+def test_a_single_folder_takes_the_place_of_what_contains_it(tmp_path):
+    for names in (("only/file",), ("one/file", "two/file"), ("file",)):
+        with scratch_folder(tmp_path / "target", unwrap=True) as scratch:
+            for name in names:
+                create(scratch / name).close()
+        found = sorted(
+            path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()
+        )
+        assert found == [f"target/{name.removeprefix('only/')}" for name in names]
+        remove(tmp_path / "target")
+
+
+def test_what_another_process_removes_at_the_same_time_is_removed(tmp_path, monkeypatch):
+    make_folder(tmp_path / "gone" / "inner")
+    real = files.shutil.rmtree
+
+    def rmtree(path):
+        real(path)
+        raise FileNotFoundError
+
+    monkeypatch.setattr(files.shutil, "rmtree", rmtree)
+    remove(tmp_path / "gone")
+    assert not os.listdir(tmp_path)
+
+
+def test_a_lock_that_is_never_given_back_is_no_error(tmp_path):
+    class Held:
+        def release(self, force):
+            raise OSError(5, "Input/output error")
+
+    unlock(Held())
+
+
+def test_folders_are_synced_where_the_system_can(tmp_path, monkeypatch):
+    import errno
+
+    def refuse(code):
+        def fsync(handle):
+            if os.path.isdir(f"/proc/self/fd/{handle}"):
+                raise OSError(code, os.strerror(code))
+
+        return fsync
+
+    monkeypatch.setattr(os, "fsync", refuse(errno.EINVAL))
+    atomic_write(tmp_path / "a", b"1")
+    monkeypatch.setattr(os, "fsync", refuse(errno.EIO))
+    with pytest.raises(OSError, match="Input/output"):
+        atomic_write(tmp_path / "b", b"2")
+    monkeypatch.setattr(files.os, "name", "nt")
+    files._sync_folder(tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_synced(tmp_path, monkeypatch):
+    def scandir(path):
+        raise PermissionError(13, "Permission denied")
+
+    with pytest.raises(PermissionError), scratch_folder(tmp_path / "target") as scratch:
+        create(scratch / "file").close()
+        monkeypatch.setattr(os, "scandir", scandir)

@@ -128,6 +128,7 @@ def test_no_record_ends_with_another_error_than_ours(places, which, sealed):
         ("columns", {"../../x": [[4], "float32"]}, "columns has a column whose name holds '/'"),
         ("columns", {"/x": [[4], "float32"]}, "columns has a column whose name holds '/'"),
         ("columns", {"avg": [[4], "object"]}, "columns of avg has a type"),
+        ("columns", [], "columns is not a mapping of columns"),
         ("columns", {"avg": [[4, 4], "float32"]}, "columns of avg has a shape"),
         ("main", "std ", "main is 'std '"),
         ("more", 1, "more is not known"),
