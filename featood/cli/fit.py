@@ -23,6 +23,7 @@ from featood.cli.common import (
     table,
 )
 from featood.cli.completion import outlier_sets
+from featood.cli.pages import PageContext, PageFormatter
 from featood.reporter import Reporter, TerminalReporter
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ PLAN = ("preset", "split", "outliers", "validate_on", "out", "overwrite")
 """Parameters of the fit itself; all others are options of the head."""
 
 
-class HeadCommands(click.RichGroup):
+class HeadCommands(click.Group):
     """Provides every registered head as a subcommand; only the head that runs is imported."""
+
+    context_class = PageContext
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all heads."""
@@ -51,16 +54,17 @@ class HeadCommands(click.RichGroup):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the names of the heads by family; one line per head would fill several screens."""
-        from featood.cli.pages import write_lists
         from featood.heads import heads_by_family
 
+        assert isinstance(formatter, PageFormatter)
         families = {
             family: ", ".join(card.name for card in cards) for family, cards in heads_by_family().items()
         }
-        after = (
+        formatter.write_lists({"Heads": list(families.items())})
+        formatter.write_paragraph()
+        formatter.write_text(
             "featood heads lists the heads with their titles, featood fit HEAD --help the options of a head."
         )
-        write_lists(formatter, {"Heads": list(families.items())}, after)
 
 
 @click.group(cls=HeadCommands, subcommand_metavar="HEAD [OPTIONS]...")
@@ -73,8 +77,10 @@ def fit() -> None:
     """
 
 
-class HeadCommand(click.RichCommand):
+class HeadCommand(click.Command):
     """``featood fit NAME``. Its parameters are created on first use, as the list of all heads does not need them."""
+
+    context_class = PageContext
 
     def __init__(self, entry: Entry) -> None:
         card = entry.card
@@ -94,9 +100,8 @@ class HeadCommand(click.RichCommand):
         return _parameters(self._entry)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options of the head and the common options in separate plain lists, which render fast."""
-        from featood.cli.pages import write_lists
-
+        """Write the options of the head and the common options in separate lists."""
+        assert isinstance(formatter, PageFormatter)
         own = {"preset", *(option.name for option in self._entry.options)}
         parts = {
             f"Options of {self.name}": [param for param in self.params if param.name in own],
@@ -106,7 +111,7 @@ class HeadCommand(click.RichCommand):
             title: list(filter(None, (param.get_help_record(ctx) for param in params)))
             for title, params in parts.items()
         }
-        write_lists(formatter, records)
+        formatter.write_lists(records)
 
 
 def _run(
@@ -189,7 +194,7 @@ def _parameters(entry: Entry) -> list[click.Parameter]:
             help="Replace a head of this name that was fitted with other settings (default: keep both).",
         ),
     ]
-    shared = click.RichCommand(name=None)
+    shared = click.Command(name=None)
     for add in (data_dir_option, cache_option, code_option, dataset_option, backbone_option):
         shared = add(shared)
     return params + shared.params

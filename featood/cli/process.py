@@ -117,6 +117,7 @@ def guarded(run: Callable[[], Any], signals: Signals | None = None) -> int:
     signals : Signals, optional
         The signal handlers of the process, if it runs only this command.
     """
+    stdout = sys.stdout
     try:
         _show_warnings_once()
         run()
@@ -124,7 +125,10 @@ def guarded(run: Callable[[], Any], signals: Signals | None = None) -> int:
     except BaseException as error:
         if signals is not None:
             signals.ended = True
-        code, line = _outcome(error, signals)
+        if _left_by_reader(error, stdout):
+            code, line = 0, ""
+        else:
+            code, line = _outcome(error, signals)
         if "--debug" in sys.argv and code not in (0, EXIT_INTERRUPTED):
             import traceback
 
@@ -149,14 +153,17 @@ def _outcome(error: BaseException, signals: Signals | None) -> tuple[int, str]:
             EXIT_INTERRUPTED,
             "interrupted; committed data are kept, run the same command again to resume",
         )
-    if _left_by_reader(error):
-        return 0, ""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None), ""
     if isinstance(error, click.ClickException):
-        with contextlib.suppress(OSError):
-            error.show()
-        return error.exit_code, ""
+        if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later
+            with contextlib.suppress(OSError):
+                error.show()
+            return error.exit_code, ""
+        context, problem = getattr(error, "ctx", None), error.format_message().rstrip(".")
+        return error.exit_code, f"error: {problem}" + (
+            f"; see {context.command_path} --help" if context else ""
+        )
     if isinstance(error, FeatoodError):
         return error.exit_code, f"error: {error}"
     if isinstance(error, OSError):  # disk full, no permission: the system's message is the most precise
@@ -173,11 +180,11 @@ def _outcome(error: BaseException, signals: Signals | None) -> tuple[int, str]:
     return 1, f"error: {what} (--debug shows where; please report it)"
 
 
-def _left_by_reader(error: BaseException | None) -> bool:
-    """Return whether the reader of a pipe has closed it, which click and rich turn into an exit."""
-    while isinstance(error, SystemExit):
+def _left_by_reader(error: BaseException | None, stdout: Any) -> bool:
+    """Return whether the reader of a pipe has closed it, upon which click replaces standard output, and rich exits."""
+    while isinstance(error, SystemExit) and sys.stdout is stdout:
         error = error.__context__
-    return isinstance(error, BrokenPipeError)
+    return isinstance(error, BrokenPipeError | SystemExit)
 
 
 def _finish(line: str) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import rich_click as click
 
 import featood
+from featood.cli.pages import PageContext, PageFormatter
 
 
 class Listed(NamedTuple):
@@ -57,8 +58,10 @@ SECTIONS = {
 COMMANDS = {name: listed for section in SECTIONS.values() for name, listed in section.items()}
 
 
-class Commands(click.RichGroup):
+class Commands(click.Group):
     """Imports a subcommand on first use."""
+
+    context_class = PageContext
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all commands."""
@@ -73,14 +76,13 @@ class Commands(click.RichGroup):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, and the commands by section."""
-        from featood.cli.pages import write_lists
-
+        assert isinstance(formatter, PageFormatter)
         options = [record for param in self.get_params(ctx) if (record := param.get_help_record(ctx))]
         sections = {
             title: [(name, listed.text) for name, listed in section.items()]
             for title, section in SECTIONS.items()
         }
-        write_lists(formatter, {"Options": options, **sections})
+        formatter.write_lists({"Options": options, **sections})
 
 
 def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
