@@ -27,7 +27,8 @@ from featood.cli.pages import PageContext, PageFormatter
 from featood.reporter import Reporter, TerminalReporter
 
 if TYPE_CHECKING:
-    from featood.heads.index import Entry, OptionEntry
+    from featood.heads.index import Entry
+    from featood.options import OptionEntry
     from featood.pipeline.variants import Variant
 
 

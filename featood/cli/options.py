@@ -12,7 +12,7 @@ from click.types import convert_type
 from featood.errors import UsageError
 
 if TYPE_CHECKING:
-    from featood.heads.index import OptionEntry
+    from featood.options import OptionEntry
 
 
 def parse_grid(head: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:

@@ -6,40 +6,19 @@ not list is found by the name of the module, and imported.
 
 from __future__ import annotations
 
-__all__ = ["Entry", "OptionEntry", "as_text", "describe", "read_index"]
+__all__ = ["Entry", "as_text", "describe", "read_index"]
 
 import dataclasses
 import functools
 import json
-import types
-import typing
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from featood.heads.base.declaration import Card
+from featood.options import OptionEntry, options_of
 
 INDEX = Path(__file__).with_suffix(".json")
-
-
-class OptionEntry(NamedTuple):
-    """One option of a head."""
-
-    name: str
-    kind: str
-    """``bool``, ``int``, ``float`` or ``str``."""
-    many: bool
-    """Whether it takes several values."""
-    default: Any
-    help: str
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] | None = None
-
-    @property
-    def type(self) -> type:
-        """The Python type of a value."""
-        return {"bool": bool, "int": int, "float": float, "str": str}[self.kind]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,14 +36,8 @@ class Entry:
 
 def describe(cls: Any) -> Entry:
     """Return the entry of a head class."""
-    hints = typing.get_type_hints(cls)
-    options = []
-    for field in dataclasses.fields(cls):
-        kind, many = _kind(hints[field.name])
-        bounds = {name: field.metadata.get(name) for name in ("low", "high", "choices")}
-        options.append(OptionEntry(field.name, kind, many, field.default, field.metadata["help"], **bounds))
     return Entry(
-        cls.card, cls.__module__, cls.__qualname__, cls.described, tuple(options),
+        cls.card, cls.__module__, cls.__qualname__, cls.described, options_of(cls),
         {name: dict(values) for name, values in cls.presets.items()},
     )  # fmt: skip
 
@@ -115,12 +88,3 @@ class _Entries(Mapping[str, Entry]):
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
-def _kind(hint: Any) -> tuple[str, bool]:
-    """Return the element type of an annotation, and whether it is a tuple."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        hint = next(part for part in typing.get_args(hint) if part is not type(None))
-    if many := typing.get_origin(hint) is tuple:
-        hint = typing.get_args(hint)[0]
-    return (hint.__name__ if hint in (bool, int, float, str) else "str"), many

@@ -6,10 +6,10 @@ import torch
 from unsound import CARD, Distance, broken, head
 
 from featood.heads import create_head, registry
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead
 from featood.heads.base.logit_head import LogitHead
 from featood.heads.registry import register
+from featood.options import option
 from featood.testing import Subject, artefacts, check_head, synthetic_sets
 
 

@@ -3,8 +3,8 @@ import torch
 from unsound import Distance, broken, head
 
 from featood.heads import registry
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import StreamingHead
+from featood.options import option
 
 
 @pytest.fixture(autouse=True)

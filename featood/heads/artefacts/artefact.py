@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import atomic_write, digest, seal, size_of
-from featood.heads.base.declaration import mistyped
 from featood.heads.base.fit import Fit, FitRecord, Saved
 from featood.heads.registry import create_head, head_class, list_heads
+from featood.options import mistyped
 from featood.records import check_record, is_newer, whole
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from featood.heads.base.declaration import option
 from featood.heads.base.trained_head import TrainedHead
 from featood.heads.registry import register
 from featood.nets.mlp import ACTIVATIONS, MLP
+from featood.options import option
 
 
 class AutoencoderNet(nn.Module):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from featood.heads.autoencoders.autoencoder import Autoencoder
-from featood.heads.base.declaration import option
 from featood.heads.registry import register
+from featood.options import option
 
 WIDTHS = -10.0, 10.0
 """Bounds on the log standard deviations of the posterior, to avoid overflow far from the data."""

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
 from featood.errors import DataError, UsageError
-from featood.heads.base.declaration import option
 from featood.heads.base.fit import Fit, FitContext, FitRecord, Learned, State, collect_warnings
 from featood.heads.base.head import Head
 from featood.heads.base.rows import SelectedRows
 from featood.numerics.spaces import FITTED, SPACES, apply_space, fit_space
+from featood.options import option
 
 PREFIX = "space."
 """Prefix of the tensors of a space in a head's state."""

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from featood.errors import UsageError
-from featood.heads.base.declaration import option
 from featood.heads.base.head import Head
 from featood.numerics.gaussian import Whitening, whitenings
 from featood.numerics.moments import ClassMoments
+from featood.options import option
 
 Passes = Callable[[], Iterable[tuple[Tensor, Tensor | None]]]
 """Starts a pass over the training rows: blocks of rows ``[B, D]`` with labels ``[B]`` (None: one class)."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
 from featood.errors import DataError
-from featood.heads.base.declaration import Card, check_options, option
+from featood.heads.base.declaration import Card
 from featood.heads.base.fit import (
     Fit,
     FitContext,
@@ -27,6 +27,7 @@ from featood.heads.base.fit import (
     collect_warnings,
 )
 from featood.heads.base.rows import NUMBERS, SelectedRows, in_columns, number_classes
+from featood.options import check_options, option
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from featood.heads.base.declaration import option
 from featood.heads.base.trained_head import TrainedHead
 from featood.nets.mlp import ACTIVATIONS, MLP
+from featood.options import option
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

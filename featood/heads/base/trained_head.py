@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from featood.cache.feature_set import FeatureSet
 from featood.energies.sgld import frozen
 from featood.errors import DataError, UsageError
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead, space_option
 from featood.heads.base.fit import FitContext, Learned, State
 from featood.heads.base.rows import SelectedRows
 from featood.metrics import auroc
+from featood.options import option
 from featood.training import Batches, Schedule, constant, cosine, digest, multi_step, warm_up
 from featood.training.loop import train as run_training
 

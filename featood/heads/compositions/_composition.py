@@ -15,12 +15,12 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
 from featood.errors import DataError, UsageError
-from featood.heads.base.declaration import option
 from featood.heads.base.fit import Fit, FitContext, FitRecord, Learned, State, collect_warnings
 from featood.heads.base.head import Head
 from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import sampled_blocks
 from featood.heads.compositions._members import create_member, format_member
+from featood.options import option
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

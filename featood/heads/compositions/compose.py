@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from featood.errors import UsageError
-from featood.heads.base.declaration import option
 from featood.heads.base.fit import State
 from featood.heads.base.head import Head
 from featood.heads.compositions._composition import Composition
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import StreamingHead
 from featood.heads.base.fit import State
 from featood.heads.base.gaussian_head import GaussianHead
@@ -36,6 +35,7 @@ from featood.numerics.gaussian import (
 )
 from featood.numerics.memory import require_memory
 from featood.numerics.moments import ClassMoments, ScatterByClass
+from featood.options import option
 
 TEMPORARIES = 8
 """Maximum number of temporary chunks held in memory in addition to the class covariances."""

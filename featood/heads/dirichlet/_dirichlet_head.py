@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from featood.heads.base.declaration import option
 from featood.heads.base.logit_head import LogitHead
 from featood.numerics.dirichlet import concentrations
+from featood.options import option
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from featood.energies import class_energy, contrastive_divergence, frozen
 from featood.energies.dirichlet import bayesian_loss
-from featood.heads.base.declaration import option
 from featood.heads.dirichlet._evidence_head import EvidenceHead
 from featood.heads.dirichlet._scores import CHOICES
 from featood.heads.energies._energy_head import PUBLISHED, SampledHead
 from featood.heads.registry import register
 from featood.numerics.dirichlet import concentrations
+from featood.options import option
 
 
 @register(

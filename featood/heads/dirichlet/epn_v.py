@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from featood.energies.dirichlet import evidence_divergence
-from featood.heads.base.declaration import option
 from featood.heads.dirichlet._evidence_head import EvidenceHead
 from featood.heads.dirichlet._scores import CHOICES
 from featood.heads.energies.vera import VERA
 from featood.heads.registry import register
 from featood.numerics.dirichlet import concentrations, differential_entropy
+from featood.options import option
 
 
 @register(

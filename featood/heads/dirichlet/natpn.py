@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from featood.energies.dirichlet import bayesian_loss
 from featood.errors import DataError
 from featood.flows import AutoregressiveFlow, RadialFlows
-from featood.heads.base.declaration import option
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.base.trained_head import Phase
 from featood.heads.dirichlet._evidence_head import EvidenceHead
@@ -28,6 +27,7 @@ from featood.heads.dirichlet._scores import CHOICES
 from featood.heads.registry import register
 from featood.nets.initialise import seeded
 from featood.numerics.dirichlet import concentrations
+from featood.options import option
 
 BUDGETS: Mapping[str, float] = {
     "constant": 0.0,

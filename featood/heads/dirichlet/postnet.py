@@ -14,7 +14,6 @@ from torch import Tensor
 
 from featood.energies.dirichlet import bayesian_loss
 from featood.errors import DataError, UsageError
-from featood.heads.base.declaration import option
 from featood.heads.base.fit import FitContext, Learned
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.base.rows import SelectedRows
@@ -24,6 +23,7 @@ from featood.heads.dirichlet._scores import CHOICES
 from featood.heads.registry import register
 from featood.nets.mlp import ACTIVATIONS
 from featood.numerics.dirichlet import concentrations
+from featood.options import option
 
 
 @register(

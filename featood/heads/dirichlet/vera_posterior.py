@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from featood.energies.dirichlet import uncertain_cross_entropy
-from featood.heads.base.declaration import option
 from featood.heads.dirichlet.epn_v import EPNV
 from featood.heads.registry import register
 from featood.numerics.dirichlet import concentrations
+from featood.options import option
 
 
 @register(

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
-from featood.heads.base.declaration import option
 from featood.heads.base.distinct_columns import without_repeats
 from featood.heads.base.fit import State, require_tensors
 from featood.heads.base.head import Head
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
+from featood.options import option
 
 TINY = 1e-6
 """Added to the bound that a deviation is divided by, as in the authors' code: the bound of a dead channel is 0."""

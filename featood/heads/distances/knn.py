@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead, space_option
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
+from featood.options import option
 
 BANK_ROWS = 8192
 GATHER_BYTES = 1 << 28

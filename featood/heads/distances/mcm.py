@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import classifier_state, last_layer
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.numerics.spaces import unit
+from featood.options import option
 
 
 @register(

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
-from featood.heads.base.declaration import option
 from featood.heads.base.distinct_columns import without_repeats
 from featood.heads.base.fit import State
 from featood.heads.base.gaussian_head import GaussianHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.distances.mahalanobis import Mahalanobis
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import ROWS, FeatureSet
-from featood.heads.base.declaration import option
 from featood.heads.base.distinct_columns import without_repeats
 from featood.heads.base.fit import State, require_tensors
 from featood.heads.base.head import Head
 from featood.heads.base.last_layer import classifier_state, last_layer, linear_logits
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
+from featood.options import option
 
 BASE = 1000.0
 """Base of the logarithm that spaces the bins."""

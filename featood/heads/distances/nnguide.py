@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import centred_logits, warn_of_centring
@@ -17,6 +16,7 @@ from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import sampled_blocks
 from featood.heads.registry import register
 from featood.numerics.spaces import unit
+from featood.options import option
 
 CHUNK_ELEMENTS = 1 << 24
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead
 from featood.heads.base.fit import State
 from featood.heads.base.gaussian_head import GaussianHead
@@ -24,6 +23,7 @@ from featood.numerics.gaussian import Whitening, squared_distances
 from featood.numerics.moments import ClassMoments
 from featood.numerics.quantiles import quantiles
 from featood.numerics.spaces import unit
+from featood.options import option
 
 ROWS_PER_CLUSTER = 256
 RESTARTS = 5

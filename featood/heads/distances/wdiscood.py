@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base.declaration import option
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.distances.mahalanobis import Mahalanobis
 from featood.heads.registry import register
 from featood.numerics.gaussian import squared_distances
 from featood.numerics.moments import ClassMoments
+from featood.options import option
 
 ROUNDING = 1e-12
 """Threshold on the Fisher ratio, relative to the largest and to one, below which means differ only by rounding."""

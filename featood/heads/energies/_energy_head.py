@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from featood.energies import ReplayBuffer, free_energy
-from featood.heads.base.declaration import option
 from featood.heads.base.perceptron_head import PerceptronHead
+from featood.options import option
 
 PUBLISHED: Mapping[str, Any] = {
     "sgld_steps": 100,

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from featood.cache.feature_set import FeatureSet
 from featood.energies.contrastive import contrastive_divergence
 from featood.energies.sgld import Energy, frozen, sgld
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead, space_option
 from featood.heads.base.fit import FitContext, Learned, State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.energies._priors import Prior
 from featood.nets.initialise import seeded
 from featood.nets.mlp import MLP
+from featood.options import option
 from featood.training import Batches, digest, multi_step
 from featood.training.loop import train as run_training
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from featood.energies import contrastive_divergence, frozen
-from featood.heads.base.declaration import option
 from featood.heads.energies._energy_head import PUBLISHED, SampledHead
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

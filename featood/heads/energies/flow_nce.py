@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from featood.energies import flow_contrastive, frozen, importance_likelihood, noise_contrastive
 from featood.flows import glow
-from featood.heads.base.declaration import option
 from featood.heads.energies._energy_head import EnergyHead, EnergyNet
 from featood.heads.registry import register
+from featood.options import option
 
 FLOW_DEPTH = 2
 

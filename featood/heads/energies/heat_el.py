@@ -7,7 +7,6 @@ __all__ = ["HEATEL"]
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import RawFeatures
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import classifier_state
@@ -15,6 +14,7 @@ from featood.heads.base.rows import SelectedRows
 from featood.heads.energies._priors import ClassifierPrior
 from featood.heads.energies._residual_head import ResidualHead
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

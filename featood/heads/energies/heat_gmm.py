@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from featood.heads.base.declaration import option
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.energies._priors import GaussianPrior
@@ -19,6 +18,7 @@ from featood.heads.energies._residual_head import ResidualHead
 from featood.heads.registry import register
 from featood.numerics.gaussian import Whitening, whitening
 from featood.numerics.moments import ClassMoments
+from featood.options import option
 
 
 @register(

@@ -7,9 +7,9 @@ __all__ = ["HEATGMMStd"]
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from featood.heads.base.declaration import option
 from featood.heads.energies.heat_gmm import HEATGMM
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

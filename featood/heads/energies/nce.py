@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from featood.energies import GaussianNoise, UniformNoise, noise_contrastive
-from featood.heads.base.declaration import option
 from featood.heads.energies._energy_head import EnergyHead, EnergyNet
 from featood.heads.registry import register
 from featood.numerics.gaussian import Whitening
+from featood.options import option
 
 
 class TiltedNet(EnergyNet):

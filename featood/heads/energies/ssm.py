@@ -11,9 +11,9 @@ from torch import Tensor
 
 from featood.energies import perturb, sliced_score_matching, warn_if_piecewise_linear
 from featood.energies.score_matching import PROJECTIONS
-from featood.heads.base.declaration import option
 from featood.heads.energies._energy_head import EnergyHead
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from featood.energies import classification_loss
-from featood.heads.base.declaration import option
 from featood.heads.energies.ssm import SlicedScoreMatching
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

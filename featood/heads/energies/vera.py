@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from featood.energies import VeraSampler, vera_loss
-from featood.heads.base.declaration import option
 from featood.heads.energies._energy_head import EnergyHead, EnergyNet
 from featood.heads.registry import register
 from featood.nets.mlp import MLP
+from featood.options import option
 
 LEAST_SIGMA = 0.01
 

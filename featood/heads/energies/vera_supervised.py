@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from featood.energies import classification_loss
-from featood.heads.base.declaration import option
 from featood.heads.energies.vera import VERA
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

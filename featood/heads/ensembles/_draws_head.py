@@ -12,7 +12,6 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.numerics.mixtures import (
     mean_log_probabilities,
@@ -20,6 +19,7 @@ from featood.numerics.mixtures import (
     predictive_entropy,
     probability_variance,
 )
+from featood.options import option
 
 MEASURES: Mapping[str, Callable[[Sequence[Tensor]], Tensor]] = {
     "predictive-entropy": predictive_entropy,

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from featood.heads.base.declaration import option
 from featood.heads.base.trained_head import TrainedHead
 from featood.heads.ensembles._draws_head import MEASURES
 from featood.nets.mlp import ACTIVATIONS, MLP
 from featood.numerics.mixtures import mean_log_probabilities
+from featood.options import option
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

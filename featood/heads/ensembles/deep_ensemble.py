@@ -4,9 +4,9 @@ from __future__ import annotations
 
 __all__ = ["DeepEnsemble"]
 
-from featood.heads.base.declaration import option
 from featood.heads.ensembles._draws_head import DrawsHead
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from featood.heads.base.declaration import option
 from featood.heads.ensembles._trained_draws_head import TrainedDrawsHead
 from featood.heads.registry import register
+from featood.options import option
 
 
 class StackedLinear(nn.Module):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 __all__ = ["MCDropout"]
 
-from featood.heads.base.declaration import option
 from featood.heads.ensembles._draws_head import MEASURES, DrawsHead
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from featood.heads.base.declaration import option
 from featood.heads.base.trained_head import TrainedHead
+from featood.options import option
 
 INITIAL_ROWS = 4096
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from featood.flows import approximate
-from featood.heads.base.declaration import option
 from featood.heads.flows._flow_head import FlowHead
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

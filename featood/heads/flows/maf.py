@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from featood.flows import AutoregressiveFlow
-from featood.heads.base.declaration import option
 from featood.heads.flows._flow_head import NetworkFlowHead
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

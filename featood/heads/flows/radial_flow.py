@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from featood.errors import DataError
 from featood.flows import RadialFlows
-from featood.heads.base.declaration import option
 from featood.heads.base.fit import FitContext, Learned
 from featood.heads.base.rows import SelectedRows
 from featood.heads.flows._flow_head import FlowHead
 from featood.heads.registry import register
 from featood.numerics.gaussian import logsumexp_weighted
+from featood.options import option
 
 
 @register(

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from featood.heads.base.declaration import option
 from featood.heads.base.logit_head import LogitHead
 from featood.heads.registry import register
 from featood.numerics.softmax import log_probabilities
+from featood.options import option
 
 
 @register(

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from featood.heads.base.declaration import option
 from featood.heads.base.logit_head import LogitHead
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

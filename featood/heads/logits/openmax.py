@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from featood.errors import DataError
-from featood.heads.base.declaration import option
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import centred_logits, warn_of_centring
 from featood.heads.base.logit_head import LogitHead
@@ -20,6 +19,7 @@ from featood.heads.registry import register
 from featood.numerics.gaussian import squared_distances
 from featood.numerics.moments import ClassSums
 from featood.numerics.weibull import log_hazard, weibull
+from featood.options import option
 
 
 @register(

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from featood.errors import DataError
-from featood.heads.base.declaration import option
 from featood.heads.base.fit import State
 from featood.heads.base.logit_head import LogitHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.losses import weighted_energy
+from featood.options import option
 
 PENALTY = 1e-3
 """Penalty on the squared log-weights: keeps them finite where a few weights separate the outliers entirely."""

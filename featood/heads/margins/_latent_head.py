@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from featood.heads.base.declaration import option
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.margins._latent_encoder import LatentEncoder
 from featood.losses.distances import distances
 from featood.losses.margins import latent_divergence, triplet_margin
+from featood.options import option
 from featood.training import BalancedBatches
 
 FIRST_MARGIN = 0.15

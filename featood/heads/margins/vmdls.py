@@ -12,13 +12,13 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
-from featood.heads.base.declaration import option
 from featood.heads.base.fit import FitContext, Learned, State
 from featood.heads.base.head import WORST
 from featood.heads.base.rows import SelectedRows
 from featood.heads.densities.gmm import GMM
 from featood.heads.margins._latent_head import LatentHead
 from featood.heads.registry import register
+from featood.options import option
 
 GAUSSIANS = "gaussians."
 PUBLISHED: Mapping[str, Any] = {"epochs": 500, "schedule": "step", "depth": 0, "validation": 0.0}

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from featood.errors import DataError, UsageError
-from featood.heads.base.declaration import option
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.open_set._finetuned import Finetuned
 from featood.heads.open_set._network import ObjectiveNet
+from featood.options import option
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

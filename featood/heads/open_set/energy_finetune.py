@@ -7,11 +7,11 @@ __all__ = ["EnergyFinetune"]
 import math
 
 from featood.errors import UsageError
-from featood.heads.base.declaration import option
 from featood.heads.open_set._finetuned import BoundedEnergy
 from featood.heads.open_set._network import ObjectiveNet
 from featood.heads.open_set._objective_head import ObjectiveHead
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

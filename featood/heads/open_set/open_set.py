@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from featood.errors import UsageError
-from featood.heads.base.declaration import option
 from featood.heads.open_set import _classifiers, _embeddings
 from featood.heads.open_set._finetuned import BoundedEnergy, Constrained
 from featood.heads.open_set._network import LOGIT_SCORES, ObjectiveNet
 from featood.heads.open_set._objective_head import ObjectiveHead
 from featood.heads.open_set._virtual_outliers import VirtualOutliers
 from featood.heads.registry import register
+from featood.options import option
 
 OBJECTIVES: Mapping[str, type[ObjectiveNet]] = {
     "cross-entropy": _classifiers.Classifier,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 __all__ = ["OutlierExposure"]
 
-from featood.heads.base.declaration import option
 from featood.heads.open_set import _classifiers
 from featood.heads.open_set._network import ObjectiveNet
 from featood.heads.open_set._objective_head import ObjectiveHead
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

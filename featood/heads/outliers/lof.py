@@ -12,12 +12,12 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import sampled_blocks
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import classifier_state, last_layer, linear_logits
 from featood.heads.base.logit_head import LogitHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import create_head, head_class
+from featood.options import option
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

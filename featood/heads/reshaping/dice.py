@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from featood.heads.base.declaration import option
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.heads.reshaping._reshaping_head import ReshapingHead
 from featood.numerics.quantiles import quantiles
+from featood.options import option
 
 
 @register(

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.heads.registry import register
+from featood.options import option
 
 MAPS = 256
 """Number of maps decomposed at a time, in float64."""

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from featood.heads.base.declaration import option
 from featood.heads.base.fit import State
 from featood.heads.registry import register
 from featood.heads.reshaping._reshaping_head import ReshapingHead, activation_ratio, kept_count
+from featood.options import option
 
 
 @register(

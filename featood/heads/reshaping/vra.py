@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from featood.errors import UsageError
-from featood.heads.base.declaration import option
 from featood.heads.base.fit import State, require_tensors
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.heads.reshaping._reshaping_head import ReshapingHead
 from featood.numerics.quantiles import column_quantiles
+from featood.options import option
 
 
 @register(

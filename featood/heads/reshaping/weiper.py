@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, pad
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import classifier_state
@@ -20,6 +19,7 @@ from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.numerics.memory import require_memory
 from featood.numerics.spaces import unit
+from featood.options import option
 
 
 @register(

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import StreamingHead
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
@@ -20,6 +19,7 @@ from featood.heads.registry import register
 from featood.numerics.moments import ClassMoments
 from featood.numerics.spaces import unit
 from featood.numerics.subspaces import Subspace, explaining, principal_axes, subspace
+from featood.options import option
 
 
 @register(

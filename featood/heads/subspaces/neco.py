@@ -11,7 +11,6 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import StreamingHead
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import centred_logits, warn_of_centring
@@ -19,6 +18,7 @@ from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.numerics.moments import ClassMoments
 from featood.numerics.subspaces import Subspace, explaining, principal_axes, subspace
+from featood.options import option
 
 
 @register(

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import StreamingHead
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.numerics.moments import ClassMoments
 from featood.numerics.subspaces import Subspace, principal_axes, subspace
+from featood.options import option
 
 
 @register(

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import RawFeatures, StreamingHead
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import classifier_state
@@ -17,6 +16,7 @@ from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.numerics.moments import ClassMoments
 from featood.numerics.subspaces import Subspace, principal_axes, rank, subspace
+from featood.options import option
 
 
 def origin(layer: State) -> Tensor:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
-from featood.heads.base.declaration import option
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import centred, classifier_state, linear_logits, warn_of_centring
@@ -20,6 +19,7 @@ from featood.heads.registry import register
 from featood.heads.subspaces.residual import origin, principal_space
 from featood.numerics.moments import ClassMoments
 from featood.numerics.subspaces import Subspace
+from featood.options import option
 
 
 @register(
