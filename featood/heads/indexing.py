@@ -15,8 +15,7 @@ PACKAGE = Path(__file__).parent
 FURTHER = """\
 from .artefacts.artefact import load_head as load_head, save_head as save_head
 from .base.asking import ask as ask
-from .base.declaration import Card as Card
-from ..options import option as option
+from .base.declaration import Card as Card, option as option
 from .base.feature_head import FeatureHead as FeatureHead, RawFeatures as RawFeatures, StreamingHead as StreamingHead
 from .base.fit import Fit as Fit, FitContext as FitContext, FitRecord as FitRecord, State as State
 from .base.gaussian_head import GaussianHead as GaussianHead
