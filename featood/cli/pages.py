@@ -1,4 +1,4 @@
-"""Help pages whose lists are long: plain text, which takes a fraction of the time that boxes take to draw."""
+"""Help pages with long lists, as plain text, which is much faster to draw than boxes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 import rich_click as click
 
 UNBROKEN = "\N{NON-BREAKING HYPHEN}"
-"""Stands for the hyphens of names, at which a line must not end."""
+"""Replaces the hyphens of names while lines are wrapped, so that no line breaks at them."""
 
 
 def written_list(sections: Mapping[str, Sequence[tuple[str, str]]], margin: int = 0) -> str:
-    """Return names and texts in two columns below the titles of their sections, as wide as the terminal."""
+    """Return names and texts in two columns under the titles of their sections, as wide as the terminal."""
     listing = click.HelpFormatter(width=shutil.get_terminal_size().columns - margin)
     for title, rows in sections.items():
         with listing.section(title):
@@ -25,7 +25,7 @@ def written_list(sections: Mapping[str, Sequence[tuple[str, str]]], margin: int 
 def write_lists(
     formatter: click.HelpFormatter, sections: Mapping[str, Sequence[tuple[str, str]]], after: str = ""
 ) -> None:
-    """Write such lists into a help page, and a line after them."""
+    """Write lists to a help page, followed by a line of text."""
     from rich.padding import Padding
     from rich.text import Text
 

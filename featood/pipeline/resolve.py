@@ -90,7 +90,7 @@ def find_test_sets(
             missing.append(name)
             reporter.line(f"left out: {error}")
     if not found:
-        raise DataError(f"none of the sets {', '.join(wanted)} is there")
+        raise DataError(f"none of the sets {', '.join(wanted)} could be found")
     return TestSets(test, found, tuple(missing))
 
 
