@@ -159,7 +159,7 @@ def extract_dataset(
 
 
 def align_with_weights(images: ImageSet, backbone: Backbone, reporter: Reporter = SILENT) -> ImageSet:
-    """Number the classes of a set as in the weights, if the weights have names for all of them."""
+    """Renumber the classes of a set as in the weights, if the weights have names for all of them."""
     if images.labels is None or not images.classes:
         return images
     numbers = align_classes(images.classes, backbone.classes, backbone.titles)

@@ -120,7 +120,7 @@ def test_columns_may_stand_for_any_class_numbers(batch):
     p = np.array(softmax(logits[0].astype(float).tolist()))
     assert found["brier"] == pytest.approx((brier(logits, labels) * 300 + 1 + (p**2).sum()) / 301)
     assert found["nll"] > 1e30
-    with pytest.raises(DataError, match="4 class numbers come with logits of 5 classes"):
+    with pytest.raises(DataError, match="4 class numbers were given for logits of 5 classes"):
         classification_metrics(logits, labels, classes=numbers[:4])
 
 

@@ -196,7 +196,7 @@ def test_aurra_rewards_scores_that_rank_mistakes_last():
     assert aurra([0, 1, 2], right) == pytest.approx((1 + 1 + 2 / 3) / 3)
     assert aurra([2, 1, 0], right) == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
     assert aurra([0, 0], [True, True]) == 1 and aurra([0.0], [False]) == 0
-    with pytest.raises(DataError, match="3 scores come with 2"):
+    with pytest.raises(DataError, match="3 scores were given with 2"):
         aurra([0, 1, 2], [True, False])
 
 
@@ -225,9 +225,9 @@ def test_f1_of_decisions_by_hand():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"id_predictions": [0]}, "2 ID scores come with 1 predictions"),
+        ({"id_predictions": [0]}, "2 ID scores were given with 1 predictions"),
         ({"labels": [0]}, "and 1 labels"),
-        ({"ood_predictions": [0, 0]}, "1 OOD scores come with 2 predictions"),
+        ({"ood_predictions": [0, 0]}, "1 OOD scores were given with 2 predictions"),
         ({"ood_predictions": [-1]}, "negative"),
         ({"labels": [-1, -1]}, "no ID scores"),
         ({"labels": [0.0, 1.0]}, "one integer per row"),

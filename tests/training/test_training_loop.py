@@ -272,6 +272,6 @@ def test_the_validated_average_is_what_remains():
 
 def test_a_validation_that_is_never_a_number_is_said():
     point = Point()
-    with pytest.warns(UserWarning, match="never a number: the state after step 9 of 50"):
+    with pytest.warns(UserWarning, match="always NaN: the state after step 9 of 50"):
         result = train(distance(point), point, sgd(point), 50, validate=lambda: math.nan, patience=3, every=3)
     assert result.steps == 9 and not result.diverged and len(result.losses) == 9
