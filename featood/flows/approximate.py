@@ -57,8 +57,8 @@ class DenseLayer(nn.Module):
     size : int
         Number of features.
     kind : str
-        ``orthogonal`` (W, with a penalty), ``reparameterized`` (``U diag(s) V'``, with a penalty on U and V), or ``svd``
-        and ``matrix-exponential``, whose U and V are exactly orthogonal.
+        ``orthogonal`` (W, with a penalty), ``reparameterized`` (``U diag(s) V'``, with a penalty on U and V), or
+        ``svd`` and ``matrix-exponential``, whose U and V are exactly orthogonal.
     """
 
     def __init__(self, size: int, kind: str) -> None:

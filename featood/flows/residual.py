@@ -2,7 +2,7 @@ r"""Invertible residual networks: blocks :math:`x + g(x)`, where :math:`g` is a 
 
 The Jacobian of :math:`g` has the closed form :math:`J = W_k D_{k-1} \cdots D_1 W_1`, with the slopes of the activations
 on the diagonals. The exact :math:`\log \det(I + J)` can be computed in the smaller of the dimensions of a row and of a
-hidden layer, as :math:`\det(I + AB) = \det(I + BA)`; its power series needs only matrix products, no second derivatives.
+hidden layer, as :math:`\det(I + AB) = \det(I + BA)`; its power series needs matrix products, but no second derivatives.
 """
 
 from __future__ import annotations

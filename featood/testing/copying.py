@@ -1,4 +1,4 @@
-"""The part of the cache's state machine that copies sets: exports, imports, joins."""
+"""The rules of the cache's state machine that copy sets: exports, imports, joins."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from featood.testing.world import JOINED, PLACES, World, refused
 
 
 class Copying(World):
-    """Exports to other caches and to npy files, imports of those, and joins of two backbones' sets."""
+    """Exports to other caches and npy files, imports of npy files, and joins of the sets of two backbones."""
 
     @stateful.precondition(lambda self: self.model)
     @stateful.rule(place=PLACES, form=PLACES)
@@ -35,7 +35,7 @@ class Copying(World):
         try:
             folder = export_set(self.cache, key, target, kind)
         except CacheCorrupt:
-            assert there.flipped, f"{key} is whole, and not exported"
+            assert there.flipped, f"{key} is undamaged, but was not exported"
             if kind != "npy":
                 with contextlib.suppress(FeatoodError):
                     assert_right_or_refused(FeatureCache(target)[key], there)
@@ -48,7 +48,7 @@ class Copying(World):
         self.done(f"exported to {kind}")
 
     def read_arrays(self, folder: Path, key: str, there: ModelSet) -> None:
-        """Read npy files with NumPy alone, then import them into another cache."""
+        """Read npy files with NumPy, then import them into another cache."""
         columns = there.columns
         for name, values in columns.items():
             found = np.load(folder / f"{name}.npy")
@@ -70,7 +70,7 @@ class Copying(World):
                 same_bits(values[:], kept, f"{key}, imported: {name}")
 
     def joinable(self) -> list[str]:
-        """List splits of which both backbones have whole sets with logits of as many classes, and rows."""
+        """List the splits for which both backbones have undamaged sets with equal numbers of classes, and rows."""
         found = []
         for split in self.splits:
             sets = [self.model.get(f"{backbone}/{self.dataset}/{split}") for backbone in self.backbones]
@@ -91,7 +91,7 @@ class Copying(World):
     @stateful.precondition(lambda self: self.joinable())
     @stateful.rule(place=PLACES)
     def join(self, place: int) -> None:
-        """Join the sets of both backbones, over what was joined before."""
+        """Join the sets of both backbones, replacing an earlier joined set."""
         split = self.joinable()[place % len(self.joinable())]
         members = [f"{backbone}/{self.dataset}/{split}" for backbone in self.backbones]
         key = f"{JOINED}/{self.dataset}/{split}"

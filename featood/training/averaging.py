@@ -21,7 +21,7 @@ class MovingAverage:
     model : Module
         The model; its buffers are not averaged.
     decay : float
-        Weight of the previous average at each step, in [0, 1); smaller in the first steps, to forget the initial values.
+        Weight of the previous average at each step, in [0, 1); smaller in the first steps, to forget initial values.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

@@ -131,7 +131,7 @@ def test_columns_may_stand_for_any_class_numbers(batch):
         (np.zeros(3), [0, 1, 0], "logits"),
         (np.zeros((2, 2)), [-1, -1], "no row has a label"),
         (np.zeros((0, 2)), np.zeros(0, int), "no row has a label"),
-        (np.zeros((2, 2)), [1, 2], "label 2 does not fit 2 classes"),
+        (np.zeros((2, 2)), [1, 2], "label 2 is too large for 2 classes"),
         (np.zeros((2, 2)), [0.0, 1.0], "one integer per row"),
         (np.array([[0.0, np.nan]]), [0], "NaN"),
         (np.array([[0.0, np.inf]]), [0], "NaN or infinity"),

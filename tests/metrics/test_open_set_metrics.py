@@ -154,7 +154,7 @@ def test_a_false_positive_rate_has_its_bounds():
     for fpr in (0, -0.1, 1.01):
         with pytest.raises(UsageError, match="fpr must be"):
             ccr_at_fpr([0.0], [1.0], [True], fpr)
-    with pytest.raises(DataError, match="2 verdicts"):
+    with pytest.raises(DataError, match="2 values of"):
         ccr_at_fpr([0.0], [1.0], [True, True])
 
 

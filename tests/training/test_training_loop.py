@@ -217,7 +217,7 @@ def test_divergence_puts_back_the_last_good_state(tmp_path):
 
         return point, train(losses, point, sgd(point), steps, every=4, checkpoint=tmp_path)
 
-    with pytest.warns(UserWarning, match=r"diverged at step 11 of 20 .* after step 8 kept"):
+    with pytest.warns(UserWarning, match=r"diverged at step 11 of 20 .* after step 8 is used"):
         point, result = run(20, 10)
     assert result.diverged and result.steps == 8 and math.isnan(result.losses[-1])
     assert torch.equal(point.x, run(8, None)[0].x)
