@@ -1,4 +1,4 @@
-"""Gaussians with a shared covariance: rows are whitened once, and one matrix product gives all class distances."""
+"""Whitening and Gaussian densities: rows are whitened once, and one matrix product gives all class distances."""
 
 from __future__ import annotations
 

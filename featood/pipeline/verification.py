@@ -72,7 +72,8 @@ def verify_results(path: str | Path, cache: FeatureCache, *, reporter: Reporter 
     for name, version in results.get("versions", {}).items():
         if installed.get(name) != version:
             reporter.line(
-                f"these results were computed with {name} {version}; installed is {installed.get(name, 'none')}"
+                f"these results were computed with {name} {version}; the installed version is "
+                f"{installed.get(name, 'none')}"
             )
     sets, faults = _open_sets(evidence["sets"], cache)
     heads = _Heads(evidence["heads"], cache)

@@ -26,30 +26,30 @@ class Copying(World):
     def export(self, place: int, form: int) -> None:
         """Copy a set out of the cache, and read the copy."""
         key = self.key(place, sorted(self.model))
-        there, target = self.model[key], next(self.places)
+        entry, target = self.model[key], next(self.places)
         kind = (*self.stores, "npy")[form % (len(self.stores) + 1)]
-        if not there.complete or there.lost:
+        if not entry.complete or entry.lost:
             refused(CacheCorrupt, lambda: export_set(self.cache, key, target, kind))
             self.done("export refused")
             return
         try:
             folder = export_set(self.cache, key, target, kind)
         except CacheCorrupt:
-            assert there.flipped, f"{key} is undamaged, but was not exported"
+            assert entry.flipped, f"{key} is undamaged, but was not exported"
             if kind != "npy":
                 with contextlib.suppress(FeatoodError):
-                    assert_right_or_refused(FeatureCache(target)[key], there)
+                    assert_right_or_refused(FeatureCache(target)[key], entry)
             self.done("export refused")
             return
         if kind == "npy":
-            self.read_arrays(folder, key, there)
+            self.read_arrays(folder, key, entry)
         else:
-            assert_holds(FeatureCache(target)[key], there, ways=1, seed=place)
+            assert_holds(FeatureCache(target)[key], entry, ways=1, seed=place)
         self.done(f"exported to {kind}")
 
-    def read_arrays(self, folder: Path, key: str, there: ModelSet) -> None:
+    def read_arrays(self, folder: Path, key: str, entry: ModelSet) -> None:
         """Read npy files with NumPy, then import them into another cache."""
-        columns = there.columns
+        columns = entry.columns
         for name, values in columns.items():
             found = np.load(folder / f"{name}.npy")
             same_bits(found.astype(object) if name == "ids" else found, values, f"{key}: {name}.npy")
@@ -75,10 +75,10 @@ class Copying(World):
         for split in self.splits:
             sets = [self.model.get(f"{backbone}/{self.dataset}/{split}") for backbone in self.backbones]
             shapes = {
-                there.manifest.columns["logits"].shape
-                if there and there.complete and not there.lost | there.flipped and "logits" in there.values
+                entry.manifest.columns["logits"].shape
+                if entry and entry.complete and not entry.lost | entry.flipped and "logits" in entry.values
                 else None
-                for there in sets
+                for entry in sets
             }
             if (
                 None not in shapes

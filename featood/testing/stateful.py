@@ -65,53 +65,53 @@ class CacheMachine(Copying):
     def open_writer(self, key: str, expected: ModelSet, overwrite: bool) -> SetWriter:
         """Open a writer, and require its pending blocks to be those of the model."""
         writer = self.cache.writer(key, expected.manifest, expected.classifier, overwrite)
-        there = self.model.get(key)
-        if there is None or overwrite:
-            there = self.model[key] = dataclasses.replace(expected, manifest=writer.manifest)
-        assert writer.pending() == there.pending, (
-            f"{key}: {writer.pending()} are pending, not {there.pending}"
+        entry = self.model.get(key)
+        if entry is None or overwrite:
+            entry = self.model[key] = dataclasses.replace(expected, manifest=writer.manifest)
+        assert writer.pending() == entry.pending, (
+            f"{key}: {writer.pending()} are pending, not {entry.pending}"
         )
         return writer
 
     def write_block(self, key: str, writer: SetWriter, block: int) -> None:
         """Write one block as an extraction does."""
-        there = self.model[key]
+        entry = self.model[key]
         rows = writer.span(block)
-        assert rows == there.rows(block), f"block {block} has the rows {rows}"
-        lost = sorted(row for row in there.failed if rows.start <= row < rows.stop)
-        writer.write(block, {name: values[rows] for name, values in there.values.items()}, lost)
-        there.committed.add(block)
-        there.lost.discard(block)
-        there.flipped.discard(block)
+        assert rows == entry.rows(block), f"block {block} has the rows {rows}"
+        lost = sorted(row for row in entry.failed if rows.start <= row < rows.stop)
+        writer.write(block, {name: values[rows] for name, values in entry.values.items()}, lost)
+        entry.committed.add(block)
+        entry.lost.discard(block)
+        entry.flipped.discard(block)
 
     def finish_set(self, key: str, writer: SetWriter) -> None:
         """Finish a set; an incomplete set must raise an error."""
-        there = self.model[key]
-        if not there.complete or there.lost:
+        entry = self.model[key]
+        if not entry.complete or entry.lost:
             refused(CacheCorrupt, lambda: writer.finish(key))
-        elif there.flipped:
-            assert_right_or_refused(writer.finish(key), there)
+        elif entry.flipped:
+            assert_right_or_refused(writer.finish(key), entry)
         else:
-            assert_holds(writer.finish(key), there)
+            assert_holds(writer.finish(key), entry)
 
     @stateful.rule(place=PLACES, variant=st.integers(0, 1), store=PLACES, how=st.sampled_from(HOW))
     def start(self, place: int, variant: int, store: int, how: str) -> None:
         """Start or resume an extraction; another recipe and a second writer must raise an error."""
         key = self.key(place)
-        there, overwrite = self.model.get(key), how == "overwrite"
+        entry, overwrite = self.model.get(key), how == "overwrite"
         expected = self.expected(key, variant, self.stores[store % len(self.stores)])
-        if there is not None and how == "same":
-            expected = self.expected(key, there.manifest.recipe["variant"], there.manifest.store)
+        if entry is not None and how == "same":
+            expected = self.expected(key, entry.manifest.recipe["variant"], entry.manifest.store)
         create = lambda: self.cache.writer(key, expected.manifest, expected.classifier, overwrite)  # noqa: E731
         if key in self.writers:
             refused(UsageError, create)
             self.done("second writer refused")
-        elif there is not None and not overwrite and not same_recipe(expected, there):
+        elif entry is not None and not overwrite and not same_recipe(expected, entry):
             refused(Mismatch, create)
             self.done("other recipe refused")
         else:
             self.writers[key] = self.open_writer(key, expected, overwrite)
-            self.done("resumed" if there is not None and not overwrite else "started")
+            self.done("resumed" if entry is not None and not overwrite else "started")
 
     @stateful.precondition(lambda self: self.writers)
     @stateful.rule(place=PLACES, blocks=st.integers(1, 4))
@@ -136,11 +136,11 @@ class CacheMachine(Copying):
     def kill(self, place: int, torn: bool) -> None:
         """Interrupt a writer, possibly within a block, whose data are then partly wrong and have no record."""
         key = self.key(place, sorted(self.writers))
-        writer, there = self.writers.pop(key), self.model[key]
-        left = [block for block in there.pending if block not in there.committed]
+        writer, entry = self.writers.pop(key), self.model[key]
+        left = [block for block in entry.pending if block not in entry.committed]
         if torn and left:
-            rows = there.rows(left[0])
-            writer.store.write(left[0], {name: values[rows] * 0 for name, values in there.values.items()})
+            rows = entry.rows(left[0])
+            writer.store.write(left[0], {name: values[rows] * 0 for name, values in entry.values.items()})
             for name in (f"commits/{left[0]:05d}.json.0a1b2c.tmp", "0a1b2c.partial"):
                 scratch = self.cache.folder(*key.split("/")) / name
                 scratch.parent.mkdir(exist_ok=True)
@@ -157,8 +157,8 @@ class CacheMachine(Copying):
 
     def extract_set(self, key: str, variant: int, store: str) -> None:
         """Write all pending blocks of a set, and finish it."""
-        expected, there = self.expected(key, variant, store), self.model.get(key)
-        overwrite = there is not None and not same_recipe(expected, there)
+        expected, entry = self.expected(key, variant, store), self.model.get(key)
+        overwrite = entry is not None and not same_recipe(expected, entry)
         with self.open_writer(key, expected, overwrite) as writer:
             for block in writer.pending():
                 self.write_block(key, writer, block)
@@ -170,12 +170,12 @@ class CacheMachine(Copying):
     def race(self, place: int, variant: int, order: list[bool]) -> None:
         """Run two writers of the same set concurrently without locks: both write the same values."""
         key = self.key(place)
-        there = self.model.get(key)
+        entry = self.model.get(key)
         if key in self.writers:
             return
-        expected = self.expected(key, variant, self.stores[0] if there is None else there.manifest.store)
+        expected = self.expected(key, variant, self.stores[0] if entry is None else entry.manifest.store)
         with _no_locks():
-            overwrite = there is not None and not same_recipe(expected, there)
+            overwrite = entry is not None and not same_recipe(expected, entry)
             both = self.open_writer(key, expected, overwrite), self.open_writer(key, expected, False)
             left = [writer.pending() for writer in both]
             for turn in (*order, *[False] * len(left[0]), *[True] * len(left[1])):
@@ -221,16 +221,16 @@ class CacheMachine(Copying):
     def stored(self, place: int) -> tuple[str, ModelSet, int] | None:
         """Select a committed block whose files are complete, of a set without a writer."""
         candidates = [
-            (key, there, block)
-            for key, there in sorted(self.model.items())
-            for block in sorted(there.committed - there.lost)
+            (key, entry, block)
+            for key, entry in sorted(self.model.items())
+            for block in sorted(entry.committed - entry.lost)
             if key not in self.writers
         ]
         if not candidates:
             return None
-        key, there, block = candidates[place % len(candidates)]
+        key, entry, block = candidates[place % len(candidates)]
         self.touched.add(key)
-        return key, there, block
+        return key, entry, block
 
     @stateful.precondition(lambda self: self.model)
     @stateful.rule(place=PLACES, file=PLACES, at=PLACES, bit=st.integers(0, 7))
@@ -238,12 +238,12 @@ class CacheMachine(Copying):
         """Flip one bit in a file of a block."""
         if (picked := self.stored(place)) is None:
             return
-        key, there, block = picked
-        path = self.files(key, there, block)[file % len(self.files(key, there, block))]
+        key, entry, block = picked
+        path = self.files(key, entry, block)[file % len(self.files(key, entry, block))]
         content = bytearray(path.read_bytes())
         content[at % len(content)] ^= 1 << bit
         path.write_bytes(bytes(content))
-        there.flipped.add(block)
+        entry.flipped.add(block)
         self.done("bits flipped")
 
     @stateful.precondition(lambda self: self.model)
@@ -254,8 +254,8 @@ class CacheMachine(Copying):
         """Remove, truncate or extend a file of a block, or damage its record."""
         if (picked := self.stored(place)) is None:
             return
-        key, there, block = picked
-        files = self.files(key, there, block)
+        key, entry, block = picked
+        files = self.files(key, entry, block)
         path = files[file % len(files)]
         if how == "record":
             path = commit_path(self.cache.folder(*key.split("/")), block)
@@ -264,35 +264,35 @@ class CacheMachine(Copying):
             path.unlink()
         else:
             path.write_bytes({"empty": b"", "longer": content + b"\0"}.get(how, content[:-1]))
-        there.lost.add(block)
+        entry.lost.add(block)
         self.done("files lost")
 
-    def files(self, key: str, there: ModelSet, block: int) -> list[Path]:
+    def files(self, key: str, entry: ModelSet, block: int) -> list[Path]:
         """Return the files of a block."""
-        return make_store(self.cache.folder(*key.split("/")), there.manifest).files(block)
+        return make_store(self.cache.folder(*key.split("/")), entry.manifest).files(block)
 
     @stateful.precondition(lambda self: self.model)
     @stateful.rule(place=PLACES, drop=st.booleans())
     def verify(self, place: int, drop: bool) -> None:
         """Verify a set; blocks that are dropped are written again by the next extraction."""
         key = self.key(place, sorted(self.model))
-        there = self.model[key]
+        entry = self.model[key]
         if drop and key in self.writers:
             return
         problems = self.cache.verify(key, drop)
-        if not there.complete or there.lost:
+        if not entry.complete or entry.lost:
             assert problems, f"{key} is incomplete, but verify finds no problem"
             self.done("verified, incomplete")
             return
         bad = {int(found[1]) for error in problems if (found := re.search(r"block (\d+) ", str(error)))}
         assert len(bad) == len(problems), f"verify names no block: {problems}"
-        assert bad <= there.flipped, (
-            f"verify reports the blocks {bad} of {key}, but only {there.flipped} may be damaged"
+        assert bad <= entry.flipped, (
+            f"verify reports the blocks {bad} of {key}, but only {entry.flipped} may be damaged"
         )
-        there.flipped &= bad  # other flipped bits had no effect, so their blocks must be read correctly
+        entry.flipped &= bad  # other flipped bits had no effect, so their blocks must be read correctly
         if drop:
-            there.committed -= bad
-            there.flipped -= bad
+            entry.committed -= bad
+            entry.flipped -= bad
         self.done("verified, bad" if bad else "verified, good")
 
     @stateful.precondition(lambda self: self.model)
@@ -301,7 +301,7 @@ class CacheMachine(Copying):
         """Collect garbage: temporary files and, if requested, incomplete sets, except those with a writer."""
         assert self.cache.garbage(incomplete) == [], "gc would remove files that were just written"
         self.cache.collect(self.cache.garbage(incomplete, older_than=0))
-        for key in [key for key, there in self.model.items() if key not in self.writers]:
+        for key in [key for key, entry in self.model.items() if key not in self.writers]:
             if incomplete and not self.model[key].complete:
                 del self.model[key]
                 self.touched.add(key)
@@ -336,8 +336,8 @@ class CacheMachine(Copying):
         """Return the keys of complete sets."""
         return [
             key
-            for key, there in sorted(self.model.items())
-            if there.complete and not there.lost and (damaged or not there.flipped)
+            for key, entry in sorted(self.model.items())
+            if entry.complete and not entry.lost and (damaged or not entry.flipped)
         ]
 
     @stateful.precondition(lambda self: self.whole())

@@ -17,7 +17,7 @@ def one(logits, labels, classes=()):
 
 
 def classifier(outputs=10, rows=1000, sharpness=6.0, seed=0):
-    """Logits of a calibrated classifier: the labels are drawn from its softmax."""
+    """Return the logits of a calibrated classifier, and labels drawn from its softmax."""
     rng = np.random.default_rng(seed)
     logits = sharpness * rng.normal(size=(rows, outputs))
     p = np.exp(logits - logits.max(1, keepdims=True))
@@ -26,7 +26,7 @@ def classifier(outputs=10, rows=1000, sharpness=6.0, seed=0):
 
 
 def text_order(outputs):
-    """Rank among names sorted as text of the class that each number names."""
+    """Return the rank of each number among the numbers sorted as text."""
     return np.argsort(np.array(sorted(range(outputs), key=str)))
 
 
@@ -42,7 +42,7 @@ def test_calibrated_classifiers_give_no_warning():
         assert doubts(1.5 * logits, labels) == []  # somewhat overconfident, as networks are
 
 
-def test_a_permutation_is_found_on_rows_it_was_not_fitted_to():
+def test_a_permutation_is_found_by_cross_validation():
     logits, labels = classifier()
     right = float((logits.argmax(1) == labels).mean())
     order = np.random.default_rng(1).permutation(10)

@@ -171,7 +171,12 @@ def test_different_scores_are_not_rounding(results, tmp_path, monkeypatch):
 def test_other_versions_are_reported(results, featood):
     edit(results, lambda body: body["versions"].update(torch="1.0", lost="2"))
     code, _, err = featood("verify", results)
-    assert code == 0 and "computed with torch 1.0; installed is" in err and "lost 2" in err and "none" in err
+    assert (
+        code == 0
+        and "computed with torch 1.0; the installed version is" in err
+        and "lost 2" in err
+        and "none" in err
+    )
 
 
 NO_EVIDENCE = [
