@@ -31,9 +31,8 @@ def householder(vectors: Float[Tensor, "D K"]) -> Float[Tensor, "D D"]:
     ----------
     Joffrain et al., Accumulating Householder transformations, revisited, ACM TOMS 2006.
     """
-    with torch.autocast(
-        vectors.device.type, enabled=False
-    ):  # the solve is not implemented in reduced precision
+    # the solve is not implemented in reduced precision
+    with torch.autocast(vectors.device.type, enabled=False):
         gram = vectors.T @ vectors
         triangle = gram.triu(1) + torch.diag(gram.diagonal() / 2)
         eye = torch.eye(len(vectors), dtype=vectors.dtype, device=vectors.device)

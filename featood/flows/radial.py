@@ -61,9 +61,8 @@ def _log_density(
     classes, layers, size = centers.shape
     dots = (rows @ centers.reshape(-1, size).T).reshape(len(rows), classes, layers).unbind(2)
     square = rows.square().sum(1)[:, None]
-    scale = rows.new_ones(
-        ()
-    )  # a point is this scale times the sum of its row and the weighted previous centres
+    # a point is the scale times the sum of its row and the weighted previous centres
+    scale = rows.new_ones(())
     weights: list[Tensor] = []
     gains, slopes = [], []
     for layer, dot in enumerate(dots):

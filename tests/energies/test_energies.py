@@ -250,7 +250,9 @@ def test_perturbations_have_the_requested_sizes():
     assert float(sizes.quantile(0.02)) == pytest.approx(-1, abs=0.1)
     assert float(sizes.quantile(0.98)) == pytest.approx(1, abs=0.1)
     assert float(sizes.quantile(0.5)) == pytest.approx(0, abs=0.05)
-    assert torch.equal(perturb(rows, generator(), spread=0.2, widest=0.1) - 3, one), "only the least likely"
+    assert torch.equal(perturb(rows, generator(), spread=0.2, widest=0.1) - 3, one), (
+        "widest is ignored if below spread"
+    )
 
 
 # ---- VERA -------------------------------------------------------------------------------------------

@@ -26,9 +26,8 @@ def naive_step(points, slope, step_size):
         for j in range(n):
             kernel = math.exp(-(math.dist(points[i], points[j]) ** 2) / width)
             pull = -kernel * slope(points[j])
-            push = (
-                -2 / width * (points[j] - points[i]) * kernel
-            )  # derivative of the kernel with respect to its first argument
+            # derivative of the kernel with respect to its first argument
+            push = -2 / width * (points[j] - points[i]) * kernel
             moved[i] += step_size / n * (pull + push)
     return moved
 

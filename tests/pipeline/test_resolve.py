@@ -121,9 +121,8 @@ def test_sets_of_images_are_extracted_with_the_settings_of_the_reference(cache, 
         "dogs in the cache was extracted with other settings than cnn/photos/test (differing: dtype): "
         "extracting it again",
     ]
-    put(
-        cache, "cnn/cats/test", 3, None, {**recipe, "dtype": "float16"}
-    )  # sets imported by the user are not replaced
+    # sets imported by the user are not replaced
+    put(cache, "cnn/cats/test", 3, None, {**recipe, "dtype": "float16"})
     with pytest.raises(Mismatch, match="differing: dtype"):
         find_set(cache, reference, "cats")
 
