@@ -1,4 +1,4 @@
-"""Samplers and objectives for energy functions: one principle, whatever the energy is of."""
+"""Samplers and training objectives for arbitrary energy functions."""
 
 from featood.energies.contrastive import contrastive_divergence
 from featood.energies.flow_contrastive import flow_contrastive, importance_likelihood

@@ -1,4 +1,4 @@
-"""Contrastive divergence: lower the energy of data, raise that of samples."""
+"""Contrastive divergence, which lowers the energy of data and raises the energy of samples."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def contrastive_divergence(
     positive, negative : Tensor
         Data ``[B, ...]`` and samples ``[M, ...]``.
     l2 : float
-        Weight of the energies' squares, which keeps them near zero.
+        Weight of the squared energies, which keeps them near zero.
     noise : float
-        Standard deviation of normal noise on both.
+        Standard deviation of normal noise added to both.
     generator : torch.Generator, optional
-        Source of the noise; needed where there is noise.
+        Generator of the noise; required if `noise` is positive.
 
     Returns
     -------
@@ -42,8 +42,8 @@ def contrastive_divergence(
 
     References
     ----------
-    Hinton, Training Products of Experts by Minimizing Contrastive Divergence, Neural Computation 2002; the
-    squares are those of Du and Mordatch, Implicit Generation and Modeling with EBMs, NeurIPS 2019.
+    Hinton, Training Products of Experts by Minimizing Contrastive Divergence, Neural Computation 2002; squared
+    energies: Du and Mordatch, Implicit Generation and Modeling with EBMs, NeurIPS 2019.
     """
     if noise:
         if generator is None:

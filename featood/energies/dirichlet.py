@@ -1,7 +1,7 @@
 r"""Losses of networks whose logits are the concentrations of a Dirichlet distribution over class probabilities.
 
-Every loss takes logarithms, for concentrations that are exponentials of logits, or densities, leave the range of
-floats; see :mod:`featood.numerics.dirichlet`.
+All losses use logarithms, as concentrations that are exponentials of logits, or densities, exceed the range of floats;
+see :mod:`featood.numerics.dirichlet`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from featood.numerics.dirichlet import concentrations, differential_entropy, dig
 
 
 def uncertain_cross_entropy(log_alpha: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
-    """Return the cross-entropy expected under ``Dir(alpha)``, ``psi(alpha_0) - psi(alpha_y)``, in nats ``[B]``."""
+    """Return the expected cross-entropy under ``Dir(alpha)``, ``psi(alpha_0) - psi(alpha_y)``, in nats ``[B]``."""
     own = log_alpha.gather(1, labels[:, None]).squeeze(1)
     return digamma(precision(log_alpha)) - digamma(own)
 
@@ -30,7 +30,7 @@ def uncertain_cross_entropy(log_alpha: Float[Tensor, "B C"], labels: Int[Tensor,
 def bayesian_loss(
     log_alpha: Float[Tensor, "B C"], labels: Int[Tensor, "B"], *, entropy: float = 1e-5
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return the mean uncertain cross-entropy, less the mean differential entropy of ``Dir(alpha)`` times a weight.
+    """Return the mean uncertain cross-entropy minus the weighted mean differential entropy of ``Dir(alpha)``.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def bayesian_loss(
     labels : Tensor
         Classes ``[B]``.
     entropy : float
-        Weight of the entropy, which is to be large.
+        Weight of the entropy, which is maximised.
 
     Returns
     -------
@@ -59,10 +59,10 @@ def bayesian_loss(
 def target_concentrations(
     labels: Int[Tensor, "B"], classes: int, target: float = 100.0
 ) -> Float[Tensor, "B {classes}"]:
-    """Return the log-concentrations ``[B, C]`` that a prior network is to have.
+    """Return the target log-concentrations ``[B, C]`` of a prior network.
 
-    Every class has 1, and the row's own class `target` more; rows with a negative label, outliers, have the flat
-    distribution.
+    The concentration is 1 for all classes, plus `target` for the true class; rows with a negative label (outliers)
+    have the uniform distribution.
     """
     own = labels[:, None] == torch.arange(classes, device=labels.device)
     return torch.where(own, target, 0.0).double().log1p()
@@ -77,7 +77,7 @@ def prior_network_loss(
     prior: float = 1.0,
     outliers: float = 1.0,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return the KL divergence between what a prior network says of rows and what it is to say, over `target`.
+    """Return the KL divergence between the output of a prior network and its target, divided by `target`.
 
     Parameters
     ----------
@@ -86,28 +86,28 @@ def prior_network_loss(
     labels : Tensor
         Classes ``[B]``; negative for outliers.
     direction : str
-        ``reverse``: from the network to the target, which has one mode even where classes overlap; ``forward``:
-        from the target to the network.
+        ``reverse``: from the network to the target, whose minimum is unimodal also for overlapping classes;
+        ``forward``: from the target to the network.
     target : float
-        Concentration of the true class beyond the prior's 1; see :func:`target_concentrations`.
+        Concentration of the true class in addition to 1; see :func:`target_concentrations`.
     prior : float
         Added to each concentration.
     outliers : float
-        Weight of the outliers' mean divergence beside that of the others.
+        Weight of the mean divergence of outliers, relative to that of inliers.
 
     Returns
     -------
     dict of str to Tensor
-        ``loss``, and the mean divergences ``inlier`` and ``outlier``; a kind without rows has 0.
+        ``loss``, and the mean divergences ``inlier`` and ``outlier``, 0 if there are no such rows.
 
     References
     ----------
     Malinin and Gales, Predictive Uncertainty Estimation via Prior Networks, NeurIPS 2018 (forward); Reverse
     KL-Divergence Training of Prior Networks, NeurIPS 2019 (reverse).
     """
-    found = concentrations(logits, prior)
+    output = concentrations(logits, prior)
     wanted = target_concentrations(labels, logits.shape[1], target)
-    each = divergence(found, wanted) if direction == "reverse" else divergence(wanted, found)
+    each = divergence(output, wanted) if direction == "reverse" else divergence(wanted, output)
     inlier, outlier = ((each * rows).sum() / rows.sum().clamp(min=1) for rows in (labels >= 0, labels < 0))
     return {"loss": (inlier + outliers * outlier) / target, "inlier": inlier, "outlier": outlier}
 
@@ -115,7 +115,7 @@ def prior_network_loss(
 def evidence_divergence(
     logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], target: float = 0.0
 ) -> Float[Tensor, "B"]:
-    """Return the KL divergence from ``Dir(exp(l) + 1)`` to all its evidence on the row's own class, in nats ``[B]``.
+    """Return the KL divergence from ``Dir(exp(l) + 1)`` to evidence for the true class only, in nats ``[B]``.
 
     Parameters
     ----------
@@ -124,9 +124,8 @@ def evidence_divergence(
     labels : Tensor
         Classes ``[B]``.
     target : float
-        Concentration of the row's own class in the aim, where the others have 1. With 0 it is
-        ``sum_c exp(l_c)``, the exponential of the negated free energy: how much evidence there is, is then left to
-        what learns the energy.
+        Target concentration of the true class; the others have 1. If 0, it is ``sum_c exp(l_c)``, the exponential of
+        the negative free energy, so that this loss does not determine the amount of evidence.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Flow-contrastive estimation: noise-contrastive estimation against a flow that learns to be hard to tell from data."""
+"""Flow-contrastive estimation: noise-contrastive estimation against a flow trained to resemble the data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from featood.energies.sgld import Energy
 
 @runtime_checkable
 class Flow(Noise, Protocol):
-    """A noise with an invertible map behind it, differentiable in its parameters."""
+    """A noise distribution given by an invertible map, differentiable in its parameters."""
 
     def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Map points ``[B, D]`` of the standard normal base to rows."""
@@ -27,11 +27,10 @@ class Flow(Noise, Protocol):
 def flow_contrastive(
     energy: Energy, rows: Float[Tensor, "B D"], flow: Flow, generator: torch.Generator
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return the flow's loss against an energy that tells data from its draws by ``-E(x) - log q(x)``.
+    """Return the flow's loss against an energy that classifies data and draws by ``-E(x) - log q(x)``.
 
-    It is the logistic loss of :func:`noise_contrastive` with the labels exchanged: draws are to look like data,
-    data like draws. The energy's loss is :func:`noise_contrastive` itself, with the flow as the noise. Keep the
-    parameters of whichever is not to learn `frozen`.
+    It is the logistic loss of :func:`noise_contrastive` with exchanged labels. The loss of the energy is
+    :func:`noise_contrastive` with the flow as noise. Keep the parameters that must not be updated `frozen`.
 
     Parameters
     ----------
@@ -40,14 +39,14 @@ def flow_contrastive(
     rows : Tensor
         Data ``[B, D]``.
     flow : Flow
-        q; gradients reach its parameters through its draws and through its density.
+        q; its parameters get gradients through its draws and its density.
     generator : torch.Generator
-        Source of the draws.
+        Generator of the draws.
 
     Returns
     -------
     dict of str to Tensor
-        ``loss``, and the share that the energy tells apart as ``accuracy``.
+        ``loss``, and the share that the energy classifies correctly as ``accuracy``.
 
     References
     ----------
@@ -58,17 +57,17 @@ def flow_contrastive(
     data_margin = -energy(rows) - flow.log_density(rows)
     draw_margin = -energy(draws) - flow.log_density(draws)
     loss = F.softplus(data_margin).mean() + F.softplus(-draw_margin).mean()
-    right = torch.cat([data_margin > 0, draw_margin < 0])
-    return {"loss": loss, "accuracy": right.double().mean()}
+    correct = torch.cat([data_margin > 0, draw_margin < 0])
+    return {"loss": loss, "accuracy": correct.double().mean()}
 
 
 def importance_likelihood(
     energy: Energy, rows: Float[Tensor, "B D"], noise: Noise, generator: torch.Generator
 ) -> Float[Tensor, ""]:
-    """Return the mean negative log-likelihood of rows ``[B, D]``, the energy normalised by draws of the noise.
+    """Return the mean negative log-likelihood of rows ``[B, D]``, with the energy normalised by importance sampling.
 
-    ``mean E(x) + log mean exp(-E(x~) - log q(x~))`` over as many draws as rows: unlike a contrastive loss it can be
-    compared between moments at which the noise is not the same.
+    ``mean E(x) + log mean exp(-E(x~) - log q(x~))`` with as many draws as rows. Unlike a contrastive loss, it can be
+    compared between steps with different noise distributions.
     """
     draws = noise.sample(len(rows), generator).to(rows)
     log_weights = -energy(draws) - noise.log_density(draws)

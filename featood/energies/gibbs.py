@@ -1,4 +1,4 @@
-"""Gibbs with gradients: samples of an energy of tokens, one token changed at a step."""
+"""Gibbs with gradients: sampling from an energy of tokens, changing one token per step."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from featood.energies.sgld import Energy
 def gibbs_with_gradients(
     energy: Energy, start: Int[Tensor, "B L"], classes: int, *, steps: int, generator: torch.Generator
 ) -> Int[Tensor, "B L"]:
-    """Sample sequences of tokens by Metropolis-Hastings with proposals that know the energy's gradient.
+    """Sample sequences of tokens by Metropolis-Hastings with proposals from the energy's gradient.
 
-    A step proposes to set token i to v with probability ``q(i, v | x)`` proportional to ``exp(d(i, v) / 2)``, where
-    d is what the gradient with respect to the one-hot input says of the energy's decrease, and accepts with
-    probability ``min(1, exp(E(x) - E(x')) q(i, x_i | x') / q(i, v | x))``: the chain has the density ``exp(-E)``
-    whatever the gradient is worth. No token is proposed to stay as it is. One gradient a step serves the
-    proposal and the next step's reverse.
+    A step proposes to set token i to v with probability ``q(i, v | x)`` proportional to ``exp(d(i, v) / 2)``, where d
+    is the decrease of the energy estimated from the gradient with respect to the one-hot input, and accepts with
+    probability ``min(1, exp(E(x) - E(x')) q(i, x_i | x') / q(i, v | x))``. The chain has the stationary distribution
+    ``exp(-E)``, however accurate the estimate is. Proposals always change a token. Each step needs one gradient, which
+    is used for the proposal and for the reverse probability.
 
     Parameters
     ----------
     energy : callable
-        One-hot sequences ``[B, L, K]`` in float32 to ``[B]``, differentiable. Keep its parameters `frozen`.
+        Maps one-hot sequences ``[B, L, K]`` in float32 to ``[B]``, differentiable. Keep its parameters `frozen`.
     start : Tensor
         Tokens ``[B, L]``, int64, below `classes`.
     classes : int
-        K, two or more.
+        Number of token values K, at least two.
     steps : int
-        Number of steps; none returns the start.
+        Number of steps; 0 returns `start`.
     generator : torch.Generator
-        Source of proposals and decisions, on any device.
+        Generator of proposals and decisions, on any device.
 
     Returns
     -------
@@ -48,11 +48,11 @@ def gibbs_with_gradients(
     tokens = start.detach()
     level, log_q = _proposal(energy, tokens, classes)
     for _ in range(steps):
-        # of exponential clocks with these rates, the first to ring is a draw
+        # the index of the smallest of independent exponential variables with these rates is a draw
         choice = (log_q.exp() / _exponential(log_q, generator)).argmax(1, keepdim=True)
-        place = choice // classes
-        back = place * classes + tokens.gather(1, place)
-        moved = tokens.scatter(1, place, choice % classes)
+        position = choice // classes
+        back = position * classes + tokens.gather(1, position)
+        moved = tokens.scatter(1, position, choice % classes)
         moved_level, moved_log_q = _proposal(energy, moved, classes)
         reverse = moved_log_q.gather(1, back) - log_q.gather(1, choice)
         log_ratio = level - moved_level + reverse.squeeze(1)
@@ -66,7 +66,7 @@ def gibbs_with_gradients(
 def _proposal(
     energy: Energy, tokens: Int[Tensor, "B L"], classes: int
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B L*{classes}"]]:
-    """Return energies ``[B]`` and, for every change of one token, the logarithm of its probability ``[B, L K]``."""
+    """Return energies ``[B]`` and the log-probabilities of all changes of one token ``[B, L K]``."""
     one_hot = F.one_hot(tokens, classes).float().requires_grad_(True)
     with torch.enable_grad():
         level = energy(one_hot)

@@ -1,4 +1,4 @@
-"""A classifier is an energy: free energies, class energies and prediction entropies of its logits."""
+"""Energies of a classifier: free energies, class energies and prediction entropies of its logits."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from featood.energies.contrastive import contrastive_divergence
 from featood.energies.sgld import Energy
 
 Logits = Callable[[Float[Tensor, "B ..."]], Float[Tensor, "B C"]]
-"""From inputs ``[B, ...]`` to logits ``[B, C]``."""
+"""Maps inputs ``[B, ...]`` to logits ``[B, C]``."""
 
 
 def free_energy(logits: Logits) -> Energy:
-    """Make ``E(x) = -logsumexp_c l_c(x)``; with one output it is ``-l(x)``."""
+    """Return the energy ``E(x) = -logsumexp_c l_c(x)``, which is ``-l(x)`` for one output."""
     return lambda x: -logits(x).logsumexp(1)
 
 
 def class_energy(logits: Logits, labels: Int[Tensor, "B"]) -> Energy:
-    """Make ``E(x_i, y_i) = -l_{y_i}(x_i)`` for labels ``[B]``."""
+    """Return the energy ``E(x_i, y_i) = -l_{y_i}(x_i)`` for labels ``[B]``."""
     return lambda x: -logits(x).gather(1, labels[:, None]).squeeze(1)
 
 
 def prediction_entropy(logits: Logits) -> Energy:
-    """Make ``H(p(.|x))`` in nats: low where the classifier is confident."""
+    """Return the energy ``H(p(.|x))`` in nats, which is low for confident predictions."""
 
     def entropy(x: Float[Tensor, "B ..."]) -> Float[Tensor, "B"]:
         log_p = logits(x).log_softmax(1)
@@ -45,7 +45,7 @@ def classification_loss(
     smoothing: float = 0.0,
     entropy: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Return ``mean CE(l(x), y) - entropy * mean H(p(.|x))``, with labels smoothed."""
+    """Return ``mean CE(l(x), y) - entropy * mean H(p(.|x))``, with label smoothing."""
     values = logits(rows)
     loss = F.cross_entropy(values, labels, label_smoothing=smoothing)
     return loss - entropy * prediction_entropy(lambda _: values)(rows).mean() if entropy else loss
@@ -63,7 +63,7 @@ def joint_loss(
     smoothing: float = 0.0,
     entropy: float = 0.0,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return the loss of a joint energy model, ``-log p(x) - log p(y|x)`` up to weights.
+    """Return the loss of a joint energy model, a weighted sum of ``-log p(x)`` and ``-log p(y|x)``.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def joint_loss(
     samples : Tensor
         Samples of the model ``[M, ...]``.
     density, classification : float
-        Weights of the contrastive divergence of the free energy, and of the cross-entropy.
+        Weights of the contrastive divergence of the free energy and of the cross-entropy.
     l2 : float
         Weight of the squared energies within the contrastive divergence.
     smoothing, entropy : float
@@ -83,13 +83,13 @@ def joint_loss(
     Returns
     -------
     dict of str to Tensor
-        ``loss``; the mean energies ``positive`` and ``negative``; and ``classification``.
+        ``loss``, the mean energies ``positive`` and ``negative``, and ``classification``.
 
     References
     ----------
     Grathwohl et al., Your Classifier is Secretly an Energy Based Model and You Should Treat it Like One, ICLR 2020.
     """
     parts = contrastive_divergence(free_energy(logits), rows, samples, l2=l2)
-    named = classification_loss(logits, rows, labels, smoothing=smoothing, entropy=entropy)
-    loss = density * parts["loss"] + classification * named
-    return {**parts, "loss": loss, "classification": named}
+    cross_entropy = classification_loss(logits, rows, labels, smoothing=smoothing, entropy=entropy)
+    loss = density * parts["loss"] + classification * cross_entropy
+    return {**parts, "loss": loss, "classification": cross_entropy}

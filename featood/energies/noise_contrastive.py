@@ -1,4 +1,4 @@
-"""Noise-contrastive estimation: learn an energy, its constant included, by telling data from noise."""
+"""Noise-contrastive estimation: learns a normalised energy by classifying data and noise."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from featood.energies.sgld import Energy
 from featood.numerics.gaussian import Whitening, log_density, whitening
 
 RIDGE = 1e-3
-"""Relative ridge on the noise's covariance, which data in a subspace would leave without a density."""
+"""Relative ridge on the covariance of the noise, which is singular for data in a subspace."""
 
 
 @runtime_checkable
 class Noise(Protocol):
-    """A distribution that can be drawn from and whose density is known."""
+    """A distribution that can be sampled, with a known density."""
 
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "{count} D"]:
         """Draw ``[count, D]``."""
 
     def log_density(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
-        """Return ``log q`` of rows ``[B, D]`` as ``[B]``."""
+        """Return ``log q`` ``[B]`` of rows ``[B, D]``."""
 
 
 @dataclasses.dataclass(frozen=True)
 class GaussianNoise:
-    """The Gaussian with the mean and the covariance of the data."""
+    """Gaussian with the mean and covariance of the data."""
 
     whitening: Whitening
 
@@ -50,7 +50,7 @@ class GaussianNoise:
         Raises
         ------
         DataError
-            When the rows are all alike.
+            If all rows are equal.
         """
         exact = rows.double()
         centered = exact - exact.mean(0)
@@ -62,26 +62,26 @@ class GaussianNoise:
         matrix, center = self.whitening.matrix, self.whitening.center
         shape = (count, len(center))
         draws = torch.randn(shape, generator=generator, device=generator.device, dtype=matrix.dtype)
-        # rows @ matrix whitens, so the triangular solve colours
+        # rows @ matrix whitens, so solving gives draws with the covariance
         rows = torch.linalg.solve_triangular(matrix, draws.to(matrix.device), upper=True, left=False)
         return (rows + center).float()
 
     def log_density(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
-        """Return ``log q`` of rows ``[B, D]`` as ``[B]``, in their precision."""
+        """Return ``log q`` ``[B]`` of rows ``[B, D]``, in their precision."""
         squared = self.whitening(rows.double()).square().sum(1)
         return log_density(squared, self.whitening.log_det, rows.shape[1]).to(rows.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class UniformNoise:
-    """The uniform distribution on the box of the data."""
+    """Uniform distribution on the bounding box of the data."""
 
     low: Float[Tensor, "D"]
     high: Float[Tensor, "D"]
 
     @classmethod
     def of(cls, rows: Float[Tensor, "N D"]) -> Self:
-        """Fit to rows ``[N, D]``; a side without extent gets 1e-3."""
+        """Fit to rows ``[N, D]``; sides shorter than 1e-3 are extended to 1e-3."""
         low, high = rows.min(0).values, rows.max(0).values
         margin = (5e-4 - (high - low) / 2).clamp(min=0)
         return cls(low - margin, high + margin)
@@ -92,21 +92,21 @@ class UniformNoise:
         return self.low + draws.to(self.low) * (self.high - self.low)
 
     def log_density(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
-        """Return ``log q`` ``[B]`` of rows in the box: the same for all."""
+        """Return ``log q`` ``[B]`` of rows in the box, which is constant."""
         return -(self.high - self.low).log().sum().expand(len(rows))
 
 
 def noise_contrastive(
     energy: Energy, rows: Float[Tensor, "B D"], noise: Noise, generator: torch.Generator
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return the logistic loss of telling data from as many draws of the noise by ``-E(x) - log q(x)``.
+    """Return the logistic loss of classifying data and as many draws of the noise by ``-E(x) - log q(x)``.
 
-    Its minimum is ``E = -log p``, with no constant left open.
+    Its minimum is ``E = -log p``, including the constant.
 
     Returns
     -------
     dict of str to Tensor
-        ``loss``, and the share told apart as ``accuracy``.
+        ``loss``, and the share classified correctly as ``accuracy``.
 
     References
     ----------
@@ -117,8 +117,8 @@ def noise_contrastive(
     data_margin = -energy(rows) - noise.log_density(rows)
     noise_margin = -energy(draws) - noise.log_density(draws)
     loss = F.softplus(-data_margin).mean() + F.softplus(noise_margin).mean()
-    right = torch.cat([data_margin > 0, noise_margin < 0])
-    return {"loss": loss, "accuracy": right.double().mean()}
+    correct = torch.cat([data_margin > 0, noise_margin < 0])
+    return {"loss": loss, "accuracy": correct.double().mean()}
 
 
 def conditional_noise_contrastive(
@@ -131,11 +131,10 @@ def conditional_noise_contrastive(
     draws: int = 1,
     size_penalty: float = 0.0,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return the logistic loss of telling each row from itself with normal noise added.
+    """Return the logistic loss of classifying each row and its noisy copies, ``mean log(1 + exp(E(x) - E(x~)))``.
 
-    The kernel is symmetric, so its density cancels: ``mean log(1 + exp(E(x) - E(x~)))``. It stays so where the size
-    of the noise is drawn as well, and then tells of the density near the rows and further away. With little noise
-    the loss approaches score matching.
+    The kernel of the noise is symmetric, so its density cancels, also if the standard deviation is random, which
+    covers the density near the rows and farther away. For little noise, the loss approaches score matching.
 
     Parameters
     ----------
@@ -144,18 +143,18 @@ def conditional_noise_contrastive(
     rows : Tensor
         Data ``[B, ...]``.
     generator : torch.Generator
-        Source of the noise.
+        Generator of the noise.
     spread, widest : float
-        Standard deviation of the noise, see :func:`perturb`.
+        Standard deviation of the noise; see :func:`perturb`.
     draws : int
-        Noisy selves of each row.
+        Number of noisy copies of each row.
     size_penalty : float
         Weight of ``mean |E(x)|``.
 
     Returns
     -------
     dict of str to Tensor
-        ``loss``, and the share told apart as ``accuracy``.
+        ``loss``, and the share classified correctly as ``accuracy``.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Rows with normal noise of one or many sizes."""
+"""Normal noise with a fixed or a random standard deviation."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def perturb(
     rows : Tensor
         ``[B, ...]``.
     generator : torch.Generator
-        Source of the noise, on any device.
+        Generator of the noise, on any device.
     spread : float
         Standard deviation of the noise.
     widest : float
-        Above `spread`, each row has a standard deviation of its own, between the two and uniform in its logarithm.
+        If larger than `spread`, the standard deviation of each row is drawn log-uniformly between the two.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Persistent chains: where samplers left off, to go on from there at the next step."""
+"""Persistent chains, which continue sampling from their states at the previous step."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from featood.energies.sgld import Energy, sgld
 
 
 class ReplayBuffer(nn.Module):
-    """Chains of persistent contrastive divergence, kept as a module buffer so that checkpoints hold them.
+    """Chains of persistent contrastive divergence, stored as a module buffer so that checkpoints contain them.
 
     Parameters
     ----------
     shape : sequence of int
-        Of one sample.
+        Shape of one sample.
     size : int
-        Number of chains; rounded down to a multiple of `classes`, at least one for each.
+        Number of chains; rounded down to a multiple of `classes`, at least one per class.
     classes : int
-        Equal blocks of chains that class-conditional draws keep apart.
+        Number of equal blocks of chains, used by class-conditional draws.
     spread : float
-        Chains begin uniform on ``[-spread, spread]``.
+        Initial states are uniform on ``[-spread, spread]``.
     restart : float
         Probability that a drawn chain is reinitialised.
     generator : torch.Generator
-        Source of the first states.
+        Generator of the initial states.
 
     References
     ----------
-    Tieleman, Training Restricted Boltzmann Machines using Approximations to the Likelihood Gradient, ICML 2008;
-    the buffer with restarts is that of Du and Mordatch, NeurIPS 2019.
+    Tieleman, Training Restricted Boltzmann Machines using Approximations to the Likelihood Gradient, ICML 2008; buffer
+    with restarts: Du and Mordatch, NeurIPS 2019.
     """
 
     samples: Float[Tensor, "chains ..."]
     restarted: Int[Tensor, ""]
-    """Number of chains that diverged so far and were reinitialised."""
+    """Number of chains that diverged and were reinitialised."""
 
     def __init__(
         self,
@@ -60,12 +60,12 @@ class ReplayBuffer(nn.Module):
     def draw(
         self, count: int, generator: torch.Generator, labels: Int[Tensor, "{count}"] | None = None
     ) -> tuple[Int[Tensor, "{count}"], Float[Tensor, "{count} ..."]]:
-        """Draw chains, each from the block of its label ``[count]`` where labels are given.
+        """Draw chains, from the blocks of the labels ``[count]`` if given.
 
         Returns
         -------
         chains, start : Tensor
-            Their numbers ``[count]`` and states ``[count, ...]``, some of them restarted.
+            Numbers ``[count]`` and states ``[count, ...]`` of the chains, some reinitialised.
         """
         device = self.samples.device
         limit = len(self.samples) if labels is None else self.block
@@ -77,7 +77,7 @@ class ReplayBuffer(nn.Module):
         return chains, torch.where(again.reshape(-1, *[1] * (fresh.ndim - 1)), fresh, self.samples[chains])
 
     def put(self, chains: Int[Tensor, "B"], samples: Float[Tensor, "B ..."]) -> None:
-        """Write states back; of several for one chain the last stays, on every device."""
+        """Store the states of chains; if a chain occurs several times, the last state is stored, on every device."""
         order = torch.arange(len(chains), device=chains.device)
         last = order.new_full((len(self.samples),), -1).scatter_reduce(0, chains, order, "amax")
         kept = last[chains] == order
@@ -96,7 +96,7 @@ class ReplayBuffer(nn.Module):
         gradient_limit: float | None = None,
         bounds: tuple[float, float] | None = None,
     ) -> Float[Tensor, "{count} ..."]:
-        """Draw chains, move them by Langevin steps of constant size (see :func:`sgld`), and write them back.
+        """Draw chains, run Langevin steps of constant size (see :func:`sgld`), and store the new states.
 
         A chain that ends with a non-finite state or energy is reinitialised, so the returned samples are always finite.
 
@@ -108,7 +108,7 @@ class ReplayBuffer(nn.Module):
         Warns
         -----
         UserWarning
-            When a chain diverged for the first time; :attr:`restarted` counts them all.
+            If a chain diverges for the first time; :attr:`restarted` counts all.
         """
         chains, start = self.draw(count, generator, labels)
         moved = sgld(

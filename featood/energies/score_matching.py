@@ -1,4 +1,4 @@
-"""Sliced score matching: fit the gradient of the log-density, without sampling."""
+"""Sliced score matching, which fits the gradient of the log-density without sampling."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ def sliced_score_matching(
 ) -> Float[Tensor, ""]:
     """Return ``mean (1/2) |dE/dx|^2 - v' (d2E/dx2) v`` over random directions v.
 
-    In expectation it is score matching's ``(1/2) |s|^2 + tr ds/dx`` of the score ``s = -dE/dx``, for directions
-    with ``E v v' = I``. The second derivatives must not vanish: see :func:`warn_if_piecewise_linear`.
+    For directions with ``E v v' = I``, its expectation is the score-matching loss ``(1/2) |s|^2 + tr ds/dx`` of the
+    score ``s = -dE/dx``. The second derivatives must not vanish; see :func:`warn_if_piecewise_linear`.
 
     Parameters
     ----------
     energy : callable
-        ``[B, ...]`` to ``[B]``, each from its own input alone, twice differentiable.
+        ``[B, ...]`` to ``[B]``, twice differentiable; each output must depend only on its own input.
     rows : Tensor
         Data ``[B, ...]``.
     generator : torch.Generator
-        Source of the directions.
+        Generator of the directions.
     projections : int
-        Directions to a row.
+        Number of directions per row.
     variance_reduced : bool
-        Without it, the first term is ``(1/2) (v' dE/dx)^2``, as in the paper's plain form.
+        If False, the first term is ``(1/2) (v' dE/dx)^2``, the basic form of the paper.
     projection : str
-        ``gaussian``, ``rademacher`` (signs), or ``sphere`` (of radius the root of the number of dimensions).
+        ``gaussian``, ``rademacher`` (signs), or ``sphere`` (radius ``sqrt(D)``).
 
     Returns
     -------
     Tensor
-        Scalar, differentiable in the energy's parameters.
+        Scalar, differentiable in the parameters of the energy.
 
     References
     ----------
@@ -68,12 +68,12 @@ def sliced_score_matching(
 
 
 def warn_if_piecewise_linear(model: nn.Module) -> None:
-    """Warn when a network has (leaky) rectifiers, whose second derivatives vanish almost everywhere.
+    """Warn if a network has (leaky) ReLUs, whose second derivatives vanish almost everywhere.
 
     Warns
     -----
     UserWarning
-        Score matching then has nothing to lower the energy of the data with, and merely shrinks gradients.
+        Score matching then only shrinks the gradients, and does not lower the energy of the data.
     """
     kinds = {
         type(module).__name__ for module in model.modules() if isinstance(module, nn.ReLU | nn.LeakyReLU)

@@ -1,4 +1,4 @@
-"""Stochastic gradient Langevin dynamics: samples of low energy, by descent with noise."""
+"""Stochastic gradient Langevin dynamics: sampling from an energy by gradient descent with noise."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Energy = Callable[[Float[Tensor, "B ..."]], Float[Tensor, "B"]]
-"""From inputs ``[B, ...]`` to energies ``[B]``; low = likely."""
+"""Maps inputs ``[B, ...]`` to energies ``[B]``; low = likely."""
 
 
 def decay(step: int, steps: int, final: float) -> float:
-    """Factor on step size and noise at `step`: quadratic from 1 at the first towards `final` after the last."""
+    """Return the factor on step size and noise at `step`, which decays quadratically from 1 towards `final`."""
     return final + (1 - final) * (1 - step / steps) ** 2
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """Put a model in evaluation mode without gradients to its parameters, and back at the end."""
+    """Set a model to evaluation mode, without gradients of its parameters, within a context."""
     training = {module: module.training for module in model.modules()}
-    learning = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    requires_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
     model.eval().requires_grad_(False)
     try:
         yield model
     finally:
         for module, was in training.items():
             module.training = was
-        for parameter, was in learning.items():
+        for parameter, was in requires_grad.items():
             parameter.requires_grad_(was)
 
 
@@ -48,24 +48,24 @@ def sgld(
     gradient_limit: float | None = None,
     bounds: tuple[float, float] | None = None,
 ) -> Float[Tensor, "B *shape"]:
-    """Sample by ``x <- P(x - a_t dE/dx - b_t n)`` with normal noise n, and a_t, b_t decaying together.
+    """Sample by ``x <- P(x - a_t dE/dx - b_t n)`` with normal noise n, and a_t and b_t decaying together.
 
     Parameters
     ----------
     energy : callable
-        ``[B, ...]`` to ``[B]``. Keep its parameters `frozen` meanwhile, so that only the inputs get gradients.
+        ``[B, ...]`` to ``[B]``. Keep its parameters `frozen`, so that only the inputs get gradients.
     start : Tensor
-        ``[B, ...]`` where the chains begin.
+        ``[B, ...]`` initial states of the chains.
     steps : int
-        Number of steps; none returns the start.
+        Number of steps; 0 returns `start`.
     step_size, noise : float
-        a_0 and b_0 (a standard deviation).
+        a_0, and b_0 (a standard deviation).
     generator : torch.Generator
-        Source of the noise, on any device.
+        Generator of the noise, on any device.
     final : float
-        a_T / a_0 and b_T / b_0, approached along a quadratic; 1 keeps both constant.
+        a_T / a_0 and b_T / b_0, with quadratic decay; 1 for constant values.
     project : callable, optional
-        P, back to where the data lie.
+        P, a projection to the domain of the data.
     gradient_limit : float, optional
         Clamp on each element of the gradient.
     bounds : pair of float, optional
@@ -78,8 +78,8 @@ def sgld(
 
     References
     ----------
-    Welling and Teh, Bayesian Learning via Stochastic Gradient Langevin Dynamics, ICML 2011; the decay is
-    that of Lafon et al., Hybrid Energy Based Model in the Feature Space, ICML 2023.
+    Welling and Teh, Bayesian Learning via Stochastic Gradient Langevin Dynamics, ICML 2011; decay: Lafon et al.,
+    Hybrid Energy Based Model in the Feature Space, ICML 2023.
     """
     x = start.detach()
     for step in range(steps):

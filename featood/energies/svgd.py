@@ -1,4 +1,4 @@
-"""Stein variational gradient descent: particles that spread out as they descend an energy."""
+"""Stein variational gradient descent: gradient descent of particles on an energy, with repulsion between them."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def svgd(
 ) -> Float[Tensor, "n *shape"]:
     """Move particles by ``x_i <- x_i + a mean_j [-k(x_j, x_i) dE(x_j)/dx_j + dk(x_j, x_i)/dx_j]``.
 
-    The first term draws a particle to where the energy is low around it, the second pushes it off the others.
-    The kernel is ``exp(-|x - y|^2 / h)`` with h, at every step, the squared median of the distances between two
-    particles over ``log n``; so a row of the kernel sums to about two. Nothing is drawn: the same start gives
-    the same particles. A single particle only descends.
+    The first term moves a particle towards low energy, the second away from the others. The kernel is
+    ``exp(-|x - y|^2 / h)``, where h is the squared median distance between two particles divided by ``log n``, computed
+    at every step; a row of the kernel sums to about two. The update is deterministic. A single particle follows the
+    gradient only.
 
     Parameters
     ----------
     energy : callable
-        ``[B, ...]`` to ``[B]``. Keep its parameters `frozen` meanwhile, so that only the inputs get gradients.
+        ``[B, ...]`` to ``[B]``. Keep its parameters `frozen`, so that only the inputs get gradients.
     start : Tensor
-        ``[n, ...]`` where the particles begin; no two at the same place, since such move together.
+        ``[n, ...]`` initial particles, which must be distinct, as equal particles move together.
     steps : int
-        Number of steps; none returns the start.
+        Number of steps; 0 returns `start`.
     step_size : float
-        a.
+        Step size a.
 
     Returns
     -------
@@ -54,14 +54,14 @@ def svgd(
 
 
 def _direction(x: Float[Tensor, "n D"], gradient: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
-    """Return the update of particles ``[n, D]`` at gradients ``[n, D]`` of their energies."""
+    """Return the update of particles ``[n, D]``, given the gradients ``[n, D]`` of their energies."""
     n = len(x)
     if n == 1:
         return -gradient
-    # by differences, since products lose small distances
+    # computed from differences, as matrix products are inaccurate for small distances
     distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
-    between = distances[*torch.triu_indices(n, n, offset=1, device=x.device)]
-    width = (between.median().square() / math.log(n)).clamp(min=torch.finfo(x.dtype).tiny)
+    pairs = distances[*torch.triu_indices(n, n, offset=1, device=x.device)]
+    width = (pairs.median().square() / math.log(n)).clamp(min=torch.finfo(x.dtype).tiny)
     kernel = torch.exp(-distances.square() / width)
     repulsion = 2 / width * (x * kernel.sum(1, keepdim=True) - kernel @ x)
     return (repulsion - kernel @ gradient) / n

@@ -1,4 +1,4 @@
-"""VERA: an energy trained against a generator whose entropy is estimated by importance sampling."""
+"""VERA: training of an energy against a generator whose entropy is estimated by importance sampling."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from featood.energies.sgld import Energy
 
 
 class VeraSampler(nn.Module):
-    """Generator ``x = g(h) + sigma e`` of normal h and e, with the width of a Gaussian posterior of h.
+    """Generator ``x = g(h) + sigma e`` with normal h and e, and a Gaussian posterior of h.
 
     Parameters
     ----------
     network : Module
-        g, from ``[B, size]`` to ``[B, ...]``, row by row (no batch normalisation).
+        g, from ``[B, size]`` to ``[B, ...]``, independently for each row (no batch normalisation).
     size : int
         Dimensions of h.
     sigma : pair of float
-        Bounds of sigma, which is learnt from the upper one on (the paper's from the lower): the estimated gradient of
-        the entropy goes with 1 / sigma, and a small one drowns the energy's while the generator finds its shape.
+        Bounds of sigma, whose initial value is the upper bound (in the paper, the lower bound): the estimated gradient
+        of the entropy is proportional to 1 / sigma, and for a small sigma it dominates that of the energy early in
+        training.
     posterior : float
-        First standard deviation of the posterior, in each dimension of h.
+        Initial standard deviation of the posterior, in each dimension of h.
     """
 
     def __init__(
@@ -46,14 +47,14 @@ class VeraSampler(nn.Module):
     @property
     def sigma(self) -> Float[Tensor, ""]:
         """Standard deviation of the noise, within its bounds."""
-        with torch.no_grad():  # the projection after each step; within the bounds the gradient is whole
+        with torch.no_grad():  # projection after each step; the gradient is not affected
             self.log_sigma.clamp_(*self.bounds)
         return self.log_sigma.exp()
 
     def sample(
         self, count: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "{count} ..."], Float[Tensor, "{count} {self.size}"]]:
-        """Draw ``x [count, ...]``, differentiable, and its ``h [count, size]``."""
+        """Draw ``x [count, ...]``, which is differentiable, and its ``h [count, size]``."""
         h = _normal((count, self.size), generator, self.log_posterior)
         mean = self.network(h)
         return mean + self.sigma * _normal(tuple(mean.shape), generator, mean), h
@@ -66,11 +67,11 @@ class VeraSampler(nn.Module):
         Parameters
         ----------
         x, h : Tensor
-            As :meth:`sample` gives them.
+            As returned by :meth:`sample`.
         draws : int
-            Proposals to a row, from ``N(h, posterior^2)``.
+            Number of proposals per row, from ``N(h, posterior^2)``.
         generator : torch.Generator
-            Source of the proposals.
+            Generator of the proposals.
         """
         with torch.no_grad():
             width = self.log_posterior.exp()
@@ -79,14 +80,14 @@ class VeraSampler(nn.Module):
             offsets = x - self.network(near.flatten(0, 1)).unflatten(0, (draws, len(h)))
             variance = self.sigma.square()
             fit = -0.5 * offsets.flatten(2).square().sum(2) / variance
-            # the proposal's own constant is the same for all draws
+            # the normalising constant of the proposal is the same for all draws
             weights = (fit - 0.5 * near.square().sum(2) + 0.5 * noise.square().sum(2)).softmax(0)
             return (weights.reshape(*weights.shape, *[1] * (x.ndim - 1)) * offsets).sum(0) / variance
 
     def posterior_loss(
         self, x: Float[Tensor, "B ..."], h: Float[Tensor, "B size"], generator: torch.Generator
     ) -> Float[Tensor, ""]:
-        """Return the negative evidence bound of x, whose gradient reaches the posterior's width alone."""
+        """Return the negative evidence lower bound of x, with gradients only for the width of the posterior."""
         x, h = x.detach(), h.detach()
         near = h + self.log_posterior.exp() * _normal(tuple(h.shape), generator, h)
         at = near.detach().requires_grad_(True)
@@ -108,29 +109,29 @@ def vera_loss(
     l2: float = 0.0,
     draws: int = 20,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return the losses of energy, generator and posterior as one sum, each reaching its own parameters only.
+    """Return the sum of the losses of energy, generator and posterior, which have gradients only for their parameters.
 
-    The energy minimises ``mean E(x) - mean E(x~) + penalty/2 mean |dE/dx|^2 + l2 (mean E(x)^2 + mean E(x~)^2)``;
-    the generator ``mean E(x~) - entropy H(q)``, whose gradient is that of ``<dE/dx~ - entropy c, x~>`` with c the
-    estimated gradient of the entropy; the posterior its evidence bound. One step on the sum moves all three at
-    once, so that one optimiser with a learning rate for each serves.
+    The energy minimises ``mean E(x) - mean E(x~) + penalty/2 mean |dE/dx|^2 + l2 (mean E(x)^2 + mean E(x~)^2)``. The
+    generator minimises ``mean E(x~) - entropy H(q)``, with the gradient of ``<dE/dx~ - entropy c, x~>``, where c is the
+    estimated gradient of the entropy. The posterior maximises its evidence lower bound. One step on the sum updates all
+    three, so one optimiser with three learning rates is sufficient.
 
     Parameters
     ----------
     energy : callable
         ``[B, ...]`` to ``[B]``.
     sampler : VeraSampler
-        Of inputs like the rows.
+        Generator of inputs with the shape of the rows.
     rows : Tensor
         Data ``[B, ...]``.
     generator : torch.Generator
-        Source of all draws.
+        Random generator.
     entropy, penalty, l2 : float
         Weights of the generator's entropy, of the gradient penalty on data, and of the squared energies. With the
-        squares the energies stay within ``1 / (2 l2)`` of zero and barriers between modes low; at the optimum
-        they are ``(q - p) / (2 l2 (p + q))``, which still falls with p where q goes with ``exp(-E)``.
+        squares, energies are within ``1 / (2 l2)`` of zero, and barriers between modes are low; at the optimum, the
+        energy is ``(q - p) / (2 l2 (p + q))``, which decreases with p if q is proportional to ``exp(-E)``.
     draws : int
-        Proposals of the importance sampling.
+        Number of proposals of the importance sampling.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Normalising flows on feature vectors: exact log-densities, by maps whose determinants are known."""
+"""Normalising flows on feature vectors: exact log-densities from maps with known determinants."""
 
 import lazy_loader
 

@@ -1,9 +1,10 @@
-"""Dense flows: linear layers and leaky rectifiers, with determinants by the way their matrices are made.
+"""Dense flows: linear layers and leaky rectifiers, with determinants from the parametrisation of the matrices.
 
-A matrix is an orthogonal one, or ``U diag(s) V'`` of two. Two of the four kinds make these exactly, of Householder
-reflections or as the exponential of a skew matrix. The other two leave them free and take a penalty, and in
-training the determinant that they would have were they orthogonal: there the log-density is an approximation. In
-evaluation the determinant is computed, once for all rows, so that densities of every kind integrate to one.
+A matrix is an orthogonal matrix, or ``U diag(s) V'`` with two orthogonal matrices. Two of the four kinds have exactly
+orthogonal matrices, as products of Householder reflections or exponentials of skew-symmetric matrices. The other two
+have free matrices with a penalty; in training, their determinant is that of orthogonal matrices, so the log-density is
+an approximation. In evaluation, the exact determinant is computed, once for all rows, so densities of all kinds
+integrate to one.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ from featood.nets.initialise import seeded
 
 
 def householder(vectors: Float[Tensor, "D K"]) -> Float[Tensor, "D D"]:
-    """Multiply the reflections along the columns of ``[D, K]``, the first leftmost, to ``[D, D]``.
+    """Return the product ``[D, D]`` of the reflections along the columns of ``[D, K]``, the first leftmost.
 
-    The product of all is ``I - V T V'`` with ``T`` the inverse of a triangular matrix, so that one solve does for
-    any number of them.
+    The product is ``I - V T V'``, where ``T`` is the inverse of a triangular matrix, so one solve is sufficient for any
+    number of reflections.
 
     References
     ----------
     Joffrain et al., Accumulating Householder transformations, revisited, ACM TOMS 2006.
     """
-    with torch.autocast(vectors.device.type, enabled=False):  # no such solve is reduced in precision
+    # the solve is not implemented in reduced precision
+    with torch.autocast(vectors.device.type, enabled=False):
         gram = vectors.T @ vectors
         triangle = gram.triu(1) + torch.diag(gram.diagonal() / 2)
         eye = torch.eye(len(vectors), dtype=vectors.dtype, device=vectors.device)
@@ -42,7 +44,7 @@ def _exponential(raw: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
 
 
 FACTORS: dict[str, Callable[[Tensor], Tensor]] = {"svd": householder, "matrix-exponential": _exponential}
-"""From free parameters ``[D, D]`` to an orthogonal matrix, for the kinds that make one."""
+"""Maps from free parameters ``[D, D]`` to an orthogonal matrix, for the kinds with exactly orthogonal matrices."""
 KINDS = ("orthogonal", "reparameterized", *FACTORS)
 
 
@@ -52,10 +54,10 @@ class DenseLayer(nn.Module):
     Parameters
     ----------
     size : int
-        Features.
+        Number of features.
     kind : str
-        ``orthogonal`` (W is to be so by its penalty), ``reparameterized`` (``U diag(s) V'`` whose U and V are to be
-        so), or ``svd`` and ``matrix-exponential``, whose U and V are orthogonal by their making.
+        ``orthogonal`` (W, with a penalty), ``reparameterized`` (``U diag(s) V'``, with a penalty on U and V), or
+        ``svd`` and ``matrix-exponential``, whose U and V are exactly orthogonal.
     """
 
     def __init__(self, size: int, kind: str) -> None:
@@ -69,12 +71,12 @@ class DenseLayer(nn.Module):
 
     def _start(self, size: int) -> Float[Tensor, "{size} {size}"]:
         values = torch.randn(size, size)
-        if self.kind in FACTORS:  # of reflections only the directions matter
+        if self.kind in FACTORS:  # for reflections, only the directions of the vectors matter
             return values if self.kind == "svd" else values / size**0.5
         return torch.linalg.qr(values).Q
 
     def factors(self) -> list[Float[Tensor, "D D"]]:
-        """Return the matrices that are orthogonal, or to be so ``[D, D]``."""
+        """Return the matrices ``[D, D]`` that are exactly or approximately orthogonal."""
         raw: list[Tensor] = [self.left] if self.kind == "orthogonal" else [self.left, self.right]
         return [FACTORS[self.kind](values) for values in raw] if self.kind in FACTORS else raw
 
@@ -84,14 +86,14 @@ class DenseLayer(nn.Module):
         return (left * self.log_scale.exp()) @ right[0].T if right else left
 
     def log_det(self) -> Float[Tensor, ""]:
-        """Return what ``log |det W|`` is when the factors are orthogonal."""
+        """Return ``log |det W|`` for orthogonal factors."""
         return self.bias.new_zeros(()) if self.kind == "orthogonal" else self.log_scale.sum()
 
     def penalty(self) -> Float[Tensor, ""]:
-        """Return ``sqrt(D) |I - Q'Q|`` (Frobenius) summed over factors that are not orthogonal by their making.
+        """Return ``sqrt(D) |I - Q'Q|`` (Frobenius norm), summed over factors that are not exactly orthogonal.
 
-        To first order, half of it is the most by which `log_det` can be wrong. Without the root, a likelihood
-        that is wrong in this way would gain more by shrinking the factors than the penalty costs.
+        To first order, half of it bounds the error of `log_det`. Without the square root, the approximate likelihood
+        would gain more from shrinking the factors than the penalty costs.
         """
         if self.kind in FACTORS:
             return self.bias.new_zeros(())
@@ -102,7 +104,7 @@ class DenseLayer(nn.Module):
     def forward(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``.
 
-        In training the determinant is that for orthogonal factors; in evaluation that of the matrix as it is.
+        The determinant is that of orthogonal factors in training, and exact in evaluation.
         """
         matrix = self.matrix()
         exact = not self.training and self.kind not in FACTORS
@@ -110,7 +112,7 @@ class DenseLayer(nn.Module):
         return rows @ matrix.T + self.bias, log_det.expand(len(rows))
 
     def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """Map points ``[B, D]`` back, by transposes where the factors are orthogonal."""
+        """Map points ``[B, D]`` back, by transposes if the factors are exactly orthogonal."""
         offset = latent - self.bias
         if self.kind in FACTORS:
             left, right = self.factors()
@@ -119,9 +121,9 @@ class DenseLayer(nn.Module):
 
 
 class LeakyRectifier(nn.Module):
-    """The identity above zero, and below it a slope for each feature, learnt and positive, 1 at the start.
+    """Leaky ReLU with a learned positive slope for each feature, initially 1.
 
-    (An ELU in its place would reach no latent below -1, and the densities would not integrate to one.)
+    (The range of an ELU has a lower bound of -1, so densities would not integrate to one.)
     """
 
     def __init__(self, size: int) -> None:
@@ -130,13 +132,13 @@ class LeakyRectifier(nn.Module):
 
     def forward(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``."""
-        return self._bend(rows, self.log_slope), (rows < 0).to(rows) @ self.log_slope
+        return self._apply_slope(rows, self.log_slope), (rows < 0).to(rows) @ self.log_slope
 
     def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Map points ``[B, D]`` back."""
-        return self._bend(latent, -self.log_slope)
+        return self._apply_slope(latent, -self.log_slope)
 
-    def _bend(self, rows: Float[Tensor, "B D"], log_slope: Float[Tensor, "D"]) -> Float[Tensor, "B D"]:
+    def _apply_slope(self, rows: Float[Tensor, "B D"], log_slope: Float[Tensor, "D"]) -> Float[Tensor, "B D"]:
         return torch.where(rows < 0, rows * log_slope.exp(), rows)
 
 
@@ -146,11 +148,11 @@ class ApproximateFlow(FlowDensity):
     Parameters
     ----------
     size, layers : int
-        Features and dense layers.
+        Number of features and dense layers.
     kind : str
         One of :data:`KINDS`.
     generator : torch.Generator, optional
-        Source of the initial weights.
+        Generator of the initial weights.
 
     References
     ----------
@@ -168,5 +170,5 @@ class ApproximateFlow(FlowDensity):
         super().__init__(size, flows)
 
     def penalty(self) -> Float[Tensor, ""]:
-        """Return the sum of the layers' penalties; zero for the kinds that need none."""
+        """Return the sum of the layers' penalties; zero for the kinds without a penalty."""
         return torch.stack([flow.penalty() for flow in self.flows if isinstance(flow, DenseLayer)]).sum()

@@ -1,4 +1,4 @@
-"""Autoregressive flows of zuko: affine (MAF) and with rational-quadratic splines (NSF)."""
+"""Autoregressive flows from zuko: affine (MAF) and with rational-quadratic splines (NSF)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from featood.nets.mlp import ACTIVATIONS
 
 
 class AutoregressiveFlow(nn.Module):
-    """A density of which each transformation moves a feature by those before it, in an order of its own.
+    """A density whose transformations change each feature depending on the previous ones, in a random order.
 
     Parameters
     ----------
     size, layers : int
-        Features and transformations.
+        Number of features and transformations.
     hidden : sequence of int
         Widths of the hidden layers of the network of each transformation.
     activation : str
-        Of those networks.
+        Activation of these networks.
     bins : int
-        Bins of the splines, within [-5, 5]; 0 for affine transformations.
+        Number of bins of the splines on [-5, 5]; 0 for affine transformations.
     generator : torch.Generator, optional
-        Source of the initial weights and the orders.
+        Generator of the initial weights and the orders.
 
     References
     ----------

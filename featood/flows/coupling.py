@@ -1,4 +1,4 @@
-"""Affine couplings of vectors, and the layers that Glow puts between them."""
+"""Affine couplings of vectors, and the other layers of Glow."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from featood.nets.mlp import MLP
 
 
 class AffineCoupling(nn.Module):
-    """One half of the features scales and shifts the other; the identity at the start.
+    """Scales and shifts one half of the features depending on the other half; initially the identity.
 
     Parameters
     ----------
     size : int
-        Features.
+        Number of features.
     hidden : sequence of int
-        Widths of the hidden layers of the network of scales and shifts.
+        Widths of the hidden layers of the network that computes scales and shifts.
     swap : bool
-        Whether the second half steers the first, in place of the other way round.
+        If True, the first half is changed depending on the second, otherwise the second depending on the first.
     activation : str
-        Of that network.
+        Activation of the network.
     generator : torch.Generator, optional
-        Source of the initial weights.
+        Generator of the initial weights.
 
     Raises
     ------
     UsageError
-        When there is only one feature.
+        If there is only one feature.
 
     References
     ----------
@@ -52,7 +52,7 @@ class AffineCoupling(nn.Module):
     ) -> None:
         super().__init__()
         if size < 2:
-            raise UsageError("a coupling flow needs two features at least")
+            raise UsageError("a coupling flow needs at least two features")
         self.swap = swap
         self.split = size // 2
         kept = size - self.split if swap else self.split
@@ -90,7 +90,7 @@ class AffineCoupling(nn.Module):
 
 
 class ActNorm(nn.Module):
-    """A scale and a shift of each feature, which `initialize` sets to standardise a batch."""
+    """Scale and shift of each feature, initialised by `initialize` to standardise a batch."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -99,9 +99,9 @@ class ActNorm(nn.Module):
 
     @torch.no_grad()
     def initialize(self, rows: Float[Tensor, "B D"]) -> None:
-        """Give rows ``[B, D]`` mean 0 and variance 1; a constant feature is only shifted."""
-        spread = rows.std(0, correction=0)
-        self.log_scale.copy_(-torch.where(spread > 1e-6, spread, torch.ones_like(spread)).log())
+        """Standardise rows ``[B, D]`` to mean 0 and variance 1; a constant feature is only shifted."""
+        deviation = rows.std(0, correction=0)
+        self.log_scale.copy_(-torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)).log())
         self.shift.copy_(-rows.mean(0) * self.log_scale.exp())
 
     def forward(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
@@ -114,7 +114,7 @@ class ActNorm(nn.Module):
 
 
 class InvertibleLinear(nn.Module):
-    """A matrix held by its LU factors, with a fixed permutation; a random rotation at the start.
+    """A matrix given by its LU factors with a fixed permutation; initially a random rotation.
 
     References
     ----------
@@ -136,7 +136,7 @@ class InvertibleLinear(nn.Module):
         self.log_diagonal = nn.Parameter(upper.diagonal().abs().log().float())
 
     def factors(self) -> tuple[Float[Tensor, "D D"], Float[Tensor, "D D"]]:
-        """Return the triangular factors ``[D, D]``, the lower with ones on its diagonal."""
+        """Return the triangular factors ``[D, D]``; the diagonal of the lower factor is 1."""
         eye = torch.eye(len(self.lower), dtype=self.lower.dtype, device=self.lower.device)
         diagonal = torch.diag(self.signs * self.log_diagonal.exp())
         return self.lower.tril(-1) + eye, self.upper.triu(1) + diagonal
@@ -147,7 +147,7 @@ class InvertibleLinear(nn.Module):
         return (rows @ upper.T @ lower.T)[:, self.order], self.log_diagonal.sum().expand(len(rows))
 
     def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """Map points ``[B, D]`` back by substitution."""
+        """Map points ``[B, D]`` back, by triangular solves."""
         lower, upper = self.factors()
         columns = latent[:, self.order.argsort()].T
         columns = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
@@ -161,9 +161,9 @@ def realnvp(
     activation: str = "relu",
     generator: torch.Generator | None = None,
 ) -> FlowDensity:
-    """Chain couplings whose halves take turns."""
-    turns = [bool(layer % 2) for layer in range(layers)]
-    return FlowDensity(size, [AffineCoupling(size, hidden, swap, activation, generator) for swap in turns])
+    """Return a RealNVP: couplings that alternate between the halves."""
+    swaps = [bool(layer % 2) for layer in range(layers)]
+    return FlowDensity(size, [AffineCoupling(size, hidden, swap, activation, generator) for swap in swaps])
 
 
 def glow(
@@ -173,7 +173,7 @@ def glow(
     activation: str = "relu",
     generator: torch.Generator | None = None,
 ) -> FlowDensity:
-    """Chain steps of normalisation, invertible matrix and coupling, as Glow has them for images."""
+    """Return a Glow for vectors: steps of normalisation, invertible matrix and coupling."""
     flows: list[nn.Module] = []
     for _ in range(layers):
         coupling = AffineCoupling(size, hidden, False, activation, generator)

@@ -1,4 +1,4 @@
-"""A density from invertible maps: rows go through them to a standard normal distribution."""
+"""A density given by invertible maps from rows to a standard normal distribution."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class FlowDensity(nn.Module):
     Parameters
     ----------
     size : int
-        Features.
+        Number of features.
     flows : iterable of Module
-        From rows to the base. Each has ``forward(rows) -> (rows, log_det)``, ``inverse(rows) -> rows``, and
-        where it starts from data, ``initialize(rows)``.
+        Flows in the order from rows to the base. Each has ``forward(rows) -> (rows, log_det)``,
+        ``inverse(rows) -> rows``, and, if it is initialised from data, ``initialize(rows)``.
     """
 
     def __init__(self, size: int, flows: Iterable[nn.Module]) -> None:
@@ -39,7 +39,7 @@ class FlowDensity(nn.Module):
         return rows, log_det
 
     def log_density(self, rows: Float[Tensor, "B D"], **options: Any) -> Float[Tensor, "B"]:
-        """Log-densities ``[B]`` of rows ``[B, D]``, in nats; `options` go to :meth:`forward`."""
+        """Log-densities ``[B]`` of rows ``[B, D]``, in nats; `options` are passed to :meth:`forward`."""
         latent, log_det = self(rows, **options)
         return log_det - 0.5 * (latent.square().sum(1) + self.size * math.log(2 * math.pi))
 
@@ -57,7 +57,7 @@ class FlowDensity(nn.Module):
 
     @torch.no_grad()
     def initialize(self, rows: Float[Tensor, "B D"]) -> None:
-        """Let every flow that starts from data do so, each from the rows ``[B, D]`` as they reach it."""
+        """Initialise the flows that need data, each with rows ``[B, D]`` mapped by the previous flows."""
         for flow in self._flows():
             if hasattr(flow, "initialize"):
                 flow.initialize(rows)

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians, one for each class, where a flow would be: learnt by gradients like one."""
+"""Mixtures of Gaussians, one per class, trained by gradient descent as an alternative to flows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from featood.nets.initialise import seeded
 
-LEAST = 1e-3
-"""Added to the diagonal of each factor, so that no Gaussian becomes a point."""
+SMALLEST_SCALE = 1e-3
+"""Added to the diagonal of each factor, so that no Gaussian collapses."""
 
 
 class GaussianMixtures(nn.Module):
@@ -23,12 +23,14 @@ class GaussianMixtures(nn.Module):
     Parameters
     ----------
     classes, components, size : int
-        Classes, Gaussians of each, and dimensions.
+        Number of classes, Gaussians per class, and dimensions.
     generator : torch.Generator, optional
-        Source of the initial means, weights and factors.
+        Generator of the initial means, weights and factors.
 
-    References ---------- The density ``normal_mixture`` of Charpentier et al., Posterior Network, NeurIPS 2020; in
-    its code the weights of the components are all 1, so that a density has mass K, and here they sum to 1.
+    References
+    ----------
+    Charpentier et al., Posterior Network, NeurIPS 2020 (density ``normal_mixture``). In the authors' code, all weights
+    of components are 1, so a density has mass K; here they sum to 1.
     """
 
     def __init__(
@@ -43,21 +45,21 @@ class GaussianMixtures(nn.Module):
     def log_density(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
         """Return the log-density of rows ``[B, D]`` in each class ``[B, C]``, in float64.
 
-        Squared distances are quadratic forms of the products of coordinates, so that one matrix product gives those
-        to all Gaussians.
+        Squared distances are linear in the products of coordinates, so one matrix product gives the distances to all
+        Gaussians.
         """
         rows, means = rows.double(), self.means.double()
         size = rows.shape[1]
         raw = self.factors.double()
-        scales = raw.diagonal(dim1=-2, dim2=-1).exp() + LEAST
+        scales = raw.diagonal(dim1=-2, dim2=-1).exp() + SMALLEST_SCALE
         lower = torch.tril(raw, -1) + torch.diag_embed(scales)
         identity = torch.eye(size, dtype=lower.dtype, device=lower.device).expand_as(lower)
         inverse = torch.linalg.solve_triangular(lower, identity, upper=False)
         precision = inverse.mT @ inverse
-        pulls = (precision @ means[..., None]).squeeze(-1)
+        weighted = (precision @ means[..., None]).squeeze(-1)
         products = (rows[:, :, None] * rows[:, None, :]).flatten(1)
-        squared = products @ precision.flatten(2).flatten(0, 1).T - 2 * rows @ pulls.flatten(0, 1).T
-        squared = (squared + (pulls * means).sum(-1).flatten()).clamp(min=0)
+        squared = products @ precision.flatten(2).flatten(0, 1).T - 2 * rows @ weighted.flatten(0, 1).T
+        squared = (squared + (weighted * means).sum(-1).flatten()).clamp(min=0)
         constants = scales.log().sum(-1) + 0.5 * size * math.log(2 * math.pi)
         densities = -0.5 * squared.unflatten(1, self.weights.shape) - constants
         return (densities + F.log_softmax(self.weights.double(), 1)).logsumexp(2)

@@ -1,4 +1,4 @@
-"""Planar flows: layers that push points along one direction, by how far they lie along another."""
+"""Planar flows: layers that move points along one direction, depending on their position along another."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BISECTIONS = 80
 
 
 class PlanarFlow(nn.Module):
-    """Layers ``z + u tanh(w z + b)``, with u corrected so that ``w u > -1`` and each is invertible.
+    """Layers ``z + u tanh(w z + b)``, with u corrected such that ``w u > -1``, so each layer is invertible.
 
     Parameters
     ----------
     size, layers : int
-        Features and layers.
+        Number of features and layers.
     generator : torch.Generator, optional
-        Source of the initial parameters, uniform within ``1 / sqrt(size)`` of zero.
+        Generator of the initial parameters, uniform within ``1 / sqrt(size)`` of zero.
 
     References
     ----------
@@ -40,7 +40,7 @@ class PlanarFlow(nn.Module):
         self.weight, self.push, self.bias = draw(layers, size), draw(layers, size), draw(layers)
 
     def directions(self) -> tuple[Float[Tensor, "L D"], Float[Tensor, "L"]]:
-        """Return the corrected u ``[L, D]``, and its products with w ``[L]``, all above -1."""
+        """Return the corrected u ``[L, D]`` and its products with w ``[L]``, all above -1."""
         product = (self.weight * self.push).sum(1)
         wanted = F.softplus(product) - 1
         square = self.weight.square().sum(1).clamp(min=1e-12)
@@ -51,9 +51,9 @@ class PlanarFlow(nn.Module):
         push, product = self.directions()
         log_det = rows.new_zeros(len(rows))
         for layer in range(len(push)):
-            bent = torch.tanh(rows @ self.weight[layer] + self.bias[layer])
-            rows = rows + bent[:, None] * push[layer]
-            log_det = log_det + torch.log1p(product[layer] * (1 - bent.square()))
+            activation = torch.tanh(rows @ self.weight[layer] + self.bias[layer])
+            rows = rows + activation[:, None] * push[layer]
+            log_det = log_det + torch.log1p(product[layer] * (1 - activation.square()))
         return rows, log_det
 
     def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:

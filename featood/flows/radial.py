@@ -1,9 +1,9 @@
-r"""Radial flows, one for each class, evaluated all at once.
+r"""Radial flows, one for each class, evaluated for all classes at once.
 
 A layer moves a point along the line to its centre, :math:`z' = z + g (z - c)` with :math:`g = \beta / (\alpha + r)` and
-:math:`r = \|z - c\|`. After any number of layers a point is thus its start, scaled, plus a combination of the
-centres, and both its length and its distances to the centres to come follow from inner products alone. One
-matrix product gives those for all rows, classes and layers; no point of any class is ever formed.
+:math:`r = \|z - c\|`. After any number of layers, a point is a multiple of its row plus a linear combination of the
+centres, so its norm and its distances to further centres can be computed from inner products. One matrix product gives
+the inner products for all rows, classes and layers; the transformed points are never computed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 CHUNK_BYTES = 1 << 26
 TINY = 1e-300
-"""Least squared distance: keeps the gradient of its root finite."""
+"""Minimum squared distance, for a finite gradient of its square root."""
 
 
 def radial_log_density(
@@ -28,21 +28,21 @@ def radial_log_density(
     alpha: Float[Tensor, "C L"],
     beta: Float[Tensor, "C L"],
 ) -> Float[Tensor, "B C"]:
-    """Log-densities of rows under the radial flow of each class, with a standard normal at its end.
+    """Log-densities of rows under the radial flow of each class, with a standard normal base distribution.
 
     Parameters
     ----------
     rows : Tensor
         ``[B, D]``.
     centers : Tensor
-        ``[C, L, D]`` for L layers, that next to the rows first.
+        ``[C, L, D]`` for L layers, in the order from rows to base.
     alpha, beta : Tensor
-        ``[C, L]`` with ``alpha > 0`` and ``beta > -alpha``, under which each layer is invertible.
+        ``[C, L]`` with ``alpha > 0`` and ``beta > -alpha``, so that each layer is invertible.
 
     Returns
     -------
     Tensor
-        ``[B, C]`` in float64, in which squared distances are safe as differences of inner products.
+        ``[B, C]`` in float64, which is accurate enough for squared distances as differences of inner products.
     """
     chunk = max(1, CHUNK_BYTES // (8 * alpha.numel()))
     rows, centers, alpha, beta = (values.double() for values in (rows, centers, alpha, beta))
@@ -61,7 +61,8 @@ def _log_density(
     classes, layers, size = centers.shape
     dots = (rows @ centers.reshape(-1, size).T).reshape(len(rows), classes, layers).unbind(2)
     square = rows.square().sum(1)[:, None]
-    scale = rows.new_ones(())  # a point is the row plus the weighted centres behind it, times this
+    # a point is the scale times the sum of its row and the weighted previous centres
+    scale = rows.new_ones(())
     weights: list[Tensor] = []
     gains, slopes = [], []
     for layer, dot in enumerate(dots):
@@ -83,20 +84,20 @@ def _log_density(
 def _layer(
     radius: Float[Tensor, "B C"], alpha: Float[Tensor, "C"], beta: Float[Tensor, "C"]
 ) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
-    """Gain ``g``, and ``d(r g)/dr``: one less than the stretch across and along the radius."""
+    """Return the gain ``g`` and ``d(r g)/dr``: the scale factors across and along the radius, minus one."""
     gain = beta / (alpha + radius)
     return gain, gain * (alpha / (alpha + radius))
 
 
 class RadialFlows(nn.Module):
-    """Radial flows of several classes; a single density is that of one class.
+    """Radial flows of several classes; use one class for a single density.
 
     Parameters
     ----------
     classes, layers, size : int
-        Flows, layers of each, and features.
+        Number of flows, layers per flow, and features.
     generator : torch.Generator, optional
-        Source of the initial parameters, uniform within ``1 / sqrt(size)`` of zero.
+        Generator of the initial parameters, uniform within ``1 / sqrt(size)`` of zero.
 
     References
     ----------
@@ -118,7 +119,7 @@ class RadialFlows(nn.Module):
         self.raw_beta = draw(classes, layers)
 
     def coefficients(self) -> tuple[Float[Tensor, "C L"], Float[Tensor, "C L"]]:
-        """Return alpha and beta ``[C, L]``, within the bounds that make every layer invertible."""
+        """Return alpha and beta ``[C, L]``, within the bounds for invertible layers."""
         alpha = F.softplus(self.raw_alpha)
         return alpha, F.softplus(self.raw_beta) - alpha
 

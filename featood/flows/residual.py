@@ -1,8 +1,8 @@
-r"""Invertible residual networks: blocks :math:`x + g(x)` with :math:`g` a contraction.
+r"""Invertible residual networks: blocks :math:`x + g(x)`, where :math:`g` is a contraction.
 
-The Jacobian of :math:`g` is known in closed form, :math:`J = W_k D_{k-1} \cdots D_1 W_1` with the slopes of the
-activations on the diagonals. So :math:`\log \det(I + J)` is exact at the smaller of the sizes of a row and of a hidden
-layer, for :math:`\det(I + AB) = \det(I + BA)`; and its power series takes matrix products alone, no second derivative.
+The Jacobian of :math:`g` has the closed form :math:`J = W_k D_{k-1} \cdots D_1 W_1`, with the slopes of the activations
+on the diagonals. The exact :math:`\log \det(I + J)` can be computed in the smaller of the dimensions of a row and of a
+hidden layer, as :math:`\det(I + AB) = \det(I + BA)`; its power series needs matrix products, but no second derivatives.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from featood.nets.lipschitz import LipschitzLinear
 
 CHUNK_BYTES = 1 << 26
 EXACT = 8
-"""Largest matrix whose determinant is cheap enough to train by."""
+"""Maximum size of matrices whose exact determinant is used in training."""
 FIXED_POINT_ITERATIONS = 300
 
 
 class ResidualBlock(nn.Module):
-    """The map ``x + g(x)``, with g a perceptron with ELUs and a Lipschitz constant below 1.
+    """The map ``x + g(x)``, where g is a perceptron with ELUs and a Lipschitz constant below 1.
 
     Parameters
     ----------
     size, width, depth : int
-        Features, and units and number of hidden layers (one at least).
+        Number of features, of units per hidden layer, and of hidden layers (at least one).
     bound : float
-        Largest spectral norm of each linear layer, below 1.
+        Maximum spectral norm of each linear layer, below 1.
     terms : int
-        Terms of the power series that are always taken.
+        Number of terms of the power series that are always computed.
     roulette : bool
-        Whether to go on after them for a random number of terms, weighted so that the mean is the whole series.
+        Whether to add a random number of further terms, weighted such that the expectation is the complete series.
     """
 
     def __init__(self, size: int, width: int, depth: int, bound: float, terms: int, roulette: bool) -> None:
@@ -55,7 +55,7 @@ class ResidualBlock(nn.Module):
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``.
 
-        With a generator and more than a few features these are estimates, by one probe per row; else exact.
+        With a generator and more than `EXACT` dimensions, they are estimates with one probe per row, otherwise exact.
         """
         matrices = self.matrices()
         residual, slopes = self.residual(rows, matrices)
@@ -76,13 +76,13 @@ class ResidualBlock(nn.Module):
         return rows
 
     def matrices(self) -> list[Float[Tensor, "_ _"]]:
-        """Return the matrices of the layers, each within the bound."""
+        """Return the matrices of the layers, whose norms are within the bound."""
         return [layer.matrix() for layer in self._layers()]
 
     def residual(
         self, rows: Float[Tensor, "B D"], matrices: list[Float[Tensor, "_ _"]]
     ) -> tuple[Float[Tensor, "B D"], list[Float[Tensor, "B width"]]]:
-        """Return g ``[B, D]``, and the slopes of the activations of each hidden layer ``[B, width]``."""
+        """Return g ``[B, D]`` and the slopes of the activations of each hidden layer ``[B, width]``."""
         slopes = []
         *hidden, last = zip(matrices, self._layers(), strict=True)
         for matrix, layer in hidden:
@@ -96,16 +96,16 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualFlow(FlowDensity):
-    """Residual blocks, each after a normalisation.
+    """Residual blocks, each preceded by a normalisation.
 
     Parameters
     ----------
     size, blocks : int
-        Features and blocks.
+        Number of features and blocks.
     width, depth, bound, terms, roulette
-        Of each :class:`ResidualBlock`.
+        See :class:`ResidualBlock`.
     generator : torch.Generator, optional
-        Source of the initial weights.
+        Generator of the initial weights.
 
     References
     ----------
@@ -133,7 +133,7 @@ class ResidualFlow(FlowDensity):
     def forward(
         self, rows: Float[Tensor, "B D"], generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
-        """Map rows ``[B, D]`` to the base, with log-determinants ``[B]``; estimates, where given a generator."""
+        """Map rows ``[B, D]`` to the base, with log-determinants ``[B]``, estimated if a generator is given."""
         log_det = rows.new_zeros(len(rows))
         for flow in self.flows:
             rows, part = flow(rows, generator) if isinstance(flow, ResidualBlock) else flow(rows)
@@ -144,9 +144,9 @@ class ResidualFlow(FlowDensity):
 def exact_log_det(
     matrices: list[Float[Tensor, "_ _"]], slopes: list[Float[Tensor, "B _"]]
 ) -> Float[Tensor, "B"]:
-    """``log det(I + J)`` ``[B]``, at the smaller of the sizes of a row and of a hidden layer."""
+    """``log det(I + J)`` ``[B]``, computed in the smaller of the dimensions of a row and of a hidden layer."""
     first, *rest = matrices
-    if first.shape[0] < first.shape[1]:  # the cyclic product, from the first hidden layer to itself
+    if first.shape[0] < first.shape[1]:  # cyclic product, from the first hidden layer to itself
         rest[-1] = first @ rest[-1]
         first = torch.eye(first.shape[0], dtype=first.dtype, device=first.device)
     eye = torch.eye(first.shape[1], dtype=first.dtype, device=first.device)
@@ -167,9 +167,9 @@ def series_log_det(
     terms: int,
     extra: int = 0,
 ) -> Float[Tensor, "B"]:
-    """Estimate ``log det(I + J) = sum_k (-1)^(k+1) tr(J^k) / k`` by one probe for each row ``[B]``.
+    """Estimate ``log det(I + J) = sum_k (-1)^(k+1) tr(J^k) / k`` ``[B]`` with one probe per row.
 
-    Each of the `extra` terms is taken with half the probability of that before it, and weighs twice as much.
+    Each of the `extra` terms has half the probability of the previous one, and twice its weight.
     """
     first, *rest = matrices
     total = probes.new_zeros(len(probes))

@@ -1,4 +1,4 @@
-"""What a classifier minimises so that outliers show."""
+"""Losses for training classifiers that detect outliers."""
 
 from featood.losses.bounded_energy import bounded_energy, energy_bounds
 from featood.losses.confidence import confidence_loss, logit_norm

@@ -1,4 +1,4 @@
-"""Free energies kept below a bound where rows are known, and above another where they are outliers."""
+"""Loss that keeps free energies of known rows below a bound, and those of outliers above another."""
 
 from __future__ import annotations
 
@@ -42,20 +42,20 @@ def bounded_energy(
 def energy_bounds(
     energy: Float[Tensor, "B"], labels: Int[Tensor, "B"], share: float = 0.25
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Choose bounds by the energies as they are: bounds of the paper fit its networks alone.
+    """Choose the bounds from the current energies, as the bounds of the paper are specific to its networks.
 
     Parameters
     ----------
     energy, labels : Tensor
-        ``[B]`` each, with known rows and outliers among them.
+        ``[B]`` each, of known rows and outliers.
     share : float
-        Share of each side that already is where it is to be.
+        Share of each side that already satisfies its bound.
 
     Returns
     -------
     low, high : Tensor
-        The `share` quantile of the known rows' energies; and the ``1 - share`` quantile of the outliers' or of
-        the known rows', whichever is higher, so that the bounds are apart even where the outliers lie lower.
+        The `share` quantile of the energies of known rows, and the larger of the ``1 - share`` quantiles of outliers
+        and known rows, so that ``high > low`` even if the energies of outliers are lower.
     """
     known, outliers = energy[labels >= 0], energy[labels < 0]
     low, high = known.quantile(share), known.quantile(1 - share)

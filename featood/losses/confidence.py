@@ -1,4 +1,4 @@
-"""Classifiers whose confidence is learned apart from their logits, or from the logits' direction alone."""
+"""Losses of classifiers with a separate output for confidence, or with normalised logits."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def confidence_loss(
     weight: Float[Tensor, ""] | float = 1.0,
     hinted: Bool[Tensor, "B"] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return the loss of a classifier that may ask for the answer, at a price.
+    """Return the loss of a classifier that can ask for hints, at a price.
 
-    With the confidence c, a row's probability of its class is ``c p_y + 1 - c``; the price is ``-log c``.
+    With confidence c, the probability of a row's true class is ``c p_y + 1 - c``; the price is ``-log c``.
 
     Parameters
     ----------
     logits, labels : Tensor
-        ``[B, C]`` and ``[B]``; rows with a negative label do not count.
+        ``[B, C]`` and ``[B]``; rows with a negative label are ignored.
     confidence : Tensor
         Logit of c ``[B]``.
     weight : float or scalar Tensor
         Weight of the price.
     hinted : Tensor, optional
-        Mask ``[B]`` of the rows that may ask; the others answer by themselves. By default all may.
+        Mask ``[B]`` of the rows that can get hints; by default all.
 
     Returns
     -------
@@ -46,16 +46,16 @@ def confidence_loss(
     """
     known = labels >= 0
     own = -F.cross_entropy(logits, labels.clamp(min=0), reduction="none")
-    helped = torch.logaddexp(F.logsigmoid(confidence) + own, F.logsigmoid(-confidence))
-    answer = helped if hinted is None else torch.where(hinted, helped, own)
-    named, price = mean_over(-answer, known), mean_over(-F.logsigmoid(confidence), known)
-    return {"loss": named + weight * price, "classification": named, "price": price}
+    with_hint = torch.logaddexp(F.logsigmoid(confidence) + own, F.logsigmoid(-confidence))
+    log_p = with_hint if hinted is None else torch.where(hinted, with_hint, own)
+    classification, price = mean_over(-log_p, known), mean_over(-F.logsigmoid(confidence), known)
+    return {"loss": classification + weight * price, "classification": classification, "price": price}
 
 
 def logit_norm(
     logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], temperature: float = 0.04
 ) -> Float[Tensor, ""]:
-    """Mean cross-entropy of the known rows' logits scaled to the length ``1 / temperature``, as a scalar.
+    """Mean cross-entropy of known rows with logits scaled to the norm ``1 / temperature``, as a scalar.
 
     References
     ----------

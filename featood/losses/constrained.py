@@ -1,4 +1,4 @@
-"""Finding outliers as a problem with constraints: few known rows flagged, and the classifier as good as it was."""
+"""Outlier detection as constrained optimisation: bounds on false alarms and on the loss of the classifier."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from featood.losses.reductions import mean_over
 
 
 def false_alarms(odds: Float[Tensor, "B"], labels: Int[Tensor, "B"]) -> Float[Tensor, ""]:
-    """Mean probability of the known rows to be outliers, for the log-odds ``[B]``: a smooth false-alarm rate."""
+    """Smooth false-alarm rate: mean probability that known rows are outliers, from log-odds of outliers ``[B]``."""
     return mean_over(odds.sigmoid(), labels >= 0)
 
 
 def missed_outliers(odds: Float[Tensor, "B"], labels: Int[Tensor, "B"]) -> Float[Tensor, ""]:
-    """Mean probability of the outliers to be known, for the log-odds of being outliers ``[B]``."""
+    """Smooth miss rate: mean probability that outliers are known rows, from log-odds of outliers ``[B]``."""
     return mean_over((-odds).sigmoid(), labels < 0)
 
 
 def augmented_lagrangian(
     violations: Float[Tensor, "K"], multipliers: Float[Tensor, "K"], penalties: Float[Tensor, "K"]
 ) -> Float[Tensor, ""]:
-    """Return what constraints ``c_i <= 0`` add to an objective, as a scalar.
+    """Return the terms of constraints ``c_i <= 0`` in the augmented Lagrangian, as a scalar.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def augmented_lagrangian(
     Returns
     -------
     Tensor
-        The sum of ``l c + b c^2 / 2``, or of ``-l^2 / (2 b)`` where ``b c + l < 0``.
+        The sum of ``l c + b c^2 / 2``, or ``-l^2 / (2 b)`` if ``b c + l < 0``.
 
     References
     ----------
@@ -53,7 +53,7 @@ def updated_multipliers(
     rate: float = 1.0,
     growth: float = 1.5,
 ) -> tuple[Float[Tensor, "K"], Float[Tensor, "K"]]:
-    """Take a step of gradient ascent on the multipliers, and make broken constraints weigh more.
+    """Take a step of gradient ascent on the multipliers, and increase the penalties of violated constraints.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def updated_multipliers(
     rate : float
         Step size.
     growth : float
-        Factor on the penalty of a constraint that does not hold.
+        Factor on the penalty of a violated constraint.
 
     Returns
     -------

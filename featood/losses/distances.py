@@ -1,7 +1,7 @@
-"""Embeddings in which known rows lie near the centre of their class, and outliers near none.
+"""Losses of embeddings in which known rows are near the centre of their class, and outliers far from all centres.
 
 Embeddings are ``[B, E]``, centres ``[C, E]``, distances ``[B, C]`` and labels ``[B]``; a negative label marks an
-outlier. Every term is the mean over the rows it concerns, and 0 where the batch has none of them.
+outlier. Every term is a mean over its rows, and 0 if the batch has no such rows.
 """
 
 from __future__ import annotations
@@ -29,38 +29,39 @@ from featood.losses.outlier_exposure import cross_entropy
 from featood.losses.reductions import mean_over
 
 CHUNK = 1 << 24
-"""Rows times classes that are looked at together."""
+"""Maximum number of rows times classes in memory at once."""
 
 
 def distances(embedding: Float[Tensor, "B E"], centers: Float[Tensor, "C E"]) -> Float[Tensor, "B C"]:
-    """Euclidean distance of every row to every centre ``[B, C]``, exact where they nearly coincide."""
+    """Euclidean distance of every row to every centre ``[B, C]``, accurate for small distances."""
     return torch.cdist(embedding, centers, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def class_means(
     embedding: Float[Tensor, "B E"], labels: Int[Tensor, "B"], classes: int
 ) -> tuple[Float[Tensor, "C E"], Float[Tensor, "C"]]:
-    """Mean embedding of each class ``[C, E]``, zero where it has no rows, and the rows of each ``[C]``.
+    """Mean embedding of each class ``[C, E]``, zero for classes without rows, and numbers of rows ``[C]``.
 
-    In the precision of the embedding, also where products are made in a lower one elsewhere.
+    Computed in the precision of the embedding, also under autocast.
     """
     total, count = embedding.new_zeros(classes, embedding.shape[1]), embedding.new_zeros(classes)
     group = max(1, CHUNK // max(1, classes))
     with torch.autocast(embedding.device.type, enabled=False):
-        for rows, named in zip(embedding.split(group), labels.split(group), strict=True):
-            member = F.one_hot(named.clamp(min=0), classes).to(rows) * (named >= 0)[:, None]
-            total, count = total + member.T @ rows, count + member.sum(0)
+        for rows, classes_of_rows in zip(embedding.split(group), labels.split(group), strict=True):
+            one_hot = F.one_hot(classes_of_rows.clamp(min=0), classes).to(rows)
+            one_hot = one_hot * (classes_of_rows >= 0)[:, None]
+            total, count = total + one_hot.T @ rows, count + one_hot.sum(0)
         return total / count.clamp(min=1)[:, None], count
 
 
 def center_loss(
     to_centers: Float[Tensor, "B C"], labels: Int[Tensor, "B"], radius: float = 0.0
 ) -> Float[Tensor, ""]:
-    """Mean of ``max(d_y^2 - radius^2, 0)`` over the known rows, d_y the distance to the centre of their class.
+    """Mean of ``max(d_y^2 - radius^2, 0)`` over the known rows, where d_y is the distance to the centre of the class.
 
     References
     ----------
-    Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition, ECCV 2016, without a radius.
+    Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition, ECCV 2016 (without radius).
     """
     own = to_centers.gather(1, labels.clamp(min=0)[:, None]).squeeze(1)
     return mean_over((own.square() - radius**2).relu(), labels >= 0)
@@ -69,7 +70,7 @@ def center_loss(
 def center_repulsion(
     to_centers: Float[Tensor, "B C"], labels: Int[Tensor, "B"], margin: float
 ) -> Float[Tensor, ""]:
-    """Mean of ``sum_c max(margin^2 - d_c^2, 0)`` over the outliers: no centre is to be nearer than the margin.
+    """Mean of ``sum_c max(margin^2 - d_c^2, 0)`` over the outliers, which repels them from centres within the margin.
 
     References
     ----------
@@ -86,11 +87,11 @@ def class_anchors(
     Parameters
     ----------
     to_anchors : Tensor
-        Distances d to the classes' fixed anchors ``[B, C]``.
+        Distances d to the fixed anchors of the classes ``[B, C]``.
     labels : Tensor
         ``[B]``.
     weight : float
-        Weight of the distance to the own anchor beside ``log(1 + sum_{c != y} exp(d_y - d_c))``.
+        Weight of the distance to the anchor of the class, relative to ``log(1 + sum_{c != y} exp(d_y - d_c))``.
 
     Returns
     -------
@@ -102,13 +103,13 @@ def class_anchors(
     Miller et al., Class Anchor Clustering: A Loss for Distance-Based Open Set Recognition, WACV 2021.
     """
     own = to_anchors.gather(1, labels.clamp(min=0)[:, None]).squeeze(1)
-    # log(1 + sum_{c != y} exp(d_y - d_c)) = d_y + log sum_c exp(-d_c), which is a cross-entropy
+    # log(1 + sum_{c != y} exp(d_y - d_c)) = d_y + log sum_c exp(-d_c) is a cross-entropy
     tuplet, anchor = cross_entropy(-to_anchors, labels), mean_over(own, labels >= 0)
     return {"loss": tuplet + weight * anchor, "tuplet": tuplet, "anchor": anchor}
 
 
 def rejection(to_anchors: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
-    """Score ``min_c d_c (1 - softmin(d)_c)`` ``[B]`` of class anchor clustering: large far from all anchors."""
+    """Score ``min_c d_c (1 - softmin(d)_c)`` ``[B]`` of class anchor clustering, large far from all anchors."""
     log_p = (-to_anchors).log_softmax(1)
     return (to_anchors * -torch.expm1(log_p)).amin(1)
 
@@ -120,7 +121,7 @@ def intra_inter(
     weight: float = 1.0,
     limit: float = math.inf,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return the spread within classes less the separation of the nearest two, all by the batch's own means.
+    """Return the spread within classes minus the separation of the two nearest classes, by the means of the batch.
 
     Parameters
     ----------
@@ -131,13 +132,13 @@ def intra_inter(
     weight : float
         Weight of the separation.
     limit : float
-        Distance beyond which classes are apart enough; without one, the loss falls as the embedding grows.
+        Distance above which the separation does not increase further; if infinite, the loss is unbounded below.
 
     Returns
     -------
     dict of str to Tensor
-        ``loss``; the mean squared distance to the mean of the own class, ``spread``; the least squared distance
-        between two means, ``separation``, which is 0 where the batch has one class.
+        ``loss``; ``spread``, the mean squared distance to the mean of the class; and ``separation``, the smallest
+        squared distance between two means, 0 if the batch has a single class.
 
     References
     ----------
@@ -167,7 +168,7 @@ def hypersphere(
 def deep_sad(
     embedding: Float[Tensor, "B E"], center: Float[Tensor, "E"], labels: Int[Tensor, "B"], weight: float = 1.0
 ) -> Float[Tensor, ""]:
-    """Mean of ``|z - c|^2`` over the known rows plus `weight` times that of its inverse over the outliers.
+    """Mean of ``|z - c|^2`` over the known rows plus `weight` times the mean of its inverse over the outliers.
 
     References
     ----------

@@ -1,6 +1,6 @@
-"""Latent spaces in which every class is a small ball, far from the others.
+"""Losses of latent spaces in which every class is a small ball, far from the others.
 
-Latents are ``[B, L]`` and labels ``[B]``, not negative. Every term is 0 where the batch has nothing for it.
+Latents are ``[B, L]`` and labels ``[B]``, not negative. A term is 0 if the batch has no rows for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from featood.losses.distances import class_means, distances
 def triplet_margin(
     latents: Float[Tensor, "B L"], labels: Int[Tensor, "B"], slack: float = 0.1, margin: float = 0.15
 ) -> Float[Tensor, ""]:
-    """Triplet loss with a term that keeps classes at a distance of their own.
+    """Triplet loss with an additional term for a minimum distance between classes.
 
     Parameters
     ----------
@@ -28,26 +28,26 @@ def triplet_margin(
     labels : Tensor
         ``[B]``.
     slack : float
-        How much farther than a row of the same class one of another has to be.
+        Margin by which rows of other classes must be farther away than rows of the same class.
     margin : float
-        Distance that rows of two classes have to keep.
+        Minimum distance of rows of different classes.
 
     Returns
     -------
     Tensor
-        Mean of ``max(d_ap - d_an + slack, 0) + max(margin - d_an, 0)`` over the triplets (a, p, n), of two rows of a
-        class and one of another, for which it is not zero; d is the Euclidean distance.
+        Mean of ``max(d_ap - d_an + slack, 0) + max(margin - d_an, 0)`` over the triplets (a, p, n) for which it is not
+        zero, where a and p have the same class, n has another, and d is the Euclidean distance.
 
     References
     ----------
     Dinari and Freifeld, Variational- and Metric-based Deep Latent Space for Out-of-Distribution Detection, UAI 2022.
     """
-    apart = distances(latents, latents)
+    pairwise = distances(latents, latents)
     same = labels[:, None] == labels
     anchor, positive = same.logical_and(
         ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     ).nonzero(as_tuple=True)
-    near, far = apart[anchor, positive][:, None], apart[anchor]
+    near, far = pairwise[anchor, positive][:, None], pairwise[anchor]
     values = ((near - far + slack).relu() + (margin - far).relu()) * ~same[anchor]
     return values.sum() / (values > 0).sum().clamp(min=1)
 
@@ -60,12 +60,12 @@ def latent_divergence(
     labels: Int[Tensor, "B"],
     deviation: float = 0.1,
 ) -> Float[Tensor, ""]:
-    """Divergence of the posteriors of the latents from a small ball around the centre of their class.
+    """Divergence of the latents' posteriors from a narrow normal distribution around the centre of their class.
 
     Parameters
     ----------
     latents : Tensor
-        ``[B, L]`` drawn from the posteriors: one sample each stands for the expectation.
+        ``[B, L]`` one draw from each posterior, as an estimate of the expectation.
     means, log_variances : Tensor
         ``[B, L]`` of the posteriors.
     centers : Tensor
@@ -73,12 +73,12 @@ def latent_divergence(
     labels : Tensor
         ``[B]``.
     deviation : float
-        Standard deviation of the ball.
+        Standard deviation of this normal distribution.
 
     Returns
     -------
     Tensor
-        Mean over the latent dimensions of ``log N(z; mu, sigma^2) - log N(z; m_y, deviation^2)``, over the rows of each
+        Mean of ``log N(z; mu, sigma^2) - log N(z; m_y, deviation^2)`` over the latent dimensions, over the rows of each
         class, and over the classes.
     """
     posterior = _log_normal(latents, means, log_variances)

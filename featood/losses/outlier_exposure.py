@@ -1,7 +1,7 @@
-"""Classifiers that are uncertain of outliers, or know them as one more class.
+"""Losses of classifiers that are uncertain for outliers, or have an additional class for them.
 
-Throughout, logits are ``[B, C]`` and labels ``[B]``, a negative label marking an outlier. Every term is the mean
-over the rows it concerns, and 0 where the batch has none of them.
+Logits are ``[B, C]`` and labels ``[B]``; a negative label marks an outlier. Every term is a mean over its rows, and 0
+if the batch has no such rows.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def cross_entropy(logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Flo
 
 
 def uniform_cross_entropy(logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Float[Tensor, ""]:
-    """Mean of ``-sum_c log p_c / C`` over the outliers: their cross-entropy to the uniform distribution."""
+    """Mean of ``-sum_c log p_c / C``, the cross-entropy to the uniform distribution, over the outliers."""
     return mean_over(logits.logsumexp(1) - logits.mean(1), labels < 0)
 
 
 def outlier_exposure(
     logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"], weight: float = 0.5
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return the loss of outlier exposure; with weight 1 it is the entropic open-set loss.
+    """Return the loss of outlier exposure; with weight 1, it is the entropic open-set loss.
 
     Parameters
     ----------
@@ -57,8 +57,12 @@ def outlier_exposure(
     Hendrycks et al., Deep Anomaly Detection with Outlier Exposure, ICLR 2019; Dhamija et al., Reducing Network
     Agnostophobia, NeurIPS 2018.
     """
-    named, outliers = cross_entropy(logits, labels), uniform_cross_entropy(logits, labels)
-    return {"loss": named + weight * outliers, "classification": named, "outliers": outliers}
+    classification, outliers = cross_entropy(logits, labels), uniform_cross_entropy(logits, labels)
+    return {
+        "loss": classification + weight * outliers,
+        "classification": classification,
+        "outliers": outliers,
+    }
 
 
 def objectosphere(
@@ -68,7 +72,7 @@ def objectosphere(
     weight: float = 1.0,
     radius: float = 1.0,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return the entropic open-set loss plus `weight` times a pull on the features' lengths.
+    """Return the entropic open-set loss plus `weight` times a loss on the norms of the features.
 
     Parameters
     ----------
@@ -77,7 +81,7 @@ def objectosphere(
     weight : float
         Weight of ``mean max(radius - |z|, 0)^2`` over known rows plus ``mean |z|^2`` over outliers.
     radius : float
-        Length that features of known rows are to have at least.
+        Minimum norm for features of known rows.
 
     Returns
     -------
@@ -90,18 +94,18 @@ def objectosphere(
     """
     parts = outlier_exposure(logits, labels, weight=1.0)
     squared = features.square().sum(1)
-    # the root has no gradient at zero, where a clamped one is 0 instead of NaN
+    # the gradient of the square root at zero is NaN; clamping makes it 0
     short = (radius - squared.clamp(min=1e-12).sqrt()).relu().square()
     length = mean_over(short, labels >= 0) + mean_over(squared, labels < 0)
     return {**parts, "loss": parts["loss"] + weight * length, "length": length}
 
 
 def background_class(logits: Float[Tensor, "B _"], labels: Int[Tensor, "B"]) -> Float[Tensor, ""]:
-    """Mean cross-entropy over logits ``[B, C + 1]`` whose last class is that of the outliers, as a scalar.
+    """Mean cross-entropy over logits ``[B, C + 1]``, where the last class is for outliers, as a scalar.
 
     References
     ----------
-    Dhamija et al., Reducing Network Agnostophobia, NeurIPS 2018, whose baseline it is.
+    Dhamija et al., Reducing Network Agnostophobia, NeurIPS 2018 (baseline).
     """
     return F.cross_entropy(logits, torch.where(labels < 0, logits.shape[1] - 1, labels))
 
@@ -113,10 +117,10 @@ def mixture_outlier_exposure(
     generator: torch.Generator,
     weight: float = 5.0,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Return cross-entropy plus that of mixtures, which are the less certain the more of an outlier they hold.
+    """Return the cross-entropy of known rows plus that of mixtures of known rows and outliers.
 
-    A known row ``x`` of class y and an outlier ``x'`` make ``m x + (1 - m) x'``, m uniform in [0, 1], whose target
-    has the probability m on y and the rest spread over all classes.
+    A mixture ``m x + (1 - m) x'`` of a known row ``x`` of class y and an outlier ``x'``, with m uniform in [0, 1], has
+    the target probability m for y, and the remainder is uniform over all classes.
 
     Parameters
     ----------
@@ -125,7 +129,7 @@ def mixture_outlier_exposure(
     rows, labels : Tensor
         ``[B, D]`` and ``[B]``.
     generator : torch.Generator
-        Source of the pairs and their shares.
+        Generator of the pairs and their shares.
     weight : float
         Weight of the mixtures.
 
@@ -137,11 +141,11 @@ def mixture_outlier_exposure(
     References
     ----------
     Zhang et al., Mixture Outlier Exposure: Towards Out-of-Distribution Detection in Fine-grained Environments,
-    WACV 2023, with its linear mixtures.
+    WACV 2023 (linear mixtures).
     """
-    known, named = labels >= 0, cross_entropy(logits(rows), labels)
+    known, classification = labels >= 0, cross_entropy(logits(rows), labels)
     inside, outside = rows[known], rows[~known]
-    mixtures = named.new_zeros(())
+    mixtures = classification.new_zeros(())
     if len(inside) and len(outside):
         shape = (len(inside),)
         partners = torch.randint(len(outside), shape, generator=generator, device=generator.device)
@@ -150,4 +154,8 @@ def mixture_outlier_exposure(
         values = logits(mixed)
         own = values.gather(1, labels[known][:, None]).squeeze(1)
         mixtures = (values.logsumexp(1) - share * own - (1 - share) * values.mean(1)).mean()
-    return {"loss": named + weight * mixtures, "classification": named, "mixtures": mixtures}
+    return {
+        "loss": classification + weight * mixtures,
+        "classification": classification,
+        "mixtures": mixtures,
+    }

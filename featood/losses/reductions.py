@@ -1,4 +1,4 @@
-"""Means over some of a batch's rows."""
+"""Means over some rows of a batch."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from torch import Tensor
 
 
 def mean_over(values: Float[Tensor, "B"], rows: Bool[Tensor, "B"]) -> Float[Tensor, ""]:
-    """Mean of `values` ``[B]`` over the rows that the mask `rows` ``[B]`` names; 0 where it names none."""
+    """Mean of `values` ``[B]`` over the rows of the mask `rows` ``[B]``; 0 if there are none."""
     return values[rows].sum() / rows.sum().clamp(min=1)

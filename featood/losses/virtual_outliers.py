@@ -1,4 +1,4 @@
-"""Outliers drawn in feature space from the tails of the classes, and a weighted energy that tells them apart."""
+"""Virtual outliers, drawn in feature space from the tails of the classes, and the weighted energy to detect them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ def virtual_outliers(
     draws: int,
     generator: torch.Generator,
 ) -> Float[Tensor, "{count} D"]:
-    """Draw the least likely of many samples of Gaussians with class means and one covariance.
+    """Draw the least likely of many samples of Gaussians with class means and a shared covariance.
 
-    The covariance being shared, a sample is the less likely under its class the longer the standard normal
-    vector it is made of, whatever the class: the longest are kept, and added to the means of random classes.
+    As the covariance is shared, the likelihood of a sample under its class depends only on the norm of its standard
+    normal vector. The vectors with the largest norms are kept, and added to the means of random classes.
 
     Parameters
     ----------
     means, factor : Tensor
         Class means ``[C, D]``, and the lower Cholesky factor of the covariance ``[D, D]``.
     count, draws : int
-        Outliers to keep, and samples to choose them from.
+        Number of outliers, and of samples from which they are chosen.
     generator : torch.Generator
-        Source of the samples.
+        Generator of the samples.
 
     Returns
     -------
@@ -38,8 +38,8 @@ def virtual_outliers(
 
     References
     ----------
-    Du et al., VOS: Learning What You Don't Know by Virtual Outlier Synthesis, ICLR 2022, which keeps the one least
-    likely of 10,000 for each class.
+    Du et al., VOS: Learning What You Don't Know by Virtual Outlier Synthesis, ICLR 2022 (the least likely of 10,000
+    samples for each class).
     """
     device = generator.device
     normal = torch.randn(draws, means.shape[1], generator=generator, device=device)
@@ -54,7 +54,7 @@ def weighted_energy(logits: Float[Tensor, "B C"], log_weights: Float[Tensor, "C"
 
 
 def energy_odds(inside: Float[Tensor, "B"], outside: Float[Tensor, "M"]) -> Float[Tensor, ""]:
-    """Return the logistic loss of telling known rows from outliers, each side counting the same.
+    """Return the logistic loss of classifying known rows and outliers, with equal weight for both sides.
 
     Parameters
     ----------
@@ -64,8 +64,8 @@ def energy_odds(inside: Float[Tensor, "B"], outside: Float[Tensor, "M"]) -> Floa
     Returns
     -------
     Tensor
-        ``mean log(1 + e^u)`` over known rows plus ``mean log(1 + e^-u)`` over outliers, a scalar; a side without
-        rows counts 0.
+        ``mean log(1 + e^u)`` over known rows plus ``mean log(1 + e^-u)`` over outliers, a scalar; the mean of a side
+        without rows is 0.
 
     References
     ----------

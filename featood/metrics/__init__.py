@@ -1,4 +1,4 @@
-"""Detection, calibration and open-set metrics; pure functions on arrays, higher score = more OOD."""
+"""Metrics of detection, calibration and open-set recognition: pure functions on arrays, higher score = more OOD."""
 
 import lazy_loader
 

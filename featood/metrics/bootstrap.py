@@ -23,7 +23,7 @@ from featood.metrics.counts import ScoreCounts, rank_scores
 from featood.metrics.detection import METRICS
 from featood.metrics.intervals import Difference, Interval
 
-_CELLS = 2**21  # rows resampled at once, which bounds the memory
+_CELLS = 2**21  # rows per batch of resamples, limits the memory
 
 
 def bootstrap_intervals(
@@ -37,7 +37,7 @@ def bootstrap_intervals(
 ) -> dict[str, Interval]:
     """Percentile bootstrap intervals of detection metrics (Efron, 1979).
 
-    ID and OOD rows are resampled with replacement, independently of each other.
+    ID and OOD rows are resampled with replacement, independently.
 
     Parameters
     ----------
@@ -50,19 +50,19 @@ def bootstrap_intervals(
     level : float
         Coverage of the interval, in (0, 1).
     generator : numpy.random.Generator
-        Source of the resamples.
+        Generator for the resamples.
 
     Returns
     -------
     dict of Interval
-        For each name the value on all rows and the ends of its interval.
+        The value on all rows and the bounds of the interval, by name.
 
     Raises
     ------
     DataError
-        If either side is empty or holds NaN.
+        If either side is empty or contains NaN.
     UsageError
-        If a name, `n` or `level` is not valid.
+        If a name, `n` or `level` is invalid.
     """
     _check(metrics, n, level)
     id_generator, ood_generator = generator.spawn(2)
@@ -72,8 +72,8 @@ def bootstrap_intervals(
     estimates = _measure(*_ranked(id_scores, ood_scores), metrics)[:, 0]
     low, high = percentiles(draws, level)
     return {
-        name: Interval(*ends)
-        for name, *ends in zip(metrics, estimates.tolist(), low.tolist(), high.tolist(), strict=True)
+        name: Interval(*bounds)
+        for name, *bounds in zip(metrics, estimates.tolist(), low.tolist(), high.tolist(), strict=True)
     }
 
 
@@ -88,13 +88,13 @@ def paired_difference(
 ) -> dict[str, Difference]:
     """Bootstrap intervals and tests of metric(first) - metric(second) for two heads scored on the same rows.
 
-    Each resample takes the same rows for both heads, so what makes rows easy or hard for both cancels.
-    An interval without 0 says that the heads differ at the given level.
+    Each resample has the same rows for both heads, so variation that both heads share cancels. The heads differ at the
+    given level if the interval does not contain 0.
 
     Parameters
     ----------
     first, second : tuple of two arrays, shape [N] and [M]
-        ID and OOD scores of each head, row by row on the same inputs.
+        ID and OOD scores of each head, for the same rows in the same order.
     metrics, n, level, generator
         As for `bootstrap_intervals`.
 
@@ -103,7 +103,7 @@ def paired_difference(
     DataError
         If the heads have different numbers of rows, or scores are empty or NaN.
     UsageError
-        If a name, `n` or `level` is not valid.
+        If a name, `n` or `level` is invalid.
     """
     _check(metrics, n, level)
     sizes = {(len(np.asarray(id_scores)), len(np.asarray(ood))) for id_scores, ood in (first, second)}
@@ -117,8 +117,10 @@ def paired_difference(
             bootstrap_draws(*head, metrics, n, id_generator=id_generator, ood_generator=ood_generator)
         )
         estimates.append(_measure(*_ranked(*head), metrics)[:, 0])
-    between = zip(metrics, estimates[0] - estimates[1], draws[0] - draws[1], strict=True)
-    return {name: bootstrap_difference(float(estimate), found, level) for name, estimate, found in between}
+    differences = zip(metrics, estimates[0] - estimates[1], draws[0] - draws[1], strict=True)
+    return {
+        name: bootstrap_difference(float(estimate), values, level) for name, estimate, values in differences
+    }
 
 
 def bootstrap_draws(
@@ -130,10 +132,10 @@ def bootstrap_draws(
     id_generator: np.random.Generator,
     ood_generator: np.random.Generator,
 ) -> Float[np.ndarray, "metrics {n}"]:
-    """Return the metrics of every resample, from which the intervals follow.
+    """Return the metrics of every resample, from which intervals are computed.
 
-    Equal generators take equal rows. So heads that are given copies of the same two can be compared pair by
-    pair, and sets that share their ID rows can share the resamples of these, resample by resample.
+    Generators in the same state draw the same rows. Draws of several heads with copies of the same two generators are
+    therefore paired, and draws of several sets with copies of `id_generator` have the same ID rows.
 
     Returns
     -------
@@ -159,17 +161,17 @@ def bootstrap_draws(
 def percentiles(
     draws: Float[np.ndarray, "*batch n"], level: float
 ) -> tuple[Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch"]]:
-    """Return the ends of the central share `level` of resamples ``[..., n]``, each ``[...]``."""
+    """Return the bounds ``[...]`` of the central share `level` of resamples ``[..., n]``."""
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=-1)
     return np.asarray(low), np.asarray(high)
 
 
 def bootstrap_difference(estimate: float, draws: Float[np.ndarray, "n"], level: float) -> Difference:
-    """Make an interval and a test of the resamples ``[n]`` of a difference.
+    """Return an interval and a test of a difference, given its resamples ``[n]``.
 
-    The interval is that of their percentiles. The test is two-sided and takes the difference for normal with their
-    deviation: counting those beyond 0 could never give a p below 2 / (n + 1), which no correction for many pairs
-    survives. Where all are equal, and not 0, that is what p is.
+    The interval has their percentiles as bounds. The test is two-sided and assumes a normal distribution with their
+    standard deviation; the share of resamples beyond 0 has a smallest p of 2 / (n + 1), which is too large to be
+    significant after a correction for many pairs. If all resamples are equal and not 0, p is 2 / (n + 1).
     """
     low, high = percentiles(draws, level)
     if error := float(np.std(draws, ddof=1)) if len(draws) > 1 else 0.0:
@@ -182,7 +184,7 @@ def bootstrap_difference(estimate: float, draws: Float[np.ndarray, "n"], level: 
 def _ranked(
     id_scores: ArrayLike, ood_scores: ArrayLike
 ) -> tuple[Float[np.ndarray, "K"], Int[np.ndarray, "1 N"], Int[np.ndarray, "1 M"]]:
-    """Rank all rows as the only resample, ``[1, N]`` and ``[1, M]``."""
+    """Rank all rows as a single resample, ``[1, N]`` and ``[1, M]``."""
     values, id_ranks, ood_ranks = rank_scores(id_scores, ood_scores)
     return values, id_ranks[None], ood_ranks[None]
 
@@ -193,8 +195,8 @@ def _measure(
     ood_ranks: Int[np.ndarray, "B M"],
     metrics: Sequence[str],
 ) -> Float[np.ndarray, "metrics B"]:
-    """Metrics of each resample, ``[metrics, B]``."""
-    counts = ScoreCounts(values, _tally(id_ranks, len(values)), _tally(ood_ranks, len(values)))
+    """Compute the metrics of each resample, ``[metrics, B]``."""
+    counts = ScoreCounts(values, _bincount(id_ranks, len(values)), _bincount(ood_ranks, len(values)))
     return np.stack([METRICS[name](counts) for name in metrics])
 
 
@@ -205,7 +207,7 @@ def _check(metrics: Sequence[str], n: int, level: float = 0.5) -> None:
         raise UsageError(f"bootstrap needs n >= 1 and 0 < level < 1, got n={n}, level={level}")
 
 
-def _tally(ranks: Int[np.ndarray, "B N"], size: int) -> Int[np.ndarray, "B {size}"]:
-    """Count each row of `ranks` [B, N] on its own: [B, size]."""
+def _bincount(ranks: Int[np.ndarray, "B N"], size: int) -> Int[np.ndarray, "B {size}"]:
+    """Count the values in each row of `ranks` [B, N]: [B, size]."""
     offsets = size * np.arange(len(ranks))[:, None]
     return np.bincount((ranks + offsets).ravel(), minlength=size * len(ranks)).reshape(-1, size)

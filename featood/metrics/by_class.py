@@ -28,12 +28,12 @@ def class_table(
     predictions : integer array of shape [N], optional
         Predicted class numbers.
     names : sequence of str
-        Names by class number; the number itself is the name where there is none.
+        Names by class number; a missing name is replaced by the number.
 
     Returns
     -------
     list of dict
-        ``class``, ``n`` (rows) and, where there are predictions, ``accuracy`` between 0 and 1.
+        ``class``, ``n`` (number of rows) and, with `predictions`, ``accuracy`` between 0 and 1.
 
     Examples
     --------
@@ -42,14 +42,14 @@ def class_table(
     """
     labels = np.asarray(labels)
     known = labels >= 0
-    numbers, place, counts = np.unique(labels[known], return_inverse=True, return_counts=True)
+    numbers, index, counts = np.unique(labels[known], return_inverse=True, return_counts=True)
     rows: list[dict[str, Any]] = [
         {"class": names[number] if number < len(names) else str(number), "n": count}
         for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)
     ]
     if predictions is not None:
-        right = np.bincount(place, np.asarray(predictions)[known] == labels[known], len(numbers)) / counts
-        for row, share in zip(rows, right.tolist(), strict=True):
+        correct = np.bincount(index, np.asarray(predictions)[known] == labels[known], len(numbers)) / counts
+        for row, share in zip(rows, correct.tolist(), strict=True):
             row["accuracy"] = share
     return rows
 
@@ -75,19 +75,19 @@ def auroc_by_class(
     Raises
     ------
     DataError
-        If no row has a class, shapes do not match, or a score is NaN.
+        If no OOD row has a class, shapes do not match, or a score is NaN.
     """
     labels = checked_indices(ood_labels, "labels")
     (below,) = placements(id_scores, ood_scores).ood
     if len(below) != len(labels):
-        raise DataError(f"{len(below)} OOD scores come with {len(labels)} labels")
+        raise DataError(f"the {len(below)} OOD scores have {len(labels)} labels; give one label per score")
     known = labels >= 0
     if not known.any():
         raise DataError("no OOD row has a class")
-    classes, place, counts = np.unique(labels[known], return_inverse=True, return_counts=True)
-    return classes, np.bincount(place, below[known], len(classes)) / counts
+    classes, index, counts = np.unique(labels[known], return_inverse=True, return_counts=True)
+    return classes, np.bincount(index, below[known], len(classes)) / counts
 
 
 def auroc_macro(id_scores: ArrayLike, ood_scores: ArrayLike, ood_labels: ArrayLike) -> float:
-    """Mean of `auroc_by_class`: every OOD class weighs the same, however many rows it has."""
+    """Mean of `auroc_by_class`, with equal weight for every OOD class."""
     return float(auroc_by_class(id_scores, ood_scores, ood_labels)[1].mean())

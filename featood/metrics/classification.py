@@ -1,4 +1,4 @@
-"""How good and how well calibrated the classifier is on ID rows, and on those that a score would let it answer."""
+"""Accuracy and calibration of a classifier on ID rows, and its accuracy on rows selected by a score."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from numpy.typing import ArrayLike
 from featood.errors import DataError, UsageError
 from featood.metrics.counts import checked_indices, checked_scores
 
-_CELLS = 2**22  # logits widened to float64 at once
+_CELLS = 2**22  # logits converted to float64 at once
 
 
 class Reliability(NamedTuple):
-    """Calibration by confidence bin; bins without rows hold NaN."""
+    """Calibration by confidence bin; empty bins are NaN."""
 
     confidence: Float[np.ndarray, "bins"]
     accuracy: Float[np.ndarray, "bins"]
@@ -34,7 +34,7 @@ class Reliability(NamedTuple):
 
 
 def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
-    """Share of labelled rows whose largest logit is that of their label.
+    """Share of labelled rows whose largest logit is the one of their label.
 
     Parameters
     ----------
@@ -51,31 +51,31 @@ def accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
     Raises
     ------
     DataError
-        If shapes do not match, a logit is not finite, a label is >= C, or no row is labelled. All
-        functions of logits in this module share arguments and errors.
+        If shapes do not match, a logit is not finite, a label is >= C, or no row is labelled. All functions of logits
+        in this module have the same arguments and errors.
     """
-    return float(_judge(logits, labels).correct.mean())
+    return float(_evaluate(logits, labels).correct.mean())
 
 
 def expected_calibration_error(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy over equal-width bins (lo, hi], weighted by their rows.
+    """Mean gap between confidence and accuracy over equal-width bins (lo, hi], weighted by their numbers of rows.
 
     Confidence is the largest softmax probability (Guo et al., 2017). Lower is better.
     """
-    return _calibration_error(_reliability(_judge(logits, labels), bins))
+    return _calibration_error(_reliability(_evaluate(logits, labels), bins))
 
 
 def negative_log_likelihood(logits: ArrayLike, labels: ArrayLike) -> float:
     """Mean of -log softmax(logits)[label], in nats; lower is better."""
-    return float(_judge(logits, labels).nll.mean())
+    return float(_evaluate(logits, labels).nll.mean())
 
 
 def brier(logits: ArrayLike, labels: ArrayLike) -> float:
     """Mean over rows of the squared distance between softmax and one-hot label, summed over classes.
 
-    Between 0 and 2: not halved, not averaged over classes. Lower is better.
+    Between 0 and 2: neither halved nor averaged over classes. Lower is better.
     """
-    return float(_judge(logits, labels).brier.mean())
+    return float(_evaluate(logits, labels).brier.mean())
 
 
 def classification_metrics(
@@ -86,21 +86,21 @@ def classification_metrics(
     Parameters
     ----------
     logits, labels, bins
-        As of the single metrics.
+        As in the functions of the single metrics.
     classes : integer array of shape [C], optional
-        The class number that each column of the logits stands for, ascending, where they are not 0 to C - 1. A row of
-        another class than these cannot be right: its class has no probability, and its nll is as large as numbers get.
+        Class number of each column of the logits, ascending; by default 0 to C - 1. Rows of other classes count as
+        misclassified: their class has probability 0, and their nll is the largest representable number.
     """
     if classes is not None:
         logits, labels = _in_columns(
             np.asarray(logits), checked_indices(labels, "labels"), np.asarray(classes)
         )
-    judged = _judge(logits, labels)
+    rows = _evaluate(logits, labels)
     return {
-        "accuracy": float(judged.correct.mean()),
-        "ece": _calibration_error(_reliability(judged, bins)),
-        "nll": float(judged.nll.mean()),
-        "brier": float(judged.brier.mean()),
+        "accuracy": float(rows.correct.mean()),
+        "ece": _calibration_error(_reliability(rows, bins)),
+        "nll": float(rows.nll.mean()),
+        "brier": float(rows.brier.mean()),
     }
 
 
@@ -110,18 +110,18 @@ def reliability_curve(logits: ArrayLike, labels: ArrayLike, bins: int = 15) -> R
     Returns
     -------
     Reliability
-        Three arrays of shape [bins]; where `rows` is 0 the other two are NaN.
+        Three arrays of shape [bins]; if `rows` is 0, the other two are NaN.
 
     Raises
     ------
     UsageError
         If `bins` < 1.
     """
-    return _reliability(_judge(logits, labels), bins)
+    return _reliability(_evaluate(logits, labels), bins)
 
 
-class _Judged(NamedTuple):
-    """What the softmax says of each labelled row, four arrays of shape [M]."""
+class _Evaluation(NamedTuple):
+    """Values for each labelled row, four arrays of shape [M]."""
 
     confidence: Float[np.ndarray, "M"]
     correct: Bool[np.ndarray, "M"]
@@ -129,7 +129,7 @@ class _Judged(NamedTuple):
     brier: Float[np.ndarray, "M"]
 
 
-def _judge(logits: ArrayLike, labels: ArrayLike) -> _Judged:
+def _evaluate(logits: ArrayLike, labels: ArrayLike) -> _Evaluation:
     logits, labels = np.asarray(logits), checked_indices(labels, "labels")
     if logits.ndim != 2 or not logits.shape[1] or len(logits) != len(labels):
         raise DataError(f"expected logits [N, C] and N labels, got {list(logits.shape)} and {len(labels)}")
@@ -137,51 +137,55 @@ def _judge(logits: ArrayLike, labels: ArrayLike) -> _Judged:
     if not len(rows):
         raise DataError("no row has a label (all are negative); accuracy and calibration need labelled rows")
     if (top := labels.max()) >= logits.shape[1]:
-        raise DataError(f"label {top} does not fit {logits.shape[1]} classes; check that labels count from 0")
+        raise DataError(
+            f"label {top} is too large for {logits.shape[1]} classes; check that labels start at 0"
+        )
     blocks = np.array_split(rows, -(-len(rows) * logits.shape[1] // _CELLS))
-    judged = [_judge_block(logits[block], labels[block]) for block in blocks]
-    return _Judged(*map(np.concatenate, zip(*judged, strict=True)))
+    parts = [_evaluate_block(logits[block], labels[block]) for block in blocks]
+    return _Evaluation(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _in_columns(
     logits: Real[np.ndarray, "N C"], labels: Int[np.ndarray, "N"], classes: Int[np.ndarray, "_"]
 ) -> tuple[Real[np.ndarray, "N _"], Int[np.ndarray, "N"]]:
-    """Return logits, with one more column of no probability if there are rows of other classes, and labels' columns."""
+    """Return the logits and the column of each label; rows of other classes get a column of probability 0."""
     if len(classes) != logits.shape[-1]:
-        raise DataError(f"{len(classes)} class numbers come with logits of {logits.shape[-1]} classes")
-    places = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
-    other = (labels >= 0) & (classes[places] != labels)
-    columns = np.where(labels < 0, -1, np.where(other, len(classes), places))
+        raise DataError(f"{len(classes)} class numbers were given for logits of {logits.shape[-1]} classes")
+    index = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+    other = (labels >= 0) & (classes[index] != labels)
+    columns = np.where(labels < 0, -1, np.where(other, len(classes), index))
     if not other.any():
         return logits, columns
     return np.concatenate([logits, np.full((len(logits), 1), np.finfo("f4").min)], 1), columns
 
 
-def _judge_block(logits: Real[np.ndarray, "M C"], labels: Int[np.ndarray, "M"]) -> _Judged:
+def _evaluate_block(logits: Real[np.ndarray, "M C"], labels: Int[np.ndarray, "M"]) -> _Evaluation:
     logits = logits.astype(np.float64)
     if not np.isfinite(logits).all():
-        raise DataError("logits hold NaN or infinity; extract them again, in float32")
+        raise DataError("logits contain NaN or infinity; extract them again in float32")
     rows, predicted = np.arange(len(labels)), logits.argmax(1)
     logits -= logits[rows, predicted][:, None]
     residual = np.exp(logits)
     total = residual.sum(1)
     residual /= total[:, None]
     residual[rows, labels] -= 1
-    return _Judged(1 / total, predicted == labels, np.log(total) - logits[rows, labels], (residual**2).sum(1))
+    return _Evaluation(
+        1 / total, predicted == labels, np.log(total) - logits[rows, labels], (residual**2).sum(1)
+    )
 
 
-def _reliability(judged: _Judged, bins: int) -> Reliability:
+def _reliability(evaluation: _Evaluation, bins: int) -> Reliability:
     if bins < 1:
         raise UsageError(f"bins must be at least 1, got {bins}")
     edges = np.linspace(0, 1, bins + 1)[1:-1]
-    index = np.searchsorted(edges, judged.confidence, side="left")  # an edge belongs to the bin below it
+    index = np.searchsorted(edges, evaluation.confidence, side="left")  # an edge belongs to the bin below it
     count = np.bincount(index, minlength=bins)
 
     def mean(values: Shaped[np.ndarray, "M"]) -> Float[np.ndarray, "bins"]:
         total = np.bincount(index, values, bins)
         return np.divide(total, count, out=np.full(bins, np.nan), where=count > 0)
 
-    return Reliability(mean(judged.confidence), mean(judged.correct), count)
+    return Reliability(mean(evaluation.confidence), mean(evaluation.correct), count)
 
 
 def _calibration_error(curve: Reliability) -> float:
@@ -193,30 +197,30 @@ def _calibration_error(curve: Reliability) -> float:
 def aurra(scores: ArrayLike, correct: ArrayLike) -> float:
     """Area under the response rate accuracy curve (Hendrycks et al., 2021, "Natural Adversarial Examples").
 
-    Accuracy among the rows answered, as more and more are answered in the order of their scores, averaged over all
-    numbers of rows: high where a score ranks mistakes last, and never above what the classifier's accuracy allows.
+    Accuracy among the n rows with the lowest scores, averaged over n = 1 to N. It is high if the score ranks
+    misclassified rows last; its maximum depends on the classifier's accuracy.
 
     Parameters
     ----------
     scores : array of shape [N]
-        Higher = more out-of-distribution: answered later.
+        Higher = more out-of-distribution.
     correct : boolean array of shape [N]
-        Whether the predicted class is that of the label.
+        Whether the predicted class equals the label.
 
     Returns
     -------
     float
-        Between 0 and 1, higher is better. Rows of equal score come in any order; the result is the mean over all.
+        Between 0 and 1, higher is better. For equal scores, the result is the mean over all orders of their rows.
 
     Raises
     ------
     DataError
         If there are no rows, shapes do not match, or a score is NaN.
     """
-    scores, right = checked_scores(scores, "ID"), np.asarray(correct, bool)
-    if scores.shape != right.shape:
-        raise DataError(f"{len(scores)} scores come with {len(right)} verdicts")
+    scores, is_correct = checked_scores(scores, "ID"), np.asarray(correct, bool)
+    if scores.shape != is_correct.shape:
+        raise DataError(f"{len(scores)} scores were given with {len(is_correct)} values of `correct`")
     _, ranks, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    shares = np.bincount(ranks, right) / counts
-    answered = np.arange(1, len(scores) + 1)
-    return float((np.repeat(shares, counts).cumsum() / answered).mean())
+    shares = np.bincount(ranks, is_correct) / counts
+    rows = np.arange(1, len(scores) + 1)
+    return float((np.repeat(shares, counts).cumsum() / rows).mean())

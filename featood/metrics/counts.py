@@ -1,4 +1,4 @@
-"""One sort of ID and OOD scores, from which every detection metric follows."""
+"""Counts of ID and OOD scores from one sort, from which every detection metric is computed."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from featood.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class ScoreCounts:
-    """How many ID and OOD scores equal each distinct value.
+    """Numbers of ID and OOD scores at each distinct value.
 
-    Ties are exact here: a metric sees each distinct value once, with its multiplicity. Leading axes of
-    the counts hold resamples of the same scores, so one expression serves a metric and its bootstrap.
+    Ties are treated exactly, as each distinct value occurs once, with its multiplicity. Leading axes of the counts are
+    resamples of the same scores, so the same expression computes a metric and its bootstrap.
 
     Attributes
     ----------
     values : ndarray of shape [K]
-        The distinct scores, ascending, higher = more out-of-distribution. May begin and end with infinities.
+        The distinct scores, ascending, higher = more out-of-distribution. The first and last may be infinite.
     id, ood : ndarray of int, shape [..., K]
-        How many ID and OOD scores equal each value.
+        Numbers of ID and OOD scores equal to each value.
     """
 
     values: Float[np.ndarray, "K"]
@@ -35,12 +35,12 @@ class ScoreCounts:
 
     @cached_property
     def id_below(self) -> Int[np.ndarray, "... K"]:
-        """How many ID scores are at or below each value, shape [..., K]."""
+        """Number of ID scores at or below each value, shape [..., K]."""
         return self.id.cumsum(-1)
 
     @cached_property
     def ood_below(self) -> Int[np.ndarray, "... K"]:
-        """How many OOD scores are at or below each value, shape [..., K]."""
+        """Number of OOD scores at or below each value, shape [..., K]."""
         return self.ood.cumsum(-1)
 
     @property
@@ -55,18 +55,18 @@ class ScoreCounts:
 
     @cached_property
     def mirrored(self) -> ScoreCounts:
-        """The same scores negated, ID and OOD exchanged: what is true of ID here is true of OOD there."""
+        """The same scores negated, with ID and OOD exchanged."""
         return ScoreCounts(-self.values[::-1], self.ood[..., ::-1], self.id[..., ::-1])
 
 
 def checked_scores(scores: ArrayLike, side: str) -> Float[np.ndarray, "N"]:
-    """Return scores as float64 [N]; a `DataError` that names `side` says why they are none."""
+    """Return scores as float64 [N]; raise a `DataError` that names `side` if they are invalid."""
     try:
         scores = np.asarray(scores)
         if scores.dtype.kind not in "fiub":
             raise TypeError
         scores = scores.astype(np.float64)
-    except (TypeError, ValueError, RuntimeError):  # torch says RuntimeError of a tensor with gradient
+    except (TypeError, ValueError, RuntimeError):  # torch raises RuntimeError for a tensor with gradient
         raise DataError(f"{side} scores must be an array of real numbers in host memory") from None
     if scores.ndim != 1:
         raise DataError(f"{side} scores must be one per row, got an array of shape {list(scores.shape)}")
@@ -78,7 +78,7 @@ def checked_scores(scores: ArrayLike, side: str) -> Float[np.ndarray, "N"]:
 
 
 def checked_indices(values: ArrayLike, what: str) -> Int[np.ndarray, "N"]:
-    """Return classes as int64 [N]; a `DataError` that names them says why they are none."""
+    """Return classes as int64 [N]; raise a `DataError` that names them if they are invalid."""
     values = np.asarray(values)
     if values.ndim != 1 or values.dtype.kind not in "iub":
         raise DataError(f"{what} must be one integer per row, got {values.dtype} {list(values.shape)}")
@@ -88,24 +88,24 @@ def checked_indices(values: ArrayLike, what: str) -> Int[np.ndarray, "N"]:
 def rank_scores(
     id_scores: ArrayLike, ood_scores: ArrayLike
 ) -> tuple[Float[np.ndarray, "K"], Int[np.ndarray, "N"], Int[np.ndarray, "M"]]:
-    """Sort all scores once and say which distinct value each row has.
+    """Sort all scores, and return the rank of each row among the distinct values.
 
     Parameters
     ----------
     id_scores, ood_scores : array of shape [N] and [M]
-        Higher = more out-of-distribution. Infinities are ordinary extreme scores.
+        Higher = more out-of-distribution; may be infinite.
 
     Returns
     -------
     values : ndarray of shape [K]
         The distinct scores, ascending.
     id_ranks, ood_ranks : ndarray of int, shape [N] and [M]
-        Position of each row's score in `values`.
+        Index of each row's score in `values`.
 
     Raises
     ------
     DataError
-        If either side is empty, not one-dimensional, not real numbers, or holds NaN.
+        If either side is empty, not one-dimensional, not real, or contains NaN.
     """
     id_scores, ood_scores = checked_scores(id_scores, "ID"), checked_scores(ood_scores, "OOD")
     values, ranks = np.unique(np.concatenate([id_scores, ood_scores]), return_inverse=True)

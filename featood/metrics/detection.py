@@ -1,7 +1,7 @@
-"""How well a score separates OOD from ID rows: AUROC, AUPR, FPR95 in both senses, detection error, AUTC.
+"""Metrics of the separation of OOD and ID rows by a score: AUROC, AUPR, both kinds of FPR95, detection error, AUTC.
 
-Everywhere a score is higher the more out-of-distribution its row is. A threshold `t` *accepts* the rows
-with score <= t as ID and *flags* those with score >= t as OOD.
+A higher score means more out-of-distribution. A threshold `t` *accepts* the rows with score <= t as ID and *flags*
+the rows with score >= t as OOD.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ Key = TypeVar("Key")
 def auroc(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     """Area under the ROC curve: P(ood > id) + P(ood = id) / 2.
 
-    Computed from integer counts, so ties weigh exactly one half and constant scores give 0.5.
+    Computed from integer counts, so ties count exactly one half, and constant scores give 0.5.
 
     Parameters
     ----------
     id_scores, ood_scores : array of shape [N] and [M]
-        Scores of the ID and of the OOD rows, higher = more out-of-distribution. Infinities are allowed.
+        Scores of the ID and OOD rows, higher = more out-of-distribution; may be infinite.
 
     Returns
     -------
@@ -53,16 +53,16 @@ def auroc(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     Raises
     ------
     DataError
-        If either side is empty or holds NaN. All metrics of this module share arguments and errors.
+        If either side is empty or contains NaN. All metrics of this module have the same arguments and errors.
     """
     return float(_auroc(count_scores(id_scores, ood_scores)))
 
 
 def aupr_in(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
-    """Average precision with ID as the positive class (a row is more positive the lower its score).
+    """Average precision with ID as the positive class; rows with lower scores rank first.
 
-    The step-wise sum of scikit-learn's `average_precision_score`, not the trapezoidal area.
-    Higher is better; a useless score gives the share of ID among all rows.
+    The step-wise sum of scikit-learn's `average_precision_score`, not the trapezoidal area. Higher is better; a random
+    score gives the share of ID among all rows.
     """
     return float(_aupr_in(count_scores(id_scores, ood_scores)))
 
@@ -101,7 +101,7 @@ def fpr_at_tpr_ood(id_scores: ArrayLike, ood_scores: ArrayLike, tpr: float = 0.9
 def detection_error(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     """Smallest mean of both error rates over all thresholds, min_t (FNR + FPR) / 2.
 
-    Between 0 and 0.5, lower is better; ID and OOD weigh the same whatever their numbers.
+    Between 0 and 0.5, lower is better; ID and OOD have equal weight, whatever their numbers of rows.
     """
     return float(_detection_error(count_scores(id_scores, ood_scores)))
 
@@ -109,15 +109,15 @@ def detection_error(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
 def autc(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     """Area under the threshold curve (Humblot-Renaux et al., 2023, "Beyond AUROC & co."), lower is better.
 
-    Scores are scaled to [0, 1] over ID and OOD together; the result is the mean of the areas under
-    FPR(t) and FNR(t). Both are step functions, whose exact areas are mean(id) and 1 - mean(ood).
-    Infinite scores are clamped to the finite range; where that range has no width the result is 0.5.
+    The scores of ID and OOD together are scaled to [0, 1]; the result is the mean of the areas under FPR(t) and
+    FNR(t). Both are step functions with the exact areas mean(id) and 1 - mean(ood). Infinite scores are clamped to the
+    finite range; if all finite scores are equal, the result is 0.5.
     """
     return float(_autc(count_scores(id_scores, ood_scores)))
 
 
 def detection_metrics(id_scores: ArrayLike, ood_scores: ArrayLike) -> dict[str, float]:
-    """All detection metrics from one sort.
+    """Compute all detection metrics from one sort.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def detection_metrics(id_scores: ArrayLike, ood_scores: ArrayLike) -> dict[str, 
     Raises
     ------
     DataError
-        If either side is empty or holds NaN.
+        If either side is empty or contains NaN.
     """
     counts = count_scores(id_scores, ood_scores)
     return {name: float(metric(counts)) for name, metric in METRICS.items()}
@@ -146,7 +146,7 @@ def roc_curve(
     Returns
     -------
     fpr, tpr : ndarray of shape [K + 1]
-        Share of ID and of OOD flagged as the threshold falls from above all scores to the smallest.
+        Shares of ID and OOD flagged as the threshold decreases from above all scores to the smallest.
     """
     flagged = count_scores(id_scores, ood_scores).mirrored
     fpr, tpr = flagged.ood_below / flagged.n_ood, flagged.id_below / flagged.n_id
@@ -159,7 +159,7 @@ def _auroc(counts: ScoreCounts) -> Float[np.ndarray | np.float64, "..."]:
 
 
 def _aupr_in(counts: ScoreCounts) -> Float[np.ndarray | np.float64, "..."]:
-    # In a resample the lowest values may have no row; no recall is gained there, whatever the precision.
+    # in a resample, the lowest values may have no rows; they add no recall, so their precision does not matter
     precision = counts.id_below / np.maximum(counts.id_below + counts.ood_below, 1)
     return (counts.id * precision).sum(-1) / counts.n_id[..., 0]
 
@@ -167,7 +167,7 @@ def _aupr_in(counts: ScoreCounts) -> Float[np.ndarray | np.float64, "..."]:
 def _fpr_at_tpr(counts: ScoreCounts, tpr: float = 0.95) -> Float[np.ndarray | np.float64, "..."]:
     if not 0 < tpr <= 1:
         raise UsageError(f"tpr must be in (0, 1], got {tpr}")
-    # k / n, not tpr * n: the quotient rounds to the very double that a literal such as 0.95 stands for.
+    # k / n >= tpr, not k >= tpr * n: the quotient rounds to the same double as a literal such as 0.95
     threshold = (counts.id_below / counts.n_id >= tpr).argmax(-1, keepdims=True)
     return (np.take_along_axis(counts.ood_below, threshold, -1) / counts.n_ood)[..., 0]
 
@@ -179,7 +179,7 @@ def _detection_error(counts: ScoreCounts) -> Float[np.ndarray | np.float64, "...
 
 def _autc(counts: ScoreCounts) -> Float[np.ndarray | np.float64, "..."]:
     finite = np.isfinite(counts.values)
-    # A power of two changes no digit and keeps the range of huge scores from overflowing.
+    # scaling by a power of two is exact, and prevents overflow of the range of very large scores
     exponent = np.frexp(np.abs(counts.values, where=finite, out=np.zeros(finite.shape)).max())[1]
     values = np.ldexp(counts.values, -exponent)
 
@@ -204,14 +204,14 @@ METRICS: Mapping[str, Callable[[ScoreCounts], Float[np.ndarray | np.float64, "..
         "autc": _autc,
     }
 )
-"""The metrics of a result row, in the order tables show them, as functions of `ScoreCounts`."""
+"""The metrics of a result row, in the order of tables, as functions of `ScoreCounts`."""
 
 LOWER_IS_BETTER = frozenset({"fpr95", "fpr95_ood", "detection_error", "autc"})
-"""Those of `METRICS` that a better head has less of."""
+"""The keys of `METRICS` for which lower is better."""
 
 
 def best_of(values: Mapping[Key, float], metric: str) -> Key:
-    """Return the key of the best value of a metric, the first of equals.
+    """Return the key of the best value of a metric, or the first of several equal ones.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Intervals and tests that follow from a formula: DeLong's for AUROC, the exact binomial for shares of rows."""
+"""Intervals and tests with closed formulas: DeLong's for AUROC, and the exact binomial for shares of rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from featood.metrics.detection import fpr_at_tpr_id
 
 
 class Interval(NamedTuple):
-    """A value and the ends of its interval."""
+    """A value and the bounds of its interval."""
 
     estimate: float
     low: float
@@ -37,28 +37,28 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A difference between two heads, the ends of its interval, and how likely one as large is by chance alone."""
+    """A difference between two heads, the bounds of its interval, and the p-value of its test."""
 
     estimate: float
     low: float
     high: float
     p: float
-    """Two-sided, of the hypothesis that there is none."""
+    """Two-sided p-value of the hypothesis that the difference is 0."""
 
 
 @dataclass(frozen=True, eq=False)
 class Placements:
-    """Where each row stands among the rows of the other side: what AUROC is the mean of (DeLong et al., 1988).
+    """Placement of each row among the rows of the other side; AUROC is their mean (DeLong et al., 1988).
 
-    Those of one set come from `placements`; `Placements.mean` puts several sets together that share their ID rows,
-    and ``first - second`` compares two heads on the same rows.
+    `placements` computes them for one set. `Placements.mean` averages several sets with the same ID rows, and
+    ``first - second`` compares two heads on the same rows.
 
     Attributes
     ----------
     id : ndarray of shape [N]
-        Share of the OOD rows that score above each ID row, ties ½; of several sets the mean.
+        Share of the OOD rows that score above each ID row, ties counting ½; for several sets, the mean share.
     ood : tuple of ndarray, shape [M]
-        Share of the ID rows that score below each OOD row, ties ½, set by set.
+        For each set, the share of the ID rows that score below each OOD row, ties counting ½.
     """
 
     id: Float[np.ndarray, "N"]
@@ -66,7 +66,7 @@ class Placements:
 
     @classmethod
     def mean(cls, sets: Sequence[Placements]) -> Placements:
-        """Put sets together whose ID rows are the same; each set weighs the same."""
+        """Average several sets with the same ID rows, with equal weights."""
         return cls(np.mean([part.id for part in sets], 0), tuple(ood for part in sets for ood in part.ood))
 
     def __sub__(self, other: Placements) -> Placements:
@@ -80,26 +80,26 @@ class Placements:
 
     @property
     def estimate(self) -> float:
-        """AUROC, the mean AUROC of several sets, or the difference of either."""
+        """AUROC or mean AUROC of several sets, or the difference of two heads in it."""
         return float(np.mean([rows.mean() for rows in self.ood]))
 
     @cached_property
     def variance(self) -> float:
-        """DeLong's variance of the estimate; the ID rows, which all sets share, count once.
+        """DeLong's variance of the estimate; the ID rows, which all sets share, are counted once.
 
-        Infinite where a side has a single row.
+        Infinite if a side has a single row.
         """
         ood = sum(_variance_of_mean(rows) for rows in self.ood) / len(self.ood) ** 2
         return _variance_of_mean(self.id) + ood
 
     @property
     def pairs(self) -> list[int]:
-        """How many pairs of an ID and an OOD row there are, set by set, that have no row in common."""
+        """For each set, the number of disjoint pairs of an ID and an OOD row."""
         return [min(len(self.id), len(rows)) for rows in self.ood]
 
 
 def placements(id_scores: ArrayLike, ood_scores: ArrayLike) -> Placements:
-    """Place every row among those of the other side, from one sort.
+    """Compute the placement of each row among the rows of the other side, from one sort.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def placements(id_scores: ArrayLike, ood_scores: ArrayLike) -> Placements:
     Raises
     ------
     DataError
-        If either side is empty or holds NaN. All functions of scores of this module share arguments and errors.
+        If either side is empty or contains NaN. All functions of scores in this module have the same errors.
     """
     values, id_ranks, ood_ranks = rank_scores(id_scores, ood_scores)
     counts = ScoreCounts(
@@ -123,38 +123,37 @@ def placements(id_scores: ArrayLike, ood_scores: ArrayLike) -> Placements:
 def delong_interval(scores: tuple[ArrayLike, ArrayLike] | Placements, level: float = 0.95) -> Interval:
     """Interval of AUROC by DeLong's variance (DeLong et al., 1988), on the logit scale.
 
-    AUROC's distribution is skewed near 1; that of its logit less so, and an interval made there never leaves [0, 1]
-    (Pepe, 2003). With few rows and an AUROC near 1 it still covers less than its level: of samples of 1,000 ID and
-    100 OOD rows at 0.99, 95 % intervals hold the truth in 91 % (``benchmarks/intervals.py``).
+    The distribution of AUROC is skewed near 1; its logit is less skewed, and an interval on the logit scale is within
+    [0, 1] (Pepe, 2003). With few rows and an AUROC near 1, the coverage is still below the level: for samples of 1,000
+    ID and 100 OOD rows and an AUROC of 0.99, 95 % intervals cover it in 91 % (``benchmarks/intervals.py``).
 
-    The variance is 0 where all rows are told apart, where all are told apart the wrong way round, and where all scores
-    are equal; not because nothing is uncertain then, but because the formula sees nothing that varies. What can be
-    said is that in each of the ``k = min(N, M)`` pairs of an ID and an OOD row without a row in common the same
-    happened; by the exact binomial it happens to a share of at least ``((1 - level) / 2) ** (1 / k)`` of all
-    pairs, which is what the interval rests on in these cases.
+    The variance is 0 if ID and OOD are perfectly separated, in either direction, or all scores are equal, although
+    the estimate is uncertain. In these cases, the interval uses that each of the ``k = min(N, M)`` disjoint pairs of an
+    ID and an OOD row has the same outcome; by the exact binomial, the share of all pairs with this outcome is at least
+    ``((1 - level) / 2) ** (1 / k)``.
 
     Parameters
     ----------
     scores : pair of arrays, or Placements
-        ID and OOD scores of shape [N] and [M]; or what `placements` makes of them.
+        ID and OOD scores of shape [N] and [M], or their `placements`.
     level : float
         Coverage of the interval, in (0, 1).
 
     Returns
     -------
     Interval
-        [0, 1] where a side has a single row, which tells nothing about others.
+        [0, 1] if a side has a single row.
     """
     _check_level(level)
-    where = scores if isinstance(scores, Placements) else placements(*scores)
-    estimate, variance = where.estimate, where.variance
+    placed = scores if isinstance(scores, Placements) else placements(*scores)
+    estimate, variance = placed.estimate, placed.variance
     if np.isinf(variance):
         return Interval(estimate, 0.0, 1.0)
     if variance == 0:
-        tail = (1 - level) / 2 / len(where.pairs)
-        known = np.array([tail ** (1 / k) for k in where.pairs])
-        # of the pairs that are left nothing is known: all may be the one way round, or the other
-        low = float(np.mean(known * [rows.mean() for rows in where.ood]))
+        tail = (1 - level) / 2 / len(placed.pairs)
+        known = np.array([tail ** (1 / k) for k in placed.pairs])
+        # the outcome of the remaining pairs is unknown: all may be in either order
+        low = float(np.mean(known * [rows.mean() for rows in placed.ood]))
         return Interval(estimate, low, low + float(np.mean(1 - known)))
     middle = logit(estimate)
     half = -ndtri((1 - level) / 2) * np.sqrt(variance) / (estimate * (1 - estimate))
@@ -168,13 +167,13 @@ def delong_difference(
 ) -> Difference:
     """Interval and test of AUROC(first) - AUROC(second), for two heads scored on the same rows (DeLong et al., 1988).
 
-    Where neither AUROC has a variance (see `delong_interval`), the interval is that of the two intervals' ends, each at
-    ``(1 + level) / 2``, and the test the sign test over pairs of rows without a row in common.
+    If both AUROCs have variance 0 (see `delong_interval`), the interval is computed from the bounds of both intervals
+    at level ``(1 + level) / 2``, and the test is the sign test over disjoint pairs of rows.
 
     Parameters
     ----------
     first, second : pair of arrays, or Placements
-        ID and OOD scores of each head, row by row on the same inputs.
+        ID and OOD scores of each head, for the same rows in the same order.
     level : float
         Coverage of the interval, in (0, 1).
 
@@ -185,8 +184,8 @@ def delong_difference(
     """
     _check_level(level)
     one, two = (head if isinstance(head, Placements) else placements(*head) for head in (first, second))
-    between = one - two
-    estimate, variance = between.estimate, between.variance
+    difference = one - two
+    estimate, variance = difference.estimate, difference.variance
     if np.isinf(variance):
         return Difference(estimate, -1.0, 1.0, 1.0)
     if one.variance == two.variance == 0:
@@ -202,7 +201,7 @@ def delong_difference(
 def binomial_interval(hits: int, rows: int, level: float = 0.95) -> Interval:
     """Exact interval of a share of independent rows (Clopper and Pearson, 1934), such as accuracy.
 
-    It holds the true share with at least the given probability, whatever the numbers; for few rows with more.
+    Its coverage is at least the given level for any number of rows, and higher for few rows.
 
     Raises
     ------
@@ -213,7 +212,7 @@ def binomial_interval(hits: int, rows: int, level: float = 0.95) -> Interval:
     """
     _check_level(level)
     if not 0 <= hits <= rows or rows < 1:
-        raise DataError(f"a share needs 0 <= hits <= rows and a row at least, got {hits} of {rows}")
+        raise DataError(f"a share needs 0 <= hits <= rows and at least one row, got {hits} of {rows}")
     tail = (1 - level) / 2
     low = float(betaincinv(hits, rows - hits + 1, tail)) if hits else 0.0
     high = float(betaincinv(hits + 1, rows - hits, 1 - tail)) if hits < rows else 1.0
@@ -225,11 +224,10 @@ def fpr_interval(
 ) -> Interval:
     """Exact binomial interval of the share of OOD accepted at the threshold that accepts `tpr` of *these* ID rows.
 
-    It is conditional on the threshold: what it covers is the share of all OOD that this very threshold accepts, as
-    that of a detector which is put to use with it. The threshold is itself estimated from the ID rows, so the
-    interval covers the FPR95 of the head, at the threshold that accepts 95 % of *all* ID, too seldom: with as many ID
-    as OOD rows, in 71 to 91 % of samples (``benchmarks/intervals.py``). For that, resample both sides with
-    `bootstrap_intervals`.
+    The interval is conditional on the threshold: it covers the share of all OOD rows that a detector with this
+    threshold accepts. The threshold is estimated from the ID rows, so the coverage of the FPR95 of the head, at the
+    threshold that accepts 95 % of *all* ID, is too low: 71 to 91 % with equal numbers of ID and OOD rows
+    (``benchmarks/intervals.py``). For the FPR95 of the head, resample both sides with `bootstrap_intervals`.
     """
     share = fpr_at_tpr_id(id_scores, ood_scores, tpr)
     rows = len(np.asarray(ood_scores))
@@ -239,7 +237,7 @@ def fpr_interval(
 def _variance_of_mean(values: Float[np.ndarray, "N"]) -> float:
     if len(values) < 2:
         return float("inf")
-    # less the first, so that equal values have no variance to the last bit
+    # subtracting the first value makes the variance of equal values exactly 0
     return float(np.var(values - values[0], ddof=1)) / len(values)
 
 

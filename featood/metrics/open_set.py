@@ -1,7 +1,7 @@
-"""Open-set recognition: a row is accepted as its predicted class, or taken for unknown.
+"""Metrics of open-set recognition, in which each row is accepted as its predicted class or rejected as unknown.
 
-A threshold `t` accepts the rows with score <= t, each as the class that was predicted for it, and takes the
-others for the class "unknown", to which all OOD rows belong.
+A threshold `t` accepts the rows with score <= t as their predicted class, and assigns all others to the class
+"unknown", to which all OOD rows belong.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from featood.metrics.detection import auroc
 
 
 class OpenSetCurve(NamedTuple):
-    """What becomes of a classifier as its threshold rises over all distinct scores, arrays of shape [K]."""
+    """Metrics of a classifier at each distinct score as threshold, arrays of shape [K]."""
 
     thresholds: Float[np.ndarray, "K"]
     macro_f1: Float[np.ndarray, "K"]
     """Mean F1 of the known classes and "unknown"."""
     known_accuracy: Float[np.ndarray, "K"]
-    """Share of the ID rows that are accepted as their own class."""
+    """Share of the ID rows that are accepted as their true class."""
     unknown_accuracy: Float[np.ndarray, "K"]
-    """Share of the OOD rows that are taken for unknown."""
+    """Share of the OOD rows that are rejected as unknown."""
     accepted: Float[np.ndarray, "K"]
-    """Share of the ID rows that are accepted, as whatever class."""
+    """Share of the ID rows that are accepted, as any class."""
 
 
 def open_set_curve(
@@ -48,7 +48,7 @@ def open_set_curve(
     ood_predictions: ArrayLike,
     labels: ArrayLike,
 ) -> OpenSetCurve:
-    """Macro-F1 and accuracies at every threshold, from one sort.
+    """Compute macro-F1 and accuracies at every threshold, from one sort.
 
     Parameters
     ----------
@@ -62,20 +62,20 @@ def open_set_curve(
     Returns
     -------
     OpenSetCurve
-        A class found in neither labels nor accepted predictions has no F1 and is left out of the mean, as
-        in scikit-learn.
+        A class that occurs neither in the labels nor in the accepted predictions has no F1 and is left out of the
+        mean, as in scikit-learn.
 
     Raises
     ------
     DataError
-        If shapes do not match, a score is NaN, a prediction is negative, or a side has no rows. All functions
-        of this module share arguments and errors.
+        If shapes do not match, a score is NaN, a prediction is negative, or a side has no rows. All functions of this
+        module have the same arguments and errors.
     """
     id_scores, id_predictions, labels = _labelled(id_scores, id_predictions, labels)
     values, id_ranks, ood_ranks = rank_scores(id_scores, ood_scores)
     ood_predictions = checked_indices(ood_predictions, "predictions")
     if len(ood_predictions) != len(ood_ranks):
-        raise DataError(f"{len(ood_ranks)} OOD scores come with {len(ood_predictions)} predictions")
+        raise DataError(f"{len(ood_ranks)} OOD scores were given with {len(ood_predictions)} predictions")
     predicted, ranks = (
         np.concatenate([id_predictions, ood_predictions]),
         np.concatenate([id_ranks, ood_ranks]),
@@ -85,9 +85,9 @@ def open_set_curve(
     id_below, ood_below = (
         np.bincount(rank, minlength=len(values)).cumsum() for rank in (id_ranks, ood_ranks)
     )
-    right = id_predictions == labels
-    known = np.bincount(id_ranks[right], minlength=len(values)).cumsum()
-    hit = np.concatenate([right, np.zeros(len(ood_ranks), bool)])
+    correct = id_predictions == labels
+    known = np.bincount(id_ranks[correct], minlength=len(values)).cumsum()
+    hit = np.concatenate([correct, np.zeros(len(ood_ranks), bool)])
     total, classes = _known_f1(predicted, ranks, hit, labels, len(values))
     missed = len(id_ranks) - id_below
     found = len(ood_ranks) - ood_below
@@ -108,58 +108,58 @@ def open_set_metrics(
     ood_predictions: ArrayLike,
     labels: ArrayLike,
 ) -> dict[str, float]:
-    """Summarise open-set recognition; see `open_set_curve` for the arguments.
+    """Compute all metrics of open-set recognition; see `open_set_curve` for the arguments.
 
     Returns
     -------
     dict
-        `f1_macro`: macro-F1 at the smallest threshold that accepts 95 % of the ID rows, that of `fpr95`, which
-        no OOD row had a part in. `f1_macro_best`: the largest over all thresholds, which is chosen on the very
-        rows it is measured on; some papers (VMDLS) report it. `cauroc`, `oscr`, and `ccr_at_fpr` of 10 % and
-        of 1 % as `ccr_fpr10` and `ccr_fpr1`.
+        `f1_macro`: macro-F1 at the smallest threshold that accepts 95 % of the ID rows, as for `fpr95`; it does not
+        depend on OOD rows. `f1_macro_best`: the maximum over all thresholds, which is selected on the same rows and
+        therefore optimistic; some papers (VMDLS) report it. `cauroc`, `oscr`, and `ccr_at_fpr` at 10 % and 1 % as
+        `ccr_fpr10` and `ccr_fpr1`.
     """
     id_scores, id_predictions, labels = _labelled(id_scores, id_predictions, labels)
     curve = open_set_curve(id_scores, ood_scores, id_predictions, ood_predictions, labels)
-    right = id_predictions == labels
-    area = cauroc(id_scores, ood_scores, right)
+    correct = id_predictions == labels
+    area = cauroc(id_scores, ood_scores, correct)
     return {
         "f1_macro": float(curve.macro_f1[(curve.accepted >= 0.95).argmax()]),
         "f1_macro_best": float(curve.macro_f1.max()),
         "cauroc": area,
-        "oscr": area * float(right.mean()),
-        "ccr_fpr10": ccr_at_fpr(id_scores, ood_scores, right, 0.1),
-        "ccr_fpr1": ccr_at_fpr(id_scores, ood_scores, right, 0.01),
+        "oscr": area * float(correct.mean()),
+        "ccr_fpr10": ccr_at_fpr(id_scores, ood_scores, correct, 0.1),
+        "ccr_fpr1": ccr_at_fpr(id_scores, ood_scores, correct, 0.01),
     }
 
 
 def cauroc(id_scores: ArrayLike, ood_scores: ArrayLike, correct: ArrayLike) -> float:
     """Area under the ROC curve of the correctly classified ID rows (CAUROC of VMDLS).
 
-    The true positive rate is the share accepted *of the ID rows that are classified correctly*; those that are
-    not have no part in it, so this is the AUROC where all are correct.
+    The true positive rate is the share accepted *of the correctly classified ID rows*; misclassified ID rows are
+    ignored. If all rows are classified correctly, this is the AUROC.
 
     Parameters
     ----------
     id_scores, ood_scores : array of shape [N] and [M]
         Higher = more out-of-distribution.
     correct : boolean array of shape [N]
-        Whether the predicted class is that of the label.
+        Whether the predicted class equals the label.
 
     Returns
     -------
     float
-        Between 0 and 1, higher is better; 0 where no row is classified correctly.
+        Between 0 and 1, higher is better; 0 if no row is classified correctly.
     """
     scores = np.asarray(id_scores)
-    right = _verdicts(scores, correct)
-    return auroc(scores[right], ood_scores) if right.any() else 0.0
+    is_correct = _checked_correct(scores, correct)
+    return auroc(scores[is_correct], ood_scores) if is_correct.any() else 0.0
 
 
 def oscr(id_scores: ArrayLike, ood_scores: ArrayLike, correct: ArrayLike) -> float:
     """Area under the open-set classification rate curve (Dhamija et al., 2018): accuracy times `cauroc`.
 
-    The correct classification rate, the share of *all* ID rows that are accepted as their own class, against the
-    share of OOD rows accepted.
+    The curve is the correct classification rate, which is the share of *all* ID rows that are accepted as their true
+    class, against the share of OOD rows accepted.
     """
     return cauroc(id_scores, ood_scores, correct) * float(np.mean(np.asarray(correct, bool)))
 
@@ -167,18 +167,18 @@ def oscr(id_scores: ArrayLike, ood_scores: ArrayLike, correct: ArrayLike) -> flo
 def ccr_at_fpr(id_scores: ArrayLike, ood_scores: ArrayLike, correct: ArrayLike, fpr: float = 0.1) -> float:
     """Correct classification rate at a false positive rate (Dhamija et al., 2018): one point of the curve of `oscr`.
 
-    The threshold is the score of the OOD row with which the share of OOD rows at or below it reaches `fpr`; counted are
-    the ID rows that score below it and are classified correctly, as OpenOOD does. With fewer than ``1 / fpr`` OOD rows
-    that is the lowest of them all.
+    The threshold is the smallest OOD score for which the share of OOD rows at or below it is at least `fpr`; with
+    fewer than ``1 / fpr`` OOD rows, it is the lowest OOD score. The rate counts the correctly classified ID rows with
+    a score below the threshold, as in OpenOOD.
 
     Parameters
     ----------
     id_scores, ood_scores : array of shape [N] and [M]
         Higher = more out-of-distribution.
     correct : boolean array of shape [N]
-        Whether the predicted class is that of the label.
+        Whether the predicted class equals the label.
     fpr : float
-        In (0, 1].
+        False positive rate, in (0, 1].
 
     Returns
     -------
@@ -193,26 +193,26 @@ def ccr_at_fpr(id_scores: ArrayLike, ood_scores: ArrayLike, correct: ArrayLike, 
     if not 0 < fpr <= 1:
         raise UsageError(f"fpr must be in (0, 1], got {fpr}")
     scores, others = checked_scores(id_scores, "ID"), np.sort(checked_scores(ood_scores, "OOD"))
-    right = _verdicts(scores, correct)
-    # k / n rather than fpr * n: the quotient rounds to the very double that a literal such as 0.1 stands for
+    is_correct = _checked_correct(scores, correct)
+    # k / n >= fpr, not k >= fpr * n: the quotient rounds to the same double as a literal such as 0.1
     threshold = others[(np.arange(1, len(others) + 1) / len(others) >= fpr).argmax()]
-    return float(np.mean(right & (scores < threshold)))
+    return float(np.mean(is_correct & (scores < threshold)))
 
 
 def macro_f1_open_set(predictions: ArrayLike, labels: ArrayLike, n_classes: int) -> float:
-    """Macro-averaged F1 over the C known classes and the class "unknown" (index C), of decisions already made.
+    """Macro-averaged F1 of given decisions over the C known classes and the class "unknown" (index C).
 
     Parameters
     ----------
     predictions, labels : integer array of shape [N]
-        Class indices. `n_classes`, or any negative number, means unknown.
+        Class indices; `n_classes` or any negative number means unknown.
     n_classes : int
         Number of known classes, C.
 
     Returns
     -------
     float
-        Mean F1. A class found in neither labels nor predictions has no F1 and is left out of the mean.
+        Mean F1. A class that occurs neither in labels nor in predictions has no F1 and is left out of the mean.
 
     Raises
     ------
@@ -238,16 +238,15 @@ def _known_f1(
     labels: Int[np.ndarray, "N"],
     size: int,
 ) -> tuple[Float[np.ndarray, "{size}"], Int[np.ndarray, "{size}"]]:
-    """Sum of the F1 of the known classes, and how many classes have one, at each of `size` thresholds.
+    """Sum of the F1 of the known classes, and the number of classes with an F1, at each of `size` thresholds.
 
-    A row that is accepted changes the F1 of its predicted class alone; the changes are added up, in the order
-    of the rows' ranks.
+    Accepting a row changes only the F1 of its predicted class; the changes are summed in the order of the rows' ranks.
     """
-    named, places = np.unique(np.concatenate([predicted, labels]), return_inverse=True)
-    classes, predicted, labels = len(named), places[: len(predicted)], places[len(predicted) :]
+    names, indices = np.unique(np.concatenate([predicted, labels]), return_inverse=True)
+    classes, predicted, labels = len(names), indices[: len(predicted)], indices[len(predicted) :]
     order = np.lexsort((ranks, predicted))
     predicted, ranks, hits = predicted[order], ranks[order], hit[order].cumsum()
-    first = np.concatenate([[True], predicted[1:] != predicted[:-1]])  # of its class
+    first = np.concatenate([[True], predicted[1:] != predicted[:-1]])  # first row of its class
     start = np.searchsorted(predicted, predicted)
     hits -= np.concatenate([[0], hits])[start]
     labelled = np.bincount(labels, minlength=classes)
@@ -258,22 +257,22 @@ def _known_f1(
     return np.bincount(ranks, gain, size).cumsum(), counted
 
 
-def _verdicts(scores: Shaped[np.ndarray, "N"], correct: ArrayLike) -> Bool[np.ndarray, "N"]:
-    right = np.asarray(correct, bool)
-    if scores.shape != right.shape:
-        raise DataError(f"{len(scores)} ID scores come with {len(right)} verdicts")
-    return right
+def _checked_correct(scores: Shaped[np.ndarray, "N"], correct: ArrayLike) -> Bool[np.ndarray, "N"]:
+    is_correct = np.asarray(correct, bool)
+    if scores.shape != is_correct.shape:
+        raise DataError(f"{len(scores)} ID scores were given with {len(is_correct)} values of `correct`")
+    return is_correct
 
 
 def _labelled(
     scores: ArrayLike, predictions: ArrayLike, labels: ArrayLike
 ) -> tuple[Shaped[np.ndarray, "N"], Int[np.ndarray, "N"], Int[np.ndarray, "N"]]:
-    """Return what belongs to the ID rows that have a label."""
+    """Return scores, predictions and labels of the ID rows that have a label."""
     scores = np.asarray(scores)
     predictions, labels = checked_indices(predictions, "predictions"), checked_indices(labels, "labels")
     if not len(scores) == len(predictions) == len(labels):
         raise DataError(
-            f"{len(scores)} ID scores come with {len(predictions)} predictions and {len(labels)} labels"
+            f"{len(scores)} ID scores were given with {len(predictions)} predictions and {len(labels)} labels"
         )
     known = labels >= 0
     return scores[known], predictions[known], labels[known]

@@ -1,4 +1,4 @@
-"""Comparing several heads over several sets: Friedman's test of their ranks, what follows it, and Holm's correction."""
+"""Comparison of several heads over several sets: Friedman's and Conover's tests of ranks, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from featood.errors import DataError
 
 
 class Ranking(NamedTuple):
-    """Ranks of H heads over several sets, and which of them differ."""
+    """Ranks of H heads over several sets, and tests of their differences."""
 
     mean_ranks: Float[np.ndarray, "H"]
-    """``[H]``; 1 is the best on every set."""
+    """``[H]``; 1 means best on every set."""
     statistic: float
     """Friedman's chi-squared, corrected for ties."""
     p: float
-    """That of Friedman's test: of heads as good as each other."""
+    """p-value of Friedman's test, for the hypothesis that all heads are equally good."""
     pairwise: Float[np.ndarray, "H H"]
     """``[H, H]`` p-values of Conover's test of each pair, after Holm's correction; 1 on the diagonal."""
     cliques: list[list[int]]
-    """Largest groups of heads of which no two differ, by mean rank; heads that differ from all others stand alone."""
+    """Maximal groups of heads in which no two differ, by mean rank; a head that differs from all others is alone."""
 
 
 def rank_heads(values: ArrayLike, level: float = 0.95) -> Ranking:
-    """Test whether heads differ over sets by their ranks on each, and which do.
+    """Test by their ranks on several sets whether heads differ, and which.
 
-    Friedman's test asks whether any differ at all. Where it says so, each pair is tested by the sums of their ranks
-    (Conover, 1999, section 5.8), ``t = |R_i - R_j| / sqrt(2 (b A - sum R^2) / ((b - 1)(k - 1)))`` for b sets and k
-    heads, A being the sum of all squared ranks, with ``(b - 1)(k - 1)`` degrees of freedom; Holm's correction allows
-    for the number of pairs. Where it does not, all heads are one clique (Demsar, 2006).
+    Friedman's test decides whether any heads differ. If they do, each pair is tested by its rank sums (Conover, 1999,
+    section 5.8), ``t = |R_i - R_j| / sqrt(2 (b A - sum R^2) / ((b - 1)(k - 1)))`` for b sets and k heads, where A is
+    the sum of all squared ranks, with ``(b - 1)(k - 1)`` degrees of freedom and Holm's correction for the number of
+    pairs. Otherwise, all heads form one clique (Demsar, 2006).
 
-    Sets are what is sampled here, so few of them can tell little, however many rows they have. Where the heads come in
-    the same order on every set, the variance of t is 0, and every pair of different ranks counts as different.
+    The samples of these tests are the sets, so a few sets give little power, whatever their numbers of rows. If the
+    heads have the same order on every set, the variance of t is 0, and all pairs with different ranks differ.
 
     Parameters
     ----------
     values : array of shape [sets, H]
         A metric of each head on each set, higher = better.
     level : float
-        Confidence with which heads are said to differ, in (0, 1).
+        Confidence level of the tests, in (0, 1).
 
     Raises
     ------
@@ -56,31 +56,29 @@ def rank_heads(values: ArrayLike, level: float = 0.95) -> Ranking:
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or min(values.shape) < 3:
-        raise DataError(
-            f"ranks are tested over three sets and three heads at least, got {list(values.shape)}"
-        )
+        raise DataError(f"tests of ranks need at least three sets and three heads, got {list(values.shape)}")
     b, k = values.shape
     ranks = rankdata(-values, axis=1)
     sums = ranks.sum(0)
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)  # of scipy, where all are tied
+        warnings.simplefilter("ignore", RuntimeWarning)  # scipy warns if all values are tied
         statistic, p = friedmanchisquare(*values.T)
     if not np.isfinite(statistic):
         statistic, p = 0.0, 1.0
-    freedom = (b - 1) * (k - 1)
-    spread = max(2 * (b * np.sum(ranks**2) - np.sum(sums**2)) / freedom, 0.0)
-    apart = np.abs(sums[:, None] - sums)
+    degrees = (b - 1) * (k - 1)
+    variance = max(2 * (b * np.sum(ranks**2) - np.sum(sums**2)) / degrees, 0.0)
+    differences = np.abs(sums[:, None] - sums)
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(apart > 0, apart / np.sqrt(spread), 0)
+        t = np.where(differences > 0, differences / np.sqrt(variance), 0)
     pairwise, upper = np.ones((k, k)), np.triu_indices(k, 1)
-    pairwise[upper] = holm(2 * stdtr(freedom, -t[upper]))
+    pairwise[upper] = holm(2 * stdtr(degrees, -t[upper]))
     pairwise = np.minimum(pairwise, pairwise.T)
     differ = pairwise < 1 - level if p < 1 - level else np.zeros((k, k), bool)
     return Ranking(sums / b, float(statistic), float(p), pairwise, _cliques(sums, differ))
 
 
 def holm(p_values: ArrayLike) -> Float[np.ndarray, "n"]:
-    """Correct p-values for their number by Holm's step-down method (1979): any false alarm among all is that rare.
+    """Correct p-values by Holm's step-down method (1979), which controls the family-wise error rate.
 
     Parameters
     ----------
@@ -99,12 +97,11 @@ def holm(p_values: ArrayLike) -> Float[np.ndarray, "n"]:
 
 
 def _cliques(sums: Float[np.ndarray, "H"], differ: Bool[np.ndarray, "H H"]) -> list[list[int]]:
-    """Find the largest runs in the order of the ranks whose ends do not differ: t grows with the distance of ranks."""
+    """Find the maximal runs, in order of ranks, whose ends do not differ; t increases with the difference of ranks."""
     order = np.argsort(sums, kind="stable")
     runs, reached = [], -1
     for start in range(len(order)):
-        alike = np.flatnonzero(~differ[order[start], order])
-        last = int(alike.max())
+        last = int(np.flatnonzero(~differ[order[start], order]).max())
         if last > reached:
             runs.append(order[start : last + 1].tolist())
             reached = last

@@ -1,4 +1,4 @@
-"""Results of several seeds: their mean, and its standard error."""
+"""Mean and standard error of the results of several seeds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean of independent repetitions and its standard error ``s / sqrt(n)``, s with n - 1.
+    """Return the mean of independent repetitions and its standard error ``s / sqrt(n)``, s dividing by n - 1.
 
-    The standard error of a single value is NaN: nothing is known of it.
+    The standard error of a single value is NaN.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Whether accuracy and confidence of a classifier contradict each other, and what usually lies behind it.
+"""Checks for contradictions between accuracy and confidence of a classifier, and their likely causes.
 
-What each doubt rests on was measured on published networks for CIFAR-10 and CIFAR-100 with their inputs prepared as in
-training and otherwise; `doubts` has the figures.
+The thresholds were measured on published networks for CIFAR-10 and CIFAR-100, with inputs preprocessed as in training
+and differently; the figures are in `doubts`.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from jaxtyping import Bool, Int
 from scipy.special import bdtrc
 
 FEWEST = 50
-"""Labelled rows below which nothing is said."""
+"""Minimum number of labelled rows for a check."""
 ORDER_GAP, GAP = 0.1, 0.25
-"""How far accuracy must lie below confidence, beyond two standard errors, to look for another order, and to warn."""
+"""Difference of confidence and accuracy, beyond two standard errors, to search another class order, and to warn."""
 UNIFORM = 0.05, 2
-"""Excess of the mean confidence over 1/C up to which it says nothing: this much, but at most so many times 1/C."""
+"""Maximum excess of the mean confidence over 1/C of an untrained network: absolute, and as a multiple of 1/C."""
 UNLIKELY = 1e-3
-"""Probability under which as many right predictions are not put down to chance."""
+"""Probability below which a number of correct predictions is not attributed to chance."""
 MOST_CELLS = 1 << 22
-"""Largest table of classes by predictions that an order is fitted to."""
+"""Maximum size of the table of classes by predictions to which an order is fitted."""
 BLOCK = 1 << 22
-"""Logits that are looked at together."""
+"""Number of logits in memory at once."""
 
 
-class _Seen(NamedTuple):
-    """What the logits say of the rows that have a label: arrays ``[M]``, and the number of outputs."""
+class _Predictions(NamedTuple):
+    """Predictions for the rows that have a label, arrays ``[M]``, and the number of outputs."""
 
     labels: Int[np.ndarray, "M"]
     predicted: Int[np.ndarray, "M"]
@@ -43,10 +43,10 @@ class _Seen(NamedTuple):
         return float((self.labels == self.predicted).mean())
 
     def gap(self, errors: float = 2) -> float:
-        """Mean confidence less accuracy, less some standard errors of that."""
+        """Mean confidence minus accuracy, minus a multiple of its standard error."""
         accuracy = self.accuracy
-        spread = max(accuracy * (1 - accuracy), 1 / len(self.labels))
-        return self.confidence - accuracy - errors * float(np.sqrt(spread / len(self.labels)))
+        variance = max(accuracy * (1 - accuracy), 1 / len(self.labels))
+        return self.confidence - accuracy - errors * float(np.sqrt(variance / len(self.labels)))
 
     @property
     def facts(self) -> str:
@@ -54,17 +54,17 @@ class _Seen(NamedTuple):
 
 
 def doubts(logits: Any, labels: Any, classes: Sequence[str] = ()) -> list[str]:
-    """Say in one line each what is likely wrong with labels, inputs or weights; nothing where all seems well.
+    """Return one line for each likely error in labels, inputs or weights.
 
-    Told apart are labels in another class order (with the accuracy that the order would give), labels that belong to
-    other images, an untrained network, one class predicted for nearly every row, labels beyond the outputs, and
-    inputs prepared otherwise than in training.
+    The check distinguishes labels in another class order (and gives the accuracy with that order), labels of other
+    images, an untrained network, one class predicted for nearly every row, labels beyond the outputs, and inputs
+    preprocessed differently from training.
 
-    The last is told by a gap of more than 0.25 between mean confidence and accuracy. Of ResNet-20, ResNet-56 and
-    DenseNet-BC on CIFAR-10 the gap is 0.03 to 0.05, of DenseNet-BC on CIFAR-100 0.12; without normalisation it is 0.34
-    to 0.52, upside down 0.39 to 0.47, magnified by a third 0.35 to 0.40, normalised twice or from 0 to 255 more than
-    0.48. A change that costs less accuracy is not caught: on CIFAR-10 another set's mean and deviation (0.03 to 0.07),
-    blue and red exchanged (0.08 to 0.11), and grey images (0.07 to 0.09).
+    The last is detected by a gap of more than 0.25 between mean confidence and accuracy. For ResNet-20, ResNet-56 and
+    DenseNet-BC on CIFAR-10, the gap is 0.03 to 0.05, for DenseNet-BC on CIFAR-100 0.12; without normalisation it is
+    0.34 to 0.52, upside down 0.39 to 0.47, magnified by a third 0.35 to 0.40, normalised twice or from 0 to 255 more
+    than 0.48. Changes that cost less accuracy are not detected: on CIFAR-10, mean and standard deviation of another
+    set (0.03 to 0.07), blue and red exchanged (0.08 to 0.11), and grey images (0.07 to 0.09).
 
     Parameters
     ----------
@@ -73,23 +73,23 @@ def doubts(logits: Any, labels: Any, classes: Sequence[str] = ()) -> list[str]:
     labels : integer array of shape [N]
         Negative for rows without a label, which are left out.
     classes : sequence of str
-        Names of the classes in the order of the labels, where they are known.
+        Names of the classes in the order of the labels, if known.
 
     Returns
     -------
     list of str
-        Empty for fewer than 50 rows that have a label, and for arrays that are not logits and their labels: to refuse
-        those is not the business of a check that only warns.
+        Empty if no error is found, for fewer than 50 rows with a label, and for arrays that are not logits and labels,
+        as this check only warns and never raises.
     """
     try:
-        seen = _look(logits, labels)
+        seen = _read(logits, labels)
     except (TypeError, ValueError, RuntimeError, IndexError, OverflowError):
         return []
     if seen is None or len(seen.labels) < FEWEST:
         return []
     names = [str(name) for name in classes]
     if (top := int(seen.labels.max())) >= seen.outputs:
-        found = _numbered_from_one(seen) or "check that the labels are those of this network's classes"
+        found = _numbered_from_one(seen) or "check that the labels belong to the classes of this network"
         return [
             f"labels reach {top}, but the network has {seen.outputs} outputs, 0 to {seen.outputs - 1}: {found}"
         ]
@@ -97,7 +97,7 @@ def doubts(logits: Any, labels: Any, classes: Sequence[str] = ()) -> list[str]:
     return [found] if found else []
 
 
-def _look(logits: Any, labels: Any) -> _Seen | None:
+def _read(logits: Any, labels: Any) -> _Predictions | None:
     labels = np.asarray(labels[:])
     shape = np.shape(logits)
     if len(shape) != 2 or shape[1] < 2 or labels.shape != shape[:1] or labels.dtype.kind not in "iub":
@@ -115,39 +115,39 @@ def _look(logits: Any, labels: Any) -> _Seen | None:
     if not parts:
         return None
     kept, predicted, confidence = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return _Seen(kept, predicted, float(confidence.mean()) if len(confidence) else 0.0, outputs)
+    return _Predictions(kept, predicted, float(confidence.mean()) if len(confidence) else 0.0, outputs)
 
 
-def _near_chance(seen: _Seen) -> bool:
-    """Tell whether predictions have nothing to do with labels, which must be of several classes to tell."""
+def _near_chance(seen: _Predictions) -> bool:
+    """Return whether predictions are independent of the labels; False if most labels are of one class."""
     size, rows = seen.outputs, len(seen.labels)
     counts = np.bincount(seen.labels, minlength=size)
     chance = float(counts @ np.bincount(seen.predicted, minlength=size)) / rows**2
-    right = int((seen.labels == seen.predicted).sum())
-    return bool(counts.max() < 0.75 * rows) and float(bdtrc(right - 1, rows, chance)) > UNLIKELY
+    correct = int((seen.labels == seen.predicted).sum())
+    return bool(counts.max() < 0.75 * rows) and float(bdtrc(correct - 1, rows, chance)) > UNLIKELY
 
 
-def _untrained(seen: _Seen) -> str:
+def _untrained(seen: _Predictions) -> str:
     uniform = 1 / seen.outputs
     if seen.confidence > uniform + min(UNIFORM[0], UNIFORM[1] * uniform) or not _near_chance(seen):
         return ""
     return (
-        f"accuracy {seen.accuracy:.3f} is that of chance, and the mean confidence {seen.confidence:.3f} is little more "
-        f"than 1/{seen.outputs}: the network seems untrained; check that it has its weights"
+        f"accuracy {seen.accuracy:.3f} is at chance level, and the mean confidence {seen.confidence:.3f} is hardly "
+        f"more than 1/{seen.outputs}: the network seems untrained; check that its weights are loaded"
     )
 
 
 # ---- class orders ---------------------------------------------------------------------------------------
 
 
-def _another_order(seen: _Seen, names: Sequence[str]) -> str:
+def _another_order(seen: _Predictions, names: Sequence[str]) -> str:
     if seen.gap() < ORDER_GAP:
         return ""
-    known = [(_under(seen, order), what) for order, what in _orders(seen.outputs, names)]
+    known = [(_accuracy_with(seen, order), what) for order, what in _orders(seen.outputs, names)]
     best, what = max(known, default=(0.0, ""))
     if _explains(seen, best):
-        return f"{seen.facts}: the labels follow {what}, under which accuracy would be {best:.3f}; give --class-order"
-    best, order = _fitted(seen)
+        return f"{seen.facts}: the labels follow {what}; corrected, accuracy would be {best:.3f}; give --class-order"
+    best, order = _fit_order(seen)
     if not _explains(seen, best):
         return ""
     pairs = [
@@ -157,17 +157,17 @@ def _another_order(seen: _Seen, names: Sequence[str]) -> str:
     count = len(order)
     if count < seen.outputs and seen.labels.max() == count - 1:
         return (
-            f"{seen.facts}: the labels number {count} of the {seen.outputs} classes anew, under whose own numbers "
+            f"{seen.facts}: the labels renumber {count} of the {seen.outputs} classes; with the outputs' numbers, "
             f"accuracy would be {best:.3f} ({which}); give --class-order"
         )
     return (
-        f"{seen.facts}: the labels follow another class order, under which accuracy would be {best:.3f} ({which}); "
+        f"{seen.facts}: the labels follow another class order; corrected, accuracy would be {best:.3f} ({which}); "
         "give --class-order"
     )
 
 
-def _explains(seen: _Seen, accuracy: float) -> bool:
-    """Tell whether an accuracy makes up for half of the gap, and for more than chance would."""
+def _explains(seen: _Predictions, accuracy: float) -> bool:
+    """Return whether an accuracy closes half of the gap, and more than chance would."""
     gain = accuracy - seen.accuracy
     least = max((seen.confidence - seen.accuracy) / 2, ORDER_GAP)
     return gain > 3 / math.sqrt(2 * len(seen.labels)) and gain > least
@@ -178,35 +178,38 @@ def _named(label: int, names: Sequence[str]) -> str:
 
 
 def _orders(outputs: int, names: Sequence[str]) -> Iterator[tuple[Int[np.ndarray, "C"], str]]:
-    """Iterate over orders that occur by mistake: the output ``[C]`` of each label, and what to call them."""
-    every = np.arange(outputs)
+    """Iterate over common mistakes: the output ``[C]`` of each label, and a description."""
+    numbers = np.arange(outputs)
     text = np.array(sorted(range(outputs), key=str))
     yield text, f"the text order of 0 to {outputs - 1} (0, 1, 10, ...)"
     yield (
         text.argsort(),
-        f"the numeric order, and the outputs the text order of 0 to {outputs - 1} (0, 1, 10, ...)",
+        f"the numeric order, but the outputs follow the text order of 0 to {outputs - 1} (0, 1, 10, ...)",
     )
-    yield every - 1, "a count from 1, one more than the outputs'"
-    yield every + 1, "a count that is one less than the outputs'"
-    yield every[::-1], "the reversed order"
+    yield numbers - 1, "a count from 1, one more than the outputs"
+    yield numbers + 1, "a count that is one less than the outputs"
+    yield numbers[::-1], "the reversed order"
     if len(names) == outputs:
         alphabetical = np.argsort(np.array(names), kind="stable")
-        yield alphabetical, "their own order, and the outputs that of these numbers after sorting the names"
+        yield (
+            alphabetical,
+            "the alphabetical order of the names, but the outputs follow the order in which they are listed",
+        )
         yield (
             alphabetical.argsort(),
-            "an order other than the alphabetical one of their names, which is the outputs'",
+            "the order in which the names are listed, but the outputs follow their alphabetical order",
         )
 
 
-def _under(seen: _Seen, order: Int[np.ndarray, "C"]) -> float:
-    """Accuracy if each label stands for the output that an order says."""
+def _accuracy_with(seen: _Predictions, order: Int[np.ndarray, "C"]) -> float:
+    """Return the accuracy if `order` gives the output of each label."""
     return float((order[seen.labels] == seen.predicted).mean())
 
 
-def _fitted(seen: _Seen) -> tuple[float, list[tuple[int, int]]]:
-    """Fit an order to each half of the rows, and return its accuracy on the other half, and that of all as pairs.
+def _fit_order(seen: _Predictions) -> tuple[float, list[tuple[int, int]]]:
+    """Return the cross-validated accuracy of a fitted order, and the order fitted to all rows as pairs.
 
-    An assignment finds some order in any rows; only on rows that it was not fitted to does its accuracy mean anything.
+    An assignment can be fitted to any rows, so its accuracy is measured on the half of the rows not used in the fit.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -221,30 +224,30 @@ def _fitted(seen: _Seen) -> tuple[float, list[tuple[int, int]]]:
         counts = np.zeros(shape)
         np.add.at(counts, (labels[rows], predicted[rows]), 1)
         order = np.full(shape[0], -1)
-        places, chosen = linear_sum_assignment(counts, maximize=True)
-        order[places] = np.where(counts[places, chosen] > 0, chosen, -1)
+        matched, columns = linear_sum_assignment(counts, maximize=True)
+        order[matched] = np.where(counts[matched, columns] > 0, columns, -1)
         return order
 
-    right = [(fit(~part)[labels[part]] == predicted[part]).sum() for part in (half, ~half)]
+    correct = [(fit(~part)[labels[part]] == predicted[part]).sum() for part in (half, ~half)]
     order = fit(np.ones_like(half))
     pairs = [
-        (int(label), int(outputs[place])) for label, place in zip(classes, order, strict=True) if place >= 0
+        (int(label), int(outputs[index])) for label, index in zip(classes, order, strict=True) if index >= 0
     ]
-    return float(sum(right) / len(labels)), pairs
+    return float(sum(correct) / len(labels)), pairs
 
 
-def _numbered_from_one(seen: _Seen) -> str:
+def _numbered_from_one(seen: _Predictions) -> str:
     accuracy = float((seen.labels - 1 == seen.predicted).mean())
     within = seen.labels.min() >= 1 and seen.labels.max() == seen.outputs
     if not within or accuracy - seen.accuracy <= ORDER_GAP:
         return ""
-    return f"they seem to count from 1 (one less, accuracy would be {accuracy:.3f}); labels count from 0"
+    return f"they seem to count from 1 (minus 1, accuracy would be {accuracy:.3f}); labels must count from 0"
 
 
-# ---- what no order explains -------------------------------------------------------------------------------
+# ---- other causes -----------------------------------------------------------------------------------------
 
 
-def _one_class(seen: _Seen) -> str:
+def _one_class(seen: _Predictions) -> str:
     counts = np.bincount(seen.predicted, minlength=seen.outputs)
     top = int(counts.argmax())
     share, own = counts[top] / len(seen.predicted), float((seen.labels == top).mean())
@@ -252,39 +255,41 @@ def _one_class(seen: _Seen) -> str:
         return ""
     rows = "every row" if share == 1 else f"{share:.0%} of the rows"
     return (
-        f"class {top} is predicted for {rows}, of which {own:.0%} are of that class: inputs are prepared quite "
-        "otherwise than in training (0 to 255 in place of 0 to 1, mean and deviation), or the network is not trained "
-        "for them"
+        f"class {top} is predicted for {rows}, of which {own:.0%} are of that class: inputs are preprocessed very "
+        "differently from training (0 to 255 instead of 0 to 1, mean and standard deviation), or the network is not "
+        "trained for them"
     )
 
 
-def _contradiction(seen: _Seen) -> str:
+def _contradiction(seen: _Predictions) -> str:
     near = _near_chance(seen)
     if seen.gap() < GAP:
-        # few rows, or a weak classifier that is too sure of itself, may come near chance too
+        # with few rows, or an overconfident weak classifier, accuracy may be near chance too
         most = seen.accuracy + 2 * float(np.sqrt(0.25 / len(seen.labels)))
         if not near or seen.gap(errors=4) < 0 or most > 1 / seen.outputs + ORDER_GAP:
             return ""
         return (
-            f"accuracy {seen.accuracy:.3f} is that of chance, below the mean confidence {seen.confidence:.2f}: the "
+            f"accuracy {seen.accuracy:.3f} is at chance level, below the mean confidence {seen.confidence:.2f}: the "
             "network seems untrained, or the labels belong to other images"
         )
-    if near and _alike(seen):
+    if near and _same_frequencies(seen):
         few = len(seen.labels) < 4 * len(np.unique(seen.labels))
-        order = "they follow another class order, which too few rows a class tell, are" if few else "they are"
+        order = (
+            ", or follow another class order, which cannot be found with so few rows per class" if few else ""
+        )
         return (
-            f"{seen.facts}, and predictions come as often as labels but elsewhere: the labels look shuffled; {order} "
-            "in another order than the rows, or belong to other images"
+            f"{seen.facts}, although labels and predictions have the same frequencies: the labels look shuffled; they "
+            f"are in another order than the rows, or belong to other images{order}"
         )
     return (
-        f"{seen.facts}: a gap this wide is usual for inputs prepared otherwise than in training (mean and deviation, 0 "
-        "to 255 in place of 0 to 1, size or crop, channel order), and for sets chosen or made to be hard, such as "
-        "ImageNet-A"
+        f"{seen.facts}: such a gap is usual for inputs preprocessed differently from training (mean and standard "
+        "deviation, 0 to 255 instead of 0 to 1, size or crop, channel order), and for sets selected or made to be "
+        "hard, such as ImageNet-A"
     )
 
 
-def _alike(seen: _Seen) -> bool:
-    """Tell whether the shares of the predicted classes, whichever these are, are like those of the labels."""
-    shares = [np.sort(np.bincount(part, minlength=seen.outputs)) for part in (seen.labels, seen.predicted)]
-    apart = np.abs(shares[0] - shares[1]).sum() / 2 / len(seen.labels)
-    return bool(apart < 0.15 + np.sqrt(seen.outputs / len(seen.labels)) / 4)
+def _same_frequencies(seen: _Predictions) -> bool:
+    """Return whether the sorted frequencies of predicted classes are similar to those of the labels."""
+    counts = [np.sort(np.bincount(part, minlength=seen.outputs)) for part in (seen.labels, seen.predicted)]
+    distance = np.abs(counts[0] - counts[1]).sum() / 2 / len(seen.labels)
+    return bool(distance < 0.15 + np.sqrt(seen.outputs / len(seen.labels)) / 4)

@@ -1,4 +1,4 @@
-"""The thin residual networks of the CIFAR experiments: ResNet-20, 32, 44, 56, 110 and 1202."""
+"""Residual networks for CIFAR with few channels: ResNet-20, 32, 44, 56, 110 and 1202."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from featood.nets.initialise import he_normal_
 
 
 class PadShortcut(nn.Module):
-    """Shortcut without parameters ("option A"): subsample, then pad the channels with zeros at both ends."""
+    """Shortcut without parameters ("option A"), which subsamples and pads the channels with zeros on both sides."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class CifarResNet(nn.Module):
     Parameters
     ----------
     depth
-        ``6n + 2``, with ``n`` blocks a stage.
+        ``6n + 2``, with ``n`` blocks per stage.
     num_classes
         Width of the logits.
     in_channels
@@ -70,8 +70,8 @@ class CifarResNet(nn.Module):
     def __init__(self, depth: int, num_classes: int = 10, in_channels: int = 3) -> None:
         if depth < 8 or depth % 6 != 2:
             raise UsageError(
-                "cifar-resnetD needs a depth of 6n + 2, such as cifar-resnet20 or cifar-resnet110, or is "
-                f"cifar-resnet18, 34 or 50, which are wide ones; not {depth}"
+                "cifar-resnetD needs a depth of 6n + 2, such as cifar-resnet20 or cifar-resnet110, or of 18, 34 or 50 "
+                f"for the wide networks, got {depth}"
             )
         super().__init__()
         blocks = (depth - 2) // 6

@@ -1,4 +1,4 @@
-"""The small convolutional network of the outlier-exposure experiments on MNIST."""
+"""Small convolutional network of the outlier-exposure experiments on MNIST."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MnistConvNet(nn.Module):
     num_classes
         Width of the logits.
     in_channels
-        Channels of the images, which are 28 by 28 pixels, in [0, 1].
+        Channels of the images, which have 28 by 28 pixels with values in [0, 1].
 
     References
     ----------

@@ -13,7 +13,7 @@ from featood.nets.initialise import he_normal_
 
 
 class _Layer(nn.Module):
-    """Append ``growth`` channels, computed through a 1x1 bottleneck of four times as many."""
+    """Appends ``growth`` channels, computed through a 1x1 bottleneck with four times as many."""
 
     def __init__(self, in_channels: int, growth: int) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class _Block(nn.Module):
 
 
 class _Transition(nn.Module):
-    """Compress the channels and halve the resolution."""
+    """Compresses the channels and halves the resolution."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -54,14 +54,14 @@ class _Transition(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """Three dense blocks, compressed by half between them; DenseNet-100-12 has a 342-d penultimate feature.
+    """Three dense blocks with compression by half between them; the feature of DenseNet-100-12 has 342 dimensions.
 
     Parameters
     ----------
     depth
-        ``6n + 4``, with ``n`` layers (two convolutions each) a block.
+        ``6n + 4``, with ``n`` layers (two convolutions each) per block.
     growth
-        Channels that each layer adds.
+        Channels added by each layer.
     num_classes
         Width of the logits.
     in_channels

@@ -1,4 +1,4 @@
-"""Reproducible initial weights: every draw comes from one explicit generator."""
+"""Reproducible initial weights: all draws come from one explicit generator."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from torch import nn
 
 @contextmanager
 def seeded(generator: torch.Generator | None = None) -> Iterator[None]:
-    """Draw everything inside the block from ``generator``, and leave the global random state as it was.
+    """Seed all draws within the context by ``generator``, without changing the global random state.
 
-    PyTorch's layers initialise themselves from the global CPU generator. Here that one is forked, seeded by
-    one draw from ``generator``, and restored at the end, so layers need no initialiser of their own. Modules
-    are built on the CPU, whatever the default device, so that a seed means the same weights everywhere.
+    PyTorch's layers are initialised by the global CPU generator. This context forks it, seeds it with one draw from
+    ``generator``, and restores it at the end. Modules are built on the CPU, whatever the default device, so that a seed
+    gives the same weights everywhere.
 
     Parameters
     ----------
     generator
-        Source of the seed; it advances by one draw, so two networks built in turn differ. ``None`` is seed 0.
+        Generator of the seed. It advances by one draw, so two networks built in turn differ. ``None`` means seed 0.
     """
     seed = 0
     if generator is not None:
         seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        # torch.manual_seed would also reseed every accelerator, which the fork does not restore.
+        # torch.manual_seed would also seed all accelerators, which the fork does not restore
         torch.default_generator.manual_seed(seed)
         yield
 
 
 def he_normal_(net: nn.Module) -> None:
-    """Give convolutions He-normal weights (fan-out) and set every bias to zero, in place.
+    """Initialise convolutions with He-normal weights (fan-out) and all biases with zero, in place.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""LeNet-5 with rectifiers and max-pooling, for 28x28 digits."""
+"""LeNet-5 with ReLUs and max-pooling, for 28x28 digits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class LeNet(nn.Module):
     num_classes
         Width of the logits.
     in_channels
-        Channels of the images, which are 28 by 28 pixels.
+        Channels of the images, which have 28 by 28 pixels.
 
     References
     ----------

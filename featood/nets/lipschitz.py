@@ -1,4 +1,4 @@
-"""Linear layers of bounded slope."""
+"""Linear layers with a bounded Lipschitz constant."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ POWER_ITERATIONS = 5
 
 
 class LipschitzLinear(nn.Module):
-    """A linear layer whose matrix is divided by its spectral norm as far as that is above a bound.
+    """A linear layer whose matrix is scaled such that its spectral norm is at most a bound.
 
-    In training the norm comes from power iterations that go on from step to step; afterwards it is exact.
+    In training, the norm is estimated by power iterations that continue from step to step; in evaluation it is exact.
     """
 
     direction: Float[Tensor, "size"]
@@ -28,7 +28,7 @@ class LipschitzLinear(nn.Module):
         self.register_buffer("direction", F.normalize(torch.randn(size), dim=0))
 
     def matrix(self) -> Float[Tensor, "outputs size"]:
-        """Return the matrix ``[outputs, size]`` as it is used."""
+        """Return the scaled matrix ``[outputs, size]``."""
         if not self.training:
             norm = torch.linalg.matrix_norm(self.weight, 2)
         else:

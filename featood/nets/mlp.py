@@ -1,4 +1,4 @@
-"""A plain multilayer perceptron, for energies and densities over feature vectors."""
+"""A multilayer perceptron for energies and densities of feature vectors."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ NON_NEGATIVE = ("relu", "softplus")
 
 
 class NegativeLinear(nn.Linear):
-    """A linear layer whose weights are ``-exp(w)``: on non-negative inputs no output rises along any ray."""
+    """A linear layer with weights ``-exp(w)``, so outputs do not increase along any ray of non-negative inputs."""
 
     def reset_parameters(self) -> None:
-        """Start with weights about ``-1 / in_features``."""
+        """Initialise with weights of about ``-1 / in_features``."""
         nn.init.normal_(self.weight, -math.log(self.in_features), 0.5)
         nn.init.zeros_(self.bias)
 
@@ -43,14 +43,14 @@ class NegativeLinear(nn.Linear):
 
 
 class MLP(nn.Sequential):
-    """Linear layers with an activation between them, mapping ``[B, in_features]`` to ``[B, out_features]``.
+    """Linear layers with activations between them, mapping ``[B, in_features]`` to ``[B, out_features]``.
 
     Parameters
     ----------
     in_features
         Width of the input.
     hidden
-        Widths of the hidden layers; none of them makes a linear map.
+        Widths of the hidden layers; if empty, the map is linear.
     out_features
         Width of the output.
     activation
@@ -60,13 +60,13 @@ class MLP(nn.Sequential):
     lipschitz
         Largest spectral norm of each hidden layer and of the last; 0 for no bound.
     negative
-        Make the last layer a :class:`NegativeLinear`, so that logits fall without end far away.
+        Use a :class:`NegativeLinear` as last layer, so that logits decrease without bound far from the data.
 
     Raises
     ------
     UsageError
-        If the activation is unknown or a width is below one; if `negative` is asked for without a hidden layer
-        and an activation that is never below zero.
+        If the activation is unknown or a width is below one, or if `negative` is used without a hidden layer or with an
+        activation that can be negative.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class MLP(nn.Sequential):
             raise UsageError(f"unknown activation {activation!r}; choose one of {', '.join(ACTIVATIONS)}")
         widths = [in_features, *hidden, out_features]
         if min(widths) < 1:
-            raise UsageError(f"the layers of an MLP have at least one unit each, not {widths}")
+            raise UsageError(f"the layers of an MLP need at least one unit each, got {widths}")
         if negative and (activation not in NON_NEGATIVE or not hidden):
             raise UsageError(
                 f"a negative last layer needs a hidden layer before it and the activation "

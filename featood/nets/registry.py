@@ -25,7 +25,7 @@ from featood.nets.wide_resnet import WideResNet
 
 @dataclass(frozen=True)
 class NetDefaults:
-    """What a network is made for: images of ``in_channels`` channels and ``image_size`` pixels a side."""
+    """The images that a network is made for: number of channels, and height and width in pixels."""
 
     in_channels: int = 3
     image_size: int = 32
@@ -33,7 +33,7 @@ class NetDefaults:
 
 @dataclass(frozen=True)
 class _Family:
-    """A name pattern, whose groups are the builder's first arguments, and the names worth listing."""
+    """A pattern of names, whose groups are the first arguments of the builder, and common names."""
 
     pattern: str
     build: Callable[..., nn.Module]
@@ -76,17 +76,17 @@ def _require(name: str) -> tuple[_Family, tuple[int, ...]]:
 
 
 def list_nets() -> list[str]:
-    """Return the common names; ``cifar-resnetD``, ``wrn-D-K`` and ``densenet-D-G`` take other numbers too."""
+    """Return the common names; ``cifar-resnetD``, ``wrn-D-K`` and ``densenet-D-G`` also exist with other numbers."""
     return [name for family in _FAMILIES for name in family.names]
 
 
 def is_net(name: str) -> bool:
-    """Whether ``name`` follows the naming of a network of this package."""
+    """Return whether ``name`` is the name of a network of this package."""
     return _find(name) is not None
 
 
 def net_defaults(name: str) -> NetDefaults:
-    """Return the channels and the size of the images that a network is made for.
+    """Return the number of channels and the size of the images that a network is made for.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def net_defaults(name: str) -> NetDefaults:
 def create_net(
     name: str, num_classes: int, in_channels: int | None = None, generator: torch.Generator | None = None
 ) -> nn.Module:
-    """Build a network with fresh weights, on the CPU and in training mode.
+    """Create a network with random weights, on the CPU and in training mode.
 
     Parameters
     ----------
@@ -108,18 +108,18 @@ def create_net(
     num_classes
         Width of the logits.
     in_channels
-        Channels of the images; ``None`` takes the network's own (1 for the digit networks, else 3).
+        Channels of the images; by default 1 for the digit networks, otherwise 3.
     generator
-        Source of the initial weights; ``None`` is seed 0. The global random state is left alone.
+        Generator of the initial weights; ``None`` means seed 0. The global random state does not change.
 
     Raises
     ------
     UsageError
-        If the name is unknown, or a number in it or a count is impossible.
+        If the name is unknown, or a number in it, `num_classes` or `in_channels` is invalid.
     """
     family, numbers = _require(name)
     channels = family.defaults.in_channels if in_channels is None else in_channels
     if num_classes < 1 or channels < 1:
-        raise UsageError(f"{name} needs at least one class and one channel, not {num_classes} and {channels}")
+        raise UsageError(f"{name} needs at least one class and one channel, got {num_classes} and {channels}")
     with seeded(generator):
         return family.build(*numbers, num_classes=num_classes, in_channels=channels)

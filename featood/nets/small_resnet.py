@@ -1,4 +1,4 @@
-"""ResNet-18, 34 and 50 for small images: a 3x3 stem of stride 1 and no max-pooling."""
+"""ResNet-18, 34 and 50 for small images: with a 3x3 stem of stride 1 and without max-pooling."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _stage(
 class SmallResNet(nn.Module):
     """Four stages with projection shortcuts; the penultimate feature has 512 dimensions, or 2048 at depth 50.
 
-    Parameter names are those of torchvision and timm; only the stem's kernel differs in shape.
+    Parameters have the names of torchvision and timm; only the shape of the stem's kernel differs.
 
     Parameters
     ----------

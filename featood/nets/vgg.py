@@ -1,4 +1,4 @@
-"""VGG for small images: batch normalisation and one linear layer."""
+"""VGG for small images, with batch normalisation and one linear layer."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ class Vgg(nn.Module):
     Parameters
     ----------
     depth
-        11, 13, 16 or 19: the convolutions, and the three linear layers that the published networks end in.
+        11, 13, 16 or 19: the number of convolutions plus the three linear layers of the published networks.
     num_classes
         Width of the logits.
     in_channels
-        Channels of the images, which are at least 32 pixels high and wide.
+        Channels of the images, which must have at least 32 by 32 pixels.
 
     References
     ----------
     Simonyan and Zisserman, Very Deep Convolutional Networks, ICLR 2015; batch normalisation and the single
-    linear layer are the usual adaptation to CIFAR.
+    linear layer are the usual adaptation for CIFAR.
     """
 
     def __init__(self, depth: int, num_classes: int = 10, in_channels: int = 3) -> None:

@@ -12,7 +12,7 @@ from featood.nets.initialise import he_normal_
 
 
 class _Block(nn.Module):
-    """Pre-activation block; where the width changes, the shortcut starts after the first activation."""
+    """Pre-activation block; if the number of channels changes, the shortcut starts after the first activation."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, dropout: float) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class _Block(nn.Module):
         self.relu2 = nn.ReLU()
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        # This name is the one that published WRN checkpoints use.
+        # name of the parameter in published checkpoints
         self.convShortcut = None
         if stride != 1 or in_channels != channels:
             self.convShortcut = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
@@ -52,15 +52,15 @@ class WideResNet(nn.Module):
     Parameters
     ----------
     depth
-        ``6n + 4``, with ``n`` blocks a stage.
+        ``6n + 4``, with ``n`` blocks per stage.
     width
-        The widening factor K.
+        Widening factor K.
     num_classes
         Width of the logits.
     in_channels
         Channels of the images.
     dropout
-        Probability of dropping an activation between a block's two convolutions.
+        Dropout probability between the two convolutions of a block.
 
     References
     ----------

@@ -1,1 +1,1 @@
-"""Statistics and linear algebra that several heads share: pure functions on tensors."""
+"""Statistics and linear algebra shared by several heads: pure functions on tensors."""

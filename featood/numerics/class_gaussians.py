@@ -1,4 +1,4 @@
-"""Covariances and distances of many classes, some of them at a time within a fixed memory."""
+"""Covariances and distances of many classes, computed for groups of classes to limit memory."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from featood.numerics.moments import ScatterByClass
 from featood.numerics.shrinkage import shrunk
 
 CHUNK_BYTES = 64 << 20
-"""Largest temporary when several classes are dealt with at once."""
+"""Maximum size of a temporary for a group of classes."""
 
 
 def class_distances(
     rows: Float[Tensor, "B D"], means: Float[Tensor, "C D"], matrices: Float[Tensor, "C D D"]
 ) -> Float[Tensor, "B C"]:
-    """Squared distances ``[B, C]`` of rows ``[B, D]``, whitened by each class's matrix, from whitened means.
+    """Squared distances ``[B, C]`` of rows ``[B, D]``, whitened by the matrix of each class, from whitened means.
 
-    Some classes are taken at a time, as many as a fixed memory allows.
+    Classes are processed in groups of limited memory.
 
     Parameters
     ----------
     rows : Tensor
-        ``[B, D]``; the precision of the computation is theirs.
+        ``[B, D]``; also determines the precision of the computation.
     means : Tensor
         ``[C, D]``.
     matrices : Tensor
@@ -35,8 +35,8 @@ def class_distances(
     """
     group = max(1, CHUNK_BYTES // max(1, rows.numel() * rows.element_size()))
     parts = [
-        (rows @ some.to(rows) - centers[:, None].to(rows)).square_().sum(2)
-        for some, centers in zip(matrices.split(group), means.split(group), strict=True)
+        (rows @ matrix.to(rows) - center[:, None].to(rows)).square_().sum(2)
+        for matrix, center in zip(matrices.split(group), means.split(group), strict=True)
     ]
     return torch.cat(parts).T
 
@@ -51,9 +51,9 @@ def diagonal_distances(
 
 
 class ClassCovariances:
-    """Unbiased covariances ``[K, D, D]`` or variances ``[K, D]`` of classes, made some at a time.
+    """Unbiased covariances ``[K, D, D]`` or variances ``[K, D]`` of classes, computed in groups.
 
-    A class without variance (one row, or all the same) has the mean covariance of the others.
+    A class without variance (one row, or only equal rows) has the mean covariance of the others.
     """
 
     def __init__(self, statistics: ScatterByClass) -> None:
@@ -62,11 +62,11 @@ class ClassCovariances:
         variances = torch.cat([_variances(self._own(part)) for part in self.parts()])
         self.variances = (statistics.count - 1) @ variances / statistics.count.sum()
         """Mean variances within the classes ``[D]``, divided by N."""
-        self.sound = variances.sum(1) > 0
+        self.varies = variances.sum(1) > 0
         self.pooled = torch.zeros_like(statistics.scatter[0])
-        if bool(self.sound.all()):
+        if bool(self.varies.all()):
             return
-        share = torch.where(self.sound, statistics.count, torch.zeros_like(statistics.count))
+        share = torch.where(self.varies, statistics.count, torch.zeros_like(statistics.count))
         share /= share.sum().clamp(min=1)
         for part in self.parts():
             own = self._own(part)
@@ -79,26 +79,26 @@ class ClassCovariances:
         ],
         fourth_powers: Float[Tensor, "K"],
     ) -> None:
-        """Shrink each by the intensity ``[k]`` that a function finds for maximum-likelihood covariances.
+        """Shrink each covariance by the intensity ``[k]`` that a function computes.
 
-        It gets these ``[k, D, D]``, the numbers of rows ``[k]``, and their sums of fourth powers ``[k]``. A class
-        without variance is left as it is.
+        Its arguments are maximum-likelihood covariances ``[k, D, D]``, numbers of rows ``[k]``, and sums of fourth
+        powers ``[k]``. Classes without variance are not shrunk.
         """
         count = self.statistics.count
         parts = [
             intensity(self.statistics.covariances(part=part), count[part], fourth_powers[part])
             for part in self.parts()
         ]
-        self.intensity = torch.cat(parts).where(self.sound, 0)
+        self.intensity = torch.cat(parts).where(self.varies, 0)
 
     def __getitem__(self, part: slice) -> Float[Tensor, "k ..."]:
-        own, sound = self._own(part), self.sound[part]
-        if not bool(sound.all()):
-            own = torch.where(sound.view(-1, *[1] * (own.ndim - 1)), own, self.pooled)
+        own, varies = self._own(part), self.varies[part]
+        if not bool(varies.all()):
+            own = torch.where(varies.view(-1, *[1] * (own.ndim - 1)), own, self.pooled)
         return own if self.intensity is None else shrunk(own, self.intensity[part])
 
     def parts(self) -> Iterator[slice]:
-        """Iterate over groups of classes whose covariances fit into a fixed memory."""
+        """Iterate over groups of classes whose covariances fit into `CHUNK_BYTES`."""
         group = max(1, CHUNK_BYTES // (8 * self.statistics.scatter[0].numel()))
         for start in range(0, len(self.statistics.classes), group):
             yield slice(start, start + group)

@@ -1,4 +1,4 @@
-"""Devices by name, refused where the machine does not have them."""
+"""Devices by name, with a check that they exist."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from featood.errors import UsageError
 
 
 def pick_device(name: str | torch.device) -> torch.device:
-    """Return the device of a name; ``auto`` is the GPU where there is one.
+    """Return the device of a name; ``auto`` is the GPU if there is one, otherwise the CPU.
 
     Raises
     ------
     UsageError
-        When the device does not exist.
+        If the device does not exist.
     """
     if name == "auto":
         mps = torch.backends.mps.is_available()
@@ -25,5 +25,5 @@ def pick_device(name: str | torch.device) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"device '{name}' cannot be used: {reason}; 'cpu' is always there") from None
+        raise UsageError(f"device '{name}' cannot be used: {reason}; 'cpu' is always available") from None
     return device

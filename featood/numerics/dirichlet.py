@@ -1,9 +1,9 @@
-r"""Uncertainties of a Dirichlet distribution from the logarithms of its concentrations.
+r"""Uncertainties of a Dirichlet distribution, computed from the logarithms of its concentrations.
 
-Written with :math:`f(x) = x (\psi(x + 1) - \ln x)`, which rises from 0 to 1/2, and Binet's remainder
-:math:`r(x) = \ln\Gamma(x) - (x - 1/2) \ln x + x - \ln(2 \pi) / 2`, which falls to 0, every quantity is a sum of
-terms of its own size. The textbook forms subtract digamma and log-gamma values that agree in all their digits
-once concentrations are large, which for exponentials of logits they soon are.
+With :math:`f(x) = x (\psi(x + 1) - \ln x)`, which increases from 0 to 1/2, and Binet's remainder
+:math:`r(x) = \ln\Gamma(x) - (x - 1/2) \ln x + x - \ln(2 \pi) / 2`, which decreases to 0, every quantity is a sum of
+terms of its own magnitude. The textbook formulas subtract digamma and log-gamma values, which cancels all digits for
+the large concentrations that exponentials of logits often are.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 LARGE = 32.0
-"""Where the asymptotic series are exact to 15 digits."""
+"""Smallest concentration for which the asymptotic series are exact to 15 digits."""
 SMALLEST = -80.0
-"""Least log-concentration that is told from zero; the differential entropy falls as ``-1 / alpha``."""
+"""Smallest log-concentration; the differential entropy decreases as ``-1 / alpha``."""
 
 
 def concentrations(logits: Float[Tensor, "B C"], prior: float = 0.0) -> Float[Tensor, "B C"]:
-    """Log-concentrations ``log(exp(logits) + prior)``, ``[B, C]`` in float64, and -80 at least."""
+    """Log-concentrations ``log(exp(logits) + prior)``, ``[B, C]`` in float64, clamped to at least -80."""
     logits = logits.double()
     least = math.log(prior) if prior > 0 else -math.inf
     return torch.logaddexp(logits, logits.new_tensor(least)).clamp(min=SMALLEST)
@@ -50,13 +50,13 @@ def max_probability(log_alpha: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
 
 
 def expected_entropy(log_alpha: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
-    """Entropy of the class expected over the class probabilities, in nats ``[B]``: the aleatoric part."""
+    """Return the expected entropy of the class probabilities, in nats ``[B]``: the aleatoric uncertainty."""
     log_p = log_alpha.log_softmax(1)
     return -(log_p.exp() * log_p).sum(1) - mutual_information(log_alpha)
 
 
 def mutual_information(log_alpha: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
-    """Mutual information of the class and its probabilities, in nats ``[B]``: the epistemic part.
+    """Mutual information of the class and its probabilities, in nats ``[B]``: the epistemic uncertainty.
 
     It is the entropy of the expected probabilities minus the expected entropy,
     ``(sum_c f(alpha_c) - f(alpha_0)) / alpha_0``.
@@ -66,12 +66,12 @@ def mutual_information(log_alpha: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
 
 
 def expected_pairwise_divergence(log_alpha: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
-    """KL divergence expected between two draws of the class probabilities, ``(C - 1) / alpha_0``, in nats ``[B]``."""
+    """Return the expected KL divergence of two draws of the class probabilities, ``(C - 1) / alpha_0`` ``[B]``."""
     return (log_alpha.shape[1] - 1) * (-precision(log_alpha)).exp()
 
 
 def differential_entropy(log_alpha: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
-    """Differential entropy in nats ``[B]``; largest, ``-ln Gamma(C)``, where all concentrations are 1."""
+    """Differential entropy in nats ``[B]``; its maximum ``-ln Gamma(C)`` is reached if all concentrations are 1."""
     classes = log_alpha.shape[1]
     total = precision(log_alpha)
     f, f_total = _f(log_alpha), _f(total)
@@ -90,20 +90,20 @@ def digamma(log_x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def divergence(log_alpha: Float[Tensor, "B C"], log_beta: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
     r"""KL divergence from ``Dir(alpha)`` to ``Dir(beta)``, in nats ``[B]``.
 
-    With the expected probabilities p of the one and q of the other, it is
+    With the expected probabilities p of the first and q of the second, it is
 
     .. math:: \beta_0 \, KL(q \| p) + \sum_c s(\alpha_c, \beta_c) - s(\alpha_0, \beta_0), \quad
         s(a, b) = (b / a - 1)(1 - f(a)) - \tfrac{1}{2} \ln(b / a) + r(b) - r(a),
 
-    for the parts of the log-gamma functions that grow faster than their arguments cancel.
+    as the parts of the log-gamma functions that grow faster than linearly cancel.
     """
     log_q = log_beta.log_softmax(1)
     log_ratio = log_q - log_alpha.log_softmax(1)
-    # sum q log(q/p) = sum q (p/q - 1 + log(q/p)), no term of which is negative
-    unlike = (log_q.exp() * (torch.expm1(-log_ratio) + log_ratio)).sum(1)
+    # sum q log(q/p) = sum q (p/q - 1 + log(q/p)), in which no term is negative
+    between_means = (log_q.exp() * (torch.expm1(-log_ratio) + log_ratio)).sum(1)
     total_alpha, total_beta = precision(log_alpha), precision(log_beta)
     rest = _remainder(log_alpha, log_beta).sum(1) - _remainder(total_alpha, total_beta)
-    return total_beta.exp() * unlike + rest
+    return total_beta.exp() * between_means + rest
 
 
 def _remainder(log_a: Float[Tensor, "*shape"], log_b: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -112,7 +112,7 @@ def _remainder(log_a: Float[Tensor, "*shape"], log_b: Float[Tensor, "*shape"]) -
 
 
 def _f(log_x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """``x (psi(x + 1) - ln x)``, by its asymptotic series where x is large."""
+    """``x (psi(x + 1) - ln x)``, by its asymptotic series for large x."""
     small, inverse = _split(log_x)
     x, square = small.exp(), inverse.square()
     series = 0.5 - inverse * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240)))
@@ -120,7 +120,7 @@ def _f(log_x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def _binet(log_x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Remainder of Stirling's formula, by its asymptotic series where x is large."""
+    """Remainder of Stirling's formula, by its asymptotic series for large x."""
     small, inverse = _split(log_x)
     x, square = small.exp(), inverse.square()
     series = inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680)))
@@ -129,5 +129,5 @@ def _binet(log_x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def _split(log_x: Float[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """Return log x cut off above at LARGE, and 1 / x cut off below it: the range of each branch."""
+    """Return log x clamped to at most LARGE, and 1 / x for x clamped to at least LARGE: the range of each branch."""
     return log_x.clamp(max=math.log(LARGE)), (-log_x.clamp(min=math.log(LARGE))).exp()

@@ -1,4 +1,4 @@
-"""Gaussians with one factorisation: whiten once, then one matrix product serves every class."""
+"""Whitening and Gaussian densities: rows are whitened once, and one matrix product gives all class distances."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from torch import Tensor
 from featood.errors import DataError
 
 LADDER = (0.0, 1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
-SOUND = 1e-11
-"""Least share of a variable's variance that the others may leave unexplained; below it a pivot is noise."""
-ADVICE = "choose a larger one by ridge, or another estimate by shrinkage, to decide otherwise"
+SMALLEST_PIVOT = 1e-11
+"""Minimum share of a variable's variance that the others leave unexplained; smaller pivots are rounding errors."""
+ADVICE = "to change this, set the option ridge or shrinkage"
 
 
 def factorize(
@@ -36,11 +36,11 @@ def factorize(
     what: str = "covariance",
     unit: Float[Tensor, ""] | None = None,
 ) -> tuple[Float[Tensor, "*batch D D"], float]:
-    """Cholesky factors of one or many covariances, with the smallest ridge under which all of them are sound.
+    """Cholesky factors of one or many covariances, with the smallest ridge for which all factors are valid.
 
-    All get the same ridge, ``r unit``: what is subtracted from or compared with one another must not differ by what
-    was added, which decides in directions of small variance. A Cholesky factorisation can succeed on a singular
-    matrix with pivots made of rounding errors; such a factor is rejected like a failed one.
+    All covariances get the same ridge, ``r unit``, as different ridges would dominate their comparison in directions of
+    small variance. A Cholesky factorisation of a singular matrix can succeed with pivots that are rounding errors; such
+    a factor is rejected like a failed one.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def factorize(
     what : str
         Name for messages.
     unit : Tensor, optional
-        Variance ``[]`` that the ridge is relative to, so that the result does not depend on the scale of the features;
-        by default the mean variance of all.
+        Variance ``[]`` to which the ridge is relative, so that the result does not depend on the scale of the
+        features; by default the mean variance of all covariances.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def factorize(
     Raises
     ------
     DataError
-        When the variance that the ridge is relative to is zero, or no ridge up to 1e-2 helps.
+        If `unit` is zero, or no ridge up to 1e-2 is sufficient.
     """
     batch = covariances.reshape(-1, *covariances.shape[-2:]).double()
     diagonal = batch.diagonal(dim1=-2, dim2=-1)
@@ -77,14 +77,14 @@ def factorize(
         trial = batch.clone()
         trial.diagonal(dim1=-2, dim2=-1).add_(step * unit)
         factors, failed = torch.linalg.cholesky_ex(trial)
-        left = factors.diagonal(dim1=-2, dim2=-1).square() / trial.diagonal(dim1=-2, dim2=-1)
-        if not bool(failed.any()) and float(left.min()) > SOUND:
+        pivots = factors.diagonal(dim1=-2, dim2=-1).square() / trial.diagonal(dim1=-2, dim2=-1)
+        if not bool(failed.any()) and float(pivots.min()) > SMALLEST_PIVOT:
             return factors.reshape(covariances.shape), step
     raise DataError(f"{what} is not positive definite even with a relative ridge of {LADDER[-1]}")
 
 
 class Whitening(NamedTuple):
-    """An affine map under which a covariance becomes the identity: ``(z - center) @ matrix``."""
+    """Affine map ``(z - center) @ matrix`` that transforms a covariance to the identity."""
 
     center: Float[Tensor, "D"]
     """``[D]``"""
@@ -96,10 +96,10 @@ class Whitening(NamedTuple):
     """Ridge that was added, relative to the mean variance (within classes)."""
 
     def __call__(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """Whiten rows ``[B, D]`` in their own precision (float32 for less)."""
+        """Whiten rows ``[B, D]`` in their precision, at least float32."""
         features = features if features.dtype == torch.float64 else features.float()
         center = self.center.to(features.dtype)
-        rest = (self.center - center).to(features.dtype)  # what float32 cannot say of a center far from zero
+        rest = (self.center - center).to(features.dtype)  # rounding error of a center far from zero
         return (features - center - rest) @ self.matrix.to(features.dtype)
 
 
@@ -110,15 +110,15 @@ def whitenings(
     what: str = "covariance",
     ignored: Bool[Tensor, "D"] | None = None,
 ) -> list[Whitening]:
-    """Whitening maps of covariances ``[D, D]`` that are compared with one another, by Cholesky factors in float64.
+    """Whitening maps of covariances ``[D, D]`` that are compared with each other, by Cholesky factors in float64.
 
-    All get the same ridge, relative to the mean variance of the first: `ridge`, or the least beyond it under which
-    all factors are sound. The features of a mask `ignored` ``[D]`` take no part in distances and densities.
+    All get the same ridge, relative to the mean variance of the first: the smallest ridge, at least `ridge`, for which
+    all factors are valid. Features in the mask `ignored` ``[D]`` do not contribute to distances and densities.
 
     Warns
     -----
     UserWarning
-        When a covariance is singular, so that a ridge beyond `ridge` decides the distances.
+        If a covariance is singular, so that a ridge larger than `ridge` is used.
     """
     stack = torch.stack(list(covariances)).double()
     unit = stack[0].diagonal().mean()
@@ -149,9 +149,9 @@ def whitening(
 
 
 def squared_distances(rows: Float[Tensor, "B D"], centers: Float[Tensor, "C D"]) -> Float[Tensor, "B C"]:
-    """Squared Euclidean distances ``[B, C]`` between rows ``[B, D]`` and centers ``[C, D]`` by one product.
+    """Squared Euclidean distances ``[B, C]`` between rows ``[B, D]`` and centers ``[C, D]``, by one matrix product.
 
-    Non-negative; a center of NaN is infinitely far.
+    Distances are non-negative, and infinite for a center that is NaN.
     """
     centers = centers.to(rows.dtype)
     absent = torch.isnan(centers).any(1)
@@ -166,7 +166,7 @@ def log_determinant(
 ) -> Float[Tensor, "K"]:
     """Logarithms ``[K]`` of products of variances ``[K, D]``, for log-densities in D dimensions.
 
-    A feature of the mask `ignored` ``[D]`` counts so that it adds nothing to such a log-density.
+    The term of a feature in the mask `ignored` ``[D]`` is such that it does not contribute to the log-density.
     """
     logs = variances.log()
     return (logs if ignored is None else logs.masked_fill(ignored, -math.log(2 * math.pi))).sum(1)
@@ -182,5 +182,5 @@ def log_density(
 def logsumexp_weighted(
     log_densities: Float[Tensor, "B C"], weights: Float[Tensor, "C"]
 ) -> Float[Tensor, "B"]:
-    """``log sum_c w_c exp(g_c)`` ``[B]``, with components of weight zero left out."""
+    """``log sum_c w_c exp(g_c)`` ``[B]``, without components of weight zero."""
     return torch.logsumexp(log_densities + weights.log(), dim=-1)

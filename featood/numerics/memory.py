@@ -1,4 +1,4 @@
-"""How much memory a machine has left, so that what cannot fit is refused before it is begun."""
+"""Available memory, to reject computations that do not fit before they start."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory(device: torch.device | str = "cpu") -> int | None:
-    """Return the bytes that a computation on a device may still take; None where the system does not tell.
+    """Return the number of bytes available to a computation on a device, or None if unknown.
 
-    On the CPU that is what the kernel calls available, or what the process's control group leaves where that is less;
-    on systems without these files, all the memory there is.
+    On the CPU, this is the smaller of the memory available according to the kernel and the memory left in the control
+    group of the process; on systems without these files, the total memory.
     """
     if (device := torch.device(device)).type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
@@ -27,26 +27,26 @@ def available_memory(device: torch.device | str = "cpu") -> int | None:
 
 
 def require_memory(needed: int, what: str, advice: str, device: torch.device | str = "cpu") -> None:
-    """Refuse a computation that takes more memory than there is.
+    """Raise if a computation needs more memory than is available.
 
     Parameters
     ----------
     needed : int
-        Bytes at its peak, of which nothing is taken yet.
+        Peak number of bytes, none of which is allocated yet.
     what, advice : str
-        Ends of the message: what takes so much, and what to do about it.
+        Start and end of the message: what needs the memory (plural), and what to do about it.
     device : torch.device
-        Where it is to run.
+        Device of the computation.
 
     Raises
     ------
     UsageError
-        When `needed` exceeds :func:`available_memory`.
+        If `needed` exceeds :func:`available_memory`.
     """
     available = available_memory(device)
     if available is not None and needed > available:
         raise UsageError(
-            f"{what} take {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB of memory are available; {advice}"
+            f"{what} need {needed / 2**30:.1f} GiB, but {available / 2**30:.1f} GiB of memory are available; {advice}"
         )
 
 
@@ -68,5 +68,5 @@ def _control_group() -> int | None:
             (CONTROL_GROUP / name).read_text().strip() for name in ("memory.max", "memory.current")
         )
         return max(int(limit) - int(used), 0)
-    except (OSError, ValueError):  # no such group, or "max": no limit
+    except (OSError, ValueError):  # no control group, or no limit ("max")
         return None

@@ -1,4 +1,4 @@
-"""Uncertainties of several predictions of one row: the members of an ensemble, or passes with dropout."""
+"""Uncertainties of several predictions for the same row, from the members of an ensemble or dropout passes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def predictive_entropy(draws: Sequence[Num[Tensor, "B C"]]) -> Float[Tensor, "B"
 
 
 def mutual_information(draws: Sequence[Num[Tensor, "B C"]]) -> Float[Tensor, "B"]:
-    """Mean divergence of the predictions from their mean in nats ``[B]``: the epistemic part.
+    """Mean divergence of the predictions from their mean in nats ``[B]``: the epistemic uncertainty.
 
     It is the entropy of the mean probabilities minus the mean entropy of the probabilities.
     """
@@ -51,7 +51,7 @@ def mutual_information(draws: Sequence[Num[Tensor, "B C"]]) -> Float[Tensor, "B"
 
 
 def probability_variance(draws: Sequence[Num[Tensor, "B C"]]) -> Float[Tensor, "B"]:
-    """Variance of the probabilities over two or more predictions, unbiased, and averaged over the classes ``[B]``."""
+    """Unbiased variance of the probabilities over at least two predictions, averaged over the classes ``[B]``."""
     mean = mean_log_probabilities(draws).exp()
     total = torch.zeros_like(mean[:, 0])
     for logits in draws:

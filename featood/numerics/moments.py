@@ -1,7 +1,7 @@
 """Class counts, means and scatter in one pass: shifted, in float64, mergeable in any order.
 
-Everything is kept by class number for the classes that occur, whatever their numbers; so parts of the rows may hold
-different classes, and memory follows how many there are. A row with a negative label is of no class and ignored.
+Statistics are stored by class number, only for classes that occur. Parts of the rows may therefore contain different
+classes, and memory depends only on the number of classes. Rows with a negative label are ignored.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ from featood.errors import DataError
 
 CHUNK_BYTES = 1 << 26
 ROUNDING = 1e-12
-"""Share of the mean square of a feature's sums up to which a variance is their rounding error."""
+"""Variances up to this share of the mean square of the shifted feature are rounding errors."""
 
 
 @dataclasses.dataclass
 class ClassSums:
     """Sufficient statistics of class means.
 
-    Everything is kept relative to `shift` (the mean of the first rows seen), for the difference of large
-    sums would otherwise cancel.
+    Sums are relative to `shift` (the mean of the first rows), which prevents cancellation of large sums.
 
     Parameters
     ----------
@@ -37,13 +36,13 @@ class ClassSums:
     classes : Tensor
         ``[K]`` numbers of the classes that have rows, ascending.
     count : Tensor
-        ``[K]`` rows of each.
+        ``[K]`` number of rows of each class.
     total : Tensor
         ``[K, D]`` sums of shifted rows.
     """
 
     by_class: ClassVar[tuple[str, ...]] = ("count", "total")
-    """Fields with an entry for each class."""
+    """Fields with one entry per class."""
 
     shift: Float[Tensor, "D"]
     classes: Int[Tensor, "K"]
@@ -52,7 +51,7 @@ class ClassSums:
 
     @classmethod
     def empty(cls, shift: Float[Tensor, "D"]) -> Self:
-        """Start with no rows."""
+        """Return statistics without rows."""
         shift = shift.double()
         none = torch.empty(0, dtype=torch.long, device=shift.device)
         return cls(shift, none, shift.new_zeros(0), shift.new_zeros(0, len(shift)))
@@ -61,7 +60,7 @@ class ClassSums:
     def of(
         cls, features: Float[Tensor, "B D"], labels: Int[Tensor, "B"] | None, seen: Self | None = None
     ) -> Self:
-        """Take up a block of rows ``[B, D]`` with labels ``[B]`` (None: one class), after what was seen before."""
+        """Add a block of rows ``[B, D]`` with labels ``[B]`` (None: one class) to `seen`, or to empty statistics."""
         rows, labels = _known(features, labels)
         seen = cls.empty(_start(rows)) if seen is None else seen
         seen.add(rows, labels)
@@ -71,19 +70,19 @@ class ClassSums:
         """Add float64 rows ``[B, D]`` of known classes."""
         if rows.shape[1] != len(self.shift):
             raise DataError(
-                f"features have {rows.shape[1]} columns, not {len(self.shift)} as the rows before"
+                f"features have {rows.shape[1]} columns, not {len(self.shift)} as the previous rows"
             )
         if not len(rows):
             return
         classes = torch.cat([self.classes, labels]).unique()
         vars(self).update(vars(self._over(classes)))
-        shifted, places = rows - self.shift, torch.searchsorted(classes, labels)
-        self.count += torch.bincount(places, minlength=len(classes)).double()
-        self.total.index_add_(0, places, shifted)
-        self._scatter(shifted, places)
+        shifted, index = rows - self.shift, torch.searchsorted(classes, labels)
+        self.count += torch.bincount(index, minlength=len(classes)).double()
+        self.total.index_add_(0, index, shifted)
+        self._scatter(shifted, index)
 
     def merge(self, other: Self) -> Self:
-        """Combine with statistics of other rows; the order of merging matters only to the last bits."""
+        """Combine with statistics of other rows; the order of merging changes only the last bits."""
         classes = torch.cat([self.classes, other.classes]).unique()
         mine, theirs = self._over(classes), other._over(classes)
         moved = theirs._moved(theirs.shift - mine.shift)
@@ -109,31 +108,31 @@ class ClassSums:
     ) -> Float[Tensor, "K"]:
         """Sum the fourth powers ``[K]`` of the distances of rows ``[B, D]`` from the means of their classes.
 
-        Ledoit and Wolf's intensity takes them. A sum over rows alone would need the scatter of every class, so they
-        take a second pass, over the rows that these statistics are of.
+        Ledoit and Wolf's intensity uses them. In a single pass they would need the scatter of every class, so they are
+        computed in a second pass over the same rows.
         """
         rows, labels = _known(features, labels)
-        places = torch.searchsorted(self.classes, labels)
-        powers = (rows - self.means()[places]).square().sum(1).square()
-        return torch.zeros_like(self.count).index_add_(0, places, powers)
+        index = torch.searchsorted(self.classes, labels)
+        powers = (rows - self.means()[index]).square().sum(1).square()
+        return torch.zeros_like(self.count).index_add_(0, index, powers)
 
     def _over(self, classes: Int[Tensor, "K"]) -> Self:
-        """Return the same statistics with room for further classes, themselves where there are none."""
+        """Return the statistics for a superset of the classes; new classes have no rows."""
         if len(classes) == len(self.classes):
             return self
-        places = torch.searchsorted(classes, self.classes)
+        index = torch.searchsorted(classes, self.classes)
         wider = {}
         for name in self.by_class:
             values: Tensor = getattr(self, name)
             wider[name] = values.new_zeros(len(classes), *values.shape[1:])
-            wider[name][places] = values
+            wider[name][index] = values
         return dataclasses.replace(self, classes=classes, **wider)
 
-    def _scatter(self, shifted: Float[Tensor, "B D"], places: Int[Tensor, "B"]) -> None:
-        """Add shifted rows ``[B, D]`` of the classes at `places` ``[B]`` to what a subclass keeps beside the sums."""
+    def _scatter(self, shifted: Float[Tensor, "B D"], index: Int[Tensor, "B"]) -> None:
+        """Add shifted rows ``[B, D]`` of the classes at `index` ``[B]`` to further statistics of a subclass."""
 
     def _moved(self, offset: Float[Tensor, "D"]) -> Self:
-        """Return the statistics of rows that are shifted by `offset` ``[D]`` less."""
+        """Return the sums relative to a shift that is smaller by `offset` ``[D]``."""
         return dataclasses.replace(self, total=self.total + self.count[:, None] * offset)
 
 
@@ -141,18 +140,18 @@ class ClassSums:
 class ClassMoments(ClassSums):
     """Sufficient statistics of Gaussians with class means and one covariance.
 
-    Beside the sums it keeps `scatter` ``[D, D]``, the sum of outer products of shifted rows.
+    In addition to the sums, `scatter` ``[D, D]`` is the sum of outer products of shifted rows.
     """
 
     scatter: Float[Tensor, "D D"]
 
     @classmethod
     def empty(cls, shift: Float[Tensor, "D"]) -> Self:
-        """Start with no rows."""
+        """Return statistics without rows."""
         sums = ClassSums.empty(shift)
         return cls(**vars(sums), scatter=sums.shift.new_zeros(len(shift), len(shift)))
 
-    def _scatter(self, shifted: Float[Tensor, "B D"], places: Int[Tensor, "B"]) -> None:
+    def _scatter(self, shifted: Float[Tensor, "B D"], index: Int[Tensor, "B"]) -> None:
         self.scatter.addmm_(shifted.T, shifted)
 
     def _moved(self, offset: Float[Tensor, "D"]) -> Self:
@@ -163,14 +162,14 @@ class ClassMoments(ClassSums):
     def covariance(self) -> Float[Tensor, "D D"]:
         """Covariance of all rows around their common mean ``[D, D]``, divided by N."""
         mean = self.total.sum(0) / self.rows
-        return self._settled(self.scatter / self.rows - torch.outer(mean, mean))
+        return self._cleaned(self.scatter / self.rows - torch.outer(mean, mean))
 
     def within_covariance(self) -> Float[Tensor, "D D"]:
         """Covariance of the rows around their class means ``[D, D]``, divided by N (maximum likelihood)."""
         weighted = self.total / self.count.clamp(min=1).sqrt()[:, None]
-        return self._settled((self.scatter - weighted.T @ weighted) / self.rows)
+        return self._cleaned((self.scatter - weighted.T @ weighted) / self.rows)
 
-    def _settled(self, covariance: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
+    def _cleaned(self, covariance: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
         symmetric = (covariance + covariance.T) / 2
         return _without_rounding(symmetric, self.scatter.diagonal() / self.rows, self.shift)
 
@@ -179,8 +178,8 @@ class ClassMoments(ClassSums):
 class ScatterByClass(ClassSums):
     """Sufficient statistics of Gaussians with a covariance for each class.
 
-    Beside the sums it keeps `scatter`, the sums of outer products of shifted rows ``[K, D, D]``, or of their squares
-    alone ``[K, D]``.
+    In addition to the sums, `scatter` contains the sums of outer products of shifted rows ``[K, D, D]``, or only of
+    their squares ``[K, D]``.
     """
 
     by_class: ClassVar[tuple[str, ...]] = ("count", "total", "scatter")
@@ -189,7 +188,7 @@ class ScatterByClass(ClassSums):
 
     @classmethod
     def empty(cls, shift: Float[Tensor, "D"], diagonal: bool = False) -> Self:
-        """Start with no rows."""
+        """Return statistics without rows."""
         sums = ClassSums.empty(shift)
         size = (len(shift),) if diagonal else (len(shift), len(shift))
         return cls(**vars(sums), scatter=sums.shift.new_zeros(0, *size))
@@ -202,16 +201,16 @@ class ScatterByClass(ClassSums):
         seen: Self | None = None,
         diagonal: bool = False,
     ) -> Self:
-        """Take up a block of rows ``[B, D]``; with `diagonal` the scatter is ``[K, D]``, the squares alone."""
+        """Add a block of rows ``[B, D]``; with `diagonal`, the scatter ``[K, D]`` contains only squares."""
         if seen is None:
             seen = cls.empty(_start(_known(features, labels)[0]), diagonal)
         return super().of(features, labels, seen)
 
-    def _scatter(self, shifted: Float[Tensor, "B D"], places: Int[Tensor, "B"]) -> None:
+    def _scatter(self, shifted: Float[Tensor, "B D"], index: Int[Tensor, "B"]) -> None:
         if self.scatter.ndim == 2:
-            self.scatter.index_add_(0, places, shifted.square())
+            self.scatter.index_add_(0, index, shifted.square())
             return
-        for group, padded in _by_class(shifted, places):
+        for group, padded in _by_class(shifted, index):
             self.scatter.index_add_(0, group, padded.mT @ padded)
 
     def _moved(self, offset: Float[Tensor, "D"]) -> Self:
@@ -225,7 +224,7 @@ class ScatterByClass(ClassSums):
     def covariances(
         self, unbiased: bool = False, part: slice = slice(None)
     ) -> Float[Tensor, "k D D"] | Float[Tensor, "k D"]:
-        """Covariances ``[K, D, D]`` (or variances ``[K, D]``) of the classes or some, divided by n_c, or n_c - 1."""
+        """Covariances ``[K, D, D]`` or variances ``[K, D]`` of all or some classes, divided by n_c or n_c - 1."""
         count, total, scatter = (getattr(self, name)[part] for name in self.by_class)
         divisor = (count - 1).clamp(min=1) if unbiased else count
         if scatter.ndim == 2:
@@ -240,7 +239,7 @@ class ScatterByClass(ClassSums):
 def _known(
     features: Float[Tensor, "B D"], labels: Int[Tensor, "B"] | None
 ) -> tuple[Float[Tensor, "known D"], Int[Tensor, "known"]]:
-    """Return the rows in float64 and the labels of those that have a class; without labels all are of class 0."""
+    """Return the rows that have a class, in float64, and their labels; without labels, all rows have class 0."""
     if labels is None:
         labels = torch.zeros(len(features), dtype=torch.long, device=features.device)
     known = labels >= 0
@@ -256,7 +255,7 @@ def _start(rows: Float[Tensor, "B D"]) -> Float[Tensor, "D"]:
 def _by_class(
     rows: Float[Tensor, "B D"], labels: Int[Tensor, "B"]
 ) -> Iterator[tuple[Int[Tensor, "k"], Float[Tensor, "k m D"]]]:
-    """Yield groups of classes and their rows padded with zeros to ``[k, m, D]``, within a fixed memory."""
+    """Yield groups of classes and their rows padded with zeros to ``[k, m, D]``, with limited memory."""
     order = torch.argsort(labels, stable=True)
     classes, counts = torch.unique_consecutive(labels[order], return_counts=True)
     ends = counts.cumsum(0)
@@ -274,10 +273,10 @@ def _by_class(
 def _is_rounding(
     variances: Float[Tensor, "*K D"], squares: Float[Tensor, "*K D"], shift: Float[Tensor, "D"]
 ) -> Bool[Tensor, "*K D"]:
-    """Tell which variances ``[..., D]`` are no more than rounding errors.
+    """Return which variances ``[..., D]`` are only rounding errors.
 
-    They are differences of `squares` ``[..., D]``, the mean squares of rows less `shift` ``[D]``; and a feature that
-    is constant in float64 is subtracted from its mean up to some 1e-14 of its size.
+    They are differences of `squares` ``[..., D]``, the mean squares of rows minus `shift` ``[D]``; the difference of a
+    constant feature and its mean in float64 can be about 1e-14 of its size.
     """
     return variances <= ROUNDING * (squares + 1e-16 * shift.square())
 
@@ -285,6 +284,6 @@ def _is_rounding(
 def _without_rounding(
     covariances: Float[Tensor, "*K D D"], squares: Float[Tensor, "*K D"], shift: Float[Tensor, "D"]
 ) -> Float[Tensor, "*K D D"]:
-    """Give features without variance exactly none, in place; else 1e-30 would pass for a very narrow direction."""
-    dead = _is_rounding(covariances.diagonal(dim1=-2, dim2=-1), squares, shift)
-    return covariances.masked_fill_(dead[..., None], 0).masked_fill_(dead[..., None, :], 0)
+    """Set the variance of constant features to exactly 0, in place; 1e-30 would be a direction of tiny variance."""
+    constant = _is_rounding(covariances.diagonal(dim1=-2, dim2=-1), squares, shift)
+    return covariances.masked_fill_(constant[..., None], 0).masked_fill_(constant[..., None, :], 0)

@@ -1,4 +1,4 @@
-"""Exact quantiles of a stream of numbers, whole or by column: flat memory, whatever the order and the blocks."""
+"""Exact quantiles of a stream of numbers, of all or by column, in constant memory, for any order and blocks."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from featood.errors import DataError
 
 KEY_BITS = 32
 TABLE = 1 << 20
-"""Most counters of a pass; the fewer columns, the more bits of a number a pass can tell apart."""
+"""Maximum number of counters per pass; with fewer columns, a pass resolves more bits of a number."""
 
 
 def quantiles(blocks: Callable[[], Iterable[Real[Tensor, "..."]]], fractions: Sequence[float]) -> list[float]:
-    """Quantiles of all numbers in a stream, of tensors of any shape; see :func:`column_quantiles`.
+    """Quantiles of all numbers in a stream of tensors of any shape; see :func:`column_quantiles`.
 
     Returns
     -------
     list of float
-        One quantile for each fraction.
+        One quantile per fraction.
     """
     return column_quantiles(lambda: (block.reshape(-1, 1) for block in blocks()), fractions)[:, 0].tolist()
 
@@ -32,19 +32,19 @@ def quantiles(blocks: Callable[[], Iterable[Real[Tensor, "..."]]], fractions: Se
 def column_quantiles(
     blocks: Callable[[], Iterable[Real[Tensor, "B D"]]], fractions: Sequence[float]
 ) -> Float[Tensor, "Q D"]:
-    """Quantiles of each column of a stream of rows, as ``numpy.quantile`` gives them for float32.
+    """Quantiles of each column of a stream of rows, equal to ``numpy.quantile`` of float32 values.
 
-    The bits of a float32, read as an integer, sort like the number itself. A histogram over the upper bits
-    finds the bin that holds an order statistic, one over the next bits within that bin a narrower one, and so
-    on to the number itself: two passes for a few columns, four for thousands, and no memory that grows with
-    the stream.
+    The bits of a float32, interpreted as an integer, sort like the number. A histogram of the upper bits finds the bin
+    that contains an order statistic, a histogram of the next bits within that bin finds a narrower bin, and so on down
+    to the number itself. This takes two passes for a few columns and four for thousands, in memory that does not
+    depend on the length of the stream.
 
     Parameters
     ----------
     blocks : callable
         Starts a pass: returns an iterable of tensors ``[B, D]``. Called up to five times.
     fractions : sequence of float
-        In [0, 1], Q of them. Between two order statistics the quantile is interpolated linearly.
+        Q fractions in [0, 1]. Quantiles between two order statistics are interpolated linearly.
 
     Returns
     -------
@@ -54,11 +54,11 @@ def column_quantiles(
     Raises
     ------
     DataError
-        When the stream holds no numbers.
+        If the stream contains no numbers.
     """
     first = next((block for block in blocks() if block.numel()), None)
     if first is None:
-        raise DataError("there are no rows to take quantiles of")
+        raise DataError("there are no rows to compute quantiles of")
     width = first.shape[1]
     bits = 16 if (width << 16) * 2 * len(fractions) <= TABLE else 8
     offsets = (torch.arange(width, device=first.device) << bits)[None]
@@ -94,7 +94,7 @@ def column_quantiles(
 
 
 def _keys(values: Real[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-    """Integers in ``[0, 2^32)`` that sort like the float32 numbers."""
+    """Return integers in ``[0, 2^32)`` that sort like the float32 numbers."""
     bits = values.float().contiguous().view(torch.int32).long()
     return torch.where(bits < 0, -1 - bits, bits + (1 << 31))
 

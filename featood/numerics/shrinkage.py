@@ -1,4 +1,4 @@
-"""Shrinkage of covariances towards a multiple of the identity: the intensities of Ledoit-Wolf and OAS."""
+"""Shrinkage of covariances towards a multiple of the identity, with the intensities of Ledoit-Wolf and OAS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def ledoit_wolf(
     rows: Float[Tensor, "*batch"],
     fourth_powers: Float[Tensor, "*batch"],
 ) -> Float[Tensor, "*batch"]:
-    """Intensity that minimises the expected squared error, from the spread of the rows' outer products.
+    """Intensity that minimises the expected squared error, estimated from the variance of the rows' outer products.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def ledoit_wolf(
     rows : Tensor
         ``[...]`` number of rows.
     fourth_powers : Tensor
-        ``[...]`` sum of the fourth powers of the rows' distances from the mean that the covariance is around.
+        ``[...]`` sum of the fourth powers of the distances of the rows from the mean used for the covariance.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def ledoit_wolf(
 def oas(covariance: Float[Tensor, "*batch D D"], rows: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
     """Oracle-approximating intensity for normal rows.
 
-    The terms in 2 / D of the paper's equation 23 are left out, as in the authors' program and in scikit-learn.
+    The terms in 2 / D of the paper's equation 23 are left out, as in the authors' code and scikit-learn.
 
     Parameters
     ----------

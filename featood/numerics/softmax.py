@@ -1,4 +1,4 @@
-"""Softmax probabilities and their complements, exact where a probability is almost one."""
+"""Softmax probabilities and their complements, accurate for probabilities close to one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor
 def log_probabilities(logits: Float[Tensor, "B C"]) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
     """Logarithms of p and of 1 - p for the softmax probabilities p.
 
-    One minus the largest probability is taken as the sum of the others: the difference has no digits left
-    once the largest logit leads by 37.
+    One minus the largest probability is computed as the sum of the others, as the difference has no correct digits if
+    the largest logit exceeds the others by 37.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""The space in which features are looked at: as they are, scaled by feature or by row, whitened, or projected.
+"""Spaces of features: unchanged, scaled by feature or by row, whitened, or projected to principal components.
 
-Each is one affine map, after the rows have been brought to unit length where its name says ``l2``.
+Each is an affine map; for names with ``l2``, rows are scaled to unit length first.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ FITTED: Mapping[str, tuple[str, ...]] = {
     "l2-whiten": ("center", "axes"),
     "pca": ("center", "axes"),
 }
-"""Those that are fitted to training rows, and the tensors that a fit gives."""
+"""Spaces that are fitted to training rows, and the tensors of the fit."""
 REDUCED = ("l2-whiten", "pca")
-"""Those on principal components, of which there can be fewer than features."""
-STILL = 1e-6
-"""Share of its mean up to which a feature's standard deviation is the rounding of float32."""
+"""Spaces of principal components, which can have fewer dimensions than the features."""
+CONSTANT = 1e-6
+"""A feature whose standard deviation is at most this share of its mean counts as constant (rounding of float32)."""
 
 
 def fit_space(kind: str, blocks: Iterable[Float[Tensor, "_ D"]], components: int = 0) -> dict[str, Tensor]:
@@ -37,38 +37,37 @@ def fit_space(kind: str, blocks: Iterable[Float[Tensor, "_ D"]], components: int
     Parameters
     ----------
     kind : str
-        ``none``: rows as they are. ``standardize``: every feature with mean 0 and variance 1; one that does not
-        vary is shifted alone, so that it counts in its own unit where it varies in other rows. ``l2``: every row
-        with length 1, one of zeros excepted. ``l2-standardize``: such rows, standardised. ``l2-whiten``: rows of
-        length 1, centred and then turned and scaled so that their covariance is the identity. ``pca``: rows as they
-        are, centred and turned to their principal components. The last two leave out directions in which the rows
-        do not vary beyond rounding; where other rows do, it does not show.
+        ``none``: unchanged rows. ``standardize``: every feature has mean 0 and variance 1; a constant feature is only
+        shifted, so in other rows it counts in its original unit. ``l2``: every row has length 1, except rows of zeros.
+        ``l2-standardize``: rows of length 1, standardised. ``l2-whiten``: rows of length 1, centred, rotated and scaled
+        so that their covariance is the identity. ``pca``: centred rows, rotated to their principal components. The last
+        two leave out directions without variance beyond rounding; variation of other rows in them is ignored.
     blocks : iterable of Tensor
         Rows ``[B, D]``.
     components : int
-        Leading principal components to keep; 0 for all with variance above rounding.
+        Number of leading principal components to keep; 0 for all with variance above rounding.
 
     Returns
     -------
     dict of str to Tensor
-        ``center`` ``[D]`` with ``scale`` ``[D]``, or with ``axes`` ``[D, R]`` of the R components; nothing for the
-        spaces that are not fitted.
+        ``center`` ``[D]`` with ``scale`` ``[D]``, or with ``axes`` ``[D, R]`` of the R components; empty for spaces
+        that are not fitted.
 
     Raises
     ------
     UsageError
-        When there are fewer components with variance than asked for, or the space has none.
+        If fewer components than requested have variance, or the space has no components.
     DataError
-        When there are no rows, or none of their features varies.
+        If there are no rows, or all features are constant.
 
     Warns
     -----
     UserWarning
-        When directions are left out that were not asked to be.
+        If directions are left out although `components` is 0.
     """
     if components and kind not in REDUCED:
         raise UsageError(
-            f"components are for the spaces {' and '.join(REDUCED)}; with space {kind} leave them 0"
+            f"components are for the spaces {' and '.join(REDUCED)}; omit them for the space {kind}"
         )
     if kind not in FITTED:
         return {}
@@ -84,7 +83,7 @@ def fit_space(kind: str, blocks: Iterable[Float[Tensor, "_ D"]], components: int
     center = moments.mean()
     if isinstance(moments, ScatterByClass):
         deviation = moments.covariances()[0].sqrt()
-        scale = torch.where(deviation > STILL * center.abs(), deviation, torch.ones_like(deviation))
+        scale = torch.where(deviation > CONSTANT * center.abs(), deviation, torch.ones_like(deviation))
         return {"center": center, "scale": scale}
     from featood.numerics.subspaces import principal_axes, rank
 
@@ -111,18 +110,17 @@ def fit_space(kind: str, blocks: Iterable[Float[Tensor, "_ D"]], components: int
 def apply_space(
     kind: str, fitted: Mapping[str, Tensor], rows: Float[Tensor, "B D"]
 ) -> Float[Tensor, "B D"] | Float[Tensor, "B R"]:
-    """Bring rows ``[B, D]`` into a space, with what :func:`fit_space` returned.
+    """Transform rows ``[B, D]`` to a space fitted by :func:`fit_space`.
 
     Returns
     -------
     Tensor
-        ``[B, D]``, or ``[B, R]`` on principal components; in float64, but for the space ``none``, which changes
-        nothing.
+        ``[B, D]``, or ``[B, R]`` for principal components, in float64; for the space ``none``, the unchanged rows.
 
     Raises
     ------
     KeyError
-        When a tensor of the space is missing.
+        If a tensor of the space is missing.
     """
     if kind == "none":
         return rows
@@ -138,9 +136,9 @@ def _normalised(kind: str, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
 
 
 def unit(rows: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-    """Scale rows ``[B, D]`` to unit Euclidean length; a row of zeros stays zero.
+    """Scale rows ``[B, D]`` to unit Euclidean length; rows of zeros are not changed.
 
-    The largest entry is divided out first, so that no square over- or underflows.
+    Rows are divided by their largest entry first, so that no square overflows or underflows.
     """
     largest = rows.abs().amax(1, keepdim=True)
     rows = rows / largest.masked_fill(largest == 0, 1)

@@ -1,4 +1,4 @@
-"""A principal subspace and its complement, held by whichever of the two needs fewer directions."""
+"""A principal subspace and its complement, stored as a basis of the smaller of the two."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Subspace(NamedTuple):
-    """A subspace given by an orthonormal basis of itself, or of its complement where that is smaller."""
+    """A subspace, given by an orthonormal basis of itself or, if smaller, of its complement."""
 
     basis: Float[Tensor, "D k"]
     """``[D, k]`` in float64."""
@@ -20,9 +20,9 @@ class Subspace(NamedTuple):
     """Whether the basis spans the subspace itself."""
 
     def norms(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
-        """Lengths of the parts of rows ``[B, D]`` inside and outside of the subspace ``[B]``, in float64.
+        """Lengths ``[B]`` of the components of rows ``[B, D]`` inside and outside the subspace.
 
-        One product gives one of them, Pythagoras the other: float64, for the difference cancels.
+        One is computed by a matrix product, the other by Pythagoras; in float64, as the difference cancels.
         """
         rows = rows.double()
         spanned = (rows @ self.basis).square().sum(1)
@@ -38,18 +38,18 @@ def principal_axes(matrix: Float[Tensor, "D D"]) -> tuple[Float[Tensor, "D"], Fl
 
 
 def subspace(axes: Float[Tensor, "D D"], size: int) -> Subspace:
-    """Subspace of the first `size` axes ``[D, D]``."""
+    """Return the subspace of the first `size` axes ``[D, D]``."""
     direct = size <= len(axes) - size
     basis = axes[:, :size] if direct else axes[:, size:]
     return Subspace(basis.contiguous(), torch.tensor(direct))
 
 
 def explaining(values: Float[Tensor, "D"], share: float) -> int:
-    """Count the fewest leading eigenvalues ``[D]`` whose sum is at least a share of the total."""
+    """Return the smallest number of leading eigenvalues ``[D]`` whose sum is at least a share of the total."""
     sums = values.cumsum(0)
     return min(int((sums < share * sums[-1] * (1 - 1e-12)).sum()) + 1, len(values))
 
 
 def rank(values: Float[Tensor, "D"]) -> int:
-    """Count the eigenvalues ``[D]``, largest first, that are more than rounding errors."""
+    """Return the number of eigenvalues ``[D]``, largest first, that are larger than rounding errors."""
     return int((values > 1e-12 * values[0]).sum())

@@ -1,4 +1,4 @@
-"""Weibull distributions by maximum likelihood, many at once."""
+"""Maximum-likelihood fits of many Weibull distributions at once."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def weibull(
     values : Tensor
         ``[..., M]`` positive numbers in float64.
     present : Tensor
-        ``[..., M]`` mask of the numbers that count.
+        ``[..., M]`` mask of the values to use.
 
     Returns
     -------
     shape, log_scale : Tensor
-        ``[...]`` each; NaN for rows with fewer than two different numbers, which have no maximum.
+        ``[...]`` each; NaN for rows with fewer than two different values, whose likelihood has no maximum.
     """
     if values.shape[-1] == 0:
         nan = values.new_full(values.shape[:-1], torch.nan)
@@ -40,7 +40,7 @@ def weibull(
     def powers(shape: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch M"]:
         return (shape[..., None] * below).exp() * present
 
-    # the derivative of the likelihood falls monotonically from above zero to below, over any scale of shapes
+    # the derivative of the likelihood decreases monotonically with the shape, from positive to negative
     low = torch.full_like(mean, -20.0)
     high = torch.full_like(mean, 20.0)
     for _ in range(BISECTIONS):

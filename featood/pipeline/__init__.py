@@ -1,1 +1,1 @@
-"""Whole jobs: extract a dataset, fit a head, score heads against sets."""
+"""Complete jobs: extract a dataset, fit a head, score heads against sets."""

@@ -1,4 +1,4 @@
-"""Intervals of what was measured, and which heads differ."""
+"""Confidence intervals of results, and tests of which heads differ."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ from featood.pipeline.result_rows import ResultRow
 from featood.pipeline.variant_labels import repeated_label
 
 MEAN = "mean"
-"""Stands where a test would name its OOD set, of the mean over all sets."""
+"""Name of the set in tests of the mean over all sets."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Uncertainty:
-    """How the intervals of a comparison are made."""
+    """How the intervals of a comparison are computed."""
 
     method: str = "delong"
-    """``delong`` for AUROC, by a formula; ``bootstrap`` for every metric, by resampling the rows."""
+    """``delong``: DeLong's formula, for AUROC only; ``bootstrap``: resampling of the rows, for every metric."""
     level: float = 0.95
-    """Confidence of intervals and tests, in (0, 1)."""
+    """Confidence level of intervals and tests, in (0, 1)."""
     resamples: int = 1000
-    """For ``bootstrap``."""
+    """Number of resamples of the bootstrap."""
     seed: int = 0
-    """Of the resamples."""
+    """Seed of the resamples."""
 
     def __post_init__(self) -> None:
         if self.method not in ("delong", "bootstrap"):
-            raise UsageError(f"intervals are made by delong or bootstrap, not {self.method!r}")
+            raise UsageError(f"intervals are computed by delong or bootstrap, not {self.method!r}")
         if not 0 < self.level < 1 or self.resamples < 1:
             raise UsageError(
-                f"intervals need a confidence between 0 and 100 % and one resample at least, got {self.level:.0%} "
+                f"intervals need a confidence between 0 and 100 % and at least one resample, got {self.level:.0%} "
                 f"and {self.resamples}"
             )
 
@@ -61,7 +61,7 @@ class Uncertainty:
         return ("auroc",) if self.method == "delong" else tuple(METRICS)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what makes the intervals again."""
+        """Return the settings that reproduce the intervals."""
         body = dataclasses.asdict(self)
         return body if self.method == "bootstrap" else {key: body[key] for key in ("method", "level")}
 
@@ -72,26 +72,26 @@ class Comparison:
     Parameters
     ----------
     how : Uncertainty
-        How intervals are made.
+        How intervals are computed.
     """
 
     def __init__(self, how: Uncertainty) -> None:
         self.how = how
         self._rows: dict[str, list[ResultRow]] = {}
-        self._places: dict[str, list[Placements]] = {}
+        self._placements: dict[str, list[Placements]] = {}
         self._draws: dict[str, list[np.ndarray]] = {}
 
     def add(
         self, label: str, id_scores: np.ndarray, scores: Sequence[np.ndarray], rows: Sequence[ResultRow]
     ) -> list[ResultRow]:
-        """Take a head's scores on the ID set and on each OOD set, and return its result rows with intervals."""
+        """Add a head's scores on the ID set and on each OOD set; return its result rows with intervals."""
         self._rows[label] = list(rows)
-        self._places[label] = [placements(id_scores, values) for values in scores]
+        self._placements[label] = [placements(id_scores, values) for values in scores]
         if self.how.method == "bootstrap":
             self._draws[label] = [
                 bootstrap_draws(
                     id_scores, values, self.how.metrics, self.how.resamples,
-                    # the ID rows of a resample are the same for all sets and heads, the OOD rows for all heads
+                    # a resample has the same ID rows for all sets and heads, and the same OOD rows for all heads
                     id_generator=np.random.default_rng([self.how.seed]),
                     ood_generator=np.random.default_rng([self.how.seed, *row.ood.encode()]),
                 )
@@ -103,16 +103,16 @@ class Comparison:
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """Return how intervals were made, those of the means, the tests against the best head, and the ranks.
+        """Return the settings of the intervals, the intervals of the means, the tests and the ranking.
 
         Returns
         -------
         dict
-            ``means``: of each head over its sets, where there are several. ``tests``: of each head and metric against
-            the best head, by set and of the mean; ``difference`` is metric(head) - metric(best), and ``p_holm`` is
-            corrected for all pairs of heads, so that the choice of the best among them is allowed for. ``ranking``:
-            Friedman's test of AUROC over the sets and the cliques that follow. ``untested``: what too few sets or
-            heads leave open.
+            ``means``: intervals of each head's mean over the sets, if there are several. ``tests``: each head against
+            the best head, for each metric, on each set and on the mean; ``difference`` is
+            metric(head) - metric(best), and ``p_holm`` is corrected for all pairs of heads, which accounts for the
+            choice of the best. ``ranking``: Friedman's test of AUROC over the sets, and the cliques. ``untested``:
+            what could not be tested because there are too few sets or heads.
         """
         count = len(next(iter(self._rows.values()), ()))
         every = slice(0, count)
@@ -136,35 +136,35 @@ class Comparison:
         return float(np.mean([row.metrics[metric] for row in self._rows[label][sets]]))
 
     def _intervals(self, label: str, sets: slice) -> dict[str, float]:
-        """Return the ends of the intervals of one set's metrics, or of the means over several."""
+        """Return the bounds of the intervals of the metrics on one set, or of their means over several."""
         if self.how.method == "delong":
-            _, low, high = delong_interval(Placements.mean(self._places[label][sets]), self.how.level)
+            _, low, high = delong_interval(Placements.mean(self._placements[label][sets]), self.how.level)
             return {"auroc_low": low, "auroc_high": high}
         draws = np.mean(self._draws[label][sets], 0)
-        ends = zip(self.how.metrics, *percentiles(draws, self.how.level), strict=True)
+        bounds = zip(self.how.metrics, *percentiles(draws, self.how.level), strict=True)
         return {
             key: float(value)
-            for metric, low, high in ends
+            for metric, low, high in bounds
             for key, value in ((f"{metric}_low", low), (f"{metric}_high", high))
         }
 
     def _difference(self, first: str, second: str, metric: str, sets: slice) -> Difference:
         if self.how.method == "delong":
-            ours, theirs = (Placements.mean(self._places[label][sets]) for label in (first, second))
+            ours, theirs = (Placements.mean(self._placements[label][sets]) for label in (first, second))
             return delong_difference(ours, theirs, self.how.level)
-        place = self.how.metrics.index(metric)
-        draws = np.mean([part[place] for part in self._draws[first][sets]], 0)
-        draws = draws - np.mean([part[place] for part in self._draws[second][sets]], 0)
+        row = self.how.metrics.index(metric)
+        draws = np.mean([part[row] for part in self._draws[first][sets]], 0)
+        draws = draws - np.mean([part[row] for part in self._draws[second][sets]], 0)
         estimate = self._estimate(first, metric, sets) - self._estimate(second, metric, sets)
         return bootstrap_difference(estimate, draws, self.how.level)
 
     def _tests(self, sets: slice, metric: str) -> list[dict[str, Any]]:
-        """Test every head against the best on one set, or by the mean over several."""
+        """Test every head against the best, on one set or on the mean over several."""
         values = {label: self._estimate(label, metric, sets) for label in self._rows}
         if len(values) < 2:
             return []
         best = best_of(values, metric)
-        # the best is chosen on these very rows, so the correction counts all pairs, not just those with it
+        # the best head is chosen on the same rows, so the correction counts all pairs, not only pairs with the best
         pairs = list(itertools.combinations(values, 2))
         found = {pair: self._difference(*pair, metric, sets) for pair in pairs}
         corrected = dict(zip(pairs, holm([found[pair].p for pair in pairs]).tolist(), strict=True))
@@ -193,23 +193,23 @@ class Comparison:
         return tests
 
     def _ranking(self, count: int) -> tuple[dict[str, Any], list[str]]:
-        """Rank heads over the sets by AUROC; the seeds of one head count as one, by their mean."""
+        """Rank heads over the sets by AUROC; a head fitted with several seeds counts once, by its mean."""
         groups: dict[str, list[str]] = {}
         for label in self._rows:
             groups.setdefault(repeated_label(label) or label, []).append(label)
         heads = {group if len(labels) > 1 else labels[0]: labels for group, labels in groups.items()}
         untested = []
         if len(self._rows) < 2:
-            untested.append("one head has no other to be compared with")
+            untested.append("with one head, there is nothing to compare")
         if count < 3 or len(heads) < 3:
             untested.append(
-                f"ranks over sets are tested (Friedman) from three sets and three heads on; here are {count} and "
-                f"{len(heads)}"
+                f"the test of ranks over sets (Friedman) needs at least three sets and three heads; there are {count} "
+                f"and {len(heads)}"
             )
             return {}, untested
         values = np.array(
-            [[np.mean([self._rows[label][place].metrics["auroc"] for label in labels]) for labels in heads.values()]
-             for place in range(count)]
+            [[np.mean([self._rows[label][column].metrics["auroc"] for label in labels]) for labels in heads.values()]
+             for column in range(count)]
         )  # fmt: skip
         ranking, names = rank_heads(values, self.how.level), list(heads)
         return {
@@ -218,5 +218,5 @@ class Comparison:
             "statistic": ranking.statistic,
             "p": ranking.p,
             "mean_ranks": dict(zip(names, ranking.mean_ranks.tolist(), strict=True)),
-            "cliques": [[names[place] for place in clique] for clique in ranking.cliques],
+            "cliques": [[names[index] for index in clique] for clique in ranking.cliques],
         }, untested

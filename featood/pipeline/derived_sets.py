@@ -1,4 +1,4 @@
-"""Sets derived from others: with rows held out, or with outliers appended; columns on disk stay there."""
+"""Sets derived from others: with rows held out, or with outliers appended; columns on disk are not loaded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def hold_out(data: FeatureSet, share: float, seed: int) -> tuple[FeatureSet, Fea
     Parameters
     ----------
     data : FeatureSet
-        The set; its columns may be on disk and stay there.
+        The set; columns on disk are not loaded.
     share : float
         Share of the rows to hold out, in (0, 1).
     seed : int
@@ -29,12 +29,12 @@ def hold_out(data: FeatureSet, share: float, seed: int) -> tuple[FeatureSet, Fea
     Returns
     -------
     kept, held : FeatureSet
-        In the order of the set.
+        The two parts, with rows in their original order.
 
     Raises
     ------
     DataError
-        When a part would be empty.
+        If a part would be empty.
     """
     rows = len(data)
     count = round(share * rows)
@@ -48,22 +48,24 @@ def hold_out(data: FeatureSet, share: float, seed: int) -> tuple[FeatureSet, Fea
 
 
 def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:
-    """Append the rows of `outliers` with label -1 to those of `train`; columns on disk stay there.
+    """Append the rows of `outliers` to those of `train`, with label -1; columns on disk are not loaded.
 
     Parameters
     ----------
     train : FeatureSet
         Labelled in-distribution rows.
     outliers : FeatureSet
-        Out-of-distribution rows made by the same backbone; of its columns those that `train` has are used.
+        Out-of-distribution rows from the same backbone; only the columns of `train` are used.
 
     Raises
     ------
     Mismatch
-        When the two come from different backbones, or a column is missing or of another size.
+        If the two come from different backbones, or a column is missing or has another size.
     """
     if train.fingerprint != outliers.fingerprint:
-        raise Mismatch(f"{outliers.name} and {train.name} were made by different backbones or transforms")
+        raise Mismatch(
+            f"{outliers.name} and {train.name} were extracted with different backbones or transforms"
+        )
     unknown = np.full(len(outliers), -1)
     pairs: dict[str, tuple[Any, Any]] = {
         "logits": (train.logits, outliers.logits),
@@ -78,7 +80,9 @@ def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:
             for name, (first, second) in pairs.items()
         }
     except ValueError:
-        raise Mismatch("the outliers lack a column of the training set, or have it in another size") from None
+        raise Mismatch(
+            "a column of the training set is missing in the outliers, or has another size"
+        ) from None
     return dataclasses.replace(train, features=features, ids=None, left_out=0, content="", **others)
 
 

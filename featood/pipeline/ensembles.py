@@ -1,4 +1,4 @@
-"""Deep ensembles: joining the sets that several backbones made of the same rows."""
+"""Deep ensembles: joining sets of the same rows from several backbones."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ def join_backbones(
     Parameters
     ----------
     cache : FeatureCache
-        Where the members' sets are, and where the joined ones go.
+        Contains the members' sets; the joined sets are added to it.
     name : str
         Backbone name of the joined sets.
     members : sequence of str
         Backbone names; see :func:`featood.pipeline.selection.select`.
     dataset : str
-        In-distribution dataset; the newest of the first member where not given.
+        In-distribution dataset; by default the newest of the first member.
     overwrite : bool
-        Replace sets of this name that were joined from others.
+        Replace sets of this name that were joined from other members.
 
     Raises
     ------
     DataError, Mismatch, UsageError
-        As :func:`join_sets`; or when the members have no split in common.
+        As :func:`join_sets`; or if the members have no split in common.
     """
     first = select(cache, members[0], dataset)
     selections = [select(cache, member, first.dataset) for member in members]
     splits = [split for split in first.entries if all(split in other.entries for other in selections)]
     if not splits:
         raise DataError(
-            f"{', '.join(members)} have no split of {first.dataset} in common; extract one with each"
+            f"{', '.join(members)} have no split of {first.dataset} in common; extract the same split with each"
         )
     return [
         join_sets(cache, name, [selection.open(split) for selection in selections], overwrite=overwrite)
@@ -59,36 +59,36 @@ def join_backbones(
 def join_sets(
     cache: FeatureCache, name: str, sets: Sequence[FeatureSet], *, overwrite: bool = False, role: str = ""
 ) -> FeatureSet:
-    """Join the logits that several backbones give the same rows.
+    """Join the logits of several backbones for the same rows.
 
-    The joined set has the members' logits in one column, ``ensemble.logits`` ``[N, S * C]``, those of the first
-    member first; its own logits are the logarithms of their mean probabilities.
+    The column ``ensemble.logits`` ``[N, S * C]`` of the joined set contains the members' logits in order; its
+    ``logits`` are the logarithms of the mean probabilities.
 
     Parameters
     ----------
     cache : FeatureCache
-        Where to.
+        Where the joined set is stored.
     name : str
-        Backbone name of the joined set; dataset and split stay as they are.
+        Backbone name of the joined set; dataset and split are unchanged.
     sets : sequence of FeatureSet
-        One of each member, from a cache.
+        One set per member, from a cache.
     overwrite : bool
-        Replace a set of this name that was joined from others.
+        Replace a set of this name that was joined from other members.
     role : str
-        Role of the joined set; that of the first member's where not given.
+        Role of the joined set; by default that of the first member's set.
 
     Raises
     ------
     UsageError
-        When there are fewer than two members, or one is named twice.
+        If there are fewer than two members, or one is named twice.
     DataError
-        When a member has no logits.
+        If a member has no logits.
     Mismatch
-        When the members differ in rows, labels or number of classes; or the cache holds another set of the name.
+        If the members differ in rows, labels or number of classes, or the cache contains another set of this name.
     """
     backbones = [features.name.split("/")[0] for features in sets]
     if len(set(backbones)) < max(len(sets), 2):
-        raise UsageError(f"an ensemble has two different members or more, not {', '.join(backbones)}")
+        raise UsageError(f"an ensemble needs at least two different members, got {', '.join(backbones)}")
     first = sets[0]
     assert first.origin is not None
     logits = [_aligned(first, features) for features in sets]
@@ -140,28 +140,28 @@ def _aligned(first: FeatureSet, other: FeatureSet) -> Any:
     classes = other.logits.shape[1], first.logits.shape[1]
     if classes[0] != classes[1]:
         raise Mismatch(f"{other.name} has {classes[0]} classes, {first.name} has {classes[1]}")
-    order = _places(_read(first.ids), _read(other.ids))
+    order = _positions(_read(first.ids), _read(other.ids))
     if order is None:
         raise Mismatch(
-            f"{other.name} and {first.name} do not hold the same inputs; extract both from one dataset"
+            f"{other.name} and {first.name} have different inputs; extract both from the same dataset"
         )
     unlabelled = first.labels is None or other.labels is None
     if not unlabelled and (_read(other.labels)[order] != _read(first.labels)).any():
-        raise Mismatch(f"{other.name} and {first.name} give the same inputs different labels")
+        raise Mismatch(f"{other.name} and {first.name} have different labels for the same inputs")
     in_order = (order == np.arange(len(order))).all()
     return other.logits if in_order else _read(other.logits)[order]
 
 
-def _places(wanted: np.ndarray, names: np.ndarray) -> np.ndarray | None:
-    """Return the position of each wanted name among the names; None where they are not the same."""
+def _positions(wanted: np.ndarray, names: np.ndarray) -> np.ndarray | None:
+    """Return the position of each wanted name in `names`, or None if the two do not contain the same names."""
     if len(names) != len(wanted):
         return None
     if (names == wanted).all():
         return np.arange(len(names))
-    by_name, place = np.argsort(names, kind="stable"), np.argsort(wanted, kind="stable")
-    if (names[by_name] != wanted[place]).any():
+    by_name, by_wanted = np.argsort(names, kind="stable"), np.argsort(wanted, kind="stable")
+    if (names[by_name] != wanted[by_wanted]).any():
         return None
-    return by_name[np.argsort(place)]
+    return by_name[np.argsort(by_wanted)]
 
 
 def _read(column: Any) -> np.ndarray:

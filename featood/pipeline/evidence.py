@@ -1,4 +1,4 @@
-"""The evidence of results: digests of the sets, the heads and the scores, by which they can be verified."""
+"""Evidence of results: digests of the sets, heads and scores, with which the results can be verified."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from featood.heads.base.head import Head
 
 
 class Scored(NamedTuple):
-    """A summary of the scores of a set."""
+    """Summary of the scores of a set."""
 
     sha256: str
-    """Of the float64 scores, little-endian, in the order of the rows."""
+    """Digest of the float64 scores, little-endian, in the order of the rows."""
     octiles: list[float]
-    """Quantiles of the scores at 0, 1/8, ..., 1: they show how far scores with another digest differ."""
+    """Quantiles of the scores at 0, 1/8, ..., 1, which show how much scores with another digest differ."""
 
     @classmethod
     def of(cls, scores: np.ndarray) -> Scored:
@@ -38,9 +38,9 @@ class Evidence:
     Parameters
     ----------
     sets : mapping of str to FeatureSet
-        By the name that rows use, the in-distribution set first.
+        The sets by their name in the result rows, the in-distribution set first.
     force : bool
-        Whether mismatching features and sets that heads have seen were accepted.
+        Whether features of other backbones, and sets used in fitting or tuning, were accepted.
     """
 
     def __init__(self, sets: Mapping[str, FeatureSet], force: bool) -> None:
@@ -57,7 +57,7 @@ class Evidence:
         self._force = force
 
     def add(self, label: str, head: Head, scores: Mapping[str, np.ndarray]) -> None:
-        """Add a head and its scores by set."""
+        """Add a head and its scores on each set."""
         saved = head.saved
         self._heads[label] = {
             "head": head.name,
@@ -70,12 +70,12 @@ class Evidence:
         }
 
     def as_json(self) -> dict[str, Any]:
-        """Return sets and heads by name; ``artefact`` is a head's folder, None where it has none."""
+        """Return sets and heads by name; ``artefact`` is the folder of a head, or None if it was not saved."""
         return {"force": self._force, "sets": self._sets, "heads": self._heads}
 
 
 def make_relative(evidence: Mapping[str, Any], root: Path) -> None:
-    """Write the paths of artefacts in a cache relative to its root, so that the cache can be moved."""
+    """Make the paths of artefacts in a cache relative to its root, so that the cache can be moved."""
     for head in evidence["heads"].values():
         if head["artefact"] and Path(head["artefact"]).is_relative_to(root.resolve()):
             head["artefact"] = Path(head["artefact"]).relative_to(root.resolve()).as_posix()

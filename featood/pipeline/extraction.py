@@ -1,4 +1,4 @@
-"""Extracting the splits of a dataset."""
+"""Extraction of the splits of a dataset."""
 
 from __future__ import annotations
 
@@ -41,25 +41,25 @@ from featood.metrics.sanity import doubts
 from featood.reporter import SILENT, Reporter
 
 SHOWN = 10
-"""Unreadable images that are named one by one."""
+"""Maximum number of unreadable images that are listed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageSource:
-    """Images by name."""
+    """A set of images by name."""
 
     dataset: str
     """A name or a path; see :func:`featood.data.open_dataset`."""
     splits: Sequence[str] = ()
-    """Names of the splits; all that are there, where none is named."""
+    """Names of the splits; by default all available ones."""
     data_dir: str | None = None
     """Folder of the image sets."""
     download: bool = False
-    """Download the dataset where it is not there and torchvision can."""
+    """Download the dataset with torchvision if it is missing."""
     class_order: str | Path | None = None
-    """File that names the classes in the order of their numbers."""
+    """File with the class names in the order of their numbers."""
     decoding: Decoding = Decoding()  # noqa: RUF009  (frozen)
-    """How files become pixels."""
+    """Options for decoding the files."""
 
     def open(self) -> list[ImageSet]:
         """Open the splits.
@@ -67,24 +67,24 @@ class ImageSource:
         Raises
         ------
         DataError
-            When the images are not there.
+            If the images do not exist.
         """
-        there = available_splits(self.dataset, self.data_dir)
-        if not there and self.download:
+        available = available_splits(self.dataset, self.data_dir)
+        if not available and self.download:
             from featood.extractors.vision import torchvision
 
-            there = download(self.dataset, self.data_dir, torchvision)
-        wanted: Sequence[str | None] = self.splits or there or [None]
+            available = download(self.dataset, self.data_dir, torchvision)
+        wanted: Sequence[str | None] = self.splits or available or [None]
         sets = [open_dataset(self.dataset, split, self.data_dir, self.class_order) for split in wanted]
         return [dataclasses.replace(images, decoding=self.decoding) for images in sets]
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A backbone by name, and how images become its inputs where that is not known or is to be changed."""
+    """A backbone by name, and values of its transform that are unknown or overridden."""
 
     backbone: str
-    """See :func:`featood.extractors.backbones.resolve_backbone`."""
+    """Name of the backbone; see :func:`featood.extractors.backbones.resolve_backbone`."""
     weights: str = ""
     """A file, ``FILE#ENTRY``, or ``random``; by default the published weights."""
     name: str = ""
@@ -92,9 +92,9 @@ class Network:
     seed: int = 0
     """Seed of random weights."""
     mean: Sequence[float] | None = None
-    """One value, or one for each channel, on [0, 1]."""
+    """Mean of the normalisation: one value, or one per channel, in [0, 1]."""
     std: Sequence[float] | None = None
-    """As `mean`."""
+    """Standard deviation of the normalisation, in the same form."""
     image_size: int | None = None
     """Side of the square input in pixels."""
 
@@ -112,7 +112,7 @@ def extract_dataset(
     Parameters
     ----------
     cache : FeatureCache
-        Where the sets go; what is there already is kept.
+        Where the sets are stored; existing ones are kept.
     source : ImageSource
         The images.
     network : Network
@@ -120,16 +120,16 @@ def extract_dataset(
     options : ExtractOptions
         Which columns to extract, and how.
     reporter : Reporter
-        Takes a line about each choice made, and the progress.
+        Receives a line about each choice made, and the progress.
 
     Raises
     ------
     DataError
-        When the images are not there.
+        If the images do not exist.
     UsageError
-        When the backbone or an option is unknown.
+        If the backbone or an option is unknown.
     Mismatch
-        When the cache holds other sets under these names.
+        If the cache contains other sets with these names.
     """
     sets = source.open()
     if not network.backbone:
@@ -159,23 +159,23 @@ def extract_dataset(
 
 
 def align_with_weights(images: ImageSet, backbone: Backbone, reporter: Reporter = SILENT) -> ImageSet:
-    """Give the classes of a set the numbers that they have in the weights, where these know all of them by name."""
+    """Renumber the classes of a set as in the weights, if the weights have names for all of them."""
     if images.labels is None or not images.classes:
         return images
-    places = align_classes(images.classes, backbone.classes, backbone.titles)
-    if places is None:
+    numbers = align_classes(images.classes, backbone.classes, backbone.titles)
+    if numbers is None:
         return images
-    if not np.array_equal(places, np.arange(len(backbone.classes))):
+    if not np.array_equal(numbers, np.arange(len(backbone.classes))):
         reporter.line(
-            f"{images.name}/{images.split}: {len(places)} classes are numbered as the {len(backbone.classes)} of "
-            f"{backbone.resolved}, by their names ({images.classes[0]} is {places[0]}); --class-order overrules this"
+            f"{images.name}/{images.split}: {len(numbers)} classes are numbered as the {len(backbone.classes)} of "
+            f"{backbone.resolved}, by their names ({images.classes[0]} is {numbers[0]}); --class-order overrides this"
         )
     titles = backbone.titles or backbone.classes
     names = tuple(
         name if name == title else f"{name} {title.split(',')[0]}"
         for name, title in zip(backbone.classes, titles, strict=True)
     )
-    return images.with_classes(places, names)
+    return images.with_classes(numbers, names)
 
 
 def extract_sets(
@@ -188,7 +188,7 @@ def extract_sets(
     run: Mapping[str, Any] | None = None,
     reporter: Reporter = SILENT,
 ) -> list[Extraction]:
-    """Extract sets of images, one after the other, and say what a user should know of each.
+    """Extract sets of images one after the other, and report notes and warnings about each.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def extract_sets(
     run : mapping, optional
         Further facts for the manifests.
     reporter : Reporter
-        Takes lines, and the rows done and in all of each set.
+        Receives messages, and the number of rows done and the total of each set.
     """
     done: list[Extraction] = []
     for images in sets:
@@ -219,8 +219,8 @@ def extract_sets(
                 reporter.line(f"  {reason}")
         if inputs_stamp(images) != stamp:
             reporter.line(
-                f"warning: {what} changed while it was extracted, so its rows may be of images from before and after; "
-                "extract it again with --overwrite"
+                f"warning: {what} changed during the extraction, so its rows may come from old and new images; extract "
+                "it again with --overwrite"
             )
         features = extraction.features
         if backbone.weights != RANDOM and features.logits is not None and features.labels is not None:
@@ -230,7 +230,7 @@ def extract_sets(
 
 
 def known_accuracy(features: FeatureSet) -> float | None:
-    """Return the accuracy of a set's logits; None where labels or logits are missing, or do not go together."""
+    """Return the accuracy of a set's logits, or None if labels or logits are missing or do not match."""
     if features.labels is None or features.logits is None:
         return None
     labels = np.asarray(features.labels[:])
@@ -240,17 +240,15 @@ def known_accuracy(features: FeatureSet) -> float | None:
 
 
 def _depth_note(images: ImageSet) -> list[str]:
-    """Say that 16-bit images seem to use fewer bits, and so are dark."""
+    """Return a note if 16-bit images seem to use fewer bits, and are therefore dark."""
     if images.root is None or images.decoding.bits < 16:
         return []
     bits = likely_bits([images.root / name for name in images.ids])
     if bits is None:
         return []
-    return [
-        f"its 16-bit images seem to use {bits} bits alone, and are read as dark ones; --bits {bits} scales them"
-    ]
+    return [f"its 16-bit images seem to use only {bits} bits, and appear dark; --bits {bits} scales them"]
 
 
 def inputs_stamp(images: ImageSet) -> str:
-    """Tell quickly whether a set's files may have changed; labels, which a user may renumber, do not matter."""
+    """Return a stamp that changes if a set's files change; it does not depend on the labels."""
     return dataclasses.replace(images, labels=None).stamp()

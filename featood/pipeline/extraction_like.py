@@ -1,4 +1,4 @@
-"""Extraction of a set with the settings of another set, and detection of outdated extractions."""
+"""Extraction of a set with the settings of another, and detection of outdated extractions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def extract_like(
     Parameters
     ----------
     cache : FeatureCache
-        Where the set goes.
+        Where the set is stored.
     reference : FeatureSet
         A set that was extracted from images.
     name : str
@@ -39,14 +39,14 @@ def extract_like(
     entry : CacheEntry, optional
         The earlier extraction of the set, which is replaced.
     data_dir : str, optional
-        Folder of the images; by default where the reference's were.
+        Folder of the images; by default that of the reference.
     reporter : Reporter
-        Takes lines and progress.
+        Receives messages and progress.
 
     Raises
     ------
     DataError
-        When the images are not there.
+        If the images do not exist.
     UsageError, Mismatch, CacheCorrupt
         As :func:`featood.extractors.recipe.rebuild`.
     """
@@ -55,7 +55,7 @@ def extract_like(
     where = data_dir or origin.run.get("data_dir")
     images = _decoded_as(origin, open_dataset(name, None if entry is None else entry.split, where))
     backbone, transform, options = rebuild(origin, cache.code)
-    # the folder may bear a name the user chose
+    # the user may have chosen the name of the folder
     backbone = dataclasses.replace(backbone, folder=reference.name.split("/")[0])
     facts = {
         **{key: origin.run[key] for key in ("weights_file", "seed") if key in origin.run},
@@ -74,7 +74,7 @@ def changed_images(entry: CacheEntry, reference: FeatureSet, name: str, data_dir
     manifest = entry.manifest
     try:
         images = open_dataset(name, entry.split, data_dir or reference.origin.run.get("data_dir"))
-    except FeatoodError:  # its images are gone, its features are not
+    except FeatoodError:  # without images, the cached features are used
         return ""
     images = _decoded_as(manifest, images)
     if inputs_stamp(images) == manifest.run.get("inputs_stamp") or images.digest() == manifest.inputs_sha256:
@@ -85,5 +85,5 @@ def changed_images(entry: CacheEntry, reference: FeatureSet, name: str, data_dir
 
 
 def _decoded_as(manifest: Manifest, images: ImageSet) -> ImageSet:
-    """Decode the files of a set as those of another one were."""
+    """Return the set with the decoding options of another set."""
     return dataclasses.replace(images, decoding=Decoding(**manifest.run.get("decoding", {})))

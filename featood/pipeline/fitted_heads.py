@@ -146,17 +146,17 @@ def _changed(
 ) -> list[str]:
     """Return the settings that differ from the head in a folder; empty if there is none or it may be replaced."""
     try:
-        there = FitSettings.of(load_head(folder))
+        existing = FitSettings.of(load_head(folder))
     except DataError:
         return []
     except (CacheCorrupt, Mismatch) as error:
         reporter.line(f"{label} replaces one that cannot be used: {error}")
         return []
-    if there.fingerprint != settings.fingerprint:
+    if existing.fingerprint != settings.fingerprint:
         reporter.line(f"{label} replaces one that was fitted on other features")
         return []
     ours = dataclasses.replace(settings, options={"head": label.partition("@")[0], **settings.options})
-    changed = ours.differing(there)
+    changed = ours.differing(existing)
     if not changed:
         reporter.line(f"{label} exists with the same options and is fitted again")
     elif overwrite:

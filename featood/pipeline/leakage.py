@@ -1,4 +1,4 @@
-"""Leakage: a head is not tested on an out-of-distribution set that it was fitted or chosen with."""
+"""Leakage: heads are not tested on out-of-distribution sets that they were fitted or tuned on."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class SeenOutliers:
-    """An out-of-distribution set that a head was fitted or chosen with, and so cannot be tested on."""
+    """An out-of-distribution set that a head was fitted or tuned on, and on which it must not be tested."""
 
     on: str
     """Name of the dataset."""
     inputs: str = ""
-    """SHA-256 of its list of inputs; empty where it is not known."""
+    """SHA-256 of its list of inputs; empty if unknown."""
     validated_on: str | None = None
-    """In-distribution rows that options were chosen on."""
+    """In-distribution rows on which options were chosen."""
     test_ood: tuple[str, ...] | None = None
-    """Sets that results were to be reported on when options were chosen."""
+    """Test sets named when options were chosen."""
     metric: str | None = None
-    """What options, or the state of a training, were chosen by; None where the head learnt from the set."""
+    """Metric by which options, or the state of a training, were chosen; None if the head learned from the set."""
     value: float | None = None
-    """That metric of the options chosen."""
+    """Value of the metric for the chosen options."""
     grid: Mapping[str, list[Any]] | None = None
-    """The values that were tried, by option."""
+    """Values that were tried, by option."""
 
     @classmethod
     def of(cls, features: FeatureSet, **facts: Any) -> SeenOutliers:
-        """Record a set, by name and by the digest of its inputs."""
+        """Record a set by its name and the digest of its inputs."""
         return cls(dataset_name(features), inputs_digest(features), **facts)
 
     @classmethod
@@ -48,14 +48,14 @@ class SeenOutliers:
         return cls(**{name: record[name] for name in known if name in record})
 
     def as_json(self) -> dict[str, Any]:
-        """Return the record that a fitted head keeps."""
+        """Return the record for the artefact of a head."""
         body = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         body["test_ood"] = None if self.test_ood is None else list(self.test_ood)
         return {name: value for name, value in body.items() if value is not None}
 
     @property
     def note(self) -> str:
-        """What a reader of the head's results must know."""
+        """Note for readers of the head's results."""
         what = (
             "outliers came from"
             if self.metric is None
@@ -67,19 +67,19 @@ class SeenOutliers:
 
 
 def dataset_name(features: FeatureSet) -> str:
-    """Name of the dataset that a set's rows come from."""
+    """Return the name of the dataset of a set."""
     return features.origin.dataset if features.origin else features.name.split("/")[-1]
 
 
 def inputs_digest(features: FeatureSet) -> str:
-    """SHA-256 of the list of inputs; empty where it is not known."""
+    """Return the SHA-256 of a set's list of inputs, or an empty string if unknown."""
     return features.origin.inputs_sha256 if features.origin else ""
 
 
 def overlap(first: str, second: str) -> bool:
-    """Tell whether two datasets may share a distribution: the same name, unless they take other classes of it.
+    """Return whether two datasets overlap: they have the same name, and no disjoint lists of classes.
 
-    Splits do not count as different sets.
+    Different splits of a dataset overlap.
 
     Examples
     --------
@@ -91,12 +91,12 @@ def overlap(first: str, second: str) -> bool:
 
 
 def refuse_seen(label: str, head: Head, sets: Mapping[str, FeatureSet]) -> None:
-    """Refuse to test a head on a set that it learnt from, or that its options were chosen on.
+    """Raise if a head is to be tested on a set that it learned from, or on which its options were chosen.
 
     Parameters
     ----------
     label : str
-        What to call the head.
+        Name of the head in the message.
     head : Head
         The head.
     sets : mapping of str to FeatureSet
@@ -105,7 +105,7 @@ def refuse_seen(label: str, head: Head, sets: Mapping[str, FeatureSet]) -> None:
     Raises
     ------
     UsageError
-        When one of them overlaps with such a set, by name or by content.
+        If one of them overlaps with such a set, by name or by content.
     """
     for seen in seen_outliers(head):
         for name, features in sets.items():
@@ -113,19 +113,19 @@ def refuse_seen(label: str, head: Head, sets: Mapping[str, FeatureSet]) -> None:
             if same or overlap(seen.on, name) or overlap(seen.on, dataset_name(features)):
                 how = "trained" if seen.metric is None else "tuned"
                 raise UsageError(
-                    f"{label} was {how} on {seen.on}, so {name} says nothing about it; score it against "
-                    "other sets, leave it out with --head, or add --force"
+                    f"{label} was {how} on {seen.on}, so {name} is no valid test; score it against other sets, "
+                    "leave it out with --head, or add --force"
                 )
 
 
 def seen_outliers(head: Head) -> list[SeenOutliers]:
-    """Return the out-of-distribution sets that a head, or a member of a composition, was fitted or chosen with."""
+    """Return the out-of-distribution sets that a head, or a member of a composition, was fitted or tuned on."""
     own = [] if head.record.tuned is None else [head.record.tuned]
     return [SeenOutliers.from_json(record) for record in (*own, *(head.record.members_tuned or ()))]
 
 
 def _parts(name: str) -> tuple[str, set[int] | None]:
-    """Split a dataset's name from its classes; None where it takes all."""
+    """Split a dataset's name into base name and classes; None stands for all classes."""
     base, _, selector = name.partition(":")
     spans = [re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part) for part in selector.split(",")]
     if None in spans:

@@ -1,9 +1,9 @@
-"""Migrating sets and fitted heads that earlier versions wrote to the present format.
+"""Migration of sets and fitted heads written by earlier versions to the current format.
 
-Every format can be read, so migration is optional. The present one guards against more:
+All earlier formats can be read, so migration is optional. The current format has more checks:
 
-- commit records name the set that they belong to, so that one of another set is noticed;
-- a fitted head has a checksum of its record, and its options have their present names.
+- commit records contain the fingerprint of their set, so a record of another set is detected;
+- the record of a fitted head has a checksum, and its options have their current names.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from featood.reporter import SILENT, Reporter
 
 @dataclasses.dataclass
 class Migration:
-    """What a migration did."""
+    """Result of a migration."""
 
     changed: list[str] = dataclasses.field(default_factory=list)
-    """Sets by key, and heads by folder."""
+    """Migrated sets (keys) and heads (folders)."""
     current: int = 0
-    """Sets and heads that needed nothing."""
+    """Number of sets and heads already in the current format."""
     problems: list[FeatoodError] = dataclasses.field(default_factory=list)
-    """Why sets and heads could not be migrated."""
+    """Errors of sets and heads that could not be migrated."""
 
 
 def migrate_cache(cache: FeatureCache, *, reporter: Reporter = SILENT) -> Migration:
-    """Migrate every set and every fitted head of a cache; what is damaged stays as it is.
+    """Migrate every set and every fitted head of a cache; damaged ones are not changed.
 
     Parameters
     ----------
     cache : FeatureCache
         The cache.
     reporter : Reporter
-        Takes the rows checked and in all of each set.
+        Receives the number of rows checked and the total of each set.
     """
     done = Migration()
     for entry in cache.entries():
@@ -61,7 +61,7 @@ def migrate_cache(cache: FeatureCache, *, reporter: Reporter = SILENT) -> Migrat
 def _migrate_set(
     cache: FeatureCache, entry: CacheEntry, done: Migration, reporter: Reporter
 ) -> list[FeatoodError]:
-    if not entry.complete:  # what goes on writing it writes the present form
+    if not entry.complete:  # an extraction that resumes it writes the current format
         return []
     records = {
         path: read_json(path)
@@ -71,7 +71,7 @@ def _migrate_set(
     if not records:
         done.current += 1
         return []
-    # a record must not vouch for a set that its values do not belong to
+    # check first that the values belong to this set
     if problems := cache.verify(entry.key, progress=reporter.task(entry.key)):
         return problems
     for path, record in records.items():

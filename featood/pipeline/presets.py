@@ -8,11 +8,11 @@ from featood.cache import FeatureSet
 from featood.heads import head_class
 
 NARROW = 256
-"""Fewest features that settings are used for; the networks that they are published for have 342 or more."""
+"""Minimum number of features for published settings; the networks in the publications have at least 342."""
 SMALL_IMAGES = 64
-"""Side in pixels up to which a network counts as one for small images, as those for CIFAR are."""
+"""Maximum image size in pixels for which the settings for CIFAR are used."""
 FEW, MANY = 20, 200
-"""Numbers of classes up to which settings for CIFAR-10, and for CIFAR-100, are taken."""
+"""Maximum numbers of classes for which the settings for CIFAR-10 and for CIFAR-100 are used."""
 
 
 def choose_preset(name: str, source: FeatureSet) -> tuple[str | None, str]:
@@ -74,7 +74,7 @@ def _by_classes(count: int) -> str:
 
 
 def _side(source: FeatureSet) -> int | None:
-    """Return the longer side of the network's input in pixels, where the set's recipe tells."""
+    """Return the longer side of the network's input in pixels, or None if the set's recipe does not contain it."""
     transform = source.recipe.get("transform", {})
     sides = [transform.get(side) for side in ("height", "width")]
     return max(sides) if all(isinstance(side, int) for side in sides) else None

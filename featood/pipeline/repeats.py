@@ -1,4 +1,4 @@
-"""Result rows of a head that was fitted with several seeds: their means and standard errors."""
+"""Means and standard errors of the results of heads that were fitted with several seeds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FURTHER = (
 
 
 def repeated_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row for each head that was scored with several seeds, and each set.
+    """Return one row for each set and each head that was scored with several seeds.
 
     Parameters
     ----------
@@ -27,29 +27,27 @@ def repeated_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``head`` without the seed, ``ood``, ``repeats`` (how many), ``labels`` (the heads that they are), ``values``
-        (those of each, by metric), the mean of every metric under its name and the standard error under
-        ``NAME_se``; ``diverged`` counts the seeds whose training fell back to an earlier state.
+        ``head`` (without the seed), ``ood``, ``repeats`` (number of seeds), ``labels`` (of the heads), ``values``
+        (of each head, by metric), the mean of each metric under its name, and the standard error under
+        ``NAME_se``; ``diverged`` is the number of seeds whose training returned to an earlier state.
     """
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         if (group := repeated_label(row["head"])) is not None:
             groups.setdefault((group, row["ood"]), []).append(row)
-    return [_together(group, ood, found) for (group, ood), found in groups.items() if len(found) > 1]
+    return [_mean_row(group, ood, found) for (group, ood), found in groups.items() if len(found) > 1]
 
 
-def _together(group: str, ood: str, rows: list[Mapping[str, Any]]) -> dict[str, Any]:
+def _mean_row(group: str, ood: str, rows: list[Mapping[str, Any]]) -> dict[str, Any]:
     first = rows[0]
     values = {
         key: [row[key] for row in rows] for key in (*METRICS, *FURTHER) if all(key in row for row in rows)
     }
-    together = {"head": group, "ood": ood, "repeats": len(rows), "values": values}
-    together["labels"] = [row["head"] for row in rows]
-    together |= {
-        key: first[key] for key in ("split", "n_id", "n_ood", "which", "ood_validated") if key in first
-    }
+    mean = {"head": group, "ood": ood, "repeats": len(rows), "values": values}
+    mean["labels"] = [row["head"] for row in rows]
+    mean |= {key: first[key] for key in ("split", "n_id", "n_ood", "which", "ood_validated") if key in first}
     for key, found in values.items():
-        together[key], together[f"{key}_se"] = mean_and_error(found)
+        mean[key], mean[f"{key}_se"] = mean_and_error(found)
     if diverged := sum(bool(row.get("diverged")) for row in rows):
-        together["diverged"] = diverged
-    return together
+        mean["diverged"] = diverged
+    return mean

@@ -90,7 +90,7 @@ def find_test_sets(
             missing.append(name)
             reporter.line(f"left out: {error}")
     if not found:
-        raise DataError(f"none of the sets {', '.join(wanted)} is there")
+        raise DataError(f"none of the sets {', '.join(wanted)} could be found")
     return TestSets(test, found, tuple(missing))
 
 
@@ -177,16 +177,16 @@ def _entry(cache: FeatureCache, reference: FeatureSet, name: str) -> CacheEntry 
 
         name = dataset_key(name)
     folder = reference.name.split("/")[0]
-    there = [
+    candidates = [
         entry
         for entry in cache.entries()
         if entry.backbone == folder and entry.dataset == slug(name) and entry.key != reference.name
     ]
-    for split in ("test", "val", *(entry.split for entry in there)):
-        entry = next((entry for entry in there if entry.split == split), None)
+    for split in ("test", "val", *(entry.split for entry in candidates)):
+        entry = next((entry for entry in candidates if entry.split == split), None)
         if entry is not None and entry.damage is not None:
             raise entry.damage
-        if entry is not None and entry.complete and (split != "train" or len(there) == 1):
+        if entry is not None and entry.complete and (split != "train" or len(candidates) == 1):
             return entry
     return None
 

@@ -30,29 +30,29 @@ class ResultRow:
     """The results of one head on one out-of-distribution set."""
 
     head: str
-    """The label of the head."""
+    """Label of the head."""
     ood: str
-    """Name of the set."""
+    """Name of the out-of-distribution set."""
     split: str
     n_id: int
     n_ood: int
     metrics: Mapping[str, float]
-    """By name: of detection always; of open-set recognition and classification where there are labels."""
+    """Metrics by name: of detection, and, if there are labels, of open-set recognition and classification."""
     fit_s: float
-    """Seconds that the fit took."""
+    """Duration of the fit in seconds."""
     score_s: float
-    """Seconds that scoring both sets took."""
+    """Duration of scoring both sets in seconds."""
     which: str | None = None
-    """Which of its scores, of a head that has several."""
+    """Name of the score, for heads that have several."""
     diverged: bool = False
-    """Whether the head's training fell back to an earlier state."""
+    """Whether the head's training returned to an earlier state."""
     ood_validated: str = ""
-    """The out-of-distribution sets that the head was fitted or chosen with, comma-separated."""
+    """Out-of-distribution sets that the head was fitted or tuned on, comma-separated."""
     intervals: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """Ends of the metrics' intervals, ``NAME_low`` and ``NAME_high``."""
+    """Bounds of the metrics' intervals, ``NAME_low`` and ``NAME_high``."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the row as ``--json`` and ``--csv`` write it."""
+        """Return the row as written by ``--json`` and ``--csv``."""
         body = {name: getattr(self, name) for name in ("head", "ood", "split", "n_id", "n_ood")}
         body |= {**self.metrics, "fit_s": self.fit_s, "score_s": self.score_s}
         if self.which is not None:
@@ -65,14 +65,14 @@ class ResultRow:
 
 
 class HeadScores(NamedTuple):
-    """What one head gives on all sets, the in-distribution set first."""
+    """Results of one head on all sets, the in-distribution set first."""
 
     scores: dict[str, np.ndarray]
     """Scores ``[N]`` by set."""
     classes: dict[str, np.ndarray | None]
-    """Predicted classes ``[N]`` by set: of the head where it is a classifier, else of the backbone."""
+    """Predicted classes ``[N]`` by set: of the head if it is a classifier, otherwise of the backbone."""
     rows: list[ResultRow]
-    """One for each out-of-distribution set."""
+    """One row per out-of-distribution set."""
 
 
 def score_head(
@@ -88,13 +88,13 @@ def score_head(
     Parameters
     ----------
     label : str
-        What to call the head.
+        Name of the head in the results.
     head : Head
         A fitted head.
     sets : mapping of str to FeatureSet
         The sets by name, the in-distribution set first.
     backbone : mapping of str to array
-        Classes ``[N]`` that the backbone predicts, by set; None where it has no logits.
+        Classes ``[N]`` predicted by the backbone, by set; None if the set has no logits.
     force : bool
         See :func:`featood.pipeline.scoring.score`.
     """
@@ -115,7 +115,7 @@ def score_head(
             classes[name] = predicted_classes(logits, numbers)
             if name == id_name:
                 own = _classification(logits, test, numbers)
-    answered = _answered(scores[id_name], classes[id_name], test)
+    aurra_of_id = _aurra(scores[id_name], classes[id_name], test)
     seen = dict.fromkeys(record.on for record in seen_outliers(head))
     rows = []
     for name, features in outliers.items():
@@ -123,7 +123,7 @@ def score_head(
             **detection_metrics(scores[id_name], scores[name]),
             **_by_ood_class(scores[id_name], scores[name], features),
             **_open_set(scores[id_name], scores[name], classes[id_name], classes[name], test),
-            **answered,
+            **aurra_of_id,
             **{key: own[key] for key in ("accuracy", "brier") if key in own},
         }
         row = ResultRow(
@@ -137,7 +137,7 @@ def score_head(
 
 
 def id_facts(test: FeatureSet, predictions: np.ndarray | None, level: float | None = None) -> dict[str, Any]:
-    """Return what is known of the in-distribution set: its size, accuracy and classes.
+    """Return a summary of the in-distribution set: size, accuracy and classes.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def id_facts(test: FeatureSet, predictions: np.ndarray | None, level: float | No
     predictions : integer array of shape [N], optional
         Predicted classes.
     level : float, optional
-        Confidence of the interval of the accuracy; none where not given.
+        Confidence level of the interval of the accuracy; by default no interval is computed.
     """
     labels = _labels(test)
     facts: dict[str, Any] = {"dataset": dataset_name(test), "split": split_name(test), "n": len(test)}
@@ -161,7 +161,7 @@ def id_facts(test: FeatureSet, predictions: np.ndarray | None, level: float | No
 
 
 def predicted_classes(logits: Any, numbers: np.ndarray | None = None) -> np.ndarray | None:
-    """Return the predicted classes ``[N]``; `numbers` are those of the columns, where not 0 to C - 1."""
+    """Return the predicted classes ``[N]``; `numbers` are the classes of the columns, by default 0 to C - 1."""
     if logits is None:
         return None
     columns = np.asarray(logits[:]).argmax(1)
@@ -188,14 +188,14 @@ def _open_set(
 
 
 def _by_ood_class(id_scores: np.ndarray, scores: np.ndarray, features: FeatureSet) -> dict[str, float]:
-    """Return the mean AUROC over the classes of an out-of-distribution set, where it has several."""
+    """Return the mean AUROC over the classes of an out-of-distribution set, if it has several."""
     labels = _labels(features)
     if labels is None or np.ptp(labels[labels >= 0]) == 0:
         return {}
     return {"auroc_macro": auroc_macro(id_scores, scores, labels)}
 
 
-def _answered(scores: np.ndarray, classes: np.ndarray | None, test: FeatureSet) -> dict[str, float]:
+def _aurra(scores: np.ndarray, classes: np.ndarray | None, test: FeatureSet) -> dict[str, float]:
     labels = _labels(test)
     if classes is None or labels is None:
         return {}
@@ -204,12 +204,12 @@ def _answered(scores: np.ndarray, classes: np.ndarray | None, test: FeatureSet) 
 
 
 def _labels(features: FeatureSet) -> np.ndarray | None:
-    """Return the labels of a set, unless none of its rows has any."""
+    """Return the labels of a set, or None if no row has one."""
     if features.labels is None or not ((labels := np.asarray(features.labels[:])) >= 0).any():
         return None
     return labels
 
 
 def split_name(features: FeatureSet) -> str:
-    """Split of a set's rows; "all" where it does not come from a cache."""
+    """Return the split of a set, or "all" if it does not come from a cache."""
     return features.origin.split if features.origin else "all"

@@ -1,4 +1,4 @@
-"""Score maps: the scores of a head on a grid over the plane, where the features have two dimensions."""
+"""Score maps: scores of a head on a grid over the plane, for features with two dimensions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from featood.errors import FeatoodError
 from featood.heads.base.head import Head
 
 SIDE = 100
-"""Points of the grid along each side."""
+"""Number of grid points along each side."""
 SHOWN = 150
-"""Rows of a set that are drawn."""
+"""Number of rows of each set that are drawn."""
 
 
 @dataclass
 class ScoreMaps:
-    """A window on the plane, some rows of each set in it, and the scores of each head on a grid over it."""
+    """A rectangle of the plane, some rows of each set, and the scores of each head on a grid over the rectangle."""
 
     source: FeatureSet
     """The in-distribution set; its main column has two dimensions."""
@@ -31,12 +31,12 @@ class ScoreMaps:
     axes: tuple[str, str]
     """Names of the two columns."""
     points: dict[str, np.ndarray]
-    """Some rows ``[n, 2]`` of each set, the in-distribution set's first."""
+    """Some rows ``[n, 2]`` of each set, the in-distribution set first."""
     grids: dict[str, np.ndarray] = field(default_factory=dict)
-    """Scores ``[SIDE, SIDE]`` by head; rows go up, columns to the right."""
+    """Scores ``[SIDE, SIDE]`` by head; the first index increases upwards, the second to the right."""
 
     def add(self, label: str, head: Head, force: bool = False) -> None:
-        """Score the grid with a head; one that needs more than the two columns is left out."""
+        """Score the grid with a head; a head that needs other columns is left out."""
         left, right, bottom, top = self.extent
         x, y = np.meshgrid(np.linspace(left, right, SIDE), np.linspace(bottom, top, SIDE))
         features = {self.source.main: np.stack([x.ravel(), y.ravel()], 1).astype("f4")}
@@ -50,7 +50,7 @@ class ScoreMaps:
 
 
 def open_score_maps(sets: Mapping[str, FeatureSet]) -> ScoreMaps | None:
-    """Choose the window that shows every set: all rows within three times the width of the in-distribution ones.
+    """Choose the rectangle: all rows that are within three widths of the in-distribution rows.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def open_score_maps(sets: Mapping[str, FeatureSet]) -> ScoreMaps | None:
     Returns
     -------
     ScoreMaps or None
-        None where the main column of that set does not have two dimensions.
+        None if the main column of the in-distribution set does not have two dimensions.
     """
     source = next(iter(sets.values()))
     if not source.features or source.feature().shape[1] != 2:

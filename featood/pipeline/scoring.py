@@ -42,7 +42,7 @@ class ScorePlan:
     split: str = ""
     """In-distribution split; see :meth:`featood.pipeline.selection.Selection.test_split`."""
     which: str = ""
-    """Score to choose, of heads that have several; ``all`` for each of them in turn."""
+    """Name of the score to use for heads that have several, or ``all``."""
     force: bool = False
     """See :func:`score`."""
     intervals: Uncertainty | None = None
@@ -75,7 +75,7 @@ class Scoring:
         return reliability_curve(np.asarray(features.logits[:]), np.asarray(features.labels[:]))
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield the per-sample scores, one set and head at a time, as ``write_scores`` takes them."""
+        """Yield the scores of the samples, for one head and set at a time, in the form for ``write_scores``."""
         for (head, name), scores in self.scores.items():
             features = self.sets[name]
             yield {
@@ -228,12 +228,12 @@ def score_selection(
     how : ScorePlan
         How to score.
     reporter : Reporter
-        Takes a line about each choice made, and the progress.
+        Receives a line about each choice made, and the progress.
 
     Raises
     ------
     UsageError
-        When there is nothing to score against, or no fitted head; when no head has the score ``how.which``.
+        If there is no set to score against or no fitted head, or no head has the score ``how.which``.
     """
     chosen, skipped = chosen_heads(selection, heads, reporter)
     if how.which:

@@ -1,4 +1,4 @@
-"""Scoring all heads: those that are not fitted yet are fitted first, those that cannot be are reported."""
+"""Scoring all heads: unfitted heads are fitted first, and those that cannot be used are reported."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from featood.reporter import SILENT, Reporter
 
 
 class AllHeads(Mapping[str, Head]):
-    """All registered heads and all fitted ones by name, each loaded or fitted (and saved) on access.
+    """All registered and all fitted heads by name, loaded, or fitted and saved, on access.
 
     Parameters
     ----------
     selection : Selection
         The in-distribution extraction.
     training : bool
-        Whether to fit heads that train a network as well; without it, access to one raises UsageError.
+        Whether to also fit heads that train a network; if False, access to one raises UsageError.
     reporter : Reporter
-        Takes a line about each choice made, and the progress of trainings.
+        Receives a line about each choice made, and the progress of trainings.
     """
 
     def __init__(self, selection: Selection, *, training: bool = False, reporter: Reporter = SILENT) -> None:
@@ -64,22 +64,22 @@ def score_all(
     training: bool = False,
     reporter: Reporter = SILENT,
 ) -> Scoring:
-    """Score every head that the cached columns can serve, fitting with default options those not fitted yet.
+    """Score every head whose inputs are in the cache, fitting unfitted ones with default options.
 
-    A head that needs what the cache does not hold, or ends with an error of featood's own, is left out: its
-    name and the reason stand under ``skipped`` in the results.
+    A head whose inputs are missing, or that raises an error of featood, is left out, and listed with the reason
+    under ``skipped`` in the results.
 
     Parameters
     ----------
     selection, outliers, suites, how, reporter
         See :func:`featood.pipeline.scoring.score_selection`.
     training : bool
-        Whether to fit heads that train a network as well.
+        Whether to also fit heads that train a network.
 
     Raises
     ------
     DataError
-        When no head could be scored.
+        If no head could be scored.
     """
     sets = find_test_sets(selection, outliers, suites, split=how.split, reporter=reporter)
     heads = AllHeads(selection, training=training, reporter=reporter)

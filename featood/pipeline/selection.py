@@ -1,4 +1,4 @@
-"""Which extraction a job acts on: the newest, unless another is named."""
+"""Selection of the extraction to use: the newest, unless another is named."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.errors import CacheCorrupt, DataError, UsageError
 
 OOD = "ood"
-"""Role of the sets that were only extracted to be scored against; they are no one's default."""
+"""Role of sets that were extracted only to be scored against; they are never selected by default."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,21 +23,21 @@ class Selection:
     backbone: str
     dataset: str
     entries: dict[str, CacheEntry]
-    """Sets by split, in the order of their making; one that is damaged or unfinished says so when it is opened."""
+    """Sets by split, oldest first; opening one that is damaged or incomplete raises an error."""
     data_dir: str | None = None
-    """Folder of the images of further sets; by default where the extraction found its own."""
+    """Folder of the images of further sets; by default that of the extraction."""
 
     def open(self, split: str) -> FeatureSet:
         """Open one split."""
         return self.cache[f"{self.backbone}/{self.dataset}/{split}"]
 
     def train_split(self, split: str = "") -> str:
-        """Return the split to fit on: the one named, else ``train``.
+        """Return the split to fit on: `split`, by default ``train``.
 
         Raises
         ------
         DataError
-            When it is not in the cache.
+            If it is not in the cache.
         """
         wanted = split or "train"
         if wanted not in self.entries:
@@ -48,12 +48,12 @@ class Selection:
         return wanted
 
     def test_split(self, split: str = "") -> str:
-        """Return the split to score: the one named, else ``test``, else ``val``.
+        """Return the split to score: `split`, by default ``test`` or else ``val``.
 
         Raises
         ------
         DataError
-            When there is none but that of the fit.
+            If it is not in the cache.
         """
         if split:
             return self.train_split(split)
@@ -74,31 +74,32 @@ def select(
     Parameters
     ----------
     cache : FeatureCache
-        Where to look.
+        Cache to search.
     backbone : str
-        A backbone's name or its folder's; a name also matches the folder of the same name with weights
-        (``mnist-convnet`` finds ``mnist-convnet@baseline``), and that of code its folder, wherever the code lies.
+        Name of a backbone or of its folder. A name without weights also matches a folder with weights
+        (``mnist-convnet`` finds ``mnist-convnet@baseline``). A backbone that is Python code matches at any path.
     dataset : str
-        A dataset's name.
+        Name of a dataset.
     data_dir : str, optional
         Folder of the images of further sets.
 
     Raises
     ------
     DataError
-        When nothing matches.
+        If nothing matches.
     UsageError
-        When a backbone's name matches several sets of weights, none of them exactly.
+        If the name of a backbone matches several sets of weights, and none exactly.
     CacheCorrupt, Mismatch
-        When the newest that matches is damaged, unfinished, or of a newer featood: no older one takes its place.
+        If the newest match is damaged, incomplete or written by a newer version of featood; an older one is not used
+        instead.
     """
     everything = cache.entries()
     if not everything:
-        raise DataError(f"the cache {cache.root} is empty; begin with featood extract (or featood import)")
+        raise DataError(f"the cache {cache.root} is empty; start with featood extract (or featood import)")
     entries = _of_backbone(everything, backbone) if backbone else everything
     if dataset:
         entries = [entry for entry in entries if entry.dataset == slug(dataset)]
-    newest = next((entry for entry in entries if dataset or _may_be_meant(entry)), None)
+    newest = next((entry for entry in entries if dataset or _maybe_in_distribution(entry)), None)
     if newest is None:
         have = sorted({f"{entry.backbone}/{entry.dataset}" for entry in everything})
         wanted = "/".join(filter(None, (backbone, dataset))) or "an in-distribution set"
@@ -106,7 +107,7 @@ def select(
             f"{wanted} is not in the cache {cache.root} (it holds: {', '.join(have)}); extract it first"
         )
     if not (backbone and dataset):
-        _require_sound(newest)
+        _require_complete(newest)
     splits = {
         entry.split: entry
         for entry in reversed(everything)
@@ -128,15 +129,15 @@ def _of_backbone(entries: Sequence[CacheEntry], backbone: str) -> list[CacheEntr
     return [entry for entry in entries if entry.backbone in found]
 
 
-def _may_be_meant(entry: CacheEntry) -> bool:
-    """Tell whether a set may be in-distribution, as one whose manifest is damaged may be."""
+def _maybe_in_distribution(entry: CacheEntry) -> bool:
+    """Return whether a set may be in-distribution; the role of a set with a damaged manifest is unknown."""
     return entry.damage is not None or entry.manifest.role != OOD
 
 
-def _require_sound(newest: CacheEntry) -> None:
-    """Refuse a set that cannot be read, rather than take an older one in its place."""
+def _require_complete(newest: CacheEntry) -> None:
+    """Raise if a set cannot be read, so that an older one is not used instead."""
     where = f"the newest set, {newest.key}"
-    other = "to act on another, name it with --backbone and --dataset"
+    other = "to use another set, name it with --backbone and --dataset"
     if newest.damage is not None:
         raise type(newest.damage)(f"{where}, cannot be read: {newest.damage}; {other}")
     if not newest.complete:

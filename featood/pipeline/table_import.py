@@ -1,4 +1,4 @@
-"""Importing tables into the cache: their rows are the features, no backbone is run."""
+"""Import of tables into the cache; their rows are the features, and no backbone is run."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def import_table(
     rows: int | None = None,
     data_dir: str | None = None,
 ) -> list[FeatureSet]:
-    """Import a table that is known by name: its splits, and its out-of-distribution rows.
+    """Import a table by name: its splits and its out-of-distribution rows.
 
     Parameters
     ----------
     cache : FeatureCache
-        Where to.
+        Where the sets are stored.
     name : str
-        See :func:`featood.data.tables.sets.find_table`.
+        Name of a table; see :func:`featood.data.tables.sets.find_table`.
     how : TableImport
         Names, parts, seed and scale.
     rows : int, optional
-        Rows of a generated table.
+        Number of rows of a generated table.
     data_dir : str, optional
-        Where its files are.
+        Folder of its files.
 
     Returns
     -------
@@ -52,11 +52,11 @@ def import_table(
     Raises
     ------
     DataError
-        When its files are not there.
+        If its files do not exist.
     UsageError
-        When there is no such table, or the parts make no sense.
+        If there is no such table, or the parts are invalid.
     Mismatch
-        When the cache holds other sets under these names.
+        If the cache contains other sets with these names.
     """
     entry = find_table(name)
     inside, outside = open_table(entry, data_dir or default_data_dir(), rows, how.seed)
@@ -66,18 +66,18 @@ def import_table(
 
 @dataclasses.dataclass(frozen=True)
 class TableFile:
-    """A file with a table, and which of its columns are what."""
+    """A file with a table, and how to interpret its columns."""
 
     path: str
-    """A file of any format that is read, or the folder of a data set; see :func:`featood.data.tables.read_table`."""
+    """A file in any supported format, or the folder of a data set; see :func:`featood.data.tables.read_table`."""
     label: str = ""
-    """The column of classes: its name or position."""
+    """Name or position of the column with the classes."""
     header: bool | None = None
-    """Whether the first line of a text names the columns."""
+    """Whether the first line of a text file contains the column names."""
     drop: Sequence[str] = ()
     """Columns to leave out."""
     keep: Sequence[str] = ()
-    """Columns to take although they look like row numbers or have no name."""
+    """Columns to keep even if they look like row numbers or have no name."""
 
 
 def import_table_file(
@@ -90,36 +90,35 @@ def import_table_file(
     ood: bool = False,
     reporter: Reporter = SILENT,
 ) -> list[FeatureSet]:
-    """Import a table from a file, dealt out as train, val and test, or whole as one split.
+    """Import a table from a file, divided into train, val and test, or all rows as one split.
 
     Parameters
     ----------
     cache : FeatureCache
-        Where to.
+        Where the sets are stored.
     file : TableFile
-        The file. The folder of a data set that has splits of its own keeps them.
+        The file. If it is the folder of a data set with splits, these splits are kept.
     how : TableImport
-        Names, parts, seed and scale; the dataset is called after the file by default.
+        Names, parts, seed and scale; by default the dataset has the name of the file.
     ood_classes : sequence of str
-        Classes that are out-of-distribution: their rows become the set ``<dataset>-ood``.
+        Classes that are out-of-distribution; their rows become the set ``<dataset>-ood``.
     split : str
-        Import the whole file as this split; columns, classes and scale are those of the train split, which
-        comes first.
+        Import all rows as this split, with the columns, classes and scale of the train split, which must be
+        imported first.
     ood : bool
-        Import the whole file as an out-of-distribution set, to be scored against the newest table, or that of
-        ``how.backbone``.
+        Import all rows as an out-of-distribution set of the newest table, or of the table ``how.backbone``.
     reporter : Reporter
-        Takes a line about each choice made.
+        Receives a line about each choice made.
 
     Raises
     ------
     DataError, UsageError, Mismatch
-        As :func:`import_table`; or when the file cannot be read, or does not go with the rows in the cache.
+        As :func:`import_table`; or if the file cannot be read, or does not match the train split in the cache.
     """
     path = Path(file.path)
     how = dataclasses.replace(how, dataset=how.dataset or path.resolve().name.split(".")[0])
     if folders := split_folders(path):
-        chosen = _own_splits(file.path, folders, split, ood, ood_classes)
+        chosen = _choose_splits(file.path, folders, split, ood, ood_classes)
         written = []
         for name, folder in chosen.items():
             part = dataclasses.replace(file, path=str(folder))
@@ -127,25 +126,25 @@ def import_table_file(
         return written
     facts: dict[str, Any] = {"source": str(path.resolve())}
     whole = ood or split not in ("", "train")
-    train = _reference(cache, how, ood) if whole else None
-    like, unlike = ((), ()) if train is None else _columns_of(train)
-    table = read_table(file.path, file.label, file.header, file.drop, file.keep, like, unlike)
+    train = _train_set(cache, how, ood) if whole else None
+    columns, left_out = ((), ()) if train is None else _columns_of(train)
+    table = read_table(file.path, file.label, file.header, file.drop, file.keep, columns, left_out)
     for note in table.notes:
         reporter.line(f"{file.path}: {note}")
     facts["left_out"] = list(table.left_out)
     if train is not None:
         writer = _writer_like(cache, how, train, facts)
-        return [writer.write(_fitted_to(table, writer.recipe, ood), split or "test", ood=ood)]
+        return [writer.write(_conform(table, writer.recipe, ood), split or "test", ood=ood)]
     outside = {}
     if ood_classes:
         table, outside[f"{how.dataset}-ood"] = separate_classes(table, ood_classes)
     return write_splits(cache, how, table, outside, facts, (split,) if split else ())
 
 
-def _own_splits(
+def _choose_splits(
     path: str, folders: Mapping[str, Path], split: str, ood: bool, ood_classes: Sequence[str]
 ) -> dict[str, Path]:
-    """Choose among the splits that a data set has, the train split first: the others take over its columns."""
+    """Choose among the splits of a data set; the train split comes first, as the others use its columns."""
     names = {
         "val" if name in ("validation", "valid", "dev") else name: folder for name, folder in folders.items()
     }
@@ -155,18 +154,18 @@ def _own_splits(
         return {split or "test": names[split or next(iter(names))]}
     if ood or ood_classes or "train" not in names:
         raise UsageError(
-            f"{path} has the splits {', '.join(names)}; name one with --split, or the folder of one"
+            f"{path} has the splits {', '.join(names)}; name one with --split, or give the folder of one"
         )
     return {"train": names["train"], **names}
 
 
 def import_noise(cache: FeatureCache, reference: FeatureSet, name: str) -> FeatureSet:
-    """Make the noise ``table-noise:KIND[,n=...][,seed=...]`` as wide as a table's set.
+    """Generate the noise ``table-noise:KIND[,n=...][,seed=...]`` with the number of columns of a table's set.
 
     Raises
     ------
     UsageError
-        When there is no such kind or option.
+        If there is no such kind or option.
     """
     options: dict[str, Any] = keyword_options(*name.partition(":")[::2], table_noise)
     noise = Table(table_noise(reference.feature().shape[1], **options)).outside()
@@ -176,22 +175,20 @@ def import_noise(cache: FeatureCache, reference: FeatureSet, name: str) -> Featu
     return TableWriter(cache, how, origin.table, {"source": name}).write(noise, "test", ood=True)
 
 
-def _reference(cache: FeatureCache, how: TableImport, ood: bool) -> FeatureSet:
-    """Find the train split in the cache that a set goes with."""
+def _train_set(cache: FeatureCache, how: TableImport, ood: bool) -> FeatureSet:
+    """Find the train split in the cache that a set belongs to."""
     try:
-        there = select(cache, *((how.backbone, "") if ood else (how.backbone_name, how.dataset)))
-        train = there.open(there.train_split())
+        selection = select(cache, *((how.backbone, "") if ood else (how.backbone_name, how.dataset)))
+        train = selection.open(selection.train_split())
     except DataError as error:
-        raise DataError(f"{how.dataset} goes with a train split, which is imported first ({error})") from None
+        raise DataError(f"{how.dataset} needs a train split; import that first ({error})") from None
     if train.origin is None or train.origin.table is None:
-        raise UsageError(
-            f"{train.name} is no table; name the one that this is scored against with --backbone"
-        )
+        raise UsageError(f"{train.name} is not a table; name the table to score against with --backbone")
     return train
 
 
 def _columns_of(train: FeatureSet) -> tuple[Sequence[str], Sequence[str]]:
-    """Names of a table's features, and of what its file had besides."""
+    """Return the columns of a table's set, and those of its file that were left out."""
     origin = train.origin
     assert origin is not None and origin.table is not None
     return origin.table["columns"], origin.run.get(TABLE, {}).get("left_out", ())
@@ -200,17 +197,19 @@ def _columns_of(train: FeatureSet) -> tuple[Sequence[str], Sequence[str]]:
 def _writer_like(
     cache: FeatureCache, how: TableImport, train: FeatureSet, facts: Mapping[str, Any]
 ) -> TableWriter:
-    """Return the writer of a set that belongs to a train split of the cache."""
+    """Return a writer for sets that belong to a train split in the cache."""
     assert train.origin is not None and train.origin.table is not None
     recipe = train.origin.table
     if how.scale not in ("", recipe["scale"]["kind"]):
-        raise UsageError(f"{train.name} has the scale {recipe['scale']['kind']}, which this set takes over")
+        raise UsageError(
+            f"{train.name} has the scale {recipe['scale']['kind']}, and this set must use it too; omit --scale"
+        )
     how = dataclasses.replace(how, backbone=train.name.split("/")[0])
     return TableWriter(cache, how, recipe, facts)
 
 
-def _fitted_to(table: Table, recipe: Mapping[str, Any], ood: bool) -> Table:
-    """Give the rows of a table the columns, the classes and the scale of another one."""
+def _conform(table: Table, recipe: Mapping[str, Any], ood: bool) -> Table:
+    """Convert a table to the columns, classes and scale of a recipe."""
     table = table.with_columns(recipe["columns"])
     table = table.outside() if ood else table.with_classes(recipe["classes"])
     return Scaling.from_json(recipe["scale"])(table)

@@ -1,4 +1,4 @@
-"""Writing tables into the cache: splits in the scale of their train rows, with what the next ones must agree with."""
+"""Writing tables to the cache: splits scaled by their train rows, with columns, classes and scale in the recipe."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from featood.errors import DataError, Mismatch, UsageError
 from featood.pipeline.selection import OOD
 
 TABLE = "table"
-"""Entry of a recipe with a table's columns, classes and scale."""
+"""Key of a recipe under which a table's columns, classes and scale are stored."""
 PARTS = {2: ("train", "test"), 3: ("train", "val", "test")}
 
 
@@ -27,12 +27,12 @@ class TableImport:
     Parameters
     ----------
     dataset, backbone : str
-        Names in the cache; by default that of the table, and ``table-<dataset>``, so that tables of
-        different columns never meet.
+        Names in the cache; by default the name of the table and ``table-<dataset>``, which keeps tables with
+        different columns apart.
     parts : sequence of float
-        Shares of train, val and test, or of train and test; every class is dealt out in these shares.
+        Shares of train, val and test, or of train and test; the split is stratified by class.
     seed : int
-        Decides which row goes where, and draws a generated table.
+        Seed of the split, and of the rows of a generated table.
     scale : str
         See :func:`featood.data.tables.fit_scaling`; it is fitted on the train rows.
     store, overwrite
@@ -55,14 +55,14 @@ class TableImport:
 
 @dataclasses.dataclass(frozen=True)
 class TableWriter:
-    """Writes sets that belong to one table."""
+    """Writes the sets of one table."""
 
     cache: FeatureCache
     how: TableImport
     recipe: Mapping[str, Any]
     """Columns, classes and scale, which all sets of the table share."""
     facts: Mapping[str, Any]
-    """Where the rows come from."""
+    """Origin of the rows, for the manifests."""
 
     def write(self, table: Table, split: str, *, dataset: str = "", ood: bool = False) -> FeatureSet:
         """Write the rows of a table as a split.
@@ -70,11 +70,11 @@ class TableWriter:
         Parameters
         ----------
         table : Table
-            Rows in the scale of the recipe.
+            Rows, scaled by the scale of the recipe.
         split : str
             Name of the split.
         dataset : str
-            Name of the dataset, where it is not that of the table.
+            Name of the dataset; by default that of the table.
         ood : bool
             Whether it is an out-of-distribution set.
         """
@@ -95,12 +95,12 @@ def write_splits(
     facts: Mapping[str, Any],
     names: Sequence[str] = (),
 ) -> list[FeatureSet]:
-    """Deal the rows of a table out as splits, and write them.
+    """Split the rows of a table, and write the splits.
 
     Parameters
     ----------
     cache : FeatureCache
-        Where to.
+        Where the sets are stored.
     how : TableImport
         Names, parts, seed and scale.
     inside : Table
@@ -108,9 +108,9 @@ def write_splits(
     outside : mapping of str to Table
         Out-of-distribution rows by dataset.
     facts : mapping
-        Where the rows come from, for the manifests.
+        Origin of the rows, for the manifests.
     names : sequence of str
-        The split that takes all rows; by default there are those of ``how.parts``.
+        Name of a single split for all rows; by default the splits of ``how.parts``.
     """
     parts = [100.0] if names else list(how.parts)
     names = names or PARTS.get(len(parts), ())
@@ -118,20 +118,20 @@ def write_splits(
         raise UsageError(
             "--parts are shares of train, val and test, or of train and test, such as 60,20,20 or 80,20"
         )
-    place = assign_parts(len(inside), inside.labels, parts, np.random.default_rng(how.seed))
+    assigned = assign_parts(len(inside), inside.labels, parts, np.random.default_rng(how.seed))
     splits = {
-        name: inside.take(place == part)
+        name: inside.take(assigned == part)
         for part, (name, share) in enumerate(zip(names, parts, strict=True))
         if share
     }
     if empty := [name for name, table in splits.items() if not len(table)]:
         raise DataError(
             f"{how.dataset} has {len(inside)} rows, too few for a {empty[0]} split of this share; choose other "
-            "--parts, or import a --file whole with --split"
+            "--parts, or import all rows of a --file as one split with --split"
         )
     if len(splits) > 1:
         _refuse_leftovers(cache, how, splits)
-    scaling = _sound_scaling(how.scale or "none", splits["train"])
+    scaling = _finite_scaling(how.scale or "none", splits["train"])
     recipe = {
         "columns": list(inside.columns),
         "classes": list(inside.classes),
@@ -145,13 +145,13 @@ def write_splits(
     ]
 
 
-def _sound_scaling(kind: str, train: Table) -> Scaling:
-    """Fit the scale, and refuse one that float64 cannot hold: it would turn rows into zeros."""
+def _finite_scaling(kind: str, train: Table) -> Scaling:
+    """Fit the scale; raise if it overflows or underflows float64, as scaled rows would then be zero."""
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         scaling = fit_scaling(kind, train.features)
-    sound = np.isfinite(scaling.shift) & np.isfinite(scaling.width) & (scaling.width > 0)
-    if not sound.all():
-        name = train.columns[int(np.argmin(sound))]
+    valid = np.isfinite(scaling.shift) & np.isfinite(scaling.width) & (scaling.width > 0)
+    if not valid.all():
+        name = train.columns[int(np.argmin(valid))]
         raise DataError(
             f"the values of column {name!r} are too large or too small for --scale {kind}; rescale them in the file"
         )
@@ -159,11 +159,11 @@ def _sound_scaling(kind: str, train: Table) -> Scaling:
 
 
 def _refuse_leftovers(cache: FeatureCache, how: TableImport, splits: Mapping[str, Table]) -> None:
-    """Refuse to leave an earlier import's split beside new ones: rows of this train could be in it."""
+    """Raise if a split of an earlier import would remain: it may contain rows of the new train split."""
     for entry in cache.entries():
         same = (entry.backbone, entry.dataset) == (slug(how.backbone_name), slug(how.dataset))
         if same and entry.split not in splits:
             raise Mismatch(
-                f"{entry.key} is there from another import of other parts; remove {entry.folder}, or choose "
+                f"{entry.key} exists from an earlier import with other parts; remove {entry.folder}, or choose "
                 "another --dataset"
             )

@@ -1,4 +1,4 @@
-"""Losses of trainings as TensorBoard reads them."""
+"""Logging of training losses for TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from featood.reporter import Reporter
 
 
 class TensorBoardReporter(Reporter):
-    """Writes the figures of every task to event files, and passes all on to another reporter.
+    """Writes the figures of every task to event files, and forwards everything to another reporter.
 
-    Steps that begin again (another fit) go into a folder of their own: ``fit-1``, ``fit-2`` and so on.
+    Each fit has its own folder: ``fit-1``, ``fit-2`` and so on. A new fit is one whose steps start again.
 
     Parameters
     ----------
     folder : path
-        Where the files go.
+        Folder of the event files.
     reporter : Reporter
-        What lines and progress are passed on to.
+        Receives all lines and progress.
 
     Raises
     ------
     UsageError
-        When TensorBoard is not installed.
+        If TensorBoard is not installed.
     """
 
     def __init__(self, folder: str | Path, reporter: Reporter) -> None:
@@ -45,17 +45,17 @@ class TensorBoardReporter(Reporter):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Write what is left, and leave the other reporter."""
+        """Close the event files and the other reporter."""
         for writer in self._writers:
             writer.close()
         self._reporter.__exit__(*error)
 
     def line(self, text: str) -> None:
-        """Pass a line on."""
+        """Forward a line."""
         self._reporter.line(text)
 
     def progress(self, what: str, done: int, total: int, **figures: float) -> None:
-        """Write the figures of a step, and pass it on."""
+        """Write the figures of a step, and forward it."""
         self._reporter.progress(what, done, total, **figures)
         if not figures:
             return

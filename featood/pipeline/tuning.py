@@ -1,4 +1,4 @@
-"""Grid search over a head's options, on rows that no test will see."""
+"""Grid search over a head's options, on rows that are not used for testing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from featood.pipeline.selection import Selection
 from featood.reporter import SILENT, Reporter
 
 HELD_OUT = 0.1
-"""Share of the training rows to validate on where there is no validation split."""
+"""Share of the training rows that are held out for validation if there is no validation split."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +39,14 @@ class TuningRow:
 
     options: Mapping[str, Any]
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """By name; none where the point ended with an error."""
+    """Metrics by name; empty if the point failed."""
     fit_s: float | None = None
-    """Seconds that the fit took."""
+    """Duration of the fit in seconds."""
     error: str = ""
     """Why the point could not be fitted or scored."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return ``options``, the metrics and ``fit_s``; or ``options`` and ``error``."""
+        """Return ``options``, the metrics and ``fit_s``, or ``options`` and ``error``."""
         if self.error:
             return {"options": self.options, "error": self.error}
         return {"options": self.options, **self.metrics, "fit_s": self.fit_s}
@@ -54,32 +54,32 @@ class TuningRow:
 
 @dataclasses.dataclass(frozen=True)
 class TunePlan:
-    """What options are chosen on, by names."""
+    """The sets and the metric by which options are chosen."""
 
     validation_ood: str
-    """Out-of-distribution set to validate on; extracted where it is not in the cache."""
+    """Out-of-distribution set to validate on; extracted if it is not in the cache."""
     metric: str = "auroc"
     """A key of :data:`featood.metrics.METRICS`."""
     test_ood: Sequence[str] = ()
-    """Sets that results will be reported on."""
+    """Out-of-distribution sets on which results will be reported."""
     seed: int = 0
-    """Seed of the draw of the rows held out."""
+    """Seed of the draw of held-out rows."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-    """The points of a grid and the head that the best of them gave."""
+    """The points of a grid, and the head with the best options."""
 
     rows: list[TuningRow]
-    """One for each point, in the grid's order."""
+    """One row per point, in the order of the grid."""
     best: TuningRow
     """The best point."""
     seen: SeenOutliers
-    """How it was chosen; the artefact keeps this too."""
+    """How it was chosen; also stored in the artefact."""
     head: Head
-    """The head with its options, fitted on all training rows."""
+    """Head with the best options, fitted on all training rows."""
     folder: Path
-    """Where it was saved."""
+    """Folder of its artefact."""
 
 
 def tune(
@@ -90,23 +90,23 @@ def tune(
     *,
     reporter: Reporter = SILENT,
 ) -> list[TuningRow]:
-    """Fit heads on training rows, and measure how well each tells validation rows from outliers.
+    """Fit heads on training rows, and measure how well each separates validation rows from outliers.
 
     Parameters
     ----------
     heads : sequence of Head
-        Unfitted heads with the options to try; they stay unfitted.
+        Unfitted heads with the options to try; they remain unfitted.
     train, validation : FeatureSet
-        In-distribution rows to fit on, and others to validate on.
+        In-distribution rows to fit on and to validate on.
     outliers : FeatureSet
         Out-of-distribution rows to validate on.
     reporter : Reporter
-        Takes the number of points that are done, and the progress of trainings.
+        Receives the number of completed points, and the progress of trainings.
 
     Returns
     -------
     list of TuningRow
-        One for each head, in order.
+        One row per head, in order.
     """
     rows = []
     for position, head in enumerate(heads):
@@ -124,12 +124,12 @@ def tune_head(
     *,
     reporter: Reporter = SILENT,
 ) -> Tuning:
-    """Choose a head's options by how well it tells validation rows from a validation OOD set, then fit and save it.
+    """Choose a head's options by how well it separates validation rows from a validation OOD set; fit and save it.
 
-    Every point is fitted on training rows alone. The in-distribution rows to validate on are the ``val`` split;
-    where there is none, or it is used as the test split, they are a tenth of the training rows, which
-    the points are then not fitted on. The test split is never read. The best point is fitted on all training
-    rows. The artefact keeps the name of the validation OOD set, and scoring refuses to test the head on it.
+    The in-distribution validation rows are the ``val`` split. If there is none, or if it is the test split, a tenth
+    of the training rows is held out. The test split is never read. The head with the best options is then fitted on
+    all training rows. The artefact contains the name of the validation OOD set, and scoring refuses to test the head
+    on it.
 
     Parameters
     ----------
@@ -138,28 +138,28 @@ def tune_head(
     name : str
         Name of the head.
     grid : mapping of str to sequence
-        Values by option; all combinations are tried, and among equals the first wins.
+        Values by option; all combinations are tried, and the first of several equal ones is chosen.
     on : TunePlan
-        What to choose the options on.
+        The sets and the metric by which to choose.
     plan : FitPlan
-        What to fit on, and where to keep the head.
+        What to fit on, and where to store the head.
     reporter : Reporter
-        Takes a line about each choice made, and the progress.
+        Receives a line about each choice made, and the progress.
 
     Raises
     ------
     UsageError
-        When the validation set overlaps with a set to test on (named now, or when another head was tuned), or
-        the grid is empty or holds an option or value that the head does not take.
+        If the validation set overlaps with a test set (named in `on`, or when another head was tuned), or the grid
+        is empty or contains an invalid option or value.
     DataError
-        When no point could be fitted and scored, or the data are missing.
+        If no point could be fitted and scored, or data are missing.
     """
     if on.metric not in METRICS:
-        raise UsageError(f"there is no metric '{on.metric}'; there are {', '.join(METRICS)}")
+        raise UsageError(f"unknown metric '{on.metric}'; the metrics are {', '.join(METRICS)}")
     train = selection.open(selection.train_split(plan.split))
     preset = plan.preset or choose_preset(name, train)[0]
     points = _points(grid)
-    # a wrong option ends it here, before any work
+    # raises on a wrong option before any work is done
     heads = [create_head(name, preset, **options) for options in points]
     tested = [*on.test_ood, *_recorded_tests(selection)]
     _refuse_overlap(on.validation_ood, dataset_name(train), tested)
@@ -167,10 +167,10 @@ def tune_head(
         selection.cache, train, on.validation_ood, data_dir=selection.data_dir, reporter=reporter
     )
     _refuse_overlap(dataset_name(outliers), dataset_name(train), tested)
-    kept, validation, where = _validation(selection, train, on.seed)
+    kept, validation, where = _validation_rows(selection, train, on.seed)
     reporter.line(f"tuning {name} on {where} against {outliers.name}: {len(points)} points")
     found = tune(heads, kept, validation, outliers, reporter=reporter)
-    # as the grid has them: a head may write an option in another way
+    # options as given in the grid: a head may convert them
     rows = [dataclasses.replace(row, options=options) for row, options in zip(found, points, strict=True)]
     best = _best(rows, on.metric)
     seen = SeenOutliers.of(
@@ -184,7 +184,7 @@ def tune_head(
 def _points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     for option, values in grid.items():
         if not values:
-            raise UsageError(f"the grid has no value for {option}")
+            raise UsageError(f"the grid has no values for {option}")
     if not grid:
         raise UsageError("the grid is empty; name options and values, such as k=10,50,200")
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
@@ -192,19 +192,19 @@ def _points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 def _refuse_overlap(validation: str, in_distribution: str, tested: Sequence[str]) -> None:
     if overlap(validation, in_distribution):
-        raise UsageError(f"{validation} is the in-distribution set; name another for --validation-ood")
+        raise UsageError(f"{validation} is the in-distribution set; name another set for --validation-ood")
     for name in tested:
         if overlap(validation, name):
             raise UsageError(
-                f"{name} is a set to test on, here or of a head tuned earlier; choose the options on another"
+                f"{name} is a test set, of this head or of one tuned earlier; name another set for --validation-ood"
             )
 
 
 def _recorded_tests(selection: Selection) -> list[str]:
-    """Return the sets that were named as those to test on when heads of this selection were tuned."""
+    """Return the sets that were named as test sets when heads of this selection were tuned."""
     names: list[str] = []
     for path in find_heads(selection).values():
-        try:  # the tensors may be large; a damaged head is reported where it is used
+        try:  # reads the record only; a damaged head is reported when it is used
             meta = json.loads((path / "head.json").read_bytes())["meta"]
             names += meta.get("tuned", {}).get("test_ood", ())
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -212,12 +212,14 @@ def _recorded_tests(selection: Selection) -> list[str]:
     return names
 
 
-def _validation(selection: Selection, train: FeatureSet, seed: int) -> tuple[FeatureSet, FeatureSet, str]:
-    """Return the rows to fit on, those to validate on, and where the latter come from."""
+def _validation_rows(
+    selection: Selection, train: FeatureSet, seed: int
+) -> tuple[FeatureSet, FeatureSet, str]:
+    """Return the rows to fit on, the rows to validate on, and a description of the latter."""
     own = train.name.split("/")[-1]
     tested = "test" if "test" in selection.entries else "val"
     if own == tested:
-        raise UsageError(f"{train.name} is what featood score reports on; tune on another split")
+        raise UsageError(f"{train.name} is the split that featood score uses; tune on another split")
     if "val" in selection.entries and "val" not in (own, tested):
         validation = selection.open("val")
         return train, validation, validation.name
@@ -228,11 +230,11 @@ def _validation(selection: Selection, train: FeatureSet, seed: int) -> tuple[Fea
 def _try(
     head: Head, train: FeatureSet, validation: FeatureSet, outliers: FeatureSet, reporter: Reporter
 ) -> TuningRow:
-    """Fit one point and return its metrics, or the error it ended with."""
+    """Fit and score one point, and return its metrics or its error."""
     start = time.perf_counter()
     try:
         if head.learns:
-            head = dataclasses.replace(head)  # so that the fit of a point ends with it
+            head = dataclasses.replace(head)  # a copy, so that the fit is freed after this point
             head.fit(train, context=FitContext(reporter.task(f"training {head.name}")))
         seconds = time.perf_counter() - start
         scores = [np.asarray(head.score(rows)) for rows in (validation, outliers)]
@@ -242,7 +244,7 @@ def _try(
 
 
 def _best(rows: Sequence[TuningRow], metric: str) -> TuningRow:
-    found = {place: row.metrics[metric] for place, row in enumerate(rows) if not row.error}
+    found = {index: row.metrics[metric] for index, row in enumerate(rows) if not row.error}
     if not found:
-        raise DataError(f"no point of the grid could be used; the first: {rows[0].error}")
+        raise DataError(f"every point of the grid failed; the first error: {rows[0].error}")
     return rows[best_of(found, metric)]

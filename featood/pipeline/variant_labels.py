@@ -1,4 +1,4 @@
-"""Labels of variants of a head, such as ``postnet@lr=0.001,seed=2``; the seed alone makes repetitions."""
+"""Labels of variants of a head, such as ``postnet@lr=0.001,seed=2``; repetitions differ only in the seed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from featood.names import check_name, safe_text, shortened
 
 LONGEST = 120
-"""Characters of the options in a label; what is longer ends in a digest."""
+"""Maximum number of characters of the options in a label; longer ones end in a digest."""
 
 
 def variant_label(name: str, options: Mapping[str, Any]) -> str:
-    """Write a name and options as a label, which is the name of a folder too; parts of a list are joined by ``+``.
+    """Format a name and options as a label, which is also a folder name; items of a list are joined by ``+``.
 
     Examples
     --------
@@ -26,13 +26,13 @@ def variant_label(name: str, options: Mapping[str, Any]) -> str:
         return safe_text("+".join(map(str, value)) if isinstance(value, tuple) else str(value))
 
     parts = {option: f"{option}={text(value)}" for option, value in options.items()}
-    seed = parts.pop("seed", "")  # by which repetitions are recognised
+    seed = parts.pop("seed", "")  # kept out of the digest, as repetitions are recognised by it
     tail = ",".join(filter(None, (shortened(",".join(parts.values()), LONGEST), seed)))
     return check_name(f"{name}@{tail}", "a fitted head")
 
 
 def repeated_label(label: str) -> str | None:
-    """Return the label without its seed; None where it has none.
+    """Return the label without its seed, or None if it has no seed.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def repeated_label(label: str) -> str | None:
     ('postnet@lr=0.001', 'postnet', None)
     """
     name, _, text = label.partition("@")
-    tail, bracket, which = text.partition("[")  # the name of a score stays
+    tail, bracket, which = text.partition("[")  # keeps the name of a score
     parts = tail.split(",")
     others = [part for part in parts if not part.startswith("seed=")]
     if len(others) == len(parts):
@@ -49,7 +49,7 @@ def repeated_label(label: str) -> str | None:
 
 
 def matching(labels: Iterable[str], wanted: str) -> list[str]:
-    """Return the labels that match a name: itself; else all its variants with at least the options it names."""
+    """Return the label that equals `wanted`, otherwise all variants that have at least its options."""
     labels = list(labels)
     if wanted in labels:
         return [wanted]

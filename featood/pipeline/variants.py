@@ -1,4 +1,4 @@
-"""Fitting a head several times: for several seeds, or for every point of a grid of options."""
+"""Fitting a head several times: with several seeds, or for every point of a grid of options."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Variant:
     """One of several fits of a head."""
 
     label: str
-    """Name and options, as ``score --head`` takes them."""
+    """Name and options, as accepted by ``score --head``."""
     head: Head
     folder: Path
 
@@ -45,29 +45,28 @@ def fit_variants(
     repeat: int = 1,
     reporter: Reporter = SILENT,
 ) -> list[Variant]:
-    """Fit a head for every point of a grid, each with several seeds, and save them all.
+    """Fit a head for every point of a grid, with several seeds each, and save all fits.
 
-    A label names all that differs from the defaults, so that fits with other settings never count as repetitions.
-    Nothing is chosen among them: each has its own record, with its loss on held-out rows, in ``head.record``.
+    A label lists all differences from the defaults, so fits with other settings never count as repetitions. None of
+    the fits is selected: each has its record, with the loss on held-out rows, in ``head.record``.
 
     Parameters
     ----------
     selection, name, options
         See :func:`featood.pipeline.fitting.fit_head`.
     plan : FitPlan
-        What to fit on; ``plan.out`` is the folder of the artefacts' folders, by default the cache's.
+        What to fit on; ``plan.out`` is the folder in which all artefacts are stored, by default in the cache.
     grid : mapping of str to sequence, optional
         Values by option; all combinations are fitted.
     repeat : int
-        Seeds for each, counted from that of the options.
+        Number of seeds per point, starting with the seed in `options`.
     reporter : Reporter
-        Takes a line about each fit, and the progress of trainings.
+        Receives a line about each fit, and the progress of trainings.
 
     Raises
     ------
     UsageError
-        When the head has no seed and is to be repeated, or an option or value is not one of its own; nothing
-        has been fitted then.
+        If `repeat` is given for a head without a seed, or an option or value is invalid; raised before the first fit.
     """
     points = [
         dict(zip(grid or {}, values, strict=True)) for values in itertools.product(*(grid or {}).values())
@@ -75,8 +74,8 @@ def fit_variants(
     base = create_head(name, plan.preset, **dict(options or {}))
     if repeat > 1:
         if "seed" not in base.options or "seed" in (grid or {}):
-            raise UsageError(f"{name} has no seed to repeat it with" if "seed" not in base.options
-                             else "name seeds in the grid, or the number of repetitions, not both")  # fmt: skip
+            raise UsageError(f"{name} has no seed, so it cannot be repeated" if "seed" not in base.options
+                             else "give either seeds in the grid or the number of repetitions, not both")  # fmt: skip
         first = base.options["seed"]
         points = [{**point, "seed": first + turn} for point in points for turn in range(repeat)]
     usual = create_head(name, plan.preset).options

@@ -1,4 +1,4 @@
-"""Verifying a results file: its results are computed again from the cache, and compared with it."""
+"""Verification of a results file: results are computed again from the cache and compared with the file."""
 
 from __future__ import annotations
 
@@ -24,54 +24,57 @@ from featood.reporter import SILENT, Reporter
 
 CONFIRMED, ROUNDED, DIFFERENT = "confirmed", "rounding", "different"
 SAME = 1e-9
-"""Relative difference up to which two figures are the same: sums come in another order on another machine."""
+"""Relative difference up to which two figures are equal: other machines sum in another order."""
 ROUNDING = 1e-4
-"""Relative difference of scores that float32 arithmetic in another order may leave."""
+"""Relative difference of scores that can result from the order of float32 operations."""
 TIMES = ("fit_s", "score_s")
-"""Figures that differ from run to run."""
+"""Durations, which differ from run to run."""
 
 
 class Verdict(NamedTuple):
-    """The verdict on one row, or on another part of the file."""
+    """Verdict on one row, or on another part of the file."""
 
     what: str
     outcome: str
-    """``confirmed``: equal scores, by their digest, and equal figures; ``rounding``: scores that differ by rounding
-    alone, and figures that agree as far as that lets them; ``different``."""
+    """``confirmed``: scores with the same digest, and equal figures; ``rounding``: scores that differ only by
+    rounding, and figures that agree within its effect; ``different``: everything else."""
     why: str = ""
     exit_code: int = 0
 
 
 def verify_results(path: str | Path, cache: FeatureCache, *, reporter: Reporter = SILENT) -> list[Verdict]:
-    """Compute every score of a results file again, and compare scores and figures.
+    """Compute all scores of a results file again, and compare scores and figures.
 
     Parameters
     ----------
     path : path
-        What ``featood score --json`` wrote.
+        A file written by ``featood score --json``.
     cache : FeatureCache
-        The cache with its sets and heads.
+        Cache with its sets and heads.
     reporter : Reporter
-        Takes a line about what may explain a difference, such as another version of a library, and the progress.
+        Receives possible reasons for differences, such as another version of a library, and the progress.
 
     Returns
     -------
     list of Verdict
-        One of each row, then of the rest of the file.
+        One verdict per row, followed by those on the rest of the file.
 
     Raises
     ------
     DataError
-        When the file cannot be read, is no results file, or has no evidence in it to go by.
+        If the file cannot be read, is not a results file, or contains no evidence.
     CacheCorrupt
-        When a set turns out to be damaged as it is read.
+        If a set is found to be damaged while it is read.
     """
     results = _read(path)
     evidence = results["evidence"]
-    here = library_versions()
+    installed = library_versions()
     for name, version in results.get("versions", {}).items():
-        if here.get(name) != version:
-            reporter.line(f"{name} {version} made these results; here is {here.get(name, 'none')}")
+        if installed.get(name) != version:
+            reporter.line(
+                f"these results were computed with {name} {version}; the installed version is "
+                f"{installed.get(name, 'none')}"
+            )
     sets, faults = _open_sets(evidence["sets"], cache)
     heads = _Heads(evidence["heads"], cache)
     for label in evidence["heads"]:
@@ -100,20 +103,20 @@ def _read(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError):
-        raise DataError(f"{path} is no JSON; verify takes what featood score --json wrote") from None
+        raise DataError(f"{path} is not JSON; verify reads files written by featood score --json") from None
     try:
-        sound = _sound(results)
+        valid = _is_valid(results)
     except (KeyError, TypeError, ValueError, AttributeError):
-        sound = False
-    if not sound:
+        valid = False
+    if not valid:
         raise DataError(
-            f"{path} does not say what it was computed from; score again with this version: featood score --json {path}"
+            f"{path} has no complete evidence; score again with this version: featood score --json {path}"
         )
     return results
 
 
-def _sound(results: Any) -> bool:
-    """Tell whether results have what is looked up in them; other values than they had show in the comparison."""
+def _is_valid(results: Any) -> bool:
+    """Return whether results have the fields used here; changed values are found by the comparison."""
     evidence = results["evidence"]
     sets, heads = evidence["sets"], evidence["heads"]
     if results.get("comparison"):
@@ -150,7 +153,7 @@ def _uncertainty(comparison: Mapping[str, Any]) -> Uncertainty:
 def _open_sets(
     wanted: Mapping[str, Any], cache: FeatureCache
 ) -> tuple[dict[str, FeatureSet], dict[str, FeatoodError]]:
-    """Open the sets that are unchanged, and say what is wrong with the others."""
+    """Open the sets that are unchanged; return the errors of the others."""
     sets: dict[str, FeatureSet] = {}
     faults: dict[str, FeatoodError] = {}
     for name, entry in wanted.items():
@@ -162,12 +165,10 @@ def _open_sets(
             faults[f"set {name}"] = Mismatch(f"{entry['key']} is not in the cache {cache.root}")
         else:
             if not entry["content_sha256"] or entry["rows"] != len(features):
-                faults[f"set {name}"] = Mismatch(
-                    f"{entry['key']} was not scored as the cache has it, but in part"
-                )
+                faults[f"set {name}"] = Mismatch(f"only some rows of {entry['key']} were scored")
             elif entry["content_sha256"] != features.content:
                 faults[f"set {name}"] = Mismatch(
-                    f"{entry['key']} holds other values than those that were scored"
+                    f"the values of {entry['key']} have changed since it was scored"
                 )
             else:
                 sets[name] = features
@@ -175,7 +176,7 @@ def _open_sets(
 
 
 class _Heads(Mapping[str, Head]):
-    """The heads of the evidence, each loaded and checked on access."""
+    """The heads of the evidence, loaded and checked on access."""
 
     def __init__(self, entries: Mapping[str, Any], cache: FeatureCache) -> None:
         self._entries, self._cache = entries, cache
@@ -193,15 +194,15 @@ class _Heads(Mapping[str, Head]):
         entry = self._entries[label]
         if entry["artefact"] is None:
             if entry["fitted"]:
-                raise Mismatch(f"{label} was fitted but not saved, so nothing is left to score with")
+                raise Mismatch(f"{label} was fitted but not saved, so it cannot be scored again")
             return create_head(entry["head"], **options_from_json(entry["options"]))
-        head = load_head(self._cache.root / entry["artefact"])  # an absolute path stays what it is
+        head = load_head(self._cache.root / entry["artefact"])  # an absolute path is not changed
         assert head.saved is not None
         if head.saved.tensors_sha256 != entry["tensors_sha256"]:
-            raise Mismatch(f"{head.saved.folder} holds another fit than the one that was scored")
+            raise Mismatch(f"{head.saved.folder} contains another fit than the one that was scored")
         if head.saved.record_sha256 != entry["record_sha256"]:
             raise Mismatch(
-                f"{head.saved.folder} has other options or another provenance than what was scored"
+                f"{head.saved.folder} has other options or another provenance than the head that was scored"
             )
         which = entry["options"].get("which")
         return head if which in (None, head.options.get("which")) else ask(head, which)
@@ -213,7 +214,7 @@ def _rows(
     faults: Mapping[str, FeatoodError],
     id_name: str,
 ) -> Iterator[Verdict]:
-    """Compare the rows of the file, and name those that are missing."""
+    """Compare the rows of the file, and list those that are missing."""
     entries = results["evidence"]["heads"]
     known = {(row["head"], row["ood"]): row for row in (again or {"rows": ()})["rows"]}
     for row in results["rows"]:
@@ -226,19 +227,19 @@ def _rows(
             code = max(error.exit_code for error in reasons)
             yield Verdict(what, DIFFERENT, "; ".join(map(str, reasons)), code if code in (4, 5) else 5)
         elif (head, ood) not in known:
-            yield Verdict(what, DIFFERENT, "the evidence has no such head and set", 5)
+            yield Verdict(what, DIFFERENT, "the evidence does not contain this head and set", 5)
         else:
             assert again is not None
             now = again["evidence"]["heads"][head]["scores"]
-            yield _judge(what, row, known[head, ood], entries[head]["scores"], now, (id_name, ood))
-    there = {(row["head"], row["ood"]) for row in results["rows"]}
+            yield _compare(what, row, known[head, ood], entries[head]["scores"], now, (id_name, ood))
+    present = {(row["head"], row["ood"]) for row in results["rows"]}
     for head in entries:
         for ood in list(results["evidence"]["sets"])[1:]:
-            if (head, ood) not in there:
+            if (head, ood) not in present:
                 yield Verdict(f"{head} on {ood}", DIFFERENT, "was scored, but its row is not in the file", 5)
 
 
-def _judge(
+def _compare(
     what: str,
     row: Mapping[str, Any],
     again: Mapping[str, Any],
@@ -246,12 +247,12 @@ def _judge(
     now: Mapping[str, Any],
     sets: tuple[str, str],
 ) -> Verdict:
-    """Compare a row, and the scores that it was computed from, with those of now."""
-    apart = max(_apart(then[name], now[name]) for name in sets)
-    if apart > ROUNDING:
-        return Verdict(what, DIFFERENT, f"the scores are others: apart by {apart:.1g} relative", 5)
+    """Compare a row and its scores with those computed again."""
+    change = max(_relative_change(then[name], now[name]) for name in sets)
+    if change > ROUNDING:
+        return Verdict(what, DIFFERENT, f"the scores differ, by {change:.1g} relative", 5)
     equal = all(then[name]["sha256"] == now[name]["sha256"] for name in sets)
-    # a row that changes places with another moves FPR95 by one row
+    # two rows that swap ranks change FPR95 by one row
     slack = 0.0 if equal else max(5e-4, 1.5 / min(again["n_id"], again["n_ood"]))
     wrong = list(_differing({key: row[key] for key in row if key not in TIMES}, again, slack))
     wrong += [f"{key} is missing" for key in again if key not in row]
@@ -260,8 +261,8 @@ def _judge(
     if equal:
         return Verdict(what, CONFIRMED)
     worst = max((abs(row[key] - again[key]) for key in row if _measured(row, again, key)), default=0.0)
-    agree = "metrics agree to the last bit" if worst == 0 else f"metrics differ by {worst:.1g} at most"
-    how = f"by up to {apart:.1g} relative, by their octiles" if apart else "between their octiles"
+    agree = "metrics are identical" if worst == 0 else f"metrics differ by at most {worst:.1g}"
+    how = f"by up to {change:.1g} relative at their octiles" if change else "between their octiles"
     return Verdict(what, ROUNDED, f"scores differ {how}; {agree}")
 
 
@@ -269,34 +270,30 @@ def _measured(row: Mapping[str, Any], again: Mapping[str, Any], key: str) -> boo
     return isinstance(row[key], float) and isinstance(again.get(key), float) and key not in TIMES
 
 
-def _apart(then: Mapping[str, Any], now: Mapping[str, Any]) -> float:
-    """Largest difference of octiles, relative to their size or, near zero, to the width of the scores' middle half."""
+def _relative_change(then: Mapping[str, Any], now: Mapping[str, Any]) -> float:
+    """Return the largest difference of octiles, relative to their size or the interquartile range, if larger."""
     if then["sha256"] == now["sha256"]:
         return 0.0
     first, second = np.array(then["octiles"], float), np.array(now["octiles"], float)
     width = abs(float(second[6] - second[2]))
     size = np.maximum(np.maximum(np.abs(first), np.abs(second)), width)
     with np.errstate(invalid="ignore", divide="ignore"):
-        apart = np.where(first == second, 0.0, np.abs(first - second) / size)
-    return math.inf if np.isnan(apart).any() else float(apart.max())
+        change = np.where(first == second, 0.0, np.abs(first - second) / size)
+    return math.inf if np.isnan(change).any() else float(change.max())
 
 
 def _rest(
     results: Mapping[str, Any], again: Mapping[str, Any] | None, faults: bool, rows: list[Verdict]
 ) -> Iterator[Verdict]:
-    """Compare the other parts of the file, where all of them could be computed again."""
+    """Compare the other parts of the file, if all of them could be computed again."""
     parts = [part for part in ("id", "repeats", "comparison") if results.get(part)]
     if again is None or faults:
-        yield Verdict(", ".join(parts), DIFFERENT, "not computed again, because of the above", 5)
+        yield Verdict(", ".join(parts), DIFFERENT, "not computed again because of the differences above", 5)
         return
     exact = all(verdict.outcome != ROUNDED for verdict in rows)
     for part in ("backbone", "fingerprint", *parts):
         if part == "comparison" and not exact:
-            yield Verdict(
-                part,
-                ROUNDED,
-                "not compared, as scores differ in rounding",
-            )
+            yield Verdict(part, ROUNDED, "not compared, as scores differ by rounding")
             continue
         wrong = list(_differing(results[part], again.get(part), 0.0 if exact else 5e-4))
         if wrong:
@@ -306,19 +303,19 @@ def _rest(
 
 
 def _differing(then: Any, now: Any, slack: float, where: str = "") -> Iterator[str]:
-    """Name the values of a JSON tree that have changed, with the old and the new one."""
+    """Describe the values of a JSON tree that have changed."""
     if isinstance(then, dict) and isinstance(now, dict):
         for key in then:
             if key not in TIMES and not key.startswith(tuple(f"{name}_" for name in TIMES)):
                 yield from _differing(then[key], now.get(key), slack, f"{where}.{key}".lstrip("."))
     elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
-        for place, (first, second) in enumerate(zip(then, now, strict=True)):
-            yield from _differing(first, second, slack, f"{where}[{place}]")
+        for index, (first, second) in enumerate(zip(then, now, strict=True)):
+            yield from _differing(first, second, slack, f"{where}[{index}]")
     elif _number(then) and _number(now):
         if not math.isclose(then, now, rel_tol=SAME, abs_tol=max(slack, 1e-12)):
-            yield f"{where} is {then!r} in the file, and {now!r} by its scores"
+            yield f"{where} is {then!r} in the file and {now!r} computed again"
     elif then != now:
-        yield f"{where} is {_short(then)} in the file, and {_short(now)} now"
+        yield f"{where} is {_short(then)} in the file and {_short(now)} computed again"
 
 
 def _number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Results for people and machines: terminal table, JSON, CSV, Parquet, figures, the HTML page."""
+"""Output of results: terminal table, JSON, CSV, Parquet, figures, HTML page."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Which heads differ, in words."""
+"""Text that describes which heads differ."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from featood.report.rows import MEAN, printable
 
 
 def how_made(comparison: Mapping[str, Any]) -> str:
-    """Say how the intervals of a comparison were made."""
+    """Describe how the intervals of a comparison were computed."""
     level = f"{100 * comparison['level']:.4g} % intervals"
     if comparison["method"] == "delong":
         return f"{level} of AUROC by DeLong's variance"
@@ -19,18 +19,18 @@ def how_made(comparison: Mapping[str, Any]) -> str:
 
 
 def closest_tests(comparison: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the tests of the mean over the sets; of the only set, where there is one."""
+    """Return the tests of the mean over the sets, or of the only set."""
     last = comparison["tests"][-1]["ood"] if comparison["tests"] else MEAN
     return [test for test in comparison["tests"] if test["ood"] == last]
 
 
 def comparison_lines(results: Mapping[str, Any]) -> list[str]:
-    """Say which heads differ from the best, which do over the sets, and what could not be tested.
+    """Describe which heads differ from the best, which differ over the sets, and what could not be tested.
 
     Parameters
     ----------
     results : dict
-        What `featood score --json` writes; without intervals there is nothing to say.
+        Content of `featood score --json`; without intervals, the list is empty.
     """
     comparison = results.get("comparison")
     if not comparison:
@@ -43,7 +43,7 @@ def comparison_lines(results: Mapping[str, Any]) -> list[str]:
         how = "DeLong" if comparison["method"] == "delong" else "bootstrap"
         others = ", ".join(alike) if alike else "none"
         lines.append(
-            f"Best by {which}: {printable(tests[0]['best'])}. Not told from it at {100 * level:.4g} % "
+            f"Best by {which}: {printable(tests[0]['best'])}. Not distinguishable from it at {100 * level:.4g} % "
             f"({how} on the same rows, Holm over all pairs): {others}."
         )
     if ranking := comparison.get("ranking"):
@@ -61,5 +61,5 @@ def comparison_lines(results: Mapping[str, Any]) -> list[str]:
 
 
 def probability(p: float) -> str:
-    """Write a p-value with its relation: ``= 0.012``, ``< 0.001``."""
+    """Format a p-value with its relation: ``= 0.012``, ``< 0.001``."""
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"

@@ -1,4 +1,4 @@
-"""Results for machines: JSON and CSV, whole or not at all."""
+"""Results as JSON and CSV files, written atomically."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_json(path: str | Path, results: Mapping[str, Any]) -> None:
     Raises
     ------
     DataError
-        If a value is NaN, infinite or of no JSON type, or the file cannot be written.
+        If a value is NaN, infinite or not of a JSON type, or the file cannot be written.
     """
     try:
         text = json.dumps(results, indent=2, allow_nan=False, default=_plain)
@@ -42,8 +42,8 @@ def write_json(path: str | Path, results: Mapping[str, Any]) -> None:
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write result rows as CSV, metrics as fractions; "-" is standard output.
 
-    The columns of a result row come first, in fixed order, then any others the rows have. A value a row
-    lacks is an empty field.
+    The standard columns of a result row come first, in a fixed order, followed by any other columns. Missing values
+    are empty fields.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text in one step; "-" is standard output."""
+    """Write UTF-8 text atomically; "-" is standard output."""
     if str(path) == "-":
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -70,7 +70,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
-    """Lend a file that takes the place of `path` when the block ends without an error.
+    """Open a temporary file that replaces `path` when the block ends without an error.
 
     See :func:`featood.files.replacing`.
 
@@ -87,7 +87,7 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def _plain(value: Any) -> Any:
-    """Give json the Python value of a NumPy scalar or array."""
+    """Convert a NumPy scalar or array to Python values for json."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    raise TypeError(f"{type(value).__name__} is not a JSON type")

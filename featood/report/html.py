@@ -1,4 +1,4 @@
-"""The report: one HTML page that holds everything it shows."""
+"""The report: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from featood.report.rows import (
 
 
 class ScoreMaps(Protocol):
-    """Scores on a grid over the plane, for features of two dimensions."""
+    """Scores on a grid over the plane, for features with two dimensions."""
 
     extent: tuple[float, float, float, float]
-    """Left, right, bottom and top of the window."""
+    """Left, right, bottom and top of the grid."""
     axes: tuple[str, str]
     """Names of the two columns."""
     points: dict[str, np.ndarray]
-    """Some rows ``[n, 2]`` of each set, the ID set's first."""
+    """Some rows ``[n, 2]`` of each set, the ID set first."""
     grids: dict[str, np.ndarray]
     """Scores ``[rows, columns]`` by head, the first row at the bottom."""
 
@@ -58,40 +58,41 @@ def write_report(
 ) -> None:
     """Write metrics, score histograms, ROC curves and calibration as one self-contained HTML page.
 
-    Nothing is fetched when the page is opened: styles and figures are inside, and it runs no scripts.
+    The page contains its styles and figures, fetches nothing, and runs no scripts.
 
     Parameters
     ----------
     path : path
-        Where to write; "-" is standard output.
+        The file to write; "-" is standard output.
     results : dict
-        What `featood score --json` writes: `backbone`, `fingerprint`, `id` and `rows`. In `id`, `ece`,
-        `nll`, `brier` and `classes` are shown where present; so are `warnings` (list of str), `skipped` (list of dict
-        with `head` and `reason`) and `versions` (dict).
+        Content of `featood score --json`: `backbone`, `fingerprint`, `id` and `rows`. If present, `ece`, `nll`,
+        `brier` and `classes` in `id`, `warnings` (list of str), `skipped` (list of dict with `head` and `reason`) and
+        `versions` (dict) are shown too.
     scores : dict of arrays
-        Scores by (head, set); the ID set goes by its dataset name. Heads without scores get no figures.
+        Scores by (head, set); the key of the ID set is its dataset name. Heads without scores get no figures.
     reliability : tuple of arrays, optional
-        Confidence, accuracy and rows by bin, from `featood.metrics.reliability_curve`.
+        Confidence, accuracy and number of rows per bin, from `featood.metrics.reliability_curve`.
     maps : ScoreMaps, optional
-        Scores of each head over the plane; their pictures follow the ROC curves.
+        Scores of each head over the plane, drawn after the ROC curves.
     date : str
-        When the results were made, as it shall read.
+        Date of the results, as text.
 
     Raises
     ------
     DataError
-        If `results` lack a part, scores hold NaN, or the file cannot be written.
+        If a key is missing in `results`, scores contain NaN, or the file cannot be written.
     """
     if missing := {"backbone", "fingerprint", "id", "rows"} - results.keys():
-        raise DataError(f"results lack {sorted(missing)}; a report needs what `featood score --json` writes")
+        raise DataError(
+            f"results lack {sorted(missing)}; a report needs the content of `featood score --json`"
+        )
     shown = collapsed(results)
     comparison = results.get("comparison")
     intervals = comparison["means"] if comparison else ()
     means = mean_rows(shown, intervals)
     compared = len(means) > 1 and all(len(mean["sets"]) > 1 for mean in means)
-    drawn = {
-        row["labels"][0] if "labels" in row else row["head"] for row in shown
-    }  # of several seeds the first
+    # of several seeds, only the first is drawn
+    drawn = {row["labels"][0] if "labels" in row else row["head"] for row in shown}
     open_set = [column for column in OPEN_SET_COLUMNS if any(column.key in row for row in results["rows"])]
     page = _environment().get_template("report.html")
     write_text(
@@ -110,7 +111,7 @@ def write_report(
             reliability=reliability and _inline(reliability_diagram(*reliability)),
             plane=maps is not None,
             comparison=comparison,
-            comparison_figures=_compared(comparison, means if means[0]["sets"][1:] else shown)
+            comparison_figures=_comparison_figures(comparison, means if means[0]["sets"][1:] else shown)
             if comparison
             else {},
             tests=sorted(closest_tests(comparison), key=_order) if comparison else [],
@@ -120,8 +121,10 @@ def write_report(
     )
 
 
-def _compared(comparison: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Markup]:
-    """Intervals of the heads, by their means or on their only set, and their ranks over the sets."""
+def _comparison_figures(
+    comparison: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Markup]:
+    """Draw the heads' intervals of the mean, or on the only set, and their ranks over the sets."""
     known = sorted((row for row in rows if "auroc_low" in row), key=lambda row: -row["auroc"])
     figures = {}
     if len(known) > 1:
@@ -140,7 +143,7 @@ def _compared(comparison: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) 
 
 
 def _order(test: Mapping[str, Any]) -> tuple[int, float]:
-    """By metric, the closest to the best first."""
+    """Sort key: by metric, then by difference from the best."""
     return [column.key for column in METRIC_COLUMNS].index(test["metric"]), abs(test["difference"])
 
 
@@ -151,7 +154,7 @@ def _figures(
     scores: Mapping[tuple[str, str], ArrayLike],
     maps: ScoreMaps | None,
 ) -> dict[str, Markup]:
-    """Histogram and ROC curves of one head, where its scores are there, and its picture of the plane."""
+    """Draw histogram, ROC curves and score map of one head, as far as its scores are given."""
     id_name = results["id"]["dataset"]
     id_scores = scores.get((head, id_name))
     ood = {name: scores[head, name] for name in sets if (head, name) in scores}

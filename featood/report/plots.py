@@ -1,4 +1,4 @@
-"""Small figures of scores and calibration, as SVG that follows the text colour of its page, or as PNG."""
+"""Small figures of scores and calibration, as PNG, or as SVG in the text colour of the page."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 Format = Literal["svg", "png"]
 
 INK = "#2a2b2c"  # lines and text; becomes currentColor in SVG
-_ON_PLANE = "#141516"  # ink on the score map, which is light on any page
+_ON_PLANE = "#141516"  # lines on the score map, which is light on every page
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito, 2008
 _DASHES = ("solid", "dashed", "dotted")
 _BINS = 60
 _STYLE: Any = {
     "font.size": 8,
     "font.sans-serif": ["DejaVu Sans", "Arial"],
-    "text.parse_math": False,  # a name may hold a dollar sign
+    "text.parse_math": False,  # names may contain a dollar sign
     "svg.fonttype": "none",
     "svg.hashsalt": "featood",
     "axes.spines.top": False,
@@ -57,22 +57,21 @@ _STYLE: Any = {
 def score_histogram(
     id_scores: ArrayLike, ood_scores: Mapping[str, ArrayLike], id_name: str = "ID", format: Format = "svg"
 ) -> bytes:
-    """Draw the scores of the ID set (filled) and of each OOD set (lines), in shares of the set's rows.
+    """Draw histograms of the scores of the ID set (filled) and each OOD set (lines), in percent of the set's rows.
 
-    The axis covers the central 99 % of every set but at most twice the width of the ID scores on
-    either side of them; the outermost bins hold everything beyond. A dotted line marks the threshold
-    that accepts 95 % of ID.
+    The axis covers the central 99 % of every set, but at most twice the width of the ID scores on either side of
+    them; the outermost bins contain all values beyond. A dotted line marks the threshold that accepts 95 % of ID.
 
     Parameters
     ----------
     id_scores : array of shape [N]
-        Higher = more out-of-distribution; infinities fall into the outermost bins.
+        Higher = more out-of-distribution; infinite values are counted in the outermost bins.
     ood_scores : dict of arrays
         Scores by the name of their set.
     id_name : str
         Name of the ID set in the legend.
     format : {"svg", "png"}
-        What to return.
+        Format of the figure.
 
     Returns
     -------
@@ -81,7 +80,7 @@ def score_histogram(
     Raises
     ------
     DataError
-        If a set is empty or holds NaN.
+        If a set is empty or contains NaN.
     """
     id_scores = checked_scores(id_scores, id_name)
     sets = {name: checked_scores(values, name) for name, values in ood_scores.items()}
@@ -102,7 +101,7 @@ def score_histogram(
 
 
 def roc_curves(id_scores: ArrayLike, ood_scores: Mapping[str, ArrayLike], format: Format = "svg") -> bytes:
-    """Draw one ROC curve per OOD set: share of OOD flagged against share of ID flagged.
+    """Draw one ROC curve per OOD set: share of OOD rows flagged against share of ID rows flagged.
 
     Parameters, result and errors as for `score_histogram`.
     """
@@ -111,7 +110,7 @@ def roc_curves(id_scores: ArrayLike, ood_scores: Mapping[str, ArrayLike], format
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle="dotted")
         for (name, (fpr, tpr)), style in zip(curves.items(), _styles(), strict=False):
-            # The path is two long; a point per 1/200 of it is finer than the pixels.
+            # a curve has length 2 in the L1 norm; steps of 1/200 are finer than the pixels
             kept = np.unique(np.searchsorted(fpr + tpr, np.linspace(0, 2, 401)).clip(max=len(fpr) - 1))
             axes.plot(fpr[kept], tpr[kept], label=short_label(name), **style)
         axes.set(xlabel="ID flagged", ylabel="OOD flagged", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
@@ -122,15 +121,15 @@ def roc_curves(id_scores: ArrayLike, ood_scores: Mapping[str, ArrayLike], format
 def reliability_diagram(
     confidence: ArrayLike, accuracy: ArrayLike, rows: ArrayLike, format: Format = "svg"
 ) -> bytes:
-    """Draw accuracy against confidence by bin; the closer to the diagonal, the better calibrated.
+    """Draw accuracy against confidence by bin; a calibrated classifier is on the diagonal.
 
     Parameters
     ----------
     confidence, accuracy, rows : array of shape [bins]
-        As `featood.metrics.reliability_curve` returns them. The area of a dot grows with its share of
-        the rows; bins without rows are not drawn.
+        As returned by `featood.metrics.reliability_curve`. The area of a dot increases with its share of the rows;
+        empty bins are not drawn.
     format : {"svg", "png"}
-        What to return.
+        Format of the figure.
 
     Returns
     -------
@@ -157,24 +156,24 @@ def score_map(
     axes_names: Sequence[str] = ("", ""),
     format: Format = "svg",
 ) -> bytes:
-    """Draw the scores of the plane, the darker the more out-of-distribution, with the rows of each set on top.
+    """Draw the scores on the plane, darker = more out-of-distribution, and some rows of each set.
 
-    Colours span the range of the histogram; a dotted line marks the threshold that accepts 95 % of ID.
+    The colours have the range of the histogram; a dotted line marks the threshold that accepts 95 % of ID.
 
     Parameters
     ----------
     grid : array of shape [rows, columns]
-        Scores at points evenly spaced over the extent, the first row at the bottom.
+        Scores at evenly spaced points of the extent, the first row at the bottom.
     extent : sequence of float
         Left, right, bottom and top.
     points : dict of arrays
-        Points ``[n, 2]`` by the name of their set, those of the ID set first.
+        Points ``[n, 2]`` by the name of their set, the ID set first.
     id_scores : array of shape [N]
         Scores of the ID set.
     axes_names : sequence of str
-        What the two coordinates are called.
+        Names of the two coordinates.
     format : {"svg", "png"}
-        What to return.
+        Format of the figure.
 
     Returns
     -------
@@ -193,7 +192,7 @@ def score_map(
     left, right, bottom, top = extent
 
     def draw(axes: Axes) -> None:
-        # the centres of the outermost pixels lie on the edges of the window
+        # the centres of the outermost pixels are on the edges of the extent
         half_x, half_y = (right - left) / (2 * grid.shape[1] - 2), (top - bottom) / (2 * grid.shape[0] - 2)
         image = axes.imshow(
             shown, _plane_colours(), origin="lower", aspect="auto", vmin=low, vmax=high,
@@ -223,7 +222,7 @@ def _plane_colours() -> Any:
 
 
 def render(draw: Callable[[Axes], None], n_labels: int, format: Format, height: float = 2.7) -> bytes:
-    """Make a figure, let `draw` fill its axes, put the legend below, and return it as bytes."""
+    """Create a figure, draw on its axes with `draw`, add the legend below, and return it as bytes."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -245,7 +244,7 @@ def _svg(figure: Figure) -> bytes:
     figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
-    # Groups are numbered alike in every figure, so their names would clash on one page.
+    # ids of groups are the same in every figure and would clash on one page
     return re.sub(r'<(g|image) id="[^"]*"', r"<\1", svg).encode()
 
 
@@ -261,19 +260,19 @@ def _styles() -> Iterator[dict[str, Any]]:
 
 
 def short_label(name: str) -> str:
-    """Return a name as it shows in a figure."""
+    """Return a name as displayed in a figure."""
     name = printable(name)
-    # matplotlib hides labels that start with an underscore.
+    # matplotlib hides labels that start with an underscore
     name = f" {name}" if name.startswith("_") else name
     return name if len(name) <= 30 else f"{name[:27]}..."
 
 
 def _robust_range(id_scores: np.ndarray, others: Iterable[np.ndarray]) -> tuple[float, float]:
-    """Central 99 % of all sets, within twice the width of the ID scores; never empty."""
+    """Return the range of the central 99 % of all sets, within twice the width of the ID scores; never empty."""
     finite = [values[np.isfinite(values)] for values in (id_scores, *others)]
-    ends = np.array([np.quantile(values, [0.005, 0.995]) for values in finite if len(values)])
-    low, high = (ends[:, 0].min(), ends[:, 1].max()) if len(ends) else (0.0, 0.0)
-    if len(finite[0]) and (width := ends[0, 1] - ends[0, 0]) > 0:
-        low, high = max(low, ends[0, 0] - 2 * width), min(high, ends[0, 1] + 2 * width)
+    ranges = np.array([np.quantile(values, [0.005, 0.995]) for values in finite if len(values)])
+    low, high = (ranges[:, 0].min(), ranges[:, 1].max()) if len(ranges) else (0.0, 0.0)
+    if len(finite[0]) and (width := ranges[0, 1] - ranges[0, 0]) > 0:
+        low, high = max(low, ranges[0, 0] - 2 * width), min(high, ranges[0, 1] + 2 * width)
     margin = 0.02 * (high - low) or 0.5 * max(1.0, abs(low))
     return low - margin, high + margin

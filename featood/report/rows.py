@@ -1,4 +1,4 @@
-"""What a result row holds: its columns, which way is better, means over OOD sets, the best of each set."""
+"""Columns of result rows, means over OOD sets, the best values of each set, and their formatting."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from featood.metrics import LOWER_IS_BETTER
 Row = Mapping[str, Any]
 
 MEAN = "mean"
-"""Stands where a mean row would name its OOD set."""
+"""Name of the OOD set in mean rows."""
 
 
 class MetricColumn(NamedTuple):
@@ -58,11 +58,11 @@ OPEN_SET_COLUMNS = (
     MetricColumn("ccr_fpr10", "CCR@FPR10", True),
     MetricColumn("aurra", "AURRA", True),
 )
-"""Metrics of rows whose ID set has labels, and which have predicted classes."""
+"""Metrics of rows with predicted classes whose ID set has labels."""
 
 
 _FURTHER = ("f1_macro_best", "ccr_fpr1", "auroc_macro", "fit_s", "score_s")
-"""What means are taken of besides."""
+"""Further values that are averaged."""
 
 
 def mean_rows(rows: Iterable[Row], intervals: Iterable[Row] = ()) -> list[dict[str, Any]]:
@@ -73,13 +73,13 @@ def mean_rows(rows: Iterable[Row], intervals: Iterable[Row] = ()) -> list[dict[s
     rows : iterable of dict
         Result rows, one per (head, OOD set).
     intervals : iterable of dict
-        Ends of the intervals of the means, as ``comparison`` in the results has them under ``means``.
+        Bounds of the intervals of the means, from ``comparison["means"]`` in the results.
 
     Returns
     -------
     list of dict
-        One row per head in order of appearance, `ood` being "mean" and `sets` naming the sets averaged.
-        Every OOD set weighs the same; `n_ood` is the total. A value that some row lacks is left out.
+        One row per head in order of appearance; `ood` is "mean" and `sets` lists the averaged sets. All OOD sets have
+        equal weight; `n_ood` is the total. A value that is missing in a row is left out.
     """
     known = {(row["head"], tuple(row["sets"])): row for row in intervals}
     means = []
@@ -109,20 +109,20 @@ def mean_rows(rows: Iterable[Row], intervals: Iterable[Row] = ()) -> list[dict[s
 
 
 def collapsed(results: Mapping[str, Any]) -> list[Row]:
-    """Return the rows of results, those of a head scored with several seeds replaced by their mean."""
+    """Return the rows of results; rows of a head scored with several seeds are replaced by their mean."""
     repeats = {(row["head"], row["ood"]): row for row in results.get("repeats", ())}
     members = {label: row for row in repeats.values() for label in row["labels"]}
     rows: list[Row] = []
     for row in results["rows"]:
         group = members.get(row["head"])
-        together = row if group is None else repeats.pop((group["head"], row["ood"]), None)
-        if together is not None:
-            rows.append(together)
+        merged = row if group is None else repeats.pop((group["head"], row["ood"]), None)
+        if merged is not None:
+            rows.append(merged)
     return rows
 
 
 def with_means(rows: Sequence[Row], intervals: Sequence[Row] = ()) -> list[Row]:
-    """Order rows by head and close each head that has several OOD sets with its mean row; see `mean_rows`."""
+    """Sort rows by head, and append the mean row to each head with several OOD sets; see `mean_rows`."""
     ordered: list[Row] = []
     for group, mean in zip(_by_head(rows).values(), mean_rows(rows, intervals), strict=True):
         ordered += [*group, mean] if len(group) > 1 else group
@@ -132,19 +132,19 @@ def with_means(rows: Sequence[Row], intervals: Sequence[Row] = ()) -> list[Row]:
 def best_cells(rows: Sequence[Row]) -> set[tuple[int, str]]:
     """Find the best value of each metric among the heads scored on the same OOD set.
 
-    Means compete only with means over the same sets. Values that print alike are equally good, and a
-    single row has no competition and no best.
+    Means are compared only with means over the same sets. Values that are equal when printed are equally good; a
+    single row has no best value.
 
     Returns
     -------
     set of (int, str)
         Positions in `rows` and metric keys.
     """
-    rivals: dict[tuple[str, frozenset[str]], list[int]] = {}
+    groups: dict[tuple[str, frozenset[str]], list[int]] = {}
     for index, row in enumerate(rows):
-        rivals.setdefault((row["ood"], frozenset(row.get("sets", ()))), []).append(index)
+        groups.setdefault((row["ood"], frozenset(row.get("sets", ()))), []).append(index)
     best = set()
-    for indices in (group for group in rivals.values() if len(group) > 1):
+    for indices in (group for group in groups.values() if len(group) > 1):
         for key, _, higher_is_better in (*METRIC_COLUMNS, *OPEN_SET_COLUMNS):
             values = {i: round(rows[i][key], 4) for i in indices if rows[i].get(key) is not None}
             top = (max if higher_is_better else min)(values.values(), default=None)
@@ -153,12 +153,12 @@ def best_cells(rows: Sequence[Row]) -> set[tuple[int, str]]:
 
 
 def percent(fraction: float | None) -> str:
-    """Write a fraction as a percentage with two decimals, without the sign; "-" where there is none."""
+    """Format a fraction as a percentage with two decimals, without the percent sign; None as "-"."""
     return "-" if fraction is None else f"{100 * fraction:.2f}"
 
 
 def cell(row: Row, key: str) -> str:
-    """Write a metric of a row as a percentage, with its interval, or the standard error of a mean over seeds."""
+    """Format a metric of a row as a percentage, with its interval or the standard error over seeds."""
     error = row.get(f"{key}_se")
     if error is not None:
         return f"{percent(row.get(key))} ±{percent(error)}"
@@ -166,13 +166,13 @@ def cell(row: Row, key: str) -> str:
 
 
 def interval(row: Row, key: str) -> str:
-    """Write the ends of a metric's interval, `` [90.81, 91.62]``; nothing where the row has none."""
+    """Format the bounds of a metric's interval, `` [90.81, 91.62]``; an empty string if there is none."""
     low, high = row.get(f"{key}_low"), row.get(f"{key}_high")
     return "" if low is None or high is None else f" [{percent(low)}, {percent(high)}]"
 
 
 def headline(row: Row) -> str:
-    """Name of a head, with what a reader must know of it: seeds, a training that fell back, outliers it saw."""
+    """Return the name of a head with marks for several seeds, a diverged training, and the use of outliers."""
     name = printable(row["head"])
     if seeds := row.get("repeats"):
         name += f" x{seeds}"
@@ -180,14 +180,14 @@ def headline(row: Row) -> str:
 
 
 def least_accurate(classes: Sequence[Row], most: int = 30) -> Sequence[Row]:
-    """Return all classes where they are few, else those of the lowest accuracy first."""
+    """Return all classes if there are at most `most`, otherwise those with the lowest accuracy."""
     if len(classes) <= most:
         return classes
     return sorted(classes, key=lambda row: row.get("accuracy", 0.0))[:most]
 
 
 def printable(name: object) -> str:
-    """Name as text on one line, control characters shown as "?" so that none reaches a terminal or an SVG."""
+    """Return a name as one line of text; control characters, unsafe in a terminal or an SVG, become "?"."""
     return "".join(char if char.isprintable() else "?" for char in str(name))
 
 

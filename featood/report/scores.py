@@ -1,4 +1,4 @@
-"""Per-sample scores as Parquet."""
+"""Scores of the samples as a Parquet file."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _ROW_GROUP = 65_536
 
 
 def write_scores(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Stream scores to a Parquet file, one or more row groups per record.
+    """Write scores to a Parquet file, one or more row groups per record.
 
-    Columns: `dataset`, `split`, `id`, `label`, `prediction`, `head`, `score`. The file appears when all
-    records are in it; memory holds one record at a time.
+    Columns: `dataset`, `split`, `id`, `label`, `prediction`, `head`, `score`. The file appears when it is complete;
+    one record at a time is in memory.
 
     Parameters
     ----------
     path : path
-        Where to write.
+        The file to write.
     records : iterable of dict
-        Blocks of rows. `dataset`, `split` and `head` are one string for the block; `id` (anything that
-        prints) and `score` (float, higher = more OOD) are arrays of shape [N]; so are `label` and
-        `prediction` (integers), or None where there are none.
+        Blocks of rows. `dataset`, `split` and `head` are strings that hold for the whole block; `id` (converted to
+        str) and `score` (float, higher = more OOD) are arrays of shape [N]; `label` and `prediction` are integer
+        arrays of shape [N] or None.
 
     Raises
     ------

@@ -23,8 +23,8 @@ from featood.report.rows import (
     with_means,
 )
 
-# Where all columns do not fit, they go in this order. AUROC stays.
-_FIRST_TO_GO = ("n", "autc", "detection_error", "fpr95_ood", "aupr_in", "aupr_out", "fpr95")
+# If the table is too wide, columns are dropped in this order. AUROC is always shown.
+_DROP_ORDER = ("n", "autc", "detection_error", "fpr95_ood", "aupr_in", "aupr_out", "fpr95")
 _NAME_WIDTH = 30  # longer names fold
 _GAP = 2
 
@@ -35,19 +35,19 @@ def results_table(
     width: int = 80,
     comparison: Mapping[str, Any] | None = None,
 ) -> Table:
-    """Lay out result rows: one line per head and OOD set, and the mean of each head over its sets.
+    """Return a table of result rows: one line per head and OOD set, and the mean of each head over its sets.
 
     Parameters
     ----------
     rows : sequence of dict
-        Result rows with `head`, `ood`, `n_ood` and metrics as fractions; shown as percentages, the best
-        of each OOD set in bold.
+        Result rows with `head`, `ood`, `n_ood` and metrics as fractions; shown as percentages, the best value on each
+        OOD set in bold.
     id_info : dict
-        `dataset`, and where known `split`, `n` and `accuracy` of the ID set; they make the title.
+        `dataset`, and if known `split`, `n` and `accuracy` of the ID set, for the title.
     width : int
-        Columns of the terminal. What does not fit is left out, the least important column first.
+        Width of the terminal. Columns that do not fit are left out, the least important first.
     comparison : dict, optional
-        That of the results: how the intervals in the rows were made, and those of the means.
+        ``comparison`` of the results: settings of the intervals, and the intervals of the means.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def results_table(
         cells[key] = (title.replace("-", "\n").replace(" ", "\n"), values)
     cells["n"] = ("n", [Text(str(row.get("n_ood", "-"))) for row in rows])
 
-    for key in _FIRST_TO_GO:
+    for key in _DROP_ORDER:
         if sum(map(_width, cells.values())) + _GAP * (len(cells) - 1) <= width:
             break
         del cells[key]
@@ -86,7 +86,7 @@ def results_table(
         "!": (any(row.get("diverged") for row in rows), "training diverged; the last good state was scored"),
         "*": (
             any(row.get("ood_validated") for row in rows),
-            "OOD-validated: learnt from or chosen on outliers",
+            "OOD-validated: fitted or tuned on outliers",
         ),
     }
     if comparison:

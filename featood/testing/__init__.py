@@ -1,8 +1,8 @@
-"""The promises that every head keeps, as checks for any head: ``check_head("mahalanobis")``.
+"""Checks of the requirements for heads, for any head: ``check_head("mahalanobis")``.
 
-:mod:`featood.testing.strategies` draws inputs for property tests, :func:`featood.testing.properties.check_properties`
-holds a head to them, and :mod:`featood.testing.stateful` drives a cache, in any store, beside a perfect model of it;
-these need hypothesis (``pip install 'featood[testing]'``).
+:mod:`featood.testing.strategies` generates inputs for property tests,
+:func:`featood.testing.properties.check_properties` tests a head with them, and :mod:`featood.testing.stateful` compares
+a cache with a model in memory, for any store; these need hypothesis (``pip install 'featood[testing]'``).
 """
 
 from featood.testing.check import Check, Subject

@@ -1,4 +1,4 @@
-"""Promises about options, saving, loading, and what a fitted head accepts."""
+"""Checks of options, saving, loading, and the inputs that a fitted head accepts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def option_bounds(subject: Subject) -> None:
     refuses(UsageError, "an unknown option", create, text="no_such_option")
 
 
-@promise("an unfitted head says so")
+@promise("an unfitted head raises NotFitted")
 def unfitted(subject: Subject) -> None:
     if not subject.card.learns:
         return
@@ -55,16 +55,16 @@ def unfitted(subject: Subject) -> None:
         refuses(NotFitted, "saving before the fit", subject.create().save, folder, text="fit")
 
 
-@promise("a saved head scores as it did, bit for bit")
+@promise("scores of a saved head are bit-identical")
 def save_and_load(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = subject.fitted.save(Path(folder) / "head")
         files = sorted(file.name for file in path.iterdir())
         loaded = load_head(path)
-    assert files == ["README.md", "head.json", "head.safetensors"], f"the artefact holds {files}"
+    assert files == ["README.md", "head.json", "head.safetensors"], f"the artefact contains {files}"
     assert type(loaded) is subject.kind, f"a {type(loaded).__name__} was loaded"
     assert loaded.options == subject.fitted.options, f"options became {loaded.options}"
-    assert loaded.record == subject.fitted.record, "what the head was fitted on changed"
+    assert loaded.record == subject.fitted.record, "the record of the fit changed"
     assert np.array_equal(loaded.score(subject.test), subject.scores), "scores differ"
 
 

@@ -1,4 +1,4 @@
-"""What a check is: a promise in words, and a function that tries to break it."""
+"""A check: a requirement for heads in words, and a function that tests it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from featood.testing.extras import example_sets
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A head under test: how to make it, and what it gives on the synthetic sets."""
+    """A head under test: how to create it, and its fit and scores on the synthetic sets."""
 
     kind: type[Head]
     options: dict[str, Any]
 
     @classmethod
     def of(cls, head: str | type[Head] | Head, **options: Any) -> Subject:
-        """Take a name, a class or an instance."""
+        """Create a subject from a name, a class or an instance."""
         if isinstance(head, Head):
             return cls(type(head), {**head.options, **options})
         kind = head_class(head) if isinstance(head, str) else head
@@ -46,12 +46,12 @@ class Subject:
 
     @property
     def train(self) -> FeatureSet:
-        """Training set, some of it outliers with label -1."""
+        """Training set, including outliers with label -1."""
         return self.sets[0]
 
     @property
     def test(self) -> FeatureSet:
-        """Test set, some of it outliers with label -1."""
+        """Test set, including outliers with label -1."""
         return self.sets[1]
 
     @functools.cached_property
@@ -73,7 +73,7 @@ class Subject:
         return self.create(**options).fit(train)
 
     def score(self, head: Head, data: Any) -> np.ndarray:
-        """Score rows and require that every score is a finite number that the head itself gave."""
+        """Score rows, and require all scores to be finite and not replaced by the worst score."""
         scores = np.asarray(head.score(data))
         bad = ~(np.abs(scores) < WORST)
         assert not bad.any(), f"{bad.sum()} of {len(scores)} rows got no finite score"
@@ -82,7 +82,7 @@ class Subject:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """A promise and the function that tests it."""
+    """A requirement (`promise`) and the function that tests it."""
 
     name: str
     promise: str
@@ -92,24 +92,24 @@ class Check:
         return self.name
 
     def __call__(self, head: str | type[Head] | Head | Subject) -> None:
-        """Test the promise; any failure is an AssertionError that names head and promise."""
+        """Test the requirement; any failure raises an AssertionError that names head and requirement."""
         subject = head if isinstance(head, Subject) else Subject.of(head)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self.run(subject)
-        except Exception as error:  # whatever a head raises breaks the promise
+        except Exception as error:  # any exception of a head is a failure
             reason = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
             raise AssertionError(f"{subject.card.name}: {self.promise}: {reason}") from error
 
 
 def promise(text: str) -> Callable[[Callable[[Subject], None]], Check]:
-    """Make a check of a function."""
+    """Decorate a function as the check of a requirement."""
     return lambda run: Check(run.__name__, text, run)
 
 
 def same(found: Any, expected: Any, tolerance: float = 1e-5, what: str = "scores") -> None:
-    """Require scores to agree, relative to their own size and their spread over the rows."""
+    """Require scores to agree, relative to their size and their standard deviation over the rows."""
     found, expected = np.asarray(found, dtype=float), np.asarray(expected, dtype=float)
     assert found.shape == expected.shape, f"{what} have shape {found.shape}, not {expected.shape}"
     if not found.size:
@@ -125,22 +125,22 @@ def same(found: Any, expected: Any, tolerance: float = 1e-5, what: str = "scores
 def refuses(
     kind: type[FeatoodError], what: str, action: Callable[..., Any], *args: Any, text: str = ""
 ) -> None:
-    """Require a call to end with an error of a kind, of one line, with a text in it."""
+    """Require a call to raise an error of a kind, with a message of one line that contains a text."""
     try:
         action(*args)
     except kind as error:
         message = str(error)
-        assert message and "\n" not in message, f"the error at {what} is not one line: {message!r}"
-        assert text in message, f"the error at {what} does not say {text!r}: {message}"
+        assert message and "\n" not in message, f"the error message for {what} is not one line: {message!r}"
+        assert text in message, f"the error message for {what} does not contain {text!r}: {message}"
     except Exception as error:
         found = f"{type(error).__name__} ({error})"
-        raise AssertionError(f"{what} ends with {found}, not {kind.__name__}") from error
+        raise AssertionError(f"{what} raises {found}, not {kind.__name__}") from error
     else:
         raise AssertionError(f"{what} is not refused")
 
 
 def unchanged(found: FeatureSet, expected: FeatureSet, what: str = "column") -> None:
-    """Require the columns of a set to hold what they held."""
+    """Require the columns of a set to be unchanged."""
     columns = {**expected.features, "logits": expected.logits}
     for name, values in {**found.features, "logits": found.logits}.items():
         assert np.array_equal(np.asarray(values), np.asarray(columns[name])), f"{what} {name} was changed"

@@ -1,4 +1,4 @@
-"""The part of the cache's state machine that copies sets: exports, imports, joins."""
+"""The rules of the cache's state machine that copy sets: exports, imports, joins."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from featood.testing.world import JOINED, PLACES, World, refused
 
 
 class Copying(World):
-    """Exports to other caches and to npy files, imports of those, and joins of two backbones' sets."""
+    """Exports to other caches and npy files, imports of npy files, and joins of the sets of two backbones."""
 
     @stateful.precondition(lambda self: self.model)
     @stateful.rule(place=PLACES, form=PLACES)
     def export(self, place: int, form: int) -> None:
         """Copy a set out of the cache, and read the copy."""
         key = self.key(place, sorted(self.model))
-        there, target = self.model[key], next(self.places)
+        entry, target = self.model[key], next(self.places)
         kind = (*self.stores, "npy")[form % (len(self.stores) + 1)]
-        if not there.complete or there.lost:
+        if not entry.complete or entry.lost:
             refused(CacheCorrupt, lambda: export_set(self.cache, key, target, kind))
             self.done("export refused")
             return
         try:
             folder = export_set(self.cache, key, target, kind)
         except CacheCorrupt:
-            assert there.flipped, f"{key} is whole, and not exported"
+            assert entry.flipped, f"{key} is undamaged, but was not exported"
             if kind != "npy":
                 with contextlib.suppress(FeatoodError):
-                    assert_right_or_refused(FeatureCache(target)[key], there)
+                    assert_right_or_refused(FeatureCache(target)[key], entry)
             self.done("export refused")
             return
         if kind == "npy":
-            self.read_arrays(folder, key, there)
+            self.read_arrays(folder, key, entry)
         else:
-            assert_holds(FeatureCache(target)[key], there, ways=1, seed=place)
+            assert_holds(FeatureCache(target)[key], entry, ways=1, seed=place)
         self.done(f"exported to {kind}")
 
-    def read_arrays(self, folder: Path, key: str, there: ModelSet) -> None:
-        """Read npy files with NumPy alone, then import them into another cache."""
-        columns = there.columns
+    def read_arrays(self, folder: Path, key: str, entry: ModelSet) -> None:
+        """Read npy files with NumPy, then import them into another cache."""
+        columns = entry.columns
         for name, values in columns.items():
             found = np.load(folder / f"{name}.npy")
             same_bits(found.astype(object) if name == "ids" else found, values, f"{key}: {name}.npy")
@@ -70,15 +70,15 @@ class Copying(World):
                 same_bits(values[:], kept, f"{key}, imported: {name}")
 
     def joinable(self) -> list[str]:
-        """List splits of which both backbones have whole sets with logits of as many classes, and rows."""
+        """List the splits for which both backbones have undamaged sets with equal numbers of classes, and rows."""
         found = []
         for split in self.splits:
             sets = [self.model.get(f"{backbone}/{self.dataset}/{split}") for backbone in self.backbones]
             shapes = {
-                there.manifest.columns["logits"].shape
-                if there and there.complete and not there.lost | there.flipped and "logits" in there.values
+                entry.manifest.columns["logits"].shape
+                if entry and entry.complete and not entry.lost | entry.flipped and "logits" in entry.values
                 else None
-                for there in sets
+                for entry in sets
             }
             if (
                 None not in shapes
@@ -91,7 +91,7 @@ class Copying(World):
     @stateful.precondition(lambda self: self.joinable())
     @stateful.rule(place=PLACES)
     def join(self, place: int) -> None:
-        """Join the sets of both backbones, over what was joined before."""
+        """Join the sets of both backbones, replacing an earlier joined set."""
         split = self.joinable()[place % len(self.joinable())]
         members = [f"{backbone}/{self.dataset}/{split}" for backbone in self.backbones]
         key = f"{JOINED}/{self.dataset}/{split}"

@@ -1,4 +1,4 @@
-"""Hypothesis, or one line that says how to get it."""
+"""Import of hypothesis, with a message if it is missing."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ try:
     from hypothesis import strategies as st
 except ImportError as error:
     raise ImportError(
-        "hypothesis is missing, which draws inputs for these tests: pip install 'featood[testing]'"
+        "these tests need hypothesis, which is not installed: pip install 'featood[testing]'"
     ) from error

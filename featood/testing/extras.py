@@ -1,4 +1,4 @@
-"""The columns that only some extractions make, for the synthetic sets."""
+"""Optional columns of extractions for the synthetic sets."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ POSITIONS, DRAWS = 4, 3
 
 
 def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
-    """Add what ``featood extract`` makes on request and ``featood cache join`` makes of several backbones.
+    """Add the optional columns of ``featood extract``, and the column of ``featood cache join``.
 
     Parameters
     ----------
     data : FeatureSet
-        As :func:`featood.testing.fixture.synthetic_sets` gives it.
+        A set as returned by :func:`featood.testing.fixture.synthetic_sets`.
     seed : int
-        Seed of all draws but those of the ensemble's members, which are the same for every set.
+        Seed of all draws except those of the ensemble's members, which are the same for all sets.
 
     Returns
     -------
     FeatureSet
-        With the further columns ``map`` (maps of four positions whose average is ``avg``), ``layer1.gram`` and
-        ``layer2.gram`` (row sums for the powers 1 and 2), ``odin``, ``mc.logits`` and ``ensemble.logits`` (logits
-        of a slightly moved input, of three passes with dropout, and of three members).
+        The set with the further columns ``map`` (maps of four positions whose average is ``avg``), ``layer1.gram`` and
+        ``layer2.gram`` (row sums for the powers 1 and 2), ``odin``, ``mc.logits`` and ``ensemble.logits`` (logits of a
+        perturbed input, of three dropout passes, and of three members).
     """
     rng, members = np.random.default_rng(seed), np.random.default_rng(0)
     assert data.classifier is not None
     weight, bias = data.classifier
     avg = np.asarray(data.features["avg"], dtype=float)
     shares = POSITIONS * rng.dirichlet(np.full(POSITIONS, 2.0), avg.shape)
-    # the largest component of a map says nothing of its class, and averages to nothing
+    # the largest component of a map is independent of the class, and its average is zero
     texture = 5 * rng.normal(0, 1, (*avg.shape, 1)) * np.resize([1, -1], POSITIONS)
     extras = {"map": (avg[:, :, None] * shares + texture).reshape(len(avg), -1)}
     for layer in ("layer1", "layer2"):
@@ -53,9 +53,9 @@ def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
 
 
 def example_sets() -> tuple[FeatureSet, FeatureSet]:
-    """Return a training set and a test set with whatever a head may read, for examples.
+    """Return a training set and a test set with all columns that a head can read, for examples.
 
-    Of 340 and 120 rows, 40 each are outliers, with label -1.
+    They have 340 and 120 rows, of which 40 each are outliers with label -1.
     """
     train, test = synthetic_sets()
     return with_extras(train, 1), with_extras(test, 2)

@@ -1,4 +1,4 @@
-"""Promises about fitting."""
+"""Checks of fitting."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from featood.testing.check import Subject, promise, refuses, same, unchanged
 from featood.testing.fixture import Blockwise, mapped, replaced, with_main
 
 
-@promise("a fit does not depend on the blocks that the rows come in")
+@promise("a fit does not depend on the division of the rows into blocks")
 def block_independent(subject: Subject) -> None:
     same(subject.score(subject.fit(Blockwise.of(subject.train)), subject.test), subject.scores)
 
 
-@promise("a second fit gives what the first gave, whatever the head saw before")
+@promise("a second fit does not depend on the first")
 def fit_again(subject: Subject) -> None:
     head = subject.fit(mapped(subject.train, lambda values: 2 * values + 1))
     head.score(subject.test)
@@ -31,7 +31,7 @@ def fit_again(subject: Subject) -> None:
     assert np.array_equal(scores, subject.scores), "scores differ"
 
 
-@promise("partial fits, in any parts and order, give the fit of the whole")
+@promise("partial fits, of any parts in any order, are equal to a single fit")
 def partial_fits(subject: Subject) -> None:
     if not issubclass(subject.kind, StreamingHead):
         return
@@ -48,7 +48,7 @@ def partial_fits(subject: Subject) -> None:
     refuses(UsageError, "partial_fit after fit", whole.partial_fit, train)
 
 
-@promise("the input of a fit is left as it was")
+@promise("a fit does not change its input")
 def fit_input_unchanged(subject: Subject) -> None:
     train = subject.train
     if not subject.card.takes_outliers:  # leaving rows out would copy the others
@@ -69,7 +69,7 @@ def fit_any_dtype(subject: Subject) -> None:
     same(subject.score(double, subject.test), subject.scores, 1e-3, what="scores of a float64 fit")
 
 
-@promise("rows with a negative label do not enter the fit")
+@promise("rows with a negative label are not used in the fit")
 def negative_labels(subject: Subject) -> None:
     if subject.card.takes_outliers:
         return
@@ -88,7 +88,7 @@ def sparse_classes(subject: Subject) -> None:
     subject.score(subject.fit(single), subject.test)
 
 
-@promise("labels must be classes of the classifier, where there is one")
+@promise("labels must be classes of the classifier, if there is one")
 def labels_beyond(subject: Subject) -> None:
     if not subject.card.learns:
         return
@@ -112,11 +112,11 @@ def any_numbers(subject: Subject) -> None:
 
     plain = scores(0, 1, 2, 3, 4)
     same(scores(7, 12, 250_000, 900_000, 10**9), plain, what="scores of classes 7 to 10^9")
-    if not subject.kind.trains:  # what is drawn in training follows the order of the classes
+    if not subject.kind.trains:  # random numbers of a training depend on the order of the classes
         same(scores(10**9, 7, 900_000, 12, 250_000), plain, what="scores of classes in another order")
 
 
-@promise("a class of the classifier without rows changes no score")
+@promise("a class of the classifier without rows does not change scores")
 def absent_classes(subject: Subject) -> None:
     if not subject.card.learns or {"logits", "classifier"} & set(subject.card.needs):
         return
@@ -127,7 +127,7 @@ def absent_classes(subject: Subject) -> None:
     same(subject.score(subject.fit(some), test), subject.score(subject.fit(plain), test))
 
 
-@promise("a row that is not finite is refused by its number, or left out of the fit on request")
+@promise("a row that is not finite raises an error with its number, or is left out of the fit on request")
 def fit_nonfinite_rows(subject: Subject) -> None:
     if not subject.card.learns:
         return
@@ -155,7 +155,7 @@ def degenerate_columns(subject: Subject) -> None:
     subject.score(head, subject.test)
 
 
-@promise("too few rows give finite scores, or an error that says so")
+@promise("a fit on few rows gives finite scores or raises an error")
 def too_few_rows(subject: Subject) -> None:
     known = subject.train.rows(np.asarray(subject.train.labels) >= 0)
     for rows in (15, 2, 1):
@@ -168,10 +168,10 @@ def too_few_rows(subject: Subject) -> None:
         return
     refuses(DataError, "a fit on no rows", subject.fit, known.rows(slice(0, 0)))
     unknown = dataclasses.replace(known, labels=np.full(len(known), -1))
-    refuses(DataError, "a fit on outliers alone", subject.fit, unknown)
+    refuses(DataError, "a fit on outliers only", subject.fit, unknown)
 
 
-@promise("a column that the card names and the set lacks is an error that names it")
+@promise("a missing column that the head needs raises an error that names it")
 def missing_columns(subject: Subject) -> None:
     needs, train = subject.card.needs, subject.train
     for need in {"logits", "labels", "classifier"} & set(needs) if subject.card.learns else ():

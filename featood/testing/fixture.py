@@ -1,4 +1,4 @@
-"""A small seeded FeatureSet with everything a head may read, and variations of it."""
+"""A small synthetic FeatureSet with the standard columns, and variations of it."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ LAYERS = {"layer1.avg": 12, "layer2.avg": 16}
 def synthetic_sets(
     rows: int = 300, outliers: int = 40, test_rows: int = 80, seed: int = 0
 ) -> tuple[FeatureSet, FeatureSet]:
-    """Make a training set and a test set of five overlapping classes, each with outliers among its rows.
+    """Generate a training set and a test set of five overlapping classes, with outliers in both.
 
     Parameters
     ----------
     rows, test_rows : int
-        Rows of known classes in each set.
+        Number of rows of known classes in each set.
     outliers : int
-        Rows with label -1 in each set, spread among the others: each around a random centre of its own.
+        Number of rows with label -1 in each set, at random positions, each with a different random centre.
     seed : int
         Seed of all draws.
 
     Returns
     -------
     train, test : FeatureSet
-        Float32 columns ``avg [N, 24]`` (non-negative, mostly sparse, input of the classifier), ``std [N, 24]``,
-        ``layer1.avg [N, 12]``, ``layer2.avg [N, 16]``, the logits of the classifier, labels and ids.
+        Float32 columns ``avg [N, 24]`` (non-negative, sparse, input of the classifier), ``std [N, 24]``,
+        ``layer1.avg [N, 12]``, ``layer2.avg [N, 16]``, logits of the classifier, labels and ids.
     """
     rng = np.random.default_rng(seed)
     centers = rng.normal(0, 1.2, (CLASSES, SIZE))
     mixing = {name: rng.normal(0, SIZE**-0.5, (SIZE, size)) for name, size in LAYERS.items()}
     weight = 0.3 * (centers - centers.mean(0))
     bias = -0.15 * (centers.clip(0) ** 2).sum(1)
-    bias -= bias.mean()  # as training leaves a classifier: logits that sum to about zero
+    bias -= bias.mean()  # as for trained classifiers, the logits sum to about zero
     classifier = weight.astype(np.float32), bias.astype(np.float32)
 
     def draw(known: int, name: str) -> FeatureSet:
@@ -67,7 +67,7 @@ def synthetic_sets(
 
 
 def with_main(data: FeatureSet, values: Any = None) -> FeatureSet:
-    """Replace the classifier's input ``[N, D]``, and the logits by those the classifier then gives."""
+    """Replace the classifier's input ``[N, D]``, and compute the logits again."""
     values = data.features[data.main] if values is None else values
     assert data.classifier is not None
     weight, bias = data.classifier
@@ -77,13 +77,13 @@ def with_main(data: FeatureSet, values: Any = None) -> FeatureSet:
 
 
 def mapped(data: FeatureSet, change: Callable[[Any], Any]) -> FeatureSet:
-    """Apply a function to every feature column and to the logits."""
+    """Apply a function to all feature columns and the logits."""
     features = {name: change(values) for name, values in data.features.items()}
     return dataclasses.replace(data, features=features, logits=change(data.logits))
 
 
 def replaced(values: np.ndarray, row: int, column: int, value: float) -> np.ndarray:
-    """Copy an array with one entry replaced."""
+    """Return a copy of an array with one entry replaced."""
     values = values.copy()
     values[row, column] = value
     return values
@@ -91,13 +91,13 @@ def replaced(values: np.ndarray, row: int, column: int, value: float) -> np.ndar
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Blockwise(FeatureSet):
-    """A FeatureSet that hands out its rows a few at a time, as a long one would."""
+    """A FeatureSet that yields its rows in small blocks, as a large set does."""
 
     most: int = 32
 
     @classmethod
     def of(cls, data: FeatureSet) -> Blockwise:
-        """Take over the columns of another set."""
+        """Create one with the columns of another set."""
         return cls(**{field.name: getattr(data, field.name) for field in dataclasses.fields(data)})
 
     def blocks(self, size: int = 32) -> Iterator[FeatureSet]:

@@ -1,4 +1,4 @@
-"""A perfect cache in memory, and what must hold of a real one beside it."""
+"""A model of a cache in memory, and assertions that compare a real cache with it."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from featood.errors import CacheCorrupt, DataError, FeatoodError
 
 @dataclasses.dataclass
 class ModelSet:
-    """One set as it ought to be.
+    """Expected content of a set.
 
     Parameters
     ----------
     manifest : Manifest
-        Its layout and recipe.
+        Layout and recipe.
     values : mapping of str to array
-        Every column ``[N, ...]``, with the rows whose input could not be read.
+        All columns ``[N, ...]``, including rows whose input could not be read.
     failed : frozenset of int
-        Those rows.
+        The rows whose input could not be read.
     classifier : Classifier, optional
         Weight and bias in float32.
     committed : set of int
         Blocks whose commit record was written.
     lost : set of int
-        Committed blocks of which a file is missing or has another size: nothing can be read, and the next
-        extraction redoes them.
+        Committed blocks of which a file is missing or has another size: the set cannot be read, and the next extraction
+        writes these blocks again.
     flipped : set of int
-        Committed blocks that may hold other values now: each read is right, or refused.
+        Committed blocks whose values may have changed: each read returns the correct values or raises an error.
     """
 
     manifest: Manifest
@@ -55,12 +55,12 @@ class ModelSet:
 
     @property
     def complete(self) -> bool:
-        """Whether every block has its record."""
+        """Whether all blocks have a record."""
         return len(self.committed) == self.manifest.blocks
 
     @property
     def pending(self) -> list[int]:
-        """Blocks that an extraction has to write."""
+        """Blocks that an extraction must write."""
         return [block for block in range(self.manifest.blocks) if block not in self.committed - self.lost]
 
     def rows(self, block: int) -> slice:
@@ -70,7 +70,7 @@ class ModelSet:
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
-        """What a reader gets: every column without the failed rows, ids as names."""
+        """Columns as read: without the failed rows, and with decoded ids."""
         kept = [row for row in range(self.manifest.rows) if row not in self.failed]
         columns = {name: values[kept] for name, values in self.values.items()}
         if "ids" in columns:
@@ -79,11 +79,11 @@ class ModelSet:
 
 
 class CacheModel(dict[str, ModelSet]):
-    """Sets by key: a plain dictionary, which is all that a cache is."""
+    """Model of a cache: a dictionary of sets by key."""
 
 
 def same_bits(found: Any, expected: np.ndarray, what: str) -> None:
-    """Require equal shape, type and bits; objects, such as ids, need only be equal."""
+    """Require equal shape, type and bits; objects, such as ids, must be equal."""
     found = np.asarray(found)
     assert found.shape == expected.shape, f"{what} has shape {found.shape}, not {expected.shape}"
     assert found.dtype == expected.dtype, f"{what} is {found.dtype}, not {expected.dtype}"
@@ -96,24 +96,24 @@ def _bits(values: np.ndarray) -> np.ndarray:
 
 
 def whole(features: FeatureSet) -> dict[str, Any]:
-    """All columns of a set by name, unread."""
+    """Return all columns of a set by name, without reading them."""
     others = {name: getattr(features, name) for name in ("logits", "labels", "ids")}
     return {**features.features, **{name: column for name, column in others.items() if column is not None}}
 
 
 def assert_holds(features: FeatureSet, expected: ModelSet, ways: int = 0, seed: int = 0) -> None:
-    """Require a set to hold what the model says, to the bit.
+    """Require a set to be bit-identical to the model.
 
     Parameters
     ----------
     features : FeatureSet
-        The set as it was opened.
+        The opened set.
     expected : ModelSet
-        What it must hold.
+        Its expected content.
     ways : int
-        How many further ways of reading (drawn slices, index arrays, rows, blocks, selections) are tried.
+        Number of random partial reads (slices, index arrays, rows, blocks, selections).
     seed : int
-        Seed of what is drawn.
+        Seed of the partial reads.
     """
     name, columns = features.name, expected.columns
     found = whole(features)
@@ -136,7 +136,7 @@ def assert_holds(features: FeatureSet, expected: ModelSet, ways: int = 0, seed: 
 
 
 def _one_way(features: FeatureSet, columns: dict[str, np.ndarray], n: int, rng: np.random.Generator) -> None:
-    """Read some rows in one of the ways that there are."""
+    """Read some rows in a random way."""
     start, stop = sorted(int(end) for end in rng.integers(-n - 2, n + 3, 2))
     some = slice(start, stop)
     way = int(rng.integers(6))
@@ -166,14 +166,14 @@ def _one_way(features: FeatureSet, columns: dict[str, np.ndarray], n: int, rng: 
 
 
 def assert_right_or_refused(features: FeatureSet, expected: ModelSet) -> bool:
-    """Require each column to be right to the bit, or refused as damaged; return whether all were right."""
+    """Require each column to be bit-identical or to raise an error; return whether all were read."""
     right = True
     for name, values in expected.columns.items():
         try:
             found = whole(features)[name][:]
         except FeatoodError as error:
             right = False
-            assert str(error) and "\n" not in str(error), f"the refusal is not one line: {error!r}"
+            assert str(error) and "\n" not in str(error), f"the error message is not one line: {error!r}"
             continue
         same_bits(found, values, f"{features.name}: {name}, of a damaged set,")
     return right
@@ -182,10 +182,10 @@ def assert_right_or_refused(features: FeatureSet, expected: ModelSet) -> bool:
 def assert_reads(
     cache: FeatureCache, key: str, expected: ModelSet | None, ways: int = 0, seed: int = 0
 ) -> None:
-    """Require a key to be read whole, or refused by its name or folder, as the model says."""
+    """Require a set to be read, or to raise an error with its key or folder, as expected by the model."""
     if expected is None:
         _refused(DataError, cache, key, key)
-        assert key not in cache, f"{key} is gone, and yet in the cache"
+        assert key not in cache, f"{key} was removed, but is still in the cache"
         return
     assert key in cache, f"{key} is not in the cache"
     if not expected.complete or expected.lost:
@@ -204,13 +204,13 @@ def _refused(kind: type[FeatoodError], cache: FeatureCache, key: str, text: str)
     try:
         cache[key]
     except kind as error:
-        assert text in str(error), f"the refusal does not name {text}: {error}"
+        assert text in str(error), f"the error message does not contain {text}: {error}"
     else:
-        raise AssertionError(f"{key} is opened, though the model says it cannot be")
+        raise AssertionError(f"{key} was opened, but the model expects an error")
 
 
 def assert_lists(rows: Iterable[Mapping[str, Any]], model: CacheModel) -> None:
-    """Require the rows of ``featood cache ls --json`` to be what the model holds."""
+    """Require the rows of ``featood cache ls --json`` to be equal to the model."""
     facts = ("key", "rows", "store", "complete", "blocks", "fingerprint", "backbone_fingerprint", "columns")
     found = {row["key"]: {fact: row[fact] for fact in facts} for row in rows}
     wanted = {

@@ -1,4 +1,4 @@
-"""Properties of heads on drawn sets: what must hold whatever the rows, types, labels and sizes are."""
+"""Properties of heads on random sets, for all rows, types, labels and sizes."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from featood.testing.strategies import set_pairs
 
 
 def survives(subject: Subject, train: FeatureSet, test: FeatureSet) -> Head | None:
-    """Require every test row to get a finite score, the same in any order and batch, or an error of one line.
+    """Require finite scores that do not depend on order and batches, or an error with a message of one line.
 
     Returns
     -------
     Head or None
-        The fitted head; None where it refused the rows.
+        The fitted head, or None if it raised an error.
     """
     try:
         head = subject.fit(train)
         head.score(test)
     except FeatoodError as error:
-        assert str(error) and "\n" not in str(error), f"the refusal is not one line: {error!r}"
+        assert str(error) and "\n" not in str(error), f"the error message is not one line: {error!r}"
         return None
     scores = subject.score(head, test)
     again = subject.score(head, test)
-    assert np.array_equal(scores, again), "the same rows get other scores"
+    assert np.array_equal(scores, again), "scores of the same rows differ"
     assert scores.shape == (len(test),), f"{len(test)} rows get scores of shape {scores.shape}"
     one = np.concatenate(
         [subject.score(head, test.rows(slice(row, row + 1))) for row in range(min(3, len(test)))]
@@ -46,32 +46,33 @@ def survives(subject: Subject, train: FeatureSet, test: FeatureSet) -> Head | No
 
 
 def close(found: np.ndarray, expected: np.ndarray, scores: np.ndarray, what: str) -> None:
-    """Require scores to agree up to rounding errors of single precision, relative to the largest."""
+    """Require scores to agree up to float32 rounding errors, relative to the largest score."""
     allowed = 1e-5 * np.abs(scores).max(initial=0.0) + 1e-7
     worst = np.abs(found - expected).max(initial=0.0)
     assert worst <= allowed, f"{what} differ by {worst:.3g}, with scores of up to {np.abs(scores).max():.3g}"
 
 
 def check_properties(head: str | type[Head] | Head, examples: int = 20, **options: Any) -> None:
-    """Check that a head survives whatever sets may hold.
+    """Check a head on random sets with unusual content.
 
-    Drawn are, for training and test rows each: constant, copied and dead columns, copied rows, one point, rank one,
-    heavy tails, an offset of 1e4, scales from 1e-3 to 1e18, subnormals and the largest float16; float16, 32 and 64; one
-    row, one feature, one class, more features than rows and more classes than rows; labels of every kind, or none.
+    Training and test rows include constant, copied and zero columns, copied rows, identical rows, rank one, heavy
+    tails, an offset of 1e4, scales from 1e-3 to 1e18, subnormal numbers and the largest float16; types float16, 32 and
+    64; one row, one feature, one class, more features than rows and more classes than rows; labels of all kinds, or
+    none.
 
     Parameters
     ----------
     head : str, class or Head
-        As for :func:`featood.testing.check_head`.
+        See :func:`featood.testing.check_head`.
     examples : int
-        How many pairs of sets; always the same ones.
+        Number of pairs of sets, which are the same in every run.
     **options
-        Options to create it with.
+        Options of the head.
 
     Raises
     ------
     AssertionError
-        At a property that does not hold, with the smallest pair of sets that shows it.
+        If a property does not hold, with the smallest pair of sets for which it fails.
     """
     subject = Subject.of(head, **options)
     many = set_pairs(rows=st.integers(8, 30), labels="classes", logits=True, classifier=True)

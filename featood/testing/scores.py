@@ -1,4 +1,4 @@
-"""Promises about scoring."""
+"""Checks of scoring."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def higher_is_out(subject: Subject) -> None:
     assert auroc > 0.5, f"AUROC is {auroc:.3f}"
 
 
-@promise("any of its scores can be had from the same fit")
+@promise("all scores can be computed from the same fit")
 def scores_by_name(subject: Subject) -> None:
     for which in subject.fitted.scores[1:]:
         options = {**subject.fitted.options, "which": which}
@@ -99,7 +99,7 @@ def kind_of_array(subject: Subject) -> None:
     same(scores, subject.scores, what="scores of tensors")
 
 
-@promise("the input is left as it was")
+@promise("scoring does not change its input")
 def input_unchanged(subject: Subject) -> None:
     for what, data in (("array", subject.test), ("tensor", subject.test.to_torch())):
         mine = mapped(data, lambda values: values + 0)
@@ -107,7 +107,7 @@ def input_unchanged(subject: Subject) -> None:
         unchanged(mine, data, what)
 
 
-@promise("scoring reads only what the card names")
+@promise("scoring reads only the columns listed in the card")
 def reads_its_needs(subject: Subject) -> None:
     head, test = subject.fitted, subject.test
     names = [name for name in head.names(test, fitting=False) if name != "logits"]
@@ -127,7 +127,7 @@ def few_rows(subject: Subject) -> None:
     assert empty.shape == (0,), f"no rows got scores of shape {empty.shape}"
 
 
-@promise("a row that is not finite is refused by its number, or left out on request")
+@promise("a row that is not finite raises an error with its number, or gets the worst score on request")
 def nonfinite_rows(subject: Subject) -> None:
     row = 17
     for bad in (np.nan, np.inf, -np.inf):

@@ -2,7 +2,7 @@
 
 Example
 -------
-A property of every head, whatever it is given::
+A property that must hold for any input::
 
     @hypothesis.given(featood.testing.strategies.set_pairs(labels="classes"))
     def test_scores_are_finite(pair):
@@ -37,7 +37,7 @@ from featood.testing.drawing import st
 
 FLOATS = ("float16", "float32", "float64")
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 5e-324, 1e-45, 6e-8, 65504.0, -65504.0)
-"""Values that a careless copy changes: signed zeros, subnormals of each type, the largest float16."""
+"""Values that a wrong copy changes: signed zeros, subnormal numbers of each type, the largest float16."""
 
 Rows = Callable[[np.random.Generator, int, int], np.ndarray]
 
@@ -78,14 +78,14 @@ GEOMETRIES: dict[str, Rows] = {
     "vast": lambda rng, rows, size: 1e18 * _normal(rng, rows, size),
     "special": lambda rng, rows, size: rng.choice(SPECIAL, (rows, size)),
 }
-"""How rows ``[N, D]`` may lie, by name."""
+"""Generators of rows ``[N, D]`` by name."""
 
 LABELS = ("classes", "one each", "odd numbers", "some unknown", "none")
-"""Kinds of labels: 0 to C - 1; a row a class; numbers far apart; negative ones among them; no labels at all."""
+"""Kinds of labels: 0 to C - 1; one class per row; large class numbers; some negative labels; no labels."""
 
 
 def names() -> st.SearchStrategy[str]:
-    """Names of backbones, datasets and splits, of any script, that can be turned into the name of a folder."""
+    """Names of backbones, datasets and splits, in any script, that can be converted to folder names."""
 
     def usable(name: str) -> bool:
         try:
@@ -111,21 +111,21 @@ def manifests(
     stores: tuple[str, ...] = ("zarr", "hdf5"),
     recipe: int | None = None,
 ) -> Manifest:
-    """Manifests of sets of a few columns and blocks.
+    """Manifests of sets with a few columns and blocks.
 
     Parameters
     ----------
     rows, block_rows : strategy of int
-        Number of rows, and rows in a block; 1 to 24 and 1 to 10 where not given.
+        Number of rows, and rows per block; by default 1 to 24 and 1 to 10.
     stores : tuple of str
         Stores to choose from.
     recipe : int, optional
-        What tells the recipe from others.
+        Number that distinguishes recipes.
 
     Returns
     -------
     strategy of Manifest
-        With the columns ``avg`` and perhaps ``layer1.avg`` (float16, 32 or 64), and perhaps logits, labels and ids.
+        With the column ``avg`` and optionally ``layer1.avg`` (float16, 32 or 64), logits, labels and ids.
     """
     vectors = st.builds(
         lambda size, dtype: ColumnSpec((size,), dtype), st.integers(1, 5), st.sampled_from(FLOATS)
@@ -152,7 +152,7 @@ def manifests(
 
 
 def stored_values(manifest: Manifest, seed: int) -> dict[str, np.ndarray]:
-    """Make values ``[N, ...]`` for every column of a manifest, some of them special; equal seeds give equal values."""
+    """Generate values ``[N, ...]`` for all columns of a manifest, including special ones, reproducibly for a seed."""
     values: dict[str, np.ndarray] = {}
     for number, (name, spec) in enumerate(manifest.columns.items()):
         rng = np.random.default_rng([seed, number])
@@ -170,7 +170,7 @@ def stored_values(manifest: Manifest, seed: int) -> dict[str, np.ndarray]:
 
 
 def encoded_ids(rows: int, width: int) -> np.ndarray:
-    """Make ids ``[N, width]`` of several scripts, as they are stored."""
+    """Generate encoded ids ``[N, width]`` in several scripts."""
     return encode_ids(_ids(rows), width)
 
 
@@ -193,21 +193,21 @@ def set_pairs(
 ) -> tuple[FeatureSet, FeatureSet]:
     """Pairs of a training and a test set of one backbone, of any size, type, geometry and kind of labels.
 
-    More features than rows, more classes than rows, one row, one feature and one class all occur; so do columns
-    that never move in training and do in the test set.
+    They include more features than rows, more classes than rows, one row, one feature, one class, and columns that
+    are constant in the training set but not in the test set.
 
     Parameters
     ----------
     rows, sizes, classes : strategy of int
-        N of each set, D, and C; 1 to 30, 1 to 12 and 1 to 6 where not given.
+        N of each set, D, and C; by default 1 to 30, 1 to 12 and 1 to 6.
     dtypes : tuple of str
         Types of the features to choose from.
     geometries : tuple of str
         Names of :data:`GEOMETRIES` to choose from.
     labels : str, optional
-        One of :data:`LABELS`; any, where not given.
+        One of :data:`LABELS`; by default any.
     logits, classifier, ids : bool, optional
-        Whether the sets have them; either, where not given. With a classifier, labels are below C.
+        Whether the sets have them; by default either. With a classifier, labels are below C.
 
     Returns
     -------
@@ -248,7 +248,7 @@ def set_pairs(
 
 
 def _labels(kind: str, rows: int, classes: int, bounded: bool) -> np.ndarray | None:
-    """Make labels ``[N]`` of a kind; below the number of classes where they are bounded."""
+    """Return labels ``[N]`` of a kind; if `bounded`, they are below the number of classes."""
     order = np.arange(rows)
     if kind == "none":
         return None
@@ -262,7 +262,7 @@ def _labels(kind: str, rows: int, classes: int, bounded: bool) -> np.ndarray | N
 
 
 def feature_sets(**options: Any) -> st.SearchStrategy[FeatureSet]:
-    """FeatureSets in memory; the options are those of :func:`set_pairs`."""
+    """FeatureSets in memory, with the options of :func:`set_pairs`."""
     return set_pairs(**options).map(lambda pair: pair[0])
 
 
@@ -273,9 +273,9 @@ def score_pairs(draw: st.DrawFn, most: int = 40, special: bool = True) -> tuple[
     Parameters
     ----------
     most : int
-        Most rows of each.
+        Maximum number of rows of each.
     special : bool
-        Whether zeros of either sign, subnormals, the largest numbers and constants occur; ties always do.
+        Whether zeros of both signs, subnormal and very large numbers occur; ties and constants always do.
     """
     values = st.integers(-4, 4).map(float) | st.floats(-1e6, 1e6)
     if special:

@@ -1,4 +1,4 @@
-"""All checks together."""
+"""All checks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from featood.testing.check import Check, Subject
 
 
 def iter_checks() -> Iterator[Check]:
-    """Iterate over the checks; each is called with a head's name, class or instance.
+    """Iterate over the checks, which are called with a head's name, class or instance.
 
     Example
     -------
@@ -28,19 +28,19 @@ def iter_checks() -> Iterator[Check]:
 
 
 def check_head(head: str | type[Head] | Head, **options: Any) -> None:
-    """Check that a head keeps every promise of the project.
+    """Run all checks on a head.
 
     Parameters
     ----------
     head : str, class or Head
-        A name, a registered class, or a head with options (which is left unfitted).
+        A name, a registered class, or a head with options, which is not fitted.
     **options
-        Options to create it with; they override the class's ``testing_options``.
+        Options of the head; they override the class's ``testing_options``.
 
     Raises
     ------
     AssertionError
-        At the first broken promise, which it names.
+        At the first check that fails, with the name of the head and the requirement.
     """
     subject = Subject.of(head, **options)
     for check in iter_checks():

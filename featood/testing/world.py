@@ -1,4 +1,4 @@
-"""What the state machine of the cache starts from: names, inputs, recipes, a real cache and a perfect one."""
+"""The initial state of the cache's state machine: names, inputs, recipes, a real cache and its model."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from featood.testing.strategies import encoded_ids, manifests, names, stored_val
 JOINED = "joined"
 """Backbone name of joined sets."""
 PLACES = st.integers(0, 2**16)
-"""Picks of one among however many there are: a key, a block, a byte."""
+"""Numbers that select a key, a block or a byte, modulo the number of candidates."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """The inputs of a split: ids, perhaps labels, and which of them cannot be read."""
+    """The inputs of a split: ids, optional labels, and the rows that cannot be read."""
 
     seed: int
     rows: int
@@ -65,34 +65,34 @@ def _recipes(draw: st.DrawFn, variant: int) -> tuple[Manifest, Classifier | None
 
 
 def same_recipe(one: ModelSet, other: ModelSet) -> bool:
-    """Tell whether two sets of one key are made alike, and kept in one store."""
+    """Return whether two sets have the same recipe and the same store."""
     return one.manifest.recipe == other.manifest.recipe and one.manifest.store == other.manifest.store
 
 
 def refused(kind: type[FeatoodError], call: Callable[[], Any]) -> None:
-    """Require a call to end with an error of a kind, of one line."""
+    """Require a call to raise an error of a kind, with a message of one line."""
     try:
         call()
     except kind as error:
-        assert str(error) and "\n" not in str(error), f"the refusal is not one line: {error!r}"
+        assert str(error) and "\n" not in str(error), f"the error message is not one line: {error!r}"
     else:
-        raise AssertionError(f"no {kind.__name__}, though the model says so")
+        raise AssertionError(f"{kind.__name__} was not raised, but is expected by the model")
 
 
 class World(stateful.RuleBasedStateMachine):
-    """Two backbones, a dataset, two splits, two recipes; every step ends with a comparison of cache and model.
+    """Two backbones, a dataset, two splits and two recipes; cache and model are compared after every step.
 
-    What the model holds to be complete reads bit-identical in every public way; what is incomplete is refused by name;
-    what may be damaged is right or refused, never wrong; and the cache lists what the model lists.
+    Complete sets must be bit-identical in every public way of reading; incomplete sets must raise an error that names
+    them; damaged sets must be correct or raise an error; and the listing of the cache must equal that of the model.
 
     Attributes
     ----------
     stores : tuple of str
         Names in :data:`featood.cache.STORES` to choose from.
     thorough : bool
-        Compare every set after every step; else those that the step touched, and one other.
+        Compare all sets after every step; otherwise those changed by the step and one other.
     tally : Counter
-        How often each rule did something, over all machines.
+        Number of times that each action was performed, over all machines.
     """
 
     stores: ClassVar[tuple[str, ...]] = ("zarr", "hdf5")
@@ -112,10 +112,10 @@ class World(stateful.RuleBasedStateMachine):
         self.steps = self.moved = 0
 
     def teardown(self) -> None:
-        """Compare once more, and leave nothing behind."""
+        """Compare once more, and remove all files."""
         self.writers.clear()
         try:
-            if sys.exception() is None:  # else the step that failed has left the two apart
+            if sys.exception() is None:  # after a failed step, the two may differ
                 for key in self.keys:
                     assert_reads(self.cache, key, self.model.get(key), ways=2, seed=self.steps)
         finally:
@@ -140,10 +140,10 @@ class World(stateful.RuleBasedStateMachine):
         self.settle()
 
     def settle(self) -> None:
-        """Put into the cache what every run starts from."""
+        """Create the initial content of the cache."""
 
     def expected(self, key: str, variant: int, store: str) -> ModelSet:
-        """Return what extracting a key by a recipe gives; no block of it is committed yet."""
+        """Return the expected set of an extraction, without committed blocks."""
         backbone, dataset, split = key.split("/")
         inputs, (manifest, classifier) = self.inputs[split], self.recipes[variant]
         manifest = dataclasses.replace(
@@ -160,18 +160,18 @@ class World(stateful.RuleBasedStateMachine):
         return ModelSet(manifest, values, inputs.failed, classifier)
 
     def key(self, place: int, among: list[str] | None = None) -> str:
-        """Pick a key and note that its set is touched."""
-        some = self.keys[: 2 * len(self.splits)] if among is None else among
-        key = some[place % len(some)]
+        """Select a key, and mark its set as touched."""
+        candidates = self.keys[: 2 * len(self.splits)] if among is None else among
+        key = candidates[place % len(candidates)]
         self.touched.add(key)
         return key
 
     def done(self, what: str) -> None:
-        """Count what a rule did."""
+        """Count an action of a rule."""
         self.tally[what] += 1
 
     def listing(self) -> list[dict[str, Any]]:
-        """Return what ``featood cache ls --json`` prints of each set."""
+        """Return the rows of ``featood cache ls --json``."""
         return [
             {
                 "key": entry.key,

@@ -1,4 +1,4 @@
-"""The one training loop: seeds, schedules, checkpoints to resume from, and what to do when a training diverges."""
+"""The only training loop: seeds, schedules, checkpoints for resumption, and recovery from divergence."""
 
 import lazy_loader
 

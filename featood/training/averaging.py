@@ -1,4 +1,4 @@
-"""A moving average of the parameters, which is smoother than any state that the updates pass through."""
+"""Moving average of the parameters, which fluctuates less than the parameters themselves."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class MovingAverage:
     Parameters
     ----------
     model : Module
-        Its parameters are averaged, its buffers are not.
+        The model; its buffers are not averaged.
     decay : float
-        Weight of the past at each step, in [0, 1); less in the first steps, so that the start is soon forgotten.
+        Weight of the previous average at each step, in [0, 1); smaller in the first steps, to forget initial values.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -31,7 +31,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the parameters as they are."""
+        """Update the average with the current parameters."""
         self.count += 1
         decay = min(self.decay, self.count / (self.count + 9))
         for name, value in self.model.named_parameters():
@@ -39,13 +39,13 @@ class MovingAverage:
 
     @torch.no_grad()
     def write(self) -> None:
-        """Put the average in the place of the parameters."""
+        """Replace the parameters by the average."""
         for name, value in self.model.named_parameters():
             value.copy_(self.values[name])
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Have the average in the place of the parameters for a while."""
+        """Replace the parameters by the average within a context."""
         current = {name: value.detach().clone() for name, value in self.model.named_parameters()}
         self.write()
         try:
@@ -56,12 +56,12 @@ class MovingAverage:
                     value.copy_(current[name])
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all of it as named tensors, for a checkpoint."""
+        """Return the state as named tensors, for a checkpoint."""
         values = {f"{PREFIX}value.{name}": value.clone() for name, value in self.values.items()}
         return {**values, PREFIX + "count": torch.tensor(self.count)}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what :meth:`tensors` returned, from among other tensors."""
+        """Restore the state returned by :meth:`tensors`; other tensors are ignored."""
         self.count = int(tensors[PREFIX + "count"])
         for name, value in self.values.items():
             value.copy_(tensors[f"{PREFIX}value.{name}"])

@@ -1,4 +1,4 @@
-"""Shuffled mini-batches that need no state: the rows of a batch follow from the seed and its number."""
+"""Shuffled mini-batches without state: the rows of a batch depend only on the seed and the number of the batch."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from featood.errors import DataError
 
 
 class Batches:
-    """Row numbers of the mini-batches of all epochs; each epoch is shuffled anew, and its remainder left out.
+    """Row numbers of the mini-batches of all epochs; each epoch is reshuffled, and its incomplete batch is left out.
 
     Parameters
     ----------
     rows : int
-        Rows there are.
+        Number of rows.
     size : int
-        Rows in a batch; all of them where there are fewer.
+        Rows per batch; all rows if there are fewer.
     seed : int
         Seed of the permutations.
 
     Raises
     ------
     DataError
-        When there are no rows.
+        If there are no rows.
 
     Examples
     --------
@@ -44,11 +44,11 @@ class Batches:
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Return the number of batches per epoch."""
         return self.rows // self.size
 
     def __call__(self, number: int) -> Tensor:
-        """Return the rows ``[size]`` of a batch, numbered through all epochs."""
+        """Return the rows ``[size]`` of a batch; batches are numbered through all epochs."""
         epoch, position = divmod(number, len(self))
         if epoch != self._epoch:
             order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
@@ -57,26 +57,26 @@ class Batches:
 
 
 class BalancedBatches(Batches):
-    """Row numbers of mini-batches with as many rows of each of some classes, which are drawn for every batch.
+    """Row numbers of mini-batches with equal numbers of rows of randomly chosen classes.
 
-    A class goes through its rows, shuffled anew each epoch, from batch to batch, and starts over at their end; one
-    with fewer rows than a batch takes is there several times.
+    The rows of each class are shuffled in each epoch and used in turn; after the last, the first follows. Rows of a
+    class with fewer than `samples` rows are repeated within a batch.
 
     Parameters
     ----------
     labels : Tensor
         ``[N]`` classes of the rows, not negative.
     classes : int
-        Classes in a batch; all of them where there are fewer.
+        Classes per batch; all classes if there are fewer.
     samples : int
-        Rows of each.
+        Rows per class.
     seed : int
         Seed of all draws.
 
     Raises
     ------
     DataError
-        When there are no rows.
+        If there are no rows.
     """
 
     def __init__(self, labels: Tensor, classes: int, samples: int, seed: int = 0) -> None:
@@ -99,7 +99,9 @@ class BalancedBatches(Batches):
         chosen = np.zeros(draws.shape, dtype=np.int64)
         np.put_along_axis(chosen, draws.argsort(1)[:, : self.classes], 1, axis=1)
         batch, label = chosen.nonzero()
-        earlier = (chosen.cumsum(0) - chosen)[batch, label]  # batches of the epoch that had the class
+        earlier = (chosen.cumsum(0) - chosen)[
+            batch, label
+        ]  # number of earlier batches of the epoch with the class
         shuffled = generator.permutation(self.rows)
         by_class = shuffled[self._classes[shuffled].argsort(kind="stable")]
         first = self._counts.cumsum() - self._counts

@@ -1,4 +1,4 @@
-"""Everything a training needs to go on as if it had not been interrupted, as one set of named tensors."""
+"""Checkpoints: the complete state of a training as named tensors, so that it resumes exactly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS = {"step": whole(), "file": name_problem, "tensors_sha256": str, "settings
 
 
 def digest(*tensors: Tensor) -> str:
-    """Return a hash of the values of tensors, to tell the data of a training from other data."""
+    """Return a hash of the values of tensors, which identifies the data of a training."""
     sha256 = hashlib.sha256()
     for values in tensors:
         sha256.update(values.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -49,7 +49,7 @@ def restore(
     optimizer: torch.optim.Optimizer,
     generators: Sequence[torch.Generator] = (),
 ) -> None:
-    """Put a :func:`snapshot` back."""
+    """Restore a :func:`snapshot`."""
     states: dict[int, dict[str, Tensor]] = {}
     weights = {}
     for key, value in tensors.items():
@@ -68,7 +68,7 @@ def restore(
 def save_checkpoint(
     folder: Path, step: int, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
 ) -> None:
-    """Write a checkpoint; the one before is valid until this one is whole."""
+    """Write a checkpoint; the previous one remains valid until this one is complete."""
     from safetensors.torch import save
 
     content = save({name: value.cpu().contiguous() for name, value in tensors.items()})
@@ -83,14 +83,14 @@ def save_checkpoint(
 
 
 def load_checkpoint(folder: Path, settings: Mapping[str, Any]) -> tuple[int, dict[str, Tensor]] | None:
-    """Read the checkpoint in a folder; None where there is none.
+    """Read the checkpoint in a folder; return None if there is none.
 
     Raises
     ------
     Mismatch
-        When it is of a training with other settings.
+        If it belongs to a training with other settings.
     CacheCorrupt
-        When it is damaged.
+        If it is damaged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -110,14 +110,14 @@ def load_checkpoint(folder: Path, settings: Mapping[str, Any]) -> tuple[int, dic
     theirs, ours = record["settings"], _plain(settings)
     if differing := [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]:
         raise Mismatch(
-            f"{folder} holds an unfinished training with other settings ({', '.join(differing)}); "
+            f"{folder} contains an unfinished training with other settings ({', '.join(differing)}); "
             "use the same settings to resume it, or delete the folder to train from scratch"
         )
     return record["step"], tensors
 
 
 def clear_checkpoint(folder: Path) -> None:
-    """Remove the checkpoint of a training that has ended, and the folder when nothing else is in it."""
+    """Remove the checkpoint of a completed training, and its folder if nothing else is in it."""
     if not folder.is_dir():
         return
     remove(folder / RECORD)
@@ -133,5 +133,5 @@ def _remove_tensors(folder: Path, keep: str = "") -> None:
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings as JSON gives them back (tuples become lists)."""
+    """Return settings as read back from JSON (tuples become lists)."""
     return json.loads(json.dumps(dict(settings)))

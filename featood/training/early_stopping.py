@@ -1,4 +1,4 @@
-"""Early stopping: remember the state with the lowest loss on held-out rows, and when to give up on a lower one."""
+"""Early stopping: keeps the state with the lowest loss on held-out rows, and stops if the loss no longer falls."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ PREFIX = "best."
 
 
 class BestState:
-    """The best of the states that were validated.
+    """The validated state with the lowest loss.
 
     Parameters
     ----------
     validate : callable
-        Returns the loss of the model as it is; NaN counts as no improvement.
+        Returns the loss of the current model; NaN counts as no improvement.
     patience : int
-        Validations in turn without a new lowest loss after which to stop.
+        Number of consecutive validations without a new minimum after which training stops.
     """
 
     def __init__(self, validate: Callable[[], float], patience: int) -> None:
@@ -33,7 +33,7 @@ class BestState:
         self.state: Mapping[str, Tensor] | None = None
 
     def check(self, step: int, state: Mapping[str, Tensor]) -> bool:
-        """Validate the model, whose snapshot after `step` steps is `state`; tell whether to stop training."""
+        """Validate the model, whose snapshot after `step` steps is `state`; return whether to stop training."""
         if step in self.steps:  # validated before the training was interrupted
             return False
         loss = self.validate()
@@ -45,7 +45,7 @@ class BestState:
         return sum(past > self.step for past in self.steps) >= self.patience
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all of it as named tensors, for a checkpoint."""
+        """Return the state as named tensors, for a checkpoint."""
         return {
             PREFIX + "losses": torch.tensor(self.losses, dtype=torch.float64),
             PREFIX + "steps": torch.tensor(self.steps),
@@ -54,7 +54,7 @@ class BestState:
         }
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what :meth:`tensors` returned, from among other tensors."""
+        """Restore the state returned by :meth:`tensors`; other tensors are ignored."""
         self.losses, self.steps = (tensors[PREFIX + name].tolist() for name in ("losses", "steps"))
         self.step = int(tensors[PREFIX + "step"])
         state = PREFIX + "state."

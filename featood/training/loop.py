@@ -1,4 +1,4 @@
-"""The training loop of every network: exact to resume, the same for a seed, and safe when it diverges."""
+"""The training loop of all networks: reproducible, resumed exactly, and with recovery from divergence."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from featood.training.early_stopping import BestState
 from featood.training.schedules import Schedule, constant
 
 Losses = Mapping[str, Tensor]
-"""Scalars of one batch by name; the one called ``loss`` is minimised, the others are only reported."""
+"""Scalars of one batch by name; ``loss`` is minimised, the others are only reported."""
 PAST = "history."
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """What became of a training."""
+    """Result of a training."""
 
     steps: int
-    """Updates that went into the parameters as they are now."""
+    """Number of updates of the returned parameters."""
     diverged: bool
-    """Whether it was stopped, and the last good state put back."""
+    """Whether training was stopped and the last good state restored."""
     history: dict[str, list[float]]
-    """Every step's losses by name, that at which it diverged included; and the validations, if any."""
+    """Losses of every step by name, including a step at which it diverged, and the losses of validations, if any."""
 
     @property
     def losses(self) -> list[float]:
@@ -49,7 +49,7 @@ class TrainingResult:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Steps, whether it diverged, the last loss, and the lowest on held-out rows where there were any."""
+        """Steps, whether training diverged, the last loss, and the lowest loss on held-out rows, if any."""
         held = [loss for loss in self.history.get("validation", []) if not math.isnan(loss)]
         summary = {"steps": self.steps, "diverged": self.diverged, "loss": (self.losses or [math.nan])[-1]}
         return summary | ({"validation": min(held)} if held else {})
@@ -76,46 +76,45 @@ def train(
 ) -> TrainingResult:
     """Minimise a loss.
 
-    Given the same model, generators and seeds, the result is the same to the last bit (on one machine and
-    number of threads), whether or not it was interrupted and resumed in between.
+    For the same model, generators and seeds, the result is bit-identical (on the same machine and with the same number
+    of threads), also if the training was interrupted and resumed.
 
     Parameters
     ----------
     losses : callable
-        From the number of a batch, counted from 0 through all epochs (see :class:`Batches`), to its losses.
-        All its randomness must come from that number or from `generators`.
+        Maps the number of a batch, counted from 0 through all epochs (see :class:`Batches`), to its losses. Random
+        numbers must come from this number or from `generators`.
     model : Module
-        Holds every parameter, and as buffers whatever else must survive an interruption.
+        Contains all parameters, and as buffers all other state needed for resumption.
     optimizer : Optimizer
-        Over the model's parameters, with the full learning rates.
+        Optimiser of the model's parameters, with the initial learning rates.
     steps : int
-        Updates to make.
+        Number of updates.
     schedule : callable
         Factor on the learning rates at each step.
     accumulate : int
-        Batches to average the gradient over in each update.
+        Number of batches over which the gradient of an update is averaged.
     clip : float, optional
-        Largest norm of the gradient.
+        Maximum norm of the gradient.
     average : float
-        Decay of a moving average of the parameters; with it the model is validated, and ends, as the average.
+        Decay of a moving average of the parameters. If positive, the average is validated and returned.
     generators : sequence of torch.Generator
-        Sources of randomness in `losses`.
+        Random generators of `losses`.
     progress : callable, optional
         Called as ``progress(step, total, loss=..., ...)`` after each update.
     checkpoint : Path, optional
-        Folder to resume from and to keep a checkpoint in; emptied when the training ends.
+        Folder of the checkpoint, from which training resumes; emptied when training ends.
     settings : mapping, optional
-        What identifies the training (options, data) as JSON; a checkpoint with other settings is refused.
+        Settings that identify the training (options, data), as JSON; a checkpoint with other settings is refused.
     every : int
-        Updates between two good states.
+        Number of updates between two good states.
     explosion : float
-        A loss this many times the first one (or 1, if that is larger) counts as divergence.
+        A loss of this many times the first loss, or 1 if that is larger, counts as divergence.
     validate : callable, optional
-        Returns the loss on held-out rows, drawing nothing from `generators`. It is called with every good
-        state and at the end, its values are ``history["validation"]``, and the model ends in the state that
-        has the lowest.
+        Returns the loss on held-out rows, without use of `generators`. It is called for every good state and at the
+        end; its values are ``history["validation"]``. The state with the lowest value is returned.
     patience : int
-        Validations in turn without a new lowest that end the training early.
+        Number of consecutive validations without a new minimum after which training stops.
 
     Returns
     -------
@@ -125,15 +124,15 @@ def train(
     Raises
     ------
     Mismatch
-        When the checkpoint is of a training with other settings.
+        If the checkpoint belongs to a training with other settings.
     CacheCorrupt
-        When the checkpoint is damaged.
+        If the checkpoint is damaged.
 
     Warns
     -----
     UserWarning
-        When the loss was not finite or exploded: the model is back in the last good state. When the loss on
-        held-out rows was never a number: nothing could be chosen by it.
+        If the loss was not finite or exploded, so that the last good state was restored; or if the loss on held-out
+        rows was always NaN, so that no state could be selected.
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -146,7 +145,7 @@ def train(
     def capture() -> dict[str, Tensor]:
         return snapshot(model, optimizer, generators) | (mean.tensors() if mean is not None else {})
 
-    def enough(step: int) -> bool:
+    def should_stop(step: int) -> bool:
         with mean.applied() if mean is not None else contextlib.nullcontext():
             return best is not None and best.check(step, capture())
 
@@ -167,7 +166,7 @@ def train(
     for step in range(start, steps):
         if step % every == 0:
             trial = capture()
-            if enough(step):
+            if should_stop(step):
                 final = step
                 break
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -179,7 +178,7 @@ def train(
         limit = explosion * max(1.0, abs(history["loss"][0]))
         if diverged := not abs(values["loss"]) <= limit:  # NaN is not below the limit either
             break
-        if trial is not None:  # the loss is sound, so is the state that it was computed from
+        if trial is not None:  # the loss is finite, so the state is good
             good_step, good, trial = step, trial, None
             if checkpoint is not None:
                 for name, past in history.items():
@@ -196,7 +195,7 @@ def train(
     else:
         diverged = not all(bool(torch.isfinite(parameter).all()) for parameter in parameters)
         if not diverged:
-            enough(steps)
+            should_stop(steps)
     if diverged:
         final = good_step
         restore(good, model, optimizer, generators)
@@ -206,18 +205,18 @@ def train(
         history["validation"] = best.losses
     if best is not None and best.state is not None:
         final = best.step
-        restore(best.state, model, optimizer, generators)  # its weights are the average already
+        restore(best.state, model, optimizer, generators)  # contains the average, if there is one
     elif mean is not None:
         mean.write()
     if diverged:
         warnings.warn(
             f"training diverged at step {len(history['loss'])} of {steps} (loss {history['loss'][-1]:.3g}): "
-            f"it was stopped and the state after step {final} kept; lower the learning rate",
+            f"it was stopped, and the state after step {final} is used; lower the learning rate",
             stacklevel=2,
         )
     elif best is not None and best.state is None:
         warnings.warn(
-            f"the loss on held-out rows was never a number: the state after step {final} of {steps} was kept",
+            f"the loss on held-out rows was always NaN: the state after step {final} of {steps} is used",
             stacklevel=2,
         )
     if checkpoint is not None:

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the factor on the rate as a pure function of the step, so there is nothing to resume."""
+"""Learning-rate schedules: the factor on the rate as a pure function of the step, without state."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import math
 from collections.abc import Callable, Sequence
 
 Schedule = Callable[[int], float]
-"""From the step, counted from 0, to a factor on each learning rate."""
+"""Maps the step, counted from 0, to a factor on all learning rates."""
 
 
 def constant(step: int) -> float:
-    """Keep the rate."""
+    """Return 1: a constant rate."""
     return 1.0
 
 
 def multi_step(milestones: Sequence[int], factor: float = 0.1) -> Schedule:
-    """Multiply the rate by `factor` from each milestone on."""
+    """Multiply the rate by `factor` at each milestone."""
     return lambda step: factor ** sum(step >= milestone for milestone in milestones)
 
 
 def cosine(steps: int, floor: float = 0.0) -> Schedule:
-    """Fall along half a cosine from 1 to `floor` in `steps` steps, and stay there."""
+    """Decrease along half a cosine from 1 to `floor` in `steps` steps, then stay constant."""
     return lambda step: floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1)))
 
 
 def warm_up(steps: int, then: Schedule = constant) -> Schedule:
-    """Rise linearly over the first `steps` steps to the schedule `then`, which counts from the same start."""
+    """Multiply the schedule `then` by a factor that increases linearly to 1 over the first `steps` steps."""
     return lambda step: min((step + 1) / max(steps, 1), 1.0) * then(step)

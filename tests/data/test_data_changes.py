@@ -205,7 +205,7 @@ def test_images_that_change_while_they_are_extracted_are_noticed(featood, tmp_pa
     with monkeypatch.context() as patched:
         patched.setattr(FeatureCache, "writer", changing)
         code, _, err = featood(*words)
-    assert code == 0 and "changed while it was extracted" in err and "--overwrite" in err
+    assert code == 0 and "changed during the extraction" in err and "--overwrite" in err
     assert featood(*words)[0] == 5
     code, _, err = featood(*words, "--overwrite")
     assert code == 0 and "changed while" not in err

@@ -22,7 +22,7 @@ from featood.energies import (
 )
 from featood.errors import DataError
 
-# ---- replay buffer ----------------------------------------------------------------------------------
+# ---- energies of classifiers ------------------------------------------------------------------------
 
 
 def test_energies_of_logits():
@@ -127,7 +127,7 @@ def test_sliced_score_matching_finds_the_precision_of_a_gaussian():
     torch.testing.assert_close((root @ root.T).detach(), precision, rtol=0.05, atol=0.1)
 
 
-def test_piecewise_linear_networks_are_warned_of(recwarn):
+def test_piecewise_linear_networks_give_a_warning(recwarn):
     with pytest.warns(UserWarning, match="LeakyReLU are zero"):
         warn_if_piecewise_linear(nn.Sequential(nn.Linear(2, 2), nn.LeakyReLU()))
     warn_if_piecewise_linear(nn.Sequential(nn.Linear(2, 2), nn.SiLU()))
@@ -240,7 +240,7 @@ def test_conditional_noise_contrastive_loss_of_several_draws_is_their_mean():
     assert float(found["loss"]) == pytest.approx(np.mean(expected))
 
 
-def test_perturbations_have_the_sizes_asked_for():
+def test_perturbations_have_the_requested_sizes():
     rows = torch.full((20_000, 2, 5), 3.0)
     one = perturb(rows, generator(), spread=0.2) - 3
     assert float(one.std()) == pytest.approx(0.2, rel=0.02)
@@ -250,7 +250,9 @@ def test_perturbations_have_the_sizes_asked_for():
     assert float(sizes.quantile(0.02)) == pytest.approx(-1, abs=0.1)
     assert float(sizes.quantile(0.98)) == pytest.approx(1, abs=0.1)
     assert float(sizes.quantile(0.5)) == pytest.approx(0, abs=0.05)
-    assert torch.equal(perturb(rows, generator(), spread=0.2, widest=0.1) - 3, one), "the least alone"
+    assert torch.equal(perturb(rows, generator(), spread=0.2, widest=0.1) - 3, one), (
+        "widest is ignored if below spread"
+    )
 
 
 # ---- VERA -------------------------------------------------------------------------------------------

@@ -38,8 +38,8 @@ def test_loss_of_the_flow_by_a_loop():
     for is_data, values in ((1, rows), (0, draws.detach())):
         for row in values:
             margin = float(-energy(row[None]) - flow.log_density(row[None]).detach())
-            looks_like_data = 1 / (1 + math.exp(-margin))
-            total -= math.log(1 - looks_like_data if is_data else looks_like_data) / 30
+            p_data = 1 / (1 + math.exp(-margin))
+            total -= math.log(1 - p_data if is_data else p_data) / 30
             right += (margin > 0) == is_data
     assert found["loss"].item() == pytest.approx(total, rel=1e-4)
     assert float(found["accuracy"]) == pytest.approx(right / 60)
@@ -69,7 +69,7 @@ def test_importance_likelihood_of_a_gaussian_energy():
     noise = GaussianNoise.of(1.3 * torch.randn(50_000, 2, generator=generator(1)))
     found = importance_likelihood(lambda x: 0.5 * x.square().sum(1) + 7, rows, noise, generator(2))
     expected = 0.5 * rows.square().sum(1).mean() + math.log(2 * math.pi)
-    assert float(found) == pytest.approx(float(expected), abs=0.02), "whatever the constant"
+    assert float(found) == pytest.approx(float(expected), abs=0.02), "for any constant"
 
 
 # ---- the head -----------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ def fitted():
     )
 
 
-def test_the_energy_and_the_flow_order_the_plane_as_the_density_does(fitted, tmp_path):
+def test_energy_and_flow_rank_points_like_the_density(fitted, tmp_path):
     points, log_p = grid()
     assert spearmanr(fitted.score(points), -log_p)[0] > 0.9
     head = load_head(fitted.save(tmp_path / "head"))
@@ -105,21 +105,22 @@ def test_the_energy_is_normalised(fitted):
     assert abs(np.mean(energies[likely] + log_p[likely])) < 0.15
 
 
-def test_one_learns_at_a_time_by_how_well_they_are_told_apart():
+def test_energy_or_flow_is_trained_depending_on_the_accuracy():
     head = create_head("flow-nce", **SMALL, threshold=0.7)
     model = head.build(2, 1, generator())
     with torch.no_grad():
-        model.net[-1].bias.fill_(-20)  # an energy that takes for data only what the flow finds very unlikely
+        # this energy classifies as data only rows of very low density under the flow
+        model.net[-1].bias.fill_(-20)
     model.train()
     draws = model.flow.sample(200, generator(2))
-    for told_apart, flow_turn in ((False, False), (True, False), (True, True), (False, True), (False, False)):
+    for separated, flow_turn in ((False, False), (True, False), (True, True), (False, True), (False, False)):
         model.zero_grad(set_to_none=True)
         assert bool(model.flow_turn) == flow_turn
-        parts = head.losses(model, draws + 9.0 * told_apart, torch.zeros(200), generator(2))
+        parts = head.losses(model, draws + 9.0 * separated, torch.zeros(200), generator(2))
         parts["loss"].backward()
         moved = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
         assert moved == {"flow" if flow_turn else "net"}
-        assert bool(model.flow_turn) == (float(parts["accuracy"]) >= 0.7) == told_apart
+        assert bool(model.flow_turn) == (float(parts["accuracy"]) >= 0.7) == separated
         assert all(p.requires_grad for p in model.parameters()) and model.net.training and model.flow.training
     head.validation_loss(model, draws + 9, torch.zeros(200), generator())
     assert not bool(model.flow_turn)

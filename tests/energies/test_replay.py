@@ -12,7 +12,7 @@ from featood.energies import (
 # ---- replay buffer ----------------------------------------------------------------------------------
 
 
-def test_buffer_begins_uniform_in_equal_blocks():
+def test_initial_states_are_uniform_in_equal_blocks():
     buffer = ReplayBuffer((2, 3), 1000, generator=generator(), classes=3, spread=2.0)
     assert buffer.samples.shape == (999, 2, 3) and buffer.block == 333
     assert -2 < float(buffer.samples.min()) < -1.98 and 1.98 < float(buffer.samples.max()) < 2
@@ -20,7 +20,7 @@ def test_buffer_begins_uniform_in_equal_blocks():
     assert ReplayBuffer((1,), 2, generator=generator(), classes=5).samples.shape == (5, 1)
 
 
-def test_chains_go_on_where_they_were_left():
+def test_chains_continue_from_their_states():
     buffer = ReplayBuffer((1,), 6, generator=generator(), restart=0.0)
     before = buffer.samples.clone()
     chains, start = buffer.draw(4, generator(1))
@@ -28,7 +28,7 @@ def test_chains_go_on_where_they_were_left():
     buffer.put(torch.tensor([1, 4, 1]), torch.tensor([[10.0], [20.0], [30.0]]))
     expected = before.clone()
     expected[1], expected[4] = 30.0, 20.0
-    assert torch.equal(buffer.samples, expected), "of two for one chain the last stays"
+    assert torch.equal(buffer.samples, expected), "the last of two states is stored"
     assert "samples" in buffer.state_dict()
 
 
@@ -48,7 +48,7 @@ def test_sampling_moves_the_chains_it_drew_by_langevin_steps():
         torch.testing.assert_close(buffer.samples[chain], x[rows[-1]] if len(rows) else before[chain])
 
 
-def test_labels_keep_to_their_blocks():
+def test_labels_draw_from_their_blocks():
     buffer = ReplayBuffer((1,), 40, generator=generator(), classes=4)
     labels = torch.arange(4).repeat(500)
     chains, _ = buffer.draw(2000, generator(1), labels)
@@ -57,7 +57,7 @@ def test_labels_keep_to_their_blocks():
     assert len(set(free.tolist())) == 40
 
 
-def test_some_chains_begin_anew():
+def test_some_chains_are_reinitialised():
     buffer = ReplayBuffer((1,), 10, generator=generator(), restart=0.3, spread=1.0)
     buffer.samples += 100
     _, start = buffer.draw(20_000, generator(1))
@@ -67,8 +67,8 @@ def test_some_chains_begin_anew():
     assert float(start[fresh].std()) == pytest.approx(1 / math.sqrt(3), rel=0.03)
 
 
-def test_chains_that_diverge_begin_anew():
-    def energy(x):  # explodes beyond 1/2: there the gradient takes a chain out of the range of floats
+def test_chains_that_diverge_are_reinitialised():
+    def energy(x):  # beyond 1/2, its gradient moves a chain out of the range of floats
         return torch.where(x > 0.5, 1e30 * x**4, 0 * x).sum(1)
 
     def run(buffer, source, **limits):
@@ -81,7 +81,7 @@ def test_chains_that_diverge_begin_anew():
     chains, _ = buffer.draw(40, generator(1))
     lost = before[chains, 0] > 0.5
     assert 0 < int(lost.sum()) == int(buffer.restarted) < 40
-    assert torch.equal(found[~lost], before[chains][~lost]), "the others stay where they were"
+    assert torch.equal(found[~lost], before[chains][~lost]), "the others do not change"
     assert bool((found.abs() <= 1).all()) and bool(torch.isfinite(buffer.samples).all())
     assert bool((found[lost] != before[chains][lost]).all())
     with warnings.catch_warnings():
@@ -93,7 +93,7 @@ def test_chains_that_diverge_begin_anew():
     assert int(buffer.state_dict()["restarted"]) == int(buffer.restarted) >= int(lost.sum())
 
 
-def test_chains_of_infinite_energy_begin_anew():
+def test_chains_of_infinite_energy_are_reinitialised():
     buffer = ReplayBuffer((1,), 200, generator=generator(), restart=0.0)
     with pytest.warns(UserWarning, match="diverged"):
         found = buffer.sample(

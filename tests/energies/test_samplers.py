@@ -26,7 +26,8 @@ def naive_step(points, slope, step_size):
         for j in range(n):
             kernel = math.exp(-(math.dist(points[i], points[j]) ** 2) / width)
             pull = -kernel * slope(points[j])
-            push = -2 / width * (points[j] - points[i]) * kernel  # the kernel's slope in its first argument
+            # derivative of the kernel with respect to its first argument
+            push = -2 / width * (points[j] - points[i]) * kernel
             moved[i] += step_size / n * (pull + push)
     return moved
 
@@ -43,7 +44,7 @@ def test_svgd_by_a_double_loop(shape):
     assert torch.equal(start, before) and not found.requires_grad
 
 
-def test_svgd_particles_take_the_moments_of_a_gaussian():
+def test_svgd_particles_have_the_moments_of_a_gaussian():
     center, spread = torch.tensor([3.0, -1.0]), torch.tensor([0.5, 1.5])
     found = svgd(
         lambda x: 0.5 * ((x - center) / spread).square().sum(1),
@@ -60,7 +61,7 @@ def test_svgd_of_one_particle_is_gradient_descent():
     assert found.tolist() == [[1.0, -2.0]]
 
 
-def test_svgd_of_particles_at_one_place_stays_finite():
+def test_svgd_of_equal_particles_is_finite():
     found = svgd(lambda x: x.square().sum(1), torch.ones(4, 2), steps=2, step_size=0.25)
     torch.testing.assert_close(found, torch.full((4, 2), 0.25))
 
@@ -75,7 +76,7 @@ def table_energy(seed=0):
 
 
 def network_energy(seed=0):
-    """Make a network, the gradient of which is a rough guide only."""
+    """Return the energy of a network, whose gradient estimates changes only roughly."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(PLACES * TOKENS, 16), nn.Tanh(), nn.Linear(16, 1))
     with torch.no_grad():
         for parameter in net.parameters():
@@ -92,7 +93,7 @@ def enumerated(energy):
 
 
 def transitions(energy):
-    """Return the 64 by 64 matrix of the chain, by the formulas of the paper, one pair of states at a time."""
+    """Return the 64 by 64 transition matrix, computed for each pair of states by the formulas of the paper."""
     levels, slopes = enumerated(energy)
 
     def proposal(state):
@@ -124,7 +125,7 @@ def numbers(tokens):
 
 
 @pytest.mark.parametrize("make", [table_energy, network_energy])
-def test_gibbs_moves_as_the_formulas_say_which_are_in_detailed_balance(make):
+def test_gibbs_transitions_follow_the_formulas_and_satisfy_detailed_balance(make):
     energy, copies = make(), 4_000
     matrix, density = transitions(energy)
     flow = density[:, None] * matrix
@@ -133,7 +134,7 @@ def test_gibbs_moves_as_the_formulas_say_which_are_in_detailed_balance(make):
     moved = numbers(gibbs_with_gradients(energy, start, TOKENS, steps=1, generator=generator(1)))
     found = np.zeros_like(matrix)
     np.add.at(found, (np.repeat(np.arange(len(STATES)), copies), moved), 1 / copies)
-    assert (found[matrix == 0] == 0).all(), "one token changes at a step"
+    assert (found[matrix == 0] == 0).all(), "a step changes one token"
     error = np.sqrt(np.maximum(matrix * (1 - matrix), 1e-9) / copies)
     assert (np.abs(found - matrix) / error).max() < 5
 
@@ -151,7 +152,7 @@ def test_gibbs_chains_have_the_distribution_of_the_energy(make):
     assert not torch.equal(tokens, start) and not start.any()
 
 
-def test_gibbs_is_the_same_for_a_seed_and_stays_without_steps():
+def test_gibbs_is_reproducible_and_returns_the_start_without_steps():
     start = torch.from_numpy(STATES)
 
     def run(seed, steps=3):
@@ -161,7 +162,7 @@ def test_gibbs_is_the_same_for_a_seed_and_stays_without_steps():
     assert torch.equal(run(0, 0), start)
 
 
-def test_gibbs_never_enters_a_state_without_probability():
+def test_gibbs_never_enters_a_state_of_probability_zero():
     def energy(x):
         return torch.where(x[:, 0, 1] > 0, torch.inf, x.sum((1, 2)))
 

@@ -72,10 +72,10 @@ def test_long_chains_have_the_distribution_of_the_energy():
         final=1.0,
     )
     assert float(x.mean()) == pytest.approx(2, abs=0.05)
-    assert float(x.var()) == pytest.approx(1 / (1 - eta / 2), rel=0.05)  # of the discrete chain
+    assert float(x.var()) == pytest.approx(1 / (1 - eta / 2), rel=0.05)  # variance of the discrete chain
 
 
-def test_same_seed_same_samples_whatever_the_global_state():
+def test_samples_depend_on_the_seed_but_not_on_the_global_state():
     def run(seed):
         return sgld(quartic, torch.ones(3, 2), steps=4, step_size=0.1, noise=0.1, generator=generator(seed))
 
@@ -85,13 +85,13 @@ def test_same_seed_same_samples_whatever_the_global_state():
     assert torch.equal(run(5), first) and not torch.equal(run(6), first)
 
 
-def test_sampling_gives_no_gradient_to_a_frozen_network():
+def test_a_frozen_network_gets_no_gradients():
     net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.BatchNorm1d(4), nn.Linear(4, 1))
     net[0].bias.requires_grad_(False)
     net[1].eval()
     with frozen(net):
         assert not any(module.training for module in net.modules())
-        with torch.no_grad():  # as when a caller scores at the same time
+        with torch.no_grad():  # sampling must also work in a context without gradients
             sgld(
                 lambda x: net(x)[:, 0], torch.ones(3, 3), steps=2, step_size=1, noise=0, generator=generator()
             )
@@ -119,7 +119,7 @@ def test_contrastive_divergence_noise():
     found = run(0)
     for name in ("positive", "negative"):
         assert float(found[name]) == pytest.approx(0.01, rel=0.1)
-    assert found["positive"] != found["negative"], "each gets noise of its own"
+    assert found["positive"] != found["negative"], "the noise of each differs"
     assert run(0) == found and run(1) != found
     with pytest.raises(ValueError, match="generator"):
         contrastive_divergence(lambda x: x.sum(1), rows, rows, l2=0, noise=0.1)

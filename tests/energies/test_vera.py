@@ -9,7 +9,7 @@ from torch import nn
 from featood.energies import VeraSampler, gradient_penalty, vera_loss
 from featood.heads import create_head
 
-# ---- replay buffer ----------------------------------------------------------------------------------
+# ---- VERA -------------------------------------------------------------------------------------------
 
 
 def linear_sampler(sigma=0.5, posterior=0.4):
@@ -43,7 +43,7 @@ def test_the_posterior_width_is_fitted():
         sampler.posterior_loss(*sampler.sample(500, source), source).backward()
         optimizer.step()
     assert sampler.network.weight.grad is None and sampler.log_sigma.grad is None
-    # the best factorised Gaussian has the diagonal of the precision
+    # the optimal factorised Gaussian has the diagonal of the precision matrix
     torch.testing.assert_close(
         sampler.log_posterior.exp().detach(), exact.diagonal() ** -0.5, rtol=0.1, atol=0
     )
@@ -58,7 +58,7 @@ def test_sigma_stays_within_its_bounds():
         assert sampler.sigma.item() == pytest.approx(expected)
 
 
-def test_each_part_of_the_vera_loss_reaches_its_own_parameters():
+def test_each_part_of_the_vera_loss_has_gradients_for_its_parameters():
     sampler, _ = linear_sampler()
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double()
 
@@ -102,7 +102,7 @@ def test_gradient_penalty():
     assert float(found.detach()) == pytest.approx(0.5 * ((9 + 64) + 4) / 2)
 
 
-def test_a_generator_whose_units_are_dead_starts_finite():
+def test_a_generator_with_dead_units_has_a_finite_loss():
     rows = normal(50, 3).float()
     head = create_head("vera", width=1, depth=5, noise_size=0)
     model = head.build(3, 1, generator())
@@ -114,7 +114,7 @@ def test_a_generator_whose_units_are_dead_starts_finite():
     assert all(bool(torch.isfinite(value).all()) for value in model.sampler.state_dict().values())
 
 
-def test_the_weight_of_the_squares_is_divided_by_the_features():
+def test_the_weight_of_the_squares_is_divided_by_the_number_of_features():
     rows, labels = normal(40, 4).float(), torch.zeros(40, dtype=torch.long)
 
     def loss(**options):

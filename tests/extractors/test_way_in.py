@@ -191,13 +191,13 @@ def test_bits_and_orientation_are_asked_for_and_recorded(tmp_path, featood):
         "deep",
     )
     code, _, err = featood("extract", *words)
-    assert code == 0 and "12 bits alone" in err and "--bits 12" in err
+    assert code == 0 and "only 12 bits" in err and "--bits 12" in err
     code, _, err = featood("extract", *words)
     assert code == 0
     code, _, err = featood("extract", *words, "--bits", "12", "--no-exif")
     assert code == 5 and "inputs_sha256" in err
     code, _, err = featood("extract", *words, "--bits", "12", "--no-exif", "--overwrite")
-    assert code == 0 and "12 bits alone" not in err
+    assert code == 0 and "only 12 bits" not in err
     from featood.cache import open_cache
 
     (entry,) = open_cache(tmp_path / "cache").entries()

@@ -12,7 +12,7 @@ from featood.heads import create_head, load_head
 FREE, EXACT = KINDS[:2], KINDS[2:]
 
 
-def shaken(kind, size, layers=3, amount=0.3):
+def perturbed(kind, size, layers=3, amount=0.3):
     flow, draws = ApproximateFlow(size, layers, kind, generator()).double(), generator(1)
     with torch.no_grad():
         for parameter in flow.parameters():
@@ -28,15 +28,15 @@ def jacobian_log_det(flow, rows):
 @pytest.mark.parametrize("size", [1, 2, 7])
 @pytest.mark.parametrize("kind", KINDS)
 def test_log_det_and_inverse(kind, size):
-    flow, rows = shaken(kind, size), 2 * normal(9, size)
+    flow, rows = perturbed(kind, size), 2 * normal(9, size)
     latent, log_det = flow(rows)
     torch.testing.assert_close(log_det, jacobian_log_det(flow, rows), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(flow.inverse(latent), rows, rtol=1e-8, atol=1e-8)
     reflected = -rows - flow.flows[0].bias @ torch.linalg.inv(flow.flows[0].matrix()).T
-    assert not torch.allclose(flow(reflected)[1], log_det) or size == 1, "slopes differ from row to row"
+    assert not torch.allclose(flow(reflected)[1], log_det) or size == 1, "slopes depend on the row"
 
 
-def test_a_product_of_reflections_one_at_a_time():
+def test_householder_against_a_product_of_reflections():
     for vectors in (normal(6, 6), normal(5, 2), 1e-3 * normal(1, 1)):
         expected = torch.eye(len(vectors), dtype=torch.float64)
         for v in vectors.T:
@@ -69,7 +69,7 @@ def test_half_the_penalty_bounds_the_error_in_training(kind):
         torch.manual_seed(0)
         layer, rows = DenseLayer(size, kind).double(), normal(4, size)
         with torch.no_grad():
-            layer.left *= 1 - amount  # the direction in which the bound is tight
+            layer.left *= 1 - amount  # the bound is tight in this direction
         approximate = layer.train()(rows)[1].detach()
         exact = layer.eval()(rows)[1].detach()
         error = float((approximate - exact).abs().max())
@@ -79,7 +79,7 @@ def test_half_the_penalty_bounds_the_error_in_training(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_penalty_has_a_gradient_where_it_is_zero(kind):
+def test_the_penalty_has_a_finite_gradient_at_zero(kind):
     layer = DenseLayer(3, kind)
     with torch.no_grad():
         layer.left.copy_(torch.eye(3))
@@ -89,21 +89,21 @@ def test_the_penalty_has_a_gradient_where_it_is_zero(kind):
     assert all(bool(torch.isfinite(p.grad).all()) for p in layer.parameters() if p.grad is not None)
 
 
-def test_the_rectifier_is_undone():
-    bend, rows = LeakyRectifier(3).double(), normal(20, 3)
+def test_the_inverse_of_the_rectifier():
+    rectifier, rows = LeakyRectifier(3).double(), normal(20, 3)
     with torch.no_grad():
-        bend.log_slope.copy_(torch.tensor([-2.0, 0.0, 1.0]))
-    latent, log_det = bend(rows)
+        rectifier.log_slope.copy_(torch.tensor([-2.0, 0.0, 1.0]))
+    latent, log_det = rectifier(rows)
     slopes = torch.tensor([np.exp(-2), 1, np.e], dtype=torch.float64)
     torch.testing.assert_close(latent, torch.where(rows < 0, rows * slopes, rows))
     torch.testing.assert_close(log_det, ((rows < 0) * slopes.log()).sum(1))
-    torch.testing.assert_close(bend.inverse(latent), rows)
+    torch.testing.assert_close(rectifier.inverse(latent), rows)
 
 
 # ---- the head -----------------------------------------------------------------------------------------
 
 
-def bent(rows=800, seed=0):
+def curved_rows(rows=800, seed=0):
     rng = np.random.default_rng(seed)
     first = rng.normal(size=rows)
     return np.stack([first, first**2 + 0.5 * rng.normal(size=rows)], 1).astype(np.float32)
@@ -113,7 +113,7 @@ def bent(rows=800, seed=0):
 def fitted(kind, **options):
     return create_head(
         "approximate-flow", kind=kind, layers=10, epochs=20, batch_size=200, lr=2e-2, validation=0, **options
-    ).fit(bent())
+    ).fit(curved_rows())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -123,8 +123,8 @@ def test_after_training_the_density_integrates_to_one(kind, tmp_path):
     grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
     area = 0.08**2 / float(head.state["space.scale"].prod())
     assert np.exp(-head.score(grid)).sum() * area == pytest.approx(1, abs=0.02)
-    # better than a Gaussian, which has the entropy of its covariance
-    rows = bent(seed=1)
+    # better than a Gaussian, whose entropy is determined by its covariance
+    rows = curved_rows(seed=1)
     covariance = np.cov(rows.T) / np.outer(head.state["space.scale"], head.state["space.scale"])
     gaussian = np.log(2 * np.pi * np.e) + 0.5 * np.linalg.slogdet(covariance)[1]
     assert head.score(rows).mean() < gaussian - 0.05
@@ -133,19 +133,19 @@ def test_after_training_the_density_integrates_to_one(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", FREE)
-def test_the_penalty_keeps_the_determinants_of_training_near_the_truth(kind):
+def test_the_penalty_keeps_the_determinants_in_training_close_to_exact(kind):
     def error(head):
         model, _ = head.prepare(head.state)
         exact = model(torch.zeros(1, 2, dtype=torch.float64))[1]
         return abs(float(model.train()(torch.zeros(1, 2, dtype=torch.float64))[1] - exact))
 
     assert error(fitted(kind)) < 0.1
-    assert error(fitted(kind, penalty=0.05)) > 0.5, "a weight too small lets the likelihood cheat"
+    assert error(fitted(kind, penalty=0.05)) > 0.5, "with a small weight, the determinants are inaccurate"
 
 
-def test_validation_is_exact_and_without_the_penalty():
+def test_validation_uses_exact_determinants_without_the_penalty():
     head = create_head("approximate-flow", kind="orthogonal", layers=2)
-    model = shaken("orthogonal", 3, layers=2)
+    model = perturbed("orthogonal", 3, layers=2)
     rows = normal(5, 3)
     parts = head.losses(model, rows, torch.zeros(5), generator())
     torch.testing.assert_close(parts["loss"], -model.log_density(rows).mean())
@@ -154,7 +154,7 @@ def test_validation_is_exact_and_without_the_penalty():
     torch.testing.assert_close(parts["loss"], -model.log_density(rows).mean() + model.penalty())
 
 
-def test_kinds_are_named():
+def test_unknown_kinds_are_refused():
     with pytest.raises(UsageError, match="kind must be one of"):
         create_head("approximate-flow", kind="lu")
 

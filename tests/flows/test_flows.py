@@ -22,7 +22,7 @@ from featood.nets.lipschitz import LipschitzLinear
 
 
 def shaken(module, seed=1, amount=0.3):
-    """Move the parameters off their start, where some flows are the identity."""
+    """Change the initial parameters, for which some flows are the identity."""
     draws = generator(seed)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -42,7 +42,7 @@ EXPLICIT = ["planar", "realnvp", "glow", "iresnet"]
 
 
 def jacobian_log_det(flow, rows):
-    """By autograd, one row at a time."""
+    """Compute log-determinants by autograd, one row at a time."""
     found = []
     for row in rows:
         jacobian = torch.autograd.functional.jacobian(lambda x: flow(x[None])[0][0], row)
@@ -90,7 +90,7 @@ def test_samples_follow_the_density(name):
 
 
 @pytest.mark.parametrize("name", FLOWS)
-def test_the_seed_alone_decides_the_start(name):
+def test_initial_parameters_depend_only_on_the_seed(name):
     before = torch.random.get_rng_state()
     one, other = FLOWS[name](4).state_dict(), FLOWS[name](4).state_dict()
     assert torch.equal(before, torch.random.get_rng_state())
@@ -105,7 +105,7 @@ def radial(classes=3, layers=4, size=5, amount=1.0):
 
 
 def naive_radial(flows, rows):
-    """Layer by layer, class by class, row by row."""
+    """Compute log-densities by a loop over rows, classes and layers."""
     found = torch.zeros(len(rows), len(flows.centers), dtype=torch.float64)
     size = rows.shape[1]
     for n, row in enumerate(rows):
@@ -124,7 +124,7 @@ def naive_radial(flows, rows):
     return found
 
 
-def test_radial_density_is_that_of_the_naive_loop(monkeypatch):
+def test_radial_density_against_a_loop(monkeypatch):
     flows, rows = radial(), 2 * normal(9, 5)
     with torch.no_grad():
         expected = naive_radial(flows, rows)
@@ -145,7 +145,7 @@ def test_radial_density_and_its_gradient_agree_with_the_explicit_map():
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
 
 
-def test_radial_log_det_is_that_of_the_jacobian_and_the_inverse_is_one():
+def test_radial_log_det_against_the_jacobian_and_the_inverse():
     flows, rows = radial(), 2 * normal(6, 1, 5)
     latent, log_det = flows(rows)
     for c in range(3):
@@ -173,7 +173,7 @@ def test_radial_density_at_a_centre_and_far_away_is_finite():
     torch.testing.assert_close(density.detach(), naive_radial(flows, rows.detach()), rtol=1e-6, atol=1e-6)
 
 
-def test_radial_layers_of_no_strength_leave_the_normal_density():
+def test_radial_layers_with_beta_zero_are_the_identity():
     centers = normal(2, 3, 4)
     alpha, beta = torch.ones(2, 3, dtype=torch.float64), torch.zeros(2, 3, dtype=torch.float64)
     rows = normal(5, 4)
@@ -183,10 +183,10 @@ def test_radial_layers_of_no_strength_leave_the_normal_density():
     )
 
 
-# ---- pieces -----------------------------------------------------------------------------------------
+# ---- layers -----------------------------------------------------------------------------------------
 
 
-def test_actnorm_standardises_the_batch_it_starts_from():
+def test_actnorm_standardises_its_initial_batch():
     norm, rows = ActNorm(3).double(), 5 + 3 * normal(50, 3)
     rows[:, 1] = 7.0
     norm.initialize(rows)
@@ -197,7 +197,7 @@ def test_actnorm_standardises_the_batch_it_starts_from():
     )
 
 
-def test_initialising_a_flow_reaches_every_actnorm():
+def test_initialising_a_flow_initialises_every_actnorm():
     flow = glow(4, 2, [8], generator=generator())
     rows = (normal(200, 4) @ normal(4, 4, seed=3)).float()
     flow.initialize(rows)
@@ -205,7 +205,7 @@ def test_initialising_a_flow_reaches_every_actnorm():
         assert norm.log_scale.abs().max().item() > 0.05
 
 
-def test_the_invertible_matrix_starts_as_a_rotation():
+def test_the_invertible_matrix_is_initially_a_rotation():
     linear = InvertibleLinear(6, generator()).double()
     image, log_det = linear(torch.eye(6, dtype=torch.float64))
     torch.testing.assert_close(image @ image.T, torch.eye(6, dtype=torch.float64), atol=1e-5, rtol=0)
@@ -244,7 +244,7 @@ def test_exact_log_det_of_a_residual_block(size, width, depth, monkeypatch):
     torch.testing.assert_close(exact_log_det(matrices, slopes), expected)
 
 
-def test_the_series_is_exact_in_the_mean():
+def test_the_series_is_unbiased():
     block = shaken(ResidualFlow(9, 1, 12, depth=1, terms=2, generator=generator())).flows[1]
     first, second = block.layers
     second.weight.data = first.weight.data.T.clone()  # a Jacobian without negative eigenvalues
@@ -261,6 +261,6 @@ def test_the_series_is_exact_in_the_mean():
         for _ in range(40):
             estimates.append(block(rows[:500], draws)[1])
     assert abs(float(long.mean()) - exact) < 4 * float(long.std()) / 20_000**0.5
-    assert abs(short - exact) > 0.01, "the first term alone must not do, or the case tells nothing"
+    assert abs(short - exact) > 0.01, "one term is not sufficient"
     means = torch.stack(estimates).mean(1)
     assert abs(float(means.mean()) - exact) < 4 * float(means.std()) / 40**0.5

@@ -1,4 +1,4 @@
-"""The flows beside those of normflows, with the same parameters in float64."""
+"""Comparison of the flows with those of normflows, with the same parameters in float64."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ normflows = pytest.importorskip("normflows")
 lipschitz = pytest.importorskip("normflows.nets.lipschitz")
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-10}
 LOOSE = {"rtol": 1e-6, "atol": 1e-6}
-"""For the peer's spectral normalisation, which divides by a norm rounded to float32 (some 3e-8 a layer)."""
+"""Tolerance for normflows' spectral normalisation, which rounds the norm to float32 (about 3e-8 per layer)."""
 
 
 def shaken(module, amount=0.5):
@@ -60,7 +60,7 @@ def test_planar(size):
 @pytest.mark.parametrize("swap", [False, True])
 def test_affine_coupling(swap):
     class Affine(nn.Module):
-        """The coupling's scales and shifts, in the order in which the peer wants them."""
+        """Scales and shifts of the coupling, in the order of normflows."""
 
         def forward(self, kept):
             log_scale, shift = coupling._affine(kept)
@@ -76,7 +76,7 @@ def test_affine_coupling(swap):
 
 
 def peer_block(block, **options):
-    """Make the peer's block of our layers, with singular vectors found by as many iterations as they need."""
+    """Create a block of normflows with our layers, with enough iterations for its singular vectors to converge."""
     parts = []
     for layer in block.layers:
         outputs, inputs = layer.weight.shape
@@ -89,8 +89,8 @@ def peer_block(block, **options):
     return normflows.flows.Residual(nn.Sequential(*parts[:-1]), reverse=False, **options).eval()
 
 
-# The peer's determinant is that of the whole Jacobian in two dimensions; elsewhere a series of 20 terms or more,
-# whose rest is below D (bound^layers)^21 / 21: 2e-10 for bounds of 0.6 and two layers.
+# normflows' determinant is exact in two dimensions; otherwise it is a series of at least 20 terms, whose remainder is
+# below D (bound^layers)^21 / 21: 2e-10 for bounds of 0.6 and two layers.
 @pytest.mark.parametrize(
     "size, depth, bound, options",
     [
@@ -116,7 +116,7 @@ def test_residual_blocks(size, depth, bound, options):
     torch.testing.assert_close(log_det, total, **LOOSE)
 
 
-def test_bounds_are_those_of_the_peer_where_they_bite():
+def test_active_bounds_agree():
     flow = shaken(ResidualFlow(6, 1, 9, bound=0.5, generator=generator()), amount=2.0)
     block = flow.flows[1]
     peer = peer_block(block).iresblock.nnet

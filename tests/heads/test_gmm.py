@@ -146,7 +146,7 @@ def test_too_many_covariances_are_refused(monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda device: 100)
     for fit in (create_head("gmm").fit, create_head("gmm").partial_fit):
         with pytest.raises(
-            UsageError, match=r"3 classes in 4 features take .* use --covariance tied or diag"
+            UsageError, match=r"3 classes in 4 features need .* use --covariance tied or diag"
         ):
             fit(x, labels)
     create_head("gmm", covariance="diag").fit(x, labels)

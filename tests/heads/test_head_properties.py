@@ -212,7 +212,9 @@ def test_a_million_rows_in_small_blocks():
 
 @pytest.mark.parametrize("device", ("nowhere", "cuda:99"))
 def test_a_device_that_is_not_there_is_refused_in_a_line(device, tmp_path):
-    with pytest.raises(UsageError, match=f"^device '{device}' cannot be used: .*; 'cpu' is always there$"):
+    with pytest.raises(
+        UsageError, match=f"^device '{device}' cannot be used: .*; 'cpu' is always available$"
+    ):
         create_head("mahalanobis").fit(linear_set(NORMAL, 2), device=device)
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
     with pytest.raises(UsageError, match=f"^device '{device}' cannot be used"):

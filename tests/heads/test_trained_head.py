@@ -152,7 +152,7 @@ def test_early_stopping_counts_the_end_and_survives_divergence():
     assert result.steps == 10 and point.weight.item() == -10
     result, point = run([3.0, 2.0, 4.0, 5.0])
     assert result.steps == 4 and point.weight.item() == -4
-    with pytest.warns(UserWarning, match="state after step 4 kept"):
+    with pytest.warns(UserWarning, match="state after step 4 is used"):
         result, point = run([3.0, 2.0, 4.0], poison=9)
     assert result.diverged and result.steps == 4 and point.weight.item() == -4
 

@@ -1,4 +1,4 @@
-"""What the tests of networks and energies draw, and energies and densities that are known exactly."""
+"""Random inputs for tests of networks and energies, and energies and densities in closed form."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ import torch
 from featood.cache.feature_set import FeatureSet
 
 CENTERS, SPREADS = np.array([[-2.0, 0.0], [2.0, 0.0]]), np.array([1.0, 0.7])
-"""Of two Gaussians in the plane, equally likely."""
+"""Means and standard deviations of two Gaussians in the plane with equal weights."""
 
 
 def generator(seed=0):
@@ -18,7 +18,7 @@ def normal(*shape, seed=0):
 
 
 def quadratic(matrix, shift):
-    """Make E(x) = x' M x / 2 + b' x of flattened inputs."""
+    """Return the energy E(x) = x' M x / 2 + b' x of flattened inputs."""
 
     def energy(x):
         x = x.flatten(1)
@@ -28,7 +28,7 @@ def quadratic(matrix, shift):
 
 
 def two_gaussians(rows=2000, seed=0):
-    """Draw rows, labelled by their Gaussian."""
+    """Draw rows from both Gaussians, which are their labels."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, rows)
     values = CENTERS[labels] + rng.normal(size=(rows, 2)) * SPREADS
@@ -36,7 +36,7 @@ def two_gaussians(rows=2000, seed=0):
 
 
 def grid():
-    """Return points in the plane, and the log-density of the two Gaussians there, but for a constant."""
+    """Return points in the plane, and the log-density of the two Gaussians up to a constant."""
     axes = np.meshgrid(np.linspace(-4.5, 4.5, 31), np.linspace(-2.5, 2.5, 31))
     points = np.stack(axes, -1).reshape(-1, 2)
     log_p = np.logaddexp(*[-0.5 * (((points - center) / SPREADS) ** 2).sum(1) for center in CENTERS])

@@ -1,4 +1,4 @@
-"""A reporter that keeps what it takes."""
+"""A reporter that stores all messages."""
 
 from featood.reporter import Reporter
 

@@ -1,4 +1,4 @@
-"""What the tests of the conformance suite share: how to make a head that breaks a promise, and to see it caught."""
+"""Tools for the tests of the conformance suite: incorrect heads, and assertions that checks detect them."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ CHECKS = {check.name: check for check in iter_checks()}
 
 
 def head(needs=("features",), **card):
-    registry._REGISTRY.pop("broken", None)  # each stands for the last
+    registry._REGISTRY.pop("broken", None)  # replaces the previous one
     return register("broken", needs=needs, **{**CARD, **card})
 
 
 def broken(check: str, kind: type, *words: str) -> None:
-    """The check must fail, and say whose promise is broken."""
+    """Require a check to fail with the name of the head and the requirement."""
     with pytest.raises(AssertionError) as caught:
         CHECKS[check](kind)
     for word in ("broken", CHECKS[check].promise, *words):
@@ -29,7 +29,7 @@ def broken(check: str, kind: type, *words: str) -> None:
 
 
 class Distance(FeatureHead):
-    """Score the distance to the mean."""
+    """Scores by the distance to the mean."""
 
     def fit_state(self, train):
         return {"mean": self.vectors(train.load()).double().mean(0)}

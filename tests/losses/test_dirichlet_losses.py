@@ -30,7 +30,7 @@ def divergence(alpha, beta):
 
 
 @pytest.mark.parametrize("spread", [0.1, 1.0, 4.0])
-def test_the_divergence_is_that_of_torch(spread):
+def test_divergence_against_torch(spread):
     generator = torch.Generator().manual_seed(1)
     alpha, beta = (
         torch.empty(300, 4, dtype=torch.float64).log_normal_(0, spread, generator=generator) for _ in range(2)
@@ -46,7 +46,7 @@ def test_the_divergence_is_that_of_torch(spread):
 
 @settings(max_examples=150)
 @given(st.lists(st.tuples(*[st.floats(-60, 100, allow_subnormal=False)] * 2), min_size=2, max_size=5))
-def test_the_divergence_holds_where_floats_cancel(pairs):
+def test_divergence_is_accurate_despite_cancellation(pairs):
     mp = pytest.importorskip("mpmath")
     with mp.workdps(150):
         alpha, beta = ([mp.exp(mp.mpf(pair[k])) for pair in pairs] for k in (0, 1))
@@ -56,12 +56,12 @@ def test_the_divergence_holds_where_floats_cancel(pairs):
             exact += mp.loggamma(b) - mp.loggamma(a) + (a - b) * (mp.psi(0, a) - mp.psi(0, total))
         exact = float(exact)
     log_alpha, log_beta = torch.tensor(pairs, dtype=torch.float64).T[:, None]
-    # rounding of the largest term, and its square in probabilities that agree
+    # rounding of the largest term, and its square for equal probabilities
     slack = 1e-12 + max(1e-14 * math.exp(b - a) + 1e-28 * math.exp(b) for a, b in pairs)
     assert float(numerics.divergence(log_alpha, log_beta)) == pytest.approx(exact, rel=1e-7, abs=slack)
 
 
-def test_the_divergence_of_a_distribution_from_itself_is_none():
+def test_divergence_of_equal_distributions_is_zero():
     for log_alpha in (LOGITS, FAR):
         assert float(numerics.divergence(log_alpha, log_alpha).abs().max()) == 0
 
@@ -78,7 +78,7 @@ def test_uncertain_cross_entropy():
     expected = digamma(alpha.sum(1)) - digamma(alpha[np.arange(20), labels])
     found = uncertain_cross_entropy(torch.from_numpy(np.log(alpha)), labels)
     np.testing.assert_allclose(found, expected, rtol=1e-10)
-    # it is the expectation of -log p_y over the Dirichlet distribution
+    # the expectation of -log p_y over the Dirichlet distribution
     draws = np.random.default_rng(1).dirichlet(alpha[0], 200_000)
     assert float(found[0]) == pytest.approx(-np.log(draws[:, 0]).mean(), abs=0.01)
 
@@ -90,7 +90,7 @@ def test_uncertain_cross_entropy_by_hand():
     torch.testing.assert_close(found, torch.tensor([11 / 6, 1 / 3], dtype=torch.float64))
 
 
-def test_uncertain_cross_entropy_of_evidence_beyond_any_float():
+def test_uncertain_cross_entropy_of_evidence_beyond_the_range_of_floats():
     log_alpha = torch.tensor([[2000.0, 1990.0, 0.0]], dtype=torch.float64, requires_grad=True)
     loss = uncertain_cross_entropy(log_alpha, torch.tensor([1]))
     assert loss.item() == pytest.approx(10 + math.log1p(math.exp(-10)))
@@ -142,7 +142,7 @@ def test_the_loss_of_prior_networks_vanishes_at_the_target():
         assert float(loss) == pytest.approx(0, abs=1e-12)
 
 
-def test_all_evidence_is_to_be_of_the_rows_own_class():
+def test_evidence_divergence():
     for target in (0.0, 30.0):
         expected = []
         for logits, label in zip(LOGITS, LABELS.tolist(), strict=True):
@@ -153,8 +153,8 @@ def test_all_evidence_is_to_be_of_the_rows_own_class():
         torch.testing.assert_close(found, torch.stack(expected), rtol=1e-8, atol=1e-10)
 
 
-def test_the_entropy_of_samples_is_their_divergence_to_the_flat_distribution():
-    # why networks that are to be flat on samples need one weight, not two
+def test_the_entropy_of_samples_is_their_divergence_from_the_uniform_distribution():
+    # so networks with uniform output on samples need one weight, not two
     log_alpha = numerics.concentrations(LOGITS, prior=1.0)
     flat = numerics.divergence(log_alpha, torch.zeros_like(log_alpha))
     torch.testing.assert_close(flat, -numerics.differential_entropy(log_alpha) - math.lgamma(5))
@@ -173,7 +173,7 @@ def test_the_entropy_of_samples_is_their_divergence_to_the_flat_distribution():
     ],
 )
 @pytest.mark.parametrize("label", [0, 1, 2])
-def test_gradients_are_finite_far_out(loss, label):
+def test_gradients_are_finite_for_extreme_logits(loss, label):
     logits = FAR.clone().requires_grad_(True)
     value = loss(logits, torch.full((len(FAR),), label))
     (gradient,) = torch.autograd.grad(value, logits)

@@ -74,7 +74,7 @@ def test_background_class_by_rows():
     wide = torch.cat([LOGITS, FEATURES[:, :1]], 1)
     expected = [
         -log_softmax(wide[row].numpy())[label % 5] for row, label in enumerate(LABELS)
-    ]  # -1 is the fifth
+    ]  # the label -1 is the fifth class
     close(losses.background_class(wide, Y), np.mean(expected))
 
 
@@ -91,7 +91,7 @@ def test_mixtures_by_rows():
     for mixed, row in zip(seen[1].numpy(), KNOWN, strict=True):
         inside = FEATURES[row].numpy()
         found = []
-        for partner in OUTLIERS:  # the mixture lies on the line to one of the outliers
+        for partner in OUTLIERS:  # the mixture is on the line to one of the outliers
             outside = FEATURES[partner].numpy()
             share = (mixed - outside) @ (inside - outside) / ((inside - outside) @ (inside - outside))
             if np.allclose(share * inside + (1 - share) * outside, mixed, atol=1e-6):
@@ -115,7 +115,7 @@ def test_bounded_energy_by_rows():
 
 
 @pytest.mark.parametrize("shift", [0.0, 5.0, -50.0])
-def test_energy_bounds_are_apart(shift):
+def test_energy_bounds_are_ordered(shift):
     rng = np.random.default_rng(0)
     known, outliers = rng.normal(size=200), rng.normal(size=100) + shift
     energy = torch.tensor(np.concatenate([outliers, known]))
@@ -138,7 +138,7 @@ def test_confidence_by_rows():
     close(parts, np.mean(named) + 0.3 * price)
 
 
-def test_confidence_stays_finite_when_all_is_certain():
+def test_confidence_loss_is_finite_for_certain_predictions():
     logits, asked = torch.tensor([[1e4, 0.0]]), torch.tensor([-1e4], requires_grad=True)
     loss = losses.confidence_loss(logits, asked, torch.tensor([1]))["loss"]
     loss.backward()
@@ -154,7 +154,7 @@ def test_logit_norm_by_rows():
     close(losses.logit_norm(LOGITS, Y, 0.1), np.mean(expected))
 
 
-def test_distances_are_exact_nearby():
+def test_small_distances_are_accurate():
     point = torch.full((1, 3), 1e4)
     near = point + torch.tensor([[0.0, 0.01, 0.0]])
     assert losses.distances(near, point).item() == pytest.approx(float((near - point).norm()), rel=1e-6)
@@ -203,7 +203,7 @@ def test_intra_inter_by_classes():
     close(limited["separation"], separation / 4)
 
 
-def test_class_means_leave_absent_classes_at_zero():
+def test_class_means_of_absent_classes_are_zero():
     means, count = losses.class_means(FEATURES, Y, CLASSES)
     assert count.tolist() == [2, 0, 1, 2] and means[1].tolist() == [0, 0, 0]
     np.testing.assert_allclose(means[3], FEATURES[[3, 6]].mean(0))
@@ -248,7 +248,7 @@ def test_alarms_by_rows():
     close(losses.missed_outliers(odds, Y), np.mean([1 - expit(float(odds[row])) for row in OUTLIERS]))
 
 
-def test_the_multipliers_solve_a_problem_with_constraints():
+def test_the_multipliers_solve_a_constrained_problem():
     # minimise (x - 3)^2 subject to x <= 1 and x <= 5: x = 1, with multipliers 4 and 0
     multipliers, penalties = torch.zeros(2), torch.ones(2)
 
@@ -269,7 +269,7 @@ def test_the_multipliers_solve_a_problem_with_constraints():
     assert penalties[0] > 1 and penalties[1] == 1
 
 
-# ---- what all of them share
+# ---- all losses
 
 TERMS = {
     "cross-entropy": lambda f, z, y: losses.cross_entropy(f, y),
@@ -325,7 +325,7 @@ def test_batches_of_one_kind_have_finite_losses_and_gradients(name, labels):
 
 
 @pytest.mark.parametrize("name", sorted(set(TERMS) - {"mixtures"}))
-def test_a_mean_does_not_depend_on_how_often_its_rows_occur(name):
+def test_repeated_rows_do_not_change_the_loss(name):
     def loss(labels_of: Tensor) -> Tensor:
         found = TERMS[name](LOGITS[labels_of], FEATURES[labels_of], Y[labels_of])
         return found["loss"] if isinstance(found, dict) else found

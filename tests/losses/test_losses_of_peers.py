@@ -1,4 +1,4 @@
-"""The objectives against pytorch-ood, where the formula is the same."""
+"""Comparison of the losses with those of pytorch-ood that have the same formula."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from featood import losses
 
 @pytest.fixture
 def peer():
-    """Losses of pytorch-ood."""
+    """Return the losses of pytorch-ood."""
     from featood.extractors.vision import torchvision  # noqa: F401  (mends its import)
 
     return pytest.importorskip("pytorch_ood.loss")
@@ -40,17 +40,17 @@ def test_like_pytorch_ood(peer):
 @pytest.mark.filterwarnings("ignore:Discarding samples")
 def test_distances_like_pytorch_ood(peer):
     y, squared = Y, DISTANCES.square()
-    # its centre loss is a mean over all classes
+    # the centre loss of pytorch-ood is a mean over all classes
     center = CLASSES * peer.CenterLoss(CLASSES, SIZE, radius=2.25)(squared, y)
     close(losses.center_loss(DISTANCES, y, 1.5), center)
-    last = Y == CLASSES - 1  # the class whose tuplet term leaves out the right distance
+    last = Y == CLASSES - 1  # the only class for which its tuplet term leaves out the correct distance
     found = losses.class_anchors(DISTANCES[last], y[last], 0.3)
     close(found, peer.CACLoss(CLASSES, alpha=0.3)(DISTANCES[last], y[last]))
     close(
         losses.intra_inter(FEATURES.float(), y, CLASSES, 0.5),
         peer.IILoss(CLASSES, SIZE, 0.5)(FEATURES.float(), y),
     )
-    # it squares what it is given, so it is given distances that are not
+    # it squares its input, so the input is distances that are not squared
     from pytorch_ood.loss.mchad import CenterRegularizationLoss
 
     push = CenterRegularizationLoss(3.0)(DISTANCES, y)
@@ -66,11 +66,11 @@ def test_learned_odds_like_pytorch_ood(peer):
     torch_linear = torch.nn.Linear(1, 2, dtype=torch.float64)
     weights = torch.nn.Linear(CLASSES, 1, dtype=torch.float64)
     weights.weight.data.abs_()
-    even = torch.tensor([0, 1, 3, 2, 5, 7])  # as many of each kind, for it averages over all
+    even = torch.tensor([0, 1, 3, 2, 5, 7])  # equal numbers of both, as it averages over all rows
     loss = peer.VOSRegLoss(torch_linear, weights, alpha=0.1)(LOGITS[even], Y[even])
     energy = losses.weighted_energy(LOGITS[even], weights.weight.data[0].log())
     slope, offset = (value[0] - value[1] for value in (torch_linear.weight[:, 0], torch_linear.bias))
-    odds = slope * energy + offset  # its class 1 is the known rows
+    odds = slope * energy + offset  # its class 1 is that of known rows
     term = losses.energy_odds(odds[Y[even] >= 0], odds[Y[even] < 0]) / 2
     close(losses.cross_entropy(LOGITS[even], Y[even]) + 0.1 * term, loss)
 

@@ -19,7 +19,7 @@ from featood.metrics import (
     placements,
 )
 
-unhurried = settings(deadline=None)  # a machine may be busy with something else
+no_deadline = settings(deadline=None)  # the machine may be busy
 scores = st.sampled_from([-1.5, 0.0, 0.25, 1.0, 4.0, -np.inf, np.inf]) | st.floats(-9, 9, width=32)
 sides = st.tuples(
     st.lists(scores, min_size=2, max_size=20).map(np.array),
@@ -28,12 +28,12 @@ sides = st.tuples(
 
 
 def kernel(x, y):
-    """Whether an OOD score is above an ID score, ties one half: the U-statistic that AUROC is."""
+    """Return whether an OOD score is above an ID score, ties one half, whose mean is AUROC."""
     return 1.0 if y > x else 0.5 if y == x else 0.0
 
 
 def naive_covariance(heads):
-    """DeLong, DeLong and Clarke-Pearson (1988), equation by equation, over all pairs of rows."""
+    """Compute the equations of DeLong, DeLong and Clarke-Pearson (1988) over all pairs of rows."""
     n, m, count = len(heads[0][0]), len(heads[0][1]), len(heads)
     table = [[[kernel(x, y) for y in ood] for x in inside] for inside, ood in heads]
     values = [sum(map(sum, one)) / (n * m) for one in table]
@@ -48,18 +48,18 @@ def naive_covariance(heads):
     return values, covariance
 
 
-@unhurried
+@no_deadline
 @given(sides)
-def test_the_variance_is_delong_s_over_all_pairs(head):
+def test_variance_against_delong_over_all_pairs(head):
     (value,), covariance = naive_covariance([head])
     found = placements(*head)
     assert found.estimate == pytest.approx(value) == pytest.approx(auroc(*head))
     assert found.variance == pytest.approx(covariance[0, 0], abs=1e-15)
 
 
-@unhurried
+@no_deadline
 @given(sides, sides)
-def test_the_difference_is_delong_s_with_its_covariance(first, second):
+def test_difference_against_delong_with_covariance(first, second):
     n, m = (min(len(a), len(b)) for a, b in zip(first, second, strict=True))
     heads = [(first[0][:n], first[1][:m]), (second[0][:n], second[1][:m])]
     values, covariance = naive_covariance(heads)
@@ -76,9 +76,9 @@ def test_the_difference_is_delong_s_with_its_covariance(first, second):
     assert other == pytest.approx((-found.estimate, -found.high, -found.low, found.p), abs=1e-12)
 
 
-@unhurried
+@no_deadline
 @given(sides, st.sampled_from([0.5, 0.9, 0.99]))
-def test_an_interval_stays_in_its_bounds_and_keeps_its_symmetries(head, level):
+def test_intervals_are_in_bounds_and_symmetric(head, level):
     found = delong_interval(head, level)
     assert 0 <= found.low <= found.estimate + 1e-12 and found.estimate - 1e-12 <= found.high <= 1
     swapped = delong_interval((-head[1], -head[0]), level)
@@ -92,7 +92,7 @@ def test_an_interval_stays_in_its_bounds_and_keeps_its_symmetries(head, level):
     assert same.estimate == 0 and same.p == 1 and same.low <= 0 <= same.high
 
 
-def test_the_interval_is_made_on_the_logit_scale():
+def test_the_interval_is_computed_on_the_logit_scale():
     rng = np.random.default_rng(0)
     head = rng.normal(size=60), rng.normal(2, 1, 45)
     (value,), covariance = naive_covariance([head])
@@ -101,8 +101,8 @@ def test_the_interval_is_made_on_the_logit_scale():
     assert delong_interval(head, 0.9) == pytest.approx(expected)
 
 
-def test_scores_that_do_not_vary_rest_on_pairs_without_a_row_in_common():
-    low = binomtest(20, 20).proportion_ci().low  # 20 of 20 pairs told apart
+def test_intervals_without_variance_use_disjoint_pairs():
+    low = binomtest(20, 20).proportion_ci().low  # 20 of 20 pairs in the right order
     assert delong_interval((np.zeros(20), np.ones(50))) == pytest.approx((1, low, 1))
     assert delong_interval((np.ones(50), np.zeros(20))) == pytest.approx((0, 0, 1 - low))
     assert delong_interval((np.zeros(20), np.zeros(50))) == pytest.approx((0.5, low / 2, 1 - low / 2))
@@ -126,21 +126,21 @@ def test_the_mean_over_sets_counts_the_id_rows_once():
         rows = rng.normal(size=300)
         drawn.append((auroc(rows, rng.normal(1, 1, 200)) + auroc(rows, rng.normal(2, 1, 100))) / 2)
     assert mean.variance == pytest.approx(np.var(drawn), rel=0.15)
-    apart = (placements(inside, odd).variance + placements(inside, strange).variance) / 4
-    assert mean.variance > 1.15 * apart  # as if the ID rows were others for each set
+    independent = (placements(inside, odd).variance + placements(inside, strange).variance) / 4
+    assert mean.variance > 1.15 * independent  # the variance if each set had different ID rows
 
 
-@unhurried
+@no_deadline
 @given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.999))
-def test_the_exact_binomial_is_scipy_s(counts, level):
+def test_binomial_interval_against_scipy(counts, level):
     hits, rows = counts
     expected = binomtest(hits, rows).proportion_ci(level)
     assert binomial_interval(hits, rows, level) == pytest.approx((hits / rows, expected.low, expected.high))
 
 
-@unhurried
+@no_deadline
 @given(sides)
-def test_the_interval_at_the_threshold_is_that_of_the_rows_accepted(head):
+def test_fpr_interval_is_binomial_in_the_accepted_rows(head):
     share = fpr_at_tpr_id(*head)
     accepted = round(share * len(head[1]))
     expected = binomtest(accepted, len(head[1])).proportion_ci()
@@ -149,16 +149,16 @@ def test_the_interval_at_the_threshold_is_that_of_the_rows_accepted(head):
 
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from([0.0, 1.0, -0.5, 1.5]))
-def test_wrong_questions_are_refused(level):
+def test_invalid_arguments_are_refused(level):
     head = [0.0, 1.0], [2.0]
-    for ask in (
+    for call in (
         lambda: delong_interval(head, level),
         lambda: delong_difference(head, head, level),
         lambda: binomial_interval(1, 2, level),
         lambda: fpr_interval(*head, level=level),
     ):
         with pytest.raises(UsageError, match="level"):
-            ask()
+            call()
     with pytest.raises(DataError, match="same rows"):
         delong_difference(head, ([0.0], [2.0]))
     with pytest.raises(DataError, match="3 of 2"):
@@ -174,5 +174,5 @@ def test_coverage_is_measured(script):
     shares = {name: np.mean([one[name] for one in held]) for name in held[0]}
     # two standard deviations of 300 samples below and above 95 %
     assert all(0.925 <= shares[name] <= 0.98 for name in ("delong", "difference", "at threshold"))
-    assert shares["as fpr95"] < 0.85 and shares["separable"] == 0  # the threshold is estimated too
+    assert shares["as fpr95"] < 0.85 and shares["separable"] == 0  # as the threshold is estimated
     assert set(dict(measured.one_sample(rng, 20, 20, 0.9, 20))) >= {"bootstrap", "fpr95"}

@@ -21,7 +21,7 @@ def rng():
 
 
 def heads(rng, n_id=60, n_ood=45):
-    """Two heads that see the same rows with little noise of their own; rounding makes ties."""
+    """Return scores of two heads on the same rows that differ by little noise, rounded to create ties."""
     id_common, ood_common = rng.normal(size=n_id), rng.normal(1.0, 1.0, n_ood)
     return [
         (np.round(id_common + rng.normal(0, s, n_id), 1), np.round(ood_common + rng.normal(0, s, n_ood), 1))
@@ -30,14 +30,14 @@ def heads(rng, n_id=60, n_ood=45):
 
 
 def resamples(n_id, n_ood, n):
-    """Draw the rows of n resamples, however many the code takes at a time."""
+    """Draw the rows of n resamples in the same way as the code."""
     id_generator, ood_generator = np.random.default_rng(7).spawn(2)
     id_rows = id_generator.integers(n_id, size=(n, n_id))
     return zip(id_rows, ood_generator.integers(n_ood, size=(n, n_ood)), strict=True)
 
 
 @pytest.mark.parametrize("step", [50, 9])
-def test_every_resample_is_measured_as_its_rows_would_be(rng, monkeypatch, step):
+def test_metrics_of_resamples_are_those_of_their_rows(rng, monkeypatch, step):
     monkeypatch.setattr("featood.metrics.bootstrap._CELLS", step * 105)
     (id_scores, ood_scores), _ = heads(rng)
     id_scores[0], ood_scores[0] = -np.inf, np.inf
@@ -51,7 +51,7 @@ def test_every_resample_is_measured_as_its_rows_would_be(rng, monkeypatch, step)
         assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-12)
 
 
-def test_the_paired_difference_takes_the_same_rows_for_both_heads(rng):
+def test_the_paired_difference_uses_the_same_rows_for_both_heads(rng):
     first, second = heads(rng)
     names = ["auroc", "fpr95_ood"]
     found = paired_difference(first, second, names, n=40, level=0.8, generator=np.random.default_rng(7))
@@ -66,14 +66,14 @@ def test_the_paired_difference_takes_the_same_rows_for_both_heads(rng):
         assert (found[name].low, found[name].high) == pytest.approx((low, high))
 
 
-def test_a_head_does_not_differ_from_itself_whatever_its_scale(rng):
+def test_a_head_does_not_differ_from_itself_rescaled(rng):
     (id_scores, ood_scores), _ = heads(rng)
     stretched = (np.exp(id_scores), np.exp(ood_scores))
     found = paired_difference((id_scores, ood_scores), stretched, ["auroc", "fpr95"], n=30, generator=rng)
     assert all(interval == (0, 0, 0, 1) for interval in found.values())
 
 
-def test_about_95_percent_of_the_intervals_hold_the_truth(rng):
+def test_about_95_percent_of_the_intervals_cover_the_true_value(rng):
     truth = (1 + math.erf(0.5)) / 2  # P(N(1, 1) > N(0, 1))
     held = 0
     for _ in range(200):
@@ -105,17 +105,17 @@ def test_sets_can_share_the_resamples_of_their_id_rows(rng):
         np.testing.assert_allclose(draws, [expected])
 
 
-def test_the_test_of_a_difference_takes_it_for_normal(rng):
+def test_the_test_of_a_difference_assumes_a_normal_distribution(rng):
     draws = rng.normal(0.02, 0.01, 4000)
     found = bootstrap_difference(0.02, draws, 0.9)
     assert found.p == pytest.approx(2 * norm.sf(0.02 / np.std(draws, ddof=1)))
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.05, 0.95])))
-    # where nothing varies, the resamples can tell no more than their number
+    # without variance, p depends only on the number of resamples
     assert bootstrap_difference(0.5, np.full(99, 0.5), 0.95).p == pytest.approx(0.02)
     assert bootstrap_difference(0.0, np.zeros(99), 0.95).p == 1
 
 
-def test_wrong_questions_are_refused(rng):
+def test_invalid_arguments_are_refused(rng):
     with pytest.raises(UsageError, match="unknown metric 'auc'"):
         bootstrap_intervals([0.0], [1.0], ["auc"], generator=rng)
     with pytest.raises(UsageError, match="n=0"):

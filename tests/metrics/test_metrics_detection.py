@@ -31,7 +31,7 @@ scores = tied | spread | infinite
 
 
 def stacked(id_scores, ood_scores):
-    """Labels and scores for scikit-learn, infinities replaced by something yet more extreme."""
+    """Return labels and scores for scikit-learn, with infinities replaced by finite extreme values."""
     labels = np.r_[np.zeros(len(id_scores)), np.ones(len(ood_scores))]
     return labels, np.clip(np.r_[id_scores, ood_scores], -1e9, 1e9)
 
@@ -56,7 +56,7 @@ def naive_detection_error(id_scores, ood_scores):
 
 
 def naive_autc(id_scores, ood_scores):
-    """Step through the thresholds between neighbouring scores and add up the rectangles."""
+    """Sum the rectangles between neighbouring scores as thresholds."""
     pool = [s for s in [*id_scores, *ood_scores] if np.isfinite(s)]
     low, high = min(pool, default=0), max(pool, default=0)
     if low == high:
@@ -71,7 +71,7 @@ def naive_autc(id_scores, ood_scores):
 
 
 @given(scores, scores)
-def test_auroc_and_aupr_are_those_of_scikit_learn(id_scores, ood_scores):
+def test_auroc_and_aupr_against_scikit_learn(id_scores, ood_scores):
     labels, pooled = stacked(id_scores, ood_scores)
     assert auroc(id_scores, ood_scores) == pytest.approx(roc_auc_score(labels, pooled), abs=1e-12)
     expected_out = average_precision_score(labels, pooled)
@@ -87,13 +87,13 @@ def test_auroc_is_the_exact_share_of_ordered_pairs(id_scores, ood_scores):
 
 
 @given(scores, scores, st.sampled_from([0.05, 0.5, 0.8, 0.95, 1.0]))
-def test_fpr_in_both_senses_is_that_of_a_search_over_thresholds(id_scores, ood_scores, tpr):
+def test_both_kinds_of_fpr_against_a_search_over_thresholds(id_scores, ood_scores, tpr):
     assert fpr_at_tpr_id(id_scores, ood_scores, tpr) == naive_fpr_at_tpr_id(id_scores, ood_scores, tpr)
     assert fpr_at_tpr_ood(id_scores, ood_scores, tpr) == naive_fpr_at_tpr_ood(id_scores, ood_scores, tpr)
 
 
 @given(scores, scores, arrays(np.float64, 6, elements=st.floats(1e-6, 1.0)))
-def test_a_higher_tpr_never_costs_fewer_false_positives(id_scores, ood_scores, tprs):
+def test_fpr_increases_with_tpr(id_scores, ood_scores, tprs):
     for metric in (fpr_at_tpr_id, fpr_at_tpr_ood):
         found = [metric(id_scores, ood_scores, tpr) for tpr in sorted(tprs)]
         assert found == sorted(found)
@@ -112,7 +112,7 @@ def test_autc_is_the_area_under_both_steps(id_scores, ood_scores):
 
 
 @given(scores, scores)
-def test_the_roc_curve_holds_the_points_of_scikit_learn(id_scores, ood_scores):
+def test_the_roc_curve_contains_the_points_of_scikit_learn(id_scores, ood_scores):
     labels, pooled = stacked(id_scores, ood_scores)
     fpr, tpr, _ = sklearn_roc_curve(labels, pooled, drop_intermediate=False)
     ours = roc_curve(id_scores, ood_scores)
@@ -121,7 +121,7 @@ def test_the_roc_curve_holds_the_points_of_scikit_learn(id_scores, ood_scores):
 
 
 @given(scores, scores)
-def test_one_sort_gives_what_the_single_functions_give(id_scores, ood_scores):
+def test_detection_metrics_agree_with_the_single_functions(id_scores, ood_scores):
     single = {
         "auroc": auroc, "aupr_in": aupr_in, "aupr_out": aupr_out, "fpr95": fpr_at_tpr_id,
         "fpr95_ood": fpr_at_tpr_ood, "detection_error": detection_error, "autc": autc,
@@ -131,29 +131,29 @@ def test_one_sort_gives_what_the_single_functions_give(id_scores, ood_scores):
     assert metrics == {name: metric(id_scores, ood_scores) for name, metric in single.items()}
 
 
-def test_a_case_worked_by_hand():
+def test_metrics_by_hand():
     id_scores, ood_scores = np.arange(20.0), np.array([18.0, 18.5, 30.0, 40.0])
     metrics = detection_metrics(id_scores, ood_scores)
-    # 19 of 20 ID are <= 18, and so is one OOD score of four.
+    # 19 of 20 ID scores and 1 of 4 OOD scores are <= 18
     assert metrics["fpr95"] == 0.25
-    # All four OOD are >= 18, and so are two of twenty ID scores.
+    # all 4 OOD scores and 2 of 20 ID scores are >= 18
     assert metrics["fpr95_ood"] == 0.1
-    # Pairs won: 18 beats 18 of 20 and ties one, 18.5 beats 19, the rest beat all.
+    # pairs in the right order: 18 is above 18 of 20 with one tie, 18.5 is above 19, the others above all
     assert metrics["auroc"] == (18.5 + 19 + 20 + 20) / 80
-    # Threshold 17: 2 of 20 ID rejected, no OOD accepted.
+    # threshold 17: 2 of 20 ID rows are rejected, no OOD row is accepted
     assert metrics["detection_error"] == pytest.approx(0.05)
     assert metrics["autc"] == pytest.approx((9.5 / 40 + 1 - 26.625 / 40) / 2)
 
 
 @pytest.mark.parametrize("n", [20, 40, 100, 1000, 10_000])
-def test_exactly_95_percent_is_enough_whatever_the_rounding(n):
-    # The next threshold up would accept the OOD score too.
+def test_exactly_95_percent_is_sufficient_despite_rounding(n):
+    # the next larger threshold would also accept the OOD score
     id_scores = np.r_[np.zeros(n * 95 // 100), np.full(n * 5 // 100, 2.0)]
     assert fpr_at_tpr_id(id_scores, [1.0]) == 0
     assert fpr_at_tpr_ood([1.0], -id_scores + 2) == 0
 
 
-def test_constant_scores_tell_nothing():
+def test_constant_scores():
     metrics = detection_metrics(np.zeros(30), np.zeros(10))
     assert metrics == {
         "auroc": 0.5, "aupr_in": 0.75, "aupr_out": 0.25, "fpr95": 1, "fpr95_ood": 1,
@@ -174,11 +174,11 @@ def test_perfect_separation_with_infinities():
 
 
 @pytest.mark.parametrize("scale", [5e-324, 1e-300, 1e300, 1.7e308])
-def test_autc_survives_scales_at_the_ends_of_float64(scale):
+def test_autc_at_the_limits_of_float64(scale):
     assert autc([-scale, 0], [0, scale]) == pytest.approx(0.25)
 
 
-def test_any_real_dtype_and_torch_tensors_are_read():
+def test_any_real_dtype_and_torch_tensors_are_accepted():
     id_scores, ood_scores = [0, 2, 4], [3, 5]
     expected = detection_metrics(id_scores, ood_scores)
     for dtype in ("float16", "float32", ">f8", "int64", "uint8"):

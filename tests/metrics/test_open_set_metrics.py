@@ -38,21 +38,21 @@ unknown_rows = st.lists(st.tuples(scores, st.integers(0, 6)), min_size=1, max_si
 
 
 def arguments(known, unknown):
-    """Scores of both sides, predictions of both sides, labels."""
+    """Return the scores and predictions of both sides, and labels."""
     id_scores, id_classes, labels = map(np.array, zip(*known, strict=True))
     ood_scores, ood_classes = map(np.array, zip(*unknown, strict=True))
     return id_scores, ood_scores, id_classes, ood_classes, labels
 
 
 def decisions(threshold, id_scores, ood_scores, id_classes, ood_classes, labels, unknown=99):
-    """True and decided classes of all rows at one threshold."""
+    """Return true and predicted classes of all rows at one threshold."""
     pooled = zip([*id_scores, *ood_scores], [*id_classes, *ood_classes], strict=True)
     decided = [c if s <= threshold else unknown for s, c in pooled]
     return [*labels, *[unknown] * len(ood_scores)], decided
 
 
 @given(known_rows, unknown_rows)
-def test_the_curve_is_that_of_scikit_learn_threshold_by_threshold(known, unknown):
+def test_the_curve_against_scikit_learn_at_each_threshold(known, unknown):
     given_ = arguments(known, unknown)
     curve = open_set_curve(*given_)
     assert curve.thresholds.tolist() == sorted({*given_[0], *given_[1]})
@@ -66,7 +66,7 @@ def test_the_curve_is_that_of_scikit_learn_threshold_by_threshold(known, unknown
 
 
 @given(known_rows, unknown_rows)
-def test_the_threshold_of_f1_accepts_95_percent_of_id_and_the_best_is_the_largest(known, unknown):
+def test_f1_is_at_the_threshold_for_95_percent_of_id_and_the_best_is_the_maximum(known, unknown):
     given_ = arguments(known, unknown)
     pooled = sorted([*given_[0], *given_[1]])
     f1 = {t: f1_score(*decisions(t, *given_), average="macro") for t in pooled}
@@ -77,7 +77,7 @@ def test_the_threshold_of_f1_accepts_95_percent_of_id_and_the_best_is_the_larges
 
 
 @given(known_rows, unknown_rows)
-def test_the_areas_are_those_of_a_loop_over_thresholds(known, unknown):
+def test_areas_against_a_loop_over_thresholds(known, unknown):
     id_scores, ood_scores, id_classes, _, labels = arguments(known, unknown)
     right = id_classes == labels
     fpr, rate = [0.0], [0.0]
@@ -92,13 +92,13 @@ def test_the_areas_are_those_of_a_loop_over_thresholds(known, unknown):
     assert (found["cauroc"], found["oscr"]) == pytest.approx((expected, area), abs=1e-12)
 
 
-def test_cauroc_is_the_auroc_where_all_are_classified_correctly():
+def test_cauroc_is_auroc_if_all_rows_are_classified_correctly():
     rng = np.random.default_rng(0)
     id_scores, ood_scores = rng.normal(0, 1, 60), rng.normal(1, 1, 50)
     assert cauroc(id_scores, ood_scores, np.ones(60, bool)) == auroc(id_scores, ood_scores)
 
 
-def test_oscr_is_that_of_pytorch_ood(detectors):
+def test_oscr_against_pytorch_ood(detectors):
     from pytorch_ood.metrics import oscr_score
 
     rng = np.random.default_rng(1)
@@ -109,8 +109,8 @@ def test_oscr_is_that_of_pytorch_ood(detectors):
     assert found == pytest.approx(float(expected), abs=1e-6)
 
 
-def test_a_case_worked_by_hand():
-    # Thresholds 0, 1, 2, 3. Rows: class 0 right at 0, class 1 as 0 at 1, unknown as 1 at 2, class 1 right at 3.
+def test_the_curve_by_hand():
+    # scores 0 to 3: class 0 (correct), class 1 predicted as 0, an unknown row predicted as 1, class 1 (correct)
     curve = open_set_curve([0, 1, 3], [2], [0, 0, 1], [1], [0, 1, 1])
     f1 = [
         (1 + 0 + 2 / (1 + 3)) / 3,
@@ -132,7 +132,7 @@ def test_perfect_recognition_and_none():
 
 
 def openood_ccr(confidence, ood_confidence, right, fpr):
-    """The rate as OpenOOD counts it, row by row; confidence is higher for ID."""
+    """Compute the rate row by row as in OpenOOD, where confidence is higher for ID."""
     count = next(k for k in range(1, len(ood_confidence) + 1) if k / len(ood_confidence) >= fpr)
     threshold = sorted(ood_confidence)[-count]
     return sum(c > threshold and ok for c, ok in zip(confidence, right, strict=True)) / len(confidence)
@@ -144,22 +144,22 @@ def test_correct_classification_at_a_false_positive_rate(known, unknown, fpr):
     right = id_classes == labels
     found = ccr_at_fpr(id_scores, ood_scores, right, fpr)
     assert found == pytest.approx(openood_ccr(-id_scores, -ood_scores, right, fpr))
-    # a point of the curve of oscr: no other threshold that accepts as few OOD rows does better
+    # a point of the curve of oscr: no other threshold with as few accepted OOD rows has a higher rate
     curve = open_set_curve(id_scores, ood_scores, id_classes, np.zeros(len(ood_scores), int), labels)
     fewer = 1 - curve.unknown_accuracy < fpr - 1e-12
     assert found == pytest.approx(curve.known_accuracy[fewer].max(initial=0))
 
 
-def test_a_false_positive_rate_has_its_bounds():
+def test_invalid_false_positive_rates_are_refused():
     for fpr in (0, -0.1, 1.01):
         with pytest.raises(UsageError, match="fpr must be"):
             ccr_at_fpr([0.0], [1.0], [True], fpr)
-    with pytest.raises(DataError, match="2 verdicts"):
+    with pytest.raises(DataError, match="2 values of"):
         ccr_at_fpr([0.0], [1.0], [True, True])
 
 
 @given(known_rows, unknown_rows, st.randoms(use_true_random=False))
-def test_auroc_by_class_is_that_of_each_class_alone(known, unknown, random):
+def test_auroc_by_class_against_separate_computations(known, unknown, random):
     id_scores, ood_scores, _, classes, _ = arguments(known, unknown)
     classes = np.where([random.random() < 0.2 for _ in classes], -1, classes)
     if (classes < 0).all():
@@ -191,12 +191,12 @@ def test_aurra_is_the_mean_over_all_orders_of_equal_scores(rows):
     assert aurra(values, right) == pytest.approx(expected)
 
 
-def test_aurra_rewards_scores_that_rank_mistakes_last():
+def test_aurra_by_hand():
     right = np.array([True, True, False])
     assert aurra([0, 1, 2], right) == pytest.approx((1 + 1 + 2 / 3) / 3)
     assert aurra([2, 1, 0], right) == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
     assert aurra([0, 0], [True, True]) == 1 and aurra([0.0], [False]) == 0
-    with pytest.raises(DataError, match="3 scores come with 2"):
+    with pytest.raises(DataError, match="3 scores were given with 2"):
         aurra([0, 1, 2], [True, False])
 
 
@@ -211,23 +211,23 @@ def test_rows_without_a_label_are_left_out():
 
 
 @given(st.lists(st.tuples(st.integers(-2, 4), st.integers(-2, 4)), min_size=1, max_size=40))
-def test_f1_of_decisions_is_the_macro_f1_of_scikit_learn_with_an_unknown_class(pairs):
+def test_f1_of_decisions_against_scikit_learn_with_an_unknown_class(pairs):
     predictions, labels = np.array(pairs).T
     unknown = [np.where(values < 0, 4, values) for values in (labels, predictions)]
     assert macro_f1_open_set(predictions, labels, 4) == pytest.approx(f1_score(*unknown, average="macro"))
 
 
 def test_f1_of_decisions_by_hand():
-    # Class 0: tp 1, fn 1. Class 1: tp 1. Unknown: tp 1, fp 1.
+    # class 0: tp 1, fn 1; class 1: tp 1; unknown: tp 1, fp 1
     assert macro_f1_open_set([0, -1, 1, 2], [0, 0, 1, -1], 2) == pytest.approx((2 / 3 + 1 + 2 / 3) / 3)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"id_predictions": [0]}, "2 ID scores come with 1 predictions"),
+        ({"id_predictions": [0]}, "2 ID scores were given with 1 predictions"),
         ({"labels": [0]}, "and 1 labels"),
-        ({"ood_predictions": [0, 0]}, "1 OOD scores come with 2 predictions"),
+        ({"ood_predictions": [0, 0]}, "1 OOD scores were given with 2 predictions"),
         ({"ood_predictions": [-1]}, "negative"),
         ({"labels": [-1, -1]}, "no ID scores"),
         ({"labels": [0.0, 1.0]}, "one integer per row"),
@@ -235,7 +235,7 @@ def test_f1_of_decisions_by_hand():
         ({"ood_scores": [], "ood_predictions": np.zeros(0, int)}, "no OOD scores"),
     ],
 )
-def test_unusable_input_is_refused(change, message):
+def test_invalid_input_is_refused(change, message):
     sound = {
         "id_scores": [0.0, 1.0], "ood_scores": [2.0], "id_predictions": [0, 1], "ood_predictions": [0],
         "labels": [0, 1],
@@ -245,7 +245,7 @@ def test_unusable_input_is_refused(change, message):
             function(**{**sound, **change})
 
 
-def test_wrong_decisions_are_refused():
+def test_invalid_decisions_are_refused():
     with pytest.raises(DataError, match="exceeds"):
         macro_f1_open_set([3], [0], 2)
     with pytest.raises(DataError, match="one prediction per label"):
@@ -256,7 +256,7 @@ def test_wrong_decisions_are_refused():
 
 
 class Nearest(Mahalanobis):
-    """Classifies by the negated first features, and scores as the Mahalanobis distance does."""
+    """Classifies by the negated first features, and scores by the Mahalanobis distance."""
 
     def classify_block(self, block, fitted):
         return -self.vectors(block)[:, :5]
@@ -269,7 +269,7 @@ def sets():
     return train, test.rows(known), dataclasses.replace(test.rows(~known), name="synthetic/odd")
 
 
-def test_a_head_without_a_classifier_leaves_classes_to_the_backbone(sets):
+def test_classes_are_predicted_by_the_backbone_for_heads_without_a_classifier(sets):
     train, test, odd = sets
     head = create_head("mahalanobis").fit(train)
     assert head.classify(test) is None
@@ -282,7 +282,7 @@ def test_a_head_without_a_classifier_leaves_classes_to_the_backbone(sets):
         np.testing.assert_array_equal(record["prediction"], classes[record["dataset"]])
 
 
-def test_a_head_that_classifies_is_judged_by_its_own_classes(sets):
+def test_metrics_of_heads_that_classify_use_their_classes(sets):
     train, test, odd = sets
     head = Nearest().fit(train)
     logits = -test.features["avg"][:, :5].astype(np.float64)
@@ -307,7 +307,7 @@ def test_a_head_that_classifies_needs_no_logits(sets):
     assert "f1_macro" not in rows["mahalanobis"] and rows["mahalanobis"]["auroc"] > 0.5
 
 
-def test_own_logits_are_of_the_kind_of_the_input_in_order_and_zero_where_left_out(sets):
+def test_logits_of_heads_have_the_array_type_of_the_input_and_are_zero_for_dropped_rows(sets):
     train, test, _ = sets
     head = Nearest(nonfinite="drop").fit(train)
     values = test.features["avg"].copy()
@@ -321,7 +321,7 @@ def test_own_logits_are_of_the_kind_of_the_input_in_order_and_zero_where_left_ou
     assert len(head.classify(test.rows(slice(0, 0)))) == 0
 
 
-def test_the_report_shows_them_where_they_are_and_the_terminal_does_not(sets, tmp_path):
+def test_the_report_contains_open_set_metrics_and_the_terminal_table_does_not(sets, tmp_path):
     train, test, odd = sets
     head = Nearest().fit(train)
     results = score({"nearest": head}, test, {"odd": odd}).results
@@ -336,7 +336,7 @@ def test_the_report_shows_them_where_they_are_and_the_terminal_does_not(sets, tm
     assert len(printed) == 3 + len(METRICS) and not any("F1" in name for name in printed)
 
 
-def test_scores_that_tell_nothing_and_notes_are_said_once(sets):
+def test_warnings_on_constant_scores_and_notes_occur_once(sets):
     train, test, odd = sets
     train, test, odd = (
         dataclasses.replace(part, labels=np.zeros(len(part), int), logits=None, classifier=None)
@@ -352,7 +352,7 @@ def test_scores_that_tell_nothing_and_notes_are_said_once(sets):
     ]
 
 
-def test_means_over_sets_and_the_csv_hold_them(sets, tmp_path):
+def test_means_over_sets_and_csv_contain_open_set_metrics(sets, tmp_path):
     train, test, odd = sets
     head = Nearest().fit(train)
     rows = score({"nearest": head}, test, {"odd": odd, "more": odd.rows(slice(0, 20))}).results["rows"]
@@ -366,7 +366,7 @@ def test_means_over_sets_and_the_csv_hold_them(sets, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "which", "offset"), [("postnet", "max-p", 0), ("mlp", "msp", 1)])
-def test_the_classes_of_trained_heads_have_the_probabilities_that_they_score_by(sets, name, which, offset):
+def test_classes_of_trained_heads_agree_with_the_probabilities_of_their_scores(sets, name, which, offset):
     train, test, _ = sets
     options = {"epochs": 15, "batch_size": 64, "width": 16, "depth": 1, "lr": 1e-2}
     head = create_head(name, which=which, **options).fit(train)
@@ -376,10 +376,10 @@ def test_the_classes_of_trained_heads_have_the_probabilities_that_they_score_by(
     np.testing.assert_allclose(head.score(test), offset - probabilities.max(1), atol=1e-9)
 
 
-def test_class_numbers_cost_nothing():
+def test_memory_does_not_depend_on_class_numbers():
     rng = np.random.default_rng(3)
     labels, predicted, others = (rng.integers(0, 3, 50) for _ in range(3))
     scores, ood = rng.normal(size=50), rng.normal(size=50) + 1
-    numbers = np.array([7, 900_000, 10**12])  # to count up to the last would take terabytes
+    numbers = np.array([7, 900_000, 10**12])  # arrays indexed by these numbers would need terabytes
     plain = open_set_metrics(scores, ood, predicted, others, labels)
     assert open_set_metrics(scores, ood, numbers[predicted], numbers[others], numbers[labels]) == plain

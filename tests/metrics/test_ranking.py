@@ -8,7 +8,7 @@ from scipy.stats import friedmanchisquare, rankdata, t
 from featood.errors import DataError
 from featood.metrics import holm, rank_heads
 
-unhurried = settings(deadline=None)  # a machine may be busy with something else
+no_deadline = settings(deadline=None)  # the machine may be busy
 tables = st.tuples(st.integers(3, 7), st.integers(3, 6)).flatmap(
     lambda shape: arrays(float, shape, elements=st.sampled_from([0.1, 0.2, 0.5, 0.7, 0.9]))
 )
@@ -23,7 +23,7 @@ def naive_holm(p_values):
 
 
 def naive_conover(values):
-    """Conover (1999), section 5.8, pair by pair."""
+    """Compute Conover's test (1999, section 5.8) for each pair."""
     b, k = values.shape
     ranks = [rankdata([-value for value in row]) for row in values]
     sums = [sum(row[j] for row in ranks) for j in range(k)]
@@ -34,20 +34,20 @@ def naive_conover(values):
     return dict(zip(pairs, naive_holm(p_values), strict=True)), [r / b for r in sums]
 
 
-@unhurried
+@no_deadline
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_the_step_down_method(p_values):
     assert holm(p_values) == pytest.approx(naive_holm(p_values))
 
 
-def test_holm_s_own_example():
-    # Holm (1979): the smallest is held against alpha / n, the next against alpha / (n - 1), ...
+def test_holm_by_hand():
+    # Holm (1979): the smallest is compared with alpha / n, the next with alpha / (n - 1), ...
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
-@unhurried
+@no_deadline
 @given(tables)
-def test_ranks_and_tests_are_those_of_the_formulas(values):
+def test_ranks_and_tests_against_the_formulas(values):
     found = rank_heads(values)
     sums = np.sum([rankdata(-row) for row in values], 0)
     assert found.mean_ranks == pytest.approx(sums / len(values))
@@ -63,23 +63,23 @@ def test_ranks_and_tests_are_those_of_the_formulas(values):
             assert found.pairwise[i, j] == found.pairwise[j, i] == pytest.approx(p, abs=1e-12)
 
 
-@unhurried
+@no_deadline
 @given(tables, st.sampled_from([0.5, 0.8, 0.95]))
-def test_cliques_are_the_largest_groups_of_which_no_two_differ(values, level):
+def test_cliques_are_the_maximal_groups_in_which_no_two_differ(values, level):
     found = rank_heads(values, level)
     k = values.shape[1]
     differ = (found.pairwise < 1 - level) & (found.p < 1 - level)
     for clique in found.cliques:
         assert not any(differ[i, j] for i in clique for j in clique)
         for other in set(range(k)) - set(clique):
-            assert any(differ[other, i] for i in clique)  # nothing could be added
+            assert any(differ[other, i] for i in clique)  # the clique is maximal
     for i in range(k):
         for j in range(k):
             together = any(i in clique and j in clique for clique in found.cliques)
             assert together == (not differ[i, j])
 
 
-@unhurried
+@no_deadline
 @given(tables, st.permutations(range(6)))
 def test_the_order_of_heads_and_the_scale_of_the_metric_do_not_matter(values, order):
     order = [place for place in order if place < values.shape[1]]
@@ -91,7 +91,7 @@ def test_the_order_of_heads_and_the_scale_of_the_metric_do_not_matter(values, or
     )
 
 
-def test_the_same_order_everywhere_leaves_no_doubt_and_no_order_leaves_one_clique():
+def test_heads_with_the_same_order_on_all_sets_differ_and_tied_heads_form_one_clique():
     clear = rank_heads([[0.9, 0.8, 0.7]] * 4)
     assert clear.cliques == [[0], [1], [2]] and clear.mean_ranks.tolist() == [1, 2, 3]
     assert clear.pairwise[np.triu_indices(3, 1)].tolist() == [0, 0, 0]

@@ -17,7 +17,7 @@ def one(logits, labels, classes=()):
 
 
 def classifier(outputs=10, rows=1000, sharpness=6.0, seed=0):
-    """Logits of a calibrated classifier: the labels are drawn from its softmax."""
+    """Return the logits of a calibrated classifier, and labels drawn from its softmax."""
     rng = np.random.default_rng(seed)
     logits = sharpness * rng.normal(size=(rows, outputs))
     p = np.exp(logits - logits.max(1, keepdims=True))
@@ -26,23 +26,23 @@ def classifier(outputs=10, rows=1000, sharpness=6.0, seed=0):
 
 
 def text_order(outputs):
-    """Rank among names sorted as text of the class that each number names."""
+    """Return the rank of each number among the numbers sorted as text."""
     return np.argsort(np.array(sorted(range(outputs), key=str)))
 
 
 # ---- simulated classifiers --------------------------------------------------------------------------------
 
 
-def test_calibrated_classifiers_raise_no_doubt():
+def test_calibrated_classifiers_give_no_warning():
     rng = np.random.default_rng(0)
     for seed in range(300):
         outputs, rows = int(rng.choice([2, 3, 10, 100])), int(rng.choice([50, 200, 1000]))
         logits, labels = classifier(outputs, rows, rng.uniform(2, 8), seed)
         assert doubts(logits, labels) == []
-        assert doubts(1.5 * logits, labels) == []  # somewhat too sure, as networks are
+        assert doubts(1.5 * logits, labels) == []  # somewhat overconfident, as networks are
 
 
-def test_a_permutation_is_found_on_rows_it_was_not_fitted_to():
+def test_a_permutation_is_found_by_cross_validation():
     logits, labels = classifier()
     right = float((logits.argmax(1) == labels).mean())
     order = np.random.default_rng(1).permutation(10)
@@ -55,9 +55,13 @@ def test_a_permutation_is_found_on_rows_it_was_not_fitted_to():
 @pytest.mark.parametrize(
     ("outputs", "change", "words"),
     [
-        (100, lambda y: text_order(100)[y], "the text order of 0 to 99 (0, 1, 10, ...), under which"),
-        (100, lambda y: np.argsort(text_order(100))[y], "the numeric order, and the outputs the text order"),
-        (100, lambda y: (y + 1) % 100, "a count from 1, one more than the outputs'"),
+        (100, lambda y: text_order(100)[y], "the text order of 0 to 99 (0, 1, 10, ...); corrected"),
+        (
+            100,
+            lambda y: np.argsort(text_order(100))[y],
+            "the numeric order, but the outputs follow the text order",
+        ),
+        (100, lambda y: (y + 1) % 100, "a count from 1, one more than the outputs"),
         (
             10,
             lambda y: y + 1,
@@ -67,29 +71,29 @@ def test_a_permutation_is_found_on_rows_it_was_not_fitted_to():
         (10, lambda y: y * 1000, "labels reach 9000, but the network has 10 outputs, 0 to 9: check"),
     ],
 )
-def test_orders_that_occur_by_mistake_go_by_their_names(outputs, change, words):
+def test_common_mistakes_in_the_order_are_described(outputs, change, words):
     logits, labels = classifier(outputs)
     assert words in one(logits, change(labels))
 
 
-def test_an_output_for_the_background():
+def test_a_background_output():
     logits, labels = classifier()
-    assert "one less than the outputs'" in one(np.concatenate([logits[:, :1] - 99, logits], 1), labels)
+    assert "one less than the outputs" in one(np.concatenate([logits[:, :1] - 99, logits], 1), labels)
 
 
-def test_classes_named_in_another_than_alphabetical_order():
+def test_classes_that_are_not_in_alphabetical_order():
     logits, labels = classifier(4)
     names = ["dog", "ant", "cat", "bee"]
     sorted_names = sorted(names)
     order = np.array([names.index(name) for name in sorted_names])  # outputs are alphabetical, labels are not
-    assert "other than the alphabetical one" in one(logits, order[labels], names)
+    assert "the outputs follow their alphabetical order" in one(logits, order[labels], names)
 
 
-def test_a_subset_of_the_classes_numbered_anew():
+def test_a_renumbered_subset_of_the_classes():
     logits, labels = classifier(50, 4000)
     chosen = np.isin(labels, [3, 17, 20, 44])
     text = one(logits[chosen], np.unique(labels[chosen], return_inverse=True)[1])
-    assert "number 4 of the 50 classes anew" in text and "label 1 looks like output 17" in text
+    assert "renumber 4 of the 50 classes" in text and "label 1 looks like output 17" in text
 
 
 def test_shuffled_labels_are_not_taken_for_another_order():
@@ -97,9 +101,9 @@ def test_shuffled_labels_are_not_taken_for_another_order():
         logits, labels = classifier(rows=rows, sharpness=8)
         text = one(logits, np.random.default_rng(2).permutation(labels))
         assert "the labels look shuffled" in text and "follow" not in text
-    logits, labels = classifier(100, 150, 8)  # 1.5 rows a class do not tell which
+    logits, labels = classifier(100, 150, 8)  # 1.5 rows per class are too few to find the order
     text = one(logits, np.random.default_rng(3).permutation(100)[labels])
-    assert "another class order, which too few rows a class tell" in text
+    assert "another class order, which cannot be found" in text
 
 
 def test_untrained_networks():
@@ -111,14 +115,14 @@ def test_untrained_networks():
     assert "class 7 is predicted for every row" in one(constant, labels)
 
 
-def test_one_class_may_be_all_there_is():
+def test_sets_of_a_single_class_give_no_warning():
     logits, labels = classifier()
     assert doubts(logits[labels == 3], labels[labels == 3]) == []
-    mostly = np.tile([3.0, 0.0], (1000, 1))  # as unbalanced as it is sure
+    mostly = np.tile([3.0, 0.0], (1000, 1))  # confidence equals the share of the larger class
     assert doubts(mostly, (np.arange(1000) % 20 == 0).astype(int)) == []
 
 
-def test_few_rows_and_odd_arrays_are_passed_over():
+def test_few_rows_and_invalid_arrays_are_ignored():
     logits, labels = classifier()
     wrong = 9 - labels
     assert doubts(logits[:49], wrong[:49]) == [] and len(doubts(logits[:200], wrong[:200])) == 1
@@ -135,7 +139,7 @@ def test_few_rows_and_odd_arrays_are_passed_over():
         assert doubts(*strange) == []
 
 
-def test_blocks_change_nothing(monkeypatch):
+def test_blocks_do_not_change_the_result(monkeypatch):
     logits, labels = classifier()
     whole = doubts(logits, 9 - labels)
     monkeypatch.setattr("featood.metrics.sanity.BLOCK", 70)
@@ -147,7 +151,7 @@ def test_blocks_change_nothing(monkeypatch):
 
 @pytest.fixture(scope="module")
 def network(test_data):
-    """The logits of ResNet-20 for pixels [N, 32, 32, 3] from 0 to 1, normalised as asked for."""
+    """The logits of ResNet-20 for pixels [N, 32, 32, 3] from 0 to 1, with the given normalisation."""
     net = create_net("cifar-resnet20", 10)
     load_weights(net, test_data / "weights" / "resnet20-12fca82f.th")
     with np.load(test_data / "cifar10" / "test.npz") as data:
@@ -168,7 +172,7 @@ def published(network):
     return run(), labels
 
 
-def test_the_published_network_raises_no_doubt(published):
+def test_the_published_network_gives_no_warning(published):
     logits, labels = published
     assert (logits.argmax(1) == labels).mean() > 0.9
     assert doubts(logits, labels) == []
@@ -184,7 +188,7 @@ def test_wrong_labels_of_the_published_network(published):
     assert "the labels look shuffled" in one(logits, rng.permutation(labels))
     assert "count from 1" in one(logits, labels + 1) and "reversed" in one(logits, 9 - labels)
     subset = np.isin(labels, [2, 5, 9])
-    assert "number 3 of the 10 classes anew" in one(
+    assert "renumber 3 of the 10 classes" in one(
         logits[subset], np.unique(labels[subset], return_inverse=True)[1]
     )
 
@@ -199,11 +203,11 @@ def test_wrong_labels_of_the_published_network(published):
     ],
     ids=["no normalisation", "0 to 255", "upside down", "normalised twice"],
 )
-def test_inputs_prepared_otherwise(network, how):
+def test_inputs_preprocessed_differently(network, how):
     run, labels = network
     rows = 300
     text = one(run(rows=rows, **how), labels[:rows])
-    assert "prepared" in text and "otherwise than in training" in text
+    assert "preprocessed" in text and "differently from training" in text
 
 
 @pytest.mark.parametrize(
@@ -215,7 +219,7 @@ def test_inputs_prepared_otherwise(network, how):
     ],
     ids=["other statistics", "halves", "blue first"],
 )
-def test_what_costs_little_accuracy_goes_unnoticed(network, how):
+def test_changes_that_cost_little_accuracy_are_not_detected(network, how):
     run, labels = network
     assert doubts(run(rows=300, **how), labels[:300]) == []
 

@@ -15,7 +15,7 @@ from featood.nets.mlp import ACTIVATIONS
 from featood.nets.small_resnet import SmallResNet
 from featood.nets.wide_resnet import WideResNet
 
-# name: penultimate width, parameters as the papers round them (or exactly), and half the last digit
+# name: penultimate width, number of parameters as rounded in the papers (or exact), and half the last digit
 NETS = {
     "cifar-resnet20": (64, 0.27e6, 0.005e6),
     "cifar-resnet32": (64, 0.46e6, 0.005e6),
@@ -39,7 +39,7 @@ NETS = {
 
 
 def randomise_statistics(net, seed=0):
-    """Batch normalisation that a wrong order or a forgotten layer cannot pass unnoticed."""
+    """Set random statistics, so that a wrong order or a missing normalisation changes the result."""
     g = generator(seed)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -80,7 +80,7 @@ def test_contract_of_every_net(name):
     assert logits.shape == (2, 10)
     assert features.shape == (2, width)
     torch.testing.assert_close(logits, features @ classifier.weight.T + classifier.bias)
-    # A tap sees each layer once; a layer used twice, or activations outside modules, would hide from it.
+    # hooks need each layer to be used once, and activations to be modules
     assert set(calls.values()) == {1}
     assert any(isinstance(m, nn.ReLU) or type(m).__name__ == "SigmoidGelu" for m in calls)
     assert logits.isfinite().all()
@@ -190,7 +190,7 @@ HE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DENSE = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
-# Right answers on a prefix. The same code gives 9,173 and 9,339 of 10,000 with the first two, as published.
+# Correct predictions on the first rows. On all 10,000, the first two give 9,173 and 9,339, as published.
 @pytest.mark.parametrize(
     "name, classes, file, dataset, statistics, rows, right",
     [
@@ -224,12 +224,12 @@ def same(a, b):
     )
 
 
-def test_initial_weights_come_from_the_generator_alone():
+def test_initial_weights_depend_only_on_the_generator():
     before = torch.get_rng_state()
     g = generator(3)
     first, second = create_net("lenet", 10, generator=g), create_net("lenet", 10, generator=g)
     assert torch.equal(torch.get_rng_state(), before)
-    torch.rand(5)  # the global state moves on, and must not matter
+    torch.rand(5)  # a different global state must not change the weights
     with torch.device("meta"):
         again = create_net("lenet", 10, generator=generator(3))
     assert same(first, again)
@@ -238,7 +238,7 @@ def test_initial_weights_come_from_the_generator_alone():
     assert same(create_net("lenet", 10), create_net("lenet", 10))
 
 
-def test_the_global_state_survives_an_error():
+def test_the_global_state_is_restored_after_an_error():
     before = torch.get_rng_state()
     with pytest.raises(RuntimeError), seeded(generator()):
         torch.rand(3)
@@ -256,7 +256,7 @@ def test_he_initialisation():
 def test_names():
     assert is_net("wrn-22-8") and is_net("densenet-40-24") and is_net("cifar-resnet110")
     assert is_net("cifar-resnet1202") and is_net("cifar-resnet8") and not is_net("cifar-resnet")
-    assert type(create_net("cifar-resnet50", 10)) is SmallResNet  # 50 is 6n + 2 as well
+    assert type(create_net("cifar-resnet50", 10)) is SmallResNet  # although 50 is 6n + 2
     assert len(create_net("cifar-resnet26", 10).layer1) == 4
     assert not is_net("resnet50") and not is_net("wrn-22") and not is_net("lenet5") and not is_net("")
     assert net_defaults("lenet") == net_defaults("mnist-convnet")
@@ -264,7 +264,7 @@ def test_names():
     assert (net_defaults("wrn-22-8").in_channels, net_defaults("wrn-22-8").image_size) == (3, 32)
 
 
-def test_unknown_name_lists_the_known_and_the_nearest():
+def test_the_error_for_an_unknown_name_lists_known_names_and_the_closest():
     for function in (net_defaults, lambda name: create_net(name, 10)):
         with pytest.raises(UsageError, match="did you mean wrn-40-2") as error:
             function("wrn40-2")
@@ -282,17 +282,17 @@ def test_unknown_name_lists_the_known_and_the_nearest():
         "cifar-resnet21", "cifar-resnet2", "cifar-resnet10",
     ],
 )  # fmt: skip
-def test_impossible_numbers_in_a_name(name):
+def test_invalid_numbers_in_a_name(name):
     with pytest.raises(UsageError, match="depth of 6n"):
         create_net(name, 10)
 
 
-def test_impossible_arguments():
+def test_invalid_arguments():
     with pytest.raises(UsageError, match="at least one class"):
         create_net("lenet", 0)
     with pytest.raises(UsageError, match="at least one class"):
         create_net("lenet", 10, in_channels=0)
-    with pytest.raises(UsageError, match="not 21"):
+    with pytest.raises(UsageError, match="got 21"):
         CifarResNet(21)
     with pytest.raises(UsageError, match="not 19"):
         SmallResNet(19)

@@ -7,7 +7,7 @@ from featood.heads import create_head
 from featood.nets.mlp import MLP
 
 
-def test_a_bound_on_the_layers_bounds_the_slope():
+def test_a_bound_on_the_layers_bounds_the_lipschitz_constant():
     net = MLP(6, [20, 20], 4, "relu", torch.Generator().manual_seed(0), lipschitz=0.5).double()
     with torch.no_grad():
         for layer in list(net)[::2]:
@@ -19,7 +19,7 @@ def test_a_bound_on_the_layers_bounds_the_slope():
     assert 1e-3 < largest <= 0.5**3 * (1 + 1e-9)
 
 
-def test_a_wide_bound_changes_nothing():
+def test_a_large_bound_has_no_effect():
     free, bound = (MLP(6, [8], 4, "tanh", torch.Generator().manual_seed(0), lipschitz=c) for c in (0, 1e6))
     bound[0].load_state_dict(free[0].state_dict(), strict=False)
     bound[2].load_state_dict(free[2].state_dict(), strict=False)
@@ -27,7 +27,7 @@ def test_a_wide_bound_changes_nothing():
     torch.testing.assert_close(free(rows), bound(rows))
 
 
-def test_negative_last_layers_fall_along_every_ray():
+def test_outputs_of_negative_last_layers_decrease_along_rays():
     net = MLP(3, [32, 32], 5, "relu", torch.Generator().manual_seed(0), negative=True)
     rays = torch.nn.functional.normalize(
         torch.randn(200, 3, generator=torch.Generator().manual_seed(1)), dim=1
@@ -37,12 +37,12 @@ def test_negative_last_layers_fall_along_every_ray():
 
 
 @pytest.mark.parametrize(("activation", "hidden"), [("silu", [4]), ("relu", [])])
-def test_negative_last_layers_need_inputs_that_are_not_negative(activation, hidden):
+def test_negative_last_layers_need_non_negative_inputs(activation, hidden):
     with pytest.raises(UsageError, match="activation"):
         MLP(3, hidden, 2, activation, negative=True)
 
 
-def test_heads_have_both():
+def test_heads_have_both_options():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(300, 4)).astype(np.float32)
     options = {"depth": 1, "width": 16, "epochs": 5, "sgld_steps": 3, "buffer_size": 100}

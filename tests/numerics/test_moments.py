@@ -25,7 +25,7 @@ def naive():
 
 @pytest.mark.parametrize("cuts", CUTS)
 @pytest.mark.parametrize("order", [range, lambda n: reversed(range(n))])
-def test_moments_merged_from_any_parts_in_any_order_are_those_of_the_whole(cuts, order):
+def test_merged_moments_of_parts_equal_those_of_all_rows(cuts, order):
     merged = None
     for rows, labels in parts(cuts, order):
         piece = ClassMoments.of(rows, labels)
@@ -40,7 +40,7 @@ def test_moments_merged_from_any_parts_in_any_order_are_those_of_the_whole(cuts,
 
 @pytest.mark.parametrize("diagonal", [False, True])
 @pytest.mark.parametrize("cuts", CUTS)
-def test_scatter_by_class_merges_and_streams_alike(cuts, diagonal):
+def test_scatter_by_class_is_equal_for_merged_and_streamed_rows(cuts, diagonal):
     merged = streamed = None
     for rows, labels in parts(cuts, range):
         piece = ScatterByClass.of(rows, labels, diagonal=diagonal)
@@ -53,7 +53,7 @@ def test_scatter_by_class_merges_and_streams_alike(cuts, diagonal):
         np.testing.assert_allclose(found.covariances(), expected, rtol=1e-7, atol=1e-8)
 
 
-def test_rows_without_a_label_do_not_count_and_sizes_must_agree():
+def test_rows_without_a_label_are_ignored_and_sizes_must_agree():
     labels = torch.tensor(LABELS)
     labels[:50] = -1
     found = ClassMoments.of(torch.tensor(ROWS), labels)

@@ -1,4 +1,4 @@
-"""Shrunk covariances, held against scikit-learn on the same rows."""
+"""Comparison of shrunk covariances with scikit-learn on the same rows."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def rows(count=80, size=6, seed=0, tail=3):
 
 
 @pytest.mark.parametrize(("count", "size"), [(80, 6), (10, 30), (2, 5), (400, 2), (50, 1)])
-def test_intensities_equal_scikit_learns(count, size):
+def test_intensities_against_scikit_learn(count, size):
     x = rows(count, size)
     covariance = torch.tensor(empirical_covariance(x))
     powers = torch.tensor((((x - x.mean(0)) ** 2).sum(1) ** 2).sum())
@@ -34,12 +34,12 @@ def test_intensities_equal_scikit_learns(count, size):
         (oas(covariance, n), peer_oas),
     ):
         expected, strength = peer(x)
-        if size > 1:  # of one variance, any intensity makes the same
+        if size > 1:  # a single variance is the same for any intensity
             assert float(intensity) == pytest.approx(strength, rel=1e-7)
         np.testing.assert_allclose(shrunk(covariance, intensity), expected, rtol=1e-7, atol=1e-12)
 
 
-def test_many_covariances_at_once():
+def test_batches_of_covariances():
     sets = [rows(40, 5, seed) for seed in range(4)]
     stack = torch.tensor(np.stack([empirical_covariance(x) for x in sets]))
     powers = torch.tensor([(((x - x.mean(0)) ** 2).sum(1) ** 2).sum() for x in sets])
@@ -114,7 +114,7 @@ def test_tied_covariances_are_shrunk_as_scikit_learn_does(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_difference_shrinks_both_alike(kind):
+def test_both_covariances_of_a_difference_are_shrunk_in_the_same_way(kind):
     covariance, strength = tied(kind)
     target = np.trace(covariance) / len(covariance)
     total = (1 - strength) * np.cov(Z.T, bias=True) + strength * target * np.eye(len(covariance))
@@ -125,7 +125,7 @@ def test_a_difference_shrinks_both_alike(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("chunk", [1, 1 << 26])
-def test_classes_are_shrunk_each_by_its_own_rows(kind, chunk, monkeypatch):
+def test_each_class_is_shrunk_by_its_rows(kind, chunk, monkeypatch):
     monkeypatch.setattr("featood.numerics.class_gaussians.CHUNK_BYTES", chunk)
     found = []
     for c in range(CLASSES):
@@ -155,7 +155,7 @@ def test_clusters_and_unit_rows(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_shrinkage_makes_fewer_rows_than_features_do_without_a_ridge(kind):
+def test_shrinkage_needs_no_ridge_for_fewer_rows_than_features(kind):
     z, y = data(30, size=50)
     for name in ("mahalanobis", "relative-mahalanobis", "gmm"):
         head = create_head(name, shrinkage=kind).fit(z, y)
@@ -163,7 +163,7 @@ def test_shrinkage_makes_fewer_rows_than_features_do_without_a_ridge(kind):
         assert float(head.state["ridge"]) == 0
 
 
-def test_a_ridge_comes_on_top():
+def test_a_ridge_is_added_after_shrinkage():
     covariance = tied("oas")[0]
     added = 0.1 * np.trace(covariance) / len(covariance)
     found = create_head("mahalanobis", shrinkage="oas", ridge=0.1).fit(Z, Y).score(X)
@@ -174,7 +174,7 @@ def test_a_ridge_comes_on_top():
 
 @pytest.mark.parametrize("name", ["mahalanobis", "relative-mahalanobis", "gmm", "ssd", "multi-mahalanobis"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_blocks_and_rows_of_no_class_do_not_matter(name, kind):
+def test_blocks_and_rows_without_a_class_do_not_change_the_result(name, kind):
     train, test = synthetic_sets()
     whole = create_head(name, shrinkage=kind).fit(train).score(test)
     np.testing.assert_allclose(
@@ -184,7 +184,7 @@ def test_blocks_and_rows_of_no_class_do_not_matter(name, kind):
     np.testing.assert_allclose(create_head(name, shrinkage=kind).fit(known).score(test), whole, rtol=1e-7)
 
 
-def test_a_class_of_one_row_takes_the_mean_covariance():
+def test_a_class_of_one_row_has_the_mean_covariance():
     z, y = np.concatenate([Z, [[50.0] * Z.shape[1]]]), np.append(Y, 3)
     for kind in KINDS:
         head = create_head("gmm", shrinkage=kind).fit(z, y)
@@ -196,6 +196,6 @@ def test_a_class_of_one_row_takes_the_mean_covariance():
         assert head.score(z[-1:] + 1)[0] == pytest.approx(expected, rel=1e-7)
 
 
-def test_other_words_are_refused():
+def test_unknown_methods_are_refused():
     with pytest.raises(UsageError, match="ledoit-wolf"):
         create_head("mahalanobis", shrinkage="ledoit")

@@ -1,4 +1,4 @@
-"""Code runs when a user names it, and never because a cache does."""
+"""Code runs only if the user names it, never because a cache contains its name."""
 
 import importlib
 import shlex
@@ -33,8 +33,8 @@ def make():
 
 
 @pytest.fixture
-def made(featood, toy_images, tmp_path, monkeypatch):
-    """A cache made with a callable, whose file tells how often it ran."""
+def log(featood, toy_images, tmp_path, monkeypatch):
+    """A cache extracted with a callable, and the file that logs its runs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     sys.modules.pop("home", None)
@@ -48,19 +48,18 @@ def made(featood, toy_images, tmp_path, monkeypatch):
     return tmp_path / "home.ran"
 
 
-def test_a_cache_alone_runs_nothing_and_says_which_option_does(featood, made):
-    made.unlink()
+def test_a_cache_does_not_run_code_and_the_error_names_the_option(featood, log):
+    log.unlink()
     code, _, err = featood("score", "--head", "msp", "--ood", "odd")
-    assert code == 2 and not made.exists() and "home" not in sys.modules
+    assert code == 2 and not log.exists() and "home" not in sys.modules
     assert "python:home:make" in err and err.splitlines()[-1].startswith("error: ")
     option = shlex.split(err[err.index("--code") :])[:2]
     assert option == ["--code", "python:home:make"]
     code, out, err = featood("score", "--head", "msp", "--ood", "odd", *option)
-    assert code == 0 and "odd" in out and made.read_text() == "x", err
-    made.unlink()
-    assert (
-        featood("score", "--head", "msp", "--ood", "odd")[0] == 0 and not made.exists()
-    )  # it is in the cache now
+    assert code == 0 and "odd" in out and log.read_text() == "x", err
+    log.unlink()
+    # the set is in the cache now
+    assert featood("score", "--head", "msp", "--ood", "odd")[0] == 0 and not log.exists()
 
 
 @pytest.mark.parametrize(
@@ -72,44 +71,40 @@ def test_a_cache_alone_runs_nothing_and_says_which_option_does(featood, made):
         ("tune", "knn", "--grid", "k=2,3", "--validation-ood", "odd"),
     ],
 )
-def test_every_command_that_extracts_asks_first(featood, made, words):
-    made.unlink()
+def test_every_command_that_extracts_requires_the_option(featood, log, words):
+    log.unlink()
     code, _, err = featood(*words)
-    assert code == 2 and "--code python:home:make" in err and not made.exists()
+    assert code == 2 and "--code python:home:make" in err and not log.exists()
     code, _, err = featood(*words, "--backbone", "python:home:make")
-    assert made.exists() and "--code" not in err, err
+    assert log.exists() and "--code" not in err, err
 
 
-def test_other_code_than_the_cache_s_is_not_asked_and_code_elsewhere_is_found_by_its_name(
-    featood, made, tmp_path
-):
-    made.unlink()
+def test_only_the_code_of_the_cache_runs_and_it_may_be_at_another_path(featood, log, tmp_path):
+    log.unlink()
     (tmp_path / "other.py").write_text(CODE)
     code, _, err = featood("score", "--head", "msp", "--ood", "odd", "--code", "python:other:make")
-    assert code == 2 and not made.exists() and not (tmp_path / "other.ran").exists()
+    assert code == 2 and not log.exists() and not (tmp_path / "other.ran").exists()
     (tmp_path / "home.py").rename(tmp_path / "moved.py")
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "home.py").write_text(CODE.replace("manual_seed(0)", "manual_seed(1)"))
     named = f"python:{tmp_path / 'deep' / 'home.py'}:make"
     code, _, err = featood("score", "--head", "msp", "--ood", "odd", "--code", named)
-    assert (
-        code == 5 and "no longer has the weights" in err
-    )  # that of the user was run, and is another network
+    assert code == 5 and "no longer has the weights" in err  # it ran, and returned another network
     (tmp_path / "deep" / "home.py").write_text(CODE)
     assert featood("score", "--head", "msp", "--ood", "odd", "--code", named)[0] == 0
-    assert not made.exists()
+    assert not log.exists()
 
 
-def test_a_network_may_be_handed_over_in_python(made, tmp_path, toy_images):
+def test_a_network_can_be_passed_in_python(log, tmp_path, toy_images):
     import home
 
-    made.unlink()
+    log.unlink()
     net = home.make()
     data = str(toy_images)
     cache = open_cache(tmp_path / "cache", code=[net])
     test = cache["home.make/toy/test"]
     odd = find_set(cache, test, "odd", data_dir=data)
-    assert odd.fingerprint == test.fingerprint and len(odd) == 50 and not made.exists()
+    assert odd.fingerprint == test.fingerprint and len(odd) == 50 and not log.exists()
     with torch.no_grad():
         net.fc.bias += 1
     other = open_cache(tmp_path / "cache", code=[net, nn.Linear(2, 2)])
@@ -118,7 +113,7 @@ def test_a_network_may_be_handed_over_in_python(made, tmp_path, toy_images):
         find_set(other, test, "odd", data_dir=data)
 
 
-def test_a_network_of_other_code_with_the_same_weights_is_another(made, tmp_path, toy_images):
+def test_other_code_with_the_same_weights_is_refused(log, tmp_path, toy_images):
     class Net(nn.Module):
         def __init__(self):
             super().__init__()

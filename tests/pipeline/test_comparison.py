@@ -55,7 +55,7 @@ def scored(selection, how, heads=HEADS, sets=SETS):
     return score(made, test, others, intervals=how)
 
 
-def test_rows_get_delong_intervals_and_the_accuracy_the_exact_binomial(selection):
+def test_rows_get_delong_intervals_and_the_accuracy_an_exact_binomial_interval(selection):
     scoring = scored(selection, Uncertainty(level=0.9))
     for row in scoring.results["rows"]:
         pair = scoring.scores[row["head"], "news"], scoring.scores[row["head"], row["ood"]]
@@ -114,20 +114,20 @@ def test_the_bootstrap_gives_every_metric_an_interval_and_the_means_share_their_
     assert [mean["fpr95_low"], mean["fpr95_high"]] == pytest.approx(expected)
     tests = {(test["ood"], test["metric"]): test for test in scoring.results["comparison"]["tests"]}
     assert len(tests) == 3 * 7
-    # of what is better when lower, the best is the lowest
+    # for metrics where lower is better, the best head has the lowest value
     assert tests["spam", "fpr95"]["difference"] >= 0 >= tests["spam", "auroc"]["difference"]
 
 
-def test_what_cannot_be_tested_is_said(selection):
+def test_missing_tests_are_reported(selection):
     few = scored(selection, Uncertainty(), ("msp", "knn"), SETS).results
     assert "ranking" not in few["comparison"]
     assert (
-        comparison_lines(few)[-1].startswith("Not tested: ranks over sets")
+        comparison_lines(few)[-1].startswith("Not tested: the test of ranks over sets")
         and "3 and 2" in comparison_lines(few)[-1]
     )
     alone = scored(selection, Uncertainty(), ("msp",), ("spam",)).results
     assert alone["comparison"]["tests"] == alone["comparison"]["means"] == []
-    assert comparison_lines(alone)[0] == "Not tested: one head has no other to be compared with."
+    assert comparison_lines(alone)[0] == "Not tested: with one head, there is nothing to compare."
     assert comparison_lines(scored(selection, None).results) == []
     for wrong in ({"method": "wald"}, {"level": 1.0}, {"resamples": 0}):
         with pytest.raises(UsageError, match="intervals"):
@@ -158,7 +158,7 @@ def test_seeds_of_one_head_are_ranked_as_one(selection):
     assert ranks == pytest.approx(dict(zip(("rnd", "msp", "energy"), expected, strict=True)))
 
 
-def test_the_command_line_shows_them_in_the_table_json_csv_and_the_report(fitted, featood, tmp_path):
+def test_intervals_are_in_the_table_json_csv_and_report(fitted, featood, tmp_path):
     paths = [tmp_path / name for name in ("r.json", "r.csv", "r.html")]
     words = [word for head in HEADS for word in ("--head", head)]
     code, out, err = featood(
@@ -172,9 +172,9 @@ def test_the_command_line_shows_them_in_the_table_json_csv_and_the_report(fitted
     row = results["rows"][0]
     shown = f"{100 * row['auroc']:.2f} [{100 * row['auroc_low']:.2f}, {100 * row['auroc_high']:.2f}]"
     mean = results["comparison"]["means"][0]
-    ends = f"[{100 * mean['auroc_low']:.2f}, {100 * mean['auroc_high']:.2f}]"
+    bounds = f"[{100 * mean['auroc_low']:.2f}, {100 * mean['auroc_high']:.2f}]"
     for text in (out, paths[2].read_text()):
-        assert shown in text and ends in text and "90 % intervals of AUROC" in text
+        assert shown in text and bounds in text and "90 % intervals of AUROC" in text
         assert "Best by mean AUROC" in text and "(Friedman, p" in " ".join(text.split())
     read = list(csv.DictReader(paths[1].open()))
     assert [float(line["auroc_low"]) for line in read] == [line["auroc_low"] for line in results["rows"]]
@@ -184,7 +184,7 @@ def test_the_command_line_shows_them_in_the_table_json_csv_and_the_report(fitted
     assert code == 0 and "comparison" not in json.loads(out) and "auroc_low" not in json.loads(out)["rows"][0]
 
 
-def test_the_bootstrap_fits_a_narrow_terminal(fitted, featood, monkeypatch):
+def test_a_table_with_bootstrap_intervals_fits_a_narrow_terminal(fitted, featood, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, err = featood(
         "score",
@@ -214,12 +214,12 @@ def test_the_bootstrap_fits_a_narrow_terminal(fitted, featood, monkeypatch):
         ("--intervals", "wald"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(fitted, featood, words):
+def test_incompatible_options_are_refused(fitted, featood, words):
     code, _, err = featood("score", "--head", "knn", "--ood", "spam", *words)
     assert code == 2 and "--" in err
 
 
-def test_names_are_text_and_figures_can_be_drawn(tmp_path, selection):
+def test_names_are_escaped_in_the_page_and_the_figures(tmp_path, selection):
     results = scored(selection, Uncertainty()).results
     names = ["<b>knn</b>", "[red]x", "a$b$\\frac{", "_y"]
     renamed = json.loads(json.dumps(results))
@@ -237,7 +237,7 @@ def test_names_are_text_and_figures_can_be_drawn(tmp_path, selection):
         assert rank_plot(dict.fromkeys(names, 1.0), [names], format).startswith(start)
 
 
-def test_score_selection_takes_them_too(fitted):
+def test_score_selection_computes_intervals(fitted):
     results = score_selection(
         fitted, ["knn", "msp"], ["spam"], how=ScorePlan(intervals=Uncertainty())
     ).results

@@ -44,28 +44,28 @@ def files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_other_options_are_kept_beside_those_that_are_there(selection, fit):
-    _, folder, said = fit("knn")
-    assert folder.name == "knn" and said == []
+def test_fits_with_other_options_are_stored_next_to_existing_ones(selection, fit):
+    _, folder, lines = fit("knn")
+    assert folder.name == "knn" and lines == []
     before = files(folder)
-    head, other, said = fit("knn", {"k": 7})
+    head, other, lines = fit("knn", {"k": 7})
     assert other.name == "knn@k=7" and head.k == 7 and files(folder) == before
     assert (
-        len(said) == 1
-        and "differing: k" in said[0]
-        and "stored as knn@k=7" in said[0]
-        and "--overwrite" in said[0]
+        len(lines) == 1
+        and "differing: k" in lines[0]
+        and "stored as knn@k=7" in lines[0]
+        and "--overwrite" in lines[0]
     )
     assert set(find_heads(selection)) == {"knn", "knn@k=7"}
 
 
-def test_defaults_over_other_options_are_kept_beside_them_too(fit):
+def test_default_options_are_stored_next_to_other_options(fit):
     fit("knn", {"k": 7})
     head, folder, _ = fit("knn")
     assert folder.name == f"knn@k={head.k}" and head.k != 7
 
 
-def test_labels_tell_all_that_is_not_usual_so_that_they_never_collide(fit):
+def test_labels_list_all_differences_from_the_defaults_so_they_do_not_collide(fit):
     fit("knn", {"k": 7, "feature": "std"})
     names = {
         fit("knn", options)[1].name
@@ -73,12 +73,12 @@ def test_labels_tell_all_that_is_not_usual_so_that_they_never_collide(fit):
     }
     assert len(names) == 3
     for name, options in (("k", {"k": 8}), ("both", {"k": 8, "feature": "std"})):
-        head, folder, said = fit("knn", options)
+        head, folder, lines = fit("knn", options)
         assert load_head(folder).options == head.options, name
-        assert any("same options" in line for line in said)
+        assert any("same options" in line for line in lines)
 
 
-def test_the_same_options_again_say_so_and_give_the_same(fit):
+def test_a_fit_with_the_same_options_is_identical_and_reported(fit):
     for name, options in (
         ("knn", {"k": 7}),
         ("mlp", {"epochs": 1, "depth": 2, "width": 4}),
@@ -86,29 +86,29 @@ def test_the_same_options_again_say_so_and_give_the_same(fit):
     ):
         _, folder, _ = fit(name, options)
         tensors = (folder / "head.safetensors").read_bytes()
-        _, again, said = fit(name, options)
+        _, again, lines = fit(name, options)
         assert again == folder and (folder / "head.safetensors").read_bytes() == tensors
-        assert [line for line in said if "same options and is fitted again" in line]
+        assert [line for line in lines if "same options and is fitted again" in line]
 
 
-def test_overwrite_replaces_and_says_what_differed(selection, fit):
+def test_overwrite_replaces_and_reports_the_differences(selection, fit):
     fit("knn", {"k": 7})
-    head, folder, said = fit("knn", {"k": 3}, overwrite=True)
+    head, folder, lines = fit("knn", {"k": 3}, overwrite=True)
     assert folder.name == "knn" and load_head(folder).k == 3 == head.k
-    assert said == ["knn replaces one that was fitted with other settings (differing: k)"]
+    assert lines == ["knn replaces one that was fitted with other settings (differing: k)"]
     assert set(find_heads(selection)) == {"knn"}
 
 
-def test_another_split_or_other_outliers_are_another_fit(fit):
+def test_fits_on_other_sets_are_stored_separately(fit):
     fit("knn", {"k": 3})
-    _, folder, said = fit("knn", {"k": 3}, split="test")
-    assert "split" in said[0] and "split=test" in folder.name
-    _, other, said = fit("mlp", {"epochs": 1, "validation": 0.2})
-    _, chosen, said = fit("mlp", {"epochs": 1, "validation": 0.2}, validate_on="spam")
+    _, folder, lines = fit("knn", {"k": 3}, split="test")
+    assert "split" in lines[0] and "split=test" in folder.name
+    _, other, lines = fit("mlp", {"epochs": 1, "validation": 0.2})
+    _, chosen, lines = fit("mlp", {"epochs": 1, "validation": 0.2}, validate_on="spam")
     assert "validate_on=spam" in chosen.name and other.name == "mlp"
 
 
-def test_a_folder_that_a_user_names_is_not_replaced_unasked(fit, tmp_path):
+def test_a_given_folder_is_replaced_only_with_overwrite(fit, tmp_path):
     fit("knn", {"k": 7}, out=tmp_path / "mine")
     before = files(tmp_path / "mine")
     for name, options in (("knn", {"k": 3}), ("mahalanobis", {})):
@@ -119,20 +119,20 @@ def test_a_folder_that_a_user_names_is_not_replaced_unasked(fit, tmp_path):
     assert load_head(tmp_path / "mine").name == "mahalanobis"
 
 
-def test_what_cannot_be_used_or_is_of_other_features_is_replaced_with_a_word(selection, fit, tmp_path):
+def test_unusable_heads_and_heads_of_other_features_are_replaced_with_a_message(selection, fit, tmp_path):
     _, folder, _ = fit("knn", {"k": 7})
     (folder / "head.json").write_bytes(b"{")
-    _, again, said = fit("knn", {"k": 3})
-    assert again == folder and "cannot be used" in said[0] and "damaged" in said[0]
+    _, again, lines = fit("knn", {"k": 3})
+    assert again == folder and "cannot be used" in lines[0] and "damaged" in lines[0]
     rows = TRAIN.rows(np.asarray(TRAIN.labels) >= 0)
     import_arrays(
         selection.cache, "net/news/train", {"avg": rows.features["avg"]}, labels=rows.labels, overwrite=True
     )
-    _, again, said = fit("knn", {"k": 3})
-    assert again == folder and "other features" in said[0]
+    _, again, lines = fit("knn", {"k": 3})
+    assert again == folder and "other features" in lines[0]
 
 
-def test_the_command_keeps_a_slip_beside_the_fit_it_was_meant_to_repeat(featood, selection):
+def test_the_command_stores_a_mistyped_fit_next_to_the_existing_one(featood, selection):
     where = ("--backbone", "net", "--dataset", "news")
     assert featood("fit", "knn", "--k", 10, *where)[0] == 0
     code, out, err = featood("fit", "knn", "--k", 1_000_000, *where)

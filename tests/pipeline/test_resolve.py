@@ -32,20 +32,20 @@ def cache(tmp_path):
     return cache
 
 
-def test_a_set_of_the_cache_is_its_test_split_else_val_else_its_only_one(cache):
+def test_the_test_split_is_used_else_val_else_the_only_one(cache):
     test = cache["net/news/test"]
     names = {name: find_set(cache, test, name).name for name in ("spam", "junk", "flyers")}
     assert names == {"spam": "net/spam/test", "junk": "net/junk/val", "flyers": "net/flyers/train"}
 
 
-def test_the_reference_itself_is_never_found(cache):
+def test_the_reference_is_not_returned(cache):
     assert find_set(cache, cache["net/news/train"], "news").name == "net/news/test"
     with pytest.raises(DataError, match="net/news is not in the cache"):
         cache.remove(["net/news/train"])
         find_set(cache, cache["net/news/test"], "news")
 
 
-def test_sets_that_cannot_be_made_here_say_how_to_add_them(cache):
+def test_errors_for_sets_that_cannot_be_extracted_say_how_to_add_them(cache):
     with pytest.raises(DataError, match="featood import --backbone net"):
         find_set(cache, cache["net/news/test"], "textures")
     made = put(cache, "live/news/test", 7, recipe={"backbone": "module:Net"})
@@ -53,26 +53,26 @@ def test_sets_that_cannot_be_made_here_say_how_to_add_them(cache):
         find_set(cache, made, "textures")
 
 
-def test_a_set_made_in_another_way_is_refused(cache):
+def test_a_set_with_other_settings_is_refused(cache):
     put(cache, "net/odd/test", 8, recipe={"scale": "other"})
     with pytest.raises(Mismatch, match="extracted with other settings"):
         find_set(cache, cache["net/news/test"], "odd")
 
 
-def test_a_damaged_set_is_named_and_not_passed_over(cache):
+def test_a_damaged_set_is_an_error(cache):
     (cache.folder("net", "spam", "test") / "manifest.json").write_text("{")
     with pytest.raises(CacheCorrupt):
         find_set(cache, cache["net/news/test"], "spam")
 
 
-def test_the_in_distribution_set_is_no_outlier(cache):
+def test_the_in_distribution_set_cannot_be_an_outlier_set(cache):
     selection = select(cache, "net", "news")
     with pytest.raises(UsageError, match="name another set for --outliers"):
         find_ood_set(selection, cache["net/news/train"], "news", "--outliers")
     assert find_ood_set(selection, cache["net/news/train"], "spam", "--outliers").name == "net/spam/test"
 
 
-def test_noise_is_made_as_wide_as_a_table(tmp_path):
+def test_noise_has_the_columns_of_the_table(tmp_path):
     cache, kept = FeatureCache(tmp_path), Kept()
     import_table(cache, "two-moons", TableImport(), rows=60)
     test = cache["table-two-moons/two-moons/test"]
@@ -83,37 +83,37 @@ def test_noise_is_made_as_wide_as_a_table(tmp_path):
     assert again.name == noise.name and len(kept.lines) == 1
 
 
-def test_members_of_an_ensemble_find_a_set_each_and_are_joined(cache):
+def test_sets_are_found_for_each_member_of_an_ensemble_and_joined(cache):
     put(cache, "other/news/test", 2)
     put(cache, "other/spam/test", 3)
     joined = join_sets(cache, "both", [cache["net/news/test"], cache["other/news/test"]])
     spam = find_set(cache, joined, "spam")
     assert spam.name == "both/spam/test" and spam.origin.members == ("net", "other")
     assert spam.origin.role == "ood" and spam.feature().shape[1] == 8
-    cache.remove(["net/spam/test"])  # what was joined already stays
+    cache.remove(["net/spam/test"])  # the joined set remains in the cache
     assert find_set(cache, joined, "spam").name == "both/spam/test"
     with pytest.raises(DataError, match="net/junk2 is not in the cache"):
         find_set(cache, joined, "junk2")
 
 
-def test_sets_of_images_are_extracted_as_the_reference_was(cache, monkeypatch):
-    asked = []
+def test_sets_of_images_are_extracted_with_the_settings_of_the_reference(cache, monkeypatch):
+    calls = []
     monkeypatch.setattr(
-        extraction_like, "extract_like", lambda *given, **how: asked.append((*given[2:], how["data_dir"]))
+        extraction_like, "extract_like", lambda *given, **how: calls.append((*given[2:], how["data_dir"]))
     )
     reason = []
     monkeypatch.setattr(extraction_like, "changed_images", lambda *_: reason[0])
     recipe = {"transform": {"channels": 3, "height": 8, "width": 8, "mean": [0.0], "std": [1.0]}}
     reference, kept = put(cache, "cnn/photos/test", 1, recipe=recipe), Kept()
     find_set(cache, reference, "textures", data_dir="images", reporter=kept)
-    assert asked == [("textures", None, "images")]
+    assert calls == [("textures", None, "images")]
     assert kept.lines == ["textures is not in the cache: extracting it with the settings of cnn/photos/test"]
     put(cache, "cnn/textures/test", 2, {"role": "ood"}, recipe)
     reason[:] = [""]
     assert find_set(cache, reference, "textures", reporter=kept).name == "cnn/textures/test"
     reason[:] = ["was extracted from images that have changed"]
     find_set(cache, reference, "textures", reporter=kept)
-    assert asked[-1][1].key == "cnn/textures/test"
+    assert calls[-1][1].key == "cnn/textures/test"
     put(cache, "cnn/dogs/test", 3, {"role": "ood"}, {**recipe, "dtype": "float16"})
     find_set(cache, reference, "dogs", reporter=kept)
     assert kept.lines[1:] == [
@@ -121,12 +121,13 @@ def test_sets_of_images_are_extracted_as_the_reference_was(cache, monkeypatch):
         "dogs in the cache was extracted with other settings than cnn/photos/test (differing: dtype): "
         "extracting it again",
     ]
-    put(cache, "cnn/cats/test", 3, None, {**recipe, "dtype": "float16"})  # a user's own set is not replaced
+    # sets imported by the user are not replaced
+    put(cache, "cnn/cats/test", 3, None, {**recipe, "dtype": "float16"})
     with pytest.raises(Mismatch, match="differing: dtype"):
         find_set(cache, reference, "cats")
 
 
-def test_sets_of_a_suite_may_be_missing_and_those_named_may_not(cache, monkeypatch):
+def test_missing_sets_are_left_out_of_a_suite_but_an_error_if_named(cache, monkeypatch):
     put(cache, "net/textures/test", 9, {"role": "ood"})
     selection, kept = select(cache, "net", "news"), Kept()
     found = find_test_sets(selection, ["spam", "spam"], ["cifar10-far"], reporter=kept)

@@ -29,7 +29,7 @@ def put(cache, key, data, run=None, logits=True, features=("avg", "std")):
 
 
 def fill(root, **columns):
-    """A cache of a known set (train, test) and of an odd one."""
+    """Create a cache with an in-distribution set (train, test) and an OOD set."""
     cache = FeatureCache(root)
     known, odd = np.asarray(TEST.labels) >= 0, np.asarray(TEST.labels) < 0
     put(cache, "net/news/train", TRAIN.rows(np.asarray(TRAIN.labels) >= 0), **columns)
@@ -40,7 +40,7 @@ def fill(root, **columns):
 
 @pytest.fixture
 def few(monkeypatch):
-    """Only some heads, for speed."""
+    """List only some heads, for speed."""
     cards = list_heads()
     monkeypatch.setattr(scoring_all, "list_heads", lambda: {name: cards[name] for name in SOME})
 
@@ -48,7 +48,7 @@ def few(monkeypatch):
 def test_every_head_is_fitted_saved_and_scored_once(few, tmp_path):
     selection = fill(tmp_path)
     results = score_all(selection, ["spam"]).results
-    # no row of the training set is an outlier, which weighted-energy needs
+    # weighted-energy needs outliers, and the training set has none
     assert [row["head"] for row in results["rows"]] == ["energy", "knn", "mahalanobis", "msp", "vim"]
     (left_out,) = results["skipped"]
     assert left_out["head"] == "weighted-energy" and "outliers" in left_out["reason"]
@@ -57,7 +57,7 @@ def test_every_head_is_fitted_saved_and_scored_once(few, tmp_path):
     np.testing.assert_array_equal(score_all(selection, ["spam"]).scores["knn", "news"], expected)
 
 
-def test_fitted_heads_are_taken_as_they_are_whatever_their_name(few, tmp_path):
+def test_fitted_heads_are_not_refitted_whatever_their_name(few, tmp_path):
     selection = fill(tmp_path)
     fit_head(selection, "knn", {"k": 7})
     folder = selection.cache.heads_folder("net", "news")
@@ -80,7 +80,7 @@ def test_heads_are_fitted_one_at_a_time_as_they_are_scored(few, tmp_path):
     assert steps == [(0, 6, 0), (1, 6, 0), (2, 6, 1), (3, 6, 2), (4, 6, 2), (5, 6, 3), (6, 6, 3)]
 
 
-def test_columns_that_are_not_there_and_damaged_heads_stop_no_other(few, tmp_path):
+def test_heads_with_missing_columns_or_damage_are_skipped(few, tmp_path):
     selection = fill(tmp_path, logits=False)
     fit_head(selection, "knn")
     (find_heads(selection)["knn"] / "head.safetensors").write_bytes(b"")
@@ -93,13 +93,13 @@ def test_columns_that_are_not_there_and_damaged_heads_stop_no_other(few, tmp_pat
     assert all("\n" not in reason for reason in reasons.values())
 
 
-def test_no_head_at_all_is_an_error(few, tmp_path, monkeypatch):
+def test_an_error_is_raised_if_no_head_can_be_scored(few, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring_all, "list_heads", lambda: {"energy": None, "msp": None})
     with pytest.raises(DataError, match=r"none of the 2 heads .* energy: energy needs logits"):
         score_all(fill(tmp_path, logits=False), ["spam"])
 
 
-def test_an_error_of_a_head_itself_is_not_hidden(few, tmp_path, monkeypatch):
+def test_unexpected_exceptions_of_a_head_are_not_caught(few, tmp_path, monkeypatch):
     from featood.heads.distances.knn import KNN
 
     def broken(self, train):
@@ -118,7 +118,7 @@ def test_command_line(few, featood, tmp_path):
     assert len(body["rows"]) == 5 and body["skipped"][0]["head"] == "weighted-energy"
     assert "left out weighted-energy: " in err and "fitting vim" in err
     code, out, err = featood("score", "--ood", "spam", "--json", "-")
-    assert code == 0 and json.loads(out)["skipped"] == [], "without --all the fitted ones"
+    assert code == 0 and json.loads(out)["skipped"] == [], "without --all, only fitted heads are scored"
     assert {row["head"] for row in json.loads(out)["rows"]} == {"knn", "mahalanobis", "vim"}
     code, _, err = featood("score", "--all", "--head", "msp", "--ood", "spam")
     assert code == 2 and "--all" in err
@@ -128,7 +128,7 @@ def test_command_line(few, featood, tmp_path):
     assert code == 0 and "mahalanobis" in (tmp_path / "r.html").read_text()
 
 
-def test_every_quick_head_scores_or_says_why_not(tmp_path):
+def test_every_quick_head_is_scored_or_skipped_with_a_reason(tmp_path):
     quick = [name for name in list_heads() if not head_class(name).testing_options]
     selection = fill(tmp_path)
     heads = AllHeads(selection)
@@ -141,7 +141,7 @@ def test_every_quick_head_scores_or_says_why_not(tmp_path):
     assert len(results["rows"]) > 40
 
 
-def test_heads_that_train_a_network_are_left_out_unless_asked_for(monkeypatch, tmp_path):
+def test_heads_that_train_a_network_are_skipped_by_default(monkeypatch, tmp_path):
     cards = list_heads()
     names = ("compose", "heat-el", "msp")
     monkeypatch.setattr(scoring_all, "list_heads", lambda: {name: cards[name] for name in names})
@@ -152,7 +152,7 @@ def test_heads_that_train_a_network_are_left_out_unless_asked_for(monkeypatch, t
     assert all("--training" in entry["reason"] for entry in results["skipped"])
 
 
-def test_a_composition_takes_its_members_as_they_are_fitted(tmp_path):
+def test_a_composition_uses_fitted_members(tmp_path):
     selection = fill(tmp_path)
     fitted, _ = fit_head(selection, "knn", {"k": 7})
     kept = Kept()
@@ -168,7 +168,7 @@ def test_a_composition_takes_its_members_as_they_are_fitted(tmp_path):
     assert np.isfinite(fitted.score(test)).all()
 
 
-def test_outliers_to_learn_from_are_no_outliers_to_test_on(tmp_path):
+def test_outliers_used_in_training_cannot_be_used_for_testing(tmp_path):
     selection = fill(tmp_path)
     head, _ = fit_head(selection, "weighted-energy", plan=FitPlan(outliers="spam"))
     assert head.record.rows > len(selection.open("train"))
@@ -188,7 +188,7 @@ def test_outliers_to_learn_from_are_no_outliers_to_test_on(tmp_path):
         fit_head(selection, "open-set", {"objective": "cac"}, plan=FitPlan(outliers="spam"))
 
 
-def test_a_composition_inherits_what_its_members_were_trained_on(tmp_path):
+def test_a_composition_inherits_the_outlier_sets_of_its_members(tmp_path):
     selection = fill(tmp_path)
     fit_head(selection, "weighted-energy", plan=FitPlan(outliers="spam"))
     _, folder = fit_head(selection, "rank-average", {"members": ("weighted-energy", "energy")})

@@ -30,7 +30,7 @@ def put(cache, key, data, run=None):
 
 
 def fill(root, splits=("train", "test")):
-    """A known set, and two odd ones."""
+    """Create a cache with an in-distribution set and two OOD sets."""
     cache = FeatureCache(root)
     parts = {"train": KNOWN[0], "test": KNOWN[1], "val": KNOWN[1].rows(slice(0, 30))}
     for split in splits:
@@ -64,13 +64,13 @@ def split_by_hand(share=0.1, seed=0):
 
 
 @pytest.mark.parametrize("splits", [("train", "test"), ("train", "val", "test"), ("train", "val")])
-def test_points_are_fitted_and_validated_apart(tmp_path, splits):
+def test_points_are_fitted_and_validated_on_different_rows(tmp_path, splits):
     selection = fill(tmp_path, splits)
     found = tune_head(selection, "knn", GRID, TunePlan("spam"))
     if len(splits) == 3:
         kept, held = KNOWN[0], KNOWN[1].rows(slice(0, 30))
         where = "net/news/val"
-    else:  # without a test split, the val split is the test
+    else:  # without a test split, the val split is the test split
         kept, held = split_by_hand()
         where = "30 rows held out of net/news/train"
     expected = naive_rows(kept, held, ODD[0])
@@ -85,7 +85,7 @@ def test_points_are_fitted_and_validated_apart(tmp_path, splits):
         "value": max(expected),
         "grid": GRID,
     }
-    # the head itself is fitted on all of train
+    # the head is fitted on the complete train split
     best = create_head("knn", **found.best.options).fit(KNOWN[0])
     loaded = load_head(found.folder)
     np.testing.assert_array_equal(loaded.score(KNOWN[1], force=True), best.score(KNOWN[1]))
@@ -101,8 +101,8 @@ def test_the_test_split_is_never_read(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("splits", "split"), [(("train", "test"), "test"), (("train", "val"), "val")])
-def test_what_is_reported_on_is_not_tuned_on(tmp_path, splits, split):
-    with pytest.raises(UsageError, match="reports on"):
+def test_the_split_used_for_results_cannot_be_tuned_on(tmp_path, splits, split):
+    with pytest.raises(UsageError, match="featood score uses"):
         tune_head(fill(tmp_path, splits), "knn", GRID, TunePlan("spam"), FitPlan(split=split))
 
 
@@ -112,12 +112,12 @@ def test_a_metric_where_lower_is_better(tmp_path):
     assert len({row.metrics["fpr95"] for row in found.rows}) > 1
 
 
-def test_the_first_of_equals_wins(tmp_path):
+def test_the_first_of_equal_points_is_chosen(tmp_path):
     found = tune_head(fill(tmp_path), "knn", {"nonfinite": ["drop", "error"]}, TunePlan("spam"))
     assert found.best.options == {"nonfinite": "drop"}
 
 
-def test_the_seed_decides_the_rows_held_out(tmp_path):
+def test_the_seed_determines_the_held_out_rows(tmp_path):
     selection = fill(tmp_path)
     first, second, other = (
         tune_head(selection, "knn", GRID, TunePlan("spam", seed=seed)).rows for seed in (3, 3, 4)
@@ -126,7 +126,7 @@ def test_the_seed_decides_the_rows_held_out(tmp_path):
     assert aurocs[0] == aurocs[1] != aurocs[2]
 
 
-def test_heads_that_learn_nothing_are_tuned_too(tmp_path):
+def test_heads_without_a_fit_can_be_tuned(tmp_path):
     found = tune_head(fill(tmp_path), "energy", {"temperature": [0.5, 1.0, 10.0]}, TunePlan("spam"))
     _, held = split_by_hand()
     expected = [auroc(create_head("energy", temperature=t), held, ODD[0]) for t in (0.5, 1.0, 10.0)]
@@ -136,7 +136,7 @@ def test_heads_that_learn_nothing_are_tuned_too(tmp_path):
 def test_a_point_that_fails_does_not_stop_the_others(tmp_path):
     found = tune_head(fill(tmp_path), "vim", {"dim": [24, 4]}, TunePlan("spam"))
     assert "24 dimensions" in found.rows[0].error and found.best.options == {"dim": 4}
-    with pytest.raises(DataError, match="no point of the grid"):
+    with pytest.raises(DataError, match="every point of the grid failed"):
         tune_head(fill(tmp_path), "vim", {"dim": [24, 30]}, TunePlan("spam"))
 
 
@@ -146,19 +146,19 @@ def test_a_point_that_fails_does_not_stop_the_others(tmp_path):
         ("knn", {"kk": [1]}, "auroc", "no option 'kk'"),
         ("knn", {"k": [5, 0]}, "auroc", "at least 1"),
         ("knn", {}, "auroc", "empty"),
-        ("knn", {"k": []}, "auroc", "no value for k"),
-        ("knn", GRID, "auc", "no metric 'auc'"),
+        ("knn", {"k": []}, "auroc", "no values for k"),
+        ("knn", GRID, "auc", "unknown metric 'auc'"),
         ("knnn", GRID, "auroc", "knn"),
     ],
 )
-def test_misuse_ends_before_any_fit(tmp_path, monkeypatch, name, grid, metric, text):
+def test_invalid_arguments_raise_before_any_fit(tmp_path, monkeypatch, name, grid, metric, text):
     selection = fill(tmp_path)
     monkeypatch.setattr("featood.heads.base.head.Head.fit", None)
     with pytest.raises(UsageError, match=text):
         tune_head(selection, name, grid, TunePlan("spam", metric))
 
 
-# ---- validation and test sets apart
+# ---- separation of validation and test sets
 
 
 @pytest.mark.parametrize(
@@ -178,16 +178,16 @@ def test_overlap(first, second, same):
     assert overlap(first, second) is overlap(second, first) is same
 
 
-def test_the_validation_set_is_no_test_set(tmp_path):
+def test_a_test_set_cannot_be_the_validation_set(tmp_path):
     selection = fill(tmp_path)
     with pytest.raises(UsageError, match="in-distribution"):
         tune_head(selection, "knn", GRID, TunePlan("news"))
-    with pytest.raises(UsageError, match="spam is a set to test on"):
+    with pytest.raises(UsageError, match="spam is a test set"):
         tune_head(selection, "knn", GRID, TunePlan("spam", test_ood=["junk", "spam"]))
     tune_head(selection, "knn", GRID, TunePlan("spam", test_ood=["junk"]))
-    with pytest.raises(UsageError, match="junk is a set to test on"):
+    with pytest.raises(UsageError, match="junk is a test set"):
         tune_head(selection, "mahalanobis", {"ridge": [1e-6, 1e-3]}, TunePlan("junk"))
-    fit_head(selection, "knn", plan=FitPlan(overwrite=True))  # takes the record with it
+    fit_head(selection, "knn", plan=FitPlan(overwrite=True))  # this also removes the record
     tune_head(selection, "mahalanobis", {"ridge": [1e-6, 1e-3]}, TunePlan("junk"))
 
 
@@ -207,11 +207,11 @@ def test_a_tuned_head_is_not_tested_on_its_validation_set(tmp_path):
     assert results["warnings"] == ["knn: options were chosen on spam: results are OOD-validated"]
     forced = score_selection(selection, ["knn"], ["spam"], how=ScorePlan(force=True)).results
     assert forced["rows"][0]["ood_validated"] == "spam"
-    fit_head(selection, "knn", head.options)  # the same options by hand leave no mark
+    fit_head(selection, "knn", head.options)  # the same options given by the user are not marked
     assert "ood_validated" not in score_selection(selection, ["knn"], ["spam"]).results["rows"][0]
 
 
-def test_the_card_says_that_the_head_was_tuned(tmp_path):
+def test_the_card_contains_a_note_on_tuning(tmp_path):
     folder = tune_head(fill(tmp_path), "knn", GRID, TunePlan("spam")).folder
     assert "options were chosen on spam" in (folder / "README.md").read_text()
 
@@ -220,7 +220,7 @@ def test_the_card_says_that_the_head_was_tuned(tmp_path):
 
 
 @pytest.mark.parametrize("on_disk", [True, False])
-def test_hold_out_parts_are_the_rows_of_the_whole(tmp_path, on_disk):
+def test_hold_out_splits_the_rows(tmp_path, on_disk):
     data = put(FeatureCache(tmp_path), "net/news/train", KNOWN[0]) if on_disk else KNOWN[0]
     for part, expected in zip(hold_out(data, 0.25, 7), split_by_hand(0.25, 7), strict=True):
         assert len(part) == len(expected)
@@ -236,7 +236,7 @@ def test_hold_out_parts_are_the_rows_of_the_whole(tmp_path, on_disk):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.999])
-def test_hold_out_leaves_no_part_empty(share):
+def test_hold_out_refuses_empty_parts(share):
     with pytest.raises(DataError, match="leaves nothing"):
         hold_out(FeatureSet({"x": np.zeros((20, 2))}), share, 0)
 

@@ -50,7 +50,7 @@ def test_labels():
     assert matching(labels, "a@seed=0,k=2") == ["a@k=2,seed=0"] and matching(labels, "c") == []
 
 
-def test_seeds_are_repeated_and_put_together(selection):
+def test_results_of_several_seeds_are_averaged(selection):
     variants = fit_variants(selection, "jem", QUICK | {"seed": 4}, repeat=3)
     assert [one.label for one in variants] == [f"{NAMED},seed={seed}" for seed in (4, 5, 6)]
     assert {one.group for one in variants} == {NAMED} and len(find_heads(selection)) == 3
@@ -71,8 +71,8 @@ def test_seeds_are_repeated_and_put_together(selection):
     assert mean["auroc_se"] == pytest.approx(np.std(averages, ddof=1) / np.sqrt(3))
 
 
-def test_other_settings_are_no_repetitions(selection):
-    options = [{"lr": 0.01}, {"lr": 1e-4, "batch_size": 512}]  # as is the default
+def test_fits_with_other_settings_are_not_repetitions(selection):
+    options = [{"lr": 0.01}, {"lr": 1e-4, "batch_size": 512}]  # 512 is the default
     for changed, repeat in zip(options, (3, 2), strict=True):
         fit_variants(selection, "mlp", {"epochs": 1, **changed}, repeat=repeat)
     found = {
@@ -86,7 +86,7 @@ def test_other_settings_are_no_repetitions(selection):
     assert variants[1].label == "epn-m@preset=published,epochs=1,sgld_steps=1,seed=1"
 
 
-def test_the_report_puts_seeds_together_and_says_what_fell_back(selection, tmp_path):
+def test_the_report_averages_seeds_and_marks_diverged_trainings(selection, tmp_path):
     fit_variants(selection, "jem", QUICK, repeat=2)
     fit_head(selection, "cd", {"epochs": 3, "sgld_steps": 2, "lr": 1e4})
     scoring = score_selection(selection, ["jem", "cd"], ["spam"])
@@ -97,7 +97,7 @@ def test_the_report_puts_seeds_together_and_says_what_fell_back(selection, tmp_p
     assert f"{NAMED},seed=0" in page and f"{NAMED},seed=1" not in page and "last good state" in page
 
 
-def test_a_grid_is_fitted_whole_or_not_at_all(selection):
+def test_a_grid_is_fitted_completely_or_not_at_all(selection):
     variants = fit_variants(selection, "knn", grid={"k": [2, 3], "space": ["none"]})
     assert [one.label for one in variants] == ["knn@k=2,space=none", "knn@k=3,space=none"]
     assert load_head(variants[1].folder).k == 3
@@ -110,12 +110,12 @@ def test_a_grid_is_fitted_whole_or_not_at_all(selection):
     assert len(find_heads(selection)) == 2
 
 
-def test_single_values_have_no_error():
+def test_the_standard_error_of_a_single_value_is_nan():
     mean, error = mean_and_error([0.25])
     assert mean == 0.25 and np.isnan(error)
 
 
-def test_heads_can_be_asked_for_each_of_their_scores(selection):
+def test_each_score_of_a_head_can_be_computed(selection):
     head, _ = fit_head(selection, "jem", QUICK)
     fit_head(selection, "knn")
     rows = score_selection(selection, ["jem", "knn"], ["spam"], how=ScorePlan(which="all")).results["rows"]
@@ -133,7 +133,7 @@ def test_heads_can_be_asked_for_each_of_their_scores(selection):
         ask(fit_head(selection, "knn")[0], "x")
 
 
-def test_states_chosen_on_outliers_are_marked_and_not_tested_on_them(selection):
+def test_heads_validated_on_outliers_are_marked_and_not_tested_on_them(selection):
     head, _ = fit_head(selection, "jem", QUICK | {"validation": 0.2}, plan=FitPlan(validate_on="junk"))
     assert "OOD-validated" in head.record.notes[0] and head.record.tuned["on"] == "junk"
     with pytest.raises(UsageError, match="junk"):
@@ -147,7 +147,7 @@ def test_states_chosen_on_outliers_are_marked_and_not_tested_on_them(selection):
         fit_head(selection, "jem", plan=FitPlan(validate_on="news"))
 
 
-def test_the_command_line_repeats_sweeps_and_asks(selection, capsys, monkeypatch):
+def test_repeat_sweep_and_which_on_the_command_line(selection, capsys, monkeypatch):
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["featood", *words])
         with pytest.raises(SystemExit) as ended:
@@ -178,7 +178,7 @@ def test_the_command_line_repeats_sweeps_and_asks(selection, capsys, monkeypatch
     assert code == 2 and "no seed" in out.err
 
 
-def test_losses_reach_tensorboard_or_its_absence_is_said(selection, tmp_path):
+def test_losses_are_logged_to_tensorboard_or_its_absence_is_reported(selection, tmp_path):
     log = tmp_path / "log"
     words = ["fit", "cd", "--epochs", "2", "--sgld-steps", "2", "--cache", str(selection.cache.root)]
     words += ["--backbone", "net", "--dataset", "news", "--tensorboard", str(log)]

@@ -42,7 +42,7 @@ def test_results_are_confirmed_row_by_row(results, featood, tmp_path):
     assert code == 0, err
     rows = [f"confirmed: {head} on {ood}" for head in ("knn", "msp") for ood in ("spam", "junk")]
     assert out.splitlines() == [*rows, "confirmed: id", "confirmed: comparison"]
-    # the cache may have moved, and the head be fitted again
+    # the cache may have been moved, and the head fitted again
     shutil.move(tmp_path / "cache", tmp_path / "moved")
     assert featood("fit", "knn", "--cache", tmp_path / "moved")[0] == 0
     code, out, _ = featood("verify", results, "--cache", tmp_path / "moved", "--json")
@@ -50,7 +50,7 @@ def test_results_are_confirmed_row_by_row(results, featood, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["auroc", "fpr95", "auroc_low", "n_ood", "ccr_fpr10", "aurra"])
-def test_a_row_that_was_edited_is_named_with_both_values(results, featood, key):
+def test_an_edited_row_is_reported_with_both_values(results, featood, key):
     def change(body):
         body["rows"][1][key] += 1 if key == "n_ood" else 1e-6
 
@@ -58,7 +58,7 @@ def test_a_row_that_was_edited_is_named_with_both_values(results, featood, key):
     code, out, err = featood("verify", results)
     assert code == 5 and "knn on junk" in err
     (line,) = [line for line in out.splitlines() if line.startswith("different")]
-    assert line.startswith(f"different: knn on junk: {key} is ") and "by its scores" in line
+    assert line.startswith(f"different: knn on junk: {key} is ") and "computed again" in line
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_row_that_was_edited_is_named_with_both_values(results, featood, key):
         (lambda body: body["rows"][0].update(best=True), "knn on spam: best is True"),
         (
             lambda body: body["rows"].append({**body["rows"][0], "head": "mine"}),
-            "mine on spam: the evidence has no",
+            "mine on spam: the evidence does not contain",
         ),
         (lambda body: body["id"].update(accuracy=1.0), "id: accuracy is 1.0"),
         (
@@ -79,13 +79,13 @@ def test_a_row_that_was_edited_is_named_with_both_values(results, featood, key):
         (lambda body: body.update(backbone="other"), "backbone: "),
     ],
 )
-def test_whatever_else_was_edited_is_named(results, featood, change, what):
+def test_other_edits_are_reported(results, featood, change, what):
     edit(results, change)
     code, out, err = featood("verify", results)
     assert code == 5 and f"different: {what}" in out, out + err
 
 
-def test_a_head_fitted_otherwise_is_another(results, featood, tmp_path):
+def test_a_head_fitted_with_other_options_is_reported(results, featood, tmp_path):
     assert featood("fit", "knn", "--k", "3", "--overwrite")[0] == 0
     code, out, err = featood("verify", results)
     assert code == 5 and "heads/knn has other options" in out and "confirmed: msp on spam" in out, out + err
@@ -94,31 +94,31 @@ def test_a_head_fitted_otherwise_is_another(results, featood, tmp_path):
     assert code == 5 and "knn on spam" in out and "no fitted head" in out
 
 
-def test_a_damaged_head_ends_with_four(results, featood, tmp_path):
+def test_a_damaged_head_gives_exit_code_4(results, featood, tmp_path):
     path = tmp_path / "cache" / "net" / "news" / "heads" / "knn" / "head.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
     code, out, _ = featood("verify", results)
     assert code == 4 and "different: knn on spam: " in out and "fit the head again" in out
 
 
-def test_a_set_with_other_values_is_named_and_the_others_confirmed(results, featood, tmp_path):
+def test_a_changed_set_is_reported_and_the_others_are_confirmed(results, featood, tmp_path):
     other_values(tmp_path / "cache", "net/junk/test")
     code, out, _ = featood("verify", results)
     assert code == 5
-    assert "different: knn on junk: net/junk/test holds other values than those that were scored" in out
+    assert "different: knn on junk: the values of net/junk/test have changed since it was scored" in out
     assert "confirmed: knn on spam" in out
     shutil.rmtree(tmp_path / "cache" / "net" / "junk")
     code, out, _ = featood("verify", results)
     assert code == 5 and "net/junk/test is not in the cache" in out and "confirmed: knn on spam" in out
 
 
-def test_another_id_set_leaves_nothing_to_confirm(results, featood, tmp_path):
+def test_nothing_is_confirmed_if_the_id_set_changed(results, featood, tmp_path):
     other_values(tmp_path / "cache", "net/news/test")
     code, out, _ = featood("verify", results)
-    assert code == 5 and out.count("net/news/test holds other values") == 4 and "confirmed" not in out
+    assert code == 5 and out.count("the values of net/news/test have changed") == 4 and "confirmed" not in out
 
 
-def test_a_damaged_set_ends_with_four_and_names_the_block(results, featood, tmp_path):
+def test_a_damaged_set_gives_exit_code_4_and_names_the_block(results, featood, tmp_path):
     record = next((tmp_path / "cache" / "net" / "junk" / "test" / "commits").iterdir())
     whole = record.read_bytes()
     record.write_bytes(whole.replace(b'"failed": []', b'"failed": [1]'))
@@ -143,35 +143,40 @@ def with_noise(monkeypatch, size):
     monkeypatch.setattr(KNN, "score_block", noisy)
 
 
-def test_rounding_has_an_outcome_of_its_own(results, featood, monkeypatch):
+def test_rounding_is_a_separate_outcome(results, featood, monkeypatch):
     with_noise(monkeypatch, 3e-7)
     code, out, err = featood("verify", results)
     assert code == 0 and "confirmed up to rounding, not bit-identical" in err
     line = out.splitlines()[0]
     assert line.startswith(
-        "rounding: knn on spam: scores differ by up to 3e-07 relative, by their octiles; metrics"
+        "rounding: knn on spam: scores differ by up to 3e-07 relative at their octiles; metrics"
     )
     assert "confirmed: msp on spam" in out and "rounding: comparison: not compared" in out
-    # what no rounding explains is still found
+    # larger differences are still reported
     edit(results, lambda body: body["rows"][0].update(auroc=body["rows"][0]["auroc"] - 0.05))
     code, out, _ = featood("verify", results)
     assert code == 5 and "different: knn on spam: auroc is" in out
 
 
-def test_scores_that_are_others_are_no_rounding(results, tmp_path, monkeypatch):
+def test_different_scores_are_not_rounding(results, tmp_path, monkeypatch):
     with_noise(monkeypatch, 1e-2)
     verdicts = verify_results(results, FeatureCache(tmp_path / "cache"))
     by_row = {verdict.what: verdict for verdict in verdicts}
-    assert by_row["knn on spam"].outcome == DIFFERENT and "the scores are others" in by_row["knn on spam"].why
+    assert by_row["knn on spam"].outcome == DIFFERENT and "the scores differ" in by_row["knn on spam"].why
     assert by_row["msp on spam"].outcome == CONFIRMED and ROUNDED not in {
         verdict.outcome for verdict in verdicts
     }
 
 
-def test_other_versions_are_said(results, featood):
+def test_other_versions_are_reported(results, featood):
     edit(results, lambda body: body["versions"].update(torch="1.0", lost="2"))
     code, _, err = featood("verify", results)
-    assert code == 0 and "torch 1.0 made these results; here is" in err and "lost 2" in err and "none" in err
+    assert (
+        code == 0
+        and "computed with torch 1.0; the installed version is" in err
+        and "lost 2" in err
+        and "none" in err
+    )
 
 
 NO_EVIDENCE = [
@@ -186,7 +191,7 @@ NO_EVIDENCE = [
 
 
 @pytest.mark.parametrize("text", NO_EVIDENCE)
-def test_what_is_no_results_file_gets_one_line(featood, tmp_path, text):
+def test_other_files_give_one_line(featood, tmp_path, text):
     path = tmp_path / "r.json"
     path.write_text(text)
     code, _, err = featood("verify", path)
@@ -207,10 +212,10 @@ def test_what_is_no_results_file_gets_one_line(featood, tmp_path, text):
         lambda body: body["rows"][0].update(head=["knn"]),
     ],
 )
-def test_evidence_of_another_form_gets_one_line(results, featood, change):
+def test_malformed_evidence_gives_one_line(results, featood, change):
     edit(results, change)
     code, _, err = featood("verify", results)
-    assert code == 3 and "does not say what it was computed from" in err
+    assert code == 3 and "has no complete evidence" in err
 
 
 @pytest.mark.parametrize(
@@ -224,7 +229,7 @@ def test_evidence_of_another_form_gets_one_line(results, featood, change):
         lambda body: body["evidence"]["sets"]["spam"].update(rows=1.5),
     ],
 )
-def test_evidence_that_leads_nowhere_is_a_mismatch(results, featood, change):
+def test_evidence_that_cannot_be_resolved_is_a_mismatch(results, featood, change):
     edit(results, change)
     code, out, err = featood("verify", results)
     assert code == 5 and "different: " in out and "unexpected" not in err
@@ -244,4 +249,4 @@ def test_heads_that_were_never_saved_cannot_be_verified(selection, tmp_path):  #
     write_json(tmp_path / "r.json", scoring.results)
     found = {verdict.what: verdict for verdict in verify_results(tmp_path / "r.json", selection.cache)}
     assert "not saved" in found["knn on spam"].why and found["msp on spam"].outcome == CONFIRMED
-    assert "in part" in found["msp on part"].why
+    assert "only some rows" in found["msp on part"].why

@@ -69,7 +69,7 @@ def printed(table, width):
     return console.file.getvalue()
 
 
-def test_mean_rows_weigh_every_set_the_same():
+def test_mean_rows_have_equal_weights_for_all_sets():
     rows = [row("a", "x", 0.9, n_ood=10), row("b", "x", 0.1), row("a", "y", 0.6, n_ood=30, fit_s=None)]
     first, second = mean_rows(rows)
     assert (first["head"], first["ood"], first["sets"], first["n_ood"]) == ("a", "mean", ["x", "y"], 40)
@@ -79,17 +79,17 @@ def test_mean_rows_weigh_every_set_the_same():
     assert (second["head"], second["auroc"]) == ("b", 0.1)
 
 
-def test_the_best_is_sought_within_an_ood_set_and_in_the_right_direction():
+def test_the_best_value_is_found_per_ood_set_and_in_the_right_direction():
     rows = [row("a", "x", 0.9, fpr95=0.3), row("b", "x", 0.8, fpr95=0.2), row("a", "y", 0.99)]
     best = best_cells(rows)
     assert {(0, "auroc"), (1, "fpr95")} <= best
     assert not {(1, "auroc"), (0, "fpr95")} & best
     assert all(index != 2 for index, _ in best)
-    # What prints alike is equally good.
+    # values that are equal when printed are equally good
     assert {(0, "auroc"), (1, "auroc")} <= best_cells([row("a", "x", 0.90001), row("b", "x", 0.90002)])
 
 
-def test_means_over_different_sets_do_not_compete():
+def test_means_over_different_sets_are_not_compared():
     shared = [row("a", "x"), row("a", "y"), row("b", "x"), row("b", "y")]
     assert {index for index, _ in best_cells(mean_rows(shared))} == {0, 1}
     assert best_cells(mean_rows([*shared[:3], row("b", "z")])) == set()
@@ -135,7 +135,7 @@ def test_the_table_prints_the_best_in_bold():
     assert "90.00" in bold and "80.00" not in bold
 
 
-def test_hostile_and_long_names_stay_text_in_the_table():
+def test_markup_and_long_names_are_printed_as_text():
     text = printed(results_table([row(name, "x" * 70) for name in HOSTILE], {"dataset": "[red]"}, 60), 60)
     assert "[red]b[/red]" in text and "ID [red]" in text
     assert "\x1b" not in text and "\x00" not in text
@@ -143,7 +143,7 @@ def test_hostile_and_long_names_stay_text_in_the_table():
     assert max(map(len, text.splitlines())) <= 60
 
 
-def test_json_and_csv_come_back_as_they_were(tmp_path, capsys):
+def test_json_and_csv_round_trip(tmp_path, capsys):
     results, _ = made_results()
     results["rows"][0]["auroc"] = np.float64(1 / 3)
     results["id"]["n"] = np.int64(7)
@@ -165,7 +165,7 @@ def test_json_and_csv_come_back_as_they_were(tmp_path, capsys):
     assert capsys.readouterr().out == (tmp_path / "r.csv").read_text()
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+def test_files_are_replaced_atomically(tmp_path):
     target = tmp_path / "r.json"
     target.write_text("old")
     with pytest.raises(DataError, match="JSON"):
@@ -182,7 +182,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.json", "r.json"]
 
 
-def test_unwritable_places_are_named(tmp_path):
+def test_errors_name_paths_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path, tmp_path / "file" / "r.json"):
         with pytest.raises(DataError, match=f"cannot write {path}"):
@@ -211,7 +211,7 @@ def test_scores_are_streamed_to_parquet(tmp_path):
     }
 
 
-def test_uneven_scores_are_refused_and_leave_nothing(tmp_path):
+def test_columns_of_different_length_are_refused_and_no_file_is_left(tmp_path):
     record = {
         "dataset": "d",
         "split": "s",
@@ -230,7 +230,7 @@ def texts(svg):
     return [element.text for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
 
 
-def test_figures_are_labelled_small_and_repeatable():
+def test_figures_are_labelled_small_and_reproducible():
     rng = np.random.default_rng(0)
     id_scores, ood = rng.normal(size=50_000), {"svhn": rng.normal(2, 1, 50_000), "mnist": rng.normal(3, 1, 9)}
     for draw, labels in (
@@ -247,7 +247,7 @@ def test_figures_are_labelled_small_and_repeatable():
         assert draw(format="png").startswith(b"\x89PNG")
 
 
-def test_the_roc_curve_keeps_its_ends_and_its_area_when_thinned():
+def test_the_drawn_roc_curve_has_the_same_ends_and_area():
     rng = np.random.default_rng(0)
     svg = roc_curves(rng.normal(size=20_000), {"x": rng.normal(1.5, 1, 20_000)}).decode()
     path = max((d.split('"')[0] for d in svg.split('d="M ')[1:]), key=len)
@@ -261,7 +261,7 @@ def test_the_roc_curve_keeps_its_ends_and_its_area_when_thinned():
     [np.zeros(3), [np.inf, -np.inf], [1.0], np.r_[np.zeros(99), 1e12], np.arange(5)],
     ids=["constant", "infinite", "one", "far", "integers"],
 )
-def test_odd_scores_can_be_drawn(id_scores):
+def test_unusual_scores_can_be_drawn(id_scores):
     for other in ([0.0], [np.inf, 1.0], [1e9, -1e9]):
         ET.fromstring(score_histogram(id_scores, {"x": other}))
         ET.fromstring(roc_curves(id_scores, {"x": other}))
@@ -320,7 +320,7 @@ def report(tmp_path, results, scores, **options):
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_report_holds_every_row_figure_and_fact(tmp_path):
+def test_the_report_contains_all_rows_and_figures(tmp_path):
     results, scores = made_results()
     results["id"] |= {"ece": 0.0123, "nll": 0.5, "brier": 0.25}
     results |= {"warnings": ["The weights are random."], "versions": {"torch": "2.13.0"}}
@@ -377,7 +377,7 @@ def test_hostile_names_are_escaped_in_the_report(tmp_path):
     assert "\x1b" not in html and "\x00" not in html
 
 
-def test_a_report_with_little_to_show(tmp_path):
+def test_a_report_of_minimal_results(tmp_path):
     results, _ = made_results(heads=("msp",), sets=("svhn",))
     results["id"] = {"dataset": "mnist", "accuracy": None}
     page = Page(report(tmp_path, results, {}))

@@ -21,7 +21,7 @@ def plane_sets(seed=0):
             for name, x in (("a/toy/train", train), ("a/toy", test), ("a/odd", odd)))  # fmt: skip
 
 
-def test_the_grid_holds_the_scores_of_its_points():
+def test_the_grid_contains_the_scores_of_its_points():
     train, test, odd = plane_sets()
     head = create_head("mahalanobis").fit(train)
     scoring = score({"mahalanobis": head}, test, {"odd": odd})
@@ -39,14 +39,14 @@ def test_the_grid_holds_the_scores_of_its_points():
         assert inside.all()
 
 
-def test_far_rows_do_not_shrink_the_rest_to_a_dot():
+def test_the_extent_is_limited_for_distant_rows():
     _, test, _ = plane_sets()
     far = FeatureSet({"features": np.array([[1e9, 0.0], [-4.0, 0.0]])}, name="a/far")
     left, right, _, _ = open_score_maps({"toy": test, "far": far}).extent
     assert left < -4 and right < 40
 
 
-def test_heads_that_need_more_than_the_plane_get_no_picture():
+def test_heads_that_need_other_columns_get_no_map():
     _, test, odd = plane_sets()
     logits = {
         name: np.random.default_rng(0).normal(size=(len(s), 3)) for name, s in (("toy", test), ("odd", odd))
@@ -66,7 +66,7 @@ def made_map(grid, points, id_scores=(0.0, 1.0, 2.0), **options):
     return score_map(np.asarray(grid, float), (-1, 1, -2, 2), points, list(id_scores), ("x", "y"), **options)
 
 
-def test_the_map_is_labelled_repeatable_and_right_side_up():
+def test_the_map_is_labelled_reproducible_and_oriented_correctly():
     from io import BytesIO
 
     from PIL import Image
@@ -93,7 +93,7 @@ def test_the_map_is_labelled_repeatable_and_right_side_up():
     picture = Image.open(BytesIO(made_map(grid, {}, format="png"))).convert("L")
     column = np.asarray(picture)[:, picture.width // 3].astype(int)
     inside = column[picture.height // 8 : picture.height // 2]
-    assert inside[0] < inside[-1] - 30, "darker, so more out-of-distribution, at the top"
+    assert inside[0] < inside[-1] - 30, "the top is darker, as it is more out-of-distribution"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_the_map_is_labelled_repeatable_and_right_side_up():
     [np.zeros((3, 3)), np.full((2, 2), 1e300), [[np.inf, -np.inf], [0, 1]]],
     ids=["flat", "huge", "infinite"],
 )
-def test_odd_grids_can_be_drawn(grid):
+def test_unusual_grids_can_be_drawn(grid):
     ET.fromstring(made_map(grid, {"a": np.array([[0.0, 0.0]]), "b": np.empty((0, 2))}))
     ET.fromstring(made_map(grid, {}, id_scores=[1.0]))
 
@@ -111,7 +111,7 @@ def test_nan_is_refused():
         made_map([[0, np.nan], [0, 1]], {})
 
 
-def test_the_report_shows_the_plane_and_fetches_nothing(tmp_path):
+def test_the_report_contains_the_map_and_fetches_nothing(tmp_path):
     train, test, odd = plane_sets()
     heads = {name: create_head(name).fit(train) for name in ("mahalanobis", "knn")}
     scoring = score(heads, test, {"odd": odd})
@@ -123,7 +123,7 @@ def test_the_report_shows_the_plane_and_fetches_nothing(tmp_path):
     assert len(html) < 400_000
 
 
-def test_heads_that_were_left_out_are_named_with_the_reason(tmp_path):
+def test_the_report_lists_skipped_heads_with_the_reason(tmp_path):
     results, scores = made_results()
     results["skipped"] = [
         {"head": "vim", "reason": "vim needs <the> classifier"},

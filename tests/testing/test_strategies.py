@@ -30,7 +30,7 @@ FEW = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
 @FEW
 @given(manifests())
-def test_manifests_come_back_from_disk(manifest):
+def test_manifests_round_trip(manifest):
     with tempfile.TemporaryDirectory() as folder:
         manifest.save(Path(folder))
         assert Manifest.load(Path(folder)) == manifest
@@ -44,7 +44,7 @@ def test_manifests_come_back_from_disk(manifest):
 
 @FEW
 @given(keys())
-def test_keys_are_folders_of_the_cache(key):
+def test_keys_are_valid_folders_of_a_cache(key):
     folder = FeatureCache("root").folder(*key.split("/"))
     assert folder.parts == ("root", *map(slug, key.split("/")))
 
@@ -63,13 +63,13 @@ def test_keys_are_folders_of_the_cache(key):
         lambda pair: pair[0].ids is not None and not all(name.isascii() for name in pair[0].ids),
     ],
 )
-def test_what_is_unusual_occurs(kind):
+def test_unusual_sets_are_generated(kind):
     find(set_pairs(), kind, settings=settings(max_examples=2000, deadline=None, derandomize=True))
 
 
 @FEW
 @given(feature_sets(geometries=("constant columns",), labels="classes", logits=True, ids=True))
-def test_sets_are_as_asked_for(rows):
+def test_sets_follow_the_options(rows):
     assert (np.asarray(rows.feature())[:, ::2] == 3).all()
     assert rows.logits.shape == (len(rows), rows.num_classes) and len(rows.ids) == len(rows)
     assert (np.asarray(rows.labels) == np.arange(len(rows)) % rows.num_classes).all()
@@ -93,14 +93,14 @@ def test_ranks_are_those_of_scikit_learn(pair):
 
 @pytest.fixture
 def own_registry(monkeypatch):
-    registry.list_heads()  # modules register once, at their import: before the copy
+    registry.list_heads()  # modules register when they are imported, which must be before the copy
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
 
-def test_heads_that_break_on_some_sets_are_found_out(own_registry):
+def test_heads_that_fail_on_some_sets_are_detected(own_registry):
     @head()
     class Spread(Distance):
-        """Divide by a deviation that may be zero."""
+        """Divides by a standard deviation that may be zero."""
 
         def score_block(self, block, fitted):
             return super().score_block(block, fitted) / fitted["std"]
@@ -114,7 +114,7 @@ def test_heads_that_break_on_some_sets_are_found_out(own_registry):
 
     @head()
     class Neighbour(Distance):
-        """Look at the row before."""
+        """Depends on the previous row."""
 
         def score_block(self, block, fitted):
             scores = super().score_block(block, fitted)
@@ -125,7 +125,7 @@ def test_heads_that_break_on_some_sets_are_found_out(own_registry):
     check_properties(head()(type("Sound", (Distance,), {"__doc__": "Sound."})))
 
 
-def test_without_hypothesis_one_line_says_what_to_install(monkeypatch):
+def test_the_error_without_hypothesis_says_what_to_install(monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "hypothesis"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "hypothesis", None)

@@ -15,11 +15,11 @@ from featood.testing import Subject, artefacts, check_head, synthetic_sets
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
-    registry.list_heads()  # modules register once, at their import: before the copy
+    registry.list_heads()  # modules register when they are imported, which must be before the copy
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
 
-def test_a_sound_head_passes():
+def test_a_correct_head_passes():
     check_head(head()(type("Sound", (Distance,), {"__doc__": "Sound."})))
     check_head("mahalanobis", ridge=1e-3)
     check_head(create_head("knn", k=3))
@@ -35,7 +35,7 @@ def test_options_come_from_name_class_and_instance():
 def test_orientation():
     @head()
     class Broken(Distance):
-        """Score the wrong way round."""
+        """Scores with the wrong sign."""
 
         def score_block(self, block, fitted):
             return -super().score_block(block, fitted)
@@ -46,7 +46,7 @@ def test_orientation():
 def test_batch_dependence():
     @head()
     class Broken(Distance):
-        """Centre the scores of a batch."""
+        """Centres the scores of a batch."""
 
         def score_block(self, block, fitted):
             scores = super().score_block(block, fitted)
@@ -58,7 +58,7 @@ def test_batch_dependence():
 def test_order_dependence():
     @head()
     class Broken(Distance):
-        """Add the row's place."""
+        """Adds the position of the row."""
 
         def score_block(self, block, fitted):
             scores = super().score_block(block, fitted)
@@ -71,7 +71,7 @@ def test_order_dependence():
 def test_dtype():
     @head()
     class Broken(Distance):
-        """Take float32 alone."""
+        """Accepts only float32."""
 
         def vectors(self, block):
             values = block.feature(self.feature)[:]
@@ -85,7 +85,7 @@ def test_dtype():
 def test_memory_layout():
     @head()
     class Broken(Distance):
-        """Read the numbers in the order of memory."""
+        """Reads the numbers in the order of memory."""
 
         def score(self, data, *, force=False):
             first = next(iter(data.features.values()))
@@ -102,7 +102,7 @@ def test_memory_layout():
 def test_kind_of_array():
     @head()
     class Broken(Distance):
-        """Return NumPy, whatever comes."""
+        """Always returns NumPy arrays."""
 
         def score(self, data, *, force=False):
             return np.asarray(super().score(data, force=force))
@@ -113,7 +113,7 @@ def test_kind_of_array():
 def test_one_row():
     @head()
     class Broken(Distance):
-        """Standardise the scores unless there is one row."""
+        """Standardises the scores unless there is one row."""
 
         def score_block(self, block, fitted):
             scores = super().score_block(block, fitted)
@@ -122,10 +122,10 @@ def test_one_row():
     broken("few_rows", Broken, "one row")
 
 
-def test_numbers_of_classes_that_matter():
+def test_dependence_on_class_numbers():
     @head(needs=("features", "labels"))
     class Counting(Distance):
-        """Count the classes to know the labels, past those that it is given."""
+        """Uses class numbers as indices."""
 
         def fit_state(self, train):
             labels = torch.as_tensor(train.source.labels[:])
@@ -136,7 +136,7 @@ def test_numbers_of_classes_that_matter():
 
     @head(needs=("features", "labels"))
     class Ordering(Distance):
-        """Take a class for a quantity."""
+        """Uses class numbers as quantities."""
 
         def fit_state(self, train):
             state = super().fit_state(train)
@@ -147,7 +147,7 @@ def test_numbers_of_classes_that_matter():
 
     @head(needs=("features", "labels"))
     class Classes(Distance):
-        """Let all of the classifier's classes count, with rows or without."""
+        """Uses all classes of the classifier, including those without rows."""
 
         def fit_state(self, train):
             state = super().fit_state(train)
@@ -156,7 +156,7 @@ def test_numbers_of_classes_that_matter():
     broken("absent_classes", Classes, "scores differ")
 
 
-def test_damage_that_goes_unnoticed(monkeypatch):
+def test_undetected_damage(monkeypatch):
     kind = head()(type("Sound", (Distance,), {"__doc__": "Sound."}))
     monkeypatch.setattr(artefacts, "load_head", lambda path: None)
     broken("damaged_artefact", kind, "tensors cut in half is not refused")
@@ -165,7 +165,7 @@ def test_damage_that_goes_unnoticed(monkeypatch):
 def test_changed_input():
     @head()
     class Broken(Distance):
-        """Scale in place."""
+        """Scales its input in place."""
 
         def score_block(self, block, fitted):
             return block.feature(self.feature)[:].mul_(2).double().norm(dim=1)
@@ -176,7 +176,7 @@ def test_changed_input():
 def test_changed_training_input():
     @head()
     class Broken(Distance):
-        """Centre in place."""
+        """Centres its input in place."""
 
         def fit_state(self, train):
             for block in train.blocks():
@@ -186,10 +186,10 @@ def test_changed_training_input():
     broken("fit_input_unchanged", Broken, "avg was changed")
 
 
-def test_reading_more_than_the_card_says():
+def test_reading_columns_that_are_not_in_the_card():
     @head()
     class Broken(Distance):
-        """Read the classifier when scoring."""
+        """Reads the classifier in scoring."""
 
         def score_block(self, block, fitted):
             weight = torch.as_tensor(block.classifier.weight).double()
@@ -201,7 +201,7 @@ def test_reading_more_than_the_card_says():
 def test_silent_nan():
     @head(needs=("features", "labels"))
     class Broken(FeatureHead):
-        """Divide by the size of each class less one and by the variance of each column."""
+        """Divides by the size of each class minus one and by the variance of each column."""
 
         def fit_state(self, train):
             rows = train.load()
@@ -222,7 +222,7 @@ def test_silent_nan():
 def test_overflow_far_away():
     @head()
     class Broken(Distance):
-        """Leave the log domain."""
+        """Computes exponentials that overflow."""
 
         def score_block(self, block, fitted):
             return (super().score_block(block, fitted) / 10).exp()
@@ -233,7 +233,7 @@ def test_overflow_far_away():
 def test_rows_that_are_not_finite():
     @head()
     class Broken(Distance):
-        """Never look at the rows."""
+        """Does not check the rows."""
 
         def select(self, source, fitting, device="cpu"):
             rows = super().select(source, fitting, device)
@@ -247,7 +247,7 @@ def test_rows_that_are_not_finite():
 def test_scores_without_a_fit():
     @head()
     class Broken(Distance):
-        """Need no fit, and yet say so."""
+        """Declares a fit that it does not need."""
 
         @property
         def state(self):
@@ -259,7 +259,7 @@ def test_scores_without_a_fit():
 def test_any_backbone():
     @head()
     class Broken(Distance):
-        """Take features of any kind and size."""
+        """Accepts features of any backbone and size."""
 
         def check_match(self, source, force=False):
             pass
@@ -271,7 +271,7 @@ def test_any_backbone():
 def test_missing_labels():
     @head(needs=("features", "labels"))
     class Broken(Distance):
-        """Fall over its missing labels."""
+        """Fails on missing labels with another error."""
 
         def select(self, source, fitting, device="cpu"):
             rows = super().select(
@@ -285,7 +285,7 @@ def test_missing_labels():
 def test_options_without_bounds():
     @head()
     class Broken(Distance):
-        """Declare a bound and ignore it."""
+        """Declares a bound and ignores it."""
 
         power: float = option(1.0, "power", low=0)
 
@@ -301,7 +301,7 @@ def test_options_without_bounds():
 def test_undescribed():
     @register("broken", needs=("logits",), learns=False, **{**CARD, "paper": ""})
     class Broken(LogitHead):
-        """Come from nowhere."""
+        """Has no paper."""
 
         def score_logits(self, logits, fitted):
             return -logits.amax(1)
@@ -309,7 +309,7 @@ def test_undescribed():
     broken("described", Broken, "no paper")
 
 
-def test_synthetic_sets_are_what_they_say():
+def test_synthetic_sets():
     train, test = synthetic_sets()
     again, _ = synthetic_sets()
     other, _ = synthetic_sets(seed=1)

@@ -9,14 +9,14 @@ from featood.options import option
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
-    registry.list_heads()  # modules register once, at their import: before the copy
+    registry.list_heads()  # modules register when they are imported, which must be before the copy
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
 
 def test_fit_that_depends_on_blocks():
     @head()
     class Broken(Distance):
-        """Average the means of blocks."""
+        """Averages the means of blocks."""
 
         def fit_state(self, train):
             means = [self.vectors(block).double().mean(0) for block in train.blocks()]
@@ -25,10 +25,10 @@ def test_fit_that_depends_on_blocks():
     broken("block_independent", Broken)
 
 
-def test_fit_that_remembers():
+def test_fit_that_depends_on_earlier_fits():
     @head()
     class Broken(Distance):
-        """Average with what was fitted before."""
+        """Averages with the previous fit."""
 
         def fit_state(self, train):
             mean = super().fit_state(train)["mean"]
@@ -38,10 +38,10 @@ def test_fit_that_remembers():
     broken("fit_again", Broken)
 
 
-def test_partial_fit_that_forgets():
+def test_partial_fit_that_ignores_earlier_parts():
     @head()
     class Broken(StreamingHead):
-        """Keep the last block."""
+        """Keeps only the last block."""
 
         def accumulate(self, statistics, block):
             return self.vectors(block).double().mean(0)
@@ -57,7 +57,7 @@ def test_partial_fit_that_forgets():
 def test_fit_on_outliers():
     @head()
     class Broken(Distance):
-        """Use every row."""
+        """Uses rows of all labels."""
 
         def select(self, source, fitting, device="cpu"):
             rows = super().select(source, fitting, device)
@@ -65,13 +65,13 @@ def test_fit_on_outliers():
             return rows
 
     broken("negative_labels", Broken)
-    broken("too_few_rows", Broken, "outliers alone")
+    broken("too_few_rows", Broken, "outliers only")
 
 
 def test_state_outside_the_artefact():
     @head()
     class Broken(Distance):
-        """Keep the mean elsewhere."""
+        """Stores the mean outside its state."""
 
         def fit_state(self, train):
             vars(self)["mean"] = super().fit_state(train)["mean"]
@@ -86,7 +86,7 @@ def test_state_outside_the_artefact():
 def test_scores_by_name():
     @head()
     class Broken(Distance):
-        """Fit for one score."""
+        """Fits for one score only."""
 
         which: str = option("near", "score", choices=("near", "far"))
 
@@ -100,7 +100,7 @@ def test_scores_by_name():
 
     @head()
     class Renamed(Distance):
-        """One score by two names."""
+        """Has one score with two names."""
 
         which: str = option("near", "score", choices=("near", "far"))
 

@@ -27,7 +27,7 @@ def sgd(model, lr=0.1):
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.5)
 
 
-# ---- the arithmetic ---------------------------------------------------------------------------------
+# ---- updates ---------------------------------------------------------------------------------
 
 
 def test_follows_gradient_descent_by_hand():
@@ -52,7 +52,7 @@ def test_follows_gradient_descent_by_hand():
     assert result.steps == 5 and not result.diverged
 
 
-def test_accumulated_batches_count_as_their_mean():
+def test_gradients_of_accumulated_batches_are_averaged():
     targets = torch.arange(12.0).reshape(4, 3)
     whole, parts = Point(), Point()
     train(lambda n: {"loss": (whole.x - targets[2 * n : 2 * n + 2]).square().mean()}, whole, sgd(whole), 2)
@@ -89,7 +89,7 @@ def test_batches():
     for rows in epochs:
         assert len(set(rows.tolist())) == 9 and set(rows.tolist()) <= set(range(10))
     assert not torch.equal(*epochs)
-    assert torch.equal(Batches(10, 3, 5)(4), batches(4)), "a batch follows from its number alone"
+    assert torch.equal(Batches(10, 3, 5)(4), batches(4)), "a batch depends only on its number"
     assert not torch.equal(Batches(10, 3, 6)(4), batches(4))
     assert Batches(2, 100)(7).sort().values.tolist() == [0, 1]
     with pytest.raises(DataError, match="no rows"):
@@ -147,7 +147,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("stops", [[1], [4], [11], [22], [6, 7, 15, 20]], ids=str)
-def test_an_interrupted_training_ends_the_same_to_the_last_bit(tmp_path, stops):
+def test_an_interrupted_training_is_bit_identical(tmp_path, stops):
     expected = network_training()
     folder = tmp_path / "training"
     for stop in stops:
@@ -155,10 +155,10 @@ def test_an_interrupted_training_ends_the_same_to_the_last_bit(tmp_path, stops):
             network_training(folder, stop)
         assert (folder / "checkpoint.json").is_file()
     assert_same(network_training(folder), expected)
-    assert not folder.exists(), "nothing is left of a training that ended"
+    assert not folder.exists(), "the folder is removed when training ends"
 
 
-def test_a_checkpoint_is_valid_until_the_next_one_is_whole(tmp_path):
+def test_a_checkpoint_is_valid_until_the_next_one_is_complete(tmp_path):
     with pytest.raises(Killed):
         network_training(tmp_path, 10)
     (tmp_path / "step-12.safetensors").write_bytes(b"half writ")
@@ -207,7 +207,7 @@ def test_the_global_random_state_is_neither_used_nor_changed():
 # ---- divergence -------------------------------------------------------------------------------------
 
 
-def test_divergence_puts_back_the_last_good_state(tmp_path):
+def test_divergence_restores_the_last_good_state(tmp_path):
     def run(steps, poison):
         point = Point()
 
@@ -217,7 +217,7 @@ def test_divergence_puts_back_the_last_good_state(tmp_path):
 
         return point, train(losses, point, sgd(point), steps, every=4, checkpoint=tmp_path)
 
-    with pytest.warns(UserWarning, match=r"diverged at step 11 of 20 .* after step 8 kept"):
+    with pytest.warns(UserWarning, match=r"diverged at step 11 of 20 .* after step 8 is used"):
         point, result = run(20, 10)
     assert result.diverged and result.steps == 8 and math.isnan(result.losses[-1])
     assert torch.equal(point.x, run(8, None)[0].x)
@@ -240,21 +240,22 @@ def test_parameters_that_are_not_finite_at_the_end_count_as_divergence():
 
     with torch.no_grad():
         point.x.fill_(1.0)
-    optimizer = torch.optim.SGD(point.parameters(), lr=0.5)  # reaches 0, where the root's slope is infinite
+    # reaches 0, where the gradient of the square root is infinite
+    optimizer = torch.optim.SGD(point.parameters(), lr=0.5)
     with pytest.warns(UserWarning, match="diverged"):
         result = train(losses, point, optimizer, 3, every=1)
     assert result.diverged and result.steps == 2
     assert point.x.tolist() == [0, 0, 0]
 
 
-def test_a_first_loss_that_is_not_finite_leaves_the_model_as_it_was():
+def test_a_first_loss_that_is_not_finite_does_not_change_the_model():
     point = Point()
     with pytest.warns(UserWarning, match="step 1 of 3"):
         result = train(lambda number: {"loss": point.x.sum() * math.inf}, point, sgd(point), 3)
     assert result.diverged and result.steps == 0 and point.x.tolist() == [0, 0, 0]
 
 
-def test_the_validated_average_is_what_remains():
+def test_the_validated_average_is_returned():
     point = Point()
     model_is = []
 
@@ -270,8 +271,8 @@ def test_the_validated_average_is_what_remains():
     assert (point.x - raw.x).abs().max() > 0.01
 
 
-def test_a_validation_that_is_never_a_number_is_said():
+def test_a_validation_loss_that_is_always_nan_is_reported():
     point = Point()
-    with pytest.warns(UserWarning, match="never a number: the state after step 9 of 50"):
+    with pytest.warns(UserWarning, match="always NaN: the state after step 9 of 50"):
         result = train(distance(point), point, sgd(point), 50, validate=lambda: math.nan, patience=3, every=3)
     assert result.steps == 9 and not result.diverged and len(result.losses) == 9

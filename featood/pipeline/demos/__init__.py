@@ -1,1 +1,1 @@
-"""Demonstrations that need no download."""
+"""Demonstrations without downloads."""

@@ -1,4 +1,4 @@
-"""The demonstration on images: the whole pipeline on handwritten digits, with nothing to download."""
+"""Demonstration on images: the complete pipeline on handwritten digits, without downloads."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def run_demo(folder: Path, *, reporter: Reporter = SILENT) -> Scoring:
     Parameters
     ----------
     folder : Path
-        Where weights and cache go; what is there already is not made again.
+        Folder of weights and cache; existing files are reused.
     reporter : Reporter
-        Takes a line about each step, and the progress.
+        Receives a line about each step, and the progress.
     """
     weights = folder / "weights.safetensors"
     images = open_dataset(INLIERS, "train")

@@ -1,4 +1,4 @@
-"""The demonstration on tables: a two-dimensional toy, and wines; nothing to download, no backbone."""
+"""Demonstration on tables: two moons and wines, without downloads or a backbone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from featood.pipeline.table_import import import_table
 from featood.reporter import SILENT, Reporter
 
 TABLES: Mapping[str, int | None] = {"two-moons": 2000, "wine": None}
-"""Rows by table; None where their number is fixed."""
+"""Number of rows by table; None if it is fixed."""
 NOISE = "table-noise:uniform"
 SMALL: Mapping[str, Any] = {
     "epochs": 25,
@@ -39,19 +39,19 @@ HEADS: Mapping[str, Mapping[str, Any]] = {
 
 
 def run_tabular_demo(folder: Path, *, reporter: Reporter = SILENT) -> list[Scoring]:
-    """Import two tables, fit six heads on each, and score them against rows held out and noise.
+    """Import two tables, fit six heads on each, and score them against the tables' OOD rows and noise.
 
     Parameters
     ----------
     folder : Path
-        Where the cache goes.
+        Folder of the cache.
     reporter : Reporter
-        Takes a line about each step, and the progress.
+        Receives a line about each step, and the progress.
 
     Returns
     -------
     list of Scoring
-        One for each table.
+        One per table.
     """
     cache = FeatureCache(folder / "feature_cache")
     found = []
