@@ -141,8 +141,8 @@ def test_columns_of_a_table_keep_their_order(featood, tmp_path):
         ("x.mat", "MATLAB"),
         ("x.npy", "np.save"),
         ("x.npz", "np.save"),
-        ("x.pkl", "not loaded"),
-        ("x.unknown", "of no format that is read; read are"),
+        ("x.pkl", "never loaded"),
+        ("x.unknown", "not in a supported format; supported formats are"),
     ],
 )
 def test_damaged_files_are_named_and_pickles_never_advised(featood, tmp_path, name, words):

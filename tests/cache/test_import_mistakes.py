@@ -70,7 +70,7 @@ ARRAYS = ("--backbone", "b", "--dataset", "c")
         ("--features ids=x.npy", 2, "'ids'"),
         ("--features ../../outside=x.npy", 2, "'../../outside'"),
         ("--features x.npy --labels wrapping.npy", 3, "18446744073709551615"),
-        ("--features x.npy --labels measured.npy", 3, "regression targets are no classes"),
+        ("--features x.npy --labels measured.npy", 3, "regression targets are not classes"),
     ],
 )
 def test_arrays_that_are_refused(featood, files, tmp_path, words, code, text):

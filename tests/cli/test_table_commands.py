@@ -173,7 +173,7 @@ def test_segment_on_the_command_line(featood, test_data, monkeypatch, tmp_path):
         (("import", "--table", "wine", "--parts", "60,nan,20"), 2, "--parts"),
         (("import", "--table", "wine", "--parts", "99.99,0.01"), 3, "too few for a test split"),
         (("import", "--csv", "none.csv"), 3, "does not exist"),
-        (("import", "--csv", "CSV"), 3, "'species' holds 'setosa'"),
+        (("import", "--csv", "CSV"), 3, "'species' contains 'setosa'"),
         (("import", "--csv", "CSV", "--label", "specie"), 2, "did you mean 'species'"),
         (
             ("import", "--csv", "CSV", "--label", "species", "--ood-classes", "setos"),
@@ -307,7 +307,7 @@ def test_what_was_left_out_of_the_train_rows_is_left_out_of_others(featood, tmp_
     assert code == 3 and "no column 'x'" in err
     (tmp_path / "gap.csv").write_text("x,y\n1,\n2,\n")
     code, _, err = featood("import", "--file", tmp_path / "gap.csv", "--ood")
-    assert code == 3 and "'y' lacks most" in err
+    assert code == 3 and "'y' has the most" in err
 
 
 def test_a_data_set_with_splits_of_its_own(featood, tmp_path):

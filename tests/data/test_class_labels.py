@@ -104,12 +104,12 @@ def test_texts_that_are_no_plain_integers_stay_apart(texts, names):
 @pytest.mark.parametrize(
     ("values", "found"),
     [
-        ([0.5, 1.0, 2.0], "regression targets are no classes"),
+        ([0.5, 1.0, 2.0], "regression targets are not classes"),
         ([1.0, np.inf], "regression targets"),
         (["0.1", "0.25", "3", "7.5"], "regression targets"),
         (np.array([2**64 - 1], "u8"), "18446744073709551615"),
         (np.full((3, 2), 0.5), "one-hot"),
-        (np.zeros((2, 2, 2)), "one a row"),
+        (np.zeros((2, 2, 2)), "one per row"),
         ([[1], [1, 2]], "differ in length"),
         ([1j, 2], "complex"),
     ],

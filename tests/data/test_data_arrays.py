@@ -74,7 +74,7 @@ def test_splits_within_one_file(tmp_path, images, labels, splits, where):
 def test_two_files_with_the_same_splits_are_not_guessed_between(tmp_path):
     for name in ("a", "b"):
         np.savez(tmp_path / f"{name}.npz", test_images=X)
-    with pytest.raises(DataError, match=r"a\.npz, b\.npz\); give one by its path"):
+    with pytest.raises(DataError, match=r"a\.npz, b\.npz\); give the path of one"):
         open_dataset(tmp_path)
 
 
@@ -210,7 +210,7 @@ def test_nan_is_an_unknown_label(tmp_path):
     "labels", [np.ones((5, 14), int), np.zeros((5, 3)), np.full((5, 2), 0.5), Y + 0.5, Y[:3], Y * 1j]
 )
 def test_labels_that_are_not_one_class_a_row_are_refused(tmp_path, labels):
-    with pytest.raises(DataError, match=r"class|one a row") as caught:
+    with pytest.raises(DataError, match=r"class|one per row") as caught:
         write(tmp_path, images=X, labels=labels)
     assert "\n" not in str(caught.value)
 

@@ -114,14 +114,14 @@ def test_first_words_of_synsets(tmp_path):
     ("text", "says"),
     [
         ("a\nb\na\n", "'a' twice"),
-        ("", "names no classes"),
+        ("", "contains no classes"),
         ("0 a\n2 b\n", "without gaps"),
-        ("5 a\n6 b\n", "out of line"),
+        ("5 a\n6 b\n", "does not fit"),
         ('{"a": 0, "b": 0}', "without gaps"),
-        ('{"a": "x"}', "no list of class names"),
-        ("[1, 2]", "no list of class names"),
+        ('{"a": "x"}', "neither a list of class names"),
+        ("[1, 2]", "neither a list of class names"),
         ("[", "cannot be read"),
-        ("{}", "no list of class names"),
+        ("{}", "neither a list of class names"),
     ],
 )
 def test_orders_that_are_none(tmp_path, text, says):
@@ -169,7 +169,7 @@ def test_folders_called_after_the_classes_of_a_known_set_have_its_order(tmp_path
     classes(tmp_path / "fashion-mnist", "Ankle_boot", "Dress", "Trouser", split="test")
     images = open_dataset("fashion-mnist", None, tmp_path)
     assert by_folder(images) == {"Ankle_boot": 9, "Dress": 3, "Trouser": 1}
-    assert images.notes[0] == "classes are numbered as those of FashionMNIST"
+    assert images.notes[0] == "classes are numbered as in FashionMNIST"
     classes(tmp_path / "cifar10", "cat", "dog", split="test")
     assert by_folder(open_dataset("cifar10", None, tmp_path)) == {"cat": 3, "dog": 5}
     assert by_folder(open_dataset("cifar10", None, tmp_path, ["dog", "cat"])) == {"cat": 1, "dog": 0}
@@ -209,7 +209,7 @@ def test_files_skipped_by_their_ending_are_counted(tmp_path):
         (tmp_path / name).touch()
     save(tmp_path / "ok.png")
     assert open_dataset(tmp_path).notes == (
-        "files skipped by their ending: 7 (.jxl 3, (none) 1, .xyz 1; text and tables .json 1, .txt 1)",
+        "files skipped because of their extension: 7 (.jxl 3, (none) 1, .xyz 1; text and tables .json 1, .txt 1)",
     )
 
 
@@ -223,12 +223,12 @@ def test_links_and_pipes(tmp_path):
     images = open_dataset(tmp_path)
     assert images.ids == ("a/x.png", "b/x.png", "b/y.png")
     assert images.notes == (
-        "left out, dead links or no files: a/dead.png, a/loop, b/pipe.png",
-        "left out, links to folders that are read already: b/up",
+        "left out (broken links, or not files): a/dead.png, a/loop, b/pipe.png",
+        "left out (links to folders already read): b/up",
     )
     named = ImageSet(ids=("b/pipe.png",), root=tmp_path)
     named.digest()
-    with pytest.raises(DataError, match="no file"):
+    with pytest.raises(DataError, match="not a file"):
         named.read(0)
 
 
@@ -246,7 +246,7 @@ def test_folders_that_cannot_be_opened_are_named(tmp_path, monkeypatch):
         open_dataset(tmp_path)
     images = open_dataset(tmp_path, class_order=["c", "b", "a"])
     assert by_folder(images) == {"a": 2, "b": 1}
-    assert "left out, folders that cannot be opened: c" in images.notes
+    assert "left out (folders that cannot be opened): c" in images.notes
 
 
 def test_empty_class_folders(tmp_path):
@@ -273,9 +273,9 @@ def test_why_there_are_no_labels(tmp_path):
     save(classes(tmp_path / "1", "a", "b") / "stray.png")
     (classes(tmp_path / "2", "images") / "annotations").mkdir()
     assert open_dataset(tmp_path / "1").notes == (
-        "no labels: stray.png lies beside the class folders, not in one",
+        "no labels: stray.png is beside the class folders, not in one",
     )
-    assert open_dataset(tmp_path / "2").notes == ("no labels: of its folders only images holds images",)
+    assert open_dataset(tmp_path / "2").notes == ("no labels: only the folder images contains images",)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_forms_side_by_side(tmp_path):
     save(tmp_path / "test" / "x.png")
     assert available_splits(tmp_path) == ["train", "test"]
     assert open_dataset(tmp_path, "train").notes == (
-        "the split train is there in 2 forms; the packed one is read",
+        "the split train exists in 2 forms; the packed one is read",
     )
     shutil.copytree(tmp_path, tmp_path / "data" / "mine")
     assert available_splits("mine", tmp_path / "data") == ["train", "test"]

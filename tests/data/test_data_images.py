@@ -100,7 +100,7 @@ def test_fewer_bits_in_16_are_scaled_as_stated(tmp_path):
     for name in ("x.png", "x.tif"):
         Image.fromarray(deep).save(tmp_path / name)
         np.testing.assert_array_equal(read_image(tmp_path / name, Decoding(bits=12)), expected)
-        with pytest.raises(DataError, match=rf"{name}.*4095 needs more than the 10 bits"):
+        with pytest.raises(DataError, match=rf"{name}.*4095 needs more than the stated 10 bits"):
             read_image(tmp_path / name, Decoding(bits=10))
     for bits in (7, 17):
         with pytest.raises(UsageError, match="8 to 16"):

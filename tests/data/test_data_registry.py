@@ -100,7 +100,7 @@ def test_absent_set_says_where_from_and_where_to(tmp_path):
 def test_absent_split_says_which_there_are(tmp_path):
     (tmp_path / "mnist").mkdir()
     np.savez(tmp_path / "mnist" / "test.npz", images=np.zeros((1, 2, 2), np.uint8))
-    with pytest.raises(DataError, match="no split 'val' here; there is test"):
+    with pytest.raises(DataError, match="no split 'val' here, only test"):
         open_dataset("mnist", "val", tmp_path)
     with pytest.raises(DataError):
         open_dataset("mnist", "../mnist/test", tmp_path)
@@ -148,8 +148,8 @@ def test_path_to_packed_sets(tmp_path):
 def test_paths_that_hold_nothing(tmp_path):
     (tmp_path / "notes.md").write_text("x")
     for path, says in (
-        (tmp_path, "holds no images"),
-        (tmp_path / "notes.md", "holds no"),
+        (tmp_path, "contains no images"),
+        (tmp_path / "notes.md", "contains no"),
         (tmp_path / "x", "exist"),
     ):
         with pytest.raises(DataError, match=says):
@@ -317,7 +317,7 @@ def test_download_that_cannot_or_fails(tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="corrupted"):  # what it says of a wrong checksum
         download("mnist", tmp_path, fake_torchvision([], RuntimeError("File not found or corrupted.")))
-    with pytest.raises(DataError, match="by hand"):
+    with pytest.raises(DataError, match="manually"):
         download("kmnist", tmp_path, fake_torchvision([]))
     with pytest.raises(UsageError):
         download("nope", tmp_path, fake_torchvision([]))

@@ -43,8 +43,8 @@ def lines(form, extra=lambda place: ""):
     [
         ("unnamed_0", "class", "abc", "A B C", "left out: Unnamed: 0 (no name)"),
         ("ids_beyond_2_53", "device", "abc", "12 9007199254740992 9007199254740993", ""),
-        ("leading_zeros", "code", "abc", "01 1 2", "'01' and '1' are taken as two classes"),
-        ("class_named_NA", "country", "abc", "DE FR NA", "'NA' is taken as a class"),
+        ("leading_zeros", "code", "abc", "01 1 2", "'01' and '1' are used as two classes"),
+        ("class_named_NA", "country", "abc", "DE FR NA", "'NA' is used as a class"),
         ("empty_column", "class", "abc", "A B C", "left out: comment (empty)"),
     ],
 )
@@ -89,7 +89,7 @@ def test_the_usual_words_for_missing_values():
     assert table.ids.tolist() == [place for place, _ in whole]
     np.testing.assert_array_equal(table.features, [row for _, row in whole])
     assert (
-        "8 rows are left out for missing values in a (such as #N/A, -, <NA>, ?, NA, NaT, None)"
+        "8 rows are left out because of missing values in a (such as #N/A, -, <NA>, ?, NA, NaT, None)"
         in table.notes[0]
     )
 
@@ -136,7 +136,7 @@ def test_what_is_inferred_can_be_overruled(tmp_path):
     table = read(tmp_path, text, drop=["a", "0"])
     assert table.columns == ("b",) and table.left_out == ("z", "a")
     for options in ({"drop": ["k"]}, {"drop": ["a"], "keep": ["a"]}):
-        with pytest.raises(UsageError, match="at once"):
+        with pytest.raises(UsageError, match="both dropped and used"):
             read(tmp_path, text, **options)
     with pytest.raises(UsageError, match="no column 'bb': did you mean 'b'"):
         read(tmp_path, text, drop=["bb"])
@@ -165,18 +165,18 @@ def test_a_table_like_another_has_its_columns(tmp_path):
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ('a,b,k\n"1,234.5",2,A\n3,4,B\n', "'1,234.5', which has separators between its thousands"),
-        ("a;b;k\n1.234,5;2;A\n3;4;B\n", "separators between its thousands"),
-        ("a\tb\tk\n1,234\t2\tA\n3,456\t4\tB\n", "separators between its thousands"),
-        ("a;b;k\n1,5;2.5;A\n3,25;4;B\n", "'2.5', while commas are decimal points elsewhere"),
+        ('a,b,k\n"1,234.5",2,A\n3,4,B\n', "'1,234.5', which has thousands separators"),
+        ("a;b;k\n1.234,5;2;A\n3;4;B\n", "thousands separators"),
+        ("a\tb\tk\n1,234\t2\tA\n3,456\t4\tB\n", "thousands separators"),
+        ("a;b;k\n1,5;2.5;A\n3,25;4;B\n", "'2.5', but commas are decimal points elsewhere"),
         ("a,b,k\n12%,2,A\n3%,4,B\n", "percent sign"),
         ("a,b,k\n0x10,2,A\n", "'0x10'"),
         ("a,b,k\n2020-01-31,2,A\n", "'2020-01-31'.*--drop a"),
-        ("a b,b,k\nred,2,A\n", "'red', which is not a number; leave the column out by --drop 'a b'"),
+        ("a b,b,k\nred,2,A\n", "'red', which is not a number; leave the column out with --drop 'a b'"),
         ("a,b,k\ntrue,2,A\n0,1,B\n", "'true'"),
-        ("a,b,k\n,1,A\n2,,B\n,3,A\n", "no row without missing values; 'a' lacks most"),
+        ("a,b,k\n,1,A\n2,,B\n,3,A\n", "no row without missing values; 'a' has the most"),
         ("a,b,k\n1,2,A\n1,2\n", "Expected 3 columns, got 2"),
-        ("a,b,k\n" + lines("{},{},{x}", lambda i: f"0.{i}7"), "regression targets are no classes"),
+        ("a,b,k\n" + lines("{},{},{x}", lambda i: f"0.{i}7"), "regression targets are not classes"),
     ],
 )
 def test_what_is_no_number_is_refused_in_one_line(tmp_path, text, found):
@@ -206,7 +206,7 @@ def test_what_float64_rounds_is_said(tmp_path):
 
 def test_latin_1_is_read_and_said(tmp_path):
     table = read(tmp_path, "a,b,k\n1,2,Gr\u00f6\u00dfe\n2,3,B\n".encode("cp1252"))
-    assert table.classes == ("B", "Gr\u00f6\u00dfe") and "not in UTF-8" in table.notes[0]
+    assert table.classes == ("B", "Gr\u00f6\u00dfe") and "not UTF-8" in table.notes[0]
 
 
 def test_packed_with_xz(tmp_path):

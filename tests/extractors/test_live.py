@@ -125,7 +125,7 @@ def test_text_labels_become_classes_with_names():
         ([{"audio": IMAGES}], "keys audio"),
         ([("a", "b")], "not str"),
         ([(IMAGES[:4], torch.rand(4, 5))], "one class for each"),
-        ([(IMAGES[:4], torch.rand(4))], "regression targets are no classes"),
+        ([(IMAGES[:4], torch.rand(4))], "regression targets are not classes"),
         ([(IMAGES[:4], LABELS[:4]), (IMAGES[4:8],)], "some have none"),
         (3, "int gives none"),
     ],

@@ -112,7 +112,7 @@ def test_texts_in_arrays(tmp_path):
         np.testing.assert_array_equal(found.features, X)
         assert (
             found.classes == ("cat", "dog", "eel")
-            and found.notes[0] == f"left out: {left} (no array of plain values)"
+            and found.notes[0] == f"left out: {left} (not arrays of plain values)"
         )
 
 
@@ -126,7 +126,7 @@ def test_a_hugging_face_data_set_has_names_of_classes(tmp_path):
     np.testing.assert_allclose(found.features, X[kept])
     np.testing.assert_array_equal(found.labels, Y[kept])
     assert found.classes == ("zebra", "ant", "bee", "cow") and "1 row is left out" in found.notes[0]
-    with pytest.raises(DataError, match=r"numbers of classes \(zebra, ant, bee, cow\).*--drop label"):
+    with pytest.raises(DataError, match=r"class numbers \(zebra, ant, bee, cow\).*--drop label"):
         read_table(tmp_path / "saved")
     assert read_table(tmp_path / "saved", keep=["label"]).columns[-1] == "label"
 
@@ -175,7 +175,7 @@ def test_types_of_arrow(tmp_path):
         ("list", pa.array([[1.0], [1.0, 2.0]] * 6)),
     ):
         pq.write_table(rows.append_column("odd", column), tmp_path / "odd.parquet")
-        with pytest.raises(DataError, match=f"'odd' holds .*{kind}.*--drop odd"):
+        with pytest.raises(DataError, match=f"'odd' contains .*{kind}.*--drop odd"):
             read_table(tmp_path / "odd.parquet")
 
 
@@ -193,23 +193,23 @@ class Trap:
 @pytest.mark.parametrize(
     ("name", "write", "found"),
     [
-        ("x.pkl", lambda path: path.write_bytes(pickle.dumps(Trap())), "Python objects, which are not loaded"),
-        ("x.npy", lambda path: path.write_bytes(pickle.dumps(Trap())), "no file of np.save"),
-        ("y.npy", lambda path: np.save(path, np.array([Trap(), 1], object)), "holds Python objects"),
-        ("x.npz", lambda path: np.savez(path, a=X, b=np.array([Trap()], object)), "'b' holds Python objects"),
+        ("x.pkl", lambda path: path.write_bytes(pickle.dumps(Trap())), "Python objects, which are never loaded"),
+        ("x.npy", lambda path: path.write_bytes(pickle.dumps(Trap())), "not written by np.save"),
+        ("y.npy", lambda path: np.save(path, np.array([Trap(), 1], object)), "contains Python objects"),
+        ("x.npz", lambda path: np.savez(path, a=X, b=np.array([Trap()], object)), "'b' contains Python objects"),
         ("x.pt", lambda path: torch.save(Trap(), path), "more than tensors"),
         ("y.pt", lambda path: torch.save({"x": np.array([Trap()], object)}, path), "more than tensors"),
         ("z.pt", lambda path: path.write_bytes(pickle.dumps(Trap())), "torch"),
         ("pair.pt", lambda path: torch.save((torch.ones(3, 2), torch.ones(3)), path), "without names"),
-        ("raw.bin", lambda path: path.write_bytes(X.tobytes()), "no torch file"),
+        ("raw.bin", lambda path: path.write_bytes(X.tobytes()), "not a torch file"),
         ("x.h5", lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(50)), "cannot be read as HDF5"),
         ("x.parquet", lambda path: path.write_bytes(b"PAR1" + bytes(50)), "cannot be read as Parquet"),
         ("x.arrow", lambda path: path.write_bytes(bytes(50)), "Arrow"),
         ("x.safetensors", lambda path: path.write_bytes(bytes(50)), "safetensors"),
         ("x.mat", lambda path: path.write_bytes(b"MATLAB 5.0" + bytes(500)), "MATLAB"),
-        ("x.json", lambda path: path.write_text('{"a": 1}'), r"read are separated values \(.csv"),
-        ("x.xlsx", lambda path: path.write_bytes(b"PK\3\4" + bytes(50)), "no format that is read"),
-        ("empty.h5", lambda path: h5py.File(path, "w").close(), "holds no array"),
+        ("x.json", lambda path: path.write_text('{"a": 1}'), r"formats are separated values \(.csv"),
+        ("x.xlsx", lambda path: path.write_bytes(b"PK\3\4" + bytes(50)), "not in a supported format"),
+        ("empty.h5", lambda path: h5py.File(path, "w").close(), "contains no array"),
         ("folder", lambda path: path.mkdir(), "is a folder"),
     ],
 )  # fmt: skip
