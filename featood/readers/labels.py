@@ -31,7 +31,7 @@ def class_labels(
     values: Any,
     classes: Sequence[str] = (),
     others: Callable[[], Iterable[str]] = tuple,
-    spelt: bool = False,
+    lenient: bool = False,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Convert labels to class numbers.
 
@@ -48,7 +48,7 @@ def class_labels(
         Names of the classes in the order of their numbers, if these are fixed.
     others : callable
         Returns further labels to include when names are numbered, such as those of other splits.
-    spelt : bool
+    lenient : bool
         Accept ``03`` and ``3.0`` as the number 3, unless two different strings are the same number.
 
     Returns
@@ -65,7 +65,7 @@ def class_labels(
     """
     array = _flat(values)
     if _is_text(array):
-        return _named(_texts(array), tuple(classes), others, WHOLE if spelt else PLAIN)
+        return _named(_texts(array), tuple(classes), others, WHOLE if lenient else PLAIN)
     if array.dtype.kind == "b":
         if classes and not {"False", "True"} <= set(classes):
             return _numbered(array.astype(np.int64), tuple(classes))

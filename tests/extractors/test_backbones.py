@@ -80,7 +80,7 @@ def test_another_number_of_classes(tmp_path, name):
     backbone = from_file(name, {"state_dict": net.state_dict()}, tmp_path)
     size = SMALL[name]
     same_outputs(backbone.module, net, 3, size, size)
-    assert "made with 7 classes, as in the file" in backbone.notes
+    assert "built with 7 classes, as in the file" in backbone.notes
     assert backbone.classes == () and backbone.slug == f"{name}@w"
 
 
@@ -98,7 +98,7 @@ def test_one_channel(tmp_path):
 
 
 def test_channels_that_no_image_has(tmp_path):
-    with pytest.raises(Mismatch, match="4 channels, not of 1 or 3"):
+    with pytest.raises(Mismatch, match="4 channels, not 1 or 3"):
         from_file(TV, shufflenet(10, channels=4).state_dict(), tmp_path)
 
 
@@ -234,7 +234,7 @@ def test_classes_and_channels_of_our_nets_whatever_the_order_of_names(tmp_path, 
 
 
 def test_random_weights_only_when_asked_for(monkeypatch):
-    with pytest.raises(UsageError, match=r"--weights FILE, or take --weights random") as error:
+    with pytest.raises(UsageError, match=r"--weights FILE, or use --weights random") as error:
         resolve_backbone("cifar-resnet20")
     assert "\n" not in str(error.value)
     with pytest.raises(UsageError, match="depth of 6n"):
@@ -340,7 +340,7 @@ def test_weights_of_a_callable_are_chosen_as_any(bb):
     torch.save({"model": net.state_dict(), "model_ema": average}, bb / "a.pt")
     backbone = resolve_backbone("python:bb.py:cos", "a.pt")
     assert torch.equal(backbone.module.fc.weight, net.fc.weight + 1)
-    assert "took the average under 'model_ema'" in backbone.notes[0]
+    assert "used the average under 'model_ema'" in backbone.notes[0]
     raw = resolve_backbone("python:bb.py:cos", "a.pt#model")
     assert torch.equal(raw.module.fc.weight, net.fc.weight) and raw.slug == "bb.cos@a#model"
 

@@ -228,7 +228,9 @@ def test_what_is_refused_comes_with_a_line_that_converts_it(tmp_path):
 
     net = Net()
     torch.save({"model": net, "epoch": 3, "state_dict_ema": net.state_dict()}, tmp_path / "it's mine.pt")
-    with pytest.raises(DataError, match=r"holds .*Net, whose code would have to run; if you trust") as error:
+    with pytest.raises(
+        DataError, match=r"contains .*Net, whose code would have to run; if you trust"
+    ) as error:
         read_checkpoint(tmp_path / "it's mine.pt")
     line = shlex.split(one_line(error).partition("convert it: ")[2])
     assert line[:2] == ["python", "-c"]
@@ -322,7 +324,7 @@ def test_shards_and_folders(tmp_path, state, suffix):
                 archive.write(file, file.name)
         assert equal(loaded(tmp_path / "all.zip")[0], state)
     files[1].unlink()
-    with pytest.raises(DataError, match=f"names {files[1].name}, which is not a file beside it"):
+    with pytest.raises(DataError, match=f"lists {files[1].name}, which is not a file in its folder"):
         read_checkpoint(index)
 
 
@@ -341,7 +343,7 @@ def test_a_folder_with_several_files(tmp_path, state):
     torch.save(state, tmp_path / "last.pt")
     assert equal(loaded(tmp_path)[0], state)
     torch.save(state, tmp_path / "best.pt")
-    with pytest.raises(DataError, match=r"name one of best\.pt, last\.pt"):
+    with pytest.raises(DataError, match=r"give one of best\.pt, last\.pt"):
         read_checkpoint(tmp_path)
 
 

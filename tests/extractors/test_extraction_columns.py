@@ -97,7 +97,7 @@ def test_maps_have_their_channels_first(net, shape):
 
 def test_a_map_that_is_not_averaged_is_refused():
     net = resolve_backbone("mnist-convnet", "random").module
-    with pytest.raises(UsageError, match="leave --maps out"):
+    with pytest.raises(UsageError, match="omit --maps"):
         plan_taps(net, torch.randn(2, 1, 28, 28), maps=True)
     with pytest.raises(UsageError, match="no pooling 'map'"):
         plan_taps(net, torch.randn(2, 1, 28, 28), pools=("map",))

@@ -114,20 +114,20 @@ def test_text_labels_become_classes_with_names():
     assert [features.classes[label] for label in features.labels] == words[LABELS.numpy()].tolist()
     features = featood.extract(net(), loader, classes=words.tolist(), quiet=True)
     assert np.array_equal(features.labels, LABELS)
-    with pytest.raises(DataError, match="no class is called 'ant'"):
+    with pytest.raises(DataError, match="no class is named 'ant'"):
         featood.extract(net(), loader, classes=["cat", "dog"], quiet=True)
 
 
 @pytest.mark.parametrize(
     ("loader", "text"),
     [
-        ([], "no batch"),
+        ([], "loader is empty"),
         ([{"audio": IMAGES}], "keys audio"),
         ([("a", "b")], "not str"),
         ([(IMAGES[:4], torch.rand(4, 5))], "one class for each"),
         ([(IMAGES[:4], torch.rand(4))], "regression targets are not classes"),
-        ([(IMAGES[:4], LABELS[:4]), (IMAGES[4:8],)], "some have none"),
-        (3, "int gives none"),
+        ([(IMAGES[:4], LABELS[:4]), (IMAGES[4:8],)], "only some batches"),
+        (3, "which int is not"),
     ],
 )
 def test_other_batches_are_refused_in_a_line(loader, text):
@@ -200,8 +200,8 @@ def test_what_cannot_be_known_is_said(capsys):
     featood.extract(module, DataLoader(IMAGES, 16, shuffle=True, drop_last=True))
     said = capsys.readouterr().err
     for text in (
-        "source of Hidden is not known",
-        "prepared is not known",
+        "source of Hidden is unavailable",
+        "preprocessing of the inputs is unknown",
         "shuffles",
         "the last 2 inputs are left out",
     ):

@@ -25,7 +25,7 @@ def test_what_the_outputs_are_can_be_said(script):
         assert torch.equal(columns["outputs"], net(IMAGES))
     plan = plan_taps(net, IMAGES, outputs="features")
     assert list(plan.columns) == ["output"] and not plan.has_logits
-    with pytest.raises(UsageError, match="outputs are one of"):
+    with pytest.raises(UsageError, match="outputs must be one of"):
         plan_taps(net, IMAGES, outputs="classy")
 
 
@@ -81,7 +81,7 @@ def test_a_network_in_a_wrapper_is_asked_what_its_outputs_are(script):
 
 def test_probabilities_are_refused(script):
     net = randomised(Net(lambda n, x: n.fc(mean(x)).softmax(1), fc=linear()), script)
-    with pytest.raises(UsageError, match="leave its softmax out"):
+    with pytest.raises(UsageError, match="remove its softmax"):
         plan_taps(net, IMAGES)
     assert plan_taps(net, IMAGES, outputs="features").main == "output"
 
@@ -124,9 +124,9 @@ def test_the_outputs_are_found_in_what_a_network_returns(output):
     ("output", "text"),
     [
         ({"a": ROWS, "b": OTHER}, "a: "),
-        ([torch.randn(4, 3, 5, 5), torch.randn(4, 6, 2, 2)], "cannot be determined"),
+        ([torch.randn(4, 3, 5, 5), torch.randn(4, 6, 2, 2)], "cannot be identified"),
         (torch.randn(4, 21, 8, 8), "segmentation"),
-        ([{"boxes": OTHER}, {"boxes": OTHER}], "cannot be determined"),
+        ([{"boxes": OTHER}, {"boxes": OTHER}], "cannot be identified"),
         (None, "NoneType"),
         (types.SimpleNamespace(scores=ROWS), "SimpleNamespace"),
     ],
@@ -161,5 +161,5 @@ def test_networks_that_return_more_than_logits(wrap, script):
 
 def test_features_before_logits_are_not_taken_for_logits(script):
     net = randomised(Net(lambda n, x: (mean(x), n.fc(mean(x))), fc=linear()), script)
-    with pytest.raises(UsageError, match="no linear classifier makes the first of them"):
+    with pytest.raises(UsageError, match="the first is not from a linear classifier"):
         plan_taps(net, IMAGES)

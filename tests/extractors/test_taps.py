@@ -90,7 +90,7 @@ class Fixed(nn.Module):
 
 def test_axes_that_cannot_be_known_are_refused(script):
     net = randomised(Fixed(), script)
-    with pytest.raises(UsageError, match="which of these axes are channels cannot be known") as error:
+    with pytest.raises(UsageError, match="the axis of the channels cannot be determined") as error:
         plan_taps(net, IMAGES, ("split",))
     assert "\n" not in str(error.value)
 
@@ -177,7 +177,7 @@ class Pair(nn.Module):
 def test_modules_that_give_several_tensors_or_none(script):
     net = Net(lambda n, x: n.fc(mean(n.pair(x)[0])), pair=Pair(), unused=nn.Linear(3, 3), fc=linear())
     plan = plan_taps(randomised(net, script), IMAGES, ("pair", "fc"))
-    assert "of the tensors that 'pair' returns, the first is taken" in plan.note
+    assert "'pair' returns several tensors; the first is used" in plan.note
     assert record(net, plan)["pair.avg"].shape == (3, 8)
     assert "fc.avg" in plan.columns and "fc.std" not in plan.columns
     with pytest.raises(UsageError, match="'unused' is not run"):
@@ -186,7 +186,7 @@ def test_modules_that_give_several_tensors_or_none(script):
         plan_taps(net, IMAGES, ("layer9",))
     with pytest.raises(UsageError, match="no pooling 'mean'"):
         plan_taps(net, IMAGES, (), ("mean",))
-    with pytest.raises(UsageError, match="does not take images"):
+    with pytest.raises(UsageError, match="does not accept images"):
         plan_taps(net, torch.randn(2, 1, 16, 16))
 
 

@@ -162,10 +162,10 @@ def test_grey_networks_get_what_pil_makes_of_it(pictures):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"interpolation": "random"}, "draws a new one"),
+        ({"interpolation": "random"}, "differs from image to image"),
         ({"interpolation": "sinc"}, "not known"),
         ({"crop_mode": "corner"}, "corner"),
-        ({"input_size": (4, 32, 32), "mean": (0.5,) * 4, "std": (0.5,) * 4}, "network takes 4"),
+        ({"input_size": (4, 32, 32), "mean": (0.5,) * 4, "std": (0.5,) * 4}, "network needs 4"),
     ],
 )
 def test_presets_that_cannot_be_had_are_refused(changes, says):
@@ -177,7 +177,7 @@ def test_weights_of_other_tasks_are_refused():
     for family in ("detection.FasterRCNN_ResNet50_FPN_Weights", "segmentation.FCN_ResNet50_Weights"):
         module, name = family.split(".")
         weights = getattr(getattr(torchvision.models, module), name).DEFAULT
-        with pytest.raises(UsageError, match="not one for image classification"):
+        with pytest.raises(UsageError, match="not for image classification"):
             torchvision_transform(weights)
     with pytest.raises(UsageError, match="VideoClassification"):
         torchvision_transform(torchvision.models.video.R3D_18_Weights.DEFAULT)
@@ -186,12 +186,12 @@ def test_weights_of_other_tasks_are_refused():
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"fit": "fill"}, "fit is one of"),
+        ({"fit": "fill"}, "fit must be one of"),
         ({"fit": "cover"}, "a height and a width"),
         ({"resize": (32, 32)}, "a number"),
         ({"resize": -3}, "a number"),
         ({"height": 0}, "at least 1 x 1"),
-        ({"sharpen": 2}, "no transform"),
+        ({"sharpen": 2}, "not a transform"),
     ],
 )
 def test_values_that_make_no_transform_are_refused(fields, says):
@@ -257,7 +257,7 @@ def test_sets_of_the_earlier_geometry_are_not_extended():
     earlier = IMAGENET.as_json()
     del earlier["fit"]
     origin = manifest({"transform": earlier}, {"dataset": "photos"}, {"name": "x"})
-    with pytest.raises(Mismatch, match=r"photos was extracted with the earlier geometry.*--overwrite"):
+    with pytest.raises(Mismatch, match=r"photos was extracted by an old version.*--overwrite"):
         rebuild(origin)
     assert digest(earlier) != digest(IMAGENET.as_json())
 

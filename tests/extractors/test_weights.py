@@ -71,7 +71,7 @@ def test_weights_that_are_not_finite(tmp_path, net, state, value):
     state = {k: v.clone() for k, v in state.items()}
     state["layer2.0.conv1.weight"][1, 2, 0, 0] = value
     torch.save(state, tmp_path / "w.pt")
-    with pytest.raises(DataError, match=r"layer2\.0\.conv1\.weight holds NaN or infinity"):
+    with pytest.raises(DataError, match=r"layer2\.0\.conv1\.weight contains NaN or infinity"):
         load_weights(net, tmp_path / "w.pt")
 
 
@@ -177,7 +177,7 @@ def test_an_average_comes_first_as_in_timm_and_can_be_overruled(tmp_path, state)
         torch.save({"epoch": 1, raw: state, averaged: average}, path)
         assert equal(loaded(path)[0], timm.models.load_state_dict(path))
         assert loaded(path)[1] == (
-            f"took the average under '{averaged}', not those under '{raw}' (--weights {path}#{raw} takes these)",
+            f"used the average under '{averaged}', not those under '{raw}' (use --weights {path}#{raw} for these)",
         )
         raw_only = loaded(f"{path}#{raw}")[0]
         assert equal(raw_only, state) and equal(raw_only, timm.models.load_state_dict(path, use_ema=False))
@@ -217,7 +217,9 @@ def test_an_average_without_names_is_not_used_and_said(tmp_path, net, state):
     shadow = [p.detach() + 1 for p in net.parameters()]
     torch.save({"model": state, "ema": {"decay": 0.9, "shadow_params": shadow}}, tmp_path / "w.pt")
     got, notes = loaded(tmp_path / "w.pt")
-    assert equal(got, state) and "the average under 'ema' does not have this network's names" in notes[-1]
+    assert (
+        equal(got, state) and "the average under 'ema' does not have the names of this network" in notes[-1]
+    )
 
 
 def test_swa_s_averaged_model(tmp_path, net):
@@ -241,7 +243,7 @@ def test_one_prefix_of_any_spelling(tmp_path, state, prefix):
     torch.save({"state_dict": {**{prefix + k: v for k, v in state.items()}, **beside}}, tmp_path / "w.pt")
     got, notes = loaded(tmp_path / "w.pt")
     assert equal(got, state)
-    assert "took the weights under 'state_dict." in notes[0] or prefix == "_orig_mod."
+    assert "used the weights under 'state_dict." in notes[0] or prefix == "_orig_mod."
     for name in ("state_dict.loss", "state_dict.n_averaged", "state_dict.projector"):
         assert name in notes[1]
 
@@ -285,7 +287,7 @@ def test_a_tensor_that_claims_more_than_the_file_holds(tmp_path):
     torch.save(
         {"weight": torch.zeros(1).expand(100_000, 100_000), "bias": torch.zeros(100_000)}, tmp_path / "w.pt"
     )
-    with pytest.raises(DataError, match="weight claims more numbers"):
+    with pytest.raises(DataError, match="weight declares more numbers"):
         load_weights(net, tmp_path / "w.pt")
 
 

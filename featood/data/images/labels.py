@@ -49,7 +49,7 @@ def set_labels(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            labels, classes = class_labels(values, others=others, spelt=True)
+            labels, classes = class_labels(values, others=others, lenient=True)
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
     if labels.shape != (rows,):
