@@ -1,4 +1,4 @@
-"""What is to hold once something is there that is not: remote stores, several ranks, a machine with Windows."""
+"""Requirements of features that do not exist yet: remote stores, several ranks, tests on Windows."""
 
 import pytest
 
@@ -15,7 +15,7 @@ WINDOWS = pytest.mark.skip(
 
 @REMOTE
 @pytest.mark.parametrize("fault", ["503", "slow", "half of a PUT", "a listing that lags", "a retry of a PUT"])
-def test_faults_of_a_remote_store_end_as_those_of_a_disk_do(fault):
+def test_errors_of_a_remote_store_are_handled_like_disk_errors(fault):
     raise NotImplementedError
 
 
@@ -25,17 +25,17 @@ def test_two_writers_of_a_remote_set_create_each_object_once():
 
 
 @RANKS
-def test_the_blocks_of_a_rank_that_died_are_made_by_the_next_run():
+def test_the_blocks_of_a_dead_rank_are_computed_by_the_next_run():
     raise NotImplementedError
 
 
 @RANKS
 @pytest.mark.parametrize("sizes", [(3, 2), (2, 3), (4, 1)])
-def test_another_number_of_ranks_goes_on_and_every_row_comes_once(sizes):
+def test_another_number_of_ranks_resumes_and_every_row_occurs_once(sizes):
     raise NotImplementedError
 
 
 @WINDOWS
 @pytest.mark.parametrize("path", ["C:\\cache", "\\\\host\\share", "C:\\" + 300 * "x"])
-def test_paths_of_windows(path):
+def test_windows_paths(path):
     raise NotImplementedError

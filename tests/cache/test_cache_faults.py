@@ -1,4 +1,4 @@
-"""What the machine does to a cache: faults of the disk are no damage, and no fault gives wrong values."""
+"""System faults: disk errors are not reported as damage, and no fault gives wrong values."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ def records(cache: FeatureCache) -> list[str]:
 
 
 def refuse_reading(monkeypatch, code: int) -> None:
-    """Let every read of a shard or block fail, as the libraries then put it."""
+    """Make every read of a shard or block fail with the error of the library."""
     import h5py
 
     def read_bytes(path: Path) -> bytes:
@@ -44,7 +44,7 @@ def refuse_reading(monkeypatch, code: int) -> None:
 
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ESTALE])
-def test_faults_of_the_disk_are_not_called_damage(tmp_path, monkeypatch, store, code):
+def test_disk_errors_are_not_reported_as_damage(tmp_path, monkeypatch, store, code):
     rows = make_rows(600)
     cache = write_all(tmp_path, store, rows)
     there = records(cache)
@@ -60,7 +60,7 @@ def test_faults_of_the_disk_are_not_called_damage(tmp_path, monkeypatch, store, 
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_want_of_memory_or_of_a_package_is_not_called_damage(tmp_path, monkeypatch, store):
+def test_missing_memory_or_packages_are_not_reported_as_damage(tmp_path, monkeypatch, store):
     import sys
 
     cache = write_all(tmp_path, store, make_rows(600))
@@ -83,7 +83,7 @@ def test_want_of_memory_or_of_a_package_is_not_called_damage(tmp_path, monkeypat
     assert records(cache) == there
 
 
-def test_hdf5_is_read_where_a_file_system_has_no_locks(tmp_path, monkeypatch):
+def test_hdf5_is_read_from_file_systems_without_locks(tmp_path, monkeypatch):
     import h5py
 
     rows = make_rows(600)
@@ -113,7 +113,7 @@ def test_the_command_line_says_what_to_do(featood, tmp_path, monkeypatch):
     assert featood("cache", "verify")[0] == 0
 
 
-def test_a_lost_block_behind_the_joined_file_reads_as_no_number(tmp_path):
+def test_a_missing_block_of_the_joined_file_is_nan(tmp_path):
     import h5py
 
     rows = make_rows(600)
@@ -139,7 +139,7 @@ def test_plain_zarr_reads_the_shards(tmp_path):
 
 
 def at_once(writers: list, broken: bool = True) -> list[int]:
-    """Run functions in processes of their own that begin together; with a broken lock, which everybody gets."""
+    """Run functions in separate processes that start together, with a lock that is always granted."""
     import fcntl
 
     waiting, start = os.pipe()
@@ -165,7 +165,7 @@ def at_once(writers: list, broken: bool = True) -> list[int]:
 
 @needs_fork
 @pytest.mark.parametrize("store", STORES)
-def test_writers_of_one_set_all_end_well_where_locks_are_broken(tmp_path, store):
+def test_concurrent_writers_of_one_set_succeed_without_locks(tmp_path, store):
     rows = make_rows(700)
     assert at_once([lambda: write_all(tmp_path, store, rows)] * 8) == [0] * 8
     cache = FeatureCache(tmp_path)
@@ -175,8 +175,8 @@ def test_writers_of_one_set_all_end_well_where_locks_are_broken(tmp_path, store)
 
 @needs_fork
 @pytest.mark.parametrize("store", STORES)
-def test_writers_of_different_values_never_mix_them(tmp_path, store):
-    """Two recipes at once, the lock broken: a reader gets one set or is refused, and a writer alone mends it."""
+def test_concurrent_writers_of_different_values_never_mix_them(tmp_path, store):
+    """With two recipes at once and a broken lock, a reader gets one set or an error, and a single writer repairs it."""
     makings = [
         (make_rows(700, seed), make_manifest(make_rows(700), store, seed=str(seed))) for seed in (1, 2)
     ]
@@ -203,8 +203,8 @@ def test_writers_of_different_values_never_mix_them(tmp_path, store):
     assert cache.verify(KEY) == [] and np.array_equal(cache[KEY].features["avg"][:], rows["avg"])
 
 
-def test_records_of_another_set_are_not_believed(tmp_path):
-    """A record that a power cut brought back, or that was copied, vouches for other values than the manifest's."""
+def test_records_of_another_set_are_refused(tmp_path):
+    """A record that was copied, or restored by a power cut, belongs to other values than the manifest."""
     rows = make_rows(600)
     cache = write_all(tmp_path / "cache", "zarr", rows)
     other = FeatureCache(tmp_path / "other")
@@ -218,7 +218,7 @@ def test_records_of_another_set_are_not_believed(tmp_path):
     assert np.array_equal(write_all(tmp_path / "cache", "zarr", rows)[KEY].features["avg"][:], rows["avg"])
 
 
-def test_gc_looks_again_before_it_removes(tmp_path):
+def test_gc_checks_again_before_removing(tmp_path):
     rows = make_rows(600)
     cache, manifest = FeatureCache(tmp_path), make_manifest(rows, "zarr")
 
@@ -231,7 +231,7 @@ def test_gc_looks_again_before_it_removes(tmp_path):
     write([0]).__exit__()
     rubbish = cache.garbage(incomplete=True, older_than=0)
     assert rubbish == [cache.folder("net", "toy", "test")]
-    with write([1]):  # a writer has begun since
+    with write([1]):  # a writer has started in the meantime
         assert cache.collect(rubbish) == rubbish
         assert records(cache) == ["00000.json", "00001.json"]
     write([2]).__exit__()  # and has finished
@@ -239,7 +239,7 @@ def test_gc_looks_again_before_it_removes(tmp_path):
     assert cache.verify(KEY) == []
 
 
-def test_gc_leaves_the_folder_of_a_writer_that_has_but_its_lock(tmp_path):
+def test_gc_keeps_the_folder_of_a_writer_that_has_only_its_lock(tmp_path):
     folder = tmp_path / "net" / "toy" / "test"
     folder.mkdir(parents=True)
     held = lock(folder / LOCK)
@@ -248,7 +248,7 @@ def test_gc_leaves_the_folder_of_a_writer_that_has_but_its_lock(tmp_path):
     assert FeatureCache(tmp_path).collect([folder]) == [] and not folder.exists()
 
 
-def test_blocks_are_not_dropped_from_under_a_writer(tmp_path):
+def test_blocks_of_an_active_writer_are_not_dropped(tmp_path):
     rows = make_rows(600)
     cache = write_all(tmp_path, "zarr", rows)
     with cache.writer(KEY, make_manifest(rows, "zarr"), LINEAR):
@@ -258,7 +258,7 @@ def test_blocks_are_not_dropped_from_under_a_writer(tmp_path):
 
 
 @needs_fork
-def test_an_export_that_is_killed_looks_unfinished(tmp_path, monkeypatch):
+def test_a_killed_export_is_recognisably_incomplete(tmp_path, monkeypatch):
     from featood.cache import export_set, transfer
 
     rows = make_rows(600)
@@ -285,7 +285,7 @@ def test_an_export_that_is_killed_looks_unfinished(tmp_path, monkeypatch):
         export_set(cache, KEY, tmp_path / "out", "npy")
 
 
-def test_heads_and_checkpoints_on_a_failing_disk_are_not_called_damaged(tmp_path, monkeypatch):
+def test_heads_and_checkpoints_on_a_failing_disk_are_not_reported_as_damaged(tmp_path, monkeypatch):
     import torch
 
     from featood import FeatureSet, create_head, load_head
@@ -340,7 +340,7 @@ def test_images_on_a_failing_disk_are_not_left_out(featood, script, tmp_path, to
 @pytest.mark.parametrize(
     "error", [OSError(errno.EIO, "Input/output error"), OSError(errno.ENOSPC, "full"), MemoryError()]
 )
-def test_only_what_is_wrong_with_a_file_is_called_so(error):
+def test_only_errors_of_a_file_are_reported_as_such(error):
     from featood.data.images.reading import reading
     from featood.errors import DataError
 
@@ -353,8 +353,8 @@ def test_only_what_is_wrong_with_a_file_is_called_so(error):
 
 @needs_fork
 @pytest.mark.parametrize("store", STORES)
-def test_a_set_that_was_read_before_a_fork_is_read_in_the_workers(tmp_path, store):
-    """Handles that are open, and locks that threads hold, do not survive a fork."""
+def test_a_set_read_before_a_fork_is_readable_in_workers(tmp_path, store):
+    """Open handles, and locks held by threads, do not survive a fork."""
     from torch.utils.data import DataLoader, Dataset
 
     rows = make_rows(600)
@@ -375,7 +375,7 @@ def test_a_set_that_was_read_before_a_fork_is_read_in_the_workers(tmp_path, stor
         assert np.array_equal(opened.features[name][:], rows[name])
 
 
-def test_features_of_other_library_versions_are_another_set(tmp_path):
+def test_features_of_other_library_versions_are_a_different_set(tmp_path):
     import dataclasses
 
     rows, cache = make_rows(300), FeatureCache(tmp_path)
@@ -389,8 +389,8 @@ def test_features_of_other_library_versions_are_another_set(tmp_path):
         assert writer.pending() == [1]
 
 
-def test_names_that_differ_in_case_alone_do_not_mix_where_the_file_system_takes_them_for_one(tmp_path):
-    """Such a file system opens the folder ``net`` when asked for ``Net``, as a link does."""
+def test_names_that_differ_only_in_case_do_not_mix_on_case_insensitive_file_systems(tmp_path):
+    """Such a file system opens the folder ``net`` for ``Net``, which a link simulates."""
     rows = make_rows(300)
     cache = write_all(tmp_path, "zarr", rows)
     (tmp_path / "Net").symlink_to(tmp_path / "net")
@@ -403,9 +403,7 @@ def test_names_that_differ_in_case_alone_do_not_mix_where_the_file_system_takes_
 
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EIO])
-def test_a_write_that_is_refused_leaves_what_was_committed_and_nothing_else(
-    tmp_path, monkeypatch, store, code
-):
+def test_a_refused_write_keeps_committed_blocks_and_leaves_nothing_else(tmp_path, monkeypatch, store, code):
     rows, whole = make_rows(600), write_all(tmp_path / "whole", store, make_rows(600))
 
     def refused(*_):

@@ -1,4 +1,4 @@
-"""Run examples and the Python of pages in a process of their own, for some register heads; print failures as JSON."""
+"""Run examples and the Python code of pages in a separate process, as some register heads; print failures as JSON."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ BLOCK = re.compile(r"^(<!-- not run -->\n)?```python\n(.*?)^```", re.MULTILINE |
 
 
 def python_blocks(path: Path) -> list[tuple[str, bool]]:
-    """Return the blocks of Python of a page, and whether each is to be run."""
+    """Return the Python blocks of a page, and whether each should be run."""
     return [(code, not marked) for marked, code in BLOCK.findall(path.read_text("utf-8"))]
 
 
 def run_page(path: Path) -> None:
-    """Run the blocks of a page one after the other, as a reader would."""
-    page = sys.modules["page"] = types.ModuleType("page")  # where the classes of the page say that they are
+    """Run the blocks of a page in order."""
+    page = sys.modules["page"] = types.ModuleType("page")  # the module named by classes defined on the page
     for code, run in python_blocks(path):
         if run:
             exec(compile(code, str(path), "exec"), vars(page))
 
 
 def run_example(path: Path) -> None:
-    """Run an example, and require it to print, and to save what it draws."""
+    """Run an example, which must print something, and save its figures."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         runpy.run_path(str(path), run_name="__main__")
@@ -43,7 +43,7 @@ def run_example(path: Path) -> None:
 
 
 def main(paths: list[str]) -> None:
-    """Run all of these."""
+    """Run all given files."""
     import torch
 
     torch.set_num_threads(1)

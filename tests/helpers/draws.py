@@ -1,4 +1,4 @@
-"""What the tests of networks and energies draw, and energies and densities that are known exactly."""
+"""Random draws for tests of networks and energies, and exactly known energies and densities."""
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ def two_gaussians(rows=2000, seed=0):
 
 
 def grid():
-    """Return points in the plane, and the log-density of the two Gaussians there, but for a constant."""
+    """Return points in the plane, and the log-density of the two Gaussians up to a constant."""
     axes = np.meshgrid(np.linspace(-4.5, 4.5, 31), np.linspace(-2.5, 2.5, 31))
     points = np.stack(axes, -1).reshape(-1, 2)
     log_p = np.logaddexp(*[-0.5 * (((points - center) / SPREADS) ** 2).sum(1) for center in CENTERS])

@@ -1,4 +1,4 @@
-"""A reporter that keeps what it takes."""
+"""A reporter that records lines and progress."""
 
 from featood.reporter import Reporter
 

@@ -1,4 +1,4 @@
-"""How signatures are checked in the tests; ``conftest.py`` puts it into the packages of array functions."""
+"""Check of signatures in the tests, applied to the packages of array functions by ``conftest.py``."""
 
 from typing import Self
 

@@ -1,4 +1,4 @@
-"""What the tests of the conformance suite share: how to make a head that breaks a promise, and to see it caught."""
+"""Shared code of the tests of the conformance suite: faulty heads, and an assertion that a check detects them."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def head(needs=("features",), **card):
 
 
 def broken(check: str, kind: type, *words: str) -> None:
-    """The check must fail, and say whose promise is broken."""
+    """Assert that the check fails and names the fault."""
     with pytest.raises(AssertionError) as caught:
         CHECKS[check](kind)
     for word in ("broken", CHECKS[check].promise, *words):
