@@ -51,7 +51,7 @@ def script(monkeypatch):
 @pytest.fixture
 def detectors():
     """Detectors of pytorch-ood; tests that need them are skipped if it is not installed."""
-    from featood.extractors.vision import torchvision  # noqa: F401  (mends its import, which pytorch-ood needs)
+    from featood.extractors.vision import torchvision  # noqa: F401  (makes torchvision importable for pytorch-ood)
 
     return pytest.importorskip("pytorch_ood.detector")
 

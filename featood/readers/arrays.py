@@ -70,8 +70,8 @@ def vectors(column: pa.ChunkedArray | pa.Array) -> np.ndarray | None:
         array = array.storage
     if not _is_list(array.type):
         return None
-    rows, there = len(array), array.is_valid().to_numpy(zero_copy_only=False)
-    array, shape = array.drop_null(), [int(there.sum())]
+    rows, present = len(array), array.is_valid().to_numpy(zero_copy_only=False)
+    array, shape = array.drop_null(), [int(present.sum())]
     while _is_list(array.type):
         lengths = pc.list_value_length(array)
         limits = pc.min_max(lengths)
@@ -83,10 +83,10 @@ def vectors(column: pa.ChunkedArray | pa.Array) -> np.ndarray | None:
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         return None
     values = array.to_numpy(zero_copy_only=False).reshape([shape[0], *(sizes or shape[1:])])
-    if there.all():
+    if present.all():
         return np.asarray(values)
     whole = np.full((rows, *values.shape[1:]), np.nan, np.result_type(values.dtype, np.float32))
-    whole[there] = values
+    whole[present] = values
     return whole
 
 

@@ -114,23 +114,24 @@ def _from_objects(array: np.ndarray) -> np.ndarray | pa.Array:
     """Convert an object array to the common type of its values; None, NaN and pandas' NA are missing."""
     import pyarrow as pa
 
-    there = [not _is_missing(value) for value in array]
-    values = array[there]
+    present = [not _is_missing(value) for value in array]
+    values = array[present]
     if any(isinstance(value, str | bytes) for value in values):
         return pa.array(
-            [_text(value) if known else None for value, known in zip(array, there, strict=True)], pa.string()
+            [_text(value) if known else None for value, known in zip(array, present, strict=True)],
+            pa.string(),
         )
-    if all(isinstance(value, bool | np.bool_) for value in values) and all(there):
+    if all(isinstance(value, bool | np.bool_) for value in values) and all(present):
         return array.astype(bool)
     try:
         if all(isinstance(value, int | np.integer) for value in values):
             numbers = np.full(len(array), -1, np.int64)
-            numbers[there] = values.astype(np.int64)
+            numbers[present] = values.astype(np.int64)
             return numbers
-        return np.where(there, array, np.nan).astype(np.float64)
+        return np.where(present, array, np.nan).astype(np.float64)
     except (TypeError, ValueError, OverflowError):
-        odd = type(next(iter(values))).__name__
-        raise DataError(f"labels must be text or numbers, not values of type {odd}") from None
+        kind = type(next(iter(values))).__name__
+        raise DataError(f"labels must be text or numbers, not values of type {kind}") from None
 
 
 def _is_missing(value: Any) -> bool:

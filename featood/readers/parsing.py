@@ -56,13 +56,13 @@ def parse_columns(source: Columns, places: Sequence[int]) -> dict[int, Parsed]:
         Positions of the columns.
     """
     parsed = {place: _parse(source.values[place]) for place in places}
-    odd = {place: found for place, found in parsed.items() if found.wrong and found.texts is not None}
-    if not odd or not decimal_commas([found.texts for found in odd.values()], source.delimiter):
+    unread = {place: found for place, found in parsed.items() if found.wrong and found.texts is not None}
+    if not unread or not decimal_commas([found.texts for found in unread.values()], source.delimiter):
         return parsed
     for place, found in parsed.items():
-        if place in odd and (values := to_floats(found.texts, comma=True)) is not None:
+        if place in unread and (values := to_floats(found.texts, comma=True)) is not None:
             parsed[place] = Parsed(values, how=COMMAS, words=found.words, texts=found.texts)
-        elif place not in odd and found.texts is not None and (point := _with_point(found.texts)):
+        elif place not in unread and found.texts is not None and (point := _with_point(found.texts)):
             wrong = (
                 f"{point!r}, but commas are decimal points elsewhere; write all numbers in the same format"
             )
@@ -123,8 +123,8 @@ def _parse_texts(column: Any) -> Parsed:
         return Parsed(values, how=how, words=words, texts=texts)
     if (found := to_booleans(texts)) is not None:
         return Parsed(found[0], how=YES_NO.format(*found[1][::-1]), words=words, texts=texts)
-    there = texts.drop_null().to_pylist()
-    wrong = next((text for text in there if not is_number(text)), there[0])
+    present = texts.drop_null().to_pylist()
+    wrong = next((text for text in present if not is_number(text)), present[0])
     return Parsed(np.empty(0), f"{wrong!r}, which {why_no_number(wrong)}", words=words, texts=texts)
 
 

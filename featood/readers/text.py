@@ -152,8 +152,8 @@ def _delimiter(head: str) -> str:
     marks = [*DELIMITERS, " "]
     even = [mark for mark in marks if (counts := widths(mark)) and counts[0] > 1 and len(set(counts)) == 1]
     first = head.partition("\n")[0].strip()
-    there = [mark for mark in DELIMITERS if mark in first]
-    return [*even, *there, "," if " " in first else " "][0]
+    present = [mark for mark in DELIMITERS if mark in first]
+    return [*even, *present, "," if " " in first else " "][0]
 
 
 def _is_header(first: Sequence[str], second: Sequence[str], label: str) -> bool:

@@ -45,7 +45,7 @@ def test_a_table_with_text_classes(tmp_path):
         (",length,width,species\n" + "\n".join(f"{i},{row}" for i, row in enumerate(FLOWERS.split()[1:])), "species",
          None, ("length", "width")),
     ],
-    ids=["position", "last", "tabs", "semicolons", "spaces", "bom", "quotes", "headless", "told", "index"],
+    ids=["position", "last", "tabs", "semicolons", "spaces", "bom", "quotes", "headless", "header", "index"],
 )  # fmt: skip
 def test_equivalent_forms_of_the_same_table(tmp_path, text, label, header, columns):
     table = read_table(written(tmp_path, text), label, header)

@@ -19,7 +19,7 @@ W, B = (np.asarray(part, dtype=float) for part in TEST.classifier)
 
 @pytest.fixture
 def detectors():
-    from featood.extractors.vision import torchvision  # noqa: F401  (mends its import, which pytorch-ood needs)
+    from featood.extractors.vision import torchvision  # noqa: F401  (makes torchvision importable for pytorch-ood)
 
     return pytest.importorskip("pytorch_ood.detector")
 

@@ -14,7 +14,7 @@ CHECKS = {check.name: check for check in iter_checks()}
 
 
 def head(needs=("features",), **card):
-    registry._REGISTRY.pop("broken", None)  # each stands for the last
+    registry._REGISTRY.pop("broken", None)  # replaces the previous one
     return register("broken", needs=needs, **{**CARD, **card})
 
 

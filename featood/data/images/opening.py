@@ -125,10 +125,10 @@ def available_splits(name: StrPath, data_dir: StrPath | None = None) -> list[str
     root = default_data_dir() if data_dir is None else Path(data_dir)
     source = _locate(name, root)
     loaders, _ = _loaders(source)
-    there = list(loaders or (source.entry.splits if _archive(source.entry, root) else ()))
-    if not there:
+    available = list(loaders or (source.entry.splits if _archive(source.entry, root) else ()))
+    if not available:
         refuse_table(source.entry.name)
-    return there
+    return available
 
 
 def _locate(name: StrPath, root: Path, ordered: bool = False) -> _Source:
@@ -208,12 +208,12 @@ def _loaders(source: _Source) -> tuple[dict[str, Loader], list[str]]:
                     hits.append((layout, layout(folder, split)))
                 except DataError as error:
                     reasons.append(str(error))
-            there = [(layout, loader) for layout, loader in hits if loader is not None]
-            if there:
-                layout, found[split] = there[0]
-                if len(there) > 1 and layout not in source.entry.layouts:
+            available = [(layout, loader) for layout, loader in hits if loader is not None]
+            if available:
+                layout, found[split] = available[0]
+                if len(available) > 1 and layout not in source.entry.layouts:
                     form = _FORMS.get(layout, "the first")
-                    note = f"the split {split} exists in {len(there)} forms; {form} is read"
+                    note = f"the split {split} exists in {len(available)} forms; {form} is read"
                     found[split] = noting(found[split], note)
         if found:
             return found, []

@@ -72,7 +72,7 @@ class Design:
     patch: int = 1
 
 
-def shape_in_file(found: Match, own: Mapping[str, Tensor], design: Design, path: str) -> Shape:
+def shape_in_file(found: Match, expected: Mapping[str, Tensor], design: Design, path: str) -> Shape:
     """Return the differences in shape between the tensors of a file and those of a network.
 
     Raises
@@ -82,9 +82,9 @@ def shape_in_file(found: Match, own: Mapping[str, Tensor], design: Design, path:
     """
 
     def differ(name: str, axis: int) -> tuple[int, int] | None:
-        if name not in own or name not in found.tensors:
+        if name not in expected or name not in found.tensors:
             return None
-        lengths = found.tensors[name].shape[axis], own[name].shape[axis]
+        lengths = found.tensors[name].shape[axis], expected[name].shape[axis]
         return None if lengths[0] == lengths[1] else lengths
 
     classes = channels = size = None

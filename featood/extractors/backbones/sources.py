@@ -110,25 +110,25 @@ def from_file(
     """
     checkpoint = read_checkpoint(weights)
     module = make(Shape())
-    own, design, what = module.state_dict(), describe(module), type(module).__name__
+    expected, design, what = module.state_dict(), describe(module), type(module).__name__
     children = [name for name, _ in module.named_children()]
     found = match(
-        checkpoint, own, what, design.slots, (*conversions(module), partial(_by_position, children))
+        checkpoint, expected, what, design.slots, (*conversions(module), partial(_by_position, children))
     )
-    shape, notes, tensors = shape_in_file(found, own, design, weights), found.notes, found.tensors
+    shape, notes, tensors = shape_in_file(found, expected, design, weights), found.notes, found.tensors
     if shape != Shape():
         try:
             module = make(shape)
         except (TypeError, ValueError, RuntimeError, AssertionError) as error:
             raise Mismatch(f"{weights}: {what} cannot be built {shape}, as in the file: {error}") from error
-        own = module.state_dict()
-        tensors = {name: tensor for name, tensor in tensors.items() if name in own}
-        if absent := [name for name in own if name not in tensors]:
+        expected = module.state_dict()
+        tensors = {name: tensor for name, tensor in tensors.items() if name in expected}
+        if absent := [name for name in expected if name not in tensors]:
             raise Mismatch(f"{weights} does not match this {what} {shape}: missing {', '.join(absent[:8])}")
         notes += (f"built {shape}, as in the file",)
     notes += fill(module, tensors, weights)
     head = "" if shape.without or not design.slots.head else f"{design.slots.head[0]}.weight"
-    named = head and len(own[head]) == len(checkpoint.classes)
+    named = head and len(expected[head]) == len(checkpoint.classes)
     return Loaded(module, file_name(weights), shape, checkpoint.classes if named else (), notes)
 
 

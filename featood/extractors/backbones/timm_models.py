@@ -71,17 +71,17 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
 
 
 def _describe(module: nn.Module) -> Design:
-    own: dict[str, Tensor] = module.state_dict()
+    state: dict[str, Tensor] = module.state_dict()
     about: Any = module.default_cfg
     heads = about.get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
     positions, size, patch = "", 0, 1
     embed: Any = getattr(module, "patch_embed", None)
     sides: tuple[Any, Any] = (getattr(embed, "img_size", None), getattr(embed, "patch_size", None))
-    if "pos_embed" in own and own["pos_embed"].ndim == 3 and all(_square(side) for side in sides):
+    if "pos_embed" in state and state["pos_embed"].ndim == 3 and all(_square(side) for side in sides):
         positions, size, patch = "pos_embed", sides[0][0], sides[1][0]
     slots = Slots(
-        tuple(head for head in heads if f"{head}.weight" in own), first_convolution(module), positions
+        tuple(head for head in heads if f"{head}.weight" in state), first_convolution(module), positions
     )
     return Design(slots, about.get("input_size", (3,))[0], size, patch)
 

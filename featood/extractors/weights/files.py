@@ -68,8 +68,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if all(name.replace(".", "").isdigit() for name in tensors):
         raise DataError(f"{given} contains no state dict, as it has no tensors with names")
     if entry and not any(name.startswith(f"{entry}.") for name in tensors):
-        there = ", ".join(dict.fromkeys(name.partition(".")[0] for name in tensors))
-        raise DataError(f"{given} has no entry '{entry}'; it has {there[:300]}")
+        entries = ", ".join(dict.fromkeys(name.partition(".")[0] for name in tensors))
+        raise DataError(f"{given} has no entry '{entry}'; it has {entries[:300]}")
     return Checkpoint(os.fspath(path), entry, tensors, classes or find_classes(content))
 
 

@@ -29,7 +29,11 @@ class FoundHead(NamedTuple):
 
 
 def find_head(
-    flat: Mapping[str, Tensor], own: Mapping[str, Tensor], prefix: str, heads: tuple[str, ...], used: set[str]
+    flat: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    prefix: str,
+    heads: tuple[str, ...],
+    used: set[str],
 ) -> FoundHead:
     """Find the layers of the logits, if a checkpoint does not have them under the names of the network.
 
@@ -41,7 +45,7 @@ def find_head(
     ----------
     flat : mapping
         The checkpoint.
-    own : mapping
+    expected : mapping
         The network's state dict.
     prefix : str
         Prefix of the network in the checkpoint.
@@ -50,7 +54,9 @@ def find_head(
     used : set of str
         The names in the checkpoint that are already used.
     """
-    names = [f"{head}.{kind}" for head in heads for kind in ("weight", "bias") if f"{head}.{kind}" in own]
+    names = [
+        f"{head}.{kind}" for head in heads for kind in ("weight", "bias") if f"{head}.{kind}" in expected
+    ]
     missing = [name for name in names if prefix + name not in used]
     if not missing:
         return FoundHead({}, set(), set(), [])
@@ -59,17 +65,17 @@ def find_head(
         zeros = torch.zeros(len(flat[prefix + weight]))
         return FoundHead({bias: zeros}, set(), set(), [f"{heads[0]} has no bias in the file: it is set to 0"])
     groups = _groups(flat, prefix, heads[0].partition(".")[0], used)
-    layers = {group: _one_linear(flat, members, own[weight]) for group, members in groups.items()}
+    layers = {group: _one_linear(flat, members, expected[weight]) for group, members in groups.items()}
     found = [layer for layer in layers.values() if layer]
     if len(heads) == 1 and len(found) == 1:
         layer = found[0]
-        tensors = {weight: flat[f"{layer}.weight"].reshape(-1, *own[weight].shape[1:])}
-        if bias in own:
+        tensors = {weight: flat[f"{layer}.weight"].reshape(-1, *expected[weight].shape[1:])}
+        if bias in expected:
             tensors[bias] = flat.get(f"{layer}.bias", torch.zeros(len(tensors[weight])))
         members = {name for name in flat if name.startswith(f"{layer}.")}
         return FoundHead(tensors, members, set(), [f"used the layer '{layer}' as classifier {heads[0]}"])
     # without its classifier, the whole module around it may be missing too
-    around = [name for name in own if name.partition(".")[0] == heads[0].partition(".")[0]]
+    around = [name for name in expected if name.partition(".")[0] == heads[0].partition(".")[0]]
     absent = set(missing) if any(prefix + name in used for name in around) else set(around)
     why = (
         f"the head in the file, {', '.join(groups)}, is not one linear layer"
@@ -95,7 +101,7 @@ def _groups(flat: Mapping[str, Tensor], prefix: str, home: str, used: set[str]) 
     return groups
 
 
-def _one_linear(flat: Mapping[str, Tensor], members: list[str], own: Tensor) -> str:
+def _one_linear(flat: Mapping[str, Tensor], members: list[str], expected: Tensor) -> str:
     """Return the module of a group of names if it is a single layer of the right width, or an empty string."""
     modules = {name.rpartition(".")[0] for name in members}
     module = next(iter(modules)) if len(modules) == 1 else ""
@@ -103,4 +109,4 @@ def _one_linear(flat: Mapping[str, Tensor], members: list[str], own: Tensor) -> 
     kinds = {name.rpartition(".")[2] for name in members}
     if weight is None or not kinds <= {"weight", "bias"}:
         return ""
-    return module if weight.ndim >= 2 and weight[:1].numel() == own[:1].numel() else ""
+    return module if weight.ndim >= 2 and weight[:1].numel() == expected[:1].numel() else ""

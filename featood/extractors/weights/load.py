@@ -57,22 +57,24 @@ def fill(net: nn.Module, tensors: Mapping[str, Tensor], path: str) -> tuple[str,
     DataError
         If a tensor contains NaN or infinity, or declares more numbers than the file contains.
     """
-    own = net.state_dict()
+    expected = net.state_dict()
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
             raise DataError(f"{path}: {name} is not a plain tensor, but sparse, quantised or without values")
         if tensor.nbytes > tensor.untyped_storage().nbytes():
             raise DataError(f"{path}: {name} declares more numbers than the file contains")
-        if tensor.shape != own[name].shape:
-            raise Mismatch(f"{path}: {name} has the shape {list(tensor.shape)}, not {list(own[name].shape)}")
+        if tensor.shape != expected[name].shape:
+            raise Mismatch(
+                f"{path}: {name} has the shape {list(tensor.shape)}, not {list(expected[name].shape)}"
+            )
         numbers = tensor.float() if tensor.element_size() == 1 else tensor
         if tensor.is_floating_point() and not torch.isfinite(numbers).all():
             raise DataError(f"{path}: {name} contains NaN or infinity; the training diverged")
     state = OrderedDict(tensors)
     # versions of modules, by which they detect old layouts; the names here are current
-    state._metadata = own._metadata  # type: ignore[attr-defined]
+    state._metadata = expected._metadata  # type: ignore[attr-defined]
     net.load_state_dict(state)
-    wide = sum(tensor.dtype == torch.float64 != own[name].dtype for name, tensor in tensors.items())
+    wide = sum(tensor.dtype == torch.float64 != expected[name].dtype for name, tensor in tensors.items())
     return (f"{wide} tensors are float64 in the file and rounded to float32",) if wide else ()
 
 

@@ -85,7 +85,7 @@ class _Candidate:
 
 def match(
     checkpoint: Checkpoint,
-    own: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
     what: str,
     slots: Slots = Slots(),
     conversions: Iterable[Conversion] = (),
@@ -100,7 +100,7 @@ def match(
     ----------
     checkpoint : Checkpoint
         The content of the file.
-    own : mapping
+    expected : mapping
         The state dict of the network.
     what : str
         Name of the network for messages.
@@ -119,7 +119,7 @@ def match(
     tried: list[_Candidate] = []
     for conversion in (_unchanged, *conversions):
         names, note = conversion(flat)
-        candidates = _candidates(_unwrapped(names, own), own, slots)
+        candidates = _candidates(_unwrapped(names, expected), expected, slots)
         fitting = sorted((one for one in candidates if not one.problems), key=lambda one: _rank(one.prefix))
         if fitting:
             best = fitting[0]
@@ -138,9 +138,9 @@ def _unchanged(flat: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
     return flat, ""
 
 
-def _unwrapped(flat: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _unwrapped(flat: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Remove the names of wrappers, unless the network itself has modules of these names."""
-    wrappers = _WRAPPERS - set(itertools.chain.from_iterable(name.split(".") for name in own))
+    wrappers = _WRAPPERS - set(itertools.chain.from_iterable(name.split(".") for name in expected))
     clean: dict[str, Tensor] = {}
     for name, tensor in flat.items():
         parts = name.split(".")
@@ -149,20 +149,20 @@ def _unwrapped(flat: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[st
     return clean
 
 
-def _candidates(flat: Mapping[str, Tensor], own: Mapping[str, Tensor], slots: Slots) -> list[_Candidate]:
+def _candidates(flat: Mapping[str, Tensor], expected: Mapping[str, Tensor], slots: Slots) -> list[_Candidate]:
     votes: Counter[str] = Counter()
     for name in flat:
         cut = 0
         while cut != -1:
-            if name[cut:] in own:
+            if name[cut:] in expected:
                 votes[name[:cut]] += 1
             cut = name.find(".", cut) + 1 or -1
     most = max(votes.values(), default=0)
     prefixes = [prefix for prefix, count in votes.items() if 3 * count >= most] or [""]
-    found = [_candidate(flat, own, prefix, slots) for prefix in prefixes[:32]]
+    found = [_candidate(flat, expected, prefix, slots) for prefix in prefixes[:32]]
     whole = next((one for one in found if not one.problems), None)
     for place, one in enumerate(found):
-        absent = [name for name in own if name not in one.tensors and name not in one.absent]
+        absent = [name for name in expected if name not in one.tensors and name not in one.absent]
         if (
             whole
             and absent
@@ -171,7 +171,7 @@ def _candidates(flat: Mapping[str, Tensor], own: Mapping[str, Tensor], slots: Sl
         ):
             # some averages contain only parameters; batch statistics are taken from the network
             filled = {one.prefix + name: whole.tensors[name] for name in absent}
-            found[place] = _candidate({**flat, **filled}, own, one.prefix, slots)
+            found[place] = _candidate({**flat, **filled}, expected, one.prefix, slots)
             found[place].notes.append(
                 f"the average has no running statistics; used those of {_named(whole.prefix)}"
             )
@@ -179,18 +179,18 @@ def _candidates(flat: Mapping[str, Tensor], own: Mapping[str, Tensor], slots: Sl
 
 
 def _candidate(
-    flat: Mapping[str, Tensor], own: Mapping[str, Tensor], prefix: str, slots: Slots
+    flat: Mapping[str, Tensor], expected: Mapping[str, Tensor], prefix: str, slots: Slots
 ) -> _Candidate:
-    tensors = {name: flat[prefix + name] for name in own if prefix + name in flat}
-    for name in own.keys() - tensors.keys():
+    tensors = {name: flat[prefix + name] for name in expected if prefix + name in flat}
+    for name in expected.keys() - tensors.keys():
         if name.rpartition(".")[2] == _COUNTER:  # missing in old checkpoints
-            tensors[name] = torch.zeros_like(own[name])
+            tensors[name] = torch.zeros_like(expected[name])
     used = {prefix + name for name in tensors}
-    head = find_head(flat, own, prefix, slots.head, used)
+    head = find_head(flat, expected, prefix, slots.head, used)
     tensors |= head.tensors
     rest = [name for name in flat if name not in used | head.used]
-    problems = [f"missing {name}" for name in own if name not in tensors and name not in head.absent]
-    children = {name.partition(".")[0] for name in own if "." in name}
+    problems = [f"missing {name}" for name in expected if name not in tensors and name not in head.absent]
+    children = {name.partition(".")[0] for name in expected if "." in name}
     inside = [
         name.removeprefix(prefix)
         for name in rest
@@ -201,10 +201,12 @@ def _candidate(
     free = {f"{module}.{kind}": 0 for module in slots.head for kind in ("weight", "bias")}
     free |= {f"{slots.stem}.weight": 1, slots.positions: 1}
     for name, tensor in tensors.items():
-        if own[name].is_floating_point() and not tensor.is_floating_point():
-            problems.append(f"{name} is {tensor.dtype}, expected {own[name].dtype}".replace("torch.", ""))
-        elif not _fits(tensor, own[name], free.get(name)):
-            problems.append(f"{name} is {_shape(tensor)}, expected {_shape(own[name])}")
+        if expected[name].is_floating_point() and not tensor.is_floating_point():
+            problems.append(
+                f"{name} is {tensor.dtype}, expected {expected[name].dtype}".replace("torch.", "")
+            )
+        elif not _fits(tensor, expected[name], free.get(name)):
+            problems.append(f"{name} is {_shape(tensor)}, expected {_shape(expected[name])}")
     return _Candidate(prefix, tensors, problems, head.notes, head.absent, rest)
 
 
@@ -216,8 +218,8 @@ def _is_inside(name: str, tensor: Tensor, children: set[str]) -> bool:
     return name.partition(".")[0] in children if "." in name else tensor.numel() > 1
 
 
-def _fits(tensor: Tensor, own: Tensor, free: int | None) -> bool:
-    shape, wanted = list(tensor.shape), list(own.shape)
+def _fits(tensor: Tensor, expected: Tensor, free: int | None) -> bool:
+    shape, wanted = list(tensor.shape), list(expected.shape)
     if free is not None and len(shape) == len(wanted) > free:
         shape[free] = wanted[free] = 0
     return shape == wanted

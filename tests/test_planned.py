@@ -3,13 +3,13 @@
 import pytest
 
 REMOTE = pytest.mark.skip(
-    reason="waits for remote stores; until then their addresses are refused (test_names.py)"
+    reason="remote stores are not implemented; their addresses are refused (test_names.py)"
 )
 RANKS = pytest.mark.skip(
-    reason="waits for extraction by several ranks; until then one process with workers (test_data_changes.py)"
+    reason="extraction by several ranks is not implemented; one process with workers is (test_data_changes.py)"
 )
 WINDOWS = pytest.mark.skip(
-    reason="waits for a machine with Windows; until then without what it lacks (test_file_operations.py)"
+    reason="needs Windows; tests without the modules that it lacks are in test_file_operations.py"
 )
 
 
