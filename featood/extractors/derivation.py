@@ -78,7 +78,7 @@ def derive(trace: Trace, taps: Sequence[Tap], flat: bool = False) -> tuple[Colum
         return None
     used = [passed[tap.place] for tap in slopes]
     if len(used) == 1 and _by_element(output, column, used):
-        return None  # outputs, or some of them, and not features
+        return None  # these are outputs, not features
     if not linear:
         return dataclasses.replace(column, unit=True), *_of_directions(
             output, _jacobian(output, column, used), z

@@ -115,9 +115,7 @@ def _content(path: Path) -> Any:
             if members:
                 return _members(archive, members)
     with torch.serialization.safe_globals(plain_types()), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of pickle protocols that it may not know; it says so when it does not
+        warnings.simplefilter("ignore")  # about pickle protocols; unsupported ones raise an error
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
