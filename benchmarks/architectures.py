@@ -1,7 +1,7 @@
-"""Every architecture of timm and torchvision: which features and classifier are found, and how well they agree.
+"""Features and classifier found for every architecture of timm and torchvision, and their agreement with the logits.
 
-Weights are random, each parameter and statistic of its own, so that no head is zero and nothing is trivial. A
-line of JSON an architecture is added to the file as it is done; those in it are not done again.
+All parameters and statistics are random, so that no head is zero. Each architecture adds a line of JSON to the file;
+architectures already in the file are skipped.
 
     python benchmarks/architectures.py architectures.jsonl --family swin --max-params 100
 """
@@ -37,11 +37,9 @@ SIZES = (64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)
 
 @torch.no_grad()
 def randomise(module: nn.Module) -> None:
-    """Give every parameter and statistic a random value under which activations keep their size."""
+    """Set all parameters and statistics to random values that preserve the scale of activations."""
     generator = torch.Generator().manual_seed(0)
-    pool = torch.randn(
-        1 << 20, generator=generator
-    )  # drawing anew for each parameter would take the most time
+    pool = torch.randn(1 << 20, generator=generator)  # new draws for each parameter would be slow
 
     def fill(values: Tensor, scale: float, shift: float = 0.0) -> None:
         start = int(torch.randint(0, 1 << 16, (), generator=generator))
@@ -66,7 +64,7 @@ def randomise(module: nn.Module) -> None:
 
 @contextlib.contextmanager
 def without_initialisation() -> Iterator[None]:
-    """Leave parameters as they are allocated: they are randomised afterwards."""
+    """Context manager that disables the initialisation of parameters, which are randomised later."""
     names = [name for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")]
     before = {name: getattr(nn.init, name) for name in names}
     trunc = timm.layers.weight_init._trunc_normal_
@@ -82,14 +80,14 @@ def without_initialisation() -> Iterator[None]:
 
 
 def names() -> list[str]:
-    """List all architectures, ``timm:`` and ``tv:``, mixed, so that part of a run stands for the whole."""
+    """List all architectures, ``timm:`` and ``tv:``, in random order, so that a partial run is representative."""
     tv = torchvision.models.list_models(module=torchvision.models)
     known = [*(f"tv:{name}" for name in tv), *(f"timm:{name}" for name in timm.list_models())]
     return sorted(known, key=lambda name: hashlib.sha256(name.encode()).digest())
 
 
 def build(name: str, **how: Any) -> nn.Module:
-    """Build an architecture as allocated."""
+    """Build an architecture without initialising its parameters."""
     family, _, rest = name.partition(":")
     with without_initialisation():
         if family == "timm":
@@ -105,13 +103,13 @@ def count(name: str) -> int:
 
 
 def variants(name: str) -> Iterator[tuple[nn.Module, int]]:
-    """Build an architecture for images of several sides, the smallest first, as that is the quickest."""
+    """Build an architecture for several image sizes, the smallest and fastest first."""
     module = build(name)
     cfg: Any = getattr(module, "pretrained_cfg", None) or {}
     own = cfg.get("input_size", (3, 224, 224))[-1]
     if cfg.get("fixed_input_size"):
         for side in (side for side in (64, 56, 96, 112, 128, 192) if side < own):
-            with contextlib.suppress(Exception):  # it is made for one size, and cannot be made for this
+            with contextlib.suppress(Exception):  # the architecture may not support this size
                 yield build(name, img_size=side), side
     else:
         yield from ((module, side) for side in SIZES if side < own)
@@ -184,7 +182,7 @@ def report(rows: Sequence[dict[str, Any]]) -> str:
             f"of {classes} classifiers, {results['resolved']} ({share:.1f} %) have W z + b = logits to {TOLERANCE}"
         )
     derived = [row["name"] for row in rows if row.get("classifier") == "derived"]
-    lines.append(f"derived, not read off a layer: {len(derived)}: {' '.join(derived)}")
+    lines.append(f"derived rather than taken from a layer: {len(derived)}: {' '.join(derived)}")
     for name in results:
         if name == "resolved":
             continue
@@ -211,22 +209,22 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def done_in(path: Path, largest: float) -> set[str]:
-    """Names in a file that need not be tried: those that were left out as too large, if they still are."""
+    """Return the names in a file to skip; those left out as too large only if they still are."""
     return {row["name"] for row in read(path) if row["result"] != "too large" or row["millions"] > largest}
 
 
 def main() -> None:
-    """Run over all architectures, a few a process."""
+    """Run over all architectures, a few per process."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", type=Path, help="file of JSON lines to go on with")
+    parser.add_argument("file", type=Path, help="file of JSON lines to continue")
     parser.add_argument("--family", default="", help="only names that contain this")
-    parser.add_argument("--limit", type=int, help="at most so many new ones")
+    parser.add_argument("--limit", type=int, help="maximum number of new architectures")
     parser.add_argument(
         "--max-params", type=float, default=400, help="millions of parameters; larger are left out"
     )
-    parser.add_argument("--chunk", type=int, default=25, help="architectures a process, as memory may leak")
+    parser.add_argument("--chunk", type=int, default=25, help="architectures per process, as memory may leak")
     parser.add_argument("--worker", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker is not None:
@@ -235,7 +233,7 @@ def main() -> None:
             try:
                 millions = count(name) / 1e6
             except Exception:
-                millions = 0.0  # some cannot be built without memory, and are then built with it
+                millions = 0.0  # cannot be built on the meta device
             if millions > options.max_params:
                 line = {
                     "name": name,

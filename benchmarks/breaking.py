@@ -1,4 +1,4 @@
-"""What the scripts that break commands share: their arguments, the loop over commands, and the second try."""
+"""Shared code of the scripts that interrupt commands: arguments, the loop over commands, and the second run."""
 
 from __future__ import annotations
 
@@ -15,19 +15,17 @@ from common import environment, save, show
 
 
 def again(command: Command, world: World, usual: Outcome, after: Mapping[str, str]) -> str:
-    """Give a command again where it was broken, and say what is wrong; it must end as if nothing had happened."""
+    """Run an interrupted command again, and return what is wrong; it must end as without the interruption."""
     outcome = command.line(world)
     found = observe(world)
-    if (
-        outcome.code != usual.code and found != after
-    ):  # what was done already may be refused, or nothing to do
+    if outcome.code != usual.code and found != after:  # a completed command may be refused
         return f"again: exit code {outcome.code}: {outcome.text[-300:]}"
     problem = judge(found, after, after, done=True)
     return problem and f"again: {problem}"
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
-    """Make a parser of what all of them take."""
+    """Make a parser of the shared arguments."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--only", default="", help="commands whose name contains this")
     parser.add_argument("--json", help="where to write the results")
@@ -40,16 +38,16 @@ def over_commands(
     unit: str,
     attempt: Callable[[Command, Path, Path], tuple[int, list[str]]],
 ) -> None:
-    """Break every command that was chosen, the quick ones first, and print what came of it.
+    """Interrupt every selected command, the fast ones first, and print the results.
 
     Parameters
     ----------
     options : Namespace
-        Of a parser that :func:`arguments` made.
+        Arguments of a parser made by :func:`arguments`.
     what, unit : str
-        What breaks, and what is counted.
+        Title of the table, and name of the column of counts.
     attempt : callable
-        From a command, the inputs and a folder to work in to the number of tries and what was wrong.
+        Function of a command, the inputs and a working folder; returns the number of trials and the faults.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Detectors of pytorch-ood with the cause of a difference taken out: if it is the cause, they score as featood does."""
+"""Detectors of pytorch-ood without the suspected cause of a difference: if it is the cause, scores equal featood's."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from featood import FeatureSet
 from featood.heads.base.head import Head
 
 Cause = Callable[[Any, Head, FeatureSet], Callable[[FeatureSet], np.ndarray]]
-"""From a fitted detector, our fitted head and the training rows to a function that scores rows."""
+"""Function of a fitted detector, featood's fitted head and the training rows; returns a function that scores rows."""
 
 
 def in_float64(detector: Any, head: Head, train: FeatureSet) -> Callable[[FeatureSet], np.ndarray]:
-    """Give the detector the same logits in float64."""
+    """Score the same logits in float64."""
     return lambda rows: detector.predict_logits(_logits(rows)).detach().numpy()
 
 
 def unclamped(detector: Any, head: Head, train: FeatureSet) -> Callable[[FeatureSet], np.ndarray]:
-    """Compute GEN as it is written, in float64; ``1 - p`` is the sum of the other probabilities."""
+    """Compute GEN in float64 without clamping; ``1 - p`` is the sum of the other probabilities."""
 
     def score(rows: FeatureSet) -> np.ndarray:
         log_p = _logits(rows).log_softmax(1)
@@ -36,7 +36,7 @@ def unclamped(detector: Any, head: Head, train: FeatureSet) -> Callable[[Feature
 
 
 def at_our_temperature(detector: Any, head: Head, train: FeatureSet) -> Callable[[FeatureSet], np.ndarray]:
-    """Score in log space at our temperature, after a check that the labels are likelier there."""
+    """Score in log space at featood's temperature, after checking that the labels are likelier there."""
 
     def loss(temperature: float) -> float:
         labels = torch.as_tensor(np.asarray(train.labels))
@@ -49,7 +49,7 @@ def at_our_temperature(detector: Any, head: Head, train: FeatureSet) -> Callable
 
 
 def from_right_rows(detector: Any, head: Head, train: FeatureSet) -> Callable[[FeatureSet], np.ndarray]:
-    """Fit OpenMax to the rows that are classified correctly alone, and to distances that are not shifted."""
+    """Fit OpenMax to correctly classified rows only, and to distances without a shift."""
     labels = torch.as_tensor(np.asarray(train.labels))
     right = _logits(train).argmax(1) == labels
     detector.fit_logits(_logits(train)[right], labels[right])
@@ -63,14 +63,14 @@ def from_right_rows(detector: Any, head: Head, train: FeatureSet) -> Callable[[F
 
 
 def zeroed_below(detector: Any, head: Head, train: FeatureSet) -> Callable[[FeatureSet], np.ndarray]:
-    """Let VRA set to zero what is below the lower quantile, as its paper does, in place of lifting it."""
+    """Make VRA set values below the lower quantile to zero, as in its paper, instead of raising them to it."""
     low, high = detector._lower_threshold, detector._upper_threshold
     detector._clip = lambda maps: torch.where(maps < low, 0.0, maps.minimum(high))
     return lambda rows: detector.predict_feature_maps(_features(rows)[:, :, None, None]).double().numpy()
 
 
 def without_floor(detector: Any, head: Head, train: FeatureSet) -> Callable[[FeatureSet], np.ndarray]:
-    """Differentiate the loss through the logarithm of the softmax in float64, which needs no floor."""
+    """Differentiate the loss through the log-softmax in float64, without a lower bound."""
     weight, bias = (parameter.detach().double() for parameter in detector.model.parameters())
 
     def score(rows: FeatureSet) -> np.ndarray:
@@ -83,7 +83,7 @@ def without_floor(detector: Any, head: Head, train: FeatureSet) -> Callable[[Fea
 
 
 def with_authors_bins(detector: Any, head: Head, train: FeatureSet) -> Callable[[FeatureSet], np.ndarray]:
-    """Count states in the authors' bins and with our scale and share, neuron by neuron."""
+    """Count states in the authors' bins with featood's scale and share, neuron by neuron."""
     options: Any = head
     linear = detector.model[1]
     inner = np.log(np.linspace(1, np.sqrt(1000), options.bins // 2))[1:-1] / np.log(1000)
@@ -180,7 +180,7 @@ CAUSES: Mapping[str, Cause] = {
     "vim": decomposed_in_float64,
     "pnml": inverted_in_float64,
 }
-"""By head."""
+"""The cause for each head."""
 
 
 def _logits(rows: FeatureSet) -> Tensor:
@@ -188,7 +188,7 @@ def _logits(rows: FeatureSet) -> Tensor:
 
 
 def _log_others(log_p: Tensor) -> Tensor:
-    """Logarithm of the sum of the other probabilities, for each class ``[B, C]``."""
+    """Return the logarithm of the sum of the other probabilities for each class ``[B, C]``."""
     own = torch.eye(log_p.shape[1], dtype=torch.bool)
     return log_p[:, None, :].masked_fill(own, -torch.inf).logsumexp(2)
 

@@ -1,7 +1,7 @@
-"""Every command that writes, over a cache so small that it can be run thousands of times; and what it leaves behind.
+"""All commands that write, on a cache small enough for thousands of runs, and comparison of the states they leave.
 
-What the scripts that break things share: `faults.py` (file operations fail), `power.py` (writes are lost) and
-`kills.py` (the process dies), through `breaking.py`.
+Used by `faults.py` (failing file operations), `power.py` (lost writes) and `kills.py` (killed processes), through
+`breaking.py`.
 """
 
 from __future__ import annotations
@@ -44,32 +44,32 @@ def make():
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a command ended."""
+    """Result of a command."""
 
     code: int
     text: str
-    """What it wrote to standard error."""
+    """Its standard error."""
 
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """Inputs that no command changes, and the folder in which the commands work."""
+    """Inputs, which no command changes, and the working folder of the commands."""
 
     inputs: Path
     root: Path
 
     @property
     def cache(self) -> Path:
-        """Where the cache is."""
+        """Folder of the cache."""
         return self.root / "cache"
 
     def copy(self, root: Path) -> World:
-        """Copy what the commands made."""
+        """Copy the working folder."""
         shutil.copytree(self.root, root, symlinks=True)
         return World(self.inputs, root)
 
     def run(self, *words: str) -> Outcome:
-        """Run a line of the command line in this process; ``{i}`` and ``{o}`` are folders of inputs and outputs."""
+        """Run a command in this process; ``{i}`` and ``{o}`` are the folders of inputs and outputs."""
         from featood.cli.process import guarded
         from featood.cli.root import root
 
@@ -82,7 +82,7 @@ class World:
         if "--cache" not in line:
             line += ["--cache", str(self.cache)]
         out, err = io.StringIO(), io.StringIO()
-        # a benchmark's own arguments must not be taken for the command's, which looks for --debug there
+        # commands look for --debug in sys.argv, which has the arguments of the benchmark
         argv, sys.argv = sys.argv, ["featood", *line]
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
@@ -94,18 +94,18 @@ class World:
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command, and those that must come before it."""
+    """A command, and the commands that must precede it."""
 
     name: str
     line: Callable[[World], Outcome]
     before: tuple[str, ...] = ()
     damage: Callable[[World], None] | None = None
     slow: bool = False
-    """Whether most of its time goes into something else than files, so that it is tried less often."""
+    """Whether file operations are a small part of its time, so that it is tried less often."""
 
 
 def make_inputs(folder: Path) -> Path:
-    """Write the images, arrays and the network that the commands read."""
+    """Write the images, arrays and the network used by the commands."""
     rng = np.random.default_rng(0)
     for name, split, rows, brightness in (
         ("toy", "train", 40, 80),
@@ -129,7 +129,7 @@ def _line(*words: str) -> Callable[[World], Outcome]:
 
 
 def _all(*lines: Callable[[World], Outcome]) -> Callable[[World], Outcome]:
-    """Run lines one after the other, as long as they end well or, as verify does, say what is damaged."""
+    """Run several lines in order until one fails; exit code 4 (verify found damage) is not a failure."""
 
     def run(world: World) -> Outcome:
         for line in lines:
@@ -154,7 +154,7 @@ def _import(split: str, *more: str) -> Callable[[World], Outcome]:
 
 
 def _blocks(store: str, seed: int = 0) -> Callable[[World], Outcome]:
-    """Write a set of several blocks, as an extraction of many rows does."""
+    """Write a set of several blocks, like an extraction of many rows."""
 
     def run(world: World) -> Outcome:
         from featood.cache import Classifier, ColumnSpec, FeatureCache, Manifest
@@ -198,7 +198,7 @@ def _flip(world: World) -> None:
 
 
 def _half_done(world: World) -> None:
-    """Leave what killed writers leave: a set without its last record, and scratch files."""
+    """Simulate killed writers: a set without its last record, and temporary files."""
     folder = world.cache / "zarr-blocks" / "toy" / "train"
     (folder / "commits" / "00002.json").unlink()
     other = world.cache / "hdf5-blocks" / "toy" / "train"
@@ -246,7 +246,7 @@ COMMANDS = (
 
 
 def prepare(command: Command, inputs: Path, root: Path) -> World:
-    """Run what must come before a command, and do the damage that it is to meet."""
+    """Run the commands that precede a command, and apply its damage."""
     world = World(inputs, root)
     (root / "out").mkdir(parents=True)
     for name in command.before:
@@ -259,7 +259,7 @@ def prepare(command: Command, inputs: Path, root: Path) -> World:
 
 
 def observe(world: World) -> dict[str, str]:
-    """Say of everything that a reader could find a digest of its values, or that it is refused."""
+    """Return for everything readable the digest of its values, or that it is refused."""
     from featood.cache import FeatureCache
     from featood.errors import CacheCorrupt, DataError
 
@@ -285,7 +285,7 @@ def observe(world: World) -> dict[str, str]:
             found[name] = read()
         except CacheCorrupt:
             found[name] = REFUSED
-        except DataError:  # there is nothing of that name
+        except DataError:  # does not exist
             continue
     return found
 
@@ -315,7 +315,7 @@ def _head(folder: Path) -> str:
 
 
 def _result(path: Path) -> str:
-    """Digest of a result, without what differs from run to run; raises where the file is not whole."""
+    """Digest of a result, without entries that differ between runs; raises an error if the file is incomplete."""
     if path.suffix == ".html":
         text = path.read_text()
         assert text.rstrip().endswith("</html>"), path
@@ -340,9 +340,9 @@ def _result(path: Path) -> str:
 def judge(
     found: Mapping[str, str], before: Mapping[str, str], after: Mapping[str, str], done: bool = False
 ) -> str:
-    """Say what is wrong with a state that a command left; empty where it is as before, as after, or refused.
+    """Return what is wrong with the state after a command; empty if it is as before, as after, or refused.
 
-    A command that is `done` must have left the state after it.
+    If the command is `done`, the state must be as after.
     """
     for name in {*found, *before, *after}:
         value, old, new = (state.get(name, ABSENT) for state in (found, before, after))

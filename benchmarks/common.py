@@ -1,4 +1,4 @@
-"""What the benchmarks share: synthetic features, a clock, a table, JSON."""
+"""Shared code of the benchmarks: synthetic features, timing, tables, JSON."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from featood import FeatureSet
 
 
 def clustered(rows: int, size: int, classes: int, seed: int, spread: float = 1.0) -> FeatureSet:
-    """Make float32 features of Gaussian classes behind a ReLU, and a linear classifier's logits on them.
+    """Make float32 features of Gaussian classes after a ReLU, and the logits of a linear classifier.
 
     Parameters
     ----------
     rows, size, classes : int
-        How many rows, features and classes.
+        Number of rows, features and classes.
     seed : int
         Seed of the rows; the classes are the same for every seed.
     spread : float
-        Deviation of a row from its class mean; larger for rows that are out-of-distribution.
+        Standard deviation around the class means; larger for out-of-distribution rows.
     """
     fixed, rng = np.random.default_rng(12345), np.random.default_rng(seed)
     means = fixed.normal(0, 1, (classes, size)).astype(np.float32)
@@ -50,8 +50,8 @@ def clustered(rows: int, size: int, classes: int, seed: int, spread: float = 1.0
 
 
 def pytorch_ood() -> ModuleType | None:
-    """Return the detectors of pytorch-ood; None where it is not installed (``pip install 'featood[peers]'``)."""
-    from featood.extractors.vision import torchvision  # noqa: F401  (mends its import, which pytorch-ood needs)
+    """Return the detectors of pytorch-ood; None if it is not installed (``pip install 'featood[peers]'``)."""
+    from featood.extractors.vision import torchvision  # noqa: F401  (makes torchvision importable for pytorch-ood)
 
     try:
         import pytorch_ood.detector
@@ -61,11 +61,11 @@ def pytorch_ood() -> ModuleType | None:
 
 
 def seconds(run: Callable[[], Any], repeat: int = 3, budget: float = 5.0) -> tuple[float, Any]:
-    """Return the least wall time of some runs (fewer where they exceed the budget), and what the last returned."""
+    """Return the minimum wall time of several runs (fewer if they exceed the budget), and the last result."""
     times: list[float] = []
     result = None
     while len(times) < repeat and sum(times) < budget:
-        result = None  # two of them at once would count twice as memory
+        result = None  # frees the previous result, so that memory is not counted twice
         start = time.perf_counter()
         result = run()
         times.append(time.perf_counter() - start)
@@ -73,7 +73,7 @@ def seconds(run: Callable[[], Any], repeat: int = 3, budget: float = 5.0) -> tup
 
 
 def environment(*packages: str) -> dict[str, Any]:
-    """Describe the machine and the libraries that were measured."""
+    """Describe the machine and the versions of the libraries."""
     import torch
 
     versions = {"python": platform.python_version()}
@@ -91,7 +91,7 @@ def environment(*packages: str) -> dict[str, Any]:
 
 
 def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Print rows of equal keys as a table."""
+    """Print rows with the same keys as a table."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -106,7 +106,7 @@ def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def save(path: str | None, about: dict[str, Any], **tables: Sequence[dict[str, Any]]) -> None:
-    """Print what was measured on, and write it with the rows of all tables as JSON where a path is given."""
+    """Print the environment, and write it with the rows of all tables as JSON if a path is given."""
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     if path:
         with open(path, "w", encoding="utf-8") as file:

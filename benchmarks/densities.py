@@ -1,10 +1,10 @@
-"""How well densities in the plane are learnt: every flow and every energy on toys whose density is known.
+"""Quality of densities learnt in the plane: every flow and every energy on toys with a known density.
 
-Flows must integrate to one. For all, the rank correlation of the score with minus the true log-density is taken over
-the points of a grid where the true density exceeds 1e-4 of its largest value. Beyond them there are next to no rows
-to learn from: what is ordered there is extrapolation. (Where the density is constant, the whole square counts.)
+Flows must integrate to one. For all heads, the rank correlation of the score with the negative true log-density is
+computed on the points of a grid where the true density exceeds 1e-4 of its maximum; elsewhere, there are almost no rows
+to learn from. (For a constant density, the whole square is used.)
 
-Every head has the same options for all toys, found on two-moons, rings and gaussians.
+Every head has the same options for all toys, which were selected on two-moons, rings and gaussians.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from featood.data.tables.toys import Toy, get_toy
 from featood.heads import create_head
 
 FLOOR = 1e-4
-"""Share of the largest density above which points count in the correlation."""
+"""Fraction of the maximum density above which points are used in the correlation."""
 ROWS = 5000
 SIDE = 121
 WIDE = 301
-"""Points on a side of the grid of the toy's square, and of that of twice its size, over which flows are summed."""
+"""Points per side of the grid on the toy's square, and on a square of twice its size for the integrals of flows."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """A head with the options that it is fitted with."""
+    """A head with its options."""
 
     head: str
     options: dict[str, Any]
@@ -43,7 +43,7 @@ class Fit:
 
     @property
     def name(self) -> str:
-        """What tables and pictures call it."""
+        """Name in tables and figures."""
         return self.label or self.head
 
 
@@ -90,14 +90,14 @@ ENERGIES = [
 
 
 def square(toy: Toy, side: int, scale: float = 1.0) -> tuple[np.ndarray, float]:
-    """Return the points ``[side ** 2, 2]`` of a grid on the toy's square times `scale`, and the area of each."""
+    """Return the points ``[side ** 2, 2]`` of a grid on the toy's square scaled by `scale`, and the area per point."""
     left, right, bottom, top = (scale * edge for edge in toy.extent)
     axes = np.meshgrid(np.linspace(left, right, side), np.linspace(bottom, top, side))
     return np.stack(axes, -1).reshape(-1, 2), (right - left) * (top - bottom) / (side - 1) ** 2
 
 
 def region(log_p: np.ndarray) -> np.ndarray:
-    """Return which points count in the correlation."""
+    """Return which points are used in the correlation."""
     inside = log_p > log_p.max() + math.log(FLOOR)
     return inside if np.ptp(log_p[inside]) > 0 else np.ones_like(inside)
 
@@ -108,10 +108,10 @@ def measure(fit: Fit, toy: Toy, budget: float, seed: int) -> tuple[dict[str, Any
     Returns
     -------
     row : dict
-        Of the table. ``integral`` is that of the density over twice the square, ``gap`` the mean of
-        ``log p - log q`` in nats over fresh rows; both are of flows alone.
+        Row of the table. For flows, ``integral`` is that of the density over a square of twice the size, and ``gap``
+        the mean of ``log p - log q`` in nats over new rows.
     scores : ndarray
-        Of the grid ``[SIDE ** 2]``.
+        Scores on the grid ``[SIDE ** 2]``.
     """
     rows, labels = toy.sample(ROWS, np.random.default_rng(seed))
     options = {**fit.options, "epochs": max(1, round(budget * fit.options["epochs"])), "seed": seed}
@@ -126,7 +126,7 @@ def measure(fit: Fit, toy: Toy, budget: float, seed: int) -> tuple[dict[str, Any
     integral = gap = None
     if fit.normalised:
         wide, area = square(toy, WIDE, 2.0)
-        volume = float(head.state["space.scale"].double().log().sum())  # scores are of standardised rows
+        volume = float(head.state["space.scale"].double().log().sum())  # scores are for standardised rows
         integral = float(np.exp(-np.asarray(head.score(wide)) - volume).sum() * area)
         fresh = toy.sample(ROWS, np.random.default_rng(seed + 1))[0]
         gap = float(np.mean(toy.log_density(fresh) + head.score(fresh) + volume))
@@ -137,7 +137,7 @@ def measure(fit: Fit, toy: Toy, budget: float, seed: int) -> tuple[dict[str, Any
 
 
 def draw(path: str, toys: Sequence[Toy], pictures: dict[tuple[str, str], np.ndarray]) -> None:
-    """Write one PNG: a row for each head, the truth first, and a column for each toy, densities as brightness."""
+    """Write one PNG of densities: a row for each head, the truth first, and a column for each toy."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -169,8 +169,8 @@ def draw(path: str, toys: Sequence[Toy], pictures: dict[tuple[str, str], np.ndar
 
 
 def main() -> None:
-    """Fit, print, draw."""
-    parser = argparse.ArgumentParser(description="Densities in the plane, learnt and true.")
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description="Learnt and true densities in the plane.")
     parser.add_argument("--toys", default="two-moons,rings,gaussians", help="comma-separated")
     parser.add_argument("--heads", help="comma-separated names of the table (default: all)")
     parser.add_argument("--budget", type=float, default=1.0, help="factor on the epochs")

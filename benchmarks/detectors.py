@@ -1,4 +1,4 @@
-"""pytorch-ood's detectors beside featood's heads: how to make each, and how to fit and score it on cached columns."""
+"""Detectors of pytorch-ood and the corresponding heads: how to create, fit and score each on cached columns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BATCH = 4096
 
 
 class Layer:
-    """The classifier's last linear layer in the forms that the detectors want."""
+    """The last linear layer in the forms required by the detectors."""
 
     def __init__(self, data: FeatureSet) -> None:
         assert data.classifier is not None
@@ -39,29 +39,29 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """A head, the detector that does the same, and why they differ where they do."""
+    """A head, the corresponding detector, and the reasons for differences."""
 
     head: str
     name: str
     view: str
-    """What the detector takes: ``logits``, ``features``, ``maps`` (of one pixel), ``layers`` or ``inputs``."""
+    """Input of the detector: ``logits``, ``features``, ``maps`` (of one pixel), ``layers`` or ``inputs``."""
     make: Callable[[Any, Layer, Head | None], Any]
-    """From the module of detectors, the layer, and our fitted head."""
+    """Function of the module of detectors, the layer, and the fitted head."""
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Options of our head that make it comparable; a function takes the training rows."""
+    """Options of the head that make it comparable; values may be functions of the training rows."""
     why: str = ""
-    """Why scores differ, where they do by design."""
+    """Reason for a difference by design."""
     outliers: bool = False
-    """Whether our head needs outliers to fit."""
+    """Whether the head needs outliers to fit."""
 
     def create(self, train: FeatureSet) -> Head:
-        """Create our head for such rows."""
+        """Create the head for training rows."""
         options = {name: value(train) if callable(value) else value for name, value in self.options.items()}
         return create_head(self.head, **options)
 
 
 class _Source(nn.Module):
-    """Pass features on such that a gradient to them can be taken."""
+    """Identity with a parameter, so that gradients with respect to the features can be computed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,9 +77,9 @@ def _coverage(d: Any, layer: Layer, _: Head | None) -> Any:
 
 
 FLOAT32 = "the softmax of confident rows rounds to 1 in theirs (float32), and they tie"
-NEGATIVE = "of negative activations (GELU) theirs sums all, ours what a ReLU lets through"
-RIDGE = "theirs adds 1e-6 to a scatter not divided by N, ours nothing to a covariance that can be factorised"
-RIDGES = "theirs adds 1e-6 to covariances over n_c; ours nothing to sound ones over n_c - 1"
+NEGATIVE = "with negative activations (GELU), theirs sums all, ours only positive ones"
+RIDGE = "theirs adds 1e-6 to a scatter matrix not divided by N, ours nothing to a covariance that can be factorised"
+RIDGES = "theirs adds 1e-6 to covariances over n_c; ours nothing to covariances over n_c - 1 that can be factorised"
 PEERS = (
     Peer("msp", "MaxSoftmax", "logits", lambda d, layer, head: d.MaxSoftmax(None), why=FLOAT32),
     Peer("max-logit", "MaxLogit", "logits", lambda d, layer, head: d.MaxLogit(None)),
@@ -90,10 +90,10 @@ PEERS = (
     Peer("kl-matching", "KLMatching", "logits", lambda d, layer, head: d.KLMatching(None),
          why=FLOAT32),
     Peer("temperature-scaling", "TemperatureScaling", "logits", lambda d, layer, head: d.TemperatureScaling(None),
-         why="theirs stops after 50 small steps of L-BFGS, ours at the minimum, which rows known by heart do not have"),
+         why="theirs stops after 50 small steps of L-BFGS, ours at the minimum, which overfitted rows do not have"),
     Peer("openmax", "OpenMax", "logits", lambda d, layer, head: d.OpenMax(None),
-         why="theirs fits to all rows of a class, and to distances moved to begin at 10,000; the paper and ours to the "
-         "correctly classified rows, and ours to the distances themselves"),
+         why="theirs is fitted to all rows of a class, and to distances shifted to start at 10,000; the paper and ours "
+         "to correctly classified rows, and ours to unshifted distances"),
     Peer("weighted-energy", "WeightedEBO", "logits",
          lambda d, layer, head: d.WeightedEBO(None, head.state["log_weights"].exp().float()), outliers=True),
     Peer("mahalanobis", "Mahalanobis", "features", lambda d, layer, head: d.Mahalanobis(None), why=RIDGE),
@@ -119,33 +119,33 @@ PEERS = (
     Peer("ash-p", "ASH", "maps", lambda d, layer, head: d.ASH(None, layer.on_maps(), variant="ash-p"),
          {"percentile": 0.65}),
     Peer("ash-b", "ASH", "maps", lambda d, layer, head: d.ASH(None, layer.on_maps(), variant="ash-b"),
-         why="where fewer activations are positive than are kept, theirs lifts zeros picked by no rule"),
+         why="if fewer activations are positive than are kept, theirs raises arbitrary zeros"),
     Peer("ash-s", "ASH", "maps", lambda d, layer, head: d.ASH(None, layer.on_maps(), variant="ash-s"),
          {"percentile": 0.65}, NEGATIVE),
     Peer("scale", "SCALE", "maps", lambda d, layer, head: d.SCALE(None, layer.on_maps()),
          {"percentile": 0.65}, NEGATIVE),
     Peer("vra", "VRA", "maps", lambda d, layer, head: d.VRA(None, layer.on_maps(), 0.6, 0.9),
-         why="theirs lifts what is below the lower quantile to it, the authors and ours set it to zero"),
+         why="theirs raises values below the lower quantile to it, the authors and ours set them to zero"),
     Peer("gradnorm", "GradNorm", "inputs",
          lambda d, layer, head: d.GradNorm(layer.linear(), lambda name: name == "weight", BATCH)),
     Peer("gradient-uncertainty", "GradUncertainty", "inputs",
          lambda d, layer, head: d.GradUncertainty(layer.linear()),
-         why="PyTorch's binary cross-entropy, which theirs differentiates, bounds p (1 - p) from below by 1e-12"),
+         why="theirs differentiates PyTorch's binary cross-entropy, which bounds p (1 - p) from below by 1e-12"),
     Peer("nac", "NACUE", "inputs", _coverage,
          why="theirs has narrow bins near 0 and 1 and one steepness; the authors' and ours are narrow near 1/2"),
 )  # fmt: skip
 
 ABSENT = {
-    "Gram": "needs feature maps of several layers; a column made at extraction in featood",
-    "RankFeat": "needs feature maps; a column made at extraction in featood",
-    "MCD": "needs the model with dropout; columns made at extraction in featood",
-    "ODIN": "needs gradients to the image; a column made at extraction in featood",
-    "MahalanobisODIN": "needs gradients to the image",
+    "Gram": "needs feature maps of several layers; a column computed at extraction in featood",
+    "RankFeat": "needs feature maps; a column computed at extraction in featood",
+    "MCD": "needs the model with dropout; columns computed at extraction in featood",
+    "ODIN": "needs gradients with respect to the image; a column computed at extraction in featood",
+    "MahalanobisODIN": "needs gradients with respect to the image",
 }
 
 
 def fit_peer(detector: Any, view: str, data: FeatureSet) -> None:
-    """Fit a detector that has a fit, by its method for such columns."""
+    """Fit a detector, if it needs a fit, by its method for these columns."""
     if not detector.requires_fit:
         return
     labels = torch.as_tensor(np.asarray(data.labels))
@@ -158,11 +158,11 @@ def fit_peer(detector: Any, view: str, data: FeatureSet) -> None:
 
 
 def score_peer(detector: Any, view: str, data: FeatureSet) -> np.ndarray:
-    """Score rows ``[N]``, some thousand at a time."""
+    """Score rows ``[N]`` in batches."""
     if view == "layers":
         batches = zip(*(values.split(BATCH) for values in _layers(data)), strict=True)
         parts = [detector.predict_structured(list(batch)) for batch in batches]
-    elif view == "inputs":  # a gradient a row takes memory
+    elif view == "inputs":  # one gradient per row needs memory
         parts = [detector.predict(batch) for batch in _columns(data, view).split(BATCH // 16)]
     else:
         predict = getattr(detector, f"predict_{METHODS[view]}")

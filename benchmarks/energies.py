@@ -1,7 +1,7 @@
-"""Throughput of Langevin sampling and of radial flows, beside the loops over classes that they replace.
+"""Throughput of Langevin sampling and of radial flows, compared with loops over classes.
 
-Both sides of a ratio are timed in the same run, and their results compared where no noise is drawn. How well energies
-are learnt is the matter of ``densities.py``.
+Both sides of a ratio are timed in the same run, and deterministic results are compared. The quality of learnt energies
+is measured by ``densities.py``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STEP, NOISE = 0.01, 0.14
 
 
 def loop_over_classes(net: nn.Module, start: Tensor, labels: Tensor, steps: int) -> Tensor:
-    """Sample class after class by `backward`, which makes the gradients of all parameters as well."""
+    """Sample class by class with `backward`, which also computes the gradients of all parameters."""
     found = torch.empty_like(start)
     for label in labels.unique().tolist():
         found[labels == label] = langevin(net, start[labels == label], label, steps)
@@ -30,7 +30,7 @@ def loop_over_classes(net: nn.Module, start: Tensor, labels: Tensor, steps: int)
 
 
 def langevin(net: nn.Module, start: Tensor, label: int | Tensor, steps: int) -> Tensor:
-    """Sample as a training loop is often written: graphs through the parameters, whose gradients pile up."""
+    """Sample as in many training loops: with graphs through the parameters, whose gradients accumulate."""
     x = start.clone()
     for _ in range(steps):
         x = x.detach().requires_grad_(True)
@@ -43,7 +43,7 @@ def langevin(net: nn.Module, start: Tensor, label: int | Tensor, steps: int) -> 
 
 
 def sampling(classes: int, given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Time Langevin steps of chains that are spread evenly over the classes."""
+    """Time Langevin steps of chains distributed evenly over the classes."""
     generator = torch.Generator().manual_seed(0)
     net = MLP(given.size, [given.width] * 2, classes, "silu", generator)
     start = torch.randn(given.chains, given.size, generator=generator)
@@ -70,13 +70,13 @@ def sampling(classes: int, given: argparse.Namespace) -> list[dict[str, Any]]:
     for name, run in others.items():
         theirs, _ = seconds(run, given.repeat)
         rate = given.chains * given.steps
-        row = {"what": "Langevin steps", "classes": classes, "beside": name}
+        row = {"what": "Langevin steps", "classes": classes, "compared with": name}
         rows.append({**row, "ours /s": rate / mine, "theirs /s": rate / theirs, "ratio": theirs / mine})
     return rows
 
 
 def textbook_density(flow: RadialFlows, rows: Tensor) -> Tensor:
-    """Log-densities ``[B]`` of the flow of one class, point by point through its layers."""
+    """Return log-densities ``[B]`` of the flow of one class, layer by layer."""
     alpha, beta = flow.coefficients()
     size, log_det = rows.shape[1], torch.zeros(())
     for layer in range(flow.centers.shape[1]):
@@ -90,7 +90,7 @@ def textbook_density(flow: RadialFlows, rows: Tensor) -> Tensor:
 
 
 def radial(classes: int, given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Time the densities of all classes; and with few classes a training step, whose loop keeps every point."""
+    """Time the densities of all classes, and for few classes a training step, whose loop stores all activations."""
     flows = RadialFlows(classes, given.layers, given.size, torch.Generator().manual_seed(0))
     rows = torch.randn(given.rows, given.size, generator=torch.Generator().manual_seed(1))
     single = []
@@ -126,22 +126,22 @@ def radial(classes: int, given: argparse.Namespace) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Print both tables."""
-    parser = argparse.ArgumentParser(description="Langevin steps and radial flows beside loops over classes.")
+    parser = argparse.ArgumentParser(description="Langevin steps and radial flows versus loops over classes.")
     parser.add_argument("--size", type=int, default=512, help="features")
     parser.add_argument("--classes", default="10,1000", help="comma-separated")
     parser.add_argument("--chains", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=5, help="Langevin steps")
     parser.add_argument("--width", type=int, default=512, help="units of the two hidden layers of the energy")
-    parser.add_argument("--rows", type=int, default=256, help="rows whose densities are computed")
+    parser.add_argument("--rows", type=int, default=256, help="rows for densities")
     parser.add_argument("--layers", type=int, default=6, help="layers of each flow")
-    parser.add_argument("--repeat", type=int, default=3, help="runs, of which the fastest counts")
+    parser.add_argument("--repeat", type=int, default=3, help="number of runs; the fastest is reported")
     parser.add_argument("--json", help="write the tables as JSON")
     given = parser.parse_args()
     numbers = [int(text) for text in given.classes.split(",")]
     chains = [row for classes in numbers for row in sampling(classes, given)]
     show(f"{given.chains} chains of {given.size} features, {given.steps} steps, energies of classes", chains)
     flows = [row for classes in numbers for row in radial(classes, given)]
-    show(f"Radial flows of {given.layers} layers on {given.rows} x {given.size} rows, beside a loop", flows)
+    show(f"Radial flows of {given.layers} layers on {given.rows} x {given.size} rows, versus a loop", flows)
     save(given.json, environment(), sampling=chains, radial=flows)
 
 

@@ -1,7 +1,8 @@
-"""Let the k-th file operation of every command fail, for every k and several errors, and look at the cache.
+"""Make the k-th file operation of every command fail, for every k and several errors, and check the cache.
 
-After each failure the cache must read as before or as after, or name what is missing; the command must have ended with
-an exit code of 2 to 4 and one line, or have done its work; and given again it must end as if nothing had happened.
+After each failure, the cache must be as before or as after the command, or report what is missing. The command must
+have ended with an exit code from 2 to 4 and one line, or have completed, and when run again it must end as without the
+failure.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from commands import Command, Outcome, judge, observe, prepare
 
 KINDS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "EACCES": errno.EACCES}
 WATCHED = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.scandir", "os.listdir")
-"""What the interpreter tells an audit hook of, whoever does it."""
+"""Audit events of the interpreter."""
 
 
 class _File:
-    """A file whose writes count as operations; a disk that fills up takes half of what is written."""
+    """A file whose writes count as operations; a failing write writes half of its content."""
 
     def __init__(self, file: Any, step: Callable[[str, str], None]) -> None:
         self._file, self._step = file, step
@@ -51,7 +52,7 @@ class _File:
 
 
 class Faults:
-    """Counts the file operations below some folders, and lets one of them fail."""
+    """Counts the file operations below some folders, and makes one of them fail."""
 
     def __init__(self) -> None:
         self.roots: tuple[str, ...] = ()
@@ -61,7 +62,7 @@ class Faults:
 
     @contextmanager
     def failing(self, roots: tuple[Path, ...], target: int = 0, error: int = errno.EIO) -> Iterator[None]:
-        """Let the `target`-th operation from now on fail; 0: none."""
+        """Context manager in which the `target`-th operation fails (0: none)."""
         import fcntl
 
         from featood import files
@@ -93,7 +94,7 @@ class Faults:
             raise OSError(self.error, os.strerror(self.error), path)
 
     def _open(self, path: Any, mode: str = "r", **options: Any) -> Any:
-        file = open(path, mode, **options)  # noqa: SIM115  (handed on)
+        file = open(path, mode, **options)  # noqa: SIM115  (returned)
         return file if "r" in mode and "+" not in mode else _File(file, self._step)
 
     def _stepping(self, event: str, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -105,7 +106,7 @@ class Faults:
 
 
 def complaint(outcome: Outcome, usual: Outcome) -> str:
-    """Say what is wrong with how a command ended; empty where it ended as usual, or refused in one line."""
+    """Return what is wrong with the result of a command; empty if it is as usual, or a refusal in one line."""
     if outcome.code == usual.code:
         return ""
     errors = [line for line in outcome.text.splitlines() if line.startswith("error: ")]
@@ -117,7 +118,7 @@ def complaint(outcome: Outcome, usual: Outcome) -> str:
 def try_command(
     command: Command, inputs: Path, folder: Path, faults: Faults, share: float = 1.0, seed: int = 0
 ) -> tuple[int, list[str]]:
-    """Let each operation of a command fail in each way; return how many pairs were tried, and what was wrong.
+    """Make each operation of a command fail with each error; return the number of pairs tried, and the faults.
 
     Parameters
     ----------
@@ -126,7 +127,7 @@ def try_command(
     inputs, folder : Path
         Inputs, and an empty folder to work in.
     faults : Faults
-        There is one a process.
+        The instance of the process.
     share : float
         Share of the pairs to try, drawn at random.
     seed : int
@@ -148,7 +149,7 @@ def try_command(
         with faults.failing((root, inputs), number, KINDS[kind]):
             outcome = command.line(world)
         where = f"{command.name}: {kind} at operation {number} ({faults.hit.replace(str(root), '')})"
-        # some systems answer so when another process holds the lock, of whose set gc then keeps clear
+        # on some systems, EACCES means that another process holds the lock; gc then skips the set
         held = kind == "EACCES" and faults.hit.startswith("flock")
         done = outcome.code == usual.code and "error:" not in outcome.text and not held
         problem = complaint(outcome, usual) or judge(observe(world), before, after, done)
@@ -165,9 +166,7 @@ def main() -> None:
     """Try every command."""
     parser = arguments(__doc__)
     parser.add_argument("--share", type=float, default=1.0, help="share of the pairs to try")
-    parser.add_argument(
-        "--slow", type=float, default=0.1, help="the same of slow commands, as a share of that"
-    )
+    parser.add_argument("--slow", type=float, default=0.1, help="factor on this share for slow commands")
     options, faults = parser.parse_args(), Faults()
 
     def attempt(command: Command, inputs: Path, folder: Path) -> tuple[int, list[str]]:

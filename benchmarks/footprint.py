@@ -1,12 +1,11 @@
-"""How much of the project a command passes through: the modules that run for it, and those that are loaded.
+"""Number of modules of the project that each command runs, and loads.
 
-Counted are the modules of the project in which a function runs (by ``sys.setprofile``), whatever its calls; what runs
-while a module is imported, and the bodies of classes, do not count. A change that makes a command pass through more
-modules shows here, so that one reading the code along a command knows how far it is.
+A module counts as run if one of its functions is called (by ``sys.setprofile``), except during imports; bodies of
+modules and classes do not count. The number shows how much code has to be read to follow a command.
 
     python benchmarks/footprint.py [--names]
 
-A small cache of random features is made in a temporary folder, and each command runs in a process of its own.
+A small cache of random features is made in a temporary folder, and each command runs in its own process.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 OPTIMIZED = 0x1
-"""Flag of the code of functions, which bodies of modules and classes do not have."""
+"""Flag of the code of functions, as opposed to bodies of modules and classes."""
 COMMANDS = {
     "fit mahalanobis": ("fit", "mahalanobis"),
     "score --head mahalanobis --ood odd": ("score", "--head", "mahalanobis", "--ood", "odd"),
@@ -32,7 +31,7 @@ COMMANDS = {
 
 
 class Footprint:
-    """Collects, as the profile function of a process, the files whose functions run."""
+    """A profile function that collects the files whose functions run."""
 
     def __init__(self, root: Path) -> None:
         self._root = f"{root}/"
@@ -40,7 +39,7 @@ class Footprint:
         self.files: set[str] = set()
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> None:
-        """Take one event of the profiler."""
+        """Process one event of the profiler."""
         code: CodeType = frame.f_code
         if event == "call":
             if self._importing:
@@ -54,7 +53,7 @@ class Footprint:
 
 
 def measure(words: list[str]) -> dict[str, list[str]]:
-    """Run a command in this process, and return the modules that ran and those that were loaded."""
+    """Run a command in this process, and return the modules run and loaded."""
     import featood
 
     root = Path(featood.__file__).parent
@@ -91,7 +90,7 @@ def fill(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Measure every command, and print a line for each."""
+    """Measure every command, and print one line for each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--names", action="store_true", help="Print the names of the modules too.")
     parser.add_argument("--run", help=argparse.SUPPRESS)

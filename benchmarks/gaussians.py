@@ -1,11 +1,11 @@
-"""Do heads with Gaussians score as exact arithmetic does? On features of real networks, with narrow directions.
+"""Heads with Gaussians compared with a more exact reference, on features of real networks with narrow directions.
 
     python benchmarks/gaussians.py --data DIR --cache CACHE
 
-DIR has the packed sets and a folder ``weights``; what is missing from the cache is extracted first. Beside each head
-stands the AUROC of a reference, which takes singular values of the centred rows in place of a factorised covariance: it
-has no ridge, and loses half as many digits. A second table adds constants to all logits and biases, which leave the
-softmax as it is. All in %.
+DIR contains the packed sets and a folder ``weights``; sets missing in the cache are extracted first. The first table
+has the AUROC of each head and of a reference, which uses singular values of the centred rows instead of a factorised
+covariance, needs no ridge, and loses half as many digits. The second table adds constants to all logits and biases,
+which does not change the softmax. All values are in %.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def mahalanobis(z: Array, y: Array, x: Array) -> Array:
 
 
 def relative(z: Array, y: Array, x: Array) -> Array:
-    """Subtract the distance under one Gaussian of all rows from it."""
+    """Return this distance minus the distance under one Gaussian of all rows."""
     return mahalanobis(z, y, x) - distances(x, z - z.mean(0), z.mean(0, keepdims=True))[:, 0]
 
 
 def mixture(z: Array, y: Array, x: Array) -> Array:
-    """Return the negative log-density of the classes' Gaussians, but for a constant."""
+    """Return the negative log-density of the mixture of class Gaussians, up to a constant."""
     found = []
     for c in np.unique(y):
         own = z[y == c]
@@ -70,7 +70,7 @@ def mixture(z: Array, y: Array, x: Array) -> Array:
 
 
 def unit(reference: Callable[[Array, Array, Array], Array]) -> Callable[[Array, Array, Array], Array]:
-    """Make a reference on rows of length 1."""
+    """Apply a reference to rows normalised to length 1."""
 
     def scaled(z: Array, y: Array, x: Array) -> Array:
         return reference(z / np.linalg.norm(z, axis=1)[:, None], y, x / np.linalg.norm(x, axis=1)[:, None])
@@ -149,7 +149,7 @@ def _raised(data: FeatureSet, constant: float) -> FeatureSet:
 
 
 def extracted(given: argparse.Namespace, network: tuple[Any, ...]) -> dict[str, FeatureSet]:
-    """Return the sets of a network by name, from the cache where they are there."""
+    """Return the sets of a network by name, from the cache if it has them."""
     name, file, (mean, std), taps = network
     backbone = resolve_backbone(name, str(Path(given.data) / "weights" / file))
     cache, sets = open_cache(given.cache), {}
@@ -178,25 +178,25 @@ def main() -> None:
     parser.add_argument("--ood", default=",".join(ODD), help="out-of-distribution sets, comma-separated")
     parser.add_argument("--train", type=int, default=6000, help="training rows")
     parser.add_argument("--test", type=int, default=3000, help="rows of each other set")
-    parser.add_argument("--variants", action="store_true", help="with ridges and shrinkage as well")
-    parser.add_argument("--json", help="write the figures here as well")
+    parser.add_argument("--variants", action="store_true", help="also with ridges and shrinkage")
+    parser.add_argument("--json", help="write the figures as JSON")
     given = parser.parse_args()
     tables = {}
     for network in NETWORKS:
         if given.only not in network[0]:
             continue
         sets = extracted(given, network)
-        asked: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in HEADS]
+        variants: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in HEADS]
         if given.variants:
             for name in ("mahalanobis", "relative-mahalanobis", "rmd-pp", "gmm"):
-                asked += [(name, {"ridge": 1e-6}), (name, {"ridge": 1e-3})]
-                asked += [(name, {"shrinkage": kind}) for kind in ("oas", "ledoit-wolf")]
-        tables[network[0]] = [measure(name, options, sets) for name, options in asked]
+                variants += [(name, {"ridge": 1e-6}), (name, {"ridge": 1e-3})]
+                variants += [(name, {"shrinkage": kind}) for kind in ("oas", "ledoit-wolf")]
+        tables[network[0]] = [measure(name, options, sets) for name, options in variants]
         show(f"{network[0]}: AUROC in %", tables[network[0]])
         moved = [row for name in MULTIPLYING for row in levels(name, LEVELS, sets)]
         level = np.asarray(sets["train"].logits[:]).max(1).mean()
         show(
-            f"{network[0]}: AUROC in % with constants on all logits (their mean largest is {level:.1f})",
+            f"{network[0]}: AUROC in % with constants added to all logits (mean of the largest: {level:.1f})",
             moved,
         )
         tables[f"{network[0]} levels"] = moved

@@ -1,4 +1,4 @@
-"""Inputs that break detectors: what pytorch-ood makes of them, and what our heads make of them."""
+"""Behaviour of pytorch-ood and of featood's heads on inputs that break detectors."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from featood.metrics import auroc
 HEADS = ("mahalanobis", "relative-mahalanobis", "knn", "vim", "gmm")
 CLASSES = 10
 Sets = tuple[FeatureSet, FeatureSet, FeatureSet]
-"""Training rows, test rows, and rows of none of the classes."""
+"""Training rows, test rows, and OOD rows."""
 
 
 def sets(rows: int = 1000, size: int = 32, test_rows: int = 400) -> Sets:
-    """Make Gaussian classes in float32 with a classifier, and rows around means of their own."""
+    """Make Gaussian classes in float32 with a classifier, and OOD rows around other means."""
     rng = np.random.default_rng(0)
     means, elsewhere = rng.normal(0, 1, (2, CLASSES, size))
     classifier = (means.astype(np.float32), np.zeros(CLASSES, np.float32))
@@ -37,7 +37,7 @@ def sets(rows: int = 1000, size: int = 32, test_rows: int = 400) -> Sets:
 
 
 def changed(data: FeatureSet, change: Callable[[np.ndarray], np.ndarray]) -> FeatureSet:
-    """Change the features of a set; the classifier grows with zeros."""
+    """Change the features of a set; the classifier is padded with zeros."""
     features = change(np.asarray(data.feature()).copy())
     weight, bias = data.classifier  # type: ignore[misc]
     wider = np.pad(weight, ((0, 0), (0, features.shape[1] - weight.shape[1])))
@@ -45,7 +45,7 @@ def changed(data: FeatureSet, change: Callable[[np.ndarray], np.ndarray]) -> Fea
 
 
 def put(row: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a change that puts a value into one row."""
+    """Return a change that sets a value in one row."""
 
     def change(features: np.ndarray) -> np.ndarray:
         features[row, 3] = value
@@ -55,7 +55,7 @@ def put(row: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def both(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[], Sets]:
-    """Return a function that changes all rows alike."""
+    """Return a function that applies a change to all rows."""
     return lambda: tuple(changed(data, change) for data in sets())  # type: ignore[return-value]
 
 
@@ -70,7 +70,7 @@ def one(train: Callable | None = None, test: Callable | None = None) -> Callable
 
 
 def dead(features: np.ndarray) -> np.ndarray:
-    """Silence a feature."""
+    """Set a feature to zero."""
     features[:, 5] = 0
     return features
 
@@ -82,7 +82,7 @@ def without_a_class() -> Sets:
 
 
 def no_rows() -> Sets:
-    """Leave nothing to score."""
+    """Leave no rows to score."""
     train, test, odd = sets()
     return train, test.rows(slice(0, 0)), odd
 
@@ -102,7 +102,7 @@ FAULTS: dict[str, Callable[[], Sets]] = {
 
 
 def reference(train: FeatureSet, test: FeatureSet) -> np.ndarray | None:
-    """Return Mahalanobis distances by pinv in float64, where the rows are finite."""
+    """Return Mahalanobis distances by pinv in float64; None unless all rows are finite."""
     z, x = (np.asarray(data.feature(), dtype=np.float64) for data in (train, test))
     labels = np.asarray(train.labels)
     if not (np.isfinite(z).all() and np.isfinite(x).all() and len(x)):
@@ -113,8 +113,8 @@ def reference(train: FeatureSet, test: FeatureSet) -> np.ndarray | None:
     return np.min([((x - mean) @ precision * (x - mean)).sum(1) for mean in means.values()], axis=0)
 
 
-def told(peer: Peer, scores: np.ndarray, odd: np.ndarray, expected: np.ndarray | None) -> str:
-    """Say what is wrong with scores of test rows, and how well they tell odd rows."""
+def verdict(peer: Peer, scores: np.ndarray, odd: np.ndarray, expected: np.ndarray | None) -> str:
+    """Describe faults of the scores of test rows, and their AUROC against OOD rows."""
     if not len(scores):
         return "no scores"
     if bad := int((~np.isfinite(scores)).sum()):
@@ -132,21 +132,21 @@ def theirs(detectors: ModuleType, peer: Peer, data: Sets) -> str:
     detector = peer.make(detectors, Layer(data[0]), None)
     fit_peer(detector, peer.view, data[0])
     scores, odd = (score_peer(detector, peer.view, rows) for rows in data[1:])
-    return told(peer, scores, odd, reference(*data[:2]))
+    return verdict(peer, scores, odd, reference(*data[:2]))
 
 
 def ours(peer: Peer, data: Sets) -> str:
-    """Fit and score our head, and add what it says of the fit."""
+    """Fit and score the head, and add its notes on the fit."""
     head = peer.create(data[0]).fit(data[0])
     scores, odd = (head.score(rows) for rows in data[1:])
-    return "; ".join([told(peer, scores, odd, reference(*data[:2])), *head.record.notes])
+    return "; ".join([verdict(peer, scores, odd, reference(*data[:2])), *head.record.notes])
 
 
 def outcome(run: Callable[..., str], *about: Any) -> str:
-    """Run, and tell the scores or the error."""
+    """Run, and describe the scores or the error."""
     try:
         return run(*about)
-    except Exception as error:  # that is what the table is about
+    except Exception as error:  # an expected result
         return f"{type(error).__name__}: {str(error).strip() or '(no text)'}".split("\n")[0][:160]
 
 
@@ -164,10 +164,10 @@ def hard_table(detectors: ModuleType) -> list[dict[str, Any]]:
 def collapse_table(
     sizes: tuple[int, ...] = (64, 128, 200, 256, 512), rows: int = 1000
 ) -> list[dict[str, Any]]:
-    """Score known rows, and rows half again as wide, by a mixture whose density is taken in float32 before its log.
+    """Score ID rows, and the same scaled by 1.5, by a mixture whose density is computed in float32 before its log.
 
-    A density of exp(-d/2) is below the smallest float32 from a squared distance d of about 208 on; adding 1e-45
-    before the log then gives every such row the same score.
+    exp(-d/2) underflows in float32 from a squared distance d of about 208 on; adding 1e-45 before the log then gives
+    all these rows the same score.
     """
     table = []
     for size in sizes:

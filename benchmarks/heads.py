@@ -1,7 +1,7 @@
-"""Time and memory of fitting and scoring heads, beside pytorch-ood on the same machine in the same run.
+"""Time and memory of fitting and scoring heads, compared with pytorch-ood on the same machine in the same run.
 
-Every measurement has a process of its own, after a run on a few rows has loaded libraries and started threads.
-Memory is what the process holds at most beyond what it held before the fit (the features themselves).
+Every measurement runs in its own process, after a warm-up on a few rows. Memory is the peak of the process minus its
+memory before the fit (which includes the features).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from featood.heads import head_class
 
 HEADS = ("mahalanobis", "relative-mahalanobis", "knn", "vim", "kl-matching", "energy", "gmm")
 START = 300.0
-"""Seconds that loading libraries and making data may take."""
+"""Maximum seconds for loading libraries and making data."""
 
 
 def ours(peer: Peer) -> Callable[[FeatureSet], Callable[[FeatureSet], np.ndarray]]:
-    """Return a function that fits our head, builds what it scores with, and returns its scoring."""
+    """Return a function that fits the head, builds its index, and returns its scoring function."""
 
     def fit(train: FeatureSet) -> Callable[[FeatureSet], np.ndarray]:
         head = peer.create(train).fit(train)
@@ -42,7 +42,7 @@ def ours(peer: Peer) -> Callable[[FeatureSet], Callable[[FeatureSet], np.ndarray
 
 
 def theirs(peer: Peer) -> Callable[[FeatureSet], Callable[[FeatureSet], np.ndarray]]:
-    """Return a function that fits the detector and returns its scoring."""
+    """Return a function that fits the detector and returns its scoring function."""
     module = pytorch_ood()
 
     def fit(train: FeatureSet) -> Callable[[FeatureSet], np.ndarray]:
@@ -54,7 +54,7 @@ def theirs(peer: Peer) -> Callable[[FeatureSet], Callable[[FeatureSet], np.ndarr
 
 
 def work(pipe: Connection, name: str, library: str, given: argparse.Namespace) -> None:
-    """Fit and score, sending each time as soon as it is known."""
+    """Fit and score, and send each time as soon as it is measured."""
     import torch
 
     if given.threads:
@@ -65,7 +65,7 @@ def work(pipe: Connection, name: str, library: str, given: argparse.Namespace) -
     train = clustered(given.rows, given.size, given.classes, seed=0)
     test = clustered(given.test_rows, given.size, given.classes, seed=1)
     few = clustered(20 * given.classes + 2 * given.size, given.size, given.classes, seed=2)
-    with contextlib.suppress(Exception):  # so few rows may not be enough for a head
+    with contextlib.suppress(Exception):  # some heads need more rows
         fit(few)(few.rows(slice(0, 64)))
     before = reset_peak()
     pipe.send(("ready", 0.0))
@@ -80,7 +80,7 @@ def work(pipe: Connection, name: str, library: str, given: argparse.Namespace) -
 
 
 def measure(name: str, library: str, given: argparse.Namespace) -> dict[str, Any]:
-    """Run one measurement in its own process, and stop it where it takes longer than the cap."""
+    """Run one measurement in its own process, and stop it if it takes longer than the cap."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=work, args=(there, name, library, given))
@@ -102,10 +102,10 @@ def measure(name: str, library: str, given: argparse.Namespace) -> dict[str, Any
 
 
 def reset_peak() -> int:
-    """Forget the peak so far, where the system can, and return the memory held now in bytes."""
+    """Reset the peak memory, if the system supports it, and return the current memory in bytes."""
     gc.collect()
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)  # what the first run has freed would hide as much of the second
+        ctypes.CDLL(None).malloc_trim(0)  # memory freed by the warm-up would otherwise be reused unseen
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -114,7 +114,7 @@ def reset_peak() -> int:
 
 
 def peak_bytes() -> int:
-    """Return the most memory held since the start or the last reset, in bytes."""
+    """Return the peak memory since the start or the last reset, in bytes."""
     try:
         return _status("VmHWM")
     except OSError:
@@ -138,7 +138,7 @@ def row_of(name: str, given: argparse.Namespace) -> dict[str, Any]:
         if mine.get(what):
             if peer.get(what):
                 return f"{peer[what] / mine[what]:.2f}"
-            if str(peer.get("error")).startswith("over"):  # it is at least the cap
+            if str(peer.get("error")).startswith("over"):  # a lower bound from the cap
                 return f"> {given.cap / mine[what]:.0f}"
         return None
 
@@ -157,17 +157,17 @@ UNITS = {"fit": "s", "score": "s", "peak": "MB"}
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description="Time and memory of heads, beside pytorch-ood.")
+    parser = argparse.ArgumentParser(description="Time and memory of heads, compared with pytorch-ood.")
     parser.add_argument("--rows", type=int, default=20_000, help="training rows")
     parser.add_argument("--test-rows", type=int, default=10_000, help="rows to score")
-    parser.add_argument("--size", type=int, default=512, help="features a row")
+    parser.add_argument("--size", type=int, default=512, help="features per row")
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--heads", default=",".join(HEADS), help="comma-separated")
+    parser.add_argument("--cap", type=float, default=60.0, help="maximum seconds of one fit or one scoring")
+    parser.add_argument("--repeat", type=int, default=3, help="number of runs; the fastest is reported")
     parser.add_argument(
-        "--cap", type=float, default=60.0, help="seconds that one fit or one scoring may take"
+        "--threads", type=int, default=0, help="threads of PyTorch (default: those of PyTorch)"
     )
-    parser.add_argument("--repeat", type=int, default=3, help="runs, of which the fastest counts")
-    parser.add_argument("--threads", type=int, default=0, help="threads of PyTorch (default: its own choice)")
     parser.add_argument("--json", help="write the table as JSON")
     given = parser.parse_args()
     given.peer = pytorch_ood() is not None

@@ -1,8 +1,8 @@
-"""Kill every command that writes (kill -9) at random moments, and see that nothing is lost.
+"""Kill every command that writes (kill -9) at random moments, and check that nothing is lost.
 
-After each kill the cache must read as before or as after, or name what is missing; after some kills in a row the
-command is let through, and must end exactly as one that was never killed. Commands run in forks of a process that has
-imported everything, so that a kill costs no start of an interpreter.
+After each kill, the cache must be as before or as after the command, or report what is missing. After several kills,
+the command runs to its end, and must end exactly like one that was never killed. Commands run in forks of a process
+that has imported everything, which saves the start of an interpreter.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from breaking import again, arguments, over_commands
 from commands import Command, World, judge, observe, prepare
 
 IN_A_ROW = 4
-"""Kills before a command is let through."""
+"""Number of kills before a command runs to its end."""
 
 
 def _fork(command: Command, world: World) -> int:
-    """Run a command in a fork, and return the fork's number."""
+    """Run a command in a fork, and return the process id."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -38,7 +38,7 @@ def _fork(command: Command, world: World) -> int:
 def kill_command(
     command: Command, inputs: Path, folder: Path, kills: int, seed: int = 0
 ) -> tuple[int, list[str]]:
-    """Kill a command at random moments; return the number of kills that met it alive, and what was wrong.
+    """Kill a command at random moments; return the number of kills of a running command, and the faults.
 
     Parameters
     ----------
@@ -47,9 +47,9 @@ def kill_command(
     inputs, folder : Path
         Inputs, and an empty folder to work in.
     kills : int
-        How many.
+        Number of kills.
     seed : int
-        Seed of the moments.
+        Seed of the random moments.
     """
     base = prepare(command, inputs, folder / "base")
     before = observe(base)
@@ -69,7 +69,7 @@ def kill_command(
         os.kill(child, signal.SIGKILL)
         killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
         done, misses = done + killed, misses + (not killed)
-        length *= 1.1 if killed else 0.9  # other work on the machine comes and goes
+        length *= 1.1 if killed else 0.9  # adapts to the load of the machine
         problem = judge(observe(world), before, after)
         if problem:
             wrong.append(f"{command.name}: kill {done}: {problem}")
@@ -86,7 +86,7 @@ def kill_command(
 def main() -> None:
     """Kill every command."""
     parser = arguments(__doc__)
-    parser.add_argument("--kills", type=int, default=60, help="kills of each command; a third of slow ones")
+    parser.add_argument("--kills", type=int, default=60, help="kills of each command (a third for slow ones)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 

@@ -1,17 +1,16 @@
-"""Every head that trains a network, over several seeds: how well it tells outliers, and how long its training takes.
+"""Detection and training time of every head that trains a network, over several seeds.
 
 On cached features::
 
     python benchmarks/learned.py --cache feature_cache --backbone NAME --ood a,b,c --outliers d --json learned.json
 
-or on a table that featood knows, dealt anew for each seed: 60 % to learn from, 20 % to hold out where a head stops
-early, 20 % to test::
+or on a built-in table, split anew for each seed into 60 % for training, 20 % for early stopping, and 20 % for testing::
 
     python benchmarks/learned.py --table segment --seeds 5 --json segment.json
 
-All heads see the same number of rows, but for those of `--own-epochs`; what else differs from the defaults is in
-`OPTIONS`. Nothing is chosen on the sets that are scored. Each fit has one thread, and its time is that of the
-processor, which other jobs do not lengthen. Fits that are in the JSON file already are not done again.
+All heads process the same number of rows, except those of `--own-epochs`; other differences from the defaults are in
+`OPTIONS`. Nothing is selected on the scored sets. Each fit uses one thread, and its time is processor time, which is
+independent of other jobs. Fits already in the JSON file are skipped.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "heat-gmm-std": {"width": 256, "lr": 1e-4, "sgld_steps": 20},
     "heat-el": {"width": 256, "lr": 1e-4, "sgld_steps": 20},
 }
-"""What differs from the defaults, for the sake of time."""
+"""Differences from the defaults, to save time."""
 VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "approximate-flow": [{"kind": kind} for kind in ("reparameterized", "svd", "matrix-exponential")],
     "natpn": [{"flow": "radial"}],
@@ -48,9 +47,9 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "prior-network": [{"direction": "forward"}],
     "radial-flow": [{"by_class": True}],
 }
-"""What `--variants` adds to the defaults; of open-set all objectives always count."""
+"""Options added by `--variants`; all objectives of open-set are always included."""
 BATCH = 512
-"""Rows in an update of most heads; those with smaller batches make more updates of the same rows."""
+"""Rows per update of most heads; those with smaller batches make more updates on the same rows."""
 METRICS = ("auroc", "fpr95", "aupr_in", "f1_macro", "accuracy", "brier")
 
 Job = tuple[str, dict[str, Any], int]
@@ -80,7 +79,7 @@ def jobs(given: argparse.Namespace) -> Iterator[Job]:
 
 
 def open_sets(given: argparse.Namespace, seed: int) -> tuple[Any, Any, dict[str, Any], Any]:
-    """Return training rows, test rows, the sets to score against, and outliers to learn from."""
+    """Return training rows, test rows, the OOD sets to score, and training rows with outliers."""
     from featood.cache import FeatureCache
     from featood.pipeline.derived_sets import with_outliers
     from featood.pipeline.selection import select
@@ -110,7 +109,7 @@ def open_sets(given: argparse.Namespace, seed: int) -> tuple[Any, Any, dict[str,
 
 
 def fit(job: Job, given: argparse.Namespace) -> dict[str, Any]:
-    """Fit one head, and score it by each of its scores."""
+    """Fit one head, and evaluate each of its scores."""
     import torch
 
     from featood.errors import FeatoodError
@@ -155,26 +154,28 @@ def fit(job: Job, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Fit what is not in the file yet, and print the table."""
+    """Run the fits that are not in the file, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cache", default="feature_cache")
     parser.add_argument("--backbone", default="")
     parser.add_argument("--dataset", default="")
-    parser.add_argument("--table", default="", help="a table, in place of cached features")
+    parser.add_argument("--table", default="", help="a built-in table instead of cached features")
     parser.add_argument("--data-dir", default=os.environ.get("FEATOOD_DATA"))
-    parser.add_argument("--ood", default="", help="sets to score against, comma-separated")
-    parser.add_argument("--outliers", default="", help="set that heads which need outliers learn from")
+    parser.add_argument("--ood", default="", help="OOD sets to score, comma-separated")
+    parser.add_argument("--outliers", default="", help="set of outliers for heads that need them")
     parser.add_argument(
         "--heads", default="", help="names, comma-separated (default: all that train a network)"
     )
-    parser.add_argument("--seeds", type=int, default=3, help="two at least")
+    parser.add_argument("--seeds", type=int, default=3, help="at least two")
     parser.add_argument("--updates", type=int, default=1000, help="updates of 512 rows in each training")
-    parser.add_argument("--own-epochs", default="vmdls", help="heads that keep their own number of epochs")
-    parser.add_argument("--variants", action="store_true", help="heads with other options too")
+    parser.add_argument(
+        "--own-epochs", default="vmdls", help="heads that keep their default number of epochs"
+    )
+    parser.add_argument("--variants", action="store_true", help="also fit heads with other options")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--scores", action="store_true", help="print every score, not only the default ones")
+    parser.add_argument("--scores", action="store_true", help="print all scores, not only the default ones")
     parser.add_argument("--json", default="learned.json")
     given = parser.parse_args()
     given.exposed = EXPOSED
@@ -203,11 +204,11 @@ EXPOSED = (
     "outlier-exposure", "mixture-outlier-exposure", "entropic", "objectosphere", "background", "energy-bounded",
     "scone", "deep-sad",
 )  # fmt: skip
-"""Objectives that cannot do without outliers."""
+"""Objectives that need outliers."""
 
 
 def report(done: Mapping[str, Any], given: argparse.Namespace) -> None:
-    """Print mean and standard error over the seeds: the mean over the sets, then the sets."""
+    """Print mean and standard error over the seeds, of the mean over the sets and of each set."""
     from featood.metrics import mean_and_error
     from featood.pipeline.repeats import repeated_rows
 
@@ -239,7 +240,7 @@ def report(done: Mapping[str, Any], given: argparse.Namespace) -> None:
     lines = [{key: line.get(key, "-") for key in columns} for line in lines]
     lines.sort(key=lambda line: str(line["auroc"]), reverse=True)
     show(
-        "mean over the sets ± standard error over seeds, in %; then AUROC by set (* learnt from outliers)",
+        "mean over the sets ± standard error over seeds, in %; then AUROC by set (* trained with outliers)",
         lines,
     )
     for result in done.values():

@@ -1,17 +1,17 @@
-"""Single bytes changed in every file of a cache and of fitted heads: what is noticed, and what would give other values.
+"""Detection of single changed bytes in every file of a cache and of fitted heads.
 
     python benchmarks/mutations.py --count 20000
 
-Each trial changes one byte of one file to another value, opens what the file belongs to, and compares everything that
-a user can get from it: the listing, every value of every column, the classifier; of a head its options, its record,
-its tensors and its scores. A trial is
+Each trial changes one byte of one file, opens the set or head of the file, and compares everything accessible to users:
+the listing, every value of every column, and the classifier; for heads their options, record, tensors and scores. The
+outcome of a trial is
 
-- refused: the package ends with one of its errors for damage (exit 4; exit 5 where it says that the version is newer);
-- same: nothing that can be got has changed, as where the byte stands in white space;
-- different: something has changed without an error, or another error came. There must be none.
+- refused: an error for damage (exit code 4), or for a newer version (exit code 5);
+- same: nothing accessible has changed, for example if the byte is white space;
+- different: something has changed without an error, or another error was raised. This must not happen.
 
-Files are truncated, removed and swapped as well. Cards (README.md) are prose and ``features.h5`` is for other programs;
-they are counted apart. The lock is left alone.
+Files are also truncated, removed and swapped. Cards (README.md) are prose, and ``features.h5`` is for other programs;
+they are counted separately. The lock is not changed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Reader = Callable[[], Any]
 
 
 def make_cache(root: Path, store: str, seed: int = 0) -> FeatureCache:
-    """Write a set in three blocks, with a classifier and an input that could not be read."""
+    """Write a set of three blocks, with a classifier and one unreadable input."""
     data = clustered(ROWS, SIZE, 3, seed=seed)
     columns = {
         "avg": np.asarray(data.feature()),
@@ -76,9 +76,9 @@ def make_cache(root: Path, store: str, seed: int = 0) -> FeatureCache:
 
 
 def read_cache(cache: FeatureCache, path: Path | None = None) -> Any:
-    """Return all that can be got from the cache: the listing, the classifier and every value.
+    """Return everything accessible in the cache: the listing, the classifier and every value.
 
-    Of the values only those that `path` holds, where it holds any: the other files are as they were.
+    If `path` contains values, only these are read, because the other files are unchanged.
     """
     entries = cache.entries()
     for entry in entries:
@@ -101,12 +101,12 @@ def read_cache(cache: FeatureCache, path: Path | None = None) -> Any:
 
 
 def _kept(block: int) -> tuple[int, int]:
-    """Rows of a block, of which the one that could not be read stands in the first."""
+    """Return the range of readable rows of a block; the unreadable one is in the first block."""
     return max(BLOCK * block - 1, 0), min(BLOCK * (block + 1), ROWS) - 1
 
 
 def make_heads(root: Path) -> list[Path]:
-    """Fit a head that sums over rows, one that keeps rows, one that trains a network, and a composition."""
+    """Fit a head that sums over rows, one that stores rows, one that trains a network, and a composition."""
     small = {"epochs": 1, "depth": 2, "width": 4, "validation": 0.0}
     heads = [create_head("mahalanobis"), create_head("knn", k=3), create_head("mlp", **small)]
     heads = [head.fit(DATA) for head in heads]
@@ -115,20 +115,20 @@ def make_heads(root: Path) -> list[Path]:
 
 
 def read_head(folder: Path) -> Any:
-    """Return all that can be got from a fitted head."""
+    """Return everything accessible in a fitted head."""
     head = load_head(folder)
     tensors = {name: (str(value.dtype), value.numpy().tobytes()) for name, value in head.state.items()}
     return head.name, head.options, head.record, tensors, np.asarray(head.score(DATA)).tobytes()
 
 
 def outcome(read: Reader, expected: Any) -> str:
-    """Name what reading ends with."""
+    """Return the outcome of reading."""
     try:
         with warnings.catch_warnings(action="ignore"):
             found = read()
     except (CacheCorrupt, Mismatch):
         return "refused"
-    except DataError as error:  # a folder without head.json holds no head: there is nothing to mistake
+    except DataError as error:  # a folder without head.json contains no head
         return "refused" if "no head.json" in str(error) else "different"
     except Exception as error:
         print(f"{type(error).__name__}: {error}")
@@ -137,7 +137,7 @@ def outcome(read: Reader, expected: Any) -> str:
 
 
 def mutations(path: Path, rng: np.random.Generator) -> Iterator[bytes]:
-    """Yield the content of a file with one byte changed, at random, without end."""
+    """Yield the content of a file with one random byte changed, indefinitely."""
     content = path.read_bytes()
     while True:
         at, change = int(rng.integers(len(content))), int(rng.integers(1, 256))
@@ -145,18 +145,18 @@ def mutations(path: Path, rng: np.random.Generator) -> Iterator[bytes]:
 
 
 def mutate(files: list[Path], read: dict[Path, Reader], count: int, seed: int) -> list[dict[str, Any]]:
-    """Change single bytes of files, of each as often as of the others, and count outcomes by kind of file.
+    """Change single bytes of files, equally often for each file, and count outcomes by kind of file.
 
     Parameters
     ----------
     files : list of path
-        What to change.
+        Files to change.
     read : dict
-        Of each file, what reads the set or head that it belongs to.
+        For each file, the function that reads its set or head.
     count : int
-        Trials in all.
+        Total number of trials.
     seed : int
-        Seed of places and values.
+        Seed of positions and values.
     """
     rng = np.random.default_rng(seed)
     expected = {path: read[path]() for path in files}
@@ -178,7 +178,7 @@ def mutate(files: list[Path], read: dict[Path, Reader], count: int, seed: int) -
 def damage(
     files: list[Path], read: dict[Path, Reader], others: dict[Path, list[Path]]
 ) -> list[dict[str, Any]]:
-    """Cut every file short, remove it, and put another in its place; count outcomes by kind of file."""
+    """Truncate, remove and replace every file, and count outcomes by kind of file."""
     expected = {path: read[path]() for path in files}
     counts: dict[str, Counter[str]] = {}
     for path in files:
@@ -196,7 +196,7 @@ def damage(
 
 
 def kind_of(path: Path) -> str:
-    """Name a kind of file."""
+    """Return the kind of a file."""
     if path.parent.name == "commits":
         return "commit record"
     if path.suffix == "" or path.name.startswith("block-"):
@@ -205,7 +205,7 @@ def kind_of(path: Path) -> str:
 
 
 def table(counts: dict[str, Counter[str]]) -> list[dict[str, Any]]:
-    """Put counts into rows."""
+    """Convert counts to rows."""
     outcomes = ("refused", "same", "different")
     return [
         {"file": kind, **{name: found[name] for name in outcomes}} for kind, found in sorted(counts.items())
@@ -213,12 +213,12 @@ def table(counts: dict[str, Counter[str]]) -> list[dict[str, Any]]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """List the files of a set or head, but for the lock."""
+    """List the files of a set or head, except the lock."""
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
 
 
 def trials(root: Path, count: int, seed: int = 0) -> dict[str, list[dict[str, Any]]]:
-    """Run all trials, `count` of single bytes in each of both stores and the heads; return a table of each."""
+    """Run all trials, `count` of single bytes for each store and for the heads; return a table of each."""
     found = {}
     for store in STORES:
         cache, other = make_cache(root / store, store), make_cache(root / f"{store}-other", store, seed=1)
@@ -247,10 +247,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--count", type=int, default=20_000, help="single bytes in each store, and in the heads"
+        "--count", type=int, default=20_000, help="single bytes for each store, and for the heads"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", help="where to write; best in memory (default: a temporary folder)")
+    parser.add_argument("--folder", help="working folder, preferably in memory (default: a temporary folder)")
     parser.add_argument("--json", help="write the tables as JSON")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:

@@ -1,4 +1,4 @@
-"""Images of every odd kind, made on the spot."""
+"""Generation of unusual images: modes, bit depths, orientations, sizes and formats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image, features
 
 
 def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """Paint waves with a little noise, uint8 ``[height, width, 3]``."""
+    """Make an image of waves with some noise, uint8 ``[height, width, 3]``."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width][..., None] / 17
     waves = 96 + 64 * np.sin(x + np.arange(3)) + 64 * np.cos(y * np.arange(1, 4))
@@ -21,7 +21,7 @@ def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def write_deep_png(path: Path, values: np.ndarray) -> None:
-    """Write uint16 ``[H, W, C]`` as a 16-bit PNG, which Pillow cannot: grey and alpha, RGB, or RGBA."""
+    """Write uint16 ``[H, W, C]`` as a 16-bit PNG of grey and alpha, RGB, or RGBA, which Pillow cannot write."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -34,14 +34,14 @@ def write_deep_png(path: Path, values: np.ndarray) -> None:
 
 
 def write_odd_images(folder: Path, huge: int = 4000) -> list[Path]:
-    """Write them into a folder.
+    """Write all images to a folder.
 
     Parameters
     ----------
     folder : Path
-        Where to.
+        The folder.
     huge : int
-        Side of the largest.
+        Width of the largest image.
     """
     rgb = scene(97, 131)
     colour = Image.fromarray(rgb)

@@ -1,11 +1,11 @@
-"""Does featood score as pytorch-ood does? On the features of a cache, and on inputs that are hard.
+"""Agreement of featood's scores with pytorch-ood, on the features of a cache and on hard inputs.
 
     python benchmarks/peers.py --cache feature_cache --ood textures
     python benchmarks/peers.py --hard-inputs
 
-Every detector of pytorch-ood that can be computed from cached features or logits is held against our head. Where the
-ranks of the scores differ, the table says why, and ``without`` is the rank correlation once that cause is taken out of
-the detector (see ``causes.py``); a difference that nothing explains ends the script with 1.
+Every detector of pytorch-ood that can be computed from cached features or logits is compared with the corresponding
+head. If the ranks of scores differ, the table states the reason, and ``without`` is the rank correlation after removing
+this cause from the detector (see ``causes.py``). The exit code is 1 if a difference is unexplained.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from featood.pipeline.resolve import find_set
 from featood.pipeline.selection import select
 
 SAME = 0.9999
-"""Rank correlation above which two scores count as the same."""
+"""Rank correlation above which two scores are considered the same."""
 
 
 def in_memory(data: FeatureSet, rows: int = 0, seed: int = 0) -> FeatureSet:
-    """Read two feature columns (the classifier's input first), logits and labels; a random draw of rows on request."""
+    """Read two feature columns (the classifier's input first), logits and labels, optionally of a sample of rows."""
     names = [data.main, *(name for name in data.features if name != data.main)][:2]
     data = data.select(*names, "logits", "labels")
     draw: Any = slice(None)
@@ -48,7 +48,7 @@ def in_memory(data: FeatureSet, rows: int = 0, seed: int = 0) -> FeatureSet:
 
 
 def with_outliers(train: FeatureSet, odd: FeatureSet) -> FeatureSet:
-    """Add a set's rows to the training rows as outliers."""
+    """Add the rows of a set to the training rows as outliers."""
     return FeatureSet(
         logits=np.concatenate([train.logits, odd.logits]),
         labels=np.concatenate([train.labels, np.full(len(odd), -1)]),
@@ -70,7 +70,7 @@ def compare(
         fit_peer(detector, peer.view, train)
         theirs = [score_peer(detector, peer.view, rows) for rows in (test, odd)]
         row["peer AUROC"] = auroc(*theirs)
-    except Exception as error:  # one that fails is a line of the table
+    except Exception as error:  # failures are reported in the table
         row["why"] = f"{type(error).__name__}: {error}".split("\n")[0]
         return row
     ours, other = np.concatenate(mine), np.concatenate(theirs)
@@ -111,16 +111,16 @@ def main() -> int:
     parser.add_argument("--dataset", default="", help="default: the newest")
     parser.add_argument("--ood", default="", help="out-of-distribution set")
     parser.add_argument(
-        "--rows", type=int, default=20_000, help="most rows of a set, drawn at random (0: all)"
+        "--rows", type=int, default=20_000, help="maximum rows of a set, sampled at random (0: all)"
     )
     parser.add_argument("--heads", default="", help="comma-separated (default: all)")
     parser.add_argument(
-        "--hard-inputs", action="store_true", help="the table of hard inputs, which needs no cache"
+        "--hard-inputs", action="store_true", help="print the table of hard inputs, without a cache"
     )
     parser.add_argument("--json", help="write the table as JSON")
     given = parser.parse_args()
     if not (given.ood or given.hard_inputs):
-        parser.error("name an out-of-distribution set with --ood, or ask for --hard-inputs")
+        parser.error("name an out-of-distribution set with --ood, or use --hard-inputs")
     detectors = pytorch_ood()
     if detectors is None:
         parser.error("pytorch-ood is not installed: pip install 'featood[peers]'")

@@ -1,9 +1,9 @@
-"""What do the published settings and the stages of a network do for post-hoc heads? AUROC on the sets of a cache.
+"""Effect of published settings, and of the stages of a network, on post-hoc heads: AUROC on the sets of a cache.
 
     python benchmarks/posthoc.py --cache feature_cache --backbone densenet-100-12 --ood cifar100,textures
 
-Every head that is published with other settings for other kinds of network is fitted with each of them; NAC with the
-classifier's input alone and with all stages that the cache holds; Gram where the cache has Gram sums.
+Every head with different published settings for different networks is fitted with each of them, NAC with only the
+classifier's input and with all stages in the cache, and Gram if the cache has Gram sums.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RESHAPING = ("ash-b", "ash-p", "ash-s", "scale", "react", "dice", "vra")
 
 
 def heads(train: FeatureSet) -> Iterator[tuple[str, Head]]:
-    """Iterate over what to compare, each with a label."""
+    """Iterate over the heads to compare, each with a label."""
     for name in RESHAPING:
         yield f"{name}, default", create_head(name)
         for preset in head_class(name).presets:
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="", help="default: the newest")
     parser.add_argument("--dataset", default="", help="default: the newest")
     parser.add_argument("--ood", required=True, help="out-of-distribution sets, comma-separated")
-    parser.add_argument("--json", help="write the figures here as well")
+    parser.add_argument("--json", help="write the figures as JSON")
     given = parser.parse_args()
     selection = select(open_cache(given.cache), given.backbone, given.dataset)
     train, test = selection.open(selection.train_split()), selection.open(selection.test_split())

@@ -1,8 +1,8 @@
-"""Take the power away after every file operation of every command, and lose what was not yet forced to disk.
+"""Simulate a power cut after every file operation of every command, losing what was not synced to disk.
 
-A command's operations are recorded with a model of the file system beside them, which knows what has reached the disk:
-the content of a file once it was synced, a name once its folder was. From each moment, and each choice of the writes
-and names since that survive, the folder is made anew: the cache must read as before or as after, or be refused.
+The operations of a command are recorded in a model of the file system, which knows what is on disk: the content of a
+file after it was synced, a name after its folder was synced. For each moment, and each selection of later writes and
+names that survive, the folder is reconstructed. The cache must be as before or as after the command, or be refused.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 @dataclasses.dataclass(eq=False)
 class Node:
-    """A file or a folder: what of it is on the disk, and what has changed since."""
+    """A file or a folder: its state on disk, and later changes."""
 
     content: bytes | None = None
-    """Of a file, what was synced last; None for folders."""
+    """Synced content of a file; None for folders."""
     fresh: bytes | None = None
-    """Of a file, what was written since."""
+    """Content of a file written since."""
     names: dict[str, Node] = dataclasses.field(default_factory=dict)
-    """Of a folder, what was synced last."""
+    """Synced names of a folder."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A change to names, of one folder or, for a rename, of two at once, that may be lost until all were synced."""
+    """A change of names in one folder, or for a rename in two, which may be lost until all are synced."""
 
     changes: tuple[tuple[Node, str, Node | None], ...]
 
 
 class Disk:
-    """What is certain, and the steps since that a power cut may lose."""
+    """The state on disk, and later steps that a power cut may lose."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -59,7 +59,7 @@ class Disk:
         return Node(content=path.read_bytes())
 
     def names(self, node: Node, steps: Sequence[Step]) -> dict[str, Node]:
-        """Names in a folder once some steps were made."""
+        """Return the names in a folder after some steps."""
         names = dict(node.names)
         for step in steps:
             for folder, name, child in step.changes:
@@ -70,21 +70,21 @@ class Disk:
         return names
 
     def find(self, path: str) -> Node | None:
-        """Look a path up as the running system sees it."""
+        """Find a path, including pending steps."""
         node: Node | None = self.top
         for part in Path(path).relative_to(self.root).parts:
             node = None if node is None else self.names(node, self.pending).get(part)
         return node
 
     def link(self, *changes: tuple[str, Node | None]) -> None:
-        """Give or take names."""
+        """Add or remove names."""
         parents = [(self.find(os.path.dirname(path)), os.path.basename(path), node) for path, node in changes]
         self.pending.append(
             Step(tuple((folder, name, node) for folder, name, node in parents if folder is not None))
         )
 
     def sync(self, path: str) -> None:
-        """Force a file's content, or a folder's names, to disk."""
+        """Sync the content of a file, or the names of a folder."""
         node = self.find(path)
         if node is None:
             return
@@ -92,7 +92,7 @@ class Disk:
             node.content, node.fresh = (node.content if node.fresh is None else node.fresh), None
             return
         rest = []
-        for step in self.pending:  # in order: a later one must not overtake an earlier one
+        for step in self.pending:  # in order
             mine = tuple(change for change in step.changes if change[0] is node)
             for _, name, child in mine:
                 node.names.pop(name, None)
@@ -103,7 +103,7 @@ class Disk:
         self.pending = rest
 
     def restore(self, root: Path, steps: Sequence[Step], loss: str, rng: random.Random) -> None:
-        """Make the folder that a power cut leaves, with the steps that survive; `loss` is what unsynced files hold."""
+        """Reconstruct the folder after a power cut; `steps` survive, and `loss` says what unsynced files contain."""
 
         def make(node: Node, path: Path) -> None:
             if node.content is None and node.fresh is None:
@@ -122,7 +122,7 @@ class Disk:
 
 
 class Recorder:
-    """Follows what this process does to files below a folder, and calls back after each operation."""
+    """Records the file operations of this process below a folder, with a callback after each."""
 
     def __init__(self) -> None:
         self.disk: Disk | None = None
@@ -132,7 +132,7 @@ class Recorder:
 
     @contextmanager
     def recording(self, root: Path, after: Any) -> Iterator[Disk]:
-        """Record on a model of the disk; `after(disk)` is called after each operation."""
+        """Context manager that records operations in a model of the disk, and calls `after(disk)` after each."""
         real = os.fsync
 
         def fsync(handle: int) -> None:
@@ -142,7 +142,7 @@ class Recorder:
             if self._inside(path) or (self.disk is not None and path == str(self.disk.root)):
                 assert self.disk is not None
                 self.disk.sync(path)
-                self._tell()
+                self._notify()
 
         self.disk, self.after, os.fsync = (disk := Disk(root)), after, fsync
         self._waiting: list[tuple[str, tuple[Any, ...]]] = []
@@ -161,7 +161,7 @@ class Recorder:
         )
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Note an operation, which is about to be made: it is modelled when the next one comes."""
+        """Remember an operation that is about to happen; it is added to the model before the next one."""
         if (
             self.disk is None
             or self._busy
@@ -171,7 +171,7 @@ class Recorder:
             return
         handle = arguments[-1] if event in ("os.remove", "os.rmdir") else -1
         paths = [os.fspath(path) for path in arguments[:2] if isinstance(path, str | os.PathLike)]
-        if handle != -1:  # shutil works its way down by handles
+        if handle != -1:  # shutil uses handles of folders
             paths[0] = os.path.join(os.readlink(f"/proc/self/fd/{handle}"), paths[0])
         if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & WRITING):
             return
@@ -180,7 +180,7 @@ class Recorder:
             self._waiting.append((event, tuple(paths)))
 
     def _flush(self) -> None:
-        """Model what was done since: one operation at most, and what was written into open files."""
+        """Add to the model what was done since: at most one operation, and writes to open files."""
         disk = self.disk
         assert disk is not None
         self._busy = True
@@ -202,16 +202,16 @@ class Recorder:
                 self._written.pop(paths[0], None)
         done, self._waiting = bool(self._waiting), []
         for path, node in self._written.items():
-            if not os.path.exists(path):  # a folder above it has another name now
+            if not os.path.exists(path):  # a parent folder was renamed
                 continue
             content = Path(path).read_bytes()
             if content != (node.content if node.fresh is None else node.fresh):
                 node.fresh = content
         self._busy = False
         if done:
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._busy = True
         try:
             self.after(self.disk)
@@ -220,7 +220,7 @@ class Recorder:
 
 
 def states(disk: Disk, rng: random.Random, draws: int) -> list[tuple[Sequence[Step], str]]:
-    """List what a power cut now may leave: all steps or none, all but one, one alone, and some at random."""
+    """List possible outcomes of a power cut: all steps survive, none, all but one, only one, or a random selection."""
     steps = disk.pending
     kept: list[Sequence[Step]] = [steps, []]
     kept += [[other for other in steps if other is not step] for step in steps]
@@ -233,9 +233,9 @@ def states(disk: Disk, rng: random.Random, draws: int) -> list[tuple[Sequence[St
 def try_command(
     command: Command, inputs: Path, folder: Path, recorder: Recorder, share: float = 1.0, draws: int = 3
 ) -> tuple[int, list[str]]:
-    """Cut the power at every moment of a command; return the number of states that were read, and what was wrong.
+    """Simulate a power cut at every moment of a command; return the number of states read, and the faults.
 
-    Once the command has ended, nothing of what it did may be lost any more.
+    After the command has ended, nothing may be lost.
 
     Parameters
     ----------
@@ -244,11 +244,11 @@ def try_command(
     inputs, folder : Path
         Inputs, and an empty folder to work in.
     recorder : Recorder
-        There is one a process.
+        The instance of the process.
     share : float
         Share of the states to read, drawn at random.
     draws : int
-        Random choices of what survives, at each moment.
+        Number of random selections of surviving steps at each moment.
     """
     base = prepare(command, inputs, folder / "base")
     before = observe(base)
@@ -269,7 +269,7 @@ def try_command(
     for number, root in enumerate(left):
         world = World(inputs, root)
         problem = _unreadable(world, before, after, number >= ended)
-        if not problem and number % 10 == 0:  # from anywhere the same command ends as if nothing had happened
+        if not problem and number % 10 == 0:  # from any state, the command must end as usual
             problem = again(command, world, usual, after)
         if problem:
             when = "after it ended" if number >= ended else "in between"
@@ -290,11 +290,9 @@ def main() -> None:
     """Try every command."""
     parser = arguments(__doc__)
     parser.add_argument("--share", type=float, default=1.0, help="share of the states to try")
+    parser.add_argument("--slow", type=float, default=0.1, help="factor on this share for slow commands")
     parser.add_argument(
-        "--slow", type=float, default=0.1, help="the same of slow commands, as a share of that"
-    )
-    parser.add_argument(
-        "--draws", type=int, default=3, help="random choices of what survives, at each moment"
+        "--draws", type=int, default=3, help="random selections of surviving steps at each moment"
     )
     options, recorder = parser.parse_args(), Recorder()
 

@@ -1,9 +1,9 @@
-"""Do published weights give their published figures here? Accuracies, and the detection of Fashion-MNIST and notMNIST.
+"""Reproduction of published figures with published weights: accuracies, and detection of Fashion-MNIST and notMNIST.
 
     python benchmarks/published.py --data DIR --cache CACHE
 
-DIR has the packed sets and a folder ``weights``. Each network is extracted into the cache once; FPR95 is that of
-``fpr95_ood`` (in-distribution rows flagged when 95 % of the others are), as its authors count it.
+DIR contains the packed sets and a folder ``weights``. Each network is extracted into the cache once. The published
+FPR95 corresponds to ``fpr95_ood`` (share of ID rows flagged when 95 % of OOD rows are flagged).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder of packed sets and weights")
     parser.add_argument("--cache", default="feature_cache")
     parser.add_argument("--only", default="", help="part of a network's name")
-    parser.add_argument("--json", help="write the figures here as well")
+    parser.add_argument("--json", help="write the figures as JSON")
     given = parser.parse_args()
     cache, data = open_cache(given.cache), Path(given.data)
     accuracies: list[dict[str, Any]] = []

@@ -1,13 +1,13 @@
-"""Density heads in each space of the features, beside one Gaussian, a tied covariance and class covariances in it.
+"""Density heads in each space of the features, compared with one Gaussian, a tied covariance and class covariances.
 
-On CIFAR-10 features of two published networks, against CIFAR-100, TinyImageNet and Textures (mean AUROC in %)::
+On CIFAR-10 features of two published networks, versus CIFAR-100, TinyImageNet and Textures (mean AUROC in %)::
 
     python benchmarks/spaces.py --data DIR --cache CACHE spaces.jsonl
 
-DIR has the packed sets and a folder ``weights``. A fit is a line of JSON in the file, added as it is done; fits that
-are there already are not done again, so the command goes on where it stopped. ``--report`` prints the tables of what
-there is. Fits see 6,000 rows with one thread. `HEADS` says what differs from the defaults: HEAT has a
-small network and few updates (see `HEAT`), for its published size takes two seconds of the processor an update.
+DIR contains the packed sets and a folder ``weights``. Each fit adds a line of JSON to the file; fits already in the
+file are skipped, so the command resumes where it stopped. ``--report`` prints the tables without further fits. Fits use
+6,000 rows and one thread. Differences from the defaults are in `HEADS`; HEAT has a small network and few updates (see
+`HEAT`), because an update of its published size takes two seconds of processor time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NETWORKS: Mapping[str, tuple[str, tuple[float, ...], tuple[float, ...]]] = {
 }  # fmt: skip
 """Weights, mean and standard deviation of each network."""
 ROWS, TEST_ROWS = 6000, 3000
-"""Rows to fit on, and of each set to score; a cache that has sets of a network already is taken as it is."""
+"""Training rows, and rows of each scored set; sets already in the cache are used unchanged."""
 ODD = ("cifar100", "tiny-imagenet-resize", "textures")
 SPACES: Mapping[str, Mapping[str, Any]] = {
     "none": {"space": "none"},
@@ -53,9 +53,9 @@ SPACES: Mapping[str, Mapping[str, Any]] = {
     "pca 32": {"space": "pca", "components": 32},
 }
 HEAT: Mapping[str, Any] = {"width": 256, "updates": 300, "lr": 1e-4}
-"""A fourth of the published width, a third of its updates, and ten times its learning rate for so few."""
+"""A quarter of the published width, a third of the updates, and ten times the learning rate."""
 PRIOR: Mapping[str, Any] = {"width": 1, "depth": 0, "updates": 1, "sgld_steps": 0}
-"""As good as no network: its energies are left out of the score."""
+"""A minimal network, whose energies are not part of the score."""
 HEADS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "one Gaussian": ("gmm", {"covariance": "tied"}),
     "tied classes": ("gmm", {"covariance": "tied"}),
@@ -76,7 +76,7 @@ HEADS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "heat-gmm-std, ridge 1e-6": ("heat-gmm-std", {**HEAT, "ridge": 1e-6}),
     "heat-gmm-std, ridge 1e-2": ("heat-gmm-std", {**HEAT, "ridge": 1e-2}),
 }
-"""Head and options of each row, the cheapest first."""
+"""Head and options of each row, the fastest first."""
 
 Job = tuple[str, str, str, int]
 """Network, row, space and seed."""
@@ -85,7 +85,7 @@ Job = tuple[str, str, str, int]
 def features(
     network: str, data: Path, cache_root: Path
 ) -> tuple[FeatureSet, FeatureSet, dict[str, FeatureSet]]:
-    """Return rows to fit on, to test on, and those of the other sets; what the cache lacks is extracted."""
+    """Return training rows, test rows and OOD sets; sets missing in the cache are extracted."""
     file, mean, std = NETWORKS[network]
     backbone, cache = resolve_backbone(network, str(data / "weights" / file)), open_cache(cache_root)
     transform, _ = choose_transform(backbone, open_dataset("cifar10", "test", data), mean, std)
@@ -112,22 +112,22 @@ def features(
 
 
 def one_class(data: FeatureSet) -> FeatureSet:
-    """Put all rows into one class."""
+    """Assign all rows to one class."""
     return FeatureSet({data.main: data.features[data.main]}, labels=torch.zeros(len(data), dtype=torch.long))
 
 
 def jobs(seeds: int, rows: Sequence[str], networks: Sequence[str], spaces: Sequence[str]) -> Iterator[Job]:
-    """List the fits: quick ones first, and a seed of all before the next."""
+    """List the fits, seed by seed, the fast ones first."""
     for seed in range(seeds):
         for row in rows:
-            if seed and HEADS[row][0] == "gmm":  # it draws nothing
+            if seed and HEADS[row][0] == "gmm":  # not random
                 continue
             for network in networks:
                 yield from ((network, row, space, seed) for space in spaces)
 
 
 def fit(job: Job, train: FeatureSet, test: FeatureSet, odd: Mapping[str, FeatureSet]) -> dict[str, Any]:
-    """Fit one head, and score it; of HEAT's prior the network counts nothing."""
+    """Fit one head, and score it; rows of HEAT's prior are scored without the network."""
     _, row, space, seed = job
     name, options = HEADS[row]
     options = {**options, **SPACES[space]} | ({} if name == "gmm" else {"seed": seed})
@@ -156,7 +156,7 @@ def fit(job: Job, train: FeatureSet, test: FeatureSet, odd: Mapping[str, Feature
 
 
 def score(head: Any, rows: FeatureSet, prior_only: bool) -> np.ndarray:
-    """Score rows, or take the prior energy alone."""
+    """Score rows, optionally with the prior energy only."""
     if not prior_only:
         return np.asarray(head.score(rows))
     _, prior = head.prepared
@@ -171,7 +171,7 @@ def read(path: Path) -> dict[Job, dict[str, Any]]:
 
 
 def report(done: Mapping[Job, Mapping[str, Any]]) -> None:
-    """Print, for each network, mean AUROC and accuracy of each head in each space, with the seeds' half range."""
+    """Print, for each network, mean AUROC and accuracy of each head in each space, with half the range over seeds."""
     for network in NETWORKS:
         lines = []
         for row in HEADS:
@@ -192,25 +192,25 @@ def report(done: Mapping[Job, Mapping[str, Any]]) -> None:
 
 
 def figure(values: Sequence[float]) -> str:
-    """Write a mean, and half the range where there are several."""
+    """Format a mean, with half the range of several values."""
     if not values:
         return "-"
     return f"{np.mean(values):.1f}" + (f" +-{np.ptp(values) / 2:.1f}" if len(values) > 1 else "")
 
 
 def main() -> None:
-    """Fit what is not in the file yet, and print the tables."""
+    """Run the fits that are not in the file, and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", type=Path, help="file of JSON lines to go on with")
+    parser.add_argument("file", type=Path, help="file of JSON lines to continue")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of packed sets and weights")
     parser.add_argument("--cache", type=Path, default=Path("feature_cache"))
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--rows", nargs="+", default=list(HEADS), choices=HEADS, metavar="ROW")
     parser.add_argument("--spaces", nargs="+", default=list(SPACES), choices=SPACES)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--report", action="store_true", help="fit nothing more")
+    parser.add_argument("--report", action="store_true", help="print the tables without further fits")
     given = parser.parse_args()
     torch.set_num_threads(1)
     done, known = read(given.file), {}

@@ -1,4 +1,4 @@
-"""The state machine of the cache, run for as long as asked for: how much was tried, and every fault with its steps.
+"""Run the state machine of the cache for a given time, and report all faults with their steps.
 
 python benchmarks/stateful.py --minutes 10
 """
@@ -18,7 +18,7 @@ from hypothesis.stateful import invariant, run_state_machine_as_test
 from featood.testing.stateful import CacheMachine
 
 MACHINES, STEPS = 10, 50
-"""Machines that start from one seed, and steps of each."""
+"""Machines per seed, and steps per machine."""
 
 
 class Counting(CacheMachine):
@@ -30,18 +30,18 @@ class Counting(CacheMachine):
 
     @invariant()
     def agree(self) -> None:
-        """Compare, and count the step."""
+        """Compare the sets, and count the step."""
         type(self).counted += 1
         super().agree()
 
     def teardown(self) -> None:
-        """End, and count the machine."""
+        """End the machine, and count it."""
         type(self).machines += 1
         super().teardown()
 
 
 def run(minutes: float, first: int, stores: tuple[str, ...]) -> tuple[int, list[str]]:
-    """Run seeds one after another until the time is up; return how many, and the faults they found."""
+    """Run one seed after another until the time is up; return their number, and the faults found."""
     settings = hypothesis.settings(
         max_examples=MACHINES,
         stateful_step_count=STEPS,
@@ -55,7 +55,7 @@ def run(minutes: float, first: int, stores: tuple[str, ...]) -> tuple[int, list[
         kind = hypothesis.seed(seed)(type("Machine", (Counting,), fresh))
         try:
             run_state_machine_as_test(kind, settings=settings)
-        except Exception:  # the fault that is looked for, whatever its type
+        except Exception:  # faults may be of any type
             faults.append(f"seed {seed}\n{traceback.format_exc()}")
             print(faults[-1], flush=True)
         Counting.machines += kind.machines
@@ -65,19 +65,19 @@ def run(minutes: float, first: int, stores: tuple[str, ...]) -> tuple[int, list[
 
 
 def main() -> None:
-    """Run, and print what was done."""
+    """Run, and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, default=0, help="the first one")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--stores", default="zarr,hdf5")
-    parser.add_argument("--json", help="write the counts here as well")
+    parser.add_argument("--json", help="write the counts as JSON")
     options = parser.parse_args()
     seeds, faults = run(options.minutes, options.seed, tuple(options.stores.split(",")))
     tally: Counter[str] = CacheMachine.tally
     rows: list[dict[str, Any]] = [{"what": what, "times": times} for what, times in tally.most_common()]
-    show("What was done", rows)
+    show("Rules", rows)
     counts = {"seeds": seeds, "machines": Counting.machines, "steps": Counting.counted, "faults": len(faults)}
-    show("How much", [counts])
+    show("Counts", [counts])
     save(options.json, environment("zarr", "h5py", "hypothesis"), stateful=[counts], rules=rows)
     raise SystemExit(bool(faults))
 

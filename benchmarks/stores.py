@@ -1,7 +1,7 @@
-"""zarr and HDF5 as featood writes them (checksums, commit records, fsync), beside plain .npy files as the floor.
+"""Speed and size of featood's stores zarr and HDF5 (checksums, commit records, fsync), relative to plain .npy files.
 
-Every store holds the same synthetic FeatureSet and is written and read block by block. Reads come from the page
-cache, for the files were just written: they show what a store costs beyond the disk.
+Every store contains the same synthetic FeatureSet, which is written and read block by block. Reads come from the page
+cache, because the files were just written; they show the overhead of a store without the disk.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def columns_of(data: FeatureSet) -> dict[str, np.ndarray]:
 
 
 def write_store(root: Path, store: str, columns: dict[str, np.ndarray]) -> None:
-    """Write the columns as an extraction does, a block at a time."""
+    """Write the columns block by block, as an extraction does."""
     shutil.rmtree(root, ignore_errors=True)
     manifest = Manifest(
         recipe={"backbone": "synthetic"},
@@ -46,7 +46,7 @@ def write_store(root: Path, store: str, columns: dict[str, np.ndarray]) -> None:
 
 
 def write_npy(root: Path, columns: dict[str, np.ndarray]) -> None:
-    """Write one file a column, forced to disk."""
+    """Write one file per column, with fsync."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     for name, values in columns.items():
@@ -65,7 +65,7 @@ def open_npy(root: Path) -> FeatureSet:
 
 
 def scan(data: FeatureSet) -> float:
-    """Read every value once, in blocks of tensors."""
+    """Read every value once, in blocks."""
     blocks = data.blocks()
     return sum(
         float(block.features["avg"].sum() + block.logits.sum() + block.labels.sum()) for block in blocks
@@ -73,7 +73,7 @@ def scan(data: FeatureSet) -> float:
 
 
 def measure(root: Path, store: str, columns: dict[str, np.ndarray], repeat: int) -> dict[str, Any]:
-    """Write, measure the files, read, and compare every value."""
+    """Measure writing, size and reading, and compare every value."""
     megabytes = sum(values.nbytes for values in columns.values()) / 1e6
     if store == "npy":
         written, _ = seconds(lambda: write_npy(root, columns), repeat)
@@ -95,21 +95,21 @@ def measure(root: Path, store: str, columns: dict[str, np.ndarray], repeat: int)
 
 
 def main() -> int:
-    """Print the table; end with 1 where a store does not return what was written."""
+    """Print the table; the exit code is 1 if a store does not return what was written."""
     parser = argparse.ArgumentParser(description="Size and speed of the stores.")
     parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--size", type=int, default=512, help="features a row")
-    parser.add_argument("--repeat", type=int, default=3, help="runs, of which the fastest counts")
-    parser.add_argument("--folder", help="where to write (default: a temporary folder)")
+    parser.add_argument("--size", type=int, default=512, help="features per row")
+    parser.add_argument("--repeat", type=int, default=3, help="number of runs; the fastest is reported")
+    parser.add_argument("--folder", help="working folder (default: a temporary folder)")
     parser.add_argument("--json", help="write the table as JSON")
     given = parser.parse_args()
     columns = columns_of(clustered(given.rows, given.size, 10, seed=0))
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         rows = [measure(Path(folder) / store, store, columns, given.repeat) for store in ("npy", *STORES)]
-    floor = rows[0]
+    npy = rows[0]
     for row in rows:
-        row["write / npy"] = row["write MB/s"] / floor["write MB/s"]
-        row["scan / npy"] = row["scan MB/s"] / floor["scan MB/s"]
+        row["write / npy"] = row["write MB/s"] / npy["write MB/s"]
+        row["scan / npy"] = row["scan MB/s"] / npy["scan MB/s"]
     title = f"Stores: {given.rows} rows x {given.size} float32, written with fsync, read from the page cache"
     show(title, rows)
     save(given.json, environment("zarr", "h5py"), stores=rows)

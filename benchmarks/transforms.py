@@ -1,10 +1,9 @@
-"""Are images prepared as timm and torchvision do? For every transform that they publish with weights.
+"""Agreement of image transforms with timm and torchvision, for every transform that they publish with weights.
 
     python benchmarks/transforms.py --images path/to/photos
 
-On real images and on odd ones made by the script, pixels and normalised inputs are held against those of the
-libraries' own transforms, and decoded files against their loaders. A difference that nothing explains ends the
-script with 1.
+On real images and on unusual ones made by the script, pixels and normalised inputs are compared with the transforms of
+the libraries, and decoded files with their loaders. The exit code is 1 if a difference is unexplained.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from featood.extractors.transform import Transform
 
 
 class Preset(NamedTuple):
-    """A transform that some weights share: ours, theirs, and theirs before anything is normalised."""
+    """A transform shared by some weights: featood's, the library's, and the library's without normalisation."""
 
     library: str
     example: str
@@ -43,7 +42,7 @@ class Preset(NamedTuple):
 
 
 def timm_presets() -> Iterator[Preset]:
-    """Yield every evaluation transform of timm's pretrained configurations once."""
+    """Yield each distinct evaluation transform of timm's pretrained configurations."""
     from featood.extractors.vision import timm
 
     found: dict[str, tuple[dict[str, Any], list[str]]] = {}
@@ -60,7 +59,7 @@ def timm_presets() -> Iterator[Preset]:
 
 
 def torchvision_presets() -> Iterator[Preset]:
-    """Yield every transform of torchvision's weights once."""
+    """Yield each distinct transform of torchvision's weights."""
     from featood.extractors.vision import torchvision
 
     found: dict[str, list[Any]] = {}
@@ -74,7 +73,7 @@ def torchvision_presets() -> Iterator[Preset]:
 
 
 def unnormalised(preset: Any) -> Callable[[Image.Image], Tensor]:
-    """Return the pixels, 0 to 255, of one of torchvision's presets for classification."""
+    """Return a torchvision preset for classification without normalisation, with pixels from 0 to 255."""
 
     def pixels(picture: Image.Image) -> Tensor:
         plain = type(preset)(
@@ -91,7 +90,7 @@ def unnormalised(preset: Any) -> Callable[[Image.Image], Tensor]:
 
 
 def attempt(make: Callable[[], Transform]) -> tuple[Transform | None, str]:
-    """Return a transform, or None and why there is none."""
+    """Return a transform, or None and the reason."""
     try:
         return make(), ""
     except UsageError as error:
@@ -99,7 +98,7 @@ def attempt(make: Callable[[], Transform]) -> tuple[Transform | None, str]:
 
 
 def compare(preset: Preset, pictures: dict[str, Image.Image]) -> dict[str, Any]:
-    """Hold ours against theirs on all pictures."""
+    """Compare featood's and the library's transform on all images."""
     row = {"library": preset.library, "example": preset.example, "weights": preset.weights}
     if preset.ours is None:
         return {**row, "images": 0, "pixels": None, "normalised": None, "note": preset.note}
@@ -107,7 +106,7 @@ def compare(preset: Preset, pictures: dict[str, Image.Image]) -> dict[str, Any]:
     for name, picture in pictures.items():
         try:
             pixels = preset.ours.pixels(np.asarray(picture))[None].copy()
-        except DataError as error:  # for what would not fit into memory, or is nothing once it is resized
+        except DataError as error:  # too large for memory, or empty after resizing
             notes.append(f"{name} refused: {error}")
             continue
         difference = torch.from_numpy(pixels)[0].permute(2, 0, 1).float() - preset.pixels(picture)
@@ -125,7 +124,7 @@ def compare(preset: Preset, pictures: dict[str, Image.Image]) -> dict[str, Any]:
 
 
 def decoded(path: Path) -> dict[str, Any]:
-    """Hold a decoded file against the loaders of timm and torchvision, turned and not turned."""
+    """Compare a decoded file with the loaders of timm and torchvision, with and without the EXIF orientation."""
     with warnings.catch_warnings(), Image.open(path) as image:
         warnings.simplefilter("ignore")  # about palettes with alpha
         theirs = np.asarray(image.convert("RGB")).astype(int)
@@ -138,7 +137,7 @@ def decoded(path: Path) -> dict[str, Any]:
         "file": path.name,
         "by default": difference(Decoding()),
         "not turned": difference(Decoding(upright=False)),
-        "note": "16-bit grey is scaled, not cut off" if path.name.startswith(("grey12", "grey16")) else "",
+        "note": "16-bit grey is scaled, not clipped" if path.name.startswith(("grey12", "grey16")) else "",
     }
 
 
@@ -148,8 +147,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", action="append", required=True, help="folder of images; can be repeated")
-    parser.add_argument("--count", type=int, default=30, help="how many of each folder")
-    parser.add_argument("--json", help="write the figures here")
+    parser.add_argument("--count", type=int, default=30, help="number of images per folder")
+    parser.add_argument("--json", help="write the figures as JSON")
     given = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -195,7 +194,7 @@ def main() -> None:
 
 
 def wrong(row: dict[str, Any]) -> bool:
-    """Tell a difference from agreement."""
+    """Whether there is a difference."""
     return bool(row["pixels"] or row["normalised"])
 
 

@@ -1,4 +1,4 @@
-// Browsers start no worker for a page that is opened from disk; there a hidden frame runs the search instead.
+// Browsers do not start workers for pages opened from disk; a hidden frame runs the search instead.
 if (location.protocol === "file:") {
   window.Worker = class extends EventTarget {
     constructor(url) {

@@ -28,20 +28,20 @@ def name_problem(name: Any) -> str:
     Examples
     --------
     >>> name_problem("layer3.avg"), name_problem("../x"), name_problem("nul.txt")
-    ('', "holds '/'", 'is the name of a device on Windows')
+    ('', "contains '/'", 'is a device name on Windows')
     """
     if not isinstance(name, str):
         return f"is a {type(name).__name__}, not text"
     if not name or not name.strip(". "):
-        return "is empty" if not name else "holds nothing but dots and spaces"
+        return "is empty" if not name else "contains only dots and spaces"
     if not name.isprintable():
-        return "holds characters that cannot be printed"
-    if held := next((character for character in name if character in FORBIDDEN), ""):
-        return f"holds {held!r}"
+        return "contains unprintable characters"
+    if found := next((character for character in name if character in FORBIDDEN), ""):
+        return f"contains {found!r}"
     if name[-1] in ". " or name[0] == " ":
         return "begins or ends with a space, or ends with a dot"
     if name.split(".")[0].strip().lower() in DEVICES:
-        return "is the name of a device on Windows"
+        return "is a device name on Windows"
     return f"is longer than {LONGEST} bytes" if len(name.encode()) > LONGEST else ""
 
 

@@ -40,7 +40,7 @@ def is_newer(schema: Any, known: int) -> bool:
 
 
 def one_of(values: Collection[str]) -> Callable[[Any], str]:
-    """Return the schema of one of several words."""
+    """Return the schema of one of several strings."""
 
     def problem(value: Any) -> str:
         return "" if isinstance(value, str) and value in values else f"is none of {', '.join(values)}"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# In the tests every call is held to the shapes and types of its signature. The hook compiles them in as a module is
-# imported, so it must be there before featood is; without the packages the tests run unchecked.
+# In the tests, the shapes and types of all calls are checked against their signatures. The hook adds the checks when a
+# module is imported, so it must be installed before importing featood; without the packages, nothing is checked.
 if all(importlib.util.find_spec(name) for name in ("beartype", "jaxtyping")):
     from jaxtyping import install_import_hook
 
@@ -17,13 +17,13 @@ if all(importlib.util.find_spec(name) for name in ("beartype", "jaxtyping")):
 
 settings.register_profile(
     "untimed", deadline=None
-)  # how long an example takes says nothing on a busy machine
+)  # the duration of an example is meaningless on a busy machine
 settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """Real images and weights; tests that need them skip where they are absent."""
+    """Folder of real images and weights; tests that need it are skipped if it is missing."""
     root = Path(os.environ.get("FEATOOD_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (root / "weights").is_dir():
         pytest.skip(f"no real data at {root} (set FEATOOD_TEST_DATA)")
@@ -32,7 +32,7 @@ def test_data() -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    """Tests run side by side; threads of each would only get in one another's way."""
+    """Tests run in parallel processes, so more threads would only compete."""
     import torch
 
     torch.set_num_threads(1)
@@ -40,7 +40,7 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def script(monkeypatch):
-    """Import a benchmark as it is when it is run; several of their names are those of folders."""
+    """Import a benchmark like when it is run; several have the same name as a folder."""
     folder = Path(__file__).parents[1] / "benchmarks"
     monkeypatch.syspath_prepend(str(folder))
     for name in [path.stem for path in folder.glob("*.py")]:
@@ -50,8 +50,8 @@ def script(monkeypatch):
 
 @pytest.fixture
 def detectors():
-    """Detectors of pytorch-ood; tests that compare with them skip where it is not installed."""
-    from featood.extractors.vision import torchvision  # noqa: F401  (mends its import, which pytorch-ood needs)
+    """Detectors of pytorch-ood; tests that need them are skipped if it is not installed."""
+    from featood.extractors.vision import torchvision  # noqa: F401  (makes torchvision importable for pytorch-ood)
 
     return pytest.importorskip("pytorch_ood.detector")
 

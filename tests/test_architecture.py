@@ -26,7 +26,7 @@ def imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_a_room_imports_only_from_floors_below(path):
+def test_packages_import_only_from_layers_below(path):
     room = path.relative_to(ROOT / "featood").parts[0]
     for name in imports(path):
         parts = name.split(".")

@@ -39,7 +39,7 @@ def test_lines_go_to_standard_error_and_bars_only_to_a_terminal(capsys):
     assert out == "" and err == "fitting knn\n"
 
 
-def test_a_terminal_shows_bars_with_their_figures(monkeypatch):
+def test_a_terminal_shows_bars_with_figures(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
@@ -56,7 +56,7 @@ def test_a_terminal_shows_bars_with_their_figures(monkeypatch):
     assert "training jem" in sys.stderr.getvalue()
 
 
-def test_that_nobody_reads_lines_any_more_ends_no_work(monkeypatch):
+def test_a_closed_standard_error_does_not_stop_the_job(monkeypatch):
     class Closed(io.StringIO):
         def write(self, _):
             raise BrokenPipeError
@@ -97,7 +97,7 @@ def test_tensorboard_gets_the_figures_and_the_other_reporter_everything(monkeypa
     assert first.closed and second.closed
 
 
-def test_tensorboard_that_is_not_installed_is_named(monkeypatch, tmp_path):
+def test_the_error_names_a_missing_tensorboard(monkeypatch, tmp_path):
     from featood.errors import UsageError
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)

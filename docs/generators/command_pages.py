@@ -1,4 +1,4 @@
-"""A page for each command, from click's own records of it."""
+"""Pages of commands, generated from click's definitions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from featood.cli.root import root
 from featood.heads import head_class
 
 EXAMPLE = "knn"
-"""The head whose command shows the options that `featood fit` has for all of them."""
+"""The head whose command is used to show the options shared by all heads."""
 
 
 def walk(
     command: click.Command = root, words: tuple[str, ...] = ("featood",)
 ) -> Iterator[tuple[str, click.Context]]:
-    """Iterate over all commands as typed, with a context of each; of those that fit a head, over one alone."""
+    """Iterate over all commands as typed, with their contexts; of the commands that fit a head, only over one."""
     context = click.Context(command, info_name=words[-1])
     yield " ".join(words), context
     if isinstance(command, click.Group):
@@ -58,7 +58,7 @@ def _command(words: str, context: click.Context, heading: str) -> str:
     if words == f"featood fit {EXAMPLE}":
         own = {field.name for field in dataclasses.fields(head_class(EXAMPLE))} | {"preset"}
         title = "featood fit HEAD"
-        about = "Each head has these options, and its own, which [its page](../heads/index.md) lists."
+        about = "Every head has these options, and those listed on [its page](../heads/index.md)."
     usage = " ".join([title, *command.collect_usage_pieces(context)])
     rows = [
         (f"`{record[0]}`", escaped(record[1]))
@@ -70,7 +70,7 @@ def _command(words: str, context: click.Context, heading: str) -> str:
 
 
 def _help(command: click.Command) -> str:
-    """Return the help of a command; lines that are commands become blocks of code."""
+    """Return the help of a command, with example commands as code blocks."""
     parts = []
     for paragraph in inspect.cleandoc(command.help or "").replace("\b", "").split("\n\n"):
         before, found, line = (

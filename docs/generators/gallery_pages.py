@@ -1,4 +1,4 @@
-"""The gallery: each example is run, and its page shows what it printed and drew."""
+"""Pages of the gallery: each example is run, and its page shows its output and figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EXAMPLES = ROOT / "examples"
 
 
 class Run(NamedTuple):
-    """What an example left behind."""
+    """Output of an example."""
 
     output: str
     pictures: dict[str, bytes]
@@ -29,24 +29,24 @@ class Run(NamedTuple):
 
 
 def examples() -> list[Path]:
-    """List the examples of the gallery in their order: the scripts whose names begin with a number."""
+    """List the examples of the gallery in order: scripts whose names begin with a number."""
     return sorted(EXAMPLES.glob("[0-9]*.py"))
 
 
 def title_and_text(path: Path) -> tuple[str, str]:
-    """Return what the docstring of an example says."""
+    """Return title and text of an example, from its docstring."""
     summary, prose = without_sections(ast.get_docstring(ast.parse(path.read_text("utf-8"))))
     return markdown(summary.rstrip(".")), markdown(prose)
 
 
 @functools.cache
 def run_example(path: Path, source: str) -> Run:
-    """Run an example in an empty folder; `source` is its text, so that one that has changed is run again.
+    """Run an example in an empty folder; `source` is its code, so that a changed example is run again.
 
     Raises
     ------
     RuntimeError
-        When it fails; the text is what it wrote to standard error.
+        If it fails, with its standard error.
     """
     with tempfile.TemporaryDirectory() as folder:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -69,7 +69,7 @@ def run_example(path: Path, source: str) -> Run:
 
 
 def run_all() -> dict[Path, Run]:
-    """Run all examples, as many at once as there are cores."""
+    """Run all examples, one per core at a time."""
     paths = examples()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(
@@ -78,14 +78,14 @@ def run_all() -> dict[Path, Run]:
 
 
 def example_page(path: Path, run: Run) -> str:
-    """Return the Markdown of an example's page: text, code, output and pictures."""
+    """Return the Markdown page of an example: text, code, output and figures."""
     title, text = title_and_text(path)
     source = path.read_text("utf-8")
     docstring = ast.parse(source).body[0]
     code = "\n".join(source.splitlines()[docstring.end_lineno or 0 :]).strip()
     parts = ["---\nhide: [toc]\n---", f"# {title}", text, f"```python\n{code}\n```"]
     if run.output:
-        parts += ["It prints:", f"```text\n{run.output.rstrip()}\n```"]
+        parts += ["Output:", f"```text\n{run.output.rstrip()}\n```"]
     parts += [f"![{title}]({name})" for name in run.pictures]
     parts.append(f"The script is `examples/{path.name}`.")
     return "\n\n".join(filter(None, parts)) + "\n"
@@ -97,5 +97,5 @@ def gallery_index() -> str:
     for path in examples():
         title, text = title_and_text(path)
         rows.append((f"[{title}]({path.stem}.md)", " ".join(text.split("\n\n")[0].split())))
-    text = "Short scripts with one idea each, on data that come with scikit-learn. What they print was printed when "
-    return f"# Gallery\n\n{text}this page was built.\n\n{table(('Example', ''), rows)}\n"
+    text = "Short scripts on one topic each, with data from scikit-learn. They were run when this page was built."
+    return f"# Gallery\n\n{text}\n\n{table(('Example', ''), rows)}\n"

@@ -1,4 +1,4 @@
-"""A page for each head, from its registration, its docstring and its options; and an index by family."""
+"""Pages of heads, generated from their cards, docstrings and options, and an index by family."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ NEEDS = {
     "logits": "the logits of the classifier",
     "labels": "class labels of the training rows",
     "classifier": "weight and bias of the classifier's last layer",
-    "outliers": "a set of outliers to learn from",
+    "outliers": "a set of outliers for training",
 }
 FORMULA = re.compile(r"``([^`]*[-+/()=|'*][^`]*)``")
 
 
 @functools.cache
 def families() -> dict[str, list[str]]:
-    """Return the names of the heads that come with featood, by the package they are in."""
+    """Return the names of featood's own heads by family."""
     found: dict[str, list[str]] = {}
     for name in list_heads():
         package, _, family = head_class(name).__module__.rpartition(".")[0].rpartition(".")
@@ -48,12 +48,12 @@ def head_pages() -> dict[str, str]:
 
 
 def heads_index() -> str:
-    """List the heads by family, with what they need."""
+    """List the heads by family, with their required inputs."""
     cards = list_heads()
     parts = [
         "# Heads",
         f"{sum(map(len, families().values()))} heads, by family. A higher score means more out-of-distribution "
-        "for all of them. `featood heads` prints the same list.",
+        "for every head. `featood heads` prints the same list.",
     ]
     for family, names in families().items():
         about = importlib.import_module(f"featood.heads.{family}").__doc__ or ""
@@ -81,7 +81,7 @@ def _cut(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 
 def head_page(name: str) -> str:
-    """Return the Markdown of a head's page."""
+    """Return the Markdown page of a head."""
     cls: Any = head_class(name)
     card: Card = cls.card
     summary, prose = without_sections(cls.__doc__)
@@ -97,7 +97,7 @@ def head_page(name: str) -> str:
         ]
         parts += [
             "## Scores",
-            f"One fit gives several scores, chosen by the option `which`: {', '.join(scores)}. "
+            f"One fit provides several scores, selected by the option `which`: {', '.join(scores)}. "
             "`featood score --which all` compares them.",
         ]
     parts += ["## Options", _options(cls)]
@@ -127,14 +127,14 @@ def _facts(cls: Any) -> list[tuple[str, str]]:
     ]
     if card.uses:
         facts.append(("Can use", "; ".join(NEEDS[need] for need in card.uses)))
-    fit = "in one go" if card.learns else "none: it scores at once"
+    fit = "on the training rows" if card.learns else "not needed"
     if cls.trains:
         fit = "trains a network"
     return [*facts, ("Fit", fit), ("Class", f"`{_path(cls)}`")]
 
 
 def _path(cls: type) -> str:
-    """Return the shortest path that a class can be imported from."""
+    """Return the shortest import path of a class."""
     short = getattr(importlib.import_module("featood.heads"), cls.__name__, None) is cls
     return f"featood.heads.{cls.__name__}" if short else f"{cls.__module__}.{cls.__qualname__}"
 
@@ -162,12 +162,12 @@ def _options(cls: Any) -> str:
         for field in sorted(dataclasses.fields(cls), key=lambda field: _depth(cls, field.name))
         if field.init and "help" in field.metadata
     ]
-    text = "On the command line an option is written `--like-this`, in Python `like_this`."
+    text = "Option names have hyphens on the command line (`--like-this`), and underscores in Python (`like_this`)."
     return f"{text}\n\n{table(('Option', 'Default', 'Meaning'), rows)}"
 
 
 def _depth(cls: type, name: str) -> int:
-    """How far up the bases an option is declared: what is a head's own comes first."""
+    """Return the depth of the base class that declares an option; the head's own options come first."""
     return next(
         depth for depth, base in enumerate(cls.__mro__) if name in vars(base).get("__annotations__", ())
     )

@@ -1,4 +1,4 @@
-"""Hooks of mkdocs: they add the generated pages and fill in their sections of the navigation."""
+"""Hooks of mkdocs, which add the generated pages and their navigation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import reference_pages
 
 
 def on_config(config: Any) -> Any:
-    """Fill in the navigation of the generated sections."""
+    """Add the generated sections to the navigation."""
     sections = {
         "Heads": [
             "heads/index.md",

@@ -1,4 +1,4 @@
-"""From docstrings and help texts to Markdown."""
+"""Conversion of docstrings and help texts to Markdown."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ SECTION = re.compile(r"^[A-Z][A-Za-z ]+\n-{3,}\s*$", re.MULTILINE)
 
 
 def without_sections(docstring: str | None) -> tuple[str, str]:
-    """Return the first line of a docstring, and its prose up to the first section such as ``Parameters``."""
+    """Return the first line of a docstring, and its text up to the first section such as ``Parameters``."""
     summary, _, rest = inspect.cleandoc(docstring or "").partition("\n")
     return summary, SECTION.split(rest, maxsplit=1)[0].strip()
 
 
 def example(docstring: str | None) -> str:
-    """Return what a docstring has under ``Examples``; nothing where it has none."""
+    """Return the section ``Examples`` of a docstring, or an empty string."""
     found = EXAMPLE.search(inspect.cleandoc(docstring or ""))
     return found[1].strip() if found else ""
 
 
 def markdown(text: str) -> str:
-    """Turn the roles and literals of reStructuredText into Markdown's code."""
+    """Convert roles and literals of reStructuredText to inline code of Markdown."""
     return LITERAL.sub(lambda found: f"`{found[1]}`", ROLE.sub(lambda found: f"`{found[1]}`", text))
 
 
 def escaped(text: str) -> str:
-    """Keep characters that mean something in Markdown as they are; what is code already stays so."""
+    """Escape special characters of Markdown, except in inline code."""
     parts = re.split(r"(`[^`]+`)", text)
     return "".join(part if part.startswith("`") else re.sub(r"([*_<\[\]])", r"\\\1", part) for part in parts)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Write a table; bars inside of cells stay bars."""
+    """Return a Markdown table; bars in cells are escaped."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
 
@@ -47,6 +47,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _cell(text: str) -> str:
     if "|" not in text:
         return text
-    # a bar in code cannot be escaped in Markdown
+    # Markdown cannot escape a bar in inline code
     text = re.sub(r"`([^`]+)`", lambda found: f"<code>{html.escape(found[1])}</code>", text)
     return text.replace("|", "&#124;")

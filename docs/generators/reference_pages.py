@@ -1,4 +1,4 @@
-"""A page for each public module, which mkdocstrings fills from the docstrings."""
+"""Pages of public modules, filled by mkdocstrings from the docstrings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MODULES = (
 
 
 def public_names(module: str) -> list[str]:
-    """Return what a module offers, but for the classes of heads, which have pages of their own, and modules."""
+    """Return the public names of a module, without classes of heads, which have separate pages."""
     package = importlib.import_module(module)
     names = [name for name in package.__all__ if not name.startswith("__")]
     return [name for name in names if not _is_head(getattr(package, name))]
@@ -44,5 +44,5 @@ def reference_pages() -> dict[str, str]:
         parts = [f"# {module}", markdown(summary), markdown(prose)]
         parts += [f"::: {module}.{name}" for name in public_names(module)]
         pages[f"python/{module}.md"] = "\n\n".join(filter(None, parts)) + "\n"
-    text = "What other modules hold may change in any version; these are meant to be used."
+    text = "These modules are public. All other modules may change in any version."
     return {"python/index.md": f"# Python\n\n{text}\n\n{table(('Module', ''), links)}\n"} | pages

@@ -1,4 +1,4 @@
-"""An extension of mkdocstrings: docstrings are written for Sphinx, with roles such as ``:func:`name```."""
+"""Extension of mkdocstrings for Sphinx roles in docstrings, such as ``:func:`name```."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROLE = re.compile(r":[a-z:]+:`(~?)([^`<]+?)(?:\s*<[^`]*>)?`")
 
 
 class Roles(griffe.Extension):
-    """Turn roles into links where their target has a page, and into code where it has none."""
+    """Convert roles to links if their target has a page, otherwise to inline code."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rewrite the docstring of a class, a function or a module."""

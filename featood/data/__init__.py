@@ -1,4 +1,4 @@
-"""Sets of images: what is there, and reading it row by row."""
+"""Sets of images: finding, opening and reading them."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What may follow the colon of a name: some of the classes, or options of a generated set."""
+"""Selectors after the colon of a name: some of the classes, or options of a generated set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from featood.errors import DataError, UsageError
 
 
 def select_classes(images: ImageSet, selector: str) -> ImageSet:
-    """Keep the rows of some classes and number these anew, 0 to k-1 in their old order.
+    """Keep the rows of some classes and renumber these 0 to k-1 in the same order.
 
     Parameters
     ----------
@@ -29,25 +29,25 @@ def select_classes(images: ImageSet, selector: str) -> ImageSet:
     Returns
     -------
     ImageSet
-        Its ``classes`` say which old class each new label is: by name, or by index where names are unknown.
+        Its ``classes`` are the names of the selected classes, or their indices if names are unknown.
 
     Raises
     ------
     UsageError
-        If the selector is malformed or names a class that the set does not have.
+        If the selector is malformed or contains a class that the set does not have.
     DataError
         If the set has no labels, or no rows of these classes.
     """
     name = images.name.partition(":")[0]
     if images.labels is None:
-        raise DataError(f"{name} has no labels here, so no classes can be chosen")
+        raise DataError(f"{name} has no labels here, so classes cannot be selected")
     count = len(images.classes) or int(images.labels.max(initial=-1)) + 1
     wanted = np.zeros(count, bool)
     for part in selector.split(","):
         match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
         if not first <= last < count:
-            raise UsageError(f"{part!r} is no class or range of classes of {name}: 0 to {count - 1}")
+            raise UsageError(f"{part!r} is not a class or range of classes of {name}: 0 to {count - 1}")
         wanted[first : last + 1] = True
     renumbered = np.where(wanted, np.cumsum(wanted) - 1, -1)
     labels = np.where(images.labels >= 0, renumbered[images.labels], -1)
@@ -64,7 +64,7 @@ def select_classes(images: ImageSet, selector: str) -> ImageSet:
 def keyword_options(name: str, selector: str, function: Callable[..., Any]) -> dict[str, str | int]:
     """Parse ``uniform,n=500,size=64`` into keyword arguments of ``function``.
 
-    The only word without ``=`` is the ``kind``; every other option is a whole number.
+    A word without ``=`` is the ``kind``; all other options are whole numbers.
 
     Raises
     ------

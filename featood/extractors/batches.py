@@ -1,4 +1,4 @@
-"""What a loader gives, in whatever form people write it, as batches of inputs, labels and names."""
+"""Conversion of the batches of any loader to inputs, labels and names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Batch(NamedTuple):
     """One batch of a loader."""
 
     inputs: Tensor
-    """``[B, ...]``, as the network takes them."""
+    """``[B, ...]``, inputs of the network."""
     labels: np.ndarray | None = None
     """``[B]``, of any type."""
     names: list[str] | None = None
@@ -38,15 +38,15 @@ def as_batches(data: Any, batch_size: int, workers: int = 0) -> Iterator[Batch]:
     ----------
     data
         An iterable of batches, such as a ``DataLoader``; or a ``Dataset`` of single inputs, a tensor or an array
-        ``[N, ...]``, which are cut into batches here. A batch is a tensor, a pair of inputs and labels (perhaps
+        ``[N, ...]``, from which batches are made. A batch is a tensor, a pair of inputs and labels (optionally
         followed by names), or a mapping with keys such as ``pixel_values`` or ``image`` and ``label``.
     batch_size, workers : int
-        Of what is cut into batches here.
+        Batch size and number of workers, if batches are made here.
 
     Raises
     ------
     DataError
-        When a batch has another form.
+        If a batch has another form.
     """
     if isinstance(data, np.ndarray | Tensor):
         data = TensorDataset(torch.as_tensor(data))
@@ -54,7 +54,7 @@ def as_batches(data: Any, batch_size: int, workers: int = 0) -> Iterator[Batch]:
     if isinstance(data, Dataset) or indexed:
         data = DataLoader(data, batch_size, num_workers=workers, generator=torch.Generator())
     if not isinstance(data, Iterable):
-        raise DataError(f"a loader gives batches one after the other; {type(data).__name__} gives none")
+        raise DataError(f"a loader must be an iterable of batches, which {type(data).__name__} is not")
     batches = iter(data)
     while True:
         try:
@@ -65,7 +65,7 @@ def as_batches(data: Any, batch_size: int, workers: int = 0) -> Iterator[Batch]:
             if "default_collate" not in str(error):
                 raise
             raise DataError(
-                f"the images of this data set are no tensors ({error}); give it a transform that makes them"
+                f"the images of this data set are not tensors ({error}); give it a transform to tensors"
             ) from None
         yield _unpacked(batch)
 
@@ -77,14 +77,14 @@ def _unpacked(batch: Any) -> Batch:
         )
         if inputs is None:
             raise DataError(
-                f"a batch has the keys {', '.join(map(str, batch))}, none of which is one of {', '.join(INPUTS)}"
+                f"a batch has the keys {', '.join(map(str, batch))}, but none of {', '.join(INPUTS)}"
             )
     elif isinstance(batch, Sequence) and not isinstance(batch, str) and len(batch):
         inputs, labels, names = [*batch, None, None][:3]
     else:
         inputs, labels, names = batch, None, None
     if not isinstance(inputs, Tensor | np.ndarray) or not inputs.ndim:
-        raise DataError(f"a batch of inputs is a tensor [B, ...], not {type(inputs).__name__}")
+        raise DataError(f"a batch of inputs must be a tensor [B, ...], not {type(inputs).__name__}")
     inputs = torch.as_tensor(inputs)
     return Batch(inputs, _labels(labels, len(inputs)), _names(names, len(inputs)))
 
@@ -97,8 +97,8 @@ def _labels(labels: Any, rows: int) -> np.ndarray | None:
         values = values[:, 0]
     if values.shape != (rows,) or values.dtype == object:
         raise DataError(
-            f"labels are one class for each of {rows} inputs, not {values.dtype} of shape {list(values.shape)}; "
-            "let the loader give inputs alone where there are none"
+            f"labels must be one class for each of {rows} inputs, not {values.dtype} of shape {list(values.shape)}; "
+            "return only inputs from the loader if there are no labels"
         )
     return values
 
@@ -109,23 +109,23 @@ def _names(names: Any, rows: int) -> list[str] | None:
 
 
 def preprocessing(data: Any) -> str:
-    """Describe how a loader prepares its inputs, as far as it says so; empty where it does not."""
+    """Describe the preprocessing of a loader by its transform; empty if it has none."""
     source = getattr(data, "dataset", data)
-    while not hasattr(source, "transform") and hasattr(source, "dataset"):  # Subset and its like
+    while not hasattr(source, "transform") and hasattr(source, "dataset"):  # Subset and similar
         source = source.dataset
     found = getattr(source, "transform", None)
     return "" if found is None else ADDRESS.sub("", repr(found))
 
 
 def loader_notes(data: Any) -> list[str]:
-    """Return what a user should know of the rows that a loader gives."""
+    """Return notes for the user about the rows of a loader."""
     notes, how = [], preprocessing(data)
     if isinstance(getattr(data, "sampler", None), RandomSampler):
-        notes.append("the loader shuffles, so rows stand in the order in which it gave them")
+        notes.append("the loader shuffles, so rows are in its random order")
     if getattr(data, "drop_last", False) and (lost := len(data.dataset) % data.batch_size):
         notes.append(f"the loader has drop_last=True: the last {lost} inputs are left out")
     if "Random" in how or "AutoAugment" in how:
         notes.append(
-            "the loader's transform has random parts: these are features of augmented images, other ones each time"
+            "the loader's transform is random: these are features of augmented images, which differ between runs"
         )
     return notes

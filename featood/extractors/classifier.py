@@ -1,4 +1,4 @@
-"""Training a small-image classifier, so that there is a backbone where none was published."""
+"""Training a classifier of small images, as a backbone for sets without a published one."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from featood.training import Batches, TrainingResult, cosine, train
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
-    """SGD with momentum and a cosine schedule, as is usual on small images.
+    """Options of SGD with momentum and a cosine schedule, as usual for small images.
 
     Parameters
     ----------
     epochs, batch_size, learning_rate, momentum, weight_decay
-        Of the optimiser.
+        Options of the optimiser.
     shift : int
-        Largest random shift in pixels, by reflection.
+        Maximum random shift in pixels, with reflection padding.
     flip : bool
-        Mirror half of the images; wrong for digits and letters.
+        Mirror half of the images; unsuitable for digits and letters.
     seed : int
-        Of the initial weights, the batches and the augmentation.
+        Seed of the initial weights, the batches and the augmentation.
     device : str
-        ``auto`` takes the GPU where there is one.
+        ``auto`` selects a GPU if there is one.
     """
 
     epochs: int = 100
@@ -57,35 +57,35 @@ def train_classifier(
     options: TrainOptions = TrainOptions(),
     progress: Callable[..., None] | None = None,
 ) -> TrainingResult:
-    """Train one of our nets on a labelled set and save its weights.
+    """Train a network of featood on a labelled set and save its weights.
 
     Parameters
     ----------
     name : str
-        A net of :mod:`featood.nets`.
+        A network of :mod:`featood.nets`.
     images : ImageSet
         Labelled images.
     transform : Transform
-        From decoded image to network input.
+        Transform from decoded images to network inputs.
     out : Path
-        The safetensors file to write; while training, a folder of its name with ``.training`` added holds
-        the checkpoint from which an interrupted run goes on.
+        The safetensors file to write. During training, a folder of the same name ending in ``.training`` contains a
+        checkpoint from which an interrupted run resumes.
     options : TrainOptions
-        How.
+        Options of the training.
     progress : callable, optional
         Called as ``progress(step, total, loss=..., accuracy=...)``.
 
     Raises
     ------
     DataError
-        When labels are missing.
+        If labels are missing.
     UsageError
-        When a net of that name does not exist.
+        If there is no network of that name.
     """
     if images.labels is None or not (images.labels >= 0).all():
         raise DataError(f"{images.name}/{images.split} has rows without a label; training needs labels")
     if out.suffix != ".safetensors":
-        raise UsageError(f"{out} should end in .safetensors")
+        raise UsageError(f"{out} must end in .safetensors")
     device = pick_device(options.device)
     pixels = transform([images.read(row) for row in range(len(images))])
     labels = torch.from_numpy(images.labels)
@@ -130,7 +130,7 @@ def train_classifier(
 
 
 def augment(batch: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Shift each image ``[B, C, H, W]`` by up to `shift` pixels under reflection, and mirror half of them."""
+    """Shift each image ``[B, C, H, W]`` by up to `shift` pixels with reflection padding, and mirror half of them."""
     size, _, height, width = batch.shape
     if flip:
         mirrored = torch.rand(size, generator=generator) < 0.5

@@ -1,4 +1,4 @@
-"""What can be known of a module beside its weights: its structure, and the source of its classes."""
+"""Digests of the structure of a module and of the source code of its classes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def code_recipe(module: nn.Module) -> tuple[dict[str, str], list[str]]:
     Returns
     -------
     recipe : dict
-        ``structure_sha256``, of what it prints as and the plain attributes of its parts (numbers, text, and tuples
-        of them), and ``code_sha256``, of the source of its classes other than PyTorch's.
+        ``structure_sha256`` of its string form and the plain attributes of its modules (numbers, strings, and tuples
+        of them), and ``code_sha256`` of the source of its classes other than PyTorch's.
     unknown : list of str
-        A line on each class whose source cannot be had.
+        One line about each class whose source is unavailable.
     """
     kinds = {type(part) for part in module.modules()}
     sources, unknown = [], []
@@ -37,7 +37,7 @@ def code_recipe(module: nn.Module) -> tuple[dict[str, str], list[str]]:
             sources.append(inspect.getsource(kind))
         except (OSError, TypeError):
             unknown.append(
-                f"the source of {kind.__qualname__} is not known, so a change of it goes unnoticed"
+                f"the source of {kind.__qualname__} is unavailable, so changes to it cannot be detected"
             )
     recipe = {
         "structure_sha256": digest(
@@ -49,7 +49,7 @@ def code_recipe(module: nn.Module) -> tuple[dict[str, str], list[str]]:
 
 
 def _plain(part: nn.Module) -> dict[str, Any]:
-    """Return the attributes that neither the state dict nor the source of a class holds, such as a scale."""
+    """Return the attributes that are neither in the state dict nor in the source of a class, such as a scale."""
     return {
         name: repr(value)
         for name, value in vars(part).items()

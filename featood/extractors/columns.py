@@ -1,4 +1,4 @@
-"""Columns: what passes a place of the network, pooled to one vector a row."""
+"""Columns of features: tensors at places of the network, pooled to one vector per row."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from featood.extractors.trace import Place
 
 @dataclasses.dataclass(frozen=True)
 class Tap:
-    """Where a tensor is taken, and how its axes are read."""
+    """A place in the network, and the layout of the tensor there."""
 
     place: Place
     layout: Layout = VECTORS
     assumed: Layout | None = None
-    """How the recipe is read where it says nothing of the axes; None where it must say."""
+    """The layout that a recipe implies if it does not state one; None if it must be stated."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,20 +32,20 @@ class Column:
     """One column of features."""
 
     taps: tuple[Tap, ...]
-    """Several are put side by side."""
+    """Several taps are concatenated."""
     how: str = "avg"
     """Pooling; see :func:`featood.extractors.pooling.pool`."""
     unit: bool = False
     """Whether rows are scaled to length 1."""
 
     def values(self, seen: Mapping[Place, Tensor]) -> Tensor:
-        """Make the column ``[B, D]`` of what passed the places."""
+        """Compute the column ``[B, D]`` from the tensors at the places."""
         parts = [pool(seen[tap.place].float(), self.how, *tap.layout) for tap in self.taps]
         joined = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         return torch.nn.functional.normalize(joined, dim=1) if self.unit else joined
 
     def as_json(self) -> list[Any]:
-        """Return what decides the values: module, side, pooling, and the order of axes where it is not the usual."""
+        """Return what determines the values: module, side, pooling, and the layout if it is not the usual one."""
         parts = [self._tap_as_json(tap) for tap in self.taps]
         return parts[0] if len(parts) == 1 else parts
 

@@ -1,4 +1,4 @@
-"""Derivation: W and b of outputs that are linear in what passes some places, by automatic differentiation."""
+"""Weight and bias of outputs that are linear in the tensors at some places, by automatic differentiation."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from featood.extractors.trace import Trace, rerun
 
 TOLERANCE = 1e-4
 _SLOPES = 1e-3
-"""Derivatives that differ by less than this, of the largest, are the same."""
+"""Derivatives are equal if they differ by less than this fraction of the largest."""
 _MOST_ENTRIES = 1 << 28
 """Weights with more entries than this are not derived."""
 
 
 def equal(made: Tensor, output: Tensor) -> bool:
-    """Say whether two sets of outputs are the same, beside the scale of the second."""
+    """Whether two tensors of outputs are equal, relative to the scale of the second."""
     return bool((made - output.float()).abs().max() <= TOLERANCE * output.float().abs().max())
 
 
 def random_like(values: Tensor, seed: int) -> Tensor:
-    """Return fixed noise of the shape and the spread of some values."""
+    """Return fixed noise with the shape and the standard deviation of some values."""
     noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(seed)).to(values)
     spread = values.std()
     return noise * (spread if spread > 0 else 1.0)
 
 
 def derive(trace: Trace, taps: Sequence[Tap], flat: bool = False) -> tuple[Column, Tensor, Tensor] | None:
-    """Derive the outputs for what passes some places, if they are linear in a pooling of it.
+    """Derive the linear layer from the tensors at some places to the outputs, if the outputs are linear in a pooling.
 
     Parameters
     ----------
     trace : Trace
         A forward pass.
     taps : sequence of Tap
-        The places, of which those without influence are left out.
+        The places; those without influence are left out.
     flat : bool
-        Whether all positions of a map, each with weights of its own, are a pooling too.
+        Whether a flattened map, with separate weights for each position, counts as a pooling too.
 
     Returns
     -------
     column : Column
-        The features z: poolings side by side, of length 1 where only their direction counts.
+        The features z: concatenated poolings, scaled to length 1 if only their direction matters.
     weight, bias : Tensor
         ``[C, D]`` and ``[C]``.
     """
@@ -78,7 +78,7 @@ def derive(trace: Trace, taps: Sequence[Tap], flat: bool = False) -> tuple[Colum
         return None
     used = [passed[tap.place] for tap in slopes]
     if len(used) == 1 and _by_element(output, column, used):
-        return None  # outputs, or some of them, and not features
+        return None  # these are outputs, not features
     if not linear:
         return dataclasses.replace(column, unit=True), *_of_directions(
             output, _jacobian(output, column, used), z
@@ -86,7 +86,7 @@ def derive(trace: Trace, taps: Sequence[Tap], flat: bool = False) -> tuple[Colum
     zeros = {place: torch.zeros_like(leaf) for place, leaf in passed.items()}
     biases = class_outputs(rerun(trace, zeros)).float()
     if not equal(biases[:1], biases):
-        return None  # something else has a share in the outputs
+        return None  # the outputs depend on something else too
     return column, _jacobian(output, column, used)[0], biases[0]
 
 
@@ -95,7 +95,7 @@ def _positions(tap: Tap, slope: Tensor) -> Tensor:
 
 
 def _pooling(slopes: Mapping[Tap, Tensor]) -> str:
-    """Return the pooling whose derivative these are: the same at all patches, or nothing beyond the first token."""
+    """Return the pooling with these derivatives: equal at all patches, or zero except at the first token."""
     found = set()
     for tap, slope in slopes.items():
         at = _positions(tap, slope)
@@ -108,12 +108,12 @@ def _pooling(slopes: Mapping[Tap, Tensor]) -> str:
 
 
 def _everywhere(tap: Tap, slope: Tensor) -> bool:
-    """Say whether all positions of a map count, and not some few that the network picks."""
+    """Whether the outputs depend on all positions of a map, not on a few that the network selects."""
     return slope.ndim > 2 and bool(_positions(tap, slope).abs().amax(2).all())
 
 
 def _of_column(column: Column, slopes: Iterable[Tensor]) -> Tensor:
-    """Return the derivatives ``[B, D]`` for the features of a column, from those for what passed its places."""
+    """Return the derivatives ``[B, D]`` with respect to the features of a column, from those at its places."""
     parts = []
     for tap, slope in zip(column.taps, slopes, strict=True):
         at = _positions(tap, slope)
@@ -126,18 +126,18 @@ def _of_output(output: Tensor, unit: int, column: Column, leaves: Sequence[Tenso
 
 
 def _by_element(output: Tensor, column: Column, leaves: Sequence[Tensor]) -> bool:
-    """Say whether each output comes from one feature alone, so that these are outputs already."""
+    """Whether each output depends on a single feature, so that the features are outputs already."""
     ends = [_of_output(output, unit, column, leaves) for unit in (0, output.shape[1] - 1)]
     return ends[0].shape[1] > 1 < output.shape[1] and all((end != 0).sum(1).max() <= 1 for end in ends)
 
 
 def _jacobian(output: Tensor, column: Column, leaves: Sequence[Tensor]) -> Tensor:
-    """Differentiate every output for every feature ``[B, C, D]``."""
+    """Return the derivative of every output with respect to every feature ``[B, C, D]``."""
     return torch.stack([_of_output(output, unit, column, leaves) for unit in range(output.shape[1])], 1)
 
 
 def _of_directions(output: Tensor, jacobian: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """W and b of ``W u + b`` with ``u = z / |z|``, from its derivatives ``W (I - u u') / |z|`` in two rows."""
+    """Return W and b of ``W u + b`` with ``u = z / |z|``, from the derivatives ``W (I - u u') / |z|`` of two rows."""
     output, lengths = output.detach(), z.norm(dim=1)
     u = z / lengths[:, None]
     tangent = jacobian * lengths[:, None, None]

@@ -1,4 +1,4 @@
-"""Monte-Carlo dropout: logits of several passes, each with other activations dropped."""
+"""Monte-Carlo dropout: logits of several passes with random dropout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAYERS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
 
 @contextlib.contextmanager
 def _dropping(module: nn.Module, rate: float) -> Iterator[None]:
-    """Switch the dropout layers on, and nothing else: batch normalisation keeps its statistics."""
+    """Activate only the dropout layers: batch normalisation keeps its statistics."""
     layers = [layer for layer in module.modules() if isinstance(layer, LAYERS)]
     before = [(layer.p, layer.training) for layer in layers]
     for layer in layers:
@@ -33,9 +33,11 @@ def _dropping(module: nn.Module, rate: float) -> Iterator[None]:
     try:
         if not any(layer.p for layer in layers):
             have = (
-                "dropout layers, all with rate 0: set one by --dropout-rate" if layers else "no dropout layer"
+                "dropout layers, all with rate 0: set it with --dropout-rate"
+                if layers
+                else "no dropout layer"
             )
-            raise UsageError(f"Monte-Carlo dropout is not for this backbone: it has {have}")
+            raise UsageError(f"Monte-Carlo dropout is impossible for this backbone: it has {have}")
         yield
     finally:
         for layer, (p, training) in zip(layers, before, strict=True):
@@ -44,11 +46,11 @@ def _dropping(module: nn.Module, rate: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _seeded(device: torch.device, *entropy: int) -> Iterator[None]:
-    """Seed the device's global generator, the only one dropout draws from, and restore it."""
+    """Seed the global generator of the device, the only one that dropout uses, and restore it."""
     seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     cuda = device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if cuda else []):
-        # torch.manual_seed would also reseed every other accelerator, which the fork does not restore
+        # torch.manual_seed would also reseed other accelerators, which the fork does not restore
         if cuda:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
@@ -62,25 +64,25 @@ def _seeded(device: torch.device, *entropy: int) -> Iterator[None]:
 def dropout_logits(
     module: nn.Module, images: Tensor, draws: int, rate: float = 0.0, seed: tuple[int, ...] = (0,)
 ) -> Tensor:
-    """Logits of several passes with dropout ``[B, draws * K]``, those of the first pass first.
+    """Compute the logits of several passes with dropout ``[B, draws * K]``, in the order of the passes.
 
     Parameters
     ----------
     module : Module
-        A network in evaluation mode, left so.
+        A network in evaluation mode, in which it remains.
     images : Tensor
         ``[B, C, H, W]``.
     draws : int
         Number of passes.
     rate : float
-        Share of activations to drop, in place of each layer's own where it is not 0.
+        Dropout rate; 0 for the rates of the layers.
     seed : tuple of int
-        Seed of the draws; the global random state is left alone.
+        Seed of the draws; the global random state is not affected.
 
     Raises
     ------
     UsageError
-        When no layer drops anything.
+        If no layer has a positive rate.
     """
     with torch.inference_mode(), _dropping(module, rate), _seeded(images.device, *seed):
         return torch.cat([class_outputs(module(images)).float() for _ in range(draws)], 1)
@@ -88,17 +90,17 @@ def dropout_logits(
 
 @dataclasses.dataclass(frozen=True)
 class MonteCarloDropout:
-    """The column ``mc.logits``: logits of `draws` passes with dropout, one after the other.
+    """The column ``mc.logits``: concatenated logits of `draws` passes with dropout.
 
-    What is dropped follows from the seed and the number of a batch's first row, so an interrupted extraction
-    goes on as if it had not been.
+    Dropout is determined by the seed and the number of the first row of the batch, so an interrupted extraction resumes
+    with the same values.
 
     Parameters
     ----------
     draws : int
         Number of passes, at least 2.
     rate : float
-        Share of activations to drop; 0 keeps the layers' own.
+        Dropout rate; 0 for the rates of the layers.
     seed : int
         Seed of the draws.
 
@@ -122,5 +124,5 @@ class MonteCarloDropout:
             )
 
     def __call__(self, module: nn.Module, inputs: Tensor, row: int, setting: Setting) -> dict[str, Tensor]:
-        """Return the column's rows for the batch that begins at a row ``[B, draws * K]``."""
+        """Return the values ``[B, draws * K]`` for the batch that begins at row `row`."""
         return {self.kind: dropout_logits(module, inputs, self.draws, self.rate, (self.seed, row))}

@@ -1,4 +1,4 @@
-"""Extraction: images through a backbone, once, into a FeatureSet of the cache."""
+"""Extraction of the features of images with a backbone into the cache."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from featood.numerics.devices import pick_device
 
 @dataclasses.dataclass
 class Extraction:
-    """What an extraction did."""
+    """Result of an extraction."""
 
     features: FeatureSet
     resumed_rows: int
     failed: list[str]
-    """Inputs that could not be read, with the reason."""
+    """Reason for each input that could not be read."""
     note: str
-    """What is out of the ordinary about the network's outputs; mostly nothing."""
+    """A note about unusual outputs of the network; usually empty."""
 
 
 def extract(
@@ -56,20 +56,20 @@ def extract(
     images : ImageSet
         The inputs.
     transform : Transform
-        From decoded image to network input: that of the in-distribution set, for all sets.
+        Transform from decoded images to network inputs; that of the in-distribution set for all sets.
     cache : FeatureCache
-        Where to.
+        The cache to write to.
     options : ExtractOptions
-        How.
+        Options of the extraction.
     run : dict, optional
-        Further facts for the manifest that do not change the values.
+        Further entries of the manifest that do not affect the values.
     progress : callable, optional
-        Called as ``progress(rows done, rows in all)``.
+        Called as ``progress(rows done, total rows)``.
 
     Raises
     ------
     DataError
-        When no image, or with `strict` any one image, cannot be read; or features are not finite.
+        If no image can be read, or with `strict` if any image cannot; or if features are not finite.
     Mismatch
         If the cache contains this set, extracted with other settings.
     """
@@ -91,7 +91,7 @@ def _run(
     manifest: Manifest,
     progress: Callable[[int, int], None] | None,
 ) -> Extraction:
-    """Compute and write the blocks that are missing."""
+    """Compute and write the missing blocks."""
     options, device = forward.options, pick_device(forward.options.device)
     assert forward.setting.transform is not None
     classifier = forward.plan.classifier(forward.module)
@@ -113,7 +113,7 @@ def _run(
             if isinstance(pixels, OSError):
                 raise pixels
             if bad and options.strict:
-                raise DataError(f"{bad[0][1]} (leave --strict out to skip such images)")
+                raise DataError(f"{bad[0][1]} (omit --strict to skip such images)")
             failed += [(batch[position], reason) for position, reason in bad]
             pixels = pixels.to(device, memory_format=torch.channels_last, non_blocking=True)
             rows.append({name: values.cpu().numpy() for name, values in forward(pixels, batch[0]).items()})
@@ -139,7 +139,7 @@ def make_manifest(
     forward: Forward,
     run: dict[str, Any] | None,
 ) -> Manifest:
-    """Describe the set that is going to be extracted."""
+    """Make the manifest of the set to extract."""
     options = forward.options
     recipe: dict[str, Any] = {
         "backbone": backbone.resolved,
@@ -178,9 +178,10 @@ def make_manifest(
 
 
 class _Images(Dataset[Any]):
-    """Batches of transformed images; those that cannot be read are zero, and named.
+    """Batches of transformed images; unreadable ones are zero, and returned with the reason.
 
-    A failing disk is handed over in place of a batch, for a worker that raised it would lose which error it was.
+    System errors (a failing disk) are returned in place of a batch, because raising them in a worker would lose their
+    type.
     """
 
     def __init__(self, images: ImageSet, transform: Transform, batches: Sequence[range]) -> None:

@@ -1,4 +1,4 @@
-"""Extra columns: what takes more of the network than one plain forward pass."""
+"""Extra columns: those that need more than one plain forward pass."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from featood.extractors.transform import Transform
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What extra columns may look at besides the network and its inputs."""
+    """What extra columns can use besides the network and its inputs."""
 
     transform: Transform | None = None
-    """That of the inputs, where it is known."""
+    """Transform of the inputs, if known."""
     taps: Mapping[str, Tap] = dataclasses.field(default_factory=dict)
     """The requested stages, by name."""
 
@@ -32,33 +32,33 @@ class Extra(Protocol):
     """A frozen dataclass of options that makes columns."""
 
     kind: ClassVar[str]
-    """Its name in a recipe; that of the column, where it makes one."""
+    """Its name in a recipe, and the name of the column if there is only one."""
     by_batch: ClassVar[bool]
-    """Whether its values depend on how rows are batched."""
+    """Whether its values depend on the division into batches."""
 
     def __call__(self, module: nn.Module, inputs: Tensor, row: int, setting: Setting) -> dict[str, Tensor]:
-        """Return the rows ``[B, D]`` of each column, for a batch of inputs that begins at a row of the set."""
+        """Return the values ``[B, D]`` of each column for a batch of inputs that begins at row `row` of the set."""
 
 
 KINDS: dict[str, type[Extra]] = {extra.kind: extra for extra in (Odin, MonteCarloDropout, Coverage)}
 
 
 def extras_to_json(extras: Sequence[Extra]) -> dict[str, dict[str, Any]]:
-    """Return the options of each by its kind, as plain JSON."""
+    """Return the options of each kind as JSON values."""
     return {extra.kind: dataclasses.asdict(extra) for extra in extras}  # type: ignore[call-overload]
 
 
 def extras_from_json(body: Mapping[str, Mapping[str, Any]]) -> tuple[Extra, ...]:
-    """Rebuild from :func:`extras_to_json`.
+    """Restore extras from the output of :func:`extras_to_json`.
 
     Raises
     ------
     UsageError
-        When a column is of a kind that is not known here.
+        If a kind is unknown.
     """
     for kind in body:
         if kind not in KINDS:
             raise UsageError(
-                f"this featood cannot make the column '{kind}'; upgrade it with pip install -U featood"
+                f"this version of featood does not have the column '{kind}'; upgrade it with pip install -U featood"
             )
     return tuple(KINDS[kind](**options) for kind, options in body.items())

@@ -1,4 +1,4 @@
-"""A network with its taps, as one function from a batch of inputs to named columns."""
+"""A network with its taps as one function from a batch of inputs to named columns."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 
 @dataclasses.dataclass(frozen=True)
 class ExtractOptions:
-    """How to extract; what decides values goes into the fingerprint, the rest does not.
+    """Options of an extraction; those that affect values are part of the fingerprint.
 
     Parameters
     ----------
     taps, pools, maps, outputs
         See :func:`featood.extractors.taps.plan_taps`.
     extras : sequence of Extra
-        Further columns that take more than a forward pass; see :mod:`featood.extractors.extras`.
+        Further columns that need more than a forward pass; see :mod:`featood.extractors.extras`.
     dtype : str
         Stored type of the features, ``float32`` or ``float16``; logits are always float32.
     precision : str
-        Arithmetic of the backbone: ``float32``, ``bfloat16`` or ``float16``.
+        Precision of the backbone: ``float32``, ``bfloat16`` or ``float16``.
     batch_size : int
-        Images in a forward pass.
+        Images per forward pass.
     block_rows : int
-        Rows committed at a time.
+        Rows per committed block.
     store : str
         ``zarr`` or ``hdf5``.
     device : str
-        ``auto`` takes the GPU where there is one.
+        ``auto`` selects a GPU if there is one.
     workers : int, optional
-        Processes that decode images; by default none for packed sets, else one a core.
+        Processes that decode images; by default none for packed sets, otherwise one per core, at most 8.
     strict : bool
-        Stop at the first image that cannot be read, rather than count and name it.
+        Stop at the first image that cannot be read, rather than skip and report it.
     overwrite : bool
         Replace a set that was extracted with other settings.
     """
@@ -68,31 +68,31 @@ class ExtractOptions:
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "float16"):
-            raise UsageError(f"dtype is float32 or float16, not {self.dtype}")
+            raise UsageError(f"dtype must be float32 or float16, not {self.dtype}")
         if self.precision not in PRECISIONS:
-            raise UsageError(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision}")
+            raise UsageError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision}")
         if self.batch_size < 1 or self.block_rows < 1:
             raise UsageError("the batch size and the rows of a block must be positive")
 
 
 class Forward:
-    """A network in evaluation mode, and what to record of each of its forward passes.
+    """A network in evaluation mode, with a plan of what to record in a forward pass.
 
     Parameters
     ----------
     module : Module
-        On the device of the example, in evaluation mode.
+        The network, on the device of the example and in evaluation mode.
     example : Tensor
-        Two inputs or more ``[B, ...]``, on which the network is traced.
+        At least two inputs ``[B, ...]``, with which the network is traced.
     options : ExtractOptions
-        Taps, pooling, further columns and arithmetic.
+        Taps, pooling, extra columns and precision.
     transform : Transform, optional
-        That of the inputs, which some further columns need.
+        Transform of the inputs, which some extra columns need.
 
     Raises
     ------
     UsageError
-        When a tap, a pooling or a further column does not fit the network.
+        If a tap, a pooling or an extra column is impossible for the network.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class Forward:
         self.setting = Setting(transform, self.plan.taps)
         for extra in options.extras:
             if not self.plan.has_logits:
-                raise UsageError(f"the column {extra.kind} needs logits, which this backbone does not give")
+                raise UsageError(f"the column {extra.kind} needs logits, which this backbone does not return")
         self.widths = {name: values.shape[1] for name, values in self(example, 0).items()}
 
     def __call__(self, inputs: Tensor, row: int) -> dict[str, Tensor]:
-        """Return all columns of a batch ``[B, ...]`` that begins at a row of the set, each ``[B, D]``."""
+        """Return all columns ``[B, D]`` of a batch ``[B, ...]`` that begins at row `row` of the set."""
         with self.plan.recording(self.module) as forward, torch.inference_mode(), self._arithmetic(inputs):
             columns = forward(inputs)
         for extra in self.options.extras:
@@ -116,14 +116,14 @@ class Forward:
         return columns
 
     def _arithmetic(self, inputs: Tensor) -> torch.autocast:
-        # one context for each pass: what autocast keeps of inference mode is of no use to a gradient
+        # one context per pass: tensors that autocast caches in inference mode cannot be differentiated
         precision = PRECISIONS[self.options.precision]
         kind = inputs.device.type
         return torch.autocast(kind, precision or torch.bfloat16, enabled=precision is not None)
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What decides the columns, given the network and its inputs."""
+        """What determines the columns, given the network and its inputs."""
         plan, options = self.plan, self.options
         recipe: dict[str, Any] = {
             "columns": plan.columns_json(),
@@ -131,7 +131,7 @@ class Forward:
             "dtype": options.dtype,
             "precision": options.precision,
         }
-        # only requested extras are included, so that plain extractions keep their fingerprints
+        # optional entries are included only if used, so that plain extractions keep their fingerprints
         if plan.outputs != "classes":
             recipe["outputs"] = plan.outputs
         if plan.map_shape:
@@ -145,7 +145,7 @@ class Forward:
 
 @contextlib.contextmanager
 def ready(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
-    """Put a module into evaluation mode on a device, with channels last, and leave it as it was found."""
+    """Context manager that puts a module into evaluation mode on a device, with channels last, and restores it."""
     training = [part for part in module.modules() if part.training]
     first = next(iter(module.parameters()), None)
     home = None if first is None or first.device == device else first.device
@@ -166,7 +166,7 @@ def ready(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
 def column_specs(
     widths: Mapping[str, int], dtype: str, labelled: bool, ids: Sequence[str]
 ) -> dict[str, ColumnSpec]:
-    """Describe the columns to store: features in one type, logits in float32, labels and names."""
+    """Return the specifications of the columns to store: features in `dtype`, logits in float32, labels and names."""
     columns = {
         name: ColumnSpec((width,), "float32" if name == "logits" else dtype) for name, width in widths.items()
     }

@@ -1,4 +1,4 @@
-"""Row sums of a feature map's Gram matrices."""
+"""Row sums of the Gram matrices of a feature map."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ POWERS = tuple(range(1, 11))
 
 
 def gram_sums(positions: Tensor) -> Tensor:
-    """Row sums of the Gram matrices of powers of a feature map, each brought back to the map's scale.
+    """Return the row sums of the Gram matrices of powers of a feature map, rescaled by the corresponding root.
 
-    With F the map as a matrix of channels by positions and F^p its elementwise power, this is the signed p-th
-    root of the row sums of ``F^p (F^p)^T``, for the powers 1 to 10. The root is taken of the sum, as in the
-    authors' code: so no ``C x C`` matrix is ever formed. OpenOOD stops at the power 5.
+    With F the map as a matrix of channels by positions and F^p its elementwise power, this is the signed p-th root of
+    the row sums of ``F^p (F^p)^T``, for the powers 1 to 10. The root is taken of the sum, as in the authors' code, so
+    the ``C x C`` matrix is never formed. OpenOOD uses the powers 1 to 5.
 
     Parameters
     ----------
@@ -25,15 +25,15 @@ def gram_sums(positions: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        ``[B, P * C]``, the channels of the first power first.
+        ``[B, P * C]``, ordered by power, then channel.
 
     References
     ----------
     Sastry and Oore, Detecting Out-of-Distribution Examples with Gram Matrices, ICML 2020.
     """
-    # The sum over positions t of x_tc^p sum_k x_tk^p would over- or underflow from moderate powers on. So the
-    # largest m_t of each position is taken out of the inner sum, and the largest x_tc m_t of each channel out of
-    # the outer one: what is left are powers of numbers up to 1, some of which are 1.
+    # The sum over positions t of x_tc^p sum_k x_tk^p would overflow or underflow. Therefore, the maximum m_t of each
+    # position is factored out of the inner sum, and the maximum x_tc m_t of each channel out of the outer sum. The
+    # remaining factors are powers of numbers up to 1, some of which are 1.
     largest = positions.abs().amax(2, keepdim=True)
     inner = positions / largest.masked_fill(largest == 0, 1)
     outer = positions * largest

@@ -1,4 +1,4 @@
-"""Layout: which axis of a map holds the channels, and how many tokens in front are no part of the image."""
+"""Layout of maps: the axis of the channels, and the number of leading tokens that are not patches."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ CHANNELS_FIRST = (
     nn.modules.pooling._AdaptiveAvgPoolNd,
     nn.modules.pooling._AdaptiveMaxPoolNd,
 )
-"""Layers whose second axis is that of the channels, by their documentation."""
+"""Layers whose second axis is documented as the channels."""
 MOST_PREFIX = 16
 
 
 class Layout(NamedTuple):
-    """How to read a tensor ``[B, ...]``."""
+    """Layout of a tensor ``[B, ...]``."""
 
     channels: int
-    """Axis of the channels, counted from the front."""
+    """Axis of the channels, not negative."""
     prefix: int = 0
-    """Positions in front that are no part of the image: class and register tokens."""
+    """Number of leading positions that are not part of the image: class and register tokens."""
 
     def positions(self, values: Tensor) -> int:
-        """Return how many positions of the image a tensor of this layout has."""
+        """Return the number of image positions of a tensor with this layout."""
         return values[0].numel() // values.shape[self.channels] - self.prefix
 
 
@@ -44,29 +44,29 @@ VECTORS = Layout(1)
 
 
 def is_map(values: Tensor) -> bool:
-    """Say whether there is more than one position, whichever axis holds the channels."""
+    """Whether there is more than one position, whichever axis is the channels."""
     if values.ndim == 3:
         return values.shape[1] > 1
     return values.ndim > 3 and values[0].numel() > max(values.shape[1], values.shape[-1])
 
 
 def find_layout(trace: Trace, place: Place, values: Tensor, larger: bool = True) -> Layout:
-    """Find the axis of the channels, and the tokens in front.
+    """Find the axis of the channels, and the number of leading tokens.
 
-    What is known of the layers that make or take the very tensor counts, and its shape beside that of the
-    images and of the other maps. Where these say nothing, or disagree, the network is run on larger images
-    (unless `larger` is false): positions grow with them, and channels do not.
+    They are inferred from the layers that produce or consume the tensor, and from its shape compared with the images
+    and other maps. If this is inconclusive, the network is run on larger images (unless `larger` is false): positions
+    grow with them, channels do not.
 
     Raises
     ------
     UsageError
-        When it cannot be known.
+        If they cannot be determined.
     """
     what = f"'{place.module}'" if place.module else "the output"
     shape = list(values.shape)
     if values.ndim < 2 or len(values) != len(trace.images):
         raise UsageError(
-            f"{what} gives a tensor {shape} for {len(trace.images)} images, not one row an image; tap another module"
+            f"{what} gives a tensor {shape} for {len(trace.images)} images, not one row per image; tap another module"
         )
     if values.ndim == 2:
         return VECTORS
@@ -78,7 +78,7 @@ def find_layout(trace: Trace, place: Place, values: Tensor, larger: bool = True)
         axes = _by_larger_images(trace, place, values)
     if len(axes) != 1:
         raise UsageError(
-            f"{what} gives {shape}, and which of these axes are channels cannot be known; tap a module before or "
+            f"{what} gives {shape}, and the axis of the channels cannot be determined; tap a module before or "
             "after it"
         )
     (channels,) = axes
@@ -88,12 +88,12 @@ def find_layout(trace: Trace, place: Place, values: Tensor, larger: bool = True)
 def _by_layers(
     trace: Trace, values: Tensor, channels_of: Callable[[nn.Module, Tensor], int | None]
 ) -> set[int]:
-    """Axes that the layers which make or take this tensor, or a view of it, have their channels at.
+    """Return the channel axes of the layers that produce or consume this tensor or a view of it.
 
-    Where no known layer does (a sum, say), those count that make or take another tensor of the very shape.
+    If there is no such layer (the tensor may be a sum), those of layers with other tensors of the same shape are used.
     """
     axes: set[int] = set()
-    alike: set[int] = set()
+    of_same_shape: set[int] = set()
     for event in trace.events:
         seen = event.value
         same_shape = seen.shape == values.shape
@@ -103,28 +103,28 @@ def _by_layers(
             continue
         size, stride = seen.shape[axis], seen.stride(axis)
         if same_shape and values.shape[1:].count(seen.shape[axis]) == 1:
-            alike.add(axis)
+            of_same_shape.add(axis)
         if not viewed:
             continue
         if same_shape and seen.stride() == values.stride():
             axes.add(axis)
-        else:  # a view: its axis of the same size and stride is the same
+        else:  # a view: the axis of the same size and stride is the same axis
             same = [
                 other
                 for other in range(1, values.ndim)
                 if (values.shape[other], values.stride(other)) == (size, stride)
             ]
             axes |= set(same) if len(same) == 1 else set()
-    return axes or alike
+    return axes or of_same_shape
 
 
 def _of_layers(layer: nn.Module, values: Tensor) -> int | None:
-    """Axis of the channels at the input or output of a convolution, a pooling or a normalisation."""
+    """Return the channel axis of the input or output of a convolution, pooling or normalisation."""
     last = values.ndim - 1
     if isinstance(layer, CHANNELS_FIRST):
         return 1 if last else None
     weight = getattr(layer, "weight", None)
-    if isinstance(weight, Tensor) and weight.ndim == 1 and len(weight) > 1:  # a normalisation of some kind
+    if isinstance(weight, Tensor) and weight.ndim == 1 and len(weight) > 1:  # some normalisation
         fitting = [axis for axis in range(1, last + 1) if values.shape[axis] == len(weight)]
         if len(fitting) == 1:
             return fitting[0]
@@ -134,12 +134,12 @@ def _of_layers(layer: nn.Module, values: Tensor) -> int | None:
 
 
 def _of_linear(layer: nn.Module, values: Tensor) -> int | None:
-    """Axis of the channels at a linear layer: the last, unless it mixes positions; so it is weaker evidence."""
+    """Return the last axis for a linear layer; weaker evidence, because the layer may mix positions."""
     return values.ndim - 1 if isinstance(layer, nn.Linear) else None
 
 
 def _by_shape(trace: Trace, values: Tensor) -> set[int]:
-    """Axes that can hold the channels, as the others have the proportions of the images; empty if none or all."""
+    """Return the axis for which the other axes have the aspect ratio of the images; empty if ambiguous."""
     sizes = values.shape[1:]
     if values.ndim == 3:
         tokens = _token_counts(trace)
@@ -152,7 +152,7 @@ def _by_shape(trace: Trace, values: Tensor) -> set[int]:
 
 
 def on_grid(trace: Trace, values: Tensor, layout: Layout) -> bool:
-    """Say whether the positions of a map are those of an image: of the proportions of the images, or its patches."""
+    """Whether the positions of a map have the aspect ratio of the images, or are their patches."""
     if values.ndim == 3:
         return layout.positions(values) in _grids(trace)
     at = [size for axis, size in enumerate(values.shape) if axis not in (0, layout.channels)]
@@ -165,7 +165,7 @@ def _like_images(trace: Trace, p: int, q: int) -> bool:
 
 
 def _grids(trace: Trace) -> set[int]:
-    """How many positions the maps of this network have, of which tokens may be made."""
+    """Return the numbers of positions of the maps of this network, which may become tokens."""
     counts = set()
     for _, value in trace.events:
         if value.ndim == 4:
@@ -175,12 +175,12 @@ def _grids(trace: Trace) -> set[int]:
     counts.discard(trace.images.shape[2:].numel())
     if counts:
         return counts
-    cut = next((value for _, value in trace.events if value.ndim == 3), None)  # without a convolution
-    return set() if cut is None else {cut.shape[1]}
+    patches = next((value for _, value in trace.events if value.ndim == 3), None)  # without a convolution
+    return set() if patches is None else {patches.shape[1]}
 
 
 def _known_prefix(module: nn.Module) -> int:
-    """``num_prefix_tokens`` of the network or of one inside, as timm names it."""
+    """Return timm's attribute ``num_prefix_tokens`` of the network or of one of its modules, or 0."""
     counts = [getattr(layer, "num_prefix_tokens", 0) for layer in module.modules()]
     return max((count for count in counts if isinstance(count, int)), default=0)
 
@@ -191,14 +191,14 @@ def _token_counts(trace: Trace) -> set[int]:
 
 
 def _small_tokens(module: nn.Module) -> set[int]:
-    """How many learnt tokens ``[1, T, C]`` there are: of each parameter, and of all of them."""
+    """Return the numbers of learnt tokens ``[1, T, C]`` of each parameter, and their total."""
     counts = [values.shape[1] for values in module.parameters() if values.ndim == 3 and len(values) == 1]
-    counts = [count for count in counts if count <= MOST_PREFIX]  # else they are embeddings of positions
+    counts = [count for count in counts if count <= MOST_PREFIX]  # larger ones are position embeddings
     return {*counts, sum(counts)}
 
 
 def _prefix(trace: Trace, tokens: Tensor, channels: int) -> int:
-    """How many tokens are there beyond a grid of patches."""
+    """Return the number of tokens in addition to a grid of patches."""
     count, grids = tokens.shape[3 - channels], _grids(trace)
     known = _known_prefix(trace.module)
     if known and count - known in grids:
@@ -209,15 +209,15 @@ def _prefix(trace: Trace, tokens: Tensor, channels: int) -> int:
     if fitting or not 0 < known < count:
         return min(fitting, default=0)
     longer = any(value.ndim == 3 and count + known in value.shape for _, value in trace.events)
-    return 0 if longer else known  # such tokens are still to come, and get theirs later
+    return 0 if longer else known  # a longer sequence means that the tokens are added later
 
 
 def _by_larger_images(trace: Trace, place: Place, values: Tensor) -> set[int]:
-    """Axes that do not grow with the images; empty where the network does not take larger ones."""
+    """Return the axes that do not grow with the images; empty if the network does not accept larger ones."""
     *rest, height, width = trace.images.shape
     larger = torch.zeros(*rest, height + 64, width + 64, device=trace.images.device, dtype=trace.images.dtype)
     try:
-        other = trace_forward(copy.deepcopy(trace.module), larger)  # a copy: some keep tables for a size
+        other = trace_forward(copy.deepcopy(trace.module), larger)  # some networks cache tables for a size
     except (FeatoodError, RuntimeError, ValueError, TypeError):
         return set()
     grown = first_tensor(other.returned) if place == OUTPUT else other.values.get(place)

@@ -1,10 +1,9 @@
-"""The linear classifier of any network: some of its features z, W and b, so that W z + b are its outputs.
+"""The linear classifier of any network: features z, W and b such that W z + b are its outputs.
 
-Mostly it is the last linear layer, or a convolution of one position. Else the outputs are derived, by automatic
-differentiation, for what passes a place near the end: where they are linear in it, whatever the code in between
-does, the derivative is W. That finds averaged heads, heads on each position, scaled outputs, heads of other
-packages, and, as functions of a direction alone, cosine heads. What is found holds for random features in
-place of the network's own, or it counts as nothing.
+Usually, it is the last linear layer, or a convolution at one position. Otherwise, the outputs are differentiated with
+respect to the tensor at a place near the end: if they are linear in it, whatever the code in between, the derivative is
+W. This finds averaged heads, heads at each position, scaled outputs, heads of other packages, and cosine heads, which
+depend only on the direction. A result is accepted only if it also holds for random features.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ from featood.extractors.trace import Event, Trace, rerun
 
 _MOST_PLACES = 16
 _MOST_SHARED = 8
-"""Places tried for a tensor that several layers of a head take."""
+"""Number of places to try for a tensor shared by several layers of a head."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LinearHead:
-    """A linear classifier, and the column it takes."""
+    """A linear classifier and its input column."""
 
     column: Column
     layer: str = ""
-    """The layer whose weight and bias these are; empty where they were derived."""
+    """The layer with weight and bias; empty if they were derived."""
     weight: Tensor | None = dataclasses.field(default=None, compare=False)
     bias: Tensor | None = dataclasses.field(default=None, compare=False)
 
@@ -47,7 +46,7 @@ class LinearHead:
         return Classifier(weight.detach().float().cpu().numpy(), bias.detach().float().cpu().numpy())
 
     def tensors(self, module: nn.Module) -> tuple[Tensor, Tensor]:
-        """Return weight and bias as they are in the network."""
+        """Return weight and bias as tensors of the network."""
         if self.weight is not None and self.bias is not None:
             return self.weight, self.bias
         layer: Any = module.get_submodule(self.layer)
@@ -56,22 +55,22 @@ class LinearHead:
 
 
 def find_linear_head(trace: Trace, output: Tensor) -> LinearHead | None:
-    """Find the linear classifier whose outputs ``[B, C]`` are the network's; None where there is none."""
+    """Find the linear classifier that produces the outputs ``[B, C]`` of the network; None if there is none."""
     plain = _plain(trace, output)
     if plain is not None:
         return plain
     joint = [_tap(trace, event) for event in head_inputs(trace, output)]
     found = _derived(trace, [tap for tap in joint if tap is not None], flat=True)
-    if found is None:  # then in the code between modules
+    if found is None:  # the classifier may be in code between modules
         return _walk(trace, trace.events, _MOST_PLACES)
     if len(found.column.taps) == 1:
         return found
     first = min(trace.index(tap.place) for tap in found.column.taps)
-    return _walk(trace, trace.events[:first], _MOST_SHARED) or found  # they may all take one tensor
+    return _walk(trace, trace.events[:first], _MOST_SHARED) or found  # all may share one input
 
 
 def head_inputs(trace: Trace, output: Tensor) -> list[Event]:
-    """List inputs of layers with weights whose output is as wide as the network's, the last first."""
+    """List the inputs of layers with weights whose output has the network's number of outputs, the last first."""
     width = output.shape[1]
     found = []
     for event in reversed(trace.events):
@@ -87,7 +86,7 @@ def head_inputs(trace: Trace, output: Tensor) -> list[Event]:
         )
         weight = getattr(layer, "weight", None)
         if len(shape) < 2 or not wide or (isinstance(weight, Tensor) and weight.ndim < 2):
-            continue  # normalisations are of no interest
+            continue  # normalisations are not classifiers
         taken = next((e for e in trace.events if e.place == event.place._replace(side="input")), None)
         if taken is not None:
             found.append(taken)
@@ -95,7 +94,7 @@ def head_inputs(trace: Trace, output: Tensor) -> list[Event]:
 
 
 def _plain(trace: Trace, output: Tensor) -> LinearHead | None:
-    """Find the last linear layer, or convolution of one position, whose output is the network's."""
+    """Find the last linear layer, or convolution at one position, whose output is that of the network."""
     for event in reversed(trace.events):
         layer, values = trace.layer(event), event.value
         if event.place.side != "input" or values.shape[2:].numel() != 1:
@@ -114,7 +113,7 @@ def _plain(trace: Trace, output: Tensor) -> LinearHead | None:
 
 def _tap(trace: Trace, event: Event) -> Tap | None:
     if event.value.data_ptr() == trace.images.data_ptr():
-        return None  # pixels are no features
+        return None  # pixels are not features
     try:
         return Tap(event.place, find_layout(trace, event.place, event.value, larger=False))
     except UsageError:
@@ -122,7 +121,7 @@ def _tap(trace: Trace, event: Event) -> Tap | None:
 
 
 def _walk(trace: Trace, events: Sequence[Event], most: int) -> LinearHead | None:
-    """Try what passes single places, going back from the last of some events."""
+    """Try single places, going back from the last of some events."""
     previous: Tensor | None = None
     for event in reversed(events):
         if event.value is previous:
@@ -138,7 +137,7 @@ def _walk(trace: Trace, events: Sequence[Event], most: int) -> LinearHead | None
 
 
 def _derived(trace: Trace, taps: Sequence[Tap], flat: bool = False) -> LinearHead | None:
-    """Derive the classifier on what passes some places, if there is one."""
+    """Derive the classifier on the tensors at some places, if there is one."""
     found = derive(trace, taps, flat)
     if found is None:
         return None
@@ -148,7 +147,7 @@ def _derived(trace: Trace, taps: Sequence[Tap], flat: bool = False) -> LinearHea
 
 
 def _merged(trace: Trace, head: LinearHead) -> LinearHead:
-    """Add up the weights of places that the same tensor passes."""
+    """Sum the weights of places with the same tensor."""
     assert head.weight is not None
     values = [trace.values[tap.place] for tap in head.column.taps]
     if len({part.shape for part in values}) > 1:
@@ -169,14 +168,16 @@ def _merged(trace: Trace, head: LinearHead) -> LinearHead:
 
 @torch.no_grad()
 def _holds(trace: Trace, head: LinearHead) -> bool:
-    """Say whether the network gives ``W z + b``, for its own features and for large random ones of either sign."""
+    """Whether the network returns ``W z + b``, both for its own features and for large random ones of either sign."""
     places = [tap.place for tap in head.column.taps]
     weight, bias = (part.float() for part in head.tensors(trace.module))
     if not equal(head.column.values(trace.values) @ weight.T + bias, class_outputs(trace.returned)):
         return False
     passed = {place: random_like(trace.values[place], 100) for place in places}
     size = (head.column.values(passed) @ weight.T).abs().max()
-    if size > 0 and not head.column.unit:  # beyond where soft caps and saturated units look linear
+    if (
+        size > 0 and not head.column.unit
+    ):  # beyond the range in which soft caps and saturated units are linear
         scale = 100 * (1 + bias.abs().max()) / size
         passed = {place: value * scale for place, value in passed.items()}
     try:

@@ -1,4 +1,4 @@
-"""Extraction from a module in memory: any network, any loader."""
+"""Extraction of features with any module in memory and any loader."""
 
 from __future__ import annotations
 
@@ -44,43 +44,43 @@ def extract(
     Parameters
     ----------
     module : Module
-        Any network; it is put into evaluation mode meanwhile, and left as it was found.
+        Any network; it is in evaluation mode during the extraction, and restored afterwards.
     loader
-        A ``DataLoader``, any iterable of batches, a ``Dataset``, or a tensor ``[N, ...]``. A batch is a tensor,
-        a pair of inputs and labels (perhaps followed by names), or a mapping with keys such as ``image`` or
-        ``pixel_values`` and ``label``. Inputs go to the network as they are.
+        A ``DataLoader``, any iterable of batches, a ``Dataset``, or a tensor ``[N, ...]``. A batch is a tensor, a pair
+        of inputs and labels (optionally followed by names), or a mapping with keys such as ``image`` or
+        ``pixel_values`` and ``label``. Inputs are passed to the network unchanged.
     cache : FeatureCache or path, optional
-        Store the set there as well; without one it stays in memory.
+        Also store the set in this cache.
     name : str
-        ``backbone/dataset/split``, under which it is stored; the backbone's part names the network for all its
-        sets, so that a head fitted on one scores the others.
+        Name ``backbone/dataset/split`` of the stored set. Use the same backbone for all sets of a network, so that
+        heads fitted on one can score the others.
     classes : sequence of str
-        Names of the classes, in the order of their numbers; by default those of the loader's data set. Labels
-        that are text are numbered by them, else in alphabetical order.
+        Names of the classes in the order of their numbers; by default those of the loader's data set. Text labels are
+        numbered in this order, otherwise alphabetically.
     ood : bool
-        An out-of-distribution set: never the default of ``fit`` and ``score``.
+        Whether this is an out-of-distribution set, which ``fit`` and ``score`` never select by default.
     device : str
-        Where to compute; by default where the module is.
+        Device to compute on; by default that of the module.
     quiet : bool
-        Neither bar nor lines.
+        Print neither progress nor notes.
     **options
-        Of :class:`~featood.extractors.forward.ExtractOptions`: ``taps``, ``pools``, ``maps``, ``outputs``,
-        ``dtype``, ``precision``, ``store``, ``overwrite``; ``batch_size`` and ``workers`` for what comes without.
+        Options of :class:`~featood.extractors.forward.ExtractOptions`: ``taps``, ``pools``, ``maps``, ``outputs``,
+        ``dtype``, ``precision``, ``store``, ``overwrite``; ``batch_size`` and ``workers`` for data without batches.
 
     Returns
     -------
     FeatureSet
-        Its fingerprint covers the weights, the structure, the source of the module's classes, the taps, and the
-        loader's transform by its ``repr``, as far as each can be known; what cannot is said.
+        The set. Its fingerprint covers the weights, the structure, the source of the module's classes, the taps, and
+        the ``repr`` of the loader's transform, as far as these are available; what is unavailable is reported.
 
     Raises
     ------
     UsageError
-        When an option does not fit, or a cache is given without a name.
+        If an option is invalid, or a cache is given without a name.
     DataError
-        When the loader gives nothing, or batches of another form; or features to store are not finite.
+        If the loader is empty or its batches have another form, or features to store are not finite.
     Mismatch
-        When the cache holds another set of this name.
+        If the cache contains a different set of this name.
 
     Examples
     --------
@@ -95,14 +95,14 @@ def extract(
     """
     if cache is not None and len(list(filter(None, name.split("/")))) != 3:
         raise UsageError(
-            "a set in a cache is called backbone/dataset/split, such as name='mynet/photos/test'"
+            "a set in a cache needs a name backbone/dataset/split, such as name='mynet/photos/test'"
         )
     first = next(iter(module.parameters()), torch.empty(0))
     how = ExtractOptions(**{"device": device or str(first.device), **options})
     batches = as_batches(loader, how.batch_size, how.workers or 0)
     head = next(batches, None)
     if head is None or not len(head.inputs):
-        raise DataError("the loader gives no batch")
+        raise DataError("the loader is empty")
     place = pick_device(how.device)
     with ready(module, place):
         forward = Forward(module, _to(_example(head.inputs), place), how)
@@ -141,7 +141,7 @@ def extract(
 
 
 class _Rows:
-    """What has come so far: columns, labels, names, and a digest of the inputs."""
+    """The rows so far: columns, labels, names, and a digest of the inputs."""
 
     def __init__(self) -> None:
         self.columns: dict[str, list[np.ndarray]] = {}
@@ -155,7 +155,7 @@ class _Rows:
 
     def add(self, batch: Batch, columns: dict[str, Tensor]) -> None:
         if (batch.labels is None) != (not self.labels) and self.count:
-            raise DataError("some batches of the loader have labels and some have none")
+            raise DataError("only some batches of the loader have labels")
         start = self.count
         for key, values in columns.items():
             self.columns.setdefault(key, []).append(values.cpu().numpy())
@@ -166,7 +166,7 @@ class _Rows:
 
 
 def _example(inputs: Tensor) -> Tensor:
-    """Two inputs or more, on which the network is traced."""
+    """Return at least two inputs, with which the network is traced."""
     return inputs[:2] if len(inputs) > 1 else torch.cat([inputs, inputs.flip(-1)])
 
 
@@ -178,7 +178,7 @@ def _to(inputs: Tensor, device: torch.device) -> Tensor:
 def _length(loader: Any) -> int | None:
     try:
         return len(getattr(loader, "dataset", loader))
-    except TypeError:  # an iterable without an end that is known
+    except TypeError:  # an iterable of unknown length
         return None
 
 
@@ -190,16 +190,16 @@ def _known_classes(loader: Any) -> tuple[str, ...]:
 
 
 def _recipe(module: nn.Module, forward: Forward, loader: Any) -> tuple[dict[str, Any], list[str]]:
-    """Return what decides the features, and a line on each part of it that cannot be known."""
+    """Return what determines the features, and one line about each part that is unavailable."""
     code, unknown = code_recipe(module)
     how = preprocessing(loader)
     if not how:
         unknown.append(
-            "how the inputs were prepared is not known; prepare those of all sets of this network alike"
+            "the preprocessing of the inputs is unknown; use the same for all sets of this network"
         )
     elif "lambda" in how or "<function" in how:
         unknown.append(
-            "the loader's transform calls functions whose code is not known, so a change goes unnoticed"
+            "the loader's transform calls functions whose code is unavailable, so changes cannot be detected"
         )
     recipe = {
         "backbone": f"module:{type(module).__module__}.{type(module).__qualname__}",

@@ -1,4 +1,4 @@
-"""What neuron activation coverage looks at: activations times the gradient of a divergence, stage by stage."""
+"""Neuron states for neuron activation coverage: activations times the gradient of a divergence, for each stage."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 def coverage_states(module: nn.Module, inputs: Tensor, taps: Mapping[str, Tap]) -> dict[str, Tensor]:
-    """Activations of each stage times ``dKL(uniform || softmax) / dz``, each brought to one number a channel.
+    """Return activations of each stage times ``dKL(uniform || softmax) / dz``, both pooled to one value per channel.
 
-    The authors add up activations and gradients over positions before they multiply them; here the activations
-    are averaged, which takes out the number of positions and keeps the product of a stage in front of the average
-    pooling equal to that of the classifier's input. The head scales each stage, so nothing else changes.
+    The authors sum activations and gradients over positions before multiplying them. Here, activations are averaged,
+    which removes the factor of the number of positions, and makes the product of a stage before average pooling equal
+    to that of the classifier's input. The head scales each stage, so scores are not affected otherwise.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def coverage_states(module: nn.Module, inputs: Tensor, taps: Mapping[str, Tap]) 
     Raises
     ------
     UsageError
-        When the logits do not depend on a stage through a differentiable path.
+        If the logits do not depend differentiably on a stage.
 
     References
     ----------
@@ -55,7 +55,7 @@ def coverage_states(module: nn.Module, inputs: Tensor, taps: Mapping[str, Tap]) 
     if inputs.is_floating_point():
         inputs.requires_grad_()  # for networks whose weights are frozen
     places = {name: tap.place for name, tap in taps.items()}
-    # gradients of half precision would underflow, so these passes are in the precision of the weights
+    # half-precision gradients would underflow, so these passes use the precision of the weights
     with (
         recording(module, set(places.values())) as seen,
         torch.autocast(inputs.device.type, enabled=False),
@@ -88,10 +88,8 @@ class Coverage:
     by_batch: ClassVar[bool] = False
 
     def __call__(self, module: nn.Module, inputs: Tensor, row: int, setting: Setting) -> dict[str, Tensor]:
-        """Return the columns' rows for a batch, ``[B, C]`` each."""
+        """Return the columns ``[B, C]`` of a batch."""
         if not setting.taps:
-            raise UsageError(
-                "columns for nac are made of the tapped stages: name some, as in --tap layer2,layer3"
-            )
+            raise UsageError("columns for nac need tapped stages: name some, as in --tap layer2,layer3")
         states = coverage_states(module, inputs, setting.taps)
         return {f"{name}.{self.kind}": values for name, values in states.items()}

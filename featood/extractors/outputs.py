@@ -1,4 +1,4 @@
-"""What a network returns: the one tensor among it that counts, and whether its columns are classes."""
+"""The outputs of a network: selecting the tensor, and deciding whether its columns are classes."""
 
 from __future__ import annotations
 
@@ -16,26 +16,25 @@ from featood.errors import UsageError
 KINDS = ("auto", "classes", "multi-label", "regression", "features")
 _FEATURE_NAMES = re.compile("embed|pool|feat|hidden|represent")
 _WIDEST_PROJECTION = 4096
-"""Tasks with more outputs than this are classes of a large set; embeddings are narrower."""
+"""Outputs wider than this are classes of a large set; embeddings are narrower."""
 
 
 class Returned(NamedTuple):
-    """The tensor that counts among what a network returned."""
+    """The selected tensor of what a network returned."""
 
     values: Tensor
     """``[B, C]``."""
     name: str = ""
-    """Its name, where it was picked by name."""
+    """Its name, if it was selected by name."""
     among: int = 1
-    """Number of tensors ``[B, C]`` among which the outputs could not be identified."""
+    """Number of candidate tensors ``[B, C]``, if it could not be identified uniquely."""
 
 
 def class_outputs(output: Any) -> Tensor:
-    """Return the outputs ``[B, C]`` among what a network returned.
+    """Select the outputs ``[B, C]`` from what a network returned.
 
-    Taken are: a tensor ``[B, C]``, ``[B, C, 1, 1]`` or ``[B]``; what is called ``logits`` in an object or a
-    mapping, as in the outputs of transformers and of torchvision's GoogLeNet; the first element of a tuple or
-    list where that is ``[B, C]``; else the only ``[B, C]`` that there is.
+    These are a tensor ``[B, C]``, ``[B, C, 1, 1]`` or ``[B]``; the attribute or key ``logits``, as in transformers and
+    torchvision's GoogLeNet; the first element of a tuple or list if it is ``[B, C]``; otherwise the only ``[B, C]``.
 
     Raises
     ------
@@ -46,13 +45,13 @@ def class_outputs(output: Any) -> Tensor:
 
 
 def pick_output(output: Any) -> Returned:
-    """Do as :func:`class_outputs`, and say how it was picked."""
+    """Select the outputs as :func:`class_outputs`, and return how they were selected."""
     if isinstance(output, Tensor):
         flat = _flat(output)
         if flat is None:
             raise UsageError(
-                f"the backbone returns maps or tokens {list(output.shape)}, not one row of outputs an image: "
-                "classifiers return [B, C] (a segmentation network, say, is none; --outputs features pools them)"
+                f"the backbone returns maps or tokens {list(output.shape)}, not one row of outputs per image: "
+                "classifiers return [B, C] (unlike segmentation networks); --outputs features pools them"
             )
         return Returned(flat)
     named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
@@ -75,8 +74,8 @@ def pick_output(output: Any) -> Returned:
         return Returned(flat, name if isinstance(output, Mapping) else "")
     about = ", ".join(f"{name}: {_describe(value)}" for name, value in list(parts.items())[:6])
     raise UsageError(
-        f"the backbone returns {type(output).__name__}{f' ({about})' if about else ''}, and which of it are the "
-        "outputs of a classifier cannot be determined: let a callable python:module:name return one tensor [B, C]"
+        f"the backbone returns {type(output).__name__}{f' ({about})' if about else ''}, in which the outputs of a "
+        "classifier cannot be identified: let a callable python:module:name return one tensor [B, C]"
     )
 
 
@@ -95,12 +94,12 @@ def _describe(value: Any) -> str:
 
 
 def declared_kind(makers: Sequence[nn.Module], returned: Returned) -> tuple[str, str] | None:
-    """Return what the network itself says that its outputs are, and where it says so; None where it does not.
+    """Return the kind of outputs that the network itself declares, and the reason; None if it does not.
 
     Parameters
     ----------
     makers : sequence of Module
-        The network, and the modules in it that made what it returned.
+        The network, and the modules in it that produced its output.
     returned : Returned
         Its outputs for a few images.
 
@@ -109,11 +108,11 @@ def declared_kind(makers: Sequence[nn.Module], returned: Returned) -> tuple[str,
     kind : str
         ``multi-label``, ``regression`` or ``features``.
     why : str
-        In words.
+        The reason.
     """
     width = returned.values.shape[1]
     if returned.name and _FEATURE_NAMES.search(returned.name):
-        return "features", f"they are called '{returned.name}'"
+        return "features", f"they are named '{returned.name}'"
     if 0 in _all(makers, "num_classes"):
         return "features", "this model has no classifier (num_classes is 0)"
     if any(_is_projection(maker, width) for maker in makers):
@@ -122,14 +121,14 @@ def declared_kind(makers: Sequence[nn.Module], returned: Returned) -> tuple[str,
         problem = getattr(config, "problem_type", None)
         if problem in ("multi_label_classification", "regression"):
             kind = "regression" if problem == "regression" else "multi-label"
-            return kind, f"its configuration says {problem}"
-    return ("regression", "there is a single one") if width == 1 else None
+            return kind, f"its configuration declares {problem}"
+    return ("regression", "there is only one") if width == 1 else None
 
 
 def inferred_kind(
     makers: Sequence[nn.Module], returned: Returned, linear: bool, wide_layer: bool
 ) -> tuple[str, str]:
-    """Infer what the outputs are where the network does not declare it, and say why where it is in doubt.
+    """Infer the kind of outputs that the network does not declare, and the reason if it is uncertain.
 
     Parameters
     ----------
@@ -138,7 +137,7 @@ def inferred_kind(
     linear : bool
         Whether they are a linear function of some features.
     wide_layer : bool
-        Whether a linear layer on vectors is as wide as they.
+        Whether a linear layer on vectors has the same number of outputs.
 
     Raises
     ------
@@ -150,15 +149,15 @@ def inferred_kind(
         return "multi-label", "the last layer is a sigmoid"
     if (values >= 0).all() and torch.allclose(values.sum(1), torch.ones_like(values[:, 0])):
         raise UsageError(
-            "the backbone returns probabilities (they sum to 1), and heads need logits: leave its softmax out, or "
-            "take them as features by --outputs features"
+            "the backbone returns probabilities (they sum to 1), but heads need logits: remove its softmax, or "
+            "use them as features with --outputs features"
         )
     if linear:
         return "classes", ""
     if returned.among > 1:
         raise UsageError(
-            f"the backbone returns {returned.among} tensors [B, C], and no linear classifier makes the first of them: "
-            "let a callable python:module:name return the logits alone"
+            f"the backbone returns {returned.among} tensors [B, C], and the first is not from a linear classifier: "
+            "let a callable python:module:name return only the logits"
         )
     if torch.allclose(values.logsumexp(1), torch.zeros_like(values[:, 0]), atol=1e-4):
         return "classes", "they are log-probabilities"
@@ -169,7 +168,7 @@ def inferred_kind(
     lengths = values.norm(dim=1)
     if wide_layer and not torch.allclose(lengths, lengths.mean().expand_as(lengths), 1e-4):
         return "classes", ""
-    return "features", "no linear classifier makes them (use --outputs classes if they are logits)"
+    return "features", "they are not from a linear classifier (use --outputs classes if they are logits)"
 
 
 def _all(owners: Sequence[Any], name: str) -> list[Any]:
@@ -177,10 +176,10 @@ def _all(owners: Sequence[Any], name: str) -> list[Any]:
 
 
 def _is_projection(module: nn.Module, width: int) -> bool:
-    """Say whether timm's published weights for this model end in a projection instead of classes.
+    """Whether timm's published weights for this model end in a projection instead of classes.
 
-    timm gives the width of a CLIP tower's projection as its number of classes; what tells it from a classifier
-    is that it is the number of classes of no subset of ImageNet, which all of timm's classifiers are for.
+    timm declares the width of the projection of a CLIP tower as its number of classes. All classifiers of timm are for
+    subsets of ImageNet, so a width that is not the number of classes of such a subset is a projection.
     """
     cfg = getattr(module, "pretrained_cfg", None)
     about = cfg if isinstance(cfg, Mapping) else vars(cfg) if hasattr(cfg, "__dict__") else {}

@@ -1,4 +1,4 @@
-"""ODIN's input perturbation: logits of the image moved one small step towards its own prediction."""
+"""ODIN's input perturbation: logits of images after one small gradient step towards the predicted class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def odin_logits(module: nn.Module, images: Tensor, step: Tensor, temperature: float) -> Tensor:
-    """Logits of ``x' = x - step * sign(grad_x NLL(f(x) / T, y))``, with y the predicted class.
+    """Return the logits of ``x' = x - step * sign(grad_x NLL(f(x) / T, y))``, with y the predicted class.
 
     Parameters
     ----------
@@ -27,9 +27,9 @@ def odin_logits(module: nn.Module, images: Tensor, step: Tensor, temperature: fl
     images : Tensor
         Normalised images ``[B, C, H, W]``.
     step : Tensor
-        Size of the step in the units of `images`, one a channel ``[C]``.
+        Step size for each channel ``[C]``, in the units of `images`.
     temperature : float
-        T.
+        Temperature T.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def odin_logits(module: nn.Module, images: Tensor, step: Tensor, temperature: fl
     with torch.enable_grad():
         logits = class_outputs(module(inputs)).float()
         likelihood = (logits / temperature).log_softmax(1).max(1).values
-        # only the sign counts: times T, so that half precision does not round a small gradient to zero
+        # only the sign matters; the factor T prevents underflow of the gradient in half precision
         (gradient,) = torch.autograd.grad(-temperature * likelihood.sum(), inputs)
     with torch.inference_mode():
         return class_outputs(module(images - step.view(-1, 1, 1) * gradient.sign())).float()
@@ -53,10 +53,10 @@ class Odin:
     Parameters
     ----------
     epsilon : float
-        Step on pixels in [0, 1]; on the normalised image it is divided by the transform's standard deviation
-        of each channel, as in the authors' code.
+        Step size for pixels in [0, 1]; for normalised images, it is divided by the standard deviation of each channel
+        in the transform, as in the authors' code.
     temperature : float
-        Softmax temperature of the likelihood whose gradient is taken.
+        Softmax temperature of the differentiated likelihood.
 
     References
     ----------
@@ -76,7 +76,7 @@ class Odin:
             )
 
     def __call__(self, module: nn.Module, inputs: Tensor, row: int, setting: Setting) -> dict[str, Tensor]:
-        """Return the column's rows for a batch ``[B, K]``."""
+        """Return the column ``[B, K]`` of a batch."""
         if setting.transform is None:
             raise UsageError("the column odin needs a known transform of the inputs")
         step = self.epsilon / torch.tensor(setting.transform.std, device=inputs.device)

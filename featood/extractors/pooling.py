@@ -1,4 +1,4 @@
-"""Pooling: from feature maps and tokens, in whatever order of axes, to one vector a row."""
+"""Pooling of feature maps and tokens of any layout to one vector per row."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from featood.extractors.gram import gram_sums
 
 POOLS = ("avg", "std", "max", "avg_std", "token", "gram")
 MAP = "map"
-"""Column of the unpooled last map, and the pooling that makes it."""
+"""Name of the column of the unpooled last map, and of its pooling."""
 
 
 def positions_of(values: Tensor, channels: int) -> Tensor:
-    """Return a map of any rank as positions by channels ``[B, T, C]``, where `channels` is its axis of them."""
+    """Reshape a map of any rank, with the channels in axis `channels`, to positions by channels ``[B, T, C]``."""
     channels %= values.ndim
     if channels == values.ndim - 1:
         return values.flatten(1, -2)
@@ -29,34 +29,34 @@ def pool(values: Tensor, how: str, channels: int = 1, prefix: int = 0) -> Tensor
     Parameters
     ----------
     values : Tensor
-        ``[B, C, H, W]``, ``[B, H, W, C]``, ``[B, T, C]``, or of any other rank; vectors ``[B, C]`` are
-        averages of one position.
+        ``[B, C, H, W]``, ``[B, H, W, C]``, ``[B, T, C]``, or any other rank; for vectors ``[B, C]``, only ``avg`` is
+        possible, which returns them unchanged.
     how : str
-        ``avg``, ``max``; ``std``, the unbiased standard deviation over positions; ``avg_std``, both
-        ``[B, 2C]``; ``token``, the first position; ``gram``, :func:`featood.extractors.gram.gram_sums`
-        ``[B, P * C]``; ``map``, which pools nothing ``[B, C * T]``.
+        ``avg``; ``max``; ``std``, the unbiased standard deviation over positions; ``avg_std``, both ``[B, 2C]``;
+        ``token``, the first position; ``gram``, :func:`featood.extractors.gram.gram_sums` ``[B, P * C]``; ``map``, no
+        pooling ``[B, C * T]``.
     channels : int
-        The axis of the channels; all but it and the first are positions.
+        The axis of the channels; all axes except it and the first are positions.
     prefix : int
-        How many positions in front are no part of the image (class and register tokens); all poolings but
-        ``token`` leave them out.
+        Number of leading positions that are not part of the image (class and register tokens), which are used only by
+        ``token``.
 
     Raises
     ------
     UsageError
-        When there are too few axes or positions for the pooling.
+        If there are too few axes or positions for the pooling.
     """
     if values.ndim == 2:
         if how == "avg":
             return values
         raise UsageError(
-            f"pooling '{how}' needs a map or tokens; this tap gives plain vectors (use --pool avg)"
+            f"pooling '{how}' needs a map or tokens; this tap returns plain vectors (use --pool avg)"
         )
     positions = positions_of(values, channels)
     if how == "token":
         if values.ndim != 3:
             raise UsageError(
-                "pooling 'token' needs tokens [B, T, C]; this tap gives a map (use avg, std or max)"
+                "pooling 'token' needs tokens [B, T, C]; this tap returns a map (use avg, std or max)"
             )
         return positions[:, 0]
     positions = positions[:, prefix:]

@@ -1,4 +1,4 @@
-"""The transforms that torchvision and timm publish with their weights, as ours."""
+"""Conversion of the transforms published with weights by torchvision and timm."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def torchvision_transform(weights: Any) -> Transform:
     Raises
     ------
     UsageError
-        When the weights are not for image classification.
+        If the weights are not for image classification.
     """
     preset = weights.transforms()
     if type(preset).__name__ != "ImageClassification":
         raise UsageError(
-            f"{weights} comes with the transform {type(preset).__name__}, which is not one for image classification"
+            f"{weights} has the transform {type(preset).__name__}, which is not for image classification"
         )
     (crop,), (resize,) = preset.crop_size, preset.resize_size
     interpolation = _interpolation(preset.interpolation.value, str(weights))
-    # preset.antialias is for tensors alone: PIL images are always anti-aliased
+    # preset.antialias applies only to tensors: PIL images are always anti-aliased
     return Transform(3, crop, crop, resize, tuple(preset.mean), tuple(preset.std), interpolation)
 
 
@@ -39,7 +39,7 @@ def timm_transform(config: Mapping[str, Any]) -> Transform:
     Raises
     ------
     UsageError
-        When the transform is not a fixed one, or the network takes other images than grey or RGB ones.
+        If the transform is random, or the network does not use grey or RGB images.
     """
     channels, height, width = config["input_size"]
     crop_pct = config["crop_pct"] or DEFAULT_CROP_PCT
@@ -60,8 +60,8 @@ def timm_transform(config: Mapping[str, Any]) -> Transform:
 
 def _interpolation(name: str, whose: str) -> str:
     if name not in INTERPOLATIONS:
-        why = "draws a new one for each image" if name == "random" else "is not known"
+        why = "differs from image to image" if name == "random" else "is not known"
         raise UsageError(
-            f"{whose} asks for the interpolation '{name}', which {why}; known are {', '.join(INTERPOLATIONS)}"
+            f"{whose} has the interpolation '{name}', which {why}; known are {', '.join(INTERPOLATIONS)}"
         )
     return name

@@ -1,4 +1,4 @@
-"""Choosing the transform for an extraction, and rebuilding backbone and transform from a manifest."""
+"""Selection of the transform for an extraction, and reconstruction of backbone and transform from a manifest."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def choose_transform(
     std: Sequence[float] | None = None,
     image_size: int | None = None,
 ) -> tuple[Transform, str]:
-    """Choose the transform: that of the weights, else that of the in-distribution set; with what overrides it.
+    """Select the transform of the weights, or else of the in-distribution set, and apply the given changes.
 
     Parameters
     ----------
     backbone : Backbone
-        The network, whose weights may come with a transform.
+        The network, whose weights may have a transform.
     images : ImageSet
         The in-distribution set.
     mean, std : sequence of float, optional
-        One value, or one a channel, on [0, 1].
+        One value, or one per channel, for pixels in [0, 1].
     image_size : int, optional
         Side of the square input in pixels; the crop keeps its ratio (:meth:`Transform.at_size`).
 
@@ -46,12 +46,12 @@ def choose_transform(
     -------
     transform : Transform
     origin : str
-        Where it comes from, in words.
+        Description of its origin.
 
     Raises
     ------
     UsageError
-        When a mean or deviation is beyond [0, 1], or has not one value a channel.
+        If a mean or standard deviation is outside [0, 1], or does not have one value per channel.
     """
     if backbone.transform is not None:
         base, origin = backbone.transform, f"the weights of {backbone.resolved}"
@@ -62,7 +62,7 @@ def choose_transform(
     for name, values in (("mean", mean), ("std", std)):
         if values is not None and not 0 <= min(values) <= max(values) <= 1:
             given = ",".join(f"{value:g}" for value in values)
-            raise UsageError(f"--{name} is of pixels in [0, 1], not {given}; divide values up to 255 by 255")
+            raise UsageError(f"--{name} is for pixels in [0, 1], not {given}; divide values up to 255 by 255")
     changed = {name: tuple(values) for name, values in (("mean", mean), ("std", std)) if values is not None}
     if changed or image_size is not None:
         origin += ", with your changes"
@@ -81,7 +81,7 @@ def _of_dataset(backbone: Backbone, images: ImageSet) -> tuple[Transform, str]:
     if shape is None and not is_net(backbone.name):
         return dataclasses.replace(
             IMAGENET, channels=channels, mean=_fit(mean, channels), std=_fit(std, channels)
-        ), f"{images.name}, as is usual for photographs"
+        ), f"{images.name}, as usual for photographs"
     height, width = shape[:2] if shape is not None else (net_defaults(backbone.name).image_size,) * 2
     transform = Transform(channels, height, width, 0, _fit(mean, channels), _fit(std, channels))
     return transform, images.name
@@ -97,36 +97,36 @@ def _fit(values: Sequence[float], channels: int) -> tuple[float, ...]:
 def rebuild(
     origin: Manifest, code: Sequence[str | nn.Module] = ()
 ) -> tuple[Backbone, Transform, ExtractOptions]:
-    """Make again, from a manifest, all that is needed to extract another set in the same way.
+    """Reconstruct from a manifest what is needed to extract another set in the same way.
 
     Parameters
     ----------
     origin : Manifest
-        The manifest of the set to repeat.
+        The manifest of an extracted set.
     code : sequence of str or Module
-        Names of code that may be run, ``python:MODULE:CALLABLE``, and networks: what a manifest says was made by a
-        callable is made by one of them or not at all, for a manifest may come from anybody.
+        Names of code that may be run, ``python:MODULE:CALLABLE``, and networks. Since manifests are not trusted, a
+        backbone made by a callable is taken only from these.
 
     Raises
     ------
     UsageError
-        When the set was imported, so that no backbone is known, or its backbone is code that is not named.
+        If the set was imported and therefore has no backbone, or its backbone is code that is not named.
     Mismatch
-        When the weights are no longer those of the manifest, or the images were resized otherwise.
+        If the weights differ from those in the manifest, or the images were resized by an earlier version.
     CacheCorrupt
-        When the manifest describes no extraction.
+        If the manifest does not describe an extraction.
     """
     recipe, run = origin.recipe, origin.run
     if "transform" not in recipe:
-        raise UsageError("these features were imported, so other sets cannot be extracted; import them too")
+        raise UsageError("these features were imported, so other sets cannot be extracted; import those too")
     if recipe["transform"].get("resize") and "fit" not in recipe["transform"]:
         raise Mismatch(
-            f"{origin.dataset} was extracted with the earlier geometry, whose sides were rounded "
-            "otherwise than timm's and torchvision's; extract it again with --overwrite"
+            f"{origin.dataset} was extracted by an old version, which rounds image sizes differently from timm and "
+            "torchvision; extract it again with --overwrite"
         )
     if any("gram" in entry for entry in recipe.get("columns", {}).values()):
         raise Mismatch(
-            f"the Gram sums of {origin.dataset} have the powers 1 to 5, of an earlier version, not 1 to 10; "
+            f"the Gram sums of {origin.dataset} have the powers 1 to 5 of an earlier version, not 1 to 10; "
             "extract it again with --overwrite"
         )
     try:
@@ -149,12 +149,12 @@ def rebuild(
         )
     except (KeyError, TypeError) as error:
         raise CacheCorrupt(
-            f"the manifest of {origin.dataset} lacks what an extraction needs ({error}); extract it again"
+            f"the manifest of {origin.dataset} lacks an entry of an extraction ({error}); extract it again"
         ) from None
     backbone = _backbone_of(origin, name, code)
     if backbone.sha256 != sha256:
         raise Mismatch(
-            f"{name} no longer has the weights that the cache was made with "
+            f"{name} no longer has the weights with which the cache was made "
             f"({backbone.weights}: {backbone.sha256[:12]}, not {sha256[:12]}); extract again"
         )
     if "code_sha256" in recipe and differing(
@@ -177,7 +177,7 @@ def _backbone_of(origin: Manifest, name: str, code: Sequence[str | nn.Module]) -
         named = [text for text in code if isinstance(text, str) and code_name(text) == code_name(name)]
         if not named:
             raise UsageError(
-                f"the cache says that its features were made by the code {name!r}, which runs only if you name it: "
+                f"the features in the cache were made by the code {name!r}, which is run only if you name it: "
                 f"add --code {shlex.quote(name)} if you trust it"
             )
         name = named[0]

@@ -1,4 +1,4 @@
-"""Taps: which module outputs become feature columns, found by looking at one forward pass."""
+"""Taps: module outputs that become feature columns, determined from one forward pass."""
 
 from __future__ import annotations
 
@@ -36,44 +36,44 @@ from featood.extractors.trace import (
 )
 
 DEFAULT = ("avg", "std")
-FIRST = "of the tensors that the backbone returns, the first is taken as its outputs"
+FIRST = "the backbone returns several tensors; the first is used as its outputs"
 
 
 @dataclasses.dataclass(frozen=True)
 class TapPlan:
-    """What to record in a forward pass, and how to make columns of it."""
+    """What to record in a forward pass, and how to compute columns from it."""
 
     columns: dict[str, Column]
     """Columns of features by name."""
     main: str
-    """The column that feeds the classifier, or stands for the network where it has none."""
+    """The input column of the classifier, or the column that represents a network without one."""
     outputs: str
-    """What the network's outputs are: ``classes``, ``multi-label``, ``regression`` or ``features``."""
+    """Kind of the network's outputs: ``classes``, ``multi-label``, ``regression`` or ``features``."""
     head: LinearHead | None = None
-    """The linear classifier; None where there is none, or outputs are no classes."""
+    """The linear classifier; None if there is none, or outputs are not classes."""
     map_shape: tuple[int, ...] = ()
-    """``(C, H, W)``, or ``(C, T)`` for tokens, of the rows of the column ``map``; empty where there is none."""
+    """``(C, H, W)``, or ``(C, T)`` for tokens, of the rows of the column ``map``; empty without this column."""
     taps: Mapping[str, Tap] = dataclasses.field(default_factory=dict)
     """The requested stages, by name."""
     note: str = ""
-    """What the user should know, in words: empty where there is a plain classifier."""
+    """A note for the user; empty for an ordinary classifier."""
 
     @property
     def has_logits(self) -> bool:
-        """Whether the network's outputs are a column of logits."""
+        """Whether the network's outputs are logits."""
         return self.outputs == "classes"
 
     def classifier(self, module: nn.Module) -> Classifier | None:
-        """Weight ``[C, D]`` and bias ``[C]`` with which the main column gives the logits, as NumPy arrays."""
+        """Return weight ``[C, D]`` and bias ``[C]`` from the main column to the logits, as NumPy arrays."""
         return None if self.head is None else self.head.classifier(module)
 
     def columns_json(self) -> dict[str, list[Any]]:
-        """Return how each column is made, for the recipe: what changes values changes it."""
+        """Return the definition of each column for the recipe, with everything that affects values."""
         return {name: column.as_json() for name, column in self.columns.items()}
 
     @contextlib.contextmanager
     def recording(self, module: nn.Module) -> Iterator[Callable[[Tensor], dict[str, Tensor]]]:
-        """Attach the hooks, yield a function from a batch of images to its columns, and detach them."""
+        """Context manager of a function from a batch of images to its columns, with the hooks attached."""
         places = {tap.place for column in self.columns.values() for tap in column.taps}
         with recording(module, places) as seen:
 
@@ -98,42 +98,42 @@ def plan_taps(
     maps: bool = False,
     outputs: str = "auto",
 ) -> TapPlan:
-    """Look at one forward pass and decide which columns to record.
+    """Run one forward pass and decide which columns to record.
 
-    Always among them is the classifier's input, named ``avg`` or ``token`` where it equals that pooling of
-    the last map, else ``penultimate``. The poolings of the last map bear the bare names; those of a
-    tapped module ``MODULE.POOL``. A network without a linear classifier is represented by the features that
-    its last layer takes, or its last map; one that gives features, by these (``output``).
+    The classifier's input is always a column, named ``avg`` or ``token`` if it equals that pooling of the last map,
+    otherwise ``penultimate``. Poolings of the last map are named by the pooling, those of a tapped module
+    ``MODULE.POOL``. A network without a linear classifier is represented by the input of its last layer, or its last
+    map; a network that returns features, by these (``output``).
 
     Parameters
     ----------
     module : Module
-        In evaluation mode.
+        A network in evaluation mode.
     example : Tensor
-        A batch of at least two images ``[B, C, H, W]``, of which only the shape counts.
+        A batch of at least two images ``[B, C, H, W]``, of which only the shape matters.
     taps : sequence of str
-        Modules whose output to pool as well; a name may be any submodule's.
+        Names of further submodules whose output to pool.
     pools : sequence of str, optional
-        Out of ``avg, std, max, avg_std, token, gram``; by default ``avg``, and ``std`` where there is
-        more than one position.
+        Some of ``avg, std, max, avg_std, token, gram``; by default ``avg``, and ``std`` if there is more than one
+        position.
     maps : bool
-        Add the column ``map``: the last map itself, whose average over positions is the classifier's input.
+        Add the column ``map``: the last map, whose average over positions is the classifier's input.
     outputs : str
-        What the network's outputs are. ``classes`` gives a column of logits; ``multi-label`` and
-        ``regression``, a column of features ``outputs``; ``features``, the main column. ``auto`` decides by
-        what can be known, and says it in the plan's note.
+        Kind of the network's outputs. ``classes`` adds a column of logits; ``multi-label`` and ``regression`` add a
+        column of features ``outputs``; ``features`` makes them the main column. ``auto`` infers the kind, and states it
+        in the note of the plan.
 
     Raises
     ------
     UsageError
-        When a tap or a pooling does not exist or does not fit; `maps` is asked of a backbone whose
-        classifier takes something else than the average of its last map; or the outputs cannot be used.
+        If a tap or a pooling does not exist or is impossible; `maps` is true, but the classifier's input is not the
+        average of the last map; or the outputs cannot be used.
     """
     for how in pools or ():
         if how not in POOLS:
             raise UsageError(f"there is no pooling '{how}'; choose from {', '.join(POOLS)}")
     if outputs not in KINDS:
-        raise UsageError(f"outputs are one of {', '.join(KINDS)}, not {outputs}")
+        raise UsageError(f"outputs must be one of {', '.join(KINDS)}, not {outputs}")
     trace = trace_forward(module, noise_like(example))
     kind, head, notes = _outputs(trace, outputs)
     columns: dict[str, Column] = {}
@@ -155,13 +155,13 @@ def plan_taps(
             columns["outputs"] = Column((Tap(OUTPUT, assumed=VECTORS),))
     if maps and not map_shape:
         raise UsageError(
-            "the classifier of this backbone does not take the average of its last map, so that map is of no use "
-            "to heads; leave --maps out"
+            "the classifier's input in this backbone is not the average of the last map, so heads cannot use that map; "
+            "omit --maps"
         )
     stages = {name: _stage_tap(trace, name) for name in taps}
     for name, tap in stages.items():
         if tap.place in trace.several:
-            notes.append(f"of the tensors that '{name}' returns, the first is taken")
+            notes.append(f"'{name}' returns several tensors; the first is used")
         many = tap.layout.positions(trace.values[tap.place]) > 1
         for how in pools or (DEFAULT if many else DEFAULT[:1]):
             columns[f"{name}.{how}"] = Column((tap,), how)
@@ -172,12 +172,12 @@ def plan_taps(
         columns, main, kind, head if kind == "classes" else None, map_shape, stages, "; ".join(notes)
     )
     with plan.recording(module) as run, torch.inference_mode():
-        run(trace.images)  # says now what would fail later
+        run(trace.images)  # raises errors now rather than during the extraction
     return plan
 
 
 def _returned(output: Any, kind: str) -> Returned:
-    """Pick the outputs; where they are features, a lone map or tokens will do."""
+    """Select the outputs; if they are features, a single map or tokens are accepted."""
     if kind == "features" and isinstance(output, Tensor) and output.ndim > 2 and output.shape[2:].numel() > 1:
         return Returned(output)
     return pick_output(output)
@@ -190,10 +190,10 @@ def _outputs(trace: Trace, requested: str) -> tuple[str, LinearHead | None, list
     returned = _returned(trace.returned, "features" if requested == "features" or without else "")
     notes = [FIRST] if returned.among > 1 else []
     if not torch.isfinite(returned.values).all():
-        raise UsageError("the backbone's outputs are not finite, even for noise as images: check its weights")
+        raise UsageError("the backbone's outputs are not finite, even for random images: check its weights")
     kind, why = (requested, "") if requested != "auto" else declared_kind(makers, returned) or ("", "")
     if kind == "features":
-        return kind, None, [*notes, *([f"the outputs are taken as features: {why}"] if why else [])]
+        return kind, None, [*notes, *([f"the outputs are used as features: {why}"] if why else [])]
     head = find_linear_head(trace, returned.values)
     if not kind:
         wide = any(event.value.ndim == 2 for event in head_inputs(trace, returned.values))
@@ -205,11 +205,11 @@ def _outputs(trace: Trace, requested: str) -> tuple[str, LinearHead | None, list
                 "and biases do not apply" + (f" ({why})" if why else "")
             )
     elif kind == "features":
-        notes.append(f"the outputs are taken as features: {why}")
+        notes.append(f"the outputs are used as features: {why}")
     else:
         notes.append(
-            f"the backbone's outputs are {kind}{f' ({why})' if why else ''}: they go into the column 'outputs', and "
-            "heads that need classes do not apply"
+            f"the backbone's outputs are {kind}{f' ({why})' if why else ''}: they are stored in the column 'outputs', "
+            "and heads that need classes do not apply"
         )
     return kind, head, notes
 
@@ -220,7 +220,7 @@ def _tap(trace: Trace, place: Place, larger: bool = True) -> Tap:
 
 
 def _feature(trace: Trace) -> Column:
-    """Choose the features where there is no linear classifier: what the last layer takes, or the last map."""
+    """Select the features of a network without a linear classifier: the input of the last layer, or the last map."""
     output = class_outputs(trace.returned)
     inputs = head_inputs(trace, output)
     others = [
@@ -229,11 +229,11 @@ def _feature(trace: Trace) -> Column:
     for event in [*inputs[:1], *(e for e in others if is_map(e.value)), *others]:
         with contextlib.suppress(UsageError):
             return Column((_tap(trace, event.place, larger=False),))
-    raise UsageError("no features can be found in this backbone: take its outputs by --outputs features")
+    raise UsageError("no features can be found in this backbone: use its outputs with --outputs features")
 
 
 def _last_map(trace: Trace, before: int, feature: Column) -> Tap | None:
-    """Find the last map in front of the classifier whose axes are known."""
+    """Find the last map before the classifier whose layout can be determined."""
     values = trace.values
     first = feature.taps[0]
     if len(feature.taps) == 1 and first.layout.positions(values[first.place]) > 1:
@@ -245,7 +245,9 @@ def _last_map(trace: Trace, before: int, feature: Column) -> Tap | None:
             continue
         with contextlib.suppress(UsageError):
             tap = _tap(trace, event.place, larger=False)
-            if len(shape) == 4 and shape[1] != width == shape[3]:  # as the recipe has always been read
+            if (
+                len(shape) == 4 and shape[1] != width == shape[3]
+            ):  # keeps the fingerprints of earlier versions
                 tap = dataclasses.replace(tap, assumed=Layout(3))
             of_image = shape[tap.layout.channels] == width or on_grid(trace, event.value, tap.layout)
             if of_image and tap.layout.positions(event.value) > 1:
@@ -254,7 +256,7 @@ def _last_map(trace: Trace, before: int, feature: Column) -> Tap | None:
 
 
 def _name(trace: Trace, feature: Column, last: Tap | None) -> str:
-    """``avg`` or ``token`` where the features are that pooling of the last map, else ``penultimate``."""
+    """Return ``avg`` or ``token`` if the features are that pooling of the last map, otherwise ``penultimate``."""
     if last is None or feature.unit:
         return "penultimate"
     values = trace.values
@@ -283,6 +285,6 @@ def _stage_tap(trace: Trace, name: str) -> Tap:
         known = [child for child, _ in module.named_children()]
         raise UsageError(f"the backbone has no module '{name}' to tap (its stages: {', '.join(known)})")
     if place not in trace.values:
-        ran = "gives no tensor" if trace.calls.get(name) else "is not run"
+        ran = "returns no tensor" if trace.calls.get(name) else "is not run"
         raise UsageError(f"the module '{name}' {ran} in a forward pass, so it cannot be tapped")
     return _tap(trace, place)

@@ -1,4 +1,4 @@
-"""One forward pass, looked at: what every module takes and gives, and what comes of it when that is replaced."""
+"""Recording the inputs and outputs of all modules in one forward pass, and running it again with replacements."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from featood.errors import UsageError
 
 
 class Place(NamedTuple):
-    """The input or the output of a named module, in the last call of it."""
+    """The input or the output of a named module, in its last call."""
 
     module: str
     side: str
@@ -27,11 +27,11 @@ class Place(NamedTuple):
 
 
 OUTPUT = Place("", "output")
-"""What the network returns."""
+"""The output of the network."""
 
 
 class Event(NamedTuple):
-    """What passed a place."""
+    """A tensor at a place."""
 
     place: Place
     value: Tensor
@@ -39,35 +39,35 @@ class Event(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """All that passed in a forward pass, in order; of a module that is called several times, the last call."""
+    """All inputs and outputs of modules in a forward pass, in order; the last call of each module."""
 
     module: nn.Module
     images: Tensor
     events: list[Event]
     values: Mapping[Place, Tensor]
-    """What passed, by place."""
+    """The tensor at each place."""
     several: frozenset[Place]
-    """Places that were passed by more than a tensor: a tuple, or the like."""
+    """Places with more than a single tensor, such as a tuple."""
     calls: Mapping[str, int]
     returned: Any
-    """What the network returned, as it is."""
+    """What the network returned, unchanged."""
 
     def layer(self, event: Event) -> nn.Module:
-        """Return the module at whose input or output an event was."""
+        """Return the module of an event."""
         return self.module.get_submodule(event.place.module)
 
     def makers(self) -> list[nn.Module]:
-        """List the network, and the modules in it that made what it returned: a wrapped network is one."""
+        """List the network, and the modules in it that returned the same tensor, such as a wrapped network."""
         inner = [self.layer(event) for event in reversed(self.events) if event.value is self.returned]
         return [self.module, *inner]
 
     def index(self, place: Place) -> int:
-        """Return where in the order of events a place was passed."""
+        """Return the index of the event at a place."""
         return next(index for index, event in enumerate(self.events) if event.place == place)
 
 
 def first_tensor(value: Any) -> Tensor | None:
-    """Return a tensor as it is, the first tensor of a tuple, list or mapping, and else None."""
+    """Return a tensor unchanged, the first tensor of a tuple, list or mapping, or None."""
     if isinstance(value, Mapping):
         value = tuple(value.values())
     if isinstance(value, tuple | list):
@@ -76,9 +76,9 @@ def first_tensor(value: Any) -> Tensor | None:
 
 
 def noise_like(images: Tensor) -> Tensor:
-    """Return fixed noise of the shape of some images ``[B, C, H, W]``, each row stronger than the one before.
+    """Return fixed noise with the shape of some images ``[B, C, H, W]``, of increasing variance from row to row.
 
-    Inputs that are not floating-point, such as numbers of words, stay what they are.
+    Inputs that are not floating-point, such as token numbers, stay unchanged.
     """
     if not images.is_floating_point():
         return images
@@ -88,12 +88,12 @@ def noise_like(images: Tensor) -> Tensor:
 
 
 def trace_forward(module: nn.Module, images: Tensor) -> Trace:
-    """Record every module's tensor input and output in the order of a forward pass.
+    """Record the tensor input and output of every module in a forward pass, in order.
 
     Raises
     ------
     UsageError
-        When the network does not take the images.
+        If the network does not accept the images.
     """
     events: list[Event] = []
     calls: Counter[str] = Counter()
@@ -101,7 +101,7 @@ def trace_forward(module: nn.Module, images: Tensor) -> Trace:
     with contextlib.ExitStack() as hooks:
         for name, layer in module.named_modules():
             if isinstance(layer, torch.jit.ScriptModule):
-                continue  # these take no hooks: such a network is known by its outputs alone
+                continue  # these do not support hooks, so only their outputs are known
 
             def before(_: nn.Module, inputs: tuple[Any, ...], name: str = name) -> None:
                 calls[name] += 1
@@ -125,7 +125,7 @@ def trace_forward(module: nn.Module, images: Tensor) -> Trace:
         except Exception as error:  # third-party code may raise anything
             reason = str(error).split("\n")[0][:160] or type(error).__name__
             raise UsageError(
-                f"the backbone does not take images {list(images.shape[1:])}: {reason}"
+                f"the backbone does not accept images {list(images.shape[1:])}: {reason}"
             ) from None
     last: dict[Place, int] = {event.place: index for index, event in enumerate(events)}
     events = [
@@ -135,7 +135,7 @@ def trace_forward(module: nn.Module, images: Tensor) -> Trace:
 
 
 def rerun(trace: Trace, replace: Mapping[Place, Tensor], grad: bool = False) -> Any:
-    """Run the forward pass again with what passes some places replaced, and return what the network returns.
+    """Run the forward pass again with the tensors at some places replaced, and return the output of the network.
 
     With `grad`, gradients are recorded from the first replacement on.
     """
@@ -145,8 +145,8 @@ def rerun(trace: Trace, replace: Mapping[Place, Tensor], grad: bool = False) -> 
         left[place] -= 1
         if left[place] or not isinstance(value, Tensor):
             return None
-        torch.set_grad_enabled(grad)  # only what comes after the first place is of interest
-        return replace[place].clone()  # what comes after may write into it
+        torch.set_grad_enabled(grad)  # gradients are needed only after the first place
+        return replace[place].clone()  # later operations may be in-place
 
     with contextlib.ExitStack() as hooks, torch.no_grad():
         for place in replace:
@@ -173,7 +173,7 @@ def rerun(trace: Trace, replace: Mapping[Place, Tensor], grad: bool = False) -> 
 
 @contextlib.contextmanager
 def recording(module: nn.Module, places: set[Place]) -> Iterator[dict[Place, Tensor]]:
-    """Attach hooks, yield what passes the places in the newest forward pass, and detach them."""
+    """Context manager of a mapping from places to their tensors in the most recent forward pass."""
     seen: dict[Place, Tensor] = {}
     with contextlib.ExitStack() as hooks:
         for place in places - {OUTPUT}:

@@ -1,4 +1,4 @@
-"""The image transform as plain values: what is hashed is exactly what is applied."""
+"""The image transform as plain values, which are hashed exactly as applied."""
 
 from __future__ import annotations
 
@@ -26,35 +26,34 @@ FITS = ("short", "cover", "contain", "stretch")
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-    """Decoded image to network input: resize, crop or pad around the centre, scale to [0, 1], normalise.
+    """Transform from decoded image to network input: resize, crop or pad around the centre, scale to [0, 1], normalise.
 
-    On PIL images, pixels and tensors equal those of timm's evaluation transforms and of torchvision's
-    presets for classification, whose rules are written out here, so that they stay what they are when
-    those libraries change theirs.
+    On PIL images, pixels and tensors equal those of timm's evaluation transforms and of torchvision's presets for
+    classification. Their rules are implemented here, so that results stay the same if those libraries change.
 
     Parameters
     ----------
     channels : int
-        1 (grey) or 3 (RGB); images of the other kind are converted.
+        1 (grey) or 3 (RGB); other images are converted.
     height, width : int
         Size of the input in pixels.
     resize : int or (int, int)
-        What `fit` resizes to: for ``short`` a number of pixels, for the others a height and a width.
-        0 resizes straight to ``height x width``, whatever the aspect ratio.
+        Target of `fit`: a number of pixels for ``short``, otherwise a height and a width. 0 resizes directly to
+        ``height x width``, ignoring the aspect ratio.
     mean, std : tuple of float
-        One value a channel, on [0, 1].
+        One value per channel, for pixels in [0, 1].
     interpolation : str
         A key of ``INTERPOLATIONS``, with anti-aliasing.
     fit : str
         See :func:`resized`. ``contain`` pads with the mean colour, the others with black.
     crop_pct : float, optional
-        The share of the resized side that is kept, as published. It decides nothing here but what
-        :meth:`at_size` resizes to, so it is no part of the JSON form.
+        Published ratio of the crop to the resized side. It is used only by :meth:`at_size`, so it is not part of the
+        JSON form.
 
     Raises
     ------
     UsageError
-        When the values make no transform.
+        If a value is invalid.
     """
 
     channels: int
@@ -70,7 +69,7 @@ class Transform:
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
             raise UsageError(
-                f"images are read as grey (1 channel) or RGB (3), but the network takes {self.channels}"
+                f"images are read as grey (1 channel) or RGB (3), but the network needs {self.channels}"
             )
         for name in ("mean", "std"):
             values = tuple(float(value) for value in getattr(self, name))
@@ -78,22 +77,22 @@ class Transform:
                 values = values * self.channels
             if len(values) != self.channels:
                 raise UsageError(
-                    f"{name} has {len(values)} values, but the network takes {self.channels} channels"
+                    f"{name} has {len(values)} values, but the network needs {self.channels} channels"
                 )
             object.__setattr__(self, name, values)
         if min(self.std) <= 0:
             raise UsageError(f"std must be positive, not {min(self.std)}")
         if self.height < 1 or self.width < 1:
-            raise UsageError(f"inputs have at least 1 x 1 pixel, not {self.height} x {self.width}")
+            raise UsageError(f"inputs must have at least 1 x 1 pixel, not {self.height} x {self.width}")
         for name, known in (("interpolation", INTERPOLATIONS), ("fit", FITS)):
             if getattr(self, name) not in known:
-                raise UsageError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)}")
+                raise UsageError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)}")
         if not isinstance(self.resize, int):
             object.__setattr__(self, "resize", tuple(self.resize))
         sides = (self.resize,) if isinstance(self.resize, int) else self.resize
         if self.resize != 0 and (len(sides) != (1 if self.fit == "short" else 2) or min(sides) < 1):
             needed = "a number" if self.fit == "short" else "a height and a width"
-            raise UsageError(f"with fit '{self.fit}', resize is {needed} of pixels, not {self.resize}")
+            raise UsageError(f"with fit '{self.fit}', resize must be {needed} in pixels, not {self.resize}")
 
     def __str__(self) -> str:
         if self.resize == 0:
@@ -107,7 +106,7 @@ class Transform:
         return f"{how} to {size}, {self.interpolation}, mean {mean}, std {std}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the plain JSON form; `fit` is part of it where it has a say, which is where `resize` is not 0."""
+        """Return the plain JSON form, without `fit` if `resize` is 0, where it has no effect."""
         body = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
         del body["crop_pct"]
         if self.resize == 0:
@@ -116,23 +115,23 @@ class Transform:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Transform:
-        """Rebuild from :meth:`as_json`.
+        """Restore a transform from the output of :meth:`as_json`.
 
         Raises
         ------
         UsageError
-            When fields are missing, unknown or wrong.
+            If fields are missing, unknown or invalid.
         """
         try:
             return cls(**body)
         except TypeError as error:
-            raise UsageError(f"{dict(body)} is no transform: {error}") from None
+            raise UsageError(f"{dict(body)} is not a transform: {error}") from None
 
     def at_size(self, size: int) -> Transform:
         """Return the transform for square inputs of another size, keeping the ratio of crop to resized image.
 
-        The resized sides are ``floor(size / crop_pct)`` as in timm; without a `crop_pct` the published
-        sides are scaled, and rounded down likewise.
+        The resized sides are ``floor(size / crop_pct)`` as in timm; without a `crop_pct`, the published sides are
+        scaled and rounded down.
         """
 
         def scaled(side: int, before: int) -> int:
@@ -150,7 +149,7 @@ class Transform:
         Raises
         ------
         DataError
-            When the resized image would have no pixels left, or too many for memory.
+            If the resized image would have no pixels, or too many for memory.
         """
         grey = image.ndim == 2 or image.shape[2] == 1
         target = (self.height, self.width)
@@ -172,7 +171,7 @@ class Transform:
         return canvas
 
     def normalise(self, pixels: np.ndarray) -> Tensor:
-        """Turn uint8 ``[B, height, width, channels]`` into normalised float32 ``[B, channels, height, width]``."""
+        """Convert uint8 ``[B, height, width, channels]`` to normalised float32 ``[B, channels, height, width]``."""
         scaled = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float().div_(255)
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
         return scaled.sub_(mean).div_(std)
@@ -183,26 +182,26 @@ class Transform:
 
 
 def resized(size: tuple[int, ...], to: int | tuple[int, int], fit: str) -> tuple[int, int]:
-    """Return the height and width that an image is resized to.
+    """Return the height and width of a resized image.
 
-    The roundings are those of torchvision's ``Resize`` (``short``, ``stretch``) and of timm's
-    ``ResizeKeepRatio`` (``cover``, ``contain``).
+    Sides are rounded as in torchvision's ``Resize`` (``short``, ``stretch``) and timm's ``ResizeKeepRatio`` (``cover``,
+    ``contain``).
 
     Parameters
     ----------
     size : (int, int)
         Height and width of the image.
     to : int or (int, int)
-        What to resize to.
+        Target size.
     fit : str
-        ``short``: the short side becomes `to`, the long side follows, rounded down. ``cover``: the
-        smallest image that covers `to`, ``contain``: the largest within `to`, sides rounded.
-        ``stretch``: `to`, whatever the aspect ratio.
+        ``short``: the short side becomes `to`, and the long side is rounded down. ``cover``: the smallest image that
+        covers `to`; ``contain``: the largest within `to`; both with rounded sides. ``stretch``: `to`, ignoring the
+        aspect ratio.
 
     Raises
     ------
     DataError
-        When no pixels are left, or too many for memory.
+        If the result would have no pixels, or too many for memory.
     """
     height, width = size
     if isinstance(to, int):
@@ -216,13 +215,13 @@ def resized(size: tuple[int, ...], to: int | tuple[int, int], fit: str) -> tuple
     if min(done) < 1 or done[0] * done[1] > MAX_PIXELS:
         raise DataError(
             f"an image of {height} x {width} pixels would be resized to {done[0]} x {done[1]}; "
-            "leave it out, or crop it"
+            "remove it, or crop it"
         )
     return done
 
 
 def _offset(have: int, wanted: int) -> int:
-    """Return where a centred crop begins; below zero where there is less than wanted."""
+    """Return the start of a centred crop; negative if padding is needed."""
     return round((have - wanted) / 2) if have >= wanted else -((wanted - have) // 2)
 
 

@@ -1,8 +1,8 @@
 """torchvision and timm, imported on first use: ``from featood.extractors.vision import timm, torchvision``.
 
-No other module imports them. The registry's torchvision for Linux is built for CUDA; beside a CPU build of
-PyTorch its compiled operators do not load, and its import then stops at the first operator that it expects to
-find declared, although models, datasets and transforms use none of them. Declaring two schemas is enough.
+No other module imports them. torchvision's Linux wheels on PyPI are built for CUDA. With a CPU build of PyTorch, their
+compiled operators do not load, and the import fails because an operator is not declared, although models, datasets and
+transforms use none of them. Declaring two schemas avoids this.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from featood.errors import UsageError
 
 _SCHEMAS = ("nms", "qnms")
-_libraries: list[torch.library.Library] = []  # a declaration lasts as long as its library object
+_libraries: list[torch.library.Library] = []  # declarations are removed with their library object
 
 
 def _declare_operators() -> None:
@@ -35,7 +35,7 @@ def _import_torchvision() -> ModuleType:
     except RuntimeError as error:
         if "torchvision::nms does not exist" not in str(error):
             raise
-    # The failed import leaves some submodules behind, detached from the package that the retry makes.
+    # submodules of the failed import do not belong to the package that is imported next
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         del sys.modules[name]
     _declare_operators()

@@ -1,4 +1,4 @@
-"""Values that come as lists, Arrow columns or data frames, as NumPy arrays."""
+"""Conversion of lists, Arrow columns and data frames to NumPy arrays."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def is_foreign(values: Any) -> bool:
 
 
 def as_array(values: Any, name: str = "values") -> Any:
-    """Return lists, Arrow columns and data frames as NumPy arrays; arrays, tensors and stored columns as they are.
+    """Convert lists, Arrow columns and data frames to NumPy arrays; arrays, tensors and stored columns stay unchanged.
 
     Parameters
     ----------
     values : array, list, Arrow column, series or data frame
-        ``[N]`` or ``[N, D]``; rows may be lists or arrays of their own.
+        ``[N]`` or ``[N, D]``; rows may be lists or arrays.
     name : str
-        What errors call it.
+        Name used in errors.
 
     Raises
     ------
     DataError
-        When rows differ in length.
+        If rows differ in length, or values are not numbers.
     """
     if hasattr(values, "to_pylist"):
         stacked = vectors(values)
@@ -46,7 +46,7 @@ def as_array(values: Any, name: str = "values") -> Any:
             if not any(isinstance(value, str | bytes) for value in array.flat):
                 return array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"'{name}' cannot be put into one array of numbers ({error})") from None
+        raise DataError(f"'{name}' cannot be converted to one array of numbers ({error})") from None
     return array
 
 
@@ -56,14 +56,13 @@ def vectors(column: pa.ChunkedArray | pa.Array) -> np.ndarray | None:
     Returns
     -------
     ndarray or None
-        ``[N, D]``, or ``[N, A, B]`` for lists of lists; None where it holds no lists of numbers, or their lengths
-        differ.
+        ``[N, D]``, or ``[N, A, B]`` for lists of lists; None if it does not contain lists of numbers of equal length.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     array: Any = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):  # as some versions return it
+    if isinstance(array, pa.ChunkedArray):  # in some versions of pyarrow
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     sizes: list[int] = []
     if isinstance(array, pa.ExtensionArray):
@@ -71,8 +70,8 @@ def vectors(column: pa.ChunkedArray | pa.Array) -> np.ndarray | None:
         array = array.storage
     if not _is_list(array.type):
         return None
-    rows, there = len(array), array.is_valid().to_numpy(zero_copy_only=False)
-    array, shape = array.drop_null(), [int(there.sum())]
+    rows, present = len(array), array.is_valid().to_numpy(zero_copy_only=False)
+    array, shape = array.drop_null(), [int(present.sum())]
     while _is_list(array.type):
         lengths = pc.list_value_length(array)
         limits = pc.min_max(lengths)
@@ -84,10 +83,10 @@ def vectors(column: pa.ChunkedArray | pa.Array) -> np.ndarray | None:
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         return None
     values = array.to_numpy(zero_copy_only=False).reshape([shape[0], *(sizes or shape[1:])])
-    if there.all():
+    if present.all():
         return np.asarray(values)
     whole = np.full((rows, *values.shape[1:]), np.nan, np.result_type(values.dtype, np.float32))
-    whole[there] = values
+    whole[present] = values
     return whole
 
 
@@ -98,7 +97,7 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def tensor_array(tensor: Tensor) -> np.ndarray:
-    """Return a tensor as an array; a type that NumPy does not have (bfloat16, float8) as float32."""
+    """Convert a tensor to an array; types that NumPy lacks (bfloat16, float8) become float32."""
     import torch
 
     tensor = tensor.detach().cpu()

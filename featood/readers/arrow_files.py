@@ -10,7 +10,7 @@ from featood.errors import DataError
 from featood.readers.columns import Columns, Reader, from_arrow
 
 SPLITS = frozenset(("train", "test", "val", "valid", "validation", "dev"))
-"""What splits are called, in the names of files or folders."""
+"""Usual names of splits in the names of files or folders."""
 
 
 def _read_parquet(path: Path) -> Columns:
@@ -22,7 +22,7 @@ def _read_parquet(path: Path) -> Columns:
             part for file in files for part in (*file.parts[:-1], file.name.partition("-")[0], file.stem)
         }
         if len(splits := sorted(parts & SPLITS)) > 1:
-            raise DataError(f"{path} holds the splits {', '.join(splits)}; name a file, or the folder of one")
+            raise DataError(f"{path} contains the splits {', '.join(splits)}; give the file or folder of one")
     return from_arrow(pq.read_table(path))
 
 

@@ -1,4 +1,4 @@
-"""What a reader returns: named columns of equal length, and what there is to know about them."""
+"""The result of a reader: named columns with metadata."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """The columns of a file, as it holds them: nothing is left out or converted yet.
+    """The columns of a file, before anything is left out or converted.
 
     Attributes
     ----------
     names : tuple of str
-        May be empty texts, or occur twice.
+        May be empty, or occur twice.
     values : tuple of array
         NumPy arrays ``[N, ...]``, or Arrow columns ``[N]``.
     tabular : bool
-        Whether the columns are those of one table, rather than arrays that were put into one file.
+        Whether the columns form one table, rather than being separate arrays in one file.
     delimiter : str
-        What separates the values of a text; empty for other files.
+        Delimiter of a text file; empty for other files.
     classes : mapping of str to tuple of str
-        Names of the classes that a column of integers counts, where the file says so.
+        For columns of class numbers, the names of the classes, if the file has them.
     index : tuple of str
-        Columns that only label the rows, where the file says so.
+        Columns that the file declares as row labels.
     notes : tuple of str
-        What a reader should know.
+        Notes for the user.
     """
 
     names: tuple[str, ...]
@@ -51,21 +51,20 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """How files of one format are read.
+    """Reader of one file format.
 
     Attributes
     ----------
     title : str
-        What the format is called.
+        Name of the format.
     endings : tuple of str
-        Ends of the names of its files, lower case.
+        File extensions, in lower case.
     read : callable
-        ``read(path) -> Columns``; it may raise whatever its library raises, for :func:`read_columns` turns that
-        into one line.
+        ``read(path) -> Columns``; errors of any type are converted to one line by :func:`read_columns`.
     magic : tuple of bytes
-        First bytes of its files; they tell more than an ending does.
+        First bytes of its files, which take precedence over extensions.
     folder : callable, optional
-        Whether a folder is of this format, for one that is a folder.
+        Whether a folder has this format.
     """
 
     title: str
@@ -76,7 +75,7 @@ class Reader:
 
 
 def from_arrow(table: pa.Table, **facts: Any) -> Columns:
-    """Take an Arrow table; lists of equal length become arrays ``[N, D]``."""
+    """Convert an Arrow table; lists of equal length become arrays ``[N, D]``."""
     values: list[np.ndarray | pa.ChunkedArray] = []
     for column in table.columns:
         stacked = vectors(column)

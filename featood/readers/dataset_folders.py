@@ -1,4 +1,4 @@
-"""Data sets as Hugging Face's ``Dataset.save_to_disk`` leaves them: folders of Arrow files."""
+"""Data sets written by Hugging Face's ``Dataset.save_to_disk``: folders of Arrow files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"
 
 
 def split_folders(path: Path) -> dict[str, Path]:
-    """Folders of the splits of a saved ``DatasetDict``; none where the path is no such folder.
+    """Return the folders of the splits of a saved ``DatasetDict``; empty for other paths.
 
     Raises
     ------
     DataError
-        When a split that the folder lists is not in it.
+        If a listed split is missing.
     """
     if not (path / SPLITS).is_file():
         return {}
     names = _json(path / SPLITS).get("splits")
     if not isinstance(names, list) or not names or not all(_inside(path, name).is_dir() for name in names):
-        raise DataError(f"{path / SPLITS} lists splits that are not there; save the data set again")
+        raise DataError(f"{path / SPLITS} lists splits that do not exist; save the data set again")
     return {name: path / name for name in names}
 
 
@@ -36,7 +36,7 @@ def _read(path: Path) -> Columns:
 
     if splits := split_folders(path):
         raise DataError(
-            f"{path} holds the splits {', '.join(splits)}; name one of them: {path / next(iter(splits))}"
+            f"{path} contains the splits {', '.join(splits)}; give one of them: {path / next(iter(splits))}"
         )
     state = _json(path / STATE)
     table = pa.concat_tables([_table(path, file) for file in state.get("_data_files", [])])
@@ -59,10 +59,10 @@ def _table(folder: Path, file: Any) -> Any:
 
 
 def _inside(folder: Path, name: Any) -> Path:
-    """Return a file's path; a list of files names nothing outside its folder."""
+    """Return the path of a file, after checking that it is inside the folder."""
     if problem := name_problem(name):
         raise DataError(
-            f"{folder} lists a file outside itself, or under a name that {problem}: {str(name)[:80]!r}"
+            f"{folder} lists a file outside itself, or with a name that {problem}: {str(name)[:80]!r}"
         )
     return folder / name
 
@@ -73,7 +73,9 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise DataError(f"{path} is not what Dataset.save_to_disk writes")
+        raise DataError(
+            f"{path} was not written by Dataset.save_to_disk, or is damaged; save the data set again"
+        )
     return value
 
 

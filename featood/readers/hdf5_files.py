@@ -1,4 +1,4 @@
-"""HDF5: every named data set of a file."""
+"""HDF5 files: all their data sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from featood.readers.columns import Columns, Reader
 
 
 def read_hdf5(path: Path) -> Columns:
-    """Read the data sets; those in groups are called ``group.name``. Links to other files are not followed."""
+    """Read the data sets; those in groups are named ``group.name``. Links to other files are not followed."""
     import h5py
 
     arrays: dict[str, np.ndarray] = {}
@@ -34,7 +34,7 @@ def read_hdf5(path: Path) -> Columns:
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
-    notes = (f"left out: {', '.join(others)} (no array of plain values)",) if others else ()
+    notes = (f"left out: {', '.join(others)} (not arrays of plain values)",) if others else ()
     return Columns(tuple(arrays), tuple(arrays.values()), tabular=False, notes=notes)
 
 

@@ -1,4 +1,4 @@
-"""What the columns of a table are: features, row numbers, labels; nothing is left out without a word."""
+"""Inference of the features, labels and row numbers among the columns of a table; what is left out is reported."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _NAMES = """
 """
 ROW_NAMES = frozenset(_NAMES.split())
 LABELS = ("labels", "label", "targets", "target", "class")
-"""What a column of classes is called, the likeliest first."""
+"""Usual names of a column of classes, the most likely first."""
 FEWEST = 5
-"""Rows from which on a column that counts them is taken to do so on purpose, whatever its name."""
+"""Smallest number of rows for which a column that counts them is recognised as row numbers, whatever its name."""
 MANY = 20
-"""Rows from which on whole numbers that only grow are suspected to number rows of a larger table."""
+"""Smallest number of rows for which increasing whole numbers may be row numbers of a larger table."""
 
 
 class Rows(NamedTuple):
-    """The rows of a table that have all their values."""
+    """The rows of a table without missing values."""
 
     features: np.ndarray
     """``[M, D]`` float64, finite."""
@@ -41,13 +41,13 @@ class Rows(NamedTuple):
     numbers: np.ndarray
     """Number of each row in the file ``[M]``, from 0."""
     labels: Any
-    """The label column's values ``[M]``; None where none was asked for."""
+    """Values of the label column ``[M]``; None without one."""
     classes: tuple[str, ...]
-    """Names of the classes that integer labels count, where the file says them."""
+    """Names of the classes of integer labels, if the file has them."""
     left_out: tuple[str, ...]
     """Columns that are neither features nor labels."""
     notes: tuple[str, ...]
-    """A line about whatever was left out or converted."""
+    """One line about each thing that was left out or converted."""
 
 
 def features_of(
@@ -60,59 +60,59 @@ def features_of(
 ) -> Rows:
     """Find the features and labels of a table.
 
-    Columns without a name or a value and those that number or identify the rows are left out; rows that lack a
-    value are left out.
+    Columns without a name or any value, columns that number or identify the rows, and rows with missing values are
+    left out.
 
     Parameters
     ----------
     source : Columns
-        What was read.
+        Columns of the file.
     path : Path
-        For messages.
+        The file, for messages.
     label : str
-        Column of classes, by name or by position (from the end with -1 for the last).
+        Column of classes, by name or by position (-1 for the last).
     drop, keep : iterable of str
-        Columns to leave out besides, and columns to take although they look like none; by name or position.
+        Further columns to leave out, and columns to keep as features in any case; by name or position.
     like : sequence of str
-        Names of the features of a table that this one goes with: they are features here too.
+        Names of the features of a related table, which are features here too.
 
     Raises
     ------
     DataError
-        When a column of features holds what is no finite number, or no column or row is left.
+        If a feature column contains values that are not finite numbers, or no column or row is left.
     UsageError
-        When a column that is named is not there.
+        If a given column does not exist.
     """
     names = source.names
     target = column_position(label, names, path) if label else -1
     dropped = {column_position(name, names, path) for name in drop}
     kept = {column_position(name, names, path) for name in keep}
     if both := dropped & (kept | {target}):
-        raise UsageError(f"column {names[min(both)]!r} cannot be dropped and used at once")
+        raise UsageError(f"column {names[min(both)]!r} cannot be both dropped and used")
     candidates = [place for place in range(len(names)) if place != target and place not in dropped]
     _check_lengths(source, {*candidates, target} - {-1}, path)
     parsed = parse_columns(source, candidates)
     for place in {*candidates} - kept:
         if (classes := source.classes.get(names[place])) is not None:
             parsed[place] = Parsed(
-                np.empty(0), f"numbers of classes ({listed(classes)}), which measure nothing"
+                np.empty(0), f"class numbers ({listed(classes)}), which are not measurements"
             )
     kept |= {place for place in candidates if names[place] and names[place] in like}
     reasons = {
         place: reason
         for place in candidates
-        if place not in kept and (reason := _why_none(source, place, parsed[place]))
+        if place not in kept and (reason := _why_left_out(source, place, parsed[place]))
     }
     used = [place for place in candidates if place not in reasons]
-    notes = [*source.notes, *_said(names, reasons)]
+    notes = [*source.notes, *_reason_lines(names, reasons)]
     if not used:
-        hint = f" ({'; '.join(notes)}; --keep takes one back)" if reasons else ""
-        raise DataError(f"{path} has no column of features{hint}")
+        hint = f" ({'; '.join(notes)}; use --keep to include one)" if reasons else ""
+        raise DataError(f"{path} has no feature column{hint}")
     _check_features(names, {place: parsed[place] for place in used}, path)
     notes += _conversions(names, parsed, used, kept)
     if not label:
         notes += [
-            f"{names[place]!r} is taken as a feature; if it holds the classes, add --label {names[place]}"
+            f"{names[place]!r} is used as a feature; if it contains the classes, add --label {names[place]}"
             for place in used
             if names[place] in LABELS and place not in kept and parsed[place].values.ndim == 1
         ]
@@ -133,7 +133,7 @@ def features_of(
             labels = labels.filter(whole) if hasattr(labels, "filter") else labels[whole]
     finite = np.isfinite(features).all(0)
     if not finite.all():
-        raise DataError(f"{path}: column {columns[int(np.argmin(finite))]!r} holds an infinite value")
+        raise DataError(f"{path}: column {columns[int(np.argmin(finite))]!r} contains an infinite value")
     constant = [name for name, width in zip(columns, np.ptp(features, axis=0), strict=True) if width == 0]
     if constant and len(features) > 1:
         notes.append(f"constant: {listed(constant)}")
@@ -147,14 +147,14 @@ def _check_lengths(source: Columns, places: Iterable[int], path: Path) -> None:
     if len(set(sizes.values())) > 1:
         counts = listed([f"{name} {size}" for name, size in sizes.items()])
         raise DataError(
-            f"{path}: columns differ in their number of rows ({counts}); leave out by --drop what has others"
+            f"{path}: columns have different numbers of rows ({counts}); leave some out with --drop"
         )
     if not any(sizes.values()):
         raise DataError(f"{path} has no rows")
 
 
-def _why_none(source: Columns, place: int, parsed: Parsed) -> str:
-    """Say why a column is no feature; nothing where it may be one."""
+def _why_left_out(source: Columns, place: int, parsed: Parsed) -> str:
+    """Return why a column is not a feature, or an empty string if it may be one."""
     name = source.names[place]
     if parsed.empty:
         return "empty"
@@ -162,16 +162,16 @@ def _why_none(source: Columns, place: int, parsed: Parsed) -> str:
         return "no name"
     if name in source.index:
         return "labels the rows"
-    called_so = re.sub(r"[\W_]", "", name.lower()) in ROW_NAMES or name == "#"
+    row_name = re.sub(r"[\W_]", "", name.lower()) in ROW_NAMES or name == "#"
     values = parsed.values
     if parsed.wrong:
-        distinct = called_so and parsed.texts is not None and len(parsed.texts.unique()) == len(parsed.texts)
+        distinct = row_name and parsed.texts is not None and len(parsed.texts.unique()) == len(parsed.texts)
         return "identifies the rows" if distinct else ""
     if values.ndim > 1:
         return ""
-    if len(values) >= (2 if called_so else FEWEST) and _counts(values):
+    if len(values) >= (2 if row_name else FEWEST) and _counts(values):
         return "numbers the rows"
-    whole = called_so and len(values) >= FEWEST and (values == np.round(values)).all()
+    whole = row_name and len(values) >= FEWEST and (values == np.round(values)).all()
     return "identifies the rows" if whole and len(np.unique(values)) == len(values) else ""
 
 
@@ -182,15 +182,15 @@ def _counts(values: np.ndarray) -> bool:
 
 
 def _may_number(values: np.ndarray) -> bool:
-    """Whether values could be numbers of rows in another order, or of some rows of more: each whole, each once."""
+    """Whether values, whole and distinct, could be row numbers in another order or of a larger table."""
     if values.ndim > 1 or len(values) < FEWEST or not (values == np.round(values)).all():
         return False
     steps = np.diff(np.sort(values))
     return bool((steps == 1).all() or (len(values) >= MANY and (np.diff(values) > 0).all()))
 
 
-def _said(names: Sequence[str], reasons: Mapping[int, str]) -> list[str]:
-    """One line for each reason to leave columns out."""
+def _reason_lines(names: Sequence[str], reasons: Mapping[int, str]) -> list[str]:
+    """Return one line for each reason to leave columns out."""
     return [
         f"left out: {listed([names[place] or f'column {place}' for place in reasons if reasons[place] == reason])} "
         f"({reason})"
@@ -200,14 +200,14 @@ def _said(names: Sequence[str], reasons: Mapping[int, str]) -> list[str]:
 
 def _check_features(names: Sequence[str], used: Mapping[int, Parsed], path: Path) -> None:
     if twice := [name for name, count in Counter(names[place] for place in used).items() if count > 1]:
-        raise DataError(f"{path} has two columns called {twice[0]!r}; rename one")
+        raise DataError(f"{path} has two columns named {twice[0]!r}; rename one")
     for place, parsed in used.items():
         if parsed.wrong:
             name = names[place]
             shown = shlex.quote(name) if name and "," not in name else str(place)
             raise DataError(
-                f"{path}: column {name!r} holds {parsed.wrong}; leave the column out by --drop {shown}, or name it "
-                "with --label if it is the class"
+                f"{path}: column {name!r} contains {parsed.wrong}; leave the column out with --drop {shown}, or use it "
+                "as --label if it is the class"
             )
 
 
@@ -220,7 +220,7 @@ def _conversions(
         if place not in kept and _may_number(parsed[place].values):
             name = names[place]
             notes.append(
-                f"{name!r} has another whole number in each row; if it only numbers them, add --drop {name}"
+                f"{name!r} has a different whole number in each row; if these are row numbers, add --drop {name}"
             )
     return notes
 
@@ -232,7 +232,7 @@ def _titles(name: str, values: np.ndarray) -> list[str]:
 
 
 def _unlabelled(labels: Any, counted: bool) -> np.ndarray:
-    """Which rows have no label ``[N]``; of classes that are counted, negative numbers are none."""
+    """Return which rows have no label ``[N]``; negative class numbers (`counted`) are missing labels."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -253,14 +253,14 @@ def _unlabelled(labels: Any, counted: bool) -> np.ndarray:
 
 
 def _missing(counts: Mapping[str, int], lacking: np.ndarray, words: Sequence[str], path: Path) -> str:
-    """Say which rows are left out; `counts` are the missing values of each column."""
+    """Return the line about rows left out; `counts` are the missing values of each column."""
     if lacking.all():
         worst = max(counts, key=lambda name: counts[name])
         raise DataError(
-            f"{path} has no row without missing values; {worst!r} lacks most ({counts[worst]} of {len(lacking)}): "
-            "leave out by --drop what you do without"
+            f"{path} has no row without missing values; {worst!r} has the most ({counts[worst]} of {len(lacking)}): "
+            "leave columns out with --drop"
         )
     written = f" (such as {', '.join(words)})" if words else ""
     count = int(lacking.sum())
     are = "row is" if count == 1 else "rows are"
-    return f"{count} {are} left out for missing values in {listed([n for n in counts if counts[n]])}{written}"
+    return f"{count} {are} left out because of missing values in {listed([n for n in counts if counts[n]])}{written}"

@@ -1,4 +1,4 @@
-"""Labels of every kind, as numbers of classes and their names."""
+"""Conversion of labels of any kind to class numbers and names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 EXACT = 2**53
-"""From here on float64 no longer tells neighbouring integers apart."""
+"""From here on, float64 cannot represent every integer."""
 PLAIN = re.compile(r"0|-?[1-9]\d*", re.ASCII)
 WHOLE = re.compile(r"[+-]?\d+(\.0*)?", re.ASCII)
 _NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
@@ -31,41 +31,41 @@ def class_labels(
     values: Any,
     classes: Sequence[str] = (),
     others: Callable[[], Iterable[str]] = tuple,
-    spelt: bool = False,
+    lenient: bool = False,
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Put labels into numbers of classes.
+    """Convert labels to class numbers.
 
-    Integers are numbers of classes already and stay as they are, negative where the class is unknown; so do floats
-    that are whole, and texts that all write plain integers below 2**53. Other texts are names, numbered in their
-    order (that of numbers, where all are numbers: ``01`` and ``1`` are two classes); ``False`` and ``True`` are 0
-    and 1; rows of one 1 among zeros count as the place of the 1. An empty text, None or NaN is unknown.
+    Integers are class numbers already and stay unchanged (negative: unknown class); so do whole floats, and text if all
+    of it is plain integers below 2**53. Other text is names, numbered in sorted order (numerical if all are numbers:
+    ``01`` and ``1`` are two classes). ``False`` and ``True`` are 0 and 1; one-hot rows become the position of the 1.
+    Empty text, None and NaN are unknown.
 
     Parameters
     ----------
     values : array, tensor, list, Arrow column or series
         ``[N]``, ``[N, 1]``, or ``[N, C]`` with one 1 in each row.
     classes : sequence of str
-        Names of the classes that are numbered already, by their numbers.
+        Names of the classes in the order of their numbers, if these are fixed.
     others : callable
-        Gives further texts that count as labels where names are numbered: those of other splits.
-    spelt : bool
-        Take ``03`` and ``3.0`` for the number 3 too, where no two texts write the same number.
+        Returns further labels to include when names are numbered, such as those of other splits.
+    lenient : bool
+        Accept ``03`` and ``3.0`` as the number 3, unless two different strings are the same number.
 
     Returns
     -------
     labels : array
         int64 ``[N]``.
     names : tuple of str
-        Name of each class: `classes`, where given; empty where only numbers are known.
+        Name of each class: `classes` if given; empty if only numbers are known.
 
     Raises
     ------
     DataError
-        When the values are no classes (floats that are not whole, a wrong shape), or are not among `classes`.
+        If the values are not classes (floats that are not whole, a wrong shape), or are not among `classes`.
     """
     array = _flat(values)
     if _is_text(array):
-        return _named(_texts(array), tuple(classes), others, WHOLE if spelt else PLAIN)
+        return _named(_texts(array), tuple(classes), others, WHOLE if lenient else PLAIN)
     if array.dtype.kind == "b":
         if classes and not {"False", "True"} <= set(classes):
             return _numbered(array.astype(np.int64), tuple(classes))
@@ -75,7 +75,7 @@ def class_labels(
 
 
 def _flat(values: Any) -> Any:
-    """Return ``[N]`` values: an Arrow array of texts, or a NumPy array."""
+    """Return the values ``[N]``: an Arrow array of strings, or a NumPy array."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -94,47 +94,48 @@ def _flat(values: Any) -> Any:
     try:
         array = np.asarray(values)
     except ValueError:
-        raise DataError("labels are one a row; these lists differ in length") from None
+        raise DataError("labels must be one per row; these lists differ in length") from None
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim == 2 and array.shape[1] and array.dtype.kind in "fiub":
         if not (((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all()):
-            raise DataError(f"labels {list(array.shape)} are no one-hot rows; give one class a row, [N]")
+            raise DataError(f"labels {list(array.shape)} are not one-hot; give one class per row, [N]")
         warnings.warn(
-            f"the labels {list(array.shape)} are one-hot; each row's class is the place of its 1",
+            f"the labels {list(array.shape)} are one-hot; the class of a row is the position of its 1",
             stacklevel=3,
         )
         array = array.argmax(1)
     if array.ndim != 1:
-        raise DataError(f"labels are one a row, [N], not {list(array.shape)}")
+        raise DataError(f"labels must be one per row, [N], not {list(array.shape)}")
     return _from_objects(array) if array.dtype == object else array
 
 
 def _from_objects(array: np.ndarray) -> np.ndarray | pa.Array:
-    """Find the type that the values of an object array share; None and the like are missing."""
+    """Convert an object array to the common type of its values; None, NaN and pandas' NA are missing."""
     import pyarrow as pa
 
-    there = [not _is_missing(value) for value in array]
-    values = array[there]
+    present = [not _is_missing(value) for value in array]
+    values = array[present]
     if any(isinstance(value, str | bytes) for value in values):
         return pa.array(
-            [_text(value) if known else None for value, known in zip(array, there, strict=True)], pa.string()
+            [_text(value) if known else None for value, known in zip(array, present, strict=True)],
+            pa.string(),
         )
-    if all(isinstance(value, bool | np.bool_) for value in values) and all(there):
+    if all(isinstance(value, bool | np.bool_) for value in values) and all(present):
         return array.astype(bool)
     try:
         if all(isinstance(value, int | np.integer) for value in values):
             numbers = np.full(len(array), -1, np.int64)
-            numbers[there] = values.astype(np.int64)
+            numbers[present] = values.astype(np.int64)
             return numbers
-        return np.where(there, array, np.nan).astype(np.float64)
+        return np.where(present, array, np.nan).astype(np.float64)
     except (TypeError, ValueError, OverflowError):
-        odd = type(next(iter(values))).__name__
-        raise DataError(f"labels are texts or numbers, not values of type {odd}") from None
+        kind = type(next(iter(values))).__name__
+        raise DataError(f"labels must be text or numbers, not values of type {kind}") from None
 
 
 def _is_missing(value: Any) -> bool:
-    # pandas has values of its own for what is missing, which do not compare
+    # pandas' own missing values cannot be compared
     return (
         value is None
         or type(value).__name__ in ("NAType", "NaTType")
@@ -151,7 +152,7 @@ def _is_text(array: Any) -> bool:
 
 
 def texts_of(array: np.ndarray) -> list[str]:
-    """Return an array of text or bytes as texts without blanks around them."""
+    """Convert an array of text or bytes to strings without surrounding blanks."""
     return _texts(array.reshape(-1)).to_pylist()
 
 
@@ -177,19 +178,19 @@ def _named(
         if (numbers := _numbers(known, integer)) is not None:
             return np.array([numbers.get(name, -1) for name in found], np.int64)[codes], ()
         if known and all(SEVERAL.fullmatch(name) for name in known):
-            raise DataError(f"a label is {known[0]!r}, which is no class; one number or one name a row is")
+            raise DataError(f"a label is {known[0]!r}, which is not a class; give one number or name per row")
         classes = tuple(_in_order(list({*known, *filter(None, others())}), len(texts)))
     if unknown := [name for name in known if name not in classes]:
         near = difflib.get_close_matches(unknown[0], classes, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {_some(classes)}"
-        raise DataError(f"no class is called {unknown[0]!r}: {hint}")
+        raise DataError(f"no class is named {unknown[0]!r}: {hint}")
     place = {name: number for number, name in enumerate(classes)}
     numbers_of = np.array([place.get(name, -1) if name else -1 for name in found], np.int64)
     return numbers_of[codes] if len(found) else np.empty(0, np.int64), classes
 
 
 def _numbers(names: Sequence[str], integer: re.Pattern[str]) -> dict[str, int] | None:
-    """Return the integer that each text writes; None where one writes none, or two the same."""
+    """Return the integer of each text; None if one is not an integer, or two are the same."""
     if not names or not all(integer.fullmatch(name) and len(name) < 20 for name in names):
         return None
     numbers = {name: int(name.partition(".")[0]) for name in names}
@@ -202,7 +203,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _in_order(names: list[str], rows: int) -> list[str]:
-    """Sort names as numbers, where all are numbers; refuse what is measured rather than told apart."""
+    """Sort names, numerically if all are numbers; many fractions are refused as regression targets."""
     try:
         numbers = {name: Decimal(name) for name in names}
     except InvalidOperation:
@@ -217,12 +218,12 @@ def _in_order(names: list[str], rows: int) -> list[str]:
 
 def _regression(value: Any) -> DataError:
     return DataError(
-        f"a label is {value}, but regression targets are no classes; give names or whole numbers"
+        f"a label is {value}, but regression targets are not classes; give names or whole numbers"
     )
 
 
 def _integers(array: np.ndarray) -> np.ndarray:
-    """Return numbers as int64, once they are known to be whole."""
+    """Convert numbers to int64, after checking that they are whole."""
     if array.dtype.kind == "f":
         unknown = np.isnan(array)
         whole = unknown | (np.isfinite(array) & (array == np.round(array)))
@@ -230,7 +231,7 @@ def _integers(array: np.ndarray) -> np.ndarray:
             raise _regression(array[np.argmin(whole)])
         if np.abs(array).max(initial=0, where=~unknown) >= EXACT:
             raise DataError(
-                "labels are floats beyond 2**53, where neighbours are one; keep them as integers or texts"
+                "labels are floats beyond 2**53, which cannot be distinguished; save them as integers or text"
             )
         if unknown.any():
             warnings.warn(
@@ -238,23 +239,21 @@ def _integers(array: np.ndarray) -> np.ndarray:
             )
         return np.where(unknown, -1, array).astype(np.int64)
     if array.dtype.kind not in "iu":
-        raise DataError(f"labels of type {array.dtype} are no classes; texts or whole numbers are")
+        raise DataError(f"labels of type {array.dtype} are not classes; give text or whole numbers")
     if array.size and int(array.max()) > np.iinfo(np.int64).max:
-        raise DataError(
-            f"labels reach {int(array.max())}, beyond the integers of 64 bits; renumber the classes"
-        )
+        raise DataError(f"labels reach {int(array.max())}, beyond 64-bit integers; renumber the classes")
     return array.astype(np.int64, copy=False)
 
 
 def _numbered(labels: np.ndarray, classes: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Let numbers stand for classes that have names: for the name, where that is a number, else for its place."""
+    """Map numbers to named classes: by name if all names are numbers, otherwise by position."""
     if not classes or not len(labels):
         return labels, classes
     if all(map(_is_plain, classes)):
         places = {int(name): place for place, name in enumerate(classes)}
         found, inverse = np.unique(labels, return_inverse=True)
         if unknown := [number for number in found.tolist() if number >= 0 and number not in places]:
-            raise DataError(f"no class is called '{unknown[0]}': there are {_some(classes)}")
+            raise DataError(f"no class is named '{unknown[0]}': there are {_some(classes)}")
         return np.array([places.get(number, -1) for number in found.tolist()], np.int64)[inverse], classes
     if (highest := int(labels.max())) >= len(classes):
         raise DataError(f"a label is {highest}, but there are {len(classes)} classes: {_some(classes)}")

@@ -1,4 +1,4 @@
-"""Lance data sets, where their package is installed."""
+"""Lance data sets, if the package pylance is installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _read(path: Path) -> Columns:
         import lance
     except ImportError:
         raise DataError(
-            f"{path} is a Lance data set, which the package pylance reads: pip install pylance"
+            f"{path} is a Lance data set; install the package pylance to read it: pip install pylance"
         ) from None
     return from_arrow(lance.dataset(str(path)).to_table())
 

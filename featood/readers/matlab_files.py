@@ -1,4 +1,4 @@
-"""MATLAB's .mat files: the arrays of numbers and texts in them."""
+"""MATLAB's .mat files: their arrays of numbers and text."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def _read(path: Path) -> Columns:
     import h5py
     from scipy.io import loadmat
 
-    if h5py.is_hdf5(path):  # version 7.3 keeps the axes of an array the other way round
+    if h5py.is_hdf5(path):  # version 7.3 stores arrays with their axes reversed
         columns = read_hdf5(path)
         return dataclasses.replace(columns, values=tuple(values.T for values in columns.values))
     found = {name: _plain(value) for name, value in loadmat(path).items() if not name.startswith("__")}
     arrays = {name: value for name, value in found.items() if value is not None}
     others = [name for name, value in found.items() if value is None]
-    notes = (f"left out: {', '.join(others)} (no array of plain values)",) if others else ()
+    notes = (f"left out: {', '.join(others)} (not arrays of plain values)",) if others else ()
     return Columns(tuple(arrays), tuple(arrays.values()), tabular=False, notes=notes)
 
 
 def _plain(value: Any) -> np.ndarray | None:
-    """Return an array of numbers, or a column of texts; MATLAB keeps a vector as a matrix of one row or column."""
+    """Return an array of numbers or strings, or None; MATLAB stores a vector as a matrix of one row or column."""
     if hasattr(value, "toarray"):
         value = value.toarray()
     if not isinstance(value, np.ndarray) or value.dtype.names:

@@ -1,4 +1,4 @@
-"""Columns by name or position, and lists of them in a sentence."""
+"""Finding columns by name or position, and listing them in messages."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ SHOWN = 8
 
 
 def column_position(wanted: str, names: Sequence[str], path: Path) -> int:
-    """Find a column by its name, or by its position, from the end where that is negative.
+    """Find a column by its name, or by its position (negative ones count from the end).
 
     Raises
     ------
     UsageError
-        When there is none; the text names the nearest.
+        If there is none; the message suggests the closest name.
     """
     if wanted in names:
         return names.index(wanted)
@@ -30,10 +30,10 @@ def column_position(wanted: str, names: Sequence[str], path: Path) -> int:
         hint = f"did you mean {near[0]!r}?" if near else f"it has {listed([name for name in names if name])}"
         raise UsageError(f"{path} has no column {wanted!r}: {hint}") from None
     if not -len(names) <= place < len(names):
-        raise UsageError(f"{path} has {len(names)} columns, so none at position {place}")
+        raise UsageError(f"{path} has {len(names)} columns, none at position {place}")
     return place % len(names)
 
 
 def listed(names: Sequence[str]) -> str:
-    """Write the first names of a list."""
+    """Join the first names of a list."""
     return ", ".join(names[:SHOWN]) + (f", ... ({len(names)} in all)" if len(names) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""Texts as numbers: missing values, decimal commas, and the words for yes and no."""
+"""Conversion of text to numbers: missing values, decimal commas, and words for yes and no."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WORDS = """
     na n/a n.a. #n/a #na <na> nan -nan nat null #null! none nil - -- --- ? . .. missing
 """
 MISSING = frozenset(_WORDS.split())
-"""Words for a missing value, in lower case, beside the empty text."""
+"""Words for a missing value besides empty text, in lower case."""
 PAIRS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"), ("off", "on"))
 COMMA = r"^[+-]?(\d+(,\d*)?|,\d+)([eE][+-]?\d+)?$"
 THOUSANDS = r"^[+-]?[1-9]\d{0,2}(,\d{3})+$"
@@ -34,14 +34,14 @@ GROUPED = re.compile(r"[+-]?\d{1,3}([., '\u00a0\u202f]\d{3})+([.,]\d+)?", re.ASC
 
 
 def without_missing(texts: pa.Array) -> tuple[pa.Array, list[str]]:
-    """Turn the words for a missing value into nulls.
+    """Replace the words for a missing value by nulls.
 
     Returns
     -------
     texts : pyarrow.Array
-        As given, but for the nulls.
+        The texts with nulls.
     words : list of str
-        The words that were found; not the empty text, which needs no telling.
+        The words found, without empty text.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -54,7 +54,7 @@ def without_missing(texts: pa.Array) -> tuple[pa.Array, list[str]]:
 
 
 def to_floats(texts: pa.Array, comma: bool = False) -> np.ndarray | None:
-    """Read texts as float64, nulls as NaN; None where a text is no number."""
+    """Convert text to float64, nulls to NaN; None if a value is not a number."""
     import pyarrow.compute as pc
 
     if comma:
@@ -66,7 +66,7 @@ def to_floats(texts: pa.Array, comma: bool = False) -> np.ndarray | None:
 
 
 def to_booleans(texts: pa.Array) -> tuple[np.ndarray, tuple[str, str]] | None:
-    """Read words for no and yes, all of one pair, as 0 and 1; None where there are others."""
+    """Convert words for no and yes, all of one pair, to 0 and 1; None if there are others."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -80,10 +80,10 @@ def to_booleans(texts: pa.Array) -> tuple[np.ndarray, tuple[str, str]] | None:
 
 
 def decimal_commas(columns: Sequence[pa.Array], delimiter: str) -> bool:
-    """Tell whether commas are decimal points in a file's columns that are no numbers otherwise.
+    """Whether commas are decimal points in the columns of a file that are not numbers otherwise.
 
-    ``1,234`` could have its comma between thousands; one value anywhere that could not (``0,25``), or semicolons
-    between the values, as where commas are decimal points, tell.
+    The comma of ``1,234`` may separate thousands. Commas are decimal points if some value excludes that (``0,25``), or
+    if the delimiter is a semicolon.
     """
     import pyarrow.compute as pc
 
@@ -102,12 +102,12 @@ def is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return text.isascii() and "_" not in text  # float takes more than tables do
+    return text.isascii() and "_" not in text  # float() accepts these, tables do not
 
 
 def is_value(text: str) -> bool:
-    """Whether a text is a number or a word for yes or no, and so nothing that names a column."""
-    words = (pair for pair in PAIRS if len(pair[0]) > 1)  # a column may well be called n
+    """Whether a text is a number or a word for yes or no, and therefore not a column name."""
+    words = (pair for pair in PAIRS if len(pair[0]) > 1)  # n may be a column name
     return (
         is_number(text)
         or re.fullmatch(COMMA, text, re.ASCII) is not None
@@ -116,9 +116,9 @@ def is_value(text: str) -> bool:
 
 
 def why_no_number(text: str) -> str:
-    """Say what is wrong with a text where a number should be."""
+    """Return why a text is not a number, for messages."""
     if GROUPED.fullmatch(text):
-        return "has separators between its thousands; write plain numbers such as 1234.5"
+        return "has thousands separators; write plain numbers such as 1234.5"
     if text.endswith("%"):
         return "has a percent sign; write plain numbers"
     return "is not a number"

@@ -1,4 +1,4 @@
-"""NumPy's .npy and .npz files of plain numbers and texts."""
+"""NumPy's .npy and .npz files of numbers and strings."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MAGIC = b"\x93NUMPY"
 def _read(path: Path) -> Columns:
     with open(path, "rb") as file:
         plain = file.read(len(MAGIC)) == MAGIC
-    if not plain and not zipfile.is_zipfile(path):  # which NumPy would take for a pickle
-        raise DataError(f"{path} is no file of np.save or np.savez, or is damaged")
+    if not plain and not zipfile.is_zipfile(path):  # NumPy would treat it as a pickle
+        raise DataError(f"{path} was not written by np.save or np.savez, or is damaged")
     try:
         if plain:
             return Columns(("",), (np.load(path, mmap_mode="r", allow_pickle=False),), tabular=False)
@@ -32,8 +32,8 @@ def _read(path: Path) -> Columns:
             raise
         name = "the array" if plain else f"'{name}'"
         raise DataError(
-            f"{path}: {name} holds Python objects, which are not read; save rows of equal length as one plain array of "
-            "numbers, and texts as one of strings (np.asarray(values, str))"
+            f"{path}: {name} contains Python objects, which are not read; save rows of equal length as one array of "
+            "numbers, and text as an array of strings (np.asarray(values, str))"
         ) from None
     return Columns(tuple(arrays), tuple(arrays.values()), tabular=False)
 

@@ -1,4 +1,4 @@
-"""Columns as numbers, whatever they were kept as."""
+"""Conversion of columns of any type to numbers."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ YES_NO = "{} and {} are read as 1 and 0"
 
 
 class Parsed(NamedTuple):
-    """A column as numbers, or what is wrong with it."""
+    """A column as numbers, or the problem with it."""
 
     values: np.ndarray
-    """``[N]`` or ``[N, D]`` float64, NaN where a value is missing; empty where the column is wrong."""
+    """``[N]`` or ``[N, D]`` float64, NaN for missing values; empty if the column is not numeric."""
     wrong: str = ""
-    """What it holds, where that is no numbers."""
+    """Description of a value that is not a number."""
     how: str = ""
-    """How it was read, where its values are not plain numbers."""
+    """Description of a conversion, if values were not plain numbers."""
     words: Sequence[str] = ()
-    """Words that count as missing values."""
+    """Words in the column that count as missing values."""
     texts: Any = None
-    """Its texts, where it has some, without those words."""
+    """Text values without these words, if the column is text."""
 
     @property
     def empty(self) -> bool:
@@ -46,24 +46,26 @@ class Parsed(NamedTuple):
 
 
 def parse_columns(source: Columns, places: Sequence[int]) -> dict[int, Parsed]:
-    """Read columns as numbers; whether commas are decimal points is a matter of all of them together.
+    """Convert columns to numbers; whether commas are decimal points is decided from all of them together.
 
     Parameters
     ----------
     source : Columns
         The table.
     places : sequence of int
-        Which columns.
+        Positions of the columns.
     """
     parsed = {place: _parse(source.values[place]) for place in places}
-    odd = {place: found for place, found in parsed.items() if found.wrong and found.texts is not None}
-    if not odd or not decimal_commas([found.texts for found in odd.values()], source.delimiter):
+    unread = {place: found for place, found in parsed.items() if found.wrong and found.texts is not None}
+    if not unread or not decimal_commas([found.texts for found in unread.values()], source.delimiter):
         return parsed
     for place, found in parsed.items():
-        if place in odd and (values := to_floats(found.texts, comma=True)) is not None:
+        if place in unread and (values := to_floats(found.texts, comma=True)) is not None:
             parsed[place] = Parsed(values, how=COMMAS, words=found.words, texts=found.texts)
-        elif place not in odd and found.texts is not None and (point := _with_point(found.texts)):
-            wrong = f"{point!r}, while commas are decimal points elsewhere; write all numbers alike"
+        elif place not in unread and found.texts is not None and (point := _with_point(found.texts)):
+            wrong = (
+                f"{point!r}, but commas are decimal points elsewhere; write all numbers in the same format"
+            )
             parsed[place] = found._replace(values=np.empty(0), wrong=wrong)
     return parsed
 
@@ -104,7 +106,7 @@ def _parse(values: Any) -> Parsed:
 
 
 def _wrong(what: str) -> Parsed:
-    return Parsed(np.empty(0), f"{what}, which are no numbers")
+    return Parsed(np.empty(0), f"{what}, which are not numbers")
 
 
 def _parse_texts(column: Any) -> Parsed:
@@ -121,13 +123,13 @@ def _parse_texts(column: Any) -> Parsed:
         return Parsed(values, how=how, words=words, texts=texts)
     if (found := to_booleans(texts)) is not None:
         return Parsed(found[0], how=YES_NO.format(*found[1][::-1]), words=words, texts=texts)
-    there = texts.drop_null().to_pylist()
-    wrong = next((text for text in there if not is_number(text)), there[0])
+    present = texts.drop_null().to_pylist()
+    wrong = next((text for text in present if not is_number(text)), present[0])
     return Parsed(np.empty(0), f"{wrong!r}, which {why_no_number(wrong)}", words=words, texts=texts)
 
 
 def _floats(column: Any) -> np.ndarray:
-    """Return Arrow numbers as float64, what is missing as NaN."""
+    """Convert Arrow numbers to float64, missing values to NaN."""
     return np.asarray(column.cast("float64", safe=False).to_numpy(), np.float64)
 
 

@@ -34,7 +34,7 @@ _READERS = (
     matlab_files.READER,
 )
 OBJECTS = (".pkl", ".pickle", ".joblib", ".dill", ".p")
-"""Endings of files that could run code when they are loaded."""
+"""Extensions of files that may run code when they are loaded."""
 
 
 def what_is_read() -> str:
@@ -46,37 +46,37 @@ def what_is_read() -> str:
 
 
 def read_columns(path: str | os.PathLike[str], header: bool | None = None, label: str = "") -> Columns:
-    """Read a file, or a folder that is a data set, without running any code in it.
+    """Read a file, or a folder that is a data set, without running code from it.
 
     Parameters
     ----------
     path : path
-        The file or folder; its first bytes tell its format, else its ending.
+        The file or folder; its format is recognised by its first bytes, otherwise by its extension.
     header, label
-        Of a text; see :func:`featood.readers.text.read_text`.
+        For text files; see :func:`featood.readers.text.read_text`.
 
     Raises
     ------
     DataError
-        When it is not there, damaged, empty, or of a format that is not read; the text says which are.
+        If it is missing, damaged, empty, or of an unsupported format; the message lists the supported ones.
     UsageError
-        When `header` is given for what is no text.
+        If `header` is given for a file that is not text.
     """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist")
     reader = _find(path)
     if header is not None and reader is not text.READER:
-        raise UsageError(f"--header goes with texts of separated values; {path} is {reader.title}")
+        raise UsageError(f"--header applies to text files of separated values only; {path} is {reader.title}")
     try:
         columns = text.read_text(path, header, label) if reader is text.READER else reader.read(path)
     except (FeatoodError, PermissionError, MemoryError):
         raise
-    except Exception as error:  # the libraries raise dozens of types on damaged files
+    except Exception as error:  # libraries raise many types of errors on damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path} cannot be read as {reader.title} ({reason})") from None
     if not columns.names:
-        raise DataError(f"{path} holds no array{f' ({columns.notes[0]})' if columns.notes else ''}")
+        raise DataError(f"{path} contains no array{f' ({columns.notes[0]})' if columns.notes else ''}")
     return columns
 
 
@@ -84,12 +84,12 @@ def _find(path: Path) -> Reader:
     if path.is_dir():
         found = next((reader for reader in _READERS if reader.folder(path)), None)
         if found is None:
-            raise DataError(f"{path} is a folder that holds no data set; name a file in it")
+            raise DataError(f"{path} is a folder, but not a data set; give a file in it")
         return found
     name = path.name.lower()
     if name.endswith(OBJECTS):
         raise DataError(
-            f"{path} is a file of Python objects, which are not loaded; read are {what_is_read()}"
+            f"{path} contains Python objects, which are never loaded; supported formats are {what_is_read()}"
         )
     with open(path, "rb") as file:
         first = file.read(4096)
@@ -102,7 +102,7 @@ def _find(path: Path) -> Reader:
     if plain.endswith(text.READER.endings):
         by_ending = text.READER
     by_magic = next((reader for reader in _READERS if reader.magic and first.startswith(reader.magic)), None)
-    if by_ending is matlab_files.READER:  # whose newer files are HDF5 behind a header of their own
+    if by_ending is matlab_files.READER:  # newer files are HDF5, so their first bytes do not identify them
         return by_ending
     if (reader := by_magic or by_ending) is not None:
         return reader
@@ -114,4 +114,4 @@ def _find(path: Path) -> Reader:
             return tensor_files.TORCH
     if first and b"\0" not in first and not first.lstrip().startswith((b"{", b"[", b"<", b"@")):
         return text.READER
-    raise DataError(f"{path} is of no format that is read; read are {what_is_read()}")
+    raise DataError(f"{path} is not in a supported format; supported formats are {what_is_read()}")

@@ -1,4 +1,4 @@
-"""Tensors: torch's files of tensors alone, and safetensors."""
+"""Tensors in torch files (without other objects) and safetensors files."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def _read_torch(path: Path) -> Columns:
 
     try:
         with torch.serialization.safe_globals(_plain_numpy()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of versions of the format, which it tells apart itself
+            warnings.simplefilter("ignore")  # about versions of the format, which torch.load detects itself
             value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        raise DataError(f"{path} holds more than tensors, or no torch file at all; {ADVICE}") from None
+        raise DataError(f"{path} contains more than tensors, or is not a torch file; {ADVICE}") from None
     if isinstance(value, np.ndarray):
         value = torch.from_numpy(value)
     if isinstance(value, torch.Tensor):
@@ -37,31 +37,30 @@ def _read_torch(path: Path) -> Columns:
     if isinstance(value, list | tuple) and value and all(isinstance(row, torch.Tensor) for row in value):
         if value[0].ndim and len({row.shape for row in value}) == 1:
             return Columns(("",), (tensor_array(torch.stack(list(value))),), tabular=False)
-        raise DataError(f"{path} holds {len(value)} tensors without names; {ADVICE}")
+        raise DataError(f"{path} contains {len(value)} tensors without names; {ADVICE}")
     if not isinstance(value, Mapping) or not value:
-        raise DataError(f"{path} holds a {type(value).__name__}; {ADVICE}")
+        raise DataError(f"{path} contains a {type(value).__name__}; {ADVICE}")
     arrays = {str(name): array for name, entry in value.items() if (array := _array(entry)) is not None}
     others = [str(name) for name in value if str(name) not in arrays]
-    notes = (f"left out: {', '.join(others)} (no tensor)",) if others else ()
+    notes = (f"left out: {', '.join(others)} (not tensors)",) if others else ()
     return Columns(tuple(arrays), tuple(arrays.values()), tabular=False, notes=notes)
 
 
 def _plain_numpy() -> list[Any]:
-    """List what an array of numbers in a torch file is rebuilt with; it makes arrays and nothing else."""
+    """Return the functions and types that rebuild NumPy arrays of numbers in a torch file; all are safe."""
     rebuild = np.empty(0).__reduce__()[0]
     kinds = [type(np.dtype(kind)) for kind in ("?", *"bhilqBHILQefd")]
-    # the place of the function has changed between versions of NumPy
+    # the module of the function differs between versions of NumPy
     named = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
     return [np.ndarray, np.dtype, *kinds, *named, codecs.encode]
 
 
 def _array(entry: Any) -> Any:
-    """Return an array, or a list of texts or numbers, such as of labels; None for anything else."""
+    """Return an array, also of a list of strings or numbers such as labels; None for anything else."""
     import torch
 
     if isinstance(entry, np.ndarray):
         return entry if entry.ndim else None
-
     if isinstance(entry, torch.Tensor):
         return tensor_array(entry) if entry.ndim else None
     if isinstance(entry, list | tuple) and entry:

@@ -1,4 +1,4 @@
-"""Texts of separated values: CSV, TSV and their dialects."""
+"""Text files of separated values: CSV, TSV and their dialects."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from featood.readers.numbers import MISSING, is_value
 DELIMITERS = "\t;,|"
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 LOOK = 1 << 22
-"""Bytes in which the first lines are sought."""
+"""Number of bytes from which the dialect is inferred."""
 LINES = 8
 BINARY = re.compile(rb"[\x01-\x08\x0e-\x1f]")
 
 
 def read_text(path: Path, header: bool | None = None, label: str = "") -> Columns:
-    """Read a text of separated values, every value as a text.
+    """Read a text file of separated values; all values remain text.
 
-    Values are separated by tab, semicolon, comma, bar or spaces: the first of these that cuts the first lines into
-    equally many. Lines that begin with ``#`` are comments; the last one before the first row names the columns,
-    where it has as many names. Files may be packed (``.gz``, ``.bz2``, ``.xz``, ``.zst``), and in UTF-8, UTF-16
-    with a byte order mark, or otherwise Latin-1, with a note.
+    The delimiter is the first of tab, semicolon, comma, bar and spaces that divides all of the first lines into the
+    same number of values. Lines that begin with ``#`` are comments; the last one before the first row names the columns
+    if it has the right number of names. Files may be compressed (``.gz``, ``.bz2``, ``.xz``, ``.zst``), and in UTF-8,
+    in UTF-16 with a byte order mark, or otherwise in Latin-1, with a note.
 
     Parameters
     ----------
     path : Path
         The file.
     header : bool, optional
-        Whether the first line names the columns. By default it does if it has text, or nothing, where the second
-        line has a value, or no value at all. Without it the columns are called 0, 1, 2, ...
+        Whether the first line is a header. By default, it is one if it contains no value, or has text or an empty cell
+        where the second line has a value. Without a header, the columns are named 0, 1, 2, ...
     label : str
-        The column of classes, whose name tells a header.
+        The column of classes; a first line that contains it is a header.
 
     Raises
     ------
     DataError
-        When there is no row, or rows differ in length.
+        If there is no row, or rows differ in length.
     """
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
@@ -55,10 +55,10 @@ def read_text(path: Path, header: bool | None = None, label: str = "") -> Column
     if not content.strip():
         raise DataError(f"{path} {'has no rows' if comment else 'is empty'}")
     head = content[:LOOK].decode(errors="ignore")
-    if declared := re.match(r"sep=(.)\r?\n", head):  # as written by Excel
+    if declared := re.match(r"sep=(.)\r?\n", head):  # written by Excel
         content, head = content[declared.end() :], head[declared.end() :]
     delimiter = declared[1] if declared else _delimiter(head)
-    if delimiter == " ":  # any number of them
+    if delimiter == " ":  # or several
         content = b"\n".join(b" ".join(line.split()) for line in content.splitlines())
         head = content[:LOOK].decode(errors="ignore")
     rows = csv.reader(io.StringIO(head, newline=""), delimiter=delimiter)
@@ -77,7 +77,7 @@ def read_text(path: Path, header: bool | None = None, label: str = "") -> Column
         names = first
         if not second:
             raise DataError(f"{path} has no rows")
-        if len(second) == len(first) + 1:  # a delimiter ends each row, or R's row names begin it
+        if len(second) == len(first) + 1:  # each row ends with a delimiter, or begins with a row name of R
             names = ["", *first] if second[-1] else [*first, ""]
     names = names or [str(place) for place in range(len(first))]
     skipped = 0 if header is False else height
@@ -117,13 +117,13 @@ def _decoded(content: bytes, path: Path) -> tuple[bytes, list[str]]:
             return content, []
         except UnicodeDecodeError:
             if not BINARY.search(content):
-                note = "the text is not in UTF-8 and read as Latin-1; save it in UTF-8 if names look wrong"
+                note = "the file is not UTF-8 and is read as Latin-1; save it as UTF-8 if names look wrong"
                 return content.decode("cp1252", errors="replace").encode(), [note]
-    raise DataError(f"{path} is no text in UTF-8, nor in UTF-16 with a byte order mark; save it as UTF-8")
+    raise DataError(f"{path} is neither UTF-8 text nor UTF-16 with a byte order mark; save it as UTF-8")
 
 
 def _without_comments(content: bytes) -> tuple[bytes, str]:
-    """Remove comment lines; return what the last one before the first row says."""
+    """Remove comment lines; also return the text of the last one before the first row."""
     comment = b""
     while content.startswith(b"#"):
         comment, _, content = content.partition(b"\n")
@@ -132,7 +132,7 @@ def _without_comments(content: bytes) -> tuple[bytes, str]:
         first = content.partition(b"\n")[0]
         mark = next((mark for mark in DELIMITERS.encode() if bytes([mark]) in first), b" "[0])
         cells = first.count(mark)
-        # a row may begin with the mark of a comment; then it has as many values as the others
+        # a line that begins with # is a row if it has as many values as the others
         kept = [
             line for line in content.split(b"\n") if not line.startswith(b"#") or line.count(mark) == cells
         ]
@@ -152,8 +152,8 @@ def _delimiter(head: str) -> str:
     marks = [*DELIMITERS, " "]
     even = [mark for mark in marks if (counts := widths(mark)) and counts[0] > 1 and len(set(counts)) == 1]
     first = head.partition("\n")[0].strip()
-    there = [mark for mark in DELIMITERS if mark in first]
-    return [*even, *there, "," if " " in first else " "][0]
+    present = [mark for mark in DELIMITERS if mark in first]
+    return [*even, *present, "," if " " in first else " "][0]
 
 
 def _is_header(first: Sequence[str], second: Sequence[str], label: str) -> bool:

@@ -27,7 +27,7 @@ def test_stores_runs_from_the_command_line(tmp_path):
     assert [row["store"] for row in rows] == ["npy", "zarr", "hdf5"] and all(row["identical"] for row in rows)
 
 
-def test_stores_notices_a_wrong_value(script, monkeypatch, tmp_path):
+def test_stores_detects_a_wrong_value(script, monkeypatch, tmp_path):
     stores = script("stores")
     columns = stores.columns_of(script("common").clustered(300, 8, 3, seed=0))
     assert stores.measure(tmp_path / "a", "npy", columns, 1)["identical"]
@@ -60,7 +60,7 @@ def test_a_peer_that_takes_too_long_is_stopped(script, monkeypatch):
     assert row["fit ratio"] == "4.00" and row["score ratio"] == "> 240" and "over 60 s" in row["note"]
 
 
-def test_every_detector_is_compared_or_named(script, detectors):
+def test_every_detector_is_compared_or_listed_as_absent(script, detectors):
     table = script("detectors")
     known = {peer.name for peer in table.PEERS} | set(table.ABSENT)
     assert {name for name in detectors.__all__ if isinstance(getattr(detectors, name), type)} == known
@@ -88,7 +88,7 @@ def test_agreement_on_a_cache(script, detectors, tmp_path, monkeypatch, capsys):
     assert differ <= {"ash-b", "gen", "gmm", "nac", "openmax", "temperature-scaling", "vra"}
 
 
-def test_a_difference_without_a_reason_is_told(script, detectors):
+def test_an_unexplained_difference_is_reported(script, detectors):
     peers, table = script("peers"), script("detectors")
     known = [data.rows(np.asarray(data.labels) >= 0) for data in synthetic_sets()]
     odd = synthetic_sets()[1].rows(np.asarray(synthetic_sets()[1].labels) < 0)
@@ -121,7 +121,7 @@ def test_densities_collapse_in_exp_space_only(script):
     )
 
 
-def test_spaces_goes_on_where_it_stopped(script, tmp_path, monkeypatch, capsys):
+def test_spaces_resumes_where_it_stopped(script, tmp_path, monkeypatch, capsys):
     spaces = script("spaces")
     rng, labels = np.random.default_rng(0), np.arange(120) % 3
     values = np.abs(rng.normal(size=(240, 4)) + 2 * np.eye(4)[np.r_[labels, labels]]).astype(np.float32)

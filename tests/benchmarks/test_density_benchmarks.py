@@ -36,7 +36,7 @@ def test_the_naive_sampler_descends_the_same_energy(script, monkeypatch):
     torch.testing.assert_close(found, expected)
 
 
-def test_every_fit_can_be_made(script):
+def test_every_fit_is_valid(script):
     densities = script("densities")
     fits = densities.FLOWS + densities.ENERGIES
     assert len({fit.name for fit in fits}) == len(fits)
@@ -55,12 +55,12 @@ def test_a_learnt_density_is_measured_and_drawn(script, tmp_path):
     assert (tmp_path / "all.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_what_counts_in_the_correlation(script):
+def test_points_used_in_the_correlation(script):
     densities = script("densities")
     inside = densities.region(np.array([0.0, -9, -10, -np.inf]))
     assert inside.tolist() == [True, True, False, False]
     assert densities.region(np.array([-1.0, -1, -np.inf])).all(), (
-        "a constant density has an order only as a whole"
+        "a constant density has no order within its support"
     )
 
 

@@ -13,7 +13,7 @@ MODULES = {
 
 @pytest.fixture
 def walked(tmp_path, monkeypatch):
-    """A package whose modules are passed through in different ways."""
+    """A package whose modules are used in different ways."""
     (tmp_path / "walked").mkdir()
     for name, text in MODULES.items():
         (tmp_path / "walked" / f"{name}.py").write_text(text)
@@ -23,7 +23,7 @@ def walked(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def test_modules_count_whose_functions_run_but_not_while_one_is_imported(script, walked):
+def test_modules_count_if_functions_run_outside_imports(script, walked):
     footprint = script("footprint").Footprint(walked)
     sys.setprofile(footprint)
     try:

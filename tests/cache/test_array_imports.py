@@ -1,4 +1,4 @@
-"""Embeddings from files of every kind on the command line."""
+"""Import of embeddings from files of every kind on the command line."""
 
 import json
 
@@ -86,7 +86,7 @@ def test_labels_of_every_kind(featood, tmp_path, labels, right, classes):
 
 
 @pytest.mark.parametrize("header", ["", "kind\n"])
-def test_labels_one_a_line(featood, tmp_path, header):
+def test_labels_one_per_line(featood, tmp_path, header):
     np.save("x.npy", X)
     (tmp_path / "y.txt").write_text(header + "\n".join(NAMES))
     code, _, err = featood("import", "--features", "x.npy", "--labels", "y.txt", *ARRAYS)
@@ -94,7 +94,7 @@ def test_labels_one_a_line(featood, tmp_path, header):
     assert stored(tmp_path).labels[:].tolist() == NUMBERS
 
 
-def test_every_split_numbers_its_classes_alike(tmp_path):
+def test_classes_have_the_same_numbers_in_all_splits(tmp_path):
     cache = FeatureCache(tmp_path / "cache")
 
     def put(split, labels, dataset="d", **options):
@@ -141,11 +141,11 @@ def test_columns_of_a_table_keep_their_order(featood, tmp_path):
         ("x.mat", "MATLAB"),
         ("x.npy", "np.save"),
         ("x.npz", "np.save"),
-        ("x.pkl", "not loaded"),
-        ("x.unknown", "of no format that is read; read are"),
+        ("x.pkl", "never loaded"),
+        ("x.unknown", "not in a supported format; supported formats are"),
     ],
 )
-def test_damaged_files_are_named_and_pickles_never_advised(featood, tmp_path, name, words):
+def test_errors_name_damaged_files_and_never_suggest_pickles(featood, tmp_path, name, words):
     (tmp_path / name).write_bytes(b"\0\1rubbish" * 9)
     code, _, err = featood("import", "--features", name, *ARRAYS)
     assert code == 3 and words in err and "pickle" not in err and len(err.strip().splitlines()) == 1

@@ -1,4 +1,4 @@
-"""A part of what benchmarks/faults.py, power.py and kills.py do at length."""
+"""Short runs of benchmarks/faults.py, power.py and kills.py."""
 
 import os
 
@@ -13,7 +13,7 @@ def chosen(script, name):
 
 @pytest.fixture(scope="module")
 def watchers():
-    """Audit hooks stay for the life of the process, so there is one of each."""
+    """Audit hooks cannot be removed from a process, so there is one of each."""
     return {}
 
 
@@ -55,7 +55,7 @@ def test_a_kill_does_no_harm(script, tmp_path, name):
 
 
 def test_the_model_of_the_disk_loses_what_was_not_synced(script, tmp_path):
-    """The harness must be able to find a fault: a rename before the content was synced leaves an empty file."""
+    """The harness must detect faults: a rename before syncing the content leaves an empty file."""
     import random
 
     power = script("power")

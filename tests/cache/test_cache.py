@@ -59,7 +59,7 @@ def write_all(
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_values_come_back_whatever_the_slice(tmp_path, store):
+def test_values_for_any_slice(tmp_path, store):
     rows = make_rows()
     features = write_all(tmp_path, store, rows)[KEY]
     for name in ("avg", "std"):
@@ -75,7 +75,7 @@ def test_values_come_back_whatever_the_slice(tmp_path, store):
 
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("label", [0, -1, np.iinfo("i8").min])
-def test_blocks_of_one_value_and_blocks_without_any_row(tmp_path, store, label):
+def test_blocks_of_one_value_and_empty_blocks(tmp_path, store, label):
     rows = make_rows(600)
     rows["labels"][:300] = label
     rows["avg"][300:512] = 0
@@ -94,7 +94,7 @@ def test_both_stores_give_identical_sets_and_fingerprints(tmp_path):
         assert first.features[name][:].tobytes() == second.features[name][:].tobytes()
 
 
-def test_the_joined_hdf5_file_shows_every_row_to_any_reader(tmp_path):
+def test_the_joined_hdf5_file_has_every_row(tmp_path):
     import h5py
 
     rows = make_rows()
@@ -123,8 +123,8 @@ def data_files(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_every_damaged_file_is_refused_by_name(tmp_path, store):
-    """One flipped bit, a deleted file and a truncated file, for each file of the set in turn."""
+def test_errors_name_each_damaged_file(tmp_path, store):
+    """Flip one bit, delete and truncate each file of the set."""
     rows = make_rows(600)
     cache = write_all(tmp_path, store, rows)
     folder = cache.folder("net", "toy", "test")
@@ -144,7 +144,7 @@ def test_every_damaged_file_is_refused_by_name(tmp_path, store):
                     f"{path.name} with {damaged if damaged is None else len(damaged)} bytes went unnoticed"
                 )
                 assert str(folder) in str(problems[0])
-            else:  # a bit that no reader looks at may flip; the values must then be right
+            else:  # an unused bit may flip, but then the values must be right
                 assert problems or np.array_equal(cache[KEY].features["avg"][:], rows["avg"]), path.name
             path.write_bytes(content)
         assert cache.verify(KEY) == []
@@ -162,7 +162,7 @@ def test_a_flipped_bit_in_the_values_names_block_and_column(tmp_path, store):
     path.write_bytes(content)
     with pytest.raises(CacheCorrupt, match=r"block 1 \(rows 256-511\), column avg"):
         cache[KEY].features["avg"][:]
-    cache[KEY].features["avg"][:256]  # other blocks are still good
+    cache[KEY].features["avg"][:256]  # other blocks are intact
     assert len(cache.verify(KEY, drop=True)) == 1
     with cache.writer(KEY, make_manifest(rows, store), Classifier(np.ones((3, 12)), np.zeros(3))) as writer:
         assert writer.pending() == [1]
@@ -170,7 +170,7 @@ def test_a_flipped_bit_in_the_values_names_block_and_column(tmp_path, store):
         assert np.array_equal(writer.finish(KEY).features["avg"][:], rows["avg"])
 
 
-def test_an_incomplete_set_says_which_block_is_missing(tmp_path):
+def test_the_error_of_an_incomplete_set_names_the_missing_block(tmp_path):
     rows = make_rows()
     cache = FeatureCache(tmp_path)
     with cache.writer(KEY, make_manifest(rows, "zarr")) as writer:
@@ -181,7 +181,7 @@ def test_an_incomplete_set_says_which_block_is_missing(tmp_path):
 
 
 def write_until_killed(root: Path, store: str, rows: dict[str, np.ndarray], calls: int) -> None:
-    """Write the set in a child process that kills itself (-9) at its `calls`-th rename or flush."""
+    """Write the set in a child process that is killed (-9) at its `calls`-th rename or flush."""
     child = os.fork()
     if child == 0:
         left = calls
@@ -213,7 +213,7 @@ def test_kill_minus_nine_anywhere_then_resume_is_bit_identical(tmp_path, store):
         write_until_killed(root, store, rows, calls)
         cache = FeatureCache(root)
         if (cache.folder("net", "toy", "test") / "manifest.json").exists():
-            for key in cache:  # a reader in between refuses or is right, never in between
+            for key in cache:  # a reader gets an error or correct values
                 try:
                     assert np.array_equal(cache[key].features["avg"][:], rows["avg"])
                 except CacheCorrupt as error:
@@ -224,7 +224,7 @@ def test_kill_minus_nine_anywhere_then_resume_is_bit_identical(tmp_path, store):
         assert cache.verify(KEY) == []
 
 
-def test_another_recipe_is_refused_and_named(tmp_path):
+def test_another_recipe_is_refused_with_its_difference(tmp_path):
     rows = make_rows(300)
     cache = write_all(tmp_path, "zarr", rows)
     with pytest.raises(Mismatch, match=r"recipe\.weights"):
@@ -233,7 +233,7 @@ def test_another_recipe_is_refused_and_named(tmp_path):
         assert writer.pending() == [0, 1]
 
 
-def test_a_second_writer_is_told_to_wait(tmp_path):
+def test_a_second_writer_has_to_wait(tmp_path):
     rows = make_rows(300)
     cache = FeatureCache(tmp_path)
     with cache.writer(KEY, make_manifest(rows, "zarr")):
@@ -256,7 +256,7 @@ def test_values_that_are_not_finite_or_overflow_are_refused(tmp_path):
             writer.write(0, block)
 
 
-def test_gc_removes_scratch_but_never_what_is_being_written(tmp_path):
+def test_gc_removes_temporary_files_but_not_those_being_written(tmp_path):
     rows = make_rows(600)
     cache = write_all(tmp_path, "zarr", rows)
     folder = cache.folder("net", "toy", "test")
@@ -274,7 +274,7 @@ def test_gc_removes_scratch_but_never_what_is_being_written(tmp_path):
     assert list(cache) == [KEY]
 
 
-def test_a_newer_schema_asks_for_an_upgrade(tmp_path):
+def test_a_newer_schema_needs_an_upgrade(tmp_path):
     from featood.files import seal
 
     cache = write_all(tmp_path, "zarr", make_rows(300))
@@ -316,12 +316,12 @@ def test_ids_of_any_script_survive():
     assert list(decode_ids(encode_ids(names, 40))) == names
 
 
-def test_a_feature_set_names_the_column_that_does_not_fit():
+def test_the_error_of_a_feature_set_names_the_wrong_column():
     with pytest.raises(DataError, match="avg 4, labels 3"):
         FeatureSet({"avg": np.zeros((4, 2))}, labels=np.zeros(3, int))
     with pytest.raises(DataError, match="'avg' has shape"):
         FeatureSet({"avg": np.zeros(4)})
-    with pytest.raises(DataError, match="no classes"):
+    with pytest.raises(DataError, match="not classes"):
         FeatureSet({"avg": np.zeros((4, 2))}, labels=np.full(4, 0.5))
     with pytest.raises(UsageError, match="it has: avg"):
         FeatureSet({"avg": np.zeros((4, 2))}).feature("std")

@@ -1,4 +1,4 @@
-"""What the cache does at its edges: each a line or a branch that no other test of it reaches."""
+"""Edge cases of the cache: lines and branches that other tests do not cover."""
 
 import dataclasses
 import hashlib
@@ -48,7 +48,7 @@ def saved(tmp_path):
     return save
 
 
-def test_a_cache_tells_what_it_holds(tmp_path):
+def test_a_cache_lists_its_content(tmp_path):
     cache = write_all(tmp_path, "hdf5", make_rows(300))
     assert repr(cache) == f"FeatureCache({str(tmp_path)!r}: 1 sets)" and len(cache) == 1
     assert cache.keys() == [KEY] == cache.keys([KEY]) and KEY in cache and 3 not in cache
@@ -61,7 +61,7 @@ def test_a_cache_tells_what_it_holds(tmp_path):
     assert KEY in text and "300 rows" in text and "avg[12]" in text
 
 
-def test_verify_counts_rows_and_leaves_sound_blocks_alone(tmp_path):
+def test_verify_counts_rows_and_keeps_intact_blocks(tmp_path):
     seen = []
     cache = write_all(tmp_path, "hdf5", make_rows(300))
     assert cache.verify(KEY, drop=True, progress=lambda done, total: seen.append((done, total))) == []
@@ -70,7 +70,7 @@ def test_verify_counts_rows_and_leaves_sound_blocks_alone(tmp_path):
 
 
 @pytest.mark.parametrize("field", ["rows", "columns", "recipe"])
-def test_a_manifest_that_lacks_a_field_is_refused_by_name(tmp_path, field):
+def test_the_error_of_a_manifest_names_the_missing_field(tmp_path, field):
     cache = write_all(tmp_path, "hdf5", make_rows(300))
     path = cache.folder(*KEY.split("/")) / "manifest.json"
     write_json(path, {name: value for name, value in read_json(path).items() if name != field})
@@ -81,19 +81,19 @@ def test_a_manifest_that_lacks_a_field_is_refused_by_name(tmp_path, field):
     assert cache.garbage(incomplete=True, older_than=0) == [path.parent]
 
 
-def test_gc_passes_over_files_among_the_sets(tmp_path):
+def test_gc_ignores_files_among_the_sets(tmp_path):
     cache = write_all(tmp_path, "hdf5", make_rows(300))
     (tmp_path / "net" / "toy" / "notes.txt").write_text("mine")
     assert cache.garbage(incomplete=True, older_than=0) == []
 
 
 @pytest.mark.parametrize("change", [{"rows": 0}, {"block_rows": 0}])
-def test_manifests_of_nothing_are_refused(change):
+def test_manifests_without_rows_or_columns_are_refused(change):
     with pytest.raises(UsageError, match="row"):
         dataclasses.replace(make_manifest(make_rows(10), "zarr"), **change)
 
 
-def test_versions_are_of_what_is_installed(monkeypatch):
+def test_versions_are_those_of_installed_packages(monkeypatch):
     import importlib.metadata
 
     def version(name, real=importlib.metadata.version):
@@ -112,7 +112,7 @@ def test_a_stored_column_is_an_array_to_numpy(tmp_path):
     np.testing.assert_array_equal(np.asarray(column, dtype="f8"), rows["std"].astype("f8"))
 
 
-def test_a_store_says_what_it_lacks(tmp_path):
+def test_the_base_class_of_stores_implements_no_store(tmp_path):
     bare = Store(tmp_path, {}, 3, 2)
     bare.create(), bare.finish()
     for call in (lambda: bare.write(0, {}), lambda: bare.read("avg", 0), lambda: bare.files(0)):
@@ -159,7 +159,7 @@ def test_rows_in_memory():
         FeatureSet({"x": X.astype(complex)}).to_torch()
 
 
-def test_logits_alone_and_logits_beside_a_classifier(cache):
+def test_logits_with_and_without_a_classifier(cache):
     assert list(import_arrays(cache, "a/b/c", {}, logits=X).features) == []
     linear = Classifier(np.ones((3, 3), "f4"), np.zeros(3, "f4"))
     given = import_arrays(cache, "a/b/d", {"x": X}, logits=2 * X, classifier=linear)
@@ -167,7 +167,7 @@ def test_logits_alone_and_logits_beside_a_classifier(cache):
     assert given.labels is None
 
 
-def test_values_beyond_float32_are_told_from_those_that_are_not_finite(cache):
+def test_values_beyond_float32_are_distinguished_from_non_finite_ones(cache):
     for value, words in ((1e39, "beyond float32"), (np.nan, "not finite")):
         spoilt = X.astype("f8")
         spoilt[2, 1] = value
@@ -176,20 +176,20 @@ def test_values_beyond_float32_are_told_from_those_that_are_not_finite(cache):
 
 
 @pytest.mark.parametrize("split", ["test", "odd"])
-def test_numbers_beside_names_stand_for_the_names_of_the_other_split(cache, split):
+def test_numbers_as_labels_refer_to_the_names_of_the_other_split(cache, split):
     import_arrays(cache, "a/b/train", {"x": X}, labels=["cat", "dog", "cat", "dog"])
     found = import_arrays(cache, f"a/b/{split}", {"x": X}, labels=[0, 1, 1, 0])
     assert found.labels[:].tolist() == [0, 1, 1, 0] and found.classes == ("cat", "dog")
 
 
 @pytest.mark.parametrize("labels", [[True, False, True, False], ["x", "y", "x", "y"]])
-def test_outliers_may_be_named_where_the_classes_are_numbered(cache, labels):
+def test_labels_of_outliers_may_be_names(cache, labels):
     import_arrays(cache, "a/b/train", {"x": X}, labels=[0, 1, 2, 0])
     found = import_arrays(cache, "a/b/odd", {"x": X}, labels=labels, run={"role": "ood"})
     assert len(found.classes) == 2 and sorted(set(found.labels[:].tolist())) == [0, 1]
 
 
-def test_a_damaged_manifest_hides_no_other_set(cache):
+def test_a_damaged_manifest_does_not_hide_other_sets(cache):
     for split in ("train", "test"):
         import_arrays(cache, f"a/b/{split}", {"x": X})
     (cache.folder("a", "b", "test") / "manifest.json").write_bytes(b"{")
@@ -198,7 +198,7 @@ def test_a_damaged_manifest_hides_no_other_set(cache):
     assert "manifest.json" in str(problem)
 
 
-def test_exports_go_where_nothing_is_in_the_way(cache, tmp_path):
+def test_exports_need_an_empty_folder(cache, tmp_path):
     import_arrays(cache, "a/b/c", {"x": X})
     with pytest.raises(UsageError, match="into the cache itself"):
         export_set(cache, "a/b/c", cache.root, "hdf5")
@@ -207,7 +207,7 @@ def test_exports_go_where_nothing_is_in_the_way(cache, tmp_path):
         export_set(cache, "a/b/c", tmp_path / "npy", "npy")
 
 
-def test_ids_are_exported_where_there_are_any(cache, tmp_path):
+def test_ids_are_exported_if_there_are_any(cache, tmp_path):
     rows = {"avg": X}
     manifest = dataclasses.replace(
         make_manifest({**rows, "labels": np.zeros(4, int)}, "zarr"), columns={"avg": make_spec(X)}
@@ -225,7 +225,7 @@ def make_spec(values):
     return ColumnSpec(values.shape[1:], str(values.dtype))
 
 
-def test_a_file_without_a_weight_is_no_classifier(cache, saved):
+def test_a_file_without_a_weight_is_not_a_classifier(cache, saved):
     with pytest.raises(DataError, match=r"array named weight \(it has: bias\)"):
         import_files(cache, "a/b/c", [saved("x.npy", X)], classifier=saved("w.npz", {"bias": X[0]}))
 
@@ -259,20 +259,20 @@ def test_logits_from_a_table(cache, saved):
     np.testing.assert_array_equal(found.logits[:], [[2 * row + 0.5, -row - 0.25] for row in range(4)])
 
 
-def test_names_are_slugged_once(cache):
+def test_names_are_converted_once(cache):
     import_arrays(cache, "timm:net/b/c", {"x": X})
     assert list(cache) == ["timm-net/b/c"] == [slug("timm:net") + "/b/c"]
     np.testing.assert_array_equal(cache["timm:net/b/c"].feature()[:], X)
 
 
-def test_what_is_left_out_of_a_checkpoint_is_said(cache, tmp_path):
+def test_parts_left_out_of_a_checkpoint_are_reported(cache, tmp_path):
     said = Kept()
     torch.save({"emb": torch.tensor(X), "step": "seven"}, tmp_path / "x.pt")
     import_files(cache, "a/b/c", [str(tmp_path / "x.pt")], reporter=said)
     assert any("left out: step" in line for line in said.lines)
 
 
-def test_what_a_set_knows_of_its_classes_and_its_recipe(tmp_path):
+def test_classes_and_recipe_of_a_set(tmp_path):
     cache = write_all(tmp_path, "hdf5", make_rows(300))
     rows = cache[KEY]
     assert rows.num_classes == 3 and rows.recipe["backbone"] == "net"
@@ -281,8 +281,8 @@ def test_what_a_set_knows_of_its_classes_and_its_recipe(tmp_path):
     assert cache.heads_folder("net", "toy") == tmp_path / "net" / "toy" / "heads"
 
 
-def test_a_flipped_bit_that_the_store_lets_pass_is_refused(tmp_path, monkeypatch):
-    """The checksum of the record is the last word, whatever a store's own checksums say."""
+def test_a_flipped_bit_missed_by_the_store_is_refused(tmp_path, monkeypatch):
+    """The checksum of the record is decisive, whatever the result of the store's own checksums."""
     rows = make_rows(300)
     cache = write_all(tmp_path, "hdf5", rows)
     column = cache[KEY].features["avg"]

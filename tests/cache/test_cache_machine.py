@@ -24,7 +24,7 @@ FIND = settings(SHORT, max_examples=12, phases=[Phase.generate])
 
 
 class Machine(CacheMachine):
-    """With what the command line lists, which is to be what the model lists."""
+    """A machine that also compares the listing of the command line with the model."""
 
     def listing(self):
         done = CliRunner().invoke(root, ["cache", "ls", "--json", "--cache", str(self.root)])
@@ -33,7 +33,7 @@ class Machine(CacheMachine):
 
 
 class ArrayStore(Store):
-    """A store as somebody else might write it: one npy file a column and block."""
+    """A third-party store: one npy file per column and block."""
 
     kind = "arrays"
 
@@ -46,7 +46,7 @@ class ArrayStore(Store):
     def read(self, column, block):
         try:
             values = np.load(self._path(column, block))
-        except Exception as error:  # of damaged bytes NumPy raises many types
+        except Exception as error:  # NumPy raises many types of errors for damaged bytes
             raise ValueError(str(error)) from error
         if values.shape[0] != self.span(block).stop - self.span(block).start:
             raise ValueError("not the rows of this block")
@@ -63,7 +63,7 @@ def run(kind: type[CacheMachine], how: settings) -> None:
     run_state_machine_as_test(kind, settings=how)
 
 
-def test_a_cache_is_what_a_dictionary_would_be():
+def test_a_cache_behaves_like_a_dictionary():
     Machine.tally.clear()
     run(Machine, SHORT)
     assert len(Machine.tally) > 12, Machine.tally
@@ -79,7 +79,7 @@ class Others(CacheMachine):
     stores = ("arrays",)
 
 
-def test_a_store_of_somebody_else_goes_through_the_same(own_stores):
+def test_a_third_party_store_passes_the_same_tests(own_stores):
     run(Others, settings(SHORT, max_examples=2))
 
 
@@ -98,7 +98,7 @@ def neighbours(self, column, block):
 @pytest.mark.parametrize(
     ("name", "method"), [("write", wrong_signs), ("write", forgetful), ("read", neighbours)]
 )
-def test_a_store_that_is_wrong_is_found_out(own_stores, monkeypatch, name, method):
+def test_a_faulty_store_is_detected(own_stores, monkeypatch, name, method):
     monkeypatch.setitem(STORES, "broken", type("Broken", (ArrayStore,), {"kind": "broken", name: method}))
     with pytest.raises((AssertionError, CacheCorrupt, ExceptionGroup)):
         run(type("Machine", (CacheMachine,), {"stores": ("broken",)}), FIND)
@@ -128,13 +128,13 @@ def one_short(self, entries=FeatureCache.entries):
         (FeatureCache, "entries", one_short),
     ],
 )
-def test_a_cache_that_is_wrong_is_found_out(own_stores, monkeypatch, where, name, broken):
+def test_a_faulty_cache_is_detected(own_stores, monkeypatch, where, name, broken):
     monkeypatch.setattr(where, name, broken)
     with pytest.raises((AssertionError, ExceptionGroup)):
         run(Others, FIND)
 
 
-def test_values_that_nobody_checks_are_found_out(own_stores, monkeypatch):
+def test_missing_checks_of_values_are_detected(own_stores, monkeypatch):
     monkeypatch.setattr("featood.cache.reader.checksum", blind)
     monkeypatch.setattr("featood.cache.writer.checksum", blind)
     with pytest.raises((AssertionError, ExceptionGroup)):

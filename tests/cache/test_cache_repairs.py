@@ -7,7 +7,7 @@ from featood.errors import CacheCorrupt
 
 
 def test_a_set_is_never_a_mixture_of_two_recipes(tmp_path, monkeypatch):
-    """Where locks do nothing, one writer may go on in a set that another has begun anew."""
+    """Without locks, a writer may continue in a set that another writer has started again."""
     monkeypatch.setattr("fcntl.flock", lambda *_: None)
     cache, rows = FeatureCache(tmp_path), [make_rows(300, seed) for seed in (0, 1)]
     writers = [
@@ -26,8 +26,8 @@ def test_a_set_is_never_a_mixture_of_two_recipes(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "damage", [lambda content: content[:-1], lambda content: b"", lambda content: b"x" + content]
 )
-def test_extracting_again_mends_a_last_block_of_fewer_rows(tmp_path, store, damage):
-    """A block of 256 rows is followed by one of 44, which a store may take for a part of a block that is there."""
+def test_extracting_again_repairs_a_last_block_with_fewer_rows(tmp_path, store, damage):
+    """A block of 256 rows is followed by one of 44, which a store may mistake for part of an existing block."""
     import numpy as np
 
     rows = make_rows(300)

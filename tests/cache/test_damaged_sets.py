@@ -1,4 +1,4 @@
-"""A damaged set is seen everywhere, and never passed over for another."""
+"""Damaged sets are reported everywhere, and never replaced by another set."""
 
 import json
 import os
@@ -48,7 +48,7 @@ DAMAGES = {flip: 4, newer: 5, unreadable: 4, nested: 4}
 
 @pytest.fixture
 def caches(featood, tmp_path):
-    """An older set that is sound, and a newer one to damage."""
+    """Make an intact older set, and a newer one to damage."""
     for backbone in ("old", "new"):
         for split in ("train", "test"):
             put(featood, tmp_path, f"{backbone}/toy/{split}", len(backbone + split))
@@ -56,7 +56,7 @@ def caches(featood, tmp_path):
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_it_is_listed_and_stops_what_would_act_on_the_newest(featood, caches, tmp_path, damage):
+def test_it_is_listed_and_stops_commands_that_use_the_newest_set(featood, caches, tmp_path, damage):
     damage(caches / "new" / "toy" / "test" / "manifest.json")  # the newest
     code, out, err = featood("cache", "ls")
     assert code == 0 and "damaged" in out and "warning: new/toy/test cannot be read" in err
@@ -72,8 +72,8 @@ def test_it_is_listed_and_stops_what_would_act_on_the_newest(featood, caches, tm
         code, out, err = featood(*words)
         assert code == DAMAGES[damage] and err.count("\n") == 1 and "new/toy/test" in err, (words, err)
         assert ("upgrade" in err) is (damage is newer)
-    assert featood("fit", "knn", "--backbone", "old", "--dataset", "toy")[0] == 0  # another was asked for
-    assert featood("fit", "knn", "--backbone", "new", "--dataset", "toy")[0] == 0  # its train split is sound
+    assert featood("fit", "knn", "--backbone", "old", "--dataset", "toy")[0] == 0  # another set was requested
+    assert featood("fit", "knn", "--backbone", "new", "--dataset", "toy")[0] == 0  # its train split is intact
     code, _, err = featood("score", "--head", "knn", "--backbone", "new", "--dataset", "toy", "--ood", "x")
     assert code == DAMAGES[damage] and "new/toy/test" in err
 
@@ -93,7 +93,7 @@ def test_verify_names_it_and_rm_removes_it(featood, caches):
     assert featood("cache", "rm")[0] == 2
 
 
-def test_gc_removes_it_when_asked_for_unfinished_sets(featood, caches):
+def test_gc_incomplete_removes_it(featood, caches):
     flip(caches / "new" / "toy" / "test" / "manifest.json")
     assert featood("cache", "gc", "--older-than", 0)[0] == 0
     assert (caches / "new" / "toy" / "test").exists()
@@ -101,7 +101,7 @@ def test_gc_removes_it_when_asked_for_unfinished_sets(featood, caches):
     assert not (caches / "new" / "toy" / "test" / "manifest.json").exists()
 
 
-def test_an_older_damaged_set_is_in_nobody_s_way(featood, caches):
+def test_an_older_damaged_set_does_not_interfere(featood, caches):
     path = caches / "old" / "toy" / "train" / "manifest.json"
     flip(path)
     os.utime(path, (1, 1))
@@ -109,7 +109,7 @@ def test_an_older_damaged_set_is_in_nobody_s_way(featood, caches):
     assert featood("fit", "knn", "--backbone", "old", "--dataset", "toy")[0] == 4
 
 
-def test_a_cache_with_nothing_but_damage_is_not_called_empty(featood, caches):
+def test_a_cache_with_only_damaged_sets_is_not_reported_as_empty(featood, caches):
     for path in caches.glob("*/*/*/manifest.json"):
         unreadable(path)
     code, _, err = featood("fit", "knn")
@@ -136,7 +136,7 @@ def test_classes_are_not_numbered_without_the_split_that_is_damaged(featood, cac
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_a_newest_set_that_lost_a_commit_record_is_not_passed_over(featood, tmp_path, store):
+def test_the_newest_set_is_not_skipped_if_it_lost_a_commit_record(featood, tmp_path, store):
     put(featood, tmp_path, "old/toy/train", 1, 40, store)
     put(featood, tmp_path, "new/toy/train", 2, 40, store)
     (tmp_path / "cache" / "new" / "toy" / "train" / "commits" / "00000.json").unlink()
@@ -146,7 +146,7 @@ def test_a_newest_set_that_lost_a_commit_record_is_not_passed_over(featood, tmp_
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_files_of_another_block_or_set_are_noticed(tmp_path, store):
+def test_files_of_another_block_or_set_are_detected(tmp_path, store):
     from test_cache import KEY, make_rows, write_all
 
     from featood.errors import CacheCorrupt
@@ -171,12 +171,12 @@ def test_files_of_another_block_or_set_are_noticed(tmp_path, store):
         assert problems or values == make_rows(600, 0)["avg"].tobytes(), (one, two)
         one.write_bytes(before)
     assert cache.verify(KEY) == []
-    with pytest.raises(CacheCorrupt):  # a set's records and blocks, whole, under another set's manifest
+    with pytest.raises(CacheCorrupt):  # intact records and blocks of a set with the manifest of another
         (first / "manifest.json").write_bytes((first / "manifest.json").read_bytes().replace(b'"x"', b'"y"'))
         cache[KEY]
 
 
-def test_a_manifest_of_another_set_of_the_same_shape_is_noticed(featood, tmp_path):
+def test_a_manifest_of_another_set_of_the_same_shape_is_detected(featood, tmp_path):
     put(featood, tmp_path, "net/toy/train", 1)
     put(featood, tmp_path, "net/toy/test", 2)
     folder = tmp_path / "cache" / "net" / "toy"

@@ -1,4 +1,4 @@
-"""Every write of the package goes through one module, and is whole or not there at all."""
+"""All writes of the package go through one module, and are complete or absent."""
 
 import ast
 import os
@@ -56,7 +56,7 @@ OS = {"replace", "remove", "open", "link", "symlink", "truncate", "mkfifo", "chm
 
 
 def writes(node: ast.AST) -> bool:
-    """Whether a call writes to the file system by itself; np.save and the like are given files of ``create``."""
+    """Whether a call writes to the file system itself; np.save and similar functions get files from ``create``."""
     if not isinstance(node, ast.Call) or "devnull" in ast.unparse(node):
         return False
     name = node.func
@@ -71,7 +71,7 @@ def writes(node: ast.AST) -> bool:
 def test_no_other_module_writes_files():
     for path in PACKAGE.rglob("*.py"):
         if path.name != "files.py" or path.parent != PACKAGE:
-            if path.parent.name == "testing":  # which works in folders of its own
+            if path.parent.name == "testing":  # which uses temporary folders
                 continue
             found = [ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if writes(node)]
             assert not found, f"{path.relative_to(PACKAGE)} writes files past featood.files: {found[0]}"
@@ -80,8 +80,8 @@ def test_no_other_module_writes_files():
 EVENTS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
 
 
-def test_whatever_commands_write_comes_from_that_module(featood, script, tmp_path, toy_images):
-    """Not even a library may write on its own: of every write, the interpreter tells who is about to make it."""
+def test_all_writes_of_commands_come_from_that_module(featood, script, tmp_path, toy_images):
+    """Libraries must not write either: an audit hook reports the caller of every write."""
     watching, past = [True], []
 
     def audit(event, arguments):
@@ -123,8 +123,8 @@ def test_whatever_commands_write_comes_from_that_module(featood, script, tmp_pat
     assert not past
 
 
-def test_nothing_needs_what_only_unix_has(tmp_path):
-    """Import, fit and score where the modules that Windows lacks cannot be imported."""
+def test_no_command_needs_modules_of_unix(tmp_path):
+    """Import, fit and score without the modules that Windows lacks."""
     rng = np.random.default_rng(0)
     for name in ("train", "test", "odd"):
         np.save(tmp_path / f"{name}.npy", rng.normal(name == "odd", 1, (30, 4)))
@@ -158,7 +158,7 @@ def test_nothing_needs_what_only_unix_has(tmp_path):
     assert (tmp_path / "r.json").exists()
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
+def test_a_file_appears_complete_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "deep" / "file"
     atomic_write(path, b"one")
     with pytest.raises(ZeroDivisionError), files.replacing(path) as file:
@@ -170,7 +170,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     assert long.read_bytes() == b"two"
 
 
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+def test_a_folder_appears_complete_or_not_at_all(tmp_path):
     target = tmp_path / "deep" / "target"
     with pytest.raises(ZeroDivisionError), scratch_folder(target) as scratch:
         create(scratch / "file").close()
@@ -196,7 +196,7 @@ def test_removing_does_not_follow_links(tmp_path):
     assert os.listdir(tmp_path) == ["kept"] and os.listdir(tmp_path / "kept") == ["inner"]
 
 
-def test_what_cannot_be_told_is_not_taken_for_a_no(tmp_path, monkeypatch):
+def test_an_undetermined_existence_is_an_error(tmp_path, monkeypatch):
     atomic_write(tmp_path / "a" / "b" / "file", b"abc")
     assert size_of(tmp_path / "a" / "b" / "file") == 3
     assert size_of(tmp_path / "a") is None and size_of(tmp_path / "a" / "b" / "file" / "x") is None
@@ -215,7 +215,7 @@ def test_what_cannot_be_told_is_not_taken_for_a_no(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_lock_is_one_process_s_and_ends_with_it(tmp_path):
+def test_a_lock_belongs_to_one_process_and_ends_with_it(tmp_path):
     path = tmp_path / ".lock"
     held = lock(path)
     assert held is not None and lock(path) is None
@@ -250,7 +250,7 @@ def test_a_file_system_without_locks_grants_every_lock(tmp_path, monkeypatch):
     assert lock(tmp_path / "c") is not None
 
 
-def test_a_lock_that_is_not_given_back_at_once_does_no_harm(tmp_path, monkeypatch):
+def test_a_failing_release_of_a_lock_is_harmless(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
     real, refusals = fcntl.flock, [OSError(5, "Input/output error")]
 

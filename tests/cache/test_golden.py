@@ -1,4 +1,4 @@
-"""What earlier versions wrote is read by this one, with the same listing and the same scores."""
+"""Caches and heads of earlier versions are readable, with the same listing and the same scores."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def scores(cache, folder):
     return np.concatenate([head.score(cache[key]) for key in ("net/toy/test", "net/odd/test")])
 
 
-def test_there_is_something_to_read():
+def test_there_are_golden_files():
     assert "0.1.0" in VERSIONS
 
 
@@ -55,10 +55,10 @@ def test_the_listing_is_the_same(golden, store):
     train = cache["net/toy/train"]
     assert len(train) == 38 and train.left_out == 2 and train.classes == ("a", "b", "c")
     assert np.array_equal(train.classifier.weight, (np.arange(12).reshape(3, 4) / 10).astype("f4"))
-    assert train.ids[3] == "net/toy/train/4.png"  # the fourth could not be read
+    assert train.ids[3] == "net/toy/train/4.png"  # the fourth was unreadable
 
 
-def test_both_stores_hold_the_same_values(golden):
+def test_both_stores_contain_the_same_values(golden):
     first, second = (FeatureCache(golden / store)["net/toy/train"] for store in STORES)
     assert first.fingerprint == second.fingerprint
     for name in ("avg", "std"):
@@ -75,7 +75,7 @@ def test_the_scores_are_the_same(golden, store):
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_migration_changes_form_but_no_value(golden, store):
+def test_migration_changes_no_value(golden, store):
     cache = FeatureCache(golden / store)
     before = {key: cache[key].features["avg"][:].tobytes() for key in cache}
     prints = {entry.key: entry.manifest.fingerprint for entry in cache.entries()}
@@ -102,7 +102,7 @@ def test_a_damaged_set_is_not_migrated(golden):
 
 
 def unsealed(folder):
-    """Write a record as the first version did, which knew no checksum of it."""
+    """Write a record like the first version, without a checksum."""
     body = json.loads((folder / "head.json").read_bytes())
     del body["sha256"]
     (folder / "head.json").write_text(json.dumps(body))
@@ -122,8 +122,8 @@ def test_heads_without_a_checksum_get_one(golden, featood, tmp_path):
     assert "0 migrated" in featood("cache", "migrate")[2]
 
 
-def test_options_that_were_renamed_are_read_under_their_present_names(golden, monkeypatch):
-    """As if ``k`` of knn had been called ``neighbours`` and counted halves, and another option had gone."""
+def test_renamed_options_are_read_under_their_current_names(golden, monkeypatch):
+    """Simulate that ``k`` of knn was named ``neighbours`` and counted halves, and another option was removed."""
     table = {"neighbours": lambda value: {"k": int(2 * value)}, "gone": lambda value: {}}
     monkeypatch.setattr(earlier, "RENAMED", {"knn": {**earlier.RENAMED["*"], **table}})
 

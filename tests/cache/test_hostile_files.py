@@ -1,4 +1,4 @@
-"""Caches and heads from elsewhere: nothing in them is run, and no file is believed beyond what it may say."""
+"""Untrusted caches and heads: no code from them is run, and their content is validated."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from featood.heads import load_head
 
 
 class Trap:
-    """Leaves a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -27,7 +27,7 @@ class Trap:
 
 
 def test_a_zarr_array_of_pickles_is_never_unpickled(tmp_path):
-    """Version 2 of zarr has arrays of objects, which its reader would unpickle."""
+    """Version 2 of zarr has arrays of objects, which zarr unpickles."""
     numcodecs = pytest.importorskip("numcodecs")
     cache = write_all(tmp_path / "cache", "zarr", make_rows(40))
     folder = cache.folder("net", "toy", "test") / "zarr" / "labels"
@@ -47,7 +47,7 @@ def test_a_zarr_array_of_pickles_is_never_unpickled(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_pickles_in_hdf5_are_bytes_like_any_other(tmp_path):
+def test_pickles_in_hdf5_are_plain_bytes(tmp_path):
     import pickle
 
     import h5py
@@ -61,7 +61,7 @@ def test_pickles_in_hdf5_are_bytes_like_any_other(tmp_path):
 
 
 def test_no_module_of_the_package_unpickles_or_reads_yaml():
-    """Whatever is read as a pickle goes through the two readers that allow plain types alone."""
+    """Pickles are read only by two readers, which allow only plain types."""
     from test_architecture import MODULES, imports
 
     allowed = {"data/images/cifar.py", "readers/tensor_files.py"}
@@ -100,7 +100,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", ["mahalanobis", "knn", "mlp", "realnvp", "rank-average"])
-def test_hostile_tensors_under_a_sound_record_are_damage(tmp_path, name):
+def test_hostile_tensors_with_a_valid_record_are_damage(tmp_path, name):
     import hashlib
 
     folder = shutil.copytree(GOLDEN / "0.1.0" / "heads" / name, tmp_path / name)
@@ -116,7 +116,7 @@ def test_hostile_tensors_under_a_sound_record_are_damage(tmp_path, name):
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_hostile_classifiers_under_a_sound_manifest_are_damage(tmp_path, what):
+def test_hostile_classifiers_with_a_valid_manifest_are_damage(tmp_path, what):
     import hashlib
 
     folder = shutil.copytree(GOLDEN / "0.1.0" / "zarr", tmp_path / "cache") / "net" / "toy" / "train"
@@ -129,7 +129,7 @@ def test_hostile_classifiers_under_a_sound_manifest_are_damage(tmp_path, what):
         FeatureCache(tmp_path / "cache")["net/toy/train"]
 
 
-def test_no_secret_of_the_environment_enters_a_cache(featood, tmp_path, monkeypatch):
+def test_environment_variables_are_not_stored_in_a_cache(featood, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret_value")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "aws_secret_value")
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(20, 3)))
@@ -151,7 +151,7 @@ def test_no_secret_of_the_environment_enters_a_cache(featood, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("store", ["zarr", "hdf5"])
-def test_a_cache_may_lie_anywhere_and_be_moved(tmp_path, monkeypatch, store):
+def test_a_cache_may_be_anywhere_and_be_moved(tmp_path, monkeypatch, store):
     odd = tmp_path / "a b" / "日本 ünï" / ("long" * 40)
     rows = make_rows(300)
     cache = write_all(odd, store, rows)
@@ -168,7 +168,7 @@ def test_a_cache_may_lie_anywhere_and_be_moved(tmp_path, monkeypatch, store):
         assert again[KEY].features["avg"][:].tobytes() == expected
 
 
-def test_a_wrong_clock_changes_no_value_and_is_seen_in_the_listing(tmp_path):
+def test_a_wrong_clock_changes_no_value_and_is_visible_in_the_listing(tmp_path):
     cache = write_all(tmp_path, "zarr", make_rows(300))
     for path in tmp_path.rglob("*"):
         os.utime(path, (4e9, 4e9))
@@ -176,7 +176,7 @@ def test_a_wrong_clock_changes_no_value_and_is_seen_in_the_listing(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mahalanobis", "knn", "vim", "gram", "cosine"])
-def test_tensors_of_nan_under_a_sound_record_give_no_score_and_say_so(tmp_path, name):
+def test_tensors_of_nan_with_a_valid_record_give_the_worst_score_with_a_warning(tmp_path, name):
     import hashlib
 
     import torch
@@ -215,7 +215,7 @@ def test_names_of_environment_variables_are_not_their_values(featood, tmp_path, 
 
 
 def test_the_package_opens_no_connection_of_its_own():
-    """Whatever is fetched, torchvision, timm and torch.hub fetch, over HTTPS and with the checksums that they know."""
+    """All downloads are by torchvision, timm and torch.hub, over HTTPS and with their checksums."""
     from test_architecture import MODULES, imports
 
     for path in MODULES:

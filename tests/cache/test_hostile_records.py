@@ -1,4 +1,4 @@
-"""Records that someone else wrote: whatever a field holds, reading ends with a typed error or with sound values."""
+"""Untrusted records: for any values of fields, reading raises a typed error or returns valid values."""
 
 import copy
 import functools
@@ -38,7 +38,7 @@ ODD = st.one_of(
 
 @pytest.fixture
 def places(tmp_path):
-    """A manifest, a commit record and two heads' records: file, and what reads it."""
+    """Files of a manifest, a commit record and the records of two heads, with their readers."""
     root = shutil.copytree(GOLDEN / "0.1.0", tmp_path / "golden")
     folder = root / "zarr" / "net" / "toy" / "train"
 
@@ -54,7 +54,7 @@ def places(tmp_path):
 
 
 def fields(value, path=()):
-    """All places in a JSON value."""
+    """Return the paths of all fields in a JSON value."""
     yield path
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, part in parts:
@@ -62,7 +62,7 @@ def fields(value, path=()):
 
 
 def changed(body, path, value, how):
-    """Put a value into a place, or take the place away, or give it another name."""
+    """Replace, remove or rename a field."""
     body = copy.deepcopy(body)
     if not path:
         return value
@@ -80,7 +80,7 @@ def changed(body, path, value, how):
 
 @pytest.mark.parametrize("which", ["manifest", "commit", "knn", "rank-average"])
 @pytest.mark.parametrize("sealed", [True, False])
-def test_no_record_ends_with_another_error_than_ours(places, which, sealed):
+def test_changed_records_raise_only_typed_errors(places, which, sealed):
     path, read = places[which]
     whole = json.loads(path.read_bytes())
     body = {key: value for key, value in whole.items() if key != "sha256"}
@@ -125,8 +125,8 @@ def test_no_record_ends_with_another_error_than_ours(places, which, sealed):
         ("versions", {"torch": 2}, "versions.torch is not str"),
         ("run", {"classes": [1]}, r"run.classes\[0\] is not str"),
         ("recipe", {"transform": {"channels": "3"}}, "recipe.transform"),
-        ("columns", {"../../x": [[4], "float32"]}, "columns has a column whose name holds '/'"),
-        ("columns", {"/x": [[4], "float32"]}, "columns has a column whose name holds '/'"),
+        ("columns", {"../../x": [[4], "float32"]}, "columns has a column whose name contains '/'"),
+        ("columns", {"/x": [[4], "float32"]}, "columns has a column whose name contains '/'"),
         ("columns", {"avg": [[4], "object"]}, "columns of avg has a type"),
         ("columns", [], "columns is not a mapping of columns"),
         ("columns", {"avg": [[4, 4], "float32"]}, "columns of avg has a shape"),
@@ -155,7 +155,7 @@ def test_deeply_nested_and_other_json_is_damage(places, which, content):
         read()
 
 
-def test_a_set_that_claims_more_rows_than_its_files_hold_takes_no_memory(places):
+def test_a_set_that_declares_too_many_rows_needs_no_memory(places):
     import tracemalloc
 
     path, read = places["manifest"]
@@ -172,13 +172,13 @@ def test_a_set_that_claims_more_rows_than_its_files_hold_takes_no_memory(places)
     tracemalloc.stop()
     path.write_text(
         json.dumps(seal({**body, "rows": 2**50, "block_rows": 1}))
-    )  # as many blocks are not gone through
+    )  # so many blocks are not iterated over
     with pytest.raises(CacheCorrupt, match="is incomplete"):
         read()
     assert FeatureCache(path.parents[3]).entries()
 
 
-def test_a_head_s_wrong_option_is_damage_even_under_a_sound_checksum(tmp_path):
+def test_a_wrong_option_of_a_head_is_damage_even_with_a_valid_checksum(tmp_path):
     from featood.heads import create_head
 
     train, _ = synthetic_sets()

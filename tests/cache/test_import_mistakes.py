@@ -7,7 +7,7 @@ from featood.errors import Mismatch
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """Array files of 50 rows, in the folder that the commands run in."""
+    """Write array files of 50 rows in the working folder of the commands."""
     monkeypatch.chdir(tmp_path)
     x = np.random.default_rng(0).normal(size=(50, 6))
     far = x.copy()
@@ -70,14 +70,14 @@ ARRAYS = ("--backbone", "b", "--dataset", "c")
         ("--features ids=x.npy", 2, "'ids'"),
         ("--features ../../outside=x.npy", 2, "'../../outside'"),
         ("--features x.npy --labels wrapping.npy", 3, "18446744073709551615"),
-        ("--features x.npy --labels measured.npy", 3, "regression targets are no classes"),
+        ("--features x.npy --labels measured.npy", 3, "regression targets are not classes"),
     ],
 )
 def test_arrays_that_are_refused(featood, files, tmp_path, words, code, text):
     got, _, err = featood("import", *words.split(), *ARRAYS)
     assert got == code, err
     assert text in err and len(err.strip().splitlines()) == 1
-    assert not (tmp_path / "cache").exists(), "a refused import leaves nothing behind"
+    assert not (tmp_path / "cache").exists(), "a refused import writes nothing"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_columns_of_every_real_type_are_kept(files, tmp_path):
         assert stored.features[name].dtype == ("f2" if name == "half" else "f4")
 
 
-def test_other_rows_of_a_name_are_told_the_options_of_import(featood, files):
+def test_errors_about_other_rows_mention_the_options_of_import(featood, files):
     words = ("import", *ARRAYS, "--features")
     assert featood(*words, "x.npy")[0] == 0
     np.save("others.npy", files + 1)
@@ -123,7 +123,7 @@ def test_other_rows_of_a_name_are_told_the_options_of_import(featood, files):
     assert "--name" not in err
 
 
-def test_exporting_over_another_set_asks_for_another_folder(files, tmp_path):
+def test_exporting_over_another_set_is_refused(files, tmp_path):
     first, second = FeatureCache(tmp_path / "first"), FeatureCache(tmp_path / "second")
     import_arrays(first, "b/c/test", {"a": files})
     import_arrays(second, "b/c/test", {"a": files + 1})
@@ -132,12 +132,12 @@ def test_exporting_over_another_set_asks_for_another_folder(files, tmp_path):
     assert "--" not in str(caught.value)
 
 
-def test_a_table_beyond_float32_is_rescaled_or_refused_but_never_flattened(featood, files, tmp_path):
+def test_a_table_beyond_float32_is_rescaled_or_refused(featood, files, tmp_path):
     np.savetxt("wide.csv", files * 1e200, delimiter=",", header="a,b,c,d,e,f", comments="")
     np.savetxt("small.csv", files * 1e-200, delimiter=",", header="a,b,c,d,e,f", comments="")
     code, _, err = featood("import", "--csv", "wide.csv")
     assert code == 3 and "beyond float32" in err and "--scale min-max" in err
-    for name in ("wide", "small"):  # their variance is no float64
+    for name in ("wide", "small"):  # their variance exceeds float64
         code, _, err = featood("import", "--csv", f"{name}.csv", "--scale", "standard")
         assert code == 3 and "column 'a'" in err and "--scale standard" in err, err
     assert not (tmp_path / "cache").exists()
@@ -150,7 +150,7 @@ def test_a_table_beyond_float32_is_rescaled_or_refused_but_never_flattened(feato
     )
 
 
-def test_too_few_rows_name_the_way_out(featood, files):
+def test_the_error_of_too_few_rows_says_what_to_do(featood, files):
     np.savetxt("few.csv", files[:2], delimiter=",", header="a,b,c,d,e,f", comments="")
     code, _, err = featood("import", "--csv", "few.csv")
     assert code == 3 and "--parts" in err and "--split" in err, err

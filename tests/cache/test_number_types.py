@@ -1,4 +1,4 @@
-"""Heads on numbers of every type, and on numbers that lose digits in float32."""
+"""Heads on numbers of every type, and on numbers that lose precision in float32."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ OF_FEATURES = (
 
 
 def far(data, wide):
-    """Rows far from the origin, with the logits as they were; in float64 of the same values, if wanted."""
+    """Shift rows far from the origin, with the same logits; optionally as float64 with the same values."""
     w, b = (np.asarray(part, dtype=float) for part in data.classifier)
     kind = np.float64 if wide else np.float32
     rows = (np.asarray(data.features["avg"]) + np.float32(1e4)).astype(np.float32)
@@ -34,7 +34,7 @@ def far(data, wide):
 
 
 @pytest.mark.parametrize("name", OF_FEATURES)
-def test_rows_far_from_the_origin_rank_as_in_float64(name):
+def test_rows_far_from_the_origin_are_ranked_as_in_float64(name):
     options = {"size": 128} if name == "kpca" else {}
     found, exact = (scores(name, far(TRAIN, wide), far(TEST, wide), **options) for wide in (False, True))
     assert spearmanr(found, exact).statistic > 0.9999 and exact.std() > 0
@@ -51,7 +51,7 @@ def test_cosine_far_from_the_origin():
 
 @pytest.mark.parametrize("kind", ["int8", "uint8", "float16", "bfloat16"])
 @pytest.mark.parametrize("name", [name for name, card in list_heads().items() if not head_class(name).trains])
-def test_any_type_of_numbers_will_do(name, kind):
+def test_any_type_of_numbers(name, kind):
     subject = Subject.of(name)
     shift = 100 if kind == "uint8" else 0
 

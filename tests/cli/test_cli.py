@@ -12,7 +12,7 @@ import pytest
 NET = ("--backbone", "cifar-resnet20", "--weights", "random", "--image-size", "16")
 
 
-def test_importing_and_helping_load_neither_torch_nor_torchvision():
+def test_import_and_help_load_neither_torch_nor_torchvision():
     script = (
         "import sys; sys.argv = ['featood', '--help']\n"
         "import featood\n"
@@ -71,7 +71,7 @@ def test_extract_fit_score_from_end_to_end(featood, toy_images, tmp_path):
     (row,) = [row for row in body["rows"] if row["head"] == "mahalanobis"]
     assert row["auroc"] == pytest.approx(expected, abs=1e-12)
 
-    # the newest in-distribution extraction is still toy, although odd was extracted after it
+    # the newest in-distribution extraction is toy, although odd was extracted later
     code, _, err = featood("fit", "energy")
     assert code == 0 and "toy/train" in err
     code, out, _ = featood("score", "--head", "energy", "--ood", "odd", "--json", "-")
@@ -93,8 +93,8 @@ def test_zarr_and_hdf5_caches_give_identical_scores(featood, toy_images, tmp_pat
     assert found["zarr"] == found["hdf5"]
 
 
-def test_archives_in_odin_s_layout_and_a_folder_in_imagenet_s(featood, tmp_path, monkeypatch):
-    """The three lines of the card, on images made here and with the weights that can be had."""
+def test_odin_archives_and_an_imagenet_folder(featood, tmp_path, monkeypatch):
+    """Run extract, fit and score on generated images with random weights."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -111,7 +111,7 @@ def test_archives_in_odin_s_layout_and_a_folder_in_imagenet_s(featood, tmp_path,
     for row in range(5):
         picture(data / "LSUN" / "test" / f"{row}.png", (36, 36))
     monkeypatch.setenv("FEATOOD_DATA", str(data))
-    # nothing is downloaded in tests: the weights are asked for as random
+    # tests download nothing, so weights are random
     code, out, err = featood(
         "extract",
         "--backbone",
@@ -142,7 +142,7 @@ def import_toy(featood, tmp_path, split="train", rows=80, size=6, seed=0, name="
     )  # fmt: skip
 
 
-def test_embeddings_made_elsewhere_can_be_scored(featood, tmp_path):
+def test_imported_embeddings_are_scored(featood, tmp_path):
     assert import_toy(featood, tmp_path)[0] == 0
     assert import_toy(featood, tmp_path, "test", 40, seed=1)[0] == 0
     assert import_toy(featood, tmp_path, "test", 30, seed=2, dataset="spam", more=("--ood",))[0] == 0
@@ -179,7 +179,7 @@ def test_embeddings_made_elsewhere_can_be_scored(featood, tmp_path):
         (("import", "--features", "none.npy", "--backbone", "a", "--dataset", "b"), 3, "does not exist"),
     ],
 )
-def test_a_user_s_mistake_gets_one_line_and_the_right_code(featood, tmp_path, monkeypatch, words, code, text):
+def test_errors_have_one_line_and_the_right_exit_code(featood, tmp_path, monkeypatch, words, code, text):
     monkeypatch.setenv("FEATOOD_DATA", str(tmp_path / "nothing"))
     import_toy(featood, tmp_path)
     import_toy(featood, tmp_path, "test")
@@ -203,7 +203,7 @@ def test_nan_in_imported_features_is_refused(featood, tmp_path):
 def test_pickles_in_array_files_are_never_loaded(featood, tmp_path):
     np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
     code, _, err = featood("import", "--features", tmp_path / "x.npy", "--backbone", "a", "--dataset", "b")
-    assert code == 3 and "plain" in err
+    assert code == 3 and "one array of numbers" in err
 
 
 def test_features_of_another_backbone_are_refused_unless_forced(featood, tmp_path):
@@ -228,7 +228,7 @@ def test_a_corrupt_cache_ends_with_code_four_and_names_the_block(featood, tmp_pa
     assert code == 4 and "block 0" in err and "again" in err
 
 
-def test_listings_are_json_for_machines(featood, tmp_path):
+def test_listings_as_json(featood, tmp_path):
     import_toy(featood, tmp_path)
     names = {row["name"] for row in json.loads(featood("heads", "--json")[1])}
     assert {"msp", "energy", "mahalanobis"} <= names
@@ -241,7 +241,7 @@ def test_listings_are_json_for_machines(featood, tmp_path):
     assert featood("heads")[0] == featood("datasets")[0] == featood("cache", "ls")[0] == 0
 
 
-def test_help_lists_every_command_and_head_with_its_own_text(featood, monkeypatch):
+def test_help_lists_every_command_and_head(featood, monkeypatch):
     from featood.cli.root import COMMANDS, root
     from featood.heads import list_heads
 
@@ -263,7 +263,7 @@ def test_help_lists_every_command_and_head_with_its_own_text(featood, monkeypatc
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_extraction_ends_with_130_and_goes_on_later(toy_images, tmp_path, number):
+def test_an_interrupted_extraction_ends_with_130_and_resumes(toy_images, tmp_path, number):
     import zipfile
 
     big = np.zeros((4000, 32, 32, 3), np.uint8)

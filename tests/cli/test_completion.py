@@ -1,4 +1,4 @@
-"""Shell completion, by click's own protocol."""
+"""Shell completion, tested with click's protocol."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def completed(*words, last=""):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """A cache with two sets, and a head that was fitted in another way than by default."""
+    """A cache with two sets, and a head fitted with other options than the defaults."""
     opened = FeatureCache(tmp_path / "cache")
     rows = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
     for key in ("net/known/train", "net/odd/test"):
@@ -44,7 +44,7 @@ def test_sets_and_fitted_heads_are_those_of_the_cache(cache):
     assert completed("score", "--head", last="msp") == {"msp"}  # needs no fit
 
 
-def test_outliers_are_sets_of_the_cache_or_known_by_name_also_after_a_comma(cache):
+def test_ood_sets_are_completed_from_the_cache_and_the_registry_also_after_a_comma(cache):
     assert completed("score", "--ood", last="od") == {"odd"}
     assert completed("report", "--ood", last="odd,lsun-c") == {"odd,lsun-crop"}
     assert completed("fit", "energy-finetune", "--outliers", last="lsun-c") == {"lsun-crop"}
@@ -52,14 +52,14 @@ def test_outliers_are_sets_of_the_cache_or_known_by_name_also_after_a_comma(cach
     assert "cifar10" in completed("extract", "--dataset", last="ci")
 
 
-def test_another_cache_is_looked_into_where_it_is_named(cache, tmp_path, monkeypatch):
+def test_completion_uses_the_given_cache(cache, tmp_path, monkeypatch):
     monkeypatch.delenv("FEATOOD_CACHE")
     monkeypatch.chdir(tmp_path)
     assert completed("cache", "verify") == set()
     assert completed("cache", "verify", "--cache", str(cache.root)) == {"net/known/train", "net/odd/test"}
 
 
-def test_a_damaged_or_missing_cache_garbles_no_prompt(cache):
+def test_a_damaged_or_missing_cache_prints_nothing(cache):
     (cache.root / "net" / "odd" / "test" / "manifest.json").write_bytes(b"{")
     assert completed("cache", "rm") == {"net/known/train", "net/odd/test"}
     assert completed("cache", "rm", "--cache", str(cache.root / "nothing")) == set()
@@ -71,7 +71,7 @@ def test_a_damaged_or_missing_cache_garbles_no_prompt(cache):
     assert done.returncode == 0 and not done.stdout.strip() and not done.stderr, done.stderr
 
 
-def test_the_shell_gets_the_completions(cache):
+def test_completion_in_a_shell(cache):
     words = {
         "COMP_WORDS": "featood cache verify net/o",
         "COMP_CWORD": "3",

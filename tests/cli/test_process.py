@@ -1,4 +1,4 @@
-"""The process around a command, by real processes: signals, closed and narrow streams, pipes."""
+"""Signals, closed streams, encodings and pipes, tested with real processes."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ sys.exit(guarded(work, signals))
 
 
 def start(work, ignored=(), **options):
-    """Begin a command that does something, with signals ignored as a shell script's background jobs have them."""
+    """Start a command, optionally with signals ignored like in background jobs of a shell script."""
 
     def prepare():
         for number in ignored:
@@ -48,7 +48,7 @@ def ended(process):
 
 @POSIX
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_one_signal_ends_in_order(number):
+def test_one_signal_ends_the_command_orderly(number):
     process = start("""
     try:
         print("ready", flush=True)
@@ -61,7 +61,7 @@ def test_one_signal_ends_in_order(number):
 
 
 @POSIX
-def test_sigterm_ends_what_ignores_sigint_which_stays_ignored():
+def test_sigterm_ends_a_command_that_ignores_sigint():
     process = start("print('ready', flush=True); time.sleep(100)", ignored=[signal.SIGINT])
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)
@@ -72,7 +72,7 @@ def test_sigterm_ends_what_ignores_sigint_which_stays_ignored():
 
 
 @POSIX
-def test_a_signal_that_meets_code_made_from_a_string_still_ends_with_the_code(tmp_path):
+def test_a_signal_in_generated_code(tmp_path):
     (tmp_path / "program").mkdir()
     (tmp_path / "program" / "__main__.py").write_text(
         "import sys, featood.cli.root as commands\n"
@@ -87,7 +87,7 @@ def test_a_signal_that_meets_code_made_from_a_string_still_ends_with_the_code(tm
 
 
 @POSIX
-def test_a_second_signal_ends_at_once_what_takes_long_to_end():
+def test_a_second_signal_ends_the_command_immediately():
     process = start("""
     try:
         print("ready", flush=True)
@@ -103,8 +103,8 @@ def test_a_second_signal_ends_at_once_what_takes_long_to_end():
 
 
 @POSIX
-def test_a_signal_that_was_lost_is_not_sent_again_after_the_end():
-    """One place swallows the interruption and another passes it on: that is one interruption."""
+def test_a_swallowed_signal_is_not_sent_again_after_the_end():
+    """An interruption that is swallowed in one place and passed on in another counts once."""
     process = start("""
     class Slow:
         def __del__(self):
@@ -119,7 +119,7 @@ def test_a_signal_that_was_lost_is_not_sent_again_after_the_end():
 
 
 @POSIX
-def test_a_signal_that_comes_where_nothing_can_be_raised_is_not_lost():
+def test_a_signal_where_nothing_can_be_raised_is_not_lost():
     process = start("""
     class Slow:
         def __del__(self):
@@ -134,8 +134,8 @@ def test_a_signal_that_comes_where_nothing_can_be_raised_is_not_lost():
 
 @POSIX
 @pytest.mark.parametrize("late", [0.0, 0.3])
-def test_a_worker_that_the_group_s_signal_ended_is_an_interruption(late):
-    """The error of the worker's death may come before the signal that ended it reaches the command."""
+def test_a_worker_ended_by_the_signal_is_an_interruption(late):
+    """The error about the dead worker may be raised before the command receives the signal."""
     process = start("""
     try:
         print("ready", flush=True)
@@ -147,7 +147,7 @@ def test_a_worker_that_the_group_s_signal_ended_is_an_interruption(late):
     assert code == 130 and "interrupted" in err and "unexpected" not in err
 
 
-def test_a_worker_that_died_alone_is_told_in_one_line(featood, monkeypatch):
+def test_a_dead_worker_is_reported_in_one_line(featood, monkeypatch):
     def died(*_):
         raise RuntimeError("DataLoader worker (pid(s) 1, 2) exited unexpectedly")
 
@@ -157,7 +157,7 @@ def test_a_worker_that_died_alone_is_told_in_one_line(featood, monkeypatch):
 
 
 @POSIX
-def test_a_job_in_the_background_of_a_script_ends_with_its_workers(tmp_path):
+def test_a_background_job_ends_with_its_workers(tmp_path):
     from PIL import Image
 
     folder = tmp_path / "images" / "pets" / "train"
@@ -190,7 +190,7 @@ def test_a_job_in_the_background_of_a_script_ends_with_its_workers(tmp_path):
 
 @POSIX
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-", "2>/dev/full"])
-def test_closed_streams_are_no_failure(closed):
+def test_closed_streams_are_not_an_error(closed):
     done = subprocess.run(
         ["sh", "-c", f'"$@" {closed}', "sh", *LS], capture_output=True, text=True, env=ENV, check=False
     )
@@ -200,7 +200,7 @@ def test_closed_streams_are_no_failure(closed):
 
 
 @POSIX
-def test_a_file_that_is_opened_does_not_become_the_closed_standard_output(tmp_path):
+def test_opened_files_do_not_replace_a_closed_standard_output(tmp_path):
     script = f"open({str(tmp_path / 'data')!r}, 'w'); print('stray'); import os; os.write(1, b'stray')"
     code = f"from featood.cli.process import repair_streams; repair_streams(); {script}"
     subprocess.run(["sh", "-c", '"$@" >&-', "sh", sys.executable, "-c", code], check=True, env=ENV)
@@ -208,7 +208,7 @@ def test_a_file_that_is_opened_does_not_become_the_closed_standard_output(tmp_pa
 
 
 @POSIX
-def test_a_full_disk_behind_standard_output_is_one_line():
+def test_standard_output_on_a_full_disk_gives_one_line():
     done = subprocess.run(
         ["sh", "-c", '"$@" >/dev/full', "sh", *LS], capture_output=True, text=True, env=ENV, check=False
     )
@@ -218,7 +218,7 @@ def test_a_full_disk_behind_standard_output_is_one_line():
 
 @POSIX
 @pytest.mark.parametrize("words", [LS, [*LS[:3], "--help"]])
-def test_a_reader_that_leaves_is_no_failure(words):
+def test_a_closed_pipe_is_not_an_error(words):
     source, sink = os.pipe()
     os.close(source)
     done = subprocess.run(words, stdout=sink, stderr=subprocess.PIPE, text=True, env=ENV, check=False)
@@ -234,7 +234,7 @@ def test_a_reader_that_leaves_is_no_failure(words):
         {"PYTHONIOENCODING": "latin-1", "NO_COLOR": "1", "TERM": "dumb"},
     ],
 )
-def test_characters_that_the_output_does_not_have_are_replaced(tmp_path, narrow):
+def test_characters_missing_in_the_encoding_are_replaced(tmp_path, narrow):
     unknown = [*LS[:4], "rm", "日本/ü/x", "--cache", str(tmp_path)]
     for command, code in ((LS, 0), (unknown, 3)):
         done = subprocess.run(command, capture_output=True, env={**ENV, **narrow}, check=False)

@@ -15,7 +15,7 @@ from featood.cache.manifest import Manifest
 
 @pytest.fixture
 def flowers(tmp_path):
-    """Scikit-learn's iris as a file, with names of classes."""
+    """Write scikit-learn's iris to a file, with class names."""
     bunch = load_iris()
     rows = [
         f"{','.join(map(str, x))},{bunch.target_names[y]}"
@@ -33,7 +33,7 @@ def features(tmp_path, key):
     return np.asarray(opened(tmp_path, key).feature()[:])
 
 
-def test_a_file_becomes_splits_and_an_ood_set_that_need_no_further_flag(featood, flowers, tmp_path):
+def test_a_file_becomes_splits_and_an_ood_set(featood, flowers, tmp_path):
     code, out, err = featood("import", "--csv", flowers, "--label", "species", "--ood-classes", "setosa")
     assert code == 0, err
     assert [line.split()[1] for line in out.splitlines()] == ["60", "20", "20", "50"]
@@ -54,7 +54,7 @@ def test_a_file_becomes_splits_and_an_ood_set_that_need_no_further_flag(featood,
         ("flowers-ood", 50),
         ("table-noise:uniform,n=70", 70),
     ]
-    # an oracle: the same distances from the file itself
+    # oracle: the same distances computed from the file
     x, y = train.feature()[:].astype(float), train.labels[:]
     centred = np.concatenate([x[y == c] - x[y == c].mean(0) for c in (0, 1)])
     precision = np.linalg.inv(centred.T @ centred / len(centred))
@@ -81,7 +81,7 @@ def test_every_row_goes_to_one_split_and_keeps_its_number_in_the_file(featood, f
     assert sorted(seen) == list(range(150))
 
 
-def test_seeds_give_different_splits_and_the_same_command_changes_nothing(featood, flowers, tmp_path):
+def test_seeds_give_different_splits_and_repeating_changes_nothing(featood, flowers, tmp_path):
     words = ("import", "--csv", flowers, "--label", "species")
     assert featood(*words)[0] == 0
     before = features(tmp_path, "table-flowers/flowers/train")
@@ -97,7 +97,7 @@ def test_seeds_give_different_splits_and_the_same_command_changes_nothing(featoo
     assert code == 5 and "val" in err
 
 
-def test_splits_from_files_of_their_own_share_columns_classes_and_scale(featood, flowers, tmp_path):
+def test_splits_from_several_files_share_columns_classes_and_scale(featood, flowers, tmp_path):
     header, *rows = flowers.read_text().splitlines()
     rows = np.random.default_rng(0).permutation(rows).tolist()
     for name, part in (("train", rows[:100]), ("test", [row for row in rows[100:] if "setosa" not in row])):
@@ -112,7 +112,7 @@ def test_splits_from_files_of_their_own_share_columns_classes_and_scale(featood,
     x = features(tmp_path, "table-iris/iris/train")
     np.testing.assert_allclose([x.mean(0), x.std(0)], [np.zeros(4), np.ones(4)], atol=1e-6)
     test = opened(tmp_path, "table-iris/iris/test")
-    assert set(test.labels[:].tolist()) == {1, 2}, "versicolor keeps its number, although no setosa is here"
+    assert set(test.labels[:].tolist()) == {1, 2}, "versicolor keeps its number without setosa"
     code, out, err = featood("import", "--csv", tmp_path / "weird.csv", "--ood")
     assert code == 0 and out.startswith("table-iris/weird/test: 1 rows"), err
     raw = np.array([row.split(",")[:4] for row in rows[:100]], float)
@@ -128,7 +128,7 @@ def test_splits_from_files_of_their_own_share_columns_classes_and_scale(featood,
     assert code == 3 and "no column 'd'" in err
 
 
-def test_tables_known_by_name(featood, tmp_path):
+def test_built_in_tables(featood, tmp_path):
     code, out, err = featood("import", "--table", "two-moons", "--rows", "200", "--store", "hdf5")
     assert code == 0, err
     keys = [line.split(":")[0] for line in out.splitlines()]
@@ -140,7 +140,7 @@ def test_tables_known_by_name(featood, tmp_path):
     assert featood("import", "--table", "wine")[0] == 0
     x = features(tmp_path, "table-wine/wine/train").astype(float)
     np.testing.assert_allclose([x.mean(0), x.std(0)], [np.zeros(13), np.ones(13)], atol=1e-5)
-    # heads can score the out-of-distribution rows, for they were scaled alike
+    # heads can score the out-of-distribution rows, which have the same scale
     folders = [tmp_path / "cache" / "table-wine" / name for name in ("wine/train", "wine-class-2/test")]
     assert len({Manifest.load(folder).backbone_fingerprint for folder in folders}) == 1
 
@@ -173,7 +173,7 @@ def test_segment_on_the_command_line(featood, test_data, monkeypatch, tmp_path):
         (("import", "--table", "wine", "--parts", "60,nan,20"), 2, "--parts"),
         (("import", "--table", "wine", "--parts", "99.99,0.01"), 3, "too few for a test split"),
         (("import", "--csv", "none.csv"), 3, "does not exist"),
-        (("import", "--csv", "CSV"), 3, "'species' holds 'setosa'"),
+        (("import", "--csv", "CSV"), 3, "'species' contains 'setosa'"),
         (("import", "--csv", "CSV", "--label", "specie"), 2, "did you mean 'species'"),
         (
             ("import", "--csv", "CSV", "--label", "species", "--ood-classes", "setos"),
@@ -190,7 +190,9 @@ def test_segment_on_the_command_line(featood, test_data, monkeypatch, tmp_path):
         (("extract", "--dataset", "digits"), 2, "--backbone"),
     ],
 )
-def test_mistakes_get_one_line_and_the_right_code(featood, flowers, monkeypatch, tmp_path, words, code, text):
+def test_errors_have_one_line_and_the_right_exit_code(
+    featood, flowers, monkeypatch, tmp_path, words, code, text
+):
     monkeypatch.setenv("FEATOOD_DATA", str(tmp_path / "nothing"))
     got, _, err = featood(*(str(flowers) if word == "CSV" else word for word in words))
     assert got == code, err
@@ -198,7 +200,7 @@ def test_mistakes_get_one_line_and_the_right_code(featood, flowers, monkeypatch,
     assert not (tmp_path / "cache").exists()
 
 
-def test_an_image_folder_that_bears_a_table_s_name_is_still_images(featood, toy_images):
+def test_an_image_folder_named_like_a_table_is_still_images(featood, toy_images):
     shutil.move(toy_images / "toy", toy_images / "rings")
     code, out, err = featood(
         "extract",
@@ -266,7 +268,7 @@ def test_the_demonstration_on_tables(featood, monkeypatch, tmp_path):
         ("missing_tokens", "class", 3, "A, B, C"),
     ],
 )
-def test_tables_that_once_went_wrong(featood, tmp_path, name, label, width, classes):
+def test_difficult_tables(featood, tmp_path, name, label, width, classes):
     path = Path(__file__).parents[1] / "cases" / "csv" / f"{name}.csv"
     code, out, err = featood("import", "--csv", path, "--label", label)
     assert code == 0, err
@@ -279,7 +281,7 @@ def test_tables_that_once_went_wrong(featood, tmp_path, name, label, width, clas
     assert all(entry["classes"] == classes.split(", ") for entry in listed)
 
 
-def test_what_was_left_out_of_the_train_rows_is_left_out_of_others(featood, tmp_path):
+def test_columns_left_out_of_the_train_rows_are_left_out_of_others(featood, tmp_path):
     rows = np.random.default_rng(0).normal(size=(40, 2)).round(3)
     for name, start, numbers in (("train", 0, range(20)), ("test", 20, [7, 9, *range(30, 48)])):
         lines = [f"{i},{x},{y},c{int(x > 0)}" for i, (x, y) in zip(numbers, rows[start:], strict=False)]
@@ -307,10 +309,10 @@ def test_what_was_left_out_of_the_train_rows_is_left_out_of_others(featood, tmp_
     assert code == 3 and "no column 'x'" in err
     (tmp_path / "gap.csv").write_text("x,y\n1,\n2,\n")
     code, _, err = featood("import", "--file", tmp_path / "gap.csv", "--ood")
-    assert code == 3 and "'y' lacks most" in err
+    assert code == 3 and "'y' has the most" in err
 
 
-def test_a_data_set_with_splits_of_its_own(featood, tmp_path):
+def test_a_data_set_with_splits(featood, tmp_path):
     kinds = {"kind": {"names": ["dog", "cat", "eel"], "_type": "ClassLabel"}}
     rows = table().set_column(1, "kind", pa.array([kinds["kind"]["names"].index(name) for name in NAMES]))
     for name, part in (("test", slice(8, 12)), ("train", slice(0, 6)), ("validation", slice(6, 8))):

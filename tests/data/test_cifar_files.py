@@ -18,7 +18,7 @@ class Boom:
 
 
 def python2_batch(data: bytes, labels: list[int], key: str) -> bytes:
-    """Protocol 2 as Python 2 wrote it: byte strings, and an ndarray rebuilt by numpy.core.multiarray."""
+    """Write protocol 2 like Python 2: byte strings, and an ndarray rebuilt by numpy.core.multiarray."""
 
     def text(s):
         return b"U" + bytes([len(s)]) + s.encode()
@@ -37,12 +37,12 @@ def rows(n, seed):
     return np.random.default_rng(seed).integers(256, size=(n, 3, 32, 32), dtype=np.uint8)
 
 
-def test_python2_batch_is_what_numpy_reads(tmp_path):
+def test_the_python2_batch_is_read_by_numpy(tmp_path):
     content = pickle.loads(python2_batch(rows(2, 0).tobytes(), [3, 4], "labels"), encoding="latin1")
     np.testing.assert_array_equal(content["data"].reshape(2, 3, 32, 32), rows(2, 0))
 
 
-def test_cifar_pickles_are_read_without_being_run(tmp_path):
+def test_cifar_pickles_are_read_without_running_code(tmp_path):
     for i in range(1, 6):
         path = tmp_path / "cifar-10-batches-py" / f"data_batch_{i}"
         path.parent.mkdir(exist_ok=True)

@@ -13,7 +13,7 @@ NUMBERS = [1, 0, 1, 2, -1]
 
 
 class Frame:
-    """Stands for a data frame or series: no array, but one is to be had."""
+    """Simulates a data frame or series, which can be converted to an array."""
 
     def __init__(self, values):
         self.values, self.shape = np.asarray(values), np.shape(values)
@@ -44,7 +44,7 @@ class Frame:
     ],
     ids=["list", "array", "column", "objects", "bytes", "none", "arrow", "chunks", "dictionary", "frame"],
 )
-def test_texts_are_numbered_and_named(values):
+def test_text_labels_are_numbered_and_named(values):
     labels, names = class_labels(values)
     assert labels.dtype == np.int64 and labels.tolist() == NUMBERS and names == ("cat", "dog", "eel")
     labels, names = class_labels(values, ("eel", "dog", "ant", "cat"))
@@ -66,12 +66,12 @@ def test_texts_are_numbered_and_named(values):
     ],
     ids=["list", "floats", "column", "tensor", "arrow", "objects", "texts"],
 )
-def test_whole_numbers_stay_as_they_are(values):
+def test_whole_numbers_stay_unchanged(values):
     labels, names = class_labels(values)
     assert labels.dtype == np.int64 and labels.tolist() == [3, 900_000, -7, 10**9] and names == ()
 
 
-def test_what_is_missing_is_unknown():
+def test_missing_labels_are_unknown():
     with pytest.warns(UserWarning, match="1 labels are NaN"):
         assert class_labels([0.0, np.nan, 2.0])[0].tolist() == [0, -1, 2]
     assert class_labels([0, None, 2])[0].tolist() == [0, -1, 2]
@@ -96,7 +96,7 @@ def test_booleans_and_one_hot_rows():
         (["Infinity", "1"], ("1", "Infinity")),
     ],
 )
-def test_texts_that_are_no_plain_integers_stay_apart(texts, names):
+def test_text_that_is_not_plain_integers_stays_distinct(texts, names):
     labels, found = class_labels(texts)
     assert found == names and [names[number] for number in labels] == texts
 
@@ -104,24 +104,26 @@ def test_texts_that_are_no_plain_integers_stay_apart(texts, names):
 @pytest.mark.parametrize(
     ("values", "found"),
     [
-        ([0.5, 1.0, 2.0], "regression targets are no classes"),
+        ([0.5, 1.0, 2.0], "regression targets are not classes"),
         ([1.0, np.inf], "regression targets"),
         (["0.1", "0.25", "3", "7.5"], "regression targets"),
         (np.array([2**64 - 1], "u8"), "18446744073709551615"),
         (np.full((3, 2), 0.5), "one-hot"),
-        (np.zeros((2, 2, 2)), "one a row"),
+        (np.zeros((2, 2, 2)), "one per row"),
         ([[1], [1, 2]], "differ in length"),
         ([1j, 2], "complex"),
     ],
 )
-def test_what_is_no_class_is_refused(values, found):
+def test_labels_that_are_not_classes_are_refused(values, found):
     with pytest.raises(DataError, match=found):
         class_labels(values)
 
 
-def test_numbers_among_named_classes():
+def test_numbers_as_labels_of_named_classes():
     assert class_labels([0, 1, -1], ("cat", "dog"))[0].tolist() == [0, 1, -1]
-    assert class_labels([2, 1], ("1", "2", "5"))[0].tolist() == [1, 0], "the name, where names are numbers"
+    assert class_labels([2, 1], ("1", "2", "5"))[0].tolist() == [1, 0], (
+        "names that are numbers are matched by name"
+    )
     with pytest.raises(DataError, match="a label is 2, but there are 2 classes"):
         class_labels([2], ("cat", "dog"))
     with pytest.raises(DataError, match="'3'"):
@@ -140,7 +142,7 @@ def test_numbers_among_named_classes():
     ],
     ids=["lists", "tensors", "frame", "arrow", "fixed", "tensor-array"],
 )
-def test_heads_take_plain_rows_of_every_kind(given):
+def test_heads_accept_rows_of_every_kind(given):
     rng = np.random.default_rng(0)
     x, names = rng.normal(size=(30, 4)), np.array(["b", "a", "c"])[np.arange(30) % 3]
     right = create_head("knn", k=3).fit(x, np.unique(names, return_inverse=True)[1]).score(x)

@@ -22,7 +22,7 @@ def test_a_subset_of_imagenet_by_id_and_by_name(test_data):
     assert np.array_equal(align_classes(folders, ids), np.arange(1000))
 
 
-def test_names_that_do_not_align():
+def test_names_that_do_not_match():
     ids, titles = (
         ("n1", "n2", "n3", "n4"),
         ("crane, bird", "crane, machine", "night-lamp, light", "lamp, light"),

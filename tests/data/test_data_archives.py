@@ -28,7 +28,7 @@ def make_tar(path, files, mode="w:gz", special=()):
 
 
 def untouched(folder, archive):
-    """Nothing beside the archive is left, here or above."""
+    """Whether there is nothing but the archive, in this folder and the parent."""
     return [p.name for p in folder.iterdir()] == [archive.name] and not (folder.parent / "evil").exists()
 
 
@@ -39,10 +39,10 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize(("suffix", "mode"), [(".tar.gz", "w:gz"), (".tgz", "w:gz"), (".tar", "w")])
-def test_odin_archive_is_unpacked_where_it_lies(folder, suffix, mode):
+def test_odin_archives_are_unpacked_in_place(folder, suffix, mode):
     make_tar(folder / f"LSUN{suffix}", {"LSUN/test/0.png": png(), "LSUN/test/1.png": png()}, mode)
     assert available_splits("lsun-crop", folder) == ["test"]
-    assert len(list(folder.iterdir())) == 1, "looking does not unpack"
+    assert len(list(folder.iterdir())) == 1, "listing splits does not unpack"
     images = open_dataset("lsun-crop", None, folder)
     assert (images.ids, images.read(1).tolist()[0][0]) == (("0.png", "1.png"), [1, 2, 3])
     assert (folder / "lsun-crop" / "test" / "0.png").is_file()
@@ -79,7 +79,7 @@ EVIL_TARS = {
 
 
 @pytest.mark.parametrize("case", EVIL_TARS)
-def test_evil_tar_is_refused_and_leaves_nothing(folder, case):
+def test_malicious_tar_is_refused_and_leaves_nothing(folder, case):
     files, special = EVIL_TARS[case]
     archive = folder / "LSUN.tar.gz"
     make_tar(archive, {"good.png": png(), **files}, special=special)
@@ -90,7 +90,7 @@ def test_evil_tar_is_refused_and_leaves_nothing(folder, case):
 
 
 @pytest.mark.parametrize("case", ["../evil", "/tmp/featood-evil", "symlink", "device"])
-def test_evil_zip_is_refused(folder, case):
+def test_malicious_zip_is_refused(folder, case):
     archive = folder / "x.zip"
     with zipfile.ZipFile(archive, "w") as zipped:
         info = zipfile.ZipInfo(case)
@@ -131,7 +131,7 @@ def test_entry_and_byte_limits(folder):
     assert len(list((folder / "x").iterdir())) == 20
 
 
-def test_a_size_claimed_but_not_delivered(folder):
+def test_a_wrong_size_in_the_header(folder):
     archive = folder / "sparse.tar"
     info = tarfile.TarInfo("a.png")
     info.size = 1 << 50

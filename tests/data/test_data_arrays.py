@@ -25,7 +25,7 @@ LABEL_KEYS = ("labels", "label", "targets", "target", "y", "Y", "arr_1")
 
 @pytest.mark.parametrize("image", IMAGE_KEYS)
 @pytest.mark.parametrize("label", LABEL_KEYS)
-def test_usual_keys(tmp_path, image, label):
+def test_usual_keys_of_arrays(tmp_path, image, label):
     images = write(tmp_path, **{image: X, label: Y[:, None]})
     np.testing.assert_array_equal(images.array, X)
     np.testing.assert_array_equal(images.labels, Y)
@@ -71,10 +71,10 @@ def test_splits_within_one_file(tmp_path, images, labels, splits, where):
     assert open_dataset(name, "validation", tmp_path).split == "val"
 
 
-def test_two_files_with_the_same_splits_are_not_guessed_between(tmp_path):
+def test_two_files_with_the_same_splits_are_refused(tmp_path):
     for name in ("a", "b"):
         np.savez(tmp_path / f"{name}.npz", test_images=X)
-    with pytest.raises(DataError, match=r"a\.npz, b\.npz\); give one by its path"):
+    with pytest.raises(DataError, match=r"a\.npz, b\.npz\); give the path of one"):
         open_dataset(tmp_path)
 
 
@@ -98,7 +98,7 @@ def test_corruptions_share_their_labels(tmp_path):
     np.testing.assert_array_equal(open_dataset(tmp_path, "snow").labels, Y)
 
 
-def test_upper_case_endings_and_other_names(tmp_path):
+def test_upper_case_extensions_and_other_names(tmp_path):
     for name in ("training.npz", "Validation.NPZ", "TEST.NPZ", "dev.npz"):
         with open(tmp_path / name, "wb") as file:
             np.savez(file, images=X)
@@ -111,7 +111,7 @@ def test_upper_case_endings_and_other_names(tmp_path):
     assert open_dataset(tmp_path, "test").notes == ()
 
 
-def test_arrays_left_over_are_named(tmp_path):
+def test_unused_arrays_are_listed(tmp_path):
     assert write(tmp_path, images=X, weights=Y).notes == ("arrays not read: weights",)
 
 
@@ -120,7 +120,7 @@ def test_arrays_left_over_are_named(tmp_path):
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(dtype=st.sampled_from(["f2", "f4", "f8"]), way=st.integers(0, 3), seed=st.integers(0, 99))
-def test_floats_come_back_as_the_bytes_they_were(tmp_path, dtype, way, seed):
+def test_floats_are_converted_to_the_original_bytes(tmp_path, dtype, way, seed):
     x = np.random.default_rng(seed).integers(256, size=(4, 5, 6), dtype=np.uint8)
     floats = [x.astype(dtype) / np.asarray(255, dtype), (x / 255.0).astype(dtype), x.astype(dtype),
               x.astype(dtype) * np.asarray(1 / 255, dtype)][way]  # fmt: skip
@@ -129,7 +129,7 @@ def test_floats_come_back_as_the_bytes_they_were(tmp_path, dtype, way, seed):
     assert "without loss" in images.notes[0]
 
 
-def test_what_to_tensor_makes_comes_back(tmp_path):
+def test_arrays_of_to_tensor_are_converted_to_the_original_bytes(tmp_path):
     from featood.extractors.vision import torchvision
 
     tensors = np.stack([torchvision.transforms.ToTensor()(image).numpy() for image in X])
@@ -147,7 +147,7 @@ def test_shapes(tmp_path):
     alpha = write(tmp_path, images=np.concatenate([X, X[..., :1]], axis=3))
     np.testing.assert_array_equal(alpha.array, X)
     assert "alpha" in alpha.notes[0]
-    both = X[:, :3, :, :]  # three rows of pixels and three channels: as it is
+    both = X[:, :3, :, :]  # ambiguous, with three rows of pixels and three channels: unchanged
     np.testing.assert_array_equal(write(tmp_path, images=both).array, both)
     np.testing.assert_array_equal(write(tmp_path, images=X.astype(np.int64)).array, X)
 
@@ -166,7 +166,7 @@ def test_shapes(tmp_path):
         (np.array(3), "shape"),
     ],
 )
-def test_pixels_that_would_lose_something_are_refused(tmp_path, images, says):
+def test_pixels_that_cannot_be_converted_without_loss_are_refused(tmp_path, images, says):
     with pytest.raises(DataError, match=says) as caught:
         write(tmp_path, images=images)
     assert "\n" not in str(caught.value)
@@ -187,7 +187,7 @@ def test_pixels_that_would_lose_something_are_refused(tmp_path, images, says):
         Y.astype(str),
     ],
 )
-def test_labels_in_other_forms(tmp_path, labels):
+def test_other_forms_of_labels(tmp_path, labels):
     np.testing.assert_array_equal(write(tmp_path, images=X, labels=labels).labels, Y)
 
 
@@ -209,8 +209,8 @@ def test_nan_is_an_unknown_label(tmp_path):
 @pytest.mark.parametrize(
     "labels", [np.ones((5, 14), int), np.zeros((5, 3)), np.full((5, 2), 0.5), Y + 0.5, Y[:3], Y * 1j]
 )
-def test_labels_that_are_not_one_class_a_row_are_refused(tmp_path, labels):
-    with pytest.raises(DataError, match=r"class|one a row") as caught:
+def test_labels_that_are_not_one_class_per_row_are_refused(tmp_path, labels):
+    with pytest.raises(DataError, match=r"class|one per row") as caught:
         write(tmp_path, images=X, labels=labels)
     assert "\n" not in str(caught.value)
 
@@ -237,14 +237,14 @@ def test_objects_are_never_unpickled(tmp_path, form):
     elif form == "npy":
         np.save(path, bad)
     else:
-        bad.dump(path)  # a pickle under the name of an array
+        bad.dump(path)  # a pickle with the name of an array
     with pytest.raises(DataError) as caught:
         open_dataset(path)
     assert "allow_pickle" not in str(caught.value)
     assert not (tmp_path / "pwned").exists()
 
 
-def test_a_header_that_promises_more_than_the_file_is_refused_before_it_is_believed(tmp_path):
+def test_a_header_that_declares_more_than_the_file_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "test.npz", "w") as archive, archive.open("images.npy", "w") as file:
         np.lib.format.write_array_header_1_0(
             file, {"descr": "|u1", "fortran_order": False, "shape": (1 << 20, 1 << 12, 1 << 12, 3)}

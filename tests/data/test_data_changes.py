@@ -24,7 +24,7 @@ def folder(tmp_path):
     return tmp_path / "set"
 
 
-def test_digests_of_packed_sets_are_what_they_always_were():
+def test_digests_of_packed_sets_have_not_changed():
     images = np.arange(5 * 4 * 4 * 3, dtype=np.uint8).reshape(5, 4, 4, 3)
     labelled = packed_set(images, np.array([0, 2, 1, -1, 2]))
     assert labelled.digest() == "aa81de506b8d1cc6ed377c3ee15de1104e5b5d1e38fe1ef82a233ed1de777e35"
@@ -42,11 +42,11 @@ def test_real_packed_sets_keep_their_digests(test_data):
 
 
 @pytest.mark.parametrize("place", [0, 1 << 12, 1 << 16, -1])
-def test_files_of_the_same_names_and_sizes_have_another_digest(folder, place):
+def test_digests_differ_for_files_of_the_same_names_and_sizes(folder, place):
     before = open_dataset(folder)
     digest, stamp = before.digest(), before.stamp()
     assert (open_dataset(folder).digest(), open_dataset(folder).stamp()) == (digest, stamp)
-    for path in folder.iterdir():  # whatever the order: other images under the old names
+    for path in folder.iterdir():  # other images under the old names
         content = bytearray(path.read_bytes())
         at = place % len(content)
         content[at : at + 8192] = bytes(byte ^ 255 for byte in content[at : at + 8192])
@@ -56,7 +56,7 @@ def test_files_of_the_same_names_and_sizes_have_another_digest(folder, place):
 
 
 @pytest.mark.parametrize("size", [1, 4096, 65536])
-def test_files_up_to_64_kib_are_digested_whole(tmp_path, size):
+def test_files_up_to_64_kib_are_digested_completely(tmp_path, size):
     digests = []
     for place in {0, size // 3, size - 1}:
         content = bytearray(size)
@@ -66,11 +66,11 @@ def test_files_up_to_64_kib_are_digested_whole(tmp_path, size):
     assert len(set(digests)) == len(digests)
 
 
-def test_digest_is_of_content_and_stamp_of_files(folder):
+def test_the_digest_depends_on_content_and_the_stamp_on_files(folder):
     images = open_dataset(folder)
     digest, stamp = images.digest(), images.stamp()
     copy = folder.parent / "copy"
-    shutil.copytree(folder, copy)  # keeps the times
+    shutil.copytree(folder, copy)  # keeps the modification times
     assert (open_dataset(copy).digest(), open_dataset(copy).stamp()) == (digest, stamp)
     os.utime(copy / "3.bmp", ns=(1, 1))
     assert open_dataset(copy).digest() == digest
@@ -82,7 +82,7 @@ def test_digest_is_of_content_and_stamp_of_files(folder):
     assert len({images.digest(), digest}) == len({images.stamp(), stamp}) == 2
 
 
-def test_many_files_do_not_depend_on_how_they_are_spread_over_threads(tmp_path, monkeypatch):
+def test_digests_of_many_files_do_not_depend_on_threads(tmp_path, monkeypatch):
     from featood.data.images import contents
 
     for row in range(700):
@@ -113,7 +113,7 @@ def test_stamps_of_packed_files(tmp_path):
     assert open_dataset(tmp_path).stamp() != before
 
 
-def test_registered_packed_sets_know_their_files(test_data):
+def test_registered_packed_sets_list_their_files(test_data):
     for name in ("cifar10", "mnist"):
         assert open_dataset(name, "test", test_data).sources == (test_data / name / "test.npz",)
 
@@ -122,7 +122,7 @@ def test_registered_packed_sets_know_their_files(test_data):
 
 
 def swapped(folder):
-    """The same names, sizes apart, with one another's images."""
+    """Swap the images of files, keeping the names."""
     first, last = ((folder / name).read_bytes() for name in ("000.png", "011.png"))
     (folder / "000.png").write_bytes(last)
     (folder / "011.png").write_bytes(first)
@@ -141,7 +141,7 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_set_that_changed_is_not_mixed_with_what_it_was(featood, tmp_path, change):
+def test_a_changed_set_is_not_mixed_with_the_old_one(featood, tmp_path, change):
     write_images(tmp_path / "wild", 120)
     words = ("extract", *brightness_net(tmp_path, [40, 120]), "--dataset", str(tmp_path / "wild"))
     assert featood(*words)[0] == 0
@@ -168,7 +168,7 @@ def test_a_set_that_changed_is_not_mixed_with_what_it_was(featood, tmp_path, cha
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_an_interrupted_extraction_does_not_go_on_with_other_images(tmp_path, monkeypatch, change):
+def test_an_interrupted_extraction_does_not_resume_with_other_images(tmp_path, monkeypatch, change):
     class Stop(Exception):
         pass
 
@@ -180,7 +180,7 @@ def test_an_interrupted_extraction_does_not_go_on_with_other_images(tmp_path, mo
         run_small(cache, open_dataset(tmp_path / "wild"), **how)
     monkeypatch.undo()
     entry = cache.entries()[0]
-    next(entry.folder.glob("commits/00002.json")).unlink()  # as if it had been stopped before the last block
+    next(entry.folder.glob("commits/00002.json")).unlink()  # as if stopped before the last block
     with pytest.raises(CacheCorrupt):
         cache[entry.key]
     change(tmp_path / "wild")
@@ -193,7 +193,7 @@ def test_an_interrupted_extraction_does_not_go_on_with_other_images(tmp_path, mo
     assert again.features.features["avg"][:].tobytes() == whole.features.features["avg"][:].tobytes()
 
 
-def test_images_that_change_while_they_are_extracted_are_noticed(featood, tmp_path, monkeypatch):
+def test_images_that_change_during_the_extraction_are_detected(featood, tmp_path, monkeypatch):
     write_images(tmp_path / "wild", 120)
     plain = FeatureCache.writer
 
@@ -211,8 +211,8 @@ def test_images_that_change_while_they_are_extracted_are_noticed(featood, tmp_pa
     assert code == 0 and "changed while" not in err
 
 
-def test_every_row_comes_once_however_the_work_is_shared(tmp_path):
-    """Neither blocks, batches nor workers divide the number of rows, and the second run has others of them."""
+def test_every_row_occurs_once_for_any_blocks_batches_and_workers(tmp_path):
+    """Blocks, batches and workers do not divide the number of rows, and differ in the second run."""
     write_images(tmp_path / "wild", 120, rows=23)
     images = open_dataset(tmp_path / "wild")
     whole = run_small(
@@ -251,7 +251,7 @@ def test_the_key_of_a_path_is_the_name_of_its_set(folder, monkeypatch):
     )
     assert {dataset_key(form) for form in forms} == {name}
     shutil.rmtree(folder)
-    assert dataset_key("./set") == dataset_key(folder) == name, "the folder need not be there any more"
+    assert dataset_key("./set") == dataset_key(folder) == name, "the folder need not exist"
     with pytest.raises(DataError):
         open_dataset("./set")
 

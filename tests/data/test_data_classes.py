@@ -40,7 +40,7 @@ def by_folder(images):
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize("count", [3, 12, 100])
 @pytest.mark.parametrize("width", [0, 3])
-def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path, first, count, width):
+def test_numbered_folders_are_sorted_numerically(tmp_path, first, count, width):
     names = [f"{number:0{width}d}" for number in range(first, first + count)]
     images = open_dataset(classes(tmp_path, *names))
     assert by_folder(images) == {name: int(name) - first for name in names}
@@ -48,7 +48,7 @@ def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path, first, cou
     assert bool(images.notes) == (first == 1 or (width == 0 and count > 10))
 
 
-def test_numbers_count_over_all_splits(tmp_path):
+def test_folder_numbers_of_all_splits_count(tmp_path):
     classes(tmp_path, *map(str, range(12)), split="train")
     classes(tmp_path, "2", "10", split="test")
     assert by_folder(open_dataset(tmp_path, "test")) == {"2": 2, "10": 10}
@@ -57,15 +57,15 @@ def test_numbers_count_over_all_splits(tmp_path):
 @pytest.mark.parametrize(
     "names", [("0", "2", "10"), ("5", "11", "12"), ("1", "2", "x"), ("1", "01", "2"), ("-1", "0")]
 )
-def test_other_names_keep_the_order_of_text_as_torchvision_has_it(tmp_path, names):
+def test_other_names_are_sorted_as_text_like_in_torchvision(tmp_path, names):
     from featood.extractors.vision import torchvision
 
     images = open_dataset(classes(tmp_path, *names))
     assert by_folder(images) == torchvision.datasets.ImageFolder(str(tmp_path)).class_to_idx
-    assert bool(images.notes) == all(name.isdigit() for name in names), "numbers with gaps are pointed out"
+    assert bool(images.notes) == all(name.isdigit() for name in names), "numbers with gaps have a note"
 
 
-# --- an order from outside --------------------------------------------------------------------------------
+# --- a given order --------------------------------------------------------------------------------
 
 ORDER = ("polar bear", "cat", "class 3", "dog")
 FORMS = {
@@ -86,7 +86,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_an_order_is_read_from_any_usual_file(tmp_path, form):
+def test_files_of_class_orders(tmp_path, form):
     path = tmp_path / form
     path.write_text(FORMS[form], encoding="utf-8", newline="")
     assert read_class_order(path) == read_class_order(str(path)) == read_class_order(list(ORDER)) == ORDER
@@ -95,7 +95,7 @@ def test_an_order_is_read_from_any_usual_file(tmp_path, form):
     assert images.classes == ORDER
 
 
-def test_names_that_end_in_numbers_are_names(tmp_path):
+def test_names_that_end_with_numbers_are_names(tmp_path):
     (tmp_path / "a.txt").write_text("class 0\nclass 2\nclass 1\n")
     (tmp_path / "b.txt").write_text("2\n0\n1\n")
     assert read_class_order(tmp_path / "a.txt") == ("class 0", "class 2", "class 1")
@@ -114,17 +114,17 @@ def test_first_words_of_synsets(tmp_path):
     ("text", "says"),
     [
         ("a\nb\na\n", "'a' twice"),
-        ("", "names no classes"),
+        ("", "contains no classes"),
         ("0 a\n2 b\n", "without gaps"),
-        ("5 a\n6 b\n", "out of line"),
+        ("5 a\n6 b\n", "does not fit"),
         ('{"a": 0, "b": 0}', "without gaps"),
-        ('{"a": "x"}', "no list of class names"),
-        ("[1, 2]", "no list of class names"),
+        ('{"a": "x"}', "neither a list of class names"),
+        ("[1, 2]", "neither a list of class names"),
         ("[", "cannot be read"),
-        ("{}", "no list of class names"),
+        ("{}", "neither a list of class names"),
     ],
 )
-def test_orders_that_are_none(tmp_path, text, says):
+def test_invalid_class_orders(tmp_path, text, says):
     (tmp_path / "order").write_text(text)
     with pytest.raises(DataError, match=says) as caught:
         read_class_order(tmp_path / "order")
@@ -133,19 +133,19 @@ def test_orders_that_are_none(tmp_path, text, says):
         read_class_order(tmp_path / "gone")
 
 
-def test_a_class_that_is_not_in_the_order_is_named(tmp_path):
+def test_a_class_missing_in_the_order_is_reported(tmp_path):
     with pytest.raises(DataError, match=r"not in the order of the classes \(cat, \.\.\.\): eel"):
         open_dataset(classes(tmp_path, "cat", "eel"), class_order=["cat", "dog"])
 
 
-def test_a_single_class_folder_counts_where_the_order_names_it(tmp_path):
+def test_a_single_class_folder_is_a_class_if_it_is_in_the_order(tmp_path):
     classes(tmp_path, "cat")
     assert open_dataset(tmp_path).labels is None
     images = open_dataset(tmp_path, class_order=["dog", "cat"])
     assert images.labels.tolist() == [1]
 
 
-def test_an_order_names_numbers(tmp_path):
+def test_an_order_supplies_names_for_numbers(tmp_path):
     folders = open_dataset(classes(tmp_path, *map(str, range(11))), class_order=[f"c{i}" for i in range(11)])
     assert by_folder(folders) == {str(i): i for i in range(11)}
     assert folders.classes[10] == "c10"
@@ -155,7 +155,7 @@ def test_an_order_names_numbers(tmp_path):
     assert (digits.labels.tolist(), digits.classes) == ([0, 1], ("zero", "one", "two"))
 
 
-def test_an_order_changes_registered_names(tmp_path):
+def test_an_order_replaces_registered_names(tmp_path):
     (tmp_path / "cifar10").mkdir()
     np.savez(
         tmp_path / "cifar10" / "test.npz", images=np.zeros((3, 2, 2), np.uint8), labels=np.array([0, 3, 9])
@@ -165,11 +165,11 @@ def test_an_order_changes_registered_names(tmp_path):
     assert open_dataset("cifar10:1-2", None, tmp_path, order).classes == ("cat", "airplane")
 
 
-def test_folders_called_after_the_classes_of_a_known_set_have_its_order(tmp_path):
+def test_class_folders_of_a_registered_set_are_in_its_order(tmp_path):
     classes(tmp_path / "fashion-mnist", "Ankle_boot", "Dress", "Trouser", split="test")
     images = open_dataset("fashion-mnist", None, tmp_path)
     assert by_folder(images) == {"Ankle_boot": 9, "Dress": 3, "Trouser": 1}
-    assert images.notes[0] == "classes are numbered as those of FashionMNIST"
+    assert images.notes[0] == "classes are numbered as in FashionMNIST"
     classes(tmp_path / "cifar10", "cat", "dog", split="test")
     assert by_folder(open_dataset("cifar10", None, tmp_path)) == {"cat": 3, "dog": 5}
     assert by_folder(open_dataset("cifar10", None, tmp_path, ["dog", "cat"])) == {"cat": 1, "dog": 0}
@@ -188,10 +188,10 @@ def test_with_classes():
     assert (bare.labels, bare.classes) == (None, ("a",))
 
 
-# --- what is left out, and what splits are called ---------------------------------------------------------
+# --- files left out, and names of splits ---------------------------------------------------------
 
 
-def test_files_skipped_by_their_ending_are_counted(tmp_path):
+def test_files_skipped_because_of_their_extension_are_counted(tmp_path):
     for name in (
         "a.jxl",
         "B.JXL",
@@ -209,7 +209,7 @@ def test_files_skipped_by_their_ending_are_counted(tmp_path):
         (tmp_path / name).touch()
     save(tmp_path / "ok.png")
     assert open_dataset(tmp_path).notes == (
-        "files skipped by their ending: 7 (.jxl 3, (none) 1, .xyz 1; text and tables .json 1, .txt 1)",
+        "files skipped because of their extension: 7 (.jxl 3, (none) 1, .xyz 1; text and tables .json 1, .txt 1)",
     )
 
 
@@ -223,16 +223,16 @@ def test_links_and_pipes(tmp_path):
     images = open_dataset(tmp_path)
     assert images.ids == ("a/x.png", "b/x.png", "b/y.png")
     assert images.notes == (
-        "left out, dead links or no files: a/dead.png, a/loop, b/pipe.png",
-        "left out, links to folders that are read already: b/up",
+        "left out (broken links, or not files): a/dead.png, a/loop, b/pipe.png",
+        "left out (links to folders already read): b/up",
     )
     named = ImageSet(ids=("b/pipe.png",), root=tmp_path)
     named.digest()
-    with pytest.raises(DataError, match="no file"):
+    with pytest.raises(DataError, match="not a file"):
         named.read(0)
 
 
-def test_folders_that_cannot_be_opened_are_named(tmp_path, monkeypatch):
+def test_folders_that_cannot_be_opened_are_listed(tmp_path, monkeypatch):
     classes(tmp_path, "a", "b", "c")
     scandir = os.scandir
 
@@ -246,7 +246,7 @@ def test_folders_that_cannot_be_opened_are_named(tmp_path, monkeypatch):
         open_dataset(tmp_path)
     images = open_dataset(tmp_path, class_order=["c", "b", "a"])
     assert by_folder(images) == {"a": 2, "b": 1}
-    assert "left out, folders that cannot be opened: c" in images.notes
+    assert "left out (folders that cannot be opened): c" in images.notes
 
 
 def test_empty_class_folders(tmp_path):
@@ -269,13 +269,13 @@ def test_one_class_of_several_in_a_split_keeps_its_label(tmp_path):
     assert by_folder(open_dataset(tmp_path, "val")) == {"b": 1}
 
 
-def test_why_there_are_no_labels(tmp_path):
+def test_notes_on_missing_labels(tmp_path):
     save(classes(tmp_path / "1", "a", "b") / "stray.png")
     (classes(tmp_path / "2", "images") / "annotations").mkdir()
     assert open_dataset(tmp_path / "1").notes == (
-        "no labels: stray.png lies beside the class folders, not in one",
+        "no labels: stray.png is beside the class folders, not in one",
     )
-    assert open_dataset(tmp_path / "2").notes == ("no labels: of its folders only images holds images",)
+    assert open_dataset(tmp_path / "2").notes == ("no labels: only the folder images contains images",)
 
 
 @pytest.mark.parametrize(
@@ -300,15 +300,15 @@ def test_other_names_of_splits(tmp_path, names, splits):
         assert standard or any("is read from" in n for s in splits for n in open_dataset(tmp_path, s).notes)
 
 
-def test_forms_side_by_side(tmp_path):
+def test_several_forms_of_a_split(tmp_path):
     np.savez(tmp_path / "train.npz", images=np.zeros((3, 2, 2), np.uint8))
     save(tmp_path / "figures" / "plot.png")
-    assert available_splits(tmp_path) == ["train"], "stray pictures are no test split"
+    assert available_splits(tmp_path) == ["train"], "stray images are not a test split"
     save(tmp_path / "train" / "x.png")
     save(tmp_path / "test" / "x.png")
     assert available_splits(tmp_path) == ["train", "test"]
     assert open_dataset(tmp_path, "train").notes == (
-        "the split train is there in 2 forms; the packed one is read",
+        "the split train exists in 2 forms; the packed one is read",
     )
     shutil.copytree(tmp_path, tmp_path / "data" / "mine")
     assert available_splits("mine", tmp_path / "data") == ["train", "test"]

@@ -18,7 +18,7 @@ def rgb() -> np.ndarray:
     return np.random.default_rng(0).integers(256, size=(5, 7, 3), dtype=np.uint8)
 
 
-def test_rgb_and_grey_come_back_bit_for_bit(tmp_path, rgb):
+def test_rgb_and_grey_are_bit_identical(tmp_path, rgb):
     Image.fromarray(rgb).save(tmp_path / "a.png")
     Image.fromarray(rgb[..., 0]).save(tmp_path / "b.png")
     np.testing.assert_array_equal(read_image(tmp_path / "a.png"), rgb)
@@ -29,7 +29,7 @@ def test_rgb_and_grey_come_back_bit_for_bit(tmp_path, rgb):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path, rgb, orientation):
     upright = rgb
-    stored = {  # how a camera in each orientation lays out the same upright scene
+    stored = {  # pixels stored by a camera in each orientation for the same upright scene
         1: upright,
         2: upright[:, ::-1],
         3: upright[::-1, ::-1],
@@ -51,7 +51,7 @@ def test_exif_orientation_is_applied(tmp_path, rgb, orientation):
     np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), upright[..., 0])
 
 
-def test_an_orientation_beside_broken_metadata_is_applied(tmp_path, rgb):
+def test_orientation_is_applied_despite_broken_metadata(tmp_path, rgb):
     entries = struct.pack(">HHHIIHHIHHI", 2, 0x010F, 0, 6, 38, 0x0112, 3, 1, 6, 0, 0)  # the first has no type
     exif = b"Exif\0\0MM\0*\0\0\0\x08" + entries + b"maker\0"
     Image.fromarray(rgb).save(tmp_path / "x.jpg", quality=100, exif=exif)
@@ -100,7 +100,7 @@ def test_fewer_bits_in_16_are_scaled_as_stated(tmp_path):
     for name in ("x.png", "x.tif"):
         Image.fromarray(deep).save(tmp_path / name)
         np.testing.assert_array_equal(read_image(tmp_path / name, Decoding(bits=12)), expected)
-        with pytest.raises(DataError, match=rf"{name}.*4095 needs more than the 10 bits"):
+        with pytest.raises(DataError, match=rf"{name}.*4095 needs more than the stated 10 bits"):
             read_image(tmp_path / name, Decoding(bits=10))
     for bits in (7, 17):
         with pytest.raises(UsageError, match="8 to 16"):
@@ -108,7 +108,7 @@ def test_fewer_bits_in_16_are_scaled_as_stated(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
-def test_16_bit_colour_keeps_its_high_byte_or_is_scaled_as_stated(tmp_path, script, channels):
+def test_16_bit_colour_keeps_its_high_byte_or_is_scaled(tmp_path, script, channels):
     deep = np.random.default_rng(0).integers(0, 4096, (5, 7, channels)).astype(np.uint16)
     colour = deep[..., :1] if channels == 2 else deep[..., :3]
     path = tmp_path / "x.png"
@@ -120,7 +120,7 @@ def test_16_bit_colour_keeps_its_high_byte_or_is_scaled_as_stated(tmp_path, scri
 
 
 def write_tiff(path, values, *, order="<", photometric=2, bits=16, planar=1, packed=False, data=None):
-    """Write uint16 [H, W] or [H, W, C] in layouts that Pillow does not write."""
+    """Write uint16 [H, W] or [H, W, C] in TIFF layouts that Pillow cannot write."""
     height, width, channels = np.atleast_3d(values).shape
     planes = np.moveaxis(values, -1, 0) if planar == 2 else [values]
     strips = [data or plane.astype(order + "u2").tobytes() for plane in planes]
@@ -160,11 +160,11 @@ def test_16_bit_colour_in_tiff(tmp_path, order, packed):
     np.testing.assert_array_equal(read_image(path), deep >> 8)
     np.testing.assert_array_equal(read_image(path, twelve), np.rint(deep / 4095 * 255))
     write_tiff(path, deep, order=order, packed=packed, planar=2)
-    with pytest.raises(DataError, match="convert to 8 bits"):  # which Pillow would misread
+    with pytest.raises(DataError, match="convert to 8 bits"):  # misread by Pillow
         read_image(path, twelve)
 
 
-def test_tiff_that_says_what_its_values_mean(tmp_path):
+def test_tiff_with_depth_and_photometric_tags(tmp_path):
     deep = np.random.default_rng(0).integers(0, 4096, (6, 8)).astype(np.uint16)
     path = tmp_path / "x.tif"
     write_tiff(path, deep, photometric=0)  # white is zero
@@ -193,7 +193,7 @@ def test_the_likely_depth_of_16_bit_images(tmp_path, script):
     assert likely_bits([tmp_path / "plain.png", tmp_path / "broken.png"]) is None
 
 
-def test_odd_files_decode_as_the_loaders_of_timm_and_torchvision_do(tmp_path, script):
+def test_odd_files_are_decoded_as_by_the_loaders_of_timm_and_torchvision(tmp_path, script):
     paths = script("odd_images").write_odd_images(tmp_path, huge=400)
     assert len(paths) > 25
     for path in paths:
@@ -205,7 +205,7 @@ def test_odd_files_decode_as_the_loaders_of_timm_and_torchvision_do(tmp_path, sc
             np.testing.assert_array_equal(np.asarray(pixels), expected, path.name)
 
 
-def test_suffixes_do_not_decide_how_a_file_is_decoded(tmp_path, rgb):
+def test_files_are_decoded_by_content_not_by_suffix(tmp_path, rgb):
     for name in ("none", "x.jpg", "x.JFIF", "x.txt"):
         Image.fromarray(rgb).save(tmp_path / name, "PNG")
         np.testing.assert_array_equal(read_image(tmp_path / name), rgb)
@@ -214,7 +214,7 @@ def test_suffixes_do_not_decide_how_a_file_is_decoded(tmp_path, rgb):
 
 
 @pytest.mark.parametrize("name", ["empty.png", "text.png", "short.jpg", "gone.png", "page.jpg", "float.tif"])
-def test_bad_files_give_one_line_that_names_them(tmp_path, rgb, name):
+def test_bad_files_give_one_line_with_their_name(tmp_path, rgb, name):
     path = tmp_path / name
     if name == "empty.png":
         path.write_bytes(b"")
@@ -281,17 +281,17 @@ def test_packed_set_rows_ids_and_subset():
         (np.zeros((2, 4, 4), np.uint8), np.array(["a", "b"]), "integer"),
     ],
 )
-def test_packed_set_refuses_what_does_not_fit(images, labels, says):
+def test_packed_set_refuses_inconsistent_arguments(images, labels, says):
     with pytest.raises(DataError, match=says):
         packed_set(images, labels)
 
 
-def test_a_set_is_packed_or_files():
+def test_a_set_is_either_packed_or_files():
     with pytest.raises(DataError):
         ImageSet(ids=("a",))
 
 
-def test_digest_sees_pixels_labels_names_and_sizes(tmp_path):
+def test_digest_depends_on_pixels_labels_names_and_sizes(tmp_path):
     images, labels = np.zeros((3, 2, 2), np.uint8), np.arange(3)
     base = packed_set(images, labels)
     other = images.copy()
@@ -316,12 +316,12 @@ def test_digest_sees_pixels_labels_names_and_sizes(tmp_path):
     assert files.digest() != before
     (tmp_path / "b").unlink()
     gone = files.digest()
-    assert gone != before, "a missing file is found out when it is read; the digest only has to differ"
+    assert gone != before, "a missing file is an error only when read; the digest must differ"
     with pytest.raises(DataError, match="b is missing"):
         files.read(1)
 
 
-def test_the_decoding_of_files_enters_their_digest_where_it_was_chosen(tmp_path):
+def test_non_default_decoding_changes_the_digest(tmp_path):
     deep = np.array([[4095, 0]], np.uint16)
     Image.fromarray(deep).save(tmp_path / "a.png")
     plain = ImageSet(ids=("a.png",), root=tmp_path)
@@ -334,7 +334,7 @@ def test_the_decoding_of_files_enters_their_digest_where_it_was_chosen(tmp_path)
     np.testing.assert_array_equal(chosen.subset([0]).read(0), [[255, 0]])
 
 
-def test_sets_travel_to_workers(tmp_path, rgb):
+def test_sets_are_sent_to_workers(tmp_path, rgb):
     Image.fromarray(rgb).save(tmp_path / "a.png")
     for images in (ImageSet(ids=("a.png",), root=tmp_path, name="x"), packed_set(rgb[None], np.array([4]))):
         copy = pickle.loads(pickle.dumps(images))

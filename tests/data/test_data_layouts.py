@@ -79,7 +79,7 @@ class Boom:
 # --- folders ----------------------------------------------------------------------------------------------
 
 
-def test_class_folders_rank_means_the_same_in_each_split(tmp_path):
+def test_ranks_of_class_folders_are_the_same_in_all_splits(tmp_path):
     for wnid, value in (("n02", 2), ("n01", 1), ("n03", 3)):
         save(tmp_path / "imagenet" / "train" / wnid / "x.JPEG", value)
     save(tmp_path / "imagenet" / "val" / "n03" / "a.JPEG", 3)
@@ -107,7 +107,7 @@ def test_class_folders_without_splits_are_the_test_split(tmp_path):
     )
 
 
-def test_empty_class_folder_is_an_error_not_a_shift(tmp_path):
+def test_an_empty_class_folder_is_an_error(tmp_path):
     for name in ("a", "c"):
         save(tmp_path / "set" / "test" / name / "x.png")
     (tmp_path / "set" / "test" / "b").mkdir()
@@ -145,7 +145,7 @@ def test_folder_loops_and_links(tmp_path):
     assert open_dataset("set", "test", tmp_path).ids == ("x.png",)
 
 
-def test_imagenet_is_not_taken_for_the_crops_called_imagenet(tmp_path):
+def test_imagenet_is_distinguished_from_the_odin_folder_imagenet(tmp_path):
     save(tmp_path / "imagenet" / "val" / "a" / "x.png")
     save(tmp_path / "imagenet" / "val" / "b" / "x.png")
     assert available_splits("tiny-imagenet-crop", tmp_path) == []
@@ -165,7 +165,7 @@ def test_image_list(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["../../etc/x.png 0", "/etc/x.png 0", "a/../../x.png"])
-def test_image_list_stays_below_its_root(tmp_path, line):
+def test_paths_of_an_image_list_must_be_below_its_root(tmp_path, line):
     save(tmp_path / "set" / "a.png")
     (tmp_path / "set" / "test.txt").write_text(f"a.png 0\n{line}\n")
     with pytest.raises(DataError, match="line 2"):
@@ -218,7 +218,7 @@ def test_idx_files(tmp_path, name, folder, packed):
     assert available_splits("fashion-mnist" if name == "mnist" else "mnist", tmp_path) == []
 
 
-def test_emnist_letters_stand_upright_and_count_from_zero(tmp_path):
+def test_emnist_letters_are_upright_and_numbered_from_zero(tmp_path):
     x = RNG.integers(256, size=(2, 28, 28))
     folder = tmp_path / "EMNIST" / "raw"
     write_idx(folder / "emnist-letters-train-images-idx3-ubyte", x, False)
@@ -279,7 +279,7 @@ def test_gtsrb(tmp_path):
     base = tmp_path / "gtsrb" / "gtsrb"
     for sign in ("00000", "00001"):
         save(base / "GTSRB" / "Training" / sign / "x.ppm")
-    assert available_splits("gtsrb", tmp_path) == ["train"], "training images must not pass for test images"
+    assert available_splits("gtsrb", tmp_path) == ["train"], "training images must not be used as test images"
     assert open_dataset("gtsrb", "train", tmp_path).labels.tolist() == [0, 1]
     save(base / "GTSRB" / "Final_Test" / "Images" / "00000.ppm")
     (base / "GT-final_test.csv").write_text("Filename;Width;Height;ClassId\n00000.ppm;4;4;16\n")
@@ -298,7 +298,7 @@ def test_celeba(tmp_path):
     ]  # fmt: skip
 
 
-def test_places365_as_torchvision_leaves_it(tmp_path):
+def test_places365_as_downloaded_by_torchvision(tmp_path):
     save(tmp_path / "places365" / "val_256" / "Places365_val_1.jpg")
     (tmp_path / "places365" / "places365_val.txt").write_text("Places365_val_1.jpg 165\n")
     images = open_dataset("places365", None, tmp_path)

@@ -53,7 +53,7 @@ def test_get_entry(name):
     assert get_entry(name).title == "CIFAR-10"
 
 
-def test_unknown_name_gets_the_nearest(tmp_path):
+def test_an_unknown_name_gets_a_suggestion(tmp_path):
     with pytest.raises(UsageError, match="fashion-mnist"):
         open_dataset("fashon-mnist", None, tmp_path)
 
@@ -74,7 +74,7 @@ def test_hostile_names_are_refused(tmp_path, name):
 @given(st.sampled_from(["", "/", "./", "~", "cifar10:", "noise:"]), st.text(max_size=30))
 @example("/", "\n")
 @example("~", "nobody-of-that-name/x")
-def test_any_text_gives_a_typed_error_or_a_set(start, text):
+def test_any_text_is_a_set_or_raises_a_typed_error(start, text):
     text = start + text
     if os.path.isdir(text.replace("\0", "")):
         return
@@ -84,7 +84,7 @@ def test_any_text_gives_a_typed_error_or_a_set(start, text):
         assert "\n" not in str(error)
 
 
-def test_absent_set_says_where_from_and_where_to(tmp_path):
+def test_the_error_of_a_missing_set_says_where_to_get_and_put_it(tmp_path):
     with pytest.raises(DataError) as caught:
         open_dataset("svhn", None, tmp_path)
     text = str(caught.value)
@@ -97,10 +97,10 @@ def test_absent_set_says_where_from_and_where_to(tmp_path):
     assert "--download" not in str(caught.value)
 
 
-def test_absent_split_says_which_there_are(tmp_path):
+def test_the_error_of_a_missing_split_lists_those_available(tmp_path):
     (tmp_path / "mnist").mkdir()
     np.savez(tmp_path / "mnist" / "test.npz", images=np.zeros((1, 2, 2), np.uint8))
-    with pytest.raises(DataError, match="no split 'val' here; there is test"):
+    with pytest.raises(DataError, match="no split 'val' here, only test"):
         open_dataset("mnist", "val", tmp_path)
     with pytest.raises(DataError):
         open_dataset("mnist", "../mnist/test", tmp_path)
@@ -145,11 +145,11 @@ def test_path_to_packed_sets(tmp_path):
     assert len(open_dataset(tmp_path / "train.npz")) == 2
 
 
-def test_paths_that_hold_nothing(tmp_path):
+def test_paths_without_images(tmp_path):
     (tmp_path / "notes.md").write_text("x")
     for path, says in (
-        (tmp_path, "holds no images"),
-        (tmp_path / "notes.md", "holds no"),
+        (tmp_path, "contains no images"),
+        (tmp_path / "notes.md", "contains no"),
         (tmp_path / "x", "exist"),
     ):
         with pytest.raises(DataError, match=says):
@@ -195,7 +195,7 @@ def test_selection_needs_labels():
     with pytest.raises(DataError, match="no labels"):
         select_classes(packed_set(np.zeros((1, 2, 2), np.uint8), name="x"), "0")
     known = packed_set(np.zeros((3, 2, 2), np.uint8), np.array([-1, 0, 1]))
-    assert select_classes(known, "1").ids == ("2",), "rows of unknown class are in no selection"
+    assert select_classes(known, "1").ids == ("2",), "rows of unknown class are never selected"
 
 
 # --- generated sets ---------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def test_digits_against_scikit_learn():
 def test_noise(kind):
     images = open_dataset(f"noise:{kind},n=300,size=16").array.astype(float)
     assert images.shape == (300, 16, 16, 3)
-    if kind == "gaussian":  # clipped: half a normal's mass at each end, less what is beyond
+    if kind == "gaussian":  # clipped: values beyond 0 and 255 are at the ends
         assert abs(np.mean((images > 0) & (images < 255)) - 0.68) < 0.01
         assert abs(images.mean() - 127.5) < 1
     elif kind == "uniform":
@@ -309,15 +309,15 @@ def test_download(tmp_path):
     assert open_dataset("mnist", None, tmp_path / "d").read(0).tolist() == [[7]]
 
 
-def test_download_that_cannot_or_fails(tmp_path):
+def test_unsupported_and_failing_downloads(tmp_path):
     with pytest.raises(DataError, match="ODIN"):
         download("lsun-crop", tmp_path, fake_torchvision([]))
     with pytest.raises(DataError, match="could not be downloaded") as caught:
         download("mnist", tmp_path, fake_torchvision([], OSError("no\nroute")))
     assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="corrupted"):  # what it says of a wrong checksum
+    with pytest.raises(DataError, match="corrupted"):  # torchvision's message about a wrong checksum
         download("mnist", tmp_path, fake_torchvision([], RuntimeError("File not found or corrupted.")))
-    with pytest.raises(DataError, match="by hand"):
+    with pytest.raises(DataError, match="manually"):
         download("kmnist", tmp_path, fake_torchvision([]))
     with pytest.raises(UsageError):
         download("nope", tmp_path, fake_torchvision([]))
@@ -332,7 +332,7 @@ def test_download_classes_exist_in_torchvision():
         assert entry.download is None or f'"{entry.download[0]}"' in exported
 
 
-# --- the real thing ---------------------------------------------------------------------------------------
+# --- real sets ---------------------------------------------------------------------------------------
 
 REAL = {
     ("cifar10", "train"): (15_000, (32, 32, 3), 10),

@@ -1,4 +1,4 @@
-"""What a careful person would read in a table; values are held against a plain loop over the file's cells."""
+"""Inference of columns of tables; values are compared with a plain loop over the cells of the file."""
 
 import csv
 import lzma
@@ -43,12 +43,12 @@ def lines(form, extra=lambda place: ""):
     [
         ("unnamed_0", "class", "abc", "A B C", "left out: Unnamed: 0 (no name)"),
         ("ids_beyond_2_53", "device", "abc", "12 9007199254740992 9007199254740993", ""),
-        ("leading_zeros", "code", "abc", "01 1 2", "'01' and '1' are taken as two classes"),
-        ("class_named_NA", "country", "abc", "DE FR NA", "'NA' is taken as a class"),
+        ("leading_zeros", "code", "abc", "01 1 2", "'01' and '1' are used as two classes"),
+        ("class_named_NA", "country", "abc", "DE FR NA", "'NA' is used as a class"),
         ("empty_column", "class", "abc", "A B C", "left out: comment (empty)"),
     ],
 )
-def test_tables_that_once_went_wrong(name, label, columns, classes, said):
+def test_difficult_tables(name, label, columns, classes, said):
     table = read_table(CASES / f"{name}.csv", label)
     header, rows = cells(CASES / f"{name}.csv")
     assert table.columns == tuple(columns) and table.classes == tuple(classes.split())
@@ -89,7 +89,7 @@ def test_the_usual_words_for_missing_values():
     assert table.ids.tolist() == [place for place, _ in whole]
     np.testing.assert_array_equal(table.features, [row for _, row in whole])
     assert (
-        "8 rows are left out for missing values in a (such as #N/A, -, <NA>, ?, NA, NaT, None)"
+        "8 rows are left out because of missing values in a (such as #N/A, -, <NA>, ?, NA, NaT, None)"
         in table.notes[0]
     )
 
@@ -122,64 +122,64 @@ def test_the_usual_words_for_missing_values():
         ("Unnamed: 0.1,a,b,k\n" + lines("{x},{},{},{}", lambda i: 7 * i), "left out: Unnamed: 0.1 (no name)"),
     ],
 )  # fmt: skip
-def test_ways_to_write_the_same_rows(tmp_path, text, said):
+def test_equivalent_forms_of_the_same_rows(tmp_path, text, said):
     table = read(tmp_path, text)
     np.testing.assert_array_equal(table.features, VALUES)
     assert table.columns == ("a", "b") and table.classes == ("A", "B")
     assert (said in " / ".join(table.notes)) if said else not table.notes
 
 
-def test_what_is_inferred_can_be_overruled(tmp_path):
+def test_inferences_can_be_overridden(tmp_path):
     text = "z,a,b,k\n" + lines("{i},{},{},{}")
     table = read(tmp_path, text, keep=["z"])
     assert table.columns == ("z", "a", "b") and not table.notes
     table = read(tmp_path, text, drop=["a", "0"])
     assert table.columns == ("b",) and table.left_out == ("z", "a")
     for options in ({"drop": ["k"]}, {"drop": ["a"], "keep": ["a"]}):
-        with pytest.raises(UsageError, match="at once"):
+        with pytest.raises(UsageError, match="both dropped and used"):
             read(tmp_path, text, **options)
     with pytest.raises(UsageError, match="no column 'bb': did you mean 'b'"):
         read(tmp_path, text, drop=["bb"])
 
 
-def test_a_permutation_is_kept_and_said(tmp_path):
+def test_a_permutation_is_kept_with_a_note(tmp_path):
     table = read(tmp_path, "z,a,b,k\n" + lines("{x},{},{},{}", [3, 1, 2, 5, 4, 0].__getitem__))
     assert table.columns == ("z", "a", "b") and "add --drop z" in table.notes[0]
     table = read(tmp_path, "z,a\n" + "\n".join(f"{i * i + 400},0.5" for i in range(20)), "")
     assert table.columns == ("z", "a") and "add --drop z" in table.notes[0]
 
 
-def test_the_only_column_is_not_left_out_in_silence(tmp_path):
+def test_leaving_out_the_only_column_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"left out: z \(numbers the rows\).*--keep"):
         read(tmp_path, "z,k\n" + lines("{i},{2}"))
 
 
-def test_a_table_like_another_has_its_columns(tmp_path):
+def test_a_related_table_has_the_same_columns(tmp_path):
     text = "z,a,b,k\n" + lines("{x},{0},1,{2}", [4, 9, 2, 11, 3, 7].__getitem__)
     table = read(tmp_path, text, like=("a", "b"), unlike=("z", "more"))
     assert table.columns == ("a", "b") and table.left_out == ("z",)
     table = read(tmp_path, "z,a,b\n" + lines("{i},{0},1"), "", like=("z", "a", "b"))
-    assert table.columns == ("z", "a", "b"), "a column of the other table is one here, whatever its values"
+    assert table.columns == ("z", "a", "b"), "a column of the related table is a feature, whatever its values"
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ('a,b,k\n"1,234.5",2,A\n3,4,B\n', "'1,234.5', which has separators between its thousands"),
-        ("a;b;k\n1.234,5;2;A\n3;4;B\n", "separators between its thousands"),
-        ("a\tb\tk\n1,234\t2\tA\n3,456\t4\tB\n", "separators between its thousands"),
-        ("a;b;k\n1,5;2.5;A\n3,25;4;B\n", "'2.5', while commas are decimal points elsewhere"),
+        ('a,b,k\n"1,234.5",2,A\n3,4,B\n', "'1,234.5', which has thousands separators"),
+        ("a;b;k\n1.234,5;2;A\n3;4;B\n", "thousands separators"),
+        ("a\tb\tk\n1,234\t2\tA\n3,456\t4\tB\n", "thousands separators"),
+        ("a;b;k\n1,5;2.5;A\n3,25;4;B\n", "'2.5', but commas are decimal points elsewhere"),
         ("a,b,k\n12%,2,A\n3%,4,B\n", "percent sign"),
         ("a,b,k\n0x10,2,A\n", "'0x10'"),
         ("a,b,k\n2020-01-31,2,A\n", "'2020-01-31'.*--drop a"),
-        ("a b,b,k\nred,2,A\n", "'red', which is not a number; leave the column out by --drop 'a b'"),
+        ("a b,b,k\nred,2,A\n", "'red', which is not a number; leave the column out with --drop 'a b'"),
         ("a,b,k\ntrue,2,A\n0,1,B\n", "'true'"),
-        ("a,b,k\n,1,A\n2,,B\n,3,A\n", "no row without missing values; 'a' lacks most"),
+        ("a,b,k\n,1,A\n2,,B\n,3,A\n", "no row without missing values; 'a' has the most"),
         ("a,b,k\n1,2,A\n1,2\n", "Expected 3 columns, got 2"),
-        ("a,b,k\n" + lines("{},{},{x}", lambda i: f"0.{i}7"), "regression targets are no classes"),
+        ("a,b,k\n" + lines("{},{},{x}", lambda i: f"0.{i}7"), "regression targets are not classes"),
     ],
 )
-def test_what_is_no_number_is_refused_in_one_line(tmp_path, text, found):
+def test_values_that_are_not_numbers_are_refused_in_one_line(tmp_path, text, found):
     with pytest.raises(DataError, match=found) as caught:
         read(tmp_path, text)
     assert "\n" not in str(caught.value)
@@ -189,24 +189,24 @@ def test_labels_are_names(tmp_path):
     table = read(tmp_path, "a,b,k\n" + lines("{},{},{x}", lambda i: f"{i % 3}.0"))
     assert table.classes == ("0.0", "1.0", "2.0") and table.labels.tolist() == [0, 1, 2] * 2
     table = read(tmp_path, "a,b,k\n" + lines("{},{},{x}", lambda i: ["3.9", "3.10", "3.1"][i % 3]))
-    assert table.classes == ("3.1", "3.10", "3.9"), "versions are no numbers"
+    assert table.classes == ("3.1", "3.10", "3.9"), "versions are not numbers"
     table = read(tmp_path, "a,b,k\n" + lines("{},{},{x}", lambda i: ["10", "9", " "][i % 3]))
     assert table.classes == ("9", "10") and len(table) == 4 and "in the label" in table.notes[0]
 
 
-def test_a_label_that_may_have_been_forgotten_is_said(tmp_path):
+def test_a_column_that_may_be_the_label_has_a_note(tmp_path):
     table = read(tmp_path, "a,label\n0.5,0\n1.5,1\n0.25,0\n", "")
     assert table.columns == ("a", "label") and "add --label label" in table.notes[0]
 
 
-def test_what_float64_rounds_is_said(tmp_path):
+def test_rounding_to_float64_has_a_note(tmp_path):
     table = read(tmp_path, "a,b,k\n9007199254740993,2,A\n1,3,B\n")
     assert table.notes == ("integers beyond 2**53 are rounded to float64: a",)
 
 
-def test_latin_1_is_read_and_said(tmp_path):
+def test_latin_1_is_read_with_a_note(tmp_path):
     table = read(tmp_path, "a,b,k\n1,2,Gr\u00f6\u00dfe\n2,3,B\n".encode("cp1252"))
-    assert table.classes == ("B", "Gr\u00f6\u00dfe") and "not in UTF-8" in table.notes[0]
+    assert table.classes == ("B", "Gr\u00f6\u00dfe") and "not UTF-8" in table.notes[0]
 
 
 def test_packed_with_xz(tmp_path):
@@ -223,7 +223,7 @@ def test_wide_tables(tmp_path):
 
 
 @pytest.mark.parametrize("dialect", [",.", ";.", ";,", "\t.", " .", "|."])
-def test_numbers_are_read_to_the_last_bit(tmp_path, dialect):
+def test_numbers_are_read_exactly(tmp_path, dialect):
     delimiter, point = dialect
     bits = np.random.default_rng(0).integers(0, 2**64, (400, 2), np.uint64).view(np.float64)
     values = bits[np.isfinite(bits).all(1)]

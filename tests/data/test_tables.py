@@ -45,16 +45,16 @@ def test_a_table_with_text_classes(tmp_path):
         (",length,width,species\n" + "\n".join(f"{i},{row}" for i, row in enumerate(FLOWERS.split()[1:])), "species",
          None, ("length", "width")),
     ],
-    ids=["position", "last", "tabs", "semicolons", "spaces", "bom", "quotes", "headless", "told", "index"],
+    ids=["position", "last", "tabs", "semicolons", "spaces", "bom", "quotes", "headless", "header", "index"],
 )  # fmt: skip
-def test_ways_to_write_the_same_table(tmp_path, text, label, header, columns):
+def test_equivalent_forms_of_the_same_table(tmp_path, text, label, header, columns):
     table = read_table(written(tmp_path, text), label, header)
     np.testing.assert_array_equal(table.features, [[1.5, 2], [3, 4.25], [5, 6]])
     assert table.classes == ("iris", "rose") and table.labels.tolist() == [1, 0, 1]
     assert table.columns == columns
 
 
-def test_a_header_of_numbers_needs_a_word(tmp_path):
+def test_a_header_of_numbers_needs_the_option(tmp_path):
     path = written(tmp_path, "0,1\n2,3\n4,5\n")
     assert len(read_table(path)) == 3
     table = read_table(path, header=True)
@@ -67,7 +67,7 @@ def test_packed_files(tmp_path, name, pack):
     assert read_table(tmp_path / name, "species").classes == ("iris", "rose")
 
 
-def test_missing_values_an_index_and_constant_columns_are_said(tmp_path):
+def test_missing_values_an_index_and_constant_columns_have_notes(tmp_path):
     text = ",a,b,c\n0,1,7,x\n1,,7,y\n2,2,7,\n3,?,7,z\n4,nan,7,x\n5,3,7,y\n"
     table = read_table(written(tmp_path, text), "c")
     np.testing.assert_array_equal(table.features, [[1, 7], [3, 7]])
@@ -76,7 +76,7 @@ def test_missing_values_an_index_and_constant_columns_are_said(tmp_path):
     assert "4 rows" in said and "no name" in said and "constant: b" in said
 
 
-def test_numeric_classes_are_in_the_order_of_numbers(tmp_path):
+def test_numeric_classes_are_sorted_numerically(tmp_path):
     table = read_table(
         written(tmp_path, "x,y\n" + "\n".join(f"{i},{c}" for i, c in enumerate([10, 2, 2, -1]))), "y"
     )
@@ -89,29 +89,29 @@ def test_numeric_classes_are_in_the_order_of_numbers(tmp_path):
         (FLOWERS, "specie", UsageError, "'species'"),
         (FLOWERS, "zzz", UsageError, "it has length, width, species"),
         (FLOWERS, "7", UsageError, "3 columns"),
-        (FLOWERS, "", DataError, "'species' holds 'rose'"),
-        (FLOWERS, "width", DataError, "'species' holds 'rose'"),
+        (FLOWERS, "", DataError, "'species' contains 'rose'"),
+        (FLOWERS, "width", DataError, "'species' contains 'rose'"),
         ("", "", DataError, "is empty"),
         ("\n \n", "", DataError, "is empty"),
         ("a,b\n", "", DataError, "has no rows"),
         (" \n1,2\n", "", DataError, "begins with an empty line"),
         ("a,b\n1,\n,2\n", "", DataError, "no row without missing"),
-        ("a\nx\n", "a", DataError, "no column of features"),
-        ("a,a\n1,2\n", "", DataError, "two columns called 'a'"),
+        ("a\nx\n", "a", DataError, "no feature column"),
+        ("a,a\n1,2\n", "", DataError, "two columns named 'a'"),
         ("a,b\n1,2\n3\n", "", DataError, "Expected 2 columns"),
-        ("a,b\n1,2\n3,inf\n", "", DataError, "'b' holds an infinite value"),
-        ("a,b\n1,2\n3,0x10\n", "", DataError, "'b' holds '0x10'"),
-        ("a,b\n1,2\n3,1_000\n", "", DataError, "'b' holds '1_000'"),
-        ("a,b\n1,2\n3,\u0661\n", "", DataError, "'b' holds '\u0661'"),
+        ("a,b\n1,2\n3,inf\n", "", DataError, "'b' contains an infinite value"),
+        ("a,b\n1,2\n3,0x10\n", "", DataError, "'b' contains '0x10'"),
+        ("a,b\n1,2\n3,1_000\n", "", DataError, "'b' contains '1_000'"),
+        ("a,b\n1,2\n3,\u0661\n", "", DataError, "'b' contains '\u0661'"),
     ],
 )
-def test_mistakes_get_one_line(tmp_path, text, label, error, found):
+def test_errors_have_one_line(tmp_path, text, label, error, found):
     with pytest.raises(error, match=found) as caught:
         read_table(written(tmp_path, text), label)
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_are_no_tables(tmp_path):
+def test_files_that_are_not_tables(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         read_table(tmp_path / "none.csv")
     (tmp_path / "x.csv").write_bytes(b"a,b\n\xff\x00\xfe,1\n")
@@ -123,7 +123,7 @@ def test_files_that_are_no_tables(tmp_path):
 
 
 @given(st.binary(max_size=60), st.sampled_from(["", "a", "0", "-1"]))
-def test_any_bytes_give_a_table_or_one_line(tmp_path_factory, content, label):
+def test_any_bytes_are_a_table_or_give_one_line(tmp_path_factory, content, label):
     path = tmp_path_factory.mktemp("bytes") / "t.csv"
     path.write_bytes(content)
     try:
@@ -163,7 +163,7 @@ def test_columns_and_classes_follow_another_table():
 
 
 @given(st.lists(st.integers(0, 3), min_size=20, max_size=200), st.integers(0, 5))
-def test_every_class_is_dealt_out_in_the_same_shares(labels, seed):
+def test_parts_are_stratified_by_class(labels, seed):
     labels = np.array(labels)
     part = assign_parts(len(labels), labels, (60, 20, 20), np.random.default_rng(seed))
     for label in np.unique(labels):
@@ -171,7 +171,7 @@ def test_every_class_is_dealt_out_in_the_same_shares(labels, seed):
         assert np.abs(counts - (labels == label).sum() * np.array([0.6, 0.2, 0.2])).max() <= 1
 
 
-def test_parts_are_random_and_repeatable():
+def test_parts_are_random_and_reproducible():
     first, again, other = (assign_parts(100, None, (1, 1), np.random.default_rng(seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any() and first.sum() == 50 and (np.diff(first) != 0).sum() > 20
@@ -179,7 +179,7 @@ def test_parts_are_random_and_repeatable():
 
 
 @pytest.mark.parametrize(("kind", "oracle"), [("min-max", MinMaxScaler()), ("standard", StandardScaler())])
-def test_scaling_is_scikit_learn_s(kind, oracle):
+def test_scaling_against_scikit_learn(kind, oracle):
     rng = np.random.default_rng(0)
     train, test = rng.normal(3, 5, (50, 4)), rng.normal(3, 5, (20, 4))
     train[:, 2] = 0.1
@@ -189,7 +189,7 @@ def test_scaling_is_scikit_learn_s(kind, oracle):
     np.testing.assert_array_equal(back(Table(test)).features, scaling(Table(test)).features)
 
 
-def test_no_scale_and_an_unknown_one():
+def test_no_scaling_and_unknown_scaling():
     np.testing.assert_array_equal(fit_scaling("none", np.eye(3))(Table(np.eye(3))).features, np.eye(3))
     with pytest.raises(UsageError, match="min-max"):
         fit_scaling("robust", np.eye(3))
@@ -216,7 +216,7 @@ def test_entries_are_sound(tmp_path):
         open_table(find_table("rings"), tmp_path, 3)
 
 
-def test_the_background_of_a_toy_is_where_its_rows_are_not(tmp_path):
+def test_the_background_of_a_toy_has_low_density(tmp_path):
     from featood.data.tables.toys import TOYS
 
     inside, outside = open_table(find_table("two-moons"), tmp_path, 2000, seed=4)
@@ -240,7 +240,7 @@ def test_sensorless_is_read_as_uci_distributes_it(tmp_path):
     np.testing.assert_allclose(outside.features, features[180:], rtol=1e-3)
 
 
-def test_noise_is_what_it_is_called():
+def test_distributions_of_noise():
     from scipy.stats import kstest
 
     gaussian, uniform = table_noise(5, n=4000), table_noise(5, kind="uniform", n=4000)
@@ -254,7 +254,7 @@ def test_noise_is_what_it_is_called():
         table_noise(5, kind="pink")
 
 
-def test_segment_and_the_gaussians_are_those_of_the_literature(test_data):
+def test_segment_and_the_gaussians_match_the_literature(test_data):
     inside, outside = open_table(find_table("segment"), test_data)
     assert inside.features.shape == (1980, 18) and len(inside.classes) == 6
     assert np.bincount(inside.labels).tolist() == [330] * 6
@@ -272,7 +272,7 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_tables_known_by_name_keep_their_values(test_data, name):
+def test_values_of_built_in_tables_have_not_changed(test_data, name):
     for table, right in zip(open_table(find_table(name), test_data), GOLDEN[name], strict=True):
         content = hashlib.sha256(table.features.astype("<f8").tobytes())
         content.update(table.labels.astype("<i8").tobytes() + table.ids.astype("<i8").tobytes())

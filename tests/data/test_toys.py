@@ -11,7 +11,7 @@ CELLS = 20
 
 
 def mass_by_cell(toy, fine=10):
-    """Integrate the density over a coarse grid, by the midpoints of a fine one."""
+    """Integrate the density over the cells of a coarse grid, using midpoints of a fine grid."""
     left, right, bottom, top = toy.extent
     steps = (np.arange(CELLS * fine) + 0.5) / (CELLS * fine)
     x, y = np.meshgrid(left + (right - left) * steps, bottom + (top - bottom) * steps, indexing="ij")
@@ -30,7 +30,7 @@ def test_samples_follow_the_density_which_integrates_to_one(toy):
     edges = [np.linspace(left, right, CELLS + 1), np.linspace(bottom, top, CELLS + 1)]
     counts = np.histogram2d(*points.T, bins=edges)[0]
     assert counts.sum() >= 0.999 * n
-    # binomial noise; a cell of 20 expected rows or more is close to normal
+    # binomial noise, close to normal for cells of at least 20 expected rows
     expected = n * mass
     likely = expected >= 20
     off = (counts - expected)[likely] / np.sqrt(expected[likely])
@@ -39,7 +39,7 @@ def test_samples_follow_the_density_which_integrates_to_one(toy):
 
 
 @pytest.mark.parametrize("toy", TOYS.values(), ids=TOYS)
-def test_samples_are_reproducible_and_labels_tell_the_components_apart(toy):
+def test_samples_are_reproducible_and_labels_are_components(toy):
     points, labels = toy.sample(500, np.random.default_rng(3))
     again, _ = toy.sample(500, np.random.default_rng(3))
     assert points.shape == (500, 2) and points.dtype == np.float64
@@ -99,7 +99,7 @@ def test_the_density_of_a_ring_is_the_mean_over_its_angles():
     assert toy.log_density(point[None])[0] == pytest.approx(math.log(expected), abs=1e-9)
 
 
-def test_far_points_have_a_log_density_and_the_light_squares_none():
+def test_log_density_of_far_points_and_of_light_squares():
     far = np.array([[300.0, -200.0]])
     for toy in TOYS.values():
         value = toy.log_density(far)[0]
@@ -108,7 +108,7 @@ def test_far_points_have_a_log_density_and_the_light_squares_none():
     np.testing.assert_allclose(np.exp(board), [1 / 32, 0, 1 / 32, 0])
 
 
-def test_mistakes_get_one_line():
+def test_errors_have_one_line():
     with pytest.raises(UsageError, match="two-moons"):
         get_toy("two-moon")
     with pytest.raises(UsageError, match="pinwheel"):

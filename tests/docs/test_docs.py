@@ -1,4 +1,4 @@
-"""Pages and examples say what is so: they run, their commands parse, their links lead somewhere."""
+"""Documentation and examples: code runs, commands parse, links are valid."""
 
 import ast
 import dataclasses
@@ -31,8 +31,7 @@ PAGES = sorted(DOCS.rglob("*.md"))
 DOCTESTS = [
     path
     for path in sorted((ROOT / "featood").rglob("*.py"))
-    if ">>> " in path.read_text("utf-8")
-    and "heads" not in path.parts  # those of heads have a test of their own
+    if ">>> " in path.read_text("utf-8") and "heads" not in path.parts  # those of heads have a separate test
 ]
 SHELL = re.compile(r"^```shell\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"[\w-]+\.(npy|csv|json)")
@@ -40,7 +39,7 @@ LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def generated() -> dict[str, str]:
-    """Return all generated pages; those of the gallery without the output of their scripts."""
+    """Return all generated pages, those of the gallery without output."""
     pages = head_pages.head_pages() | command_pages.command_pages() | reference_pages.reference_pages()
     pages["gallery/index.md"] = gallery_pages.gallery_index()
     for path in gallery_pages.examples():
@@ -49,7 +48,7 @@ def generated() -> dict[str, str]:
 
 
 def commands(path: Path) -> list[str]:
-    """Return the lines of a page that call featood."""
+    """Return the featood commands of a page."""
     text = path.read_text("utf-8")
     lines = [line for block in SHELL.findall(text) for line in block.splitlines()]
     lines += [line[4:] for line in text.splitlines() if line.startswith("    featood ")]
@@ -57,7 +56,7 @@ def commands(path: Path) -> list[str]:
 
 
 def parse(line: str) -> None:
-    """Parse a line as the command does, without running it."""
+    """Parse a command without running it."""
     words = shlex.split(line, comments=True)[1:]
     for word in filter(FILE.fullmatch, words):
         Path(word).touch()
@@ -93,7 +92,7 @@ def test_examples_and_the_python_of_pages_run():
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *PAGES], ids=lambda path: path.stem)
-def test_python_that_is_not_run_names_what_there_is(path):
+def test_names_in_python_code_that_is_not_run_exist(path):
     import featood
 
     for code, _ in docs_runner.python_blocks(path):
@@ -164,7 +163,7 @@ def write_table(path: Path, classes: list[str]) -> None:
 
 
 def run_commands(featood, text: str) -> int:
-    """Run the commands of a text, of which the last one scores; return how many there are."""
+    """Run the commands of a text, the last of which scores, and return their number."""
     lines = [line for block in SHELL.findall(text) for line in block.splitlines()]
     for line in lines:
         code, out, err = featood(*shlex.split(line)[1:])
@@ -173,7 +172,7 @@ def run_commands(featood, text: str) -> int:
     return len(lines)
 
 
-def test_every_head_has_a_page_with_all_it_declares():
+def test_every_head_has_a_complete_page():
     pages, cards = head_pages.head_pages(), list_heads()
     names = [name for name in cards if head_class(name).__module__.startswith("featood.heads.")]
     assert sorted(pages) == sorted(["heads/index.md", *(f"heads/{name}.md" for name in names)])
@@ -203,7 +202,7 @@ def test_every_command_is_on_a_page_with_its_options():
                 assert param.opts[0] in page, (words, param.opts)
 
 
-def test_public_names_are_there_and_documented():
+def test_public_names_exist_and_are_documented():
     for module in reference_pages.MODULES:
         for name in reference_pages.public_names(module):
             value = getattr(importlib.import_module(module), name)
@@ -217,7 +216,7 @@ def anchors(page: str) -> set[str]:
     return {re.sub(r"[-\s]+", "-", word) for word in words}
 
 
-def test_links_lead_to_pages_and_headings():
+def test_links_are_valid():
     pages = {path.relative_to(DOCS).as_posix(): path.read_text("utf-8") for path in PAGES} | generated()
     for name, page in pages.items():
         for link in LINK.findall(page):
@@ -229,13 +228,13 @@ def test_links_lead_to_pages_and_headings():
             assert not anchor or anchor in anchors(pages[target]), f"{name} links to {link}"
 
 
-def test_pages_are_reached_from_the_navigation():
+def test_all_pages_are_in_the_navigation():
     listed = re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(path.relative_to(DOCS).as_posix() for path in PAGES)
 
 
 @pytest.mark.parametrize("path", DOCTESTS, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_docstrings_run(path):
+def test_examples_in_docstrings(path):
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     failed, tried = doctest.testmod(importlib.import_module(name))
     assert tried and not failed

@@ -14,7 +14,7 @@ from featood.nets import create_net
 
 
 def varied(net, seed=0):
-    """Give every tensor values of its own, so that none passes for another."""
+    """Give every tensor different values, so that none is mistaken for another."""
     g = torch.Generator().manual_seed(seed)
     for name, tensor in net.state_dict().items():
         if tensor.is_floating_point():
@@ -22,7 +22,7 @@ def varied(net, seed=0):
     return net.eval()
 
 
-TV = "tv:shufflenet_v2_x0_5"  # small, and its head is called fc as a ResNet's is
+TV = "tv:shufflenet_v2_x0_5"  # small, with a head named fc like that of a ResNet
 
 
 def shufflenet(classes=1000, channels=3):
@@ -80,7 +80,7 @@ def test_another_number_of_classes(tmp_path, name):
     backbone = from_file(name, {"state_dict": net.state_dict()}, tmp_path)
     size = SMALL[name]
     same_outputs(backbone.module, net, 3, size, size)
-    assert "made with 7 classes, as in the file" in backbone.notes
+    assert "built with 7 classes, as in the file" in backbone.notes
     assert backbone.classes == () and backbone.slug == f"{name}@w"
 
 
@@ -97,8 +97,8 @@ def test_one_channel(tmp_path):
     assert backbone.transform.channels == 1 and backbone.transform.height == 160
 
 
-def test_channels_that_no_image_has(tmp_path):
-    with pytest.raises(Mismatch, match="4 channels, not of 1 or 3"):
+def test_unsupported_number_of_channels(tmp_path):
+    with pytest.raises(Mismatch, match="4 channels, not 1 or 3"):
         from_file(TV, shufflenet(10, channels=4).state_dict(), tmp_path)
 
 
@@ -135,7 +135,7 @@ def test_without_a_head(tmp_path, name, prefix):
     assert any("features only, without logits" in note for note in backbone.notes)
 
 
-def test_a_head_elsewhere(tmp_path):
+def test_a_head_under_another_name(tmp_path):
     net = shufflenet(6)
     body = {f"backbone.{key}": value for key, value in net.state_dict().items() if key[:3] != "fc."}
     for where in ("fc", "classifier", "backbone.fc.1", "backbone.head"):
@@ -143,12 +143,12 @@ def test_a_head_elsewhere(tmp_path):
         backbone = from_file(TV, {"state_dict": {**body, **head}}, tmp_path)
         same_outputs(backbone.module, net, 3, 32, 32)
         assert any(f"state_dict.{where}'" in note for note in backbone.notes)
-    # parts kept side by side
+    # encoder and head stored as separate entries
     parts = {"backbone": {key[9:]: value for key, value in body.items()}, "classifier": net.fc.state_dict()}
     same_outputs(from_file(TV, parts, tmp_path).module, net, 3, 32, 32)
 
 
-def test_a_head_of_several_layers_is_left_out_and_said(tmp_path):
+def test_a_head_of_several_layers_is_left_out_with_a_note(tmp_path):
     net = shufflenet()
     net.fc = nn.Sequential(nn.Linear(1024, 64), nn.ReLU(), nn.Linear(64, 10))
     backbone = from_file(TV, net.state_dict(), tmp_path)
@@ -173,7 +173,7 @@ def test_a_larger_network_is_refused(tmp_path):
         from_file("tv:resnet18", torchvision.models.resnet34().state_dict(), tmp_path)
 
 
-def test_a_model_published_without_classes_takes_the_file_s(tmp_path):
+def test_a_model_published_without_classes_gets_those_of_the_file(tmp_path):
     net = timm_model("eva02_tiny_patch14_224", num_classes=5, img_size=28)
     backbone = from_file("timm:eva02_tiny_patch14_224", net.state_dict(), tmp_path)
     same_outputs(backbone.module, net, 3, 28, 28)
@@ -207,7 +207,7 @@ def test_older_names(tmp_path):
     assert any("converted by timm" in note for note in backbone.notes)
 
 
-def test_shortcuts_of_another_name(tmp_path):
+def test_shortcuts_under_another_name(tmp_path):
     net = varied(create_net("cifar-resnet18", 10))
     state = {
         key.replace("downsample", "shortcut").replace("fc.", "linear."): value
@@ -219,7 +219,7 @@ def test_shortcuts_of_another_name(tmp_path):
 
 @pytest.mark.parametrize("name", ["lenet", "cifar-vgg11", "wrn-10-1", "densenet-10-4", "cifar-resnet26"])
 @pytest.mark.parametrize("backwards", [False, True])
-def test_classes_and_channels_of_our_nets_whatever_the_order_of_names(tmp_path, name, backwards):
+def test_classes_and_channels_of_own_networks_with_any_order_of_names(tmp_path, name, backwards):
     from featood.nets import net_defaults
 
     channels = 4 - net_defaults(name).in_channels
@@ -233,8 +233,8 @@ def test_classes_and_channels_of_our_nets_whatever_the_order_of_names(tmp_path, 
     assert resolve_backbone(name, str(tmp_path / "s.safetensors")).sha256 == backbone.sha256
 
 
-def test_random_weights_only_when_asked_for(monkeypatch):
-    with pytest.raises(UsageError, match=r"--weights FILE, or take --weights random") as error:
+def test_random_weights_only_on_request(monkeypatch):
+    with pytest.raises(UsageError, match=r"--weights FILE, or use --weights random") as error:
         resolve_backbone("cifar-resnet20")
     assert "\n" not in str(error.value)
     with pytest.raises(UsageError, match="depth of 6n"):
@@ -291,7 +291,7 @@ def bb(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-def test_callables_have_folders_of_their_own(bb):
+def test_callables_have_separate_folders(bb):
     slugs = [resolve_backbone(f"python:bb:{name}").slug for name in ("cos", "temp", "inner.make")]
     assert slugs == ["bb.cos", "bb.temp", "bb.inner.make"]
     net = resolve_backbone("python:bb:cos")
@@ -299,7 +299,7 @@ def test_callables_have_folders_of_their_own(bb):
     assert resolve_backbone("python:bb:cos", "a.pt").slug == "bb.cos@a"
 
 
-def test_a_callable_of_a_file(bb):
+def test_a_callable_in_a_file(bb):
     folder = bb / "deep" / "er"
     folder.mkdir(parents=True)
     (folder / "my net.py").write_text((bb / "bb.py").read_text())
@@ -327,31 +327,31 @@ def test_a_callable_of_a_file(bb):
         ("python:bb.py:Options", UsageError, "returned Options"),
     ],
 )
-def test_callables_that_cannot_be(bb, name, error, text):
+def test_invalid_callables(bb, name, error, text):
     (bb / "wrong.py").write_text("def make(:\n")
     with pytest.raises(error, match=text) as raised:
         resolve_backbone(name)
     assert "\n" not in str(raised.value)
 
 
-def test_weights_of_a_callable_are_chosen_as_any(bb):
+def test_averaged_weights_are_preferred_for_callables(bb):
     net = resolve_backbone("python:bb:cos").module
     average = {"module." + k: v + 1 for k, v in net.state_dict().items()}
     torch.save({"model": net.state_dict(), "model_ema": average}, bb / "a.pt")
     backbone = resolve_backbone("python:bb.py:cos", "a.pt")
     assert torch.equal(backbone.module.fc.weight, net.fc.weight + 1)
-    assert "took the average under 'model_ema'" in backbone.notes[0]
+    assert "used the average under 'model_ema'" in backbone.notes[0]
     raw = resolve_backbone("python:bb.py:cos", "a.pt#model")
     assert torch.equal(raw.module.fc.weight, net.fc.weight) and raw.slug == "bb.cos@a#model"
 
 
-def test_folders_tell_files_of_weights_apart(tmp_path):
+def test_files_of_weights_have_separate_folders(tmp_path):
     # the name of the file is part of the network's, which does not make it the published one
     torch.save(shufflenet().state_dict(), tmp_path / "shufflenet_v2.pth")
     assert resolve_backbone(TV, str(tmp_path / "shufflenet_v2.pth")).slug == f"{TV}@shufflenet_v2"
 
 
-def test_classes_that_the_weights_know(tmp_path):
+def test_classes_of_published_weights(tmp_path):
     backbone = from_file(TV, {"model": shufflenet().state_dict()}, tmp_path)
     assert len(backbone.classes) == len(backbone.titles) == 1000
     assert backbone.classes[0] == "n01440764" and backbone.titles[0] == "tench"
@@ -367,6 +367,6 @@ def test_classes_that_the_weights_know(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["r3d_18", "fasterrcnn_resnet50_fpn", "fcn_resnet50", "raft_small"])
-def test_torchvision_models_that_do_not_classify_images_are_refused_by_name(name):
+def test_torchvision_models_that_do_not_classify_images_are_refused(name):
     with pytest.raises(UsageError, match=f"{name} does not classify images"):
         resolve_backbone(f"tv:{name}", "random")

@@ -65,7 +65,7 @@ def test_a_malicious_pickle_is_never_executed(tmp_path, state, kind, suffix, nes
     bomb = Bomb(marker)
     content = {"state_dict": {**state, "evil": bomb}} if nested else bomb
     pickle.loads(pickle.dumps(bomb))
-    assert marker.is_dir()  # it does go off in a plain unpickler
+    assert marker.is_dir()  # an ordinary unpickler executes it
     marker.rmdir()
     if kind == "pickle":
         path.write_bytes(pickle.dumps({"state_dict": {"evil": bomb}} if nested else bomb, protocol=2))
@@ -130,7 +130,7 @@ def test_content_without_a_state_dict(tmp_path):
 def test_entries(tmp_path, state):
     odd = tmp_path / "run#3.pt"
     torch.save({"a": state, "b": {k: v + 1 for k, v in state.items()}}, odd)
-    assert equal(loaded(odd)[0], state)  # neither is an average: the first, and said
+    assert equal(loaded(odd)[0], state)  # neither is an average: the first is used, with a note
     assert f"{odd}#b" in loaded(odd)[1][0]
     assert equal(loaded(f"{odd}#b")[0], {k: v + 1 for k, v in state.items()})
     with pytest.raises(DataError, match="no entry 'c'; it has a, b") as error:
@@ -182,7 +182,7 @@ def plain_contents():
 
 @pytest.mark.parametrize("name", plain_contents())
 @pytest.mark.parametrize("save", SAVERS.values(), ids=SAVERS)
-def test_plain_types_beside_the_weights(tmp_path, state, name, save):
+def test_plain_types_besides_the_weights(tmp_path, state, name, save):
     save({"state_dict": state, name: plain_contents()[name]}, tmp_path / "w.pt")
     before = sorted(map(str, torch.serialization.get_safe_globals()))
     assert equal(loaded(tmp_path / "w.pt")[0], state)
@@ -216,19 +216,21 @@ def test_weights_kept_as_arrays(tmp_path, state):
 
 
 class Net(nn.Module):
-    """Pickled as a whole, as ``torch.save(net)`` does."""
+    """A network pickled by ``torch.save(net)``."""
 
     def __init__(self):
         super().__init__()
         self.fc = nn.Linear(2, 3)
 
 
-def test_what_is_refused_comes_with_a_line_that_converts_it(tmp_path):
+def test_refusals_contain_a_command_that_converts_the_file(tmp_path):
     import shlex
 
     net = Net()
     torch.save({"model": net, "epoch": 3, "state_dict_ema": net.state_dict()}, tmp_path / "it's mine.pt")
-    with pytest.raises(DataError, match=r"holds .*Net, whose code would have to run; if you trust") as error:
+    with pytest.raises(
+        DataError, match=r"contains .*Net, whose code would have to run; if you trust"
+    ) as error:
         read_checkpoint(tmp_path / "it's mine.pt")
     line = shlex.split(one_line(error).partition("convert it: ")[2])
     assert line[:2] == ["python", "-c"]
@@ -240,7 +242,7 @@ def test_what_is_refused_comes_with_a_line_that_converts_it(tmp_path):
     assert equal(other.state_dict(), net.state_dict())
 
 
-def test_torchscript_and_later_protocols_are_refused_with_a_line(tmp_path, state):
+def test_torchscript_and_later_protocols_are_refused_with_a_command(tmp_path, state):
     torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / "s.pt")
     with pytest.raises(DataError, match=r"TorchScript.*torch\.jit\.load") as error:
         read_checkpoint(tmp_path / "s.pt")
@@ -250,7 +252,7 @@ def test_torchscript_and_later_protocols_are_refused_with_a_line(tmp_path, state
         read_checkpoint(tmp_path / "p.pt")
 
 
-def test_no_line_for_what_would_run_a_program(tmp_path):
+def test_no_command_for_files_that_would_run_a_program(tmp_path):
     torch.save({"a": Bomb(tmp_path / "x")}, tmp_path / "w.pt")
     with pytest.raises(DataError, match=r"would call posix\.mkdir") as error:
         read_checkpoint(tmp_path / "w.pt")
@@ -258,7 +260,7 @@ def test_no_line_for_what_would_run_a_program(tmp_path):
 
 
 class Call:
-    """Reduces to a call of a stand-in's name with arguments of its own."""
+    """Pickled as a call of a replaced name with given arguments."""
 
     def __init__(self, function, *arguments):
         self.function, self.arguments = function, arguments
@@ -267,7 +269,7 @@ class Call:
         return self.function, self.arguments
 
 
-def test_stand_ins_take_anything(tmp_path, state):
+def test_replacements_accept_any_arguments(tmp_path, state):
     import argparse
     import pathlib
 
@@ -285,7 +287,7 @@ def test_stand_ins_take_anything(tmp_path, state):
     assert equal(loaded(tmp_path / "w.pt")[0], state)
 
 
-def test_entries_that_hold_one_another(tmp_path):
+def test_entries_that_contain_each_other(tmp_path):
     content = {"a": torch.ones(1)}
     for _ in range(7):
         content = {str(n) + "x": content for n in range(20)}
@@ -322,11 +324,11 @@ def test_shards_and_folders(tmp_path, state, suffix):
                 archive.write(file, file.name)
         assert equal(loaded(tmp_path / "all.zip")[0], state)
     files[1].unlink()
-    with pytest.raises(DataError, match=f"names {files[1].name}, which is not a file beside it"):
+    with pytest.raises(DataError, match=f"lists {files[1].name}, which is not a file in its folder"):
         read_checkpoint(index)
 
 
-def test_an_index_reads_nothing_elsewhere(tmp_path, state):
+def test_an_index_reads_only_its_folder(tmp_path, state):
     folder = tmp_path / "in"
     folder.mkdir()
     torch.save(state, tmp_path / "out.bin")
@@ -341,7 +343,7 @@ def test_a_folder_with_several_files(tmp_path, state):
     torch.save(state, tmp_path / "last.pt")
     assert equal(loaded(tmp_path)[0], state)
     torch.save(state, tmp_path / "best.pt")
-    with pytest.raises(DataError, match=r"name one of best\.pt, last\.pt"):
+    with pytest.raises(DataError, match=r"give one of best\.pt, last\.pt"):
         read_checkpoint(tmp_path)
 
 
@@ -361,7 +363,7 @@ def test_names_of_classes(tmp_path, state, content):
     assert read_checkpoint(tmp_path / "w.pt").classes == ("cat", "dog")
 
 
-def test_what_are_no_names_of_classes(tmp_path, state):
+def test_invalid_class_names(tmp_path, state):
     for content in (
         {"classes": 10},
         {"class_to_idx": {"a": 0, "b": 2}},

@@ -19,7 +19,7 @@ W, B = (np.asarray(part, dtype=float) for part in TEST.classifier)
 
 @pytest.fixture
 def detectors():
-    from featood.extractors.vision import torchvision  # noqa: F401  (mends its import, which pytorch-ood needs)
+    from featood.extractors.vision import torchvision  # noqa: F401  (makes torchvision importable for pytorch-ood)
 
     return pytest.importorskip("pytorch_ood.detector")
 
@@ -46,14 +46,14 @@ def test_rankfeat_against_pytorch_ood(detectors):
 
 
 @pytest.mark.parametrize("shape", [(3, 7), (7, 3), (5, 5), (1, 4), (4, 1)])
-def test_the_shorter_side_gives_the_same(shape):
+def test_maps_of_any_aspect_ratio(shape):
     maps = torch.randn(6, *shape)
     maps[0] = 0
     expected = [without_first(one).mean(1) for one in maps.double().numpy()]
     np.testing.assert_allclose(remove_rank_one(maps), expected, atol=1e-10)
 
 
-def test_rankfeat_says_what_is_wrong():
+def test_rankfeat_errors():
     head = create_head("rankfeat")
     with pytest.raises(UsageError, match="24 input channels"):
         create_head("rankfeat", feature="layer1.avg").score(TEST)
@@ -67,7 +67,7 @@ def test_rankfeat_says_what_is_wrong():
 
 
 def naive_gram(train, test, layers, holdout, seed):
-    """Bounds, expected deviation and scores in loops over rows, channels and layers."""
+    """Return bounds, expected deviation and scores by loops over rows, channels and layers."""
     rows = np.flatnonzero(np.asarray(train.labels) >= 0)
     held = np.random.default_rng(seed).random(len(rows)) < holdout
     held[0] = False
@@ -116,7 +116,7 @@ def test_gram(options, layers):
     assert expected.max() > 0
 
 
-def test_gram_of_a_class_that_was_never_predicted():
+def test_gram_with_a_class_that_is_never_predicted():
     predicted = np.asarray(TRAIN.logits).argmax(1)
     train = TRAIN.rows(predicted != 2)
     head = create_head("gram").fit(train)
@@ -197,14 +197,14 @@ def test_gram_counts_a_repeated_column_once():
     assert not np.allclose(twice.score(repeated(TEST)), head.score(repeated(TEST)))
 
 
-def test_gram_says_which_powers_an_earlier_version_made():
+def test_gram_refuses_the_powers_of_an_earlier_version():
     earlier = manifest({"columns": {"layer1.gram": ["layer1", "output", "gram"]}})
     with pytest.warns(UserWarning, match=r"layer1\.gram have powers 1 to 5"):
         create_head("gram").fit(dataclasses.replace(TRAIN, origin=earlier))
 
 
 @pytest.mark.parametrize("name", ["gram", "vra"])
-def test_heads_that_now_score_otherwise_are_fitted_again(name):
+def test_heads_whose_scores_have_changed_must_be_fitted_again(name):
     state = {"layer1.gram/lower": torch.zeros(3, 2), "limits": torch.zeros(2)}
     with pytest.raises(Mismatch, match="fit it again"):
         create_head(name).prepare(state)

@@ -16,7 +16,7 @@ from featood.heads import create_head
 
 
 class Stages(nn.Module):
-    """Two stages of maps, with an activation in place behind the first, and a linear head."""
+    """Two stages of maps, with an in-place activation after the first, and a linear head."""
 
     def __init__(self):
         super().__init__()
@@ -28,7 +28,7 @@ class Stages(nn.Module):
 
 
 def naive_states(net, image):
-    """z and dKL/dz of one image in float64, each summed over positions, as the authors pool them."""
+    """Return z and dKL/dz of one image in float64, both summed over positions as by the authors."""
     net, found = copy.deepcopy(net).double(), {}
     for name in ("one", "two"):
         seen = {}
@@ -65,7 +65,7 @@ def test_coverage_columns_are_extracted_and_scored(tmp_path, toy_images):
         for split in ("train", "test")
     )
     assert {name: train.features[f"{name}.nac"].shape[1] for name in taps} == {"layer2": 32, "layer3": 64}
-    with pytest.warns(UserWarning, match="layer3.nac"):  # the classifier takes its average
+    with pytest.warns(UserWarning, match="layer3.nac"):  # its average is the input of the classifier
         head = create_head("nac").fit(train)
     assert set(head.record.sizes) == {"avg", "layer2.nac"}
     scores = head.score(test)

@@ -26,7 +26,7 @@ TEST = with_extras(synthetic_sets()[1], 2)
 
 
 def naive(draws, which):
-    """One row: probabilities of each draw ``[S, C]`` to the score."""
+    """Return the score of one row from the probabilities of each draw ``[S, C]``."""
     mean = draws.mean(0)
     if which == "predictive-entropy":
         return entropy(mean)
@@ -92,7 +92,7 @@ def test_confident_members_that_disagree():
     assert probability_variance(draws).item() == pytest.approx(0.5)
 
 
-def test_a_column_that_is_not_of_draws():
+def test_a_column_without_draws():
     for column in ("layer1.avg", "odin"):
         with pytest.raises(UsageError, match="two or more predictions of 5 classes"):
             create_head("deep-ensemble", feature=column).score(TEST)
@@ -120,7 +120,7 @@ def members(cache, count=3, dataset="toy", split="test", rows=50, shift=0.0, **r
     return sets
 
 
-def test_joined_sets_hold_all_logits_and_their_mean(tmp_path):
+def test_joined_sets_contain_all_logits_and_their_mean(tmp_path):
     cache = FeatureCache(tmp_path)
     sets = members(cache)
     joined = join_sets(cache, "all", sets)
@@ -150,7 +150,7 @@ def test_members_are_aligned_by_their_ids(tmp_path):
     )
 
 
-def test_members_that_do_not_belong_together_are_refused(tmp_path):
+def test_members_of_different_sets_are_refused(tmp_path):
     cache = FeatureCache(tmp_path)
     first, second, third = members(cache)
     all_rows = np.arange(50)
@@ -176,7 +176,7 @@ def test_members_that_do_not_belong_together_are_refused(tmp_path):
     assert join_sets(cache, "x", [first, third], overwrite=True).origin.run["members"] == ["net0", "net2"]
 
 
-def test_every_split_that_all_members_have_is_joined(tmp_path):
+def test_all_splits_shared_by_the_members_are_joined(tmp_path):
     cache = FeatureCache(tmp_path)
     members(cache, 3, split="test")
     members(cache, 2, split="train")

@@ -103,7 +103,7 @@ def test_a_killed_process_is_resumed_bit_identically(tmp_path, toy_images, store
     assert resumed.features.features["avg"][:].tobytes() == whole.features["avg"][:].tobytes()
 
 
-def test_what_changes_the_values_changes_the_fingerprint(tmp_path, toy_images):
+def test_everything_that_changes_values_changes_the_fingerprint(tmp_path, toy_images):
     images = open_dataset("toy", "test")
     cache = FeatureCache(tmp_path / "c")
     first = run_small(cache, images).features.fingerprint
@@ -125,7 +125,7 @@ def make_folder(path):
     (path / "3.png").write_bytes(content[: len(content) // 2])
 
 
-def test_corrupt_images_are_counted_named_and_left_out(tmp_path):
+def test_corrupt_images_are_counted_listed_and_left_out(tmp_path):
     make_folder(tmp_path / "photos")
     images = open_dataset(tmp_path / "photos")
     done = run_small(FeatureCache(tmp_path / "c"), images, workers=1)
@@ -137,7 +137,7 @@ def test_corrupt_images_are_counted_named_and_left_out(tmp_path):
         run_small(FeatureCache(tmp_path / "d"), images, strict=True)
 
 
-def test_a_manifest_rebuilds_the_backbone_and_notices_other_weights(tmp_path, toy_images):
+def test_a_manifest_rebuilds_the_backbone_and_detects_other_weights(tmp_path, toy_images):
     images = open_dataset("toy", "test")
     backbone = resolve_backbone("cifar-resnet20", "random", 10, seed=7)
     run = {"seed": 7, "weights_file": "random"}
@@ -174,7 +174,7 @@ def test_python_backbones_and_their_errors(tmp_path, monkeypatch):
     ("name", "hint"),
     [("cifar-resnet21", "cifar-resnet20"), ("resnet51", "resnet5"), ("tv:resnet51", "resnet5")],
 )
-def test_a_wrong_backbone_is_answered_with_the_nearest(name, hint):
+def test_an_unknown_backbone_gets_suggestions(name, hint):
     with pytest.raises(UsageError, match=hint):
         resolve_backbone(name)
 
@@ -189,7 +189,7 @@ def test_random_weights_are_the_same_for_a_seed():
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-def test_the_transform_matches_torchvision_s():
+def test_the_transform_matches_torchvision():
     from featood.extractors.vision import torchvision
 
     rng = np.random.default_rng(0)
@@ -209,7 +209,7 @@ def test_the_transform_converts_grey_and_colour():
             Transform(**{**SMALL.as_json(), **bad})
 
 
-def test_where_the_transform_comes_from(toy_images):
+def test_origin_of_the_transform(toy_images):
     from featood.data import packed_set
 
     cifar = packed_set(np.zeros((2, 32, 32, 3), np.uint8), name="cifar10")
@@ -224,10 +224,10 @@ def test_where_the_transform_comes_from(toy_images):
     assert (transform.resize, transform.height) == (256, 224) and "IMAGENET1K_V1" in origin
 
 
-def test_published_weights_through_the_whole_extraction(tmp_path, test_data):
+def test_accuracy_of_published_weights(tmp_path, test_data):
     images = open_dataset("cifar10", "test", test_data).subset(np.arange(400))
     backbone = resolve_backbone("cifar-resnet20", str(test_data / "weights" / "resnet20-12fca82f.th"))
     transform, _ = choose_transform(backbone, images, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     features = extract(backbone, images, transform, FeatureCache(tmp_path / "c")).features
     accuracy = (features.logits[:].argmax(1) == features.labels[:]).mean()
-    assert accuracy == 378 / 400  # of all 10,000 images 9,173, the published figure
+    assert accuracy == 378 / 400  # 9,173 of all 10,000 images, the published figure

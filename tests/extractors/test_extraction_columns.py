@@ -48,7 +48,7 @@ def pixels_of(images):
 # ---- maps
 
 
-def test_maps_are_those_whose_average_the_classifier_takes(tmp_path, toy_images):
+def test_the_average_of_maps_is_the_input_of_the_classifier(tmp_path, toy_images):
     images = open_dataset("toy", "test")
     features = run(tmp_path / "c", images, maps=True)
     shape = features.origin.recipe["map_shape"]
@@ -97,7 +97,7 @@ def test_maps_have_their_channels_first(net, shape):
 
 def test_a_map_that_is_not_averaged_is_refused():
     net = resolve_backbone("mnist-convnet", "random").module
-    with pytest.raises(UsageError, match="leave --maps out"):
+    with pytest.raises(UsageError, match="omit --maps"):
         plan_taps(net, torch.randn(2, 1, 28, 28), maps=True)
     with pytest.raises(UsageError, match="no pooling 'map'"):
         plan_taps(net, torch.randn(2, 1, 28, 28), pools=("map",))
@@ -107,7 +107,7 @@ def test_a_map_that_is_not_averaged_is_refused():
 
 
 def naive_gram(maps):
-    """[C, T] to the row sums for each power, the root taken of the sum."""
+    """Return the root of the row sums for each power of a map [C, T]."""
     maps = np.asarray(maps, dtype=float)
     rows = []
     for power in POWERS:
@@ -148,7 +148,7 @@ def test_gram_columns_are_extracted_and_scored(tmp_path, toy_images):
     assert np.isfinite(head.score(test)).all()
 
 
-def test_gram_columns_of_an_earlier_version_are_not_extended(tmp_path, toy_images):
+def test_sets_with_gram_columns_of_an_earlier_version_are_not_extended(tmp_path, toy_images):
     features = run(tmp_path / "c", open_dataset("toy", "test"), pools=("avg", "gram"))
     assert features.origin.recipe["columns"]["gram"][-1] == "gram/1-10"
     earlier = copy.deepcopy(features.origin)
@@ -161,7 +161,7 @@ def test_gram_columns_of_an_earlier_version_are_not_extended(tmp_path, toy_image
 
 
 def naive_odin(net, image, epsilon, temperature, std):
-    """One image in float64: the gradient's sign, channel by channel."""
+    """Perturb one image in float64 by the sign of the gradient, channel by channel."""
     net, x = copy.deepcopy(net).double(), image.double()[None].requires_grad_()
     logits = net(x) / temperature
     loss = -torch.log(logits.softmax(1)[0, logits.argmax()])
@@ -186,7 +186,7 @@ def test_odin_against_a_loop(temperature):
         assert not torch.allclose(found, net(images), atol=1e-3)
 
 
-def test_odin_moves_an_image_towards_its_prediction(tmp_path, toy_images):
+def test_odin_increases_the_likelihood_of_the_prediction(tmp_path, toy_images):
     images = open_dataset("toy", "test")
     features = run(tmp_path / "c", images, extras=[Odin(0.01, 1.0)])
     plain, moved = torch.from_numpy(features.logits[:]), torch.from_numpy(features.features["odin"][:])
@@ -210,7 +210,7 @@ def test_odin_in_half_precision(tmp_path, toy_images):
 # ---- Monte Carlo dropout
 
 
-def test_dropout_is_drawn_anew_in_each_pass_and_leaves_no_trace():
+def test_dropout_differs_between_passes_and_keeps_the_random_state():
     net = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.BatchNorm1d(12), nn.Linear(12, 4)).eval()
     images = torch.randn(6, 3, 2, 2)
     before, state = copy.deepcopy(net.state_dict()), torch.random.get_rng_state()
@@ -223,11 +223,11 @@ def test_dropout_is_drawn_anew_in_each_pass_and_leaves_no_trace():
     assert torch.equal(dropout_logits(net, images, 3).view(6, 3, 4), draws)
     assert not torch.equal(dropout_logits(net, images, 3, seed=(1,)).view(6, 3, 4), draws)
     mean = dropout_logits(net, images, 2000).view(6, 2000, 4).mean(1)
-    with torch.no_grad():  # the layers are linear, so the draws average to the plain pass
+    with torch.no_grad():  # the layers are linear, so the mean of the draws is the plain pass
         np.testing.assert_allclose(mean, net(images), atol=0.15)
 
 
-def test_dropout_needs_layers_that_drop():
+def test_dropout_needs_layers_with_a_positive_rate():
     wide = resolve_backbone("wrn-10-1", "random", 3).module
     images = torch.randn(2, 3, 16, 16)
     with pytest.raises(UsageError, match="--dropout-rate"):
@@ -266,7 +266,7 @@ def test_a_plain_extraction_keeps_its_recipe(tmp_path, toy_images):
     assert list(recipe["columns"]) == ["avg", "std"]
 
 
-def test_extra_columns_change_the_fingerprint_and_nothing_else(tmp_path, toy_images):
+def test_extra_columns_change_only_the_fingerprint(tmp_path, toy_images):
     images = open_dataset("toy", "test")
     plain = run(tmp_path / "plain", images, net="wrn-10-1")
     prints = {plain.fingerprint}
@@ -313,7 +313,7 @@ class Embedder(nn.Module):
         return self.conv(x).mean((2, 3)) * 2
 
 
-def test_columns_of_logits_need_logits(tmp_path, toy_images, monkeypatch):
+def test_extra_columns_need_logits(tmp_path, toy_images, monkeypatch):
     (tmp_path / "embedder.py").write_text("from test_extraction_columns import Embedder\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UsageError, match="odin needs logits"):
@@ -326,7 +326,7 @@ def test_columns_of_logits_need_logits(tmp_path, toy_images, monkeypatch):
         )
 
 
-def test_the_command_line_extracts_them_and_score_extracts_likewise(featood, toy_images):
+def test_extra_columns_on_the_command_line_and_in_score(featood, toy_images):
     code, out, err = featood(
         "extract", "--backbone", "wrn-10-1", "--weights", "random", "--dataset", "toy", "--image-size", 16,
         "--maps", "--pool", "avg,std,gram", "--with", "odin", "--odin-epsilon", "0.01", "--mc-dropout", 3,

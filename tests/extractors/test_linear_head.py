@@ -121,7 +121,7 @@ NONLINEAR = {
 
 
 @pytest.mark.parametrize("name", NONLINEAR)
-def test_outputs_without_a_linear_classifier_are_logits_and_it_is_said(name, script):
+def test_outputs_without_a_linear_classifier_are_logits_with_a_note(name, script):
     head, layers, width = NONLINEAR[name]
     net = randomised(Net(head, **layers), script)
     net.num_classes = CLASSES
@@ -130,7 +130,7 @@ def test_outputs_without_a_linear_classifier_are_logits_and_it_is_said(name, scr
     assert "no linear classifier: its outputs are stored as logits" in plan.note
     columns = record(net, plan)
     assert torch.equal(columns["logits"], net(IMAGES))
-    assert columns[plan.main].shape[1] == width  # features, and no logits under the name of features
+    assert columns[plan.main].shape[1] == width  # the columns are features, not logits
 
 
 def test_classifiers_of_published_architectures(script):
@@ -145,10 +145,10 @@ def test_classifiers_of_published_architectures(script):
     assert found.pop("tv:squeezenet1_1")["result"] == "no linear classifier"
     for name, row in found.items():
         assert row["result"] == "resolved" and row["error"] < 1e-4, row
-        assert row["spread"] > 0.01, name  # outputs that hardly vary would prove nothing
+        assert row["spread"] > 0.01, name  # outputs must vary for a meaningful test
 
 
-def test_distilled_heads_are_one_classifier_on_both_tokens(script):
+def test_distilled_heads_become_one_classifier_on_both_tokens(script):
     net = timm_model(
         script,
         "deit_tiny_distilled_patch16_224",

@@ -57,7 +57,7 @@ def test_a_module_and_a_loader_give_the_features_of_the_command_line(tmp_path, t
 
 
 class Dictionaries(Dataset):
-    """As Hugging Face's processors give them."""
+    """Batches as returned by Hugging Face's processors."""
 
     def __len__(self):
         return len(IMAGES)
@@ -91,7 +91,7 @@ LOADERS = {
 
 
 @pytest.mark.parametrize("form", LOADERS)
-def test_batches_come_in_any_usual_form(form):
+def test_usual_forms_of_batches(form):
     features = featood.extract(net(), LOADERS[form](), batch_size=16, quiet=True)
     with torch.inference_mode():
         assert np.allclose(features.logits, net()(IMAGES), atol=1e-5)
@@ -101,7 +101,7 @@ def test_batches_come_in_any_usual_form(form):
 
 
 @pytest.mark.parametrize("images", [IMAGES, IMAGES.numpy(), [IMAGES[:30], IMAGES[30:]], IMAGES[:1]])
-def test_inputs_may_come_without_labels(images):
+def test_batches_without_labels(images):
     features = featood.extract(net(), images, quiet=True)
     assert features.labels is None and len(features) == (1 if images is not None and len(images) == 1 else 50)
 
@@ -114,28 +114,28 @@ def test_text_labels_become_classes_with_names():
     assert [features.classes[label] for label in features.labels] == words[LABELS.numpy()].tolist()
     features = featood.extract(net(), loader, classes=words.tolist(), quiet=True)
     assert np.array_equal(features.labels, LABELS)
-    with pytest.raises(DataError, match="no class is called 'ant'"):
+    with pytest.raises(DataError, match="no class is named 'ant'"):
         featood.extract(net(), loader, classes=["cat", "dog"], quiet=True)
 
 
 @pytest.mark.parametrize(
     ("loader", "text"),
     [
-        ([], "no batch"),
+        ([], "loader is empty"),
         ([{"audio": IMAGES}], "keys audio"),
         ([("a", "b")], "not str"),
         ([(IMAGES[:4], torch.rand(4, 5))], "one class for each"),
-        ([(IMAGES[:4], torch.rand(4))], "regression targets are no classes"),
-        ([(IMAGES[:4], LABELS[:4]), (IMAGES[4:8],)], "some have none"),
-        (3, "int gives none"),
+        ([(IMAGES[:4], torch.rand(4))], "regression targets are not classes"),
+        ([(IMAGES[:4], LABELS[:4]), (IMAGES[4:8],)], "only some batches"),
+        (3, "which int is not"),
     ],
 )
-def test_other_batches_are_refused_in_a_line(loader, text):
+def test_other_batches_are_refused_in_one_line(loader, text):
     with pytest.raises(DataError, match=text):
         featood.extract(net(), loader, quiet=True)
 
 
-def test_images_without_a_transform_are_refused_in_a_line():
+def test_images_without_a_transform_are_refused_in_one_line():
     class Pictures(Dataset):
         def __len__(self):
             return 2
@@ -147,7 +147,7 @@ def test_images_without_a_transform_are_refused_in_a_line():
         featood.extract(net(), Pictures(), quiet=True)
 
 
-def test_the_module_is_left_as_it_was_found():
+def test_the_module_is_restored():
     module = net().train()
     module.conv.eval()
     before = {name: (value.clone(), value.stride()) for name, value in module.state_dict().items()}
@@ -193,15 +193,15 @@ def test_the_fingerprint_covers_structure_source_and_transform():
     assert sets[0].fingerprint == featood.extract(net(), IMAGES[8:], quiet=True).fingerprint
 
 
-def test_what_cannot_be_known_is_said(capsys):
+def test_unknown_parts_of_the_fingerprint_are_reported(capsys):
     scope: dict = {}
     exec("import torch.nn as nn\nclass Hidden(nn.Linear): pass", scope)
     module = nn.Sequential(nn.Flatten(), scope["Hidden"](192, 2))
     featood.extract(module, DataLoader(IMAGES, 16, shuffle=True, drop_last=True))
     said = capsys.readouterr().err
     for text in (
-        "source of Hidden is not known",
-        "prepared is not known",
+        "source of Hidden is unavailable",
+        "preprocessing of the inputs is unknown",
         "shuffles",
         "the last 2 inputs are left out",
     ):
@@ -210,7 +210,7 @@ def test_what_cannot_be_known_is_said(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_set_goes_into_a_cache_and_the_commands_find_it(tmp_path, featood):
+def test_a_stored_set_is_available_to_commands(tmp_path, featood):
     from featood import extract
 
     loader = DataLoader(TensorDataset(IMAGES, LABELS), 16)
@@ -242,7 +242,7 @@ def test_a_set_goes_into_a_cache_and_the_commands_find_it(tmp_path, featood):
         extract(net(), IMAGES, cache=tmp_path / "cache", quiet=True)
 
 
-def test_networks_on_vectors_and_on_words():
+def test_networks_on_vectors_and_on_tokens():
     torch.manual_seed(0)
     mlp = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
     rows = torch.randn(20, 5)

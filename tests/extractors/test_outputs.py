@@ -14,7 +14,7 @@ from featood.extractors.perturb import odin_logits
 from featood.extractors.taps import plan_taps
 
 
-def test_what_the_outputs_are_can_be_said(script):
+def test_the_kind_of_outputs_can_be_given(script):
     net = randomised(Net(lambda n, x: n.fc(mean(x)), fc=linear()), script)
     for kind in ("multi-label", "regression"):
         plan = plan_taps(net, IMAGES, outputs=kind)
@@ -25,7 +25,7 @@ def test_what_the_outputs_are_can_be_said(script):
         assert torch.equal(columns["outputs"], net(IMAGES))
     plan = plan_taps(net, IMAGES, outputs="features")
     assert list(plan.columns) == ["output"] and not plan.has_logits
-    with pytest.raises(UsageError, match="outputs are one of"):
+    with pytest.raises(UsageError, match="outputs must be one of"):
         plan_taps(net, IMAGES, outputs="classy")
 
 
@@ -44,7 +44,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_outputs_that_are_no_classes_are_recognised_and_it_is_said(name, script):
+def test_outputs_that_are_not_classes_are_recognised_with_a_note(name, script):
     head, layers, kind = OTHERS[name]
     net = randomised(Net(head, **layers), script)
     plan = plan_taps(net, IMAGES)
@@ -53,7 +53,7 @@ def test_outputs_that_are_no_classes_are_recognised_and_it_is_said(name, script)
     assert "logits" not in record(net, plan)
 
 
-def test_models_of_timm_that_have_no_classes(script):
+def test_timm_models_without_classes(script):
     images = torch.randn(2, 3, 160, 160)
     plan = plan_taps(timm_model(script, "test_vit", num_classes=0), images)
     assert plan.outputs == "features" and "num_classes is 0" in plan.note
@@ -66,7 +66,7 @@ def test_models_of_timm_that_have_no_classes(script):
         assert torch.allclose(record(maps, plan, images)["output"], mean(maps(images)), atol=1e-5)
 
 
-def test_a_network_in_a_wrapper_is_asked_what_its_outputs_are(script):
+def test_the_kind_of_outputs_of_a_wrapped_network(script):
     head, layers = (lambda n, x: mean(n.score(x).relu())), {"score": nn.Conv2d(8, CLASSES, 1)}
     net = randomised(Net(head, **layers), script)
     net.num_classes = CLASSES
@@ -81,7 +81,7 @@ def test_a_network_in_a_wrapper_is_asked_what_its_outputs_are(script):
 
 def test_probabilities_are_refused(script):
     net = randomised(Net(lambda n, x: n.fc(mean(x)).softmax(1), fc=linear()), script)
-    with pytest.raises(UsageError, match="leave its softmax out"):
+    with pytest.raises(UsageError, match="remove its softmax"):
         plan_taps(net, IMAGES)
     assert plan_taps(net, IMAGES, outputs="features").main == "output"
 
@@ -91,7 +91,7 @@ ROWS, OTHER = torch.randn(4, 5), torch.randn(4, 8)
 
 
 class OrderedOutputs(collections.OrderedDict):
-    """As the outputs of transformers are."""
+    """Outputs like those of transformers."""
 
     @property
     def logits(self):
@@ -116,7 +116,7 @@ class OrderedOutputs(collections.OrderedDict):
         OrderedOutputs(loss=torch.tensor(1.0), logits=ROWS, hidden_states=(OTHER,)),
     ],
 )
-def test_the_outputs_are_found_in_what_a_network_returns(output):
+def test_selecting_the_outputs_of_a_network(output):
     assert torch.equal(class_outputs(output), ROWS)
 
 
@@ -124,14 +124,14 @@ def test_the_outputs_are_found_in_what_a_network_returns(output):
     ("output", "text"),
     [
         ({"a": ROWS, "b": OTHER}, "a: "),
-        ([torch.randn(4, 3, 5, 5), torch.randn(4, 6, 2, 2)], "cannot be determined"),
+        ([torch.randn(4, 3, 5, 5), torch.randn(4, 6, 2, 2)], "cannot be identified"),
         (torch.randn(4, 21, 8, 8), "segmentation"),
-        ([{"boxes": OTHER}, {"boxes": OTHER}], "cannot be determined"),
+        ([{"boxes": OTHER}, {"boxes": OTHER}], "cannot be identified"),
         (None, "NoneType"),
         (types.SimpleNamespace(scores=ROWS), "SimpleNamespace"),
     ],
 )
-def test_outputs_that_cannot_be_told_apart_are_refused(output, text):
+def test_ambiguous_outputs_are_refused(output, text):
     with pytest.raises(UsageError, match=text) as error:
         class_outputs(output)
     assert "\n" not in str(error.value)
@@ -159,7 +159,7 @@ def test_networks_that_return_more_than_logits(wrap, script):
     assert torch.equal(dropout_logits(net, IMAGES, 2), dropout_logits(plain, IMAGES, 2))
 
 
-def test_features_before_logits_are_not_taken_for_logits(script):
+def test_features_returned_before_logits_are_not_used_as_logits(script):
     net = randomised(Net(lambda n, x: (mean(x), n.fc(mean(x))), fc=linear()), script)
-    with pytest.raises(UsageError, match="no linear classifier makes the first of them"):
+    with pytest.raises(UsageError, match="the first is not from a linear classifier"):
         plan_taps(net, IMAGES)

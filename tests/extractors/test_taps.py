@@ -10,7 +10,7 @@ from featood.extractors.taps import plan_taps
 
 
 class Wrapped(nn.Module):
-    """A sum in a module of its own, so that no layer makes what it gives."""
+    """A module that returns a sum, which is not the output of a layer."""
 
     def __init__(self, mix):
         super().__init__()
@@ -62,7 +62,7 @@ def test_maps_are_pooled_over_positions_in_either_order(name, script):
     for how, expected in (("avg", flat.mean(2)), ("std", flat.std(2)), ("max", flat.amax(2))):
         assert columns[f"stage.{how}"].shape == (3, 6)
         torch.testing.assert_close(columns[f"stage.{how}"], expected)
-    torch.testing.assert_close(columns["std"], flat.std(2))  # the default column is of the same map
+    torch.testing.assert_close(columns["std"], flat.std(2))  # the default column is pooled from the same map
     assert plan.main == "avg" and relative_error(net, plan) < 1e-4
 
 
@@ -70,13 +70,15 @@ def test_as_many_channels_as_rows_and_columns(script):
     net = randomised(
         Stages(lambda x: x.permute(0, 2, 3, 1), nn.Identity(), lambda x: x.mean((1, 2)), 8), script
     )
-    plan = plan_taps(net, IMAGES, ("stage",), ("avg",))  # a map [B, 8, 8, 8], which no layer makes or takes
+    plan = plan_taps(
+        net, IMAGES, ("stage",), ("avg",)
+    )  # a map [B, 8, 8, 8] that is not the input or output of a layer
     maps = net.conv(IMAGES)
     torch.testing.assert_close(record(net, plan)["stage.avg"], 2 * mean(maps))
 
 
 class Fixed(nn.Module):
-    """Takes images of one size alone, and splits their channels between rows and columns."""
+    """A network for images of one size, which splits the channels between rows and columns."""
 
     def __init__(self):
         super().__init__()
@@ -88,9 +90,9 @@ class Fixed(nn.Module):
         return self.fc(x.mT.mean((1, 2)))
 
 
-def test_axes_that_cannot_be_known_are_refused(script):
+def test_ambiguous_axes_are_refused(script):
     net = randomised(Fixed(), script)
-    with pytest.raises(UsageError, match="which of these axes are channels cannot be known") as error:
+    with pytest.raises(UsageError, match="the axis of the channels cannot be determined") as error:
         plan_taps(net, IMAGES, ("split",))
     assert "\n" not in str(error.value)
 
@@ -117,10 +119,10 @@ def test_maps_of_swin_are_pooled_over_positions(script):
 # ---- tokens
 
 
-def test_tokens_in_front_of_the_patches_are_left_out(script):
+def test_tokens_before_the_patches_are_left_out(script):
     from featood.extractors.vision import timm, torchvision
 
-    vit = timm_model(script, "test_vit3", img_size=64)  # with a class token and register tokens, or either
+    vit = timm_model(script, "test_vit3", img_size=64)  # with a class token, register tokens, or both
     prefix = vit.num_prefix_tokens
     assert prefix > 0
     images = torch.randn(2, 3, 64, 64)
@@ -152,7 +154,7 @@ def test_tokens_in_front_of_the_patches_are_left_out(script):
     assert len(plan.columns_json()["token"]) == 3
 
 
-def test_a_class_token_is_not_made_up(script):
+def test_token_pooling_needs_a_class_token(script):
     from featood.extractors.vision import timm
 
     mixer = timm.models.mlp_mixer.MlpMixer(5, img_size=64, num_blocks=1, embed_dim=24)
@@ -174,10 +176,10 @@ class Pair(nn.Module):
         return x, x.sum()
 
 
-def test_modules_that_give_several_tensors_or_none(script):
+def test_modules_that_return_several_tensors_or_none(script):
     net = Net(lambda n, x: n.fc(mean(n.pair(x)[0])), pair=Pair(), unused=nn.Linear(3, 3), fc=linear())
     plan = plan_taps(randomised(net, script), IMAGES, ("pair", "fc"))
-    assert "of the tensors that 'pair' returns, the first is taken" in plan.note
+    assert "'pair' returns several tensors; the first is used" in plan.note
     assert record(net, plan)["pair.avg"].shape == (3, 8)
     assert "fc.avg" in plan.columns and "fc.std" not in plan.columns
     with pytest.raises(UsageError, match="'unused' is not run"):
@@ -186,7 +188,7 @@ def test_modules_that_give_several_tensors_or_none(script):
         plan_taps(net, IMAGES, ("layer9",))
     with pytest.raises(UsageError, match="no pooling 'mean'"):
         plan_taps(net, IMAGES, (), ("mean",))
-    with pytest.raises(UsageError, match="does not take images"):
+    with pytest.raises(UsageError, match="does not accept images"):
         plan_taps(net, torch.randn(2, 1, 16, 16))
 
 
@@ -197,7 +199,7 @@ def test_outputs_that_are_not_finite_are_refused(script):
         plan_taps(net, IMAGES)
 
 
-def test_the_recipe_of_a_plain_network_says_no_more_than_it_did(script):
+def test_the_recipe_of_a_plain_network_has_not_changed(script):
     net = randomised(
         Net(lambda n, x: n.fc(n.pool(x).flatten(1)), pool=nn.AdaptiveAvgPool2d(1), fc=linear()), script
     )
@@ -214,7 +216,7 @@ def test_the_recipe_of_a_plain_network_says_no_more_than_it_did(script):
     assert np.array_equal(weight, net.fc.weight.detach()) and np.array_equal(bias, net.fc.bias.detach())
 
 
-def test_a_network_that_cannot_be_looked_into():
+def test_a_scripted_network():
     net = torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(768, CLASSES)).eval())
     plan = plan_taps(net, IMAGES)
     assert plan.outputs == "features" and "--outputs classes" in plan.note
@@ -233,7 +235,7 @@ class Tokens(nn.Module):
         return self.head(self.norm(self.embed(x).flatten(2).mT)[:, 0])
 
 
-def test_the_token_that_the_classifier_takes():
+def test_the_token_used_by_the_classifier():
     plan = plan_taps(Tokens().eval(), IMAGES, (), ("avg", "std", "token"))
     assert plan.main == "token" and set(plan.columns) == {"token", "avg", "std"}
 

@@ -68,13 +68,13 @@ def assert_same_as_timm(values, pictures) -> None:
         ((3, 65, 40), 1.15),
     ],
 )
-def test_every_geometry_of_timm(pictures, size, crop_pct, mode):
+def test_timm_geometries(pictures, size, crop_pct, mode):
     assert_same_as_timm(config(size, crop_pct, mode), pictures[3:] if mode == "border" else pictures)
 
 
 @pytest.mark.parametrize("mode", ["center", "border"])
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-def test_every_interpolation_of_timm(pictures, interpolation, mode):
+def test_timm_interpolations(pictures, interpolation, mode):
     assert_same_as_timm(config((3, 32, 32), 0.9, mode, interpolation), pictures[3:])
 
 
@@ -88,7 +88,7 @@ def test_every_interpolation_of_timm(pictures, interpolation, mode):
         "EfficientNet_B0_Weights.IMAGENET1K_V1",
     ],
 )
-def test_transforms_of_torchvision_s_weights(pictures, weights):
+def test_transforms_of_torchvision_weights(pictures, weights):
     family, member = weights.split(".")
     models = torchvision.models if hasattr(torchvision.models, family) else torchvision.models.quantization
     chosen = getattr(models, family)[member]
@@ -96,12 +96,12 @@ def test_transforms_of_torchvision_s_weights(pictures, weights):
 
 
 @pytest.mark.parametrize(("crop", "resize"), [(48, 32), (33, 32), (65, 64), (32, 32)])
-def test_torchvision_pads_where_the_crop_is_larger(pictures, crop, resize):
+def test_torchvision_pads_for_a_larger_crop(pictures, crop, resize):
     weights = classification(crop_size=crop, resize_size=resize)
     assert_same(torchvision_transform(weights), weights.transforms(), pictures)
 
 
-def test_timm_s_sides_are_rounded_down(pictures):
+def test_timm_rounds_sides_down(pictures):
     for crop_pct, resize in ((0.875, 256), (0.9, 248), (0.95, 235)):
         values = config((3, 224, 224), crop_pct)
         assert timm_transform(values).resize == resize
@@ -112,9 +112,9 @@ def test_timm_s_sides_are_rounded_down(pictures):
     assert_same(lite.transform, timm.data.create_transform(**values), pictures)
 
 
-def test_torchvision_s_long_side_is_cut_and_its_offset_rounded():
+def test_torchvision_truncates_the_long_side_and_rounds_the_offset():
     assert resized((500, 332), 256, "short") == (385, 256)  # 385.54
-    row = np.arange(383, dtype=np.uint8)  # (383 - 224) / 2 = 79.5, of which Python makes 80
+    row = np.arange(383, dtype=np.uint8)  # (383 - 224) / 2 = 79.5, which Python rounds to 80
     pixels = dataclasses.replace(IMAGENET, resize=224).pixels(np.tile(row, (224, 1)))
     assert pixels[0, 0, 0] == 80
     row = np.arange(385, dtype=np.uint16).astype(np.uint8)  # 80.5: also 80
@@ -130,12 +130,12 @@ def test_real_photos(test_data):
 
 
 @pytest.mark.filterwarnings("ignore:Palette images")
-def test_odd_files_end_as_the_libraries_make_them(script, tmp_path):
+def test_odd_files_are_transformed_as_by_the_libraries(script, tmp_path):
     weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
     values = config((3, 96, 96), 0.9, "border")
     for path in script("odd_images").write_odd_images(tmp_path, huge=600):
         if path.name.startswith(("grey16", "grey12", "turned")):
-            continue  # which the libraries read otherwise; see the tests of reading
+            continue  # read differently by the libraries; see the tests of reading
         with Image.open(path) as image:
             picture = image.convert("RGB")
         pixels = read_image(path)
@@ -146,7 +146,7 @@ def test_odd_files_end_as_the_libraries_make_them(script, tmp_path):
             assert torch.equal(ours([pixels])[0], theirs(picture)), path.name
 
 
-def test_grey_networks_get_what_pil_makes_of_it(pictures):
+def test_images_for_grey_networks_are_converted_by_pil(pictures):
     ours = Transform(1, 32, 32, 37, (0.3,), (0.5,), "bilinear")
     steps = torchvision.transforms
     theirs = steps.Compose(
@@ -162,13 +162,13 @@ def test_grey_networks_get_what_pil_makes_of_it(pictures):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"interpolation": "random"}, "draws a new one"),
+        ({"interpolation": "random"}, "differs from image to image"),
         ({"interpolation": "sinc"}, "not known"),
         ({"crop_mode": "corner"}, "corner"),
-        ({"input_size": (4, 32, 32), "mean": (0.5,) * 4, "std": (0.5,) * 4}, "network takes 4"),
+        ({"input_size": (4, 32, 32), "mean": (0.5,) * 4, "std": (0.5,) * 4}, "network needs 4"),
     ],
 )
-def test_presets_that_cannot_be_had_are_refused(changes, says):
+def test_unsupported_presets_are_refused(changes, says):
     with pytest.raises(UsageError, match=says):
         timm_transform({**config((3, 32, 32), 0.9), **changes})
 
@@ -177,7 +177,7 @@ def test_weights_of_other_tasks_are_refused():
     for family in ("detection.FasterRCNN_ResNet50_FPN_Weights", "segmentation.FCN_ResNet50_Weights"):
         module, name = family.split(".")
         weights = getattr(getattr(torchvision.models, module), name).DEFAULT
-        with pytest.raises(UsageError, match="not one for image classification"):
+        with pytest.raises(UsageError, match="not for image classification"):
             torchvision_transform(weights)
     with pytest.raises(UsageError, match="VideoClassification"):
         torchvision_transform(torchvision.models.video.R3D_18_Weights.DEFAULT)
@@ -186,20 +186,20 @@ def test_weights_of_other_tasks_are_refused():
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"fit": "fill"}, "fit is one of"),
+        ({"fit": "fill"}, "fit must be one of"),
         ({"fit": "cover"}, "a height and a width"),
         ({"resize": (32, 32)}, "a number"),
         ({"resize": -3}, "a number"),
         ({"height": 0}, "at least 1 x 1"),
-        ({"sharpen": 2}, "no transform"),
+        ({"sharpen": 2}, "not a transform"),
     ],
 )
-def test_values_that_make_no_transform_are_refused(fields, says):
+def test_invalid_transforms_are_refused(fields, says):
     with pytest.raises(UsageError, match=says):
         Transform.from_json({**IMAGENET.as_json(), **fields})
 
 
-def test_images_without_pixels_or_too_many_are_refused():
+def test_images_with_no_or_too_many_pixels_are_refused():
     border = timm_transform(config((3, 32, 32), 1.0, "border"))
     with pytest.raises(DataError, match="0 x 32"):
         border.pixels(np.zeros((1, 100), np.uint8))
@@ -216,14 +216,14 @@ def test_images_without_pixels_or_too_many_are_refused():
         ((3, 224, 224), 0.875, "border", (438, 438)),
     ],
 )
-def test_another_input_size_keeps_timm_s_ratio(pictures, size, crop_pct, mode, wanted):
+def test_another_input_size_keeps_the_ratio_of_timm(pictures, size, crop_pct, mode, wanted):
     transform = timm_transform(config(size, crop_pct, mode)).at_size(384)
     assert transform.resize == wanted
     if mode != "center" or size[1] == size[2]:
         assert transform == timm_transform(config((3, 384, 384), crop_pct, mode))
 
 
-def test_another_input_size_is_chosen_with_the_weights_ratio():
+def test_another_input_size_keeps_the_ratio_of_the_weights():
     backbone = resolve_backbone("tv:resnet18@IMAGENET1K_V1", "random")
     images = packed_set(np.zeros((2, 32, 32, 3), np.uint8), name="cifar10")
     assert choose_transform(backbone, images, image_size=192)[0].resize == 219  # 192 * 256 / 224 = 219.4
@@ -232,7 +232,7 @@ def test_another_input_size_is_chosen_with_the_weights_ratio():
     assert (transform.height, transform.resize) == (24, 0)
 
 
-def test_transforms_that_resize_straight_keep_their_json_form():
+def test_transforms_with_direct_resizing_keep_their_json_form():
     cifar = Transform(3, 32, 32, 0, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
     assert json.dumps(cifar.as_json()) == (
         '{"channels": 3, "height": 32, "width": 32, "resize": 0, "mean": [0.4914, 0.4822, 0.4465], '
@@ -244,7 +244,7 @@ def test_transforms_that_resize_straight_keep_their_json_form():
 
 
 @pytest.mark.parametrize("mode", ["center", "squash", "border"])
-def test_the_json_form_says_the_geometry_and_comes_back(mode):
+def test_json_round_trip_with_the_geometry(mode):
     for size in ((3, 32, 32), (3, 48, 64)):
         transform = timm_transform(config(size, 0.9, mode))
         body = json.loads(json.dumps(transform.as_json()))
@@ -253,16 +253,16 @@ def test_the_json_form_says_the_geometry_and_comes_back(mode):
     assert IMAGENET.as_json()["fit"] == "short"
 
 
-def test_sets_of_the_earlier_geometry_are_not_extended():
+def test_sets_with_the_geometry_of_an_earlier_version_are_not_extended():
     earlier = IMAGENET.as_json()
     del earlier["fit"]
     origin = manifest({"transform": earlier}, {"dataset": "photos"}, {"name": "x"})
-    with pytest.raises(Mismatch, match=r"photos was extracted with the earlier geometry.*--overwrite"):
+    with pytest.raises(Mismatch, match=r"photos was extracted by an old version.*--overwrite"):
         rebuild(origin)
     assert digest(earlier) != digest(IMAGENET.as_json())
 
 
-def test_the_benchmark_notices_a_difference(script, pictures):
+def test_the_benchmark_detects_a_difference(script, pictures):
     transforms = script("transforms")
     values = config((3, 64, 64), 0.95)
     theirs, plain = (timm.data.create_transform(**values, normalize=way) for way in (True, False))

@@ -34,7 +34,7 @@ def test_load_weights_round_trip(tmp_path, net):
     assert weights_sha256(other) == weights_sha256(net)
 
 
-def test_batch_counters_may_be_absent_and_become_zero(tmp_path, net, state):
+def test_missing_batch_counters_become_zero(tmp_path, net, state):
     torch.save({k: v for k, v in state.items() if "num_batches_tracked" not in k}, tmp_path / "w.pt")
     other = create_net("cifar-resnet20", 10)
     other.bn1.num_batches_tracked += 7
@@ -58,7 +58,7 @@ def test_mismatches_are_listed_and_nothing_is_loaded(tmp_path, net, state):
     assert error.value.exit_code == 5
 
 
-def test_a_long_list_of_mismatches_is_cut(tmp_path, net):
+def test_a_long_list_of_mismatches_is_shortened(tmp_path, net):
     torch.save({f"extra{i}": torch.ones(1) for i in range(20)}, tmp_path / "w.pt")
     count = sum("num_batches_tracked" not in name for name in net.state_dict()) + 20
     with pytest.raises(Mismatch, match=f"and {count - 8} more$") as error:
@@ -71,7 +71,7 @@ def test_weights_that_are_not_finite(tmp_path, net, state, value):
     state = {k: v.clone() for k, v in state.items()}
     state["layer2.0.conv1.weight"][1, 2, 0, 0] = value
     torch.save(state, tmp_path / "w.pt")
-    with pytest.raises(DataError, match=r"layer2\.0\.conv1\.weight holds NaN or infinity"):
+    with pytest.raises(DataError, match=r"layer2\.0\.conv1\.weight contains NaN or infinity"):
         load_weights(net, tmp_path / "w.pt")
 
 
@@ -137,7 +137,7 @@ def test_vision_imports_lazily_and_works_in_a_fresh_process():
     assert done.returncode == 0, done.stderr
 
 
-def test_vision_redefines_nothing_where_torchvision_is_healthy(tmp_path):
+def test_vision_redefines_nothing_if_torchvision_works(tmp_path):
     package = tmp_path / "torchvision"
     package.mkdir()
     (package / "__init__.py").write_text(
@@ -155,7 +155,7 @@ def test_vision_redefines_nothing_where_torchvision_is_healthy(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["torchvision", "timm"])
-def test_a_missing_package_says_what_to_install(monkeypatch, name):
+def test_the_error_of_a_missing_package_says_what_to_install(monkeypatch, name):
     monkeypatch.delitem(vars(vision), name, raising=False)
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UsageError, match=f"pip install {name}$") as error:
@@ -163,12 +163,12 @@ def test_a_missing_package_says_what_to_install(monkeypatch, name):
     one_line(error)
 
 
-def test_vision_has_nothing_else():
+def test_vision_has_no_other_attributes():
     with pytest.raises(AttributeError):
         vision.tensorflow  # noqa: B018
 
 
-def test_an_average_comes_first_as_in_timm_and_can_be_overruled(tmp_path, state):
+def test_averages_are_preferred_as_in_timm_unless_overridden(tmp_path, state):
     from featood.extractors.vision import timm
 
     path = tmp_path / "w.pt"
@@ -177,7 +177,7 @@ def test_an_average_comes_first_as_in_timm_and_can_be_overruled(tmp_path, state)
         torch.save({"epoch": 1, raw: state, averaged: average}, path)
         assert equal(loaded(path)[0], timm.models.load_state_dict(path))
         assert loaded(path)[1] == (
-            f"took the average under '{averaged}', not those under '{raw}' (--weights {path}#{raw} takes these)",
+            f"used the average under '{averaged}', not those under '{raw}' (use --weights {path}#{raw} for these)",
         )
         raw_only = loaded(f"{path}#{raw}")[0]
         assert equal(raw_only, state) and equal(raw_only, timm.models.load_state_dict(path, use_ema=False))
@@ -187,7 +187,7 @@ def test_an_average_comes_first_as_in_timm_and_can_be_overruled(tmp_path, state)
 @pytest.mark.parametrize(
     "key", ["ema", "ema_state_dict", "swa_model", "averaged_model", "params_ema", "teacher"]
 )
-def test_averages_of_other_names(tmp_path, state, key):
+def test_averages_under_other_names(tmp_path, state, key):
     average = {k: v + 1 for k, v in state.items()}
     for content in (
         {"student": state, key: average},
@@ -202,7 +202,7 @@ def test_averages_of_other_names(tmp_path, state, key):
         assert equal(got, average) and "average" in notes[0] and "#" in notes[0]
 
 
-def test_an_average_of_parameters_alone_takes_the_statistics_of_the_network(tmp_path, net, state):
+def test_an_average_of_parameters_gets_the_statistics_of_the_network(tmp_path, net, state):
     average = {k: v + 1 for k, v in net.named_parameters()}
     torch.save({"model": state, "ema": average}, tmp_path / "w.pt")
     got, notes = loaded(tmp_path / "w.pt")
@@ -213,14 +213,16 @@ def test_an_average_of_parameters_alone_takes_the_statistics_of_the_network(tmp_
     assert equal(loaded(tmp_path / "w.pt")[0], state)
 
 
-def test_an_average_without_names_is_not_used_and_said(tmp_path, net, state):
+def test_an_average_without_names_is_not_used_with_a_note(tmp_path, net, state):
     shadow = [p.detach() + 1 for p in net.parameters()]
     torch.save({"model": state, "ema": {"decay": 0.9, "shadow_params": shadow}}, tmp_path / "w.pt")
     got, notes = loaded(tmp_path / "w.pt")
-    assert equal(got, state) and "the average under 'ema' does not have this network's names" in notes[-1]
+    assert (
+        equal(got, state) and "the average under 'ema' does not have the names of this network" in notes[-1]
+    )
 
 
-def test_swa_s_averaged_model(tmp_path, net):
+def test_averaged_model_of_swa(tmp_path, net):
     averaged = torch.optim.swa_utils.AveragedModel(net)
     averaged.update_parameters(net)
     for content in (averaged.state_dict(), {"model": net.state_dict(), "model_ema": averaged.state_dict()}):
@@ -232,7 +234,7 @@ PREFIXES = ("model.", "backbone.", "encoder.", "net.", "student.", "_orig_mod.",
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_one_prefix_of_any_spelling(tmp_path, state, prefix):
+def test_any_prefix(tmp_path, state, prefix):
     beside = {
         "loss.weight": torch.ones(3, 3),
         "n_averaged": torch.tensor(4),
@@ -241,19 +243,19 @@ def test_one_prefix_of_any_spelling(tmp_path, state, prefix):
     torch.save({"state_dict": {**{prefix + k: v for k, v in state.items()}, **beside}}, tmp_path / "w.pt")
     got, notes = loaded(tmp_path / "w.pt")
     assert equal(got, state)
-    assert "took the weights under 'state_dict." in notes[0] or prefix == "_orig_mod."
+    assert "used the weights under 'state_dict." in notes[0] or prefix == "_orig_mod."
     for name in ("state_dict.loss", "state_dict.n_averaged", "state_dict.projector"):
         assert name in notes[1]
 
 
-def test_counts_of_profilers_are_left_out(tmp_path, state):
+def test_counters_of_profilers_are_left_out(tmp_path, state):
     counts = {"total_ops": torch.zeros(1), "layer1.0.conv1.total_params": torch.zeros(1)}
     torch.save({**state, **counts}, tmp_path / "w.pt")
     assert equal(loaded(tmp_path / "w.pt")[0], state)
 
 
 @pytest.mark.parametrize("extra", ["layer1.3.conv1.weight", "layer1.0.extra", "reg_token"])
-def test_what_is_inside_the_network_but_not_part_of_it_is_another_network(tmp_path, state, extra):
+def test_unknown_tensors_inside_the_network_are_a_mismatch(tmp_path, state, extra):
     torch.save({"model": {**state, extra: torch.ones(4, 4)}}, tmp_path / "w.pt")
     with pytest.raises(Mismatch, match=f"unexpected {extra}"):
         loaded(tmp_path / "w.pt")
@@ -265,7 +267,7 @@ def test_a_deeper_network_does_not_load_into_a_shallower_one(tmp_path, state):
         loaded(tmp_path / "w.pt")
 
 
-def test_integers_are_not_weights(tmp_path, state):
+def test_integer_weights_are_refused(tmp_path, state):
     torch.save({**state, "conv1.weight": state["conv1.weight"].to(torch.int8)}, tmp_path / "w.pt")
     with pytest.raises(Mismatch, match=r"conv1\.weight is int8, expected float32"):
         loaded(tmp_path / "w.pt")
@@ -280,12 +282,12 @@ def test_other_precisions(tmp_path, state):
         assert ("rounded to float32" in " ".join(notes)) is said
 
 
-def test_a_tensor_that_claims_more_than_the_file_holds(tmp_path):
+def test_a_tensor_that_declares_more_than_the_file_contains(tmp_path):
     net = nn.Linear(100_000, 100_000, device="meta")
     torch.save(
         {"weight": torch.zeros(1).expand(100_000, 100_000), "bias": torch.zeros(100_000)}, tmp_path / "w.pt"
     )
-    with pytest.raises(DataError, match="weight claims more numbers"):
+    with pytest.raises(DataError, match="weight declares more numbers"):
         load_weights(net, tmp_path / "w.pt")
 
 

@@ -1,9 +1,9 @@
-"""Write a tiny cache in both stores, heads fitted on it, and their scores, as this version of featood writes them.
+"""Write a tiny cache in both stores, fitted heads, and their scores with this version of featood.
 
     python tests/golden/write.py
 
-makes ``tests/golden/<version>/``. Every later version must read it and come to the same scores (`test_golden.py`), so
-a folder that is there is never written again.
+makes ``tests/golden/<version>/``. Every later version must read it and give the same scores (`test_golden.py`), so
+existing folders are never overwritten.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HEADS: dict[str, dict[str, Any]] = {
 
 
 def rows_of(name: str, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Three classes on the corners of a triangle; the odd set lies elsewhere."""
+    """Make three classes at the corners of a triangle; the odd set is elsewhere."""
     labels = rng.integers(0, 3, count) if name.startswith("toy") else np.full(count, -1)
     centre = np.eye(3, 4)[labels] * 4 if name.startswith("toy") else np.full((count, 4), -2.0)
     features = (centre + rng.normal(size=(count, 4))).astype("f4")
@@ -43,7 +43,7 @@ def rows_of(name: str, count: int, rng: np.random.Generator) -> dict[str, np.nda
 
 
 def write_extracted(cache: FeatureCache, key: str, rows: dict[str, np.ndarray], store: str) -> None:
-    """Write a set in blocks of 32 rows, with a classifier and inputs that could not be read."""
+    """Write a set in blocks of 32 rows, with a classifier and unreadable inputs."""
     weight = (np.arange(12).reshape(3, 4) / 10).astype("f4")
     classifier = Classifier(weight, np.array([0.5, 0.0, -0.5], "f4"))
     columns = {
@@ -72,13 +72,13 @@ def write_extracted(cache: FeatureCache, key: str, rows: dict[str, np.ndarray], 
 
 
 def scores_of(root: Path, folder: Path) -> list[float]:
-    """Scores of the test rows and of the odd rows, those of the test first."""
+    """Return the scores of the test rows, followed by those of the odd rows."""
     cache, head = FeatureCache(root), featood.load_head(folder)
     return [float(value) for key in ("net/toy/test", "net/odd/test") for value in head.score(cache[key])]
 
 
 def write(target: Path) -> None:
-    """Write everything; heads are fitted once, on the set in zarr."""
+    """Write everything; heads are fitted once, on the zarr set."""
     for store in STORES:
         rng = np.random.default_rng(0)
         cache = FeatureCache(target / store)

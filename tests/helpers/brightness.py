@@ -29,7 +29,7 @@ def make():
 
 
 def brightness_net(tmp_path, levels):
-    """A network that tells classes apart by their brightness, as the command line takes it."""
+    """Write a network that classifies by brightness, for use on the command line."""
     (tmp_path / "nets.py").write_text(NET.format(levels=levels))
     return (
         "--backbone",

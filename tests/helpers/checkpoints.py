@@ -32,7 +32,7 @@ SAVERS = {
 
 
 def loaded(path, classes=10):
-    """The weights that a file gives a fresh network, and what was said."""
+    """Load a file into a new network, and return its weights and the notes."""
     other = create_net("cifar-resnet20", classes)
     notes = load_weights(other, path)
     return other.state_dict(), notes

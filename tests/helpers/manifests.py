@@ -1,4 +1,4 @@
-"""Manifests of which only some parts matter."""
+"""Manifests with default values for irrelevant fields."""
 
 from featood.cache import Manifest
 

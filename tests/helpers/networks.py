@@ -1,4 +1,4 @@
-"""Small networks with random weights, and what is recorded of them."""
+"""Small networks with random weights, and recording of their columns."""
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ CLASSES = 5
 
 
 def randomised(net, script):
-    """Put random values into all parameters and statistics, so that no head is zero and no check trivial."""
+    """Set all parameters and statistics to random values, so that no head is zero and no check trivial."""
     script("architectures").randomise(net)
     assert all(bool(parameter.abs().max() > 0) for parameter in net.parameters())
     return net.eval()
@@ -33,7 +33,7 @@ def relative_error(net, plan, images=IMAGES):
 
 
 class Net(nn.Module):
-    """A convolution to 8 channels, and a head given as a function of the network and its map."""
+    """A convolution to 8 channels, and a head that is a function of the network and its map."""
 
     def __init__(self, head, **layers):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A small table of vectors, and the folder that Hugging Face's Dataset.save_to_disk leaves of it."""
+"""A small table of vectors, and the same as a folder of Hugging Face's Dataset.save_to_disk."""
 
 import json
 
@@ -26,7 +26,7 @@ def stream(path, rows=None):
 
 
 def hugging_face(path, rows=None, features=None, indices=None):
-    """What Dataset.save_to_disk leaves."""
+    """Write the files of Dataset.save_to_disk."""
     path.mkdir(parents=True)
     rows = table() if rows is None else rows
     stream(path / "data-00000-of-00002.arrow", rows.slice(0, 5))

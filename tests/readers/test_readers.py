@@ -1,4 +1,4 @@
-"""Each format is written by its own library and read back."""
+"""Reading of files of each format, written by its own library."""
 
 import json
 import pickle
@@ -102,7 +102,7 @@ def test_arrays_without_a_name(tmp_path):
     assert read_table(tmp_path / "x.npy").columns == ("0", "1", "2")
 
 
-def test_texts_in_arrays(tmp_path):
+def test_text_in_arrays(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["deep/x"], file["deep/kind"] = X, NAMES.tolist()
         file["note"] = 3
@@ -112,11 +112,11 @@ def test_texts_in_arrays(tmp_path):
         np.testing.assert_array_equal(found.features, X)
         assert (
             found.classes == ("cat", "dog", "eel")
-            and found.notes[0] == f"left out: {left} (no array of plain values)"
+            and found.notes[0] == f"left out: {left} (not arrays of plain values)"
         )
 
 
-def test_a_hugging_face_data_set_has_names_of_classes(tmp_path):
+def test_a_hugging_face_data_set_has_class_names(tmp_path):
     label = {"label": {"names": ["zebra", "ant", "bee", "cow"], "_type": "ClassLabel"}}
     rows = pa.table({"emb": pa.array(X.tolist()), "label": np.where(np.arange(12) == 4, -1, Y)})
     order = np.random.default_rng(1).permutation(12)
@@ -126,12 +126,12 @@ def test_a_hugging_face_data_set_has_names_of_classes(tmp_path):
     np.testing.assert_allclose(found.features, X[kept])
     np.testing.assert_array_equal(found.labels, Y[kept])
     assert found.classes == ("zebra", "ant", "bee", "cow") and "1 row is left out" in found.notes[0]
-    with pytest.raises(DataError, match=r"numbers of classes \(zebra, ant, bee, cow\).*--drop label"):
+    with pytest.raises(DataError, match=r"class numbers \(zebra, ant, bee, cow\).*--drop label"):
         read_table(tmp_path / "saved")
     assert read_table(tmp_path / "saved", keep=["label"]).columns[-1] == "label"
 
 
-def test_a_hugging_face_data_set_names_no_file_outside_itself(tmp_path):
+def test_a_hugging_face_data_set_lists_no_file_outside_itself(tmp_path):
     hugging_face(tmp_path / "saved")
     stream(tmp_path / "secret.arrow")
     (tmp_path / "saved" / "state.json").write_text(
@@ -175,11 +175,11 @@ def test_types_of_arrow(tmp_path):
         ("list", pa.array([[1.0], [1.0, 2.0]] * 6)),
     ):
         pq.write_table(rows.append_column("odd", column), tmp_path / "odd.parquet")
-        with pytest.raises(DataError, match=f"'odd' holds .*{kind}.*--drop odd"):
+        with pytest.raises(DataError, match=f"'odd' contains .*{kind}.*--drop odd"):
             read_table(tmp_path / "odd.parquet")
 
 
-def test_vectors_that_are_missing_are_missing_rows(tmp_path):
+def test_rows_with_missing_vectors_are_left_out(tmp_path):
     pq.write_table(pa.table({"emb": pa.array([[1.0, 2.0], None, [3.0, 4.0]])}), tmp_path / "t.parquet")
     found = read_table(tmp_path / "t.parquet")
     assert found.features.tolist() == [[1, 2], [3, 4]] and found.ids.tolist() == [0, 2]
@@ -193,27 +193,27 @@ class Trap:
 @pytest.mark.parametrize(
     ("name", "write", "found"),
     [
-        ("x.pkl", lambda path: path.write_bytes(pickle.dumps(Trap())), "Python objects, which are not loaded"),
-        ("x.npy", lambda path: path.write_bytes(pickle.dumps(Trap())), "no file of np.save"),
-        ("y.npy", lambda path: np.save(path, np.array([Trap(), 1], object)), "holds Python objects"),
-        ("x.npz", lambda path: np.savez(path, a=X, b=np.array([Trap()], object)), "'b' holds Python objects"),
+        ("x.pkl", lambda path: path.write_bytes(pickle.dumps(Trap())), "Python objects, which are never loaded"),
+        ("x.npy", lambda path: path.write_bytes(pickle.dumps(Trap())), "not written by np.save"),
+        ("y.npy", lambda path: np.save(path, np.array([Trap(), 1], object)), "contains Python objects"),
+        ("x.npz", lambda path: np.savez(path, a=X, b=np.array([Trap()], object)), "'b' contains Python objects"),
         ("x.pt", lambda path: torch.save(Trap(), path), "more than tensors"),
         ("y.pt", lambda path: torch.save({"x": np.array([Trap()], object)}, path), "more than tensors"),
         ("z.pt", lambda path: path.write_bytes(pickle.dumps(Trap())), "torch"),
         ("pair.pt", lambda path: torch.save((torch.ones(3, 2), torch.ones(3)), path), "without names"),
-        ("raw.bin", lambda path: path.write_bytes(X.tobytes()), "no torch file"),
+        ("raw.bin", lambda path: path.write_bytes(X.tobytes()), "not a torch file"),
         ("x.h5", lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(50)), "cannot be read as HDF5"),
         ("x.parquet", lambda path: path.write_bytes(b"PAR1" + bytes(50)), "cannot be read as Parquet"),
         ("x.arrow", lambda path: path.write_bytes(bytes(50)), "Arrow"),
         ("x.safetensors", lambda path: path.write_bytes(bytes(50)), "safetensors"),
         ("x.mat", lambda path: path.write_bytes(b"MATLAB 5.0" + bytes(500)), "MATLAB"),
-        ("x.json", lambda path: path.write_text('{"a": 1}'), r"read are separated values \(.csv"),
-        ("x.xlsx", lambda path: path.write_bytes(b"PK\3\4" + bytes(50)), "no format that is read"),
-        ("empty.h5", lambda path: h5py.File(path, "w").close(), "holds no array"),
+        ("x.json", lambda path: path.write_text('{"a": 1}'), r"formats are separated values \(.csv"),
+        ("x.xlsx", lambda path: path.write_bytes(b"PK\3\4" + bytes(50)), "not in a supported format"),
+        ("empty.h5", lambda path: h5py.File(path, "w").close(), "contains no array"),
         ("folder", lambda path: path.mkdir(), "is a folder"),
     ],
 )  # fmt: skip
-def test_what_is_not_read_is_told_so_and_never_run(tmp_path, capsys, name, write, found):
+def test_unsupported_files_are_refused_and_never_run(tmp_path, capsys, name, write, found):
     write(tmp_path / name)
     with pytest.raises(DataError, match=found) as caught:
         read_columns(tmp_path / name)
@@ -238,7 +238,7 @@ def _layout(path):
     return layout
 
 
-def test_lance_is_read_where_its_package_is(tmp_path, monkeypatch):
+def test_lance_needs_its_package(tmp_path, monkeypatch):
     (tmp_path / "t.lance").mkdir()
     monkeypatch.setitem(sys.modules, "lance", None)
     with pytest.raises(DataError, match="pip install pylance"):
@@ -254,7 +254,7 @@ def test_lance_is_read_where_its_package_is(tmp_path, monkeypatch):
     np.testing.assert_array_equal(read_table(tmp_path / "t.lance", "kind", drop=["age"]).features, X)
 
 
-def test_splits_are_not_read_as_one(tmp_path):
+def test_splits_are_not_merged(tmp_path):
     for name in ("data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         pq.write_table(table(), tmp_path / name)
@@ -264,7 +264,7 @@ def test_splits_are_not_read_as_one(tmp_path):
     assert len(read_table(tmp_path, "kind")) == 12
 
 
-def test_a_header_is_a_matter_of_texts(tmp_path):
+def test_the_option_header_is_for_text_files(tmp_path):
     np.save(tmp_path / "x.npy", X)
     with pytest.raises(UsageError, match="--header"):
         read_columns(tmp_path / "x.npy", header=True)

@@ -1,1 +1,1 @@
-"""Sets of images: what is there, and reading it row by row."""
+"""Sets of images: finding, opening and reading them."""

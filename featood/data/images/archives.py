@@ -1,4 +1,4 @@
-"""Unpacking an archive of images that somebody else made."""
+"""Unpacking of untrusted archives of images."""
 
 from __future__ import annotations
 
@@ -29,20 +29,19 @@ def unpack(
 ) -> Path:
     """Unpack a tar or zip file into the new folder ``target``.
 
-    Only plain files and folders with relative paths are taken. The files appear all at once, when
-    everything has been checked and written. Where the archive holds a single folder, ``target``
-    becomes that folder.
+    Only plain files and folders with relative paths are accepted. The folder appears only when everything has been
+    checked and written. If the archive contains a single folder, ``target`` becomes that folder.
 
     Parameters
     ----------
     archive : Path
-        ``.tar``, ``.tar.gz``, ``.tgz`` or ``.zip``, told apart by content.
+        ``.tar``, ``.tar.gz``, ``.tgz`` or ``.zip``, recognised by content.
     target : Path
         Must not exist; its parent must.
     max_entries, max_bytes : int
-        More files, or more bytes in them, than any set of images needs.
+        Limits on the number of entries and their total size.
     max_ratio : int
-        How many times its own size (and 1 MiB) an archive may grow: images hardly compress.
+        Limit on the ratio of unpacked to packed size (plus 1 MiB): images hardly compress.
 
     Returns
     -------
@@ -52,15 +51,15 @@ def unpack(
     Raises
     ------
     DataError
-        If it is no archive, is damaged, breaks a limit, or holds a path that leaves the folder, a
-        link or a device.
+        If it is not an archive, is damaged, exceeds a limit, or contains a link, a device, or a path outside the
+        folder.
     """
     budget = min(max_bytes, max_ratio * (archive.stat().st_size + (1 << 20)))
     with reading(archive), scratch_folder(target, unwrap=True) as content:
         for count, (name, size, file) in enumerate(_members(archive), 1):
             budget -= size
             if count > max_entries or budget < 0:
-                raise DataError(f"{archive} is refused: too many entries or bytes for an archive of images")
+                raise DataError(f"{archive} is refused: too many entries or bytes for a set of images")
             path = content / _safe(name, archive)
             if file is None:
                 make_folder(path)
@@ -73,7 +72,7 @@ def unpack(
 
 
 def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
-    """Yield name, size and content (None: a folder) of each entry; anything but files and folders is refused."""
+    """Yield name, size and content (None for folders) of each entry; only files and folders are allowed."""
     if tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
             for member in tar:
@@ -89,12 +88,12 @@ def _members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
                 yield info.filename, info.file_size, None if info.is_dir() else zipped.open(info)
     else:
         raise DataError(
-            f"{archive} is no tar or zip archive (a web page saved in its place?); fetch it again"
+            f"{archive} is not a tar or zip archive (perhaps a saved web page); download it again"
         )
 
 
 def _safe(name: str, archive: Path) -> PurePosixPath:
-    path = PureWindowsPath(name)  # the stricter of the two: it knows both slashes, and drives
+    path = PureWindowsPath(name)  # stricter than POSIX: both kinds of slashes, and drives
     if path.anchor or ".." in path.parts or "\0" in name:
-        raise DataError(f"{archive} is refused: {name!r} would leave the folder")
+        raise DataError(f"{archive} is refused: {name!r} is outside the folder")
     return PurePosixPath(path.as_posix())

@@ -1,4 +1,4 @@
-"""Reading arrays from npy files and npz archives, never as pickles, and telling which are images and labels."""
+"""Reading arrays from npy files and npz archives without pickle, and finding images and labels among them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _IMAGES = ("images", "image", "imgs", "img", "x", "data", "pixels", "arr_0")
 _LABELS = ("labels", "label", "targets", "target", "y", "arr_1")
 _KINDS = {**dict.fromkeys(_IMAGES, "images"), **dict.fromkeys(_LABELS, "labels")}
 _KEY = re.compile(r"([a-z]+?)[_.-]?(images?|imgs?|x|data|pixels|labels?|targets?|y)")
-_TURNED = re.compile(r"(images?|imgs?|x|data|pixels|labels?|targets?|y)[_.-]?([a-z]+)")
+_REVERSED = re.compile(r"(images?|imgs?|x|data|pixels|labels?|targets?|y)[_.-]?([a-z]+)")
 Fields = dict[str, dict[str, str]]
-"""By split (empty: none is named), the keys of ``images`` and ``labels``."""
+"""For each split (empty if not named), the keys of ``images`` and ``labels``."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Array:
         Raises
         ------
         DataError
-            If it is damaged, or holds objects.
+            If it is damaged, or contains objects.
         """
         with self._open() as (file, size):
             version = np.lib.format.read_magic(file)
             if version not in ((1, 0), (2, 0)):
-                raise DataError(f"{self} is no plain array of numbers or text")
+                raise DataError(f"{self} is not a plain array of numbers or text")
             read = (
                 np.lib.format.read_array_header_1_0
                 if version == (1, 0)
@@ -56,21 +56,21 @@ class Array:
             shape, _, dtype = read(file)
             if dtype.hasobject:
                 raise DataError(
-                    f"{self} holds Python objects, which could run code; save an array of numbers or text"
+                    f"{self} contains Python objects, which could run code; save an array of numbers or text"
                 )
             if math.prod(shape) * dtype.itemsize != size - file.tell():
                 raise DataError(
-                    f"{self} is damaged: its header promises {list(shape)} of {dtype}; fetch it again"
+                    f"{self} is damaged: its header declares {list(shape)} of {dtype}; download it again"
                 )
             return shape, dtype
 
     def read(self) -> np.ndarray:
-        """Read the array; its size is that of the file, whatever the header says.
+        """Read the array; memory is bounded by the size of the file, whatever the header declares.
 
         Raises
         ------
         DataError
-            If it is damaged, or holds objects.
+            If it is damaged, or contains objects.
         """
         self.head()
         with self._open() as (file, _):
@@ -96,7 +96,7 @@ def npz_arrays(path: Path) -> dict[str, Array]:
     Raises
     ------
     DataError
-        If it is no npz archive.
+        If it is not an npz archive.
     """
     with reading(path):
         if not zipfile.is_zipfile(path):
@@ -107,10 +107,10 @@ def npz_arrays(path: Path) -> dict[str, Array]:
 
 
 def find_fields(keys: Iterable[str]) -> Fields:
-    """Tell from their keys which arrays are images and labels, and of which split.
+    """Find the keys of images and labels, and their splits.
 
-    ``images, labels``, ``x, y``, ``data, targets`` and the like, whatever the case; with a split before or behind,
-    as in ``train_images`` or ``x_train``; a split alone stands for its images.
+    Recognised are ``images, labels``, ``x, y``, ``data, targets`` and similar pairs in any case, also with a split as
+    prefix or suffix (``train_images``, ``x_train``); the name of a split alone means its images.
     """
     found: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for key in keys:
@@ -124,12 +124,12 @@ def find_fields(keys: Iterable[str]) -> Fields:
 
 
 def _parse(key: str) -> tuple[str, str]:
-    """Return split and word of a key, both empty if it is of another kind."""
+    """Return split and word of a key, or two empty strings if it is not recognised."""
     if key in _KINDS:
         return "", key
     if canonical(key) in SPLITS:
         return canonical(key), "images"
-    matches = ((_KEY.fullmatch(key), 1, 2), (_TURNED.fullmatch(key), 2, 1))
+    matches = ((_KEY.fullmatch(key), 1, 2), (_REVERSED.fullmatch(key), 2, 1))
     for match, split, word in matches:
         if match and canonical(match[split]) in SPLITS:
             return canonical(match[split]), match[word]

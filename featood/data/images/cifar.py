@@ -1,8 +1,8 @@
-"""CIFAR-10 and CIFAR-100 as distributed, without running what their pickles say.
+"""CIFAR-10 and CIFAR-100 as distributed, read without running code from their pickles.
 
-The Python version, which torchvision downloads, is a set of pickles. A pickle names functions for the
-reader to call; here every name leads to an inert stand-in that merely records the array's type and
-bytes, and any name that a CIFAR file does not need is refused.
+The Python version, which torchvision downloads, is a set of pickles. A pickle contains names of functions to call;
+here, these names are replaced by inert objects that only record the type and bytes of an array, and names
+that a CIFAR file does not need are refused.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ PIXELS = 3 * 32 * 32
 
 
 def cifar10(folder: Path, split: str) -> Loader | None:
-    """``data_batch_1..5`` and ``test_batch`` (pickles), or the same with ``.bin``."""
+    """Layout ``data_batch_1..5`` and ``test_batch`` (pickles), or the same with ``.bin``."""
     stems = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}.get(split, [])
     return _find(folder, stems, "labels", header=1)
 
 
 def cifar100(folder: Path, split: str) -> Loader | None:
-    """``train`` and ``test`` (pickles), or the same with ``.bin``; the fine labels."""
+    """Layout ``train`` and ``test`` (pickles), or the same with ``.bin``; with the fine labels."""
     return _find(folder, [split] if split in ("train", "test") else [], "fine_labels", header=2)
 
 
@@ -56,7 +56,7 @@ def _load(paths: list[Path], read: Callable[[Path], tuple[np.ndarray, np.ndarray
 
 
 def _read_binary(path: Path, header: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of ``header`` label bytes, the last of them the fine one, and 3,072 pixels."""
+    """Read rows of ``header`` label bytes, the last of which is the fine label, and 3,072 pixels."""
     with reading(path):
         rows = np.fromfile(path, np.uint8).reshape(-1, header + PIXELS)
         return rows[:, header:], rows[:, header - 1].astype(np.int64)
@@ -74,7 +74,7 @@ def _read_pickle(path: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Recorded:
-    """What the pickle asked to build: the arguments, and the state given later."""
+    """Record of an object in the pickle: the arguments of its constructor, and its state."""
 
     def __init__(self, *arguments: Any) -> None:
         self.arguments = arguments
@@ -84,7 +84,7 @@ class _Recorded:
         self.state = state
 
     def bytes(self) -> bytes:
-        """Return the content of a C-ordered array of bytes; its state is version, shape, dtype, order, data."""
+        """Return the content of a C-ordered uint8 array; its state is version, shape, dtype, order, data."""
         _, _, dtype, fortran_order, data = self.state
         if dtype.arguments[0] not in ("u1", "|u1") or fortran_order:
             raise ValueError("the pixels are not unsigned bytes in C order")
@@ -97,4 +97,4 @@ class _InertUnpickler(pickle.Unpickler):
             return lambda *arguments: _Recorded(*arguments)
         if (module, name) == ("numpy", "ndarray"):
             return None
-        raise DataError(f"refused: the pickle asks for {module}.{name}, which no CIFAR file needs")
+        raise DataError(f"refused: the pickle refers to {module}.{name}, which CIFAR files do not need")

@@ -1,4 +1,4 @@
-"""Names of the classes of the packed sets, in the order of their indices."""
+"""Names of the classes of packed sets, in the order of their indices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of classes that a network was trained with, given from outside."""
+"""The order of classes with which a network was trained, as given by the user."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def read_class_order(order: ClassOrder) -> tuple[str, ...]:
     Parameters
     ----------
     order : sequence of str, or path
-        The names, or a file: one name a line, ``index name`` or ``name index`` lines, a JSON list of names, a JSON
+        The names, or a file: lines of ``name``, ``index name`` or ``name index``, a JSON list of names, or a JSON
         object from name to index (``class_to_idx``, ``label2id``) or from index to name (``id2label``).
 
     Raises
     ------
     DataError
-        If there is no such file, or a name or an index is there twice or missing.
+        If there is no such file, or names or indices are repeated or missing.
     """
     if not isinstance(order, str | os.PathLike):
         return _distinct(tuple(map(str, order)), "the order of the classes")
@@ -64,13 +64,13 @@ def _from_json(value: Any, path: Path) -> tuple[str, ...]:
     if isinstance(value, Mapping) and value:
         if all(type(index) is int for index in value.values()):
             return _by_index(value, path)
-        if all(key.isdecimal() for key in value):  # Keras lists both the WordNet id and the words of a class
+        if all(key.isdecimal() for key in value):  # Keras lists both WordNet id and name of a class
             names = {key: name[0] if isinstance(name, list) and name else name for key, name in value.items()}
             if all(isinstance(name, str) for name in names.values()):
                 _distinct(tuple(names.values()), path)
                 return _by_index({name: int(key) for key, name in names.items()}, path)
     raise DataError(
-        f"{path} is no list of class names, nor an object from names to indices or from indices to names"
+        f"{path} is neither a list of class names nor an object from names to indices or from indices to names"
     )
 
 
@@ -81,32 +81,32 @@ def _by_index(indices: Mapping[str, int], where: object) -> tuple[str, ...]:
     if first not in (0, 1) or found != list(range(first, first + len(found))):
         gap = next((i for i in range(len(found)) if found[i] != first + i), 0)
         raise DataError(
-            f"{where}: indices must run from 0 without gaps; {found[gap]} ({ordered[gap]}) is out of line"
+            f"{where}: indices must run from 0 without gaps; {found[gap]} ({ordered[gap]}) does not fit"
         )
     return tuple(ordered)
 
 
 def _distinct(names: tuple[str, ...], where: object) -> tuple[str, ...]:
     if not names:
-        raise DataError(f"{where} names no classes")
+        raise DataError(f"{where} contains no classes")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{where} names the class {twice!r} twice")
+        raise DataError(f"{where} contains the class {twice!r} twice")
     return names
 
 
 def apply_class_order(images: ImageSet, names: Sequence[str]) -> ImageSet:
-    """Give classes the indices of a list of names.
+    """Renumber the classes of a set by a list of names.
 
-    Classes with names are found by these: class folders (a single one, too), names in a list or an array. Where the
-    set has indices alone, and also where its names are but numbers, the list names them.
+    Named classes (class folders, even a single one, and names in a list or an array) are matched by name. If the set
+    has only indices, or names that are just numbers, the list supplies the names.
 
     Parameters
     ----------
     images : ImageSet
         The set.
     names : sequence of str
-        Names of all classes in the order of the indices wanted; more than the set has, perhaps.
+        Names of all classes in the order of their indices; may include classes that the set lacks.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def apply_class_order(images: ImageSet, names: Sequence[str]) -> ImageSet:
     names = tuple(names)
     images = _labelled_by_folder(images, names)
     if images.labels is None:
-        return images.with_notes("there are no labels, so the order of the classes changes nothing")
+        return images.with_notes("there are no labels, so the order of the classes has no effect")
     present = np.unique(images.labels[images.labels >= 0]).tolist()
     own = images.classes
     if not own or (_are_indices(own) and not set(own) & set(names)):
@@ -136,18 +136,18 @@ def apply_class_order(images: ImageSet, names: Sequence[str]) -> ImageSet:
     first_words = {(name.split() or [""])[0]: index for index, name in enumerate(names)}
     if not set(used) <= set(rank) and len(first_words) == len(names) and set(used) <= set(first_words):
         rank = first_words
-        notes.append("classes are found by the first words of the names in their order")
+        notes.append("classes are matched by the first words of the given names")
     if unknown := [name for name in used if name not in rank]:
         raise DataError(f"{images.name}: not in the order of the classes ({names[0]}, ...): {some(unknown)}")
     if len(used) < len(names):
         notes.append(
-            f"classes of the given order without images here: {len(names) - len(used)} of {len(names)}"
+            f"classes in the given order without images here: {len(names) - len(used)} of {len(names)}"
         )
     return images.with_classes(np.array([rank.get(name, -1) for name in own]), names).with_notes(*notes)
 
 
 def _labelled_by_folder(images: ImageSet, names: Sequence[str]) -> ImageSet:
-    """Take folders for classes that alone were not known to be, such as a single one."""
+    """Use folders as classes if all their names are in the list, such as a single class folder."""
     folders = sorted({name.rpartition("/")[0].partition("/")[0] for name in images.ids})
     if images.labels is not None or images.root is None or not set(folders) <= set(names):
         return images
@@ -157,7 +157,7 @@ def _labelled_by_folder(images: ImageSet, names: Sequence[str]) -> ImageSet:
 
 
 def _are_indices(names: Sequence[str]) -> bool:
-    """Tell whether names are but the numbers 0 to C-1, or 1 to C, in this order."""
+    """Whether names are the numbers 0 to C-1, or 1 to C, in this order."""
     if not all(name.isdecimal() for name in names):
         return False
     numbers = list(map(int, names))

@@ -1,4 +1,4 @@
-"""What many files hold, and whether they were touched, without reading all of long ones."""
+"""Fast digests of the content, and of the sizes and times, of many files."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _MISSING = b"\0" * 32
 
 
 def content_digests(root: Path, names: Sequence[str]) -> Iterator[bytes]:
-    """Yield 32 bytes for each file, of its size and of 64 KiB of its content, joined in runs.
+    """Yield 32 bytes for each file, a digest of its size and 64 KiB of its content, joined in runs.
 
-    Files no longer than that are read whole; of longer ones sixteen pieces of 4 KiB, evenly spaced from the
-    first to the last byte. Compressed images differ nearly everywhere when they differ at all; it is for
-    uncompressed ones that a beginning and an end would not do.
+    Files up to that size are read completely, longer ones in sixteen pieces of 4 KiB, evenly spaced from the first to
+    the last byte. Compressed images that differ do so almost everywhere; uncompressed ones may differ only in the
+    middle.
     """
     return _in_runs(partial(_content, root), names)
 
 
 def file_stamps(root: Path, names: Sequence[str]) -> Iterator[bytes]:
-    """Yield size and time of last change of each file, 16 bytes, joined in runs."""
+    """Yield 16 bytes for each file, its size and modification time, joined in runs."""
     return _in_runs(partial(_stamp, root), names)
 
 
 def _in_runs(measure: Callable[[str], bytes], names: Sequence[str]) -> Iterator[bytes]:
-    """Spread runs of names over threads: a task a file would fill the memory for a million of them."""
+    """Process runs of names in threads; one task per file would need too much memory for a million files."""
 
     def run(start: int) -> bytes:
         return b"".join(map(measure, names[start : start + RUN]))
@@ -46,11 +46,10 @@ def _in_runs(measure: Callable[[str], bytes], names: Sequence[str]) -> Iterator[
 
 def _content(root: Path, name: str) -> bytes:
     try:
-        if not stat.S_ISREG(
-            os.stat(os.path.join(root, name)).st_mode
-        ):  # opening a pipe would wait for a writer
+        path = os.path.join(root, name)
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would block
             return _MISSING
-        with open(os.path.join(root, name), "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             sha = hashlib.sha256(size.to_bytes(8, "little"))
             if size <= WHOLE:

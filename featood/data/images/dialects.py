@@ -1,4 +1,4 @@
-"""How a list of images is written: what stands between path and label, in which columns they are."""
+"""Dialects of image lists: the delimiter, and the columns of path and label."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ _QUOTED = re.compile(r"([\"'])(.+?)\1(?:\s+(.*))?")
 
 
 def read_lines(path: Path, size: int = -1) -> list[str]:
-    """Read the lines of a text file, UTF-8 or, with a byte order mark, UTF-16; of the first ``size`` bytes only.
+    """Read the lines in the first ``size`` bytes of a text file (UTF-8, or UTF-16 with a byte order mark).
 
     Raises
     ------
     DataError
-        If it cannot be read or is not such a text.
+        If it cannot be read or decoded.
     """
     with reading(path), open(path, "rb") as file:
         content = file.read(size)
         if len(content) == size:
-            content = content[: content.rfind(b"\n") + 1] or content  # no half line
+            content = content[: content.rfind(b"\n") + 1] or content  # without the incomplete last line
         wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
         text = content.decode("utf-16", "ignore") if wide else content.decode("utf-8-sig")
-    # not splitlines, which also breaks at characters that paths may hold
+    # splitlines would also split at characters that are allowed in paths
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """What stands between the columns (nothing: blanks), and which columns are path and label."""
+    """The delimiter (empty for blanks), and the columns of path and label."""
 
     mark: str = ""
     path: int = 0
@@ -54,10 +54,10 @@ class Dialect:
     notes: tuple[str, ...] = ()
 
     def rows(self, lines: Sequence[str]) -> Iterator[tuple[int, str, str]]:
-        """Yield number of the line, path and label (empty where there is none) of each row."""
+        """Yield line number, path and label (may be empty) of each row."""
         rows = _cells(lines, self.mark) if self.mark else self._blank_separated(lines)
         for number, cells in islice(rows, int(self.header), None):
-            if (extra := len(cells) - self.width) > 0:  # the mark also stands in a path
+            if (extra := len(cells) - self.width) > 0:  # the path contains the delimiter
                 span = slice(self.path, self.path + extra + 1)
                 cells[span] = [self.mark.join(cells[span])]
             cells += [""] * (self.width - len(cells))
@@ -68,7 +68,7 @@ class Dialect:
 
 
 def sniff(lines: Sequence[str]) -> Iterator[Dialect]:
-    """Yield the ways in which a list may be meant, from its first lines, the likeliest first."""
+    """Yield possible dialects of a list, judging from its first lines, the most likely first."""
     for mark in _MARKS:
         rows = [cells for _, cells in _cells(lines, mark)]
         if rows and len(rows[0]) > 1 and (dialect := _columns(rows, mark)):
@@ -84,9 +84,9 @@ def _cells(lines: Sequence[str], mark: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _columns(rows: list[list[str]], mark: str) -> Dialect | None:
-    """Find the column of paths, by their endings or by its name, and that of labels."""
+    """Find the column of paths, by file extensions or by its name, and the column of labels."""
     names = list(map(_plain, rows[0]))
-    width = min(len(row) for row in rows if len(row) > 1)  # more where the mark also stands in a path
+    width = min(len(row) for row in rows if len(row) > 1)  # rows whose path contains the delimiter are longer
     header = len(rows) > 1 and not any(map(_is_image, rows[0]))
     body = [row for row in rows[header:] if len(row) == width]
     by_name = [place for name in _PATHS for place in range(width) if names[place : place + 1] == [name]]
@@ -101,21 +101,21 @@ def _columns(rows: list[list[str]], mark: str) -> Dialect | None:
         known = [place for name in _LABELS for place in others if names[place] == name]
         known = known or [place for place in others if names[place]]
         label = known[0] if len(known) == 1 or names[known[0]] in _LABELS else None
-        title = "none is known to be the labels" if label is None else f"labels {rows[0][label]!r}"
+        title = "no labels recognised" if label is None else f"labels {rows[0][label]!r}"
         note = f"columns of the list: paths {rows[0][path]!r}, {title}"
         return Dialect(mark, path, label, width, True, (note,))
-    if len(others) > 1:  # as in lists of MXNet, a column that numbers the rows
+    if len(others) > 1:  # lists of MXNet have a column of row numbers
         numbers = [place for place in others if _numbers_rows([row[place] for row in body])]
         numbers = numbers if len(numbers) < len(others) else numbers[:1]
         others = [place for place in others if place not in numbers]
     label = others[0] if len(others) == 1 else None
-    title = "labels unknown: name the columns in a first line" if label is None else f"labels {label}"
+    title = "labels unknown: add a first line with column names" if label is None else f"labels {label}"
     notes = (f"columns of the list, counted from 0: paths {path}, {title}",) if width > 2 or path else ()
     return Dialect(mark, path, label, width, False, notes)
 
 
 def _split(line: str) -> list[str]:
-    """Split ``path label``, where both may hold blanks; without a label it is empty."""
+    """Split ``path label``, both of which may contain blanks; a missing label is empty."""
     if match := _QUOTED.fullmatch(line):
         return [match[2], match[3] or ""]
     match = _PATH.fullmatch(line)

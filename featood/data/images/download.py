@@ -1,4 +1,4 @@
-"""Fetching the sets that torchvision knows how to fetch."""
+"""Downloading sets with torchvision."""
 
 from __future__ import annotations
 
@@ -15,34 +15,36 @@ from featood.files import make_folder
 
 
 def download(name: str, data_dir: str | os.PathLike[str] | None, torchvision: Any) -> list[str]:
-    """Fetch a set into ``DIR/<name>/``; torchvision checks the MD5 sums it knows.
+    """Download a set into ``DIR/<name>/``; torchvision checks MD5 sums where it has them.
 
     Parameters
     ----------
     name : str
-        A registered set; what follows a colon is ignored.
+        A registered set; a selector after a colon is ignored.
     data_dir : path, optional
         Default: :func:`featood.data.default_data_dir`.
     torchvision : module
-        The imported package; this floor does not import it.
+        The imported package, which this layer does not import itself.
 
     Returns
     -------
     list of str
-        The splits that are there now.
+        The splits available afterwards.
 
     Raises
     ------
     UsageError
         If the name is unknown.
     DataError
-        If torchvision cannot fetch it, or fails.
+        If torchvision does not support it, or the download fails.
     """
     entry = get_entry(name)
     root = default_data_dir() if data_dir is None else Path(data_dir)
     folder = root / entry.name
     if entry.download is None:
-        raise DataError(f"torchvision cannot fetch {entry.name}: get it from {entry.source} into {folder}/")
+        raise DataError(
+            f"torchvision cannot download {entry.name}: get it from {entry.source} and put it into {folder}/"
+        )
     kind, calls = entry.download
     try:
         make_folder(folder)
@@ -53,5 +55,5 @@ def download(name: str, data_dir: str | os.PathLike[str] | None, torchvision: An
         raise DataError(f"{entry.name} could not be downloaded into {folder}: {reason}") from error
     splits = available_splits(entry.name, root)
     if not splits:
-        raise DataError(f"{entry.name} was downloaded, but {folder} does not hold it; fetch it by hand")
+        raise DataError(f"{entry.name} was downloaded, but is not in {folder}; download it manually")
     return splits

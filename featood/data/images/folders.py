@@ -1,4 +1,4 @@
-"""Folders of images, and of classes of them."""
+"""Folders of images, with or without class folders."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from featood.errors import DataError
 
 
 def split_folder(folder: Path, split: str, lenient: bool = False) -> Loader | None:
-    """``FOLDER/<split>/``; inside, ``<class>/*`` gives labels.
+    """Layout ``FOLDER/<split>/``, with labels from ``<class>/*``.
 
-    The label is the rank of the class among the class folders of all splits; images that lie flat, or nested
-    in a single folder, have none. See :func:`read_folder` for ``lenient``.
+    The label is the rank of the class among the class folders of all splits. Images without class folders, or within a
+    single folder, have no labels. See :func:`read_folder` for ``lenient``.
     """
     inner = _split_folders(folder).get(split) if split in SPLITS else find_split(folder, split)
     if inner is None or not has_images(inner):
@@ -29,16 +29,16 @@ def split_folder(folder: Path, split: str, lenient: bool = False) -> Loader | No
 
 
 def whole_folder(folder: Path, split: str, lenient: bool = False) -> Loader | None:
-    """FOLDER itself as ``test``, where it has no folders called after splits."""
+    """Layout of FOLDER itself as ``test``, if it has no folders named like splits."""
     if split != "test" or _split_folders(folder) or not has_images(folder):
         return None
     return partial(read_folder, folder, None, lenient)
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:
-    """Find the folders called after splits.
+    """Find the folders named like splits.
 
-    ``valid`` or ``dev`` may also be a class: alone beside other folders of images it is taken for one.
+    ``valid`` or ``dev`` may also be a class: it counts as one if it is the only such folder among others with images.
     """
     found = {split: path for split in SPLITS if (path := find_split(folder, split))}
     if len(found) == 1:
@@ -52,39 +52,37 @@ def _split_folders(folder: Path) -> dict[str, Path]:
 def read_folder(folder: Path, base: Path | None = None, lenient: bool = False) -> ImageSet:
     """Read every image below ``folder``, in the order of their paths.
 
-    Class folders are numbered in the order of their names; those called 0 to C-1, or 1 to C, in the order of
-    these numbers.
+    Class folders are numbered in the order of their names, or numerically if these are 0 to C-1 or 1 to C.
 
     Parameters
     ----------
     folder : Path
         The folder of one split.
     base : Path, optional
-        The folder above, whose other splits are asked for their classes too, so that an index
-        means the same class in each.
+        The parent folder; classes of its other splits are included, so that an index is the same class in all splits.
     lenient : bool
-        Number class folders that hold no images in any split, too, for a caller that goes by their names.
+        Also number class folders without images in any split, for callers that match classes by name.
 
     Raises
     ------
     DataError
-        If there are such folders otherwise: whether they count is unknown.
+        If there are class folders without images, and not `lenient`: whether they are classes is unknown.
     """
     found = Scan()
     ids = tuple(sorted(scan(folder, found)))
     own = subfolders(folder)
     used = {name.partition("/")[0] for name in ids if "/" in name}
     others = [path for path in (_split_folders(base).values() if base else ()) if path != folder]
-    # One folder alone (`images/`) is a place to put files, not a class.
+    # a single folder (`images/`) is not a class
     elsewhere = {name for names in map(subfolders, others) if len(names) > 1 for name in names}
     classes = in_class_order(elsewhere | (own if len(own) > 1 else set()))
     flat = [name for name in ids if "/" not in name]
     alone = len(used) == 1 and own != used and not used <= elsewhere
     notes = found.notes()
     if flat and len(used) > 1:
-        notes.append(f"no labels: {flat[0]} lies beside the class folders, not in one")
+        notes.append(f"no labels: {flat[0]} is beside the class folders, not in one")
     elif alone and not flat:
-        notes.append(f"no labels: of its folders only {min(used)} holds images")
+        notes.append(f"no labels: only the folder {min(used)} contains images")
     if flat or alone or not used <= set(classes):
         return ImageSet(ids=ids, root=folder, notes=tuple(notes))
     if empty := sorted(own - used):
@@ -105,7 +103,7 @@ def read_folder(folder: Path, base: Path | None = None, lenient: bool = False) -
 
 
 def in_class_order(names: Iterable[str]) -> list[str]:
-    """Sort names of classes: as numbers where they are 0 to C-1 or 1 to C, else as text."""
+    """Sort class names: numerically if they are 0 to C-1 or 1 to C, otherwise as text."""
     ordered = sorted(names)
     return sorted(ordered, key=int) if _numbered(ordered) else ordered
 
@@ -118,22 +116,22 @@ def _numbered(names: Sequence[str]) -> bool:
 
 
 def _numbering(classes: Sequence[str]) -> list[str]:
-    """Say how class folders called after numbers were put in order, where it could be otherwise."""
+    """Return a note about the order of class folders with numbers as names, if it is ambiguous."""
     if not classes or not all(name.isascii() and name.isdigit() for name in classes):
         return []
     if _numbered(classes):
         first = int(classes[0])
         span = f"class folders are numbered {classes[0]} to {classes[-1]}"
         if first or list(classes) != sorted(classes):
-            return [f"{span}: indices follow the numbers" + (", less one" if first else "")]
+            return [f"{span}: indices follow the numbers" + (", minus one" if first else "")]
         return []
     return [
-        f"class folders are called after numbers, but not 0 to {len(classes) - 1}: indices follow the order "
-        "of text; give the order of the classes where it is another"
+        f"names of class folders are numbers, but not 0 to {len(classes) - 1}: indices follow the order "
+        "of text; give the order of the classes if it differs"
     ]
 
 
 def folder_labels(ids: Iterable[str], classes: Sequence[str]) -> np.ndarray:
-    """Give the rank of the first folder of each path among ``classes``, int64 [N]."""
+    """Return the rank of the first folder of each path among ``classes``, int64 [N]."""
     rank = {name: index for index, name in enumerate(classes)}
     return np.array([rank[name.partition("/")[0]] for name in ids], np.int64)

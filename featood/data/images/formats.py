@@ -1,4 +1,4 @@
-"""Layouts of particular sets, as their authors or torchvision leave them on disk.
+"""Layouts of particular sets, as distributed by their authors or downloaded by torchvision.
 
 Each is a function of a folder and a split, as in :mod:`featood.data.images.layouts`.
 """
@@ -33,10 +33,9 @@ def idx_files(
     transpose: bool = False,
     first_label: int = 0,
 ) -> Loader | None:
-    """``<prefix>-images-idx3-ubyte`` and ``<prefix>-labels-idx1-ubyte``, plain or ``.gz``.
+    """Layout ``<prefix>-images-idx3-ubyte`` and ``<prefix>-labels-idx1-ubyte``, plain or ``.gz``.
 
-    EMNIST stores its images mirrored along the diagonal and counts its letters from one:
-    ``transpose`` and ``first_label`` put that right.
+    EMNIST stores transposed images, and counts its letters from one; ``transpose`` and ``first_label`` correct that.
     """
     prefix = {"train": prefixes[0], "test": prefixes[1]}.get(split)
     images = _plain_or_gz(folder / f"{prefix}-images-idx3-ubyte")
@@ -58,21 +57,21 @@ def _plain_or_gz(path: Path) -> Path | None:
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """Big-endian: two zero bytes, type 8 (uint8), the number of dimensions, their sizes, the data."""
+    """Read big-endian data: two zero bytes, type 8 (uint8), the number of dimensions, their sizes, the values."""
     with reading(path), gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
         head = np.frombuffer(file.read(4 + 4 * dimensions), ">u4")
         if len(head) != 1 + dimensions or head[0] != 0x800 + dimensions:
-            raise DataError(f"{path} is not an idx file of bytes in {dimensions} dimensions")
+            raise DataError(f"{path} is not an idx file of bytes with {dimensions} dimensions")
         shape = head[1:].tolist()
         size = math.prod(shape)
         data = file.read(min(size, MAX_BYTES) + 1)
         if len(data) != size:
-            raise DataError(f"{path} is damaged: its header promises {size} bytes; fetch it again")
+            raise DataError(f"{path} is damaged: its header declares {size} bytes; download it again")
         return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def svhn(folder: Path, split: str) -> Loader | None:
-    """``<split>_32x32.mat``, MATLAB 5; the digit 0 is stored as 10."""
+    """Layout ``<split>_32x32.mat`` in MATLAB 5 format; the digit 0 is stored as 10."""
     path = folder / f"{split}_32x32.mat"
     if not path.is_file():
         return None
@@ -90,7 +89,7 @@ def svhn(folder: Path, split: str) -> Loader | None:
 
 
 def dtd(folder: Path, split: str) -> Loader | None:
-    """``images/<class>/*.jpg`` with the lists of the first of the ten official partitions."""
+    """Layout ``images/<class>/*.jpg`` with the lists of the first of ten official partitions."""
     path = folder / "labels" / f"{split}1.txt"
     if not (path.is_file() and (folder / "images").is_dir()):
         return None
@@ -106,7 +105,7 @@ def dtd(folder: Path, split: str) -> Loader | None:
 
 
 def gtsrb(folder: Path, split: str) -> Loader | None:
-    """``GTSRB/Training/<class>/*.ppm``; ``GTSRB/Final_Test/Images/*.ppm`` with ``GT-final_test.csv``."""
+    """Layout ``GTSRB/Training/<class>/*.ppm``; ``GTSRB/Final_Test/Images/*.ppm`` with ``GT-final_test.csv``."""
     training, test = folder / "GTSRB" / "Training", folder / "GTSRB" / "Final_Test" / "Images"
     if split == "train" and training.is_dir():
         return partial(read_folder, training)
@@ -123,7 +122,7 @@ def gtsrb(folder: Path, split: str) -> Loader | None:
 
 
 def celeba(folder: Path, split: str) -> Loader | None:
-    """``img_align_celeba/*.jpg`` with ``list_eval_partition.txt`` (0 train, 1 val, 2 test); no labels."""
+    """Layout ``img_align_celeba/*.jpg`` with ``list_eval_partition.txt`` (0 train, 1 val, 2 test); no labels."""
     path, images = folder / "list_eval_partition.txt", folder / "img_align_celeba"
     if not (split in ("train", "val", "test") and path.is_file() and images.is_dir()):
         return None
@@ -138,7 +137,7 @@ def celeba(folder: Path, split: str) -> Loader | None:
 
 
 def tiny_imagenet(folder: Path, split: str) -> Loader | None:
-    """As distributed: ``val/images/*`` with ``val/val_annotations.txt``; other splits are plain folders."""
+    """Layout ``val/images/*`` with ``val/val_annotations.txt``, as distributed; other splits are plain folders."""
     path, images = folder / "val" / "val_annotations.txt", folder / "val" / "images"
     if not (path.is_file() and images.is_dir()):
         return None
@@ -156,9 +155,9 @@ def tiny_imagenet(folder: Path, split: str) -> Loader | None:
 
 
 def omniglot(folder: Path, split: str) -> Loader | None:
-    """``images_background`` (train) or ``images_evaluation`` (test), black ink on white paper.
+    """Layout ``images_background`` (train) or ``images_evaluation`` (test), black on white.
 
-    The images are inverted, white on black as in MNIST, and packed. No labels: no character is in both.
+    The images are inverted to white on black, as in MNIST, and packed. No labels: the splits share no character.
     """
     inner = folder / {"train": "images_background", "test": "images_evaluation"}.get(split, "")
     if inner == folder or not inner.is_dir():

@@ -1,4 +1,4 @@
-"""Sets that need no download: scikit-learn's digits, patches of its photographs, and noise."""
+"""Sets without files: scikit-learn's digits, patches of its photographs, and noise."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MAX_BYTES = 1 << 31
 
 
 def digits(split: str) -> ImageSet:
-    """Scikit-learn's 1,797 handwritten digits, 8 x 8, grey values 0 to 16 spread over 0 to 255.
+    """Return scikit-learn's 1,797 handwritten digits, 8 x 8, grey values 0 to 16 scaled to 0 to 255.
 
-    Of each class a random 30 % (seed 0) is ``test``, the rest ``train``.
+    A random 30 % of each class (seed 0) is ``test``, the rest ``train``.
     """
     from sklearn.datasets import load_digits
 
@@ -35,19 +35,19 @@ def digits(split: str) -> ImageSet:
 
 
 def photo_patches(split: str, *, n: int = 2000, size: int = 32, seed: int = 0) -> ImageSet:
-    """Square patches cut at random from scikit-learn's two sample photographs (427 x 640, RGB).
+    """Return random square patches of scikit-learn's two sample photographs (427 x 640, RGB).
 
     Raises
     ------
     UsageError
-        If the patches do not fit into the photographs, or not into memory.
+        If the patches are larger than the photographs, or exceed the memory limit.
     """
     from sklearn.datasets import load_sample_images
 
     photos = np.stack(load_sample_images().images)
     _, height, width, channels = photos.shape
     if size > min(height, width):
-        raise UsageError(f"photo-patches: size can be {min(height, width)} at most, not {size}")
+        raise UsageError(f"photo-patches: size must be at most {min(height, width)}, not {size}")
     _check_size(n, size, channels)
     rng = np.random.default_rng(seed)
     photo = rng.integers(len(photos), size=n)
@@ -59,23 +59,23 @@ def photo_patches(split: str, *, n: int = 2000, size: int = 32, seed: int = 0) -
 def noise(
     split: str, *, kind: str = "gaussian", n: int = 2000, size: int = 32, channels: int = 3, seed: int = 0
 ) -> ImageSet:
-    """Random images; ``train`` and ``test`` are different draws.
+    """Return random images; ``train`` and ``test`` are different draws.
 
     Parameters
     ----------
     kind : str
-        ``gaussian``: mean and standard deviation 128, clipped. ``uniform``: every value alike.
-        ``rademacher``: 0 or 255. ``blobs``: smoothed coin flips with soft edges (Hendrycks et al. 2019).
-        ``constant``: one grey for the whole image.
+        ``gaussian``: mean and standard deviation 128, clipped. ``uniform``: uniform values. ``rademacher``: 0 or 255.
+        ``blobs``: smoothed Bernoulli noise with soft edges (Hendrycks et al. 2019). ``constant``: one grey value per
+        image.
     n, size, channels : int
         Number of images, their height and width, and 1 (grey) or 3 (RGB) channels.
     seed : int
-        Of the generator.
+        Seed of the generator.
 
     Raises
     ------
     UsageError
-        If an option is out of its range.
+        If an option is out of range.
     """
     if kind not in NOISES:
         raise UsageError(f"noise:{kind} is unknown; there are {', '.join(NOISES)}")
@@ -107,4 +107,6 @@ def _draw(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> np.nda
 
 def _check_size(n: int, size: int, channels: int) -> None:
     if min(n, size) < 1 or n * size * size * channels > MAX_BYTES:
-        raise UsageError(f"{n} images of {size} x {size} x {channels} are none, or more than fit into memory")
+        raise UsageError(
+            f"{n} images of {size} x {size} x {channels} are empty or exceed the memory limit; choose other sizes"
+        )

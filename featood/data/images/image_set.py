@@ -1,4 +1,4 @@
-"""A set of images: rows that can be read one by one, with their labels and names."""
+"""Sets of images: rows that are read one by one, with labels and names."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from featood.errors import DataError
 class ImageSet:
     """N images, either packed in memory or as files below one folder.
 
-    Exactly one of ``array`` and ``root`` is given. Instances hold nothing but arrays, strings and a
-    path, so they travel to the workers of a ``DataLoader``.
+    Exactly one of ``array`` and ``root`` is given. Instances consist of arrays, strings and paths, so they can be sent
+    to the workers of a ``DataLoader``.
 
     Attributes
     ----------
     name, split : str
-        What the set is called; ``"cifar10"``, ``"test"``.
+        Name and split of the set, such as ``"cifar10"`` and ``"test"``.
     ids : sequence of str
-        One name a row: the path relative to ``root`` for files, the row number for packed sets.
+        One name per row: the path relative to ``root`` for files, the row number for packed sets.
     labels : ndarray, int64 [N], optional
-        Class index of each row; negative where it is unknown. None: no labels at all.
+        Class index of each row, negative if unknown; None without labels.
     classes : tuple of str
-        Name of each class index; empty where the names are unknown.
+        Name of each class index; empty if unknown.
     array : ndarray, uint8 [N, H, W] or [N, H, W, 3], optional
         All pixels, for a packed set.
     root : Path, optional
         The folder the ids are relative to, for a set of files.
     decoding : Decoding
-        How the files of a set of files are decoded.
+        How files are decoded.
     sources : tuple of Path
-        The files that a packed set was read from, where they are known.
+        The files from which a packed set was read, if known.
     notes : tuple of str
         What was inferred, converted or left out when the set was opened, one line each.
 
     Raises
     ------
     DataError
-        If the parts do not fit together.
+        If the attributes are inconsistent.
     """
 
     name: str = ""
@@ -63,7 +63,7 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         if (self.array is None) == (self.root is None):
-            raise DataError(f"{self.name}: a set is packed (array) or made of files (root), one of the two")
+            raise DataError(f"{self.name}: a set is either packed (array) or consists of files (root)")
         if self.array is not None and len(self.array) != len(self.ids):
             raise DataError(f"{self.name}: {len(self.array)} images but {len(self.ids)} ids")
         if self.labels is not None and self.labels.shape != (len(self.ids),):
@@ -83,14 +83,14 @@ class ImageSet:
         Raises
         ------
         DataError
-            If the file is missing, corrupt, or absurdly large; the text names it.
+            If the file is missing, corrupt or too large; the message names it.
         """
         if self.array is not None:
             return self.array[i]
         assert self.root is not None
         path = self.root / self.ids[i]
-        if not path.is_file():  # a pipe would be waited for
-            raise DataError(f"{path} is missing, or no file")
+        if not path.is_file():  # reading a pipe would block
+            raise DataError(f"{path} is missing, or not a file")
         return read_image(path, self.decoding)
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> ImageSet:
@@ -105,16 +105,16 @@ class ImageSet:
         )
 
     def with_notes(self, *notes: str) -> ImageSet:
-        """Add what a user should know; what is noted already is not repeated."""
+        """Add notes for the user, without duplicates."""
         return replace(self, notes=tuple(dict.fromkeys((*self.notes, *notes))))
 
     def with_classes(self, indices: np.ndarray, names: tuple[str, ...]) -> ImageSet:
-        """Give the classes new indices.
+        """Renumber the classes.
 
         Parameters
         ----------
         indices : ndarray of integers [K]
-            The new index of each old one; negative where the class becomes unknown.
+            The new index of each old one; negative for unknown.
         names : tuple of str
             The new names, in the order of the new indices.
 
@@ -129,17 +129,15 @@ class ImageSet:
         if self.labels is None:
             return replace(self, classes=names)
         if (top := int(self.labels.max(initial=-1))) >= len(new):
-            raise DataError(
-                f"{self.name}: label {top} is beyond the {len(new)} classes that are numbered anew"
-            )
+            raise DataError(f"{self.name}: label {top} is beyond the {len(new)} classes that are renumbered")
         labels = np.where(self.labels >= 0, np.append(new, -1)[self.labels], -1)
         return replace(self, labels=labels, classes=names)
 
     def digest(self) -> str:
-        """SHA-256 of the inputs: ids, labels, and all pixels (packed) or each file's size and content.
+        """SHA-256 of the inputs: ids, labels, and all pixels (packed) or the size and content of each file.
 
-        Of a long file a sample is read, see :func:`featood.data.images.contents.content_digests`; a file that is
-        missing counts as such.
+        Long files are sampled, see :func:`featood.data.images.contents.content_digests`; missing files are included as
+        missing.
         """
         if self.array is None:
             sha = self._listing(b"featood images 2\0")
@@ -153,10 +151,10 @@ class ImageSet:
         return sha.hexdigest()
 
     def stamp(self) -> str:
-        """SHA-256 of ids, labels, and the sizes and times of the files: cheap, the same while none is touched.
+        """SHA-256 of ids, labels, and the sizes and modification times of the files, to detect changes quickly.
 
-        Where the files of a packed set are not known, it is the digest. It does not depend on where the
-        files lie; copies, which have other times, have another stamp but the same digest.
+        It is the digest if the files of a packed set are unknown. It does not depend on the location of the files;
+        copies with other times have another stamp but the same digest.
         """
         if self.root is None and not self.sources:
             return self.digest()
@@ -184,31 +182,31 @@ def packed_set(
     classes: tuple[str, ...] = (),
     sources: tuple[Path, ...] = (),
 ) -> ImageSet:
-    """Make an ImageSet of an array; ids are the zero-padded row numbers.
+    """Make an ImageSet from an array; ids are the zero-padded row numbers.
 
     Parameters
     ----------
     images : ndarray, uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3]
-        The pixels; a single channel is dropped from the shape.
+        The pixels; an axis of one channel is dropped.
     labels : ndarray of integers [N], optional
-        Class indices, negative where unknown.
+        Class indices, negative if unknown.
     name, split, classes, sources
         See :class:`ImageSet`.
 
     Raises
     ------
     DataError
-        If dtype or shape is anything else.
+        If dtype or shape are different.
     """
     if images.dtype != np.uint8:
-        raise DataError(f"{name or 'images'}: uint8 pixels from 0 to 255 are needed, not {images.dtype}")
+        raise DataError(f"{name or 'images'}: pixels must be uint8 from 0 to 255, not {images.dtype}")
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     if not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)) or 0 in images.shape[1:]:
-        raise DataError(f"{name or 'images'}: shape [N, H, W] or [N, H, W, 3] is needed, not {images.shape}")
+        raise DataError(f"{name or 'images'}: shape must be [N, H, W] or [N, H, W, 3], not {images.shape}")
     if labels is not None:
         if labels.dtype.kind not in "iu":
-            raise DataError(f"{name or 'labels'}: integer labels are needed, not {labels.dtype}")
+            raise DataError(f"{name or 'labels'}: labels must be integers, not {labels.dtype}")
         labels = labels.astype(np.int64)
     width = len(str(max(len(images) - 1, 0)))
     return ImageSet(

@@ -1,8 +1,8 @@
-"""What a layout is, and the names that splits go by.
+"""Layouts of sets on disk, and names of splits.
 
-A layout is a function of a folder and a split. It looks whether its files are there, cheaply, and
-returns the function that reads them, or None; it raises a DataError where files are there that cannot
-be used, which counts only if no other layout finds anything.
+A layout is a function of a folder and a split. It checks quickly whether its files exist, and returns the function that
+reads them, or None. It raises a DataError if files exist but cannot be used, which is reported only if no other layout
+finds anything.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _ALIASES = {
 
 
 def canonical(name: str) -> str:
-    """Return the split that a name stands for (``Validation``: ``val``); other names stand for themselves."""
+    """Return the standard name of a split (``val`` for ``Validation``); other names stay unchanged."""
     lower = name.lower()
     return _ALIASES.get(lower, lower if lower in SPLITS else name)
 
 
 def find_split(folder: Path, split: str, suffixes: tuple[str, ...] = ("",)) -> Path | None:
-    """Find the file (or, without suffixes, the folder) of a split, under its own name or another of its names.
+    """Find the file (or, without suffixes, the folder) of a split under one of its usual names.
 
-    The standard name goes before others, and lower case before upper.
+    The standard name precedes others, and lower case precedes upper case.
     """
     return next(_candidates(folder, split, suffixes), None)
 
@@ -53,12 +53,12 @@ def _candidates(folder: Path, split: str, suffixes: tuple[str, ...]) -> Iterator
 
 
 def noting(loader: Loader, *notes: str) -> Loader:
-    """Let a loader add notes to what it reads."""
+    """Return a loader that adds notes to the set."""
     return lambda: loader().with_notes(*notes)
 
 
 def choice(path: Path, split: str, suffixes: tuple[str, ...] = ("",)) -> list[str]:
-    """Return the notes that a split is read from a file or folder of another name, and what is passed over."""
+    """Return notes about a split that is read from a file or folder of another name, and about those ignored."""
     others = [other for other in _candidates(path.parent, split, suffixes) if not other.samefile(path)]
     passed = ", ".join(dict.fromkeys(other.name for other in others))
     notes = [] if path.stem.lower() == split else [f"the split {split} is read from {path.name}"]

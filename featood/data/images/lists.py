@@ -1,4 +1,4 @@
-"""Lists of images: a text file with a path and perhaps a label a line."""
+"""Lists of images: text files with a path, and optionally a label, per line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list")
 def image_list(
     folder: Path, split: str, pattern: str = "", roots: Sequence[str | Path] = (".",)
 ) -> Loader | None:
-    """``FOLDER/<split>.txt`` (or another of ``LIST_SUFFIXES``), or the file that ``pattern`` gives.
+    """Layout ``FOLDER/<split>.txt`` (or another of ``LIST_SUFFIXES``), or the file given by ``pattern``.
 
     Raises
     ------
@@ -38,12 +38,12 @@ def image_list(
 
 
 def listed_file(path: Path, roots: Sequence[Path]) -> Loader:
-    """Find the folder that a list's paths are relative to: the first of ``roots`` with its first image.
+    """Find the folder to which the paths of a list are relative: the first of ``roots`` that contains its first image.
 
     Raises
     ------
     DataError
-        If the first image is below none of them; the text names it.
+        If none of them contains the first image, which the message names.
     """
     first, reason = "", f"{path} lists no images"
     with reading(path):
@@ -58,20 +58,20 @@ def listed_file(path: Path, roots: Sequence[Path]) -> Loader:
                 first = name
                 places = " or ".join(dict.fromkeys(str(root) for root in roots[:2]))
                 outside = all(_below(name, _tops(root)) is None for root in roots)
-                reason = f"{path}, line {number}: {name!r} {'must lie' if outside else 'is not there'} below {places}"
+                reason = f"{path}, line {number}: {name!r} {'must be' if outside else 'does not exist'} below {places}"
     raise DataError(reason)
 
 
 def read_list(path: Path, root: Path, dialect: Dialect | None = None) -> ImageSet:
-    """Read an image list; a label that is missing or negative is unknown.
+    """Read an image list; missing and negative labels are unknown.
 
-    Separators, quotes, a header, and labels that are names are understood, see :mod:`featood.data.images.dialects`.
-    Names of classes are numbered over the lists of all splits that lie beside it.
+    Delimiters, quotes, a header, and names as labels are supported, see :mod:`featood.data.images.dialects`. Class
+    names are numbered over the lists of all splits in the same folder.
 
     Raises
     ------
     DataError
-        If a path leads out of ``root``, or the labels are not classes.
+        If a path is outside ``root``, or the labels are not classes.
     """
     with reading(path):
         lines = read_lines(path)
@@ -86,12 +86,12 @@ def read_list(path: Path, root: Path, dialect: Dialect | None = None) -> ImageSe
     if any("\\" in name for _, name, _ in rows):
         images = images.with_notes(f"backslashes in the paths of {path.name} are read as slashes")
     if any(_is_absolute(name.replace("\\", "/")) for _, name, _ in rows):
-        images = images.with_notes(f"absolute paths in {path.name} are taken below {root}")
+        images = images.with_notes(f"absolute paths in {path.name} are read as paths below {root}")
     return images
 
 
 def _labels_beside(path: Path) -> set[str]:
-    """Labels of the lists of other splits, so that an index means the same class in each."""
+    """Return the labels in the lists of other splits, so that an index is the same class in all splits."""
     if canonical(path.stem) not in SPLITS:
         return set()
     found = (find_split(path.parent, split, (path.suffix.lower(),)) for split in SPLITS)
@@ -104,7 +104,7 @@ def _tops(root: Path) -> tuple[str, ...]:
 
 
 def _below(name: str, tops: Sequence[str]) -> str | None:
-    """Return a path of a list relative to its root, of which ``tops`` are the absolute names; None outside of it."""
+    """Return a path relative to the root, whose absolute names are ``tops``; None if it is outside."""
     path = name.replace("\\", "/")
     if _is_absolute(path):
         path = next((path[len(top) :].lstrip("/") for top in tops if path.startswith(f"{top}/")), "..")
@@ -116,7 +116,7 @@ def _below(name: str, tops: Sequence[str]) -> str | None:
 
 def _checked(path: str | None, name: str, number: int, where: Path, root: Path) -> str:
     if path is None:
-        raise DataError(f"{where}, line {number}: {name!r} leads elsewhere; paths must stay below {root}")
+        raise DataError(f"{where}, line {number}: {name!r} is outside; paths must be below {root}")
     return path
 
 

@@ -1,4 +1,4 @@
-"""The names that sets of images go by."""
+"""Names of sets of images."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ StrPath = str | os.PathLike[str]
 
 
 def dataset_key(name: StrPath) -> str:
-    """Return the name that :func:`featood.data.open_dataset` gives to a set, without looking for it.
+    """Return the name that :func:`featood.data.open_dataset` gives to a set, without opening it.
 
-    A path, whether or not it still exists, becomes the last folder's name and a hash; case and spelling of
-    registered names are put right; any other name stays as it is.
+    A path, which need not exist, becomes the name of its last folder with a hash; registered names are normalised;
+    other names stay unchanged.
 
     Raises
     ------
     UsageError
-        If it could be no name of a set.
+        If it cannot be the name of a set.
     """
     text = checked_name(name)
     if is_path(name):
@@ -42,22 +42,22 @@ def checked_name(name: StrPath) -> str:
     Raises
     ------
     UsageError
-        If it leads upwards or holds control characters.
+        If it contains ``..`` or control characters.
     """
     text = os.fspath(name)
     if any(char < " " for char in text) or ".." in PureWindowsPath(text).parts:
-        raise UsageError(f"{text!r} is refused as a set of images: no `..`, no control characters")
+        raise UsageError(f"{text!r} cannot be a set of images: `..` and control characters are not allowed")
     return text
 
 
 def is_path(name: StrPath) -> bool:
-    """Tell a path from the name of a set: it is a Path, or begins with `.`, `/` or `~`."""
+    """Whether the name of a set is a path: it is a Path, or begins with `.`, `/` or `~`."""
     text = os.fspath(name)
     return isinstance(name, os.PathLike) or text[:1] in (".", "/", "~") or Path(text).is_absolute()
 
 
 def path_key(path: Path) -> str:
-    """Name a set given by its path after the last folder, and a hash to tell apart those of one name."""
+    """Return the name of a set given by its path: its last folder and a hash, which makes the name unique."""
     real = os.path.realpath(path)
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(real).stem).strip(".-") or "images"
     return f"{slug}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:8]}"

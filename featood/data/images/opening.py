@@ -1,4 +1,4 @@
-"""From a name to a set of images: registered sets, folders and files in the data directory, and paths."""
+"""Opening a set of images by name: registered sets, folders and files in the data directory, and paths."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FORMS: dict[Layout, str] = {packed: "the packed one", image_list: "the list"}
 
 @dataclass(frozen=True)
 class _Source:
-    """A name understood. ``groups`` are the layouts to try; the first group that finds anything counts."""
+    """A parsed name. ``groups`` are the layouts to try; the first group that finds anything is used."""
 
     name: str
     entry: DatasetEntry
@@ -40,7 +40,7 @@ class _Source:
 
 
 def default_data_dir() -> Path:
-    """Where sets are looked for: the environment variable FEATOOD_DATA, or else ``./data``."""
+    """Return the folder of sets: the environment variable FEATOOD_DATA, or ``./data``."""
     return Path(os.environ.get("FEATOOD_DATA") or "data")
 
 
@@ -55,31 +55,30 @@ def open_dataset(
     Parameters
     ----------
     name : str or path
-        A registered set (``cifar10``), some of its classes (``cifar10:0-5``, ``cifar10:0,3,7-9``; the
-        labels become 0 to k-1 in their old order), a generated set with options
-        (``noise:uniform,n=500,size=64``), a folder in the data directory, or a path: a folder of
-        images (``./folder``, ``/data/photos``), packed images (``.npz``, ``.npy``), an image list
-        (``.txt``, ``.csv``, ``.tsv``, ``.lst``, ``.list``).
+        A registered set (``cifar10``), some of its classes (``cifar10:0-5``, ``cifar10:0,3,7-9``; these are renumbered
+        0 to k-1 in the same order), a generated set with options (``noise:uniform,n=500,size=64``), a folder in the
+        data directory, or a path: a folder of images (``./folder``, ``/data/photos``), packed images (``.npz``,
+        ``.npy``), or an image list (``.txt``, ``.csv``, ``.tsv``, ``.lst``, ``.list``).
     split : str, optional
-        Default: ``test`` where there is one, else ``val``, else the first there is. ``validation`` and
-        other usual names are understood.
+        By default ``test``, otherwise ``val``, otherwise the first available split. Other usual names such as
+        ``validation`` are recognised.
     data_dir : path, optional
-        Default: :func:`default_data_dir`. An archive that lies there (``LSUN.tar.gz``) is unpacked.
+        Default: :func:`default_data_dir`. Archives in it (``LSUN.tar.gz``) are unpacked.
     class_order : sequence of str or path, optional
         Names of the classes in the order of their indices; see :mod:`featood.data.images.class_order`.
 
     Returns
     -------
     ImageSet
-        Its ``notes`` say what was inferred, converted or left out.
+        The set; its ``notes`` state what was inferred, converted or left out.
 
     Raises
     ------
     UsageError
         If the name is unknown or malformed.
     DataError
-        If the set or the split is not there; the text says where to get it and where to put it. If the order of
-        the classes does not fit.
+        If the set or the split is missing (the message says where to get it and where to put it), or the order of the
+        classes does not match.
     """
     root = default_data_dir() if data_dir is None else Path(data_dir)
     order = None if class_order is None else read_class_order(class_order)
@@ -96,47 +95,49 @@ def open_dataset(
     chosen = split or next((s for s in ("test", "val") if s in loaders), next(iter(loaders)))
     chosen = chosen if chosen in loaders else canonical(chosen)
     if chosen not in loaders:
-        raise DataError(f"{source.name} has no split {chosen!r} here; there is {', '.join(loaders)}")
+        raise DataError(f"{source.name} has no split {chosen!r} here, only {', '.join(loaders)}")
     images, entry = loaders[chosen](), source.entry
     images = replace(images, name=source.name, split=chosen, classes=images.classes or entry.classes)
     if len(images) == 0:
         raise DataError(f"{source.name}/{chosen} is empty")
     if images.labels is not None and 0 < entry.num_classes <= (top := int(images.labels.max())):
-        raise DataError(f"{source.name}/{chosen} has label {top}; {entry.num_classes} classes count from 0")
+        raise DataError(
+            f"{source.name}/{chosen} has label {top}, but labels of its {entry.num_classes} classes start at 0"
+        )
     if order is None and images.classes != entry.classes and set(images.classes) <= set(entry.classes):
         order = entry.classes
-        images = images.with_notes(f"classes are numbered as those of {entry.title}")
+        images = images.with_notes(f"classes are numbered as in {entry.title}")
     if order is not None:
         images = apply_class_order(images, order)
     return select_classes(images, source.classes) if source.classes else images
 
 
 def available_splits(name: StrPath, data_dir: StrPath | None = None) -> list[str]:
-    """List the splits that can be opened now; those of an archive that is not unpacked yet count.
+    """List the available splits, including those of an archive that is not unpacked yet.
 
     Raises
     ------
     UsageError
-        If the name is unknown or malformed, or that of a table.
+        If the name is unknown or malformed, or is a table.
     DataError
-        If it is a path and does not exist.
+        If it is a path that does not exist.
     """
     root = default_data_dir() if data_dir is None else Path(data_dir)
     source = _locate(name, root)
     loaders, _ = _loaders(source)
-    there = list(loaders or (source.entry.splits if _archive(source.entry, root) else ()))
-    if not there:
+    available = list(loaders or (source.entry.splits if _archive(source.entry, root) else ()))
+    if not available:
         refuse_table(source.entry.name)
-    return there
+    return available
 
 
 def _locate(name: StrPath, root: Path, ordered: bool = False) -> _Source:
-    """Understand a name; ``ordered`` if the order of the classes is given."""
+    """Parse a name; ``ordered`` if the order of the classes is given."""
     text = checked_name(name)
     if is_path(name):
         return _locate_path(Path(os.path.expanduser(text)), root, ordered)
     if not _NAME.fullmatch(text):
-        raise UsageError(f"{text!r} is no name of a set of images; a folder of images is given as ./folder")
+        raise UsageError(f"{text!r} is not a name of a set of images; give a folder of images as ./folder")
     base, _, selector = text.partition(":")
     try:
         entry = get_entry(base)
@@ -167,10 +168,10 @@ def _locate_path(path: Path, root: Path, ordered: bool) -> _Source:
 
 
 def _groups(entry: DatasetEntry, root: Path, ordered: bool) -> list[list[tuple[Path, Layout]]]:
-    """Order the layouts: first where splits have files or folders of their own, then the folder as a whole."""
+    """Return the layouts in order: first those with separate files or folders for splits, then whole folders."""
     inner = [name for name in entry.folders if name != "."]
     places = dict.fromkeys((entry.name, *inner, *(f"{entry.name}/{name}" for name in inner)))
-    # Compared with the listing: where the file system ignores case, ODIN's Imagenet/ is not imagenet/.
+    # the listing distinguishes ODIN's Imagenet/ from imagenet/ on file systems that ignore case
     present = {path.name for path in root.iterdir()} if root.is_dir() else set()
     folders = [root / place for place in places if place.partition("/")[0] in present]
     explicit: list[Layout] = [packed, *entry.layouts, image_list, partial(split_folder, lenient=ordered)]
@@ -189,13 +190,13 @@ def _groups(entry: DatasetEntry, root: Path, ordered: bool) -> list[list[tuple[P
 
 
 def _lone_file(name: str, root: Path) -> Path | None:
-    """Find ``DIR/<name>.npz``, which MedMNIST and Keras leave."""
+    """Find ``DIR/<name>.npz``, as downloaded by MedMNIST and Keras."""
     paths = (root / (name + suffix) for suffix in (".npz", ".NPZ"))
     return next((path for path in paths if os.path.isfile(path)), None)
 
 
 def _loaders(source: _Source) -> tuple[dict[str, Loader], list[str]]:
-    """Find a function that reads it for each split that is there; where there is none, say what was wrong."""
+    """Return the loader of each available split; if there is none, the problems found."""
     reasons = []
     for group in source.groups:
         further = {split for folder, layout in group if layout is packed for split in packed_splits(folder)}
@@ -207,12 +208,12 @@ def _loaders(source: _Source) -> tuple[dict[str, Loader], list[str]]:
                     hits.append((layout, layout(folder, split)))
                 except DataError as error:
                     reasons.append(str(error))
-            there = [(layout, loader) for layout, loader in hits if loader is not None]
-            if there:
-                layout, found[split] = there[0]
-                if len(there) > 1 and layout not in source.entry.layouts:
+            available = [(layout, loader) for layout, loader in hits if loader is not None]
+            if available:
+                layout, found[split] = available[0]
+                if len(available) > 1 and layout not in source.entry.layouts:
                     form = _FORMS.get(layout, "the first")
-                    note = f"the split {split} is there in {len(there)} forms; {form} is read"
+                    note = f"the split {split} exists in {len(available)} forms; {form} is read"
                     found[split] = noting(found[split], note)
         if found:
             return found, []
@@ -236,7 +237,7 @@ def _one_file(folder: Path, split: str, path: Path, root: Path) -> Loader | None
     def load() -> ImageSet:
         images = listed()
         elsewhere = images.root != beside
-        return images.with_notes(*[f"paths of {path.name} are taken below {images.root}"] * elsewhere)
+        return images.with_notes(*[f"paths in {path.name} are relative to {images.root}"] * elsewhere)
 
     return load
 
@@ -249,7 +250,9 @@ def _archive(entry: DatasetEntry, root: Path) -> Path | None:
 
 def _missing(entry: DatasetEntry, root: Path, reasons: list[str]) -> str:
     if not entry.source:
-        return reasons[0] if reasons else f"{entry.title} holds no images, no <split>.npz and no image list"
+        return (
+            reasons[0] if reasons else f"{entry.title} contains no images, no <split>.npz and no image list"
+        )
     hint = " (or add --download)" if entry.download else ""
     found = f" ({reasons[0]})" if reasons else ""
     where = root / entry.name

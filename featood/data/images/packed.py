@@ -1,4 +1,4 @@
-"""Packed sets: npz archives, and folders of npy files, with images and labels under the names that are usual."""
+"""Packed sets: npz archives and folders of npy files, with images and labels under their usual names."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from featood.readers.labels import texts_of
 
 
 def packed(folder: Path, split: str) -> Loader | None:
-    """``FOLDER/<split>.npz``; the arrays of that split in another archive or in npy files of the folder.
+    """Layout ``FOLDER/<split>.npz``, or arrays of that split in another archive or in npy files of the folder.
 
     Raises
     ------
     DataError
-        If several archives hold the split.
+        If several archives contain the split.
     """
     own = find_split(folder, split, (".npz",))
     if own is not None:
@@ -37,7 +37,7 @@ def packed(folder: Path, split: str) -> Loader | None:
     holding = [path for path in archives if split in SPLITS and split in _splits_within(path)]
     if len(holding) > 1:
         raise DataError(
-            f"{folder} holds several packed sets ({holding[0].name}, {holding[1].name}); give one by its path"
+            f"{folder} contains several packed sets ({holding[0].name}, {holding[1].name}); give the path of one"
         )
     if holding:
         return partial(_read_archive, holding[0], split)
@@ -51,7 +51,7 @@ def packed(folder: Path, split: str) -> Loader | None:
 
 
 def packed_splits(folder: Path) -> list[str]:
-    """Names of packed sets in a folder that are not those of splits: ``corrupted.npz``, ``fog.npy``."""
+    """List the packed sets in a folder that are not named like splits: ``corrupted.npz``, ``fog.npy``."""
     archives, arrays = _packed_files(folder)
     taken = {key for both in find_fields(arrays).values() for key in both.values()}
     stems = [path.stem for path in archives if not _splits_within(path)]
@@ -59,7 +59,7 @@ def packed_splits(folder: Path) -> list[str]:
 
 
 def packed_file(folder: Path, split: str, path: Path) -> Loader | None:
-    """One npz or npy file, wherever it is: the splits that it names, else ``test``."""
+    """Layout of one npz or npy file: the splits that its keys name, otherwise ``test``."""
     if path.suffix.lower() == ".npy":
         load = partial(_load, {path.stem: Array(path)}, {"images": path.stem}, path)
         return load if split == "test" else None
@@ -69,7 +69,7 @@ def packed_file(folder: Path, split: str, path: Path) -> Loader | None:
 
 
 def _packed_files(folder: Path) -> tuple[list[Path], dict[str, Array]]:
-    """List the npz archives that are not called after a split, and the npy files by stem."""
+    """List the npz archives that are not named like a split, and the npy files by stem."""
     if not folder.is_dir():
         return [], {}
     names = sorted(name for name in os.listdir(folder) if name.lower().endswith((".npz", ".npy")))
@@ -81,7 +81,7 @@ def _packed_files(folder: Path) -> tuple[list[Path], dict[str, Array]]:
 
 
 def _splits_within(path: Path) -> list[str]:
-    """List the splits that the keys of an archive name; none where it cannot be read, as the reader will say."""
+    """List the splits named by the keys of an archive; none if it is unreadable, which the reader reports."""
     try:
         return [split for split in find_fields(npz_arrays(path)) if split]
     except DataError:
@@ -100,7 +100,7 @@ def _read_archive(path: Path, split: str, siblings: Iterable[Path] = ()) -> Imag
     fields = find_fields(arrays)
     chosen = fields.get(split) or fields.get("", {})
     if "images" not in chosen:
-        raise DataError(f"{path} holds no array called images or x; it has {', '.join(arrays) or 'none'}")
+        raise DataError(f"{path} contains no array named images or x; it has {', '.join(arrays) or 'none'}")
     return _load(arrays, chosen, path, [npz_arrays(other) for other in siblings if other != path])
 
 
@@ -110,10 +110,10 @@ def _load(
     where: Path,
     siblings: Iterable[Mapping[str, Array]] = (),
 ) -> ImageSet:
-    """Read images and labels; names of classes are numbered over all splits, those of ``siblings`` too."""
+    """Read images and labels; class names are numbered over all splits, including ``siblings``."""
     images, labels = arrays[chosen["images"]], arrays.get(chosen.get("labels", ""))
     if labels is not None and len(images.head()[0]) < 3 <= len(labels.head()[0]):
-        # arr_0 and arr_1 come in any order
+        # arr_0 and arr_1 are in any order
         images, labels, chosen = labels, images, {"images": chosen["labels"], "labels": chosen["images"]}
     with reading(where):
         pixels, notes = as_pixels(images.read(), images)
@@ -128,7 +128,7 @@ def _load(
 
 
 def _label_names(groups: Iterable[Mapping[str, Array]]) -> set[str]:
-    """All names of classes in the labels of all splits."""
+    """Collect the class names in the labels of all splits."""
     names: set[str] = set()
     for arrays in groups:
         for both in find_fields(arrays).values():
@@ -139,7 +139,7 @@ def _label_names(groups: Iterable[Mapping[str, Array]]) -> set[str]:
 
 
 def _names_read(arrays: Mapping[str, Array], chosen: Mapping[str, str]) -> list[str]:
-    """Say which arrays are taken for images and labels, where that is not plain from their names."""
+    """Return notes about the arrays read as images and labels, if these do not have exactly those names."""
     known = {key for both in find_fields(arrays).values() for key in both.values()}
     rest = [key for key in arrays if key not in known and key not in chosen.values()]
     plain = all(key == kind for kind, key in chosen.items())

@@ -1,4 +1,4 @@
-"""From arrays of images as they are found to uint8 pixels, where that loses nothing."""
+"""Lossless conversion of arrays of images to uint8 pixels."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ ROWS = 1024
 
 
 def as_pixels(values: np.ndarray, where: object) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Turn an array of images into pixels, without loss.
+    """Convert an array of images to pixels, without loss.
 
     Parameters
     ----------
     values : ndarray
         ``[N, H, W]``, or with 1, 3 or 4 channels ``[N, H, W, C]`` or ``[N, C, H, W]``; uint8, other integers from
-        0 to 255, or floats that are whole multiples of 1/255 in [0, 1], or whole from 0 to 255.
+        0 to 255, or floats that are multiples of 1/255 in [0, 1] or whole from 0 to 255.
     where : object
-        What to name in an error.
+        Origin of the values for errors.
 
     Returns
     -------
@@ -31,12 +31,12 @@ def as_pixels(values: np.ndarray, where: object) -> tuple[np.ndarray, tuple[str,
     Raises
     ------
     DataError
-        If shape or values are anything else; the text says what to do.
+        If shape or values are different; the message says what to do.
     """
     notes = []
     values, moved = _channels_last(values)
     if moved:
-        notes.append("images are channels first [N, C, H, W]: the channels are moved to the end")
+        notes.append("images are channels first [N, C, H, W]: channels are moved to the end")
     if values.ndim == 4 and values.shape[3] == 4:
         values = values[..., :3]
         notes.append("images have four channels: the last, alpha, is dropped")
@@ -44,29 +44,29 @@ def as_pixels(values: np.ndarray, where: object) -> tuple[np.ndarray, tuple[str,
         values = values[..., 0]
     if not (values.ndim == 3 or (values.ndim == 4 and values.shape[3] == 3)):
         raise DataError(
-            f"{where}: images of shape {list(values.shape)}; [N, H, W] or [N, H, W, 3] is needed: reshape them"
+            f"{where}: images have shape {list(values.shape)}; reshape them to [N, H, W] or [N, H, W, 3]"
         )
     if values.dtype == np.uint8:
         return values, tuple(notes)
     if values.dtype.kind not in "iuf":
-        raise DataError(f"{where}: images of type {values.dtype}; save them as uint8 from 0 to 255")
+        raise DataError(f"{where}: images have type {values.dtype}; save them as uint8 from 0 to 255")
     scale = 255 if values.dtype.kind == "f" and values.size and values.max() <= 1 else 1
     notes.append(
         f"images are {values.dtype} from 0 to {'1, in steps of 1/255' if scale > 1 else '255, all whole'}: "
-        "made uint8 without loss"
+        "converted to uint8 without loss"
     )
     return _exact(values, scale, where), tuple(notes)
 
 
 def _channels_last(values: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Move the channels to the end where they stand in second place, and could not be elsewhere."""
+    """Move the channels to the end if only the second axis can be channels."""
     counts = (1, 3, 4)
     moved = values.ndim == 4 and values.shape[1] in counts and values.shape[3] not in counts
     return (np.moveaxis(values, 1, 3), True) if moved else (values, False)
 
 
 def _exact(values: np.ndarray, scale: int, where: object) -> np.ndarray:
-    """Scale and round by blocks of rows; what is not whole then, or out of range, is refused."""
+    """Scale and round in blocks of rows; refuse values that are then not whole or out of range."""
     pixels = np.empty(values.shape, np.uint8)
     slack = scale * np.finfo(values.dtype).eps if values.dtype.kind == "f" else 0
     for start in range(0, len(values), ROWS):
@@ -75,8 +75,8 @@ def _exact(values: np.ndarray, scale: int, where: object) -> np.ndarray:
         rounded = np.rint(scaled)
         if not ((np.abs(scaled - rounded) <= slack) & (rounded >= 0) & (rounded <= 255)).all():
             raise DataError(
-                f"{where}: images are {values.dtype} from {block.min():.4g} to {block.max():.4g} and no whole "
-                "levels of 256; save uint8 pixels, for [0, 1] np.rint(255 * x).astype(np.uint8)"
+                f"{where}: images are {values.dtype} from {block.min():.4g} to {block.max():.4g} and not on 256 "
+                "whole levels; save uint8 pixels, for [0, 1] with np.rint(255 * x).astype(np.uint8)"
             )
         pixels[start : start + ROWS] = rounded
     return pixels

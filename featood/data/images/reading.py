@@ -1,4 +1,4 @@
-"""Decoding one image file, whatever odd thing it turns out to be."""
+"""Decoding of image files of many formats, bit depths and colour spaces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, features
 
 from featood.errors import DataError, UsageError, advice
 
-# No others: Pillow's EPS reader starts a program, for one.
+# Other formats are excluded; Pillow's EPS reader, for example, starts another program.
 SUFFIXES_OF = {
     "PNG": (".png", ".apng"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -25,7 +25,7 @@ SUFFIXES_OF = {
     "PPM": (".pbm", ".pgm", ".ppm", ".pnm"),
     "TIFF": (".tif", ".tiff"),
 }
-for _format, _feature, _suffixes in (  # a matter of how Pillow was built
+for _format, _feature, _suffixes in (  # optional parts of Pillow
     ("WEBP", "webp", (".webp",)),
     ("JPEG2000", "jpg_2000", (".jp2", ".jpx", ".jpf", ".j2k", ".j2c", ".jpc", ".jpeg2000")),
     ("AVIF", "avif", (".avif",)),
@@ -34,7 +34,7 @@ for _format, _feature, _suffixes in (  # a matter of how Pillow was built
         SUFFIXES_OF[_format] = _suffixes
 FORMATS = tuple(SUFFIXES_OF)
 SUFFIXES = frozenset(suffix for suffixes in SUFFIXES_OF.values() for suffix in suffixes)
-MAX_PIXELS = 89_478_485  # Pillow warns from here on; 256 MiB as RGB
+MAX_PIXELS = 89_478_485  # Pillow warns above this number; 256 MiB as RGB
 
 DEPTHS = (8, 10, 12, 14)
 SAMPLE = 64
@@ -54,14 +54,14 @@ TURNS = {
 
 @dataclass(frozen=True)
 class Decoding:
-    """What a file does not say of itself.
+    """Options for decoding files.
 
     Parameters
     ----------
     bits : int
         Depth of the values in 16-bit images, 8 to 16: ``2**bits - 1`` becomes 255.
     upright : bool
-        Turn images as their EXIF orientation says; the loaders of torchvision and timm do not.
+        Apply the EXIF orientation, unlike the loaders of torchvision and timm.
     """
 
     bits: int = 16
@@ -69,14 +69,14 @@ class Decoding:
 
     def __post_init__(self) -> None:
         if not 8 <= self.bits <= 16:
-            raise UsageError(f"16-bit images hold 8 to 16 bits, not {self.bits}")
+            raise UsageError(f"the depth of 16-bit images must be 8 to 16 bits, not {self.bits}")
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises on a bad file into a one-line DataError that names ``path``.
+    """Convert any error of a decoder to a DataError of one line that names ``path``.
 
-    What says nothing about the file (a failing disk, a full one, no memory) passes as it is.
+    Errors not caused by the file (a failing or full disk, lack of memory) are passed through.
     """
     try:
         yield
@@ -90,13 +90,13 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def read_image(path: Path, decoding: Decoding = Decoding()) -> np.ndarray:
-    """Decode an image file to grey or RGB; its content decides how, not its suffix.
+    """Decode an image file to grey or RGB; the format is recognised by content, not by suffix.
 
-    8-bit images come out as by ``PIL.Image.convert``, which the loaders of torchvision and timm call:
-    palettes, CMYK and other colour spaces become RGB, alpha is dropped, of an animation the first frame
-    counts. Two things differ from those loaders. The EXIF orientation is applied. And 16-bit grey is
-    scaled to 8 bits, ``v * 255 / (2**bits - 1)`` rounded, where they cut everything above 255 off;
-    16-bit colour keeps its high byte, as it does there, unless fewer bits are stated.
+    8-bit images are converted by ``PIL.Image.convert``, as in the loaders of torchvision and timm: palettes, CMYK and
+    other colour spaces become RGB, alpha is dropped, and the first frame of an animation is used. There are two
+    differences from these loaders: the EXIF orientation is applied, and 16-bit grey is scaled to 8 bits,
+    ``v * 255 / (2**bits - 1)`` rounded, whereas they clip values above 255. 16-bit colour keeps its high byte, as in
+    these loaders, unless `bits` is smaller.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def read_image(path: Path, decoding: Decoding = Decoding()) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is missing, corrupt, floating-point, deeper than stated, or over ``MAX_PIXELS`` pixels.
+        If the file is missing, corrupt, floating-point, deeper than `bits`, or has over ``MAX_PIXELS`` pixels.
     """
     with reading(path), _opened(path) as image:
         if _is_deep(image) and (image.mode.startswith("I") or decoding.bits < 16):
@@ -114,8 +114,8 @@ def read_image(path: Path, decoding: Decoding = Decoding()) -> np.ndarray:
             if values.min() < 0 or values.max() > 65535:
                 raise ValueError("32-bit pixels have no fixed range; convert to 8 bits")
             if values.max() >= 2**bits:
-                raise ValueError(f"the value {values.max()} needs more than the {bits} bits that were stated")
-            # white is zero: Pillow turns such values round with 8 bits, but not with 16
+                raise ValueError(f"the value {values.max()} needs more than the stated {bits} bits")
+            # white is zero: Pillow inverts such values with 8 bits, but not with 16
             if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0:
                 values = 2**bits - 1 - values
             return np.rint(values * 255 / (2**bits - 1)).astype(np.uint8)
@@ -123,19 +123,19 @@ def read_image(path: Path, decoding: Decoding = Decoding()) -> np.ndarray:
 
 
 def likely_bits(paths: Sequence[Path], sample: int = SAMPLE) -> int | None:
-    """Guess how many bits 16-bit images hold, from a sample; for a hint to the user, never for a choice.
+    """Estimate the depth of 16-bit images from a sample; used only for a hint to the user.
 
     Parameters
     ----------
     paths : sequence of Path
-        The image files of a set; those that cannot be read are passed over.
+        The image files of a set; unreadable ones are ignored.
     sample : int
-        How many to look at, evenly spread.
+        Size of the sample, evenly spaced.
 
     Returns
     -------
     int or None
-        8, 10, 12 or 14; None where the images are not 16-bit, state their depth, are black, or use all bits.
+        8, 10, 12 or 14; None if the images are not 16-bit, state their depth, are black, or use all bits.
     """
     highest = 0
     for row in np.unique(np.linspace(0, len(paths) - 1, min(sample, len(paths))).astype(int)):
@@ -156,7 +156,7 @@ def _opened(path: Path) -> Any:
 
 def _turned(image: Image.Image, decoding: Decoding) -> Image.Image:
     image.load()
-    # not by ImageOps.exif_transpose, which fails where other entries of the metadata cannot be written back
+    # ImageOps.exif_transpose fails if other entries of the metadata cannot be written back
     turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1)) if decoding.upright else None
     return image if turn is None else image.transpose(turn)
 
@@ -165,12 +165,12 @@ def _to_uint8(image: Image.Image) -> np.ndarray:
     if image.mode == "F":
         raise ValueError("floating-point pixels have no fixed range; convert to 8 bits")
     if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")  # straight to RGB, Pillow warns about palettes with alpha
+        image = image.convert("RGBA")  # converting to RGB directly causes a warning for palettes with alpha
     return np.array(image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB"))
 
 
 def _raw_mode(image: Any) -> str:
-    """Return Pillow's name of the layout of the stored pixels; empty where the decoder sees to it."""
+    """Return Pillow's name of the layout of the stored pixels; empty if the decoder handles it."""
     if not image.tile:
         return ""
     arguments = image.tile[0][3]
@@ -184,7 +184,7 @@ def _is_deep(image: Any) -> bool:
     tags = getattr(image, "tag_v2", {})
     deep = _raw_mode(image).endswith((";16B", ";16L", ";16N"))
     if not deep and image.mode != "F" and max(tags.get(BITS_PER_SAMPLE, (8,))) > 8:
-        raise ValueError("Pillow misreads 16-bit colour in planes of their own; convert to 8 bits")
+        raise ValueError("Pillow misreads 16-bit colour in separate planes; convert to 8 bits")
     return deep
 
 
@@ -196,12 +196,12 @@ def _deep_values(path: Path, image: Any, decoding: Decoding) -> np.ndarray:
     """Return the stored values as int64 [H, W] or [H, W, 3]."""
     if image.mode.startswith("I"):
         return np.asarray(_turned(image, decoding)).astype(np.int64)
-    # Pillow keeps the high byte of 16-bit colour. Read in the other byte order, the low byte is the high one.
+    # Pillow keeps only the high byte of 16-bit colour; reading in the other byte order gives the low byte.
     layout, _, order = _raw_mode(image).rpartition(";16")
     with _opened(path) as again:
         planes = getattr(again, "tag_v2", {}).get(PLANAR, 1)
         if layout not in ("RGB", "RGBA", "RGBX", "LA") or planes != 1:
-            raise ValueError("Pillow keeps the high byte alone of such 16-bit colour; convert to 8 bits")
+            raise ValueError("Pillow keeps only the high byte of such 16-bit colour; convert to 8 bits")
         swapped = "RGBA" if layout == "LA" else f"{layout};16{OTHER_BYTE[order]}"
         again.tile = [_with_raw_mode(tile, swapped) for tile in again.tile]
         low = np.asarray(_turned(again, decoding))

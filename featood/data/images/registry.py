@@ -1,4 +1,4 @@
-"""The sets featood knows by name: one entry each."""
+"""Registered sets of images."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from featood.errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetEntry:
-    """What featood knows about one set.
+    """A registered set of images.
 
     Attributes
     ----------
     name, title : str
-        The name on the command line, and the one in print.
+        The name on the command line, and the printed one.
     source : str
-        Where the images come from.
+        Origin of the images.
     num_classes : int
-        Number of classes; 0 where they do not matter.
+        Number of classes; 0 if irrelevant.
     shape : tuple of int, optional
-        Height, width and channels; None where the images differ.
+        Height, width and channels; None if the images differ.
     splits : tuple of str
         The official splits.
     folders : tuple of str
-        Other places than ``DIR/<name>/`` where the files may lie, relative to DIR or to DIR/<name>.
+        Further folders of the files besides ``DIR/<name>/``, relative to DIR or to DIR/<name>.
     layouts : tuple of Layout
         The set's own layouts, tried before the general ones.
     openood : str, optional
         Its OpenOOD v1.5 image list below ``DIR/benchmark_imglist/``.
     generate : callable, optional
-        Makes the set from a split and options, for those that need no files.
+        Function of a split and options that makes a set without files.
     download : tuple, optional
-        Class of ``torchvision.datasets`` and the keyword arguments of each call that fetches it.
+        Class of ``torchvision.datasets``, and the keyword arguments of each call that downloads the set.
     mean, std : tuple of float, optional
-        Normalisation of a network trained on the set, for pixels in [0, 1], one value a channel.
+        Normalisation for a network trained on the set, for pixels in [0, 1], one value per channel.
     classes : tuple of str
-        Names of the classes, where the files do not carry them.
+        Names of the classes, if the files lack them.
     """
 
     name: str
@@ -215,22 +215,22 @@ _BY_NAME = {entry.name: entry for entry in _ENTRIES}
 
 
 def list_datasets() -> list[DatasetEntry]:
-    """All entries, in the order of the table."""
+    """List all entries."""
     return list(_ENTRIES)
 
 
 def get_entry(name: str) -> DatasetEntry:
-    """Find the entry of a set; case does not matter, nor ``_`` for ``-``, nor what follows a colon.
+    """Find the entry of a set; case, ``_`` for ``-`` and a selector after a colon are ignored.
 
     Raises
     ------
     UsageError
-        If there is none; the text names the nearest, or says that it is a table.
+        If there is none; the message suggests the closest names, or says that it is a table.
     """
     entry = _BY_NAME.get(name.partition(":")[0].lower().replace("_", "-"))
     if entry is None:
         refuse_table(name)
         near = difflib.get_close_matches(name.lower(), _BY_NAME, n=3)
         hint = f"did you mean {', '.join(near)}" if near else "see `featood datasets`"
-        raise UsageError(f"no set of images is called {name!r}: {hint}, or ./folder for a folder of images?")
+        raise UsageError(f"no set of images is named {name!r}: {hint}, or ./folder for a folder of images?")
     return entry

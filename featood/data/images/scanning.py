@@ -1,4 +1,4 @@
-"""Finding the images below a folder, and counting what is not taken."""
+"""Finding the images below a folder, and counting the files that are left out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SIDE_FILES = frozenset(
 
 
 def subfolders(folder: Path) -> set[str]:
-    """Names of the visible folders directly in ``folder``; none where it does not exist."""
+    """Return the names of visible folders directly in ``folder``; none if it does not exist."""
     if not folder.is_dir():
         return set()
     with reading(folder):
@@ -30,7 +30,7 @@ def subfolders(folder: Path) -> set[str]:
 
 @dataclass
 class Scan:
-    """What a walk through a folder came upon beside the images."""
+    """The entries left out in a scan."""
 
     skipped: Counter[str] = field(default_factory=Counter)
     dead: list[str] = field(default_factory=list)
@@ -44,25 +44,27 @@ class Scan:
             side = {suffix: count for suffix, count in self.skipped.items() if suffix in _SIDE_FILES}
             rest = {suffix: count for suffix, count in self.skipped.items() if suffix not in _SIDE_FILES}
             kinds = [_counts(rest)] * bool(rest) + [f"text and tables {_counts(side)}"] * bool(side)
-            notes.append(f"files skipped by their ending: {self.skipped.total()} ({'; '.join(kinds)})")
+            notes.append(
+                f"files skipped because of their extension: {self.skipped.total()} ({'; '.join(kinds)})"
+            )
         if self.dead:
-            notes.append(f"left out, dead links or no files: {some(self.dead)}")
+            notes.append(f"left out (broken links, or not files): {some(self.dead)}")
         if self.seen_twice:
-            notes.append(f"left out, links to folders that are read already: {some(self.seen_twice)}")
+            notes.append(f"left out (links to folders already read): {some(self.seen_twice)}")
         if self.closed:
-            notes.append(f"left out, folders that cannot be opened: {some(self.closed)}")
+            notes.append(f"left out (folders that cannot be opened): {some(self.closed)}")
         return notes
 
 
 def has_images(folder: Path) -> bool:
-    """Tell whether there is any image below a folder."""
+    """Whether there is an image below a folder."""
     return next(scan(folder, Scan()), None) is not None
 
 
 def scan(folder: Path, found: Scan) -> Iterator[str]:
-    """Yield the relative paths of the images below ``folder``, and keep in ``found`` what is left out.
+    """Yield the relative paths of the images below ``folder``, and record in ``found`` what is left out.
 
-    Links are followed, but no folder is read twice.
+    Links are followed, but each folder is read once.
     """
     seen: set[tuple[int, int]] = set()
     pending = [""]
@@ -97,7 +99,7 @@ def scan(folder: Path, found: Scan) -> Iterator[str]:
 def _kind(entry: os.DirEntry[str]) -> str:
     try:
         return "folder" if entry.is_dir() else "file" if entry.is_file() else ""
-    except OSError:  # links in a circle
+    except OSError:  # circular links
         return ""
 
 
@@ -108,11 +110,10 @@ def _visible(name: str) -> bool:
 def _counts(counts: dict[str, int], most: int = 6) -> str:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     rest = sum(count for _, count in ordered[most:])
-    return ", ".join(f"{suffix} {count}" for suffix, count in ordered[:most]) + f", others {rest}" * bool(
-        rest
-    )
+    shown = [f"{suffix} {count}" for suffix, count in ordered[:most]]
+    return ", ".join([*shown, f"others {rest}"] if rest else shown)
 
 
 def some(names: Sequence[str], most: int = 3) -> str:
-    """Name the first few."""
+    """Join the first few names."""
     return ", ".join(names[:most]) + f" and {len(names) - most} more" * (len(names) > most)

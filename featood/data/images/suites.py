@@ -19,7 +19,7 @@ _ODIN = (
     "noise:gaussian",
 )
 _ENERGY = ("textures", "svhn", "places365", "lsun-crop", "lsun-resize", "isun")
-# HEAT resizes the validation images of all LSUN categories to 32 x 32; lsun-resize is the public set nearest to that.
+# HEAT resizes validation images of all LSUN categories to 32 x 32; lsun-resize is the most similar public set.
 _HEAT = ("tiny-imagenet", "lsun-resize", "places365", "textures", "svhn")
 
 _SUITES: dict[str, tuple[str, ...]] = {
@@ -46,19 +46,19 @@ _SUITES: dict[str, tuple[str, ...]] = {
 
 
 def list_suites() -> list[str]:
-    """Names of all suites."""
+    """List the names of all suites."""
     return sorted(_SUITES)
 
 
 def suite(name: str) -> list[str]:
-    """Names of the sets in a suite, such as ``cifar10-near``.
+    """Return the names of the sets in a suite, such as ``cifar10-near``.
 
     Raises
     ------
     UsageError
-        If there is no suite of that name.
+        If there is no such suite.
     """
     if name not in _SUITES:
         near = difflib.get_close_matches(name, _SUITES, n=3)
-        raise UsageError(f"no suite is called {name!r}; there are {', '.join(near or list_suites())}")
+        raise UsageError(f"no suite is named {name!r}; there are {', '.join(near or list_suites())}")
     return list(_SUITES[name])

@@ -1,4 +1,4 @@
-"""Tables: reading them from files of any format, scaling them, and dealing their rows out."""
+"""Tables: reading files of any format, scaling columns, and splitting rows."""
 
 import lazy_loader
 

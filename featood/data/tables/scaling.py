@@ -1,4 +1,4 @@
-"""Scaling the columns of a table by the rows of a fit."""
+"""Scaling of the columns of a table, fitted on some rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCALES = ("none", "min-max", "standard")
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """A shift and a width by column: ``(features - shift) / width``."""
+    """A shift and a width for each column: ``(features - shift) / width``."""
 
     kind: str
     shift: np.ndarray
@@ -34,12 +34,12 @@ class Scaling:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Scaling:
-        """Return what `as_json` wrote."""
+        """Restore a scaling from the output of `as_json`."""
         return cls(value["kind"], np.asarray(value["shift"]), np.asarray(value["width"]))
 
 
 def fit_scaling(kind: str, features: np.ndarray) -> Scaling:
-    """Find the scaling of some rows ``[N, D]``.
+    """Fit a scaling on rows ``[N, D]``.
 
     Parameters
     ----------
@@ -47,14 +47,14 @@ def fit_scaling(kind: str, features: np.ndarray) -> Scaling:
         ``none``; ``min-max``: to [0, 1]; ``standard``: to mean 0 and standard deviation 1. A constant
         column is only shifted.
     features : array
-        The rows, those of the fit alone.
+        The rows to fit on.
     """
     if kind not in SCALES:
-        raise UsageError(f"--scale is one of {', '.join(SCALES)}, not {kind!r}")
+        raise UsageError(f"--scale must be one of {', '.join(SCALES)}, not {kind!r}")
     shift, width = np.zeros(features.shape[1]), np.ones(features.shape[1])
     if kind == "min-max":
         shift, width = features.min(0), np.ptp(features, axis=0)
     if kind == "standard":
         shift, width = features.mean(0), features.std(0)
-    constant = np.ptp(features, axis=0) == 0  # a mean's rounding errors can make a tiny deviation
+    constant = np.ptp(features, axis=0) == 0  # rounding errors of the mean may give a tiny standard deviation
     return Scaling(kind, shift, np.where(constant, 1.0, width))

@@ -1,4 +1,4 @@
-"""The tables featood knows by name, each with its out-of-distribution rows, and noise to hold against any table."""
+"""Built-in tables, each with out-of-distribution rows, and noise as out-of-distribution rows of any table."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ ROWS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class TableEntry:
-    """What featood knows about one table.
+    """A built-in table.
 
     Attributes
     ----------
     name, title : str
-        The name on the command line, and the one in print.
+        The name on the command line, and the printed one.
     source : str
-        Where the files come from.
+        Origin of the files.
     width, num_classes : int
-        Columns of features, and in-distribution classes; 0 where there are no labels.
+        Number of features, and of in-distribution classes (0 without labels).
     ood : str
         Name of its out-of-distribution rows.
     files : tuple of str
-        Files below ``DIR/<name>/`` or ``DIR/tabular/<name>/``; none for a table that is generated.
+        Files below ``DIR/<name>/`` or ``DIR/tabular/<name>/``; none for a generated table.
     scale : str
-        How its features are scaled, see :func:`featood.data.tables.fit_scaling`.
+        Scaling of the features, see :func:`featood.data.tables.fit_scaling`.
     load : callable
-        ``load(folder)``, or for a generated table ``load(rows, generator)``: its in-distribution and its
+        ``load(folder)``, or for a generated table ``load(rows, generator)``; returns in-distribution and
         out-of-distribution rows.
     rows : int
-        Rows of a generated table where none are asked for; 0 where their number is fixed.
+        Default number of rows of a generated table; 0 if the number is fixed.
     """
 
     name: str
@@ -61,13 +61,13 @@ class TableEntry:
     rows: int = 0
 
     def folder(self, data_dir: StrPath) -> Path | None:
-        """Find the folder that has all files; None where there is none."""
+        """Find the folder that contains all files; None if there is none."""
         places = (Path(data_dir) / self.name, Path(data_dir) / "tabular" / self.name)
         return next((place for place in places if all((place / file).is_file() for file in self.files)), None)
 
 
 def list_tables() -> list[TableEntry]:
-    """All entries, in the order of the table."""
+    """List all entries."""
     return list(_TABLES.values())
 
 
@@ -77,23 +77,23 @@ def find_table(name: str) -> TableEntry:
     Raises
     ------
     UsageError
-        If there is none; the text names the nearest.
+        If there is none; the message suggests the closest names.
     """
     entry = _TABLES.get(name.lower().replace("_", "-"))
     if entry is None:
         near = difflib.get_close_matches(name.lower(), _TABLES, n=2)
         hint = f"did you mean {' or '.join(near)}" if near else f"there are {', '.join(_TABLES)}"
-        raise UsageError(f"no table is called {name!r}: {hint}? Your own come by --file FILE")
+        raise UsageError(f"no table is named {name!r}: {hint}? Import your own with --file FILE")
     return entry
 
 
 def refuse_table(name: str) -> None:
-    """Say what to do with a table where a set of images is wanted.
+    """Refuse the name of a table where a set of images is expected.
 
     Raises
     ------
     UsageError
-        If the name is that of a table, or of a table's out-of-distribution rows.
+        If the name is that of a table or of its out-of-distribution rows; the message says how to import it.
     """
     name = name.lower().replace("_", "-")
     for entry in list_tables():
@@ -111,13 +111,13 @@ def open_table(
     Parameters
     ----------
     entry : TableEntry
-        Which.
+        The table.
     data_dir : path
-        Where files are looked for.
+        Folder with the files of tables.
     rows : int, optional
-        In-distribution rows, of a table that is generated.
+        Number of in-distribution rows of a generated table.
     seed : int
-        Of the generator.
+        Seed of the generator.
 
     Returns
     -------
@@ -127,15 +127,15 @@ def open_table(
     Raises
     ------
     DataError
-        If its files are not there; the text says where to get them and where to put them.
+        If its files are missing; the message says where to get them and where to put them.
     UsageError
-        If rows are asked for and their number is fixed, or they are too few.
+        If `rows` is given for a table that is not generated, or is too small.
     """
     if not entry.rows and rows is not None:
-        raise UsageError(f"{entry.name} has as many rows as it has; --rows is for generated tables")
+        raise UsageError(f"{entry.name} has a fixed number of rows; --rows is for generated tables")
     if entry.rows:
         if (rows := entry.rows if rows is None else rows) < 10:
-            raise UsageError(f"{entry.name} is generated with 10 rows or more, not {rows}")
+            raise UsageError(f"{entry.name} needs at least 10 rows, not {rows}")
         return entry.load(rows, np.random.default_rng([seed, zlib.crc32(entry.name.encode())]))
     folder = entry.folder(data_dir)
     if folder is None:
@@ -147,7 +147,7 @@ def open_table(
 
 
 def table_noise(width: int, *, kind: str = "gaussian", n: int = ROWS, seed: int = 0) -> np.ndarray:
-    """Rows ``[n, width]`` of noise.
+    """Return rows ``[n, width]`` of noise.
 
     Parameters
     ----------
@@ -158,17 +158,17 @@ def table_noise(width: int, *, kind: str = "gaussian", n: int = ROWS, seed: int 
     n : int
         Number of rows.
     seed : int
-        Of the generator.
+        Seed of the generator.
 
     Raises
     ------
     UsageError
-        If there is no such kind, or no row.
+        If the kind is unknown, or `n` is not positive.
     """
     if kind not in NOISES:
         raise UsageError(f"{NOISE}:{kind} is unknown; there are {', '.join(NOISES)}")
     if n < 1:
-        raise UsageError(f"{NOISE} needs one row or more")
+        raise UsageError(f"{NOISE} needs at least one row")
     generator = np.random.default_rng([seed, NOISES.index(kind)])
     if kind == "gaussian":
         return generator.standard_normal((n, width))
@@ -178,13 +178,13 @@ def table_noise(width: int, *, kind: str = "gaussian", n: int = ROWS, seed: int 
 
 def _two_files(folder: Path, files: tuple[str, str], label: str) -> tuple[Table, Table]:
     inside, outside = (read_table(folder / file, label) for file in files)
-    # the files write the numbers of the classes as 0.0, 1.0, ...
+    # class numbers are written as 0.0, 1.0, ... in these files
     inside = replace(inside, classes=tuple(name.removesuffix(".0") for name in inside.classes))
     return inside, outside.with_columns(inside.columns).outside()
 
 
 def _sensorless(folder: Path) -> tuple[Table, Table]:
-    """Separate the two classes that Charpentier et al. (2020) hold out."""
+    """Separate the two classes held out by Charpentier et al. (2020)."""
     return separate_classes(read_table(folder / _SENSORLESS_FILES[0], "-1", header=False), ("10", "11"))
 
 
@@ -200,7 +200,7 @@ def _wine(_: Path) -> tuple[Table, Table]:
 
 
 def _toy(rows: int, generator: np.random.Generator, name: str) -> tuple[Table, Table]:
-    """Sample a toy, and its background: even over the extent, where it is less dense than 99 % of its rows."""
+    """Sample a toy density, and points uniform on the part of its extent less dense than 99 % of the sample."""
     toy = TOYS[name]
     points, labels = toy.sample(rows, generator)
     floor = np.quantile(toy.log_density(points), 0.01)

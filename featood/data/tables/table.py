@@ -1,4 +1,4 @@
-"""Tables: rows of numbers with class labels, and dealing their rows out."""
+"""Tables: rows of numbers with class labels, and splits of their rows."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Table:
     features : array of shape [N, D]
         Finite float64.
     labels : array of shape [N], optional
-        Classes as int64, 0 to C-1; negative where a row is of none of them.
+        Classes as int64, 0 to C-1; negative for rows of no class.
     ids : array of shape [N], optional
-        What each row is called; its number, where not given.
+        Name of each row; its number by default.
     columns : tuple of str
         Names of the D columns.
     classes : tuple of str
@@ -32,7 +32,7 @@ class Table:
     left_out : tuple of str
         Columns of the file that are neither features nor labels.
     notes : tuple of str
-        What a reader should know: what was left out or converted, columns that are constant.
+        Notes for the user: what was left out or converted, constant columns.
     """
 
     features: np.ndarray
@@ -57,16 +57,16 @@ class Table:
         return replace(self, features=self.features[rows], labels=labels, ids=self.ids[rows])
 
     def outside(self) -> Table:
-        """Return the same rows as out-of-distribution ones: of no class."""
+        """Return the same rows as out-of-distribution rows, without a class."""
         return replace(self, labels=np.full(len(self), -1), classes=())
 
     def with_columns(self, columns: Sequence[str]) -> Table:
-        """Put the columns into the order of another table's.
+        """Reorder the columns to match another table.
 
         Raises
         ------
         DataError
-            When they are not the same columns.
+            If they are not the same columns.
         """
         if missing := [name for name in columns if name not in self.columns]:
             raise DataError(f"the table has no column {missing[0]!r}, which the rows in the cache have")
@@ -76,12 +76,12 @@ class Table:
         return replace(self, features=self.features[:, order], columns=tuple(columns))
 
     def with_classes(self, classes: Sequence[str]) -> Table:
-        """Give the classes the numbers they have in another table.
+        """Renumber the classes to match another table.
 
         Raises
         ------
         DataError
-            When a row is of a class that the other table does not have.
+            If this table has a class that the other does not have.
         """
         if self.labels is None:
             return replace(self, classes=tuple(classes))
@@ -94,25 +94,25 @@ class Table:
 
 
 def separate_classes(table: Table, classes: Sequence[str]) -> tuple[Table, Table]:
-    """Part the rows of some classes from the others.
+    """Separate the rows of some classes from the others.
 
     Returns
     -------
     inside, outside : Table
-        The other rows, their classes numbered anew in their old order; and those of `classes`, of no class.
+        The other rows, their classes renumbered in the same order; and the rows of `classes`, without a class.
 
     Raises
     ------
     UsageError
-        When there is no such class, or no other.
+        If there is no such class, or no class is left.
     """
     if table.labels is None:
-        raise UsageError("classes are held out by their labels; name the column with --label")
+        raise UsageError("holding out classes needs labels; name their column with --label")
     for name in classes:
         if name not in table.classes:
             near = difflib.get_close_matches(name, table.classes, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(table.classes)}"
-            raise UsageError(f"no class is called {name!r}: {hint}")
+            raise UsageError(f"no class is named {name!r}: {hint}")
     kept = np.array([name not in classes for name in table.classes])
     if not kept.any():
         raise UsageError("every class is held out, so no in-distribution rows are left")
@@ -128,18 +128,18 @@ def separate_classes(table: Table, classes: Sequence[str]) -> tuple[Table, Table
 def assign_parts(
     rows: int, labels: np.ndarray | None, shares: Sequence[float], generator: np.random.Generator
 ) -> np.ndarray:
-    """Deal rows out at random, each class in the same shares.
+    """Assign rows to parts at random, stratified by class.
 
     Parameters
     ----------
     rows : int
         Number of rows N.
     labels : array of shape [N], optional
-        Classes, from 0; without them the rows count as one class.
+        Classes, from 0; None for a single class.
     shares : sequence of float
-        Size of each part; they need not add up to one.
+        Relative size of each part; they need not sum to one.
     generator : numpy.random.Generator
-        Deals the rows.
+        Source of randomness.
 
     Returns
     -------

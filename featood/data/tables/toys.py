@@ -1,4 +1,4 @@
-"""Two-dimensional toy densities: samples with labels, and the density they come from."""
+"""Two-dimensional toy densities: samples with labels, and the density itself."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Sample = tuple[np.ndarray, np.ndarray | None]
 Path = Callable[[np.ndarray], np.ndarray]
 
 ROWS = 1024
-"""Rows of a block of a density; bounds its memory, ``[ROWS, nodes]``."""
+"""Rows per block in evaluating a density; bounds the memory, ``[ROWS, nodes]``."""
 PANELS = 64
-"""Pieces that a curve is cut into for quadrature, each with 16 Gauss-Legendre nodes."""
+"""Number of panels of a curve in quadrature, each with 16 Gauss-Legendre nodes."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Toy:
         The name on the command line.
     sample : callable
         ``sample(n, generator) -> (points [n, 2] float64, labels [n] int64 or None)`` with a
-        ``numpy.random.Generator``; the label is the component (moon, arm, ring) a point was drawn from.
+        ``numpy.random.Generator``; the label is the component (moon, arm, ring) of the point.
     log_density : callable
         ``log_density(points [n, 2]) -> [n]`` float64; -inf where the density is zero.
     extent : tuple of float
-        Left, right, bottom and top of a square that holds 99.9 % of the mass or more.
+        Left, right, bottom and top of a square that contains at least 99.9 % of the mass.
     components : int
-        Number of labels; 0 where there are none.
+        Number of labels; 0 without labels.
     """
 
     name: str
@@ -55,13 +55,13 @@ def get_toy(name: str) -> Toy:
     Raises
     ------
     UsageError
-        If there is none; the text names the nearest.
+        If there is none; the message suggests the closest name.
     """
     if name in TOYS:
         return TOYS[name]
     near = difflib.get_close_matches(name, TOYS, n=1)
     hint = f"did you mean {near[0]}" if near else f"there are {', '.join(TOYS)}"
-    raise UsageError(f"no toy density is called {name!r}: {hint}?")
+    raise UsageError(f"no toy density is named {name!r}: {hint}?")
 
 
 def _square(half: float) -> tuple[float, float, float, float]:
@@ -71,7 +71,7 @@ def _square(half: float) -> tuple[float, float, float, float]:
 def _plane(points: np.ndarray) -> np.ndarray:
     points = np.asarray(points, np.float64)
     if points.ndim != 2 or points.shape[1] != 2:
-        raise DataError(f"a toy density takes points [N, 2], not {list(points.shape)}")
+        raise DataError(f"toy densities need points [N, 2], not {list(points.shape)}")
     return points
 
 
@@ -92,9 +92,9 @@ def _gaussian_mixture(
 def _curves(name: str, paths: tuple[Path, ...], noise: float, half: float, growth: int = 1) -> Toy:
     """Points drawn along curves, with isotropic Gaussian noise.
 
-    A curve is a map from [0, 1] to the plane; the place on it has density ``growth * s ** (growth - 1)``.
-    The log-density is the integral over the curve, by Gauss-Legendre quadrature on PANELS panels; within the
-    extent its relative error is below 1e-6.
+    A curve is a map from [0, 1] to the plane, its parameter s has density ``growth * s ** (growth - 1)``. The
+    density is integrated over the curve by Gauss-Legendre quadrature on PANELS panels, with a relative error below 1e-6
+    within the extent.
     """
 
     def sample(n: int, generator: np.random.Generator) -> Sample:
@@ -115,7 +115,7 @@ def _curves(name: str, paths: tuple[Path, ...], noise: float, half: float, growt
 
 
 def _circles(name: str, radii: tuple[float, ...], noise: float, half: float) -> Toy:
-    """Points on concentric circles, each as likely, with isotropic Gaussian noise; exact (a Bessel function)."""
+    """Points on concentric circles of equal weight, with isotropic Gaussian noise; exact (a Bessel function)."""
 
     def sample(n: int, generator: np.random.Generator) -> Sample:
         labels = generator.integers(len(radii), size=n)
@@ -125,7 +125,7 @@ def _circles(name: str, radii: tuple[float, ...], noise: float, half: float) -> 
 
     def log_density(points: np.ndarray) -> np.ndarray:
         distance, circle = np.linalg.norm(_plane(points), axis=1)[:, None], np.array(radii)
-        # i0e(x) is exp(-x) I0(x), which neither overflows nor vanishes
+        # i0e(x) = exp(-x) I0(x) neither overflows nor underflows
         of_circle = np.log(i0e(distance * circle / noise**2)) - (distance - circle) ** 2 / (2 * noise**2)
         return logsumexp(of_circle, axis=1) - math.log(2 * math.pi * noise**2 * len(radii))
 
@@ -133,7 +133,7 @@ def _circles(name: str, radii: tuple[float, ...], noise: float, half: float) -> 
 
 
 def _gaussians(name: str, count: int, radius: float, noise: float, half: float) -> Toy:
-    """Gaussians evenly placed around a circle; exact."""
+    """Gaussians evenly spaced on a circle; exact."""
     centres = radius * _directions(2 * math.pi * np.arange(count) / count)
 
     def sample(n: int, generator: np.random.Generator) -> Sample:
@@ -149,7 +149,7 @@ def _gaussians(name: str, count: int, radius: float, noise: float, half: float) 
 def _pinwheel(name: str, arms: int, rate: float, half: float) -> Toy:
     """Gaussian arms (Johnson et al. 2016), twisted; exact.
 
-    The angle of the twist depends on the radius alone, so that it preserves areas and can be undone.
+    The angle of the twist depends only on the radius, so the twist preserves areas and is invertible.
     """
     centre, spread = np.array([2.0, 0.0]), np.array([0.55, 0.2])
 

@@ -1,4 +1,4 @@
-"""Backbones by name: our small nets, torchvision, timm, or any Python callable; one file a family."""
+"""Backbones by name: featood's small networks, torchvision, timm, or any Python callable; one file per family."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What a backbone is: a network, and what it takes to have it again."""
+"""Backbones: networks with what is needed to build them again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from featood.extractors.weights import SUFFIXES
 
 RANDOM = "random"
 CODE = "python:"
-"""What names begin with that stand for code to run."""
+"""Prefix of names of code to run."""
 
 
 def code_name(name: str) -> str:
-    """Return what the code of a name is called, wherever it lies.
+    """Return the name of a callable without its location.
 
     Examples
     --------
@@ -32,7 +32,7 @@ def code_name(name: str) -> str:
 
 
 class Built(NamedTuple):
-    """What a family's ``build(name, weights, num_classes, seed)`` returns; see :class:`Backbone`."""
+    """Result of ``build(name, weights, num_classes, seed)`` of a family; see :class:`Backbone`."""
 
     module: nn.Module
     resolved: str
@@ -45,7 +45,7 @@ class Built(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """A network in evaluation mode, and what it takes to have it again."""
+    """A network in evaluation mode, with what is needed to build it again."""
 
     name: str
     """Name as given by the user."""
@@ -53,23 +53,23 @@ class Backbone:
     """``net:NAME``, ``tv:NAME@WEIGHTS``, ``timm:NAME`` or ``python:MODULE:CALLABLE``."""
     module: nn.Module
     weights: str
-    """A file's name, the name of published weights, or ``random``."""
+    """The name of a file or of published weights, or ``random``."""
     transform: Transform | None
-    """The transform that belongs to the weights, where they name one."""
+    """The transform of the weights, if they have one."""
     sha256: str
     """Digest of all parameters and buffers."""
     classes: tuple[str, ...] = ()
-    """Names of the classes that the logits stand for, where the weights name them (ImageNet: WordNet ids)."""
+    """Names of the classes of the logits, if the weights have them (WordNet ids for ImageNet)."""
     titles: tuple[str, ...] = ()
-    """Readable names of the same classes, synonyms after commas."""
+    """Readable names of the same classes, with synonyms separated by commas."""
     notes: tuple[str, ...] = ()
-    """What was chosen, inferred or left out, a line each."""
+    """What was chosen, inferred or left out, one line each."""
     folder: str = ""
-    """Folder name in the cache, where it is not to follow from the name and the weights."""
+    """Folder name in the cache, if not derived from the name and the weights."""
 
     @property
     def slug(self) -> str:
-        """Folder name in the cache: the name, and the weights where the name does not imply them."""
+        """Folder name in the cache: the name, with the weights unless the name implies them."""
         if self.folder:
             return self.folder
         name = self.name
@@ -84,6 +84,6 @@ class Backbone:
 
     @property
     def channels(self) -> int:
-        """Channels of the images it takes."""
+        """Number of channels of the input images."""
         first = next((layer for layer in self.module.modules() if isinstance(layer, nn.Conv2d)), None)
         return 1 if first is not None and first.in_channels == 1 else 3

@@ -1,4 +1,4 @@
-"""Backbones made by any Python callable, of a module or of a file."""
+"""Backbones made by any Python callable in a module or a file."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from featood.nets import seeded
 
 
 def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
-    """Call ``package.module:callable`` or ``path/file.py:callable`` and take the module that it returns."""
-    place, _, attribute = name.rpartition(":")  # from the right, for paths may begin with a drive
+    """Call ``package.module:callable`` or ``path/file.py:callable``, which returns the network."""
+    place, _, attribute = name.rpartition(":")  # the last colon, because paths may begin with a drive
     if not place or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", attribute):
         raise UsageError(
             f"python:{name} is not of the form python:package.module:callable or python:path/file.py:callable"
@@ -61,7 +61,7 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
     transform = None if own is None else Transform.from_json(own)
     return Built(
         module,
-        # the digest of the code tells files of one name apart, wherever they lie
+        # without the folder; files of the same name are distinguished by the digest of their code
         f"python:{Path(place).name if is_file else place}:{attribute}",
         file_name(weights) or "its own",
         transform,
@@ -70,7 +70,7 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
 
 
 def _load_file(path: Path) -> ModuleType:
-    """Run a file as a module whose name no other module can have."""
+    """Run a file as a module with a unique name."""
     if not path.is_file():
         raise UsageError(f"there is no file {path} (looked for from {os.getcwd()})")
     name = f"_featood_{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]}"
@@ -78,7 +78,7 @@ def _load_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # needed by dataclasses
     try:
         spec.loader.exec_module(module)
     except BaseException:

@@ -1,4 +1,4 @@
-"""The classes that published weights know, and the place of folders' names among them."""
+"""Class names of published weights, and matching the names of folders with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Names = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def imagenet_names(module: Any) -> Names:
-    """Return the classes of one of timm's models by the number of its logits; nothing where it is no ImageNet's."""
+    """Return the classes of a timm model, inferred from its number of logits; empty if not a subset of ImageNet."""
     from featood.extractors.vision import timm
 
     subset = timm.data.infer_imagenet_subset(module)
@@ -28,7 +28,7 @@ def imagenet_names(module: Any) -> Names:
 
 
 def torchvision_names(weights: Any) -> Names:
-    """Return the classes of a member of a torchvision ``Weights`` enumeration; WordNet ids where timm is there."""
+    """Return the classes of a member of a torchvision ``Weights`` enumeration; WordNet ids need timm."""
     titles = tuple(weights.meta.get("categories", ()))
     try:
         from featood.extractors.vision import timm
@@ -42,7 +42,7 @@ def torchvision_names(weights: Any) -> Names:
 def align_classes(
     folders: Sequence[str], classes: Sequence[str], titles: Sequence[str] = ()
 ) -> np.ndarray | None:
-    """Find each of some folders' names among the classes that weights know.
+    """Match the names of folders with the classes of weights.
 
     Parameters
     ----------
@@ -51,14 +51,13 @@ def align_classes(
     classes : sequence of str
         Identifiers in the order of the logits, as in ``Backbone.classes``.
     titles : sequence of str
-        Readable names in the same order, synonyms after commas, as in ``Backbone.titles``; compared whatever
-        the case, spaces, underscores and hyphens. First names come before synonyms; a name of several classes
-        counts as unknown.
+        Readable names in the same order, with synonyms separated by commas, as in ``Backbone.titles``. Case, spaces,
+        underscores and hyphens are ignored; first names precede synonyms; names shared by several classes are unknown.
 
     Returns
     -------
     ndarray or None
-        int64 ``[len(folders)]``, the index of each among the logits; None unless all are known and differ.
+        int64 ``[len(folders)]``, the index of each among the logits; None unless all are known and distinct.
     """
     tables = (
         _table([name] for name in classes),
@@ -80,7 +79,7 @@ def _plain(name: str) -> str:
 
 
 def _table(names: Any) -> dict[str, int | None]:
-    """Index by name; None for a name of several."""
+    """Return the index of each name; None if it is shared by several classes."""
     table: dict[str, int | None] = {}
     for index, group in enumerate(names):
         for name in dict.fromkeys(group):

@@ -1,4 +1,4 @@
-"""The names of all backbones that are known."""
+"""Names of all known backbones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def list_backbones() -> dict[str, list[str]]:
 
 
 def nearest_names(name: str) -> str:
-    """Return a question that names the known backbones nearest to a name; empty where none is near."""
+    """Return a suggestion of known backbones with similar names; empty if there are none."""
     names = [known for family in list_backbones().values() for known in family]
     near = difflib.get_close_matches(name.split(":")[-1], names, 3, 0.6)
     return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -1,4 +1,4 @@
-"""From a name to a backbone."""
+"""Building a backbone by name."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ def resolve_backbone(name: str, weights: str = "", num_classes: int | None = Non
     Parameters
     ----------
     name : str
-        One of our nets (``cifar-resnet20``), ``tv:NAME`` or ``tv:NAME@WEIGHTS``, ``timm:NAME``,
-        ``python:package.module:callable`` or ``python:path/file.py:callable``, or a bare name, which is looked
-        up in this order. The module that the callable returns may have an attribute ``featood_transform``, the
+        A network of featood (``cifar-resnet20``), ``tv:NAME`` or ``tv:NAME@WEIGHTS``, ``timm:NAME``,
+        ``python:package.module:callable`` or ``python:path/file.py:callable``, or a name without prefix, which is
+        searched in this order. The module returned by a callable may have an attribute ``featood_transform`` with the
         fields of a :class:`~featood.extractors.transform.Transform`.
     weights : str
-        A file or folder (see :func:`featood.extractors.weights.read_checkpoint`; ``FILE#ENTRY`` takes one
-        entry of a checkpoint), or ``random``; empty for the published weights. Classes, channels and image
-        size are those of the file.
+        A file or folder (see :func:`featood.extractors.weights.read_checkpoint`; ``FILE#ENTRY`` selects one entry of a
+        checkpoint), or ``random``; empty for the published weights. A file determines the number of classes and
+        channels and the image size.
     num_classes : int, optional
-        Width of the logits of a net of ours with random weights.
+        Number of classes of a network of featood with random weights.
     seed : int
         Seed of random weights.
 
     Raises
     ------
     UsageError
-        When the name is unknown, and the text suggests the nearest; or a net of ours is to have no weights.
+        If the name is unknown (the message suggests similar ones), or no weights are given for a network of featood.
     DataError, Mismatch
-        When the weights cannot be had or read, or do not fit.
+        If the weights cannot be downloaded or read, or do not match.
     """
     scheme, _, rest = name.partition(":")
     if scheme in BUILDERS and rest:

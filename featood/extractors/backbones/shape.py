@@ -1,8 +1,8 @@
-"""What of a network's shape a file of weights decides: classes, channels, and the size of the images."""
+"""Adapting a network to the shapes in a file of weights: number of classes, channels, and image size."""
 
 from __future__ import annotations
 
-__all__ = ["Made", "Shape", "drop_layer", "first_convolution", "last_layer", "shape_in_file"]
+__all__ = ["Design", "Shape", "drop_layer", "first_convolution", "last_layer", "shape_in_file"]
 
 import dataclasses
 import math
@@ -17,13 +17,13 @@ from featood.extractors.weights import Match, Slots
 
 
 class Shape(NamedTuple):
-    """What a file decides otherwise than a network is made; None leaves it as it is made."""
+    """Differences of a file from the default network; None for no difference."""
 
     classes: int | None = None
     channels: int | None = None
     size: int | None = None
     without: str = ""
-    """A module that the network has to do without: that which makes the logits, or all that surrounds it."""
+    """A module missing in the file: the layer of the logits, or the module that contains it."""
 
     def __str__(self) -> str:
         parts = [f"without {self.without}"] if self.without else []
@@ -36,12 +36,12 @@ class Shape(NamedTuple):
         return ", ".join(parts)
 
     def arguments(self, **names: str) -> dict[str, int]:
-        """Return what is decided under the names of a constructor's arguments, ``classes="num_classes"``."""
+        """Return the differences as arguments of a constructor, with names given as ``classes="num_classes"``."""
         values = self._asdict()
         return {argument: values[key] for key, argument in names.items() if values[key] is not None}
 
     def apply(self, transform: Transform) -> Transform:
-        """Return the transform of published weights for images of the file's size and channels."""
+        """Adapt the transform of published weights to the image size and channels of the file."""
         if self.size is not None and self.size != transform.height:
             transform = transform.at_size(self.size)
         if self.channels is not None and self.channels != transform.channels:
@@ -51,19 +51,19 @@ class Shape(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Made:
-    """What a network is made for, as far as a file may differ.
+class Design:
+    """Properties of a network that may differ in a file.
 
     Parameters
     ----------
     slots : Slots
-        Which of its tensors tell.
+        The tensors with variable shapes.
     channels : int
-        Of the images.
+        Number of channels of the images.
     size : int
-        Side of the square images that its position embeddings are for; 0 where it has none.
+        Side of the square images of its position embeddings; 0 without these.
     patch : int
-        Pixels a side for each of them.
+        Side of a patch in pixels.
     """
 
     slots: Slots
@@ -72,49 +72,49 @@ class Made:
     patch: int = 1
 
 
-def shape_in_file(found: Match, own: Mapping[str, Tensor], made: Made, path: str) -> Shape:
-    """Return where the tensors of a file are of another shape than a network's own.
+def shape_in_file(found: Match, expected: Mapping[str, Tensor], design: Design, path: str) -> Shape:
+    """Return the differences in shape between the tensors of a file and those of a network.
 
     Raises
     ------
     Mismatch
-        When the shapes are of no image that can be read.
+        If the shapes do not belong to images that can be read.
     """
 
     def differ(name: str, axis: int) -> tuple[int, int] | None:
-        if name not in own or name not in found.tensors:
+        if name not in expected or name not in found.tensors:
             return None
-        lengths = found.tensors[name].shape[axis], own[name].shape[axis]
+        lengths = found.tensors[name].shape[axis], expected[name].shape[axis]
         return None if lengths[0] == lengths[1] else lengths
 
     classes = channels = size = None
     without = ""
     if found.absent:
-        head = made.slots.head[0]
+        head = design.slots.head[0]
         inside = all(name.startswith(f"{head}.") for name in found.absent)
-        without = head if inside or len(made.slots.head) > 1 else head.partition(".")[0]
-    elif made.slots.head and (counts := differ(f"{made.slots.head[0]}.weight", 0)):
+        without = head if inside or len(design.slots.head) > 1 else head.partition(".")[0]
+    elif design.slots.head and (counts := differ(f"{design.slots.head[0]}.weight", 0)):
         classes = counts[0]
-    if widths := differ(f"{made.slots.stem}.weight", 1):
-        channels = made.channels * widths[0] // widths[1]
+    if widths := differ(f"{design.slots.stem}.weight", 1):
+        channels = design.channels * widths[0] // widths[1]
         if channels not in (1, 3):
-            raise Mismatch(f"{path} is of a network for images of {channels} channels, not of 1 or 3")
-    if made.size and (tokens := differ(made.slots.positions, 1)):
-        others = tokens[1] - (made.size // made.patch) ** 2  # class and register tokens
+            raise Mismatch(f"{path} is for images of {channels} channels, not 1 or 3")
+    if design.size and (tokens := differ(design.slots.positions, 1)):
+        others = tokens[1] - (design.size // design.patch) ** 2  # class and register tokens
         side = math.isqrt(max(tokens[0] - others, 0))
         if not side or side**2 != tokens[0] - others:
             raise Mismatch(f"{path}: its {tokens[0]} position embeddings are not those of a square image")
-        size = side * made.patch
+        size = side * design.patch
     return Shape(classes, channels, size, without)
 
 
 def first_convolution(module: nn.Module) -> str:
-    """Return the name of a network's first convolution, or nothing."""
+    """Return the name of the first convolution of a network, or an empty string."""
     return next((name for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d)), "")
 
 
 def last_layer(module: nn.Module) -> tuple[str, ...]:
-    """Return the name of a network's last linear layer, else of its last convolution, or nothing."""
+    """Return the name of the last linear layer of a network, or else of its last convolution, or an empty tuple."""
     layers = list(module.named_modules())
     for kind in (nn.Linear, nn.Conv2d):
         if names := [name for name, layer in layers if isinstance(layer, kind)]:
@@ -123,6 +123,6 @@ def last_layer(module: nn.Module) -> tuple[str, ...]:
 
 
 def drop_layer(module: nn.Module, name: str) -> nn.Module:
-    """Put the identity in the place of a layer."""
+    """Replace a layer by the identity."""
     module.set_submodule(name, nn.Identity())
     return module

@@ -1,4 +1,4 @@
-"""Weights from a file, as they were published, or random ones."""
+"""Loading published weights, weights from a file, or random weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from featood.errors import DataError, Mismatch
 from featood.extractors.backbones.backbone import RANDOM
-from featood.extractors.backbones.shape import Made, Shape, shape_in_file
+from featood.extractors.backbones.shape import Design, Shape, shape_in_file
 from featood.extractors.weights import Conversion, fill, match, read_checkpoint
 from featood.nets import seeded
 
@@ -29,16 +29,16 @@ class Loaded(NamedTuple):
 
     module: nn.Module
     weights: str
-    """A file's name, the name of published weights, or ``random``."""
+    """The name of a file or of published weights, or ``random``."""
     shape: Shape = Shape()
-    """What a file decided otherwise than the network is made."""
+    """Differences of a file from the default network."""
     classes: tuple[str, ...] = ()
-    """Names of the classes, where a file has them for its logits."""
+    """Names of the classes of the logits, if a file has them."""
     notes: tuple[str, ...] = ()
 
     @property
     def has_published_classes(self) -> bool:
-        """Whether its logits are those of the published weights, as far as can be told."""
+        """Whether its logits apparently have the classes of the published weights."""
         return self.shape.classes is None and not self.shape.without and self.weights != RANDOM
 
 
@@ -50,7 +50,7 @@ def obtain(
     publish: Callable[[], nn.Module],
     tag: str,
     where: str,
-    describe: Callable[[nn.Module], Made],
+    describe: Callable[[nn.Module], Design],
     conversions: Callable[[nn.Module], Iterable[Conversion]],
 ) -> Loaded:
     """Return a network with random weights, those of a file, or the published ones.
@@ -60,20 +60,20 @@ def obtain(
     make, describe, conversions
         See :func:`from_file`.
     weights : str
-        ``random``, a file, or nothing for the published ones.
+        ``random``, a file, or empty for the published ones.
     seed : int
-        Of random weights.
+        Seed of random weights.
     what : str
-        The backbone.
+        Name of the backbone.
     publish : callable
-        Makes the network with its published weights.
+        Builds the network with its published weights.
     tag, where : str
-        Name and address of these.
+        Name and address of the published weights.
 
     Raises
     ------
     DataError, Mismatch
-        When the weights cannot be had, cannot be read or do not fit.
+        If the weights cannot be downloaded or read, or do not match.
     """
     if weights == RANDOM:
         with seeded(torch.Generator().manual_seed(seed)):
@@ -87,78 +87,80 @@ def obtain(
 def from_file(
     make: Make,
     weights: str,
-    describe: Callable[[nn.Module], Made],
+    describe: Callable[[nn.Module], Design],
     conversions: Callable[[nn.Module], Iterable[Conversion]] = lambda _: (),
 ) -> Loaded:
-    """Make a network with the classes, channels and image size of a file of weights, and load them.
+    """Build a network with the number of classes, channels and image size in a file of weights, and load these.
 
     Parameters
     ----------
     make : callable
-        From a shape to the network.
+        Builds the network for a shape.
     weights : str
         The file; see :func:`featood.extractors.weights.read_checkpoint`.
     describe : callable
-        From the network to what of it may differ in a file.
+        Returns the properties of the network that may differ in a file.
     conversions : callable
-        From the network to conversions of older names.
+        Returns the conversions of older names for the network.
 
     Raises
     ------
     DataError, Mismatch
-        When the weights cannot be read or do not fit.
+        If the weights cannot be read or do not match.
     """
     checkpoint = read_checkpoint(weights)
     module = make(Shape())
-    own, made, what = module.state_dict(), describe(module), type(module).__name__
+    expected, design, what = module.state_dict(), describe(module), type(module).__name__
     children = [name for name, _ in module.named_children()]
-    found = match(checkpoint, own, what, made.slots, (*conversions(module), partial(_by_position, children)))
-    shape, notes, tensors = shape_in_file(found, own, made, weights), found.notes, found.tensors
+    found = match(
+        checkpoint, expected, what, design.slots, (*conversions(module), partial(_by_position, children))
+    )
+    shape, notes, tensors = shape_in_file(found, expected, design, weights), found.notes, found.tensors
     if shape != Shape():
         try:
             module = make(shape)
         except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-            raise Mismatch(f"{weights}: no {what} can be made {shape}, as in the file: {error}") from error
-        own = module.state_dict()
-        tensors = {name: tensor for name, tensor in tensors.items() if name in own}
-        if absent := [name for name in own if name not in tensors]:
-            raise Mismatch(f"{weights} does not fit this {what} {shape}: missing {', '.join(absent[:8])}")
-        notes += (f"made {shape}, as in the file",)
+            raise Mismatch(f"{weights}: {what} cannot be built {shape}, as in the file: {error}") from error
+        expected = module.state_dict()
+        tensors = {name: tensor for name, tensor in tensors.items() if name in expected}
+        if absent := [name for name in expected if name not in tensors]:
+            raise Mismatch(f"{weights} does not match this {what} {shape}: missing {', '.join(absent[:8])}")
+        notes += (f"built {shape}, as in the file",)
     notes += fill(module, tensors, weights)
-    head = "" if shape.without or not made.slots.head else f"{made.slots.head[0]}.weight"
-    named = head and len(own[head]) == len(checkpoint.classes)
+    head = "" if shape.without or not design.slots.head else f"{design.slots.head[0]}.weight"
+    named = head and len(expected[head]) == len(checkpoint.classes)
     return Loaded(module, file_name(weights), shape, checkpoint.classes if named else (), notes)
 
 
 def _by_position(children: Sequence[str], flat: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
-    """Name layers that are numbered, as in ``nn.Sequential(*net.children())``, after the network's."""
+    """Rename numbered layers, as in ``nn.Sequential(*net.children())``, to those of the network."""
 
     def name(found: re.Match[str]) -> str:
         place = int(found[2])
         return f"{found[1]}{children[place]}." if place < len(children) else found[0]
 
     renamed = {re.sub(r"^((?:[^\d.][^.]*\.)*)(\d{1,3})\.", name, key): value for key, value in flat.items()}
-    return renamed, f"took the file's numbered layers for {', '.join(children[:3])}, ..., in this order"
+    return renamed, f"read the numbered layers of the file as {', '.join(children[:3])}, ..., in this order"
 
 
 def _preparation(resolved: str, shape: Shape) -> str:
-    """Return the line about the transform of weights that come with none."""
+    """Return the note about the transform used for weights without one."""
     grey = ", mean and std averaged over colours" if shape.channels == 1 else ""
     return (
-        f"images are prepared as for the published weights of {resolved}{grey} "
-        "(--mean, --std and --image-size change that)"
+        f"images are preprocessed as for the published weights of {resolved}{grey} "
+        "(--mean, --std and --image-size change this)"
     )
 
 
 def _published(make: Callable[[], nn.Module], what: str, where: str) -> nn.Module:
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # downloaders talk, and stdout is for results
+        with contextlib.redirect_stdout(sys.stderr):  # downloads print progress, but stdout is for results
             return make()
     except Exception as error:  # no network, hub errors, bad checksums, damaged downloads
         reason = (str(error).strip() or type(error).__name__).split("\n")[0][:160]
         raise DataError(
-            f"the weights of {what} could not be had ({reason}): fetch {where or 'them'} where there is a network "
-            "and give the file by --weights FILE, or take --weights random for an untrained network"
+            f"the weights of {what} could not be downloaded ({reason}): download {where or 'them'} on a machine with "
+            "network access and give the file as --weights FILE, or use --weights random for an untrained network"
         ) from error
 
 

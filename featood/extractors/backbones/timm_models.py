@@ -14,7 +14,7 @@ from featood.errors import UsageError
 from featood.extractors.backbones.backbone import RANDOM, Built
 from featood.extractors.backbones.class_names import imagenet_names
 from featood.extractors.backbones.names import nearest_names
-from featood.extractors.backbones.shape import Made, Shape, first_convolution
+from featood.extractors.backbones.shape import Design, Shape, first_convolution
 from featood.extractors.backbones.sources import obtain
 from featood.extractors.presets import timm_transform
 from featood.extractors.weights import Conversion, Slots
@@ -35,7 +35,7 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
     except RuntimeError:
         tags = ", ".join(timm.list_pretrained(f"{name.split('.')[0]}.*"))
         raise UsageError(f"timm has no weights '{name}' (it has: {tags})") from None
-    # those trained without classes get a layer for them, which a file then has or has not
+    # models trained without classes get a layer for logits, which may be missing in a file
     classes = {"num_classes": 1} if weights not in ("", RANDOM) and config and config.num_classes == 0 else {}
 
     def make(shape: Shape, pretrained: bool = False) -> nn.Module:
@@ -70,20 +70,20 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
     )
 
 
-def _describe(module: nn.Module) -> Made:
-    own: dict[str, Tensor] = module.state_dict()
+def _describe(module: nn.Module) -> Design:
+    state: dict[str, Tensor] = module.state_dict()
     about: Any = module.default_cfg
     heads = about.get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else tuple(heads)
     positions, size, patch = "", 0, 1
     embed: Any = getattr(module, "patch_embed", None)
     sides: tuple[Any, Any] = (getattr(embed, "img_size", None), getattr(embed, "patch_size", None))
-    if "pos_embed" in own and own["pos_embed"].ndim == 3 and all(_square(side) for side in sides):
+    if "pos_embed" in state and state["pos_embed"].ndim == 3 and all(_square(side) for side in sides):
         positions, size, patch = "pos_embed", sides[0][0], sides[1][0]
     slots = Slots(
-        tuple(head for head in heads if f"{head}.weight" in own), first_convolution(module), positions
+        tuple(head for head in heads if f"{head}.weight" in state), first_convolution(module), positions
     )
-    return Made(slots, about.get("input_size", (3,))[0], size, patch)
+    return Design(slots, about.get("input_size", (3,))[0], size, patch)
 
 
 def _square(side: Any) -> bool:
@@ -91,7 +91,7 @@ def _square(side: Any) -> bool:
 
 
 def _older_names(name: str, module: nn.Module) -> Conversion:
-    """Return timm's own conversion of the names that a model's weights had elsewhere or in older versions."""
+    """Return timm's conversion of weights with names of other repositories or older versions."""
     from featood.extractors.vision import timm
 
     code = sys.modules[timm.models.model_entrypoint(name.split(".")[0]).__module__]
@@ -109,7 +109,7 @@ def _older_names(name: str, module: nn.Module) -> Conversion:
         for entry, tensors in entries.items():
             try:
                 found |= {entry + key: tensor for key, tensor in convert(tensors, module).items()}  # type: ignore[misc]
-            except Exception:  # written for the layouts that timm knows
+            except Exception:  # timm's function may fail on unknown layouts
                 continue
         before = {tuple(tensor.shape) for tensor in flat.values()}
         fitted = [key for key, tensor in found.items() if "pos" in key and tuple(tensor.shape) not in before]

@@ -14,12 +14,12 @@ from featood.errors import UsageError
 from featood.extractors.backbones.backbone import Built
 from featood.extractors.backbones.class_names import torchvision_names
 from featood.extractors.backbones.names import nearest_names
-from featood.extractors.backbones.shape import Made, Shape, drop_layer, first_convolution, last_layer
+from featood.extractors.backbones.shape import Design, Shape, drop_layer, first_convolution, last_layer
 from featood.extractors.backbones.sources import obtain
 from featood.extractors.presets import torchvision_transform
 from featood.extractors.weights import Slots
 
-# as they are with their published weights, which came from elsewhere
+# arguments of the models with published weights, which were ported from other libraries
 _AS_PUBLISHED = {
     name: {"transform_input": True, "aux_logits": False, "init_weights": False}
     for name in ("googlenet", "inception_v3")
@@ -43,10 +43,10 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
         raise UsageError(f"torchvision has no model '{architecture}'{near}; see featood backbones") from None
     if architecture not in _image_models(torchvision.models):
         raise UsageError(
-            f"torchvision's {architecture} does not classify images (it finds objects, segments, or takes videos); "
-            "name a model that does, see featood backbones"
+            f"torchvision's {architecture} does not classify images (it is for detection, segmentation or video); "
+            "choose a classifier, see featood backbones"
         )
-    # the literature on out-of-distribution detection uses the first published weights
+    # the first published weights are used in the literature on out-of-distribution detection
     tag = tag or ("IMAGENET1K_V1" if "IMAGENET1K_V1" in choices.__members__ else choices.DEFAULT.name)
     if tag not in choices.__members__:
         raise UsageError(
@@ -87,10 +87,10 @@ def _image_models(models: Any) -> set[str]:
     return {name for module in (models, models.quantization) for name in models.list_models(module=module)}
 
 
-def _describe(module: nn.Module) -> Made:
-    size, patch = (getattr(module, key, 0) for key in ("image_size", "patch_size"))  # a vision transformer's
+def _describe(module: nn.Module) -> Design:
+    size, patch = (getattr(module, key, 0) for key in ("image_size", "patch_size"))  # of vision transformers
     positions = "encoder.pos_embedding" if size and patch else ""
-    return Made(Slots(last_layer(module), first_convolution(module), positions), 3, size, patch)
+    return Design(Slots(last_layer(module), first_convolution(module), positions), 3, size, patch)
 
 
 def _set_channels(module: Any, channels: int) -> None:
@@ -101,14 +101,14 @@ def _set_channels(module: Any, channels: int) -> None:
     }
     module.set_submodule(name, nn.Conv2d(channels, old.out_channels, bias=old.bias is not None, **kept))
     if hasattr(module, "transform_input"):
-        module.transform_input = False  # of colours
+        module.transform_input = False  # it is for RGB only
 
 
 def _older_names(flat: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
-    """Name layers as torchvision names them since it last renamed some."""
+    """Convert layer names of older versions of torchvision to the current ones."""
     renamed = {}
     for name, tensor in flat.items():
         for pattern, replacement in _OLDER_NAMES:
             name = re.sub(pattern, replacement, name)
         renamed[name] = tensor
-    return renamed, "names converted from those of older versions of torchvision"
+    return renamed, "names converted from older versions of torchvision"

@@ -1,4 +1,4 @@
-"""Files of weights: read without running anything, matched with a network by name, identified by content."""
+"""Files of weights: safe reading, matching with a network by name, and digests."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Reading files of weights, without running anything that they contain."""
+"""Reading files of weights without running code from them."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ _MOST_PACKED = 100
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What a file of weights holds."""
+    """Content of a file of weights."""
 
     name: str
-    """The path, as it was given."""
+    """The path as given."""
     entry: str
     """The entry selected by ``FILE#ENTRY``, or empty."""
     tensors: Mapping[str, torch.Tensor]
-    """All tensors by their names from the top, joined by dots: ``state_dict.module.conv1.weight``."""
+    """All tensors by their full names, joined by dots: ``state_dict.module.conv1.weight``."""
     classes: tuple[str, ...] = ()
-    """Names of the classes in the order of the logits, where the file gives them."""
+    """Names of the classes in the order of the logits, if the file has them."""
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read the tensors of a checkpoint onto the CPU, without running anything that the file contains.
+    """Read the tensors of a checkpoint onto the CPU, without running code from the file.
 
     Parameters
     ----------
     path
-        A safetensors file, or one that ``torch.save`` wrote; the index of one that is cut into several
-        (``model.safetensors.index.json``), a zip archive of safetensors files, or a folder that holds one of
-        these. ``PATH#ENTRY`` asks for one entry, by its name from the top: ``run.ckpt#state_dict``.
+        A file of safetensors or ``torch.save``, the index of a sharded one (``model.safetensors.index.json``), a zip
+        archive of safetensors files, or a folder that contains one of these. ``PATH#ENTRY`` selects one entry by its
+        full name: ``run.ckpt#state_dict``.
 
     Raises
     ------
     DataError
-        If the file is missing, damaged, or no checkpoint, or needs code to be unpickled.
+        If the file is missing, damaged or not a checkpoint, or can be unpickled only by running code.
     """
     given, entry = os.fspath(path), ""
     if not os.path.exists(given) and "#" in given:
@@ -66,10 +66,10 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     content, classes = _read(Path(given))
     tensors = dict(_flatten(content, given))
     if all(name.replace(".", "").isdigit() for name in tensors):
-        raise DataError(f"{given}: no state dict in it, for it has no tensors with names")
+        raise DataError(f"{given} contains no state dict, as it has no tensors with names")
     if entry and not any(name.startswith(f"{entry}.") for name in tensors):
-        there = ", ".join(dict.fromkeys(name.partition(".")[0] for name in tensors))
-        raise DataError(f"{given} has no entry '{entry}'; it has {there[:300]}")
+        entries = ", ".join(dict.fromkeys(name.partition(".")[0] for name in tensors))
+        raise DataError(f"{given} has no entry '{entry}'; it has {entries[:300]}")
     return Checkpoint(os.fspath(path), entry, tensors, classes or find_classes(content))
 
 
@@ -85,7 +85,7 @@ def _read(path: Path) -> tuple[Any, tuple[str, ...]]:
         return _content(path), classes
     except FeatoodError:
         raise
-    except Exception as error:  # the readers raise a dozen types for a damaged file
+    except Exception as error:  # readers raise many types of errors for damaged files
         raise DataError(refusal(path, str(error))) from error
 
 
@@ -97,7 +97,7 @@ def _in_folder(folder: Path) -> Path:
     if len(found) != 1:
         names = ", ".join(file.name for file in found[:8])
         raise DataError(
-            f"{folder} holds several files of weights; name one of {names}"
+            f"{folder} contains several files of weights; give one of {names}"
             if found
             else f"no file of weights in the folder {folder}"
         )
@@ -115,14 +115,12 @@ def _content(path: Path) -> Any:
             if members:
                 return _members(archive, members)
     with torch.serialization.safe_globals(plain_types()), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of pickle protocols that it may not know; it says so when it does not
+        warnings.simplefilter("ignore")  # about pickle protocols; unsupported ones raise an error
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _looks_like_safetensors(path: Path) -> bool:
-    """Whether the file starts with the length of a JSON header that fits into it, and a brace."""
+    """Whether the file begins with a possible length of a JSON header, and a brace."""
     with path.open("rb") as file:
         start = file.read(9)
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
@@ -136,20 +134,20 @@ def _json(path: Path) -> Any:
 
 
 def _shards(index: Path) -> dict[str, torch.Tensor]:
-    """Read all files that an index names; they lie beside it."""
+    """Read all files listed in an index, from its folder."""
     body = _json(index)
     places = body.get("weight_map") if isinstance(body, dict) else None
     if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
-        raise DataError(f"{index}: no weight_map in it, so not the index of a checkpoint")
+        raise DataError(f"{index} has no weight_map, so it is not the index of a checkpoint")
     found: dict[str, torch.Tensor] = {}
     for name in dict.fromkeys(places.values()):
         file = index.parent / name
         if Path(name).name != name or not file.is_file():
-            raise DataError(f"{index} names {name}, which is not a file beside it")
+            raise DataError(f"{index} lists {name}, which is not a file in its folder")
         part = _content(file)
         found.update(part if isinstance(part, Mapping) else {})
     if absent := next((name for name in places if name not in found), None):
-        raise DataError(f"{index} places {absent} in {places[absent]}, which does not hold it")
+        raise DataError(f"{index} lists {absent} in {places[absent]}, which does not contain it")
     return found
 
 
@@ -157,20 +155,22 @@ def _members(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> dict[s
     found: dict[str, torch.Tensor] = {}
     for member in members:
         if member.file_size > _MOST_PACKED * max(member.compress_size, 1):
-            raise DataError(f"{archive.filename}: {member.filename} unpacks to more than weights would")
+            raise DataError(
+                f"{archive.filename}: {member.filename} is refused: it unpacks to far more than weights"
+            )
         found.update(safetensors.torch.load(archive.read(member)))
     return found
 
 
 def _flatten(content: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
-    """Walk mappings and lists down to tensors, leaving out the states of optimisers and their like."""
+    """Yield the tensors in nested mappings and lists, without those of optimisers and similar states."""
     visits = 0
 
     def walk(node: Any, name: str, depth: int) -> Iterator[tuple[str, torch.Tensor]]:
         nonlocal visits
         visits += isinstance(node, torch.Tensor | Mapping | list | tuple)
-        if visits > _MOST:  # entries that hold one another
-            raise DataError(f"{path}: more than {_MOST:,} entries, so not a file of weights")
+        if visits > _MOST:  # entries may contain each other
+            raise DataError(f"{path} has more than {_MOST:,} entries, so it is not a file of weights")
         if isinstance(node, Array) and node.value is not None and not isinstance(node.value, list):
             node = torch.from_numpy(node.value) if node.value.dtype.kind in "biufc" else None
         if isinstance(node, torch.Tensor) and name:
@@ -179,7 +179,7 @@ def _flatten(content: Any, path: str) -> Iterator[tuple[str, torch.Tensor]]:
             items = node.items() if isinstance(node, Mapping) else ((str(i), v) for i, v in enumerate(node))
             for key, value in items:
                 nested = isinstance(value, Mapping | list | tuple)
-                # no network has names that are not printable, and messages repeat them
+                # names of networks are printable, and appear in messages
                 named = isinstance(key, str) and key.isprintable() and len(key) < _LONGEST
                 if named and not (nested and _NOT_WEIGHTS.search(key)):
                     yield from walk(value, f"{name}.{key}" if name else key, depth + 1)

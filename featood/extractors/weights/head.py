@@ -1,4 +1,4 @@
-"""The layer that makes the logits, where a checkpoint has it under another name, or not at all."""
+"""Finding the layer of the logits in a checkpoint where it has another name or is missing."""
 
 from __future__ import annotations
 
@@ -17,71 +17,77 @@ _HEADS = {
 
 
 class FoundHead(NamedTuple):
-    """What a checkpoint has of the layers that make the logits, beside what has their names."""
+    """The layers of the logits that a checkpoint has under other names."""
 
     tensors: dict[str, Tensor]
-    """Under the network's names."""
+    """Their tensors under the names of the network."""
     used: set[str]
-    """The names in the file that these had."""
+    """Their names in the file."""
     absent: set[str]
-    """Names of the network that are missing, and may be."""
+    """Names of the network that may be missing."""
     notes: list[str]
 
 
 def find_head(
-    flat: Mapping[str, Tensor], own: Mapping[str, Tensor], prefix: str, heads: tuple[str, ...], used: set[str]
+    flat: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    prefix: str,
+    heads: tuple[str, ...],
+    used: set[str],
 ) -> FoundHead:
-    """Look for the layers that make the logits where a checkpoint lacks them under their names.
+    """Find the layers of the logits, if a checkpoint does not have them under the names of the network.
 
-    One linear layer is taken that has the right width and lies where a classifier would: beneath the module
-    that holds the network's own (``fc.1`` for ``fc``), or under a usual name beside the network. Where there is
-    none, or a head of several layers, whose activations no file tells, the network goes without.
+    A single linear layer of the right width is accepted inside the module of the network's own layer (``fc.1`` for
+    ``fc``), or under a usual name outside the network. If there is none, or a head of several layers, whose activation
+    functions are not in the file, the network is used without classifier.
 
     Parameters
     ----------
     flat : mapping
         The checkpoint.
-    own : mapping
+    expected : mapping
         The network's state dict.
     prefix : str
-        Where in the checkpoint the network lies.
+        Prefix of the network in the checkpoint.
     heads : tuple of str
-        The network's modules that make logits; none means that its own names are all there may be.
+        The modules of the network that compute logits; if empty, other names are not searched.
     used : set of str
-        The names in the checkpoint that have been taken.
+        The names in the checkpoint that are already used.
     """
-    names = [f"{head}.{kind}" for head in heads for kind in ("weight", "bias") if f"{head}.{kind}" in own]
+    names = [
+        f"{head}.{kind}" for head in heads for kind in ("weight", "bias") if f"{head}.{kind}" in expected
+    ]
     missing = [name for name in names if prefix + name not in used]
     if not missing:
         return FoundHead({}, set(), set(), [])
     weight, bias = f"{heads[0]}.weight", f"{heads[0]}.bias"
     if missing == [bias] and len(heads) == 1:
         zeros = torch.zeros(len(flat[prefix + weight]))
-        return FoundHead({bias: zeros}, set(), set(), [f"{heads[0]} has no bias in the file: it is 0"])
+        return FoundHead({bias: zeros}, set(), set(), [f"{heads[0]} has no bias in the file: it is set to 0"])
     groups = _groups(flat, prefix, heads[0].partition(".")[0], used)
-    layers = {group: _one_linear(flat, members, own[weight]) for group, members in groups.items()}
+    layers = {group: _one_linear(flat, members, expected[weight]) for group, members in groups.items()}
     found = [layer for layer in layers.values() if layer]
     if len(heads) == 1 and len(found) == 1:
         layer = found[0]
-        tensors = {weight: flat[f"{layer}.weight"].reshape(-1, *own[weight].shape[1:])}
-        if bias in own:
+        tensors = {weight: flat[f"{layer}.weight"].reshape(-1, *expected[weight].shape[1:])}
+        if bias in expected:
             tensors[bias] = flat.get(f"{layer}.bias", torch.zeros(len(tensors[weight])))
         members = {name for name in flat if name.startswith(f"{layer}.")}
-        return FoundHead(tensors, members, set(), [f"took the layer '{layer}' for its classifier {heads[0]}"])
-    # without its classifier, a network may also come without all that surrounds it
-    around = [name for name in own if name.partition(".")[0] == heads[0].partition(".")[0]]
+        return FoundHead(tensors, members, set(), [f"used the layer '{layer}' as classifier {heads[0]}"])
+    # without its classifier, the whole module around it may be missing too
+    around = [name for name in expected if name.partition(".")[0] == heads[0].partition(".")[0]]
     absent = set(missing) if any(prefix + name in used for name in around) else set(around)
     why = (
         f"the head in the file, {', '.join(groups)}, is not one linear layer"
         if groups
-        else "no head in the file"
+        else "the file has no head"
     )
     members = {name for group in groups.values() for name in group}
     return FoundHead({}, members, absent, [f"{why}: features only, without logits"])
 
 
 def _groups(flat: Mapping[str, Tensor], prefix: str, home: str, used: set[str]) -> dict[str, list[str]]:
-    """Names by the module that could be a head, at every level at or above the network's."""
+    """Group the names by modules that could be a head, at the level of the network or above."""
     levels = [prefix[:cut] for cut in range(len(prefix), 0, -1) if prefix[cut - 1] == "."] + [""]
     groups: dict[str, list[str]] = {}
     for name in flat:
@@ -95,12 +101,12 @@ def _groups(flat: Mapping[str, Tensor], prefix: str, home: str, used: set[str]) 
     return groups
 
 
-def _one_linear(flat: Mapping[str, Tensor], members: list[str], own: Tensor) -> str:
-    """Return the module that a group of names consists of, if it is one layer of the right width."""
+def _one_linear(flat: Mapping[str, Tensor], members: list[str], expected: Tensor) -> str:
+    """Return the module of a group of names if it is a single layer of the right width, or an empty string."""
     modules = {name.rpartition(".")[0] for name in members}
     module = next(iter(modules)) if len(modules) == 1 else ""
     weight = flat.get(f"{module}.weight")
     kinds = {name.rpartition(".")[2] for name in members}
     if weight is None or not kinds <= {"weight", "bias"}:
         return ""
-    return module if weight.ndim >= 2 and weight[:1].numel() == own[:1].numel() else ""
+    return module if weight.ndim >= 2 and weight[:1].numel() == expected[:1].numel() else ""

@@ -1,4 +1,4 @@
-"""Weights into a network, and the digest of what is in it."""
+"""Loading weights into a network, and the digest of its state dict."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from featood.extractors.weights.matching import match
 
 
 def load_weights(net: nn.Module, path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Load a checkpoint into ``net``, in place; every name and shape has to agree.
+    """Load a checkpoint into ``net``, in place; every name and shape must match.
 
-    Only the batch counters of batch normalisation may be absent, as in checkpoints older than they are; they
-    then become zero. They change no output.
+    Only the batch counters of batch normalisation may be missing, as in old checkpoints. They are set to zero, and do
+    not affect outputs.
 
     Parameters
     ----------
@@ -33,14 +33,14 @@ def load_weights(net: nn.Module, path: str | os.PathLike[str]) -> tuple[str, ...
     Returns
     -------
     tuple of str
-        What was chosen, a line each.
+        What was chosen, one line each.
 
     Raises
     ------
     Mismatch
-        If a parameter or buffer is missing, unexpected or of another shape. The network is then untouched.
+        If a parameter or buffer is missing, unexpected or of another shape. The network is then unchanged.
     DataError
-        If the file cannot be read, or a tensor holds NaN or infinity.
+        If the file cannot be read, or a tensor contains NaN or infinity.
     """
     checkpoint = read_checkpoint(path)
     found = match(checkpoint, net.state_dict(), type(net).__name__)
@@ -48,36 +48,38 @@ def load_weights(net: nn.Module, path: str | os.PathLike[str]) -> tuple[str, ...
 
 
 def fill(net: nn.Module, tensors: Mapping[str, Tensor], path: str) -> tuple[str, ...]:
-    """Put tensors that fit into a network, and return a line about what is rounded.
+    """Load matched tensors into a network, and return a note about rounded ones.
 
     Raises
     ------
     Mismatch
-        If a shape differs after all.
+        If a shape differs.
     DataError
-        If a tensor holds NaN or infinity, or claims more numbers than were read.
+        If a tensor contains NaN or infinity, or declares more numbers than the file contains.
     """
-    own = net.state_dict()
+    expected = net.state_dict()
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
             raise DataError(f"{path}: {name} is not a plain tensor, but sparse, quantised or without values")
         if tensor.nbytes > tensor.untyped_storage().nbytes():
-            raise DataError(f"{path}: {name} claims more numbers than the file holds")
-        if tensor.shape != own[name].shape:
-            raise Mismatch(f"{path}: {name} has the shape {list(tensor.shape)}, not {list(own[name].shape)}")
+            raise DataError(f"{path}: {name} declares more numbers than the file contains")
+        if tensor.shape != expected[name].shape:
+            raise Mismatch(
+                f"{path}: {name} has the shape {list(tensor.shape)}, not {list(expected[name].shape)}"
+            )
         numbers = tensor.float() if tensor.element_size() == 1 else tensor
         if tensor.is_floating_point() and not torch.isfinite(numbers).all():
-            raise DataError(f"{path}: {name} holds NaN or infinity; the training that wrote it diverged")
+            raise DataError(f"{path}: {name} contains NaN or infinity; the training diverged")
     state = OrderedDict(tensors)
-    # modules tell old layouts from new ones by versions that are kept here; the names are those of this one
-    state._metadata = own._metadata  # type: ignore[attr-defined]
+    # versions of modules, by which they detect old layouts; the names here are current
+    state._metadata = expected._metadata  # type: ignore[attr-defined]
     net.load_state_dict(state)
-    wide = sum(tensor.dtype == torch.float64 != own[name].dtype for name, tensor in tensors.items())
-    return (f"{wide} tensors are float64 in the file, and rounded to float32",) if wide else ()
+    wide = sum(tensor.dtype == torch.float64 != expected[name].dtype for name, tensor in tensors.items())
+    return (f"{wide} tensors are float64 in the file and rounded to float32",) if wide else ()
 
 
 def weights_sha256(module: nn.Module) -> str:
-    """Hash the state dict of a module: names, types, shapes and values, whatever their order, device or file.
+    """Hash the state dict of a module: names, types, shapes and values, independent of order, device and file.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Names of classes that a checkpoint or a model's configuration holds."""
+"""Class names in checkpoints and configurations of models."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _KEYS = ("class_to_idx", "idx_to_class", "classes", "class_names", "label_names"
 
 
 def find_classes(content: Any, depth: int = 2) -> tuple[str, ...]:
-    """Return the names of the classes in the order of the logits, or nothing where none are given.
+    """Return the names of the classes in the order of the logits, or an empty tuple.
 
     Parameters
     ----------
     content : mapping
-        What was read; names are looked for under ``class_to_idx``, ``classes``, ``class_names`` and their
-        like, as a list of strings or as a mapping from or to the numbers 0, 1, ..., K-1.
+        Content of a file. Names are searched under ``class_to_idx``, ``classes``, ``class_names`` and similar keys, as
+        a list of strings or a mapping from or to the numbers 0, 1, ..., K-1.
     depth : int
-        How many levels down.
+        Number of levels to search.
     """
     if not isinstance(content, Mapping):
         return ()

@@ -1,8 +1,8 @@
-"""Stand-ins for the plain types that checkpoints hold beside tensors.
+"""Safe replacements of plain types that checkpoints contain besides tensors.
 
-PyTorch's restricted unpickler calls what it is told that a name stands for. These names are told to stand for
-the functions and classes of this module, so that neither the types' own code nor NumPy's parsers run on what a
-file holds: numbers, strings and arrays are read from their bytes, everything else is let go.
+PyTorch's restricted unpickler calls the functions that are registered for names. The names of plain types are
+registered with the functions and classes of this module, so that neither the code of these types nor NumPy's parsers
+run on the content of a file: numbers, strings and arrays are read from their bytes, everything else is discarded.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 
 
 class _Inert:
-    """An object whose content does not matter."""
+    """An object whose content is discarded."""
 
     def __new__(cls, *_: Any) -> Any:
-        """Let go of what the object is made with."""
+        """Discard the arguments."""
         return object.__new__(cls)
 
     def __init__(self, *_: Any) -> None:
@@ -30,7 +30,7 @@ class _Inert:
 
 
 class _Type:
-    """An element type of NumPy: numbers, booleans and strings, and nothing with fields or objects in it."""
+    """A data type of NumPy: numbers, booleans and strings, but no fields or objects."""
 
     def __init__(self, code: Any = "", *_: Any) -> None:
         self.code, self.order = str(code), "="
@@ -39,7 +39,7 @@ class _Type:
         self.order = str(state[1])
 
     def read(self, content: Any) -> np.ndarray | None:
-        """Return the bytes as a vector of elements, or None where they are not of a plain type."""
+        """Convert bytes to a vector of elements, or None if the type is not plain."""
         content = content.encode("latin1") if isinstance(content, str) else content
         if (
             not isinstance(content, bytes)
@@ -54,12 +54,12 @@ class _Type:
 
 
 class Array:
-    """An array of NumPy; ``value`` is the array, the list of its objects, or None."""
+    """A NumPy array; ``value`` is the array, the list of its objects, or None."""
 
     value: Any = None
 
     def __new__(cls, *_: Any) -> Any:
-        """Let go of the type and the shape: both come with the state."""
+        """Discard type and shape, which are part of the state."""
         return object.__new__(cls)
 
     def __init__(self, *_: Any) -> None:
@@ -90,7 +90,7 @@ class _Dict:
     """A dictionary with attributes."""
 
     def __new__(cls, *_: Any) -> Any:
-        """Make the one dictionary that the unpickler gives attributes to."""
+        """Make an ordinary dictionary, which the unpickler fills."""
         return OrderedDict()
 
 
@@ -106,7 +106,7 @@ _INERT = {
     **dict.fromkeys(
         ("pathlib", "pathlib._local"), "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath"
     ),
-    # older versions of Lightning number their callbacks' states by class
+    # older versions of Lightning use classes as keys of the states of callbacks
     "pytorch_lightning.callbacks.model_checkpoint": "ModelCheckpoint",
     "pytorch_lightning.callbacks.early_stopping": "EarlyStopping",
 }
@@ -122,7 +122,7 @@ _DICTS = (
 
 
 def plain_types() -> list[Any]:
-    """Return what ``torch.serialization.safe_globals`` takes: stand-ins and the names they stand for."""
+    """Return the replacements with their names, for ``torch.serialization.safe_globals``."""
     found: list[Any] = [
         (_Inert, f"{module}.{name}") for module, names in _INERT.items() for name in names.split()
     ]

@@ -1,4 +1,4 @@
-"""What a user sees of how sets, weights and labels were taken, at the command line."""
+"""Messages of the command line about how sets, weights and labels are interpreted."""
 
 import json
 import re
@@ -23,7 +23,7 @@ def accuracy(out):
     return [float(found) for found in re.findall(r"accuracy ([0-9.]+)", out)]
 
 
-def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path, featood):
+def test_numbered_folders_are_sorted_numerically(tmp_path, featood):
     levels = [10 + 20 * number for number in range(12)]
     for number, level in enumerate(levels):
         write_images(tmp_path / "data" / "numbers" / "test" / str(number), level, 8)
@@ -46,9 +46,7 @@ def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path, featood):
     assert "the labels follow" in err and "--class-order" in err
 
 
-def test_labels_that_do_not_fit_the_outputs_are_doubted_when_extracted_and_when_scored(
-    tmp_path, featood, insects
-):
+def test_mismatched_labels_cause_warnings_in_extract_and_score(tmp_path, featood, insects):
     order = tmp_path / "order.json"
     order.write_text(json.dumps(["cat", "ant", "bee"]))
     words = (
@@ -69,9 +67,7 @@ def test_labels_that_do_not_fit_the_outputs_are_doubted_when_extracted_and_when_
     assert code == 0 and "--class-order" in json.loads(out)["warnings"][0]
 
 
-def test_a_changed_folder_is_extracted_again_and_an_unchanged_one_is_not(
-    tmp_path, featood, insects, monkeypatch
-):
+def test_only_a_changed_folder_is_extracted_again(tmp_path, featood, insects, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("--data-dir", insects, "--dataset", "insects")
     assert featood("extract", *brightness_net(tmp_path, [40, 120, 210]), *words)[0] == 0
@@ -88,7 +84,7 @@ def test_a_changed_folder_is_extracted_again_and_an_unchanged_one_is_not(
     first, err = auroc("mywild")
     assert "not in the cache" in err
     assert auroc("mywild")[0] == first and "extract" not in auroc("mywild")[1]
-    for path in (tmp_path / "data" / "mywild" / "test").iterdir():  # the same images, copied anew
+    for path in (tmp_path / "data" / "mywild" / "test").iterdir():  # the same images, copied again
         content = path.read_bytes()
         path.unlink()
         path.write_bytes(content)
@@ -98,14 +94,14 @@ def test_a_changed_folder_is_extracted_again_and_an_unchanged_one_is_not(
     second, err = auroc("mywild")
     assert "images that have changed" in err and second != first
     assert "extract" not in auroc("mywild")[1]
-    shutil.rmtree(tmp_path / "data" / "mywild")  # without its images a set in the cache is still good
+    shutil.rmtree(tmp_path / "data" / "mywild")  # a set in the cache is usable without its images
     assert auroc("mywild")[0] == second
     assert "not in the cache" in auroc("./far")[1]
     for name in ("./far", "./far/", str(tmp_path / "far")):
         assert "extract" not in auroc(name)[1], name
 
 
-def test_what_is_left_out_is_counted_wherever_a_set_is_extracted(tmp_path, featood, insects, monkeypatch):
+def test_files_left_out_are_counted_in_extract_and_score(tmp_path, featood, insects, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("--data-dir", insects, "--dataset", "insects")
     assert featood("extract", *brightness_net(tmp_path, [40, 120, 210]), *words)[0] == 0
@@ -124,7 +120,7 @@ def test_what_is_left_out_is_counted_wherever_a_set_is_extracted(tmp_path, feato
     assert any("1 of 9 images of ./wild" in warning for warning in json.loads(out)["warnings"])
 
 
-def test_a_subset_of_imagenet_has_imagenet_s_class_numbers(tmp_path, featood):
+def test_a_subset_of_imagenet_has_the_class_numbers_of_imagenet(tmp_path, featood):
     from featood.extractors.vision import torchvision
 
     wnids = ("n01440764", "n02102040", "n03445777")  # tench, English springer, golf ball: 0, 217, 574
@@ -144,7 +140,7 @@ def test_a_subset_of_imagenet_has_imagenet_s_class_numbers(tmp_path, featood):
 
 
 @pytest.mark.parametrize("kind", ["regression", "multi-label"])
-def test_outputs_that_are_no_classes_are_refused_where_classes_are_needed(tmp_path, featood, insects, kind):
+def test_outputs_that_are_not_classes_are_refused_if_classes_are_needed(tmp_path, featood, insects, kind):
     width = {"regression": 1, "multi-label": 3}[kind]
     file = tmp_path / "nets.py"
     file.write_text(
@@ -164,7 +160,7 @@ def test_outputs_that_are_no_classes_are_refused_where_classes_are_needed(tmp_pa
     assert featood("fit", "mahalanobis")[0] == 0
 
 
-def test_random_weights_are_taken_only_when_asked_for(tmp_path, featood, insects):
+def test_random_weights_are_used_only_on_request(tmp_path, featood, insects):
     code, _, err = featood(
         "extract", "--backbone", "cifar-resnet20", "--data-dir", insects, "--dataset", "insects"
     )
@@ -172,7 +168,7 @@ def test_random_weights_are_taken_only_when_asked_for(tmp_path, featood, insects
     assert featood("cache", "ls", "--json")[1].strip() == "[]"
 
 
-def test_bits_and_orientation_are_asked_for_and_recorded(tmp_path, featood):
+def test_bits_and_orientation_are_options_and_recorded(tmp_path, featood):
     rng = np.random.default_rng(0)
     folder = tmp_path / "data" / "deep" / "test"
     folder.mkdir(parents=True)
@@ -207,7 +203,7 @@ def test_bits_and_orientation_are_asked_for_and_recorded(tmp_path, featood):
 @pytest.mark.parametrize(
     ("option", "value"), [("--mean", "123.7,116.3,103.5"), ("--std", "58.4"), ("--mean", "-0.5")]
 )
-def test_mean_and_deviation_of_pixels_up_to_255_are_refused(tmp_path, featood, insects, option, value):
+def test_mean_and_std_of_pixels_up_to_255_are_refused(tmp_path, featood, insects, option, value):
     words = (
         "--backbone",
         "cifar-resnet20",

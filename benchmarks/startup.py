@@ -1,8 +1,8 @@
-"""How soon do commands answer that only look something up? Ratios to importing rich_click, in one run.
+"""Run time of commands that only print information, relative to importing rich_click.
 
-    python benchmarks/doors.py [--rounds 9]
+    python benchmarks/startup.py [--rounds 9]
 
-Each command runs in a process of its own, in turn with ``python -c "import rich_click"``, and its median counts.
+Each command runs in its own process, in turn with ``python -c "import rich_click"``; medians are reported.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COMMANDS = {
 
 
 def seconds(words: tuple[str, ...]) -> float:
-    """Time one process from start to end."""
+    """Time one process."""
     start = time.perf_counter()
     subprocess.run([sys.executable, *words], check=True, capture_output=True)
     return time.perf_counter() - start
@@ -53,7 +53,7 @@ def main() -> None:
         for name, median in medians.items()
     ]
     show(f"Median of {given.rounds} runs", rows)
-    save(given.json, environment(), doors=rows)
+    save(given.json, environment(), startup=rows)
 
 
 if __name__ == "__main__":
