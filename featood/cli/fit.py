@@ -23,12 +23,12 @@ from featood.cli.common import (
     table,
 )
 from featood.cli.completion import outlier_sets
+from featood.cli.options import parameter_of
 from featood.cli.pages import PageContext, PageFormatter
 from featood.reporter import Reporter, TerminalReporter
 
 if TYPE_CHECKING:
     from featood.heads.index import Entry
-    from featood.options import OptionEntry
     from featood.pipeline.variants import Variant
 
 
@@ -148,7 +148,7 @@ def _run(
 
 
 def _parameters(entry: Entry) -> list[click.Parameter]:
-    params: list[click.Parameter] = [_parameter(option) for option in entry.options]
+    params: list[click.Parameter] = [parameter_of(option) for option in entry.options]
     if entry.presets:
         chosen = " (default: chosen by the kind of network)" if "cifar10" in entry.presets else ""
         help_ = f"Published settings to start from{chosen}."
@@ -234,26 +234,3 @@ def print_variants(variants: Sequence[Variant]) -> None:
         rows.append((name, len(members), *figures))
     table(("head", "fits", "held-out loss", "last loss", "s", "diverged"), rows)
     click.echo(f"saved in {variants[0].folder.parent}; score them with --head '{variants[0].group}'")
-
-
-def _parameter(option: OptionEntry) -> click.Option:
-    flag = "--" + option.name.replace("_", "-")
-    default, kind = option.default, option.type
-    if kind is bool:
-        return click.Option([f"{flag}/--no-{flag[2:]}"], default=default, show_default=True, help=option.help)
-    if option.many:
-        return click.Option([flag], default=",".join(map(str, default)), show_default=bool(default),
-                            callback=_splitter(kind), help=f"{option.help} (comma-separated)")  # fmt: skip
-    type_: Any = click.Choice(option.choices) if option.choices else kind
-    shown = default not in ("", None)
-    return click.Option([flag], type=type_, default=default, show_default=shown, help=option.help)
-
-
-def _splitter(kind: type) -> Any:
-    def split(_: click.Context, __: click.Parameter, value: str) -> tuple[Any, ...]:
-        try:
-            return tuple(kind(part) for part in filter(None, value.split(",")))
-        except ValueError:
-            raise click.BadParameter(f"'{value}' is not a comma-separated list of {kind.__name__}") from None
-
-    return split

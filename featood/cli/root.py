@@ -25,6 +25,7 @@ class Listed(NamedTuple):
 SECTIONS = {
     "The pipeline": {
         "extract": Listed("extract.extract", "Run a backbone over a dataset and cache features and logits."),
+        "train": Listed("train.train", "Train a network on images, for extract --backbone FOLDER."),
         "import": Listed(
             "importing.import_",
             "Import tables, or embeddings computed elsewhere, into the cache.",

@@ -8,6 +8,7 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -97,7 +98,11 @@ def net_defaults(name: str) -> NetDefaults:
 
 
 def create_net(
-    name: str, num_classes: int, in_channels: int | None = None, generator: torch.Generator | None = None
+    name: str,
+    num_classes: int,
+    in_channels: int | None = None,
+    generator: torch.Generator | None = None,
+    **options: Any,
 ) -> nn.Module:
     """Create a network with random weights, on the CPU and in training mode.
 
@@ -111,15 +116,19 @@ def create_net(
         Channels of the images; by default 1 for the digit networks, otherwise 3.
     generator
         Generator of the initial weights; ``None`` means seed 0. The global random state does not change.
+    options
+        Further arguments of the network's constructor, such as ``dropout``.
 
     Raises
     ------
     UsageError
         If the name is unknown, or a number in it, `num_classes` or `in_channels` is invalid.
+    TypeError
+        If the network has no such option.
     """
     family, numbers = _require(name)
     channels = family.defaults.in_channels if in_channels is None else in_channels
     if num_classes < 1 or channels < 1:
         raise UsageError(f"{name} needs at least one class and one channel, got {num_classes} and {channels}")
     with seeded(generator):
-        return family.build(*numbers, num_classes=num_classes, in_channels=channels)
+        return family.build(*numbers, num_classes=num_classes, in_channels=channels, **options)

@@ -41,6 +41,8 @@ class TrainingResult:
     """Whether training was stopped and the last good state restored."""
     history: dict[str, list[float]]
     """Losses of every step by name, including a step at which it diverged, and the losses of validations, if any."""
+    last: Mapping[str, Tensor] | None = None
+    """State of the model after the last update, if an earlier state was restored because its validation was better."""
 
     @property
     def losses(self) -> list[float]:
@@ -68,11 +70,13 @@ def train(
     generators: Sequence[torch.Generator] = (),
     progress: Callable[..., None] | None = None,
     checkpoint: Path | None = None,
+    writes: bool = True,
     settings: Mapping[str, Any] | None = None,
     every: int = 500,
     explosion: float = 1e4,
     validate: Callable[[], float] | None = None,
     patience: int = 10,
+    keep_best: bool = True,
 ) -> TrainingResult:
     """Minimise a loss.
 
@@ -104,6 +108,8 @@ def train(
         Called as ``progress(step, total, loss=..., ...)`` after each update.
     checkpoint : Path, optional
         Folder of the checkpoint, from which training resumes; emptied when training ends.
+    writes : bool
+        Whether to write to this folder; if several processes train together, one of them does.
     settings : mapping, optional
         Settings that identify the training (options, data), as JSON; a checkpoint with other settings is refused.
     every : int
@@ -115,6 +121,8 @@ def train(
         end; its values are ``history["validation"]``. The state with the lowest value is returned.
     patience : int
         Number of consecutive validations without a new minimum after which training stops.
+    keep_best : bool
+        Whether the state with the lowest validation loss is returned, instead of the last.
 
     Returns
     -------
@@ -180,7 +188,7 @@ def train(
             break
         if trial is not None:  # the loss is finite, so the state is good
             good_step, good, trial = step, trial, None
-            if checkpoint is not None:
+            if checkpoint is not None and writes:
                 for name, past in history.items():
                     good[PAST + name] = torch.tensor(past[:step], dtype=torch.float64)
                 kept = good if best is None else good | best.tensors()
@@ -201,9 +209,11 @@ def train(
         restore(good, model, optimizer, generators)
         if mean is not None:
             mean.load(good)
+    last = None
     if best is not None:
         history["validation"] = best.losses
-    if best is not None and best.state is not None:
+    if best is not None and best.state is not None and keep_best:
+        last = {name: value.detach().clone() for name, value in model.state_dict().items()}
         final = best.step
         restore(best.state, model, optimizer, generators)  # contains the average, if there is one
     elif mean is not None:
@@ -219,9 +229,9 @@ def train(
             f"the loss on held-out rows was always NaN: the state after step {final} of {steps} is used",
             stacklevel=2,
         )
-    if checkpoint is not None:
+    if checkpoint is not None and writes:
         clear_checkpoint(checkpoint)
-    return TrainingResult(final, diverged, history)
+    return TrainingResult(final, diverged, history, last)
 
 
 def _backward(losses: Callable[[int], Losses], numbers: range) -> dict[str, float]:

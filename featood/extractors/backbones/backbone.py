@@ -41,6 +41,7 @@ class Built(NamedTuple):
     classes: tuple[str, ...] = ()
     titles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    folder: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 __all__ = ["resolve_backbone"]
 
+import os
 from collections.abc import Callable
 
 from featood.errors import UsageError
-from featood.extractors.backbones import callables, nets, timm_models, torchvision_models
+from featood.extractors.backbones import callables, nets, timm_models, torchvision_models, trained
 from featood.extractors.backbones.backbone import Backbone, Built
 from featood.extractors.backbones.names import nearest_names
 from featood.extractors.weights import weights_sha256
@@ -22,8 +23,8 @@ def resolve_backbone(name: str, weights: str = "", num_classes: int | None = Non
     name : str
         A network of featood (``cifar-resnet20``), ``tv:NAME`` or ``tv:NAME@WEIGHTS``, ``timm:NAME``,
         ``python:package.module:callable`` or ``python:path/file.py:callable``, or a name without prefix, which is
-        searched in this order. The module returned by a callable may have an attribute ``featood_transform`` with the
-        fields of a :class:`~featood.extractors.transform.Transform`.
+        searched in this order; or a folder written by ``featood train``. The module returned by a callable may have an
+        attribute ``featood_transform`` with the fields of a :class:`~featood.extractors.transform.Transform`.
     weights : str
         A file or folder (see :func:`featood.extractors.weights.read_checkpoint`; ``FILE#ENTRY`` selects one entry of a
         checkpoint), or ``random``; empty for the published weights. A file determines the number of classes and
@@ -47,11 +48,13 @@ def resolve_backbone(name: str, weights: str = "", num_classes: int | None = Non
         family = next((family for family, known in FINDERS.items() if known(name)), None)
         if family is None:
             raise UsageError(f"there is no backbone '{name}'{nearest_names(name)}; see featood backbones")
+        if family == "trained":  # a cache may be used from elsewhere
+            name = os.path.abspath(name)
         built = BUILDERS[family](name, weights, num_classes, seed)
     digest = weights_sha256(built.module)
     return Backbone(
         name, built.resolved, built.module.eval(), built.weights, built.transform, digest,
-        built.classes, built.titles, built.notes,
+        built.classes, built.titles, built.notes, built.folder,
     )  # fmt: skip
 
 
@@ -72,5 +75,11 @@ BUILDERS: dict[str, Callable[[str, str, int | None, int], Built]] = {
     "tv": torchvision_models.build,
     "timm": timm_models.build,
     "python": callables.build,
+    "trained": trained.build,
 }
-FINDERS: dict[str, Callable[[str], bool]] = {"net": is_net, "tv": _is_torchvision, "timm": _is_timm}
+FINDERS: dict[str, Callable[[str], bool]] = {
+    "net": is_net,
+    "tv": _is_torchvision,
+    "timm": _is_timm,
+    "trained": trained.is_trained,
+}

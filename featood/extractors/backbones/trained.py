@@ -1,0 +1,34 @@
+"""Networks trained by featood as backbones."""
+
+from __future__ import annotations
+
+__all__ = ["build", "is_trained"]
+
+from pathlib import Path
+
+from featood.errors import UsageError
+from featood.extractors.backbones.backbone import Built
+
+
+def is_trained(name: str) -> bool:
+    """Whether a name is a folder written by ``featood train``, or such a folder with ``#last``."""
+    from featood.extractors.trainer.folder import is_extractor
+
+    return is_extractor(name.removesuffix("#last"))
+
+
+def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
+    """Load the network of a folder; ``FOLDER#last`` has the weights after the last update."""
+    from featood.extractors.trainer.folder import load_extractor
+
+    if weights:
+        raise UsageError(f"{name} contains its weights; leave out --weights")
+    folder, last = name.removesuffix("#last"), name.endswith("#last")
+    net, facts, summary = load_extractor(folder, last)
+    accuracy = summary.get("validation_accuracy")
+    known = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} % on held-out images"
+    note = f"trained by {facts.model.name} on {facts.data['dataset']}{known}"
+    return Built(
+        net.whole(), f"trained:{facts.architecture.name}", "last" if last else "kept", facts.transform,
+        facts.classes, facts.classes, (note,), Path(folder).name + ("@last" if last else ""),
+    )  # fmt: skip

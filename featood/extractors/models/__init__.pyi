@@ -1,0 +1,9 @@
+from .model import ImageBatch as ImageBatch
+from .model import Model as Model
+from .model import ModelCard as ModelCard
+from .model import Setup as Setup
+from .network import SplitNet as SplitNet
+from .registry import create_model as create_model
+from .registry import list_models as list_models
+from .registry import model_class as model_class
+from .registry import register as register

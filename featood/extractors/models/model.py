@@ -1,0 +1,109 @@
+"""Base of the models that are trained on images."""
+
+from __future__ import annotations
+
+__all__ = ["ImageBatch", "Model", "ModelCard", "Setup"]
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from featood.extractors.models.network import SplitNet
+from featood.options import check_options
+from featood.training.loop import Losses
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCard:
+    """Information about a model for choosing among models."""
+
+    name: str
+    title: str
+    paper: str
+    """Authors, title and venue."""
+    year: int
+    url: str
+    needs: tuple[str, ...] = ("labels",)
+    """Out of ``labels`` and ``outliers``."""
+    mixes: bool = False
+    """Whether it can be trained on mixed images (mixup, CutMix)."""
+    summary: str = ""
+    """First line of the docstring."""
+
+
+class Setup(NamedTuple):
+    """What the parts of a model are made for."""
+
+    classes: int
+    """Number of classes of the labels."""
+    width: int
+    """Number of features of the network."""
+
+
+class ImageBatch(NamedTuple):
+    """A batch of training images; a negative label marks an outlier."""
+
+    images: Tensor
+    """``[B, C, H, W]``, normalised."""
+    labels: Tensor
+    """``[B]``."""
+    step: int = 0
+    """Number of the update, from 0."""
+    steps: int = 1
+    """Updates in all."""
+    others: Tensor | None = None
+    """Labels ``[B]`` of the images that were mixed in."""
+    share: float = 1.0
+    """Share of the images with `labels` in the mixed ones."""
+
+    def cross_entropy(self, logits: Tensor, smoothing: float = 0.0) -> Tensor:
+        """Mean cross-entropy of the labels that are not negative, and of the mixed images' other labels."""
+
+        def loss(labels: Tensor) -> Tensor:
+            # a sum over the number of rows is 0, not NaN, where there is none
+            known = (labels >= 0).sum().clamp(min=1)
+            return (
+                F.cross_entropy(
+                    logits, labels.clamp(min=-1), ignore_index=-1, label_smoothing=smoothing, reduction="sum"
+                )
+                / known
+            )
+
+        if self.others is None:
+            return loss(self.labels)
+        return self.share * loss(self.labels) + (1 - self.share) * loss(self.others)
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class Model:
+    """Base of all models: a network, the parts that the model adds to it, and the losses of a batch.
+
+    A subclass is registered by :func:`featood.extractors.models.register`; its fields are its options.
+    """
+
+    card: ClassVar[ModelCard]
+    shown: ClassVar[tuple[str, ...]] = ()
+    """Parts whose outputs an extraction caches as columns of these names."""
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+    @property
+    def name(self) -> str:
+        """Command-line name."""
+        return self.card.name
+
+    def outputs(self, classes: int) -> int:
+        """Return the number of the network's logits; the number of classes, unless a model needs more."""
+        return classes
+
+    def parts(self, setup: Setup) -> Mapping[str, nn.Module]:
+        """Return the modules that the model adds to the network, by name."""
+        return {}
+
+    def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:
+        """Return the scalars of a batch by name; ``loss`` is minimised, the others are reported."""
+        raise NotImplementedError

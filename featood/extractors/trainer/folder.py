@@ -1,0 +1,195 @@
+"""A trained network on disk: weights in safetensors, how it was made in JSON, and a card. No pickle."""
+
+from __future__ import annotations
+
+__all__ = ["RECORD", "Extractor", "Facts", "is_extractor", "load_extractor", "save_extractor"]
+
+import csv
+import dataclasses
+import hashlib
+import io
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from featood.errors import CacheCorrupt, Mismatch
+from featood.extractors.models import Model, SplitNet, create_model
+from featood.extractors.models.model import Setup
+from featood.extractors.trainer.architectures import Architecture
+from featood.extractors.trainer.trainer import Trained
+from featood.extractors.transform import Transform
+from featood.files import atomic_write, read_json, size_of, write_json
+from featood.records import check_record, is_newer, whole
+
+SCHEMA = 1
+RECORD = "extractor.json"
+WEIGHTS, LAST = "model.safetensors", "last.safetensors"
+AGAIN = "train it again"
+KINDS = {
+    "schema": whole(1),
+    "model": str,
+    "options": dict,
+    "architecture": str,
+    "architecture_options": dict,
+    "classes": [str],
+    "outputs": whole(1),
+    "transform": dict,
+    "training": dict,
+    "data": {str: object},
+    "summary": dict,
+    "versions": {str: str},
+    "sha256_of": {str: str},
+}
+
+
+class Facts(NamedTuple):
+    """What a folder records besides the weights."""
+
+    architecture: Architecture
+    model: Model
+    classes: tuple[str, ...]
+    """Names of the classes."""
+    transform: Transform
+    training: Mapping[str, Any]
+    """Options of the training."""
+    data: Mapping[str, Any]
+    """Dataset, split and digest of the images and of the outliers."""
+
+
+class Extractor(NamedTuple):
+    """A trained network, read from its folder."""
+
+    net: SplitNet
+    facts: Facts
+    summary: Mapping[str, Any]
+
+
+def is_extractor(path: str | Path) -> bool:
+    """Whether a folder contains a trained network."""
+    return size_of(Path(path) / RECORD) is not None
+
+
+def save_extractor(trained: Trained, facts: Facts, folder: Path) -> None:
+    """Write a folder; `RECORD` is written last, so a folder with it is complete."""
+    from safetensors.torch import save
+
+    from featood.cache.manifest import library_versions
+
+    digests = {}
+    for name, tensors in ((WEIGHTS, trained.net.named_tensors()), (LAST, trained.last)):
+        content = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+        digests[name] = hashlib.sha256(content).hexdigest()
+        atomic_write(folder / name, content)
+    atomic_write(folder / "history.csv", _history(trained.history).encode())
+    atomic_write(folder / "README.md", _card(facts, trained.summary).encode())
+    write_json(
+        folder / RECORD,
+        {
+            "schema": SCHEMA,
+            "model": facts.model.name,
+            "options": dataclasses.asdict(facts.model),
+            "architecture": facts.architecture.name,
+            "architecture_options": dict(facts.architecture.options),
+            "classes": list(facts.classes),
+            "outputs": trained.net.last.out_features,
+            "transform": facts.transform.as_json(),
+            "training": dict(facts.training),
+            "data": dict(facts.data),
+            "summary": dict(trained.summary),
+            "versions": library_versions(),
+            "sha256_of": digests,
+        },
+    )
+
+
+def load_extractor(folder: str | Path, last: bool = False) -> Extractor:
+    """Read a folder written by `save_extractor`; no code in it is run.
+
+    Parameters
+    ----------
+    folder : path
+        The folder.
+    last : bool
+        Whether to load the weights after the last update, instead of those kept.
+
+    Raises
+    ------
+    CacheCorrupt
+        If a file is damaged.
+    Mismatch
+        If it was written by a version of featood with other models or options.
+    """
+    folder = Path(folder)
+    body = read_json(folder / RECORD)
+    if is_newer(body.get("schema"), SCHEMA):
+        raise Mismatch(f"{folder} was written by a newer version of featood; upgrade featood to read it")
+    body = check_record(body, KINDS, folder / RECORD, AGAIN)
+    architecture = Architecture(body["architecture"], body["architecture_options"])
+    options = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in body["options"].items()
+    }
+    model, transform = create_model(body["model"], options), Transform.from_json(body["transform"])
+    classes = body["summary"].get("classes", body["outputs"])
+    net = SplitNet(architecture.make(body["outputs"], transform.channels), shown=model.shown)
+    net.parts.update(model.parts(Setup(classes, net.width)))
+    name = LAST if last else WEIGHTS
+    net.load_named(_tensors(folder / name, body["sha256_of"].get(name, "")))
+    facts = Facts(architecture, model, tuple(body["classes"]), transform, body["training"], body["data"])
+    return Extractor(net.eval(), facts, body["summary"])
+
+
+def _tensors(path: Path, sha256: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise CacheCorrupt(f"{path} is missing; {AGAIN}") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise CacheCorrupt(f"{path} does not match its checksum; {AGAIN}")
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise CacheCorrupt(f"{path} cannot be decoded ({error}); {AGAIN}") from None
+
+
+def _history(history: Mapping[str, list[float]]) -> str:
+    """Return the losses as CSV, one row per update."""
+    losses = {name: values for name, values in history.items() if name != "validation"}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["step", *losses])
+    for step, values in enumerate(zip(*losses.values(), strict=True)):
+        writer.writerow([step, *(repr(value) for value in values)])
+    return text.getvalue()
+
+
+def _card(facts: Facts, summary: Mapping[str, Any]) -> str:
+    card = facts.model.card
+    accuracy = summary.get("validation_accuracy")
+    held = "" if accuracy is None else f" Accuracy on the held-out images: {100 * accuracy:.2f} %."
+    options = {
+        **dataclasses.asdict(facts.model),
+        **{f"--{key}": value for key, value in facts.training.items()},
+    }
+    rows = "\n".join(f"| {name} | {value} |" for name, value in options.items())
+    text = (
+        f"{facts.architecture.name} trained on {facts.data['dataset']} ({len(facts.classes)} classes) by {card.title}: "
+        f"{card.paper}, {card.year}. {card.url}{held}"
+    )
+    return f"""# {facts.architecture.name}, {card.name}
+
+{textwrap.fill(text, 100)}
+
+Inputs: {facts.transform}.
+
+| option | value |
+| --- | --- |
+{rows}
+
+    featood extract --backbone FOLDER --dataset {facts.data["dataset"]}
+"""

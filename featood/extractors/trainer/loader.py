@@ -1,0 +1,119 @@
+"""Batches of augmented images: every image of every epoch is the same, whichever process makes it."""
+
+from __future__ import annotations
+
+__all__ = ["ImageLoader"]
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from featood.data import ImageSet
+from featood.extractors.trainer.augmentation import Augmentation
+from featood.extractors.transform import Transform
+from featood.training.batches import Batches
+
+
+class ImageLoader:
+    """Gives the images of batches by number; fast where the numbers ascend.
+
+    The random changes of an image depend on the seed, the epoch and its row alone.
+
+    Parameters
+    ----------
+    images : ImageSet
+        The images.
+    transform : Transform
+        From a decoded image to the network's input.
+    batches : Batches
+        Rows by the number of the batch.
+    count : int
+        Number of batches in all.
+    augmentations : sequence of callable
+        Applied in turn between resizing and normalisation.
+    seed : int
+        Of the augmentation.
+    workers : int
+        Processes that read images; 0 reads in this one.
+    part : (int, int)
+        Number of this process and of all; each gets its share of the rows of each batch.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        transform: Transform,
+        batches: Batches,
+        count: int,
+        *,
+        augmentations: Sequence[Augmentation] = (),
+        seed: int = 0,
+        workers: int = 0,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
+        self._rows = _Rows(images, transform, augmentations, seed)
+        self._transform, self._batches, self._part = transform, batches, part
+        self.count = count
+        self._workers = workers
+        self._next = -1
+        self._iterator: Iterator[np.ndarray] = iter(())
+
+    def rows(self, number: int) -> Tensor:
+        """Return this process's row numbers ``[B]`` of a batch."""
+        rank, world = self._part
+        return self._batches(number)[rank::world]
+
+    def __call__(self, number: int) -> Tensor:
+        """Return the normalised images ``[B, C, H, W]`` of a batch."""
+        if number != self._next:
+            self._iterator = self._open(number)
+        self._next = number + 1
+        return self._transform.normalise(next(self._iterator))
+
+    def _open(self, first: int) -> Iterator[np.ndarray]:
+        return iter(
+            DataLoader(
+                self._rows,
+                batch_sampler=_Keys(self, first),
+                collate_fn=np.stack,
+                num_workers=self._workers,
+                generator=torch.Generator(),
+            )
+        )
+
+    def epoch(self, number: int) -> int:
+        """Return the epoch of a batch."""
+        return number // len(self._batches)
+
+
+class _Keys:
+    """Rows and epochs of all batches from one on."""
+
+    def __init__(self, loader: ImageLoader, first: int) -> None:
+        self._loader, self._first = loader, first
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for number in range(self._first, self._loader.count):
+            epoch = self._loader.epoch(number)
+            yield [(row, epoch) for row in self._loader.rows(number).tolist()]
+
+
+class _Rows(Dataset[np.ndarray]):
+    """Augmented pixels, uint8 ``[H, W, C]``, by row and epoch."""
+
+    def __init__(
+        self, images: ImageSet, transform: Transform, augmentations: Sequence[Augmentation], seed: int
+    ) -> None:
+        self._images, self._transform = images, transform
+        self._augmentations, self._seed = augmentations, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> np.ndarray:
+        row, epoch = key
+        pixels = self._transform.pixels(self._images.read(row))
+        rng = np.random.default_rng([self._seed, epoch, row])
+        for change in self._augmentations:
+            pixels = change(pixels, rng)
+        return pixels

@@ -1,0 +1,139 @@
+"""Training a network on images by name."""
+
+from __future__ import annotations
+
+__all__ = ["TrainPlan", "train_extractor"]
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from featood.data import ImageSet, get_entry, open_dataset
+from featood.errors import UsageError
+from featood.extractors.models import create_model
+from featood.extractors.trainer import (
+    Architecture,
+    Facts,
+    TrainImages,
+    TrainOptions,
+    is_extractor,
+    save_extractor,
+    train_network,
+)
+from featood.extractors.transform import IMAGENET, Transform
+from featood.reporter import SILENT, Reporter
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainPlan:
+    """What to train, and on what, by name."""
+
+    model: str
+    """See :func:`featood.extractors.models.list_models`."""
+    dataset: str
+    """A name or a path; see :func:`featood.data.open_dataset`."""
+    architecture: Architecture
+    out: Path
+    """Folder to write; while training, a folder of this name followed by ``.training`` has the checkpoint."""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Options of the model."""
+    split: str = "train"
+    outliers: str = ""
+    """A set to train on as outliers, as ``NAME`` or ``NAME/SPLIT``."""
+    limit: int = 0
+    """Largest number of images of each set, the first of them (0: all)."""
+    image_size: int = 0
+    """Side of the input in pixels (0: that of the dataset or the architecture)."""
+    data_dir: str | None = None
+    overwrite: bool = False
+
+
+def train_extractor(
+    plan: TrainPlan,
+    options: TrainOptions = TrainOptions(),  # noqa: B008  (frozen)
+    *,
+    reporter: Reporter = SILENT,
+) -> Mapping[str, Any]:
+    """Train a network, and write the folder that ``extract --backbone`` takes.
+
+    Parameters
+    ----------
+    plan : TrainPlan
+        What to train, and on what.
+    options : TrainOptions
+        How.
+    reporter : Reporter
+        Takes a line about each choice, and the progress.
+
+    Returns
+    -------
+    mapping
+        Summary of the training: ``steps``, ``loss``, ``validation_accuracy``, ...
+
+    Raises
+    ------
+    DataError
+        If images or labels are missing.
+    UsageError
+        If a name or an option is unknown, or the folder exists.
+    """
+    if is_extractor(plan.out) and not plan.overwrite:
+        raise UsageError(f"{plan.out} contains a trained network; choose another folder, or add --overwrite")
+    model = create_model(plan.model, plan.options)
+    images = _open(plan.dataset, plan.split, plan)
+    transform = _transform(plan, images)
+    reporter.line(f"{plan.dataset}/{plan.split}: {len(images)} images; inputs: {transform}")
+    outliers = None
+    if plan.outliers:
+        name, _, split = plan.outliers.partition("/")
+        outliers = _open(name, split or "train", plan)
+        reporter.line(f"outliers: {plan.outliers}, {len(outliers)} images")
+    data = {"dataset": plan.dataset, "split": plan.split, "digest": images.digest(), "images": len(images)}
+    if outliers is not None:
+        data |= {"outliers": plan.outliers, "outliers_digest": outliers.digest()}
+    settings = {
+        "model": plan.model,
+        "model_options": dataclasses.asdict(model),
+        "architecture": plan.architecture.name,
+        "architecture_options": dict(plan.architecture.options),
+        "transform": transform.as_json(),
+        "data": data,
+    }
+    trained = train_network(
+        plan.architecture.make,
+        model,
+        TrainImages(images, transform, outliers),
+        options,
+        checkpoint=plan.out.with_name(plan.out.name + ".training"),
+        settings=settings,
+        progress=reporter.task(f"training {plan.architecture.name}"),
+    )
+    classes = images.classes or tuple(str(label) for label in range(trained.summary["classes"]))
+    facts = Facts(plan.architecture, model, classes, transform, dataclasses.asdict(options), data)
+    save_extractor(trained, facts, plan.out)
+    return trained.summary
+
+
+def _open(name: str, split: str, plan: TrainPlan) -> ImageSet:
+    images = open_dataset(name, split, plan.data_dir)
+    return images.subset(range(min(plan.limit, len(images)))) if plan.limit else images
+
+
+def _transform(plan: TrainPlan, images: ImageSet) -> Transform:
+    """Return the transform: colours and size of the dataset if it is known, else of the architecture."""
+    channels, size = plan.architecture.input_shape
+    try:
+        entry = get_entry(images.name.partition(":")[0])
+        mean, std, shape = entry.mean, entry.std, entry.shape
+    except UsageError:
+        mean, std, shape = None, None, None
+    if shape is not None:
+        channels, size = (1 if len(shape) < 3 or shape[2] == 1 else 3), shape[0]
+    size = plan.image_size or size
+    resize = 0 if size < IMAGENET.height else round(size * IMAGENET.resize / IMAGENET.height)  # type: ignore[operator]
+
+    def fit(values: tuple[float, ...]) -> tuple[float, ...]:
+        return values if len(values) == channels else (sum(values) / len(values),) * channels
+
+    return Transform(channels, size, size, resize, fit(mean or IMAGENET.mean), fit(std or IMAGENET.std))

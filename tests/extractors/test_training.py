@@ -1,0 +1,204 @@
+"""Training on images: what results is the same whatever interrupts it, and however many processes share it."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from featood.cache import FeatureCache
+from featood.data import open_dataset
+from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
+from featood.extractors.trainer import Architecture, TrainOptions, is_extractor, load_extractor
+from featood.pipeline.training import TrainPlan, train_extractor
+from featood.reporter import Reporter
+
+HOW = {"epochs": 3, "batch_size": 64, "lr": 0.05, "augment": ("crop:2", "randaugment")}
+
+
+def plan(out, **changes):
+    given = {
+        "model": "cross-entropy",
+        "dataset": "digits",
+        "architecture": Architecture("lenet"),
+        "limit": 300,
+    }
+    return TrainPlan(**{**given, "image_size": 28, "out": out, **changes})
+
+
+def words(out, *more):
+    return [
+        *(
+            "train",
+            "cross-entropy",
+            "--arch",
+            "lenet",
+            "--dataset",
+            "digits",
+            "--limit",
+            "300",
+            "--image-size",
+            "28",
+        ),
+        *("--batch-size", "64", "--lr", "0.05", "--out", str(out), *more),
+    ]
+
+
+def losses(folder):
+    with open(folder / "history.csv") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def same(one, other):
+    assert losses(one) == losses(other)
+    for name in ("model.safetensors", "last.safetensors"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "net"
+    train_extractor(plan(folder), TrainOptions(**HOW, mixup=0.2, cutmix=1.0, average=0.9))
+    return folder
+
+
+class Interrupting(Reporter):
+    def __init__(self, at):
+        self.at = at
+
+    def progress(self, what, done, total, **figures):
+        if done == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("at", [1, 4, 7])
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(tmp_path, whole, at):
+    how = TrainOptions(**HOW, mixup=0.2, cutmix=1.0, average=0.9)
+    with pytest.raises(KeyboardInterrupt):
+        train_extractor(plan(tmp_path / "net"), how, reporter=Interrupting(at))
+    assert not is_extractor(tmp_path / "net")
+    train_extractor(plan(tmp_path / "net"), how)
+    same(whole, tmp_path / "net")
+    assert os.listdir(tmp_path) == ["net"]
+
+
+def test_the_number_of_workers_does_not_matter(tmp_path, whole):
+    train_extractor(
+        plan(tmp_path / "net"), TrainOptions(**HOW, mixup=0.2, cutmix=1.0, average=0.9, workers=2)
+    )
+    same(whole, tmp_path / "net")
+
+
+def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path):
+    command = [sys.executable, "-m", "featood", *words(tmp_path / "killed", "--epochs", "20")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    record = tmp_path / "killed.training" / "checkpoint.json"
+    while not record.exists() or json.loads(record.read_text())["step"] < 8:
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not is_extractor(tmp_path / "killed")
+    for name in ("killed", "whole"):
+        command[-3] = str(tmp_path / name)
+        subprocess.run(command, check=True, capture_output=True)
+    same(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no torch.distributed")
+def test_two_processes_train_what_one_does(tmp_path):
+    more = ("--precision", "float64", "--epochs", "10", "--validation", "0")
+    subprocess.run(
+        [sys.executable, "-m", "featood", *words(tmp_path / "one", *more)], check=True, capture_output=True
+    )
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "featood",
+    ]
+    subprocess.run([*launch, *words(tmp_path / "two", *more)], check=True, capture_output=True)
+    np.testing.assert_allclose(losses(tmp_path / "one"), losses(tmp_path / "two"), rtol=1e-10)
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=0, atol=1e-9)
+
+
+def test_an_odd_batch_cannot_be_shared(monkeypatch):
+    from featood.extractors.trainer.distributed import Processes
+
+    assert Processes(1, 2).share(64, "a batch") == 32
+    with pytest.raises(UsageError, match="a batch of 65 cannot be divided among 2 processes"):
+        Processes(1, 2).share(65, "a batch")
+
+
+def test_the_folder_is_a_backbone(featood, tmp_path, whole):
+    place = str(tmp_path / "cache")
+    for backbone, name in ((str(whole), "net"), (f"{whole}#last", "net@last")):
+        code, _, err = featood("extract", "--backbone", backbone, "--dataset", "digits", "--split", "test",
+                               "--cache", place)  # fmt: skip
+        assert code == 0, err
+        rows = FeatureCache(place)[f"{name}/digits/test"]
+        net, facts, _ = load_extractor(whole, last=name.endswith("last"))
+        images = open_dataset("digits", "test")
+        with torch.inference_mode():
+            logits = net(facts.transform([images.read(row) for row in range(len(images))]))
+        np.testing.assert_allclose(rows.logits[:], logits, rtol=1e-4, atol=1e-5)
+        assert rows.classes == images.classes
+    first = FeatureCache(place)["net/digits/test"].fingerprint
+    assert first != FeatureCache(place)["net@last/digits/test"].fingerprint
+
+
+def test_a_folder_is_not_overwritten_silently(tmp_path, whole):
+    with pytest.raises(UsageError, match="contains a trained network"):
+        train_extractor(plan(whole))
+
+
+def test_a_damaged_folder_is_named(tmp_path, whole):
+    import shutil
+
+    for name, text in (("model.safetensors", "does not match its checksum"), ("extractor.json", "checksum")):
+        folder = tmp_path / name
+        shutil.copytree(whole, folder)
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+        with pytest.raises(CacheCorrupt, match=text):
+            load_extractor(folder)
+
+
+def test_other_settings_do_not_resume_a_training(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train_extractor(plan(tmp_path / "net"), TrainOptions(**HOW), reporter=Interrupting(6))
+    with pytest.raises(Mismatch, match="other settings \\(lr\\)"):
+        train_extractor(plan(tmp_path / "net"), TrainOptions(**{**HOW, "lr": 0.1}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "how", "error", "text"),
+    [
+        ({"model": "cross-entropi"}, {}, UsageError, "did you mean cross-entropy"),
+        ({"options": {"smoothing": 2.0}}, {}, UsageError, "at most 1, not 2.0"),
+        ({"options": {"margin": 2.0}}, {}, UsageError, "has no option 'margin'"),
+        ({"architecture": Architecture("lenett")}, {}, UsageError, "no architecture 'lenett'"),
+        ({"architecture": Architecture("lenet", {"depth": 3})}, {}, UsageError, "lenet cannot be made"),
+        ({"model": "outlier-exposure"}, {}, UsageError, "needs outliers to train on"),
+        ({"model": "logit-norm"}, {"mixup": 0.2}, UsageError, "cannot be trained on mixed images"),
+        ({"dataset": "noise"}, {}, DataError, "without a label"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, changes, how, error, text):
+    with pytest.raises(error, match=text):
+        train_extractor(plan(tmp_path / "net", **changes), TrainOptions(epochs=1, **how))
+    assert not os.listdir(tmp_path)
