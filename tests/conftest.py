@@ -7,23 +7,22 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# In the tests every call is held to the shapes and types of its signature. The hook compiles them in as a module is
-# imported, so it must be there before featood is; without the packages the tests run unchecked.
+# In the tests, all calls are checked against the shapes and types of signatures. The hook adds the checks when a module
+# is imported, so it must be installed before featood is imported; without these packages, nothing is checked.
 if all(importlib.util.find_spec(name) for name in ("beartype", "jaxtyping")):
     from jaxtyping import install_import_hook
 
     CHECKED = ("energies", "flows", "losses", "metrics", "nets", "numerics")
     install_import_hook([f"featood.{name}" for name in CHECKED], "shape_checks.checked")
 
-settings.register_profile(
-    "untimed", deadline=None
-)  # how long an example takes says nothing on a busy machine
+# the duration of an example is meaningless on a busy machine
+settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
 def test_data() -> Path:
-    """Real images and weights; tests that need them skip where they are absent."""
+    """Folder of real images and weights; tests that need it are skipped if it does not exist."""
     root = Path(os.environ.get("FEATOOD_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (root / "weights").is_dir():
         pytest.skip(f"no real data at {root} (set FEATOOD_TEST_DATA)")
@@ -32,7 +31,7 @@ def test_data() -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    """Tests run side by side; threads of each would only get in one another's way."""
+    """Use one thread, as tests run in parallel."""
     import torch
 
     torch.set_num_threads(1)
@@ -40,7 +39,7 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def script(monkeypatch):
-    """Import a benchmark as it is when it is run; several of their names are those of folders."""
+    """Import a benchmark as a top-level module; some have the names of other modules."""
     folder = Path(__file__).parents[1] / "benchmarks"
     monkeypatch.syspath_prepend(str(folder))
     for name in [path.stem for path in folder.glob("*.py")]:
@@ -50,8 +49,8 @@ def script(monkeypatch):
 
 @pytest.fixture
 def detectors():
-    """Detectors of pytorch-ood; tests that compare with them skip where it is not installed."""
-    from featood.extractors.vision import torchvision  # noqa: F401  (mends its import, which pytorch-ood needs)
+    """Detectors of pytorch-ood; tests that compare with them are skipped if it is not installed."""
+    from featood.extractors.vision import torchvision  # noqa: F401  (fixes its import, which pytorch-ood needs)
 
     return pytest.importorskip("pytorch_ood.detector")
 
@@ -81,7 +80,7 @@ def featood(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture
 def toy_images(tmp_path, monkeypatch) -> Path:
-    """A folder of tiny image sets: ``toy`` (train, test; 3 classes) and ``odd`` (test)."""
+    """Folder of tiny image sets: ``toy`` (train, test; 3 classes) and ``odd`` (test)."""
     import numpy as np
 
     folder = tmp_path / "images"

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FLOORS = {
+LAYERS = {
     **dict.fromkeys(("errors", "files", "names", "records", "reporter"), 0),
     **dict.fromkeys(("nets", "metrics", "numerics", "readers"), 1),
     **dict.fromkeys(("cache", "data", "training", "energies", "flows", "losses"), 2),
@@ -26,13 +26,13 @@ def imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_a_room_imports_only_from_floors_below(path):
-    room = path.relative_to(ROOT / "featood").parts[0]
+def test_a_package_imports_only_from_layers_below(path):
+    package = path.relative_to(ROOT / "featood").parts[0]
     for name in imports(path):
         parts = name.split(".")
-        if parts[0] != "featood" or len(parts) < 2 or parts[1] not in FLOORS or parts[1] == room:
+        if parts[0] != "featood" or len(parts) < 2 or parts[1] not in LAYERS or parts[1] == package:
             continue
-        assert FLOORS[parts[1]] < FLOORS[room], f"{room} imports {name}"
+        assert LAYERS[parts[1]] < LAYERS[package], f"{package} imports {name}"
 
 
 def test_only_one_module_imports_torchvision_and_timm():

@@ -16,7 +16,7 @@ LAZY = sorted(
 
 
 @pytest.mark.parametrize("name", LAZY)
-def test_every_name_of_a_stub_is_there(name):
+def test_every_name_of_a_stub_exists(name):
     package = importlib.import_module(name)
     assert package.__all__
     for attribute in package.__all__:
@@ -24,7 +24,7 @@ def test_every_name_of_a_stub_is_there(name):
 
 
 @pytest.mark.parametrize("name", LAZY)
-def test_no_name_is_that_of_a_module_which_would_hide_it(name):
+def test_no_name_is_hidden_by_a_module(name):
     package = importlib.import_module(name)
     modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
     assert not modules & set(package.__all__)

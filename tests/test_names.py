@@ -1,4 +1,4 @@
-"""Names that become part of a path are checked wherever they come from."""
+"""Validation of all names that become part of a path."""
 
 import contextlib
 import json
@@ -37,7 +37,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_what_could_lead_elsewhere_or_not_be_written_everywhere_is_refused(name):
+def test_names_that_are_not_portable_or_change_the_folder_are_refused(name):
     assert name_problem(name)
     with pytest.raises(UsageError, match="cannot be called") as caught:
         check_name(name, "a column")
@@ -45,12 +45,12 @@ def test_what_could_lead_elsewhere_or_not_be_written_everywhere_is_refused(name)
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_ordinary_names_are_taken(name):
+def test_ordinary_names_are_accepted(name):
     assert check_name(name, "a column") == name
 
 
 @given(st.text(max_size=60))
-def test_a_name_that_is_taken_is_one_file_in_its_folder(name):
+def test_an_accepted_name_is_a_file_in_its_folder(name):
     if not name_problem(name):
         assert os.path.basename(name) == name and os.path.normpath(f"/root/{name}") == f"/root/{name}"
         assert len(name.encode()) <= LONGEST
@@ -59,7 +59,7 @@ def test_a_name_that_is_taken_is_one_file_in_its_folder(name):
 
 
 @given(st.text(max_size=300))
-def test_what_the_cache_makes_of_a_name_is_one_or_is_refused(name):
+def test_names_converted_by_the_cache_are_valid_or_refused(name):
     with contextlib.suppress(UsageError):
         assert not name_problem(slug(name))
 
@@ -69,7 +69,7 @@ def vectors(seed=0):
 
 
 @pytest.mark.parametrize("name", ["../../x", "/x", "a/b", "con", "x" * 300])
-def test_a_column_that_leads_elsewhere_is_never_written_nor_exported(tmp_path, name):
+def test_columns_with_paths_as_names_are_neither_written_nor_exported(tmp_path, name):
     cache = FeatureCache(tmp_path / "cache")
     with pytest.raises(UsageError, match="column"):
         import_arrays(cache, "net/toy/test", {name: vectors()["avg"]})
@@ -86,7 +86,7 @@ def test_a_column_that_leads_elsewhere_is_never_written_nor_exported(tmp_path, n
 
 
 @pytest.mark.parametrize("split", ["heads", "Heads", "HEADS", "/heads/"])
-def test_no_split_takes_the_place_of_the_fitted_heads(featood, tmp_path, split):
+def test_no_split_can_have_the_name_of_the_folder_of_heads(featood, tmp_path, split):
     np.save(tmp_path / "x.npy", vectors()["avg"])
     words = ("import", "--features", tmp_path / "x.npy", "--backbone", "net", "--dataset", "toy")
     assert featood(*words, "--split", "train")[0] == 0
@@ -94,11 +94,11 @@ def test_no_split_takes_the_place_of_the_fitted_heads(featood, tmp_path, split):
     code, _, err = featood(*words, "--split", split, "--overwrite")
     assert code == 2 and "heads" in err and err.count("\n") == 1
     assert (tmp_path / "cache" / "net" / "toy" / "heads" / "knn" / "head.json").exists()
-    assert featood(*words, "--dataset", "heads")[0] == 0  # a dataset's folder holds no heads
+    assert featood(*words, "--dataset", "heads")[0] == 0  # the folder of a dataset can have this name
     assert featood("fit", "knn", "--k", 2, "--dataset", "heads", "--split", "test")[0] == 0
 
 
-def test_collecting_garbage_leaves_fitted_heads_alone(featood, tmp_path):
+def test_collecting_garbage_does_not_remove_fitted_heads(featood, tmp_path):
     np.save(tmp_path / "x.npy", vectors()["avg"])
     words = ("import", "--features", tmp_path / "x.npy", "--backbone", "net", "--dataset", "toy")
     assert featood(*words, "--split", "train")[0] == 0
@@ -118,14 +118,14 @@ def test_collecting_garbage_leaves_fitted_heads_alone(featood, tmp_path):
         ("--backbone", "net", "--dataset", "...", "--split", "test"),
     ],
 )
-def test_typed_names_that_cannot_be_folders_are_a_mistake_of_usage(featood, tmp_path, words):
+def test_invalid_names_on_the_command_line_are_usage_errors(featood, tmp_path, words):
     np.save(tmp_path / "x.npy", vectors()["avg"])
     code, _, err = featood("import", "--features", tmp_path / "x.npy", *words)
     assert code == 2 and err.count("\n") == 1
     assert not (tmp_path / "cache").exists()
 
 
-def test_typed_names_full_of_shell_and_paths_stay_inside_the_cache(featood, tmp_path):
+def test_names_with_shell_syntax_and_paths_stay_inside_the_cache(featood, tmp_path):
     np.save(tmp_path / "x.npy", vectors()["avg"])
     for name in ("../../up", "/abs", "$(touch x)", "a;rm -rf b", "a\nb", "%2e%2e/x"):
         words = (
@@ -147,7 +147,7 @@ def test_typed_names_full_of_shell_and_paths_stay_inside_the_cache(featood, tmp_
     )
 
 
-def test_labels_of_variants_are_names_of_folders_and_find_them_again():
+def test_labels_of_variants_are_valid_folder_names():
     for value in ("../../x", "a/b", "C:\\x", "nul", "x" * 500, "é\n"):
         label = variant_label("knn", {"feature": value, "seed": 3})
         assert not name_problem(label) and label.endswith(",seed=3")
@@ -159,7 +159,7 @@ def test_labels_of_variants_are_names_of_folders_and_find_them_again():
     )
 
 
-def test_a_checkpoint_names_a_file_of_its_own_folder(tmp_path):
+def test_checkpoints_only_read_files_in_their_folder(tmp_path):
     import torch
 
     from featood.files import read_json, write_json
@@ -175,7 +175,7 @@ def test_a_checkpoint_names_a_file_of_its_own_folder(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["..", "../x", "/etc/passwd", "a/b", "", 7, None])
-def test_a_data_set_lists_files_of_its_own_folder(tmp_path, name):
+def test_data_sets_only_read_files_in_their_folder(tmp_path, name):
     from featood.errors import DataError
     from featood.readers import read_columns
 
@@ -191,7 +191,7 @@ def test_a_data_set_lists_files_of_its_own_folder(tmp_path, name):
 
 
 @pytest.mark.parametrize("address", ("s3://bucket/cache", "gs://bucket/x", "https://host/x", "file:///tmp/x"))
-def test_addresses_are_not_taken_for_folders(featood, tmp_path, monkeypatch, address):
+def test_urls_are_not_treated_as_folders(featood, tmp_path, monkeypatch, address):
     monkeypatch.chdir(tmp_path)
     for words in (
         ("extract", "--cache", address, "--dataset", "noise:uniform"),
@@ -213,6 +213,6 @@ def test_addresses_are_not_taken_for_folders(featood, tmp_path, monkeypatch, add
     assert not list(tmp_path.iterdir())
 
 
-def test_a_drive_is_no_address():
+def test_a_drive_letter_is_not_a_url():
     for path in ("C:/x", "c:\\x", "a:b", "x/s3://y", "./s3:", "http"):
         assert local_path(path) == Path(path)

@@ -22,7 +22,7 @@ def test_the_base_class_is_silent(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_task_is_progress_under_one_name():
+def test_a_task_reports_progress_under_its_name():
     kept = Kept()
     report = kept.task("training knn")
     report(1, 10, loss=0.5)
@@ -30,7 +30,7 @@ def test_a_task_is_progress_under_one_name():
     assert kept.steps == [("training knn", 1, 10, {"loss": 0.5}), ("training knn", 2, 10, {})]
 
 
-def test_lines_go_to_standard_error_and_bars_only_to_a_terminal(capsys):
+def test_lines_are_printed_to_standard_error_and_bars_only_on_a_terminal(capsys):
     with TerminalReporter() as reporter:
         reporter.line("fitting knn")
         for done in range(5):
@@ -56,7 +56,7 @@ def test_a_terminal_shows_bars_with_their_figures(monkeypatch):
     assert "training jem" in sys.stderr.getvalue()
 
 
-def test_that_nobody_reads_lines_any_more_ends_no_work(monkeypatch):
+def test_a_closed_standard_error_is_ignored(monkeypatch):
     class Closed(io.StringIO):
         def write(self, _):
             raise BrokenPipeError
@@ -65,7 +65,7 @@ def test_that_nobody_reads_lines_any_more_ends_no_work(monkeypatch):
     TerminalReporter().line("fitting knn")
 
 
-def test_tensorboard_gets_the_figures_and_the_other_reporter_everything(monkeypatch, tmp_path):
+def test_tensorboard_logs_figures_and_forwards_everything(monkeypatch, tmp_path):
     made = []
 
     class Writer:
@@ -97,7 +97,7 @@ def test_tensorboard_gets_the_figures_and_the_other_reporter_everything(monkeypa
     assert first.closed and second.closed
 
 
-def test_tensorboard_that_is_not_installed_is_named(monkeypatch, tmp_path):
+def test_the_error_names_tensorboard_if_it_is_not_installed(monkeypatch, tmp_path):
     from featood.errors import UsageError
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)

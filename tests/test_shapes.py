@@ -1,4 +1,4 @@
-"""Shapes in signatures: what is called in the tests is held to them, and elsewhere they cost nothing."""
+"""Shapes in signatures: they are checked in the tests, and have no effect elsewhere."""
 
 import importlib.util
 import subprocess
@@ -17,10 +17,10 @@ from featood.numerics.class_gaussians import diagonal_distances
 
 needs_checker = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("beartype", "jaxtyping")),
-    reason="shapes are checked where beartype and jaxtyping are installed",
+    reason="shapes are checked only if beartype and jaxtyping are installed",
 )
 
-# Without the check each of these returns something, by broadcasting or as it looks at nothing.
+# without the check, these calls return a value, because of broadcasting or because the argument is not used
 WRONG = {
     "numerics": lambda: diagonal_distances(torch.ones(2, 3), torch.ones(4, 3), torch.ones(1, 3)),
     "losses": lambda: mean_over(torch.ones(2, 3), torch.ones(2, dtype=torch.bool)),
@@ -42,13 +42,13 @@ def test_a_wrong_shape_raises(call):
 
 
 @needs_checker
-def test_an_integer_is_as_good_as_a_float():
+def test_integers_are_accepted_as_floats():
     from featood.losses import center_loss
 
     assert float(center_loss(torch.ones(2, 1), torch.zeros(2, dtype=torch.long), radius=1)) == 0
 
 
-def test_outside_of_the_tests_nothing_is_checked():
+def test_shapes_are_not_checked_outside_of_the_tests():
     code = (
         "import sys, torch\n"
         "from featood.losses.reductions import mean_over\n"
@@ -59,7 +59,7 @@ def test_outside_of_the_tests_nothing_is_checked():
 
 
 @pytest.mark.parametrize("words", [["--help"], ["heads"]], ids=" ".join)
-def test_the_quick_commands_do_not_load_what_states_shapes(words):
+def test_the_quick_commands_do_not_import_jaxtyping(words):
     code = (
         f"import sys; from featood.cli.root import root; root({words}, standalone_mode=False);"
         "print(*sys.modules, file=sys.stderr)"

@@ -1,21 +1,19 @@
-"""What is to hold once something is there that is not: remote stores, several ranks, a machine with Windows."""
+"""Tests for features that do not exist yet: remote stores, several ranks, a machine with Windows."""
 
 import pytest
 
-REMOTE = pytest.mark.skip(
-    reason="waits for remote stores; until then their addresses are refused (test_names.py)"
-)
+REMOTE = pytest.mark.skip(reason="needs remote stores; currently their URLs are refused (test_names.py)")
 RANKS = pytest.mark.skip(
-    reason="waits for extraction by several ranks; until then one process with workers (test_data_changes.py)"
+    reason="needs extraction by several ranks; currently there is one process with workers (test_data_changes.py)"
 )
 WINDOWS = pytest.mark.skip(
-    reason="waits for a machine with Windows; until then without what it lacks (test_file_operations.py)"
+    reason="needs a machine with Windows; currently its limits are simulated (test_file_operations.py)"
 )
 
 
 @REMOTE
-@pytest.mark.parametrize("fault", ["503", "slow", "half of a PUT", "a listing that lags", "a retry of a PUT"])
-def test_faults_of_a_remote_store_end_as_those_of_a_disk_do(fault):
+@pytest.mark.parametrize("fault", ["503", "slow", "partial PUT", "delayed listing", "retried PUT"])
+def test_faults_of_a_remote_store_are_handled_like_those_of_a_disk(fault):
     raise NotImplementedError
 
 
@@ -25,13 +23,13 @@ def test_two_writers_of_a_remote_set_create_each_object_once():
 
 
 @RANKS
-def test_the_blocks_of_a_rank_that_died_are_made_by_the_next_run():
+def test_the_blocks_of_a_failed_rank_are_written_by_the_next_run():
     raise NotImplementedError
 
 
 @RANKS
 @pytest.mark.parametrize("sizes", [(3, 2), (2, 3), (4, 1)])
-def test_another_number_of_ranks_goes_on_and_every_row_comes_once(sizes):
+def test_resumption_with_another_number_of_ranks_writes_every_row_once(sizes):
     raise NotImplementedError
 
 
