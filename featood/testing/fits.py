@@ -133,22 +133,22 @@ def fit_nonfinite_rows(subject: Subject) -> None:
         return
     row = int(np.argmax(np.asarray(subject.train.labels) >= 0))
     for bad in (np.inf, -np.inf, np.nan):
-        spoilt = mapped(subject.train, functools.partial(replaced, row=row, column=2, value=bad))
-        refuses(DataError, f"{bad} in row {row}", subject.fit, spoilt, text=f"row {row}")
+        nonfinite = mapped(subject.train, functools.partial(replaced, row=row, column=2, value=bad))
+        refuses(DataError, f"{bad} in row {row}", subject.fit, nonfinite, text=f"row {row}")
     without = subject.fit(subject.train.rows(np.arange(len(subject.train)) != row))
-    dropping = subject.fit(spoilt, nonfinite="drop")
+    dropping = subject.fit(nonfinite, nonfinite="drop")
     same(subject.score(dropping, subject.test), subject.score(without, subject.test))
 
 
 @promise("columns may be constant or copies of others")
 def degenerate_columns(subject: Subject) -> None:
     def degenerate(data: FeatureSet) -> FeatureSet:
-        def spoil(values: np.ndarray) -> np.ndarray:
+        def degenerate_values(values: np.ndarray) -> np.ndarray:
             values = values.copy()
             values[:, 0], values[:, 1], values[:, 2] = 0.0, 3.0, values[:, 4]
             return values
 
-        return with_main(mapped(data, spoil))
+        return with_main(mapped(data, degenerate_values))
 
     head = subject.fit(degenerate(subject.train))
     subject.score(head, degenerate(subject.test))

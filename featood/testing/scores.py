@@ -131,11 +131,11 @@ def few_rows(subject: Subject) -> None:
 def nonfinite_rows(subject: Subject) -> None:
     row = 17
     for bad in (np.nan, np.inf, -np.inf):
-        spoilt = mapped(subject.test, functools.partial(replaced, row=row, column=3, value=bad))
-        refuses(DataError, f"{bad} in row {row}", subject.fitted.score, spoilt, text=f"row {row}")
+        nonfinite = mapped(subject.test, functools.partial(replaced, row=row, column=3, value=bad))
+        refuses(DataError, f"{bad} in row {row}", subject.fitted.score, nonfinite, text=f"row {row}")
     dropping = subject.create(nonfinite="drop")
     dropping.adopt(Fit(subject.fitted.state, subject.fitted.record))
-    found = dropping.score(spoilt)
+    found = dropping.score(nonfinite)
     assert found[row] == WORST, "the row did not get the worst score"
     same(np.delete(found, row), np.delete(subject.scores, row), what="scores of the other rows")
 

@@ -127,22 +127,22 @@ def test_energy_bounds_are_ordered(shift):
 
 
 def test_confidence_by_rows():
-    asked, hinted = FEATURES[:, 0], torch.tensor([True, False] * 4)
-    parts = losses.confidence_loss(LOGITS, asked, Y, 0.3, hinted)
+    confidence, hinted = FEATURES[:, 0], torch.tensor([True, False] * 4)
+    parts = losses.confidence_loss(LOGITS, confidence, Y, 0.3, hinted)
     named = []
     for row in KNOWN:
-        c = expit(float(asked[row])) if hinted[row] else 1.0
+        c = expit(float(confidence[row])) if hinted[row] else 1.0
         named.append(-math.log(c * softmax(LOGITS[row].numpy())[LABELS[row]] + 1 - c))
-    price = np.mean([-math.log(expit(float(asked[row]))) for row in KNOWN])
+    price = np.mean([-math.log(expit(float(confidence[row]))) for row in KNOWN])
     close(parts["classification"], np.mean(named))
     close(parts, np.mean(named) + 0.3 * price)
 
 
 def test_confidence_loss_is_finite_for_certain_predictions():
-    logits, asked = torch.tensor([[1e4, 0.0]]), torch.tensor([-1e4], requires_grad=True)
-    loss = losses.confidence_loss(logits, asked, torch.tensor([1]))["loss"]
+    logits, confidence = torch.tensor([[1e4, 0.0]]), torch.tensor([-1e4], requires_grad=True)
+    loss = losses.confidence_loss(logits, confidence, torch.tensor([1]))["loss"]
     loss.backward()
-    assert torch.isfinite(loss) and torch.isfinite(asked.grad).all()
+    assert torch.isfinite(loss) and torch.isfinite(confidence.grad).all()
 
 
 def test_logit_norm_by_rows():

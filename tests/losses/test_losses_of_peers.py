@@ -32,9 +32,9 @@ def test_like_pytorch_ood(peer):
     term = losses.bounded_energy(-LOGITS.logsumexp(1), y, -2.5, -1.0)
     close(losses.cross_entropy(LOGITS, y) + 0.1 * term, bounded)
     close(losses.logit_norm(LOGITS, y, 0.04), peer.LogitNorm(t=0.04)(LOGITS, y))
-    asked = FEATURES[:, :1]
-    found = losses.confidence_loss(LOGITS, asked[:, 0], y, 0.3)
-    close(found, peer.ConfidenceLoss(alpha=0.3)(LOGITS, asked.sigmoid(), y))
+    confidence = FEATURES[:, :1]
+    found = losses.confidence_loss(LOGITS, confidence[:, 0], y, 0.3)
+    close(found, peer.ConfidenceLoss(alpha=0.3)(LOGITS, confidence.sigmoid(), y))
 
 
 @pytest.mark.filterwarnings("ignore:Discarding samples")

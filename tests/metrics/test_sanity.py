@@ -128,9 +128,9 @@ def test_few_rows_and_invalid_arrays_are_ignored():
     assert doubts(logits[:49], wrong[:49]) == [] and len(doubts(logits[:200], wrong[:200])) == 1
     hidden = np.where(np.arange(1000) < 960, -1, wrong)
     assert doubts(logits, hidden) == []
-    spoilt = logits.copy()
-    spoilt[::2] = np.nan
-    assert one(spoilt, wrong) == one(logits[1::2], wrong[1::2])
+    with_nan = logits.copy()
+    with_nan[::2] = np.nan
+    assert one(with_nan, wrong) == one(logits[1::2], wrong[1::2])
     for strange in (
         (None, None), ("a", "b"), (logits, labels[:3]), (logits[0], labels), (logits[:, :1], labels * 0),
         (logits, labels.astype(float)), (logits * np.nan, labels), (logits[:0], labels[:0]), (logits, labels * 0 - 1),
