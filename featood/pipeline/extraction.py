@@ -144,6 +144,7 @@ def extract_dataset(
         reporter.line(f"{network.backbone}: {note}")
     transform, origin = choose_transform(backbone, sets[0], network.mean, network.std, network.image_size)
     reporter.line(f"transform from {origin}: {transform}")
+    options = dataclasses.replace(options, taps=tuple(dict.fromkeys((*backbone.taps, *options.taps))))
     run: dict[str, Any] = {
         "seed": network.seed,
         "dataset": source.dataset,

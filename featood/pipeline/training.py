@@ -109,7 +109,7 @@ def train_extractor(
         settings=settings,
         progress=reporter.task(f"training {plan.architecture.name}"),
     )
-    classes = images.classes or tuple(str(label) for label in range(trained.summary["classes"]))
+    classes = images.classes or tuple(map(str, range(trained.summary["classes"])))
     facts = Facts(plan.architecture, model, classes, transform, dataclasses.asdict(options), data)
     save_extractor(trained, facts, plan.out)
     return trained.summary

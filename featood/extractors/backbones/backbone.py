@@ -42,6 +42,7 @@ class Built(NamedTuple):
     titles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     folder: str = ""
+    taps: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Backbone:
     """What was chosen, inferred or left out, one line each."""
     folder: str = ""
     """Folder name in the cache, if not derived from the name and the weights."""
+    taps: tuple[str, ...] = ()
+    """Modules whose outputs are cached besides those requested."""
 
     @property
     def slug(self) -> str:

@@ -54,7 +54,7 @@ def resolve_backbone(name: str, weights: str = "", num_classes: int | None = Non
     digest = weights_sha256(built.module)
     return Backbone(
         name, built.resolved, built.module.eval(), built.weights, built.transform, digest,
-        built.classes, built.titles, built.notes, built.folder,
+        built.classes, built.titles, built.notes, built.folder, built.taps,
     )  # fmt: skip
 
 

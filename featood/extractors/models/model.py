@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["ImageBatch", "Model", "ModelCard", "Setup"]
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, NamedTuple
 
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ class ModelCard:
     year: int
     url: str
     needs: tuple[str, ...] = ("labels",)
-    """Out of ``labels`` and ``outliers``."""
+    """Out of ``labels`` and ``outliers``; without labels, all images count as one class."""
     mixes: bool = False
     """Whether it can be trained on mixed images (mixup, CutMix)."""
     summary: str = ""
@@ -54,6 +54,8 @@ class ImageBatch(NamedTuple):
     """Number of the update, from 0."""
     steps: int = 1
     """Updates in all."""
+    epoch: int = 0
+    """Number of the epoch, from 0."""
     others: Tensor | None = None
     """Labels ``[B]`` of the images that were mixed in."""
     share: float = 1.0
@@ -86,7 +88,11 @@ class Model:
 
     card: ClassVar[ModelCard]
     shown: ClassVar[tuple[str, ...]] = ()
-    """Parts whose outputs an extraction caches as columns of these names."""
+    """Parts whose outputs an extraction caches as columns, called after the part: ``confidence.avg``."""
+    views: ClassVar[int] = 1
+    """Differently augmented copies of each image in a batch: first all images, then all their second copies, ..."""
+    classifies: ClassVar[bool] = True
+    """Whether `errors` are misclassifications."""
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -103,6 +109,16 @@ class Model:
     def parts(self, setup: Setup) -> Mapping[str, nn.Module]:
         """Return the modules that the model adds to the network, by name."""
         return {}
+
+    def prepare(self, net: SplitNet, batches: Iterable[ImageBatch]) -> None:
+        """Set what depends on the training images before the first update, from one pass without augmentation.
+
+        It is kept in buffers of the parts, so that an interrupted training resumes with it.
+        """
+
+    def errors(self, net: SplitNet, batch: ImageBatch) -> Tensor:
+        """Return the error of each held-out image ``[B]``; weights with a lower mean are better."""
+        return (net(batch.images).argmax(1) != batch.labels).float()
 
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:
         """Return the scalars of a batch by name; ``loss`` is minimised, the others are reported."""

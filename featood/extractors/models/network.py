@@ -22,8 +22,6 @@ class SplitNet(nn.Module):
         A classifier that ends in a linear layer, which is taken out of it.
     parts : mapping of str to Module
         Modules that a model adds; they are trained with the network.
-    shown : sequence of str
-        Parts that are applied to the features in ``forward`` too, so that an extraction can cache what they return.
 
     Raises
     ------
@@ -31,9 +29,7 @@ class SplitNet(nn.Module):
         If the network does not end in a linear layer.
     """
 
-    def __init__(
-        self, net: nn.Module, parts: Mapping[str, nn.Module] | None = None, shown: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, net: nn.Module, parts: Mapping[str, nn.Module] | None = None) -> None:
         super().__init__()
         name = "".join(last_layer(net))
         last = net.get_submodule(name) if name else None
@@ -46,7 +42,6 @@ class SplitNet(nn.Module):
         net.set_submodule(name, nn.Identity())
         self.body = net
         self.parts = nn.ModuleDict(parts or {})
-        self.shown = tuple(shown)
 
     @property
     def width(self) -> int:
@@ -62,11 +57,8 @@ class SplitNet(nn.Module):
         return self.last(features)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images to logits, passing the features through the shown parts."""
-        features = self.features(images)
-        for name in self.shown:
-            self.parts[name](features)
-        return self.classify(features)
+        """Map images to logits."""
+        return self.classify(self.features(images))
 
     def named_tensors(self) -> dict[str, Tensor]:
         """Return all tensors: those of the network under its own names, those of the parts after ``parts.``."""
@@ -88,10 +80,10 @@ class SplitNet(nn.Module):
         except RuntimeError as error:
             raise Mismatch(f"the weights do not fit the network: {' '.join(str(error).split())}") from None
 
-    def whole(self) -> nn.Module:
-        """Return the network to extract with: the original one, unless parts are shown. Call it last."""
-        if self.shown:
-            return self
+    def whole(self, shown: Sequence[str] = ()) -> nn.Module:
+        """Return the network to extract with: the original one, or one that also runs some parts. Call it last."""
+        if shown:
+            return _Branched(self, shown)
         self.body.set_submodule(self._place, self.last)
         return self.body
 
@@ -99,6 +91,23 @@ class SplitNet(nn.Module):
         if name.startswith("body."):
             return name.removeprefix("body.")
         return f"{self._place}.{name.removeprefix('last.')}" if name.startswith("last.") else name
+
+
+class _Branched(nn.Module):
+    """A network that passes its features through parts too, whose outputs can be tapped under their names."""
+
+    def __init__(self, net: SplitNet, shown: Sequence[str]) -> None:
+        super().__init__()
+        self.body, self.last = net.body, net.last
+        self._shown = tuple(shown)
+        for name in shown:
+            self.add_module(name, net.parts[name])
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.body(images)
+        for name in self._shown:
+            self.get_submodule(name)(features)
+        return self.last(features)
 
 
 @torch.no_grad()

@@ -133,7 +133,7 @@ def load_extractor(folder: str | Path, last: bool = False) -> Extractor:
     }
     model, transform = create_model(body["model"], options), Transform.from_json(body["transform"])
     classes = body["summary"].get("classes", body["outputs"])
-    net = SplitNet(architecture.make(body["outputs"], transform.channels), shown=model.shown)
+    net = SplitNet(architecture.make(body["outputs"], transform.channels))
     net.parts.update(model.parts(Setup(classes, net.width)))
     name = LAST if last else WEIGHTS
     net.load_named(_tensors(folder / name, body["sha256_of"].get(name, "")))

@@ -20,7 +20,7 @@ from featood.training.batches import Batches
 class ImageLoader:
     """Gives the images of batches by number; fast where the numbers ascend.
 
-    The random changes of an image depend on the seed, the epoch and its row alone.
+    The random changes of an image depend only on the seed, the epoch, its row and the view.
 
     Parameters
     ----------
@@ -40,6 +40,8 @@ class ImageLoader:
         Processes that read images; 0 reads in this one.
     part : (int, int)
         Number of this process and of all; each gets its share of the rows of each batch.
+    views : int
+        Differently augmented copies of each image: first all images of a batch, then all second copies, ...
     """
 
     def __init__(
@@ -53,11 +55,12 @@ class ImageLoader:
         seed: int = 0,
         workers: int = 0,
         part: tuple[int, int] = (0, 1),
+        views: int = 1,
     ) -> None:
         self._rows = _Rows(images, transform, augmentations, seed)
         self._transform, self._batches, self._part = transform, batches, part
         self.count = count
-        self._workers = workers
+        self._workers, self.views = workers, views
         self._next = -1
         self._iterator: Iterator[np.ndarray] = iter(())
 
@@ -90,19 +93,20 @@ class ImageLoader:
 
 
 class _Keys:
-    """Rows and epochs of all batches from one on."""
+    """Rows, epochs and views of all batches from one on."""
 
     def __init__(self, loader: ImageLoader, first: int) -> None:
         self._loader, self._first = loader, first
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         for number in range(self._first, self._loader.count):
             epoch = self._loader.epoch(number)
-            yield [(row, epoch) for row in self._loader.rows(number).tolist()]
+            rows = self._loader.rows(number).tolist()
+            yield [(row, epoch, view) for view in range(self._loader.views) for row in rows]
 
 
 class _Rows(Dataset[np.ndarray]):
-    """Augmented pixels, uint8 ``[H, W, C]``, by row and epoch."""
+    """Augmented pixels, uint8 ``[H, W, C]``, by row, epoch and view."""
 
     def __init__(
         self, images: ImageSet, transform: Transform, augmentations: Sequence[Augmentation], seed: int
@@ -110,10 +114,10 @@ class _Rows(Dataset[np.ndarray]):
         self._images, self._transform = images, transform
         self._augmentations, self._seed = augmentations, seed
 
-    def __getitem__(self, key: tuple[int, int]) -> np.ndarray:
-        row, epoch = key
+    def __getitem__(self, key: tuple[int, int, int]) -> np.ndarray:
+        row, epoch, view = key
         pixels = self._transform.pixels(self._images.read(row))
-        rng = np.random.default_rng([self._seed, epoch, row])
+        rng = np.random.default_rng([self._seed, epoch, row, view])
         for change in self._augmentations:
             pixels = change(pixels, rng)
         return pixels

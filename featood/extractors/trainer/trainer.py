@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["TrainImages", "TrainOptions", "Trained", "train_network"]
+__all__ = ["TrainImages", "Trained", "train_network"]
 
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,66 +23,13 @@ from featood.extractors.trainer.augmentation import parse_augmentations
 from featood.extractors.trainer.distributed import Processes, processes
 from featood.extractors.trainer.loader import ImageLoader
 from featood.extractors.trainer.mixing import Mixing
+from featood.extractors.trainer.options import TrainOptions, optimizer_of, schedule_of, settings_of
 from featood.extractors.transform import Transform
 from featood.numerics.devices import pick_device
-from featood.options import check_options, option
-from featood.training import Batches, Schedule, constant, cosine, multi_step, warm_up
+from featood.training import Batches
 from featood.training.loop import train
 
-PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 FOREVER = 10**9
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """How to train: batches, optimiser, schedule, augmentation."""
-
-    epochs: int = option(100, "passes over the training images", low=1)
-    batch_size: int = option(128, "images in a batch, over all processes", low=1)
-    outlier_batch: int = option(256, "outliers in a batch, over all processes", low=1)
-    optimizer: str = option("sgd", "optimiser", choices=("sgd", "adam", "adamw"))
-    lr: float = option(0.1, "learning rate at the start", low=0)
-    momentum: float = option(
-        0.9, "momentum of sgd, and the first decay rate of adam and adamw", low=0, high=1
-    )
-    nesterov: bool = option(True, "Nesterov's momentum for sgd")
-    weight_decay: float = option(5e-4, "weight decay", low=0)
-    schedule: str = option(
-        "cosine",
-        "learning rate over time: cosine to 0, or falling at milestones",
-        choices=("cosine", "steps", "constant"),
-    )
-    milestones: tuple[float, ...] = option(
-        (0.5, 0.75), "shares of the training after which the learning rate falls, for steps"
-    )
-    factor: float = option(0.1, "factor of the learning rate at a milestone", low=0, high=1)
-    warm_up: float = option(0.0, "epochs in which the learning rate rises to its value", low=0)
-    augment: tuple[str, ...] = option(
-        (), "random changes of the images: crop, flip, randaugment, ... (in order)"
-    )
-    mixup: float = option(0.0, "parameter of mixup's Beta distribution (0: no mixup)", low=0)
-    cutmix: float = option(0.0, "parameter of CutMix's Beta distribution (0: no CutMix)", low=0)
-    clip: float = option(0.0, "largest norm of the gradient (0: any)", low=0)
-    average: float = option(
-        0.0, "decay of a moving average of the weights, which is kept (0: none)", low=0, high=0.99999
-    )
-    validation: float = option(0.1, "share of the training images held out", low=0, high=0.9)
-    keep: str = option("best", "weights to extract with: those with the best validation accuracy, or the last",
-                       choices=("best", "last"))  # fmt: skip
-    precision: str = option("float32", "precision of the training", choices=tuple(PRECISIONS))
-    channels_last: bool = option(False, "memory layout with the channels last, which GPUs prefer")
-    workers: int = option(0, "processes that read images", low=0)
-    seed: int = option(0, "of the weights, the batches, the held-out images and the augmentation", low=0)
-    device: str = option("auto", "device; auto takes a GPU if there is one")
-
-    @property
-    def name(self) -> str:
-        """Name in messages of errors."""
-        return "train"
-
-    def __post_init__(self) -> None:
-        check_options(self)
-        parse_augmentations(self.augment)
 
 
 class TrainImages(NamedTuple):
@@ -146,19 +93,20 @@ def train_network(
     UsageError
         If the network cannot be trained, or the options do not suit the model.
     """
-    labels = _labels(data.images)
+    labels = _labels(data.images, model)
     if "outliers" in model.card.needs and data.outliers is None:
         raise UsageError(f"{model.name} needs outliers to train on: name a set by --outliers")
+    labelled = "labels" in model.card.needs
     mixing = Mixing(options.mixup, options.cutmix, options.seed)
     if mixing and not model.card.mixes:
         raise UsageError(f"{model.name} cannot be trained on mixed images; leave out mixup and cutmix")
-    classes = len(data.images.classes) or int(labels.max()) + 1
+    classes = (labelled and len(data.images.classes)) or int(labels.max()) + 1
     device = pick_device(options.device)
     generator = torch.Generator().manual_seed(options.seed)
     made = make(model.outputs(classes), data.transform.channels, generator)
     if initial is not None:
         initial(made)
-    net = SplitNet(made, shown=model.shown)
+    net = SplitNet(made)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(options.seed)
         net.parts.update(model.parts(Setup(classes, net.width)))
@@ -166,26 +114,30 @@ def train_network(
     began = time.monotonic()
     with processes(device.type == "cuda") as team:
         run = _Run(net, model, data, labels, options, mixing, team, device)
+        with torch.no_grad():
+            model.prepare(net.eval(), run.plain())
+        net.train()
         result = train(
             run.losses,
             net,
-            _optimizer(net, options),
+            optimizer_of(net, options),
             run.steps,
-            schedule=_schedule(options, run.per_epoch, run.steps),
+            schedule=schedule_of(options, run.per_epoch, run.steps),
             clip=options.clip or None,
             average=options.average,
             progress=progress if team.leads else None,
             checkpoint=checkpoint,
             writes=team.leads,
-            settings={**(settings or {}), **_settings(options), "processes": team.world},
+            settings={**(settings or {}), **settings_of(options), "processes": team.world},
             every=run.per_epoch,
-            validate=run.error if run.held_out else None,
+            validate=run.error if len(run.held_out[0]) else None,
             patience=FOREVER,
             keep_best=options.keep == "best",
         )
     summary = {**result.summary, "seconds": round(time.monotonic() - began, 1), "classes": classes}
     if errors := result.history.get("validation"):
-        summary["validation_accuracy"] = 1 - (min(errors) if options.keep == "best" else errors[-1])
+        error = min(errors) if options.keep == "best" else errors[-1]
+        summary |= {"validation_accuracy": 1 - error} if model.classifies else {"validation_error": error}
         del summary["validation"]
     last = net.named_tensors() if result.last is None else _named(net, result.last)
     return Trained(
@@ -211,16 +163,18 @@ class _Run:
         self, net: SplitNet, model: Model, data: TrainImages, labels: np.ndarray, options: TrainOptions,
         mixing: Mixing, team: Processes, device: torch.device,
     ) -> None:  # fmt: skip
-        self.net, self.options, self.mixing, self.team, self.device = net, options, mixing, team, device
+        self.net, self.model, self.data, self.options = net, model, data, options
+        self.mixing, self.team, self.device = mixing, team, device
         dtype = torch.float64 if options.precision == "float64" else torch.float32
         net.to(device, dtype)
         if options.channels_last:
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = dtype
         order = np.random.default_rng([options.seed, 1]).permutation(len(labels))
-        self.held_out = round(options.validation * len(labels))
-        known, held = np.sort(order[self.held_out :]), np.sort(order[: self.held_out])
-        self.labels = torch.from_numpy(labels[known])
+        count = round(options.validation * len(labels))
+        known, held = np.sort(order[count:]), np.sort(order[:count])
+        self.known, self.labels = known, torch.from_numpy(labels[known])
+        self.held_out = data.images.subset(held), torch.from_numpy(labels[held])
         size = min(options.batch_size, len(known))
         team.share(size, "a batch")
         batches = Batches(len(known), size, options.seed)
@@ -228,7 +182,9 @@ class _Run:
         self.steps = options.epochs * self.per_epoch
         part = team.rank, team.world
         changes = parse_augmentations(options.augment)
-        how: dict[str, Any] = {"augmentations": changes, "workers": options.workers, "part": part}
+        how: dict[str, Any] = {
+            "augmentations": changes, "workers": options.workers, "part": part, "views": model.views,
+        }  # fmt: skip
         self.inside = ImageLoader(
             data.images.subset(known), data.transform, batches, self.steps, seed=options.seed, **how
         )
@@ -240,13 +196,11 @@ class _Run:
             self.outside = ImageLoader(
                 data.outliers, data.transform, others, self.steps, seed=options.seed + 1, **how
             )
-        self.validation = (data.images.subset(held), data.transform, labels[held])
         self.objective = team.wrap(_Objective(net, model), device)
-        net.train()
 
     def losses(self, number: int) -> dict[str, Tensor]:
         """Return the losses of a batch by its number."""
-        images, labels = self.inside(number), self.labels[self.inside.rows(number)]
+        images, labels = self.inside(number), self.labels[self.inside.rows(number)].repeat(self.inside.views)
         others, share = None, 1.0
         if self.mixing:
             images, others, share = self.mixing(images, labels, number)
@@ -255,26 +209,33 @@ class _Run:
             images = torch.cat([images, odd])
             labels = torch.cat([labels, labels.new_full((len(odd),), -1)])
         batch = ImageBatch(
-            self._placed(images), labels.to(self.device), number, self.steps,
+            self._placed(images), labels.to(self.device), number, self.steps, number // self.per_epoch,
             None if others is None else others.to(self.device), share,
         )  # fmt: skip
         with _seeded([self.options.seed, number, self.team.rank]), self._precision():
             return self.team.mean(self.objective(batch))
 
+    def plain(self) -> Iterator[ImageBatch]:
+        """Yield the training images once, in order and without augmentation."""
+        return self._in_order(self.data.images.subset(self.known), self.labels)
+
     @torch.no_grad()
     def error(self) -> float:
-        """Return the share of held-out images that are classified wrongly."""
-        images, transform, labels = self.validation
-        wrong, size = 0, self.options.batch_size
+        """Return the mean error of the held-out images."""
         self.net.eval()
-        rows = _Ordered(len(images), size)
-        loader = ImageLoader(images, transform, rows, len(rows), workers=self.options.workers)
+        images, labels = self.held_out
         with self._precision():
-            for number in range(len(rows)):
-                given = self.net(self._placed(loader(number))).argmax(1).cpu().numpy()
-                wrong += int((given != labels[number * size : number * size + len(given)]).sum())
+            errors = [
+                self.model.errors(self.net, batch).double().cpu() for batch in self._in_order(images, labels)
+            ]
         self.net.train()
-        return wrong / len(images)
+        return float(torch.cat(errors).mean())
+
+    def _in_order(self, images: ImageSet, labels: Tensor) -> Iterator[ImageBatch]:
+        rows = _Ordered(len(images), self.options.batch_size)
+        loader = ImageLoader(images, self.data.transform, rows, len(rows), workers=self.options.workers)
+        for number in range(len(rows)):
+            yield ImageBatch(self._placed(loader(number)), labels[rows(number)].to(self.device))
 
     def _placed(self, images: Tensor) -> Tensor:
         layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
@@ -305,39 +266,12 @@ def _seeded(key: list[int]) -> Any:
         yield
 
 
-def _labels(images: ImageSet) -> np.ndarray:
+def _labels(images: ImageSet, model: Model) -> np.ndarray:
+    if "labels" not in model.card.needs:
+        return np.zeros(len(images), np.int64)
     if images.labels is None or not len(images) or images.labels.min() < 0:
         raise DataError(f"{images.name}/{images.split} has images without a label; training needs labels")
     return images.labels
-
-
-def _optimizer(net: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
-    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    if options.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, options.lr, options.momentum, weight_decay=options.weight_decay,
-            nesterov=options.nesterov and options.momentum > 0,
-        )  # fmt: skip
-    kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, options.lr, (options.momentum, 0.999), weight_decay=options.weight_decay)
-
-
-def _schedule(options: TrainOptions, per_epoch: int, steps: int) -> Schedule:
-    if options.schedule == "cosine":
-        chosen = cosine(steps)
-    elif options.schedule == "steps":
-        chosen = multi_step([round(share * steps) for share in options.milestones], options.factor)
-    else:
-        chosen = constant
-    rising = round(options.warm_up * per_epoch)
-    return warm_up(rising, chosen) if rising else chosen
-
-
-def _settings(options: TrainOptions) -> dict[str, Any]:
-    """Return what decides the result; the number of workers and the device's name do not."""
-    return {
-        name: value for name, value in dataclasses.asdict(options).items() if name not in ("workers", "keep")
-    }
 
 
 def _named(net: SplitNet, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,100 @@
+"""How to train: batches, optimiser, schedule, augmentation."""
+
+from __future__ import annotations
+
+__all__ = ["TrainOptions", "optimizer_of", "schedule_of", "settings_of"]
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import nn
+
+from featood.extractors.trainer.augmentation import parse_augmentations
+from featood.options import check_options, option
+from featood.training import Schedule, constant, cosine, multi_step, warm_up
+
+PRECISIONS = ("float32", "float64", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How to train: batches, optimiser, schedule, augmentation."""
+
+    epochs: int = option(100, "passes over the training images", low=1)
+    batch_size: int = option(128, "images in a batch, over all processes", low=1)
+    outlier_batch: int = option(256, "outliers in a batch, over all processes", low=1)
+    optimizer: str = option("sgd", "optimiser", choices=("sgd", "adam", "adamw"))
+    lr: float = option(0.1, "learning rate at the start", low=0)
+    momentum: float = option(
+        0.9, "momentum of sgd, and the first decay rate of adam and adamw", low=0, high=1
+    )
+    nesterov: bool = option(True, "Nesterov's momentum for sgd")
+    weight_decay: float = option(5e-4, "weight decay", low=0)
+    schedule: str = option(
+        "cosine",
+        "learning rate over time: cosine to 0, or falling at milestones",
+        choices=("cosine", "steps", "constant"),
+    )
+    milestones: tuple[float, ...] = option(
+        (0.5, 0.75), "shares of the training after which the learning rate falls, for steps"
+    )
+    factor: float = option(0.1, "factor of the learning rate at a milestone", low=0, high=1)
+    warm_up: float = option(0.0, "epochs in which the learning rate rises to its value", low=0)
+    augment: tuple[str, ...] = option(
+        (), "random changes of the images: crop, flip, randaugment, ... (in order)"
+    )
+    mixup: float = option(0.0, "parameter of mixup's Beta distribution (0: no mixup)", low=0)
+    cutmix: float = option(0.0, "parameter of CutMix's Beta distribution (0: no CutMix)", low=0)
+    clip: float = option(0.0, "largest norm of the gradient (0: any)", low=0)
+    average: float = option(
+        0.0, "decay of a moving average of the weights, which is kept (0: none)", low=0, high=0.99999
+    )
+    validation: float = option(0.1, "share of the training images held out", low=0, high=0.9)
+    keep: str = option("best", "weights to extract with: those with the best validation accuracy, or the last",
+                       choices=("best", "last"))  # fmt: skip
+    precision: str = option("float32", "precision of the training", choices=PRECISIONS)
+    channels_last: bool = option(False, "memory layout with the channels last, which GPUs prefer")
+    workers: int = option(0, "processes that read images", low=0)
+    seed: int = option(0, "of the weights, the batches, the held-out images and the augmentation", low=0)
+    device: str = option("auto", "device; auto takes a GPU if there is one")
+
+    @property
+    def name(self) -> str:
+        """Name in messages of errors."""
+        return "train"
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        parse_augmentations(self.augment)
+
+
+def optimizer_of(net: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
+    """Return the optimiser of a network's parameters."""
+    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, options.lr, options.momentum, weight_decay=options.weight_decay,
+            nesterov=options.nesterov and options.momentum > 0,
+        )  # fmt: skip
+    kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, options.lr, (options.momentum, 0.999), weight_decay=options.weight_decay)
+
+
+def schedule_of(options: TrainOptions, per_epoch: int, steps: int) -> Schedule:
+    """Return the factor on the learning rate at each step."""
+    if options.schedule == "cosine":
+        chosen = cosine(steps)
+    elif options.schedule == "steps":
+        chosen = multi_step([round(share * steps) for share in options.milestones], options.factor)
+    else:
+        chosen = constant
+    rising = round(options.warm_up * per_epoch)
+    return warm_up(rising, chosen) if rising else chosen
+
+
+def settings_of(options: TrainOptions) -> dict[str, Any]:
+    """Return what decides the result; the number of workers and the device's name do not."""
+    return {
+        name: value for name, value in dataclasses.asdict(options).items() if name not in ("workers", "keep")
+    }
