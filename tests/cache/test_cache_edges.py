@@ -237,18 +237,18 @@ def test_ids_in_a_file_name_the_rows(cache, saved):
 
 
 def test_a_table_of_single_numbers_is_one_column(cache, saved):
-    said = Kept()
+    reporter = Kept()
     table = "k,p,q\n" + "".join(f"{row},{2 * row + 0.5},{-row - 0.25}\n" for row in range(4))
-    found = import_files(cache, "a/b/c", [saved("t.csv", table)], reporter=said)
+    found = import_files(cache, "a/b/c", [saved("t.csv", table)], reporter=reporter)
     assert list(found.features) == ["features"] and found.labels is None
     labelled = "target,p,q\n" + "".join(f"c{row % 2},{2 * row + 0.5},{-row - 0.25}\n" for row in range(4))
-    found = import_files(cache, "e/b/c", [saved("l.csv", labelled)], reporter=said)
+    found = import_files(cache, "e/b/c", [saved("l.csv", labelled)], reporter=reporter)
     assert found.labels[:].tolist() == [0, 1, 0, 1]
-    assert any("'target' is taken as the labels" in line for line in said.lines)
+    assert any("'target' is taken as the labels" in line for line in reporter.lines)
     sparse = "labels,p,empty,q\n" + "".join(f"{row % 2},{row + 0.5},,{row * row}.25\n" for row in range(4))
-    found = import_files(cache, "g/b/c", [saved("s.csv", sparse)], reporter=said)
+    found = import_files(cache, "g/b/c", [saved("s.csv", sparse)], reporter=reporter)
     assert found.feature().shape == (4, 2) and found.labels[:].tolist() == [0, 1, 0, 1]
-    assert any("s.csv" in line and "empty" in line for line in said.lines)
+    assert any("s.csv" in line and "empty" in line for line in reporter.lines)
     with pytest.raises(DataError, match="imported by --file"):
         import_files(cache, "f/b/c", [saved("bad.csv", "p,q\nred,blue\ngreen,red\n")])
 
@@ -266,10 +266,10 @@ def test_names_are_converted_once(cache):
 
 
 def test_parts_left_out_of_a_checkpoint_are_reported(cache, tmp_path):
-    said = Kept()
+    reporter = Kept()
     torch.save({"emb": torch.tensor(X), "step": "seven"}, tmp_path / "x.pt")
-    import_files(cache, "a/b/c", [str(tmp_path / "x.pt")], reporter=said)
-    assert any("left out: step" in line for line in said.lines)
+    import_files(cache, "a/b/c", [str(tmp_path / "x.pt")], reporter=reporter)
+    assert any("left out: step" in line for line in reporter.lines)
 
 
 def test_classes_and_recipe_of_a_set(tmp_path):

@@ -188,10 +188,10 @@ def test_tensors_of_nan_with_a_valid_record_give_the_worst_score_with_a_warning(
     subject = Subject.of(name)
     folder = subject.fitted.save(tmp_path / name)
     tensors = load_file(folder / "head.safetensors")
-    laden = {
+    damaged = {
         key: torch.full_like(value, torch.nan) for key, value in tensors.items() if value.is_floating_point()
     }
-    save_file({**tensors, **laden}, folder / "head.safetensors")
+    save_file({**tensors, **damaged}, folder / "head.safetensors")
     body = json.loads((folder / "head.json").read_bytes())
     del body["sha256"]
     content = (folder / "head.safetensors").read_bytes()

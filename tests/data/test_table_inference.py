@@ -39,7 +39,7 @@ def lines(form, extra=lambda place: ""):
 
 
 @pytest.mark.parametrize(
-    ("name", "label", "columns", "classes", "said"),
+    ("name", "label", "columns", "classes", "note"),
     [
         ("unnamed_0", "class", "abc", "A B C", "left out: Unnamed: 0 (no name)"),
         ("ids_beyond_2_53", "device", "abc", "12 9007199254740992 9007199254740993", ""),
@@ -48,7 +48,7 @@ def lines(form, extra=lambda place: ""):
         ("empty_column", "class", "abc", "A B C", "left out: comment (empty)"),
     ],
 )
-def test_difficult_tables(name, label, columns, classes, said):
+def test_difficult_tables(name, label, columns, classes, note):
     table = read_table(CASES / f"{name}.csv", label)
     header, rows = cells(CASES / f"{name}.csv")
     assert table.columns == tuple(columns) and table.classes == tuple(classes.split())
@@ -56,7 +56,7 @@ def test_difficult_tables(name, label, columns, classes, said):
         table.features, [[float(row[header.index(column)]) for column in columns] for row in rows]
     )
     assert [table.classes[number] for number in table.labels] == [row[header.index(label)] for row in rows]
-    assert said in " / ".join(table.notes)
+    assert note in " / ".join(table.notes)
 
 
 def test_commas_as_decimal_points():
@@ -95,7 +95,7 @@ def test_the_usual_words_for_missing_values():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "note"),
     [
         ("z,a,b,k\n" + lines("{i},{},{},{}"), "left out: z (numbers the rows)"),
         ("z,a,b,k\n" + lines("{x},{},{},{}", lambda i: i + 1), "left out: z (numbers the rows)"),
@@ -122,11 +122,11 @@ def test_the_usual_words_for_missing_values():
         ("Unnamed: 0.1,a,b,k\n" + lines("{x},{},{},{}", lambda i: 7 * i), "left out: Unnamed: 0.1 (no name)"),
     ],
 )  # fmt: skip
-def test_equivalent_forms_of_the_same_rows(tmp_path, text, said):
+def test_equivalent_forms_of_the_same_rows(tmp_path, text, note):
     table = read(tmp_path, text)
     np.testing.assert_array_equal(table.features, VALUES)
     assert table.columns == ("a", "b") and table.classes == ("A", "B")
-    assert (said in " / ".join(table.notes)) if said else not table.notes
+    assert (note in " / ".join(table.notes)) if note else not table.notes
 
 
 def test_inferences_can_be_overridden(tmp_path):

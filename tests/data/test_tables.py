@@ -72,8 +72,8 @@ def test_missing_values_an_index_and_constant_columns_have_notes(tmp_path):
     table = read_table(written(tmp_path, text), "c")
     np.testing.assert_array_equal(table.features, [[1, 7], [3, 7]])
     assert table.classes == ("x", "y") and table.ids.tolist() == [0, 5]
-    said = " / ".join(table.notes)
-    assert "4 rows" in said and "no name" in said and "constant: b" in said
+    notes = " / ".join(table.notes)
+    assert "4 rows" in notes and "no name" in notes and "constant: b" in notes
 
 
 def test_numeric_classes_are_sorted_numerically(tmp_path):

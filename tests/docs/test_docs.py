@@ -152,7 +152,7 @@ def test_pages_run_from_a_table_to_scores(page, tmp_path, monkeypatch, featood):
     ):
         write_table(Path(f"{name}.csv"), classes.split())
     text = (DOCS / page).read_text("utf-8")
-    part = text.split("## A table\n")[-1].split("\n## Completion")[0].split("\n## Heads that train")[0]
+    part = text.split("## A table\n")[-1].split("\n## Shell completion")[0].split("\n## Heads that train")[0]
     assert run_commands(featood, part) in (3, 7)
 
 

@@ -198,14 +198,14 @@ def test_unknown_parts_of_the_fingerprint_are_reported(capsys):
     exec("import torch.nn as nn\nclass Hidden(nn.Linear): pass", scope)
     module = nn.Sequential(nn.Flatten(), scope["Hidden"](192, 2))
     featood.extract(module, DataLoader(IMAGES, 16, shuffle=True, drop_last=True))
-    said = capsys.readouterr().err
+    err = capsys.readouterr().err
     for text in (
         "source of Hidden is unavailable",
         "preprocessing of the inputs is unknown",
         "shuffles",
         "the last 2 inputs are left out",
     ):
-        assert text in said
+        assert text in err
     featood.extract(module, IMAGES, quiet=True)
     assert capsys.readouterr().err == ""
 

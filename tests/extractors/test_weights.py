@@ -274,12 +274,12 @@ def test_integer_weights_are_refused(tmp_path, state):
 
 
 def test_other_precisions(tmp_path, state):
-    for kind, said in ((torch.float16, False), (torch.bfloat16, False), (torch.float64, True)):
+    for kind, rounded in ((torch.float16, False), (torch.bfloat16, False), (torch.float64, True)):
         wanted = {k: v.to(kind) if v.is_floating_point() else v for k, v in state.items()}
         torch.save(wanted, tmp_path / "w.pt")
         got, notes = loaded(tmp_path / "w.pt")
         assert equal(got, {k: v.float() if v.is_floating_point() else v for k, v in wanted.items()})
-        assert ("rounded to float32" in " ".join(notes)) is said
+        assert ("rounded to float32" in " ".join(notes)) is rounded
 
 
 def test_a_tensor_that_declares_more_than_the_file_contains(tmp_path):
