@@ -164,8 +164,12 @@ def _open_sets(
         except FeatoodError:
             faults[f"set {name}"] = Mismatch(f"{entry['key']} is not in the cache {cache.root}")
         else:
-            if not entry["content_sha256"] or entry["rows"] != len(features):
+            if not entry["content_sha256"]:
                 faults[f"set {name}"] = Mismatch(f"only some rows of {entry['key']} were scored")
+            elif entry["rows"] != len(features):
+                faults[f"set {name}"] = Mismatch(
+                    f"{entry['key']} has {len(features)} rows, but {entry['rows']} were scored"
+                )
             elif entry["content_sha256"] != features.content:
                 faults[f"set {name}"] = Mismatch(
                     f"the values of {entry['key']} have changed since it was scored"

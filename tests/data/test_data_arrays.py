@@ -106,7 +106,7 @@ def test_upper_case_extensions_and_other_names(tmp_path):
     notes = open_dataset(tmp_path, "val").notes
     assert notes == (
         "the split val is read from Validation.NPZ",
-        "beside Validation.NPZ, dev.npz is not read",
+        "ignored, because Validation.NPZ is there: dev.npz",
     )
     assert open_dataset(tmp_path, "test").notes == ()
 

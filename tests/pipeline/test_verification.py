@@ -250,3 +250,13 @@ def test_heads_that_were_never_saved_cannot_be_verified(selection, tmp_path):  #
     found = {verdict.what: verdict for verdict in verify_results(tmp_path / "r.json", selection.cache)}
     assert "not saved" in found["knn on spam"].why and found["msp on spam"].outcome == CONFIRMED
     assert "only some rows" in found["msp on part"].why
+
+
+def test_a_set_with_another_number_of_rows_than_were_scored_is_named(results, featood):
+    def change(body):
+        body["evidence"]["sets"]["junk"]["rows"] += 1
+
+    edit(results, change)
+    code, out, _ = featood("verify", results)
+    rows = json.loads(results.read_text())["evidence"]["sets"]["junk"]["rows"]
+    assert code == 5 and f"has {rows - 1} rows, but {rows} were scored" in out

@@ -62,4 +62,4 @@ def choice(path: Path, split: str, suffixes: tuple[str, ...] = ("",)) -> list[st
     others = [other for other in _candidates(path.parent, split, suffixes) if not other.samefile(path)]
     passed = ", ".join(dict.fromkeys(other.name for other in others))
     notes = [] if path.stem.lower() == split else [f"the split {split} is read from {path.name}"]
-    return notes + [f"beside {path.name}, {passed} is not read"] * bool(passed)
+    return notes + [f"ignored, because {path.name} is there: {passed}"] * bool(passed)
