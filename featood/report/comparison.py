@@ -4,10 +4,13 @@ from __future__ import annotations
 
 __all__ = ["closest_tests", "comparison_lines", "how_made", "probability"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featood.report.rows import MEAN, printable
+
+LISTED = 8
+"""Most heads of a clique that are listed one by one."""
 
 
 def how_made(comparison: Mapping[str, Any]) -> str:
@@ -54,10 +57,17 @@ def comparison_lines(results: Mapping[str, Any]) -> list[str]:
         )
         if differ:
             lines.append("Cliques of heads that do not differ over the sets (Conover, Holm), by mean rank:")
-            ranks = ranking["mean_ranks"]
-            for clique in ranking["cliques"]:
-                lines.append("  " + ", ".join(f"{printable(head)} {ranks[head]:.1f}" for head in clique))
+            lines += [f"  {_clique(clique, ranking['mean_ranks'])}" for clique in ranking["cliques"]]
     return lines + [f"Not tested: {reason}." for reason in comparison["untested"]]
+
+
+def _clique(heads: Sequence[str], ranks: Mapping[str, float]) -> str:
+    """Return the heads of a clique with their mean ranks; of many that follow each other in rank, the ends."""
+    shown = [f"{printable(head)} {ranks[head]:.1f}" for head in heads]
+    ends = ranks[heads[0]], ranks[heads[-1]]
+    if len(heads) > LISTED and sum(ends[0] <= rank <= ends[1] for rank in ranks.values()) == len(heads):
+        return f"{len(heads)} heads, from {shown[0]} to {shown[-1]}"
+    return ", ".join(shown)
 
 
 def probability(p: float) -> str:
