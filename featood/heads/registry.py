@@ -184,7 +184,7 @@ def create_head(name: str, preset: str | None = None, **options: Any) -> Head:
     preset : str, optional
         Published settings to start from, if the head has presets (``cifar10``, ``cifar100``, ``imagenet``).
     **options
-        The head's options; they override the preset.
+        The head's options; they override the preset. A number of epochs replaces the preset's number of updates.
 
     Raises
     ------
@@ -196,7 +196,10 @@ def create_head(name: str, preset: str | None = None, **options: Any) -> Head:
         if preset not in cls.presets:
             have = ", ".join(cls.presets) or "none"
             raise UsageError(f"{name} has no preset '{preset}' (it has: {have})")
-        options = {**cls.presets[preset], **options}
+        published = dict(cls.presets[preset])
+        if "epochs" in options:  # which `updates` would override
+            published.pop("updates", None)
+        options = {**published, **options}
     known = [field.name for field in dataclasses.fields(cls)]
     for key in options:
         if key not in known:

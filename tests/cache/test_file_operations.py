@@ -61,6 +61,8 @@ def writes(node: ast.AST) -> bool:
         return False
     name = node.func
     if isinstance(name, ast.Attribute):
+        if ast.unparse(name.value) == "formatter":  # of a help page
+            return False
         return name.attr in WRITERS or (ast.unparse(name.value) == "os" and name.attr in OS)
     if isinstance(name, ast.Name) and name.id == "open":
         modes = [*node.args[1:2], *(word.value for word in node.keywords if word.arg == "mode")]

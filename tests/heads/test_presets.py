@@ -82,3 +82,9 @@ def test_the_command_line_says_and_keeps_what_it_chose(featood, toy_images, tmp_
     assert code == 0 and err.count("settings of ash-b: the cifar10 preset") == 1, err
     with pytest.raises(UsageError, match="no preset 'cifar'"):
         create_head("ash-b", "cifar")
+
+
+def test_epochs_replace_the_updates_of_a_preset():
+    assert create_head("heat-gmm", "cifar10").updates > 0
+    assert create_head("heat-gmm", "cifar10", epochs=3).updates == 0
+    assert create_head("heat-gmm", "cifar10", epochs=3, updates=7).updates == 7
