@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from featood.extractors.live import extract
     from featood.heads import create_head, list_heads, load_head
     from featood.pipeline.scoring import evaluate
+    from featood.pipeline.training import train
 
     __version__: str
 
@@ -24,6 +25,7 @@ _HOME = {
     "list_heads": "featood.heads",
     "load_head": "featood.heads",
     "open_cache": "featood.cache",
+    "train": "featood.pipeline.training",
 }
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "list_heads",
     "load_head",
     "open_cache",
+    "train",
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TrainPlan", "train_extractor"]
+__all__ = ["TrainPlan", "train", "train_extractor"]
 
 import dataclasses
 from collections.abc import Mapping
@@ -137,3 +137,61 @@ def _transform(plan: TrainPlan, images: ImageSet) -> Transform:
         return values if len(values) == channels else (sum(values) / len(values),) * channels
 
     return Transform(channels, size, size, resize, fit(mean or IMAGENET.mean), fit(std or IMAGENET.std))
+
+
+def train(
+    model: str,
+    *,
+    dataset: str,
+    arch: str,
+    out: str | Path,
+    options: Mapping[str, Any] | None = None,
+    arch_options: Mapping[str, Any] | None = None,
+    reporter: Reporter = SILENT,
+    **further: Any,
+) -> Mapping[str, Any]:
+    """Train a network on images by name.
+
+    Parameters
+    ----------
+    model : str
+        What is minimised, as listed by :func:`featood.extractors.models.list_models`.
+    dataset : str
+        Labelled images; see :func:`featood.data.open_dataset`.
+    arch : str
+        Network: one of ours such as ``cifar-resnet18``, ``tv:NAME`` or ``timm:NAME``.
+    out : path
+        Folder to write, which ``extract --backbone`` and :func:`featood.extractors.trainer.load_extractor` take.
+    options, arch_options : mapping, optional
+        Options of the model and of the network.
+    reporter : Reporter
+        Takes a line about each choice, and the progress.
+    **further
+        Fields of :class:`TrainPlan` (``outliers``, ``limit``, ...) and of
+        :class:`~featood.extractors.trainer.TrainOptions` (``epochs``, ``lr``, ``augment``, ...).
+
+    Returns
+    -------
+    mapping
+        Summary of the training.
+
+    Raises
+    ------
+    DataError
+        If images or labels are missing.
+    UsageError
+        If a name or an option is unknown, or the folder exists.
+    """
+    how = {field.name for field in dataclasses.fields(TrainOptions)}
+    plan = {name: value for name, value in further.items() if name not in how}
+    known = {field.name for field in dataclasses.fields(TrainPlan)}
+    if unknown := sorted(plan.keys() - known):
+        raise UsageError(f"train has no option '{unknown[0]}' (it has: {', '.join(sorted(how | known))})")
+    return train_extractor(
+        TrainPlan(
+            model=model, dataset=dataset, architecture=Architecture(arch, arch_options or {}), out=Path(out),
+            options=options or {}, **plan,
+        ),
+        TrainOptions(**{name: value for name, value in further.items() if name in how}),
+        reporter=reporter,
+    )  # fmt: skip
