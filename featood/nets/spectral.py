@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
@@ -42,14 +43,11 @@ class _Spectral(nn.Module):
     widths: tuple[int, int]
     """Numbers of outputs and inputs."""
 
-    def _bound(self, layer: nn.Module, coeff: float, power_iterations: int) -> None:
-        """Take over the parameters of a layer, and create the buffers."""
-        self.weight, self.bias = layer.weight, layer.bias
+    def _bound(self, coeff: float, power_iterations: int) -> None:
         self.coeff, self.power_iterations = coeff, power_iterations
         # their sizes depend on the input
         for name in NAMES:
             self.register_buffer(name, self.weight.new_empty(0))
-        self.train(layer.training)
 
     def operator(self, x: Tensor, weight: Tensor) -> Tensor:
         """Apply the layer without bias."""
@@ -95,10 +93,10 @@ class _Spectral(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         # the vectors take the size stored; of the wrong width they are refused as other tensors are
         for name, width in zip(NAMES, self.widths, strict=True):
-            stored = state_dict.get(prefix + name)
-            fits = stored is not None and stored.ndim == self.weight.ndim and stored.shape[:2] == (1, width)
-            if fits and stored.shape != getattr(self, name).shape:
-                setattr(self, name, self.weight.detach().new_empty(stored.shape))
+            shape = getattr(state_dict.get(prefix + name), "shape", ())
+            fits = len(shape) == self.weight.ndim and shape[:2] == (1, width)
+            if fits and shape != getattr(self, name).shape:
+                setattr(self, name, self.weight.detach().new_empty(shape))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
@@ -130,7 +128,9 @@ class SpectralConv2d(_Spectral, nn.Conv2d):
             conv.groups, conv.bias is not None, device="meta",
         )  # fmt: skip
         self.widths = conv.out_channels, conv.in_channels
-        self._bound(conv, coeff, power_iterations)
+        self.weight, self.bias = conv.weight, conv.bias
+        self._bound(coeff, power_iterations)
+        self.train(conv.training)
 
     def operator(self, x: Tensor, weight: Tensor) -> Tensor:
         """Convolve ``[1, C_in, H, W]`` without bias."""
@@ -138,8 +138,8 @@ class SpectralConv2d(_Spectral, nn.Conv2d):
 
     def adjoint(self, y: Tensor, weight: Tensor) -> Tensor:
         """Map ``[1, C_out, H', W']`` to ``[1, C_in, H, W]`` by the transposed convolution."""
-        return torch.nn.grad.conv2d_input(
-            self.weight_v.shape, weight, y, self.stride, self.padding, self.dilation, self.groups  # type: ignore[arg-type]
+        return conv2d_input(
+            self.weight_v.shape, weight, y, self.stride, self.padding, self.dilation, self.groups
         )  # fmt: skip
 
     def input_size(self, x: Tensor) -> tuple[int, ...]:
@@ -169,7 +169,9 @@ class SpectralLinear(_Spectral, nn.Linear):
     def __init__(self, linear: nn.Linear, coeff: float = 3.0, power_iterations: int = 1) -> None:
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
         self.widths = linear.out_features, linear.in_features
-        self._bound(linear, coeff, power_iterations)
+        self.weight, self.bias = linear.weight, linear.bias
+        self._bound(coeff, power_iterations)
+        self.train(linear.training)
 
     def operator(self, x: Tensor, weight: Tensor) -> Tensor:
         """Map ``[1, D]`` to ``[1, K]`` without bias."""
