@@ -118,7 +118,7 @@ class SpectralConv2d(_Spectral, nn.Conv2d):
 
     References
     ----------
-    Gouk et al., Regularisation of Neural Networks by Enforcing Lipschitz Continuity, Machine Learning 2021;
+    Gouk et al., Regularisation of Neural Networks by Enforcing Lipschitz Continuity, arXiv:1804.04368, 2018;
     Mukhoti et al., Deep Deterministic Uncertainty, CVPR 2023.
     """
 
@@ -202,8 +202,8 @@ class BoundedBatchNorm2d(nn.BatchNorm2d):
 
     References
     ----------
-    van Amersfoort et al., On Feature Collapse and Deep Kernel Learning for Single Forward Pass Uncertainty, 2021;
-    Gouk et al., 2021, equation 28.
+    van Amersfoort et al., On Feature Collapse and Deep Kernel Learning for Single Forward Pass Uncertainty,
+    arXiv:2102.11409, 2021; Gouk et al., arXiv:1804.04368, 2018, equation 28.
     """
 
     def __init__(self, norm: nn.BatchNorm2d, coeff: float = 3.0) -> None:

@@ -39,9 +39,13 @@ class WideResNetOptions(NetOptions):
     )
     bias: bool = option(False, "biases of the convolutions")
     strides: tuple[int, ...] = option((1, 2, 2), "strides of the three stages")
-    late_stride: bool = option(
-        False, "stride in the second convolution of a block, and 1x1 shortcuts from the input of the block"
+    late_stride: bool = option(False, "stride in the second convolution of a block")
+    shortcut: str = option(
+        "projection",
+        "shortcuts that start after the first activation of a block, not before it: 1x1 convolutions, all or none",
+        choices=("projection", "all", "none"),
     )
+    first_norm: bool = option(True, "whether the first block begins with a normalisation")
     bottleneck_channels_factor: float = option(
         0.0,
         "a stage ends in 1x1 convolutions to this share of its channels and back (0: no bottleneck)",
@@ -78,12 +82,14 @@ class WideResNetOptions(NetOptions):
 
 
 class _Block(nn.Module):
-    """Pre-activation block; a convolution as shortcut starts after the first activation, unless `late_stride`."""
+    """Pre-activation block."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, options: WideResNetOptions) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, options: WideResNetOptions, first: bool = False
+    ) -> None:
         super().__init__()
         before, after = (1, stride) if options.late_stride else (stride, 1)
-        self.bn1 = options.normalise(in_channels)
+        self.bn1 = nn.Identity() if first and not options.first_norm else options.normalise(in_channels)
         self.relu1 = activation(options.leak)
         self.conv1 = nn.Conv2d(in_channels, channels, 3, before, padding=1, bias=options.bias)
         self.bn2 = options.normalise(channels)
@@ -92,28 +98,31 @@ class _Block(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, after, padding=1, bias=options.bias)
         # name of the parameter in published checkpoints
         self.convShortcut: nn.Module | None = None
+        self.after = options.shortcut == "all"
         if stride != 1 or in_channels != channels:
             if options.mod:
                 self.convShortcut = PoolShortcut(in_channels, channels, stride)
             else:
                 self.convShortcut = nn.Conv2d(in_channels, channels, 1, stride, bias=options.bias)
-        self.raw = options.mod or options.late_stride
+                self.after = options.shortcut != "none"
 
     def forward(self, x: Float[Tensor, "B C_in H W"]) -> Float[Tensor, "B C_out _ _"]:
         active = self.relu1(self.bn1(x))
         out = self.relu2(self.bn2(self.conv1(active)))
         out = self.conv2(self.dropout(out))
-        return out + (x if self.convShortcut is None else self.convShortcut(x if self.raw else active))
+        shortcut = active if self.after else x
+        return out + (shortcut if self.convShortcut is None else self.convShortcut(shortcut))
 
 
 class _Stage(nn.Module):
     def __init__(
-        self, in_channels: int, channels: int, blocks: int, stride: int, options: WideResNetOptions
-    ) -> None:
+        self, in_channels: int, channels: int, blocks: int, stride: int, options: WideResNetOptions,
+        first: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        first = _Block(in_channels, channels, stride, options)
+        head = _Block(in_channels, channels, stride, options, first)
         rest = (_Block(channels, channels, 1, options) for _ in range(blocks - 1))
-        self.layer = nn.Sequential(first, *rest)
+        self.layer = nn.Sequential(head, *rest)
         if options.bottleneck_channels_factor:
             few = max(1, int(channels * options.bottleneck_channels_factor))
             self.layer.extend([nn.Conv2d(channels, few, 1), nn.Conv2d(few, channels, 1)])
@@ -148,8 +157,9 @@ class WideResNet(nn.Module):
 
     References
     ----------
-    Zagoruyko and Komodakis, Wide Residual Networks, BMVC 2016. `mod` and the momentum 0.01 are of Mukhoti et al., Deep
-    Deterministic Uncertainty, CVPR 2023; the other options but `dropout` of https://github.com/selflein/MA-EBM.
+    Zagoruyko and Komodakis, Wide Residual Networks, BMVC 2016. `mod`, ``shortcut="none"`` and the momentum 0.01 are of
+    Mukhoti et al., Deep Deterministic Uncertainty, CVPR 2023; the other options, except `dropout`, of
+    https://github.com/selflein/MA-EBM.
     """
 
     Options = WideResNetOptions
@@ -171,7 +181,7 @@ class WideResNet(nn.Module):
         blocks = (depth - 4) // 6
         strides, size = options.strides, 64 * width
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=options.bias)
-        self.block1 = _Stage(16, 16 * width, blocks, strides[0], options)
+        self.block1 = _Stage(16, 16 * width, blocks, strides[0], options, first=True)
         self.block2 = _Stage(16 * width, 32 * width, blocks, strides[1], options)
         self.block3 = _Stage(32 * width, size, blocks, strides[2], options)
         self.bn1 = options.normalise(size)

@@ -43,8 +43,8 @@ _OPENOOD = {
     "validation": 0.02, "keep": "best",
 }  # fmt: skip
 _OPENOOD_SOURCE = (
-    "Zhang et al., OpenOOD v1.5, DMLR 2024; configs/datasets/{0}/{0}.yml, resnet18_32x32.yml and train/baseline.yml of "
-    "github.com/Jingkang50/OpenOOD; it selects by 1,000 test images, this by 2 % of the training images"
+    "Zhang et al., OpenOOD v1.5, arXiv 2023; configs/datasets/{0}/{0}.yml, networks/resnet18_32x32.yml and "
+    "pipelines/train/baseline.yml of github.com/Jingkang50/OpenOOD; it selects by 1,000 test images, this by 2 % of the training images"
 )
 _OE_SOURCE = (
     "Hendrycks et al., Deep Anomaly Detection with Outlier Exposure, ICLR 2019; CIFAR/{} of "
@@ -90,7 +90,7 @@ RECIPES: dict[str, Recipe] = {
         "cross-entropy", "wrn-16-8",
         "configs/model/img_ce_baseline.yaml and configs/dataset/cifar10.yaml of github.com/selflein/MA-EBM, without "
         "its rotations by up to 15 degrees, and without early stopping: the best epoch is kept",
-        {"norm": "none", "slope": 0.2, "bias": True, "late_stride": True}, {"smoothing": 0.0},
+        {"norm": "none", "slope": 0.2, "bias": True, "late_stride": True, "shortcut": "all"}, {"smoothing": 0.0},
         {
             "epochs": 100, "batch_size": 32, "optimizer": "adamw", "lr": 1e-4, "momentum": 0.9, "weight_decay": 0.0,
             "schedule": "steps", "milestones": (0.3, 0.6, 0.9), "factor": 0.5, "augment": ("crop:4", "flip"),
