@@ -44,7 +44,8 @@ _OPENOOD = {
 }  # fmt: skip
 _OPENOOD_SOURCE = (
     "Zhang et al., OpenOOD v1.5, arXiv 2023; configs/datasets/{0}/{0}.yml, networks/resnet18_32x32.yml and "
-    "pipelines/train/baseline.yml of github.com/Jingkang50/OpenOOD; it selects by 1,000 test images, this by 2 % of the training images"
+    "pipelines/train/baseline.yml of github.com/Jingkang50/OpenOOD, which selects the best epoch by images of its "
+    "own list, not by 2 % of the training images as here"
 )
 _OE_SOURCE = (
     "Hendrycks et al., Deep Anomaly Detection with Outlier Exposure, ICLR 2019; CIFAR/{} of "
