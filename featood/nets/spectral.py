@@ -79,7 +79,7 @@ class _Spectral(nn.Module):
     def _create(self, size: tuple[int, ...]) -> None:
         # tensors created in inference mode could not be changed in training
         with torch.inference_mode(False):
-            v = torch.randn(size, generator=torch.Generator().manual_seed(0))
+            v = torch.randn(size, generator=torch.Generator().manual_seed(0), device="cpu")
             self.weight_v = _unit(v.to(self.weight))
             self.weight_u = _unit(self.operator(self.weight_v, self.weight.detach()))
             self._iterate(FIRST_ITERATIONS)

@@ -29,7 +29,7 @@ class WideResNetOptions(NetOptions):
     )
     norm: str = option("batch", "normalisation; group has 32 groups, or one per channel if there are fewer channels",
                        choices=tuple(NORMS))  # fmt: skip
-    momentum: float = option(0.1, "momentum of batch normalisation", low=0, high=1)
+    norm_momentum: float = option(0.1, "momentum of batch normalisation", low=0, high=1)
     slope: float = option(
         0.0, "slope of the activation for negative values (0: ReLU, or 0.01 with mod)", low=0, high=1
     )
@@ -78,7 +78,7 @@ class WideResNetOptions(NetOptions):
 
     def normalise(self, channels: int) -> nn.Module:
         """Return a normalisation layer."""
-        return normalisation(self.norm, channels, self.momentum)
+        return normalisation(self.norm, channels, self.norm_momentum)
 
 
 class _Block(nn.Module):

@@ -98,7 +98,7 @@ def test_values_of_ddu():
     plan, options = plan_of_recipe("ddu-wrn", dataset="cifar10", out="x")
     assert (plan.model, plan.architecture.name) == ("cross-entropy", "wrn-28-10")
     assert plan.architecture.options == {
-        "sn": True, "coeff": 3.0, "power_iterations": 1, "mod": True, "dropout": 0.3, "momentum": 0.01,
+        "sn": True, "coeff": 3.0, "power_iterations": 1, "mod": True, "dropout": 0.3, "norm_momentum": 0.01,
     }  # fmt: skip
     assert (options.epochs, options.batch_size, options.lr, options.keep) == (350, 128, 0.1, "last")
     assert (options.momentum, options.nesterov, options.weight_decay) == (0.9, False, 5e-4)

@@ -117,7 +117,7 @@ def test_ddu_vgg():
     "options",
     [
         {"mod": True},
-        {"shortcut": "none", "momentum": 0.01},
+        {"shortcut": "none", "norm_momentum": 0.01},
         {"norm": "none", "slope": 0.2, "bias": True, "late_stride": True, "shortcut": "all"},
         {"norm": "layer", "slope": 0.2, "bias": True, "first_norm": False, "shortcut": "none"},
         {"norm": "instance", "sum_pool": True, "strides": (1, 1, 2)},

@@ -58,7 +58,7 @@ _OE = {
 
 RECIPES: dict[str, Recipe] = {
     "ddu-wrn": Recipe(
-        "cross-entropy", "wrn-28-10", _DDU_SOURCE, {**_SN_MOD, "dropout": 0.3, "momentum": 0.01}, training=_DDU
+        "cross-entropy", "wrn-28-10", _DDU_SOURCE, {**_SN_MOD, "dropout": 0.3, "norm_momentum": 0.01}, training=_DDU
     ),
     "ddu-resnet18": Recipe("cross-entropy", "cifar-resnet18", _DDU_SOURCE, _SN_MOD, training=_DDU),
     "ddu-resnet50": Recipe("cross-entropy", "cifar-resnet50", _DDU_SOURCE, _SN_MOD, training=_DDU),
