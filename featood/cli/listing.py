@@ -15,6 +15,7 @@ from featood.reporter import print_line
 
 if TYPE_CHECKING:
     from featood.heads import Card
+    from featood.options import OptionEntry
 
 
 @click.command()
@@ -46,8 +47,12 @@ def _in_short(card: Card) -> str:
 @click.argument("pattern", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def backbones(pattern: str, as_json: bool) -> None:
-    """List backbones whose name contains PATTERN: featood's, torchvision's and timm's."""
+    """List backbones whose name contains PATTERN: featood's, torchvision's and timm's.
+
+    For the name of a network of featood, such as wrn-28-10, the options of featood train --arch-option are listed too.
+    """
     from featood.extractors.backbones import list_backbones
+    from featood.nets import is_net, net_options
 
     found = {
         family: [name for name in names if pattern in name] for family, names in list_backbones().items()
@@ -59,7 +64,20 @@ def backbones(pattern: str, as_json: bool) -> None:
         ("name",),
         [(f"{family}:{name}" if family != "net" else name,) for family in found for name in found[family]],
     )
+    if is_net(pattern):
+        options = [(f"{one.name}={_written(one.default)}", _help(one)) for one in net_options(pattern)]
+        click.echo(written_list({f"Options of {pattern} for featood train --arch-option": options}))
     print_line("any other network: python:package.module:callable")
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _help(option: OptionEntry) -> str:
+    return option.help + (f": {', '.join(option.choices)}" if option.choices else "")
 
 
 @click.command()

@@ -9,6 +9,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
+from click.core import ParameterSource
 
 from featood.cli.common import data_dir_option, emit_json
 from featood.cli.completion import image_sets
@@ -26,6 +27,17 @@ class ModelCommands(click.Group):
 
     context_class = PageContext
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the model of a recipe where no model is named."""
+        for number, text in enumerate(args if args[:1] and args[0].startswith("-") else []):
+            flag, joined, name = text.partition("=")
+            if flag == "--recipe" and (joined or args[number + 1 :]):
+                from featood.extractors.trainer import find_recipe
+
+                args = [find_recipe(name if joined else args[number + 1]).model, *args]
+                break
+        return super().parse_args(ctx, args)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all models."""
         from featood.extractors.models import list_models
@@ -39,19 +51,26 @@ class ModelCommands(click.Group):
         return ModelCommand(model_class(name))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the models with their titles."""
+        """Write the models with their titles, and the recipes with their sources."""
         from featood.extractors.models import list_models
+        from featood.extractors.trainer import RECIPES
 
         assert isinstance(formatter, PageFormatter)
         titles = [(name, f"{cls.card.title} ({cls.card.year}).") for name, cls in list_models().items()]
-        formatter.write_lists({"Models": titles})
+        sources = [
+            (name, f"{recipe.model}, {recipe.architecture}. {recipe.source}.")
+            for name, recipe in RECIPES.items()
+        ]
+        formatter.write_lists({"Models": titles, "Recipes": sources})
 
 
-@click.group(cls=ModelCommands, subcommand_metavar="MODEL [OPTIONS]...")
+@click.group(cls=ModelCommands, subcommand_metavar="[MODEL] [OPTIONS]...")
 def train() -> None:
     """Train a network on images, for extract --backbone FOLDER.
 
     Example: featood train cross-entropy --dataset cifar10 --arch cifar-resnet18 --augment crop,flip
+
+    Example: featood train --recipe ddu-wrn --dataset cifar10
     """
 
 
@@ -95,9 +114,13 @@ def _options(model: type[Model]) -> dict[str, list[click.Parameter]]:
     return {
         f"Options of {model.card.name}": [parameter_of(option) for option in options_of(model)],
         "What to train": [
-            click.Option(["--arch"], required=True, help="Network: cifar-resnet18, wrn-28-10, tv:NAME, timm:NAME, ..."),
+            click.Option(["--recipe"], default="",
+                         help="Published settings, listed by featood train --help; other options take precedence."),
+            click.Option(["--arch"], default="", help="Network: cifar-resnet18, wrn-28-10, tv:NAME, timm:NAME, ..."),
             click.Option(["--arch-option"], multiple=True, metavar="NAME=VALUE",
-                         help="Option of the network, such as dropout=0.3; may be repeated."),
+                         help="Option of the network, such as dropout=0.3 or sn=true; may be repeated. "
+                              "featood backbones NAME lists them."),
+            click.Option(["--initial"], default="", help="Folder of a trained network whose weights to start from."),
             click.Option(["--dataset"], required=True, shell_complete=image_sets, help="Labelled images to train on."),
             click.Option(["--split"], default="train", show_default=True, help="Their split."),
             click.Option(["--outliers"], default="", shell_complete=image_sets,
@@ -115,30 +138,52 @@ def _options(model: type[Model]) -> dict[str, list[click.Parameter]]:
 
 
 def _run(
-    name: str, arch: str, arch_option: tuple[str, ...], dataset: str, split: str, outliers: str, limit: int,
-    image_size: int, data_dir: str | None, out: str, overwrite: bool, as_json: bool, **values: Any,
+    name: str, recipe: str, arch: str, arch_option: tuple[str, ...], initial: str, dataset: str, split: str,
+    outliers: str, limit: int, image_size: int, data_dir: str | None, out: str, overwrite: bool, as_json: bool,
+    **values: Any,
 ) -> None:  # fmt: skip
     import dataclasses
     from pathlib import Path
 
     from featood.cache import slug
     from featood.extractors.trainer import Architecture, TrainOptions
-    from featood.pipeline.training import TrainPlan, train_extractor
+    from featood.pipeline.training import TrainPlan, plan_of_recipe, train_extractor
 
-    how = {field.name: values.pop(field.name) for field in dataclasses.fields(TrainOptions)}
-    folder = Path(out or f"trained/{slug(arch)}-{name}-{slug(dataset)}-{how['seed']}")
-    plan = TrainPlan(
-        model=name, dataset=dataset, architecture=Architecture(arch, _pairs(arch_option)), out=folder, options=values,
-        split=split, outliers=outliers, limit=limit, image_size=image_size, data_dir=data_dir, overwrite=overwrite,
-    )  # fmt: skip
+    if not arch and not recipe:
+        raise UsageError("name a network by --arch, or published settings by --recipe")
+    typed = _typed(values) if recipe else values
+    how = {
+        field.name: typed.pop(field.name) for field in dataclasses.fields(TrainOptions) if field.name in typed
+    }
+    folder = Path(out or f"trained/{slug(recipe or f'{arch}-{name}')}-{slug(dataset)}-{values['seed']}")
+    what: dict[str, Any] = {
+        "model": name, "architecture": Architecture(arch, _pairs(arch_option)), "options": typed, "out": folder,
+        "dataset": dataset, "split": split, "outliers": outliers, "limit": limit, "image_size": image_size,
+        "data_dir": data_dir, "overwrite": overwrite, "initial": initial,
+    }  # fmt: skip
     with TerminalReporter() as reporter:
-        summary = train_extractor(plan, TrainOptions(**how), reporter=reporter)
+        if recipe:
+            plan, options = plan_of_recipe(recipe, training=how, reporter=reporter, **what)
+        else:
+            plan, options = TrainPlan(**what), TrainOptions(**how)
+        summary = train_extractor(plan, options, reporter=reporter)
     if as_json:
         emit_json({"folder": str(folder), **summary})
         return
     accuracy = summary.get("validation_accuracy")
     held = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} % on held-out images"
     click.echo(f"{summary['steps']} updates in {summary['seconds']:.0f} s{held}; saved in {folder}")
+
+
+def _typed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were typed."""
+    context = click.get_current_context()
+    assert context is not None
+    return {
+        key: value
+        for key, value in values.items()
+        if context.get_parameter_source(key) is not ParameterSource.DEFAULT
+    }
 
 
 def _pairs(texts: tuple[str, ...]) -> dict[str, Any]:

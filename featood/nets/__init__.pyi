@@ -1,7 +1,11 @@
 from .initialise import seeded as seeded
 from .mlp import MLP as MLP
+from .options import NetOptions as NetOptions
+from .options import parse_options as parse_options
 from .registry import NetDefaults as NetDefaults
 from .registry import create_net as create_net
 from .registry import is_net as is_net
 from .registry import list_nets as list_nets
 from .registry import net_defaults as net_defaults
+from .registry import net_options as net_options
+from .spectral import bound_layers as bound_layers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["NetDefaults", "create_net", "is_net", "list_nets", "net_defaults"]
+__all__ = ["NetDefaults", "create_net", "is_net", "list_nets", "net_defaults", "net_options"]
 
 import difflib
 import re
@@ -19,9 +19,14 @@ from featood.nets.convnet import MnistConvNet
 from featood.nets.densenet import DenseNet
 from featood.nets.initialise import seeded
 from featood.nets.lenet import LeNet
+from featood.nets.mnist_conv import MnistConv
+from featood.nets.options import NetOptions, parse_options
 from featood.nets.small_resnet import SmallResNet
+from featood.nets.spectral import bound_layers
 from featood.nets.vgg import Vgg
+from featood.nets.vggm import VggM
 from featood.nets.wide_resnet import WideResNet
+from featood.options import OptionEntry, options_of
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,11 @@ class _Family:
     names: tuple[str, ...]
     defaults: NetDefaults = NetDefaults()
 
+    @property
+    def options(self) -> type[NetOptions]:
+        """The class of the options, which the network takes as ``options``, or that of networks without their own."""
+        return getattr(self.build, "Options", NetOptions)
+
 
 _DIGITS = NetDefaults(in_channels=1, image_size=28)
 
@@ -54,8 +64,10 @@ _FAMILIES = (
     _Family(r"wrn-([0-9]+)-([0-9]+)", WideResNet, ("wrn-16-4", "wrn-28-10", "wrn-40-2")),
     _Family(r"densenet-([0-9]+)-([0-9]+)", DenseNet, ("densenet-100-12",)),
     _Family(r"cifar-vgg([0-9]+)", Vgg, tuple(f"cifar-vgg{depth}" for depth in (11, 13, 16, 19))),
+    _Family(r"vggm", VggM, ("vggm",)),
     _Family(r"lenet", LeNet, ("lenet",), _DIGITS),
     _Family(r"mnist-convnet", MnistConvNet, ("mnist-convnet",), _DIGITS),
+    _Family(r"mnist-conv", MnistConv, ("mnist-conv",), _DIGITS),
 )
 
 
@@ -97,6 +109,19 @@ def net_defaults(name: str) -> NetDefaults:
     return _require(name)[0].defaults
 
 
+def net_options(name: str) -> tuple[OptionEntry, ...]:
+    """Return the options of a network, those of all networks last.
+
+    Raises
+    ------
+    UsageError
+        If there is no such network.
+    """
+    entries = options_of(_require(name)[0].options)
+    shared = len(options_of(NetOptions))
+    return entries[shared:] + entries[:shared]
+
+
 def create_net(
     name: str,
     num_classes: int,
@@ -117,18 +142,20 @@ def create_net(
     generator
         Generator of the initial weights; ``None`` means seed 0. The global random state does not change.
     options
-        Further arguments of the network's constructor, such as ``dropout``.
+        Such as ``dropout``; see :func:`net_options`.
 
     Raises
     ------
     UsageError
-        If the name is unknown, or a number in it, `num_classes` or `in_channels` is invalid.
-    TypeError
-        If the network has no such option.
+        If the name or an option is unknown, or a number in the name, `num_classes`, `in_channels` or the value of an
+        option is invalid.
     """
     family, numbers = _require(name)
     channels = family.defaults.in_channels if in_channels is None else in_channels
     if num_classes < 1 or channels < 1:
         raise UsageError(f"{name} needs at least one class and one channel, got {num_classes} and {channels}")
+    parsed = parse_options(family.options, options, name)
+    own = {} if type(parsed) is NetOptions else {"options": parsed}
     with seeded(generator):
-        return family.build(*numbers, num_classes=num_classes, in_channels=channels, **options)
+        net = family.build(*numbers, num_classes=num_classes, in_channels=channels, **own)
+    return bound_layers(net, parsed, name)

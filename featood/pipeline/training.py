@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-__all__ = ["TrainPlan", "train", "train_extractor"]
+__all__ = ["TrainPlan", "plan_of_recipe", "train", "train_extractor"]
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from featood.data import ImageSet, get_entry, open_dataset
-from featood.errors import UsageError
+from featood.errors import Mismatch, UsageError
 from featood.extractors.models import create_model
 from featood.extractors.trainer import (
     Architecture,
     Facts,
     TrainImages,
     TrainOptions,
+    find_recipe,
     is_extractor,
+    load_extractor,
     save_extractor,
     train_network,
 )
 from featood.extractors.transform import IMAGENET, Transform
 from featood.reporter import SILENT, Reporter
+from featood.training.checkpoint import digest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +53,80 @@ class TrainPlan:
     """Side of the input in pixels (0: that of the dataset or the architecture)."""
     data_dir: str | None = None
     overwrite: bool = False
+    initial: str = ""
+    """Folder of a trained network whose weights the training starts from."""
+    recipe: str = ""
+    """Name of the recipe that the plan is of, which is recorded."""
+
+
+def plan_of_recipe(
+    name: str,
+    *,
+    model: str = "",
+    architecture: Architecture = Architecture(""),  # noqa: B008  (immutable)
+    options: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    reporter: Reporter = SILENT,
+    **plan: Any,
+) -> tuple[TrainPlan, TrainOptions]:
+    """Return what to train and how, by a recipe; what is given replaces the values of the recipe.
+
+    Parameters
+    ----------
+    name : str
+        See :data:`featood.extractors.trainer.RECIPES`.
+    model : str
+        Another model; the recipe's options of its model are left out.
+    architecture : Architecture
+        Another architecture, without the recipe's options of its network; with an empty name, options of the latter.
+    options, training : mapping, optional
+        Options of the model, and of :class:`TrainOptions`.
+    reporter : Reporter
+        Takes a line with the values of the recipe that are in force.
+    **plan
+        Other fields of :class:`TrainPlan`.
+
+    Raises
+    ------
+    UsageError
+        If there is no such recipe, or it needs a trained network and none is given as `initial`.
+    """
+    recipe = find_recipe(name)
+    if recipe.tunes and not plan.get("initial"):
+        raise UsageError(f"the recipe {name} continues from a trained network: name its folder by --initial")
+    own, typed, how = dict(architecture.options), dict(options or {}), dict(training or {})
+    of_net = recipe.architecture_options if architecture.name in ("", recipe.architecture) else {}
+    of_model = recipe.options if model in ("", recipe.model) else {}
+    net = Architecture(architecture.name or recipe.architecture, {**of_net, **own})
+    left = [f"--arch-option {key}={_text(value)}" for key, value in of_net.items() if key not in own]
+    given = [(of_model, typed), (recipe.training, how)]
+    left += [
+        _flag(key, value) for values, others in given for key, value in values.items() if key not in others
+    ]
+    chosen = TrainPlan(
+        model=model or recipe.model, architecture=net, options={**of_model, **typed}, recipe=name, **plan
+    )
+    reporter.line(f"recipe {name}: {chosen.model} --arch {net.name} {' '.join(left)}")
+    return chosen, TrainOptions(**{**recipe.training, **how})
+
+
+def _flag(name: str, value: Any) -> str:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag} {_text(value)}"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value))
+    return (
+        f"{value:.4g}"
+        if isinstance(value, float)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )
 
 
 def train_extractor(
@@ -92,6 +172,13 @@ def train_extractor(
     data = {"dataset": plan.dataset, "split": plan.split, "digest": images.digest(), "images": len(images)}
     if outliers is not None:
         data |= {"outliers": plan.outliers, "outliers_digest": outliers.digest()}
+    if plan.recipe:
+        data["recipe"] = plan.recipe
+    weights = None
+    if plan.initial:
+        weights = _initial(plan.initial)
+        data |= {"initial": plan.initial, "initial_digest": digest(*weights.values())}
+        reporter.line(f"initial weights: {plan.initial}")
     settings = {
         "model": plan.model,
         "model_options": dataclasses.asdict(model),
@@ -108,11 +195,29 @@ def train_extractor(
         checkpoint=plan.out.with_name(plan.out.name + ".training"),
         settings=settings,
         progress=reporter.task(f"training {plan.architecture.name}"),
+        initial=None if weights is None else functools.partial(_load, weights, plan),
     )
     classes = images.classes or tuple(map(str, range(trained.summary["classes"])))
     facts = Facts(plan.architecture, model, classes, transform, dataclasses.asdict(options), data)
     save_extractor(trained, facts, plan.out)
     return trained.summary
+
+
+def _initial(folder: str) -> dict[str, Tensor]:
+    """Return the tensors of a trained network under the names of its architecture."""
+    if not is_extractor(folder):
+        raise UsageError(f"{folder} contains no network trained by featood train")
+    return load_extractor(folder).net.whole().state_dict()
+
+
+def _load(weights: Mapping[str, Tensor], plan: TrainPlan, net: nn.Module) -> None:
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise Mismatch(
+            f"the weights of {plan.initial} do not fit {plan.architecture.name} with these options and classes: "
+            f"{' '.join(str(error).split())}"
+        ) from None
 
 
 def _open(name: str, split: str, plan: TrainPlan) -> ImageSet:

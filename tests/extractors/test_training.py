@@ -192,7 +192,12 @@ def test_other_settings_do_not_resume_a_training(tmp_path):
         ({"options": {"smoothing": 2.0}}, {}, UsageError, "at most 1, not 2.0"),
         ({"options": {"margin": 2.0}}, {}, UsageError, "has no option 'margin'"),
         ({"architecture": Architecture("lenett")}, {}, UsageError, "no architecture 'lenett'"),
-        ({"architecture": Architecture("lenet", {"depth": 3})}, {}, UsageError, "lenet cannot be made"),
+        (
+            {"architecture": Architecture("lenet", {"depth": 3})},
+            {},
+            UsageError,
+            "lenet has no option 'depth'",
+        ),
         ({"model": "outlier-exposure"}, {}, UsageError, "needs outliers to train on"),
         ({"model": "logit-norm"}, {"mixup": 0.2}, UsageError, "cannot be trained on mixed images"),
         ({"dataset": "noise"}, {}, DataError, "without a label"),

@@ -13,7 +13,6 @@ from featood.nets import MLP, create_net, is_net, list_nets, net_defaults, seede
 from featood.nets.cifar_resnet import CifarResNet, PadShortcut
 from featood.nets.mlp import ACTIVATIONS
 from featood.nets.small_resnet import SmallResNet
-from featood.nets.wide_resnet import WideResNet
 
 # name: penultimate width, number of parameters as rounded in the papers (or exact), and half the last digit
 NETS = {
@@ -33,8 +32,10 @@ NETS = {
     "cifar-vgg13": (512, 9.42e6, 0.005e6),
     "cifar-vgg16": (512, 14.73e6, 0.005e6),
     "cifar-vgg19": (512, 20.04e6, 0.005e6),
+    "vggm": (1024, 8_579_850, 0),
     "lenet": (84, 61_706, 0),
     "mnist-convnet": (50, 21_840, 0),
+    "mnist-conv": (500, 816_910, 0),
 }
 
 
@@ -163,8 +164,7 @@ def test_wide_resnet_against_the_paper(depth, width):
 
 
 def test_wide_resnet_dropout_acts_in_training_only():
-    with seeded():
-        net = WideResNet(10, 1, dropout=0.5)
+    net = create_net("wrn-10-1", 10, dropout=0.5)
     x = torch.rand(2, 3, 16, 16, generator=generator())
     with torch.no_grad(), seeded():
         assert not torch.equal(net(x), net(x))

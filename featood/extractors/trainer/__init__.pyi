@@ -5,5 +5,8 @@ from .folder import is_extractor as is_extractor
 from .folder import load_extractor as load_extractor
 from .folder import save_extractor as save_extractor
 from .options import TrainOptions as TrainOptions
+from .recipes import RECIPES as RECIPES
+from .recipes import Recipe as Recipe
+from .recipes import find_recipe as find_recipe
 from .trainer import TrainImages as TrainImages
 from .trainer import train_network as train_network

@@ -12,7 +12,8 @@ from torch import nn
 
 from featood.errors import UsageError
 from featood.extractors.backbones.names import nearest_names
-from featood.nets import create_net, is_net, net_defaults, seeded
+from featood.nets import NetOptions, bound_layers, create_net, is_net, net_defaults, parse_options, seeded
+from featood.options import options_of
 
 
 class Architecture(NamedTuple):
@@ -20,7 +21,8 @@ class Architecture(NamedTuple):
 
     name: str
     options: Mapping[str, Any] = {}
-    """Further arguments of its constructor, such as ``dropout``."""
+    """Such as ``dropout``: for ours, see :func:`featood.nets.net_options`; others take arguments of their constructor
+    and the options of :class:`featood.nets.NetOptions`."""
 
     @property
     def input_shape(self) -> tuple[int, int]:
@@ -38,25 +40,31 @@ class Architecture(NamedTuple):
         UsageError
             If the name or an option is unknown, or the network cannot take such images.
         """
+        if is_net(self.name):
+            return create_net(self.name, classes, channels, generator, **self.options)
+        shared = {option.name for option in options_of(NetOptions)}
+        options = parse_options(
+            NetOptions, {key: value for key, value in self.options.items() if key in shared}, self.name
+        )
+        own = {key: value for key, value in self.options.items() if key not in shared}
         try:
-            if is_net(self.name):
-                return create_net(self.name, classes, channels, generator, **self.options)
             with seeded(generator):
-                return self._of_library(classes, channels)
+                net = self._of_library(classes, channels, own)
         except TypeError as error:
-            raise UsageError(f"{self.name} cannot be made with {dict(self.options)}: {error}") from None
+            raise UsageError(f"{self.name} cannot be made with {own}: {error}") from None
+        return bound_layers(net, options, self.name)
 
-    def _of_library(self, classes: int, channels: int) -> nn.Module:
+    def _of_library(self, classes: int, channels: int, options: Mapping[str, Any]) -> nn.Module:
         from featood.extractors.vision import timm, torchvision
 
         family, _, name = self.name.rpartition(":")
         if family in ("", "tv") and name in torchvision.models.list_models(module=torchvision.models):
             if channels != 3:
                 raise UsageError(f"torchvision's {name} takes images with 3 channels; take timm:{name}")
-            return torchvision.models.get_model(name, weights=None, num_classes=classes, **self.options)
+            return torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
         if family in ("", "timm") and timm.is_model(name):
             return timm.create_model(
-                name, pretrained=False, num_classes=classes, in_chans=channels, **self.options
+                name, pretrained=False, num_classes=classes, in_chans=channels, **options
             )
         raise UsageError(
             f"there is no architecture '{self.name}'{nearest_names(name)}; see featood backbones"

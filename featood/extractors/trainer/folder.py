@@ -174,6 +174,7 @@ def _card(facts: Facts, summary: Mapping[str, Any]) -> str:
     held = "" if accuracy is None else f" Accuracy on the held-out images: {100 * accuracy:.2f} %."
     options = {
         **dataclasses.asdict(facts.model),
+        **{f"--arch-option {key}": value for key, value in facts.architecture.options.items()},
         **{f"--{key}": value for key, value in facts.training.items()},
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in options.items())

@@ -1,0 +1,116 @@
+"""Recipes: published settings of a training by name."""
+
+from __future__ import annotations
+
+__all__ = ["RECIPES", "Recipe", "find_recipe"]
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from featood.errors import UsageError
+
+
+class Recipe(NamedTuple):
+    """A model, an architecture, and how to train, as published; the dataset is not part of it."""
+
+    model: str
+    architecture: str
+    source: str
+    """Where the values are from, and how they differ."""
+    architecture_options: Mapping[str, Any] = {}
+    options: Mapping[str, Any] = {}
+    """Options of the model."""
+    training: Mapping[str, Any] = {}
+    """Values of :class:`~featood.extractors.trainer.TrainOptions`."""
+    tunes: bool = False
+    """Whether it continues from a trained network."""
+
+
+_CROP_FLIP = ("crop-black:4", "flip")
+_SGD = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 128}
+_DDU = {
+    **_SGD, "epochs": 350, "nesterov": False, "schedule": "steps", "milestones": (150 / 350, 250 / 350), "factor": 0.1,
+    "augment": _CROP_FLIP, "validation": 0.1, "keep": "last",
+}  # fmt: skip
+_DDU_SOURCE = (
+    "Mukhoti et al., Deep Deterministic Uncertainty, CVPR 2023; train.py and net/ of github.com/omegafragger/DDU, "
+    "with -sn and -mod"
+)
+_SN_MOD = {"sn": True, "coeff": 3.0, "power_iterations": 1, "mod": True}
+_OPENOOD = {
+    **_SGD, "epochs": 100, "nesterov": True, "schedule": "cosine", "augment": ("flip", "crop-black:4"),
+    "validation": 0.02, "keep": "best",
+}  # fmt: skip
+_OPENOOD_SOURCE = (
+    "Zhang et al., OpenOOD v1.5, arXiv 2023; configs/datasets/{0}/{0}.yml, networks/resnet18_32x32.yml and "
+    "pipelines/train/baseline.yml of github.com/Jingkang50/OpenOOD, which selects the best epoch by images of its "
+    "own list, not by 2 % of the training images as here"
+)
+_OE_SOURCE = (
+    "Hendrycks et al., Deep Anomaly Detection with Outlier Exposure, ICLR 2019; CIFAR/{} of "
+    "github.com/hendrycks/outlier-exposure, whose outliers are the 80 Million Tiny Images"
+)
+_OE = {
+    **_SGD, "outlier_batch": 256, "nesterov": True, "schedule": "cosine", "augment": ("flip", "crop-black:4"),
+    "validation": 0.0, "keep": "last",
+}  # fmt: skip
+
+RECIPES: dict[str, Recipe] = {
+    "ddu-wrn": Recipe(
+        "cross-entropy", "wrn-28-10", _DDU_SOURCE, {**_SN_MOD, "dropout": 0.3, "norm_momentum": 0.01}, training=_DDU
+    ),
+    "ddu-resnet18": Recipe("cross-entropy", "cifar-resnet18", _DDU_SOURCE, _SN_MOD, training=_DDU),
+    "ddu-resnet50": Recipe("cross-entropy", "cifar-resnet50", _DDU_SOURCE, _SN_MOD, training=_DDU),
+    "ddu-vgg16": Recipe("cross-entropy", "cifar-vgg16", _DDU_SOURCE, {**_SN_MOD, "bias": False}, training=_DDU),
+    "openood-cifar10": Recipe(
+        "cross-entropy", "cifar-resnet18", _OPENOOD_SOURCE.format("cifar10"), training=_OPENOOD
+    ),
+    "openood-cifar100": Recipe(
+        "cross-entropy", "cifar-resnet18", _OPENOOD_SOURCE.format("cifar100"), training=_OPENOOD
+    ),
+    "oe-wrn": Recipe(
+        "outlier-exposure", "wrn-40-2", _OE_SOURCE.format("oe_scratch.py"), {"dropout": 0.3}, {"weight": 0.5},
+        {**_OE, "epochs": 100},
+    ),
+    "oe-wrn-tune": Recipe(
+        "outlier-exposure", "wrn-40-2", _OE_SOURCE.format("oe_tune.py"), {"dropout": 0.3}, {"weight": 0.5},
+        {**_OE, "epochs": 10, "lr": 0.001}, tunes=True,
+    ),
+    "logitnorm-wrn": Recipe(
+        "logit-norm", "wrn-40-2",
+        "Wei et al., Mitigating Neural Network Overconfidence with Logit Normalization, ICML 2022; train.py and the "
+        "README of github.com/hongxin001/logitnorm_ood; OpenOOD has the temperature 0.04",
+        {"dropout": 0.3}, {"temperature": 0.01},
+        {
+            **_SGD, "epochs": 200, "nesterov": False, "schedule": "steps", "milestones": (80 / 200, 140 / 200),
+            "factor": 0.1, "augment": ("flip", "crop-black:4"), "validation": 0.0, "keep": "last",
+        },
+    ),
+    "thesis-ce": Recipe(
+        "cross-entropy", "wrn-16-8",
+        "configs/model/img_ce_baseline.yaml and configs/dataset/cifar10.yaml of github.com/selflein/MA-EBM, without "
+        "its rotations by up to 15 degrees, and without early stopping: the best epoch is kept",
+        {"norm": "none", "slope": 0.2, "bias": True, "late_stride": True, "shortcut": "all"}, {"smoothing": 0.0},
+        {
+            "epochs": 100, "batch_size": 32, "optimizer": "adamw", "lr": 1e-4, "momentum": 0.9, "weight_decay": 0.0,
+            "schedule": "steps", "milestones": (0.3, 0.6, 0.9), "factor": 0.5, "augment": ("crop:4", "flip"),
+            "validation": 0.1, "keep": "best",
+        },
+    ),
+}  # fmt: skip
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return a recipe.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name; the text suggests the nearest.
+    """
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(RECIPES)}"
+        raise UsageError(f"there is no recipe '{name}'; {hint}")
+    return RECIPES[name]
