@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -60,6 +61,21 @@ class ImageBatch(NamedTuple):
     """Labels ``[B]`` of the images that were mixed in."""
     share: float = 1.0
     """Share of the images with `labels` in the mixed ones."""
+
+    @property
+    def done(self) -> float:
+        """Share of the updates made before this one."""
+        return self.step / self.steps
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Generator of random draws on the CPU, which is seeded before each update."""
+        return torch.default_generator
+
+    def inliers(self) -> ImageBatch:
+        """Return the batch without its outliers."""
+        known = self.labels >= 0
+        return self if bool(known.all()) else self._replace(images=self.images[known], labels=self.labels[known])
 
     def cross_entropy(self, logits: Tensor, smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy of the labels that are not negative, and of the mixed images' other labels."""
@@ -115,6 +131,9 @@ class Model:
 
         It is kept in buffers of the parts, so that an interrupted training resumes with it.
         """
+
+    def finish(self, net: SplitNet) -> None:
+        """Set what follows from the trained tensors, such as a last layer that the losses do not train."""
 
     def errors(self, net: SplitNet, batch: ImageBatch) -> Tensor:
         """Return the error of each held-out image ``[B]``; weights with a lower mean are better."""

@@ -1,3 +1,4 @@
+from .column import ColumnScore as ColumnScore
 from .doctor import Doctor as Doctor
 from .energy import Energy as Energy
 from .entropy import Entropy as Entropy
