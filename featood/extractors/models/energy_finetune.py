@@ -5,8 +5,9 @@ from __future__ import annotations
 __all__ = ["EnergyFinetune"]
 
 from featood.errors import UsageError
-from featood.extractors.models.model import ImageBatch, Model
+from featood.extractors.models.model import ImageBatch
 from featood.extractors.models.network import SplitNet
+from featood.extractors.models.phases import PhasedModel
 from featood.extractors.models.registry import register
 from featood.losses import bounded_energy
 from featood.options import option
@@ -21,7 +22,7 @@ from featood.training.loop import Losses
     url="https://arxiv.org/abs/2010.03759",
     needs=("labels", "outliers"),
 )
-class EnergyFinetune(Model):
+class EnergyFinetune(PhasedModel):
     """Minimise the cross-entropy plus bounds on the energies E of labelled images and outliers.
 
     The loss is ``CE + weight (mean max(E - m_in, 0)^2 + mean max(m_out - E, 0)^2)`` with ``E = -log sum_c exp(l_c)``.
@@ -45,9 +46,7 @@ class EnergyFinetune(Model):
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:
         """Return the loss, the cross-entropy, and the loss of the bounds."""
         logits = net(batch.images)
-        named, bounds = (
-            batch.cross_entropy(logits),
-            bounded_energy(-logits.logsumexp(1), batch.labels, self.m_in, self.m_out),
-        )
-        weight = self.weight if batch.done >= self.pretraining else 0.0
+        named = batch.cross_entropy(logits)
+        bounds = bounded_energy(-logits.logsumexp(1), batch.labels, self.m_in, self.m_out)
+        weight = self.weight if self.begun(net, batch) else 0.0
         return {"loss": named + weight * bounds, "classification": named, "bounds": bounds}

@@ -105,6 +105,8 @@ class Model:
     card: ClassVar[ModelCard]
     shown: ClassVar[tuple[str, ...]] = ()
     """Parts whose outputs an extraction caches as columns, called after the part: ``confidence.avg``."""
+    logits_part: ClassVar[str] = ""
+    """Part whose outputs are the logits of the trained network, if its last linear layer does not compute them."""
     views: ClassVar[int] = 1
     """Differently augmented copies of each image in a batch: first all images, then all their second copies, ..."""
     classifies: ClassVar[bool] = True

@@ -6,6 +6,7 @@ __all__ = ["TrainImages", "Trained", "train_network"]
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -135,7 +136,7 @@ def train_network(
             keep_best=options.keep == "best",
         )
     summary = {**result.summary, "seconds": round(time.monotonic() - began, 1), "classes": classes}
-    if errors := result.history.get("validation"):
+    if errors := [error for error in result.history.get("validation", []) if not math.isnan(error)]:
         error = min(errors) if options.keep == "best" else errors[-1]
         summary |= {"validation_accuracy": 1 - error} if model.classifies else {"validation_error": error}
         del summary["validation"]
