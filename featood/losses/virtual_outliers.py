@@ -60,9 +60,9 @@ def boundary_outliers(
 ) -> Float[Tensor, "_ D"]:
     """Draw outliers around rows at the boundary of their class, far from the other rows of the class.
 
-    Distances are those to the `neighbor`-th nearest of a class's rows, all scaled to unit length. Of the `boundary` rows
-    with the largest distance, `seeds` are chosen at random; noise is added to each of them, and the `kept` sums with the
-    largest distance are returned.
+    Distances are those to the `neighbor`-th nearest of a class's rows, all scaled to unit length. Of the `boundary`
+    rows with the largest distance, `seeds` are chosen at random; noise is added to each of them, and the `kept` sums
+    with the largest distance are returned.
 
     Parameters
     ----------

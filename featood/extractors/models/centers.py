@@ -56,8 +56,8 @@ class Centers(nn.Module):
 class CentersModel(Model):
     """A model with the part ``score``, which is a :class:`Centers` of a linear embedding.
 
-    The class is that of the nearest centre. After the training, the last layer gets the weights for which the softmax of
-    the logits equals that of the negated squared distances.
+    The class is that of the nearest centre. After the training, the last layer is set so that the softmax of the logits
+    equals that of the negated squared distances.
     """
 
     shown: ClassVar[tuple[str, ...]] = ("score",)

@@ -41,7 +41,9 @@ class EnergyFinetune(PhasedModel):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.m_in > self.m_out:
-            raise UsageError(f"{self.name}: m_in must not exceed m_out, but {self.m_in} is above {self.m_out}")
+            raise UsageError(
+                f"{self.name}: m_in must not exceed m_out, but {self.m_in} is above {self.m_out}"
+            )
 
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:
         """Return the loss, the cross-entropy, and the loss of the bounds."""

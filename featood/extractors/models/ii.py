@@ -28,8 +28,8 @@ from featood.training.loop import Losses
 class IntraInter(CentersModel):
     """Minimise the spread within classes minus the separation of the two nearest classes, by the means of a batch.
 
-    The spread is the mean squared distance to the mean of the class, the separation the smallest squared distance of two
-    means. Score the distance to the nearest centre, the column ``score.avg``, with ``column``.
+    The spread is the mean squared distance to the mean of the class, the separation the smallest squared distance of
+    two means. Score the distance to the nearest centre, the column ``score.avg``, with ``column``.
 
     The centres are moving averages of the means of batches; the paper computes the means of all training images at the
     end. The separation has no reward above `limit`, as the embedding would otherwise grow without bound; the paper has
@@ -43,7 +43,9 @@ class IntraInter(CentersModel):
 
     def parts(self, setup: Setup) -> Mapping[str, nn.Module]:
         """Return the embedding and the centres."""
-        return {"score": Centers(nn.Linear(setup.width, self.latent), torch.zeros(setup.classes, self.latent))}
+        return {
+            "score": Centers(nn.Linear(setup.width, self.latent), torch.zeros(setup.classes, self.latent))
+        }
 
     def prepare(self, net: SplitNet, batches: Iterable[ImageBatch]) -> None:
         """Set the centres to the means in the untrained network."""

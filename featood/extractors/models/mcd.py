@@ -27,14 +27,14 @@ from featood.training.loop import Losses
     needs=("labels", "outliers"),
 )
 class ClassifierDiscrepancy(PhasedModel):
-    """Minimise the cross-entropies of two classifiers, and for outliers ``max(margin - mean (H(p1) - H(p2)), 0)``.
+    """Minimise the cross-entropies of two classifiers plus ``max(margin - mean (H(p1) - H(p2)), 0)`` over outliers.
 
     The two are the network's last layer and the part ``second``, whose logits are the column ``second.avg``. Score it
     with ``msp`` or ``entropy``, of the first classifier, which is uncertain of outliers.
 
-    Defaults are those of OpenOOD, which computes the entropies over the batch instead of the classes; here they are over
-    the classes, as in the paper. The authors alternate two updates; here both losses are minimised together. Their score
-    is the discrepancy of the two classifiers, which is left out.
+    Defaults are those of OpenOOD, whose entropies are over the rows of a batch; here they are over the classes, as in
+    the paper. The authors alternate two updates; here both losses are minimised together.
+    Their score, the discrepancy of the two classifiers, is left out.
     """
 
     shown: ClassVar[tuple[str, ...]] = ("second",)

@@ -22,9 +22,9 @@ from featood.training.loop import Losses
     needs=("labels", "outliers"),
 )
 class MixtureOutlierExposure(Model):
-    """Minimise the cross-entropy plus a multiple of that of mixtures ``m x + (1 - m) x'`` of images x and outliers x'.
+    """Minimise the cross-entropy plus a multiple of that of mixtures ``m x + (1 - m) x'`` of images and outliers.
 
-    The target of a mixture is m for the label of x and ``1 - m`` for the uniform distribution. Score it with ``msp``.
+    The target of a mixture is m for the label of the image x and ``1 - m`` for the uniform distribution. Score it with ``msp``.
 
     m is uniform in [0, 1], the case alpha = 1 of the authors' Beta distribution; only their linear mixtures are
     implemented, not CutMix. The loss takes two passes through the network, so that the mixtures have statistics of their

@@ -75,7 +75,9 @@ class ImageBatch(NamedTuple):
     def inliers(self) -> ImageBatch:
         """Return the batch without its outliers."""
         known = self.labels >= 0
-        return self if bool(known.all()) else self._replace(images=self.images[known], labels=self.labels[known])
+        return (
+            self if bool(known.all()) else self._replace(images=self.images[known], labels=self.labels[known])
+        )
 
     def cross_entropy(self, logits: Tensor, smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy of the labels that are not negative, and of the mixed images' other labels."""

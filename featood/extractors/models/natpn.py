@@ -30,7 +30,7 @@ class _Evidence(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         latents = self.network.latents(features)
         evidence = limited(self.network.log_density(latents) + self.log_budget, self.limit)
-        return evidence[:, None] + self.network.log_probabilities(latents)
+        return (evidence[:, None] + self.network.log_probabilities(latents)).to(features.dtype)
 
     def density_loss(self, features: Tensor) -> Tensor:
         with torch.no_grad():
@@ -50,9 +50,9 @@ class NatPN(Model):
     """Minimise the expected cross-entropy under ``Dir(alpha)`` minus a multiple of its entropy.
 
     The concentrations are ``alpha_c = 1 + N_H q(h(z)) p_c(h(z))``, with a linear layer h of the features into H
-    dimensions, one flow q, the class probabilities p of a linear layer on h, and the certainty budget N_H. The network's
-    logits are ``log N_H q p_c``, with the first two clipped to the evidence limit: score it with ``precision`` or
-    another head on Dirichlet distributions.
+    dimensions, one flow q, the class probabilities p of a linear layer on h, and the certainty budget N_H. The
+    network's logits are ``log N_H q p_c``, with the first two clipped to the evidence limit: score it with
+    ``precision`` or another head on Dirichlet distributions.
 
     As in the authors' code, only the flow is trained in the first updates (`warm_up`), and again in the last ones
     (`finetune`), by its likelihood; there these phases are additional epochs with optimisers of their own. Other

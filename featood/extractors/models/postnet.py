@@ -29,7 +29,7 @@ class _Evidence(nn.Module):
         del network.readout  # of sequential training
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.network.evidence(self.network.encoder(features), self.budget)
+        return self.network.evidence(self.network.encoder(features), self.budget).to(features.dtype)
 
 
 @register(
@@ -43,10 +43,10 @@ class _Evidence(nn.Module):
 class PostNet(Model):
     """Minimise the expected cross-entropy under ``Dir(alpha)`` minus a multiple of its entropy.
 
-    The concentrations are ``alpha_c = 1 + N_c q_c(h(z))``, with a linear layer h of the features, batch normalisation, a
-    radial flow q_c of each class, and a budget N_c from the number of its images. The network's logits are
-    ``log N_c q_c``: score it with ``precision``, ``mutual-information`` or another head on Dirichlet distributions, or
-    with ``energy``, which ranks images far from all classes.
+    The concentrations are ``alpha_c = 1 + N_c q_c(h(z))``, with a linear layer h of the features, batch normalisation,
+    a radial flow q_c of each class, and a budget N_c from the number of its images. The network's logits are ``log N_c
+    q_c``: score it with ``precision``, ``mutual-information`` or another head on Dirichlet distributions, or with
+    ``energy``, which ranks images far from all classes.
 
     As in the authors' code for CIFAR-10, training is joint; it uses Adam with a learning rate of 5e-4
     (``--optimizer adam --lr 5e-4``), and a sum over the batch in place of the mean.

@@ -24,10 +24,10 @@ from featood.training.loop import Losses
 class PriorNetwork(Model):
     """Minimise the divergence between ``Dir(exp(l) + prior)`` and targets that are sharp for labels, flat for outliers.
 
-    The target concentrations of an image of class y are 1, plus `target` for y; those of an outlier are all 1. The loss is
-    the mean divergence of labelled images plus the weighted mean of outliers, over `target`. Score it with ``precision``,
-    ``mutual-information`` or another head on Dirichlet distributions, and pass it the prior (``--prior 0`` for the forward
-    divergence).
+    The target concentrations of an image of class y are 1, plus `target` for y; those of an outlier are all 1. The loss
+    is the mean divergence of labelled images plus the weighted mean of outliers, over `target`. Score it with
+    ``precision``, ``mutual-information`` or another head on Dirichlet distributions, and pass it the prior (``--prior
+    0`` for the forward divergence).
 
     The prior is 1 for the reverse divergence and 0 for the forward one: with 1, the gradients of the forward divergence
     vanish before the classes are learned.

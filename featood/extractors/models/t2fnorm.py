@@ -25,8 +25,8 @@ from featood.training.loop import Losses
 class T2FNorm(Model):
     """Minimise the cross-entropy of the logits of ``z / (t |z|)``, and leave out the norm at test time.
 
-    The extracted logits are those of ``z / t``, as the authors' score takes them: the last layer's weights are divided by
-    t after the training. Score it with ``msp``.
+    The extracted logits are those of ``z / t``, as the authors' score takes them: the last layer's weights are divided
+    by t after the training. Score it with ``msp``.
     """
 
     temperature: float = option(0.1, "t", low=1e-4)
@@ -37,8 +37,8 @@ class T2FNorm(Model):
         return {"loss": batch.cross_entropy(net.classify(features))}
 
     def errors(self, net: SplitNet, batch: ImageBatch) -> Tensor:
-        """Return the misclassifications by normalised features ``[B]``."""
-        features = F.normalize(net.features(batch.images), dim=1) / self.temperature
+        """Return the misclassifications without the norm ``[B]``."""
+        features = net.features(batch.images) / self.temperature
         return (net.classify(features).argmax(1) != batch.labels).float()
 
     def finish(self, net: SplitNet) -> None:

@@ -27,6 +27,7 @@ from featood.heads.registry import register
 from featood.numerics.dirichlet import concentrations
 from featood.options import option
 
+
 @register(
     "natpn",
     title="Natural posterior network",
