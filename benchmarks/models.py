@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from common import show
 
-from featood.cache import FeatureCache
+from featood.cache import FeatureCache, FeatureSet
 from featood.extractors.models import list_models
 from featood.extractors.trainer import Architecture, TrainOptions
 from featood.heads import create_head
@@ -83,17 +83,17 @@ def measure(name: str, folder: Path, given: argparse.Namespace) -> dict[str, Any
         train_extractor(plan, how)
     seconds = time.monotonic() - began
     cache, network = FeatureCache(folder / "cache"), Network(str(folder / "net"))
-    for dataset, split in ((given.dataset, "train"), (given.dataset, "test"), (given.ood, "test")):
+
+    def features(dataset: str, split: str) -> FeatureSet:
         extract_dataset(cache, ImageSource(dataset, [split]), network)
-    train, test, ood = (
-        cache[f"net/{dataset}/{split}"]
-        for dataset, split in ((given.dataset, "train"), (given.dataset, "test"), (given.ood, "test"))
-    )
+        return cache[f"net/{dataset}/{split}"]
+
+    test, ood = features(given.dataset, "test"), features(given.ood, "test")
 
     def detection(head: str, options: dict[str, Any]) -> float:
         scorer = create_head(head, **options)
         if scorer.learns:
-            scorer.fit(train)
+            scorer.fit(features(given.dataset, "train"))
         return 100 * auroc(scorer.score(test), scorer.score(ood))
 
     head, options = OWN.get(name, ("msp", {}))
@@ -121,8 +121,8 @@ def main() -> None:
     parser.add_argument("--outliers", default="omniglot/test")
     parser.add_argument("--arch", default="mnist-convnet")
     parser.add_argument("--limit", type=int, default=10000)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--clip", type=float, default=5.0)
     parser.add_argument("--queue", type=int, default=300, help="length of the queues of vos and npos")
     parser.add_argument("--folder", type=Path, default=Path("models"), help="for networks and features")

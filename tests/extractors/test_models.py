@@ -199,7 +199,8 @@ def test_queues_have_the_latest_rows():
 def test_scone_updates_its_multipliers_after_each_epoch():
     model = create_model("scone")
     part = model.parts(Setup(3, 4))["constraints"]
-    part.violations, part.count = torch.tensor([0.4, -3.0]), torch.tensor(2)
+    part.violations.copy_(torch.tensor([0.4, -3.0]))
+    part.count.fill_(2)
     part.epoch.fill_(3)
     part.update(3, 1.0, 1.5)
     assert part.multipliers.tolist() == [0, 0]
@@ -241,6 +242,14 @@ def test_the_head_on_a_column_reads_scores(featood, trained, tmp_path):
     wide = torch.cat([torch.as_tensor(odd.logits[:]).double(), column], 1).softmax(1)
     p = wide[:, -1]
     np.testing.assert_allclose(background.score(odd), (p / (1 - p)).log(), rtol=1e-6, atol=1e-6)
+
+
+def test_no_option_has_the_name_of_another_option_of_the_command():
+    from featood.cli.train import ModelCommand
+
+    for name, cls in MODELS.items():
+        names = [option for parameter in ModelCommand(cls).params for option in parameter.opts]
+        assert len(names) == len(set(names)), name
 
 
 def test_all_models_have_a_paper_and_help_texts():

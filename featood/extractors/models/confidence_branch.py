@@ -59,7 +59,7 @@ class ConfidenceBranch(Model):
         assert isinstance(price, _Price)
         hinted = torch.rand(len(batch.labels), generator=batch.generator).to(features.device) < 0.5
         confidence = net.parts["confidence"](features).squeeze(1)
-        found = confidence_loss(net.classify(features), confidence, batch.labels, price.value, hinted)
+        found = confidence_loss(net.classify(features), confidence, batch.labels, price.value.clone(), hinted)
         dear = found["price"].detach() > self.budget
-        price.value = price.value / torch.where(dear, 0.99, 1.01).to(price.value)
+        price.value /= torch.where(dear, 0.99, 1.01).to(price.value)
         return found

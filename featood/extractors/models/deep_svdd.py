@@ -47,7 +47,8 @@ class OneCenterModel(CentersModel):
                 value.requires_grad_(False).zero_()
         part = self.centers_of(net)
         center = embedded(net, part, batches)[0].mean(0, keepdim=True)
-        part.centers = torch.where(center.abs() < LEAST, torch.where(center < 0, -LEAST, LEAST), center)
+        least = torch.where(center < 0, -LEAST, LEAST)
+        part.centers.copy_(torch.where(center.abs() < LEAST, least, center))
 
     def errors(self, net: SplitNet, batch: ImageBatch) -> Tensor:
         """Return the distance of each image ``[B]``."""

@@ -32,13 +32,13 @@ class IntraInter(CentersModel):
     two means. Score the distance to the nearest centre, the column ``score.avg``, with ``column``.
 
     The centres are moving averages of the means of batches; the paper computes the means of all training images at the
-    end. The separation has no reward above `limit`, as the embedding would otherwise grow without bound; the paper has
+    end. The separation has no reward above `farthest`, as the embedding would otherwise grow without bound; the paper has
     no limit and uses batch normalisation.
     """
 
     latent: int = option(32, "size of the embedding", low=1)
     weight: float = option(1.0, "weight of the separation", low=0)
-    limit: float = option(10.0, "distance of two means above which they are not separated further", low=0)
+    farthest: float = option(10.0, "distance of two means above which they are not separated further", low=0)
     rate: float = option(0.1, "rate of the moving averages", low=0, high=1)
 
     def parts(self, setup: Setup) -> Mapping[str, nn.Module]:
@@ -51,7 +51,7 @@ class IntraInter(CentersModel):
         """Set the centres to the means in the untrained network."""
         part = self.centers_of(net)
         rows, labels = embedded(net, part, batches)
-        part.centers = class_means(rows, labels, len(part.centers))[0]
+        part.centers.copy_(class_means(rows, labels, len(part.centers))[0])
 
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:
         """Return the loss, the spread and the separation."""
@@ -60,5 +60,5 @@ class IntraInter(CentersModel):
         classes = len(part.centers)
         means, count = class_means(embedding.detach().to(part.centers.dtype), batch.labels, classes)
         moved = torch.lerp(part.centers, means, self.rate)
-        part.centers = torch.where(count[:, None] > 0, moved, part.centers)
-        return intra_inter(embedding, batch.labels, classes, self.weight, self.limit)
+        part.centers.copy_(torch.where(count[:, None] > 0, moved, part.centers))
+        return intra_inter(embedding, batch.labels, classes, self.weight, self.farthest)

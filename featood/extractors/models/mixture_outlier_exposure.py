@@ -24,7 +24,8 @@ from featood.training.loop import Losses
 class MixtureOutlierExposure(Model):
     """Minimise the cross-entropy plus a multiple of that of mixtures ``m x + (1 - m) x'`` of images and outliers.
 
-    The target of a mixture is m for the label of the image x and ``1 - m`` for the uniform distribution. Score it with ``msp``.
+    The target of a mixture is m for the label of the image x and ``1 - m`` for the uniform distribution. Score it with
+    ``msp``.
 
     m is uniform in [0, 1], the case alpha = 1 of the authors' Beta distribution; only their linear mixtures are
     implemented, not CutMix. The loss takes two passes through the network, so that the mixtures have statistics of their

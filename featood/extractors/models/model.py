@@ -133,7 +133,8 @@ class Model:
     def prepare(self, net: SplitNet, batches: Iterable[ImageBatch]) -> None:
         """Set what depends on the training images before the first update, from one pass without augmentation.
 
-        It is kept in buffers of the parts, so that an interrupted training resumes with it.
+        It is kept in buffers of the parts, so that an interrupted training resumes with it. Buffers are changed in
+        place, so that several processes share those of the first.
         """
 
     def finish(self, net: SplitNet) -> None:

@@ -54,8 +54,8 @@ class NatPN(Model):
     network's logits are ``log N_H q p_c``, with the first two clipped to the evidence limit: score it with
     ``precision`` or another head on Dirichlet distributions.
 
-    As in the authors' code, only the flow is trained in the first updates (`warm_up`), and again in the last ones
-    (`finetune`), by its likelihood; there these phases are additional epochs with optimisers of their own. Other
+    As in the authors' code, only the flow is trained in the first updates (`flow_first`), and again in the last ones
+    (`flow_last`), by its likelihood; there these phases are additional epochs with optimisers of their own. Other
     weights still change in them by weight decay and momentum.
     """
 
@@ -70,8 +70,8 @@ class NatPN(Model):
     )
     evidence_limit: float = option(30.0, "largest absolute log-evidence", low=1)
     entropy_weight: float = option(1e-5, "weight of the entropy of the Dirichlet distribution", low=0)
-    warm_up: float = option(0.05, "share of the training, at the start, of the flow alone", low=0, high=1)
-    finetune: float = option(0.2, "share of the training, at the end, of the flow alone", low=0, high=1)
+    flow_first: float = option(0.05, "share of the training, at the start, of the flow alone", low=0, high=1)
+    flow_last: float = option(0.2, "share of the training, at the end, of the flow alone", low=0, high=1)
 
     def parts(self, setup: Setup) -> Mapping[str, nn.Module]:
         """Return the latent space with its density and classes."""
@@ -92,5 +92,5 @@ class NatPN(Model):
         assert isinstance(part, _Evidence)
         density = part.density_loss(features)
         found = bayesian_loss(concentrations(part(features), 1.0), batch.labels, entropy=self.entropy_weight)
-        alone = batch.done < self.warm_up or batch.done >= 1 - self.finetune
+        alone = batch.done < self.flow_first or batch.done >= 1 - self.flow_last
         return {**found, "density": density, "loss": density if alone else found["loss"]}

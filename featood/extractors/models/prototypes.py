@@ -31,7 +31,9 @@ class PrototypeModel(ProjectionModel):
     """A model with the part ``prototypes``, which start as the mean embeddings in the untrained network."""
 
     temperature: float = option(0.1, "divides the similarities", low=1e-4)
-    momentum: float = option(0.95, "share of a prototype that a row of its class leaves", low=0, high=1)
+    prototype_momentum: float = option(
+        0.95, "share of a prototype that a row of its class leaves", low=0, high=1
+    )
 
     def parts(self, setup: Setup) -> Mapping[str, nn.Module]:
         """Return the perceptron and the prototypes."""
@@ -42,13 +44,14 @@ class PrototypeModel(ProjectionModel):
         part = self._prototypes(net)
         found = [(self.embed(net, net.features(batch.images)), batch.labels) for batch in batches]
         rows, labels = (torch.cat(values) for values in zip(*found, strict=True))
-        part.rows = F.normalize(class_means(rows.to(part.rows.dtype), labels, len(part.rows))[0], dim=1)
+        means, _ = class_means(rows.to(part.rows.dtype), labels, len(part.rows))
+        part.rows.copy_(F.normalize(means, dim=1))
 
     def prototype_losses(self, net: SplitNet, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Move the prototypes, and return compactness and dispersion, which has a gradient through the move."""
         part, embedding = self._prototypes(net), self.embed(net, features)
-        moved = moved_prototypes(part.rows, embedding, labels, self.momentum)
-        part.rows = moved.detach()
+        moved = moved_prototypes(part.rows.clone(), embedding, labels, self.prototype_momentum)
+        part.rows.copy_(moved.detach())
         compactness = prototype_compactness(embedding, part.rows.to(embedding), labels, self.temperature)
         return compactness, prototype_dispersion(moved, self.temperature)
 

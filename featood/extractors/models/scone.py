@@ -43,7 +43,7 @@ class _Constraints(nn.Module):
     def start(self, named: Tensor, energy: Tensor, epoch: int, rate: float = 0.05) -> None:
         """Follow the cross-entropy by a moving average, and centre the logistic function."""
         old = named if bool(self.reference.isnan()) else self.reference
-        self.reference = torch.lerp(old.to(named), named, rate)
+        self.reference.copy_(torch.lerp(old.to(named), named, rate))
         self.middle.fill_(float(energy.median()))
         self.epoch.fill_(epoch)
 
@@ -51,10 +51,11 @@ class _Constraints(nn.Module):
         """Update multipliers and penalties by the mean violations of an epoch, at the first batch of the next."""
         if int(self.epoch) != epoch and int(self.count):
             means = self.violations / self.count
-            self.multipliers, self.penalties = updated_multipliers(
-                means, self.multipliers, self.penalties, rate, growth
-            )
-            self.violations, self.count = torch.zeros_like(means), torch.zeros_like(self.count)
+            found = updated_multipliers(means, self.multipliers, self.penalties, rate, growth)
+            self.multipliers.copy_(found[0])
+            self.penalties.copy_(found[1])
+            self.violations.zero_()
+            self.count.zero_()
         self.epoch.fill_(epoch)
 
 
@@ -112,5 +113,6 @@ class Constrained(PhasedModel):
         part.update(batch.epoch, self.rate, self.growth)
         violations = torch.stack([flagged - self.alarms, named - self.tolerance * part.reference])
         constraints = augmented_lagrangian(violations, part.multipliers, part.penalties)
-        part.violations, part.count = part.violations + violations.detach(), part.count + 1
+        part.violations += violations.detach()
+        part.count += 1
         return {"loss": self.weight * missed + constraints, **terms}
