@@ -28,9 +28,9 @@ def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
     -------
     FeatureSet
         The set with the further columns ``map`` (maps of four positions whose average is ``avg``), ``layer1.gram`` and
-        ``layer2.gram`` (row sums for the powers 1 and 2), ``score.avg`` and ``background.avg`` (single numbers, larger for outliers),
-        ``odin``, ``mc.logits`` and ``ensemble.logits`` (logits of a perturbed input, of three dropout passes, and of
-        three members).
+        ``layer2.gram`` (row sums for the powers 1 and 2), ``score.avg`` and ``background.avg`` (single numbers, larger
+        for outliers), ``odin``, ``mc.logits`` and ``ensemble.logits`` (logits of a perturbed input, of three dropout
+        passes, and of three members).
     """
     rng, members = np.random.default_rng(seed), np.random.default_rng(0)
     assert data.classifier is not None

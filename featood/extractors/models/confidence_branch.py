@@ -36,10 +36,10 @@ class _Price(nn.Module):
 class ConfidenceBranch(Model):
     """Minimise ``-log(c p_y + 1 - c) - weight log c`` over the class probabilities p and a confidence c.
 
-    A linear output of the features, the part ``confidence``, is the logit of c. As in the authors' code, a random half
-    of the images has c = 1 in the first term, so that the classifier learns from difficult images too, and the weight
-    rises by 1 % in each update in which the mean of ``-log c`` exceeds the budget, and falls otherwise. Score the
-    column ``confidence.avg`` with ``column --feature confidence.avg --negate``.
+    A linear output of the features, the part ``confidence``, is the logit of c. As in OpenOOD's implementation, a
+    random half of the images has c = 1 in the first term, so that the classifier learns from difficult images too, and
+    the weight rises by 1 % in each update in which the mean of ``-log c`` exceeds the budget, and falls otherwise.
+    Score the column ``confidence.avg`` with ``column --feature confidence.avg --negate``.
 
     The authors also use ODIN's perturbation at test time, which is left out.
     """

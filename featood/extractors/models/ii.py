@@ -32,8 +32,7 @@ class IntraInter(CentersModel):
     two means. Score the distance to the nearest centre, the column ``score.avg``, with ``column``.
 
     The centres are moving averages of the means of batches; the paper computes the means of all training images at the
-    end. The separation has no reward above `farthest`, as the embedding would otherwise grow without bound; the paper has
-    no limit and uses batch normalisation.
+    end. The separation is not rewarded above `farthest`, as the embedding would otherwise grow without bound.
     """
 
     latent: int = option(32, "size of the embedding", low=1)

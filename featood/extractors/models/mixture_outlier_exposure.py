@@ -27,9 +27,9 @@ class MixtureOutlierExposure(Model):
     The target of a mixture is m for the label of the image x and ``1 - m`` for the uniform distribution. Score it with
     ``msp``.
 
-    m is uniform in [0, 1], the case alpha = 1 of the authors' Beta distribution; only their linear mixtures are
-    implemented, not CutMix. The loss takes two passes through the network, so that the mixtures have statistics of their
-    own in batch normalisation, as in the authors' code.
+    m is uniform in [0, 1] and drawn for each image; OpenOOD draws one m for a batch from a Beta distribution, and its
+    default is CutMix with weight 1. Only linear mixtures are implemented. The loss takes two passes through the
+    network, so the mixtures have statistics of their own in batch normalisation.
     """
 
     weight: float = option(5.0, "weight of the mixtures", low=0)

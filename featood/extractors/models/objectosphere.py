@@ -27,7 +27,7 @@ class Objectosphere(Model):
     labelled images plus the mean of ``|z|^2`` over outliers, times the weight. Score it with ``msp`` or ``norm``; the
     authors multiply the two.
 
-    The weight 1 and the radius 1 are those of pytorch-ood; the authors set the radius for each network (50 for LeNet).
+    The weight 1 and the radius 1 are those of pytorch-ood; a suitable radius depends on the network.
     """
 
     weight: float = option(1.0, "weight of the loss on the norms", low=0)

@@ -135,6 +135,7 @@ def train_network(
             patience=FOREVER,
             keep_best=options.keep == "best",
         )
+        team.agree(net)
     summary = {**result.summary, "seconds": round(time.monotonic() - began, 1), "classes": classes}
     if errors := [error for error in result.history.get("validation", []) if not math.isnan(error)]:
         error = min(errors) if options.keep == "best" else errors[-1]
@@ -224,6 +225,7 @@ class _Run:
     @torch.no_grad()
     def error(self) -> float:
         """Return the mean error of the held-out images."""
+        self.team.agree(self.net)
         self.net.eval()
         images, labels = self.held_out
         with self._precision():
