@@ -50,5 +50,5 @@ class EnergyFinetune(PhasedModel):
         logits = net(batch.images)
         named = batch.cross_entropy(logits)
         bounds = bounded_energy(-logits.logsumexp(1), batch.labels, self.m_in, self.m_out)
-        weight = self.weight if self.begun(net, batch) else 0.0
+        weight = self.weight if self.begun(net, batch, self.pretraining) else 0.0
         return {"loss": named + weight * bounds, "classification": named, "bounds": bounds}

@@ -49,6 +49,6 @@ class ClassifierDiscrepancy(PhasedModel):
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:
         """Return the loss and its two terms."""
         features = net.features(batch.images)
-        weight = self.weight if self.begun(net, batch) else 0.0
+        weight = self.weight if self.begun(net, batch, self.pretraining) else 0.0
         second = net.parts["second"](features)
         return classifier_discrepancy(net.classify(features), second, batch.labels, weight, self.margin)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from featood.energies.dirichlet import bayesian_loss
-from featood.extractors.models.model import ImageBatch, Model, Setup
+from featood.extractors.models.model import ImageBatch, Setup
 from featood.extractors.models.network import SplitNet
+from featood.extractors.models.phases import PhasedModel
 from featood.extractors.models.registry import register
 from featood.flows.natural_posterior import BUDGETS, FLOWS, NaturalPosteriorNetwork, limited
 from featood.numerics.dirichlet import concentrations
@@ -46,7 +47,7 @@ class _Evidence(nn.Module):
     year=2022,
     url="https://arxiv.org/abs/2105.04471",
 )
-class NatPN(Model):
+class NatPN(PhasedModel):
     """Minimise the expected cross-entropy under ``Dir(alpha)`` minus a multiple of its entropy.
 
     The concentrations are ``alpha_c = 1 + N_H q(h(z)) p_c(h(z))``, with a linear layer h of the features into H
@@ -56,7 +57,8 @@ class NatPN(Model):
 
     As in the authors' code, only the flow is trained in the first updates (`flow_first`), and again in the last ones
     (`flow_last`), by its likelihood; there these phases are additional epochs with optimisers of their own. Other
-    weights still change in them by weight decay and momentum.
+    weights still change in them by weight decay and momentum. The weights before the last phase are not kept as the
+    best.
     """
 
     logits_part: ClassVar[str] = "evidence"
@@ -79,9 +81,10 @@ class NatPN(Model):
         flow = FLOWS[self.flow](self.latent, self.layers, 64, generator)
         encoder = nn.Linear(setup.width, self.latent)
         network = NaturalPosteriorNetwork(encoder, flow, self.latent, setup.classes, generator)
-        return {"evidence": _Evidence(network, BUDGETS[self.budget] * self.latent, self.evidence_limit)}
+        evidence = _Evidence(network, BUDGETS[self.budget] * self.latent, self.evidence_limit)
+        return {**super().parts(setup), "evidence": evidence}
 
-    def errors(self, net: SplitNet, batch: ImageBatch) -> Tensor:
+    def all_errors(self, net: SplitNet, batch: ImageBatch) -> Tensor:
         """Return the misclassifications ``[B]``."""
         return (net.parts["evidence"](net.features(batch.images)).argmax(1) != batch.labels).float()
 
@@ -92,5 +95,6 @@ class NatPN(Model):
         assert isinstance(part, _Evidence)
         density = part.density_loss(features)
         found = bayesian_loss(concentrations(part(features), 1.0), batch.labels, entropy=self.entropy_weight)
-        alone = batch.done < self.flow_first or batch.done >= 1 - self.flow_last
+        last = self.begun(net, batch, 1 - self.flow_last if self.flow_last else self.flow_first)
+        alone = batch.done < self.flow_first or (last and self.flow_last > 0)
         return {**found, "density": density, "loss": density if alone else found["loss"]}

@@ -25,28 +25,27 @@ class _Phase(nn.Module):
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class PhasedModel(Model):
-    """A model whose objective begins after a share `pretraining` of the training, an option of the subclass.
-
-    Earlier weights are not candidates for the best ones.
-    """
-
-    pretraining: float = 0.0
+    """A model whose objective begins after a share of the training; earlier weights are not candidates for the best."""
 
     def parts(self, setup: Setup) -> Mapping[str, nn.Module]:
         """Return the record of the phase."""
         return {"phase": _Phase()}
 
-    def begun(self, net: SplitNet, batch: ImageBatch) -> bool:
-        """Whether the objective has begun; call it once for each update."""
-        begun = batch.done >= self.pretraining
+    def begun(self, net: SplitNet, batch: ImageBatch, share: float) -> bool:
+        """Whether the objective, which begins after a share of the training, has begun; call it in each update."""
+        begun = batch.done >= share
         if begun:
             self._phase(net).begun.fill_(True)
         return begun
 
     def errors(self, net: SplitNet, batch: ImageBatch) -> Tensor:
         """Return the errors ``[B]``, NaN before the objective has begun."""
-        errors = super().errors(net, batch)
+        errors = self.all_errors(net, batch)
         return errors if bool(self._phase(net).begun) else torch.full_like(errors, math.nan)
+
+    def all_errors(self, net: SplitNet, batch: ImageBatch) -> Tensor:
+        """Return the errors ``[B]`` of any weights."""
+        return super().errors(net, batch)
 
     @staticmethod
     def _phase(net: SplitNet) -> _Phase:

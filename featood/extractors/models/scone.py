@@ -104,7 +104,7 @@ class Constrained(PhasedModel):
         odds = slope * (energy - part.middle)
         missed = missed_outliers(odds, batch.labels)
         flagged = false_alarms(odds + slope * self.margin, batch.labels)
-        begun = self.begun(net, batch)
+        begun = self.begun(net, batch, self.pretraining)
         if not begun or bool(part.reference.isnan()):
             part.start(named.detach(), energy.detach(), batch.epoch)
         terms = {"classification": named, "missed": missed, "flagged": flagged}

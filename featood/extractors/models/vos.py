@@ -80,7 +80,7 @@ class VirtualOutliers(PhasedModel):
         logits = net.classify(features)
         named, logistic = batch.cross_entropy(logits), logits.new_zeros(())
         queues.push(features, batch.labels)
-        if self.begun(net, batch) and queues.full:
+        if self.begun(net, batch, self.pretraining) and queues.full:
             drawn = self._draw(queues.rows, batch.generator)
             logistic = energy_odds(odds(logits), odds(net.classify(drawn.to(features))))
         return {"loss": named + self.weight * logistic, "classification": named, "odds": logistic}
