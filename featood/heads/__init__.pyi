@@ -19,6 +19,8 @@ from .reshaping.ash_p import ASHP as ASHP
 from .reshaping.ash_s import ASHS as ASHS
 from .flows.approximate_flow import ApproximateFlow as ApproximateFlow
 from .autoencoders.autoencoder import Autoencoder as Autoencoder
+from .logits.background import Background as Background
+from .logits.column import ColumnScore as ColumnScore
 from .compositions.compose import Compose as Compose
 from .energies.conditional_nce import ConditionalNoiseContrastive as ConditionalNoiseContrastive
 from .energies.cd import ContrastiveDivergence as ContrastiveDivergence

@@ -8,6 +8,14 @@ from featood.losses.constrained import (
     missed_outliers,
     updated_multipliers,
 )
+from featood.losses.contrastive import (
+    moved_prototypes,
+    prototype_compactness,
+    prototype_dispersion,
+    reweighted_pairs,
+    supervised_contrastive,
+)
+from featood.losses.discrepancy import classifier_discrepancy
 from featood.losses.distances import (
     center_loss,
     center_repulsion,
@@ -28,16 +36,25 @@ from featood.losses.outlier_exposure import (
     outlier_exposure,
     uniform_cross_entropy,
 )
-from featood.losses.virtual_outliers import energy_odds, virtual_outliers, weighted_energy
+from featood.losses.random_temperature import random_temperature
+from featood.losses.rotation import rotated
+from featood.losses.virtual_outliers import (
+    boundary_outliers,
+    energy_odds,
+    virtual_outliers,
+    weighted_energy,
+)
 
 __all__ = [
     "augmented_lagrangian",
     "background_class",
+    "boundary_outliers",
     "bounded_energy",
     "center_loss",
     "center_repulsion",
     "class_anchors",
     "class_means",
+    "classifier_discrepancy",
     "confidence_loss",
     "cross_entropy",
     "deep_sad",
@@ -51,9 +68,16 @@ __all__ = [
     "logit_norm",
     "missed_outliers",
     "mixture_outlier_exposure",
+    "moved_prototypes",
     "objectosphere",
     "outlier_exposure",
+    "prototype_compactness",
+    "prototype_dispersion",
+    "random_temperature",
     "rejection",
+    "reweighted_pairs",
+    "rotated",
+    "supervised_contrastive",
     "triplet_margin",
     "uniform_cross_entropy",
     "updated_multipliers",

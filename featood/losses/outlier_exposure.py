@@ -111,8 +111,8 @@ def background_class(logits: Float[Tensor, "B _"], labels: Int[Tensor, "B"]) -> 
 
 
 def mixture_outlier_exposure(
-    logits: Callable[[Float[Tensor, "B D"]], Float[Tensor, "B C"]],
-    rows: Float[Tensor, "B D"],
+    logits: Callable[[Float[Tensor, "B *shape"]], Float[Tensor, "B C"]],
+    rows: Float[Tensor, "B *shape"],
     labels: Int[Tensor, "B"],
     generator: torch.Generator,
     weight: float = 5.0,
@@ -125,9 +125,9 @@ def mixture_outlier_exposure(
     Parameters
     ----------
     logits : callable
-        ``[B, D]`` to ``[B, C]``.
+        ``[B, ...]`` to ``[B, C]``.
     rows, labels : Tensor
-        ``[B, D]`` and ``[B]``.
+        ``[B, ...]`` and ``[B]``.
     generator : torch.Generator
         Generator of the pairs and their shares.
     weight : float
@@ -150,7 +150,8 @@ def mixture_outlier_exposure(
         shape = (len(inside),)
         partners = torch.randint(len(outside), shape, generator=generator, device=generator.device)
         share = torch.rand(shape, generator=generator, device=generator.device).to(rows)
-        mixed = share[:, None] * inside + (1 - share[:, None]) * outside[partners.to(rows.device)]
+        each = share.reshape(-1, *[1] * (rows.ndim - 1))
+        mixed = each * inside + (1 - each) * outside[partners.to(rows.device)]
         values = logits(mixed)
         own = values.gather(1, labels[known][:, None]).squeeze(1)
         mixtures = (values.logsumexp(1) - share * own - (1 - share) * values.mean(1)).mean()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["energy_odds", "virtual_outliers", "weighted_energy"]
+__all__ = ["boundary_outliers", "energy_odds", "virtual_outliers", "weighted_energy"]
 
 import torch
 import torch.nn.functional as F
@@ -46,6 +46,60 @@ def virtual_outliers(
     longest = normal[normal.square().sum(1).topk(count).indices].to(means)
     chosen = torch.randint(len(means), (count,), generator=generator, device=device)
     return means[chosen.to(means.device)] + longest @ factor.T
+
+
+def boundary_outliers(
+    rows: Float[Tensor, "C N D"],
+    noise: Float[Tensor, "S D"],
+    generator: torch.Generator,
+    *,
+    neighbor: int = 300,
+    boundary: int = 200,
+    seeds: int = 2,
+    kept: int = 200,
+) -> Float[Tensor, "_ D"]:
+    """Draw outliers around rows at the boundary of their class, far from the other rows of the class.
+
+    Distances are those to the `neighbor`-th nearest of a class's rows, all scaled to unit length. Of the `boundary`
+    rows with the largest distance, `seeds` are chosen at random; noise is added to each of them, and the `kept` sums
+    with the largest distance are returned.
+
+    Parameters
+    ----------
+    rows : Tensor
+        As many rows of each class ``[C, N, D]``.
+    noise : Tensor
+        ``[S, D]``.
+    generator : torch.Generator
+        Generator of the choice.
+    neighbor, boundary : int
+        At most N.
+    seeds, kept : int
+        At most `boundary` and S.
+
+    Returns
+    -------
+    Tensor
+        ``[C seeds kept, D]``.
+
+    References
+    ----------
+    Tao et al., Non-parametric Outlier Synthesis, ICLR 2023.
+    """
+    classes, _, size = rows.shape
+    unit = F.normalize(rows, dim=2)
+
+    def isolation(points: Tensor) -> Tensor:
+        return torch.cdist(F.normalize(points, dim=2), unit).kthvalue(neighbor, dim=2).values
+
+    outermost = isolation(rows).topk(boundary, dim=1).indices
+    chance = torch.rand(classes, boundary, generator=generator, device=generator.device)
+    chosen = outermost.gather(1, chance.to(rows.device).topk(seeds, dim=1).indices)
+    points = rows.gather(1, chosen[:, :, None].expand(-1, -1, size))
+    around = points.reshape(-1, 1, size) + noise
+    far = isolation(around.reshape(classes, -1, size)).reshape(classes * seeds, -1)
+    found = far.topk(kept, dim=1).indices
+    return around.gather(1, found[:, :, None].expand(-1, -1, size)).reshape(-1, size)
 
 
 def weighted_energy(logits: Float[Tensor, "B C"], log_weights: Float[Tensor, "C"]) -> Float[Tensor, "B"]:

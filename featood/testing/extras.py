@@ -28,8 +28,9 @@ def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
     -------
     FeatureSet
         The set with the further columns ``map`` (maps of four positions whose average is ``avg``), ``layer1.gram`` and
-        ``layer2.gram`` (row sums for the powers 1 and 2), ``odin``, ``mc.logits`` and ``ensemble.logits`` (logits of a
-        perturbed input, of three dropout passes, and of three members).
+        ``layer2.gram`` (row sums for the powers 1 and 2), ``score.avg`` and ``background.avg`` (single numbers, larger
+        for outliers), ``odin``, ``mc.logits`` and ``ensemble.logits`` (logits of a perturbed input, of three dropout
+        passes, and of three members).
     """
     rng, members = np.random.default_rng(seed), np.random.default_rng(0)
     assert data.classifier is not None
@@ -43,6 +44,7 @@ def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
         values = np.asarray(data.features[f"{layer}.avg"], dtype=float)
         norms = [(values**power).sum(1, keepdims=True) ** (1 / power) for power in (1, 2)]
         extras[f"{layer}.gram"] = np.concatenate([values * norm for norm in norms], 1)
+    extras["score.avg"] = extras["background.avg"] = -np.linalg.norm(avg, axis=1, keepdims=True)
     extras["odin"] = (avg + 0.05 * rng.normal(0, 1, avg.shape)) @ weight.T + bias
     kept = [rng.random(avg.shape) < 0.8 for _ in range(DRAWS)]
     extras["mc.logits"] = np.concatenate([(avg * mask / 0.8) @ weight.T + bias for mask in kept], 1)

@@ -145,7 +145,8 @@ def degenerate_columns(subject: Subject) -> None:
     def degenerate(data: FeatureSet) -> FeatureSet:
         def degenerate_values(values: np.ndarray) -> np.ndarray:
             values = values.copy()
-            values[:, 0], values[:, 1], values[:, 2] = 0.0, 3.0, values[:, 4]
+            if values.shape[1] > 4:
+                values[:, 0], values[:, 1], values[:, 2] = 0.0, 3.0, values[:, 4]
             return values
 
         return with_main(mapped(data, degenerate_values))

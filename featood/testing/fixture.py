@@ -83,9 +83,9 @@ def mapped(data: FeatureSet, change: Callable[[Any], Any]) -> FeatureSet:
 
 
 def replaced(values: np.ndarray, row: int, column: int, value: float) -> np.ndarray:
-    """Return a copy of an array with one entry replaced."""
+    """Return a copy of an array with one entry replaced, in the last column if there are fewer."""
     values = values.copy()
-    values[row, column] = value
+    values[row, min(column, values.shape[1] - 1)] = value
     return values
 
 

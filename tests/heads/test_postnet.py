@@ -12,9 +12,9 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
 from featood.flows import GaussianMixtures
+from featood.flows.posterior_network import log_budget
 from featood.heads import ask, create_head, load_head
 from featood.heads.base.fit import FitContext
-from featood.heads.dirichlet._posterior_network import log_budget
 
 SMALL = {
     "epochs": 40, "batch_size": 50, "width": 16, "depth": 1, "latent": 3, "layers": 3, "lr": 5e-2, "validation": 0.0

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -61,6 +62,23 @@ class ImageBatch(NamedTuple):
     share: float = 1.0
     """Share of the images with `labels` in the mixed ones."""
 
+    @property
+    def done(self) -> float:
+        """Share of the updates made before this one."""
+        return self.step / self.steps
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Generator of random draws on the CPU, which is seeded before each update."""
+        return torch.default_generator
+
+    def inliers(self) -> ImageBatch:
+        """Return the batch without its outliers."""
+        known = self.labels >= 0
+        return (
+            self if bool(known.all()) else self._replace(images=self.images[known], labels=self.labels[known])
+        )
+
     def cross_entropy(self, logits: Tensor, smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy of the labels that are not negative, and of the mixed images' other labels."""
 
@@ -89,6 +107,8 @@ class Model:
     card: ClassVar[ModelCard]
     shown: ClassVar[tuple[str, ...]] = ()
     """Parts whose outputs an extraction caches as columns, called after the part: ``confidence.avg``."""
+    logits_part: ClassVar[str] = ""
+    """Part whose outputs are the logits of the trained network, if its last linear layer does not compute them."""
     views: ClassVar[int] = 1
     """Differently augmented copies of each image in a batch: first all images, then all their second copies, ..."""
     classifies: ClassVar[bool] = True
@@ -113,8 +133,12 @@ class Model:
     def prepare(self, net: SplitNet, batches: Iterable[ImageBatch]) -> None:
         """Set what depends on the training images before the first update, from one pass without augmentation.
 
-        It is kept in buffers of the parts, so that an interrupted training resumes with it.
+        It is kept in buffers of the parts, so that an interrupted training resumes with it. Buffers are changed in
+        place, so that several processes share those of the first.
         """
+
+    def finish(self, net: SplitNet) -> None:
+        """Set what follows from the trained tensors, such as a last layer that the losses do not train."""
 
     def errors(self, net: SplitNet, batch: ImageBatch) -> Tensor:
         """Return the error of each held-out image ``[B]``; weights with a lower mean are better."""

@@ -80,10 +80,18 @@ class SplitNet(nn.Module):
         except RuntimeError as error:
             raise Mismatch(f"the weights do not fit the network: {' '.join(str(error).split())}") from None
 
-    def whole(self, shown: Sequence[str] = ()) -> nn.Module:
-        """Return the network to extract with: the original one, or one that also runs some parts. Call it last."""
-        if shown:
-            return _Branched(self, shown)
+    def whole(self, shown: Sequence[str] = (), logits: str = "") -> nn.Module:
+        """Return the network to extract with: the original one, or one that also runs some parts. Call it last.
+
+        Parameters
+        ----------
+        shown : sequence of str
+            Parts to run, so that their outputs can be tapped.
+        logits : str
+            Part whose outputs are the logits, instead of the last layer's.
+        """
+        if shown or logits:
+            return _Branched(self, shown, logits)
         self.body.set_submodule(self._place, self.last)
         return self.body
 
@@ -96,12 +104,15 @@ class SplitNet(nn.Module):
 class _Branched(nn.Module):
     """A network that passes its features through parts too, whose outputs can be tapped under their names."""
 
-    def __init__(self, net: SplitNet, shown: Sequence[str]) -> None:
+    def __init__(self, net: SplitNet, shown: Sequence[str], logits: str) -> None:
         super().__init__()
-        self.body, self.last = net.body, net.last
+        self.body = net.body
+        self.last = net.parts[logits] if logits else net.last
         self._shown = tuple(shown)
         for name in shown:
             self.add_module(name, net.parts[name])
+        if logits:
+            self.num_classes = net.last.out_features  # declares that the outputs are logits
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.body(images)

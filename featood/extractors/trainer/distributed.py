@@ -46,6 +46,12 @@ class Processes(NamedTuple):
             for (name, value), mean in zip(losses.items(), means, strict=True)
         }
 
+    def agree(self, module: nn.Module) -> None:
+        """Give the buffers of all processes the values of the first."""
+        if self.world > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
     def share(self, size: int, what: str) -> int:
         """Return this process's share of a batch.
 

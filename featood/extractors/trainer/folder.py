@@ -159,7 +159,9 @@ def _tensors(path: Path, sha256: str) -> dict[str, Tensor]:
 
 def _history(history: Mapping[str, list[float]]) -> str:
     """Return the losses as CSV, one row per update."""
-    losses = {name: values for name, values in history.items() if name != "validation"}
+    # a checkpoint does not keep the order of the names
+    names = sorted(history.keys() - {"validation"}, key=lambda name: (name != "loss", name))
+    losses = {name: history[name] for name in names}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["step", *losses])

@@ -6,6 +6,7 @@ __all__ = ["TrainImages", "Trained", "train_network"]
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -134,15 +135,17 @@ def train_network(
             patience=FOREVER,
             keep_best=options.keep == "best",
         )
+        team.agree(net)
     summary = {**result.summary, "seconds": round(time.monotonic() - began, 1), "classes": classes}
-    if errors := result.history.get("validation"):
+    if errors := [error for error in result.history.get("validation", []) if not math.isnan(error)]:
         error = min(errors) if options.keep == "best" else errors[-1]
         summary |= {"validation_accuracy": 1 - error} if model.classifies else {"validation_error": error}
         del summary["validation"]
-    last = net.named_tensors() if result.last is None else _named(net, result.last)
-    return Trained(
-        net.cpu().eval(), {name: value.cpu() for name, value in last.items()}, result.history, summary
-    )
+    net.cpu().eval()
+    kept = {name: value.clone() for name, value in net.state_dict().items()}
+    last = _finished(net, model, result.last or kept)
+    _finished(net, model, kept)
+    return Trained(net, last, result.history, summary)
 
 
 class _Objective(nn.Module):
@@ -222,6 +225,7 @@ class _Run:
     @torch.no_grad()
     def error(self) -> float:
         """Return the mean error of the held-out images."""
+        self.team.agree(self.net)
         self.net.eval()
         images, labels = self.held_out
         with self._precision():
@@ -274,7 +278,9 @@ def _labels(images: ImageSet, model: Model) -> np.ndarray:
     return images.labels
 
 
-def _named(net: SplitNet, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state of the network under its outside names."""
-    names = dict(zip(net.state_dict(), net.named_tensors(), strict=True))
-    return {names[name]: value for name, value in state.items()}
+@torch.no_grad()
+def _finished(net: SplitNet, model: Model, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Load a state, let the model finish it, and return copies of its tensors under their outside names."""
+    net.load_state_dict(state)
+    model.finish(net)
+    return {name: value.clone() for name, value in net.named_tensors().items()}

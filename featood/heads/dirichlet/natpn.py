@@ -10,8 +10,7 @@ from __future__ import annotations
 
 __all__ = ["NatPN"]
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -19,62 +18,14 @@ from torch import Tensor, nn
 
 from featood.energies.dirichlet import bayesian_loss
 from featood.errors import DataError
-from featood.flows import AutoregressiveFlow, RadialFlows
+from featood.flows.natural_posterior import BUDGETS, FLOWS, NaturalPosteriorNetwork, limited
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.base.trained_head import Phase
 from featood.heads.dirichlet._evidence_head import EvidenceHead
 from featood.heads.dirichlet._scores import CHOICES
 from featood.heads.registry import register
-from featood.nets.initialise import seeded
 from featood.numerics.dirichlet import concentrations
 from featood.options import option
-
-BUDGETS: Mapping[str, float] = {
-    "constant": 0.0,
-    "exp-half": 0.5,
-    "exp": 1.0,
-    "normal": 0.5 * math.log(4 * math.pi),
-}
-"""Logarithm of the certainty budget per dimension of the latent space."""
-
-FLOWS: Mapping[str, Callable[[int, int, int, torch.Generator], nn.Module]] = {
-    "radial": lambda size, layers, width, generator: RadialFlows(1, layers, size, generator),
-    "maf": lambda size, layers, width, generator: AutoregressiveFlow(
-        size, layers, [width], generator=generator
-    ),
-}
-
-
-class NaturalPosteriorNetwork(nn.Module):
-    """Encoder with optional normalisation of its output, and the density and class probabilities of the result."""
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        flow: nn.Module,
-        latent: int,
-        classes: int,
-        generator: torch.Generator,
-        batch_norm: bool = True,
-    ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.norm = nn.BatchNorm1d(latent) if batch_norm else nn.Identity()
-        self.flow = flow
-        with seeded(generator):
-            self.classifier = nn.Linear(latent, classes)
-
-    def latents(self, rows: Tensor) -> Tensor:
-        """Return the latent features ``[B, H]``."""
-        return self.norm(self.encoder(rows))
-
-    def log_density(self, latents: Tensor) -> Tensor:
-        """Return the log-density of latent features ``[B]``, in float64."""
-        return self.flow.log_density(latents).double().reshape(-1)  # type: ignore[operator]
-
-    def log_probabilities(self, latents: Tensor) -> Tensor:
-        """Return the logarithm of the class probabilities ``[B, C]``, in float64."""
-        return self.classifier(latents).double().log_softmax(1)
 
 
 @register(
@@ -170,10 +121,8 @@ class NatPN(EvidenceHead, PerceptronHead):
     def log_evidence(self, model: Any, rows: Tensor) -> Tensor:
         """Return the clipped log of budget times density, distributed over the classes ``[B, C]``."""
         latents = model.latents(rows)
-        evidence = self._budgeted(model.log_density(latents))
-        # the gradient passes through the clipping, otherwise rows beyond the limit would get no update
-        limited = evidence + (evidence.clamp(-self.evidence_limit, self.evidence_limit) - evidence).detach()
-        return limited[:, None] + model.log_probabilities(latents)
+        evidence = limited(self._budgeted(model.log_density(latents)), self.evidence_limit)
+        return evidence[:, None] + model.log_probabilities(latents)
 
     def score_rows(self, model: Any, rows: Tensor) -> Tensor:
         """Return the score `which` ``[B]``."""

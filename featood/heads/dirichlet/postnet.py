@@ -14,11 +14,11 @@ from torch import Tensor
 
 from featood.energies.dirichlet import bayesian_loss
 from featood.errors import DataError, UsageError
+from featood.flows.posterior_network import BUDGETS, DENSITIES, PosteriorNetwork
 from featood.heads.base.fit import FitContext, Learned
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.dirichlet._evidence_head import EvidenceHead
-from featood.heads.dirichlet._posterior_network import BUDGETS, DENSITIES, PosteriorNetwork
 from featood.heads.dirichlet._scores import CHOICES
 from featood.heads.registry import register
 from featood.nets.mlp import ACTIVATIONS

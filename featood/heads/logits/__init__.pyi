@@ -1,3 +1,5 @@
+from .background import Background as Background
+from .column import ColumnScore as ColumnScore
 from .doctor import Doctor as Doctor
 from .energy import Energy as Energy
 from .entropy import Entropy as Entropy

@@ -16,7 +16,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from featood.flows import GaussianMixtures, RadialFlows
+from featood.flows.mixtures import GaussianMixtures
+from featood.flows.radial import RadialFlows
 from featood.nets.initialise import seeded
 
 BUDGETS: dict[str, Callable[[Tensor], Tensor]] = {
