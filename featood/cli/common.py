@@ -12,6 +12,7 @@ __all__ = [
     "dataset_option",
     "emit_json",
     "numbers",
+    "parameter_of",
     "quiet_downloads",
     "split_names",
     "table",
@@ -30,6 +31,7 @@ from featood.names import local_path
 
 if TYPE_CHECKING:
     from featood.cache import FeatureCache
+    from featood.options import OptionEntry
 
 
 class Place(click.Path):
@@ -131,3 +133,27 @@ def quiet_downloads(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, **kwargs)
 
     return wrapped
+
+
+def parameter_of(option: OptionEntry) -> click.Option:
+    """Return the command-line option of a declared one."""
+    flag = "--" + option.name.replace("_", "-")
+    default, kind = option.default, option.type
+    if kind is bool:
+        return click.Option([f"{flag}/--no-{flag[2:]}"], default=default, show_default=True, help=option.help)
+    if option.many:
+        return click.Option([flag], default=",".join(map(str, default)), show_default=bool(default),
+                            callback=_splitter(kind), help=f"{option.help} (comma-separated)")  # fmt: skip
+    type_: Any = click.Choice(option.choices) if option.choices else kind
+    shown = default not in ("", None)
+    return click.Option([flag], type=type_, default=default, show_default=shown, help=option.help)
+
+
+def _splitter(kind: type) -> Any:
+    def split(_: click.Context, __: click.Parameter, value: str) -> tuple[Any, ...]:
+        try:
+            return tuple(kind(part) for part in filter(None, value.split(",")))
+        except ValueError:
+            raise click.BadParameter(f"'{value}' is not a comma-separated list of {kind.__name__}") from None
+
+    return split

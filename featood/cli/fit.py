@@ -20,10 +20,10 @@ from featood.cli.common import (
     code_option,
     data_dir_option,
     dataset_option,
+    parameter_of,
     table,
 )
 from featood.cli.completion import outlier_sets
-from featood.cli.options import parameter_of
 from featood.cli.pages import PageContext, PageFormatter
 from featood.reporter import Reporter, TerminalReporter
 

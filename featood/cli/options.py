@@ -1,8 +1,8 @@
-"""Declared options on the command line."""
+"""Parsing of command-line words into values of a head's options."""
 
 from __future__ import annotations
 
-__all__ = ["parameter_of", "parse_grid"]
+__all__ = ["parse_grid"]
 
 from typing import TYPE_CHECKING, Any
 
@@ -53,27 +53,3 @@ def _converted(text: str, option: OptionEntry) -> Any:
         return convert_type(option.type)(text)
     except click.BadParameter:
         raise UsageError(f"'{text}' is not a value for {option.name}, which takes {option.kind}") from None
-
-
-def parameter_of(option: OptionEntry) -> click.Option:
-    """Return the command-line option of a declared one."""
-    flag = "--" + option.name.replace("_", "-")
-    default, kind = option.default, option.type
-    if kind is bool:
-        return click.Option([f"{flag}/--no-{flag[2:]}"], default=default, show_default=True, help=option.help)
-    if option.many:
-        return click.Option([flag], default=",".join(map(str, default)), show_default=bool(default),
-                            callback=_splitter(kind), help=f"{option.help} (comma-separated)")  # fmt: skip
-    type_: Any = click.Choice(option.choices) if option.choices else kind
-    shown = default not in ("", None)
-    return click.Option([flag], type=type_, default=default, show_default=shown, help=option.help)
-
-
-def _splitter(kind: type) -> Any:
-    def split(_: click.Context, __: click.Parameter, value: str) -> tuple[Any, ...]:
-        try:
-            return tuple(kind(part) for part in filter(None, value.split(",")))
-        except ValueError:
-            raise click.BadParameter(f"'{value}' is not a comma-separated list of {kind.__name__}") from None
-
-    return split

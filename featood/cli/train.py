@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 from click.core import ParameterSource
 
-from featood.cli.common import data_dir_option, emit_json
+from featood.cli.common import data_dir_option, emit_json, parameter_of
 from featood.cli.completion import image_sets
-from featood.cli.options import parameter_of
 from featood.cli.pages import PageContext, PageFormatter
 from featood.errors import UsageError
 from featood.reporter import TerminalReporter

@@ -1,6 +1,5 @@
 from .artefacts.artefact import load_head as load_head, save_head as save_head
 from .base.asking import ask as ask
-from .base.declaration import Card as Card, option as option
 from .base.feature_head import FeatureHead as FeatureHead, RawFeatures as RawFeatures, StreamingHead as StreamingHead
 from .base.fit import Fit as Fit, FitContext as FitContext, FitRecord as FitRecord, State as State
 from .base.gaussian_head import GaussianHead as GaussianHead
@@ -10,10 +9,10 @@ from .base.perceptron_head import PerceptronHead as PerceptronHead
 from .base.rows import SelectedRows as SelectedRows
 from .base.trained_head import TrainedHead as TrainedHead
 from .compositions.compose import compose as compose
-from .index import Entry as Entry
+from .index import Card as Card, Entry as Entry
 from .registry import broken_plugins as broken_plugins, create_head as create_head, head_class as head_class
 from .registry import head_entry as head_entry, heads_by_family as heads_by_family, list_heads as list_heads
-from .registry import register as register
+from .registry import option as option, register as register
 from .reshaping.ash_b import ASHB as ASHB
 from .reshaping.ash_p import ASHP as ASHP
 from .reshaping.ash_s import ASHS as ASHS

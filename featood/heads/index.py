@@ -6,7 +6,7 @@ not list is found by the name of the module, and imported.
 
 from __future__ import annotations
 
-__all__ = ["Entry", "as_text", "describe", "read_index"]
+__all__ = ["NEEDS", "Card", "Entry", "as_text", "describe", "read_index"]
 
 import dataclasses
 import functools
@@ -15,10 +15,40 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from featood.heads.base.declaration import Card
 from featood.options import OptionEntry, options_of
 
 INDEX = Path(__file__).with_suffix(".json")
+NEEDS = ("features", "logits", "labels", "classifier", "outliers")
+"""Inputs that heads may require."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """Information about a head for choosing among heads."""
+
+    name: str
+    title: str
+    paper: str
+    """Authors, title and venue."""
+    year: int
+    url: str
+    needs: tuple[str, ...]
+    """Required inputs, out of ``features, logits, labels, classifier, outliers``; labels only for fitting."""
+    learns: bool
+    """Whether it must be fitted before scoring."""
+    summary: str
+    """First line of the docstring."""
+    uses: tuple[str, ...] = ()
+    """Optional inputs."""
+    scores: tuple[str, ...] = ()
+    """Names of its scores if it has several, the default first."""
+    caution: str = ""
+    """Known limitation, in a few words."""
+
+    @property
+    def takes_outliers(self) -> bool:
+        """Whether it learns from outliers among the training rows, which other heads ignore."""
+        return "outliers" in (*self.needs, *self.uses)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ __all__ = [
     "head_modules",
     "heads_by_family",
     "list_heads",
+    "option",
     "register",
     "registered",
 ]
@@ -28,9 +29,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featood.errors import UsageError
-from featood.heads.base.declaration import NEEDS, Card
-from featood.heads.index import Entry, describe, read_index
+from featood.heads.index import NEEDS, Card, Entry, describe, read_index
 from featood.names import check_name
+from featood.options import option
 
 if TYPE_CHECKING:
     from featood.heads.base.head import Head

@@ -29,8 +29,9 @@ class EnergyFinetune(PhasedModel):
     Score it with ``energy``.
 
     The authors fine-tune a trained classifier for 10 epochs with a learning rate of 0.001; here the share `pretraining`
-    of the updates, at the start, minimises the cross-entropy alone, and the learning rate is not reset. The default
-    bounds are those of CIFAR-10; the authors take -27 and -5 for CIFAR-100.
+    of the updates, at the start, minimises the cross-entropy alone, and the learning rate is not reset. To fine-tune as
+    the authors do, use ``--initial FOLDER --pretraining 0 --lr 0.001``. The default bounds are those of CIFAR-10; the
+    authors take -27 and -5 for CIFAR-100.
     """
 
     weight: float = option(0.1, "weight of the bounds", low=0)

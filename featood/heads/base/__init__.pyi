@@ -1,5 +1,3 @@
-from .declaration import Card as Card
-from .declaration import option as option
 from .feature_head import FeatureHead as FeatureHead
 from .feature_head import StreamingHead as StreamingHead
 from .fit import Fit as Fit

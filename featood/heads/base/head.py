@@ -15,7 +15,6 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
 from featood.errors import DataError
-from featood.heads.base.declaration import Card
 from featood.heads.base.fit import (
     Fit,
     FitContext,
@@ -27,6 +26,7 @@ from featood.heads.base.fit import (
     collect_warnings,
 )
 from featood.heads.base.rows import NUMBERS, SelectedRows, in_columns, number_classes
+from featood.heads.index import Card
 from featood.options import check_options, option
 
 if TYPE_CHECKING:
