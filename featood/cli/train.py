@@ -15,7 +15,7 @@ from featood.cli.common import data_dir_option, emit_json, parameter_of
 from featood.cli.completion import image_sets
 from featood.cli.pages import PageContext, PageFormatter
 from featood.errors import UsageError
-from featood.reporter import TerminalReporter
+from featood.reporter import SILENT, TerminalReporter
 
 if TYPE_CHECKING:
     from featood.extractors.models import Model
@@ -145,7 +145,7 @@ def _run(
     from pathlib import Path
 
     from featood.cache import slug
-    from featood.extractors.trainer import Architecture, TrainOptions
+    from featood.extractors.trainer import Architecture, TrainOptions, leads
     from featood.pipeline.training import TrainPlan, plan_of_recipe, train_extractor
 
     if not arch and not recipe:
@@ -160,12 +160,14 @@ def _run(
         "dataset": dataset, "split": split, "outliers": outliers, "limit": limit, "image_size": image_size,
         "data_dir": data_dir, "overwrite": overwrite, "initial": initial,
     }  # fmt: skip
-    with TerminalReporter() as reporter:
+    with TerminalReporter() if leads() else SILENT as reporter:
         if recipe:
             plan, options = plan_of_recipe(recipe, training=how, reporter=reporter, **what)
         else:
             plan, options = TrainPlan(**what), TrainOptions(**how)
         summary = train_extractor(plan, options, reporter=reporter)
+    if not leads():
+        return
     if as_json:
         emit_json({"folder": str(folder), **summary})
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["choose_transform", "rebuild"]
+__all__ = ["choose_transform", "fit_channels", "rebuild"]
 
 import dataclasses
 import shlex
@@ -80,14 +80,16 @@ def _of_dataset(backbone: Backbone, images: ImageSet) -> tuple[Transform, str]:
         mean, std = IMAGENET.mean, IMAGENET.std
     if shape is None and not is_net(backbone.name):
         return dataclasses.replace(
-            IMAGENET, channels=channels, mean=_fit(mean, channels), std=_fit(std, channels)
+            IMAGENET, channels=channels, mean=fit_channels(mean, channels), std=fit_channels(std, channels)
         ), f"{images.name}, as usual for photographs"
     height, width = shape[:2] if shape is not None else (net_defaults(backbone.name).image_size,) * 2
-    transform = Transform(channels, height, width, 0, _fit(mean, channels), _fit(std, channels))
+    transform = Transform(
+        channels, height, width, 0, fit_channels(mean, channels), fit_channels(std, channels)
+    )
     return transform, images.name
 
 
-def _fit(values: Sequence[float], channels: int) -> tuple[float, ...]:
+def fit_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
     """Repeat grey statistics for RGB, and average RGB statistics for grey."""
     if len(values) == channels:
         return tuple(values)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from featood.data import ImageSet, get_entry, open_dataset
 from featood.errors import Mismatch, UsageError
 from featood.extractors.models import create_model
+from featood.extractors.recipe import fit_channels
 from featood.extractors.trainer import (
     Architecture,
     Facts,
@@ -22,13 +23,14 @@ from featood.extractors.trainer import (
     TrainOptions,
     find_recipe,
     is_extractor,
+    leads,
     load_extractor,
     save_extractor,
     train_network,
 )
 from featood.extractors.transform import IMAGENET, Transform
 from featood.reporter import SILENT, Reporter
-from featood.training.checkpoint import digest
+from featood.training.checkpoint import clear_checkpoint, digest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,6 +139,8 @@ def train_extractor(
 ) -> Mapping[str, Any]:
     """Train a network, and write the folder that ``extract --backbone`` takes.
 
+    Of several processes that train together, one reports and writes.
+
     Parameters
     ----------
     plan : TrainPlan
@@ -158,6 +162,9 @@ def train_extractor(
     UsageError
         If a name or an option is unknown, or the folder exists.
     """
+    if not leads():
+        reporter = SILENT
+    checkpoint = plan.out.with_name(plan.out.name + ".training")
     if is_extractor(plan.out) and not plan.overwrite:
         raise UsageError(f"{plan.out} contains a trained network; choose another folder, or add --overwrite")
     model = create_model(plan.model, plan.options)
@@ -192,14 +199,16 @@ def train_extractor(
         model,
         TrainImages(images, transform, outliers),
         options,
-        checkpoint=plan.out.with_name(plan.out.name + ".training"),
+        checkpoint=checkpoint,
         settings=settings,
         progress=reporter.task(f"training {plan.architecture.name}"),
         initial=None if weights is None else functools.partial(_load, weights, plan),
     )
     classes = images.classes or tuple(map(str, range(trained.summary["classes"])))
     facts = Facts(plan.architecture, model, classes, transform, dataclasses.asdict(options), data)
-    save_extractor(trained, facts, plan.out)
+    if leads():
+        save_extractor(trained, facts, plan.out)
+        clear_checkpoint(checkpoint)
     return trained.summary
 
 
@@ -237,11 +246,8 @@ def _transform(plan: TrainPlan, images: ImageSet) -> Transform:
         channels, size = (1 if len(shape) < 3 or shape[2] == 1 else 3), shape[0]
     size = plan.image_size or size
     resize = 0 if size < IMAGENET.height else round(size * IMAGENET.resize / IMAGENET.height)  # type: ignore[operator]
-
-    def fit(values: tuple[float, ...]) -> tuple[float, ...]:
-        return values if len(values) == channels else (sum(values) / len(values),) * channels
-
-    return Transform(channels, size, size, resize, fit(mean or IMAGENET.mean), fit(std or IMAGENET.std))
+    mean, std = (fit_channels(values, channels) for values in (mean or IMAGENET.mean, std or IMAGENET.std))
+    return Transform(channels, size, size, resize, mean, std)
 
 
 def train(

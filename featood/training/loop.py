@@ -71,6 +71,7 @@ def train(
     progress: Callable[..., None] | None = None,
     checkpoint: Path | None = None,
     writes: bool = True,
+    keep_checkpoint: bool = False,
     settings: Mapping[str, Any] | None = None,
     every: int = 500,
     explosion: float = 1e4,
@@ -110,6 +111,8 @@ def train(
         Folder of the checkpoint, from which training resumes; emptied when training ends.
     writes : bool
         Whether to write to this folder; if several processes train together, one of them does.
+    keep_checkpoint : bool
+        Whether to leave the checkpoint to the caller, who removes it once the result is saved.
     settings : mapping, optional
         Settings that identify the training (options, data), as JSON; a checkpoint with other settings is refused.
     every : int
@@ -229,7 +232,7 @@ def train(
             f"the loss on held-out rows was always NaN: the state after step {final} of {steps} is used",
             stacklevel=2,
         )
-    if checkpoint is not None and writes:
+    if checkpoint is not None and writes and not keep_checkpoint:
         clear_checkpoint(checkpoint)
     return TrainingResult(final, diverged, history, last)
 

@@ -185,6 +185,42 @@ def test_a_damaged_folder_is_named(tmp_path, whole):
             load_extractor(folder)
 
 
+def test_a_folder_of_another_version_is_named(tmp_path, whole):
+    import shutil
+
+    from featood.files import read_json, write_json
+
+    shutil.copytree(whole, tmp_path / "net")
+    record = {name: value for name, value in read_json(whole / "extractor.json").items() if name != "sha256"}
+    for change in ({"model": "later"}, {"options": {"later": 1}}, {"architecture": "later"}):
+        write_json(tmp_path / "net" / "extractor.json", {**record, **change})
+        with pytest.raises(Mismatch, match=r"written by a version of featood with other options.*later"):
+            load_extractor(tmp_path / "net")
+
+
+def test_the_checkpoint_stays_until_the_network_is_saved(tmp_path, monkeypatch):
+    from featood.pipeline import training
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    how = TrainOptions(**HOW)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_extractor", full)
+        with pytest.raises(OSError, match="No space"):
+            train_extractor(plan(tmp_path / "net"), how)
+    assert (tmp_path / "net.training" / "checkpoint.json").exists()
+    train_extractor(plan(tmp_path / "net"), how)
+    train_extractor(plan(tmp_path / "whole"), how)
+    same(tmp_path / "whole", tmp_path / "net")
+
+
+def test_one_of_several_processes_writes(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    train_extractor(plan(tmp_path / "net"), TrainOptions(epochs=1))
+    assert not os.listdir(tmp_path)
+
+
 def test_other_settings_do_not_resume_a_training(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train_extractor(plan(tmp_path / "net"), TrainOptions(**HOW), reporter=Interrupting(6))
@@ -199,6 +235,12 @@ def test_other_settings_do_not_resume_a_training(tmp_path):
         ({"options": {"smoothing": 2.0}}, {}, UsageError, "at most 1, not 2.0"),
         ({"options": {"margin": 2.0}}, {}, UsageError, "has no option 'margin'"),
         ({"architecture": Architecture("lenett")}, {}, UsageError, "no architecture 'lenett'"),
+        (
+            {"architecture": Architecture("timm:resnet10t", {"checkpoint_path": "x"})},
+            {},
+            UsageError,
+            "reads files",
+        ),
         (
             {"architecture": Architecture("lenet", {"depth": 3})},
             {},

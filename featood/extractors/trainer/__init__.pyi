@@ -1,5 +1,6 @@
 from .architectures import Architecture as Architecture
 from .augmentation import AUGMENTATIONS as AUGMENTATIONS
+from .distributed import leads as leads
 from .folder import Facts as Facts
 from .folder import is_extractor as is_extractor
 from .folder import load_extractor as load_extractor

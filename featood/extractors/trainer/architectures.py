@@ -15,6 +15,9 @@ from featood.extractors.backbones.names import nearest_names
 from featood.nets import NetOptions, bound_layers, create_net, is_net, net_defaults, parse_options, seeded
 from featood.options import options_of
 
+LOADING = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "weights_backbone"}
+"""Arguments of the libraries' constructors that load weights."""
+
 
 class Architecture(NamedTuple):
     """A network by name: one of ours (``cifar-resnet18``), ``tv:NAME``, ``timm:NAME``, or a bare name of these."""
@@ -47,6 +50,8 @@ class Architecture(NamedTuple):
             NetOptions, {key: value for key, value in self.options.items() if key in shared}, self.name
         )
         own = {key: value for key, value in self.options.items() if key not in shared}
+        if loading := sorted(LOADING & own.keys()):  # the options may be from a folder that anybody wrote
+            raise UsageError(f"{self.name}: {loading[0]} is not an option of the network; it reads files")
         try:
             with seeded(generator):
                 net = self._of_library(classes, channels, own)

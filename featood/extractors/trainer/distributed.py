@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ALONE", "Processes", "processes"]
+__all__ = ["ALONE", "Processes", "leads", "processes"]
 
 import os
 from collections.abc import Iterator, Mapping
@@ -21,11 +21,6 @@ class Processes(NamedTuple):
 
     rank: int = 0
     world: int = 1
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process writes files and shows progress."""
-        return self.rank == 0
 
     def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
         """Return a module whose gradients are the means over all processes."""
@@ -68,6 +63,11 @@ class Processes(NamedTuple):
 
 
 ALONE = Processes()
+
+
+def leads() -> bool:
+    """Whether this process, of those that train together, writes files and reports."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 @contextmanager

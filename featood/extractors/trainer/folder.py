@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from featood.errors import CacheCorrupt, Mismatch
+from featood.errors import CacheCorrupt, Mismatch, UsageError
 from featood.extractors.models import Model, SplitNet, create_model
 from featood.extractors.models.model import Setup
 from featood.extractors.trainer.architectures import Architecture
@@ -131,9 +131,12 @@ def load_extractor(folder: str | Path, last: bool = False) -> Extractor:
     options = {
         name: tuple(value) if isinstance(value, list) else value for name, value in body["options"].items()
     }
-    model, transform = create_model(body["model"], options), Transform.from_json(body["transform"])
+    try:
+        model, transform = create_model(body["model"], options), Transform.from_json(body["transform"])
+        net = SplitNet(architecture.make(body["outputs"], transform.channels))
+    except UsageError as error:
+        raise Mismatch(f"{folder} was written by a version of featood with other options: {error}") from None
     classes = body["summary"].get("classes", body["outputs"])
-    net = SplitNet(architecture.make(body["outputs"], transform.channels))
     net.parts.update(model.parts(Setup(classes, net.width)))
     name = LAST if last else WEIGHTS
     net.load_named(_tensors(folder / name, body["sha256_of"].get(name, "")))

@@ -21,7 +21,7 @@ from featood.errors import DataError, UsageError
 from featood.extractors.models.model import ImageBatch, Model, Setup
 from featood.extractors.models.network import SplitNet, check_split
 from featood.extractors.trainer.augmentation import parse_augmentations
-from featood.extractors.trainer.distributed import Processes, processes
+from featood.extractors.trainer.distributed import Processes, leads, processes
 from featood.extractors.trainer.loader import ImageLoader
 from featood.extractors.trainer.mixing import Mixing
 from featood.extractors.trainer.options import TrainOptions, optimizer_of, schedule_of, settings_of
@@ -79,7 +79,7 @@ def train_network(
     options : TrainOptions
         How.
     checkpoint : Path, optional
-        Folder from which an interrupted training resumes.
+        Folder from which an interrupted training resumes; to be removed once the result is saved.
     settings : mapping, optional
         Further facts, as JSON, that a checkpoint must share.
     progress : callable, optional
@@ -126,9 +126,10 @@ def train_network(
             schedule=schedule_of(options, run.per_epoch, run.steps),
             clip=options.clip or None,
             average=options.average,
-            progress=progress if team.leads else None,
+            progress=progress,
             checkpoint=checkpoint,
-            writes=team.leads,
+            writes=leads(),
+            keep_checkpoint=True,
             settings={**(settings or {}), **settings_of(options), "processes": team.world},
             every=run.per_epoch,
             validate=run.error if len(run.held_out[0]) else None,
