@@ -5,7 +5,8 @@ from __future__ import annotations
 __all__ = ["evaluate"]
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -20,8 +21,11 @@ from featood.cli.common import (
     split_names,
     table,
 )
-from featood.cli.completion import backbones_in_cache, outlier_sets, suites
+from featood.cli.completion import backbones_in_cache, fitted_heads, outlier_sets, suites
 from featood.reporter import TerminalReporter, print_line
+
+if TYPE_CHECKING:
+    from featood.pipeline.protocols.runs import Failure
 
 
 @click.group()
@@ -83,17 +87,10 @@ def ddu(
 
     Example: featood evaluate ddu 'plain-*' 'sn-mod-*' --ood mnist --ood notmnist --members 3
     """
-    from pathlib import Path
-
     from featood.pipeline.protocols.ddu import DDUPlan, ddu_rows, evaluate_ddu
     from featood.report import write_json, write_rows
 
-    plan = DDUPlan(
-        outliers=[name for group in ood for name in split_names(group)],
-        suites=suite,
-        kinds=kinds,
-        **settings,
-    )
+    plan = DDUPlan(outliers=_names(ood), suites=suite, kinds=kinds, **settings)
     with TerminalReporter() as reporter:
         evaluations = evaluate_ddu(cache_of(cache_root, code=code), networks, plan, reporter=reporter)
     folder = Path(out or "evaluated/ddu")
@@ -101,32 +98,164 @@ def ddu(
         write_json(folder / evaluation.file, evaluation.results)
     rows = ddu_rows(evaluations)
     write_rows(folder / "table.csv", rows)
-    _print(rows, ("network", "score", "runs"), ("accuracy", "ece"), "auroc")
+    _print(rows, ("network", "score", "runs"), ("accuracy", "ece"), ("auroc",))
     for row in {(row["network"], row["kind"]): row for row in rows if row["failed"]}.values():
         print_line(f"{row['network']}, {row['kind']}: {row['failed']} runs failed and are left out")
     print_line(f"files: {folder}")
 
 
+@evaluate.command()
+@protocol
+@click.option(
+    "--scorer",
+    "scorers",
+    multiple=True,
+    shell_complete=fitted_heads,
+    help="Head to evaluate, fitted if it is not yet; may be repeated (default: the three of HEAT).",
+)
+@click.option(
+    "--combine", multiple=True, help="Head of the composition; may be repeated (default: the three of HEAT)."
+)
+@click.option(
+    "--beta",
+    "betas",
+    type=float,
+    multiple=True,
+    help="Parameter of the composition: 0 for the sum, inf, -inf, ...; may be repeated (default: 0).",
+)
+@click.option("--combine-only", is_flag=True, help="Evaluate only the composition.")
+def heat(
+    networks: tuple[str, ...], cache_root: str, code: tuple[str, ...], ood: tuple[str, ...], suite: tuple[str, ...],
+    out: str | None, combine_only: bool, dataset: str, data_dir: str | None, **chosen: tuple[Any, ...],
+) -> None:  # fmt: skip
+    """HEAT (Lafon et al., ICML 2023): FPR95 and AUROC of its heads and of their composition.
+
+    Example: featood evaluate heat 'resnet34-*' --suite cifar10-far --scorer heat-gmm --scorer knn --beta 0 --beta inf
+    """
+    from featood.pipeline.protocols.heat import HEATPlan, evaluate_heat
+    from featood.report import write_json, write_rows
+
+    given = {name: values for name, values in chosen.items() if values}
+    plan = HEATPlan(
+        dataset=dataset,
+        outliers=_names(ood),
+        suites=suite,
+        data_dir=data_dir,
+        combine_only=combine_only,
+        **given,
+    )
+    with TerminalReporter() as reporter:
+        rows, failed = evaluate_heat(cache_of(cache_root, code=code), networks, plan, reporter=reporter)
+    folder = Path(out or "evaluated/heat")
+    write_json(folder / "results.json", {"rows": rows, "failed": [failure._asdict() for failure in failed]})
+    write_rows(
+        folder / "table.csv", [{k: v for k, v in row.items() if not k.endswith("_values")} for row in rows]
+    )
+    _print(rows, ("network", "scorer", "runs"), (), ("fpr95", "auroc"))
+    _report(failed, folder)
+
+
+@evaluate.command()
+@protocol
+@click.option(
+    "--head",
+    "heads",
+    multiple=True,
+    shell_complete=fitted_heads,
+    help="Fitted head to score as well; may be repeated.",
+)
+@click.option(
+    "--max-eval",
+    type=click.IntRange(0),
+    default=10_000,
+    show_default=True,
+    help="Most rows of a set, the same number of both sets (0: all rows).",
+)
+@click.option(
+    "--eval-classification/--no-eval-classification",
+    "classification",
+    default=True,
+    show_default=True,
+    help="Evaluate accuracy and calibration.",
+)
+@click.option(
+    "--eval-ood-calibration/--no-eval-ood-calibration",
+    "ood_calibration",
+    default=True,
+    show_default=True,
+    help="Evaluate the divergence of the predictions on OOD rows from the uniform distribution.",
+)
+@click.option(
+    "--name", default="results", show_default=True, help="Name of the files: ood-NAME.csv and clf-NAME.csv."
+)
+def thesis(
+    networks: tuple[str, ...], cache_root: str, code: tuple[str, ...], ood: tuple[str, ...], suite: tuple[str, ...],
+    out: str | None, name: str, **settings: Any,
+) -> None:  # fmt: skip
+    """Evaluate every score of the logits, accuracy and calibration, as a thesis on energy-based models does.
+
+    Example: featood evaluate thesis 'wrn-*' --ood svhn --ood textures --head jem --name cifar10
+    """
+    from featood.names import check_name
+    from featood.pipeline.protocols.thesis import ThesisPlan, evaluate_thesis, mean_rows
+    from featood.report import write_rows
+
+    check_name(name, "the name of the files")
+    plan = ThesisPlan(outliers=_names(ood), suites=suite, **settings)
+    with TerminalReporter() as reporter:
+        tables = evaluate_thesis(cache_of(cache_root, code=code), networks, plan, reporter=reporter)
+    folder = Path(out or "evaluated/thesis")
+    write_rows(folder / f"ood-{name}.csv", tables.ood)
+    write_rows(folder / f"clf-{name}.csv", tables.classification)
+    _print(mean_rows(tables.ood), ("network", "score", "runs"), (), ("AUROC",), 1.0)
+    for row in mean_rows(tables.classification):
+        values = (f"{metric} {_moments(row, metric, 1.0, 4)}" for metric in row if f"{metric}_se" in row)
+        print_line(f"{row['network']}{row['ood'] and ' on '}{row['ood']}: {', '.join(values)}")
+    _report(tables.failed, folder)
+
+
+def _names(groups: Sequence[str]) -> list[str]:
+    return [name for group in groups for name in split_names(group)]
+
+
+def _report(failed: Sequence[Failure], folder: Path) -> None:
+    for run, reason in failed:
+        print_line(f"{run} failed and is left out: {reason}")
+    print_line(f"files: {folder}")
+
+
 def _print(
-    rows: Sequence[Mapping[str, Any]], names: Sequence[str], shared: Sequence[str], metric: str
+    rows: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    shared: Sequence[str],
+    metrics: Sequence[str],
+    scale: float = 100.0,
 ) -> None:
-    """Print rows that have the same `names` as one line, with `metric` of each out-of-distribution set."""
+    """Print rows that have the same `names` as one line, with the metrics of each out-of-distribution set."""
     sets = list(dict.fromkeys(row["ood"] for row in rows))
     lines: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
         lines.setdefault(tuple(row[name] for name in names), {})[row["ood"]] = row
+
+    def cell(row: Mapping[str, Any] | None) -> str:
+        return "" if row is None else " / ".join(_moments(row, metric, scale) for metric in metrics)
+
     body = []
     for line, found in lines.items():
         first = next(iter(found.values()))
-        values = [_moments(first, name) for name in shared]
         body.append(
-            [*line, *values, *(_moments(found[name], metric) if name in found else "" for name in sets)]
+            [
+                *line,
+                *(_moments(first, name, scale) for name in shared),
+                *(cell(found.get(name)) for name in sets),
+            ]
         )
     table([*names, *shared, *sets], body)
-    print_line(f"{', '.join(sets)}: {metric.upper()}; in percent, mean ± standard error over the runs")
+    what = " / ".join(metric.upper() for metric in metrics)
+    print_line(f"{', '.join(sets)}: {what}; in percent, mean ± standard error over the runs")
 
 
-def _moments(row: Mapping[str, Any], metric: str) -> str:
-    """Return mean and standard error in percent; the latter is missing for one run."""
-    mean, error = row[metric], row.get(f"{metric}_se")
-    return f"{100 * mean:.2f}" if error is None else f"{100 * mean:.2f} ± {100 * error:.2f}"
+def _moments(row: Mapping[str, Any], metric: str, scale: float = 100.0, digits: int = 2) -> str:
+    """Return mean and standard error; the latter is missing for one run."""
+    mean, error = scale * row[metric], row.get(f"{metric}_se")
+    return f"{mean:.{digits}f}" if error is None else f"{mean:.{digits}f} ± {scale * error:.{digits}f}"

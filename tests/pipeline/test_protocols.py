@@ -6,17 +6,22 @@ import numpy as np
 import pytest
 from reporters import Kept
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp, softmax
-from scipy.stats import entropy, multivariate_normal
+from scipy.special import digamma, logsumexp, softmax
+from scipy.stats import dirichlet, entropy, multivariate_normal
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from featood.cache import FeatureCache
 from featood.cache.transfer import import_arrays
 from featood.errors import DataError, UsageError
 from featood.extractors.trainer import held_out_rows
+from featood.heads import create_head
+from featood.pipeline.fitted_heads import find_heads
 from featood.pipeline.protocols.ddu import DDUPlan, ddu_rows, evaluate_ddu
+from featood.pipeline.protocols.heat import HEATPlan, evaluate_heat
 from featood.pipeline.protocols.runs import evaluate_runs, find_networks, summary
+from featood.pipeline.protocols.thesis import SCORES, ThesisPlan, evaluate_thesis, mean_rows
 from featood.pipeline.protocols.training_rows import training_rows
+from featood.pipeline.selection import select
 
 ROWS = {"train": 300, "test": 120, "odd": 90}
 
@@ -204,6 +209,123 @@ def test_rows_that_the_training_held_out(featood, tmp_path, toy_images):
     assert code == 0 and "10 held out by its training" in err, err
     shutil.rmtree(folder)
     assert "drawn with seed 0; the network may have been trained on them" in training_rows(train).origin
+
+
+def test_scores_of_the_logits(cache):
+    tables = evaluate_thesis(cache, ["net-*"], ThesisPlan(outliers=["odd"], max_eval=50))
+    assert {row["Model Type"] for row in tables.ood} == {"net"} and not tables.failed
+    for seed in range(4):
+        inside, outside = (
+            values(seed, "test")[1][:50].astype(float),
+            values(seed, "odd")[1][:50].astype(float),
+        )
+
+        def scores(name, logits):
+            alpha = np.exp(logits) + 1
+            p, total = alpha / alpha.sum(1, keepdims=True), alpha.sum(1)
+            expected = -(p * (digamma(alpha + 1) - digamma(total + 1)[:, None])).sum(1)
+            return {
+                "confidence_alea_uncert.": -p.max(1), "entropy_of_expected": entropy(p, axis=1),
+                "expected_entropy": expected, "mutual_information": entropy(p, axis=1) - expected,
+                "EPKL": 2 / total, "differential_entropy": [dirichlet(row).entropy() for row in alpha],
+                "p(x)": -logsumexp(logits, axis=1), "max p(y|x)": -softmax(logits, 1).max(1),
+            }[name]  # fmt: skip
+
+        for name in SCORES:
+            rows = [row for row in tables.ood if (row["Model"], row["Score"]) == (f"net-{seed}", name)]
+            found = {row["Metric"]: row["Value"] for row in rows}
+            a, b = np.asarray(scores(name, inside)), np.asarray(scores(name, outside))
+            area, out = detection(a, b)
+            expected = {
+                "AUROC": area,
+                "iAUROC": area,
+                "iAUPR": out,
+                "AUPR": detection(a, b, id_positive=True)[1],
+            }
+            assert found == pytest.approx({key: 100 * value for key, value in expected.items()}, abs=1e-6), (
+                name
+            )
+    moments = mean_rows(tables.ood)
+    assert [row["score"] for row in moments] == list(SCORES) and moments[0]["runs"] == 4
+    found = [row["Value"] for row in tables.ood if row["Score"] == "p(x)" and row["Metric"] == "AUROC"]
+    assert moments[6]["AUROC"] == pytest.approx(np.mean(found))
+
+
+def test_calibration_of_a_run(cache):
+    tables = evaluate_thesis(cache, ["net-1"], ThesisPlan(outliers=["odd"]))
+    found = {(row["OOD dataset"], row["Metric"]): row["Value"] for row in tables.classification}
+    _, logits, labels = values(1, "test")
+    p, one_hot = softmax(logits.astype(float), 1), np.eye(3)[labels]
+    assert found["", "Brier"] == pytest.approx(((p - one_hot) ** 2).sum(1).mean())
+    gaps = []
+    for low in np.arange(10) / 10:
+        inside = (p.max(1) > low) & (p.max(1) <= low + 0.1)
+        gaps += (
+            [abs(p.max(1)[inside].mean() - (p.argmax(1) == labels)[inside].mean())] if inside.any() else []
+        )
+    assert found["", "MCE"] == pytest.approx(max(gaps))
+    reliability = resolution = 0.0
+    for group in range(3):
+        rows = p.argmax(1) == group
+        reliability += rows.mean() * ((p[rows].mean(0) - one_hot[rows].mean(0)) ** 2).sum()
+        resolution += rows.mean() * ((one_hot[rows].mean(0) - one_hot.mean(0)) ** 2).sum()
+    assert found["", "Brier reliability"] == pytest.approx(reliability)
+    assert found["", "Brier resolution"] == pytest.approx(resolution)
+    assert found["", "Brier uncertainty"] == pytest.approx((one_hot.mean(0) * (1 - one_hot.mean(0))).sum())
+    odd = softmax(values(1, "odd")[1].astype(float), 1)
+    divergence = np.mean([entropy(np.full(3, 1 / 3), row) for row in odd])
+    assert found["odd", "KL to uniform"] == pytest.approx(divergence)
+
+
+def test_heads_and_their_composition(cache):
+    plan = HEATPlan(
+        outliers=["odd"], scorers=["knn", "energy"], combine=["knn", "mahalanobis"], betas=[0, np.inf]
+    )
+    rows, failed = evaluate_heat(cache, ["net-0,net-1"], plan)
+    assert not failed
+    by_name = {(row["scorer"], row["ood"]): row for row in rows}
+    assert list(by_name) == [
+        (scorer, ood) for scorer in ("knn", "energy", "heat", "heat beta=inf") for ood in ("odd", "average")
+    ]
+    for seed in range(2):
+        selection = select(cache, f"net-{seed}")
+        train, test, odd = selection.open("train"), selection.open("test"), cache[f"net-{seed}/odd/test"]
+        members = [create_head(name).fit(train) for name in ("knn", "mahalanobis")]
+        standard = {}
+        for part in (test, odd):
+            columns = [
+                (head.score(part) - head.score(train).mean()) / head.score(train).std() for head in members
+            ]
+            standard[len(part)] = np.stack(columns, 1)
+        for name, reduce in (("heat", np.sum), ("heat beta=inf", np.max)):
+            area = detection(reduce(standard[120], axis=1), reduce(standard[90], axis=1))[0]
+            assert by_name[name, "odd"]["auroc_values"][seed] == pytest.approx(area, abs=1e-6)
+        area = detection(members[0].score(test), members[0].score(odd))[0]
+        assert by_name["knn", "odd"]["auroc_values"][seed] == pytest.approx(area)
+        assert find_heads(selection).keys() == {"knn", "mahalanobis"}  # saved for the next evaluation
+    (only,), _ = (
+        evaluate_heat(cache, ["net-0"], HEATPlan(outliers=["odd"], scorers=["energy"], combine=[]))[0][:1],
+        0,
+    )
+    assert only["scorer"] == "energy" and only["auroc_se"] is None
+
+
+def test_the_other_commands(featood, cache):
+    where = ("net-*", "--cache", str(cache.root), "--ood", "odd", "--out", "results")
+    code, out, err = featood("evaluate", "thesis", *where, "--name", "news")
+    assert code == 0 and "differential_entropy" in out and "net on odd: KL to uniform" in err, err
+    assert (
+        Path("results/ood-news.csv")
+        .read_text()
+        .startswith("Model,Model Type,ID dataset,OOD dataset,Score,Metric")
+    )
+    assert Path("results/clf-news.csv").read_text().count("\n") == 1 + 4 * 8
+    code, out, err = featood("evaluate", "heat", *where, "--scorer", "energy", "--combine", "knn")
+    assert code == 0 and "average" in out and json.loads(Path("results/results.json").read_text())["rows"], (
+        err
+    )
+    code, _, err = featood("evaluate", "thesis", *where, "--name", "../news")
+    assert code == 2 and err.count("\n") == 1
 
 
 def test_the_command_writes_files_and_a_table(featood, cache):

@@ -18,6 +18,7 @@ from featood.pipeline.protocols.ddu_scores import COMPUTE, KINDS, Results
 from featood.pipeline.protocols.runs import (
     Failure,
     Network,
+    Plan,
     RunSets,
     evaluate_runs,
     find_networks,
@@ -28,13 +29,9 @@ from featood.reporter import SILENT, Reporter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DDUPlan:
+class DDUPlan(Plan):
     """How to evaluate."""
 
-    dataset: str = ""
-    """In-distribution dataset; by default the newest of the first run."""
-    outliers: Sequence[str] = ()
-    suites: Sequence[str] = ()
     kinds: Sequence[str] = ()
     """Out of `KINDS`; by default all, the ensemble only if there are enough runs."""
     members: int = 5
@@ -45,7 +42,6 @@ class DDUPlan:
     """Share of the training rows to hold out for the temperature, if the network's own are unknown."""
     seed: int = 0
     """Seed of that draw."""
-    data_dir: str | None = None
 
 
 class DDUEvaluation(NamedTuple):
@@ -131,8 +127,7 @@ def _evaluate_network(
     @functools.cache
     def sets(run: str) -> RunSets:
         return open_run(
-            cache, run, plan.dataset, plan.outliers, plan.suites,
-            share=plan.validation, seed=plan.seed, data_dir=plan.data_dir, reporter=reporter,
+            cache, run, plan, share=plan.validation, seed=plan.seed, reporter=reporter,
         )  # fmt: skip
 
     evaluations: list[DDUEvaluation] = []

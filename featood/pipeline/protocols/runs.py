@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["Failure", "Network", "RunSets", "evaluate_runs", "find_networks", "open_run", "summary"]
+__all__ = [
+    "Failure",
+    "Network",
+    "Plan",
+    "RunSets",
+    "evaluate_runs",
+    "find_networks",
+    "open_run",
+    "select_run",
+    "summary",
+]
 
+import dataclasses
 import fnmatch
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,11 +25,25 @@ from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, FeatoodError, UsageError
 from featood.metrics import mean_and_error
 from featood.pipeline.protocols.training_rows import training_rows
-from featood.pipeline.resolve import find_test_sets
-from featood.pipeline.selection import OOD, select
+from featood.pipeline.resolve import TestSets, find_test_sets
+from featood.pipeline.selection import OOD, Selection, select
 from featood.reporter import SILENT, Reporter
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to evaluate on, for every protocol."""
+
+    dataset: str = ""
+    """In-distribution dataset; by default the newest of the run."""
+    outliers: Sequence[str] = ()
+    """Out-of-distribution sets."""
+    suites: Sequence[str] = ()
+    """Named lists of them."""
+    data_dir: str | None = None
+    """Folder of the images of sets that are not in the cache."""
 
 
 class Network(NamedTuple):
@@ -103,32 +128,38 @@ def _network(text: str, names: Sequence[str], cache: FeatureCache) -> Network:
     return Network(name if named else patterns.split(",")[0].strip("*?-_@") or "network", tuple(sorted(runs)))
 
 
-def open_run(
-    cache: FeatureCache,
-    run: str,
-    dataset: str,
-    outliers: Sequence[str],
-    suites: Sequence[str] = (),
-    *,
-    share: float = 0.1,
-    seed: int = 0,
-    data_dir: str | None = None,
-    reporter: Reporter = SILENT,
-) -> RunSets:
-    """Open the sets of a run; out-of-distribution sets that are not in the cache are extracted.
-
-    A network trained by featood knows which rows its training held out. For others, `share` of the training rows are
-    held out, with `seed`.
+def select_run(
+    cache: FeatureCache, run: str, plan: Plan, reporter: Reporter = SILENT
+) -> tuple[Selection, TestSets]:
+    """Select a run, and find the sets to score; out-of-distribution sets that are not in the cache are extracted.
 
     Raises
     ------
     DataError, Mismatch
         If a set is missing or cannot be used.
     """
-    selection = select(cache, run, dataset, data_dir)
-    train = selection.open(selection.train_split())
-    sets = find_test_sets(selection, outliers, suites, reporter=reporter)
-    parts = training_rows(train, share, seed)
+    selection = select(cache, run, plan.dataset, plan.data_dir)
+    return selection, find_test_sets(selection, plan.outliers, plan.suites, reporter=reporter)
+
+
+def open_run(
+    cache: FeatureCache,
+    run: str,
+    plan: Plan,
+    *,
+    share: float = 0.1,
+    seed: int = 0,
+    reporter: Reporter = SILENT,
+) -> RunSets:
+    """Open the sets of a run, its training rows divided as by :func:`training_rows`.
+
+    Raises
+    ------
+    DataError, Mismatch
+        If a set is missing or cannot be used.
+    """
+    selection, sets = select_run(cache, run, plan, reporter)
+    parts = training_rows(selection.open(selection.train_split()), share, seed)
     reporter.line(f"{run}: {parts.origin}")
     return RunSets(parts.trained_on, parts.held_out, sets.test, sets.outliers, parts.origin)
 
