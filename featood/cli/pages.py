@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["PageContext", "PageFormatter", "written_list"]
+__all__ = ["GroupedCommand", "PageContext", "PageFormatter", "written_list"]
 
+import functools
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import rich_click as click
 
@@ -42,6 +44,44 @@ class PageContext(click.Context):
     """Context of a command whose help is such a page."""
 
     formatter_class = PageFormatter
+
+
+class GroupedCommand(click.Command):
+    """A command whose options are made when they are first needed, and listed in groups.
+
+    Parameters
+    ----------
+    name : str
+        Of the command.
+    groups : callable
+        Returns the options below the title of their group.
+    **details
+        See ``click.Command``.
+    """
+
+    context_class = PageContext
+
+    def __init__(
+        self, name: str, groups: Callable[[], Mapping[str, Sequence[click.Parameter]]], **details: Any
+    ) -> None:
+        super().__init__(name=name, **details)
+        del self.params
+        self._groups = groups
+
+    @functools.cached_property
+    def params(self) -> list[click.Parameter]:  # type: ignore[override]
+        """All options."""
+        return [option for options in self._groups().values() for option in options]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the groups of options."""
+        assert isinstance(formatter, PageFormatter)
+        formatter.write_lists(
+            {
+                title: list(filter(None, (option.get_help_record(ctx) for option in options)))
+                for title, options in self._groups().items()
+            }
+        )
 
 
 def written_list(sections: Mapping[str, Sequence[tuple[str, str]]]) -> str:

@@ -4,6 +4,7 @@ from .comparison_plots import rank_plot as rank_plot
 from .files import write_csv as write_csv
 from .files import write_json as write_json
 from .html import write_report as write_report
+from .plots import learning_curves as learning_curves
 from .plots import reliability_diagram as reliability_diagram
 from .plots import roc_curves as roc_curves
 from .plots import score_histogram as score_histogram

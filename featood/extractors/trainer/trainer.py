@@ -40,6 +40,8 @@ class TrainImages(NamedTuple):
     """Labelled images."""
     transform: Transform
     outliers: ImageSet | None = None
+    held_out: ImageSet | None = None
+    """Labelled images to validate on, in place of a share of `images`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,10 +177,15 @@ class _Run:
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = dtype
         order = np.random.default_rng([options.seed, 1]).permutation(len(labels))
-        count = round(options.validation * len(labels))
+        count = round(options.validation * len(labels)) if data.held_out is None else 0
         known, held = np.sort(order[count:]), np.sort(order[:count])
         self.known, self.labels = known, torch.from_numpy(labels[known])
-        self.held_out = data.images.subset(held), torch.from_numpy(labels[held])
+        given = data.held_out
+        self.held_out = (
+            (data.images.subset(held), torch.from_numpy(labels[held]))
+            if given is None
+            else (given, torch.from_numpy(_labels(given, model)))
+        )
         size = min(options.batch_size, len(known))
         team.share(size, "a batch")
         batches = Batches(len(known), size, options.seed)
