@@ -80,7 +80,10 @@ def _options(acquisition: type[Acquisition]) -> dict[str, list[click.Parameter]]
 
     (data_dir,) = data_dir_option(click.Command(name=None)).params
     how = [
-        entry._replace(default=getattr(TRAINING, entry.name))
+        entry._replace(
+            default=getattr(TRAINING, entry.name),
+            help="of all random draws" if entry.name == "seed" else entry.help,
+        )
         for entry in options_of(TrainOptions)
         if entry.name != "outlier_batch"
     ]
@@ -89,7 +92,7 @@ def _options(acquisition: type[Acquisition]) -> dict[str, list[click.Parameter]]
         "The experiment": [
             click.Option(["--dataset"], required=True, shell_complete=image_sets, help="Labelled images: the pool."),
             click.Option(["--split"], default="train", show_default=True, help="Their split."),
-            click.Option(["--test"], default="", help="Images to test on: NAME/SPLIT (default: DATASET/test)."),
+            click.Option(["--test"], default="", help="Images to test on: NAME or NAME/SPLIT (default: DATASET/test)."),
             *(parameter_of(option) for option in options_of(ActivePlan)),
             click.Option(["--judge"], default="", help="Folder of a trained network, whose softmax entropy tells how "
                          "ambiguous the labelled images are (default, with --ambiguous: the entropy of the labels "

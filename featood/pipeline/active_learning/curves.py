@@ -46,8 +46,13 @@ def summarise(runs: list[list[Round]]) -> Curve:
         [mean for mean, _ in means],
         [None if math.isnan(error) else error for _, error in means],
         [len(rounds) for _, rounds in points],
-        [{name: [found.notes[name] for found in rounds] for name in rounds[0].notes} for _, rounds in points],
+        [_notes(rounds) for _, rounds in points],
     )
+
+
+def _notes(rounds: list[Round]) -> dict[str, list[float]]:
+    names = dict.fromkeys(name for found in rounds for name in found.notes)
+    return {name: [found.notes.get(name, 0.0) for found in rounds] for name in names}
 
 
 def write_curves(

@@ -157,11 +157,11 @@ def _summary(plan: ActivePlan, options: TrainOptions, pool: Pool) -> dict[str, A
     labelled = sorted(
         {row for runs in found.values() for rounds in runs for one in rounds for row in one.labelled}
     )
-    values = (
-        _judged(plan.judge, pool, labelled, options.device)
-        if plan.judge
-        else pool.entropies[labelled].tolist()
-    )
+    if plan.judge:
+        values = _judged(plan.judge, pool, labelled, options.device)
+    else:
+        assert pool.entropies is not None
+        values = pool.entropies[labelled].tolist()
     threshold = plan.threshold if plan.threshold is not None else JUDGED if plan.judge else 0.0
     facts |= {"judge": plan.judge or "labels", "threshold": threshold}
     return write_curves(plan.out, found, facts, dict(zip(labelled, values, strict=True)), threshold)

@@ -13,6 +13,7 @@ import numpy as np
 from featood.errors import UsageError
 from featood.extractors.trainer import Architecture, TrainOptions
 from featood.extractors.trainer.options import settings_of
+from featood.numerics.devices import pick_device
 from featood.options import check_options, option
 
 TRAINING = TrainOptions(
@@ -38,7 +39,7 @@ class ActivePlan:
     """Folder to write; experiments that differ only in the acquisition share it."""
     split: str = "train"
     test: str = ""
-    """Images of the test accuracy as ``NAME/SPLIT``; by default ``DATASET/test``."""
+    """Images of the test accuracy as ``NAME/SPLIT`` or ``NAME``; by default ``DATASET/test``."""
     image_size: int = 0
     data_dir: str | None = None
     judge: str = ""
@@ -90,8 +91,9 @@ class ActivePlan:
             "initial": self.initial,
             "acquire": self.acquire,
             "epoch_images": self.epoch_images,
-            "keep": options.keep,
             **settings_of(options),
+            "keep": options.keep,
+            "device": str(pick_device(options.device)),
         }
 
 

@@ -36,8 +36,8 @@ class Pool(NamedTuple):
     """Rows ``[I]`` of `images` that are labelled at first."""
     ambiguous: str
     """The set of ambiguous digits in the pool, or an empty string."""
-    entropies: np.ndarray
-    """Entropies ``[N]`` in nats of the labels that an image of the pool has in all its rows."""
+    entropies: np.ndarray | None
+    """With ambiguous digits, entropies ``[N]`` in nats of the labels that an image of the pool has in all its rows."""
 
 
 def open_pool(plan: ActivePlan, validation: float, seed: int, *, reporter: Reporter = SILENT) -> Pool:
@@ -63,24 +63,7 @@ def open_pool(plan: ActivePlan, validation: float, seed: int, *, reporter: Repor
     """
     base = _labelled(open_dataset(plan.dataset, plan.split, plan.data_dir), reporter)
     transform = input_transform(plan.architecture, base, plan.image_size)
-    name, sets, chosen = base.name, [base], ""
-    if plan.drawn:
-        if plan.drawn > len(base):
-            raise UsageError(
-                f"{base.name}/{base.split} has {len(base)} images, so {plan.drawn} cannot be drawn"
-            )
-        drawn = np.random.default_rng([seed, SUBSAMPLE]).choice(len(base), plan.drawn, replace=False)
-        name, sets = f"{name}-{plan.drawn}", [base.subset(np.sort(drawn))]
-    if plan.ambiguous:
-        there = plan.split in available_splits(PUBLISHED, plan.data_dir)
-        chosen = PUBLISHED if there else SUBSTITUTE
-        sets.append(_labelled(open_dataset(chosen, plan.split, plan.data_dir), reporter))
-        name = f"{name}+{chosen}"
-        if not there:
-            reporter.line(
-                f"{PUBLISHED} is not there, so {SUBSTITUTE} takes its place: results are not those of Dirty-MNIST"
-            )
-    images = joined_set(sets, name) if len(sets) > 1 else sets[0]
+    images, ambiguous = _gathered(plan, base, seed, reporter)
     order = np.random.default_rng([seed, SPLIT]).permutation(len(images))
     count = round(validation * len(images))
     held, kept = np.sort(order[:count]), np.sort(order[count:])
@@ -88,15 +71,42 @@ def open_pool(plan: ActivePlan, validation: float, seed: int, *, reporter: Repor
     if plan.until > len(pool):
         raise UsageError(f"the pool has {len(pool)} images, so a run cannot end at {plan.until} labels")
     test_name, _, test_split = (plan.test or f"{plan.dataset}/test").rpartition("/")
+    if not test_name:
+        test_name, test_split = test_split, "test"
     test = _labelled(open_dataset(test_name, test_split, plan.data_dir), reporter)
+    if test.classes != pool.classes[: len(test.classes)]:
+        raise DataError(
+            f"{test.name}/{test.split} has other classes than the pool, so it cannot test its networks"
+        )
     assert images.labels is not None and pool.labels is not None
     initial = balanced(pool.labels, plan.initial, len(pool.classes), np.random.default_rng([seed, INITIAL]))
     reporter.line(
-        f"pool: {name}, {len(pool)} images; {len(held)} more with labels choose the best epoch and are not counted; "
+        f"pool: {images.name}, {len(pool)} images; {len(held)} more with labels choose the best epoch and are not counted; "
         f"test: {test.name}/{test.split}, {len(test)} images; inputs: {transform}"
     )
-    entropies = label_entropies(images)[kept] if images.array is not None else np.zeros(len(kept))
-    return Pool(name, pool, images.subset(held), test, transform, initial, chosen, entropies)
+    entropies = label_entropies(images)[kept] if plan.ambiguous else None
+    return Pool(images.name, pool, images.subset(held), test, transform, initial, ambiguous, entropies)
+
+
+def _gathered(plan: ActivePlan, base: ImageSet, seed: int, reporter: Reporter) -> tuple[ImageSet, str]:
+    """Draw images of the dataset, and add ambiguous ones, if wanted; return also the name of the latter."""
+    if plan.drawn:
+        if plan.drawn > len(base):
+            raise UsageError(
+                f"{base.name}/{base.split} has {len(base)} images, so {plan.drawn} cannot be drawn"
+            )
+        drawn = np.random.default_rng([seed, SUBSAMPLE]).choice(len(base), plan.drawn, replace=False)
+        base = dataclasses.replace(base.subset(np.sort(drawn)), name=f"{base.name}-{plan.drawn}")
+    if not plan.ambiguous:
+        return base, ""
+    there = plan.split in available_splits(PUBLISHED, plan.data_dir)
+    chosen = PUBLISHED if there else SUBSTITUTE
+    if not there:
+        reporter.line(
+            f"{PUBLISHED} is not there, so {SUBSTITUTE} takes its place: results are not those of Dirty-MNIST"
+        )
+    further = _labelled(open_dataset(chosen, plan.split, plan.data_dir), reporter)
+    return joined_set([base, further], f"{base.name}+{chosen}"), chosen
 
 
 def _labelled(images: ImageSet, reporter: Reporter) -> ImageSet:

@@ -88,6 +88,7 @@ def play_round(
     known, rest = pool.images.subset(labelled), pool.images.subset(left)
     seeds = [seed_of(options.seed, TRAIN, *place, member) for member in range(acquisition.networks)]
     validation: list[float] = []
+    diverged = 0
     sets: list[list[FeatureSet]] = []
     for seed in seeds:
         drawn = known.subset(repeated(len(known), plan.epoch_images, np.random.default_rng(seed)))
@@ -101,6 +102,7 @@ def play_round(
             progress=reporter.task(f"training {plan.architecture.name}"),
         )
         validation += [trained.summary[key] for key in ("validation_accuracy",) if key in trained.summary]
+        diverged += trained.summary["diverged"]
         net = trained.net.whole()
         sets.append(
             [outputs(net, images, pool.transform, options.device) for images in (known, rest, pool.test)]
@@ -113,7 +115,7 @@ def play_round(
     best = highest(ranking.scores, plan.acquire)
     return Round(
         labelled, float(right.double().mean()), validation, seeds, left[best.numpy()].tolist(),
-        ranking.scores[best].tolist(), dict(ranking.notes),
+        ranking.scores[best].tolist(), {**ranking.notes, **({"diverged": diverged} if diverged else {})},
     )  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def test_accuracy_and_ranking_are_those_of_the_trained_networks(tmp_path, monkey
         net = SplitNet(make(10, 1, torch.Generator().manual_seed(options.seed))).eval()
         made.append(make(10, 1, torch.Generator().manual_seed(options.seed)).eval())
         trainings.append((data, options))
-        return Trained(net, {}, {}, {"validation_accuracy": 0.5})
+        return Trained(net, {}, {}, {"validation_accuracy": 0.5, "diverged": False})
 
     monkeypatch.setattr(rounds, "train_network", train_network)
     learn(tmp_path / "al", "ensemble", options={"members": 2}, until=20, runs=1)
@@ -249,6 +249,8 @@ def test_damaged_records_are_named(tmp_path, whole):
         ({"subsample": 5000}, UsageError, "5000 cannot be drawn"),
         ({"dataset": "photo-patches", "test": "digits/test"}, DataError, "no split 'train'"),
         ({"test": "photo-patches/test"}, DataError, "photo-patches/test has images without a label"),
+        ({"test": "fashion"}, UsageError, "no set of images is named 'fashion'"),
+        ({"test": "digits:5-9/test"}, DataError, "has other classes than the pool"),
         ({"judge": "nowhere"}, UsageError, "nowhere contains no network"),
         ({"threshold": -1.0}, UsageError, "at least 0"),
         ({"runs": 0}, UsageError, "runs must be at least 1"),
@@ -261,6 +263,13 @@ def test_damaged_records_are_named(tmp_path, whole):
 def test_misuse_is_named(tmp_path, changes, error, text):
     with pytest.raises(error, match=text):
         learn(tmp_path / "al", **changes)
+
+
+def test_a_diverged_training_is_noted(tmp_path):
+    with pytest.warns(UserWarning, match="training diverged"):
+        summary = learn(tmp_path / "al", lr=1e5, until=20, runs=1)
+    assert summary["acquisitions"]["softmax"]["notes"] == [{"diverged": [1]}]
+    assert summary["acquisitions"]["softmax"]["standard_error"] == [None]
 
 
 def test_gmm_needs_two_labels_of_each_class(tmp_path):
@@ -315,8 +324,8 @@ def test_interpolated_digits_are_named_wherever_they_stand_for_the_published(tmp
             np.testing.assert_allclose(values, pool.entropies[labelled])
             assert shares[run][number] == np.mean([value > 0 for value in values])
     # a row of a digit has one label; a row of an interpolated digit has those of all its copies
-    assert {id_.partition("/")[0] for id_ in pool.images.ids} == {"mnist", "interpolated-mnist"}
-    plain = np.array([id_.startswith("mnist/") for id_ in pool.images.ids])
+    assert {id_.partition("/")[0] for id_ in pool.images.ids} == {"mnist-100", "interpolated-mnist"}
+    plain = np.array([id_.startswith("mnist-100/") for id_ in pool.images.ids])
     assert (pool.entropies[plain] == 0).all() and (pool.entropies[~plain] > 0).mean() > 0.95
 
 
