@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["active_learning"]
 
 import functools
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -13,7 +12,7 @@ import rich_click as click
 from featood.cli.common import data_dir_option, emit_json, parameter_of, table
 from featood.cli.completion import image_sets
 from featood.cli.options import pairs
-from featood.cli.pages import GroupedCommand, PageContext, PageFormatter
+from featood.cli.pages import PageContext, PageFormatter, card_command
 from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
@@ -37,7 +36,8 @@ class AcquisitionCommands(click.Group):
         """Make the command of one acquisition."""
         from featood.pipeline.active_learning import acquisition_class
 
-        return _command(acquisition_class(name))
+        cls = acquisition_class(name)
+        return card_command(cls, functools.partial(_options, cls), functools.partial(_run, cls))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the acquisitions with their titles."""
@@ -59,18 +59,6 @@ def active_learning() -> None:
 
     Example: featood active-learning ensemble --mutual-information --dataset mnist --arch cifar-resnet18 --out al
     """
-
-
-def _command(cls: type[Acquisition]) -> click.Command:
-    card = cls.card
-    text = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{card.paper}, {card.year}. {card.url}"
-
-    def run(**values: Any) -> None:
-        _run(cls, **values)
-
-    return GroupedCommand(
-        card.name, functools.partial(_options, cls), callback=run, help=text, short_help=card.title
-    )
 
 
 def _options(acquisition: type[Acquisition]) -> dict[str, list[click.Parameter]]:
@@ -97,7 +85,7 @@ def _options(acquisition: type[Acquisition]) -> dict[str, list[click.Parameter]]
             click.Option(["--judge"], default="", help="Folder of a trained network, whose softmax entropy tells how "
                          "ambiguous the labelled images are (default, with --ambiguous: the entropy of the labels "
                          "that an image has in the pool)."),
-            click.Option(["--threshold"], type=float, default=None,
+            click.Option(["--threshold"], type=click.FloatRange(0), default=None,
                          help="Entropy in nats above which an image is ambiguous (default: 1 with --judge, else 0)."),
             click.Option(["--arch"], required=True, help="Network: cifar-resnet18, lenet, tv:NAME, timm:NAME, ..."),
             click.Option(["--arch-option"], multiple=True, metavar="NAME=VALUE",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["GroupedCommand", "PageContext", "PageFormatter", "written_list"]
+__all__ = ["PageContext", "PageFormatter", "card_command", "written_list"]
 
 import functools
+import inspect
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -46,18 +47,8 @@ class PageContext(click.Context):
     formatter_class = PageFormatter
 
 
-class GroupedCommand(click.Command):
-    """A command whose options are made when they are first needed, and listed in groups.
-
-    Parameters
-    ----------
-    name : str
-        Of the command.
-    groups : callable
-        Returns the options below the title of their group.
-    **details
-        See ``click.Command``.
-    """
+class _GroupedCommand(click.Command):
+    """A command whose options are made when they are first needed, and listed in groups."""
 
     context_class = PageContext
 
@@ -82,6 +73,25 @@ class GroupedCommand(click.Command):
                 for title, options in self._groups().items()
             }
         )
+
+
+def card_command(
+    cls: Any, groups: Callable[[], Mapping[str, Sequence[click.Parameter]]], run: Callable[..., None]
+) -> click.Command:
+    """Make the command of a class that has a card: its help is the docstring with the paper.
+
+    Parameters
+    ----------
+    cls : type
+        With a `card` of name, title, paper, year and url.
+    groups : callable
+        Returns the options below the title of their group, when they are first needed.
+    run : callable
+        Called with the values of the options.
+    """
+    card = cls.card
+    text = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{card.paper}, {card.year}. {card.url}"
+    return _GroupedCommand(card.name, groups, callback=run, help=text, short_help=card.title)
 
 
 def written_list(sections: Mapping[str, Sequence[tuple[str, str]]]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["train"]
 
 import functools
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -14,7 +13,7 @@ from click.core import ParameterSource
 from featood.cli.common import data_dir_option, emit_json, parameter_of
 from featood.cli.completion import image_sets
 from featood.cli.options import pairs
-from featood.cli.pages import GroupedCommand, PageContext, PageFormatter
+from featood.cli.pages import PageContext, PageFormatter, card_command
 from featood.errors import UsageError
 from featood.reporter import SILENT, TerminalReporter
 
@@ -48,7 +47,8 @@ class ModelCommands(click.Group):
         """Make the command of one model."""
         from featood.extractors.models import model_class
 
-        return _command(model_class(name))
+        cls = model_class(name)
+        return card_command(cls, functools.partial(_options, cls), functools.partial(_run, cls.card.name))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the models with their titles, and the recipes with their sources."""
@@ -72,19 +72,6 @@ def train() -> None:
 
     Example: featood train --recipe ddu-wrn --dataset cifar10
     """
-
-
-def _command(cls: type[Model]) -> click.Command:
-    """Make ``featood train NAME``."""
-    card = cls.card
-    text = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{card.paper}, {card.year}. {card.url}"
-
-    def run(**values: Any) -> None:
-        _run(card.name, **values)
-
-    return GroupedCommand(
-        card.name, functools.partial(_options, cls), callback=run, help=text, short_help=card.title
-    )
 
 
 def _options(model: type[Model]) -> dict[str, list[click.Parameter]]:

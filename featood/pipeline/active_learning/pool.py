@@ -81,8 +81,8 @@ def open_pool(plan: ActivePlan, validation: float, seed: int, *, reporter: Repor
     assert images.labels is not None and pool.labels is not None
     initial = balanced(pool.labels, plan.initial, len(pool.classes), np.random.default_rng([seed, INITIAL]))
     reporter.line(
-        f"pool: {images.name}, {len(pool)} images; {len(held)} more with labels choose the best epoch and are not counted; "
-        f"test: {test.name}/{test.split}, {len(test)} images; inputs: {transform}"
+        f"pool: {images.name}, {len(pool)} images; {len(held)} more with labels choose the best epoch and are not "
+        f"counted; test: {test.name}/{test.split}, {len(test)} images; inputs: {transform}"
     )
     entropies = label_entropies(images)[kept] if plan.ambiguous else None
     return Pool(images.name, pool, images.subset(held), test, transform, initial, ambiguous, entropies)
