@@ -102,13 +102,13 @@ def _rounds(
                 plan, options, acquisition, pool, (run, number), labelled, folder, reporter=reporter
             )
             write_round(path, found)
-            clear(folder)
         else:
             found = read_round(path)
             if found.labelled != labelled:
                 raise Mismatch(
                     f"{path} does not follow from the rounds before it; delete {folder} to repeat them"
                 )
+        clear(folder, found.seeds)  # also if it was interrupted right after the record
         yield found
         if len(labelled) >= plan.until or not found.acquired:
             return
@@ -142,7 +142,8 @@ def _check_settings(plan: ActivePlan, options: TrainOptions, pool: Pool) -> None
 
 def _summary(plan: ActivePlan, options: TrainOptions, pool: Pool) -> dict[str, Any]:
     """Collect the rounds of all acquisitions in the folder, and write the files."""
-    found = {folder.name: _recorded(folder) for folder in sorted((plan.out / ROUNDS).iterdir())}
+    folders = sorted((plan.out / ROUNDS).iterdir())
+    found = {folder.name: runs for folder in folders if (runs := _recorded(folder))}
     facts = {
         "architecture": plan.architecture.name,
         "pool": pool.name,

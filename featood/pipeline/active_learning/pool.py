@@ -68,8 +68,10 @@ def open_pool(plan: ActivePlan, validation: float, seed: int, *, reporter: Repor
     count = round(validation * len(images))
     held, kept = np.sort(order[:count]), np.sort(order[count:])
     pool = images.subset(kept)
-    if plan.until > len(pool):
-        raise UsageError(f"the pool has {len(pool)} images, so a run cannot end at {plan.until} labels")
+    if plan.until + plan.acquire > len(pool):  # the last round ranks the pool too
+        raise UsageError(
+            f"the pool has {len(pool)} images, too few for a run that ends at {plan.until} labels"
+        )
     test_name, _, test_split = (plan.test or f"{plan.dataset}/test").rpartition("/")
     if not test_name:
         test_name, test_split = test_split, "test"

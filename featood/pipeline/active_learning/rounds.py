@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Round", "clear", "outputs", "play_round", "read_round", "repeated", "write_round"]
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,7 +97,7 @@ def play_round(
             create_model("cross-entropy"),
             TrainImages(drawn, pool.transform, held_out=pool.held_out if len(pool.held_out) else None),
             dataclasses.replace(options, seed=seed, validation=0.0),
-            checkpoint=folder / f"{seed}.training",
+            checkpoint=_checkpoint(folder, seed),
             settings={"labelled": labelled},
             progress=reporter.task(f"training {plan.architecture.name}"),
         )
@@ -157,7 +157,11 @@ def read_round(path: Path) -> Round:
     return Round(**{name: body[name] for name in Round._fields})
 
 
-def clear(folder: Path) -> None:
-    """Remove the checkpoints of a recorded round."""
-    for checkpoint in folder.glob("*.training"):
-        clear_checkpoint(checkpoint)
+def clear(folder: Path, seeds: Sequence[int]) -> None:
+    """Remove the checkpoints of the networks of a recorded round."""
+    for seed in seeds:
+        clear_checkpoint(_checkpoint(folder, seed))
+
+
+def _checkpoint(folder: Path, seed: int) -> Path:
+    return folder / f"{seed}.training"

@@ -124,3 +124,15 @@ def test_names_and_options():
     ):
         with pytest.raises(UsageError, match=text):
             acquisition(name, **options)
+
+
+def test_no_option_has_the_name_of_another_option_of_the_command():
+    import dataclasses
+
+    from featood.extractors.trainer import TrainOptions
+    from featood.pipeline.active_learning import ActivePlan
+
+    others = {field.name for cls in (TrainOptions, ActivePlan) for field in dataclasses.fields(cls)}
+    assert len(others) == len(dataclasses.fields(TrainOptions)) + len(dataclasses.fields(ActivePlan))
+    for cls in list_acquisitions().values():
+        assert not others & {field.name for field in dataclasses.fields(cls)}

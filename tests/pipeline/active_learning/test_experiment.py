@@ -198,6 +198,22 @@ def test_a_finished_round_is_not_trained_again(tmp_path, whole, monkeypatch):
     assert len(after) == 8 and {name: after[name] for name in before} == before
 
 
+def test_an_interruption_right_after_the_last_record_leaves_nothing(tmp_path, whole, monkeypatch):
+    from featood.pipeline.active_learning import experiment
+
+    folder, label = tmp_path / "al", "softmax"
+    shutil.copytree(whole, folder)
+    last = folder / "rounds" / label / "run-1-round-2.json"
+    last.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "clear", lambda *_: interrupt() if last.exists() else None)
+        with pytest.raises(KeyboardInterrupt):
+            learn(folder)
+    assert last.exists() and list(last.parent.glob("*.training"))
+    learn(folder)
+    assert contents(folder) == contents(whole)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_killed_ensemble_ends_as_an_uninterrupted_one(tmp_path):
     how = {"options": {"members": 2}, "until": 30, "runs": 1, "epochs": 3}
@@ -243,7 +259,7 @@ def test_damaged_records_are_named(tmp_path, whole):
     ("changes", "error", "text"),
     [
         ({"until": 10}, UsageError, "cannot end at 10 labels if it begins with 20"),
-        ({"until": 5000}, UsageError, "the pool has 270 images"),
+        ({"until": 261}, UsageError, "the pool has 270 images, too few"),
         ({"initial": 25}, UsageError, "25 initial labels cannot be divided among 10 classes"),
         ({"initial": 20, "subsample": 20}, UsageError, "the pool has 18 images"),
         ({"subsample": 5000}, UsageError, "5000 cannot be drawn"),
