@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from featood.cache import FeatureCache, FeatureSet, open_cache
     from featood.extractors.live import extract
     from featood.heads import create_head, list_heads, load_head
+    from featood.pipeline.active_learning import active_learning
     from featood.pipeline.scoring import evaluate
     from featood.pipeline.training import train
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _HOME = {
     "FeatureCache": "featood.cache",
     "FeatureSet": "featood.cache",
+    "active_learning": "featood.pipeline.active_learning",
     "create_head": "featood.heads",
     "evaluate": "featood.pipeline.scoring",
     "extract": "featood.extractors.live",
@@ -32,6 +34,7 @@ __all__ = [
     "FeatureCache",
     "FeatureSet",
     "__version__",
+    "active_learning",
     "create_head",
     "evaluate",
     "extract",

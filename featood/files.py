@@ -256,7 +256,10 @@ def seal(value: dict[str, Any]) -> dict[str, Any]:
     return {**value, "sha256": digest(value)}
 
 
-def unseal(value: Any, path: Path) -> dict[str, Any]:
+AGAIN = "extract this set again with --overwrite"
+
+
+def unseal(value: Any, path: Path, advice: str = AGAIN) -> dict[str, Any]:
     """Check and remove the digest of a sealed record.
 
     Raises
@@ -270,7 +273,7 @@ def unseal(value: Any, path: Path) -> dict[str, Any]:
     except (AttributeError, RecursionError, ValueError):  # no mapping, too deep, lone surrogates
         sound = False
     if not sound:
-        raise CacheCorrupt(f"{path} does not match its own checksum; extract this set again with --overwrite")
+        raise CacheCorrupt(f"{path} does not match its own checksum; {advice}")
     return body
 
 
@@ -279,8 +282,8 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     atomic_write(path, json.dumps(seal(value), indent=1).encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a sealed JSON record.
+def read_json(path: Path, advice: str = AGAIN) -> dict[str, Any]:
+    """Read a sealed JSON record; errors end with the advice.
 
     Raises
     ------
@@ -290,7 +293,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise CacheCorrupt(f"{path} is missing; extract this set again with --overwrite") from None
+        raise CacheCorrupt(f"{path} is missing; {advice}") from None
     except (ValueError, RecursionError):
-        raise CacheCorrupt(f"{path} is not readable JSON; extract this set again with --overwrite") from None
-    return unseal(value, path)
+        raise CacheCorrupt(f"{path} is not readable JSON; {advice}") from None
+    return unseal(value, path, advice)

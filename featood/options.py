@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["OptionEntry", "check_options", "mistyped", "option", "options_of"]
+__all__ = ["OptionEntry", "check_options", "create", "mistyped", "option", "options_of"]
 
 import dataclasses
 import math
@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from featood.errors import UsageError
+
+T = typing.TypeVar("T")
 
 
 class OptionEntry(NamedTuple):
@@ -76,6 +78,22 @@ def check_options(owner: Any) -> None:
             raise UsageError(f"{owner.name}: {field.name} must be {text}, not {value}")
 
 
+def create(cls: type[T], name: str, options: Mapping[str, Any]) -> T:
+    """Create an object of a class whose fields are its options.
+
+    Raises
+    ------
+    UsageError
+        If there is no such option, or a value has the wrong type or is out of bounds.
+    """
+    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    if unknown := [key for key in options if key not in known]:
+        raise UsageError(f"{name} has no option '{unknown[0]}' (it has: {', '.join(known) or 'none'})")
+    if wrong := mistyped(cls, options):
+        raise UsageError(f"{name}: {wrong} cannot be {options[wrong]!r}")
+    return cls(**options)
+
+
 def mistyped(cls: type, options: Mapping[str, Any]) -> str:
     """Return the name of an option whose value does not have the declared type, or an empty string."""
     hints = typing.get_type_hints(cls)
@@ -103,6 +121,8 @@ def options_of(cls: Any) -> tuple[OptionEntry, ...]:
     hints = typing.get_type_hints(cls)
     options = []
     for field in dataclasses.fields(cls):
+        if "help" not in field.metadata:  # an ordinary field
+            continue
         kind, many = _kind(hints[field.name])
         bounds = {name: field.metadata.get(name) for name in ("low", "high", "choices")}
         options.append(OptionEntry(field.name, kind, many, field.default, field.metadata["help"], **bounds))

@@ -1,9 +1,10 @@
-"""Parsing of command-line words into values of a head's options."""
+"""Parsing of command-line words into values of options."""
 
 from __future__ import annotations
 
-__all__ = ["parse_grid"]
+__all__ = ["pairs", "parse_grid"]
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -40,6 +41,26 @@ def parse_grid(head: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
             raise UsageError(f"{name} is given twice; list all its values at once")
         grid[name] = [_value(part.strip(), known[name]) for part in values.split(",")]
     return grid
+
+
+def pairs(texts: tuple[str, ...]) -> dict[str, Any]:
+    """Parse NAME=VALUE, options of a network; numbers and true or false are recognised.
+
+    Raises
+    ------
+    UsageError
+        If a text has another form.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, named, value = text.partition("=")
+        if not named:
+            raise UsageError(f"an option of the network is written NAME=VALUE, not '{text}'")
+        try:
+            found[name.replace("-", "_")] = json.loads(value)
+        except ValueError:
+            found[name.replace("-", "_")] = value
+    return found
 
 
 def _value(text: str, option: OptionEntry) -> Any:

@@ -26,6 +26,9 @@ SECTIONS = {
     "The pipeline": {
         "extract": Listed("extract.extract", "Run a backbone over a dataset and cache features and logits."),
         "train": Listed("train.train", "Train a network on images, for extract --backbone FOLDER."),
+        "active-learning": Listed(
+            "active.active_learning", "Train on few images, and choose those to label next in several ways."
+        ),
         "import": Listed(
             "importing.import_",
             "Import tables, or embeddings computed elsewhere, into the cache.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["train"]
 
 import functools
-import inspect
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -13,7 +12,8 @@ from click.core import ParameterSource
 
 from featood.cli.common import data_dir_option, emit_json, parameter_of
 from featood.cli.completion import image_sets
-from featood.cli.pages import PageContext, PageFormatter
+from featood.cli.options import pairs
+from featood.cli.pages import PageContext, PageFormatter, card_command
 from featood.errors import UsageError
 from featood.reporter import SILENT, TerminalReporter
 
@@ -47,7 +47,8 @@ class ModelCommands(click.Group):
         """Make the command of one model."""
         from featood.extractors.models import model_class
 
-        return ModelCommand(model_class(name))
+        cls = model_class(name)
+        return card_command(cls, functools.partial(_options, cls), functools.partial(_run, cls.card.name))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the models with their titles, and the recipes with their sources."""
@@ -71,38 +72,6 @@ def train() -> None:
 
     Example: featood train --recipe ddu-wrn --dataset cifar10
     """
-
-
-class ModelCommand(click.Command):
-    """``featood train NAME``."""
-
-    context_class = PageContext
-
-    def __init__(self, cls: type[Model]) -> None:
-        card = cls.card
-        text = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{card.paper}, {card.year}. {card.url}"
-
-        def run(**values: Any) -> None:
-            _run(card.name, **values)
-
-        super().__init__(name=card.name, callback=run, help=text, short_help=card.title)
-        del self.params
-        self._model = cls
-
-    @functools.cached_property
-    def params(self) -> list[click.Parameter]:  # type: ignore[override]
-        """Options of the model, of what to train on, and of how to train."""
-        return [option for options in _options(self._model).values() for option in options]
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the three groups of options."""
-        assert isinstance(formatter, PageFormatter)
-        formatter.write_lists(
-            {
-                title: list(filter(None, (option.get_help_record(ctx) for option in options)))
-                for title, options in _options(self._model).items()
-            }
-        )
 
 
 def _options(model: type[Model]) -> dict[str, list[click.Parameter]]:
@@ -156,7 +125,7 @@ def _run(
     }
     folder = Path(out or f"trained/{slug(recipe or f'{arch}-{name}')}-{slug(dataset)}-{values['seed']}")
     what: dict[str, Any] = {
-        "model": name, "architecture": Architecture(arch, _pairs(arch_option)), "options": typed, "out": folder,
+        "model": name, "architecture": Architecture(arch, pairs(arch_option)), "options": typed, "out": folder,
         "dataset": dataset, "split": split, "outliers": outliers, "limit": limit, "image_size": image_size,
         "data_dir": data_dir, "overwrite": overwrite, "initial": initial,
     }  # fmt: skip
@@ -185,19 +154,3 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         for key, value in values.items()
         if context.get_parameter_source(key) is not ParameterSource.DEFAULT
     }
-
-
-def _pairs(texts: tuple[str, ...]) -> dict[str, Any]:
-    """Parse NAME=VALUE; numbers and true or false are recognised."""
-    import json
-
-    pairs: dict[str, Any] = {}
-    for text in texts:
-        name, named, value = text.partition("=")
-        if not named:
-            raise UsageError(f"an option of the network is written NAME=VALUE, not '{text}'")
-        try:
-            pairs[name.replace("-", "_")] = json.loads(value)
-        except ValueError:
-            pairs[name.replace("-", "_")] = value
-    return pairs

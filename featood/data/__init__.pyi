@@ -2,6 +2,7 @@ from .images.class_order import apply_class_order as apply_class_order
 from .images.class_order import read_class_order as read_class_order
 from .images.download import download as download
 from .images.image_set import ImageSet as ImageSet
+from .images.image_set import joined_set as joined_set
 from .images.image_set import packed_set as packed_set
 from .images.naming import dataset_key as dataset_key
 from .images.opening import available_splits as available_splits

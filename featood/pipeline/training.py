@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TrainPlan", "plan_of_recipe", "train", "train_extractor"]
+__all__ = ["TrainPlan", "input_transform", "plan_of_recipe", "train", "train_extractor"]
 
 import dataclasses
 import functools
@@ -169,7 +169,7 @@ def train_extractor(
         raise UsageError(f"{plan.out} contains a trained network; choose another folder, or add --overwrite")
     model = create_model(plan.model, plan.options)
     images = _open(plan.dataset, plan.split, plan)
-    transform = _transform(plan, images)
+    transform = input_transform(plan.architecture, images, plan.image_size)
     reporter.line(f"{plan.dataset}/{plan.split}: {len(images)} images; inputs: {transform}")
     outliers = None
     if plan.outliers:
@@ -234,9 +234,19 @@ def _open(name: str, split: str, plan: TrainPlan) -> ImageSet:
     return images.subset(range(min(plan.limit, len(images)))) if plan.limit else images
 
 
-def _transform(plan: TrainPlan, images: ImageSet) -> Transform:
-    """Return the transform: colours and size of the dataset if it is known, else of the architecture."""
-    channels, size = plan.architecture.input_shape
+def input_transform(architecture: Architecture, images: ImageSet, image_size: int = 0) -> Transform:
+    """Return the transform: colours and size of the dataset if it is known, else of the architecture.
+
+    Parameters
+    ----------
+    architecture : Architecture
+        The network.
+    images : ImageSet
+        Images that it is trained on.
+    image_size : int
+        Side of the input in pixels, in place of the usual one.
+    """
+    channels, size = architecture.input_shape
     try:
         entry = get_entry(images.name.partition(":")[0])
         mean, std, shape = entry.mean, entry.std, entry.shape
@@ -244,7 +254,7 @@ def _transform(plan: TrainPlan, images: ImageSet) -> Transform:
         mean, std, shape = None, None, None
     if shape is not None:
         channels, size = (1 if len(shape) < 3 or shape[2] == 1 else 3), shape[0]
-    size = plan.image_size or size
+    size = image_size or size
     resize = 0 if size < IMAGENET.height else round(size * IMAGENET.resize / IMAGENET.height)  # type: ignore[operator]
     mean, std = (fit_channels(values, channels) for values in (mean or IMAGENET.mean, std or IMAGENET.std))
     return Transform(channels, size, size, resize, mean, std)

@@ -5,6 +5,7 @@ from .files import write_csv as write_csv
 from .files import write_json as write_json
 from .files import write_rows as write_rows
 from .html import write_report as write_report
+from .plots import learning_curves as learning_curves
 from .plots import reliability_diagram as reliability_diagram
 from .plots import roc_curves as roc_curves
 from .plots import score_histogram as score_histogram

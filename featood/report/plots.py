@@ -6,6 +6,7 @@ __all__ = [
     "COLOURS",
     "INK",
     "Format",
+    "learning_curves",
     "reliability_diagram",
     "render",
     "roc_curves",
@@ -146,6 +147,43 @@ def reliability_diagram(
         axes.set(xlabel="confidence", ylabel="accuracy", xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
 
     return render(draw, 0, format)
+
+
+def learning_curves(
+    curves: Mapping[str, Mapping[str, Sequence[float | None]]], title: str = "", format: Format = "svg"
+) -> bytes:
+    """Draw the mean test accuracy by the number of labels, with the standard error as a band.
+
+    Parameters
+    ----------
+    curves : mapping
+        By name, ``labels``, ``accuracy`` (as fractions) and ``standard_error`` (None where there is a single run), of
+        equal length; as in the ``acquisitions`` of :func:`featood.active_learning`.
+    title : str
+        What was learned from.
+    format : {"svg", "png"}
+        Format of the figure.
+
+    Returns
+    -------
+    bytes
+    """
+
+    def draw(axes: Axes) -> None:
+        for (name, curve), style in zip(curves.items(), _styles(), strict=False):
+            labels = np.asarray(curve["labels"], np.float64)
+            mean = 100 * np.asarray(curve["accuracy"], np.float64)
+            error = 100 * np.array(
+                [np.nan if one is None else one for one in curve["standard_error"]], np.float64
+            )
+            axes.fill_between(
+                labels, mean - error, mean + error, color=style["color"], alpha=0.2, linewidth=0
+            )
+            axes.plot(labels, mean, marker="o", markersize=2.5, label=short_label(name), **style)
+        axes.set(xlabel="labels", ylabel="test accuracy (%), mean ± standard error")
+        axes.set_title(printable(title), fontsize=8)
+
+    return render(draw, len(curves), format)
 
 
 def score_map(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ImageSet", "packed_set"]
+__all__ = ["ImageSet", "joined_set", "packed_set"]
 
 import hashlib
 from collections.abc import Sequence
@@ -217,4 +217,37 @@ def packed_set(
         classes=classes,
         array=np.require(images, requirements=["C", "W"]),
         sources=sources,
+    )
+
+
+def joined_set(sets: Sequence[ImageSet], name: str = "") -> ImageSet:
+    """Join packed sets of the same classes, one after the other; an id is preceded by the name of its set.
+
+    Raises
+    ------
+    DataError
+        If a set is not packed, or images or classes differ.
+    """
+    arrays = [images.array for images in sets if images.array is not None]
+    if len(arrays) < len(sets):
+        raise DataError(
+            f"only packed sets can be joined, and {sets[0].name} consists of files; pack it into an npz"
+        )
+    first = sets[0]
+    for other, array in zip(sets, arrays, strict=True):
+        what = f"{first.name} and {other.name} cannot be joined"
+        if array.shape[1:] != arrays[0].shape[1:]:
+            raise DataError(f"{what}: their images differ in size")
+        if first.classes != other.classes or (first.labels is None) != (other.labels is None):
+            raise DataError(f"{what}: their classes differ")
+    labels = [images.labels for images in sets if images.labels is not None]
+    return ImageSet(
+        name=name,
+        split=first.split,
+        ids=tuple(f"{images.name}/{id_}" for images in sets for id_ in images.ids),
+        labels=np.concatenate(labels) if labels else None,
+        classes=first.classes,
+        array=np.concatenate(arrays),
+        sources=tuple(path for images in sets for path in images.sources),
+        notes=tuple(dict.fromkeys(note for images in sets for note in images.notes)),
     )

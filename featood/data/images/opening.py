@@ -221,8 +221,11 @@ def _loaders(source: _Source) -> tuple[dict[str, Loader], list[str]]:
 
 
 def _generated(folder: Path, split: str, entry: DatasetEntry, options: dict[str, str | int]) -> Loader | None:
-    assert entry.generate is not None
-    return partial(entry.generate, split, **options) if split in entry.splits else None
+    make = entry.generate
+    assert make is not None
+    if split not in entry.splits or any(split not in available_splits(part, folder) for part in entry.parts):
+        return None
+    return lambda: make(split, *(open_dataset(part, split, folder) for part in entry.parts), **options)
 
 
 def _one_file(folder: Path, split: str, path: Path, root: Path) -> Loader | None:
@@ -252,6 +255,10 @@ def _missing(entry: DatasetEntry, root: Path, reasons: list[str]) -> str:
     if not entry.source:
         return (
             reasons[0] if reasons else f"{entry.title} contains no images, no <split>.npz and no image list"
+        )
+    if lacking := next((part for part in entry.parts if not available_splits(part, root)), ""):
+        return (
+            f"{entry.name} is made of {' and '.join(entry.parts)}; {_missing(get_entry(lacking), root, [])}"
         )
     hint = " (or add --download)" if entry.download else ""
     found = f" ({reasons[0]})" if reasons else ""

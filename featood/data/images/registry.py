@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from featood.data.images import class_names, formats, generated
+from featood.data.images import ambiguous, class_names, formats, generated
 from featood.data.images.cifar import cifar10, cifar100
 from featood.data.images.image_set import ImageSet
 from featood.data.images.layouts import Layout
@@ -42,7 +42,9 @@ class DatasetEntry:
     openood : str, optional
         Its OpenOOD v1.5 image list below ``DIR/benchmark_imglist/``.
     generate : callable, optional
-        Function of a split and options that makes a set without files.
+        Function of a split, the sets of `parts`, and options that makes a set without files of its own.
+    parts : tuple of str
+        Registered sets of which the set is made.
     download : tuple, optional
         Class of ``torchvision.datasets``, and the keyword arguments of each call that downloads the set.
     mean, std : tuple of float, optional
@@ -61,6 +63,7 @@ class DatasetEntry:
     layouts: tuple[Layout, ...] = ()
     openood: str | None = None
     generate: Callable[..., ImageSet] | None = None
+    parts: tuple[str, ...] = ()
     download: tuple[str, tuple[dict[str, Any], ...]] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -73,6 +76,7 @@ _IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224
 _ODIN = "the ODIN archives, https://github.com/facebookresearch/odin"
 _LARGE_SCALE = "https://github.com/deeplearning-wisc/large_scale_ood"
 _DTD = "Describable Textures, https://www.robots.ox.ac.uk/~vgg/data/dtd"
+_DIRTY_MNIST = "https://github.com/BlackHC/ddu_dirty_mnist"
 _HENDRYCKS = "https://github.com/hendrycks/natural-adv-examples"
 
 
@@ -131,6 +135,18 @@ _ENTRIES = (
                 prefixes=("emnist-letters-train", "emnist-letters-test"), transpose=True, first_label=1,
             ),
         ),
+    ),
+    _mnist_like(
+        "ambiguous-mnist", "AmbiguousMNIST", _DIRTY_MNIST, class_names.DIGITS, mean=(0.1307,), std=(0.3081,),
+        folders=("AmbiguousMNIST",), layouts=(ambiguous.published,), download=None,
+    ),
+    _mnist_like(
+        "dirty-mnist", "DirtyMNIST", "MNIST and Ambiguous-MNIST", class_names.DIGITS, mean=(0.1307,), std=(0.3081,),
+        generate=ambiguous.dirty, parts=("mnist", "ambiguous-mnist"), download=None,
+    ),
+    _mnist_like(
+        "interpolated-mnist", "Interpolated MNIST", "interpolated here from MNIST", class_names.DIGITS,
+        mean=(0.1307,), std=(0.3081,), generate=ambiguous.interpolated, parts=("mnist",), download=None,
     ),
     _entry(
         "notmnist", "notMNIST", "http://yaroslavvb.blogspot.com/2011/09/notmnist-dataset.html", 10,

@@ -16,7 +16,7 @@ from typing import Any
 from featood.errors import UsageError
 from featood.extractors.models.model import Model, ModelCard
 from featood.names import check_name
-from featood.options import mistyped, option
+from featood.options import create, option
 
 _REGISTRY: dict[str, type[Model]] = {}
 
@@ -78,10 +78,4 @@ def create_model(name: str, options: Mapping[str, Any] | None = None) -> Model:
     UsageError
         If the name or an option is unknown, or a value has the wrong type or is out of bounds.
     """
-    cls, options = model_class(name), dict(options or {})
-    known = [field.name for field in dataclasses.fields(cls)]
-    if unknown := [key for key in options if key not in known]:
-        raise UsageError(f"{name} has no option '{unknown[0]}' (it has: {', '.join(known) or 'none'})")
-    if wrong := mistyped(cls, options):
-        raise UsageError(f"{name}: {wrong} cannot be {options[wrong]!r}")
-    return cls(**options)
+    return create(model_class(name), name, options or {})

@@ -40,6 +40,8 @@ class TrainImages(NamedTuple):
     """Labelled images."""
     transform: Transform
     outliers: ImageSet | None = None
+    held_out: ImageSet | None = None
+    """Labelled images to validate on, in place of a share of `images`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,10 +182,13 @@ class _Run:
         if options.channels_last:
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = dtype
-        held = held_out_rows(len(labels), options.validation, options.seed)
+        share = options.validation if data.held_out is None else 0.0
+        held = held_out_rows(len(labels), share, options.seed)
         known = np.setdiff1d(np.arange(len(labels)), held)
         self.known, self.labels = known, torch.from_numpy(labels[known])
         self.held_out = data.images.subset(held), torch.from_numpy(labels[held])
+        if data.held_out is not None:
+            self.held_out = data.held_out, torch.from_numpy(_labels(data.held_out, model))
         size = min(options.batch_size, len(known))
         team.share(size, "a batch")
         batches = Batches(len(known), size, options.seed)

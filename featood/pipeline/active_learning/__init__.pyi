@@ -1,0 +1,10 @@
+from .acquisition import Acquisition as Acquisition
+from .acquisition import AcquisitionCard as AcquisitionCard
+from .acquisition import Ranking as Ranking
+from .acquisition import acquisition_class as acquisition_class
+from .acquisition import list_acquisitions as list_acquisitions
+from .acquisition import register as register
+from .experiment import active_learning as active_learning
+from .experiment import run_experiment as run_experiment
+from .plan import TRAINING as TRAINING
+from .plan import ActivePlan as ActivePlan

@@ -1,0 +1,1 @@
+"""Acquisitions, one in each file."""
