@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import featood
 from featood.cache import FeatureCache
 from featood.data import open_dataset
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
@@ -140,6 +142,43 @@ def test_two_processes_train_what_one_does(tmp_path):
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=0, atol=1e-9)
+
+
+NOT_MEANS = ("cider", "ii", "mcd", "npos", "reweight-ood", "scone", "supcon", "vos")
+"""Models whose losses compare the images of a batch, or are not linear in their mean."""
+SHARED = """
+import contextlib, sys
+from pathlib import Path
+from featood.extractors.trainer import Architecture, TrainOptions, distributed, trainer
+from featood.pipeline.training import TrainPlan, train_extractor
+
+with distributed.processes(False) as team:
+    trainer.processes = lambda cuda: contextlib.nullcontext(team)
+    for name in sys.argv[2:]:
+        few = {"vos": {"queue": 4, "draws": 50}, "npos": {
+            "queue": 8, "samples": 20, "neighbor": 4, "boundary": 6, "kept": 5}}.get(name, {})
+        more = {"pretraining": 0.3} if name in ("mcd", "npos", "scone", "vos") else {}
+        plan = TrainPlan(model=name, dataset="digits:0-6", architecture=Architecture("lenet"), image_size=28,
+                         limit=96, out=Path(sys.argv[1]) / name, options=few | more,
+                         outliers="digits:7-9" if name in ("mcd", "scone") else "")
+        train_extractor(plan, TrainOptions(epochs=2, batch_size=32, outlier_batch=32, lr=0.01, augment=("crop:1",),
+                                           validation=0, precision="float64"))
+"""
+
+
+@DISTRIBUTED
+def test_losses_of_the_whole_batch_are_those_of_one_process(tmp_path):
+    (tmp_path / "shared.py").write_text(SHARED)
+    for name, launch in (("one", ONE[:1]), ("two", TWO[:-2])):
+        command = [*launch, tmp_path / "shared.py", tmp_path / name, *NOT_MEANS]
+        here = {**os.environ, "PYTHONPATH": str(Path(featood.__file__).parents[1])}
+        subprocess.run(command, check=True, env=here, capture_output=True)
+    for model in NOT_MEANS:
+        one, two = tmp_path / "one" / model, tmp_path / "two" / model
+        np.testing.assert_allclose(losses(one), losses(two), rtol=1e-9, err_msg=model)
+        tensors = load_file(two / "last.safetensors")
+        for name, value in load_file(one / "last.safetensors").items():
+            torch.testing.assert_close(tensors[name], value, rtol=0, atol=1e-8, msg=f"{model} {name}")
 
 
 def test_an_odd_batch_cannot_be_shared(monkeypatch):

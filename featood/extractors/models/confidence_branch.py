@@ -15,6 +15,7 @@ from featood.extractors.models.network import SplitNet
 from featood.extractors.models.registry import register
 from featood.losses import confidence_loss
 from featood.options import option
+from featood.training.gathering import gathered
 from featood.training.loop import Losses
 
 
@@ -60,6 +61,6 @@ class ConfidenceBranch(Model):
         hinted = torch.rand(len(batch.labels), generator=batch.generator).to(features.device) < 0.5
         confidence = net.parts["confidence"](features).squeeze(1)
         found = confidence_loss(net.classify(features), confidence, batch.labels, price.value.clone(), hinted)
-        dear = found["price"].detach() > self.budget
+        dear = gathered(found["price"].detach()[None]).mean() > self.budget
         price.value /= torch.where(dear, 0.99, 1.01).to(price.value)
         return found
