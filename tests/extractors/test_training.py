@@ -1,5 +1,6 @@
 """Training on images: what results is the same whatever interrupts it, and however many processes share it."""
 
+import contextlib
 import csv
 import json
 import os
@@ -209,6 +210,43 @@ def test_the_folder_is_a_backbone(featood, tmp_path, whole):
 def test_a_folder_is_not_overwritten_silently(tmp_path, whole):
     with pytest.raises(UsageError, match="contains a trained network"):
         train_extractor(plan(whole))
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("step", range(10))
+def test_a_folder_is_overwritten_as_a_whole(tmp_path, whole, monkeypatch, step):
+    import shutil
+
+    from featood import files
+    from featood.extractors.trainer import folder as module
+
+    def kill(*paths):
+        done.append(paths)
+        if len(done) > step:
+            raise Killed
+        return move(*paths)
+
+    old = load_extractor(whole)
+    new = module.Trained(
+        load_extractor(whole, last=True).net, dict(old.net.named_tensors()), {"loss": [1.0]}, {}
+    )
+    with torch.no_grad():
+        new.net.last.bias += 1
+    shutil.copytree(whole, tmp_path / "net")
+    done, move = [], os.replace
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "replace", kill)
+        with pytest.raises(Killed) if step < 9 else contextlib.nullcontext():
+            module.save_extractor(new, old.facts, tmp_path / "net")
+    expected = (old.net, load_extractor(whole, last=True).net) if step < 5 else (new.net, old.net)
+    for last, net in enumerate(expected):
+        found = load_extractor(tmp_path / "net", bool(last)).net.named_tensors()
+        assert all(torch.equal(found[name], value) for name, value in net.named_tensors().items())
+    module.save_extractor(new, old.facts, tmp_path / "net")
+    assert sorted(os.listdir(tmp_path / "net")) == sorted(os.listdir(whole))
 
 
 def test_a_damaged_folder_is_named(tmp_path, whole):
