@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -18,7 +19,10 @@ import featood
 from featood.cache import FeatureCache
 from featood.data import open_dataset
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
+from featood.extractors.models import SplitNet
 from featood.extractors.trainer import Architecture, TrainOptions, is_extractor, load_extractor
+from featood.extractors.trainer.options import optimizer_of, schedule_of
+from featood.nets import create_net
 from featood.pipeline.training import TrainPlan, train_extractor
 from featood.reporter import Reporter
 
@@ -296,6 +300,44 @@ def test_one_of_several_processes_writes(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     train_extractor(plan(tmp_path / "net"), TrainOptions(epochs=1))
     assert not os.listdir(tmp_path)
+
+
+def test_parts_have_learning_rates_of_their_own(tmp_path):
+    how = {"lr_of": ("fc1=0", "fc1.bias=0.2", "parts.prototypes=0.3"), "epochs": 1, "schedule": "constant"}
+    with pytest.raises(UsageError, match=r"no weight is in the part 'parts.prototypes' \(there are: .*fc1"):
+        train_extractor(plan(tmp_path / "net"), TrainOptions(**how))
+    options = TrainOptions(**{**how, "lr_of": how["lr_of"][:2], "weight_decay": 0.0, "momentum": 0.0}, lr=0.1)
+    net = SplitNet(create_net("lenet", 10, 1, torch.Generator().manual_seed(0)))
+    before = {name: value.detach().clone() for name, value in net.named_weights().items()}
+    optimizer = optimizer_of(net, options)
+    for value in net.parameters():
+        value.grad = torch.ones_like(value)
+    optimizer.step()
+    for name, value in net.named_weights().items():
+        rate = 0.2 if name == "fc1.bias" else 0 if name.startswith("fc1.") else 0.1
+        torch.testing.assert_close(value.detach(), before[name] - rate)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"lr_of": ("fc",)}, "PART=RATE"),
+        ({"lr_of": ("fc=-1",)}, "PART=RATE"),
+        ({"lr_of": ("fc=nan",)}, "PART=RATE"),
+        ({"lr_of": ("fc=1", "fc=2")}, "a part twice"),
+        ({"lr": 0.1, "min_lr": 0.2}, "at most lr, 0.1"),
+    ],
+)
+def test_wrong_learning_rates_are_named(given, text):
+    with pytest.raises(UsageError, match=text):
+        TrainOptions(**given)
+
+
+def test_the_cosine_ends_at_the_lowest_rate():
+    options = TrainOptions(lr=0.1, min_lr=1e-3)
+    found = [0.1 * schedule_of(options, 10, 100)(step) for step in range(101)]
+    expected = [1e-3 + (0.1 - 1e-3) * (1 + math.cos(math.pi * step / 100)) / 2 for step in range(101)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_other_settings_do_not_resume_a_training(tmp_path):
