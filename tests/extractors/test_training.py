@@ -211,6 +211,77 @@ def test_the_folder_is_a_backbone(featood, tmp_path, whole):
     assert first != FeatureCache(place)["net@last/digits/test"].fingerprint
 
 
+def images_in(folder, broken=()):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for kind in "ab":
+        (folder / "train" / kind).mkdir(parents=True)
+        for number in range(12):
+            path = folder / "train" / kind / f"{number:02}.png"
+            Image.fromarray(rng.integers(128 if kind == "a" else 256, size=(28, 28), dtype=np.uint8)).save(
+                path
+            )
+            if f"{kind}/{path.name}" in broken:
+                path.write_bytes(path.read_bytes()[:60])
+    return str(folder)
+
+
+class Lines(Reporter):
+    def __init__(self):
+        self.lines = []
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path, workers):
+    broken = ("a/03.png", "b/00.png")
+    whole = images_in(tmp_path / "whole", broken)
+    how = TrainOptions(epochs=2, batch_size=8, lr=0.01, workers=workers)
+    given = {"dataset": whole, "limit": 0}
+    with pytest.raises(DataError, match=r"a/03.png .*omit --strict to skip"):
+        train_extractor(plan(tmp_path / "net", **given, strict=True), how)
+    said = Lines()
+    train_extractor(plan(tmp_path / "net", **given), how, reporter=said)
+    assert "warning: 2 of 24 images could not be read and are left out:" in said.lines
+    facts = load_extractor(tmp_path / "net").facts
+    assert facts.data["unreadable"] == list(broken) and facts.data["images"] == 22
+    for name in broken:
+        (tmp_path / "whole" / "train" / name).unlink()
+    train_extractor(plan(tmp_path / "without", **given), how)
+    same(tmp_path / "without", tmp_path / "net")
+
+
+def test_a_repetition_resumes_and_counts_what_failed(featood, tmp_path, monkeypatch):
+    from featood.metrics import mean_and_error
+    from featood.pipeline import repeated_training
+
+    def failing(own, how, **more):
+        if how.seed == 4:
+            raise RuntimeError("out of\nmemory")
+        return train_extractor(own, how, **more)
+
+    monkeypatch.setattr(repeated_training, "train_extractor", failing)
+    given = words(tmp_path / "nets", "--epochs", "1", "--repeat", "3", "--seed", "3")
+    code, out, err = featood(*given)
+    assert code == 0 and "seed 4 failed: RuntimeError: out of memory" in out and "2 of 3 networks" in out, err
+    found = {seed: load_extractor(tmp_path / "nets" / f"seed-{seed}").summary for seed in (3, 5)}
+    mean, error = mean_and_error([summary["validation_accuracy"] for summary in found.values()])
+    assert f"validation accuracy: {100 * mean:.4g} ±{100 * error:.2g} % over 2 seeds" in out
+    times = {
+        seed: os.stat(tmp_path / "nets" / f"seed-{seed}" / "extractor.json").st_mtime_ns for seed in (3, 5)
+    }
+    monkeypatch.undo()
+    code, out, err = featood(*given, "--json")
+    assert code == 0 and set(json.loads(out)["runs"]) == {"3", "4", "5"}, err
+    for seed, modified in times.items():
+        assert os.stat(tmp_path / "nets" / f"seed-{seed}" / "extractor.json").st_mtime_ns == modified
+    code, _, err = featood(*given, "--min-lr", "0.01")
+    assert code == 2 and "trained with other settings (min_lr)" in err
+
+
 def test_a_folder_is_not_overwritten_silently(tmp_path, whole):
     with pytest.raises(UsageError, match="contains a trained network"):
         train_extractor(plan(whole))

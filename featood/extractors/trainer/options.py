@@ -50,7 +50,7 @@ class TrainOptions:
     factor: float = option(0.1, "factor of the learning rate at a milestone", low=0, high=1)
     warm_up: float = option(0.0, "epochs in which the learning rate rises to its value", low=0)
     augment: tuple[str, ...] = option(
-        (), "random changes of the images: crop, flip, randaugment, ... (in order)"
+        (), "random changes of the images: crop, flip, randaugment, pixmix, ... (in order)"
     )
     mixup: float = option(0.0, "parameter of mixup's Beta distribution (0: no mixup)", low=0)
     cutmix: float = option(0.0, "parameter of CutMix's Beta distribution (0: no CutMix)", low=0)
