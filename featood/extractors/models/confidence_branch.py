@@ -42,7 +42,8 @@ class ConfidenceBranch(Model):
     the weight rises by 1 % in each update in which the mean of ``-log c`` exceeds the budget, and falls otherwise.
     Score the column ``confidence.avg`` with ``column --feature confidence.avg --negate``.
 
-    The authors also use ODIN's perturbation at test time, which is left out.
+    As the weight changes by 1 % in an update, it takes hundreds of updates to reach the budget; c does not rank images
+    well before. The authors train for 200 epochs, and use ODIN's perturbation at test time, which is left out.
     """
 
     shown: ClassVar[tuple[str, ...]] = ("confidence",)
