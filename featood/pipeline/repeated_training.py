@@ -10,8 +10,16 @@ from typing import Any, NamedTuple
 
 from featood.errors import FeatoodError, UsageError
 from featood.extractors.models import create_model
-from featood.extractors.trainer import Architecture, TrainOptions, is_extractor, load_extractor
+from featood.extractors.trainer import (
+    Architecture,
+    TrainOptions,
+    is_extractor,
+    leads,
+    load_extractor,
+    processes,
+)
 from featood.metrics import mean_and_error
+from featood.numerics.devices import pick_device
 from featood.pipeline.training import TrainPlan, train_extractor
 from featood.reporter import SILENT, Reporter
 
@@ -51,25 +59,28 @@ def train_repeated(
     FeatoodError
         If all trainings failed: the error of the last.
     """
+    if not leads():
+        reporter = SILENT
     summaries: dict[int, Mapping[str, Any]] = {}
     failed: dict[int, str] = {}
-    for turn, seed in enumerate(range(options.seed, options.seed + repeat), 1):
-        own = dataclasses.replace(plan, out=plan.out / f"seed-{seed}")
-        how = dataclasses.replace(options, seed=seed)
-        reporter.line(f"{turn} of {repeat}: {own.out}")
-        if is_extractor(own.out) and not plan.overwrite:
-            summaries[seed] = _summary(own, how)
-            reporter.line(f"{own.out} is complete")
-            continue
-        try:
-            summaries[seed] = train_extractor(own, how, reporter=reporter)
-        except UsageError:
-            raise
-        except (FeatoodError, RuntimeError, OSError) as error:
-            if len(failed) == repeat - 1:
+    with processes(pick_device(options.device).type == "cuda"):  # once: they cannot meet again
+        for turn, seed in enumerate(range(options.seed, options.seed + repeat), 1):
+            own = dataclasses.replace(plan, out=plan.out / f"seed-{seed}")
+            how = dataclasses.replace(options, seed=seed)
+            reporter.line(f"{turn} of {repeat}: {own.out}")
+            if is_extractor(own.out) and not plan.overwrite:
+                summaries[seed] = _summary(own, how)
+                reporter.line(f"{own.out} is complete")
+                continue
+            try:
+                summaries[seed] = train_extractor(own, how, reporter=reporter)
+            except UsageError:
                 raise
-            failed[seed] = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            reporter.line(f"warning: seed {seed} failed ({failed[seed]})")
+            except (FeatoodError, RuntimeError, OSError) as error:
+                if len(failed) == repeat - 1:
+                    raise
+                failed[seed] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                reporter.line(f"warning: seed {seed} failed ({failed[seed]})")
     return Repetitions(summaries, failed)
 
 

@@ -152,13 +152,12 @@ def test_two_processes_train_what_one_does(tmp_path):
 NOT_MEANS = ("cider", "ii", "mcd", "npos", "reweight-ood", "scone", "supcon", "vos")
 """Models whose losses compare the images of a batch, or are not linear in their mean."""
 SHARED = """
-import contextlib, sys
+import sys
 from pathlib import Path
-from featood.extractors.trainer import Architecture, TrainOptions, distributed, trainer
+from featood.extractors.trainer import Architecture, TrainOptions, processes
 from featood.pipeline.training import TrainPlan, train_extractor
 
-with distributed.processes(False) as team:
-    trainer.processes = lambda cuda: contextlib.nullcontext(team)
+with processes(cuda=False):
     for name in sys.argv[2:]:
         few = {"vos": {"queue": 4, "draws": 50}, "npos": {
             "queue": 8, "samples": 20, "neighbor": 4, "boundary": 6, "kept": 5}}.get(name, {})

@@ -44,9 +44,9 @@ class RandomTemperature(Model):
     ``(v - log v - 1) / 2``. The part ``variance`` is their mean: score the column ``variance.avg`` with
     ``column --feature variance.avg``. A larger value is taken as more OOD, as in the paper.
 
-    The paper's images have noisy labels. Where a network fits its labels, the loss lowers the temperature of images near
-    the boundary of their class, and hardly changes that of others, so that v is smaller for images that are difficult
-    to classify, and its rank among OOD images depends on the data; compare it with ``msp``.
+    The paper's images have noisy labels. Where a network fits its labels, the loss lowers the temperature of images
+    near the boundary of their class, and hardly changes that of others: v is then smaller for images that are difficult
+    to classify, and its rank among OOD images depends on the data. Compare it with ``msp``.
 
     Loss and defaults are those of OpenOOD, which scores the mean with the opposite sign. It also clips the norm of the
     gradient at 2.5 (``--clip 2.5``).
