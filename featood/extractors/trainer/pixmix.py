@@ -60,7 +60,7 @@ class PixMix:
         picture = Image.fromarray(self._images.read(int(rng.integers(len(self._images))))).convert(self._mode)
         height, width = resized((picture.height, picture.width), round(MARGIN * max(size)), "short")
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = rng.integers(width - size[0] + 1), rng.integers(height - size[1] + 1)
+        left, top = int(rng.integers(width - size[0] + 1)), int(rng.integers(height - size[1] + 1))
         return picture.crop((left, top, left + size[0], top + size[1]))
 
 
