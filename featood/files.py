@@ -16,6 +16,7 @@ __all__ = [
     "make_folder",
     "read_json",
     "remove",
+    "rename",
     "replacing",
     "scratch_folder",
     "seal",
@@ -188,6 +189,13 @@ def remove(path: str | Path) -> None:
         path.unlink(missing_ok=True)
     else:
         return
+    _sync_folder(path.parent)
+
+
+def rename(path: str | Path, name: str) -> None:
+    """Give a file another name in its folder, in place of the file that has it."""
+    path = Path(path)
+    os.replace(path, path.with_name(name))
     _sync_folder(path.parent)
 
 

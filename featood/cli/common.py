@@ -14,6 +14,7 @@ __all__ = [
     "numbers",
     "parameter_of",
     "quiet_downloads",
+    "reporter_of",
     "split_names",
     "table",
 ]
@@ -32,6 +33,7 @@ from featood.names import local_path
 if TYPE_CHECKING:
     from featood.cache import FeatureCache
     from featood.options import OptionEntry
+    from featood.reporter import Reporter
 
 
 class Place(click.Path):
@@ -133,6 +135,17 @@ def quiet_downloads(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*args, **kwargs)
 
     return wrapped
+
+
+def reporter_of(tensorboard: str | None) -> Reporter:
+    """Return a reporter to the terminal, and to a folder for TensorBoard if one is given."""
+    from featood.reporter import TerminalReporter
+
+    if tensorboard is None:
+        return TerminalReporter()
+    from featood.pipeline.tensorboard import TensorBoardReporter
+
+    return TensorBoardReporter(tensorboard, TerminalReporter())
 
 
 def parameter_of(option: OptionEntry) -> click.Option:

@@ -21,11 +21,11 @@ from featood.cli.common import (
     data_dir_option,
     dataset_option,
     parameter_of,
+    reporter_of,
     table,
 )
 from featood.cli.completion import outlier_sets
 from featood.cli.pages import PageContext, PageFormatter
-from featood.reporter import Reporter, TerminalReporter
 
 if TYPE_CHECKING:
     from featood.heads.index import Entry
@@ -131,7 +131,7 @@ def _run(
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
     selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
-    with _reporter(tensorboard) as reporter:
+    with reporter_of(tensorboard) as reporter:
         if repeat > 1 or sweep:
             from featood.cli.options import parse_grid
             from featood.pipeline.variants import fit_variants
@@ -199,14 +199,6 @@ def _parameters(entry: Entry) -> list[click.Parameter]:
     for add in (data_dir_option, cache_option, code_option, dataset_option, backbone_option):
         shared = add(shared)
     return params + shared.params
-
-
-def _reporter(tensorboard: str | None) -> Reporter:
-    if tensorboard is None:
-        return TerminalReporter()
-    from featood.pipeline.tensorboard import TensorBoardReporter
-
-    return TensorBoardReporter(tensorboard, TerminalReporter())
 
 
 def print_variants(variants: Sequence[Variant]) -> None:

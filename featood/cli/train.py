@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 from click.core import ParameterSource
 
-from featood.cli.common import data_dir_option, emit_json, parameter_of
+from featood.cli.common import data_dir_option, emit_json, parameter_of, reporter_of
 from featood.cli.completion import image_sets
 from featood.cli.options import pairs
 from featood.cli.pages import PageContext, PageFormatter, card_command
 from featood.errors import UsageError
-from featood.reporter import SILENT, TerminalReporter
+from featood.reporter import SILENT, Reporter
 
 if TYPE_CHECKING:
     from featood.extractors.models import Model
+    from featood.extractors.trainer import TrainOptions
+    from featood.pipeline.training import TrainPlan
 
 
 class ModelCommands(click.Group):
@@ -93,12 +95,19 @@ def _options(model: type[Model]) -> dict[str, list[click.Parameter]]:
             click.Option(["--split"], default="train", show_default=True, help="Their split."),
             click.Option(["--outliers"], default="", shell_complete=image_sets,
                          help="Images to train on as outliers: NAME or NAME/SPLIT."),
+            click.Option(["--mixing-set"], default="", shell_complete=image_sets,
+                         help="Images that --augment pixmix mixes in, such as fractals: NAME or NAME/SPLIT."),
+            click.Option(["--strict"], is_flag=True, help="Stop at the first image that cannot be read."),
             click.Option(["--limit"], type=click.IntRange(0), default=0, help="Use only the first images of each set."),
             click.Option(["--image-size"], type=click.IntRange(0), default=0,
                          help="Side of the input in pixels (default: that of the dataset)."),
             data_dir,
             click.Option(["--out"], default="", help="Folder to write (default: trained/ARCH-MODEL-DATASET-SEED)."),
             click.Option(["--overwrite"], is_flag=True, help="Replace a trained network in that folder."),
+            click.Option(["--repeat"], type=click.IntRange(1), default=1,
+                         help="Number of seeds to train with, from --seed on, each in a folder seed-K below --out."),
+            click.Option(["--tensorboard"], type=click.Path(file_okay=False),
+                         help="Folder for TensorBoard logs of the losses."),
             click.Option(["--json", "as_json"], is_flag=True, help="Print the summary as JSON."),
         ],
         "How to train": [parameter_of(option) for option in options_of(TrainOptions)],
@@ -106,9 +115,8 @@ def _options(model: type[Model]) -> dict[str, list[click.Parameter]]:
 
 
 def _run(
-    name: str, recipe: str, arch: str, arch_option: tuple[str, ...], initial: str, dataset: str, split: str,
-    outliers: str, limit: int, image_size: int, data_dir: str | None, out: str, overwrite: bool, as_json: bool,
-    **values: Any,
+    name: str, recipe: str, arch: str, arch_option: tuple[str, ...], out: str, repeat: int, tensorboard: str | None,
+    as_json: bool, **values: Any,
 ) -> None:  # fmt: skip
     import dataclasses
     from pathlib import Path
@@ -119,30 +127,54 @@ def _run(
 
     if not arch and not recipe:
         raise UsageError("name a network by --arch, or published settings by --recipe")
+    folder = f"trained/{slug(recipe or f'{arch}-{name}')}-{slug(values['dataset'])}"
+    folder = out or (folder if repeat > 1 else f"{folder}-{values['seed']}")
+    what = {
+        field.name: values.pop(field.name) for field in dataclasses.fields(TrainPlan) if field.name in values
+    }
     typed = _typed(values) if recipe else values
     how = {
         field.name: typed.pop(field.name) for field in dataclasses.fields(TrainOptions) if field.name in typed
     }
-    folder = Path(out or f"trained/{slug(recipe or f'{arch}-{name}')}-{slug(dataset)}-{values['seed']}")
-    what: dict[str, Any] = {
-        "model": name, "architecture": Architecture(arch, pairs(arch_option)), "options": typed, "out": folder,
-        "dataset": dataset, "split": split, "outliers": outliers, "limit": limit, "image_size": image_size,
-        "data_dir": data_dir, "overwrite": overwrite, "initial": initial,
-    }  # fmt: skip
-    with TerminalReporter() if leads() else SILENT as reporter:
+    what |= {"model": name, "architecture": Architecture(arch, pairs(arch_option)), "options": typed}
+    what["out"] = Path(folder)
+    with reporter_of(tensorboard) if leads() else SILENT as reporter:
         if recipe:
             plan, options = plan_of_recipe(recipe, training=how, reporter=reporter, **what)
         else:
             plan, options = TrainPlan(**what), TrainOptions(**how)
+        if repeat > 1:
+            _repeat(plan, options, repeat, reporter, as_json)
+            return
         summary = train_extractor(plan, options, reporter=reporter)
     if not leads():
         return
     if as_json:
-        emit_json({"folder": str(folder), **summary})
+        emit_json({"folder": folder, **summary})
         return
     accuracy = summary.get("validation_accuracy")
     held = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} % on held-out images"
     click.echo(f"{summary['steps']} updates in {summary['seconds']:.0f} s{held}; saved in {folder}")
+
+
+def _repeat(plan: TrainPlan, options: TrainOptions, repeat: int, reporter: Reporter, as_json: bool) -> None:
+    """Train with several seeds, and print the mean and the standard error of the accuracy."""
+    from featood.extractors.trainer import leads
+    from featood.pipeline.repeated_training import train_repeated
+
+    runs = train_repeated(plan, options, repeat, reporter=reporter)
+    if not leads():
+        return
+    if as_json:
+        emit_json({"folder": str(plan.out), "runs": runs.summaries, "failed": runs.failed, **runs.means})
+        return
+    for key, (mean, error) in runs.means.items():
+        factor, unit = (100, " %") if key == "validation_accuracy" else (1, "")
+        figure = f"{factor * mean:.4g} ±{factor * error:.2g}{unit}"
+        click.echo(f"{key.replace('_', ' ')}: {figure} over {len(runs.summaries)} seeds")
+    for seed, reason in runs.failed.items():
+        click.echo(f"seed {seed} failed: {reason}")
+    click.echo(f"{len(runs.summaries)} of {repeat} networks saved in {plan.out}")
 
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from featood.errors import DataError
 from featood.extractors.backbones import Backbone
 from featood.extractors.code import code_recipe
 from featood.extractors.forward import ExtractOptions, Forward, column_specs, ready
+from featood.extractors.readable import read_problem
 from featood.extractors.transform import Transform
 from featood.numerics.devices import pick_device
 
@@ -197,8 +198,7 @@ class _Images(Dataset[Any]):
             try:
                 pixels.append(transform.pixels(self.images.read(row)))
             except DataError as error:
-                name = self.images.ids[row]
-                failed.append((position, str(error) if name in str(error) else f"{name}: {error}"))
+                failed.append((position, read_problem(self.images, row, error)))
                 pixels.append(np.zeros((transform.height, transform.width, transform.channels), np.uint8))
             except OSError as error:
                 return error, []

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from featood.data import ImageSet, get_entry, open_dataset
 from featood.errors import Mismatch, UsageError
 from featood.extractors.models import create_model
+from featood.extractors.readable import split_readable
 from featood.extractors.recipe import fit_channels
 from featood.extractors.trainer import (
     Architecture,
@@ -29,6 +30,7 @@ from featood.extractors.trainer import (
     train_network,
 )
 from featood.extractors.transform import IMAGENET, Transform
+from featood.pipeline.extraction import SHOWN
 from featood.reporter import SILENT, Reporter
 from featood.training.checkpoint import clear_checkpoint, digest
 
@@ -51,9 +53,13 @@ class TrainPlan:
     """A set to train on as outliers, as ``NAME`` or ``NAME/SPLIT``."""
     limit: int = 0
     """Largest number of images of each set, the first of them (0: all)."""
+    mixing_set: str = ""
+    """Images that the augmentation ``pixmix`` mixes in, as ``NAME`` or ``NAME/SPLIT``."""
     image_size: int = 0
     """Side of the input in pixels (0: that of the dataset or the architecture)."""
     data_dir: str | None = None
+    strict: bool = False
+    """Whether to stop at an image that cannot be read, instead of leaving it out."""
     overwrite: bool = False
     initial: str = ""
     """Folder of a trained network whose weights the training starts from."""
@@ -168,17 +174,7 @@ def train_extractor(
     if is_extractor(plan.out) and not plan.overwrite:
         raise UsageError(f"{plan.out} contains a trained network; choose another folder, or add --overwrite")
     model = create_model(plan.model, plan.options)
-    images = _open(plan.dataset, plan.split, plan)
-    transform = input_transform(plan.architecture, images, plan.image_size)
-    reporter.line(f"{plan.dataset}/{plan.split}: {len(images)} images; inputs: {transform}")
-    outliers = None
-    if plan.outliers:
-        name, _, split = plan.outliers.partition("/")
-        outliers = _open(name, split or "train", plan)
-        reporter.line(f"outliers: {plan.outliers}, {len(outliers)} images")
-    data = {"dataset": plan.dataset, "split": plan.split, "digest": images.digest(), "images": len(images)}
-    if outliers is not None:
-        data |= {"outliers": plan.outliers, "outliers_digest": outliers.digest()}
+    sets, data = _sets(plan, options, reporter)
     if plan.recipe:
         data["recipe"] = plan.recipe
     weights = None
@@ -191,21 +187,21 @@ def train_extractor(
         "model_options": dataclasses.asdict(model),
         "architecture": plan.architecture.name,
         "architecture_options": dict(plan.architecture.options),
-        "transform": transform.as_json(),
+        "transform": sets.transform.as_json(),
         "data": data,
     }
     trained = train_network(
         plan.architecture.make,
         model,
-        TrainImages(images, transform, outliers),
+        sets,
         options,
         checkpoint=checkpoint,
         settings=settings,
         progress=reporter.task(f"training {plan.architecture.name}"),
         initial=None if weights is None else functools.partial(_load, weights, plan),
     )
-    classes = images.classes or tuple(map(str, range(trained.summary["classes"])))
-    facts = Facts(plan.architecture, model, classes, transform, dataclasses.asdict(options), data)
+    classes = sets.images.classes or tuple(map(str, range(trained.summary["classes"])))
+    facts = Facts(plan.architecture, model, classes, sets.transform, dataclasses.asdict(options), data)
     if leads():
         save_extractor(trained, facts, plan.out)
         clear_checkpoint(checkpoint)
@@ -232,6 +228,47 @@ def _load(weights: Mapping[str, Tensor], plan: TrainPlan, net: nn.Module) -> Non
 def _open(name: str, split: str, plan: TrainPlan) -> ImageSet:
     images = open_dataset(name, split, plan.data_dir)
     return images.subset(range(min(plan.limit, len(images)))) if plan.limit else images
+
+
+def _sets(plan: TrainPlan, options: TrainOptions, reporter: Reporter) -> tuple[TrainImages, dict[str, Any]]:
+    """Open all sets, and leave out what cannot be read; return them, and what is recorded of them."""
+    images = _open(plan.dataset, plan.split, plan)
+    transform = input_transform(plan.architecture, images, plan.image_size)
+    reporter.line(f"{plan.dataset}/{plan.split}: {len(images)} images; inputs: {transform}")
+
+    def readable(images: ImageSet, before: str) -> ImageSet:
+        name = f"{images.name}/{images.split}"
+        for note in images.notes:
+            reporter.line(f"{name}: {note}")
+        task = reporter.task(f"checking {name}")
+        found, problems = split_readable(
+            images, transform, strict=plan.strict, workers=options.workers, progress=task
+        )
+        data[f"{before}digest"] = found.digest()
+        if problems:
+            data[f"{before}unreadable"] = list(problems)
+            reporter.line(
+                f"warning: {len(problems)} of {len(images)} images could not be read and are left out:"
+            )
+            for problem in list(problems.values())[:SHOWN]:
+                reporter.line(f"  {problem}")
+        return found
+
+    def further(kind: str, name: str) -> ImageSet | None:
+        if not name:
+            return None
+        dataset, _, split = name.partition("/")
+        found = _open(dataset, split or "train", plan)
+        reporter.line(f"{kind.replace('_', ' ')}: {name}, {len(found)} images")
+        data[kind] = name
+        return readable(found, f"{kind}_")
+
+    data: dict[str, Any] = {"dataset": plan.dataset, "split": plan.split}
+    images = readable(images, "")
+    data["images"] = len(images)
+    data |= {name: value for name in ("limit", "image_size") if (value := getattr(plan, name))}
+    sets = further("outliers", plan.outliers), further("mixing_set", plan.mixing_set)
+    return TrainImages(images, transform, *sets), data
 
 
 def input_transform(architecture: Architecture, images: ImageSet, image_size: int = 0) -> Transform:

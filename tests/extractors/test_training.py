@@ -1,21 +1,28 @@
 """Training on images: what results is the same whatever interrupts it, and however many processes share it."""
 
+import contextlib
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import featood
 from featood.cache import FeatureCache
 from featood.data import open_dataset
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
+from featood.extractors.models import SplitNet
 from featood.extractors.trainer import Architecture, TrainOptions, is_extractor, load_extractor
+from featood.extractors.trainer.options import optimizer_of, schedule_of
+from featood.nets import create_net
 from featood.pipeline.training import TrainPlan, train_extractor
 from featood.reporter import Reporter
 
@@ -142,6 +149,42 @@ def test_two_processes_train_what_one_does(tmp_path):
         torch.testing.assert_close(two[name], value, rtol=0, atol=1e-9)
 
 
+NOT_MEANS = ("cider", "ii", "mcd", "npos", "reweight-ood", "scone", "supcon", "vos")
+"""Models whose losses compare the images of a batch, or are not linear in their mean."""
+SHARED = """
+import sys
+from pathlib import Path
+from featood.extractors.trainer import Architecture, TrainOptions, processes
+from featood.pipeline.training import TrainPlan, train_extractor
+
+with processes(cuda=False):
+    for name in sys.argv[2:]:
+        few = {"vos": {"queue": 4, "draws": 50}, "npos": {
+            "queue": 8, "samples": 20, "neighbor": 4, "boundary": 6, "kept": 5}}.get(name, {})
+        more = {"pretraining": 0.3} if name in ("mcd", "npos", "scone", "vos") else {}
+        plan = TrainPlan(model=name, dataset="digits:0-6", architecture=Architecture("lenet"), image_size=28,
+                         limit=96, out=Path(sys.argv[1]) / name, options=few | more,
+                         outliers="digits:7-9" if name in ("mcd", "scone") else "")
+        train_extractor(plan, TrainOptions(epochs=2, batch_size=32, outlier_batch=32, lr=0.01, augment=("crop:1",),
+                                           validation=0, precision="float64"))
+"""
+
+
+@DISTRIBUTED
+def test_losses_of_the_whole_batch_are_those_of_one_process(tmp_path):
+    (tmp_path / "shared.py").write_text(SHARED)
+    for name, launch in (("one", ONE[:1]), ("two", TWO[:-2])):
+        command = [*launch, tmp_path / "shared.py", tmp_path / name, *NOT_MEANS]
+        here = {**os.environ, "PYTHONPATH": str(Path(featood.__file__).parents[1])}
+        subprocess.run(command, check=True, env=here, capture_output=True)
+    for model in NOT_MEANS:
+        one, two = tmp_path / "one" / model, tmp_path / "two" / model
+        np.testing.assert_allclose(losses(one), losses(two), rtol=1e-9, err_msg=model)
+        tensors = load_file(two / "last.safetensors")
+        for name, value in load_file(one / "last.safetensors").items():
+            torch.testing.assert_close(tensors[name], value, rtol=0, atol=1e-8, msg=f"{model} {name}")
+
+
 def test_an_odd_batch_cannot_be_shared(monkeypatch):
     from featood.extractors.trainer.distributed import Processes
 
@@ -167,9 +210,117 @@ def test_the_folder_is_a_backbone(featood, tmp_path, whole):
     assert first != FeatureCache(place)["net@last/digits/test"].fingerprint
 
 
+def images_in(folder, broken=()):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for kind in "ab":
+        (folder / "train" / kind).mkdir(parents=True)
+        for number in range(12):
+            path = folder / "train" / kind / f"{number:02}.png"
+            Image.fromarray(rng.integers(128 if kind == "a" else 256, size=(28, 28), dtype=np.uint8)).save(
+                path
+            )
+            if f"{kind}/{path.name}" in broken:
+                path.write_bytes(path.read_bytes()[:60])
+    return str(folder)
+
+
+class Lines(Reporter):
+    def __init__(self):
+        self.lines = []
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path, workers):
+    broken = ("a/03.png", "b/00.png")
+    whole = images_in(tmp_path / "whole", broken)
+    how = TrainOptions(epochs=2, batch_size=8, lr=0.01, workers=workers)
+    given = {"dataset": whole, "limit": 0}
+    with pytest.raises(DataError, match=r"a/03.png .*omit --strict to skip"):
+        train_extractor(plan(tmp_path / "net", **given, strict=True), how)
+    said = Lines()
+    train_extractor(plan(tmp_path / "net", **given), how, reporter=said)
+    assert "warning: 2 of 24 images could not be read and are left out:" in said.lines
+    facts = load_extractor(tmp_path / "net").facts
+    assert facts.data["unreadable"] == list(broken) and facts.data["images"] == 22
+    for name in broken:
+        (tmp_path / "whole" / "train" / name).unlink()
+    train_extractor(plan(tmp_path / "without", **given), how)
+    same(tmp_path / "without", tmp_path / "net")
+
+
+def test_a_repetition_resumes_and_counts_what_failed(featood, tmp_path, monkeypatch):
+    from featood.metrics import mean_and_error
+    from featood.pipeline import repeated_training
+
+    def failing(own, how, **more):
+        if how.seed == 4:
+            raise RuntimeError("out of\nmemory")
+        return train_extractor(own, how, **more)
+
+    monkeypatch.setattr(repeated_training, "train_extractor", failing)
+    given = words(tmp_path / "nets", "--epochs", "1", "--repeat", "3", "--seed", "3")
+    code, out, err = featood(*given)
+    assert code == 0 and "seed 4 failed: RuntimeError: out of memory" in out and "2 of 3 networks" in out, err
+    found = {seed: load_extractor(tmp_path / "nets" / f"seed-{seed}").summary for seed in (3, 5)}
+    mean, error = mean_and_error([summary["validation_accuracy"] for summary in found.values()])
+    assert f"validation accuracy: {100 * mean:.4g} ±{100 * error:.2g} % over 2 seeds" in out
+    times = {
+        seed: os.stat(tmp_path / "nets" / f"seed-{seed}" / "extractor.json").st_mtime_ns for seed in (3, 5)
+    }
+    monkeypatch.undo()
+    code, out, err = featood(*given, "--json")
+    assert code == 0 and set(json.loads(out)["runs"]) == {"3", "4", "5"}, err
+    for seed, modified in times.items():
+        assert os.stat(tmp_path / "nets" / f"seed-{seed}" / "extractor.json").st_mtime_ns == modified
+    code, _, err = featood(*given, "--min-lr", "0.01")
+    assert code == 2 and "trained with other settings (min_lr)" in err
+
+
 def test_a_folder_is_not_overwritten_silently(tmp_path, whole):
     with pytest.raises(UsageError, match="contains a trained network"):
         train_extractor(plan(whole))
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("step", range(10))
+def test_a_folder_is_overwritten_as_a_whole(tmp_path, whole, monkeypatch, step):
+    import shutil
+
+    from featood import files
+    from featood.extractors.trainer import folder as module
+
+    def kill(*paths):
+        done.append(paths)
+        if len(done) > step:
+            raise Killed
+        return move(*paths)
+
+    old = load_extractor(whole)
+    new = module.Trained(
+        load_extractor(whole, last=True).net, dict(old.net.named_tensors()), {"loss": [1.0]}, {}
+    )
+    with torch.no_grad():
+        new.net.last.bias += 1
+    shutil.copytree(whole, tmp_path / "net")
+    done, move = [], os.replace
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "replace", kill)
+        with pytest.raises(Killed) if step < 9 else contextlib.nullcontext():
+            module.save_extractor(new, old.facts, tmp_path / "net")
+    expected = (old.net, load_extractor(whole, last=True).net) if step < 5 else (new.net, old.net)
+    for last, net in enumerate(expected):
+        found = load_extractor(tmp_path / "net", bool(last)).net.named_tensors()
+        assert all(torch.equal(found[name], value) for name, value in net.named_tensors().items())
+    module.save_extractor(new, old.facts, tmp_path / "net")
+    assert sorted(os.listdir(tmp_path / "net")) == sorted(os.listdir(whole))
 
 
 def test_a_damaged_folder_is_named(tmp_path, whole):
@@ -219,6 +370,44 @@ def test_one_of_several_processes_writes(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     train_extractor(plan(tmp_path / "net"), TrainOptions(epochs=1))
     assert not os.listdir(tmp_path)
+
+
+def test_parts_have_learning_rates_of_their_own(tmp_path):
+    how = {"lr_of": ("fc1=0", "fc1.bias=0.2", "parts.prototypes=0.3"), "epochs": 1, "schedule": "constant"}
+    with pytest.raises(UsageError, match=r"no weight is in the part 'parts.prototypes' \(there are: .*fc1"):
+        train_extractor(plan(tmp_path / "net"), TrainOptions(**how))
+    options = TrainOptions(**{**how, "lr_of": how["lr_of"][:2], "weight_decay": 0.0, "momentum": 0.0}, lr=0.1)
+    net = SplitNet(create_net("lenet", 10, 1, torch.Generator().manual_seed(0)))
+    before = {name: value.detach().clone() for name, value in net.named_weights().items()}
+    optimizer = optimizer_of(net, options)
+    for value in net.parameters():
+        value.grad = torch.ones_like(value)
+    optimizer.step()
+    for name, value in net.named_weights().items():
+        rate = 0.2 if name == "fc1.bias" else 0 if name.startswith("fc1.") else 0.1
+        torch.testing.assert_close(value.detach(), before[name] - rate)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"lr_of": ("fc",)}, "PART=RATE"),
+        ({"lr_of": ("fc=-1",)}, "PART=RATE"),
+        ({"lr_of": ("fc=nan",)}, "PART=RATE"),
+        ({"lr_of": ("fc=1", "fc=2")}, "a part twice"),
+        ({"lr": 0.1, "min_lr": 0.2}, "at most lr, 0.1"),
+    ],
+)
+def test_wrong_learning_rates_are_named(given, text):
+    with pytest.raises(UsageError, match=text):
+        TrainOptions(**given)
+
+
+def test_the_cosine_ends_at_the_lowest_rate():
+    options = TrainOptions(lr=0.1, min_lr=1e-3)
+    found = [0.1 * schedule_of(options, 10, 100)(step) for step in range(101)]
+    expected = [1e-3 + (0.1 - 1e-3) * (1 + math.cos(math.pi * step / 100)) / 2 for step in range(101)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_other_settings_do_not_resume_a_training(tmp_path):

@@ -15,6 +15,7 @@ from featood.extractors.models.network import SplitNet
 from featood.extractors.models.registry import register
 from featood.losses import confidence_loss
 from featood.options import option
+from featood.training.gathering import gathered
 from featood.training.loop import Losses
 
 
@@ -41,7 +42,8 @@ class ConfidenceBranch(Model):
     the weight rises by 1 % in each update in which the mean of ``-log c`` exceeds the budget, and falls otherwise.
     Score the column ``confidence.avg`` with ``column --feature confidence.avg --negate``.
 
-    The authors also use ODIN's perturbation at test time, which is left out.
+    As the weight changes by 1 % in an update, it takes hundreds of updates to reach the budget; c does not rank images
+    well before. The authors train for 200 epochs, and use ODIN's perturbation at test time, which is left out.
     """
 
     shown: ClassVar[tuple[str, ...]] = ("confidence",)
@@ -60,6 +62,6 @@ class ConfidenceBranch(Model):
         hinted = torch.rand(len(batch.labels), generator=batch.generator).to(features.device) < 0.5
         confidence = net.parts["confidence"](features).squeeze(1)
         found = confidence_loss(net.classify(features), confidence, batch.labels, price.value.clone(), hinted)
-        dear = found["price"].detach() > self.budget
+        dear = gathered(found["price"].detach()[None]).mean() > self.budget
         price.value /= torch.where(dear, 0.99, 1.01).to(price.value)
         return found

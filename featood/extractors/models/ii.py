@@ -15,6 +15,7 @@ from featood.extractors.models.network import SplitNet
 from featood.extractors.models.registry import register
 from featood.losses import class_means, intra_inter
 from featood.options import option
+from featood.training.gathering import gathered
 from featood.training.loop import Losses
 
 
@@ -55,9 +56,9 @@ class IntraInter(CentersModel):
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:
         """Return the loss, the spread and the separation."""
         part = self.centers_of(net)
-        embedding = part.embed(net.features(batch.images))
+        embedding, labels = gathered(part.embed(net.features(batch.images))), gathered(batch.labels)
         classes = len(part.centers)
-        means, count = class_means(embedding.detach().to(part.centers.dtype), batch.labels, classes)
+        means, count = class_means(embedding.detach().to(part.centers.dtype), labels, classes)
         moved = torch.lerp(part.centers, means, self.rate)
         part.centers.copy_(torch.where(count[:, None] > 0, moved, part.centers))
-        return intra_inter(embedding, batch.labels, classes, self.weight, self.farthest)
+        return intra_inter(embedding, labels, classes, self.weight, self.farthest)

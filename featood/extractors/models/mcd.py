@@ -7,6 +7,7 @@ __all__ = ["ClassifierDiscrepancy"]
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 from featood.extractors.models.model import ImageBatch, Setup
@@ -15,6 +16,7 @@ from featood.extractors.models.phases import PhasedModel
 from featood.extractors.models.registry import register
 from featood.losses import classifier_discrepancy
 from featood.options import option
+from featood.training.gathering import gathered
 from featood.training.loop import Losses
 
 
@@ -50,5 +52,7 @@ class ClassifierDiscrepancy(PhasedModel):
         """Return the loss and its two terms."""
         features = net.features(batch.images)
         weight = self.weight if self.begun(net, batch, self.pretraining) else 0.0
-        second = net.parts["second"](features)
-        return classifier_discrepancy(net.classify(features), second, batch.labels, weight, self.margin)
+        logits = torch.stack([net.classify(features), net.parts["second"](features)], 1)
+        # the discrepancy is bounded for the mean of the batch, not of each process
+        first, second = gathered(logits).unbind(1)
+        return classifier_discrepancy(first, second, gathered(batch.labels), weight, self.margin)

@@ -55,21 +55,24 @@ class NatPN(PhasedModel):
     network's logits are ``log N_H q p_c``, with the first two clipped to the evidence limit: score it with
     ``precision`` or another head on Dirichlet distributions.
 
-    As in the authors' code, only the flow is trained in the first updates (`flow_first`), and again in the last ones
-    (`flow_last`), by its likelihood; there these phases are additional epochs with optimisers of their own. Other
-    weights still change in them by weight decay and momentum. The weights before the last phase are not kept as the
-    best.
+    The flow has three autoregressive layers, as that of the head ``natpn``. The authors have 8 radial layers
+    (``--flow radial --layers 8``), which are close to one peak between the classes, where images of no class are
+    embedded. As in their code, the latent features are not normalised, and only the flow is trained in the first
+    updates (`flow_first`), and again in the last ones (`flow_last`), by its likelihood; there these phases are
+    additional epochs with optimisers of their own. Other weights still change in them by weight decay and momentum.
+    The weights before the last phase are not kept as the best.
     """
 
     logits_part: ClassVar[str] = "evidence"
     latent: int = option(16, "size of the latent space", low=1)
-    flow: str = option("radial", "kind of flow: radial or masked autoregressive", choices=tuple(FLOWS))
-    layers: int = option(8, "layers of the flow", low=1)
+    flow: str = option("maf", "kind of flow: masked autoregressive or radial", choices=tuple(FLOWS))
+    layers: int = option(3, "layers of the flow", low=1)
     budget: str = option(
         "normal",
         "certainty budget of H dimensions: 1, exp(H/2), exp(H), or (4 pi)^(H/2)",
         choices=tuple(BUDGETS),
     )
+    batch_norm: bool = option(False, "apply batch normalisation to the latent features")
     evidence_limit: float = option(30.0, "largest absolute log-evidence", low=1)
     entropy_weight: float = option(1e-5, "weight of the entropy of the Dirichlet distribution", low=0)
     flow_first: float = option(0.05, "share of the training, at the start, of the flow alone", low=0, high=1)
@@ -80,7 +83,9 @@ class NatPN(PhasedModel):
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         flow = FLOWS[self.flow](self.latent, self.layers, 64, generator)
         encoder = nn.Linear(setup.width, self.latent)
-        network = NaturalPosteriorNetwork(encoder, flow, self.latent, setup.classes, generator)
+        network = NaturalPosteriorNetwork(
+            encoder, flow, self.latent, setup.classes, generator, self.batch_norm
+        )
         evidence = _Evidence(network, BUDGETS[self.budget] * self.latent, self.evidence_limit)
         return {**super().parts(setup), "evidence": evidence}
 

@@ -64,6 +64,10 @@ class SplitNet(nn.Module):
         """Return all tensors: those of the network under its own names, those of the parts after ``parts.``."""
         return {self._outside(name): value for name, value in self.state_dict().items()}
 
+    def named_weights(self) -> dict[str, nn.Parameter]:
+        """Return the parameters under the names of `named_tensors`."""
+        return {self._outside(name): value for name, value in self.named_parameters()}
+
     def load_named(self, tensors: Mapping[str, Tensor]) -> None:
         """Load what `named_tensors` returned.
 

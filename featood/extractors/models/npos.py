@@ -17,6 +17,7 @@ from featood.extractors.models.queues import ClassQueues
 from featood.extractors.models.registry import register
 from featood.losses import boundary_outliers, energy_odds
 from featood.options import option
+from featood.training.gathering import gathered, of_first
 from featood.training.loop import Losses
 
 
@@ -80,9 +81,9 @@ class NonParametricOutliers(PrototypeModel):
         assert isinstance(queues, ClassQueues)
         compactness, dispersion = self.prototype_losses(net, features, batch.labels)
         named, logistic = self.classification(net, batch, features), features.new_zeros(())
-        queues.push(features, batch.labels)
+        queues.push(gathered(features.detach(), self.views), gathered(batch.labels, self.views))
         if batch.done >= self.pretraining and queues.full:
-            drawn = self._draw(queues.rows, batch.generator)
+            drawn = of_first(self._draw(queues.rows, batch.generator))
             logistic = energy_odds(odds(features).squeeze(1), odds(drawn.to(features)).squeeze(1))
         loss = self.compactness * compactness + self.dispersion * dispersion + self.weight * logistic + named
         return {

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from featood.extractors.models.model import ImageBatch, Model, Setup
 from featood.extractors.models.network import SplitNet
 from featood.options import option
+from featood.training.gathering import gathered
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -36,6 +37,10 @@ class ProjectionModel(Model):
     def embed(net: SplitNet, features: Tensor) -> Tensor:
         """Map features ``[B, D]`` to embeddings of unit length ``[B, E]``."""
         return F.normalize(net.parts["projection"](features), dim=1)
+
+    def pairs(self, net: SplitNet, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the embeddings ``[B, E]`` and labels ``[B]`` of the whole batch, of all processes."""
+        return gathered(self.embed(net, features), self.views), gathered(labels, self.views)
 
     @staticmethod
     def classification(net: SplitNet, batch: ImageBatch, features: Tensor) -> Tensor:

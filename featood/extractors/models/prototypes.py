@@ -49,7 +49,8 @@ class PrototypeModel(ProjectionModel):
 
     def prototype_losses(self, net: SplitNet, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Move the prototypes, and return compactness and dispersion, which has a gradient through the move."""
-        part, embedding = self._prototypes(net), self.embed(net, features)
+        part = self._prototypes(net)
+        embedding, labels = self.pairs(net, features, labels)
         moved = moved_prototypes(part.rows.clone(), embedding, labels, self.prototype_momentum)
         part.rows.copy_(moved.detach())
         compactness = prototype_compactness(embedding, part.rows.to(embedding), labels, self.temperature)

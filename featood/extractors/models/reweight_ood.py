@@ -43,7 +43,7 @@ class ReweightOOD(ProjectionModel):
             (self.within_slope, self.within_offset),
             (self.between_slope, self.between_offset),
         )
-        embedding = self.embed(net, features)
-        contrast = reweighted_pairs(embedding, batch.labels, self.temperature, within, between)
+        embedding, labels = self.pairs(net, features, batch.labels)
+        contrast = reweighted_pairs(embedding, labels, self.temperature, within, between)
         named = self.classification(net, batch, features)
         return {"loss": contrast + named, "contrast": contrast, "classification": named}

@@ -42,7 +42,11 @@ class RandomTemperature(Model):
 
     e is drawn from a normal distribution, the K variances v depend on the image, and the divergence is the mean of
     ``(v - log v - 1) / 2``. The part ``variance`` is their mean: score the column ``variance.avg`` with
-    ``column --feature variance.avg``. It is larger for uncertain images, so a larger value is taken as more OOD.
+    ``column --feature variance.avg``. A larger value is taken as more OOD, as in the paper.
+
+    The paper's images have noisy labels. Where a network fits its labels, the loss lowers the temperature of images
+    near the boundary of their class, and hardly changes that of others: v is then smaller for images that are difficult
+    to classify, and its rank among OOD images depends on the data. Compare it with ``msp``.
 
     Loss and defaults are those of OpenOOD, which scores the mean with the opposite sign. It also clips the norm of the
     gradient at 2.5 (``--clip 2.5``).

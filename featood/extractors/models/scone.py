@@ -16,6 +16,7 @@ from featood.extractors.models.phases import PhasedModel
 from featood.extractors.models.registry import register
 from featood.losses import augmented_lagrangian, false_alarms, missed_outliers, updated_multipliers
 from featood.options import option
+from featood.training.gathering import gathered
 from featood.training.loop import Losses
 
 
@@ -97,8 +98,10 @@ class Constrained(PhasedModel):
 
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:
         """Return the loss, the cross-entropy, and the rates of missed outliers and false alarms."""
-        logits, part = net(batch.images), net.parts["constraints"]
+        part = net.parts["constraints"]
         assert isinstance(part, _Constraints)
+        # the constraints are on the mean of the batch, not of each process
+        logits, batch = gathered(net(batch.images)), batch._replace(labels=gathered(batch.labels))
         named, energy = batch.cross_entropy(logits), -logits.logsumexp(1)
         slope = part.slope.exp()
         odds = slope * (energy - part.middle)

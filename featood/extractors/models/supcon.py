@@ -34,6 +34,6 @@ class SupCon(ProjectionModel):
         """Return the loss, the contrastive loss, and the cross-entropy of the linear classifier."""
         batch = batch.inliers()
         features = net.features(batch.images)
-        contrast = supervised_contrastive(self.embed(net, features), batch.labels, self.temperature)
+        contrast = supervised_contrastive(*self.pairs(net, features, batch.labels), self.temperature)
         named = self.classification(net, batch, features)
         return {"loss": contrast + named, "contrast": contrast, "classification": named}

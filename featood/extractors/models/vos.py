@@ -17,6 +17,7 @@ from featood.extractors.models.queues import ClassQueues
 from featood.extractors.models.registry import register
 from featood.losses import energy_odds, virtual_outliers, weighted_energy
 from featood.options import option
+from featood.training.gathering import gathered, of_first
 from featood.training.loop import Losses
 
 
@@ -50,8 +51,7 @@ class VirtualOutliers(PhasedModel):
 
     Both sides count equally in the logistic loss; the authors' mean over all rows gives the few outliers less weight.
     There w is clipped at 0, here it is positive; there the factor on E may become negative. In place of one outlier of
-    each class from `draws` for the class, the least likely of as many draws in all are given to random classes. With
-    several processes, the queues are those of the first one's images.
+    each class from `draws` for the class, the least likely of as many draws in all are given to random classes.
     """
 
     weight: float = option(0.1, "weight of the logistic loss", low=0)
@@ -79,9 +79,9 @@ class VirtualOutliers(PhasedModel):
         assert isinstance(queues, ClassQueues)
         logits = net.classify(features)
         named, logistic = batch.cross_entropy(logits), logits.new_zeros(())
-        queues.push(features, batch.labels)
+        queues.push(gathered(features.detach()), gathered(batch.labels))
         if self.begun(net, batch, self.pretraining) and queues.full:
-            drawn = self._draw(queues.rows, batch.generator)
+            drawn = of_first(self._draw(queues.rows, batch.generator))
             logistic = energy_odds(odds(logits), odds(net.classify(drawn.to(features))))
         return {"loss": named + self.weight * logistic, "classification": named, "odds": logistic}
 

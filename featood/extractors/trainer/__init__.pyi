@@ -1,6 +1,7 @@
 from .architectures import Architecture as Architecture
 from .augmentation import AUGMENTATIONS as AUGMENTATIONS
 from .distributed import leads as leads
+from .distributed import processes as processes
 from .folder import Facts as Facts
 from .folder import is_extractor as is_extractor
 from .folder import load_extractor as load_extractor

@@ -62,22 +62,32 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     },
 }
 """By name; ``crop:2`` pads by two pixels."""
+MIXES = "pixmix"
+"""The augmentation that mixes with images of another set."""
 
 
-def parse_augmentations(names: Sequence[str]) -> list[Augmentation]:
+def parse_augmentations(names: Sequence[str], mix: Augmentation | None = None) -> list[Augmentation]:
     """Return the augmentations of names such as ``crop:4`` and ``flip``, in their order.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Keys of `AUGMENTATIONS`, and ``pixmix``.
+    mix : callable, optional
+        What ``pixmix`` does.
 
     Raises
     ------
     UsageError
         If there is none of a name, or its number is not one.
     """
+    known = {**AUGMENTATIONS, MIXES: mix}
     found = []
     for text in names:
         name, _, number = text.partition(":")
-        if name not in AUGMENTATIONS:
-            raise UsageError(f"there is no augmentation '{name}' (there are: {', '.join(AUGMENTATIONS)})")
-        made: Any = AUGMENTATIONS[name]
+        if name not in known:
+            raise UsageError(f"there is no augmentation '{name}' (there are: {', '.join(known)})")
+        made: Any = known[name]
         if number:
             if not name.startswith("crop") or not number.isdecimal() or int(number) < 1:
                 raise UsageError(

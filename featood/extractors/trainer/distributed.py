@@ -72,7 +72,7 @@ def leads() -> bool:
 
 @contextmanager
 def processes(cuda: bool) -> Iterator[Processes]:
-    """Join the processes that ``torchrun`` started, for the time of the context; without it there is one.
+    """Join the processes that ``torchrun`` started, for the time of the outermost context; without it there is one.
 
     Parameters
     ----------
@@ -81,6 +81,9 @@ def processes(cuda: bool) -> Iterator[Processes]:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
+        return
+    if dist.is_initialized():
+        yield Processes(dist.get_rank(), dist.get_world_size())
         return
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

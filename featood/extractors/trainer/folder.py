@@ -21,12 +21,14 @@ from featood.extractors.models.model import Setup
 from featood.extractors.trainer.architectures import Architecture
 from featood.extractors.trainer.trainer import Trained
 from featood.extractors.transform import Transform
-from featood.files import atomic_write, read_json, size_of, write_json
+from featood.files import atomic_write, read_json, rename, size_of, write_json
 from featood.records import check_record, is_newer, whole
 
 SCHEMA = 1
 RECORD = "extractor.json"
 WEIGHTS, LAST = "model.safetensors", "last.safetensors"
+NEXT = ".next"
+"""Suffix of files that belong to the record, or to the next one, and have not replaced their predecessor yet."""
 AGAIN = "train it again"
 KINDS = {
     "schema": whole(1),
@@ -73,18 +75,23 @@ def is_extractor(path: str | Path) -> bool:
 
 
 def save_extractor(trained: Trained, facts: Facts, folder: Path) -> None:
-    """Write a folder; `RECORD` is written last, so a folder with it is complete."""
+    """Write a folder, in place of a network in it as a whole: until `RECORD` is replaced, the folder is the old one.
+
+    All other files are complete beside the old ones by then, and are renamed afterwards.
+    """
     from safetensors.torch import save
 
     from featood.cache.manifest import library_versions
 
-    digests = {}
+    contents = {
+        "history.csv": _history(trained.history).encode(),
+        "README.md": _card(facts, trained.summary).encode(),
+    }
     for name, tensors in ((WEIGHTS, trained.net.named_tensors()), (LAST, trained.last)):
-        content = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
-        digests[name] = hashlib.sha256(content).hexdigest()
-        atomic_write(folder / name, content)
-    atomic_write(folder / "history.csv", _history(trained.history).encode())
-    atomic_write(folder / "README.md", _card(facts, trained.summary).encode())
+        contents[name] = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+    digests = {name: hashlib.sha256(contents[name]).hexdigest() for name in (WEIGHTS, LAST)}
+    for name, content in contents.items():
+        atomic_write(folder / f"{name}{NEXT}", content)
     write_json(
         folder / RECORD,
         {
@@ -103,6 +110,8 @@ def save_extractor(trained: Trained, facts: Facts, folder: Path) -> None:
             "sha256_of": digests,
         },
     )
+    for name in contents:
+        rename(folder / f"{name}{NEXT}", name)
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
@@ -162,11 +171,13 @@ def _tensors(path: Path, sha256: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise CacheCorrupt(f"{path} is missing; {AGAIN}") from None
-    if hashlib.sha256(content).hexdigest() != sha256:
+    found = [
+        one.read_bytes() for one in (path, path.with_name(f"{path.name}{NEXT}")) if size_of(one) is not None
+    ]
+    if not found:
+        raise CacheCorrupt(f"{path} is missing; {AGAIN}")
+    content = next((one for one in found if hashlib.sha256(one).hexdigest() == sha256), None)
+    if content is None:
         raise CacheCorrupt(f"{path} does not match its checksum; {AGAIN}")
     try:
         return load(content)

@@ -5,11 +5,14 @@ from __future__ import annotations
 __all__ = ["TrainOptions", "optimizer_of", "schedule_of", "settings_of"]
 
 import dataclasses
+import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
+from featood.errors import UsageError
+from featood.extractors.models.network import SplitNet
 from featood.extractors.trainer.augmentation import parse_augmentations
 from featood.options import check_options, option
 from featood.training import Schedule, constant, cosine, multi_step, warm_up
@@ -26,6 +29,10 @@ class TrainOptions:
     outlier_batch: int = option(256, "outliers in a batch, over all processes", low=1)
     optimizer: str = option("sgd", "optimiser", choices=("sgd", "adam", "adamw"))
     lr: float = option(0.1, "learning rate at the start", low=0)
+    lr_of: tuple[str, ...] = option(
+        (),
+        "learning rates of parts, as PART=RATE with the beginning of the names of weights: layer4=0.01,fc=0.1",
+    )
     momentum: float = option(
         0.9, "momentum of sgd, and the first decay rate of adam and adamw", low=0, high=1
     )
@@ -33,16 +40,17 @@ class TrainOptions:
     weight_decay: float = option(5e-4, "weight decay", low=0)
     schedule: str = option(
         "cosine",
-        "learning rate over time: cosine to 0, or falling at milestones",
+        "learning rate over time: cosine to min-lr, or falling at milestones",
         choices=("cosine", "steps", "constant"),
     )
+    min_lr: float = option(0.0, "learning rate at the end of the cosine, at most lr", low=0)
     milestones: tuple[float, ...] = option(
         (0.5, 0.75), "shares of the training after which the learning rate falls, for steps"
     )
     factor: float = option(0.1, "factor of the learning rate at a milestone", low=0, high=1)
     warm_up: float = option(0.0, "epochs in which the learning rate rises to its value", low=0)
     augment: tuple[str, ...] = option(
-        (), "random changes of the images: crop, flip, randaugment, ... (in order)"
+        (), "random changes of the images: crop, flip, randaugment, pixmix, ... (in order)"
     )
     mixup: float = option(0.0, "parameter of mixup's Beta distribution (0: no mixup)", low=0)
     cutmix: float = option(0.0, "parameter of CutMix's Beta distribution (0: no CutMix)", low=0)
@@ -64,14 +72,50 @@ class TrainOptions:
         """Name in messages of errors."""
         return "train"
 
+    @property
+    def rates(self) -> dict[str, float]:
+        """Learning rates by part."""
+        return dict(_rate(text) for text in self.lr_of)
+
     def __post_init__(self) -> None:
         check_options(self)
         parse_augmentations(self.augment)
+        if len(self.rates) < len(self.lr_of):
+            raise UsageError("lr-of has a part twice; name it once")
+        if self.min_lr > self.lr:
+            raise UsageError(f"min-lr must be at most lr, {self.lr}, not {self.min_lr}")
 
 
-def optimizer_of(net: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
-    """Return the optimiser of a network's parameters."""
-    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+def _rate(text: str) -> tuple[str, float]:
+    part, _, number = text.rpartition("=")
+    try:
+        rate = float(number)
+    except ValueError:
+        rate = math.nan
+    if not part or not 0 <= rate < math.inf:
+        raise UsageError(f"lr-of takes PART=RATE with a rate of 0 or more, such as fc=0.01, not '{text}'")
+    return part, rate
+
+
+def optimizer_of(net: SplitNet, options: TrainOptions) -> torch.optim.Optimizer:
+    """Return the optimiser of a network's parameters, with a group of parameters for each learning rate.
+
+    Raises
+    ------
+    UsageError
+        If no weight has a name that begins with a part whose learning rate is given.
+    """
+    named = {name: value for name, value in net.named_weights().items() if value.requires_grad}
+    groups: dict[str, list[Tensor]] = {part: [] for part in ("", *options.rates)}
+    for name, value in named.items():
+        longest = max((part for part in groups if f"{name}.".startswith(f"{part}." if part else "")), key=len)
+        groups[longest].append(value)
+    if empty := [part for part in options.rates if not groups[part]]:
+        parts = sorted({name.partition(".")[0] if not name.startswith("parts.") else ".".join(name.split(".")[:2])
+                        for name in named})  # fmt: skip
+        raise UsageError(f"lr-of: no weight is in the part '{empty[0]}' (there are: {', '.join(parts)})")
+    rates = {"": options.lr, **options.rates}
+    parameters = [{"params": values, "lr": rates[part]} for part, values in groups.items() if values]
     if options.optimizer == "sgd":
         return torch.optim.SGD(
             parameters, options.lr, options.momentum, weight_decay=options.weight_decay,
@@ -84,7 +128,7 @@ def optimizer_of(net: nn.Module, options: TrainOptions) -> torch.optim.Optimizer
 def schedule_of(options: TrainOptions, per_epoch: int, steps: int) -> Schedule:
     """Return the factor on the learning rate at each step."""
     if options.schedule == "cosine":
-        chosen = cosine(steps)
+        chosen = cosine(steps, options.min_lr / options.lr if options.lr else 0.0)
     elif options.schedule == "steps":
         chosen = multi_step([round(share * steps) for share in options.milestones], options.factor)
     else:

@@ -39,7 +39,7 @@ _DDU_SOURCE = (
 )
 _SN_MOD = {"sn": True, "coeff": 3.0, "power_iterations": 1, "mod": True}
 _OPENOOD = {
-    **_SGD, "epochs": 100, "nesterov": True, "schedule": "cosine", "augment": ("flip", "crop-black:4"),
+    **_SGD, "epochs": 100, "nesterov": True, "schedule": "cosine", "min_lr": 1e-6, "augment": ("flip", "crop-black:4"),
     "validation": 0.02, "keep": "best",
 }  # fmt: skip
 _OPENOOD_SOURCE = (
@@ -52,8 +52,8 @@ _OE_SOURCE = (
     "github.com/hendrycks/outlier-exposure, whose outliers are the 80 Million Tiny Images"
 )
 _OE = {
-    **_SGD, "outlier_batch": 256, "nesterov": True, "schedule": "cosine", "augment": ("flip", "crop-black:4"),
-    "validation": 0.0, "keep": "last",
+    **_SGD, "outlier_batch": 256, "nesterov": True, "schedule": "cosine", "min_lr": 1e-6,
+    "augment": ("flip", "crop-black:4"), "validation": 0.0, "keep": "last",
 }  # fmt: skip
 
 RECIPES: dict[str, Recipe] = {

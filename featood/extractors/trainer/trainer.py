@@ -20,11 +20,12 @@ from featood.data import ImageSet
 from featood.errors import DataError, UsageError
 from featood.extractors.models.model import ImageBatch, Model, Setup
 from featood.extractors.models.network import SplitNet, check_split
-from featood.extractors.trainer.augmentation import parse_augmentations
+from featood.extractors.trainer.augmentation import MIXES, parse_augmentations
 from featood.extractors.trainer.distributed import Processes, leads, processes
 from featood.extractors.trainer.loader import ImageLoader
 from featood.extractors.trainer.mixing import Mixing
 from featood.extractors.trainer.options import TrainOptions, optimizer_of, schedule_of, settings_of
+from featood.extractors.trainer.pixmix import PixMix
 from featood.extractors.transform import Transform
 from featood.numerics.devices import pick_device
 from featood.training import Batches
@@ -42,6 +43,8 @@ class TrainImages(NamedTuple):
     outliers: ImageSet | None = None
     held_out: ImageSet | None = None
     """Labelled images to validate on, in place of a share of `images`."""
+    mixing: ImageSet | None = None
+    """Images that PixMix mixes in."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +102,11 @@ def train_network(
     labels = _labels(data.images, model)
     if "outliers" in model.card.needs and data.outliers is None:
         raise UsageError(f"{model.name} needs outliers to train on: name a set by --outliers")
+    if (MIXES in options.augment) != (data.mixing is not None):
+        raise UsageError(
+            f"{MIXES} needs images to mix with: name a set by --mixing-set" if data.mixing is None
+            else f"a mixing set is used by --augment {MIXES} only"
+        )  # fmt: skip
     labelled = "labels" in model.card.needs
     mixing = Mixing(options.mixup, options.cutmix, options.seed)
     if mixing and not model.card.mixes:
@@ -195,7 +203,8 @@ class _Run:
         self.per_epoch = len(batches)
         self.steps = options.epochs * self.per_epoch
         part = team.rank, team.world
-        changes = parse_augmentations(options.augment)
+        mix = None if data.mixing is None else PixMix(data.mixing, data.transform)
+        changes = parse_augmentations(options.augment, mix)
         how: dict[str, Any] = {
             "augmentations": changes, "workers": options.workers, "part": part, "views": model.views,
         }  # fmt: skip
