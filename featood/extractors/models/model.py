@@ -61,6 +61,8 @@ class ImageBatch(NamedTuple):
     """Labels ``[B]`` of the images that were mixed in."""
     share: float = 1.0
     """Share of the images with `labels` in the mixed ones."""
+    ends_epoch: bool = False
+    """Whether this update is the last one of its epoch."""
 
     @property
     def done(self) -> float:

@@ -27,7 +27,7 @@ from featood.extractors.trainer.mixing import Mixing
 from featood.extractors.trainer.options import TrainOptions, optimizer_of, schedule_of, settings_of
 from featood.extractors.transform import Transform
 from featood.numerics.devices import pick_device
-from featood.training import Batches
+from featood.training import BalancedBatches, Batches
 from featood.training.loop import train
 
 FOREVER = 10**9
@@ -181,7 +181,7 @@ class _Run:
         self.held_out = data.images.subset(held), torch.from_numpy(labels[held])
         size = min(options.batch_size, len(known))
         team.share(size, "a batch")
-        batches = Batches(len(known), size, options.seed)
+        batches = self._batches(size)
         self.per_epoch = len(batches)
         self.steps = options.epochs * self.per_epoch
         part = team.rank, team.world
@@ -200,10 +200,23 @@ class _Run:
             self.outside = ImageLoader(
                 data.outliers, data.transform, others, self.steps, seed=options.seed + 1, **how
             )
+        trained = [parameter for parameter in net.body.parameters() if parameter.requires_grad]
+        self.frozen = trained if options.frozen_epochs else []
         self.objective = team.wrap(_Objective(net, model), device)
+
+    def _batches(self, size: int) -> Batches:
+        count = self.options.batch_classes
+        if not count:
+            return Batches(len(self.known), size, self.options.seed)
+        if (found := len(self.labels.unique())) < count:
+            raise UsageError(f"the training images have {found} classes, fewer than batch_classes, {count}")
+        self.team.share(size // count, "the images of a class in a batch")
+        return BalancedBatches(self.labels, count, size // count, self.options.seed)
 
     def losses(self, number: int) -> dict[str, Tensor]:
         """Return the losses of a batch by its number."""
+        for parameter in self.frozen:
+            parameter.requires_grad_(number // self.per_epoch >= self.options.frozen_epochs)
         images, labels = self.inside(number), self.labels[self.inside.rows(number)].repeat(self.inside.views)
         others, share = None, 1.0
         if self.mixing:
@@ -214,7 +227,7 @@ class _Run:
             labels = torch.cat([labels, labels.new_full((len(odd),), -1)])
         batch = ImageBatch(
             self._placed(images), labels.to(self.device), number, self.steps, number // self.per_epoch,
-            None if others is None else others.to(self.device), share,
+            None if others is None else others.to(self.device), share, (number + 1) % self.per_epoch == 0,
         )  # fmt: skip
         with _seeded([self.options.seed, number, self.team.rank]), self._precision():
             return self.team.mean(self.objective(batch))
