@@ -29,7 +29,7 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
     known = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} % on held-out images"
     note = f"trained by {facts.model.name} on {facts.data['dataset']}{known}"
     return Built(
-        net.whole(facts.model.shown, facts.model.logits_part), f"trained:{facts.architecture.name}", "last" if last else
+        net.whole(facts.model.shown, facts.model.logits_part, facts.model.encodes), f"trained:{facts.architecture.name}", "last" if last else
         "kept", facts.transform, facts.classes, facts.classes, (note,), Path(folder).name + ("@last" if last else ""),
         facts.model.shown,
     )  # fmt: skip

@@ -35,7 +35,7 @@ class VMDLS(LatentMargins, Model):
     the nearest mean, and the last layer is set so that the softmax of the logits equals that of the negated squared
     distances.
 
-    The column ``mu.avg`` has mu: tap the stages of the network, and score with ``vmdls --latents mu.avg``.
+    The column ``mu.avg`` has mu: tap the stages of the network, and score with ``vmdls --latent-feature mu.avg``.
 
     Differences from the published code: `margin_max_distance` is not exceeded, and latents are compared as they are,
     not scaled to unit length (`normalize_embeddings`), by which margins above 2 act as a constant push. Of several

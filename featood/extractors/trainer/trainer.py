@@ -110,8 +110,8 @@ def train_network(
     net = SplitNet(made)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(options.seed)
-        net.parts.update(model.parts(Setup(classes, net.width)))
-    check_split(net, torch.zeros(2, data.transform.channels, data.transform.height, data.transform.width))
+        net.parts.update(model.parts(Setup(classes, net.width, data.transform.shape)))
+    check_split(net, torch.zeros(2, *data.transform.shape))
     began = time.monotonic()
     with processes(device.type == "cuda") as team:
         run = _Run(net, model, data, labels, options, mixing, team, device)
