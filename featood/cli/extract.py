@@ -73,7 +73,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--autoencoder",
     default="",
-    help="Folder written by featood train autoencoder: adds the first tapped stage for reconstructed images, for vmdls.",
+    help="Folder of a trained autoencoder: adds the first tapped stage for reconstructed images, for vmdls.",
 )
 @click.option(
     "--outputs",
@@ -139,9 +139,9 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @quiet_downloads
 def extract(
     backbone: str, dataset: str, split: tuple[str, ...], weights: str, name: str, further: tuple[str, ...],
-    odin_epsilon: float, odin_temperature: float, mc_dropout: int | None, dropout_rate: float, autoencoder: str, mean: Any,
-    std: Any, image_size: int | None, seed: int, download: bool, class_order: str | None, bits: int, exif: bool,
-    data_dir: str | None, cache_root: str, **how: Any,
+    odin_epsilon: float, odin_temperature: float, mc_dropout: int | None, dropout_rate: float, autoencoder: str,
+    mean: Any, std: Any, image_size: int | None, seed: int, download: bool, class_order: str | None, bits: int,
+    exif: bool, data_dir: str | None, cache_root: str, **how: Any,
 ) -> None:  # fmt: skip
     """Run a backbone over a dataset and cache features and logits.
 

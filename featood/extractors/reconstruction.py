@@ -109,7 +109,9 @@ def _load(folder: str) -> Any:
 def _checked(folder: str, sha256: str) -> Any:
     found = _load(folder)
     if weights_sha256(found.net) != sha256:
-        raise Mismatch(f"the autoencoder in {folder} is not the one with which the cache was made; extract again")
+        raise Mismatch(
+            f"the autoencoder in {folder} is not the one with which the cache was made; extract again"
+        )
     return found
 
 

@@ -104,7 +104,7 @@ class SplitNet(nn.Module):
 
         last.register_forward_pre_hook(run)
         if logits or encodes:  # declares what the outputs are
-            self.body.num_classes = 0 if encodes else self.last.out_features
+            self.body.num_classes = 0 if encodes else self.last.out_features  # type: ignore[assignment]
         return self.body
 
     def _outside(self, name: str) -> str:

@@ -83,7 +83,9 @@ class TrainOptions:
                 f"take a multiple, such as {self.batch_classes * max(2, self.batch_size // self.batch_classes)}"
             )
         if self.frozen_epochs and self.frozen_epochs >= self.epochs:
-            raise UsageError(f"frozen_epochs must be less than epochs, {self.epochs}, not {self.frozen_epochs}")
+            raise UsageError(
+                f"frozen_epochs must be less than epochs, {self.epochs}, not {self.frozen_epochs}"
+            )
 
 
 def optimizer_of(net: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:

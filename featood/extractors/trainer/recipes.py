@@ -73,8 +73,8 @@ def _vmdls(epochs: int = 500, frozen: int = 0, step: int = 100, **training: Any)
     }  # fmt: skip
 
 
-_VMDLS_SGD = {"optimizer": "sgd", "weight_decay": 1e-4}
-_VMDLS_ADAM = {"optimizer": "adam", "weight_decay": 0.0}
+_VMDLS_SGD: Mapping[str, Any] = {"optimizer": "sgd", "weight_decay": 1e-4}
+_VMDLS_ADAM: Mapping[str, Any] = {"optimizer": "adam", "weight_decay": 0.0}
 _MARGINS = {"latent": 32, "margin_max_distance": 32.0, "margin_jumps": 1.0, "kl_weight": 0.1}
 _REBUILT = (
     "train_resnet_ae.py of github.com/BGU-CS-VIL/vmdls, which trains the autoencoder of pytorch-lightning-bolts; "

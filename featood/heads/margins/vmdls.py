@@ -36,8 +36,8 @@ class VMDLS(LatentHead):
     """Score ``(G + 1 - max_c log N(v; m_c, S_c)) d`` for features of several stages joined with learned latents.
 
     v concatenates the `stages` and the posterior mean of the latents of the classifier's input; each class has a
-    Gaussian in this space. The encoder of the latents is trained here, on features, unless `latent_feature` names a column
-    with those of a network that was trained on images with the same loss (``featood train vmdls``). d is a
+    Gaussian in this space. The encoder of the latents is trained here, on features, unless `latent_feature` names a
+    column with those of a network that was trained on images with the same loss (``featood train vmdls``). d is a
     reconstruction error, or 1 unless the columns to compare are given (``extract --autoencoder`` adds the second). The
     largest log-density G, and the largest error, by which d is divided, are computed on the *training* rows (the
     published code computes them on the test rows). The predicted class is the one with the largest density.
@@ -161,7 +161,9 @@ class VMDLS(LatentHead):
     def _joined(self, block: FeatureSet, encoder: Any) -> FeatureSet:
         """Join the stages and the means of the latents, in float64."""
         latents = (
-            block.feature(self.latent_feature)[:] if encoder is None else encoder(self.vectors(block).double())
+            block.feature(self.latent_feature)[:]
+            if encoder is None
+            else encoder(self.vectors(block).double())
         ).double()
         joined = torch.cat(
             [*(block.feature(name)[:].to(latents) for name in self._stages(block)), latents], 1
