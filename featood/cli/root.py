@@ -38,6 +38,10 @@ SECTIONS = {
         "report": Listed(
             "score.report", "Write one self-contained HTML page: table, histograms, ROC curves, reliability."
         ),
+        "evaluate": Listed(
+            "evaluate.evaluate",
+            "Repeat a published evaluation over several networks and several runs of each.",
+        ),
         "verify": Listed("verify.verify", "Recompute RESULTS (of score --json) from the cache and compare."),
     },
     "Listings and cache": {

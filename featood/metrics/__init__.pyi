@@ -6,6 +6,10 @@ from .bootstrap import percentiles as percentiles
 from .by_class import auroc_by_class as auroc_by_class
 from .by_class import auroc_macro as auroc_macro
 from .by_class import class_table as class_table
+from .calibration import BrierParts as BrierParts
+from .calibration import brier_parts as brier_parts
+from .calibration import divergence_from_uniform as divergence_from_uniform
+from .calibration import max_calibration_error as max_calibration_error
 from .classification import Reliability as Reliability
 from .classification import accuracy as accuracy
 from .classification import aurra as aurra

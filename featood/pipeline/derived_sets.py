@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["hold_out", "with_outliers"]
+__all__ = ["hold_out", "split_rows", "with_outliers"]
 
 import dataclasses
 from typing import Any
@@ -42,9 +42,14 @@ def hold_out(data: FeatureSet, share: float, seed: int) -> tuple[FeatureSet, Fea
         raise DataError(
             f"{share:.0%} of the {rows} rows of {data.name} leaves nothing to fit or to validate on"
         )
-    held = np.zeros(rows, dtype=bool)
-    held[np.random.default_rng(seed).permutation(rows)[:count]] = True
-    return _part(data, np.flatnonzero(~held)), _part(data, np.flatnonzero(held))
+    return split_rows(data, np.random.default_rng(seed).permutation(rows)[:count])
+
+
+def split_rows(data: FeatureSet, held: np.ndarray) -> tuple[FeatureSet, FeatureSet]:
+    """Split a set into the rows that are not listed in `held` and those that are, both in their original order."""
+    listed = np.zeros(len(data), dtype=bool)
+    listed[held] = True
+    return _part(data, np.flatnonzero(~listed)), _part(data, np.flatnonzero(listed))
 
 
 def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["COLUMN", "join_backbones", "join_sets"]
+__all__ = ["COLUMN", "aligned_logits", "join_backbones", "join_sets"]
 
 from collections.abc import Sequence
 from typing import Any
@@ -91,7 +91,7 @@ def join_sets(
         raise UsageError(f"an ensemble needs at least two different members, got {', '.join(backbones)}")
     first = sets[0]
     assert first.origin is not None
-    logits = [_aligned(first, features) for features in sets]
+    logits = [aligned_logits(first, features) for features in sets]
     classes = logits[0].shape[1]
     labels = first.labels
     columns = {
@@ -133,8 +133,16 @@ def join_sets(
         return writer.finish(key)
 
 
-def _aligned(first: FeatureSet, other: FeatureSet) -> Any:
-    """Return a member's logits in the order of the first member's rows."""
+def aligned_logits(first: FeatureSet, other: FeatureSet) -> Any:
+    """Return a member's logits ``[N, C]`` in the order of the first member's rows.
+
+    Raises
+    ------
+    DataError
+        If a member has no logits.
+    Mismatch
+        If the members differ in rows, labels or number of classes.
+    """
     if first.logits is None or other.logits is None:
         raise DataError(f"{(first if first.logits is None else other).name} has no logits to join")
     classes = other.logits.shape[1], first.logits.shape[1]

@@ -38,6 +38,7 @@ from featood.extractors.recipe import choose_transform
 from featood.extractors.transform import Transform
 from featood.metrics import accuracy
 from featood.metrics.sanity import doubts
+from featood.pipeline.selection import OOD
 from featood.reporter import SILENT, Reporter
 
 SHOWN = 10
@@ -224,7 +225,8 @@ def extract_sets(
                 "it again with --overwrite"
             )
         features = extraction.features
-        if backbone.weights != RANDOM and features.logits is not None and features.labels is not None:
+        sound = backbone.weights != RANDOM and (run or {}).get("role") != OOD
+        if sound and features.logits is not None and features.labels is not None:
             for doubt in doubts(features.logits, features.labels, features.classes):
                 reporter.line(f"warning: {features.name}: {doubt}")
     return done

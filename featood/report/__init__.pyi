@@ -3,6 +3,7 @@ from .comparison_plots import interval_plot as interval_plot
 from .comparison_plots import rank_plot as rank_plot
 from .files import write_csv as write_csv
 from .files import write_json as write_json
+from .files import write_rows as write_rows
 from .html import write_report as write_report
 from .plots import reliability_diagram as reliability_diagram
 from .plots import roc_curves as roc_curves

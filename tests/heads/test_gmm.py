@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+from scipy.special import xlogy
 from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
 from featood.errors import DataError, UsageError
-from featood.heads import create_head, load_head
+from featood.heads import ask, create_head, load_head
 from featood.numerics import class_gaussians as module
 from featood.numerics import memory
 
@@ -49,6 +50,24 @@ def test_density_class_by_class(covariance, uniform, ridge):
     head = create_head("gmm", covariance=covariance, uniform=uniform, ridge=ridge).fit(x, labels)
     expected = oracle(x, labels, test, covariance, uniform, ridge)
     np.testing.assert_allclose(head.score(test), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied", "diag"])
+@pytest.mark.parametrize("uniform", [False, True])
+def test_entropy_of_the_class_probabilities(covariance, uniform):
+    x, labels = data()
+    test = data(50, seed=1)[0] / 2
+    head = create_head("gmm", covariance=covariance, uniform=uniform).fit(x, labels)
+    shares = np.full(CLASSES, 1 / CLASSES) if uniform else np.bincount(labels) / len(labels)
+    covs = [np.cov(x[labels == c].T) for c in range(CLASSES)]
+    if covariance == "diag":
+        covs = [np.diag(np.diag(cov)) for cov in covs]
+    if covariance == "tied":
+        covs = [sum(cov * (sum(labels == c) - 1) for c, cov in enumerate(covs)) / len(x)] * CLASSES
+    densities = [multivariate_normal(x[labels == c].mean(0), covs[c]).pdf(test) for c in range(CLASSES)]
+    p = np.stack(densities, 1) * shares
+    p /= p.sum(1, keepdims=True)
+    np.testing.assert_allclose(ask(head, "entropy").score(test), -xlogy(p, p).sum(1), rtol=1e-6, atol=1e-12)
 
 
 @pytest.mark.parametrize("covariance", ["full", "tied", "diag"])

@@ -4,10 +4,12 @@ from .distributed import leads as leads
 from .folder import Facts as Facts
 from .folder import is_extractor as is_extractor
 from .folder import load_extractor as load_extractor
+from .folder import read_record as read_record
 from .folder import save_extractor as save_extractor
 from .options import TrainOptions as TrainOptions
 from .recipes import RECIPES as RECIPES
 from .recipes import Recipe as Recipe
 from .recipes import find_recipe as find_recipe
 from .trainer import TrainImages as TrainImages
+from .trainer import held_out_rows as held_out_rows
 from .trainer import train_network as train_network

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["RECORD", "Extractor", "Facts", "is_extractor", "load_extractor", "save_extractor"]
+__all__ = ["RECORD", "Extractor", "Facts", "is_extractor", "load_extractor", "read_record", "save_extractor"]
 
 import csv
 import dataclasses
@@ -105,6 +105,23 @@ def save_extractor(trained: Trained, facts: Facts, folder: Path) -> None:
     )
 
 
+def read_record(folder: str | Path) -> dict[str, Any]:
+    """Read the record of a folder: data, options and results of the training.
+
+    Raises
+    ------
+    CacheCorrupt
+        If it is damaged.
+    Mismatch
+        If it was written by a newer version of featood.
+    """
+    path = Path(folder) / RECORD
+    body = read_json(path)
+    if is_newer(body.get("schema"), SCHEMA):
+        raise Mismatch(f"{folder} was written by a newer version of featood; upgrade featood to read it")
+    return check_record(body, KINDS, path, AGAIN)
+
+
 def load_extractor(folder: str | Path, last: bool = False) -> Extractor:
     """Read a folder written by `save_extractor`; no code in it is run.
 
@@ -123,10 +140,7 @@ def load_extractor(folder: str | Path, last: bool = False) -> Extractor:
         If it was written by a version of featood with other models or options.
     """
     folder = Path(folder)
-    body = read_json(folder / RECORD)
-    if is_newer(body.get("schema"), SCHEMA):
-        raise Mismatch(f"{folder} was written by a newer version of featood; upgrade featood to read it")
-    body = check_record(body, KINDS, folder / RECORD, AGAIN)
+    body = read_record(folder)
     architecture = Architecture(body["architecture"], body["architecture_options"])
     options = {
         name: tuple(value) if isinstance(value, list) else value for name, value in body["options"].items()

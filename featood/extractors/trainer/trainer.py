@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TrainImages", "Trained", "train_network"]
+__all__ = ["TrainImages", "Trained", "held_out_rows", "train_network"]
 
 import contextlib
 import dataclasses
@@ -149,6 +149,12 @@ def train_network(
     return Trained(net, last, result.history, summary)
 
 
+def held_out_rows(rows: int, share: float, seed: int) -> np.ndarray:
+    """Return the numbers of the images that a training holds out, ascending."""
+    order = np.random.default_rng([seed, 1]).permutation(rows)
+    return np.sort(order[: round(share * rows)])
+
+
 class _Objective(nn.Module):
     """The losses of a batch as a forward pass, which is what several processes share."""
 
@@ -174,9 +180,8 @@ class _Run:
         if options.channels_last:
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = dtype
-        order = np.random.default_rng([options.seed, 1]).permutation(len(labels))
-        count = round(options.validation * len(labels))
-        known, held = np.sort(order[count:]), np.sort(order[:count])
+        held = held_out_rows(len(labels), options.validation, options.seed)
+        known = np.setdiff1d(np.arange(len(labels)), held)
         self.known, self.labels = known, torch.from_numpy(labels[known])
         self.held_out = data.images.subset(held), torch.from_numpy(labels[held])
         size = min(options.batch_size, len(known))

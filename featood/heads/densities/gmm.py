@@ -34,6 +34,7 @@ from featood.numerics.gaussian import (
     squared_distances,
 )
 from featood.numerics.memory import require_memory
+from featood.numerics.mixtures import predictive_entropy
 from featood.numerics.moments import ClassMoments, ScatterByClass
 from featood.options import option
 
@@ -52,6 +53,8 @@ TEMPORARIES = 8
 class GMM(GaussianHead, StreamingHead):
     """Score ``-log sum_c pi_c N(z; mu_c, S_c)`` with the means, covariances and frequencies of the classes.
 
+    The other score is the entropy of the class probabilities ``pi_c N(z; mu_c, S_c) / sum_k pi_k N(z; mu_k, S_k)``.
+
     Class covariances are normalised by n_c - 1, the tied covariance by N. With `shrinkage`, the intensity is estimated
     for each class from its own rows. The same ridge is added to all covariances, so that their densities stay
     comparable: zero, or the smallest value for which all can be factorised. A feature that is constant in training, or
@@ -65,6 +68,11 @@ class GMM(GaussianHead, StreamingHead):
         "full",
         "covariance: one per class (full), one shared by all (tied), or variances only (diag)",
         choices=("full", "tied", "diag"),
+    )
+    which: str = option(
+        "density",
+        "negative log-density, or entropy of the class probabilities",
+        choices=("density", "entropy"),
     )
     uniform: bool = option(
         False, "give all classes equal weight instead of their frequency (as DDU's published code)"
@@ -131,8 +139,11 @@ class GMM(GaussianHead, StreamingHead):
         return None, state
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
-        """Return the negative log-density ``[B]``."""
-        return -logsumexp_weighted(self.class_densities(block, fitted), fitted[1]["weights"])
+        """Return the negative log-density, or the entropy of the class probabilities ``[B]``."""
+        densities, weights = self.class_densities(block, fitted), fitted[1]["weights"]
+        if self.which == "density":
+            return -logsumexp_weighted(densities, weights)
+        return predictive_entropy([densities + weights.log()])
 
     def class_densities(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the log-density of each class that has rows ``[B, C]``."""

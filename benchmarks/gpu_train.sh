@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Ten minutes on one GPU: images/s of extraction beside the bare forward pass, then DDU's recipe for as long as is left.
+# Needs torch, torchvision, timm and the package's other dependencies; CIFAR-10 below FEATOOD_DATA for the second part.
+#
+#     bash benchmarks/gpu_train.sh [FOLDER OF THE RESULTS]
+set -u
+cd "$(dirname "$0")/.."
+out=${1:-gpu-results}
+python=${PYTHON:-python}
+began=$SECONDS
+mkdir -p "$out"
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+
+"$python" -c "import torch; print(torch.__version__, torch.cuda.get_device_name())" || exit 1
+timeout 300 "$python" benchmarks/throughput.py --rows 20480 --batch-size 512 --json "$out/throughput.json" \
+    --network tv:resnet50 --network timm:vit_base_patch16_224 --network wrn-28-10 2>&1 | tee "$out/throughput.txt"
+
+left=$((570 - (SECONDS - began)))
+echo "DDU's recipe for $left s; the same command resumes it"
+timeout --signal=INT "$left" "$python" -m featood train cross-entropy --recipe ddu-wrn --dataset cifar10 --seed 1 \
+    --precision bfloat16 --channels-last --workers 8 --out "$out/ddu-wrn-1" 2>&1 | tee "$out/ddu-wrn.txt"

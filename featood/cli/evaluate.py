@@ -1,0 +1,261 @@
+"""``featood evaluate``."""
+
+from __future__ import annotations
+
+__all__ = ["evaluate"]
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from featood.cli.common import (
+    Place,
+    cache_of,
+    cache_option,
+    code_option,
+    data_dir_option,
+    dataset_option,
+    quiet_downloads,
+    split_names,
+    table,
+)
+from featood.cli.completion import backbones_in_cache, fitted_heads, outlier_sets, suites
+from featood.reporter import TerminalReporter, print_line
+
+if TYPE_CHECKING:
+    from featood.pipeline.protocols.runs import Failure
+
+
+@click.group()
+def evaluate() -> None:
+    """Repeat a published evaluation over several networks and several runs of each.
+
+    Every protocol writes the files of the original, and prints its table. The networks are backbones in the cache, by
+    name or pattern: NAME=BACKBONE,BACKBONE or plain-*.
+    """
+
+
+def protocol(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that the protocols share."""
+    for add in (cache_option, data_dir_option, code_option, dataset_option):
+        command = add(command)
+    command = click.option(
+        "--suite",
+        "suite",
+        multiple=True,
+        shell_complete=suites,
+        help="A named list of sets, such as cifar10-near.",
+    )(command)
+    command = click.option(
+        "--ood", "ood", multiple=True, shell_complete=outlier_sets,
+        help="Out-of-distribution set; may be repeated or comma-separated.",
+    )(command)  # fmt: skip
+    command = click.option(
+        "--out",
+        type=Place(file_okay=False),
+        help="Folder of the files to write (default: evaluated/PROTOCOL).",
+    )(command)
+    argument = click.argument("networks", nargs=-1, required=True, shell_complete=backbones_in_cache)
+    return quiet_downloads(argument(command))
+
+
+@evaluate.command()
+@protocol
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(["softmax", "gmm", "ensemble"]),
+              help="Kind of model; may be repeated (default: all).")  # fmt: skip
+@click.option(
+    "--members", type=click.IntRange(2), default=5, show_default=True, help="Networks of an ensemble."
+)
+@click.option(
+    "--bins", type=click.IntRange(1), default=15, show_default=True, help="Bins of the calibration error."
+)
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Share of training rows for the temperature, where those that a training held out are unknown.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of these rows.")
+def ddu(
+    networks: tuple[str, ...], cache_root: str, code: tuple[str, ...], ood: tuple[str, ...], suite: tuple[str, ...],
+    out: str | None, kinds: tuple[str, ...], **settings: Any,
+) -> None:  # fmt: skip
+    """Deep Deterministic Uncertainty (Mukhoti et al., CVPR 2023): softmax, density of the features, ensembles.
+
+    Example: featood evaluate ddu 'plain-*' 'sn-mod-*' --ood mnist --ood notmnist --members 3
+    """
+    from featood.pipeline.protocols.ddu import DDUPlan, ddu_rows, evaluate_ddu
+    from featood.report import write_json, write_rows
+
+    plan = DDUPlan(outliers=_names(ood), suites=suite, kinds=kinds, **settings)
+    with TerminalReporter() as reporter:
+        evaluations = evaluate_ddu(cache_of(cache_root, code=code), networks, plan, reporter=reporter)
+    folder = Path(out or "evaluated/ddu")
+    for evaluation in evaluations:
+        write_json(folder / evaluation.file, evaluation.results)
+    rows = ddu_rows(evaluations)
+    write_rows(folder / "table.csv", rows)
+    _print(rows, ("network", "score", "runs"), ("accuracy", "ece"), ("auroc",))
+    for row in {(row["network"], row["kind"]): row for row in rows if row["failed"]}.values():
+        print_line(f"{row['network']}, {row['kind']}: {row['failed']} runs failed and are left out")
+    print_line(f"files: {folder}")
+
+
+@evaluate.command()
+@protocol
+@click.option(
+    "--scorer",
+    "scorers",
+    multiple=True,
+    shell_complete=fitted_heads,
+    help="Head to evaluate, fitted if it is not yet; may be repeated (default: the three of HEAT).",
+)
+@click.option(
+    "--combine", multiple=True, help="Head of the composition; may be repeated (default: the three of HEAT)."
+)
+@click.option(
+    "--beta",
+    "betas",
+    type=float,
+    multiple=True,
+    help="Parameter of the composition: 0 for the sum, inf, -inf, ...; may be repeated (default: 0).",
+)
+@click.option("--combine-only", is_flag=True, help="Evaluate only the composition.")
+def heat(
+    networks: tuple[str, ...], cache_root: str, code: tuple[str, ...], ood: tuple[str, ...], suite: tuple[str, ...],
+    out: str | None, combine_only: bool, dataset: str, data_dir: str | None, **chosen: tuple[Any, ...],
+) -> None:  # fmt: skip
+    """HEAT (Lafon et al., ICML 2023): FPR95 and AUROC of its heads and of their composition.
+
+    Example: featood evaluate heat 'resnet34-*' --suite cifar10-far --scorer heat-gmm --scorer knn --beta 0 --beta inf
+    """
+    from featood.pipeline.protocols.heat import HEATPlan, evaluate_heat
+    from featood.report import write_json, write_rows
+
+    given = {name: values for name, values in chosen.items() if values}
+    plan = HEATPlan(
+        dataset=dataset,
+        outliers=_names(ood),
+        suites=suite,
+        data_dir=data_dir,
+        combine_only=combine_only,
+        **given,
+    )
+    with TerminalReporter() as reporter:
+        rows, failed = evaluate_heat(cache_of(cache_root, code=code), networks, plan, reporter=reporter)
+    folder = Path(out or "evaluated/heat")
+    write_json(folder / "results.json", {"rows": rows, "failed": [failure._asdict() for failure in failed]})
+    write_rows(
+        folder / "table.csv", [{k: v for k, v in row.items() if not k.endswith("_values")} for row in rows]
+    )
+    _print(rows, ("network", "scorer", "runs"), (), ("fpr95", "auroc"))
+    _report(failed, folder)
+
+
+@evaluate.command()
+@protocol
+@click.option(
+    "--head",
+    "heads",
+    multiple=True,
+    shell_complete=fitted_heads,
+    help="Fitted head to score as well; may be repeated.",
+)
+@click.option(
+    "--max-eval",
+    type=click.IntRange(0),
+    default=10_000,
+    show_default=True,
+    help="Most rows of a set, the same number of both sets (0: all rows).",
+)
+@click.option(
+    "--eval-classification/--no-eval-classification",
+    "classification",
+    default=True,
+    show_default=True,
+    help="Evaluate accuracy and calibration.",
+)
+@click.option(
+    "--eval-ood-calibration/--no-eval-ood-calibration",
+    "ood_calibration",
+    default=True,
+    show_default=True,
+    help="Evaluate the divergence of the predictions on OOD rows from the uniform distribution.",
+)
+@click.option(
+    "--name", default="results", show_default=True, help="Name of the files: ood-NAME.csv and clf-NAME.csv."
+)
+def thesis(
+    networks: tuple[str, ...], cache_root: str, code: tuple[str, ...], ood: tuple[str, ...], suite: tuple[str, ...],
+    out: str | None, name: str, **settings: Any,
+) -> None:  # fmt: skip
+    """Evaluate every score of the logits, accuracy and calibration, as a thesis on energy-based models does.
+
+    Example: featood evaluate thesis 'wrn-*' --ood svhn --ood textures --head jem --name cifar10
+    """
+    from featood.names import check_name
+    from featood.pipeline.protocols.thesis import ThesisPlan, evaluate_thesis, mean_rows
+    from featood.report import write_rows
+
+    check_name(name, "the name of the files")
+    plan = ThesisPlan(outliers=_names(ood), suites=suite, **settings)
+    with TerminalReporter() as reporter:
+        tables = evaluate_thesis(cache_of(cache_root, code=code), networks, plan, reporter=reporter)
+    folder = Path(out or "evaluated/thesis")
+    write_rows(folder / f"ood-{name}.csv", tables.ood)
+    write_rows(folder / f"clf-{name}.csv", tables.classification)
+    _print(mean_rows(tables.ood), ("network", "score", "runs"), (), ("AUROC",), 1.0)
+    for row in mean_rows(tables.classification):
+        values = (f"{metric} {_moments(row, metric, 1.0, 4)}" for metric in row if f"{metric}_se" in row)
+        print_line(f"{row['network']}{row['ood'] and ' on '}{row['ood']}: {', '.join(values)}")
+    _report(tables.failed, folder)
+
+
+def _names(groups: Sequence[str]) -> list[str]:
+    return [name for group in groups for name in split_names(group)]
+
+
+def _report(failed: Sequence[Failure], folder: Path) -> None:
+    for run, reason in failed:
+        print_line(f"{run} failed and is left out: {reason}")
+    print_line(f"files: {folder}")
+
+
+def _print(
+    rows: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    shared: Sequence[str],
+    metrics: Sequence[str],
+    scale: float = 100.0,
+) -> None:
+    """Print rows that have the same `names` as one line, with the metrics of each out-of-distribution set."""
+    sets = list(dict.fromkeys(row["ood"] for row in rows))
+    lines: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        lines.setdefault(tuple(row[name] for name in names), {})[row["ood"]] = row
+
+    def cell(row: Mapping[str, Any] | None) -> str:
+        return "" if row is None else " / ".join(_moments(row, metric, scale) for metric in metrics)
+
+    body = []
+    for line, found in lines.items():
+        first = next(iter(found.values()))
+        body.append(
+            [
+                *line,
+                *(_moments(first, name, scale) for name in shared),
+                *(cell(found.get(name)) for name in sets),
+            ]
+        )
+    table([*names, *shared, *sets], body)
+    what = " / ".join(metric.upper() for metric in metrics)
+    print_line(f"{', '.join(sets)}: {what}; in percent, mean ± standard error over the runs")
+
+
+def _moments(row: Mapping[str, Any], metric: str, scale: float = 100.0, digits: int = 2) -> str:
+    """Return mean and standard error; the latter is missing for one run."""
+    mean, error = scale * row[metric], row.get(f"{metric}_se")
+    return f"{mean:.{digits}f}" if error is None else f"{mean:.{digits}f} ± {scale * error:.{digits}f}"
