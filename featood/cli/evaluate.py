@@ -282,7 +282,7 @@ def vmdls(
         ],
     )
     print_line(
-        "F1: macro-F1 with unknown as a class; known, unknown: accuracy on known and on unknown rows; open: share of the "
+        "F1: macro-F1 with unknown as a class; known, unknown: accuracy on known and unknown rows; open: share of the "
         "mistakes on known rows that are rejections; accuracy: without rejection"
     )
     print_line("all but the threshold in percent, mean ± standard error over the runs")
