@@ -102,7 +102,8 @@ class SplitNet(nn.Module):
             for part in parts:
                 part(*features)
 
-        last.register_forward_pre_hook(run)
+        if parts:
+            last.register_forward_pre_hook(run)
         if logits or encodes:  # declares what the outputs are
             self.body.num_classes = 0 if encodes else self.last.out_features  # type: ignore[assignment]
         return self.body

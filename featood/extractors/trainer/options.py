@@ -46,7 +46,10 @@ class TrainOptions:
     factor: float = option(0.1, "factor of the learning rate at a milestone", low=0, high=1)
     warm_up: float = option(0.0, "epochs in which the learning rate rises to its value", low=0)
     frozen_epochs: int = option(
-        0, "epochs at the start in which the weights below the last layer stay as they are", low=0
+        0,
+        "epochs at the start in which the weights below the last layer stay as they are; statistics of batch "
+        "normalisation do not",
+        low=0,
     )
     frozen_lr: float = option(
         0.0, "learning rate in these epochs (0: lr); the schedule begins after them", low=0
