@@ -6,6 +6,7 @@ __all__ = ["KINDS", "Extra", "Setting", "extras_from_json", "extras_paths", "ext
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -70,7 +71,7 @@ def _options(extras: Sequence[Extra], paths: bool) -> dict[str, dict[str, Any]]:
 
 
 def extras_from_json(
-    body: Mapping[str, Mapping[str, Any]], paths: Mapping[str, Mapping[str, Any]]
+    body: Mapping[str, Mapping[str, Any]], paths: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 ) -> tuple[Extra, ...]:
     """Restore extras from the outputs of :func:`extras_to_json` and :func:`extras_paths`.
 

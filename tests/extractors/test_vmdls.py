@@ -397,3 +397,13 @@ def test_the_score_of_the_columns(cached, featood):
     head = load_head(next(cached.root.rglob("head.json")).parent)
     assert not any(name.startswith("model.") for name in head.state)
     np.testing.assert_allclose(head.score(test), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_other_sets_are_extracted_with_the_same_autoencoder(cached, featood, tmp_path):
+    code, _, err = featood(
+        "evaluate", "vmdls", "net", "--cache", str(cached.root), "--ood", "noise", "--latent-feature", "mu.avg",
+        "--original", "conv2.avg", "--reconstruction", "conv2.reconstruction", "--out", str(tmp_path),
+    )  # fmt: skip
+    assert code == 0 and "27 held out by its training" in err, err
+    extras = {entry.dataset: entry.manifest.recipe["extras"] for entry in cached.entries()}
+    assert extras["noise"] == extras["digits"] and "folder" not in extras["digits"]["reconstruction"]
