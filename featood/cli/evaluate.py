@@ -214,6 +214,81 @@ def thesis(
     _report(tables.failed, folder)
 
 
+@evaluate.command()
+@protocol
+@click.option(
+    "--latent-feature", default="", help="Column with latents (default: an encoder is trained on features)."
+)
+@click.option(
+    "--stages", default="", help="Columns to join with them, comma-separated (default: every .avg column)."
+)
+@click.option(
+    "--original", default="", help="Column of the first stage, to be compared with --reconstruction."
+)
+@click.option("--reconstruction", default="", help="Column of the same stage for reconstructed images.")
+@click.option(
+    "--tpr",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.95,
+    show_default=True,
+    help="Share of held-out rows that the threshold accepts.",
+)
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Share of training rows for the threshold, where those that a training held out are unknown.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of these rows.")
+def vmdls(
+    networks: tuple[str, ...], cache_root: str, code: tuple[str, ...], ood: tuple[str, ...], suite: tuple[str, ...],
+    out: str | None, latent_feature: str, stages: str, original: str, reconstruction: str, **settings: Any,
+) -> None:  # fmt: skip
+    """VMDLS (Dinari and Freifeld, UAI 2022): detection and open-set classification by densities of latents and stages.
+
+    Example: featood evaluate vmdls 'vmdls-*' --ood omniglot --latent-feature mu.avg
+    """
+    from featood.pipeline.protocols.vmdls import VMDLSPlan, evaluate_vmdls
+    from featood.report import write_json, write_rows
+
+    options = {
+        "latent_feature": latent_feature, "stages": tuple(split_names(stages)), "original": original,
+        "reconstruction": reconstruction,
+    }  # fmt: skip
+    plan = VMDLSPlan(outliers=_names(ood), suites=suite, options=options, **settings)
+    with TerminalReporter() as reporter:
+        rows, failed = evaluate_vmdls(cache_of(cache_root, code=code), networks, plan, reporter=reporter)
+    folder = Path(out or "evaluated/vmdls")
+    write_json(folder / "results.json", {"rows": rows, "failed": [failure._asdict() for failure in failed]})
+    write_rows(
+        folder / "table.csv", [{k: v for k, v in row.items() if not k.endswith("_values")} for row in rows]
+    )
+    first = [[row["network"], row["ood"], str(row["runs"])] for row in rows]
+    decided = ("f1_macro", "known_accuracy", "unknown_accuracy", "open_mistakes")
+    table(
+        ["network", "ood", "runs", "threshold", "F1", "known", "unknown", "open"],
+        [
+            [*names, _moments(row, "threshold", 1.0), *(_moments(row, metric) for metric in decided)]
+            for names, row in zip(first, rows, strict=True)
+        ],
+    )
+    found = ("closed_accuracy", "auroc", "cauroc", "fpr95")
+    table(
+        ["network", "ood", "runs", "accuracy", "AUROC", "CAUROC", "FPR95"],
+        [
+            [*names, *(_moments(row, metric) for metric in found)]
+            for names, row in zip(first, rows, strict=True)
+        ],
+    )
+    print_line(
+        "F1: macro-F1 with unknown as a class; known, unknown: accuracy on known and unknown rows; open: share of the "
+        "mistakes on known rows that are rejections; accuracy: without rejection"
+    )
+    print_line("all but the threshold in percent, mean ± standard error over the runs")
+    _report(failed, folder)
+
+
 def _names(groups: Sequence[str]) -> list[str]:
     return [name for group in groups for name in split_names(group)]
 

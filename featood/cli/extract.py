@@ -71,6 +71,11 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     help="Dropout probability of these passes (default: as defined in the layers).",
 )
 @click.option(
+    "--autoencoder",
+    default="",
+    help="Folder of a trained autoencoder: adds the first tapped stage for reconstructed images, for vmdls.",
+)
+@click.option(
     "--outputs",
     type=click.Choice(["auto", "classes", "multi-label", "regression", "features"]),
     default="auto",
@@ -134,9 +139,9 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @quiet_downloads
 def extract(
     backbone: str, dataset: str, split: tuple[str, ...], weights: str, name: str, further: tuple[str, ...],
-    odin_epsilon: float, odin_temperature: float, mc_dropout: int | None, dropout_rate: float, mean: Any, std: Any,
-    image_size: int | None, seed: int, download: bool, class_order: str | None, bits: int, exif: bool,
-    data_dir: str | None, cache_root: str, **how: Any,
+    odin_epsilon: float, odin_temperature: float, mc_dropout: int | None, dropout_rate: float, autoencoder: str,
+    mean: Any, std: Any, image_size: int | None, seed: int, download: bool, class_order: str | None, bits: int,
+    exif: bool, data_dir: str | None, cache_root: str, **how: Any,
 ) -> None:  # fmt: skip
     """Run a backbone over a dataset and cache features and logits.
 
@@ -152,6 +157,7 @@ def extract(
     from featood.extractors.extras import Extra
     from featood.extractors.nac import Coverage
     from featood.extractors.perturb import Odin
+    from featood.extractors.reconstruction import Reconstruction
     from featood.pipeline.extraction import ImageSource, Network, extract_dataset, known_accuracy
 
     known: dict[str, Extra] = {Odin.kind: Odin(odin_epsilon, odin_temperature), Coverage.kind: Coverage()}
@@ -160,6 +166,10 @@ def extract(
     extras = [known[name] for name in dict.fromkeys(further)]
     if mc_dropout:
         extras.append(MonteCarloDropout(mc_dropout, dropout_rate, seed))
+    if autoencoder:
+        if not how["taps"]:
+            raise UsageError("--autoencoder compares features of a stage: name it by --tap")
+        extras.append(Reconstruction.of(autoencoder, how["taps"][0]))
     options = ExtractOptions(extras=extras, **{**how, "pools": how["pools"] or None})
     source = ImageSource(dataset, split, data_dir, download, class_order, Decoding(bits, exif))
     network = Network(backbone, weights, name, seed, mean, std, image_size)

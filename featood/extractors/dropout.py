@@ -111,6 +111,7 @@ class MonteCarloDropout:
 
     kind: ClassVar[str] = "mc.logits"
     by_batch: ClassVar[bool] = True
+    needs_logits: ClassVar[bool] = True
 
     draws: int
     rate: float = 0.0

@@ -21,6 +21,7 @@ from featood.data import ImageSet
 from featood.errors import DataError
 from featood.extractors.backbones import Backbone
 from featood.extractors.code import code_recipe
+from featood.extractors.extras import extras_paths
 from featood.extractors.forward import ExtractOptions, Forward, column_specs, ready
 from featood.extractors.readable import read_problem
 from featood.extractors.transform import Transform
@@ -160,6 +161,8 @@ def make_manifest(
         "classes": list(images.classes),
         "decoding": dataclasses.asdict(images.decoding),
     }
+    if paths := extras_paths(options.extras):
+        facts["paths"] = paths
     return Manifest(
         recipe=recipe,
         data={"dataset": images.name, "split": images.split, "inputs_sha256": images.digest()},

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["KINDS", "Extra", "Setting", "extras_from_json", "extras_to_json"]
+__all__ = ["KINDS", "Extra", "Setting", "extras_from_json", "extras_paths", "extras_to_json"]
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from featood.extractors.columns import Tap
 from featood.extractors.dropout import MonteCarloDropout
 from featood.extractors.nac import Coverage
 from featood.extractors.perturb import Odin
+from featood.extractors.reconstruction import Reconstruction
 from featood.extractors.transform import Transform
 
 
@@ -35,21 +37,43 @@ class Extra(Protocol):
     """Its name in a recipe, and the name of the column if there is only one."""
     by_batch: ClassVar[bool]
     """Whether its values depend on the division into batches."""
+    needs_logits: ClassVar[bool]
+    """Whether it needs a network that returns logits."""
 
     def __call__(self, module: nn.Module, inputs: Tensor, row: int, setting: Setting) -> dict[str, Tensor]:
         """Return the values ``[B, D]`` of each column for a batch of inputs that begins at row `row` of the set."""
 
 
-KINDS: dict[str, type[Extra]] = {extra.kind: extra for extra in (Odin, MonteCarloDropout, Coverage)}
+KINDS: dict[str, type[Extra]] = {
+    extra.kind: extra for extra in (Odin, MonteCarloDropout, Coverage, Reconstruction)
+}
 
 
 def extras_to_json(extras: Sequence[Extra]) -> dict[str, dict[str, Any]]:
-    """Return the options of each kind as JSON values."""
-    return {extra.kind: dataclasses.asdict(extra) for extra in extras}  # type: ignore[call-overload]
+    """Return the options of each kind as JSON values, but for paths, on which no value depends."""
+    return _options(extras, paths=False)
 
 
-def extras_from_json(body: Mapping[str, Mapping[str, Any]]) -> tuple[Extra, ...]:
-    """Restore extras from the output of :func:`extras_to_json`.
+def extras_paths(extras: Sequence[Extra]) -> dict[str, dict[str, Any]]:
+    """Return the paths among the options of each kind that has any."""
+    return {kind: paths for kind, paths in _options(extras, paths=True).items() if paths}
+
+
+def _options(extras: Sequence[Extra], paths: bool) -> dict[str, dict[str, Any]]:
+    return {
+        extra.kind: {
+            field.name: getattr(extra, field.name)
+            for field in dataclasses.fields(extra)  # type: ignore[arg-type]
+            if field.metadata.get("is_path", False) == paths
+        }
+        for extra in extras
+    }
+
+
+def extras_from_json(
+    body: Mapping[str, Mapping[str, Any]], paths: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> tuple[Extra, ...]:
+    """Restore extras from the outputs of :func:`extras_to_json` and :func:`extras_paths`.
 
     Raises
     ------
@@ -61,4 +85,4 @@ def extras_from_json(body: Mapping[str, Mapping[str, Any]]) -> tuple[Extra, ...]
             raise UsageError(
                 f"this version of featood does not have the column '{kind}'; upgrade it with pip install -U featood"
             )
-    return tuple(KINDS[kind](**options) for kind, options in body.items())
+    return tuple(KINDS[kind](**options, **paths.get(kind, {})) for kind, options in body.items())

@@ -102,7 +102,7 @@ class Forward:
         self.plan = plan_taps(module, example, options.taps, options.pools, options.maps, options.outputs)
         self.setting = Setting(transform, self.plan.taps)
         for extra in options.extras:
-            if not self.plan.has_logits:
+            if extra.needs_logits and not self.plan.has_logits:
                 raise UsageError(f"the column {extra.kind} needs logits, which this backbone does not return")
         self.widths = {name: values.shape[1] for name, values in self(example, 0).items()}
 

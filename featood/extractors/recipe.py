@@ -137,7 +137,7 @@ def rebuild(
             pools=run["pools"] and tuple(run["pools"]),
             maps="map_shape" in recipe,
             outputs=run.get("outputs", "auto"),
-            extras=extras_from_json(recipe.get("extras", {})),
+            extras=extras_from_json(recipe.get("extras", {}), run.get("paths", {})),
             dtype=recipe["dtype"],
             precision=recipe["precision"],
             batch_size=run["batch_size"],

@@ -170,6 +170,11 @@ class Transform:
         canvas.paste(picture, (-left, -top))
         return canvas
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the input."""
+        return self.channels, self.height, self.width
+
     def normalise(self, pixels: np.ndarray) -> Tensor:
         """Convert uint8 ``[B, height, width, channels]`` to normalised float32 ``[B, channels, height, width]``."""
         scaled = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float().div_(255)

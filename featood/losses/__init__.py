@@ -27,6 +27,7 @@ from featood.losses.distances import (
     intra_inter,
     rejection,
 )
+from featood.losses.latent_space import LatentMargins, LatentSpace
 from featood.losses.margins import latent_divergence, triplet_margin
 from featood.losses.outlier_exposure import (
     background_class,
@@ -46,6 +47,8 @@ from featood.losses.virtual_outliers import (
 )
 
 __all__ = [
+    "LatentMargins",
+    "LatentSpace",
     "augmented_lagrangian",
     "background_class",
     "boundary_outliers",

@@ -42,6 +42,7 @@ from .open_set import OpenSetCurve as OpenSetCurve
 from .open_set import cauroc as cauroc
 from .open_set import ccr_at_fpr as ccr_at_fpr
 from .open_set import macro_f1_open_set as macro_f1_open_set
+from .open_set import open_set_at as open_set_at
 from .open_set import open_set_curve as open_set_curve
 from .open_set import open_set_metrics as open_set_metrics
 from .open_set import oscr as oscr

@@ -11,6 +11,7 @@ __all__ = [
     "cauroc",
     "ccr_at_fpr",
     "macro_f1_open_set",
+    "open_set_at",
     "open_set_curve",
     "open_set_metrics",
     "oscr",
@@ -129,6 +130,45 @@ def open_set_metrics(
         "oscr": area * float(correct.mean()),
         "ccr_fpr10": ccr_at_fpr(id_scores, ood_scores, correct, 0.1),
         "ccr_fpr1": ccr_at_fpr(id_scores, ood_scores, correct, 0.01),
+    }
+
+
+def open_set_at(
+    threshold: float,
+    id_scores: ArrayLike,
+    ood_scores: ArrayLike,
+    id_predictions: ArrayLike,
+    ood_predictions: ArrayLike,
+    labels: ArrayLike,
+) -> dict[str, float]:
+    """Compute metrics at a threshold that was chosen on other rows; see `open_set_curve` for the other arguments.
+
+    Parameters
+    ----------
+    threshold : float
+        Rows with score <= threshold are accepted.
+
+    Returns
+    -------
+    dict
+        `f1_macro`, as `macro_f1_open_set` over the classes of labels and predictions; `known_accuracy`, the share of
+        the ID rows that are accepted as their true class; `unknown_accuracy`, the share of the OOD rows that are
+        rejected; `open_mistakes`, the share of the mistakes on ID rows that are rejections (0 without mistakes); and
+        `accepted`, the share of the ID rows that are accepted.
+    """
+    id_scores, id_predictions, labels = _labelled(id_scores, id_predictions, labels)
+    ood_scores, ood_predictions = np.asarray(ood_scores), checked_indices(ood_predictions, "predictions")
+    rejected, flagged = id_scores > threshold, ood_scores > threshold
+    right = (id_predictions == labels) & ~rejected
+    decided = np.concatenate([np.where(rejected, -1, id_predictions), np.where(flagged, -1, ood_predictions)])
+    truth = np.concatenate([labels, np.full(len(ood_scores), -1)])
+    mistakes = int((~right).sum())
+    return {
+        "f1_macro": macro_f1_open_set(decided, truth, int(max(decided.max(), labels.max())) + 1),
+        "known_accuracy": float(right.mean()),
+        "unknown_accuracy": float(flagged.mean()),
+        "open_mistakes": float(rejected.sum() / mistakes) if mistakes else 0.0,
+        "accepted": float(1 - rejected.mean()),
     }
 
 

@@ -179,7 +179,7 @@ def test_the_centers_are_the_class_means_of_the_epoch_before():
         for _ in range(3):
             drawn.append(rng.normal(0, 1, (6, 3)))
             named.append(rng.choice([0, 1, 3] if epoch == 1 else [0, 3], 6))
-            model.follow(torch.from_numpy(drawn[-1]), torch.from_numpy(named[-1]))
+            model.advance(torch.from_numpy(drawn[-1]), torch.from_numpy(named[-1]))
         for c in np.unique(named):
             expected[c] = np.concatenate(drawn)[np.concatenate(named) == c].mean(0)
     np.testing.assert_allclose(model.centers, expected)

@@ -28,8 +28,8 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
     accuracy = summary.get("validation_accuracy")
     known = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} % on held-out images"
     note = f"trained by {facts.model.name} on {facts.data['dataset']}{known}"
+    module = net.whole(facts.model.shown, facts.model.logits_part, facts.model.encodes)
     return Built(
-        net.whole(facts.model.shown, facts.model.logits_part), f"trained:{facts.architecture.name}", "last" if last else
-        "kept", facts.transform, facts.classes, facts.classes, (note,), Path(folder).name + ("@last" if last else ""),
-        facts.model.shown,
+        module, f"trained:{facts.architecture.name}", "last" if last else "kept", facts.transform, facts.classes,
+        facts.classes, (note,), Path(folder).name + ("@last" if last else ""), facts.model.shown,
     )  # fmt: skip

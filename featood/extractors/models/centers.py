@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Centers", "CentersModel"]
+__all__ = ["Centers", "CentersModel", "classify_by_distance"]
 
 import dataclasses
 from collections.abc import Iterable
@@ -78,11 +78,27 @@ class CentersModel(Model):
         """Set the last layer."""
         part = self.centers_of(net)
         assert isinstance(part.embed, nn.Linear)
-        # -|A z + b - c|^2 = 2 c (A z + b) - |c|^2 - |A z + b|^2, and the last term is the same for all classes
-        net.last.weight.copy_(2 * part.centers @ part.embed.weight)
-        if net.last.bias is not None:
-            bias = 0 if part.embed.bias is None else 2 * part.centers @ part.embed.bias
-            net.last.bias.copy_(bias - part.centers.square().sum(1))
+        classify_by_distance(net.last, part.centers, part.embed.weight, part.embed.bias)
+
+
+def classify_by_distance(
+    last: nn.Linear, centers: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> None:
+    """Give the last layer logits whose softmax is that of negated squared distances to centres.
+
+    Parameters
+    ----------
+    last : Linear
+        From features ``[B, D]`` to ``[B, C]``.
+    centers : Tensor
+        ``[C, E]``.
+    weight, bias : Tensor
+        ``[E, D]`` and ``[E]`` of the linear embedding of the features.
+    """
+    # -|A z + b - c|^2 = 2 c (A z + b) - |c|^2 - |A z + b|^2, and the last term is the same for all classes
+    last.weight.copy_(2 * centers @ weight)
+    if last.bias is not None:
+        last.bias.copy_((0 if bias is None else 2 * centers @ bias) - centers.square().sum(1))
 
 
 @torch.no_grad()

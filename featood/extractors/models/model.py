@@ -42,6 +42,8 @@ class Setup(NamedTuple):
     """Number of classes of the labels."""
     width: int
     """Number of features of the network."""
+    shape: tuple[int, int, int] = (3, 32, 32)
+    """Channels, height and width of the images."""
 
 
 class ImageBatch(NamedTuple):
@@ -61,6 +63,8 @@ class ImageBatch(NamedTuple):
     """Labels ``[B]`` of the images that were mixed in."""
     share: float = 1.0
     """Share of the images with `labels` in the mixed ones."""
+    ends_epoch: bool = False
+    """Whether this update is the last one of its epoch."""
 
     @property
     def done(self) -> float:
@@ -113,6 +117,8 @@ class Model:
     """Differently augmented copies of each image in a batch: first all images, then all their second copies, ..."""
     classifies: ClassVar[bool] = True
     """Whether `errors` are misclassifications."""
+    encodes: ClassVar[bool] = False
+    """Whether the outputs of the trained network are features, not logits."""
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -84,45 +84,38 @@ class SplitNet(nn.Module):
         except RuntimeError as error:
             raise Mismatch(f"the weights do not fit the network: {' '.join(str(error).split())}") from None
 
-    def whole(self, shown: Sequence[str] = (), logits: str = "") -> nn.Module:
-        """Return the network to extract with: the original one, or one that also runs some parts. Call it last.
+    def whole(self, shown: Sequence[str] = (), logits: str = "", encodes: bool = False) -> nn.Module:
+        """Return the original network to extract with, in which modules have their own names. Call it last.
 
         Parameters
         ----------
         shown : sequence of str
-            Parts to run, so that their outputs can be tapped.
+            Parts that also run on the features, as submodules whose outputs can be tapped under their names.
         logits : str
             Part whose outputs are the logits, instead of the last layer's.
+        encodes : bool
+            Whether the last layer's outputs are features, not logits.
         """
-        if shown or logits:
-            return _Branched(self, shown, logits)
-        self.body.set_submodule(self._place, self.last)
+        last = self.parts[logits] if logits else self.last
+        self.body.set_submodule(self._place, last)
+        parts = [self.parts[name] for name in shown]
+        for name, part in zip(shown, parts, strict=True):
+            self.body.add_module(name, part)
+
+        def run(_: nn.Module, features: tuple[Tensor]) -> None:
+            for part in parts:
+                part(*features)
+
+        if parts:
+            last.register_forward_pre_hook(run)
+        if logits or encodes:  # declares what the outputs are
+            self.body.num_classes = 0 if encodes else self.last.out_features  # type: ignore[assignment]
         return self.body
 
     def _outside(self, name: str) -> str:
         if name.startswith("body."):
             return name.removeprefix("body.")
         return f"{self._place}.{name.removeprefix('last.')}" if name.startswith("last.") else name
-
-
-class _Branched(nn.Module):
-    """A network that passes its features through parts too, whose outputs can be tapped under their names."""
-
-    def __init__(self, net: SplitNet, shown: Sequence[str], logits: str) -> None:
-        super().__init__()
-        self.body = net.body
-        self.last = net.parts[logits] if logits else net.last
-        self._shown = tuple(shown)
-        for name in shown:
-            self.add_module(name, net.parts[name])
-        if logits:
-            self.num_classes = net.last.out_features  # declares that the outputs are logits
-
-    def forward(self, images: Tensor) -> Tensor:
-        features = self.body(images)
-        for name in self._shown:
-            self.get_submodule(name)(features)
-        return self.last(features)
 
 
 @torch.no_grad()

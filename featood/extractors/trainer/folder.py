@@ -160,7 +160,7 @@ def load_extractor(folder: str | Path, last: bool = False) -> Extractor:
     except UsageError as error:
         raise Mismatch(f"{folder} was written by a version of featood with other options: {error}") from None
     classes = body["summary"].get("classes", body["outputs"])
-    net.parts.update(model.parts(Setup(classes, net.width)))
+    net.parts.update(model.parts(Setup(classes, net.width, transform.shape)))
     name = LAST if last else WEIGHTS
     net.load_named(_tensors(folder / name, body["sha256_of"].get(name, "")))
     facts = Facts(architecture, model, tuple(body["classes"]), transform, body["training"], body["data"])

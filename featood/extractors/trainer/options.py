@@ -27,6 +27,9 @@ class TrainOptions:
     epochs: int = option(100, "passes over the training images", low=1)
     batch_size: int = option(128, "images in a batch, over all processes", low=1)
     outlier_batch: int = option(256, "outliers in a batch, over all processes", low=1)
+    batch_classes: int = option(
+        0, "classes in a batch, with as many images of each (0: images of a batch are drawn from all)", low=0
+    )
     optimizer: str = option("sgd", "optimiser", choices=("sgd", "adam", "adamw"))
     lr: float = option(0.1, "learning rate at the start", low=0)
     lr_of: tuple[str, ...] = option(
@@ -49,6 +52,15 @@ class TrainOptions:
     )
     factor: float = option(0.1, "factor of the learning rate at a milestone", low=0, high=1)
     warm_up: float = option(0.0, "epochs in which the learning rate rises to its value", low=0)
+    frozen_epochs: int = option(
+        0,
+        "epochs at the start in which the weights below the last layer stay as they are; statistics of batch "
+        "normalisation do not",
+        low=0,
+    )
+    frozen_lr: float = option(
+        0.0, "learning rate in these epochs (0: lr); the schedule begins after them", low=0
+    )
     augment: tuple[str, ...] = option(
         (), "random changes of the images: crop, flip, randaugment, pixmix, ... (in order)"
     )
@@ -84,6 +96,15 @@ class TrainOptions:
             raise UsageError("lr-of has a part twice; name it once")
         if self.min_lr > self.lr:
             raise UsageError(f"min-lr must be at most lr, {self.lr}, not {self.min_lr}")
+        if self.batch_classes and self.batch_size % self.batch_classes:
+            raise UsageError(
+                f"a batch of {self.batch_size} images cannot have as many of each of {self.batch_classes} classes; "
+                f"take a multiple, such as {self.batch_classes * max(2, self.batch_size // self.batch_classes)}"
+            )
+        if self.frozen_epochs and self.frozen_epochs >= self.epochs:
+            raise UsageError(
+                f"frozen_epochs must be less than epochs, {self.epochs}, not {self.frozen_epochs}"
+            )
 
 
 def _rate(text: str) -> tuple[str, float]:
@@ -127,6 +148,13 @@ def optimizer_of(net: SplitNet, options: TrainOptions) -> torch.optim.Optimizer:
 
 def schedule_of(options: TrainOptions, per_epoch: int, steps: int) -> Schedule:
     """Return the factor on the learning rate at each step."""
+    frozen = options.frozen_epochs * per_epoch
+    first = options.frozen_lr / options.lr if options.frozen_lr and options.lr else 1.0
+    then = _schedule_of(options, per_epoch, steps - frozen)
+    return (lambda step: first if step < frozen else then(step - frozen)) if frozen else then
+
+
+def _schedule_of(options: TrainOptions, per_epoch: int, steps: int) -> Schedule:
     if options.schedule == "cosine":
         chosen = cosine(steps, options.min_lr / options.lr if options.lr else 0.0)
     elif options.schedule == "steps":

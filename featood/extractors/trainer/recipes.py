@@ -56,6 +56,31 @@ _OE = {
     "augment": ("flip", "crop-black:4"), "validation": 0.0, "keep": "last",
 }  # fmt: skip
 
+_VMDLS_SOURCE = (
+    "Dinari and Freifeld, Variational- and Metric-based Deep Latent Space for Out-of-Distribution Detection, UAI 2022; "
+    "README, main.py and models/vae.py of github.com/BGU-CS-VIL/vmdls{}"
+)
+_FINE_TUNED = ", as the fine-tuning there, whose epochs 0 to 20 are frozen"
+
+
+def _vmdls(epochs: int = 500, frozen: int = 0, step: int = 100, **training: Any) -> dict[str, Any]:
+    """Return the training of VMDLS: a tenth of the rate every `step` epochs after the frozen ones."""
+    after = epochs - frozen
+    return {
+        "epochs": epochs, "momentum": 0.9, "nesterov": True, "schedule": "steps", "factor": 0.1,
+        "milestones": tuple(epoch / after for epoch in range(step, after, step)), "frozen_epochs": frozen,
+        "augment": ("crop-black:4", "flip"), "validation": 0.0, "keep": "last", **training,
+    }  # fmt: skip
+
+
+_VMDLS_SGD: Mapping[str, Any] = {"optimizer": "sgd", "weight_decay": 1e-4}
+_VMDLS_ADAM: Mapping[str, Any] = {"optimizer": "adam", "weight_decay": 0.0}
+_MARGINS = {"latent": 32, "margin_max_distance": 32.0, "margin_jumps": 1.0, "kl_weight": 0.1}
+_REBUILT = (
+    "train_resnet_ae.py of github.com/BGU-CS-VIL/vmdls, which trains the autoencoder of pytorch-lightning-bolts; "
+    "epochs, code size, learning rate and decoder are ours{}"
+)
+
 RECIPES: dict[str, Recipe] = {
     "ddu-wrn": Recipe(
         "cross-entropy", "wrn-28-10", _DDU_SOURCE, {**_SN_MOD, "dropout": 0.3, "norm_momentum": 0.01}, training=_DDU
@@ -96,6 +121,62 @@ RECIPES: dict[str, Recipe] = {
             "epochs": 100, "batch_size": 32, "optimizer": "adamw", "lr": 1e-4, "momentum": 0.9, "weight_decay": 0.0,
             "schedule": "steps", "milestones": (0.3, 0.6, 0.9), "factor": 0.5, "augment": ("crop:4", "flip"),
             "validation": 0.1, "keep": "best",
+        },
+    ),
+    "vmdls-mnist": Recipe(
+        "vmdls", "mnist-conv",
+        _VMDLS_SOURCE.format(", without its rotations by up to 10 degrees and crops of at least 95 %"),
+        options={**_MARGINS, "margins_epoch": 1, "generation_epoch": 0},
+        training=_vmdls(**_VMDLS_ADAM, lr=1e-4, batch_classes=10, batch_size=160, augment=()),
+    ),
+    "vmdls-vgg": Recipe(
+        "vmdls", "vggm", _VMDLS_SOURCE.format(""), options={**_MARGINS, "margins_epoch": 10, "generation_epoch": 0},
+        training=_vmdls(**_VMDLS_ADAM, lr=1e-3, batch_classes=8, batch_size=64),
+    ),
+    "vmdls-resnet18": Recipe(
+        "vmdls", "cifar-resnet18", _VMDLS_SOURCE.format(""),
+        options={**_MARGINS, "margins_epoch": 10, "generation_epoch": 0},
+        training=_vmdls(**_VMDLS_SGD, lr=0.01, batch_classes=10, batch_size=80),
+    ),
+    "vmdls-densenet": Recipe(
+        "vmdls", "densenet-100-12", _VMDLS_SOURCE.format(""),
+        options={**_MARGINS, "margins_epoch": 30, "generation_epoch": 0},
+        training=_vmdls(**_VMDLS_SGD, lr=0.1, batch_classes=10, batch_size=80),
+    ),
+    "vmdls-wrn-tune": Recipe(
+        "vmdls", "wrn-28-10", _VMDLS_SOURCE.format(
+            f"{_FINE_TUNED}; its optimiser, batches and first learning rate are not published"
+        ),
+        {"dropout": 0.1}, {**_MARGINS, "margins_epoch": 30, "generation_epoch": 5},
+        _vmdls(**_VMDLS_SGD, frozen=21, lr=1e-3, frozen_lr=1e-3, batch_classes=10, batch_size=80), tunes=True,
+    ),
+    "vmdls-densenet-tune": Recipe(
+        "vmdls", "densenet-100-12", _VMDLS_SOURCE.format(f"{_FINE_TUNED}, for CIFAR-100"),
+        options={
+            "latent": 64, "margin_max_distance": 64.0, "margin_jumps": 1.0, "kl_weight": 0.1, "margins_epoch": 40,
+            "generation_epoch": 0,
+        },
+        training=_vmdls(
+            200, 21, 64, **_VMDLS_SGD, lr=1e-3, frozen_lr=0.01, batch_classes=20, batch_size=400
+        ),
+        tunes=True,
+    ),
+    "autoencoder-mnist": Recipe(
+        "autoencoder", "mnist-conv",
+        "models/mnist_ae.py of github.com/BGU-CS-VIL/vmdls, without its rotations and crops; its number of epochs is "
+        "not published",
+        options={"latent": 32, "decoder": "conv"},
+        training={
+            "epochs": 100, "batch_size": 256, "optimizer": "adam", "lr": 1e-4, "momentum": 0.9, "weight_decay": 0.0,
+            "schedule": "constant", "validation": 0.0, "keep": "last",
+        },
+    ),
+    "autoencoder-cifar": Recipe(
+        "autoencoder", "cifar-resnet18", _REBUILT.format(" (for CIFAR-10, the authors use published weights)"),
+        options={"latent": 256, "decoder": "resnet18"},
+        training={
+            "epochs": 100, "batch_size": 256, "optimizer": "adam", "lr": 1e-4, "momentum": 0.9, "weight_decay": 0.0,
+            "schedule": "constant", "validation": 0.0, "keep": "last",
         },
     ),
 }  # fmt: skip

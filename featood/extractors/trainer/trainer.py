@@ -28,7 +28,7 @@ from featood.extractors.trainer.options import TrainOptions, optimizer_of, sched
 from featood.extractors.trainer.pixmix import PixMix
 from featood.extractors.transform import Transform
 from featood.numerics.devices import pick_device
-from featood.training import Batches
+from featood.training import BalancedBatches, Batches
 from featood.training.loop import train
 
 FOREVER = 10**9
@@ -120,8 +120,8 @@ def train_network(
     net = SplitNet(made)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(options.seed)
-        net.parts.update(model.parts(Setup(classes, net.width)))
-    check_split(net, torch.zeros(2, data.transform.channels, data.transform.height, data.transform.width))
+        net.parts.update(model.parts(Setup(classes, net.width, data.transform.shape)))
+    check_split(net, torch.zeros(2, *data.transform.shape))
     began = time.monotonic()
     with processes(device.type == "cuda") as team:
         run = _Run(net, model, data, labels, options, mixing, team, device)
@@ -199,7 +199,7 @@ class _Run:
             self.held_out = data.held_out, torch.from_numpy(_labels(data.held_out, model))
         size = min(options.batch_size, len(known))
         team.share(size, "a batch")
-        batches = Batches(len(known), size, options.seed)
+        batches = self._batches(size)
         self.per_epoch = len(batches)
         self.steps = options.epochs * self.per_epoch
         part = team.rank, team.world
@@ -219,10 +219,23 @@ class _Run:
             self.outside = ImageLoader(
                 data.outliers, data.transform, others, self.steps, seed=options.seed + 1, **how
             )
+        trained = [parameter for parameter in net.body.parameters() if parameter.requires_grad]
+        self.frozen = trained if options.frozen_epochs else []
         self.objective = team.wrap(_Objective(net, model), device)
+
+    def _batches(self, size: int) -> Batches:
+        count = self.options.batch_classes
+        if not count:
+            return Batches(len(self.known), size, self.options.seed)
+        if (found := len(self.labels.unique())) < count:
+            raise UsageError(f"the training images have {found} classes, fewer than batch_classes, {count}")
+        self.team.share(size // count, "the images of a class in a batch")
+        return BalancedBatches(self.labels, count, size // count, self.options.seed)
 
     def losses(self, number: int) -> dict[str, Tensor]:
         """Return the losses of a batch by its number."""
+        for parameter in self.frozen:
+            parameter.requires_grad_(number // self.per_epoch >= self.options.frozen_epochs)
         images, labels = self.inside(number), self.labels[self.inside.rows(number)].repeat(self.inside.views)
         others, share = None, 1.0
         if self.mixing:
@@ -233,7 +246,7 @@ class _Run:
             labels = torch.cat([labels, labels.new_full((len(odd),), -1)])
         batch = ImageBatch(
             self._placed(images), labels.to(self.device), number, self.steps, number // self.per_epoch,
-            None if others is None else others.to(self.device), share,
+            None if others is None else others.to(self.device), share, (number + 1) % self.per_epoch == 0,
         )  # fmt: skip
         with _seeded([self.options.seed, number, self.team.rank]), self._precision():
             return self.team.mean(self.objective(batch))

@@ -1,4 +1,4 @@
-"""Encoder to a latent space that updates the class means every epoch."""
+"""Encoder to a latent space that counts its own steps."""
 
 from __future__ import annotations
 
@@ -7,42 +7,18 @@ __all__ = ["LatentEncoder"]
 import torch
 from torch import Tensor, nn
 
-from featood.losses.distances import class_means
+from featood.losses import LatentSpace
 
 
-class LatentEncoder(nn.Module):
-    """Posterior of the latents of each row, and the class means of the latents in the previous epoch.
+class LatentEncoder(LatentSpace):
+    """A latent space that counts the steps of its training, to know when an epoch ends."""
 
-    Parameters
-    ----------
-    encoder : Module
-        From rows ``[B, D]`` to ``[B, 2 * latent]``: means and log-variances.
-    latent, classes : int
-        Latent size and number of classes.
-    """
-
-    centers: Tensor
-    sums: Tensor
-    counts: Tensor
     step: Tensor
 
     def __init__(self, encoder: nn.Module, latent: int, classes: int) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.register_buffer("centers", torch.zeros(classes, latent))
-        self.register_buffer("sums", torch.zeros(classes, latent))
-        self.register_buffer("counts", torch.zeros(classes))
+        super().__init__(encoder, latent, classes)
         self.register_buffer("step", torch.tensor(0))
         self.steps_per_epoch = 1
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return the means ``[B, latent]``."""
-        return self.posterior(rows)[0]
-
-    def posterior(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return means and log-variances ``[B, latent]``."""
-        means, log_variances = self.encoder(rows).chunk(2, 1)
-        return means, log_variances
 
     @property
     def epoch(self) -> int:
@@ -50,14 +26,7 @@ class LatentEncoder(nn.Module):
         return int(self.step) // self.steps_per_epoch
 
     @torch.no_grad()
-    def follow(self, latents: Tensor, labels: Tensor) -> None:
-        """Accumulate the latents ``[B, latent]`` of a step; at the end of an epoch, set the centres to their means."""
-        means, count = class_means(latents, labels, len(self.centers))
-        self.sums += means * count[:, None]
-        self.counts += count
+    def advance(self, latents: Tensor, labels: Tensor) -> None:
+        """Count a step, and follow its latents ``[B, latent]``."""
         self.step += 1
-        if int(self.step) % self.steps_per_epoch == 0:
-            seen = self.counts > 0
-            self.centers[seen] = self.sums[seen] / self.counts[seen, None]
-            self.sums.zero_()
-            self.counts.zero_()
+        self.follow(latents, labels, int(self.step) % self.steps_per_epoch == 0)

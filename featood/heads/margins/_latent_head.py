@@ -9,27 +9,18 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.margins._latent_encoder import LatentEncoder
-from featood.losses.distances import distances
-from featood.losses.margins import latent_divergence, triplet_margin
+from featood.losses import LatentMargins, distances
 from featood.options import option
 from featood.training import BalancedBatches
 
-FIRST_MARGIN = 0.15
-
 
 @dataclasses.dataclass(kw_only=True, eq=False)
-class LatentHead(PerceptronHead):
-    """Base of heads on a latent space in which every class is a compact cluster.
-
-    The encoder gives each row a normal posterior. The loss pulls its samples towards the mean of the latents of their
-    class in the previous epoch (Kullback-Leibler term), closer to rows of the same class than to others (triplet
-    term), and keeps them at a margin from other classes, which grows from epoch to epoch.
-    """
+class LatentHead(LatentMargins, PerceptronHead):
+    """Base of heads on a latent space in which every class is a compact cluster; see :class:`LatentMargins`."""
 
     transient: ClassVar[tuple[str, ...]] = ("centers", "sums", "counts", "step")
     testing_options: ClassVar[Mapping[str, Any]] = {
@@ -40,19 +31,6 @@ class LatentHead(PerceptronHead):
     negative_linear: ClassVar[bool] = False  # type: ignore[misc]  # not an option here: the outputs are not logits
     depth: int = option(2, "hidden layers of the encoder; with 0, mean and log-variance are linear", low=0)
     width: int = option(256, "units of a hidden layer", low=1)
-    latent: int = option(32, "size of the latent space", low=1)
-    slack: float = option(
-        0.1, "margin of the triplet term between rows of other classes and of the same class", low=0
-    )
-    margins_epoch: int = option(10, "first epoch in which the margin grows", low=0)
-    margin_jumps: float = option(1.0, "growth of the margin per epoch", low=0)
-    margin_max_distance: float = option(32.0, "largest margin", low=FIRST_MARGIN)
-    normalize_embeddings: bool = option(
-        False,
-        "normalise latents to unit length, as the published code does; margins beyond 2 are then unattainable",
-    )
-    kl_weight: float = option(0.1, "weight of the Kullback-Leibler term", low=0)
-    generation_epoch: int = option(0, "first epoch with the Kullback-Leibler term", low=0)
     batch_classes: int = option(10, "classes in a batch", low=2)
     batch_size: int = option(80, "rows in a batch, balanced over its classes", low=2, high=1024)
     opt: str = option("adam", "optimiser; sgd has a Nesterov momentum of 0.9", choices=("adam", "sgd"))
@@ -79,28 +57,25 @@ class LatentHead(PerceptronHead):
             model.parameters(), lr=self.lr, momentum=0.9, nesterov=True, weight_decay=self.weight_decay
         )
 
-    def margin(self, epoch: int) -> float:
-        """Return the margin between classes in an epoch, counted from 0."""
-        grown = FIRST_MARGIN + self.margin_jumps * max(0, epoch - self.margins_epoch + 1)
-        return min(grown, self.margin_max_distance)
-
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Return the loss of this epoch and its terms."""
-        epoch = model.epoch
-        weight = self.kl_weight if epoch >= self.generation_epoch else 0.0
-        parts, latents = self._terms(model, rows, labels, generator, self.margin(epoch), weight)
-        model.follow(latents, labels)
+        margin, weight = self.margin(model.epoch), self.divergence_weight(model.epoch)
+        parts, latents = self.latent_losses(
+            model.posterior(rows), model.centers, labels, generator, margin, weight
+        )
+        model.advance(latents, labels)
         return parts
 
     def validation_loss(self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Return the loss with the final margin, averaged over batches, so that epochs are comparable."""
         starts = range(0, max(1, len(rows) - self.batch_size + 1), self.batch_size)
         batches = [slice(start, start + self.batch_size) for start in starts]
+        margin, weight = self.margin(self.epochs), self.kl_weight
         losses = [
-            self._terms(
-                model, rows[batch], labels[batch], generator, self.margin(self.epochs), self.kl_weight
+            self.latent_losses(
+                model.posterior(rows[batch]), model.centers, labels[batch], generator, margin, weight
             )
             for batch in batches
         ]
@@ -109,21 +84,3 @@ class LatentHead(PerceptronHead):
     def score_rows(self, model: Any, rows: Tensor) -> Tensor:
         """Return the distance of the latents from the nearest centre ``[B]``; used for validation on outliers only."""
         return distances(model(rows), model.centers).min(1).values
-
-    def _terms(
-        self,
-        model: Any,
-        rows: Tensor,
-        labels: Tensor,
-        generator: torch.Generator,
-        margin: float,
-        weight: float,
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        means, log_variances = model.posterior(rows)
-        noise = torch.randn(means.shape, generator=generator, device=means.device)
-        latents = means + (0.5 * log_variances).exp() * noise
-        compared = F.normalize(latents) if self.normalize_embeddings else latents
-        triplet = triplet_margin(compared, labels, self.slack, margin)
-        divergence = latent_divergence(latents, means, log_variances, model.centers, labels)
-        loss = triplet + weight * divergence
-        return {"loss": loss, "triplet": triplet, "divergence": divergence}, latents.detach()

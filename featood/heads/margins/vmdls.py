@@ -36,16 +36,19 @@ class VMDLS(LatentHead):
     """Score ``(G + 1 - max_c log N(v; m_c, S_c)) d`` for features of several stages joined with learned latents.
 
     v concatenates the `stages` and the posterior mean of the latents of the classifier's input; each class has a
-    Gaussian in this space. d is a reconstruction error, or 1 unless the columns to compare are given. The largest
-    log-density G, and the largest error, by which d is divided, are computed on the *training* rows (the published code
-    computes them on the test rows). The predicted class is the one with the largest density.
+    Gaussian in this space. The encoder of the latents is trained here, on features, unless `latent_feature` names a
+    column with those of a network that was trained on images with the same loss (``featood train vmdls``). d is a
+    reconstruction error, or 1 unless the columns to compare are given (``extract --autoencoder`` adds the second). The
+    largest log-density G, and the largest error, by which d is divided, are computed on the *training* rows (the
+    published code computes them on the test rows). The predicted class is the one with the largest density.
 
     Differences from the published code: the classifier's input is not one of the stages, because on a DenseNet the
     AUROC was 91.8 % without and 84.6 % with it (add it to `stages` to include it); the margin is limited to
     `margin_max_distance`, which the code exceeds by up to one step; all covariances get the same ridge of at least
     1e-6 of the mean variance within classes (`ridge`; with 0, only if needed), whereas the code adds 1e-6 twice,
     whatever the scale of the features; moments are computed over all rows of a class, not its last batch; latents are
-    not normalised unless `normalize_embeddings` is set; and the encoder's inputs are features, not images.
+    not normalised unless `normalize_embeddings` is set; and an encoder that is trained here has features as its inputs,
+    not images.
 
     The presets have the published settings except for the decay of the learning rate, which is a factor of ten
     every 100 epochs in the published code and after a half and three quarters of the epochs here.
@@ -63,6 +66,11 @@ class VMDLS(LatentHead):
         },
         "paper-mnist": {**PUBLISHED, "lr": 1e-4, "margins_epoch": 1, "batch_size": 160},
     }  # fmt: skip
+    latent_feature: str = option(
+        "",
+        "column with latents to use, such as mu.avg of networks trained by vmdls; options of the training then have no "
+        "effect",
+    )
     stages: tuple[str, ...] = option(
         (), "feature columns to join with the latents (default: every .avg column)"
     )
@@ -86,22 +94,30 @@ class VMDLS(LatentHead):
                 f"{self.name}: original and reconstruction must be given together; set both columns or neither"
             )
 
+    def resolve_options(self) -> Mapping[str, Any]:
+        """Leave the space out where no encoder is trained in it."""
+        return {"space": "none"} if self.latent_feature else {}
+
     def columns(self, source: FeatureSet) -> list[str]:
         """Return the encoder's input, the stages, and the columns to compare."""
-        names = [self.feature or source.main, *self._stages(source), self.original, self.reconstruction]
+        main = self.feature or source.main
+        names = [main, *self._stages(source), self.latent_feature, self.original, self.reconstruction]
         return [name for name in dict.fromkeys(names) if name]
 
     def _stages(self, source: FeatureSet) -> list[str]:
-        others = {self.feature or source.main, self.reconstruction}
+        others = {self.feature or source.main, self.latent_feature, self.reconstruction}
         return list(self.stages) or [
             name for name in source.features if name.endswith(".avg") and name not in others
         ]
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
         """Train the encoder, fit the Gaussians, and find the largest density and error of the training rows."""
-        state, training = super().run_fit(train.only(self.feature or train.main, "labels"), context)
+        learned = Learned({})
+        if not self.latent_feature:
+            learned = super().run_fit(train.only(self.feature or train.main, "labels"), context)
+        state = dict(learned.state)
         train = self.in_space(train, state)
-        encoder, gaussians = super().prepare(state), self._gaussians()
+        encoder, gaussians = self._encoder(state), self._gaussians()
         statistics = None
         for block in train.blocks():
             statistics = gaussians.accumulate(statistics, self._joined(block, encoder))
@@ -117,31 +133,38 @@ class VMDLS(LatentHead):
         if not error > 0:
             raise DataError(f"{self.name}: {self.reconstruction} is the same as {self.original} in every row")
         state |= {"largest_density": density.clone(), "largest_error": error.clone()}
-        return Learned(state, training)
+        return Learned(state, learned.training)
 
     def prepare(self, state: State) -> Any:
         """Rebuild encoder and Gaussians."""
         parts = {name.removeprefix(GAUSSIANS): v for name, v in state.items() if name.startswith(GAUSSIANS)}
-        return super().prepare(state), self._gaussians().prepare(parts)
+        return self._encoder(state), self._gaussians().prepare(parts), state
 
     def classify_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the log-densities of the classes ``[B, C]``."""
-        encoder, gaussians = fitted
+        encoder, gaussians, _ = fitted
         densities = self._gaussians().class_densities(self._joined(block, encoder), gaussians)
         return densities.clamp(min=-WORST)
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the distance of the best log-density from the largest one, times the reconstruction error."""
-        (_, state), _ = fitted
+        state = fitted[2]
         below = state["largest_density"] + 1 - self.classify_block(block, fitted).max(1).values
         return below * self._errors(block) / state["largest_error"]
 
     def _gaussians(self) -> GMM:
         return GMM(covariance=self.covariance, ridge=self.ridge, uniform=True)
 
+    def _encoder(self, state: State) -> Any:
+        return None if self.latent_feature else super().prepare(state)[0]
+
     def _joined(self, block: FeatureSet, encoder: Any) -> FeatureSet:
         """Join the stages and the means of the latents, in float64."""
-        latents = encoder[0](self.vectors(block).double())
+        latents = (
+            block.feature(self.latent_feature)[:]
+            if encoder is None
+            else encoder(self.vectors(block).double())
+        ).double()
         joined = torch.cat(
             [*(block.feature(name)[:].to(latents) for name in self._stages(block)), latents], 1
         )

@@ -12,7 +12,14 @@ from featood.cache.feature_cache import FeatureCache
 from featood.errors import DataError
 from featood.heads.base.head import Head
 from featood.heads.compositions.compose import compose
-from featood.pipeline.protocols.runs import Failure, Plan, evaluate_runs, find_networks, select_run, summary
+from featood.pipeline.protocols.runs import (
+    Failure,
+    Plan,
+    columns_of,
+    evaluate_runs,
+    find_networks,
+    select_run,
+)
 from featood.pipeline.scoring import score
 from featood.pipeline.scoring_all import AllHeads
 from featood.reporter import SILENT, Reporter
@@ -78,11 +85,7 @@ def evaluate_heat(
         for scorer, ood in next(iter(done.values())):
             found = [results[scorer, ood] for results in done.values()]
             row: dict[str, Any] = {"network": network.name, "scorer": scorer, "ood": ood, "runs": len(done)}
-            moments = summary(found)
-            for metric in METRICS:
-                row[metric], row[f"{metric}_se"] = moments["mean"][metric], moments["standard_error"][metric]
-                row[f"{metric}_values"] = moments["values"][metric]
-            rows.append(row)
+            rows.append(row | columns_of(found))
     return rows, failures
 
 

@@ -7,6 +7,7 @@ __all__ = [
     "Network",
     "Plan",
     "RunSets",
+    "columns_of",
     "evaluate_runs",
     "find_networks",
     "open_run",
@@ -177,6 +178,16 @@ def evaluate_runs(
             failed.append(Failure(run, str(error)))
             reporter.line(f"{run} failed: {error}")
     return done, failed
+
+
+def columns_of(values: Iterable[Mapping[str, float]]) -> dict[str, Any]:
+    """Return the mean of each metric over the runs, its standard error as ``NAME_se``, and its ``NAME_values``."""
+    moments = summary(values)
+    columns: dict[str, Any] = {}
+    for name, mean in moments["mean"].items():
+        columns[name], columns[f"{name}_se"] = mean, moments["standard_error"][name]
+        columns[f"{name}_values"] = moments["values"][name]
+    return columns
 
 
 def summary(values: Iterable[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
