@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from featood.cli.common import data_dir_option, emit_json, parameter_of
 from featood.cli.completion import image_sets
+from featood.cli.options import parse_pairs
 from featood.cli.pages import PageContext, PageFormatter
 from featood.errors import UsageError
 from featood.reporter import SILENT, TerminalReporter
@@ -156,7 +157,7 @@ def _run(
     }
     folder = Path(out or f"trained/{slug(recipe or f'{arch}-{name}')}-{slug(dataset)}-{values['seed']}")
     what: dict[str, Any] = {
-        "model": name, "architecture": Architecture(arch, _pairs(arch_option)), "options": typed, "out": folder,
+        "model": name, "architecture": Architecture(arch, parse_pairs(arch_option)), "options": typed, "out": folder,
         "dataset": dataset, "split": split, "outliers": outliers, "limit": limit, "image_size": image_size,
         "data_dir": data_dir, "overwrite": overwrite, "initial": initial,
     }  # fmt: skip
@@ -185,19 +186,3 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         for key, value in values.items()
         if context.get_parameter_source(key) is not ParameterSource.DEFAULT
     }
-
-
-def _pairs(texts: tuple[str, ...]) -> dict[str, Any]:
-    """Parse NAME=VALUE; numbers and true or false are recognised."""
-    import json
-
-    pairs: dict[str, Any] = {}
-    for text in texts:
-        name, named, value = text.partition("=")
-        if not named:
-            raise UsageError(f"an option of the network is written NAME=VALUE, not '{text}'")
-        try:
-            pairs[name.replace("-", "_")] = json.loads(value)
-        except ValueError:
-            pairs[name.replace("-", "_")] = value
-    return pairs

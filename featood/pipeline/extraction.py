@@ -97,6 +97,8 @@ class Network:
     """Standard deviation of the normalisation, in the same form."""
     image_size: int | None = None
     """Side of the square input in pixels."""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Options of a network of featood; see :func:`featood.nets.net_options`."""
 
 
 def extract_dataset(
@@ -134,7 +136,14 @@ def extract_dataset(
     sets = source.open()
     if not network.backbone:
         raise UsageError("name the network to extract with: --backbone resnet50 (see featood backbones)")
-    backbone = resolve_backbone(network.backbone, network.weights, len(sets[0].classes) or None, network.seed)
+    backbone = resolve_backbone(
+        network.backbone,
+        network.weights,
+        len(sets[0].classes) or None,
+        network.seed,
+        network.options,
+        reporter,
+    )
     if network.name:
         backbone = dataclasses.replace(backbone, folder=network.name)
     reporter.line(
@@ -150,6 +159,8 @@ def extract_dataset(
         "dataset": source.dataset,
         "data_dir": os.path.abspath(source.data_dir or default_data_dir()),
     }
+    if network.options:
+        run["arch_options"] = dict(network.options)
     if network.weights:
         run["weights_file"] = (
             network.weights if network.weights == RANDOM else os.path.abspath(network.weights)
