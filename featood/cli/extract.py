@@ -134,7 +134,9 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     show_default=True,
     help="Seed of random weights, and of dropout.",
 )
-@click.option("--download", is_flag=True, help="Download the dataset if torchvision supports it.")
+@click.option(
+    "--download", is_flag=True, help="Download the dataset if it is missing and has a public address."
+)
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace features that were extracted with other settings.")
 @data_dir_option

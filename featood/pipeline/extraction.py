@@ -55,14 +55,14 @@ class ImageSource:
     data_dir: str | None = None
     """Folder of the image sets."""
     download: bool = False
-    """Download the dataset with torchvision if it is missing."""
+    """Download the dataset if it is missing."""
     class_order: str | Path | None = None
     """File with the class names in the order of their numbers."""
     decoding: Decoding = Decoding()  # noqa: RUF009  (frozen)
     """Options for decoding the files."""
 
-    def open(self) -> list[ImageSet]:
-        """Open the splits.
+    def open(self, reporter: Reporter = SILENT) -> list[ImageSet]:
+        """Open the splits; `reporter` receives the progress of a download.
 
         Raises
         ------
@@ -73,7 +73,7 @@ class ImageSource:
         if not available and self.download:
             from featood.extractors.vision import torchvision
 
-            available = download(self.dataset, self.data_dir, torchvision)
+            available = download(self.dataset, self.data_dir, torchvision, reporter)
         wanted: Sequence[str | None] = self.splits or available or [None]
         sets = [open_dataset(self.dataset, split, self.data_dir, self.class_order) for split in wanted]
         return [dataclasses.replace(images, decoding=self.decoding) for images in sets]
@@ -133,7 +133,7 @@ def extract_dataset(
     Mismatch
         If the cache contains other sets with these names.
     """
-    sets = source.open()
+    sets = source.open(reporter)
     if not network.backbone:
         raise UsageError("name the network to extract with: --backbone resnet50 (see featood backbones)")
     backbone = resolve_backbone(

@@ -26,8 +26,8 @@ def build(name: str, request: Request) -> Built:
     if not request.weights:
         create_net(name, 1)  # raises the error of an impossible depth first
         raise UsageError(
-            f"{name} has no weights of its own: give trained ones with --weights FILE, use published ones by their "
-            f"name ({name}.TAG, see featood backbones {name}), or --weights random"
+            f"{name} needs weights: give trained ones with --weights FILE, or use --weights random; published ones are "
+            f"backbones of their own ({name}.TAG, listed by featood backbones {name})"
         )
     if request.weights == RANDOM:
         generator = torch.Generator().manual_seed(request.seed)
