@@ -68,7 +68,9 @@ def selected_classes(
     return wanted
 
 
-def select_classes(images: ImageSet, selector: str, groups: Mapping[str, str] | None = None) -> ImageSet:
+def select_classes(
+    images: ImageSet, selector: str, groups: Mapping[str, str] | None = None, count: int = 0
+) -> ImageSet:
     """Keep the rows of some classes and renumber these 0 to k-1 in the same order.
 
     Parameters
@@ -77,6 +79,8 @@ def select_classes(images: ImageSet, selector: str, groups: Mapping[str, str] | 
         A set with labels.
     selector, groups
         See :func:`selected_classes`.
+    count : int
+        Number of classes of the set, if they have no names; by default the highest label and one.
 
     Returns
     -------
@@ -93,7 +97,7 @@ def select_classes(images: ImageSet, selector: str, groups: Mapping[str, str] | 
     name = images.name.partition(":")[0]
     if images.labels is None:
         raise DataError(f"{name} has no labels here, so classes cannot be selected")
-    count = len(images.classes) or int(images.labels.max(initial=-1)) + 1
+    count = len(images.classes) or count or int(images.labels.max(initial=-1)) + 1
     wanted = selected_classes(name, selector, count, groups)
     renumbered = np.where(wanted, np.cumsum(wanted) - 1, -1)
     labels = np.where(images.labels >= 0, renumbered[images.labels], -1)
@@ -103,7 +107,8 @@ def select_classes(images: ImageSet, selector: str, groups: Mapping[str, str] | 
     chosen = [f"{names[index]} ({index})" for index in np.flatnonzero(wanted).tolist()]
     more = [f"and {len(chosen) - MOST_NAMED} more"] * (len(chosen) > MOST_NAMED)
     if "=" in selector:
-        images = images.with_notes(f"classes {', '.join([*chosen[:MOST_NAMED], *more])}")
+        named = ", ".join([*chosen[:MOST_NAMED], *more])
+        images = images.with_notes(f"{len(chosen)} of {count} classes: {named}")
     return replace(
         images.subset(labels >= 0),
         labels=labels[labels >= 0],

@@ -70,12 +70,8 @@ def test_every_name_of_the_registry_of_pytorch_ood():
 
 # --- real files -----------------------------------------------------------------------------------------
 
-REAL = {
-    "cifar-resnet20.akamaster-cifar10": 94.5,
-    "mnist-convnet.outlier-exposure-mnist": 98.5,
-    "mnist-convnet.outlier-exposure-mnist-oe-scratch": 98.5,
-    "mnist-convnet.outlier-exposure-mnist-oe-tune": 98.5,
-}
+# test_extract.py has the accuracy of cifar-resnet20.akamaster-cifar10; the others take longer
+REAL = [name for name in NAMES if name.startswith("mnist-convnet.")]
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -202,7 +198,10 @@ def test_resnets_of_chenyaofo(weights, unchecked):
         (
             "wrn-40-4.pytorch-ood-cifar10-pixmix",
             {"convShortcut": "conv_shortcut"},
-            lambda state: {"epoch": 3, "state_dict": {f"module.{key}": value for key, value in state.items()}},
+            lambda state: {
+                "epoch": 3,
+                "state_dict": {f"module.{key}": value for key, value in state.items()},
+            },
         ),
         ("wrn-16-4.outlier-exposure-svhn-oe-tune", {}, lambda state: state),
     ],
@@ -222,8 +221,10 @@ def test_wide_resnets(weights, unchecked, name, renamed, wrapped):
     assert len(backbone.classes) in (0, classes)
 
 
-@pytest.mark.parametrize("name", ["cifar-resnet18.openood-cifar100-s2", "cifar-resnet34.heat-cifar10"])
-@pytest.mark.parametrize("above", ["", "results/"])
+@pytest.mark.parametrize(
+    ("name", "above"),
+    [("cifar-resnet18.openood-cifar100-s2", "results/"), ("cifar-resnet34.heat-cifar10", "")],
+)
 def test_members_of_archives(weights, unchecked, name, above):
     entry = unchecked[name]
     classes = get_entry(entry.dataset).num_classes
@@ -341,12 +342,16 @@ def test_unknown_tags_get_a_suggestion():
 
 
 def test_the_list_is_printed(featood):
-    code, out, err = featood("backbones", "akamaster")
+    code, out, _ = featood("backbones", "akamaster")
     assert code == 0
     assert re.search(r"cifar-resnet20\.akamaster-cifar10 +cifar10 +91\.73 +93\.60", out)
     code, out, _ = featood("backbones", "--json", "cifar-resnet44.aka")
     import json
 
     (entry,) = json.loads(out)["published"]
-    assert entry["accuracy"] == 93.1 and entry["licence"] == "BSD-2-Clause" and entry["url"].startswith("https://")
+    assert (
+        entry["accuracy"] == 93.1
+        and entry["licence"] == "BSD-2-Clause"
+        and entry["url"].startswith("https://")
+    )
     assert np.isclose(entry["measured"], 93.9)

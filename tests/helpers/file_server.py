@@ -30,7 +30,7 @@ def serving():
         def log_message(self, *_):
             pass
 
-        def do_GET(self):  # noqa: N802
+        def do_GET(self):
             site.requests.append((self.path, self.headers.get("Range")))
             if self.path in site.moved:
                 self.send_response(302)

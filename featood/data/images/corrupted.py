@@ -98,7 +98,7 @@ def mnist_corrupted(folder: Path, split: str, *, kind: str = ALL, seed: int = 0)
 
 
 def imagenet_corrupted(folder: Path, split: str, *, kind: str = ALL, severity: int = 3) -> Loader | None:
-    """Layout ``<corruption>/<severity>/<class>/*.JPEG`` of ImageNet-C, with or without the folders ``noise``, ``blur``...
+    """Layout ``<corruption>/<severity>/<class>/*.JPEG`` of ImageNet-C, also inside ``noise/``, ``blur/``, ...
 
     There is no draw from all corruptions; without a `kind`, the list of OpenOOD is read.
     """
@@ -113,8 +113,8 @@ def imagenet_corrupted(folder: Path, split: str, *, kind: str = ALL, severity: i
 def noisy_digits(folder: Path, split: str, *, seed: int = 0) -> Loader | None:
     """Layout of MNIST, to whose images uniform noise is added, as in the experiments of VMDLS.
 
-    The authors add noise from U[0, 1] after scaling images to [-1, 1], which is U[0, 0.5] on images in [0, 1]. Here sums
-    above 1 are clipped, because images are stored in bytes.
+    The authors add noise from U[0, 1] after scaling images to [-1, 1], which is U[0, 0.5] on images in [0, 1]. Here
+    sums above 1 are clipped, because images are stored in bytes.
     """
     loader = (packed(folder, split) or idx_files(folder, split)) if split == "test" else None
     if loader is None:

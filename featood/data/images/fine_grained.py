@@ -89,7 +89,7 @@ def aircraft(folder: Path, split: str) -> Loader | None:
 
 
 def classes_of(folder: Path, split: str, keep: Callable[[str], bool]) -> Loader | None:
-    """Layout of a set of class folders, of which only the classes whose names `keep` accepts are read and renumbered."""
+    """Layout of class folders, of which only those whose names `keep` accepts are read; they are renumbered."""
     loader = split_folder(folder, split)
     return None if loader is None else partial(_kept, loader, keep)
 

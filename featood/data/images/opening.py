@@ -113,7 +113,9 @@ def open_dataset(
         images = images.with_notes(f"classes are numbered as in {entry.title}")
     if order is not None:
         images = apply_class_order(images, order)
-    return select_classes(images, source.classes, entry.groups) if source.classes else images
+    return (
+        select_classes(images, source.classes, entry.groups, entry.num_classes) if source.classes else images
+    )
 
 
 def available_splits(name: StrPath, data_dir: StrPath | None = None) -> list[str]:

@@ -30,8 +30,11 @@ def _entry(name: str, title: str, source: str, num_classes: int = 0, **details: 
     return DatasetEntry(name=name, title=title, source=source, num_classes=num_classes, **details)
 
 
-def _odin(key: str, name: str, checksum: str = "") -> tuple[tuple[str, str, str], ...]:
-    return ((f"https://www.dropbox.com/s/raw/{key}/{name}.tar.gz", f"{name}.tar.gz", checksum),)
+def _odin(name: str, title: str, folder: str, key: str, checksum: str) -> DatasetEntry:
+    address = f"https://www.dropbox.com/s/raw/{key}/{folder}.tar.gz"
+    return _entry(
+        name, title, _ODIN, shape=_RGB, folders=(folder,), files=((address, f"{folder}.tar.gz", checksum),)
+    )
 
 
 def _berkeley(name: str, checksum: str) -> tuple[tuple[str, str, str], ...]:
@@ -109,17 +112,24 @@ _ENTRIES = (
         shape=(218, 178, 3), splits=_TRAIN_VAL_TEST, layouts=(formats.celeba,), folders=("celeba",),
         download=("CelebA", ({"split": "all"},)),
     ),
-    _entry("lsun-crop", "LSUN (crop)", _ODIN, shape=_RGB, folders=("LSUN",), files=_odin("fhtsw1m3qxlwj6h", "LSUN", "md5:458a0a0ab8e5f1cb4516d7400568e460")),
-    _entry("lsun-resize", "LSUN (resize)", _ODIN, shape=_RGB, folders=("LSUN_resize",), files=_odin("moqh2wh8696c3yl", "LSUN_resize", "md5:278b7b31c8cb7e804a1465a8ce03a2dc")),
-    _entry("isun", "iSUN", _ODIN, shape=_RGB, folders=("iSUN",), files=_odin("ssz7qxfqae0cca5", "iSUN")),
-    _entry("tiny-imagenet-crop", "TinyImageNet (crop)", _ODIN, shape=_RGB, folders=("Imagenet",), files=_odin("avgm2u562itwpkl", "Imagenet", "md5:7c0827e4246c3718a5ee076e999e52e5")),
-    _entry("tiny-imagenet-resize", "TinyImageNet (resize)", _ODIN, shape=_RGB, folders=("Imagenet_resize",), files=_odin("kp3my3412u5k9rl", "Imagenet_resize", "md5:0f9ff11d45babf2eff5fe12281d1ac31")),
+    _odin("lsun-crop", "LSUN (crop)", "LSUN", "fhtsw1m3qxlwj6h", "md5:458a0a0ab8e5f1cb4516d7400568e460"),
+    _odin("lsun-resize", "LSUN (resize)", "LSUN_resize", "moqh2wh8696c3yl", "md5:278b7b31c8cb7e804a1465a8ce03a2dc"),
+    _odin("isun", "iSUN", "iSUN", "ssz7qxfqae0cca5", ""),
+    _odin(
+        "tiny-imagenet-crop", "TinyImageNet (crop)", "Imagenet", "avgm2u562itwpkl",
+        "md5:7c0827e4246c3718a5ee076e999e52e5",
+    ),
+    _odin(
+        "tiny-imagenet-resize", "TinyImageNet (resize)", "Imagenet_resize", "kp3my3412u5k9rl",
+        "md5:0f9ff11d45babf2eff5fe12281d1ac31",
+    ),
     _entry(
         "tiny-imagenet", "TinyImageNet", "http://cs231n.stanford.edu/tiny-imagenet-200.zip", 200,
         shape=(64, 64, 3), splits=_TRAIN_VAL_TEST, folders=("tiny-imagenet-200",), layouts=(formats.tiny_imagenet,),
         openood="cifar10/{split}_tin.txt",
         files=(
-            ("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "tiny-imagenet-200.zip", "md5:90528d7ca1a48142e341f4ef8d21d0de"),
+            ("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "tiny-imagenet-200.zip",
+             "md5:90528d7ca1a48142e341f4ef8d21d0de"),
         ),
         mean=(0.4802, 0.4481, 0.3975), std=(0.2770, 0.2691, 0.2821),
     ),
@@ -151,13 +161,16 @@ _ENTRIES = (
         openood="imagenet/{split}_openimage_o.txt",
     ),
     _entry(
-        "imagenet-o", "ImageNet-O", _HENDRYCKS, 200, files=_berkeley("imagenet-o", "md5:86bd7a50c1c4074fb18fc5f219d6d50b"), **_IMAGENET
+        "imagenet-o", "ImageNet-O", _HENDRYCKS, 200,
+        files=_berkeley("imagenet-o", "md5:86bd7a50c1c4074fb18fc5f219d6d50b"), **_IMAGENET,
     ),
     _entry(
-        "imagenet-a", "ImageNet-A", _HENDRYCKS, 200, files=_berkeley("imagenet-a", "md5:c3e55429088dc681f30d81f4726b6595"), **_IMAGENET
+        "imagenet-a", "ImageNet-A", _HENDRYCKS, 200,
+        files=_berkeley("imagenet-a", "md5:c3e55429088dc681f30d81f4726b6595"), **_IMAGENET,
     ),
     _entry(
-        "imagenet-r", "ImageNet-R", "https://github.com/hendrycks/imagenet-r", 200, openood="imagenet/{split}_imagenet_r.txt",
+        "imagenet-r", "ImageNet-R", "https://github.com/hendrycks/imagenet-r", 200,
+        openood="imagenet/{split}_imagenet_r.txt",
         files=_berkeley("imagenet-r", "md5:a61312130a589d0ca1a8fca1f2bd3337"), **_IMAGENET,
     ),
     _entry(
