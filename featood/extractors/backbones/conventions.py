@@ -24,6 +24,10 @@ _RENAMED: dict[type[nn.Module], tuple[tuple[str, str], ...]] = {
         (r"\blinear\.", "fc."),
     ),
 }
+_HOOK = (
+    "read 'weight_orig' as 'weight' with spectral normalisation; the file's code divides the weights of 3x3 "
+    "convolutions by 1.00001 more"
+)
 _SPECTRAL = re.compile(r"(.*\.)weight_(orig|u|v|sigma)")
 
 
@@ -45,25 +49,25 @@ def other_names(net: nn.Module) -> Conversion:
 
     def conversion(flat: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], str]:
         names = dict(_renamed(flat, renamed))
-        notes = {f"read '{old}' as '{new}'": None for old, new in _differences(flat, names)}
+        if len(names) < len(flat):  # two names became one
+            return flat, ""
+        notes = [f"read '{old}' as '{new}'" for old, new in _differences(flat, names)]
         found: dict[str, Tensor] = {}
         for name, tensor in names.items():
+            match = _SPECTRAL.fullmatch(name)
+            weight = names.get(f"{match[1]}weight_orig") if match else None
             if _unused(name, names, layers):
-                notes[f"left out {name.rpartition('.')[0]}, which the network in the file does not use"] = (
-                    None
+                notes.append(
+                    f"left out {name.rpartition('.')[0]}, which the network in the file does not use"
                 )
-            elif match := _SPECTRAL.fullmatch(name):
+            elif match and weight is not None:
+                notes.append(_HOOK)
                 if match[2] != "sigma":
-                    kind = "" if match[2] == "orig" else f"_{match[2]}"
-                    found[f"{match[1]}weight{kind}"] = _vector(
-                        tensor, match[2], names[f"{match[1]}weight_orig"]
-                    )
+                    kind = match[2].replace("orig", "")
+                    found["_".join(filter(None, (f"{match[1]}weight", kind)))] = _vector(tensor, kind, weight)
             else:
                 found[name] = tensor
-        if len(found) < len(names) and any(_SPECTRAL.fullmatch(name) for name in names):
-            notes["read 'weight_orig' as 'weight' with spectral normalisation; the file's code divides the weights of "
-                  "3x3 convolutions by 1.00001 more"] = None  # fmt: skip
-        return found, "; ".join(notes)
+        return found, "; ".join(dict.fromkeys(notes))
 
     return conversion
 
@@ -96,7 +100,7 @@ def _unused(name: str, names: Mapping[str, Tensor], layers: Mapping[str, nn.Modu
 def _vector(tensor: Tensor, kind: str, weight: Tensor) -> Tensor:
     """Return a flat vector of spectral normalisation as ``[1, C]``, of a convolution as a square ``[1, C, H, W]``."""
     width = weight.shape[0 if kind == "u" else 1]
-    if kind == "orig" or tensor.ndim != 1 or not width or len(tensor) % width:
+    if not kind or tensor.ndim != 1 or not width or len(tensor) % width:
         return tensor
     side = math.isqrt(len(tensor) // width)
     if weight.ndim == 2:
