@@ -150,7 +150,8 @@ def extract(
 ) -> None:  # fmt: skip
     """Run a backbone over a dataset and cache features and logits.
 
-    To resume an interrupted extraction, run the same command again.
+    To resume an interrupted extraction, run the same command again. Published weights (NETWORK.TAG) are read from the
+    folder FEATOOD_WEIGHTS, by default ~/.cache/featood/weights, and downloaded if they are missing.
 
     Example: featood extract --backbone resnet50 --dataset imagenet
     """

@@ -105,7 +105,9 @@ def datasets(data_dir: str | None, as_json: bool) -> None:
             "kind": "images",
             "title": entry.title,
             "classes": entry.num_classes,
+            "groups": list(entry.groups),
             "there": available_splits(entry.name, data_dir),
+            "untried": entry.untried,
             "source": entry.source,
         }
         for entry in list_datasets()

@@ -75,6 +75,16 @@ def test_wrong_corruptions(cifar_c):
         open_dataset("cifar10-c:fog", None, cifar_c)
 
 
+def test_packed_splits_are_read_too(tmp_path):
+    (tmp_path / "cifar10-c").mkdir()
+    np.savez(
+        tmp_path / "cifar10-c" / "test.npz", images=np.ones((3, 32, 32, 3), np.uint8), labels=np.arange(3)
+    )
+    assert open_dataset("cifar10-c", None, tmp_path).labels.tolist() == [0, 1, 2]
+    with pytest.raises(DataError):
+        open_dataset("cifar10-c:fog", None, tmp_path)
+
+
 def test_corrupted_digits(tmp_path):
     for number, kind in enumerate(("fog", "stripe", "identity")):
         folder = tmp_path / "mnist_c" / kind
@@ -248,6 +258,9 @@ def test_lists_of_openmibood(tmp_path):
     (lists / "test_midog_2.txt").write_text("near/2/201/a.png 2\n")
     images = open_dataset("midog-2", None, tmp_path)
     assert images.labels.tolist() == [2] and images.read(0)[0, 0, 0] == 9
+    picture(tmp_path / "midog" / "1a" / "b.png")
+    with pytest.raises(DataError, match="midog is not in"):  # not every image below midog/
+        open_dataset("midog", None, tmp_path)
     for name in ("midog-near", "midog-far", "midog-shifted", "phakir-near", "phakir-far", "phakir-shifted"):
         assert all(get_entry(member).openood.startswith(f"{name.split('-')[0]}/") for member in suite(name))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["BENCHMARK_ENTRIES"]
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from featood.data.images import class_groups, class_names, corrupted, fine_grained
@@ -28,14 +29,15 @@ def _entry(name: str, title: str, source: str, num_classes: int = 0, **details: 
 
 
 def _medical(benchmark: str, name: str, title: str, file: str, **details: Any) -> DatasetEntry:
+    # the folder of a benchmark contains the images of all its sets
     return _entry(
-        name,
-        title,
-        _MIBOOD,
-        splits=("train", "val", "test"),
-        openood=f"{benchmark}/{{split}}_{file}.txt",
-        **details,
-    )
+        name, title, _MIBOOD, splits=("train", "val", "test"), openood=f"{benchmark}/{{split}}_{file}.txt",
+        parts=_only_listed, **details,
+    )  # fmt: skip
+
+
+def _only_listed(folder: Path, split: str) -> None:
+    """Layout of no folder: the set is defined by its image list alone."""
 
 
 BENCHMARK_ENTRIES = (

@@ -153,7 +153,7 @@ def _locate(name: StrPath, root: Path, ordered: bool = False) -> _Source:
         entry = DatasetEntry(name=base, title=base, source="")
     name = f"{entry.name}:{selector}" if selector else entry.name
     if entry.parts is not None:
-        return _Source(name, entry, _parts(entry, root, selector))
+        return _Source(name, entry, _parts(entry, root, ordered, selector))
     if entry.generate is None:
         return _Source(name, entry, _groups(entry, root, ordered), selector)
     options = {} if entry.num_classes else keyword_options(entry.name, selector, entry.generate)
@@ -175,12 +175,16 @@ def _locate_path(path: Path, root: Path, ordered: bool) -> _Source:
     return _Source(name, entry, [[(path.parent, partial(_one_file, path=path, root=root))]])
 
 
-def _parts(entry: DatasetEntry, root: Path, selector: str) -> list[list[tuple[Path, Layout]]]:
+def _parts(entry: DatasetEntry, root: Path, ordered: bool, selector: str) -> list[list[tuple[Path, Layout]]]:
     """Return the layouts of a set with options; if some are given, no other layout can be meant."""
     assert entry.parts is not None
     chosen: Layout = partial(entry.parts, **keyword_options(entry.name, selector, entry.parts))
     own = [(folder, chosen) for folder in _folders(entry, root)]
-    return [own] if selector else [own, *_openood(entry, root)]
+    if selector:
+        return [own]
+    folder = root / entry.name
+    general: list[Layout] = [packed, image_list, partial(split_folder, lenient=ordered)]
+    return [own, [(folder, layout) for layout in general if folder.is_dir()], *_openood(entry, root)]
 
 
 def _folders(entry: DatasetEntry, root: Path) -> list[Path]:

@@ -126,7 +126,7 @@ def build(name: str, request: Request) -> Built:
     if entry.measured is None:
         about.append("this file has not been tried with featood: compare the accuracy with the published one")
     return built._replace(
-        weights=name.partition(".")[2], classes=classes, titles=built.titles, folder=name,
+        resolved=built.resolved.partition("@")[0], weights=name.partition(".")[2], classes=classes, folder=name,
         notes=(*about, *built.notes),
     )  # fmt: skip
 
