@@ -18,6 +18,7 @@ __all__ = [
     "remove",
     "rename",
     "replacing",
+    "resuming",
     "scratch_folder",
     "seal",
     "size_of",
@@ -44,6 +45,8 @@ from featood.names import local_path
 
 TEMPORARY = ".tmp"
 """Suffix of temporary files and folders; those left over after a kill can be deleted."""
+PART = ".part"
+"""Suffix of files whose writing can be resumed."""
 LOCKLESS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
 """Error codes of file systems without locks."""
 
@@ -132,6 +135,29 @@ def atomic_write(path: str | Path, content: bytes | memoryview) -> None:
     """Write a file atomically, so that it is complete or absent even after a power cut."""
     with replacing(path) as file:
         file.write(content)
+
+
+@contextmanager
+def resuming(path: str | Path) -> Iterator[IO[bytes]]:
+    """Context manager of ``PATH.part``, opened at its end, which replaces `path` if the block ends without an error.
+
+    After an error the part is kept, and the next block continues it. An empty part is removed.
+    """
+    target = local_path(path)
+    make_folder(target.parent)
+    part = target.with_name(target.name + PART)
+    try:
+        with open(part, "a+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    except BaseException:
+        with suppress(OSError):
+            if not part.stat().st_size:
+                part.unlink()
+        raise
+    _sync_folder(target.parent)
 
 
 @contextmanager

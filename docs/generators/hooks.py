@@ -13,6 +13,7 @@ from mkdocs.structure.files import File, Files
 sys.path.insert(0, str(Path(__file__).parent))
 
 import command_pages
+import data_pages
 import gallery_pages
 import head_pages
 import reference_pages
@@ -28,6 +29,7 @@ def on_config(config: Any) -> Any:
                 for family, names in head_pages.families().items()
             ),
         ],
+        "Weights and images": [{"Published weights": "data/weights.md"}, {"Sets of images": "data/images.md"}],
         "Gallery": ["gallery/index.md", *(f"gallery/{path.stem}.md" for path in gallery_pages.examples())],
         "Commands": sorted(
             command_pages.command_pages(), key=lambda path: (not path.endswith("index.md"), path)
@@ -48,6 +50,7 @@ def on_files(files: Files, config: Any) -> Files:
     pages: dict[str, str | bytes] = {
         **head_pages.head_pages(),
         **command_pages.command_pages(),
+        **data_pages.data_pages(),
         **reference_pages.reference_pages(),
         "gallery/index.md": gallery_pages.gallery_index(),
     }

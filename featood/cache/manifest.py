@@ -85,6 +85,7 @@ RUN = {
     "weights?": str,
     "weights_file?": str,
     "seed?": whole(0, 2**63),
+    "arch_options?": {str: object},
     "taps?": [str],
     "pools?": optional([str]),
     "outputs?": str,

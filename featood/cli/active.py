@@ -11,7 +11,7 @@ import rich_click as click
 
 from featood.cli.common import data_dir_option, emit_json, parameter_of, table
 from featood.cli.completion import image_sets
-from featood.cli.options import pairs
+from featood.cli.options import parse_pairs
 from featood.cli.pages import PageContext, PageFormatter, card_command
 from featood.reporter import TerminalReporter, print_line
 
@@ -122,7 +122,10 @@ def _run(
     acquisition = cls(**given(cls))
     folder = Path(out or f"active-learning/{slug(arch)}-{slug(dataset)}-{values['seed']}")
     plan = ActivePlan(
-        dataset=dataset, architecture=Architecture(arch, pairs(arch_option)), out=folder, **given(ActivePlan)
+        dataset=dataset,
+        architecture=Architecture(arch, parse_pairs(arch_option)),
+        out=folder,
+        **given(ActivePlan),
     )
     with TerminalReporter() as reporter:
         summary = run_experiment(

@@ -10,6 +10,7 @@ import rich_click as click
 
 from featood.cli.common import cache_option, data_dir_option, numbers, quiet_downloads
 from featood.cli.completion import image_sets
+from featood.cli.options import parse_pairs
 from featood.reporter import TerminalReporter
 
 
@@ -21,7 +22,8 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--backbone",
     default="",
-    help="cifar-resnet20, tv:NAME@WEIGHTS, timm:NAME, python:MODULE:CALLABLE, python:FILE.py:CALLABLE, or a bare name.",
+    help="cifar-resnet20.akamaster-cifar10, tv:NAME@WEIGHTS, timm:NAME, python:MODULE:CALLABLE, "
+    "python:FILE.py:CALLABLE, a bare name, or a folder written by featood train; featood backbones lists names.",
 )
 @click.option(
     "--dataset",
@@ -36,6 +38,12 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "--weights",
     default="",
     help="Safetensors or PyTorch file, FILE#ENTRY for an entry of it, or 'random' (default: the published weights).",
+)
+@click.option(
+    "--arch-option",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Option of a network of featood, such as sn=true; may be repeated. featood backbones NAME lists them.",
 )
 @click.option(
     "--name",
@@ -131,7 +139,9 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     show_default=True,
     help="Seed of random weights, and of dropout.",
 )
-@click.option("--download", is_flag=True, help="Download the dataset if torchvision supports it.")
+@click.option(
+    "--download", is_flag=True, help="Download the dataset if it is missing and has a public address."
+)
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace features that were extracted with other settings.")
 @data_dir_option
@@ -141,11 +151,12 @@ def extract(
     backbone: str, dataset: str, split: tuple[str, ...], weights: str, name: str, further: tuple[str, ...],
     odin_epsilon: float, odin_temperature: float, mc_dropout: int | None, dropout_rate: float, autoencoder: str,
     mean: Any, std: Any, image_size: int | None, seed: int, download: bool, class_order: str | None, bits: int,
-    exif: bool, data_dir: str | None, cache_root: str, **how: Any,
+    exif: bool, data_dir: str | None, cache_root: str, arch_option: tuple[str, ...], **how: Any,
 ) -> None:  # fmt: skip
     """Run a backbone over a dataset and cache features and logits.
 
-    To resume an interrupted extraction, run the same command again.
+    To resume an interrupted extraction, run the same command again. Published weights (NETWORK.TAG) are read from the
+    folder FEATOOD_WEIGHTS, by default ~/.cache/featood/weights, and downloaded if they are missing.
 
     Example: featood extract --backbone resnet50 --dataset imagenet
     """
@@ -172,7 +183,7 @@ def extract(
         extras.append(Reconstruction.of(autoencoder, how["taps"][0]))
     options = ExtractOptions(extras=extras, **{**how, "pools": how["pools"] or None})
     source = ImageSource(dataset, split, data_dir, download, class_order, Decoding(bits, exif))
-    network = Network(backbone, weights, name, seed, mean, std, image_size)
+    network = Network(backbone, weights, name, seed, mean, std, image_size, parse_pairs(arch_option))
     with TerminalReporter() as reporter:
         done = extract_dataset(open_cache(cache_root), source, network, options, reporter=reporter)
     for extraction in done:

@@ -47,27 +47,38 @@ def _in_short(card: Card) -> str:
 @click.argument("pattern", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def backbones(pattern: str, as_json: bool) -> None:
-    """List backbones whose name contains PATTERN: featood's, torchvision's and timm's.
+    """List backbones whose name contains PATTERN: published weights, and the networks of featood, torchvision and timm.
 
-    For the name of a network of featood, such as wrn-28-10, the options of featood train --arch-option are listed too.
+    For the name of a network of featood, such as wrn-28-10, its options (--arch-option) are listed too.
     """
-    from featood.extractors.backbones import list_backbones
+    from featood.extractors.backbones import list_backbones, list_published
     from featood.nets import is_net, net_options
 
     found = {
         family: [name for name in names if pattern in name] for family, names in list_backbones().items()
     }
+    published = [entry for name, entry in list_published().items() if pattern in name]
     if as_json:
-        emit_json(found)
+        emit_json({"published": [dataclasses.asdict(entry) for entry in published], **found})
         return
-    table(
-        ("name",),
-        [(f"{family}:{name}" if family != "net" else name,) for family in found for name in found[family]],
-    )
+    if published:
+        rows = [
+            (entry.name, entry.dataset, _percent(entry.accuracy), _percent(entry.measured), entry.training)
+            for entry in published
+        ]
+        table(("published weights", "trained on", "accuracy", "tried", "training"), rows)
+        print_line("accuracy: as published, in percent; tried: with featood, on 1,000 test images")
+    names = [name if family == "net" else f"{family}:{name}" for family in found for name in found[family]]
+    if names:
+        table(("network",), [(name,) for name in names])
     if is_net(pattern):
         options = [(f"{one.name}={_written(one.default)}", _help(one)) for one in net_options(pattern)]
-        click.echo(written_list({f"Options of {pattern} for featood train --arch-option": options}))
+        click.echo(written_list({f"Options of {pattern} for --arch-option": options}))
     print_line("any other network: python:package.module:callable")
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _written(value: Any) -> str:
@@ -94,7 +105,9 @@ def datasets(data_dir: str | None, as_json: bool) -> None:
             "kind": "images",
             "title": entry.title,
             "classes": entry.num_classes,
+            "groups": list(entry.groups),
             "there": available_splits(entry.name, data_dir),
+            "untried": entry.untried,
             "source": entry.source,
         }
         for entry in list_datasets()

@@ -1,8 +1,8 @@
-"""Parsing of command-line words into values of options."""
+"""Parsing of command-line words into values of the options of heads and networks."""
 
 from __future__ import annotations
 
-__all__ = ["pairs", "parse_grid"]
+__all__ = ["parse_grid", "parse_pairs"]
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -43,26 +43,6 @@ def parse_grid(head: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
     return grid
 
 
-def pairs(texts: tuple[str, ...]) -> dict[str, Any]:
-    """Parse NAME=VALUE, options of a network; numbers and true or false are recognised.
-
-    Raises
-    ------
-    UsageError
-        If a text has another form.
-    """
-    found: dict[str, Any] = {}
-    for text in texts:
-        name, named, value = text.partition("=")
-        if not named:
-            raise UsageError(f"an option of the network is written NAME=VALUE, not '{text}'")
-        try:
-            found[name.replace("-", "_")] = json.loads(value)
-        except ValueError:
-            found[name.replace("-", "_")] = value
-    return found
-
-
 def _value(text: str, option: OptionEntry) -> Any:
     if option.many:
         return tuple(_converted(part, option) for part in filter(None, text.split("+")))
@@ -74,3 +54,23 @@ def _converted(text: str, option: OptionEntry) -> Any:
         return convert_type(option.type)(text)
     except click.BadParameter:
         raise UsageError(f"'{text}' is not a value for {option.name}, which takes {option.kind}") from None
+
+
+def parse_pairs(texts: tuple[str, ...]) -> dict[str, Any]:
+    """Parse options of a network, NAME=VALUE; numbers and true or false are recognised.
+
+    Raises
+    ------
+    UsageError
+        If a text has another form.
+    """
+    pairs: dict[str, Any] = {}
+    for text in texts:
+        name, named, value = text.partition("=")
+        if not named:
+            raise UsageError(f"an option of the network is written NAME=VALUE, not '{text}'")
+        try:
+            pairs[name.replace("-", "_")] = json.loads(value)
+        except ValueError:
+            pairs[name.replace("-", "_")] = value
+    return pairs

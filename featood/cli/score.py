@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["print_results", "report", "save_report", "score"]
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--ood", "ood", ood, "Out-of-distribution set; may be repeated or comma-separated."),
         ("--suite", "suite", suite, "A named list of sets, such as cifar10-near."),
         ("--split", "split", {"default": ""}, "In-distribution split to score (default: test, else val)."),
+        ("--download", "download", flag, "Download sets that are missing and have a public address."),
         ("--intervals", "intervals", {"type": click.Choice(["delong", "bootstrap"])},
          "Add intervals and test which heads differ: AUROC by DeLong's formula, or every metric by bootstrap."),
         ("--confidence", "confidence", {"type": click.FloatRange(0, 100, min_open=True, max_open=True)},
@@ -120,7 +122,7 @@ def report(out: str, **what: Any) -> None:
 
 def _run(
     heads: tuple[str, ...], every: bool, training: bool, which: str, ood: tuple[str, ...], suite: tuple[str, ...],
-    split: str, force: bool, intervals: str | None, confidence: float | None, resamples: int | None,
+    split: str, force: bool, download: bool, intervals: str | None, confidence: float | None, resamples: int | None,
     backbone: str, dataset: str, data_dir: str | None, cache_root: str, code: tuple[str, ...],
 ) -> Scoring:  # fmt: skip
     from featood.errors import UsageError
@@ -134,6 +136,7 @@ def _run(
     how = ScorePlan(split, which, force, _uncertainty(intervals, confidence, resamples))
     names = [name for group in ood for name in split_names(group)]
     selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
+    selection = dataclasses.replace(selection, download=download)
     with TerminalReporter() as reporter:
         if every:
             from featood.pipeline.scoring_all import score_all

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from featood.cli.common import data_dir_option, emit_json, parameter_of, reporter_of
 from featood.cli.completion import image_sets
-from featood.cli.options import pairs
+from featood.cli.options import parse_pairs
 from featood.cli.pages import PageContext, PageFormatter, card_command
 from featood.errors import UsageError
 from featood.reporter import SILENT, Reporter
@@ -136,7 +136,7 @@ def _run(
     how = {
         field.name: typed.pop(field.name) for field in dataclasses.fields(TrainOptions) if field.name in typed
     }
-    what |= {"model": name, "architecture": Architecture(arch, pairs(arch_option)), "options": typed}
+    what |= {"model": name, "architecture": Architecture(arch, parse_pairs(arch_option)), "options": typed}
     what["out"] = Path(folder)
     with reporter_of(tensorboard) if leads() else SILENT as reporter:
         if recipe:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["keyword_options", "select_classes"]
+__all__ = ["keyword_options", "select_classes", "selected_classes"]
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,16 +15,72 @@ import numpy as np
 from featood.data.images.image_set import ImageSet
 from featood.errors import DataError, UsageError
 
+MOST_NAMED = 20
+"""Maximum number of classes named in a note."""
 
-def select_classes(images: ImageSet, selector: str) -> ImageSet:
+
+def selected_classes(
+    name: str, selector: str, count: int, groups: Mapping[str, str] | None = None
+) -> np.ndarray:
+    """Return which classes a selector means.
+
+    Parameters
+    ----------
+    name : str
+        Name of the set, for messages.
+    selector : str
+        Class indices and inclusive ranges, ``0,3,7-9``; the name of a group; or ``known=6,seed=1`` and
+        ``unknown=4,seed=1``, the first six and the last four classes in a random order, which is that of NumPy's
+        ``default_rng(seed).permutation(count)``. Without a seed, it is 0.
+    count : int
+        Number of classes of the set.
+    groups : mapping of str to str, optional
+        Lists of classes by the names of groups.
+
+    Returns
+    -------
+    ndarray
+        bool ``[count]``.
+
+    Raises
+    ------
+    UsageError
+        If the selector is malformed or contains a class that the set does not have.
+    """
+    groups = groups or {}
+    wanted = np.zeros(count, bool)
+    if drawn := re.fullmatch(r"(known|unknown)=(\d{1,6})(?:,seed=(\d{1,9}))?", selector):
+        size = int(drawn[2])
+        if not 0 < size < count:
+            raise UsageError(f"{name}:{selector}: the number of classes must be 1 to {count - 1}")
+        order = np.random.default_rng(int(drawn[3] or 0)).permutation(count)
+        wanted[order[:size] if drawn[1] == "known" else order[-size:]] = True
+        return wanted
+    for part in groups.get(selector, selector).split(","):
+        match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if not first <= last < count:
+            known = "".join(f", {group}" for group in groups)
+            raise UsageError(
+                f"{part!r} is not a class or range of classes of {name}: 0 to {count - 1}{known}"
+            )
+        wanted[first : last + 1] = True
+    return wanted
+
+
+def select_classes(
+    images: ImageSet, selector: str, groups: Mapping[str, str] | None = None, count: int = 0
+) -> ImageSet:
     """Keep the rows of some classes and renumber these 0 to k-1 in the same order.
 
     Parameters
     ----------
     images : ImageSet
         A set with labels.
-    selector : str
-        Class indices and inclusive ranges, ``0,3,7-9``.
+    selector, groups
+        See :func:`selected_classes`.
+    count : int
+        Number of classes of the set, if they have no names; by default the highest label and one.
 
     Returns
     -------
@@ -41,19 +97,18 @@ def select_classes(images: ImageSet, selector: str) -> ImageSet:
     name = images.name.partition(":")[0]
     if images.labels is None:
         raise DataError(f"{name} has no labels here, so classes cannot be selected")
-    count = len(images.classes) or int(images.labels.max(initial=-1)) + 1
-    wanted = np.zeros(count, bool)
-    for part in selector.split(","):
-        match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
-        if not first <= last < count:
-            raise UsageError(f"{part!r} is not a class or range of classes of {name}: 0 to {count - 1}")
-        wanted[first : last + 1] = True
+    count = len(images.classes) or count or int(images.labels.max(initial=-1)) + 1
+    wanted = selected_classes(name, selector, count, groups)
     renumbered = np.where(wanted, np.cumsum(wanted) - 1, -1)
     labels = np.where(images.labels >= 0, renumbered[images.labels], -1)
     if not (labels >= 0).any():
         raise DataError(f"{name} has no rows of the classes {selector}")
     names = images.classes or tuple(map(str, range(count)))
+    chosen = [f"{names[index]} ({index})" for index in np.flatnonzero(wanted).tolist()]
+    more = [f"and {len(chosen) - MOST_NAMED} more"] * (len(chosen) > MOST_NAMED)
+    if "=" in selector:
+        named = ", ".join([*chosen[:MOST_NAMED], *more])
+        images = images.with_notes(f"{len(chosen)} of {count} classes: {named}")
     return replace(
         images.subset(labels >= 0),
         labels=labels[labels >= 0],

@@ -147,6 +147,7 @@ def make_manifest(
         "backbone": backbone.resolved,
         "weights_sha256": backbone.sha256,
         "transform": transform.as_json(),
+        **({"backbone_options": dict(backbone.options)} if backbone.options else {}),
         **(code_recipe(backbone.module)[0] if backbone.resolved.startswith("python:") else {}),
         **forward.recipe,
     }

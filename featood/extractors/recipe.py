@@ -185,7 +185,7 @@ def _backbone_of(origin: Manifest, name: str, code: Sequence[str | nn.Module]) -
         name = named[0]
     classes = origin.columns["logits"].shape[0] if "logits" in origin.columns else None
     try:
-        return resolve_backbone(name, given, classes, run.get("seed", 0))
+        return resolve_backbone(name, given, classes, run.get("seed", 0), run.get("arch_options"))
     except Exception as error:
         if given and not isinstance(error, Mismatch):
             raise type(error)(f"{error}; the weights were read from {given}") from error

@@ -3,6 +3,7 @@ from .mlp import MLP as MLP
 from .options import NetOptions as NetOptions
 from .options import parse_options as parse_options
 from .registry import NetDefaults as NetDefaults
+from .registry import changed_options as changed_options
 from .registry import create_net as create_net
 from .registry import is_net as is_net
 from .registry import list_nets as list_nets

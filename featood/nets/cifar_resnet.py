@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["CifarResNet", "PadShortcut"]
+__all__ = ["CifarResNet", "CifarResNetOptions", "PadShortcut"]
+
+import dataclasses
+from typing import ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -10,6 +13,20 @@ from torch import Tensor, nn
 
 from featood.errors import UsageError
 from featood.nets.initialise import he_normal_
+from featood.nets.options import NetOptions
+from featood.options import option
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CifarResNetOptions(NetOptions):
+    """Options of residual networks for CIFAR with few channels."""
+
+    name: ClassVar[str] = "cifar-resnet"
+    shortcut: str = option(
+        "pad",
+        "shortcuts between stages: subsampling and zeros (option A), or 1x1 convolutions with normalisation (option B)",
+        choices=("pad", "projection"),
+    )
 
 
 class PadShortcut(nn.Module):
@@ -29,7 +46,7 @@ class PadShortcut(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, projection: bool) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -37,17 +54,24 @@ class _Block(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.relu2 = nn.ReLU()
-        same = stride == 1 and in_channels == channels
-        self.shortcut = nn.Identity() if same else PadShortcut(in_channels, channels, stride)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            self.shortcut = (
+                nn.Sequential(
+                    nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+                )
+                if projection
+                else PadShortcut(in_channels, channels, stride)
+            )
 
     def forward(self, x: Float[Tensor, "B C_in H W"]) -> Float[Tensor, "B C_out _ _"]:
         out = self.relu1(self.bn1(self.conv1(x)))
         return self.relu2(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
-def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
-    first = _Block(in_channels, channels, stride)
-    return nn.Sequential(first, *(_Block(channels, channels, 1) for _ in range(blocks - 1)))
+def _stage(in_channels: int, channels: int, blocks: int, stride: int, projection: bool) -> nn.Sequential:
+    first = _Block(in_channels, channels, stride, projection)
+    return nn.Sequential(first, *(_Block(channels, channels, 1, projection) for _ in range(blocks - 1)))
 
 
 class CifarResNet(nn.Module):
@@ -61,13 +85,23 @@ class CifarResNet(nn.Module):
         Width of the logits.
     in_channels
         Channels of the images.
+    options
+        See :class:`CifarResNetOptions`.
 
     References
     ----------
     He et al., Deep Residual Learning for Image Recognition, CVPR 2016, section 4.2.
     """
 
-    def __init__(self, depth: int, num_classes: int = 10, in_channels: int = 3) -> None:
+    Options = CifarResNetOptions
+
+    def __init__(
+        self,
+        depth: int,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        options: CifarResNetOptions = CifarResNetOptions(),
+    ) -> None:
         if depth < 8 or depth % 6 != 2:
             raise UsageError(
                 "cifar-resnetD needs a depth of 6n + 2, such as cifar-resnet20 or cifar-resnet110, or of 18, 34 or 50 "
@@ -78,9 +112,10 @@ class CifarResNet(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.relu = nn.ReLU()
-        self.layer1 = _stage(16, 16, blocks, stride=1)
-        self.layer2 = _stage(16, 32, blocks, stride=2)
-        self.layer3 = _stage(32, 64, blocks, stride=2)
+        projection = options.shortcut == "projection"
+        self.layer1 = _stage(16, 16, blocks, 1, projection)
+        self.layer2 = _stage(16, 32, blocks, 2, projection)
+        self.layer3 = _stage(32, 64, blocks, 2, projection)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.linear = nn.Linear(64, num_classes)
         he_normal_(self)

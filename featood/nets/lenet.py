@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-__all__ = ["LeNet"]
+__all__ = ["LeNet", "LeNetOptions"]
+
+import dataclasses
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from featood.nets.options import NetOptions
+from featood.options import option
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LeNetOptions(NetOptions):
+    """Options of LeNet-5."""
+
+    name: ClassVar[str] = "lenet"
+    padding: int = option(2, "zeros around the images; 2 as published, 0 in the code of DDU", low=0, high=2)
 
 
 class LeNet(nn.Module):
@@ -17,21 +31,31 @@ class LeNet(nn.Module):
         Width of the logits.
     in_channels
         Channels of the images, which have 28 by 28 pixels.
+    options
+        See :class:`LeNetOptions`.
 
     References
     ----------
     LeCun et al., Gradient-Based Learning Applied to Document Recognition, Proc. IEEE 1998.
     """
 
-    def __init__(self, num_classes: int = 10, in_channels: int = 1) -> None:
+    Options = LeNetOptions
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 1,
+        options: LeNetOptions = LeNetOptions(),
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, 6, 5, padding=2)
+        self.conv1 = nn.Conv2d(in_channels, 6, 5, padding=options.padding)
         self.relu1 = nn.ReLU()
         self.pool1 = nn.MaxPool2d(2)
         self.conv2 = nn.Conv2d(6, 16, 5)
         self.relu2 = nn.ReLU()
         self.pool2 = nn.MaxPool2d(2)
-        self.fc1 = nn.Linear(16 * 5 * 5, 120)
+        side = ((24 + 2 * options.padding) // 2 - 4) // 2
+        self.fc1 = nn.Linear(16 * side * side, 120)
         self.relu3 = nn.ReLU()
         self.fc2 = nn.Linear(120, 84)
         self.relu4 = nn.ReLU()

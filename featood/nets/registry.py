@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["NetDefaults", "create_net", "is_net", "list_nets", "net_defaults", "net_options"]
+__all__ = [
+    "NetDefaults",
+    "changed_options",
+    "create_net",
+    "is_net",
+    "list_nets",
+    "net_defaults",
+    "net_options",
+]
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +128,19 @@ def net_options(name: str) -> tuple[OptionEntry, ...]:
     entries = options_of(_require(name)[0].options)
     shared = len(options_of(NetOptions))
     return entries[shared:] + entries[:shared]
+
+
+def changed_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that differ from the defaults of a network.
+
+    Raises
+    ------
+    UsageError
+        If there is no such network or option, or a value is invalid.
+    """
+    parsed = parse_options(_require(name)[0].options, options, name)
+    values = {entry.name: (getattr(parsed, entry.name), entry.default) for entry in net_options(name)}
+    return {key: value for key, (value, default) in values.items() if value != default}
 
 
 def create_net(

@@ -56,14 +56,14 @@ class ImageSource:
     data_dir: str | None = None
     """Folder of the image sets."""
     download: bool = False
-    """Download the dataset with torchvision if it is missing."""
+    """Download the dataset if it is missing."""
     class_order: str | Path | None = None
     """File with the class names in the order of their numbers."""
     decoding: Decoding = Decoding()  # noqa: RUF009  (frozen)
     """Options for decoding the files."""
 
-    def open(self) -> list[ImageSet]:
-        """Open the splits.
+    def open(self, reporter: Reporter = SILENT) -> list[ImageSet]:
+        """Open the splits; `reporter` receives the progress of a download.
 
         Raises
         ------
@@ -74,7 +74,7 @@ class ImageSource:
         if not available and self.download:
             from featood.extractors.vision import torchvision
 
-            available = download(self.dataset, self.data_dir, torchvision)
+            available = download(self.dataset, self.data_dir, torchvision, reporter)
         wanted: Sequence[str | None] = self.splits or available or [None]
         sets = [open_dataset(self.dataset, split, self.data_dir, self.class_order) for split in wanted]
         return [dataclasses.replace(images, decoding=self.decoding) for images in sets]
@@ -98,6 +98,8 @@ class Network:
     """Standard deviation of the normalisation, in the same form."""
     image_size: int | None = None
     """Side of the square input in pixels."""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Options of a network of featood; see :func:`featood.nets.net_options`."""
 
 
 def extract_dataset(
@@ -132,10 +134,17 @@ def extract_dataset(
     Mismatch
         If the cache contains other sets with these names.
     """
-    sets = source.open()
+    sets = source.open(reporter)
     if not network.backbone:
         raise UsageError("name the network to extract with: --backbone resnet50 (see featood backbones)")
-    backbone = resolve_backbone(network.backbone, network.weights, len(sets[0].classes) or None, network.seed)
+    backbone = resolve_backbone(
+        network.backbone,
+        network.weights,
+        len(sets[0].classes) or None,
+        network.seed,
+        network.options,
+        reporter,
+    )
     if network.name:
         backbone = dataclasses.replace(backbone, folder=network.name)
     reporter.line(
@@ -151,6 +160,8 @@ def extract_dataset(
         "dataset": source.dataset,
         "data_dir": os.path.abspath(source.data_dir or default_data_dir()),
     }
+    if network.options:
+        run["arch_options"] = dict(network.options)
     if network.weights:
         run["weights_file"] = (
             network.weights if network.weights == RANDOM else os.path.abspath(network.weights)

@@ -58,7 +58,7 @@ def extract_like(
     # the user may have chosen the name of the folder
     backbone = dataclasses.replace(backbone, folder=reference.name.split("/")[0])
     facts = {
-        **{key: origin.run[key] for key in ("weights_file", "seed") if key in origin.run},
+        **{key: origin.run[key] for key in ("weights_file", "seed", "arch_options") if key in origin.run},
         "role": OOD if entry is None else entry.manifest.role,
         "data_dir": os.path.abspath(where or default_data_dir()),
         "dataset": name,

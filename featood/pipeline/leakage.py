@@ -85,6 +85,8 @@ def overlap(first: str, second: str) -> bool:
     --------
     >>> overlap("cifar100", "cifar100:0-49"), overlap("cifar100:0-49", "cifar100:50-99")
     (True, False)
+    >>> overlap("cifar10:known=6,seed=1", "cifar10:unknown=4,seed=1")
+    False
     """
     (name, classes), (other, others) = _parts(first), _parts(second)
     return name == other and (classes is None or others is None or bool(classes & others))
@@ -129,9 +131,22 @@ def _parts(name: str) -> tuple[str, set[int] | None]:
     base, _, selector = name.partition(":")
     spans = [re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part) for part in selector.split(",")]
     if None in spans:
-        return slug(base).lower(), None
+        return slug(base).lower(), _classes(base, selector) if selector else None
     classes: set[int] = set()
     for span in spans:
         assert span is not None
         classes.update(range(int(span[1]), int(span[2] or span[1]) + 1))
     return slug(base).lower(), classes
+
+
+def _classes(base: str, selector: str) -> set[int] | None:
+    """Return the classes of a selector that is not a list of numbers, or None if they are unknown."""
+    from featood.data import get_entry
+    from featood.data.selection import selected_classes
+
+    try:
+        entry = get_entry(base)
+        chosen = selected_classes(base, selector, entry.num_classes, entry.groups)
+    except UsageError:
+        return None
+    return set(chosen.nonzero()[0].tolist())

@@ -81,6 +81,8 @@ def find_test_sets(
     found, missing = {}, []
     for name in wanted:
         try:
+            if selection.download:
+                _download(selection, test, name, reporter)
             found[name] = find_set(
                 selection.cache, test, name, data_dir=selection.data_dir, reporter=reporter
             )
@@ -92,6 +94,20 @@ def find_test_sets(
     if not found:
         raise DataError(f"none of the sets {', '.join(wanted)} could be found")
     return TestSets(test, found, tuple(missing))
+
+
+def _download(selection: Selection, reference: FeatureSet, name: str, reporter: Reporter) -> None:
+    """Download a set that is neither in the cache nor in the folder of images."""
+    from featood.data import available_splits, download, get_entry
+
+    assert reference.origin is not None
+    where = selection.data_dir or reference.origin.run.get("data_dir")
+    if _entry(selection.cache, reference, name) is not None or available_splits(name, where):
+        return
+    if get_entry(name).generate is None:
+        from featood.extractors.vision import torchvision
+
+        download(name, where, torchvision, reporter)
 
 
 def find_ood_set(

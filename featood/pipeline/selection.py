@@ -26,6 +26,8 @@ class Selection:
     """Sets by split, oldest first; opening one that is damaged or incomplete raises an error."""
     data_dir: str | None = None
     """Folder of the images of further sets; by default that of the extraction."""
+    download: bool = False
+    """Whether sets to score against are downloaded if they are missing."""
 
     def open(self, split: str) -> FeatureSet:
         """Open one split."""

@@ -215,7 +215,7 @@ def test_names_of_environment_variables_are_not_their_values(featood, tmp_path, 
 
 
 def test_the_package_opens_no_connection_of_its_own():
-    """All downloads are by torchvision, timm and torch.hub, over HTTPS and with their checksums."""
+    """All downloads are by featood.downloads, which the glob of MODULES leaves out, torchvision, timm and torch.hub."""
     from test_architecture import MODULES, imports
 
     for path in MODULES:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 import command_pages
+import data_pages
 import docs_runner
 import gallery_pages
 import head_pages
@@ -41,6 +42,7 @@ LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 def generated() -> dict[str, str]:
     """Return all generated pages, those of the gallery without output."""
     pages = head_pages.head_pages() | command_pages.command_pages() | reference_pages.reference_pages()
+    pages |= data_pages.data_pages()
     pages["gallery/index.md"] = gallery_pages.gallery_index()
     for path in gallery_pages.examples():
         pages[f"gallery/{path.stem}.md"] = gallery_pages.example_page(path, gallery_pages.Run("", {}))
@@ -238,3 +240,14 @@ def test_examples_in_docstrings(path):
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     failed, tried = doctest.testmod(importlib.import_module(name))
     assert tried and not failed
+
+
+def test_weights_and_sets_of_images_are_on_pages():
+    from featood.data import list_datasets, list_suites
+    from featood.extractors.backbones import list_published
+
+    pages = data_pages.data_pages()
+    for name, entry in list_published().items():
+        assert f"| `{name}` | {entry.dataset} |" in pages["data/weights.md"]
+    for name in (*(entry.name for entry in list_datasets()), *list_suites()):
+        assert f"| `{name}` |" in pages["data/images.md"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["folder_labels", "read_folder", "split_folder", "whole_folder"]
+__all__ = ["folder_labels", "inner_folder", "read_folder", "split_folder", "whole_folder"]
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -33,6 +33,12 @@ def whole_folder(folder: Path, split: str, lenient: bool = False) -> Loader | No
     if split != "test" or _split_folders(folder) or not has_images(folder):
         return None
     return partial(read_folder, folder, None, lenient)
+
+
+def inner_folder(folder: Path, split: str, names: Sequence[str]) -> Loader | None:
+    """Layout of a folder within FOLDER, the first of `names` that exists, as ``test``."""
+    found = next((folder / name for name in names if (folder / name).is_dir()), None)
+    return None if found is None or split != "test" else partial(read_folder, found)
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:

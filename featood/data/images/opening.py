@@ -25,7 +25,7 @@ from featood.data.tables.sets import refuse_table
 from featood.errors import DataError, UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[A-Za-z0-9.,=_-]+)?")
-_OPENOOD_ROOTS = ("images_classic", "images_largescale")
+_OPENOOD_ROOTS = ("images_classic", "images_largescale", "midog", "phakir")
 _FORMS: dict[Layout, str] = {packed: "the packed one", image_list: "the list"}
 
 
@@ -104,12 +104,18 @@ def open_dataset(
         raise DataError(
             f"{source.name}/{chosen} has label {top}, but labels of its {entry.num_classes} classes start at 0"
         )
+    if entry.untried:
+        images = images.with_notes(
+            f"the reader of {entry.title} was tested on small files of this layout only: check the number of images"
+        )
     if order is None and images.classes != entry.classes and set(images.classes) <= set(entry.classes):
         order = entry.classes
         images = images.with_notes(f"classes are numbered as in {entry.title}")
     if order is not None:
         images = apply_class_order(images, order)
-    return select_classes(images, source.classes) if source.classes else images
+    return (
+        select_classes(images, source.classes, entry.groups, entry.num_classes) if source.classes else images
+    )
 
 
 def available_splits(name: StrPath, data_dir: StrPath | None = None) -> list[str]:
@@ -146,6 +152,8 @@ def _locate(name: StrPath, root: Path, ordered: bool = False) -> _Source:
             raise
         entry = DatasetEntry(name=base, title=base, source="")
     name = f"{entry.name}:{selector}" if selector else entry.name
+    if entry.parts is not None:
+        return _Source(name, entry, _parts(entry, root, ordered, selector))
     if entry.generate is None:
         return _Source(name, entry, _groups(entry, root, ordered), selector)
     options = {} if entry.num_classes else keyword_options(entry.name, selector, entry.generate)
@@ -167,13 +175,30 @@ def _locate_path(path: Path, root: Path, ordered: bool) -> _Source:
     return _Source(name, entry, [[(path.parent, partial(_one_file, path=path, root=root))]])
 
 
-def _groups(entry: DatasetEntry, root: Path, ordered: bool) -> list[list[tuple[Path, Layout]]]:
-    """Return the layouts in order: first those with separate files or folders for splits, then whole folders."""
+def _parts(entry: DatasetEntry, root: Path, ordered: bool, selector: str) -> list[list[tuple[Path, Layout]]]:
+    """Return the layouts of a set with options; if some are given, no other layout can be meant."""
+    assert entry.parts is not None
+    chosen: Layout = partial(entry.parts, **keyword_options(entry.name, selector, entry.parts))
+    own = [(folder, chosen) for folder in _folders(entry, root)]
+    if selector:
+        return [own]
+    folder = root / entry.name
+    general: list[Layout] = [packed, image_list, partial(split_folder, lenient=ordered)]
+    return [own, [(folder, layout) for layout in general if folder.is_dir()], *_openood(entry, root)]
+
+
+def _folders(entry: DatasetEntry, root: Path) -> list[Path]:
+    """Return the folders in which the files of a set may be; those that do not exist are left out."""
     inner = [name for name in entry.folders if name != "."]
     places = dict.fromkeys((entry.name, *inner, *(f"{entry.name}/{name}" for name in inner)))
     # the listing distinguishes ODIN's Imagenet/ from imagenet/ on file systems that ignore case
     present = {path.name for path in root.iterdir()} if root.is_dir() else set()
-    folders = [root / place for place in places if place.partition("/")[0] in present]
+    return [root / place for place in places if place.partition("/")[0] in present]
+
+
+def _groups(entry: DatasetEntry, root: Path, ordered: bool) -> list[list[tuple[Path, Layout]]]:
+    """Return the layouts in order: first those with separate files or folders for splits, then whole folders."""
+    folders = _folders(entry, root)
     explicit: list[Layout] = [packed, *entry.layouts, image_list, partial(split_folder, lenient=ordered)]
     own = [(folder, layout) for layout in explicit for folder in folders]
     if "." in entry.folders:
@@ -182,11 +207,13 @@ def _groups(entry: DatasetEntry, root: Path, ordered: bool) -> list[list[tuple[P
     groups = [own, [(folder, whole) for folder in folders]]
     if (path := _lone_file(entry.name, root)) is not None:
         groups.append([(root, partial(_one_file, path=path, root=root))])
-    if entry.openood:
-        roots = tuple(f"../{name}" for name in _OPENOOD_ROOTS)
-        listed = partial(image_list, pattern=entry.openood, roots=roots)
-        groups.append([(root / "benchmark_imglist", listed)])
-    return groups
+    return [*groups, *_openood(entry, root)]
+
+
+def _openood(entry: DatasetEntry, root: Path) -> list[list[tuple[Path, Layout]]]:
+    roots = tuple(f"../{name}" for name in _OPENOOD_ROOTS)
+    listed = partial(image_list, pattern=entry.openood or "", roots=roots)
+    return [[(root / "benchmark_imglist", listed)]] if entry.openood else []
 
 
 def _lone_file(name: str, root: Path) -> Path | None:
@@ -223,9 +250,11 @@ def _loaders(source: _Source) -> tuple[dict[str, Loader], list[str]]:
 def _generated(folder: Path, split: str, entry: DatasetEntry, options: dict[str, str | int]) -> Loader | None:
     make = entry.generate
     assert make is not None
-    if split not in entry.splits or any(split not in available_splits(part, folder) for part in entry.parts):
+    if split not in entry.splits or any(
+        split not in available_splits(part, folder) for part in entry.made_of
+    ):
         return None
-    return lambda: make(split, *(open_dataset(part, split, folder) for part in entry.parts), **options)
+    return lambda: make(split, *(open_dataset(part, split, folder) for part in entry.made_of), **options)
 
 
 def _one_file(folder: Path, split: str, path: Path, root: Path) -> Loader | None:
@@ -256,11 +285,11 @@ def _missing(entry: DatasetEntry, root: Path, reasons: list[str]) -> str:
         return (
             reasons[0] if reasons else f"{entry.title} contains no images, no <split>.npz and no image list"
         )
-    if lacking := next((part for part in entry.parts if not available_splits(part, root)), ""):
+    if lacking := next((part for part in entry.made_of if not available_splits(part, root)), ""):
         return (
-            f"{entry.name} is made of {' and '.join(entry.parts)}; {_missing(get_entry(lacking), root, [])}"
+            f"{entry.name} is made of {' and '.join(entry.made_of)}; {_missing(get_entry(lacking), root, [])}"
         )
-    hint = " (or add --download)" if entry.download else ""
+    hint = " (or add --download)" if entry.download or entry.files else ""
     found = f" ({reasons[0]})" if reasons else ""
     where = root / entry.name
     return f"{entry.name} is not in {root}{found}: get it from {entry.source} and put it into {where}/{hint}"

@@ -5,70 +5,17 @@ from __future__ import annotations
 __all__ = ["DatasetEntry", "get_entry", "list_datasets"]
 
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from featood.data.images import ambiguous, class_names, formats, generated
+from featood.data.images.benchmark_entries import BENCHMARK_ENTRIES
 from featood.data.images.cifar import cifar10, cifar100
-from featood.data.images.image_set import ImageSet
-from featood.data.images.layouts import Layout
+from featood.data.images.entry import DatasetEntry
+from featood.data.images.folders import inner_folder
 from featood.data.images.lists import image_list
 from featood.data.tables.sets import refuse_table
 from featood.errors import UsageError
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetEntry:
-    """A registered set of images.
-
-    Attributes
-    ----------
-    name, title : str
-        The name on the command line, and the printed one.
-    source : str
-        Origin of the images.
-    num_classes : int
-        Number of classes; 0 if irrelevant.
-    shape : tuple of int, optional
-        Height, width and channels; None if the images differ.
-    splits : tuple of str
-        The official splits.
-    folders : tuple of str
-        Further folders of the files besides ``DIR/<name>/``, relative to DIR or to DIR/<name>.
-    layouts : tuple of Layout
-        The set's own layouts, tried before the general ones.
-    openood : str, optional
-        Its OpenOOD v1.5 image list below ``DIR/benchmark_imglist/``.
-    generate : callable, optional
-        Function of a split, the sets of `parts`, and options that makes a set without files of its own.
-    parts : tuple of str
-        Registered sets of which the set is made.
-    download : tuple, optional
-        Class of ``torchvision.datasets``, and the keyword arguments of each call that downloads the set.
-    mean, std : tuple of float, optional
-        Normalisation for a network trained on the set, for pixels in [0, 1], one value per channel.
-    classes : tuple of str
-        Names of the classes, if the files lack them.
-    """
-
-    name: str
-    title: str
-    source: str
-    num_classes: int = 0
-    shape: tuple[int, int, int] | None = None
-    splits: tuple[str, ...] = ("test",)
-    folders: tuple[str, ...] = ()
-    layouts: tuple[Layout, ...] = ()
-    openood: str | None = None
-    generate: Callable[..., ImageSet] | None = None
-    parts: tuple[str, ...] = ()
-    download: tuple[str, tuple[dict[str, Any], ...]] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    classes: tuple[str, ...] = ()
-
 
 _GREY, _RGB = (28, 28, 1), (32, 32, 3)
 _TRAIN_TEST, _TRAIN_VAL_TEST = ("train", "test"), ("train", "val", "test")
@@ -82,6 +29,22 @@ _HENDRYCKS = "https://github.com/hendrycks/natural-adv-examples"
 
 def _entry(name: str, title: str, source: str, num_classes: int = 0, **details: Any) -> DatasetEntry:
     return DatasetEntry(name=name, title=title, source=source, num_classes=num_classes, **details)
+
+
+def _odin(name: str, title: str, folder: str, key: str, checksum: str) -> DatasetEntry:
+    address = f"https://www.dropbox.com/s/raw/{key}/{folder}.tar.gz"
+    return _entry(
+        name, title, _ODIN, shape=_RGB, folders=(folder,), files=((address, f"{folder}.tar.gz", checksum),)
+    )
+
+
+def _berkeley(name: str, checksum: str) -> tuple[tuple[str, str, str], ...]:
+    return ((f"https://people.eecs.berkeley.edu/~hendrycks/{name}.tar", f"{name}.tar", checksum),)
+
+
+def _wisconsin(name: str) -> tuple[tuple[str, str, str], ...]:
+    address = f"http://pages.cs.wisc.edu/~huangrui/imagenet_ood_dataset/{name}.tar.gz"
+    return ((address, f"{name}.tar.gz", ""),)
 
 
 def _mnist_like(name: str, title: str, source: str, names: tuple[str, ...], **details: Any) -> DatasetEntry:
@@ -142,11 +105,11 @@ _ENTRIES = (
     ),
     _mnist_like(
         "dirty-mnist", "DirtyMNIST", "MNIST and Ambiguous-MNIST", class_names.DIGITS, mean=(0.1307,), std=(0.3081,),
-        generate=ambiguous.dirty, parts=("mnist", "ambiguous-mnist"), download=None,
+        generate=ambiguous.dirty, made_of=("mnist", "ambiguous-mnist"), download=None,
     ),
     _mnist_like(
         "interpolated-mnist", "Interpolated MNIST", "interpolated here from MNIST", class_names.DIGITS,
-        mean=(0.1307,), std=(0.3081,), generate=ambiguous.interpolated, parts=("mnist",), download=None,
+        mean=(0.1307,), std=(0.3081,), generate=ambiguous.interpolated, made_of=("mnist",), download=None,
     ),
     _entry(
         "notmnist", "notMNIST", "http://yaroslavvb.blogspot.com/2011/09/notmnist-dataset.html", 10,
@@ -162,15 +125,26 @@ _ENTRIES = (
         shape=(218, 178, 3), splits=_TRAIN_VAL_TEST, layouts=(formats.celeba,), folders=("celeba",),
         download=("CelebA", ({"split": "all"},)),
     ),
-    _entry("lsun-crop", "LSUN (crop)", _ODIN, shape=_RGB, folders=("LSUN",)),
-    _entry("lsun-resize", "LSUN (resize)", _ODIN, shape=_RGB, folders=("LSUN_resize",)),
-    _entry("isun", "iSUN", _ODIN, shape=_RGB, folders=("iSUN",)),
-    _entry("tiny-imagenet-crop", "TinyImageNet (crop)", _ODIN, shape=_RGB, folders=("Imagenet",)),
-    _entry("tiny-imagenet-resize", "TinyImageNet (resize)", _ODIN, shape=_RGB, folders=("Imagenet_resize",)),
+    _odin("lsun-crop", "LSUN (crop)", "LSUN", "fhtsw1m3qxlwj6h", "md5:458a0a0ab8e5f1cb4516d7400568e460"),
+    _odin("lsun-resize", "LSUN (resize)", "LSUN_resize", "moqh2wh8696c3yl", "md5:278b7b31c8cb7e804a1465a8ce03a2dc"),
+    _odin("isun", "iSUN", "iSUN", "ssz7qxfqae0cca5", ""),
+    _odin(
+        "tiny-imagenet-crop", "TinyImageNet (crop)", "Imagenet", "avgm2u562itwpkl",
+        "md5:7c0827e4246c3718a5ee076e999e52e5",
+    ),
+    _odin(
+        "tiny-imagenet-resize", "TinyImageNet (resize)", "Imagenet_resize", "kp3my3412u5k9rl",
+        "md5:0f9ff11d45babf2eff5fe12281d1ac31",
+    ),
     _entry(
         "tiny-imagenet", "TinyImageNet", "http://cs231n.stanford.edu/tiny-imagenet-200.zip", 200,
         shape=(64, 64, 3), splits=_TRAIN_VAL_TEST, folders=("tiny-imagenet-200",), layouts=(formats.tiny_imagenet,),
-        openood="cifar10/{split}_tin.txt", mean=(0.4802, 0.4481, 0.3975), std=(0.2770, 0.2691, 0.2821),
+        openood="cifar10/{split}_tin.txt",
+        files=(
+            ("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "tiny-imagenet-200.zip",
+             "md5:90528d7ca1a48142e341f4ef8d21d0de"),
+        ),
+        mean=(0.4802, 0.4481, 0.3975), std=(0.2770, 0.2691, 0.2821),
     ),
     _entry(
         "textures", "Textures", _DTD, 47, splits=_TRAIN_VAL_TEST, folders=("dtd/dtd", "dtd"),
@@ -192,23 +166,38 @@ _ENTRIES = (
     ),
     _entry(
         "inaturalist", "iNaturalist", _LARGE_SCALE, folders=("iNaturalist",),
-        openood="imagenet/{split}_inaturalist.txt",
+        openood="imagenet/{split}_inaturalist.txt", files=_wisconsin("iNaturalist"),
     ),
-    _entry("sun", "SUN", _LARGE_SCALE, folders=("SUN",)),
+    _entry("sun", "SUN", _LARGE_SCALE, folders=("SUN",), files=_wisconsin("SUN")),
     _entry(
         "openimage-o", "OpenImage-O", "https://github.com/haoqiwang/vim", folders=("openimage_o",),
         openood="imagenet/{split}_openimage_o.txt",
     ),
-    _entry("imagenet-o", "ImageNet-O", _HENDRYCKS, 200, **_IMAGENET),
-    _entry("imagenet-a", "ImageNet-A", _HENDRYCKS, 200, **_IMAGENET),
-    _entry("imagenet-r", "ImageNet-R", "https://github.com/hendrycks/imagenet-r", 200, **_IMAGENET),
+    _entry(
+        "imagenet-o", "ImageNet-O", _HENDRYCKS, 200,
+        files=_berkeley("imagenet-o", "md5:86bd7a50c1c4074fb18fc5f219d6d50b"), **_IMAGENET,
+    ),
+    _entry(
+        "imagenet-a", "ImageNet-A", _HENDRYCKS, 200,
+        files=_berkeley("imagenet-a", "md5:c3e55429088dc681f30d81f4726b6595"), **_IMAGENET,
+    ),
+    _entry(
+        "imagenet-r", "ImageNet-R", "https://github.com/hendrycks/imagenet-r", 200,
+        openood="imagenet/{split}_imagenet_r.txt",
+        files=_berkeley("imagenet-r", "md5:a61312130a589d0ca1a8fca1f2bd3337"), **_IMAGENET,
+    ),
     _entry(
         "ssb-hard", "SSB-hard", "https://github.com/sgvaze/SSB", folders=("ssb_hard",),
         openood="imagenet/{split}_ssb_hard.txt",
     ),
     _entry(
         "ninco", "NINCO", "https://github.com/j-cb/NINCO", folders=("NINCO/NINCO_OOD_classes", "NINCO_OOD_classes"),
+        layouts=(partial(inner_folder, names=("NINCO_OOD_classes", "NINCO/NINCO_OOD_classes")),),
         openood="imagenet/{split}_ninco.txt",
+        files=(
+            ("https://zenodo.org/record/8013288/files/NINCO_all.tar.gz", "ninco.tar.gz",
+             "md5:b9ffae324363cd900a81ce3c367cd834"),
+        ),
     ),
     _entry(
         "gtsrb", "GTSRB", "https://benchmark.ini.rub.de/gtsrb_news.html", 43,
@@ -227,12 +216,12 @@ _ENTRIES = (
     _entry("noise", "Noise", "generated", shape=_RGB, splits=_TRAIN_TEST, generate=generated.noise),
 )  # fmt: skip
 
-_BY_NAME = {entry.name: entry for entry in _ENTRIES}
+_BY_NAME = {entry.name: entry for entry in (*_ENTRIES, *BENCHMARK_ENTRIES)}
 
 
 def list_datasets() -> list[DatasetEntry]:
     """List all entries."""
-    return list(_ENTRIES)
+    return list(_BY_NAME.values())
 
 
 def get_entry(name: str) -> DatasetEntry:

@@ -30,6 +30,12 @@ _SUITES: dict[str, tuple[str, ...]] = {
     "cifar100-far": _CIFAR_FAR,
     "imagenet-near": ("ssb-hard", "ninco"),
     "imagenet-far": ("inaturalist", "textures-hires", "openimage-o"),
+    "imagenet200-near": ("ssb-hard", "ninco"),
+    "imagenet200-far": ("inaturalist", "textures-hires", "openimage-o"),
+    # sets of the same classes with a covariate shift, which full-spectrum detection counts as in-distribution
+    "cifar10-shifted": ("cifar10-c",),
+    "imagenet-shifted": ("imagenet-v2", "imagenet-c", "imagenet-r", "imagenet-es"),
+    "imagenet200-shifted": ("imagenet-v2", "imagenet-c", "imagenet-r"),
     "mnist-near": ("notmnist", "fashion-mnist"),
     "mnist-far": ("textures", "cifar10", "tiny-imagenet", "places365"),
     # Liang et al. 2018
@@ -41,6 +47,15 @@ _SUITES: dict[str, tuple[str, ...]] = {
     # Lafon et al. 2023; for ImageNet the four sets of Huang and Li 2021
     "cifar10-heat": ("cifar100", *_HEAT),
     "cifar100-heat": ("cifar10", *_HEAT),
+    # Wang et al. 2024, for networks trained on cub:known etc.
+    **{f"{name}-ssb": (f"{name}:easy", f"{name}:hard") for name in ("cub", "stanford-cars", "aircraft")},
+    # OpenMIBOOD (Gutbrod et al. 2025)
+    "midog-shifted": ("midog-1b", "midog-1c"),
+    "midog-near": ("midog-2", "midog-3", "midog-4", "midog-5", "midog-6a", "midog-6b", "midog-7"),
+    "midog-far": ("ccagt", "fnac2019"),
+    "phakir-shifted": ("phakir-medium-smoke", "phakir-heavy-smoke"),
+    "phakir-near": ("cholec", "endovis2015", "endovis2018"),
+    "phakir-far": ("kvasir", "cataracts"),
     "imagenet-heat": ("inaturalist", "sun", "places365", "textures-hires"),
 }
 

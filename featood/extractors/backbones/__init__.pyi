@@ -4,4 +4,6 @@ from .backbone import Backbone as Backbone
 from .backbone import code_name as code_name
 from .class_names import align_classes as align_classes
 from .names import list_backbones as list_backbones
+from .published import PublishedWeights as PublishedWeights
+from .published import list_published as list_published
 from .resolve import resolve_backbone as resolve_backbone

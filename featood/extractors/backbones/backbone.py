@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["CODE", "RANDOM", "Backbone", "Built", "code_name"]
+__all__ = ["CODE", "RANDOM", "Backbone", "Built", "Request", "code_name"]
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import PurePath, PureWindowsPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from featood.extractors.transform import Transform
 from featood.extractors.weights import SUFFIXES
+from featood.reporter import SILENT, Reporter
 
 RANDOM = "random"
 CODE = "python:"
@@ -31,8 +33,20 @@ def code_name(name: str) -> str:
     return f"{path.name.removesuffix('.py')}.{attribute}"
 
 
+class Request(NamedTuple):
+    """What to build besides the name; see :func:`featood.extractors.backbones.resolve_backbone`."""
+
+    weights: str = ""
+    num_classes: int | None = None
+    seed: int = 0
+    options: Mapping[str, Any] = {}
+    transform: Transform | None = None
+    """The transform of the file given as `weights`, if it is known."""
+    reporter: Reporter = SILENT
+
+
 class Built(NamedTuple):
-    """Result of ``build(name, weights, num_classes, seed)`` of a family; see :class:`Backbone`."""
+    """Result of ``build(name, request)`` of a family; see :class:`Backbone`."""
 
     module: nn.Module
     resolved: str
@@ -43,6 +57,7 @@ class Built(NamedTuple):
     notes: tuple[str, ...] = ()
     folder: str = ""
     taps: tuple[str, ...] = ()
+    options: Mapping[str, Any] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +85,8 @@ class Backbone:
     """Folder name in the cache, if not derived from the name and the weights."""
     taps: tuple[str, ...] = ()
     """Modules whose outputs are cached besides those requested."""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Options of the network that differ from its defaults."""
 
     @property
     def slug(self) -> str:

@@ -18,14 +18,14 @@ import torch
 from torch import nn
 
 from featood.errors import DataError, FeatoodError, UsageError
-from featood.extractors.backbones.backbone import Built
+from featood.extractors.backbones.backbone import Built, Request
 from featood.extractors.backbones.sources import file_name
 from featood.extractors.transform import Transform
 from featood.extractors.weights import load_weights
 from featood.nets import seeded
 
 
-def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
+def build(name: str, request: Request) -> Built:
     """Call ``package.module:callable`` or ``path/file.py:callable``, which returns the network."""
     place, _, attribute = name.rpartition(":")  # the last colon, because paths may begin with a drive
     if not place or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", attribute):
@@ -48,7 +48,7 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
     except Exception as error:  # third-party code may raise anything
         raise DataError(f"python:{name} cannot be imported: {type(error).__name__}: {error}") from error
     try:
-        with seeded(torch.Generator().manual_seed(seed)):
+        with seeded(torch.Generator().manual_seed(request.seed)):
             module = target()
     except FeatoodError:
         raise
@@ -56,14 +56,14 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
         raise DataError(f"python:{name} failed: {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         raise UsageError(f"python:{name} returned {type(module).__name__}, not a torch.nn.Module")
-    notes = load_weights(module, weights) if weights else ()
+    notes = load_weights(module, request.weights) if request.weights else ()
     own = getattr(module, "featood_transform", None)
     transform = None if own is None else Transform.from_json(own)
     return Built(
         module,
         # without the folder; files of the same name are distinguished by the digest of their code
         f"python:{Path(place).name if is_file else place}:{attribute}",
-        file_name(weights) or "its own",
+        file_name(request.weights) or "its own",
         transform,
         notes=notes,
     )

@@ -5,23 +5,40 @@ from __future__ import annotations
 __all__ = ["resolve_backbone"]
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from featood.errors import UsageError
-from featood.extractors.backbones import callables, nets, timm_models, torchvision_models, trained
-from featood.extractors.backbones.backbone import Backbone, Built
+from featood.extractors.backbones import (
+    callables,
+    nets,
+    published,
+    timm_models,
+    torchvision_models,
+    trained,
+)
+from featood.extractors.backbones.backbone import Backbone, Built, Request
 from featood.extractors.backbones.names import nearest_names
 from featood.extractors.weights import weights_sha256
 from featood.nets import is_net
+from featood.reporter import SILENT, Reporter
 
 
-def resolve_backbone(name: str, weights: str = "", num_classes: int | None = None, seed: int = 0) -> Backbone:
+def resolve_backbone(
+    name: str,
+    weights: str = "",
+    num_classes: int | None = None,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    reporter: Reporter = SILENT,
+) -> Backbone:
     """Build a backbone in evaluation mode.
 
     Parameters
     ----------
     name : str
-        A network of featood (``cifar-resnet20``), ``tv:NAME`` or ``tv:NAME@WEIGHTS``, ``timm:NAME``,
+        A network of featood (``cifar-resnet20``), published weights (``cifar-resnet20.akamaster-cifar10``, see
+        :func:`list_published`), ``tv:NAME`` or ``tv:NAME@WEIGHTS``, ``timm:NAME``,
         ``python:package.module:callable`` or ``python:path/file.py:callable``, or a name without prefix, which is
         searched in this order; or a folder written by ``featood train``. The module returned by a callable may have an
         attribute ``featood_transform`` with the fields of a :class:`~featood.extractors.transform.Transform`.
@@ -33,28 +50,35 @@ def resolve_backbone(name: str, weights: str = "", num_classes: int | None = Non
         Number of classes of a network of featood with random weights.
     seed : int
         Seed of random weights.
+    options : mapping, optional
+        Options of a network of featood, such as ``sn``; see :func:`featood.nets.net_options`.
+    reporter : Reporter
+        Receives the progress of downloads.
 
     Raises
     ------
     UsageError
-        If the name is unknown (the message suggests similar ones), or no weights are given for a network of featood.
+        If the name is unknown (the message suggests similar ones), no weights are given for a network of featood, or it
+        has no such options.
     DataError, Mismatch
         If the weights cannot be downloaded or read, or do not match.
     """
-    scheme, _, rest = name.partition(":")
-    if scheme in BUILDERS and rest:
-        built = BUILDERS[scheme](rest, weights, num_classes, seed)
-    else:
-        family = next((family for family, known in FINDERS.items() if known(name)), None)
-        if family is None:
-            raise UsageError(f"there is no backbone '{name}'{nearest_names(name)}; see featood backbones")
+    request = Request(weights, num_classes, seed, options or {}, reporter=reporter)
+    family, _, rest = name.partition(":")
+    if family not in BUILDERS or not rest:
+        rest = name
+        family = next((family for family, known in FINDERS.items() if known(name)), "")
         if family == "trained":  # a cache may be used from elsewhere
-            name = os.path.abspath(name)
-        built = BUILDERS[family](name, weights, num_classes, seed)
+            name = rest = os.path.abspath(name)
+    if not family:
+        raise UsageError(f"there is no backbone '{name}'{nearest_names(name)}; see featood backbones")
+    if request.options and family != "net":
+        raise UsageError(f"{name} takes no options: only featood's own networks do, such as wrn-28-10")
+    built = BUILDERS[family](rest, request)
     digest = weights_sha256(built.module)
     return Backbone(
         name, built.resolved, built.module.eval(), built.weights, built.transform, digest,
-        built.classes, built.titles, built.notes, built.folder, built.taps,
+        built.classes, built.titles, built.notes, built.folder, built.taps, built.options,
     )  # fmt: skip
 
 
@@ -70,14 +94,16 @@ def _is_timm(name: str) -> bool:
     return timm.is_model(name.split(".")[0])
 
 
-BUILDERS: dict[str, Callable[[str, str, int | None, int], Built]] = {
+BUILDERS: dict[str, Callable[[str, Request], Built]] = {
     "net": nets.build,
     "tv": torchvision_models.build,
     "timm": timm_models.build,
     "python": callables.build,
+    "published": published.build,
     "trained": trained.build,
 }
 FINDERS: dict[str, Callable[[str], bool]] = {
+    "published": published.is_published,
     "net": is_net,
     "tv": _is_torchvision,
     "timm": _is_timm,

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Loaded", "Make", "file_name", "from_file", "obtain"]
 
 import contextlib
+import dataclasses
 import os
 import re
 import sys
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.errors import DataError, Mismatch
-from featood.extractors.backbones.backbone import RANDOM
+from featood.extractors.backbones.backbone import RANDOM, Request
 from featood.extractors.backbones.shape import Design, Shape, shape_in_file
 from featood.extractors.weights import Conversion, fill, match, read_checkpoint
 from featood.nets import seeded
@@ -44,8 +45,7 @@ class Loaded(NamedTuple):
 
 def obtain(
     make: Make,
-    weights: str,
-    seed: int,
+    request: Request,
     what: str,
     publish: Callable[[], nn.Module],
     tag: str,
@@ -59,10 +59,8 @@ def obtain(
     ----------
     make, describe, conversions
         See :func:`from_file`.
-    weights : str
-        ``random``, a file, or empty for the published ones.
-    seed : int
-        Seed of random weights.
+    request : Request
+        Its weights are ``random``, a file, or empty for the published ones.
     what : str
         Name of the backbone.
     publish : callable
@@ -75,11 +73,13 @@ def obtain(
     DataError, Mismatch
         If the weights cannot be downloaded or read, or do not match.
     """
-    if weights == RANDOM:
-        with seeded(torch.Generator().manual_seed(seed)):
+    if request.weights == RANDOM:
+        with seeded(torch.Generator().manual_seed(request.seed)):
             return Loaded(make(Shape()), RANDOM)
-    if weights:
-        loaded = from_file(make, weights, describe, conversions)
+    if request.weights:
+        loaded = from_file(make, request.weights, describe, conversions)
+        if request.transform is not None:
+            return loaded
         return loaded._replace(notes=(*loaded.notes, _preparation(what, loaded.shape)))
     return Loaded(_published(publish, what, where), tag)
 
@@ -89,6 +89,7 @@ def from_file(
     weights: str,
     describe: Callable[[nn.Module], Design],
     conversions: Callable[[nn.Module], Iterable[Conversion]] = lambda _: (),
+    rename: Callable[[nn.Module], Conversion] | None = None,
 ) -> Loaded:
     """Build a network with the number of classes, channels and image size in a file of weights, and load these.
 
@@ -101,7 +102,9 @@ def from_file(
     describe : callable
         Returns the properties of the network that may differ in a file.
     conversions : callable
-        Returns the conversions of older names for the network.
+        Returns the conversions of older names for the network, which are tried if the names do not match.
+    rename : callable, optional
+        Returns a conversion that is applied first.
 
     Raises
     ------
@@ -110,12 +113,17 @@ def from_file(
     """
     checkpoint = read_checkpoint(weights)
     module = make(Shape())
+    renamed = ""
+    if rename is not None:
+        tensors, renamed = rename(module)(checkpoint.tensors)
+        checkpoint = dataclasses.replace(checkpoint, tensors=tensors)
     expected, design, what = module.state_dict(), describe(module), type(module).__name__
     children = [name for name, _ in module.named_children()]
     found = match(
         checkpoint, expected, what, design.slots, (*conversions(module), partial(_by_position, children))
     )
-    shape, notes, tensors = shape_in_file(found, expected, design, weights), found.notes, found.tensors
+    shape, tensors = shape_in_file(found, expected, design, weights), found.tensors
+    notes = (*filter(None, [renamed]), *found.notes)
     if shape != Shape():
         try:
             module = make(shape)

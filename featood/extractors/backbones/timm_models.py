@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from featood.errors import UsageError
-from featood.extractors.backbones.backbone import RANDOM, Built
+from featood.extractors.backbones.backbone import RANDOM, Built, Request
 from featood.extractors.backbones.class_names import imagenet_names
 from featood.extractors.backbones.names import nearest_names
 from featood.extractors.backbones.shape import Design, Shape, first_convolution
@@ -24,7 +24,7 @@ _CONTAINERS = {
 }
 
 
-def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
+def build(name: str, request: Request) -> Built:
     """Build ``NAME`` or ``NAME.TAG`` of timm."""
     from featood.extractors.vision import timm
 
@@ -36,7 +36,8 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
         tags = ", ".join(timm.list_pretrained(f"{name.split('.')[0]}.*"))
         raise UsageError(f"timm has no weights '{name}' (it has: {tags})") from None
     # models trained without classes get a layer for logits, which may be missing in a file
-    classes = {"num_classes": 1} if weights not in ("", RANDOM) and config and config.num_classes == 0 else {}
+    given = request.weights not in ("", RANDOM)
+    classes = {"num_classes": 1} if given and config and config.num_classes == 0 else {}
 
     def make(shape: Shape, pretrained: bool = False) -> nn.Module:
         how = {**classes, **shape.arguments(classes="num_classes", channels="in_chans", size="img_size")}
@@ -47,8 +48,7 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
     hub, url = (config.hf_hub_id, config.url) if config else ("", "")
     loaded = obtain(
         make,
-        weights,
-        seed,
+        request,
         f"timm:{name}",
         publish=lambda: make(Shape(), True),
         tag="pretrained",
@@ -62,7 +62,7 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
     prepared = timm.data.resolve_model_data_config(loaded.module)
     if (size := loaded.shape.size) is not None:
         prepared = {**prepared, "input_size": (prepared["input_size"][0], size, size)}
-    transform = loaded.shape.apply(timm_transform(prepared))
+    transform = request.transform or loaded.shape.apply(timm_transform(prepared))
     ids, titles = imagenet_names(loaded.module) if loaded.has_published_classes else ((), ())
     named = loaded.classes
     return Built(

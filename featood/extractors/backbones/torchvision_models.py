@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from featood.errors import UsageError
-from featood.extractors.backbones.backbone import Built
+from featood.extractors.backbones.backbone import Built, Request
 from featood.extractors.backbones.class_names import torchvision_names
 from featood.extractors.backbones.names import nearest_names
 from featood.extractors.backbones.shape import Design, Shape, drop_layer, first_convolution, last_layer
@@ -31,7 +31,7 @@ _OLDER_NAMES = (
 )
 
 
-def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
+def build(name: str, request: Request) -> Built:
     """Build ``NAME`` or ``NAME@WEIGHTS`` of torchvision."""
     from featood.extractors.vision import torchvision
 
@@ -66,8 +66,7 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
 
     loaded = obtain(
         make,
-        weights,
-        seed,
+        request,
         resolved,
         publish=lambda: torchvision.models.get_model(architecture, weights=known),
         tag=tag,
@@ -75,7 +74,7 @@ def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
         describe=_describe,
         conversions=lambda _: (_older_names,),
     )
-    transform = loaded.shape.apply(torchvision_transform(known))
+    transform = request.transform or loaded.shape.apply(torchvision_transform(known))
     ids, titles = torchvision_names(known) if loaded.has_published_classes else ((), ())
     named = loaded.classes
     return Built(

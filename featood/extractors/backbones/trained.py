@@ -7,7 +7,7 @@ __all__ = ["build", "is_trained"]
 from pathlib import Path
 
 from featood.errors import UsageError
-from featood.extractors.backbones.backbone import Built
+from featood.extractors.backbones.backbone import Built, Request
 
 
 def is_trained(name: str) -> bool:
@@ -17,11 +17,11 @@ def is_trained(name: str) -> bool:
     return is_extractor(name.removesuffix("#last"))
 
 
-def build(name: str, weights: str, num_classes: int | None, seed: int) -> Built:
+def build(name: str, request: Request) -> Built:
     """Load the network of a folder; ``FOLDER#last`` has the weights after the last update."""
     from featood.extractors.trainer.folder import load_extractor
 
-    if weights:
+    if request.weights:
         raise UsageError(f"{name} contains its weights; leave out --weights")
     folder, last = name.removesuffix("#last"), name.endswith("#last")
     net, facts, summary = load_extractor(folder, last)

@@ -53,7 +53,7 @@ def fill(net: nn.Module, tensors: Mapping[str, Tensor], path: str) -> tuple[str,
     Raises
     ------
     Mismatch
-        If a shape differs.
+        If a shape differs; buffers of the network without elements take the size in the file.
     DataError
         If a tensor contains NaN or infinity, or declares more numbers than the file contains.
     """
@@ -63,7 +63,7 @@ def fill(net: nn.Module, tensors: Mapping[str, Tensor], path: str) -> tuple[str,
             raise DataError(f"{path}: {name} is not a plain tensor, but sparse, quantised or without values")
         if tensor.nbytes > tensor.untyped_storage().nbytes():
             raise DataError(f"{path}: {name} declares more numbers than the file contains")
-        if tensor.shape != expected[name].shape:
+        if tensor.shape != expected[name].shape and expected[name].numel():
             raise Mismatch(
                 f"{path}: {name} has the shape {list(tensor.shape)}, not {list(expected[name].shape)}"
             )
@@ -73,7 +73,10 @@ def fill(net: nn.Module, tensors: Mapping[str, Tensor], path: str) -> tuple[str,
     state = OrderedDict(tensors)
     # versions of modules, by which they detect old layouts; the names here are current
     state._metadata = expected._metadata  # type: ignore[attr-defined]
-    net.load_state_dict(state)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:  # a buffer of a size that its layer does not take
+        raise Mismatch(f"{path}: {' '.join(str(error).split())[:300]}") from error
     wide = sum(tensor.dtype == torch.float64 != expected[name].dtype for name, tensor in tensors.items())
     return (f"{wide} tensors are float64 in the file and rounded to float32",) if wide else ()
 
