@@ -144,15 +144,19 @@ def _run(
 
 def print_curves(curves: Any) -> None:
     """Print the mean test accuracy and its standard error, one row for each number of labels."""
-    labels = sorted({number for curve in curves.values() for number in curve["labels"]})
-    rows = [[str(number), *(_cell(curve, number) for curve in curves.values())] for number in labels]
-    table(("labels", *curves), rows)
+    rows = []
+    for labels in sorted({number for curve in curves.values() for number in curve["labels"]}):
+        places = [
+            curve["labels"].index(labels) if labels in curve["labels"] else None for curve in curves.values()
+        ]
+        both = list(zip(curves.values(), places, strict=True))
+        runs = sorted({curve["runs"][place] for curve, place in both if place is not None})
+        rows.append([labels, *(_cell(curve, place) for curve, place in both), "-".join(map(str, runs))])
+    table(("labels", *curves, "runs"), rows)
 
 
-def _cell(curve: Any, number: int) -> str:
-    if number not in curve["labels"]:
+def _cell(curve: Any, place: int | None) -> str:
+    if place is None:
         return "-"
-    place = curve["labels"].index(number)
     error = curve["standard_error"][place]
-    spread = "" if error is None else f" ± {100 * error:.2f} ({curve['runs'][place]})"
-    return f"{100 * curve['accuracy'][place]:.2f}{spread}"
+    return f"{100 * curve['accuracy'][place]:.2f}" + ("" if error is None else f" ± {100 * error:.2f}")

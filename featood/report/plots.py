@@ -152,7 +152,7 @@ def reliability_diagram(
 def learning_curves(
     curves: Mapping[str, Mapping[str, Sequence[float | None]]], title: str = "", format: Format = "svg"
 ) -> bytes:
-    """Draw the mean test accuracy by the number of labels, with the standard error as a band.
+    """Draw the mean test accuracy by the number of labels, with a band of one standard error on either side.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def learning_curves(
                 labels, mean - error, mean + error, color=style["color"], alpha=0.2, linewidth=0
             )
             axes.plot(labels, mean, marker="o", markersize=2.5, label=short_label(name), **style)
-        axes.set(xlabel="labels", ylabel="test accuracy (%), mean ± standard error")
+        axes.set(xlabel="labels", ylabel="test accuracy (%)")
         axes.set_title(printable(title), fontsize=8)
 
     return render(draw, len(curves), format)

@@ -130,13 +130,16 @@ def acquisition_class(name: str) -> type[Acquisition]:
 
 
 def acquisition_label(acquisition: Acquisition) -> str:
-    """Return name and options that differ from the defaults, such as ``ensemble@members=3``; also a folder name."""
+    """Return name and options that differ from the defaults, such as ``ensemble@members=3``; also a folder name.
+
+    An option that is switched on is listed by its name alone.
+    """
     changed = {
         field.name: value
         for field in dataclasses.fields(acquisition)
         if (value := getattr(acquisition, field.name)) != field.default
     }
-    return variant_label(acquisition.name, changed) if changed else acquisition.name
+    return variant_label(acquisition.name, changed).replace("=True", "") if changed else acquisition.name
 
 
 def highest(scores: Tensor, count: int) -> Tensor:
