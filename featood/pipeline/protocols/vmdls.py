@@ -116,7 +116,7 @@ def _evaluate_run(
 
 def _decided(head: Head, features: FeatureSet) -> tuple[np.ndarray, np.ndarray]:
     """Return scores and predicted classes of a set."""
-    numbers = None if head.classes is None else head.classes.cpu().numpy()
+    numbers = None if head.classes is None else head.classes.numpy()
     classes = predicted_classes(head.classify(features), numbers)
     assert classes is not None
     return np.asarray(head.score(features)), classes
