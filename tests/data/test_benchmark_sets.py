@@ -209,7 +209,7 @@ def test_birds(tmp_path):
     assert test.read(1)[0, 0, 0] == 3
     assert open_dataset("cub", "train", tmp_path).ids == ("001.Albatross/b.jpg",)
     (folder / "image_class_labels.txt").write_text("1 1\n2 1\n")
-    with pytest.raises(DataError, match="images.txt cannot be read"):
+    with pytest.raises(DataError, match=r"images\.txt cannot be read"):
         open_dataset("cub", "test", tmp_path)
     (folder / "images.txt").write_text("1 ../../a.jpg\n")
     with pytest.raises(DataError, match="below"):
