@@ -208,6 +208,12 @@ def test_birds(tmp_path):
     assert test.labels.tolist() == [0, 1] and test.classes == ("001.Albatross", "002.Wren")
     assert test.read(1)[0, 0, 0] == 3
     assert open_dataset("cub", "train", tmp_path).ids == ("001.Albatross/b.jpg",)
+    (folder / "image_class_labels.txt").write_text("1 1\n2 1\n")
+    with pytest.raises(DataError, match=r"images\.txt cannot be read"):
+        open_dataset("cub", "test", tmp_path)
+    (folder / "images.txt").write_text("1 ../../a.jpg\n")
+    with pytest.raises(DataError, match="below"):
+        open_dataset("cub", "test", tmp_path)
 
 
 def test_cars(tmp_path):
@@ -234,6 +240,9 @@ def test_aircraft(tmp_path):
     test = open_dataset("aircraft", "test", tmp_path)
     assert test.classes == ("707-320", "A320", "DC-3 (old)") and test.labels.tolist() == [1, 2]
     assert open_dataset("aircraft", "train", tmp_path).labels.tolist() == [0]
+    (data / "variants.txt").write_text("A320\n")
+    with pytest.raises(DataError, match="cannot be read"):
+        open_dataset("aircraft", "test", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["cub", "stanford-cars", "aircraft"])

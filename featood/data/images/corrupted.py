@@ -60,6 +60,8 @@ def cifar_corrupted(
     def load() -> ImageSet:
         labels = Array(folder / "labels.npy").read()
         rows = len(labels) // SEVERITIES
+        if rows * SEVERITIES != len(labels):
+            raise DataError(f"{folder / 'labels.npy'} does not have the labels of {SEVERITIES} severities")
         if kind != ALL:
             part = slice((severity - 1) * rows, severity * rows) if severity else slice(None)
             return packed_set(_read(paths[0], len(labels))[part], labels[part], sources=tuple(paths))

@@ -26,16 +26,12 @@ def cub(folder: Path, split: str) -> Loader | None:
         return None
 
     def load() -> ImageSet:
-        files, labels, train = (dict(_pairs(path)) for path in paths[:3])
-        named = [name for _, name in _pairs(paths[3])] if paths[3].is_file() else []
-        rows = [key for key in files if (train[key] == "1") == (split == "train")]
-        return _images(
-            paths[0],
-            folder / "images",
-            [files[key] for key in rows],
-            [int(labels[key]) - 1 for key in rows],
-            named,
-        )
+        with reading(paths[0]):
+            files, labels, train = (dict(_pairs(path)) for path in paths[:3])
+            named = [name for _, name in _pairs(paths[3])] if paths[3].is_file() else []
+            rows = [key for key in files if (train[key] == "1") == (split == "train")]
+            numbers = [int(labels[key]) - 1 for key in rows]
+        return _images(paths[0], folder / "images", [files[key] for key in rows], numbers, named)
 
     return load
 
@@ -74,16 +70,11 @@ def aircraft(folder: Path, split: str) -> Loader | None:
 
     def load() -> ImageSet:
         with reading(table):
-            variants = sorted(filter(None, (data / "variants.txt").read_text("utf-8").splitlines()))
-        rank = {name.strip(): number for number, name in enumerate(variants)}
-        rows = list(_pairs(table))
-        return _images(
-            table,
-            data / "images",
-            [f"{name}.jpg" for name, _ in rows],
-            [rank[variant] for _, variant in rows],
-            variants,
-        )
+            lines = (data / "variants.txt").read_text("utf-8").splitlines()
+            variants = sorted(filter(None, map(str.strip, lines)))
+            rank = {name: number for number, name in enumerate(variants)}
+            rows = [(f"{name}.jpg", rank[variant]) for name, variant in _pairs(table)]
+        return _images(table, data / "images", [row[0] for row in rows], [row[1] for row in rows], variants)
 
     return load
 
