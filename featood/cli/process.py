@@ -53,6 +53,8 @@ class Signals:
         self.received = False
         self.ended = False
         """Whether the command has ended in any way; after that, signals raise nothing."""
+        self.awaited = False
+        """Whether the command has ended by an error that a signal may explain, which is then only recorded."""
         self._process = os.getpid()
 
     def install(self) -> None:
@@ -64,10 +66,11 @@ class Signals:
 
     def _handle(self, *_: object) -> None:
         # a worker that was just forked has this handler too, and nothing to clean up
-        if self.received or self.ended or os.getpid() != self._process:
+        if self.received or os.getpid() != self._process or (self.ended and not self.awaited):
             os._exit(EXIT_INTERRUPTED)
         self.received = True
-        raise KeyboardInterrupt
+        if not self.ended:
+            raise KeyboardInterrupt
 
     def _unraisable(self, found: sys.UnraisableHookArgs) -> None:
         """Ignore errors caused by the signal, and resend a signal that arrived where nothing can be raised."""
@@ -83,11 +86,10 @@ class Signals:
 
     def wait(self) -> bool:
         """Wait briefly for a signal that may still arrive, and return whether one did."""
-        ends, self.ended = time.monotonic() + PATIENCE, False
-        with contextlib.suppress(KeyboardInterrupt):
-            while not self.received and time.monotonic() < ends:
-                time.sleep(0.01)
-        self.ended = True
+        ends = time.monotonic() + PATIENCE
+        while not self.received and time.monotonic() < ends:
+            time.sleep(0.01)
+        self.awaited = False
         return self.received
 
 
@@ -123,12 +125,13 @@ def guarded(run: Callable[[], Any], signals: Signals | None = None) -> int:
         run()
         sys.stdout.flush()
     except BaseException as error:
+        died = isinstance(error, RuntimeError) and bool(WORKER_DIED.search(str(error)))
         if signals is not None:
-            signals.ended = True
+            signals.awaited, signals.ended = died, True
         if _left_by_reader(error, stdout):
             code, line = 0, ""
         else:
-            code, line = _outcome(error, signals)
+            code, line = _outcome(error, signals, died)
         if "--debug" in sys.argv and code not in (0, EXIT_INTERRUPTED):
             import traceback
 
@@ -138,13 +141,12 @@ def guarded(run: Callable[[], Any], signals: Signals | None = None) -> int:
     return 0
 
 
-def _outcome(error: BaseException, signals: Signals | None) -> tuple[int, str]:
-    """Return the exit code of an error and the line to print."""
+def _outcome(error: BaseException, signals: Signals | None, died: bool) -> tuple[int, str]:
+    """Return the exit code of an error and the line to print; `died` is whether it is about a dead worker."""
     import rich_click as click
 
     from featood.errors import FeatoodError, advice
 
-    died = isinstance(error, RuntimeError) and WORKER_DIED.search(str(error))
     interrupted = isinstance(error, KeyboardInterrupt | click.Abort) or (
         signals is not None and (signals.received or (died and signals.wait()))
     )
