@@ -44,7 +44,8 @@ SECTIONS = {
         "heads": Listed("listing.heads", "List the heads with titles, required inputs and sources."),
         "backbones": Listed(
             "listing.backbones",
-            "List backbones whose name contains PATTERN: featood's, torchvision's and timm's.",
+            "List backbones whose name contains PATTERN: published weights, and the networks of featood, torchvision "
+            "and timm.",
         ),
         "datasets": Listed(
             "listing.datasets",
