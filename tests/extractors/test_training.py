@@ -439,6 +439,12 @@ def test_other_settings_do_not_resume_a_training(tmp_path):
         ({"model": "outlier-exposure"}, {}, UsageError, "needs outliers to train on"),
         ({"model": "logit-norm"}, {"mixup": 0.2}, UsageError, "cannot be trained on mixed images"),
         ({"dataset": "noise"}, {}, DataError, "without a label"),
+        (
+            {"architecture": Architecture("cifar-vgg11")},
+            {},
+            UsageError,
+            "cannot take images of 28 x 28 pixels",
+        ),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, changes, how, error, text):

@@ -125,10 +125,17 @@ def check_split(net: SplitNet, images: Tensor) -> None:
     Raises
     ------
     UsageError
-        If the features are not rows ``[B, D]`` that the last layer takes.
+        If the network cannot take such images, or the features are not rows ``[B, D]`` that the last layer takes.
     """
     was = net.training
-    features = net.eval().features(images)
+    try:
+        features = net.eval().features(images)
+    except RuntimeError as error:
+        height, width = images.shape[2:]
+        raise UsageError(
+            f"the network cannot take images of {height} x {width} pixels; choose another --image-size "
+            f"({' '.join(str(error).split())})"
+        ) from None
     net.train(was)
     if not isinstance(features, Tensor) or features.shape != (len(images), net.width):
         found = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
