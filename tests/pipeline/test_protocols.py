@@ -310,7 +310,8 @@ def test_heads_and_their_composition(cache):
     assert only["scorer"] == "energy" and only["auroc_se"] is None
 
 
-def test_the_other_commands(featood, cache):
+def test_the_other_commands(featood, cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     where = ("net-*", "--cache", str(cache.root), "--ood", "odd", "--out", "results")
     code, out, err = featood("evaluate", "thesis", *where, "--name", "news")
     assert code == 0 and "differential_entropy" in out and "net on odd: KL to uniform" in err, err
@@ -328,7 +329,8 @@ def test_the_other_commands(featood, cache):
     assert code == 2 and err.count("\n") == 1
 
 
-def test_the_command_writes_files_and_a_table(featood, cache):
+def test_the_command_writes_files_and_a_table(featood, cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     code, out, _ = featood(
         "evaluate",
         "ddu",
