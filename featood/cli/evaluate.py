@@ -98,9 +98,18 @@ def ddu(
         write_json(folder / evaluation.file, evaluation.results)
     rows = ddu_rows(evaluations)
     write_rows(folder / "table.csv", rows)
-    _print(rows, ("network", "score", "runs"), ("accuracy", "ece"), ("auroc",))
-    for row in {(row["network"], row["kind"]): row for row in rows if row["failed"]}.values():
-        print_line(f"{row['network']}, {row['kind']}: {row['failed']} runs failed and are left out")
+    by_kind = {(row["network"], row["kind"]): row for row in rows}
+    table(
+        ["network", "kind", "runs", "accuracy", "ece"],
+        [
+            [*key, row["runs"], _moments(row, "accuracy"), _moments(row, "ece")]
+            for key, row in by_kind.items()
+        ],
+    )
+    _print(rows, ("network", "score"), ("auroc",))
+    for (network, kind), row in by_kind.items():
+        if row["failed"]:
+            print_line(f"{network}, {kind}: {row['failed']} runs failed and are left out")
     print_line(f"files: {folder}")
 
 
@@ -151,7 +160,7 @@ def heat(
     write_rows(
         folder / "table.csv", [{k: v for k, v in row.items() if not k.endswith("_values")} for row in rows]
     )
-    _print(rows, ("network", "scorer", "runs"), (), ("fpr95", "auroc"))
+    _print(rows, ("network", "scorer", "runs"), ("fpr95", "auroc"))
     _report(failed, folder)
 
 
@@ -207,7 +216,7 @@ def thesis(
     folder = Path(out or "evaluated/thesis")
     write_rows(folder / f"ood-{name}.csv", tables.ood)
     write_rows(folder / f"clf-{name}.csv", tables.classification)
-    _print(mean_rows(tables.ood), ("network", "score", "runs"), (), ("AUROC",), 1.0)
+    _print(mean_rows(tables.ood), ("network", "score", "runs"), ("AUROC",), 1.0)
     for row in mean_rows(tables.classification):
         values = (f"{metric} {_moments(row, metric, 1.0, 4)}" for metric in row if f"{metric}_se" in row)
         print_line(f"{row['network']}{row['ood'] and ' on '}{row['ood']}: {', '.join(values)}")
@@ -302,7 +311,6 @@ def _report(failed: Sequence[Failure], folder: Path) -> None:
 def _print(
     rows: Sequence[Mapping[str, Any]],
     names: Sequence[str],
-    shared: Sequence[str],
     metrics: Sequence[str],
     scale: float = 100.0,
 ) -> None:
@@ -315,17 +323,8 @@ def _print(
     def cell(row: Mapping[str, Any] | None) -> str:
         return "" if row is None else " / ".join(_moments(row, metric, scale) for metric in metrics)
 
-    body = []
-    for line, found in lines.items():
-        first = next(iter(found.values()))
-        body.append(
-            [
-                *line,
-                *(_moments(first, name, scale) for name in shared),
-                *(cell(found.get(name)) for name in sets),
-            ]
-        )
-    table([*names, *shared, *sets], body)
+    body = [[*line, *(cell(found.get(name)) for name in sets)] for line, found in lines.items()]
+    table([*names, *sets], body)
     what = " / ".join(metric.upper() for metric in metrics)
     print_line(f"{', '.join(sets)}: {what}; in percent, mean ± standard error over the runs")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 from click.core import ParameterSource
 
-from featood.cli.common import data_dir_option, emit_json, parameter_of, reporter_of
+from featood.cli.common import data_dir_option, emit_json, numbers, parameter_of, reporter_of
 from featood.cli.completion import image_sets
 from featood.cli.options import parse_pairs
 from featood.cli.pages import PageContext, PageFormatter, card_command
@@ -90,7 +90,8 @@ def _options(model: type[Model]) -> dict[str, list[click.Parameter]]:
             click.Option(["--arch-option"], multiple=True, metavar="NAME=VALUE",
                          help="Option of the network, such as dropout=0.3 or sn=true; may be repeated. "
                               "featood backbones NAME lists them."),
-            click.Option(["--initial"], default="", help="Folder of a trained network whose weights to start from."),
+            click.Option(["--initial"], default="",
+                         help="Weights to start from: folder of a trained network, file, or name of published ones."),
             click.Option(["--dataset"], required=True, shell_complete=image_sets, help="Labelled images to train on."),
             click.Option(["--split"], default="train", show_default=True, help="Their split."),
             click.Option(["--outliers"], default="", shell_complete=image_sets,
@@ -101,6 +102,9 @@ def _options(model: type[Model]) -> dict[str, list[click.Parameter]]:
             click.Option(["--limit"], type=click.IntRange(0), default=0, help="Use only the first images of each set."),
             click.Option(["--image-size"], type=click.IntRange(0), default=0,
                          help="Side of the input in pixels (default: that of the dataset)."),
+            click.Option(["--mean"], callback=numbers, help="Mean of each channel on [0, 1], comma-separated."),
+            click.Option(["--std"], callback=numbers,
+                         help="Standard deviation of each channel on [0, 1], comma-separated."),
             data_dir,
             click.Option(["--out"], default="", help="Folder to write (default: trained/ARCH-MODEL-DATASET-SEED)."),
             click.Option(["--overwrite"], is_flag=True, help="Replace a trained network in that folder."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["choose_transform", "fit_channels", "rebuild"]
+__all__ = ["changed_colours", "choose_transform", "fit_channels", "rebuild"]
 
 import dataclasses
 import shlex
@@ -59,14 +59,28 @@ def choose_transform(
         base, origin = _of_dataset(backbone, images)
     if image_size is not None:
         base = base.at_size(image_size)
-    for name, values in (("mean", mean), ("std", std)):
-        if values is not None and not 0 <= min(values) <= max(values) <= 1:
-            given = ",".join(f"{value:g}" for value in values)
-            raise UsageError(f"--{name} is for pixels in [0, 1], not {given}; divide values up to 255 by 255")
-    changed = {name: tuple(values) for name, values in (("mean", mean), ("std", std)) if values is not None}
-    if changed or image_size is not None:
+    changed = changed_colours(base, mean, std)
+    if changed is not base or image_size is not None:
         origin += ", with your changes"
-    return dataclasses.replace(base, **changed), origin  # type: ignore[arg-type]
+    return changed, origin
+
+
+def changed_colours(
+    transform: Transform, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> Transform:
+    """Return a transform with another normalisation, if one is given.
+
+    Raises
+    ------
+    UsageError
+        If a mean or standard deviation is outside [0, 1], or does not have one value per channel.
+    """
+    given = {name: tuple(values) for name, values in (("mean", mean), ("std", std)) if values is not None}
+    for name, values in given.items():
+        if not 0 <= min(values) <= max(values) <= 1:
+            text = ",".join(f"{value:g}" for value in values)
+            raise UsageError(f"--{name} is for pixels in [0, 1], not {text}; divide values up to 255 by 255")
+    return dataclasses.replace(transform, **given) if given else transform  # type: ignore[arg-type]
 
 
 def _of_dataset(backbone: Backbone, images: ImageSet) -> tuple[Transform, str]:

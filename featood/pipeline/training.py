@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
 from featood.data import ImageSet, get_entry, open_dataset
-from featood.errors import Mismatch, UsageError
+from featood.errors import UsageError
 from featood.extractors.models import create_model
 from featood.extractors.readable import split_readable
-from featood.extractors.recipe import fit_channels
+from featood.extractors.recipe import changed_colours, fit_channels
 from featood.extractors.trainer import (
     Architecture,
     Facts,
@@ -25,14 +23,14 @@ from featood.extractors.trainer import (
     find_recipe,
     is_extractor,
     leads,
-    load_extractor,
     save_extractor,
     train_network,
 )
 from featood.extractors.transform import IMAGENET, Transform
 from featood.pipeline.extraction import SHOWN
+from featood.pipeline.initial_weights import find_initial_weights
 from featood.reporter import SILENT, Reporter
-from featood.training.checkpoint import clear_checkpoint, digest
+from featood.training.checkpoint import clear_checkpoint
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +60,12 @@ class TrainPlan:
     """Whether to stop at an image that cannot be read, instead of leaving it out."""
     overwrite: bool = False
     initial: str = ""
-    """Folder of a trained network whose weights the training starts from."""
+    """Weights that the training starts from; see :func:`featood.pipeline.initial_weights.find_initial_weights`."""
+    mean: tuple[float, ...] | None = None
+    """Mean of the normalisation: one value, or one per channel, in [0, 1]; by default that of the initial weights, or
+    of the dataset."""
+    std: tuple[float, ...] | None = None
+    """Standard deviation of the normalisation, in the same form."""
     recipe: str = ""
     """Name of the recipe that the plan is of, which is recorded."""
 
@@ -101,7 +104,7 @@ def plan_of_recipe(
     """
     recipe = find_recipe(name)
     if recipe.tunes and not plan.get("initial"):
-        raise UsageError(f"the recipe {name} continues from a trained network: name its folder by --initial")
+        raise UsageError(f"the recipe {name} continues from a trained network: name it by --initial")
     own, typed, how = dict(architecture.options), dict(options or {}), dict(training or {})
     of_net = recipe.architecture_options if architecture.name in ("", recipe.architecture) else {}
     of_model = recipe.options if model in ("", recipe.model) else {}
@@ -174,14 +177,15 @@ def train_extractor(
     if is_extractor(plan.out) and not plan.overwrite:
         raise UsageError(f"{plan.out} contains a trained network; choose another folder, or add --overwrite")
     model = create_model(plan.model, plan.options)
-    sets, data = _sets(plan, options, reporter)
+    initial = None
+    if plan.initial:
+        initial = find_initial_weights(plan.initial, plan.architecture, reporter)
+        reporter.line(f"initial weights: {plan.initial}")
+    sets, data = _sets(plan, options, initial and initial.transform, reporter)
     if plan.recipe:
         data["recipe"] = plan.recipe
-    weights = None
-    if plan.initial:
-        weights = _initial(plan.initial)
-        data |= {"initial": plan.initial, "initial_digest": digest(*weights.values())}
-        reporter.line(f"initial weights: {plan.initial}")
+    if initial is not None:
+        data |= {"initial": plan.initial, "initial_digest": initial.digest}
     settings = {
         "model": plan.model,
         "model_options": dataclasses.asdict(model),
@@ -198,7 +202,7 @@ def train_extractor(
         checkpoint=checkpoint,
         settings=settings,
         progress=reporter.task(f"training {plan.architecture.name}"),
-        initial=None if weights is None else functools.partial(_load, weights, plan),
+        initial=None if initial is None else functools.partial(initial.load, reporter=reporter),
     )
     classes = sets.images.classes or tuple(map(str, range(trained.summary["classes"])))
     facts = Facts(plan.architecture, model, classes, sets.transform, dataclasses.asdict(options), data)
@@ -208,33 +212,20 @@ def train_extractor(
     return trained.summary
 
 
-def _initial(folder: str) -> dict[str, Tensor]:
-    """Return the tensors of a trained network under the names of its architecture."""
-    if not is_extractor(folder):
-        raise UsageError(f"{folder} contains no network trained by featood train")
-    return load_extractor(folder).net.whole().state_dict()
-
-
-def _load(weights: Mapping[str, Tensor], plan: TrainPlan, net: nn.Module) -> None:
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        raise Mismatch(
-            f"the weights of {plan.initial} do not fit {plan.architecture.name} with these options and classes: "
-            f"{' '.join(str(error).split())}"
-        ) from None
-
-
 def _open(name: str, split: str, plan: TrainPlan) -> ImageSet:
     images = open_dataset(name, split, plan.data_dir)
     return images.subset(range(min(plan.limit, len(images)))) if plan.limit else images
 
 
-def _sets(plan: TrainPlan, options: TrainOptions, reporter: Reporter) -> tuple[TrainImages, dict[str, Any]]:
+def _sets(
+    plan: TrainPlan, options: TrainOptions, known: Transform | None, reporter: Reporter
+) -> tuple[TrainImages, dict[str, Any]]:
     """Open all sets, and leave out what cannot be read; return them, and what is recorded of them."""
     images = _open(plan.dataset, plan.split, plan)
-    transform = input_transform(plan.architecture, images, plan.image_size)
-    reporter.line(f"{plan.dataset}/{plan.split}: {len(images)} images; inputs: {transform}")
+    transform = input_transform(plan.architecture, images, plan.image_size, known)
+    transform = changed_colours(transform, plan.mean, plan.std)
+    where = "" if known is None else " (as of the initial weights)"
+    reporter.line(f"{plan.dataset}/{plan.split}: {len(images)} images; inputs{where}: {transform}")
 
     def readable(images: ImageSet, before: str) -> ImageSet:
         name = f"{images.name}/{images.split}"
@@ -271,7 +262,9 @@ def _sets(plan: TrainPlan, options: TrainOptions, reporter: Reporter) -> tuple[T
     return TrainImages(images, transform, *sets), data
 
 
-def input_transform(architecture: Architecture, images: ImageSet, image_size: int = 0) -> Transform:
+def input_transform(
+    architecture: Architecture, images: ImageSet, image_size: int = 0, known: Transform | None = None
+) -> Transform:
     """Return the transform: colours and size of the dataset if it is known, else of the architecture.
 
     Parameters
@@ -282,7 +275,11 @@ def input_transform(architecture: Architecture, images: ImageSet, image_size: in
         Images that it is trained on.
     image_size : int
         Side of the input in pixels, in place of the usual one.
+    known : Transform, optional
+        The transform of weights to start from, which is then the usual one.
     """
+    if known is not None:
+        return known.at_size(image_size) if image_size else known
     channels, size = architecture.input_shape
     try:
         entry = get_entry(images.name.partition(":")[0])

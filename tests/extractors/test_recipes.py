@@ -1,10 +1,12 @@
 """Recipes of trainings, and trainings of networks with options."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
+from reporters import Kept
 from safetensors.torch import load_file
 from test_training import Interrupting, same
 
@@ -13,18 +15,10 @@ from featood.errors import Mismatch, UsageError
 from featood.extractors.models import create_model
 from featood.extractors.trainer import RECIPES, Architecture, TrainOptions, find_recipe, load_extractor
 from featood.extractors.trainer.options import schedule_of
-from featood.nets import net_options
+from featood.nets import create_net, net_options
 from featood.nets.spectral import SpectralConv2d, SpectralLinear
+from featood.pipeline.initial_weights import find_initial_weights
 from featood.pipeline.training import TrainPlan, plan_of_recipe, train_extractor
-from featood.reporter import Reporter
-
-
-class Lines(Reporter):
-    def __init__(self):
-        self.lines = []
-
-    def line(self, text):
-        self.lines.append(text)
 
 
 def bounded_plan(out, **options):
@@ -120,7 +114,7 @@ def test_epochs_at_which_the_learning_rate_falls(name, drops, factor):
 
 
 def test_what_is_given_replaces_the_values_of_a_recipe():
-    lines = Lines()
+    lines = Kept()
     plan, options = plan_of_recipe(
         "logitnorm-wrn", architecture=Architecture("", {"dropout": 0.1}), options={"temperature": 0.04},
         training={"epochs": 5, "nesterov": True}, reporter=lines, dataset="cifar10", out="x",
@@ -147,7 +141,7 @@ def test_mistakes_in_recipes():
         find_recipe("ddu-wnr")
     with pytest.raises(UsageError, match="there are: ddu-wrn, ddu-resnet18"):
         find_recipe("zzz")
-    with pytest.raises(UsageError, match="continues from a trained network: name its folder by --initial"):
+    with pytest.raises(UsageError, match="continues from a trained network: name it by --initial"):
         plan_of_recipe("oe-wrn-tune", dataset="cifar10", out="x")
 
 
@@ -218,7 +212,44 @@ def test_training_from_the_weights_of_another(tmp_path):
         )
     data = json.loads((tmp_path / "second" / "extractor.json").read_text())["data"]
     assert data["initial"] == first and len(data["initial_digest"]) == 64
-    with pytest.raises(UsageError, match="contains no network trained"):
-        train_extractor(plan("third", str(tmp_path)), TrainOptions(epochs=1))
-    with pytest.raises(Mismatch, match="do not fit wrn-10-2 with these options"):
+    with pytest.raises(UsageError, match="there is no backbone 'nothing'"):
+        train_extractor(plan("third", "nothing"), TrainOptions(epochs=1))
+    with pytest.raises(Mismatch, match="do not fit the network with these options"):
         train_extractor(plan("third", first, architecture=Architecture("wrn-10-2")), TrainOptions(epochs=1))
+
+
+def test_training_from_a_file_with_its_normalisation(tmp_path):
+    net = create_net("lenet", 10, generator=torch.Generator().manual_seed(1))
+    torch.save(net.state_dict(), tmp_path / "lenet.pt")
+    kept = Kept()
+    plan = TrainPlan(
+        model="cross-entropy", dataset="digits", limit=64, image_size=28, out=tmp_path / "net", mean=(0.0,),
+        std=(1.0,), initial=str(tmp_path / "lenet.pt"), architecture=Architecture("lenet"),
+    )  # fmt: skip
+    options = TrainOptions(epochs=1, batch_size=32, lr=0.0)
+    train_extractor(plan, options, reporter=kept)
+    for name, value in load_file(tmp_path / "net" / "model.safetensors").items():
+        torch.testing.assert_close(value, net.state_dict()[name], rtol=0, atol=0)
+    assert any("mean 0, std 1" in line for line in kept.lines), kept.lines
+    # weights of a trained network bring their transform
+    again = dataclasses.replace(
+        plan, out=tmp_path / "again", initial=str(tmp_path / "net"), mean=None, std=None
+    )
+    train_extractor(again, options, reporter=kept)
+    assert any(
+        "inputs (as of the initial weights): " in line and "mean 0, std 1" in line for line in kept.lines
+    )
+    with pytest.raises(UsageError, match=r"--mean is for pixels in \[0, 1\]"):
+        train_extractor(dataclasses.replace(plan, mean=(128.0,), out=tmp_path / "third"), options)
+
+
+def test_a_last_layer_for_other_classes_starts_anew(tmp_path):
+    torch.save(create_net("lenet", 7).state_dict(), tmp_path / "lenet.pt")
+    kept = Kept()
+    weights = find_initial_weights(str(tmp_path / "lenet.pt"), Architecture("lenet"))
+    net = create_net("lenet", 10)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    weights.load(net, kept)
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, before[name] if name.startswith("fc3") else weights.tensors[name]), name
+    assert kept.lines == ["initial weights: fc3 has 7 outputs, not 10, and starts from random weights"]
