@@ -106,7 +106,7 @@ def ddu(
             for key, row in by_kind.items()
         ],
     )
-    _print(rows, ("network", "score"), ("auroc",))
+    _print(rows, ("network", "score"), "auroc")
     for (network, kind), row in by_kind.items():
         if row["failed"]:
             print_line(f"{network}, {kind}: {row['failed']} runs failed and are left out")
@@ -160,7 +160,8 @@ def heat(
     write_rows(
         folder / "table.csv", [{k: v for k, v in row.items() if not k.endswith("_values")} for row in rows]
     )
-    _print(rows, ("network", "scorer", "runs"), ("fpr95", "auroc"))
+    for metric in ("fpr95", "auroc"):
+        _print(rows, ("network", "scorer", "runs"), metric)
     _report(failed, folder)
 
 
@@ -216,7 +217,7 @@ def thesis(
     folder = Path(out or "evaluated/thesis")
     write_rows(folder / f"ood-{name}.csv", tables.ood)
     write_rows(folder / f"clf-{name}.csv", tables.classification)
-    _print(mean_rows(tables.ood), ("network", "score", "runs"), ("AUROC",), 1.0)
+    _print(mean_rows(tables.ood), ("network", "score", "runs"), "AUROC", 1.0)
     for row in mean_rows(tables.classification):
         values = (f"{metric} {_moments(row, metric, 1.0, 4)}" for metric in row if f"{metric}_se" in row)
         print_line(f"{row['network']}{row['ood'] and ' on '}{row['ood']}: {', '.join(values)}")
@@ -311,22 +312,21 @@ def _report(failed: Sequence[Failure], folder: Path) -> None:
 def _print(
     rows: Sequence[Mapping[str, Any]],
     names: Sequence[str],
-    metrics: Sequence[str],
+    metric: str,
     scale: float = 100.0,
 ) -> None:
-    """Print rows that have the same `names` as one line, with the metrics of each out-of-distribution set."""
+    """Print rows that have the same `names` as one line, with the metric of each out-of-distribution set."""
     sets = list(dict.fromkeys(row["ood"] for row in rows))
     lines: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
         lines.setdefault(tuple(row[name] for name in names), {})[row["ood"]] = row
 
-    def cell(row: Mapping[str, Any] | None) -> str:
-        return "" if row is None else " / ".join(_moments(row, metric, scale) for metric in metrics)
-
-    body = [[*line, *(cell(found.get(name)) for name in sets)] for line, found in lines.items()]
+    body = [
+        [*line, *(_moments(found[name], metric, scale) if name in found else "" for name in sets)]
+        for line, found in lines.items()
+    ]
     table([*names, *sets], body)
-    what = " / ".join(metric.upper() for metric in metrics)
-    print_line(f"{', '.join(sets)}: {what}; in percent, mean ± standard error over the runs")
+    print_line(f"{', '.join(sets)}: {metric.upper()}; in percent, mean ± standard error over the runs")
 
 
 def _moments(row: Mapping[str, Any], metric: str, scale: float = 100.0, digits: int = 2) -> str:
