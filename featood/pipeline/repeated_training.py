@@ -23,7 +23,7 @@ from featood.numerics.devices import pick_device
 from featood.pipeline.training import TrainPlan, train_extractor
 from featood.reporter import SILENT, Reporter
 
-SOURCES = ("dataset", "split", "outliers", "mixing_set", "initial", "limit", "image_size")
+SOURCES = ("dataset", "split", "outliers", "mixing_set", "initial", "limit", "image_size", "mean", "std")
 """Fields of a plan that a trained network records."""
 FIGURES = ("validation_accuracy", "validation_error", "loss")
 
@@ -104,7 +104,7 @@ def _summary(plan: TrainPlan, options: TrainOptions) -> Mapping[str, Any]:
     }  # fmt: skip
     for name in ("workers", "device"):  # which do not decide the result
         del ours[name]
-    defaults = {**dataclasses.asdict(TrainOptions()), **dict.fromkeys(("limit", "image_size"), 0)}
+    defaults = {**dataclasses.asdict(TrainOptions()), "limit": 0, "image_size": 0, "mean": None, "std": None}
     differing = [
         name
         for name, value in ours.items()

@@ -258,6 +258,7 @@ def _sets(
     images = readable(images, "")
     data["images"] = len(images)
     data |= {name: value for name in ("limit", "image_size") if (value := getattr(plan, name))}
+    data |= {name: list(value) for name in ("mean", "std") if (value := getattr(plan, name))}
     sets = further("outliers", plan.outliers), further("mixing_set", plan.mixing_set)
     return TrainImages(images, transform, *sets), data
 
