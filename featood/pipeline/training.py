@@ -259,8 +259,8 @@ def _sets(
     data["images"] = len(images)
     data |= {name: value for name in ("limit", "image_size") if (value := getattr(plan, name))}
     data |= {name: list(value) for name in ("mean", "std") if (value := getattr(plan, name))}
-    sets = further("outliers", plan.outliers), further("mixing_set", plan.mixing_set)
-    return TrainImages(images, transform, *sets), data
+    outliers, mixing = further("outliers", plan.outliers), further("mixing_set", plan.mixing_set)
+    return TrainImages(images, transform, outliers, mixing=mixing), data
 
 
 def input_transform(

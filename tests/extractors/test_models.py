@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import math
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -245,10 +246,11 @@ def test_the_head_on_a_column_reads_scores(featood, trained, tmp_path):
 
 
 def test_no_option_has_the_name_of_another_option_of_the_command():
-    from featood.cli.train import ModelCommand
+    from featood.cli.train import train
 
-    for name, cls in MODELS.items():
-        names = [option for parameter in ModelCommand(cls).params for option in parameter.opts]
+    for name in MODELS:
+        command = train.get_command(click.Context(train), name)
+        names = [option for parameter in command.params for option in parameter.opts]
         assert len(names) == len(set(names)), name
 
 

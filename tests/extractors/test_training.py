@@ -118,12 +118,47 @@ DISTRIBUTED = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("launch", [ONE, pytest.param(TWO, marks=DISTRIBUTED)], ids=["one", "two"])
-def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path, launch):
-    def command(name):
-        return [*launch, *words(tmp_path / name, "--epochs", "20")]
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from featood.extractors.trainer import Architecture, TrainOptions, processes
+from featood.pipeline.training import TrainPlan, train_extractor
 
-    process = subprocess.Popen(command("killed"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+with processes(cuda=False):
+    for job in json.loads(Path(sys.argv[1]).read_text()):
+        how = {key: tuple(value) if isinstance(value, list) else value for key, value in job.pop("how").items()}
+        train_extractor(TrainPlan(**{**job, "architecture": Architecture("lenet"), "out": Path(job["out"])}),
+                        TrainOptions(**how))
+"""
+HERE = {**os.environ, "PYTHONPATH": str(Path(featood.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+
+
+def train_by_two(tmp_path, jobs):
+    """Train networks by two processes, which are started once for all."""
+    (tmp_path / "train.py").write_text(SCRIPT)
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+    command = [*TWO[:-2], tmp_path / "train.py", tmp_path / "jobs.json"]
+    subprocess.run(command, check=True, env=HERE, capture_output=True)
+
+
+def train_by_one(_, jobs):
+    """Train networks by this process."""
+    for job in jobs:
+        job = dict(job)
+        how = TrainOptions(**job.pop("how"))
+        train_extractor(
+            TrainPlan(**{**job, "architecture": Architecture("lenet"), "out": Path(job["out"])}), how
+        )
+
+
+@pytest.mark.parametrize(
+    ("launch", "train"),
+    [(ONE, train_by_one), pytest.param(TWO, train_by_two, marks=DISTRIBUTED)],
+    ids=["one", "two"],
+)
+def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path, launch, train):
+    command = [*launch, *words(tmp_path / "killed", "--epochs", "10")]
+    process = subprocess.Popen(command, env=HERE, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     record = tmp_path / "killed.training" / "checkpoint.json"
     while not record.exists() or json.loads(record.read_text())["step"] < 8:
         time.sleep(0.01)
@@ -132,52 +167,38 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path, launch):
     process.kill()
     process.wait()
     assert not is_extractor(tmp_path / "killed")
-    for name in ("killed", "whole"):
-        subprocess.run(command(name), check=True, capture_output=True)
+    job = {"model": "cross-entropy", "dataset": "digits", "limit": 300, "image_size": 28}
+    how = {"epochs": 10, "batch_size": 64, "lr": 0.05}
+    train(tmp_path, [{**job, "how": how, "out": str(tmp_path / name)} for name in ("killed", "whole")])
     same(tmp_path / "whole", tmp_path / "killed")
+
+
+def shared_jobs():
+    """Trainings whose losses are means over rows, and those that look at the whole batch."""
+    plain = {"dataset": "digits", "limit": 300, "image_size": 28}
+    how = {"batch_size": 64, "lr": 0.05, "validation": 0, "precision": "float64"}
+    yield "plain", {**plain, "model": "cross-entropy", "how": {**how, "epochs": 13}}
+    balanced = {**how, "epochs": 2, "frozen_epochs": 1, "batch_classes": 8}
+    yield "balanced", {**plain, "model": "cross-entropy", "how": balanced}
+    options = {
+        "vos": {"queue": 4, "draws": 50},
+        "npos": {"queue": 8, "samples": 20, "neighbor": 4, "boundary": 6, "kept": 5},
+    }
+    how |= {"epochs": 2, "batch_size": 32, "outlier_batch": 32, "lr": 0.01, "augment": ["crop:1"]}
+    for name in ("cider", "ii", "mcd", "npos", "reweight-ood", "scone", "supcon", "vos"):
+        more = {"pretraining": 0.3} if name in ("mcd", "npos", "scone", "vos") else {}
+        yield name, {
+            "model": name, "dataset": "digits:0-6", "image_size": 28, "limit": 96, "how": how,
+            "options": options.get(name, {}) | more, "outliers": "digits:7-9" if name in ("mcd", "scone") else "",
+        }  # fmt: skip
 
 
 @DISTRIBUTED
 def test_two_processes_train_what_one_does(tmp_path):
-    for name, launch in (("one", ONE), ("two", TWO)):
-        more = ("--precision", "float64", "--epochs", "13", "--validation", "0")
-        subprocess.run([*launch, *words(tmp_path / name, *more)], check=True, capture_output=True)
-    assert len(losses(tmp_path / "one")) >= 50
-    np.testing.assert_allclose(losses(tmp_path / "one"), losses(tmp_path / "two"), rtol=1e-10)
-    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=0, atol=1e-9)
-
-
-NOT_MEANS = ("cider", "ii", "mcd", "npos", "reweight-ood", "scone", "supcon", "vos")
-"""Models whose losses compare the images of a batch, or are not linear in their mean."""
-SHARED = """
-import sys
-from pathlib import Path
-from featood.extractors.trainer import Architecture, TrainOptions, processes
-from featood.pipeline.training import TrainPlan, train_extractor
-
-with processes(cuda=False):
-    for name in sys.argv[2:]:
-        few = {"vos": {"queue": 4, "draws": 50}, "npos": {
-            "queue": 8, "samples": 20, "neighbor": 4, "boundary": 6, "kept": 5}}.get(name, {})
-        more = {"pretraining": 0.3} if name in ("mcd", "npos", "scone", "vos") else {}
-        plan = TrainPlan(model=name, dataset="digits:0-6", architecture=Architecture("lenet"), image_size=28,
-                         limit=96, out=Path(sys.argv[1]) / name, options=few | more,
-                         outliers="digits:7-9" if name in ("mcd", "scone") else "")
-        train_extractor(plan, TrainOptions(epochs=2, batch_size=32, outlier_batch=32, lr=0.01, augment=("crop:1",),
-                                           validation=0, precision="float64"))
-"""
-
-
-@DISTRIBUTED
-def test_losses_of_the_whole_batch_are_those_of_one_process(tmp_path):
-    (tmp_path / "shared.py").write_text(SHARED)
-    for name, launch in (("one", ONE[:1]), ("two", TWO[:-2])):
-        command = [*launch, tmp_path / "shared.py", tmp_path / name, *NOT_MEANS]
-        here = {**os.environ, "PYTHONPATH": str(Path(featood.__file__).parents[1])}
-        subprocess.run(command, check=True, env=here, capture_output=True)
-    for model in NOT_MEANS:
+    for name, train in (("one", train_by_one), ("two", train_by_two)):
+        train(tmp_path, [{**job, "out": str(tmp_path / name / title)} for title, job in shared_jobs()])
+    assert len(losses(tmp_path / "one" / "plain")) >= 50
+    for model in os.listdir(tmp_path / "one"):
         one, two = tmp_path / "one" / model, tmp_path / "two" / model
         np.testing.assert_allclose(losses(one), losses(two), rtol=1e-9, err_msg=model)
         tensors = load_file(two / "last.safetensors")
@@ -326,7 +347,10 @@ def test_a_folder_is_overwritten_as_a_whole(tmp_path, whole, monkeypatch, step):
 def test_a_damaged_folder_is_named(tmp_path, whole):
     import shutil
 
-    for name, text in (("model.safetensors", "does not match its checksum"), ("extractor.json", "checksum")):
+    for name, text in (
+        ("model.safetensors", "does not match its checksum; train"),
+        ("extractor.json", "train it again"),
+    ):
         folder = tmp_path / name
         shutil.copytree(whole, folder)
         content = bytearray((folder / name).read_bytes())

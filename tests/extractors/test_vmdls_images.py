@@ -3,14 +3,13 @@
 import itertools
 import os
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from scipy.stats import multivariate_normal, norm
-from test_training import DISTRIBUTED, ONE, TWO, Interrupting, losses, plan, same, words
+from test_training import Interrupting, losses, plan, same
 
 from featood.cache import FeatureCache
 from featood.data import open_dataset
@@ -219,18 +218,6 @@ def test_the_schedule_begins_after_the_frozen_epochs():
     assert [rate(step) for step in range(30)] == pytest.approx([4.0] * 6 + [1.0] * 12 + [0.1] * 12)
     rate = schedule_of(TrainOptions(**how, frozen_epochs=2), 3, 30)
     assert rate(0) == 1.0
-
-
-@DISTRIBUTED
-def test_two_processes_train_balanced_and_frozen_what_one_does(tmp_path):
-    more = ("--precision", "float64", "--epochs", "2", "--validation", "0", "--frozen-epochs", "1",
-            "--batch-classes", "8", "--batch-size", "64")  # fmt: skip
-    for name, launch in (("one", ONE), ("two", TWO)):
-        subprocess.run([*launch, *words(tmp_path / name, *more)], check=True, capture_output=True)
-    np.testing.assert_allclose(losses(tmp_path / "one"), losses(tmp_path / "two"), rtol=1e-10)
-    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def read_record(folder: str | Path) -> dict[str, Any]:
         If it was written by a newer version of featood.
     """
     path = Path(folder) / RECORD
-    body = read_json(path)
+    body = read_json(path, AGAIN)
     if is_newer(body.get("schema"), SCHEMA):
         raise Mismatch(f"{folder} was written by a newer version of featood; upgrade featood to read it")
     return check_record(body, KINDS, path, AGAIN)
