@@ -34,7 +34,8 @@ from featood.extractors.trainer import Architecture, TrainOptions
 from featood.heads import create_head
 from featood.metrics import auroc
 from featood.pipeline.extraction import extract_sets
-from featood.pipeline.training import TrainPlan, train_extractor
+from featood.pipeline.train_plan import TrainPlan
+from featood.pipeline.training import train_extractor
 
 KNN: tuple[str, dict[str, Any]] = ("knn", {})
 COLUMN: tuple[str, dict[str, Any]] = ("column", {})

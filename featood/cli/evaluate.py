@@ -4,28 +4,15 @@ from __future__ import annotations
 
 __all__ = ["evaluate"]
 
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rich_click as click
 
-from featood.cli.common import (
-    Place,
-    cache_of,
-    cache_option,
-    code_option,
-    data_dir_option,
-    dataset_option,
-    quiet_downloads,
-    split_names,
-    table,
-)
-from featood.cli.completion import backbones_in_cache, fitted_heads, outlier_sets, suites
+from featood.cli.common import cache_of, split_names, table
+from featood.cli.completion import fitted_heads
+from featood.cli.protocols import moments, print_failures, print_metric, protocol, set_names
 from featood.reporter import TerminalReporter, print_line
-
-if TYPE_CHECKING:
-    from featood.pipeline.protocols.runs import Failure
 
 
 @click.group()
@@ -35,30 +22,6 @@ def evaluate() -> None:
     Every protocol writes the files of the original, and prints its table. The networks are backbones in the cache, by
     name or pattern: NAME=BACKBONE,BACKBONE or plain-*.
     """
-
-
-def protocol(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that the protocols share."""
-    for add in (cache_option, data_dir_option, code_option, dataset_option):
-        command = add(command)
-    command = click.option(
-        "--suite",
-        "suite",
-        multiple=True,
-        shell_complete=suites,
-        help="A named list of sets, such as cifar10-near.",
-    )(command)
-    command = click.option(
-        "--ood", "ood", multiple=True, shell_complete=outlier_sets,
-        help="Out-of-distribution set; may be repeated or comma-separated.",
-    )(command)  # fmt: skip
-    command = click.option(
-        "--out",
-        type=Place(file_okay=False),
-        help="Folder of the files to write (default: evaluated/PROTOCOL).",
-    )(command)
-    argument = click.argument("networks", nargs=-1, required=True, shell_complete=backbones_in_cache)
-    return quiet_downloads(argument(command))
 
 
 @evaluate.command()
@@ -90,7 +53,7 @@ def ddu(
     from featood.pipeline.protocols.ddu import DDUPlan, ddu_rows, evaluate_ddu
     from featood.report import write_json, write_rows
 
-    plan = DDUPlan(outliers=_names(ood), suites=suite, kinds=kinds, **settings)
+    plan = DDUPlan(outliers=set_names(ood), suites=suite, kinds=kinds, **settings)
     with TerminalReporter() as reporter:
         evaluations = evaluate_ddu(cache_of(cache_root, code=code), networks, plan, reporter=reporter)
     folder = Path(out or "evaluated/ddu")
@@ -101,12 +64,9 @@ def ddu(
     by_kind = {(row["network"], row["kind"]): row for row in rows}
     table(
         ["network", "kind", "runs", "accuracy", "ece"],
-        [
-            [*key, row["runs"], _moments(row, "accuracy"), _moments(row, "ece")]
-            for key, row in by_kind.items()
-        ],
+        [[*key, row["runs"], moments(row, "accuracy"), moments(row, "ece")] for key, row in by_kind.items()],
     )
-    _print(rows, ("network", "score"), "auroc")
+    print_metric(rows, ("network", "score"), "auroc")
     for (network, kind), row in by_kind.items():
         if row["failed"]:
             print_line(f"{network}, {kind}: {row['failed']} runs failed and are left out")
@@ -147,7 +107,7 @@ def heat(
     given = {name: values for name, values in chosen.items() if values}
     plan = HEATPlan(
         dataset=dataset,
-        outliers=_names(ood),
+        outliers=set_names(ood),
         suites=suite,
         data_dir=data_dir,
         combine_only=combine_only,
@@ -161,8 +121,8 @@ def heat(
         folder / "table.csv", [{k: v for k, v in row.items() if not k.endswith("_values")} for row in rows]
     )
     for metric in ("fpr95", "auroc"):
-        _print(rows, ("network", "scorer", "runs"), metric)
-    _report(failed, folder)
+        print_metric(rows, ("network", "scorer", "runs"), metric)
+    print_failures(failed, folder)
 
 
 @evaluate.command()
@@ -211,17 +171,17 @@ def thesis(
     from featood.report import write_rows
 
     check_name(name, "the name of the files")
-    plan = ThesisPlan(outliers=_names(ood), suites=suite, **settings)
+    plan = ThesisPlan(outliers=set_names(ood), suites=suite, **settings)
     with TerminalReporter() as reporter:
         tables = evaluate_thesis(cache_of(cache_root, code=code), networks, plan, reporter=reporter)
     folder = Path(out or "evaluated/thesis")
     write_rows(folder / f"ood-{name}.csv", tables.ood)
     write_rows(folder / f"clf-{name}.csv", tables.classification)
-    _print(mean_rows(tables.ood), ("network", "score", "runs"), "AUROC", 1.0)
+    print_metric(mean_rows(tables.ood), ("network", "score", "runs"), "AUROC", 1.0)
     for row in mean_rows(tables.classification):
-        values = (f"{metric} {_moments(row, metric, 1.0, 4)}" for metric in row if f"{metric}_se" in row)
+        values = (f"{metric} {moments(row, metric, 1.0, 4)}" for metric in row if f"{metric}_se" in row)
         print_line(f"{row['network']}{row['ood'] and ' on '}{row['ood']}: {', '.join(values)}")
-    _report(tables.failed, folder)
+    print_failures(tables.failed, folder)
 
 
 @evaluate.command()
@@ -266,7 +226,7 @@ def vmdls(
         "latent_feature": latent_feature, "stages": tuple(split_names(stages)), "original": original,
         "reconstruction": reconstruction,
     }  # fmt: skip
-    plan = VMDLSPlan(outliers=_names(ood), suites=suite, options=options, **settings)
+    plan = VMDLSPlan(outliers=set_names(ood), suites=suite, options=options, **settings)
     with TerminalReporter() as reporter:
         rows, failed = evaluate_vmdls(cache_of(cache_root, code=code), networks, plan, reporter=reporter)
     folder = Path(out or "evaluated/vmdls")
@@ -279,7 +239,7 @@ def vmdls(
     table(
         ["network", "ood", "runs", "threshold", "F1", "known", "unknown", "open"],
         [
-            [*names, _moments(row, "threshold", 1.0), *(_moments(row, metric) for metric in decided)]
+            [*names, moments(row, "threshold", 1.0), *(moments(row, metric) for metric in decided)]
             for names, row in zip(first, rows, strict=True)
         ],
     )
@@ -287,7 +247,7 @@ def vmdls(
     table(
         ["network", "ood", "runs", "accuracy", "AUROC", "CAUROC", "FPR95"],
         [
-            [*names, *(_moments(row, metric) for metric in found)]
+            [*names, *(moments(row, metric) for metric in found)]
             for names, row in zip(first, rows, strict=True)
         ],
     )
@@ -296,40 +256,4 @@ def vmdls(
         "mistakes on known rows that are rejections; accuracy: without rejection"
     )
     print_line("all but the threshold in percent, mean ± standard error over the runs")
-    _report(failed, folder)
-
-
-def _names(groups: Sequence[str]) -> list[str]:
-    return [name for group in groups for name in split_names(group)]
-
-
-def _report(failed: Sequence[Failure], folder: Path) -> None:
-    for run, reason in failed:
-        print_line(f"{run} failed and is left out: {reason}")
-    print_line(f"files: {folder}")
-
-
-def _print(
-    rows: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
-    metric: str,
-    scale: float = 100.0,
-) -> None:
-    """Print rows that have the same `names` as one line, with the metric of each out-of-distribution set."""
-    sets = list(dict.fromkeys(row["ood"] for row in rows))
-    lines: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
-    for row in rows:
-        lines.setdefault(tuple(row[name] for name in names), {})[row["ood"]] = row
-
-    body = [
-        [*line, *(_moments(found[name], metric, scale) if name in found else "" for name in sets)]
-        for line, found in lines.items()
-    ]
-    table([*names, *sets], body)
-    print_line(f"{', '.join(sets)}: {metric.upper()}; in percent, mean ± standard error over the runs")
-
-
-def _moments(row: Mapping[str, Any], metric: str, scale: float = 100.0, digits: int = 2) -> str:
-    """Return mean and standard error; the latter is missing for one run."""
-    mean, error = scale * row[metric], row.get(f"{metric}_se")
-    return f"{mean:.{digits}f}" if error is None else f"{mean:.{digits}f} ± {scale * error:.{digits}f}"
+    print_failures(failed, folder)

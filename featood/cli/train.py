@@ -20,7 +20,7 @@ from featood.reporter import SILENT, Reporter
 if TYPE_CHECKING:
     from featood.extractors.models import Model
     from featood.extractors.trainer import TrainOptions
-    from featood.pipeline.training import TrainPlan
+    from featood.pipeline.train_plan import TrainPlan
 
 
 class ModelCommands(click.Group):
@@ -127,7 +127,8 @@ def _run(
 
     from featood.cache import slug
     from featood.extractors.trainer import Architecture, TrainOptions, leads
-    from featood.pipeline.training import TrainPlan, plan_of_recipe, train_extractor
+    from featood.pipeline.train_plan import TrainPlan, plan_of_recipe
+    from featood.pipeline.training import train_extractor
 
     if not arch and not recipe:
         raise UsageError("name a network by --arch, or published settings by --recipe")

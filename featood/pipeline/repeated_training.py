@@ -20,7 +20,8 @@ from featood.extractors.trainer import (
 )
 from featood.metrics import mean_and_error
 from featood.numerics.devices import pick_device
-from featood.pipeline.training import TrainPlan, train_extractor
+from featood.pipeline.train_plan import TrainPlan
+from featood.pipeline.training import train_extractor
 from featood.reporter import SILENT, Reporter
 
 SOURCES = ("dataset", "split", "outliers", "mixing_set", "initial", "limit", "image_size", "mean", "std")

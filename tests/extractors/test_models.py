@@ -17,7 +17,8 @@ from featood.extractors.models.queues import ClassQueues
 from featood.extractors.trainer import Architecture, TrainOptions, load_extractor
 from featood.heads import create_head
 from featood.nets import create_net
-from featood.pipeline.training import TrainPlan, train_extractor
+from featood.pipeline.train_plan import TrainPlan
+from featood.pipeline.training import train_extractor
 from featood.reporter import Reporter
 
 MODELS = list_models()

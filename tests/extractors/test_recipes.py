@@ -18,7 +18,8 @@ from featood.extractors.trainer.options import schedule_of
 from featood.nets import create_net, net_options
 from featood.nets.spectral import SpectralConv2d, SpectralLinear
 from featood.pipeline.initial_weights import find_initial_weights
-from featood.pipeline.training import TrainPlan, plan_of_recipe, train_extractor
+from featood.pipeline.train_plan import TrainPlan, plan_of_recipe
+from featood.pipeline.training import train_extractor
 
 
 def bounded_plan(out, **options):

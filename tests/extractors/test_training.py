@@ -1,6 +1,5 @@
 """Training on images: what results is the same whatever interrupts it, and however many processes share it."""
 
-import contextlib
 import csv
 import json
 import math
@@ -16,14 +15,13 @@ import torch
 from safetensors.torch import load_file
 
 import featood
-from featood.cache import FeatureCache
-from featood.data import open_dataset
-from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
+from featood.errors import DataError, Mismatch, UsageError
 from featood.extractors.models import SplitNet
 from featood.extractors.trainer import Architecture, TrainOptions, is_extractor, load_extractor
 from featood.extractors.trainer.options import optimizer_of, schedule_of
 from featood.nets import create_net
-from featood.pipeline.training import TrainPlan, train_extractor
+from featood.pipeline.train_plan import TrainPlan
+from featood.pipeline.training import train_extractor
 from featood.reporter import Reporter
 
 HOW = {"epochs": 3, "batch_size": 64, "lr": 0.05, "augment": ("crop:2", "randaugment")}
@@ -122,7 +120,8 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from featood.extractors.trainer import Architecture, TrainOptions, processes
-from featood.pipeline.training import TrainPlan, train_extractor
+from featood.pipeline.train_plan import TrainPlan
+from featood.pipeline.training import train_extractor
 
 with processes(cuda=False):
     for job in json.loads(Path(sys.argv[1]).read_text()):
@@ -214,23 +213,6 @@ def test_an_odd_batch_cannot_be_shared(monkeypatch):
         Processes(1, 2).share(65, "a batch")
 
 
-def test_the_folder_is_a_backbone(featood, tmp_path, whole):
-    place = str(tmp_path / "cache")
-    for backbone, name in ((str(whole), "net"), (f"{whole}#last", "net@last")):
-        code, _, err = featood("extract", "--backbone", backbone, "--dataset", "digits", "--split", "test",
-                               "--cache", place)  # fmt: skip
-        assert code == 0, err
-        rows = FeatureCache(place)[f"{name}/digits/test"]
-        net, facts, _ = load_extractor(whole, last=name.endswith("last"))
-        images = open_dataset("digits", "test")
-        with torch.inference_mode():
-            logits = net(facts.transform([images.read(row) for row in range(len(images))]))
-        np.testing.assert_allclose(rows.logits[:], logits, rtol=1e-4, atol=1e-5)
-        assert rows.classes == images.classes
-    first = FeatureCache(place)["net/digits/test"].fingerprint
-    assert first != FeatureCache(place)["net@last/digits/test"].fingerprint
-
-
 def images_in(folder, broken=()):
     from PIL import Image
 
@@ -300,77 +282,6 @@ def test_a_repetition_resumes_and_counts_what_failed(featood, tmp_path, monkeypa
         assert os.stat(tmp_path / "nets" / f"seed-{seed}" / "extractor.json").st_mtime_ns == modified
     code, _, err = featood(*given, "--min-lr", "0.01")
     assert code == 2 and "trained with other settings (min_lr)" in err
-
-
-def test_a_folder_is_not_overwritten_silently(tmp_path, whole):
-    with pytest.raises(UsageError, match="contains a trained network"):
-        train_extractor(plan(whole))
-
-
-class Killed(BaseException):
-    pass
-
-
-@pytest.mark.parametrize("step", range(10))
-def test_a_folder_is_overwritten_as_a_whole(tmp_path, whole, monkeypatch, step):
-    import shutil
-
-    from featood import files
-    from featood.extractors.trainer import folder as module
-
-    def kill(*paths):
-        done.append(paths)
-        if len(done) > step:
-            raise Killed
-        return move(*paths)
-
-    old = load_extractor(whole)
-    new = module.Trained(
-        load_extractor(whole, last=True).net, dict(old.net.named_tensors()), {"loss": [1.0]}, {}
-    )
-    with torch.no_grad():
-        new.net.last.bias += 1
-    shutil.copytree(whole, tmp_path / "net")
-    done, move = [], os.replace
-    with monkeypatch.context() as patch:
-        patch.setattr(files.os, "replace", kill)
-        with pytest.raises(Killed) if step < 9 else contextlib.nullcontext():
-            module.save_extractor(new, old.facts, tmp_path / "net")
-    expected = (old.net, load_extractor(whole, last=True).net) if step < 5 else (new.net, old.net)
-    for last, net in enumerate(expected):
-        found = load_extractor(tmp_path / "net", bool(last)).net.named_tensors()
-        assert all(torch.equal(found[name], value) for name, value in net.named_tensors().items())
-    module.save_extractor(new, old.facts, tmp_path / "net")
-    assert sorted(os.listdir(tmp_path / "net")) == sorted(os.listdir(whole))
-
-
-def test_a_damaged_folder_is_named(tmp_path, whole):
-    import shutil
-
-    for name, text in (
-        ("model.safetensors", "does not match its checksum; train"),
-        ("extractor.json", "train it again"),
-    ):
-        folder = tmp_path / name
-        shutil.copytree(whole, folder)
-        content = bytearray((folder / name).read_bytes())
-        content[len(content) // 2] ^= 1
-        (folder / name).write_bytes(content)
-        with pytest.raises(CacheCorrupt, match=text):
-            load_extractor(folder)
-
-
-def test_a_folder_of_another_version_is_named(tmp_path, whole):
-    import shutil
-
-    from featood.files import read_json, write_json
-
-    shutil.copytree(whole, tmp_path / "net")
-    record = {name: value for name, value in read_json(whole / "extractor.json").items() if name != "sha256"}
-    for change in ({"model": "later"}, {"options": {"later": 1}}, {"architecture": "later"}):
-        write_json(tmp_path / "net" / "extractor.json", {**record, **change})
-        with pytest.raises(Mismatch, match=r"written by a version of featood with other options.*later"):
-            load_extractor(tmp_path / "net")
 
 
 def test_the_checkpoint_stays_until_the_network_is_saved(tmp_path, monkeypatch):

@@ -25,7 +25,8 @@ from featood.heads import load_head
 from featood.nets import create_net
 from featood.nets.decoders import DECODERS
 from featood.pipeline.extraction import ImageSource, Network, extract_dataset
-from featood.pipeline.training import TrainPlan, train_extractor
+from featood.pipeline.train_plan import TrainPlan
+from featood.pipeline.training import train_extractor
 
 BALANCED = {
     "batch_size": 40,

@@ -13,7 +13,8 @@ from featood.pipeline.extraction import ImageSource, Network, extract_dataset
 from featood.pipeline.fitting import fit_head
 from featood.pipeline.scoring import Scoring, score_selection
 from featood.pipeline.selection import select
-from featood.pipeline.training import TrainPlan, train_extractor
+from featood.pipeline.train_plan import TrainPlan
+from featood.pipeline.training import train_extractor
 from featood.reporter import SILENT, Reporter
 
 NET = "cifar-resnet20"
