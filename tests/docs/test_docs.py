@@ -51,8 +51,8 @@ def generated() -> dict[str, str]:
 
 def commands(path: Path) -> list[str]:
     """Return the featood commands of a page."""
-    text = path.read_text("utf-8")
-    lines = [line for block in SHELL.findall(text) for line in block.splitlines()]
+    text = path.read_text("utf-8").replace("\\\n", " ")
+    lines = [line.strip() for block in SHELL.findall(text) for line in block.splitlines()]
     lines += [line[4:] for line in text.splitlines() if line.startswith("    featood ")]
     return [line for line in lines if line.startswith("featood ")]
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from test_training import plan
 from featood.cache import FeatureCache
 from featood.data import open_dataset
 from featood.errors import CacheCorrupt, Mismatch, UsageError
+from featood.extractors.backbones import resolve_backbone
 from featood.extractors.trainer import TrainOptions, load_extractor
 from featood.pipeline.training import train_extractor
 
@@ -39,6 +41,13 @@ def test_the_folder_is_a_backbone(featood, tmp_path, whole):
     assert first != FeatureCache(place)["net@last/digits/test"].fingerprint
 
 
+def test_networks_of_several_seeds_have_names_of_their_own(tmp_path, whole):
+    for place, name in (("a/seed-3", "a-seed-3"), ("b/seed-3", "b-seed-3"), ("net", "net")):
+        shutil.copytree(whole, tmp_path / place)
+        assert resolve_backbone(str(tmp_path / place)).slug == name
+    assert resolve_backbone(f"{tmp_path}/a/seed-3#last").slug == "a-seed-3@last"
+
+
 def test_a_folder_is_not_overwritten_silently(tmp_path, whole):
     with pytest.raises(UsageError, match="contains a trained network"):
         train_extractor(plan(whole))
@@ -50,8 +59,6 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("step", range(10))
 def test_a_folder_is_overwritten_as_a_whole(tmp_path, whole, monkeypatch, step):
-    import shutil
-
     from featood import files
     from featood.extractors.trainer import folder as module
 
@@ -82,8 +89,6 @@ def test_a_folder_is_overwritten_as_a_whole(tmp_path, whole, monkeypatch, step):
 
 
 def test_a_damaged_folder_is_named(tmp_path, whole):
-    import shutil
-
     for name, text in (
         ("model.safetensors", "does not match its checksum; train"),
         ("extractor.json", "train it again"),
@@ -98,8 +103,6 @@ def test_a_damaged_folder_is_named(tmp_path, whole):
 
 
 def test_a_folder_of_another_version_is_named(tmp_path, whole):
-    import shutil
-
     from featood.files import read_json, write_json
 
     shutil.copytree(whole, tmp_path / "net")

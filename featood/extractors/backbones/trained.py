@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["build", "is_trained"]
 
+import re
 from pathlib import Path
 
 from featood.errors import UsageError
@@ -31,5 +32,10 @@ def build(name: str, request: Request) -> Built:
     module = net.whole(facts.model.shown, facts.model.logits_part, facts.model.encodes)
     return Built(
         module, f"trained:{facts.architecture.name}", "last" if last else "kept", facts.transform, facts.classes,
-        facts.classes, (note,), Path(folder).name + ("@last" if last else ""), facts.model.shown,
+        facts.classes, (note,), _cache_folder(Path(folder)) + ("@last" if last else ""), facts.model.shown,
     )  # fmt: skip
+
+
+def _cache_folder(folder: Path) -> str:
+    """Return the name of a trained network in the cache; one of several seeds has that of their folder in front."""
+    return f"{folder.parent.name}-{folder.name}" if re.fullmatch(r"seed-\d+", folder.name) else folder.name
