@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from featood.errors import Mismatch
+from featood.errors import Mismatch, UsageError
 from featood.extractors.backbones import resolve_backbone
 from featood.extractors.trainer import Architecture, is_extractor, load_extractor
 from featood.extractors.transform import Transform
@@ -87,7 +87,10 @@ def find_initial_weights(
     if Path(name).exists():
         backbone = resolve_backbone(architecture.name, name, options=architecture.options, reporter=reporter)
     else:
-        backbone = resolve_backbone(name, reporter=reporter)
+        try:
+            backbone = resolve_backbone(name, reporter=reporter)
+        except UsageError as error:
+            raise UsageError(f"'{name}' is no folder of a trained network and no file, and {error}") from None
     for note in backbone.notes:
         reporter.line(f"{name}: {note}")
     return InitialWeights(name, backbone.module.state_dict(), backbone.transform)

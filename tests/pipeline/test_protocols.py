@@ -187,6 +187,11 @@ def test_errors_of_the_program_are_no_failed_runs():
         evaluate_runs(["a"], broken)
 
 
+def test_wrong_options_are_no_failed_runs(cache):
+    with pytest.raises(UsageError, match="there is no head 'nothing'"):
+        evaluate_heat(cache, ["net-0"], HEATPlan(outliers=["odd"], scorers=["nothing"], combine=[]))
+
+
 def test_rows_that_the_training_held_out(featood, tmp_path, toy_images):
     folder = str(tmp_path / "net")
     code, _, err = featood(

@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from featood.cache import FeatureCache
 from featood.cache.transfer import import_arrays
-from featood.errors import DataError
+from featood.errors import UsageError
 from featood.metrics import open_set_at
 from featood.pipeline.protocols.training_rows import training_rows
 from featood.pipeline.protocols.vmdls import VMDLSPlan, evaluate_vmdls
@@ -114,7 +114,7 @@ def test_the_command_writes_files_and_a_table(featood, cache, tmp_path):
 
 def test_a_column_that_no_run_has(cache):
     plan = VMDLSPlan(outliers=["odd"], options={"latent_feature": "nowhere"})
-    with pytest.raises(DataError, match=r"no run of net could be evaluated.*nowhere"):
+    with pytest.raises(UsageError, match="has no feature column 'nowhere'"):
         evaluate_vmdls(cache, ["net-*"], plan)
 
 

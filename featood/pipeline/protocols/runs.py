@@ -168,12 +168,14 @@ def open_run(
 def evaluate_runs(
     runs: Iterable[str], evaluate: Callable[[str], T], reporter: Reporter = SILENT
 ) -> tuple[dict[str, T], list[Failure]]:
-    """Evaluate each run; one that fails is reported and listed with the reason."""
+    """Evaluate each run; one that fails is reported and listed with the reason, unless its cause is a wrong option."""
     done: dict[str, T] = {}
     failed = []
     for run in runs:
         try:
             done[run] = evaluate(run)
+        except UsageError:
+            raise
         except FeatoodError as error:
             failed.append(Failure(run, str(error)))
             reporter.line(f"{run} failed: {error}")
