@@ -38,7 +38,7 @@ class FlowContrastive(EnergyHead):
     transient = ("flow_turn",)
     testing_options: ClassVar[Mapping[str, Any]] = {
         **EnergyHead.testing_options,
-        "epochs": 40,
+        "epochs": 16,
         "lr": 1e-2,
         "flow_lr": 1e-2,
         "flow_layers": 2,
