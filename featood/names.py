@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["check_name", "local_path", "name_problem", "safe_text", "shortened"]
+__all__ = ["check_name", "find_named", "local_path", "name_problem", "safe_text", "shortened"]
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from featood.errors import UsageError
 
+T = TypeVar("T")
 LONGEST = 200
 """Maximum length of a name in bytes; most file systems allow 255, and temporary files add a suffix."""
 FORBIDDEN = '/\\:*?"<>|'
@@ -80,6 +82,23 @@ def check_name(name: Any, what: str) -> str:
         shown = repr(name) if len(repr(name)) <= 80 else f"{repr(name)[:76]}...'"
         raise UsageError(f"{what} cannot be called {shown}: it {problem}; choose another name")
     return name
+
+
+def find_named(what: str, name: str, known: Mapping[str, T]) -> T:
+    """Return an object by name.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name; the message suggests the nearest names, or lists all.
+    """
+    if name not in known:
+        import difflib
+
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
+        raise UsageError(f"there is no {what} '{name}'; {hint}")
+    return known[name]
 
 
 def safe_text(text: str, longest: int = 60) -> str:

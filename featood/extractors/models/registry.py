@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["create_model", "list_models", "model_class", "register"]
 
 import dataclasses
-import difflib
 import importlib
 import inspect
 import pkgutil
@@ -13,9 +12,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from featood.errors import UsageError
 from featood.extractors.models.model import Model, ModelCard
-from featood.names import check_name
+from featood.names import check_name, find_named
 from featood.options import create, option
 
 _REGISTRY: dict[str, type[Model]] = {}
@@ -62,12 +60,7 @@ def model_class(name: str) -> type[Model]:
     UsageError
         If there is none of that name; the text suggests the nearest.
     """
-    known = list_models()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else f" (there are: {', '.join(known)})"
-        raise UsageError(f"there is no model '{name}'{hint}")
-    return known[name]
+    return find_named("model", name, list_models())
 
 
 def create_model(name: str, options: Mapping[str, Any] | None = None) -> Model:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 __all__ = ["RECIPES", "Recipe", "find_recipe"]
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from featood.errors import UsageError
+from featood.names import find_named
 
 
 class Recipe(NamedTuple):
@@ -190,8 +189,4 @@ def find_recipe(name: str) -> Recipe:
     UsageError
         If there is none of that name; the text suggests the nearest.
     """
-    if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(RECIPES)}"
-        raise UsageError(f"there is no recipe '{name}'; {hint}")
-    return RECIPES[name]
+    return find_named("recipe", name, RECIPES)

@@ -14,7 +14,6 @@ __all__ = [
 ]
 
 import dataclasses
-import difflib
 import importlib
 import pkgutil
 import typing
@@ -25,8 +24,8 @@ import torch
 from torch import Tensor
 
 from featood.cache import FeatureSet
-from featood.errors import DataError, UsageError
-from featood.names import check_name
+from featood.errors import DataError
+from featood.names import check_name, find_named
 from featood.options import check_options, option
 from featood.pipeline.variant_labels import variant_label
 
@@ -121,12 +120,7 @@ def acquisition_class(name: str) -> type[Acquisition]:
     UsageError
         If there is none of that name; the text suggests the nearest.
     """
-    known = list_acquisitions()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-        raise UsageError(f"there is no acquisition '{name}'; {hint}")
-    return known[name]
+    return find_named("acquisition", name, list_acquisitions())
 
 
 def acquisition_label(acquisition: Acquisition) -> str:
