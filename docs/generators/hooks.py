@@ -29,7 +29,10 @@ def on_config(config: Any) -> Any:
                 for family, names in head_pages.families().items()
             ),
         ],
-        "Weights and images": [{"Published weights": "data/weights.md"}, {"Sets of images": "data/images.md"}],
+        "Weights and images": [
+            {"Published weights": "data/weights.md"},
+            {"Sets of images": "data/images.md"},
+        ],
         "Gallery": ["gallery/index.md", *(f"gallery/{path.stem}.md" for path in gallery_pages.examples())],
         "Commands": sorted(
             command_pages.command_pages(), key=lambda path: (not path.endswith("index.md"), path)
