@@ -28,8 +28,9 @@ def _weights() -> str:
     text = (
         f"{len(entries)} files of weights that others published, by name; "
         "[how to use them](../guides/published-weights.md). *Published* is the accuracy in percent as its authors "
-        f"state it, *tried* the accuracy with featood on 1,000 test images. {tried} files were tried; of the others, "
-        "the names and shapes were tested on files made for this purpose, so compare the accuracy with the published one. "
+        "state it, *tried* the accuracy with featood on 1,000 test images. "
+        f"{tried} files were tried; of the others, the names and shapes were tested on files made for this purpose, so "
+        "compare the accuracy with the published one. "
         "*Checksum* says who states the SHA-256; without one, that of the first download is kept."
     )
     header = ("Backbone", "Trained on", "Training", "Published", "Tried", "Licence", "Checksum", "")
