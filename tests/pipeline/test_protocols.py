@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from featood.cache import FeatureCache
 from featood.cache.transfer import import_arrays
+from featood.data.images import suites
 from featood.errors import DataError, UsageError
 from featood.extractors.trainer import held_out_rows
 from featood.heads import create_head
@@ -163,6 +164,22 @@ def test_a_run_that_fails_is_counted_and_named(cache):
     assert any(line.startswith("net-9 failed: ") for line in kept.lines)
     with pytest.raises(DataError, match="no softmax could be evaluated"):
         evaluate_ddu(cache, ["net-9"], DDUPlan(outliers=["odd"], kinds=["softmax"]))
+
+
+def test_a_set_of_a_suite_that_some_runs_lack_is_left_out(cache, monkeypatch):
+    features, logits, labels = values(0, "odd")
+    monkeypatch.setattr(suites, "suite", lambda name: ("odd", "strange"))
+    for seed in (0, 2, 3):
+        import_arrays(
+            cache, f"net-{seed}/strange/test", {"avg": features}, logits, labels, run={"role": "ood"}
+        )
+    kept = Kept()
+    found = evaluate_ddu(cache, ["net-*"], DDUPlan(suites=["both"], members=2), reporter=kept)
+    assert {evaluation.ood for evaluation in found} == {"odd"}
+    assert all(len(evaluation.results["info"]["failed"]) == 0 for evaluation in found)
+    assert any(line.startswith("left out: net-1/strange") for line in kept.lines)
+    assert {row["ood"] for row in evaluate_heat(cache, ["net-*"], HEATPlan(
+        suites=["both"], scorers=["energy"], combine=[]))[0]} >= {"odd"}  # fmt: skip
 
 
 def test_networks_by_pattern_and_name(cache):

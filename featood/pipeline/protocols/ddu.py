@@ -22,6 +22,7 @@ from featood.pipeline.protocols.runs import (
     RunSets,
     evaluate_runs,
     find_networks,
+    in_all,
     open_run,
     summary,
 )
@@ -175,7 +176,7 @@ def _collected(
         "test_rows": len(test),
         "versions": library_versions(),
     }
-    names = next(iter(done.values())).metrics
+    names = in_all(results.metrics for results in done.values())
     return [
         DDUEvaluation(
             network.name, kind, dataset, ood,

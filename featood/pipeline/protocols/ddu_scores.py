@@ -18,7 +18,7 @@ from featood.heads.registry import create_head
 from featood.metrics import accuracy, aupr_in, aupr_out, auroc, expected_calibration_error
 from featood.numerics.mixtures import mean_log_probabilities, mutual_information, predictive_entropy
 from featood.pipeline.ensembles import aligned_logits
-from featood.pipeline.protocols.runs import RunSets
+from featood.pipeline.protocols.runs import RunSets, in_all
 
 
 class Kind(NamedTuple):
@@ -92,8 +92,8 @@ def _ensemble(members: Sequence[RunSets], bins: int) -> Results:
         )
         return plain, scaled
 
-    test = [sets.test for sets in members]
-    outliers = {name: both([sets.outliers[name] for sets in members]) for name in first.outliers}
+    test, names = [sets.test for sets in members], in_all(sets.outliers for sets in members)
+    outliers = {name: both([sets.outliers[name] for sets in members]) for name in names}
     metrics = _compared("ensemble", both(test), outliers)
     plain, scaled = map(mean_log_probabilities, draws(test))
     return _results(metrics, first, plain, scaled, bins, {"temperature": temperatures})

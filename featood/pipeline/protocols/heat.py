@@ -18,6 +18,7 @@ from featood.pipeline.protocols.runs import (
     columns_of,
     evaluate_runs,
     find_networks,
+    in_all,
     select_run,
 )
 from featood.pipeline.scoring import score
@@ -82,7 +83,7 @@ def evaluate_heat(
         if not done:
             raise DataError(f"no run of {network.name} could be evaluated: {failed[0].reason}")
         failures += failed
-        for scorer, ood in next(iter(done.values())):
+        for scorer, ood in in_all(done.values()):
             found = [results[scorer, ood] for results in done.values()]
             row: dict[str, Any] = {"network": network.name, "scorer": scorer, "ood": ood, "runs": len(done)}
             rows.append(row | columns_of(found))

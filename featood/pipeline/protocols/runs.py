@@ -10,6 +10,7 @@ __all__ = [
     "columns_of",
     "evaluate_runs",
     "find_networks",
+    "in_all",
     "open_run",
     "select_run",
     "summary",
@@ -31,6 +32,7 @@ from featood.pipeline.selection import OOD, Selection, select
 from featood.reporter import SILENT, Reporter
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -190,6 +192,12 @@ def columns_of(values: Iterable[Mapping[str, float]]) -> dict[str, Any]:
         columns[name], columns[f"{name}_se"] = mean, moments["standard_error"][name]
         columns[f"{name}_values"] = moments["values"][name]
     return columns
+
+
+def in_all(results: Iterable[Mapping[K, Any]]) -> list[K]:
+    """Return the keys that all mappings have, in the order of the first; a set of a suite may be missing for some."""
+    first, *others = results
+    return [key for key in first if all(key in other for other in others)]
 
 
 def summary(values: Iterable[Mapping[str, float]]) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,15 @@ from featood.errors import DataError
 from featood.heads.base.head import Head
 from featood.heads.registry import create_head
 from featood.metrics import auroc, cauroc, fpr_at_tpr_id, open_set_at, open_set_metrics
-from featood.pipeline.protocols.runs import Failure, Plan, columns_of, evaluate_runs, find_networks, open_run
+from featood.pipeline.protocols.runs import (
+    Failure,
+    Plan,
+    columns_of,
+    evaluate_runs,
+    find_networks,
+    in_all,
+    open_run,
+)
 from featood.pipeline.result_rows import predicted_classes
 from featood.reporter import SILENT, Reporter
 
@@ -79,8 +87,8 @@ def evaluate_vmdls(
         if not done:
             raise DataError(f"no run of {network.name} could be evaluated: {failed[0].reason}")
         failures += failed
-        known, first = next(iter(done.values()))
-        for ood in first:
+        known = next(iter(done.values()))[0]
+        for ood in in_all(results for _, results in done.values()):
             row = {"network": network.name, "known": known, "ood": ood, "runs": len(done)}
             rows.append(row | columns_of(results[ood] for _, results in done.values()))
     return rows, failures

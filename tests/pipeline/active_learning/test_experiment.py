@@ -17,8 +17,8 @@ from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.extractors.trainer import Architecture, TrainOptions
 from featood.pipeline.active_learning import rounds
 from featood.pipeline.active_learning.plan import ActivePlan
-from featood.pipeline.active_learning.pool import balanced, label_entropies, open_pool
-from featood.pipeline.active_learning.rounds import read_round, repeated
+from featood.pipeline.active_learning.pool import open_pool
+from featood.pipeline.active_learning.rounds import read_round
 from featood.reporter import Reporter
 
 HOW = {
@@ -293,22 +293,6 @@ def test_gmm_needs_two_labels_of_each_class(tmp_path):
         learn(tmp_path / "al", "gmm", initial=10)
 
 
-def test_initial_labels_are_balanced():
-    labels = np.array([2, 0, 1, 1, 0, 2, 0, 0, 0])
-    drawn = [balanced(labels, 6, 3, np.random.default_rng(seed)) for seed in range(20)]
-    assert all(sorted(labels[rows]) == [0, 0, 1, 1, 2, 2] and len(set(rows)) == 6 for rows in drawn)
-    assert {row for rows in drawn for row in rows} == set(range(9))
-    with pytest.raises(DataError, match="class 1 has 2 images in the pool, fewer than 3"):
-        balanced(labels, 9, 3, np.random.default_rng(0))
-
-
-@pytest.mark.parametrize(("rows", "count"), [(20, 5056), (300, 5056), (7, 7), (9, 4)])
-def test_labels_are_drawn_equally_often(rows, count):
-    drawn = repeated(rows, count, np.random.default_rng(0))
-    counts = np.bincount(drawn, minlength=rows)
-    assert len(drawn) == max(rows, count) and counts.max() - counts.min() <= 1 <= counts.min()
-
-
 class Lines(Reporter):
     def __init__(self):
         self.lines = []
@@ -343,20 +327,6 @@ def test_interpolated_digits_are_named_wherever_they_stand_for_the_published(tmp
     assert {id_.partition("/")[0] for id_ in pool.images.ids} == {"mnist-100", "interpolated-mnist"}
     plain = np.array([id_.startswith("mnist-100/") for id_ in pool.images.ids])
     assert (pool.entropies[plain] == 0).all() and (pool.entropies[~plain] > 0).mean() > 0.95
-
-
-def test_label_entropies_are_those_of_equal_images():
-    from scipy.stats import entropy
-
-    from featood.data import packed_set
-
-    rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 2, (40, 2, 2)).astype(np.uint8), rng.integers(0, 3, 40)
-    expected = [
-        entropy(np.bincount([b for other, b in zip(images, labels, strict=True) if (other == image).all()]))
-        for image in images
-    ]
-    np.testing.assert_allclose(label_entropies(packed_set(images, labels)), expected, atol=1e-12)
 
 
 def test_a_judge_tells_how_ambiguous_images_are(tmp_path, whole):
