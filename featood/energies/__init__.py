@@ -1,32 +1,65 @@
 """Samplers and training objectives for arbitrary energy functions."""
 
-from featood.energies.contrastive import contrastive_divergence
-from featood.energies.flow_contrastive import flow_contrastive, importance_likelihood
-from featood.energies.gibbs import gibbs_with_gradients
-from featood.energies.joint import (
-    class_energy,
-    classification_loss,
-    free_energy,
-    joint_loss,
-    prediction_entropy,
+from featood.energies.classifier import class_energy, classification_loss, free_energy, prediction_entropy
+from featood.energies.conditional_noise import ConditionalNoiseObjective, conditional_noise_contrastive
+from featood.energies.confident_samples import ConfidentSamplesObjective
+from featood.energies.contrastive import ContrastiveObjective, contrastive_divergence
+from featood.energies.energy_prior import (
+    EnergyPriorObjective,
+    GeneratedEnergyPriorObjective,
+    VeraPosteriorObjective,
 )
+from featood.energies.flow_contrastive import (
+    FlowContrastiveObjective,
+    flow_contrastive,
+    importance_likelihood,
+)
+from featood.energies.gibbs import gibbs_with_gradients
+from featood.energies.joint import JointObjective, joint_loss
 from featood.energies.noise_contrastive import (
     GaussianNoise,
+    NoiseContrastiveObjective,
     UniformNoise,
-    conditional_noise_contrastive,
     noise_contrastive,
 )
+from featood.energies.objective import EnergyObjective
 from featood.energies.perturbation import perturb
-from featood.energies.replay import ReplayBuffer
-from featood.energies.score_matching import sliced_score_matching, warn_if_piecewise_linear
+from featood.energies.replay import ReplayBuffer, SampledObjective
+from featood.energies.score_matching import (
+    ScoreMatchingObjective,
+    SupervisedScoreMatchingObjective,
+    sliced_score_matching,
+    warn_if_piecewise_linear,
+)
 from featood.energies.sgld import decay, frozen, sgld
 from featood.energies.svgd import svgd
-from featood.energies.vera import VeraSampler, gradient_penalty, vera_loss
+from featood.energies.vera import (
+    SupervisedVeraObjective,
+    VeraObjective,
+    VeraSampler,
+    gradient_penalty,
+    vera_loss,
+)
 
 __all__ = [
+    "ConditionalNoiseObjective",
+    "ConfidentSamplesObjective",
+    "ContrastiveObjective",
+    "EnergyObjective",
+    "EnergyPriorObjective",
+    "FlowContrastiveObjective",
     "GaussianNoise",
+    "GeneratedEnergyPriorObjective",
+    "JointObjective",
+    "NoiseContrastiveObjective",
     "ReplayBuffer",
+    "SampledObjective",
+    "ScoreMatchingObjective",
+    "SupervisedScoreMatchingObjective",
+    "SupervisedVeraObjective",
     "UniformNoise",
+    "VeraObjective",
+    "VeraPosteriorObjective",
     "VeraSampler",
     "class_energy",
     "classification_loss",

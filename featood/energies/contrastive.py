@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["contrastive_divergence"]
+__all__ = ["ContrastiveObjective", "contrastive_divergence"]
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from featood.energies.classifier import free_energy
+from featood.energies.replay import SampledObjective
 from featood.energies.sgld import Energy
+from featood.options import option
 
 
 def contrastive_divergence(
@@ -55,3 +62,22 @@ def contrastive_divergence(
     low, high = energy(positive), energy(negative)
     loss = low.mean() - high.mean() + l2 * (low.square().mean() + high.square().mean())
     return {"loss": loss, "positive": low.mean(), "negative": high.mean()}
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class ContrastiveObjective(SampledObjective):
+    """Learn an energy by contrast with its own Langevin samples; see :func:`contrastive_divergence`."""
+
+    l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
+
+    def energy_losses(
+        self,
+        net: nn.Module,
+        parts: Mapping[str, Any],
+        rows: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Draw samples and return the contrastive loss."""
+        samples = self.samples(net, parts["chains"], len(rows), generator)
+        return contrastive_divergence(free_energy(net), rows, samples, l2=self.l2)

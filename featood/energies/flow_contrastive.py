@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-__all__ = ["Flow", "flow_contrastive", "importance_likelihood"]
+__all__ = ["Flow", "FlowContrastiveObjective", "flow_contrastive", "importance_likelihood"]
 
+import dataclasses
 import math
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from featood.energies.noise_contrastive import Noise
-from featood.energies.sgld import Energy
+from featood.energies.classifier import free_energy
+from featood.energies.noise_contrastive import Noise, noise_contrastive
+from featood.energies.objective import EnergyObjective
+from featood.energies.sgld import Energy, frozen
+from featood.options import option
 
 
 @runtime_checkable
@@ -72,3 +77,53 @@ def importance_likelihood(
     draws = noise.sample(len(rows), generator).to(rows)
     log_weights = -energy(draws) - noise.log_density(draws)
     return energy(rows).mean() + log_weights.logsumexp(0) - math.log(len(rows))
+
+
+class Turn(nn.Module):
+    """Whether the flow is updated next."""
+
+    of_flow: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("of_flow", torch.tensor(False))
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class FlowContrastiveObjective(EnergyObjective):
+    """Learn an energy that tells inputs from draws of a flow, and the flow to resemble the inputs, in turns.
+
+    Each step updates one of the two: the flow after a batch on which the energy was more accurate than `threshold`,
+    otherwise the energy. A subclass makes the flow, and trains it with another learning rate than the energy.
+    """
+
+    transient: ClassVar[tuple[str, ...]] = ("turn",)
+
+    threshold: float = option(0.55, "accuracy of the energy above which the flow is updated", low=0, high=1)
+
+    def make_flow(self, shape: tuple[int, ...], generator: torch.Generator) -> nn.Module:
+        """Return a flow of inputs of a shape."""
+        raise NotImplementedError
+
+    def energy_parts(
+        self, shape: tuple[int, ...], classes: int, generator: torch.Generator
+    ) -> dict[str, nn.Module]:
+        """Return the ``flow``, and the record of the ``turn``."""
+        return {"flow": self.make_flow(shape, generator), "turn": Turn()}
+
+    def energy_losses(
+        self,
+        net: nn.Module,
+        parts: Mapping[str, Any],
+        rows: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Return the loss of the network to be updated; the other gets no gradients and thus no update."""
+        flow, turn = parts["flow"], parts["turn"].of_flow
+        now = bool(turn)
+        learn = flow_contrastive if now else noise_contrastive
+        with frozen(net if now else flow):
+            losses = learn(free_energy(net), rows, flow, generator)
+        turn.fill_(float(losses["accuracy"]) >= self.threshold)
+        return losses

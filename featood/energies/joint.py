@@ -1,54 +1,21 @@
-"""Energies of a classifier: free energies, class energies and prediction entropies of its logits."""
+"""Joint energy models: classifiers whose free energy is learned by contrastive divergence."""
 
 from __future__ import annotations
 
-__all__ = ["Logits", "class_energy", "classification_loss", "free_energy", "joint_loss", "prediction_entropy"]
+__all__ = ["JointObjective", "joint_loss"]
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
-import torch.nn.functional as F
+import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
+from featood.energies.classifier import Logits, classification_loss, free_energy
 from featood.energies.contrastive import contrastive_divergence
-from featood.energies.sgld import Energy
-
-Logits = Callable[[Float[Tensor, "B ..."]], Float[Tensor, "B C"]]
-"""Maps inputs ``[B, ...]`` to logits ``[B, C]``."""
-
-
-def free_energy(logits: Logits) -> Energy:
-    """Return the energy ``E(x) = -logsumexp_c l_c(x)``, which is ``-l(x)`` for one output."""
-    return lambda x: -logits(x).logsumexp(1)
-
-
-def class_energy(logits: Logits, labels: Int[Tensor, "B"]) -> Energy:
-    """Return the energy ``E(x_i, y_i) = -l_{y_i}(x_i)`` for labels ``[B]``."""
-    return lambda x: -logits(x).gather(1, labels[:, None]).squeeze(1)
-
-
-def prediction_entropy(logits: Logits) -> Energy:
-    """Return the energy ``H(p(.|x))`` in nats, which is low for confident predictions."""
-
-    def entropy(x: Float[Tensor, "B ..."]) -> Float[Tensor, "B"]:
-        log_p = logits(x).log_softmax(1)
-        return -(log_p.exp() * log_p).sum(1)
-
-    return entropy
-
-
-def classification_loss(
-    logits: Logits,
-    rows: Float[Tensor, "B ..."],
-    labels: Int[Tensor, "B"],
-    *,
-    smoothing: float = 0.0,
-    entropy: float = 0.0,
-) -> Float[Tensor, ""]:
-    """Return ``mean CE(l(x), y) - entropy * mean H(p(.|x))``, with label smoothing."""
-    values = logits(rows)
-    loss = F.cross_entropy(values, labels, label_smoothing=smoothing)
-    return loss - entropy * prediction_entropy(lambda _: values)(rows).mean() if entropy else loss
+from featood.energies.replay import SampledObjective, random_classes
+from featood.options import option
 
 
 def joint_loss(
@@ -93,3 +60,52 @@ def joint_loss(
     cross_entropy = classification_loss(logits, rows, labels, smoothing=smoothing, entropy=entropy)
     loss = density * parts["loss"] + classification * cross_entropy
     return {**parts, "loss": loss, "classification": cross_entropy}
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class JointObjective(SampledObjective):
+    """Learn a classifier whose free energy is contrasted with its own Langevin samples; see :func:`joint_loss`."""
+
+    class_conditional: bool = option(True, "sample from the energy of a class instead of the free energy")
+    density: float = option(1.0, "weight of the density of the inputs in the loss", low=0)
+    classification: float = option(1.0, "weight of the cross-entropy in the loss", low=0)
+    class_density: float = option(
+        0.0, "weight of a contrastive term with samples of the inputs' own classes", low=0
+    )
+    l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
+    smoothing: float = option(0.0, "label smoothing", low=0, high=1)
+    entropy: float = option(
+        0.0, "weight of the regulariser that increases the entropy of the predictions", low=0
+    )
+
+    def outputs(self, classes: int) -> int:
+        """Return one logit for each class."""
+        return classes
+
+    def energy_losses(
+        self,
+        net: nn.Module,
+        parts: Mapping[str, Any],
+        rows: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Draw samples, and return the contrastive and classification losses."""
+        chains, count = parts["chains"], len(rows)
+        drawn = random_classes(count, chains, generator) if self.class_conditional else None
+        losses = joint_loss(
+            net,
+            rows,
+            labels,
+            self.samples(net, chains, count, generator, drawn),
+            density=self.density,
+            classification=self.classification,
+            l2=self.l2,
+            smoothing=self.smoothing,
+            entropy=self.entropy,
+        )
+        if self.class_density:
+            samples = self.samples(net, chains, count, generator, labels)
+            further = contrastive_divergence(free_energy(net), rows, samples, l2=0.0)
+            losses["loss"] = losses["loss"] + self.class_density * further["loss"]
+        return losses

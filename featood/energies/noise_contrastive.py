@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "GaussianNoise",
-    "Noise",
-    "UniformNoise",
-    "conditional_noise_contrastive",
-    "noise_contrastive",
-]
+__all__ = ["GaussianNoise", "Noise", "NoiseContrastiveObjective", "UniformNoise", "noise_contrastive"]
 
 import dataclasses
-from typing import Protocol, Self, runtime_checkable
+from collections.abc import Mapping
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from featood.energies.perturbation import perturb
+from featood.energies.classifier import free_energy
+from featood.energies.objective import EnergyObjective
 from featood.energies.sgld import Energy
 from featood.numerics.gaussian import Whitening, log_density, whitening
+from featood.options import option
 
 RIDGE = 1e-3
 """Relative ridge on the covariance of the noise, which is singular for data in a subspace."""
@@ -97,11 +94,11 @@ class UniformNoise:
 
 
 def noise_contrastive(
-    energy: Energy, rows: Float[Tensor, "B D"], noise: Noise, generator: torch.Generator
+    energy: Energy, rows: Float[Tensor, "B *shape"], noise: Noise, generator: torch.Generator
 ) -> dict[str, Float[Tensor, ""]]:
     """Return the logistic loss of classifying data and as many draws of the noise by ``-E(x) - log q(x)``.
 
-    Its minimum is ``E = -log p``, including the constant.
+    Its minimum is ``E = -log p``, including the constant. The noise has vectors; inputs of other shapes are flattened.
 
     Returns
     -------
@@ -114,54 +111,36 @@ def noise_contrastive(
     models, AISTATS 2010.
     """
     draws = noise.sample(len(rows), generator).to(rows)
-    data_margin = -energy(rows) - noise.log_density(rows)
-    noise_margin = -energy(draws) - noise.log_density(draws)
+    data_margin = -energy(rows) - noise.log_density(rows.flatten(1))
+    noise_margin = -energy(draws.reshape(rows.shape)) - noise.log_density(draws)
     loss = F.softplus(-data_margin).mean() + F.softplus(noise_margin).mean()
     correct = torch.cat([data_margin > 0, noise_margin < 0])
     return {"loss": loss, "accuracy": correct.double().mean()}
 
 
-def conditional_noise_contrastive(
-    energy: Energy,
-    rows: Float[Tensor, "B ..."],
-    generator: torch.Generator,
-    *,
-    spread: float = 0.1,
-    widest: float = 0.0,
-    draws: int = 1,
-    size_penalty: float = 0.0,
-) -> dict[str, Float[Tensor, ""]]:
-    """Return the logistic loss of classifying each row and its noisy copies, ``mean log(1 + exp(E(x) - E(x~)))``.
+@dataclasses.dataclass(kw_only=True, eq=False)
+class NoiseContrastiveObjective(EnergyObjective):
+    """Learn an energy that tells inputs from noise; ``noise`` is one of the parts."""
 
-    The kernel of the noise is symmetric, so its density cancels, also if the standard deviation is random, which
-    covers the density near the rows and farther away. For little noise, the loss approaches score matching.
+    noise: str = option(
+        "gaussian",
+        "normal with the inputs' mean and covariance, or uniform on their bounding box",
+        choices=("gaussian", "uniform"),
+    )
+    ridge: float = option(
+        RIDGE,
+        "smallest ridge on the covariance of normal noise, relative to its mean variance",
+        low=0,
+        high=1,
+    )
 
-    Parameters
-    ----------
-    energy : callable
-        ``[B, ...]`` to ``[B]``.
-    rows : Tensor
-        Data ``[B, ...]``.
-    generator : torch.Generator
-        Generator of the noise.
-    spread, widest : float
-        Standard deviation of the noise; see :func:`perturb`.
-    draws : int
-        Number of noisy copies of each row.
-    size_penalty : float
-        Weight of ``mean |E(x)|``.
-
-    Returns
-    -------
-    dict of str to Tensor
-        ``loss``, and the share classified correctly as ``accuracy``.
-
-    References
-    ----------
-    Ceylan and Gutmann, Conditional Noise-Contrastive Estimation of Unnormalised Models, ICML 2018.
-    """
-    noisy = perturb(rows.repeat(draws, *[1] * (rows.ndim - 1)), generator, spread=spread, widest=widest)
-    low = energy(rows)
-    rise = energy(noisy) - low.repeat(draws)
-    loss = F.softplus(-rise).mean() + size_penalty * low.abs().mean()
-    return {"loss": loss, "accuracy": (rise > 0).double().mean()}
+    def energy_losses(
+        self,
+        net: nn.Module,
+        parts: Mapping[str, Any],
+        rows: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Return the loss of distinguishing inputs from noise."""
+        return noise_contrastive(free_energy(net), rows, parts["noise"], generator)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["ReplayBuffer"]
+__all__ = ["ReplayBuffer", "SampledObjective", "random_classes"]
 
+import dataclasses
 import warnings
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from featood.energies.sgld import Energy, sgld
+from featood.energies.classifier import class_energy, free_energy
+from featood.energies.objective import EnergyObjective
+from featood.energies.sgld import Energy, frozen, sgld
+from featood.options import option
 
 
 class ReplayBuffer(nn.Module):
@@ -140,3 +145,84 @@ class ReplayBuffer(nn.Module):
 
     def _fresh(self, shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:
         return self.spread * (2 * torch.rand(shape, generator=generator, device=generator.device) - 1)
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class SampledObjective(EnergyObjective):
+    """Base of the objectives with Langevin samples that are kept in a replay buffer.
+
+    By default the noise is that of exact Langevin dynamics, with variance twice the step size, so that samples
+    follow the density ``exp(-E)``.
+    """
+
+    transient: ClassVar[tuple[str, ...]] = ("chains",)
+
+    sgld_steps: int = option(20, "Langevin steps between two updates", low=1)
+    step_size: float = option(0.1, "Langevin step size", low=0)
+    noise: float = option(0.447, "standard deviation of the Langevin noise", low=0)
+    buffer_size: int = option(10_000, "number of persistent chains in the replay buffer", low=1)
+    restart: float = option(0.05, "probability that a chain is reinitialised", low=0, high=1)
+    spread: float = option(3.0, "chains are initialised uniformly in [-spread, spread]", low=0)
+    gradient_clip: float = option(
+        0.0, "largest absolute value of each element of the sampler's gradient; 0 for no limit", low=0
+    )
+    value_clamp: float = option(
+        0.0, "largest absolute value of each element of a sample; 0 for no limit", low=0
+    )
+
+    def energy_parts(
+        self, shape: tuple[int, ...], classes: int, generator: torch.Generator
+    ) -> dict[str, nn.Module]:
+        """Return the ``chains``, in a block for each logit."""
+        blocks = self.outputs(classes)
+        chains = ReplayBuffer(
+            shape,
+            self.buffer_size,
+            generator=generator,
+            classes=blocks,
+            spread=self.spread,
+            restart=self.restart,
+        )
+        return {"chains": chains}
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Arguments of the sampler."""
+        return {
+            "steps": self.sgld_steps,
+            "step_size": self.step_size,
+            "noise": self.noise,
+            "gradient_limit": self.gradient_clip or None,
+            "bounds": (-self.value_clamp, self.value_clamp) if self.value_clamp else None,
+        }
+
+    def samples(
+        self,
+        net: nn.Module,
+        chains: ReplayBuffer,
+        count: int,
+        generator: torch.Generator,
+        labels: Int[Tensor, "{count}"] | None = None,
+    ) -> Float[Tensor, "{count} ..."]:
+        """Sample from the free energy of a network, or from the energies of classes ``[count]`` if given."""
+        energy = free_energy(net) if labels is None else class_energy(net, labels)
+        return self.descend(net, energy, chains, count, generator, labels)
+
+    def descend(
+        self,
+        net: nn.Module,
+        energy: Energy,
+        chains: ReplayBuffer,
+        count: int,
+        generator: torch.Generator,
+        labels: Int[Tensor, "{count}"] | None = None,
+    ) -> Float[Tensor, "{count} ..."]:
+        """Sample from an energy of a network, whose parameters get no gradients."""
+        with frozen(net):
+            return chains.sample(energy, count, labels=labels, generator=generator, **self.sampling)
+
+
+def random_classes(count: int, chains: ReplayBuffer, generator: torch.Generator) -> Int[Tensor, "{count}"]:
+    """Draw a class ``[count]`` for each of some samples."""
+    drawn = torch.randint(chains.classes, (count,), generator=generator, device=generator.device)
+    return drawn.to(chains.samples.device)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-__all__ = ["PROJECTIONS", "sliced_score_matching", "warn_if_piecewise_linear"]
+__all__ = [
+    "PROJECTIONS", "ScoreMatchingObjective", "SupervisedScoreMatchingObjective", "sliced_score_matching",
+    "warn_if_piecewise_linear",
+]  # fmt: skip
 
+import dataclasses
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featood.energies.classifier import classification_loss, free_energy
+from featood.energies.objective import EnergyObjective
+from featood.energies.perturbation import perturb
 from featood.energies.sgld import Energy
+from featood.options import option
 
 PROJECTIONS = ("gaussian", "rademacher", "sphere")
 
@@ -84,3 +94,60 @@ def warn_if_piecewise_linear(model: nn.Module) -> None:
             "the energy will be close to constant; use a smooth activation (silu, softplus, tanh)",
             stacklevel=2,
         )
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class ScoreMatchingObjective(EnergyObjective):
+    """Learn an energy by sliced score matching, of inputs with a little noise."""
+
+    projections: int = option(1, "random directions per input", low=1)
+    projection: str = option("gaussian", "distribution of the directions", choices=PROJECTIONS)
+    variance_reduced: bool = option(True, "use the full squared gradient norm instead of its projections")
+    data_noise: float = option(
+        0.2, "standard deviation of the normal noise added to the inputs in training", low=0
+    )
+
+    def energy_losses(
+        self,
+        net: nn.Module,
+        parts: Mapping[str, Any],
+        rows: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Return the score-matching loss."""
+        if self.data_noise:
+            rows = perturb(rows, generator, spread=self.data_noise)
+        loss = sliced_score_matching(
+            free_energy(net),
+            rows,
+            generator,
+            projections=self.projections,
+            variance_reduced=self.variance_reduced,
+            projection=self.projection,
+        )
+        return {"loss": loss}
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class SupervisedScoreMatchingObjective(ScoreMatchingObjective):
+    """Learn a classifier, and its free energy by sliced score matching."""
+
+    classification: float = option(1.0, "weight of the cross-entropy in the loss", low=0)
+
+    def outputs(self, classes: int) -> int:
+        """Return one logit for each class."""
+        return classes
+
+    def energy_losses(
+        self,
+        net: nn.Module,
+        parts: Mapping[str, Any],
+        rows: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Return the score-matching and classification losses."""
+        matching = super().energy_losses(net, parts, rows, labels, generator)["loss"]
+        named = classification_loss(net, rows, labels)
+        return {"loss": matching + self.classification * named, "classification": named}

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-__all__ = ["VeraSampler", "gradient_penalty", "vera_loss"]
+__all__ = [
+    "LEAST_SIGMA", "SupervisedVeraObjective", "VeraObjective", "VeraSampler", "gradient_penalty", "vera_loss",
+]  # fmt: skip
 
+import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featood.energies.classifier import classification_loss, free_energy
+from featood.energies.objective import EnergyObjective
 from featood.energies.sgld import Energy
+from featood.options import option
+
+LEAST_SIGMA = 0.01
 
 
 class VeraSampler(nn.Module):
@@ -170,3 +180,83 @@ def _normal(
     shape: tuple[int, ...], generator: torch.Generator, like: Float[Tensor, "..."]
 ) -> Float[Tensor, "..."]:
     return torch.randn(shape, generator=generator, device=generator.device, dtype=like.dtype).to(like.device)
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class VeraObjective(EnergyObjective):
+    """Learn an energy by contrast with samples of an entropy-regularised generator; see :func:`vera_loss`.
+
+    A subclass makes the generator, and trains it with another learning rate than the energy.
+    """
+
+    transient: ClassVar[tuple[str, ...]] = ("sampler",)
+
+    noise_size: int = option(16, "input size of the generator; 0 for the size of the inputs", low=0)
+    sigma: float = option(
+        0.3,
+        "initial and largest standard deviation of the generator's noise, which is learned",
+        low=LEAST_SIGMA,
+    )
+    entropy: float = option(1.0, "weight of the generator's entropy; 1 is maximum likelihood", low=0)
+    penalty: float = option(0.1, "weight of the squared gradient of the energy at the inputs", low=0)
+    l2: float = option(0.2, "weight of the squared energies in the loss", low=0)
+    l2_per_feature: bool = option(
+        True, "divide that weight by the size of the inputs, because energies grow with it"
+    )
+    draws: int = option(20, "proposals of the importance sampling", low=1)
+
+    def generator_net(self, size: int, shape: tuple[int, ...], generator: torch.Generator) -> nn.Module:
+        """Return the generator's network, from noise ``[B, size]`` to inputs ``[B, *shape]``."""
+        raise NotImplementedError
+
+    def energy_parts(
+        self, shape: tuple[int, ...], classes: int, generator: torch.Generator
+    ) -> dict[str, nn.Module]:
+        """Return the ``sampler``."""
+        size = self.noise_size or math.prod(shape)
+        network = self.generator_net(size, shape, generator)
+        return {"sampler": VeraSampler(network, size, sigma=(LEAST_SIGMA, self.sigma))}
+
+    def energy_losses(
+        self,
+        net: nn.Module,
+        parts: Mapping[str, Any],
+        rows: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Draw samples from the generator and return the losses of energy, generator and posterior."""
+        return vera_loss(
+            free_energy(net),
+            parts["sampler"],
+            rows,
+            generator,
+            entropy=self.entropy,
+            penalty=self.penalty,
+            l2=self.l2 / (rows[0].numel() if self.l2_per_feature else 1),
+            draws=self.draws,
+        )
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class SupervisedVeraObjective(VeraObjective):
+    """Learn a classifier, and its free energy by contrast with samples of a generator."""
+
+    classification: float = option(1.0, "weight of the cross-entropy in the loss", low=0)
+
+    def outputs(self, classes: int) -> int:
+        """Return one logit for each class."""
+        return classes
+
+    def energy_losses(
+        self,
+        net: nn.Module,
+        parts: Mapping[str, Any],
+        rows: Tensor,
+        labels: Tensor,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """Add the cross-entropy."""
+        losses = super().energy_losses(net, parts, rows, labels, generator)
+        named = classification_loss(net, rows, labels)
+        return {**losses, "loss": losses["loss"] + self.classification * named, "classification": named}

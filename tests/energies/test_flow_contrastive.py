@@ -115,15 +115,15 @@ def test_energy_or_flow_is_trained_depending_on_the_accuracy():
     draws = model.flow.sample(200, generator(2))
     for separated, flow_turn in ((False, False), (True, False), (True, True), (False, True), (False, False)):
         model.zero_grad(set_to_none=True)
-        assert bool(model.flow_turn) == flow_turn
+        assert bool(model.turn.of_flow) == flow_turn
         parts = head.losses(model, draws + 9.0 * separated, torch.zeros(200), generator(2))
         parts["loss"].backward()
         moved = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
         assert moved == {"flow" if flow_turn else "net"}
-        assert bool(model.flow_turn) == (float(parts["accuracy"]) >= 0.7) == separated
+        assert bool(model.turn.of_flow) == (float(parts["accuracy"]) >= 0.7) == separated
         assert all(p.requires_grad for p in model.parameters()) and model.net.training and model.flow.training
     head.validation_loss(model, draws + 9, torch.zeros(200), generator())
-    assert not bool(model.flow_turn)
+    assert not bool(model.turn.of_flow)
 
 
 def test_resumed_training_is_the_same(tmp_path):

@@ -7,15 +7,11 @@ __all__ = ["EPNV"]
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from featood.energies.dirichlet import evidence_divergence
+from featood.energies import GeneratedEnergyPriorObjective
 from featood.heads.dirichlet._evidence_head import EvidenceHead
 from featood.heads.dirichlet._scores import CHOICES
 from featood.heads.energies.vera import VERA
 from featood.heads.registry import register
-from featood.numerics.dirichlet import concentrations, differential_entropy
 from featood.options import option
 
 
@@ -27,7 +23,7 @@ from featood.options import option
     url="https://arxiv.org/abs/2302.12002",
     needs=("features", "labels"),
 )
-class EPNV(EvidenceHead, VERA):
+class EPNV(EvidenceHead, GeneratedEnergyPriorObjective, VERA):
     r"""Score the evidence of a classifier whose free energy is learned against samples of a generator.
 
     The concentrations are ``exp(l_c) + 1``, so the total evidence is :math:`\exp(-E(x))`; the target of a row of
@@ -56,43 +52,3 @@ class EPNV(EvidenceHead, VERA):
         5e-4, "initial learning rate of the generator; higher ones diverged on features", low=0
     )
     which: str = option("p(x)", "score to return", choices=CHOICES)
-    l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
-    l2_per_feature: bool = option(
-        False, "divide that weight by the number of features, because energies grow with it"
-    )
-    classification: float = option(1.0, "weight of the classification loss", low=0)
-    target: float = option(
-        100.0, "target concentration of a row's own class; 0 for its total evidence", low=0
-    )
-    entropy_weight: float = option(
-        0.0, "weight of the entropy regulariser of the rows' Dirichlet distributions", low=0
-    )
-    sample_entropy: float = option(
-        0.0,
-        "weight of the entropy regulariser on generator samples (minus their divergence to the flat distribution)",
-        low=0,
-    )
-
-    def outputs(self, classes: int) -> int:
-        """Return one output for each class."""
-        return classes
-
-    def class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the classification loss of each row ``[B]``."""
-        return evidence_divergence(logits, labels, self.target)
-
-    def losses(
-        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Add the classification loss to the losses of energy and generator."""
-        parts = super().losses(model, rows, labels, generator)
-        logits = model(rows).double()
-        named = self.class_loss(logits, labels).mean()
-        loss = parts["loss"] + self.classification * named - self.entropy_weight * self._entropy(logits)
-        if self.sample_entropy:
-            samples = model.sampler.sample(len(rows), generator)[0].detach()
-            loss = loss - self.sample_entropy * self._entropy(model(samples).double())
-        return {**parts, "loss": loss, "classification": named}
-
-    def _entropy(self, logits: Tensor) -> Tensor:
-        return differential_entropy(concentrations(logits, self.prior)).mean()

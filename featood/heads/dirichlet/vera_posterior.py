@@ -7,12 +7,11 @@ __all__ = ["VERAPosterior"]
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import Tensor
-
-from featood.energies.dirichlet import uncertain_cross_entropy
-from featood.heads.dirichlet.epn_v import EPNV
+from featood.energies import VeraPosteriorObjective
+from featood.heads.dirichlet._evidence_head import EvidenceHead
+from featood.heads.dirichlet._scores import CHOICES
+from featood.heads.energies.vera import VERA
 from featood.heads.registry import register
-from featood.numerics.dirichlet import concentrations
 from featood.options import option
 
 
@@ -24,19 +23,14 @@ from featood.options import option
     url="https://arxiv.org/abs/2302.12002",
     needs=("features", "labels"),
 )
-class VERAPosterior(EPNV):
+class VERAPosterior(EvidenceHead, VeraPosteriorObjective, VERA):
     """Score the evidence of a classifier trained by uncertain cross-entropy and against a generator."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "published": {"lr": 1e-4, "generator_lr": 2e-4, "posterior_lr": 2e-4, "schedule": "constant"}
     }
-    target: ClassVar[float] = 0.0  # type: ignore[misc]  # no longer an option: the loss has no target
 
-    classification: float = option(10.0, "weight of the classification loss", low=0)
-    entropy_weight: float = option(
-        1e-4, "weight of the entropy regulariser of the rows' Dirichlet distributions", low=0
+    generator_lr: float = option(
+        5e-4, "initial learning rate of the generator; higher ones diverged on features", low=0
     )
-
-    def class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the uncertain cross-entropy ``[B]``."""
-        return uncertain_cross_entropy(concentrations(logits, self.prior), labels)
+    which: str = option("p(x)", "score to return", choices=CHOICES)

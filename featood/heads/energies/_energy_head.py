@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from featood.energies import ReplayBuffer, free_energy
+from featood.energies import EnergyObjective, SampledObjective, free_energy
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.options import option
 
@@ -43,8 +43,8 @@ class EnergyNet(nn.Module):
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
-class EnergyHead(PerceptronHead):
-    """Base of heads whose score is the free energy of a perceptron, with a single output or one per class."""
+class EnergyHead(EnergyObjective, PerceptronHead):
+    """Base of heads whose score is the free energy of a perceptron, learned by an objective for inputs of any shape."""
 
     testing_options: ClassVar[Mapping[str, Any]] = {
         "epochs": 15,
@@ -54,13 +54,18 @@ class EnergyHead(PerceptronHead):
         "lr": 2e-2,
     }
 
-    def outputs(self, classes: int) -> int:
-        """Return the number of outputs of the network: 1, unless the head classifies."""
-        return 1
-
     def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
-        """Make the perceptron."""
-        return EnergyNet(self.mlp(size, self.outputs(classes), generator))
+        """Make the perceptron, and the modules that the objective adds."""
+        model = EnergyNet(self.mlp(size, self.outputs(classes), generator))
+        for name, part in self.energy_parts((size,), classes, generator).items():
+            model.add_module(name, part)
+        return model
+
+    def losses(
+        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return the losses of the objective."""
+        return self.energy_losses(model.net, dict(model.named_children()), rows, labels, generator)
 
     def score_rows(self, model: Any, rows: Tensor) -> Tensor:
         """Return energies ``[B]``."""
@@ -73,59 +78,21 @@ class EnergyHead(PerceptronHead):
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
-class SampledHead(EnergyHead):
+class SampledHead(SampledObjective, EnergyHead):
     """Base of heads trained on Langevin samples that are kept in a replay buffer.
 
-    By default the noise is that of exact Langevin dynamics, with variance twice the step size, so that samples
-    follow the density ``exp(-E)``. The preset ``published`` uses long steps with little noise instead.
+    The preset ``published`` uses long steps with little noise instead of those of exact Langevin dynamics.
     """
 
-    transient = ("chains",)
     testing_options: ClassVar[Mapping[str, Any]] = {
         **EnergyHead.testing_options,
         "sgld_steps": 5,
         "buffer_size": 200,
     }
 
-    sgld_steps: int = option(20, "Langevin steps between two updates", low=1)
-    step_size: float = option(0.1, "Langevin step size", low=0)
-    noise: float = option(0.447, "standard deviation of the Langevin noise", low=0)
     validation: float = option(
         0.0,
         "share of the rows held out; their contrastive loss says little about the quality of the fit",
         low=0,
         high=0.9,
     )
-    buffer_size: int = option(10_000, "number of persistent chains in the replay buffer", low=1)
-    restart: float = option(0.05, "probability that a chain is reinitialised", low=0, high=1)
-    spread: float = option(3.0, "chains are initialised uniformly in [-spread, spread]", low=0)
-    gradient_clip: float = option(
-        0.0, "largest absolute value of each element of the sampler's gradient; 0 for no limit", low=0
-    )
-    value_clamp: float = option(
-        0.0, "largest absolute value of each element of a sample; 0 for no limit", low=0
-    )
-
-    def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
-        """Make the perceptron and the buffer."""
-        model = super().build(size, classes, generator)
-        model.chains = ReplayBuffer(
-            (size,),
-            self.buffer_size,
-            generator=generator,
-            classes=self.outputs(classes),
-            spread=self.spread,
-            restart=self.restart,
-        )
-        return model
-
-    @property
-    def sampling(self) -> dict[str, Any]:
-        """Arguments of the sampler."""
-        return {
-            "steps": self.sgld_steps,
-            "step_size": self.step_size,
-            "noise": self.noise,
-            "gradient_limit": self.gradient_clip or None,
-            "bounds": (-self.value_clamp, self.value_clamp) if self.value_clamp else None,
-        }

@@ -7,13 +7,9 @@ __all__ = ["ContrastiveDivergence"]
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from featood.energies import contrastive_divergence, frozen
+from featood.energies import ContrastiveObjective
 from featood.heads.energies._energy_head import PUBLISHED, SampledHead
 from featood.heads.registry import register
-from featood.options import option
 
 
 @register(
@@ -24,7 +20,7 @@ from featood.options import option
     url="https://arxiv.org/abs/1903.08689",
     needs=("features",),
 )
-class ContrastiveDivergence(SampledHead):
+class ContrastiveDivergence(ContrastiveObjective, SampledHead):
     """Score the energy of a network trained to contrast the features with its own Langevin samples.
 
     The defaults are 20 short steps with the noise of exact Langevin dynamics, and a small weight of the squared
@@ -33,13 +29,3 @@ class ContrastiveDivergence(SampledHead):
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"published": PUBLISHED}
-
-    l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
-
-    def losses(
-        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Draw samples and return the contrastive loss."""
-        with frozen(model):
-            samples = model.chains.sample(model.energy, len(rows), generator=generator, **self.sampling)
-        return contrastive_divergence(model.energy, rows, samples, l2=self.l2)

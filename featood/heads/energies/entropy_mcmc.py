@@ -7,10 +7,9 @@ __all__ = ["EntropyMCMC"]
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from featood.energies import classification_loss, frozen, prediction_entropy
+from featood.energies import ConfidentSamplesObjective
 from featood.heads.energies._energy_head import SampledHead
 from featood.heads.registry import register
 from featood.options import option
@@ -25,7 +24,7 @@ from featood.options import option
     url="https://arxiv.org/abs/1912.03263",
     needs=("features", "labels"),
 )
-class EntropyMCMC(SampledHead):
+class EntropyMCMC(ConfidentSamplesObjective, SampledHead):
     """Score a classifier of the features trained to be uncertain at samples on which it is confident.
 
     Langevin chains start far from the data and descend the entropy of the prediction; the loss is the cross-entropy of
@@ -48,21 +47,6 @@ class EntropyMCMC(SampledHead):
     noise: float = option(0.1, "standard deviation of the Langevin noise", low=0)
     buffer_size: int = option(9000, "number of persistent chains in the replay buffer", low=1)
     spread: float = option(10.0, "chains are initialised uniformly in [-spread, spread]", low=0)
-    uncertainty: float = option(1.0, "weight of the samples' entropy in the loss", low=0)
-
-    def outputs(self, classes: int) -> int:
-        """Return one output for each class."""
-        return classes
-
-    def losses(
-        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Draw samples, and return the cross-entropy of the rows minus the entropy at the samples."""
-        entropy = prediction_entropy(model)
-        with frozen(model):
-            samples = model.chains.sample(entropy, len(rows), generator=generator, **self.sampling)
-        named, unsure = classification_loss(model, rows, labels), entropy(samples).mean()
-        return {"loss": named - self.uncertainty * unsure, "classification": named, "entropy": unsure}
 
     def score_rows(self, model: Any, rows: Tensor) -> Tensor:
         """Return the score `which` ``[B]``."""

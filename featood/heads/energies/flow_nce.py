@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from featood.energies import flow_contrastive, frozen, importance_likelihood, noise_contrastive
+from featood.energies import FlowContrastiveObjective, importance_likelihood
 from featood.flows import glow
-from featood.heads.energies._energy_head import EnergyHead, EnergyNet
+from featood.heads.energies._energy_head import EnergyHead
 from featood.heads.registry import register
 from featood.options import option
 
@@ -27,7 +27,7 @@ FLOW_DEPTH = 2
     url="https://arxiv.org/abs/1912.00589",
     needs=("features",),
 )
-class FlowContrastive(EnergyHead):
+class FlowContrastive(FlowContrastiveObjective, EnergyHead):
     """Score the energy of a network trained to distinguish the features from samples of a jointly trained flow.
 
     Each step updates one of the two: the flow after a batch on which the energy was more accurate than `threshold`,
@@ -35,7 +35,6 @@ class FlowContrastive(EnergyHead):
     constant estimated from the flow's samples.
     """
 
-    transient = ("flow_turn",)
     testing_options: ClassVar[Mapping[str, Any]] = {
         **EnergyHead.testing_options,
         "epochs": 16,
@@ -45,16 +44,12 @@ class FlowContrastive(EnergyHead):
     }
 
     which: str = option("energy", "the energy, or the flow's -log q", choices=("energy", "flow"))
-    threshold: float = option(0.55, "accuracy of the energy above which the flow is updated", low=0, high=1)
     flow_lr: float = option(1e-3, "initial learning rate of the flow", low=0)
     flow_layers: int = option(4, "steps of the flow (a Glow), with networks as wide as the energy's", low=1)
 
-    def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
-        """Make the perceptron, the flow, and a buffer that records which of them is updated next."""
-        model = super().build(size, classes, generator)
-        model.flow = glow(size, self.flow_layers, [self.width] * FLOW_DEPTH, generator=generator)
-        model.register_buffer("flow_turn", torch.tensor(False))
-        return model
+    def make_flow(self, shape: tuple[int, ...], generator: torch.Generator) -> nn.Module:
+        """Return a Glow, with networks as wide as the energy's."""
+        return glow(shape[0], self.flow_layers, [self.width] * FLOW_DEPTH, generator=generator)
 
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
         """Initialise the normalisations of the flow from the data."""
@@ -66,17 +61,6 @@ class FlowContrastive(EnergyHead):
         flow: Any = model.flow
         groups = [{"params": net.parameters()}, {"params": flow.parameters(), "lr": self.flow_lr}]
         return torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
-
-    def losses(
-        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Return the loss of the network to be updated; the other gets no gradients and thus no update."""
-        flow_turn = bool(model.flow_turn)
-        learn = flow_contrastive if flow_turn else noise_contrastive
-        with frozen(model.net if flow_turn else model.flow):
-            parts = learn(model.energy, rows, model.flow, generator)
-        model.flow_turn.fill_(float(parts["accuracy"]) >= self.threshold)
-        return parts
 
     def validation_loss(self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Return the negative log-likelihood of the held-out rows under the energy."""

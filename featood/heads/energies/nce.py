@@ -10,11 +10,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from featood.energies import GaussianNoise, UniformNoise, noise_contrastive
+from featood.energies import GaussianNoise, NoiseContrastiveObjective, UniformNoise, free_energy
 from featood.heads.energies._energy_head import EnergyHead, EnergyNet
 from featood.heads.registry import register
 from featood.numerics.gaussian import Whitening
-from featood.options import option
 
 
 class TiltedNet(EnergyNet):
@@ -35,9 +34,13 @@ class TiltedNet(EnergyNet):
         """The Gaussian."""
         return GaussianNoise(Whitening(*(self.get_buffer(name) for name in Whitening._fields)))
 
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return logits ``[B, 1]``: the negated sum of both energies."""
+        return self.net(rows) + self.noise.log_density(rows)[:, None]
+
     def energy(self, rows: Tensor) -> Tensor:
         """Return the sum of both energies ``[B]``."""
-        return super().energy(rows) - self.noise.log_density(rows)
+        return free_energy(self)(rows)
 
 
 @register(
@@ -49,7 +52,7 @@ class TiltedNet(EnergyNet):
     url="https://proceedings.mlr.press/v9/gutmann10a.html",
     needs=("features",),
 )
-class NoiseContrastive(EnergyHead):
+class NoiseContrastive(NoiseContrastiveObjective, EnergyHead):
     """Score the energy of a network trained to distinguish the features from noise.
 
     With normal noise, the network models only the difference from the energy of the noise, so far from the data, where
@@ -63,15 +66,6 @@ class NoiseContrastive(EnergyHead):
         "width": 64,
         "lr": 1e-2,
     }
-
-    noise: str = option(
-        "gaussian",
-        "normal with the features' mean and covariance, or uniform on their bounding box",
-        choices=("gaussian", "uniform"),
-    )
-    ridge: float = option(
-        1e-3, "smallest ridge on the covariance of normal noise, relative to its mean variance", low=0, high=1
-    )
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
         """Make the perceptron; with normal noise, it is added to the energy of the noise."""
@@ -89,4 +83,4 @@ class NoiseContrastive(EnergyHead):
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Return the loss of distinguishing rows from noise."""
-        return noise_contrastive(model.energy, rows, model.noise, generator)
+        return self.energy_losses(model, {"noise": model.noise}, rows, labels, generator)

@@ -6,14 +6,11 @@ __all__ = ["SlicedScoreMatching"]
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from featood.energies import perturb, sliced_score_matching, warn_if_piecewise_linear
-from featood.energies.score_matching import PROJECTIONS
+from featood.energies import ScoreMatchingObjective, warn_if_piecewise_linear
 from featood.heads.energies._energy_head import EnergyHead
 from featood.heads.registry import register
-from featood.options import option
 
 
 @register(
@@ -24,7 +21,7 @@ from featood.options import option
     url="https://arxiv.org/abs/1905.07088",
     needs=("features",),
 )
-class SlicedScoreMatching(EnergyHead):
+class SlicedScoreMatching(ScoreMatchingObjective, EnergyHead):
     """Score the energy of a network trained by sliced score matching.
 
     Features concentrate near a lower-dimensional manifold, where the gradient of the log-density is unbounded. A
@@ -33,30 +30,6 @@ class SlicedScoreMatching(EnergyHead):
     everywhere.
     """
 
-    projections: int = option(1, "random directions per row", low=1)
-    projection: str = option("gaussian", "distribution of the directions", choices=PROJECTIONS)
-    variance_reduced: bool = option(True, "use the full squared gradient norm instead of its projections")
-    data_noise: float = option(
-        0.2, "standard deviation of the normal noise added to the rows in training", low=0
-    )
-
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
         """Warn if the second derivative of the activation is zero almost everywhere."""
         warn_if_piecewise_linear(model)
-
-    def losses(
-        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Return the score-matching loss."""
-        if self.data_noise:
-            rows = perturb(rows, generator, spread=self.data_noise)
-        return {
-            "loss": sliced_score_matching(
-                model.energy,
-                rows,
-                generator,
-                projections=self.projections,
-                variance_reduced=self.variance_reduced,
-                projection=self.projection,
-            )
-        }

@@ -10,13 +10,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from featood.energies import VeraSampler, vera_loss
-from featood.heads.energies._energy_head import EnergyHead, EnergyNet
+from featood.energies import VeraObjective
+from featood.heads.energies._energy_head import EnergyHead
 from featood.heads.registry import register
 from featood.nets.mlp import MLP
 from featood.options import option
-
-LEAST_SIGMA = 0.01
 
 
 @register(
@@ -29,7 +27,7 @@ LEAST_SIGMA = 0.01
     needs=("features",),
     caution="not suited to high-dimensional features, on which it is hardly better than chance",
 )
-class VERA(EnergyHead):
+class VERA(VeraObjective, EnergyHead):
     """Score the energy of a network trained against samples of an entropy-regularised generator.
 
     The generator is initialised with the mean and standard deviations of the rows, and with noise of standard deviation
@@ -42,7 +40,6 @@ class VERA(EnergyHead):
     unit length 53 %, and with whitened rows of unit length 58 %.
     """
 
-    transient = ("sampler",)
     testing_options: ClassVar[Mapping[str, Any]] = {
         **EnergyHead.testing_options,
         "generator_lr": 1e-2,
@@ -63,27 +60,10 @@ class VERA(EnergyHead):
         low=0,
         high=0.9,
     )
-    noise_size: int = option(16, "input size of the generator; 0 for the number of features", low=0)
-    sigma: float = option(
-        0.3,
-        "initial and largest standard deviation of the generator's noise, which is learned",
-        low=LEAST_SIGMA,
-    )
-    entropy: float = option(1.0, "weight of the generator's entropy; 1 is maximum likelihood", low=0)
-    penalty: float = option(0.1, "weight of the squared gradient of the energy on the rows", low=0)
-    l2: float = option(0.2, "weight of the squared energies in the loss", low=0)
-    l2_per_feature: bool = option(
-        True, "divide that weight by the number of features, because energies grow with it"
-    )
-    draws: int = option(20, "proposals of the importance sampling", low=1)
 
-    def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
-        """Make the perceptron and the generator."""
-        model = super().build(size, classes, generator)
-        noise_size = self.noise_size or size
-        network = MLP(noise_size, [self.width] * self.depth, size, "relu", generator)
-        model.sampler = VeraSampler(network, noise_size, sigma=(LEAST_SIGMA, self.sigma))
-        return model
+    def generator_net(self, size: int, shape: tuple[int, ...], generator: torch.Generator) -> nn.Module:
+        """Return a perceptron as deep and wide as the energy's."""
+        return MLP(size, [self.width] * self.depth, shape[0], "relu", generator)
 
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
         """Match the mean and standard deviations of the generator's samples to those of the rows."""
@@ -107,18 +87,3 @@ class VERA(EnergyHead):
             {"params": [sampler.log_posterior], "lr": self.posterior_lr, "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(groups, lr=self.lr, betas=(0.0, 0.9), weight_decay=self.weight_decay)
-
-    def losses(
-        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Draw samples from the generator and return the losses of energy, generator and posterior."""
-        return vera_loss(
-            model.energy,
-            model.sampler,
-            rows,
-            generator,
-            entropy=self.entropy,
-            penalty=self.penalty,
-            l2=self.l2 / (rows.shape[1] if self.l2_per_feature else 1),
-            draws=self.draws,
-        )

@@ -7,13 +7,9 @@ __all__ = ["SupervisedVERA"]
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from featood.energies import classification_loss
+from featood.energies import SupervisedVeraObjective
 from featood.heads.energies.vera import VERA
 from featood.heads.registry import register
-from featood.options import option
 
 
 @register(
@@ -25,7 +21,7 @@ from featood.options import option
     url="https://arxiv.org/abs/2010.04230",
     needs=("features", "labels"),
 )
-class SupervisedVERA(VERA):
+class SupervisedVERA(SupervisedVeraObjective, VERA):
     """Score the free energy of a classifier trained against samples of an entropy-regularised generator.
 
     With weights of 1 for entropy and cross-entropy, training maximises the joint likelihood of features and classes.
@@ -43,17 +39,3 @@ class SupervisedVERA(VERA):
             "classification": 100.0,
         }
     }
-
-    classification: float = option(1.0, "weight of the cross-entropy in the loss", low=0)
-
-    def outputs(self, classes: int) -> int:
-        """Return one output for each class."""
-        return classes
-
-    def losses(
-        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Add the cross-entropy."""
-        parts = super().losses(model, rows, labels, generator)
-        named = classification_loss(model, rows, labels)
-        return {**parts, "loss": parts["loss"] + self.classification * named, "classification": named}
