@@ -114,7 +114,10 @@ def _options(model: type[Model]) -> dict[str, list[click.Parameter]]:
                          help="Folder for TensorBoard logs of the losses."),
             click.Option(["--json", "as_json"], is_flag=True, help="Print the summary as JSON."),
         ],
-        "How to train": [parameter_of(option) for option in options_of(TrainOptions)],
+        "How to train": [
+            parameter_of(option._replace(default=model.training.get(option.name, option.default)))
+            for option in options_of(TrainOptions)
+        ],
     }  # fmt: skip
 
 

@@ -134,6 +134,8 @@ class Forward:
         # optional entries are included only if used, so that plain extractions keep their fingerprints
         if plan.outputs != "classes":
             recipe["outputs"] = plan.outputs
+        if plan.density:
+            recipe["density"] = plan.density
         if plan.map_shape:
             recipe["map_shape"] = list(plan.map_shape)
         if options.extras:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["KINDS", "Returned", "class_outputs", "declared_kind", "inferred_kind", "pick_output"]
+__all__ = [
+    "DENSITIES", "KINDS", "Returned", "class_outputs", "declared_density", "declared_kind", "density_of",
+    "inferred_kind", "pick_output",
+]  # fmt: skip
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +18,8 @@ from featood.errors import UsageError
 
 KINDS = ("auto", "classes", "multi-label", "regression", "features")
 _FEATURE_NAMES = re.compile("embed|pool|feat|hidden|represent")
+DENSITIES = ("log-density", "evidence-bound", "energy")
+"""Columns of the logsumexp of the outputs, if it is a log-density, a bound of one, or a negated energy."""
 _WIDEST_PROJECTION = 4096
 """Outputs wider than this are classes of a large set; embeddings are narrower."""
 
@@ -91,6 +96,18 @@ def _describe(value: Any) -> str:
     return (
         f"{type(value).__name__} of {len(value)}" if isinstance(value, tuple | list) else type(value).__name__
     )
+
+
+def declared_density(module: nn.Module) -> str:
+    """Return which of `DENSITIES` the network declares as its attribute ``density_column``; empty if none."""
+    declared = getattr(module, "density_column", "")
+    return declared if declared in DENSITIES else ""
+
+
+def density_of(output: Any, column: str) -> Tensor:
+    """Return the values ``[B, 1]`` of such a column, from what the network returned."""
+    total = class_outputs(output).float().logsumexp(1, keepdim=True)
+    return -total if column == "energy" else total
 
 
 def declared_kind(makers: Sequence[nn.Module], returned: Returned) -> tuple[str, str] | None:

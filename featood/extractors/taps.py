@@ -21,7 +21,9 @@ from featood.extractors.outputs import (
     KINDS,
     Returned,
     class_outputs,
+    declared_density,
     declared_kind,
+    density_of,
     inferred_kind,
     pick_output,
 )
@@ -48,7 +50,7 @@ class TapPlan:
     main: str
     """The input column of the classifier, or the column that represents a network without one."""
     outputs: str
-    """Kind of the network's outputs: ``classes``, ``multi-label``, ``regression`` or ``features``."""
+    """Kind of the network's outputs: ``classes``, ``multi-label``, ``regression``, ``density`` or ``features``."""
     head: LinearHead | None = None
     """The linear classifier; None if there is none, or outputs are not classes."""
     map_shape: tuple[int, ...] = ()
@@ -57,6 +59,8 @@ class TapPlan:
     """The requested stages, by name."""
     note: str = ""
     """A note for the user; empty for an ordinary classifier."""
+    density: str = ""
+    """Column of the log-density, or the energy, that the network declares its outputs to be of; empty if none."""
 
     @property
     def has_logits(self) -> bool:
@@ -84,6 +88,8 @@ class TapPlan:
                 values = {name: column.values(seen) for name, column in self.columns.items()}
                 if self.has_logits:
                     values["logits"] = class_outputs(output).float()
+                if self.density:
+                    values[self.density] = density_of(output, self.density)
                 seen.clear()
                 return values
 
@@ -151,7 +157,7 @@ def plan_taps(
                 columns[MAP] = Column((last,), MAP)
                 map_shape = _map_shape(trace, last)
         columns = {main: feature, **columns}
-        if kind != "classes":
+        if kind not in ("classes", "density"):
             columns["outputs"] = Column((Tap(OUTPUT, assumed=VECTORS),))
     if maps and not map_shape:
         raise UsageError(
@@ -169,8 +175,9 @@ def plan_taps(
         if column.how == "token" and name != main and not column.taps[0].layout.prefix:
             raise UsageError(f"there is no class token for the column '{name}'; omit token in --pool")
     plan = TapPlan(
-        columns, main, kind, head if kind == "classes" else None, map_shape, stages, "; ".join(notes)
-    )
+        columns, main, kind, head if kind == "classes" else None, map_shape, stages, "; ".join(notes),
+        declared_density(module),
+    )  # fmt: skip
     with plan.recording(module) as run, torch.inference_mode():
         run(trace.images)  # raises errors now rather than during the extraction
     return plan
@@ -192,6 +199,8 @@ def _outputs(trace: Trace, requested: str) -> tuple[str, LinearHead | None, list
     if not torch.isfinite(returned.values).all():
         raise UsageError("the backbone's outputs are not finite, even for random images: check its weights")
     kind, why = (requested, "") if requested != "auto" else declared_kind(makers, returned) or ("", "")
+    if declared_density(trace.module) and returned.values.shape[1] == 1:
+        return "density", None, notes
     if kind == "features":
         return kind, None, [*notes, *([f"the outputs are used as features: {why}"] if why else [])]
     head = find_linear_head(trace, returned.values)

@@ -23,6 +23,7 @@ from torch import nn
 
 from featood.errors import UsageError
 from featood.nets.cifar_resnet import CifarResNet
+from featood.nets.conv4 import Conv4
 from featood.nets.convnet import MnistConvNet
 from featood.nets.densenet import DenseNet
 from featood.nets.initialise import seeded
@@ -73,6 +74,7 @@ _FAMILIES = (
     _Family(r"densenet-([0-9]+)-([0-9]+)", DenseNet, ("densenet-100-12",)),
     _Family(r"cifar-vgg([0-9]+)", Vgg, tuple(f"cifar-vgg{depth}" for depth in (11, 13, 16, 19))),
     _Family(r"vggm", VggM, ("vggm",)),
+    _Family(r"conv4-([0-9]+)", Conv4, ("conv4-32",)),
     _Family(r"lenet", LeNet, ("lenet",), _DIGITS),
     _Family(r"mnist-convnet", MnistConvNet, ("mnist-convnet",), _DIGITS),
     _Family(r"mnist-conv", MnistConv, ("mnist-conv",), _DIGITS),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from featood.errors import UsageError
+from featood.extractors.models import model_class
 from featood.extractors.trainer import Architecture, TrainOptions, find_recipe
 from featood.reporter import SILENT, Reporter
 
@@ -99,7 +100,7 @@ def plan_of_recipe(
         model=model or recipe.model, architecture=net, options={**of_model, **typed}, recipe=name, **plan
     )
     reporter.line(f"recipe {name}: {chosen.model} --arch {net.name} {' '.join(left)}")
-    return chosen, TrainOptions(**{**recipe.training, **how})
+    return chosen, TrainOptions(**{**model_class(chosen.model).training, **recipe.training, **how})
 
 
 def _flag(name: str, value: Any) -> str:

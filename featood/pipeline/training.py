@@ -12,7 +12,7 @@ from typing import Any
 
 from featood.data import ImageSet, get_entry, open_dataset
 from featood.errors import UsageError
-from featood.extractors.models import create_model
+from featood.extractors.models import create_model, model_class
 from featood.extractors.readable import split_readable
 from featood.extractors.recipe import changed_colours, fit_channels
 from featood.extractors.trainer import (
@@ -116,6 +116,8 @@ def _sets(
     """Open all sets, and leave out what cannot be read; return them, and what is recorded of them."""
     images = _open(plan.dataset, plan.split, plan)
     transform = input_transform(plan.architecture, images, plan.image_size, known)
+    if known is None and (colours := model_class(plan.model).colours) is not None:
+        transform = changed_colours(transform, (colours[0],), (colours[1],))
     transform = changed_colours(transform, plan.mean, plan.std)
     where = "" if known is None else " (as of the initial weights)"
     reporter.line(f"{plan.dataset}/{plan.split}: {len(images)} images; inputs{where}: {transform}")
@@ -241,6 +243,8 @@ def train(
             model=model, dataset=dataset, architecture=Architecture(arch, arch_options or {}), out=Path(out),
             options=options or {}, **plan,
         ),
-        TrainOptions(**{name: value for name, value in further.items() if name in how}),
+        TrainOptions(**{
+            **model_class(model).training, **{name: value for name, value in further.items() if name in how},
+        }),
         reporter=reporter,
     )  # fmt: skip

@@ -6,7 +6,7 @@ __all__ = ["ImageBatch", "Model", "ModelCard", "Setup"]
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -119,6 +119,12 @@ class Model:
     """Whether `errors` are misclassifications."""
     encodes: ClassVar[bool] = False
     """Whether the outputs of the trained network are features, not logits."""
+    density: ClassVar[str] = ""
+    """Column that an extraction makes of the logsumexp of the logits: ``log-density``, or ``energy``, negated."""
+    training: ClassVar[Mapping[str, Any]] = {}
+    """Defaults of :class:`~featood.extractors.trainer.TrainOptions` for this model, in place of its own."""
+    colours: ClassVar[tuple[float, float] | None] = None
+    """Mean and standard deviation of the normalisation; None for those of the dataset."""
 
     def __post_init__(self) -> None:
         check_options(self)

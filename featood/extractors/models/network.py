@@ -60,6 +60,10 @@ class SplitNet(nn.Module):
         """Map images to logits."""
         return self.classify(self.features(images))
 
+    def logits_net(self) -> nn.Module:
+        """Return the network without the parts; it shares all weights."""
+        return nn.Sequential(self.body, self.last)
+
     def named_tensors(self) -> dict[str, Tensor]:
         """Return all tensors: those of the network under its own names, those of the parts after ``parts.``."""
         return {self._outside(name): value for name, value in self.state_dict().items()}
@@ -84,7 +88,9 @@ class SplitNet(nn.Module):
         except RuntimeError as error:
             raise Mismatch(f"the weights do not fit the network: {' '.join(str(error).split())}") from None
 
-    def whole(self, shown: Sequence[str] = (), logits: str = "", encodes: bool = False) -> nn.Module:
+    def whole(
+        self, shown: Sequence[str] = (), logits: str = "", encodes: bool = False, density: str = ""
+    ) -> nn.Module:
         """Return the original network to extract with, in which modules have their own names. Call it last.
 
         Parameters
@@ -95,6 +101,8 @@ class SplitNet(nn.Module):
             Part whose outputs are the logits, instead of the last layer's.
         encodes : bool
             Whether the last layer's outputs are features, not logits.
+        density : str
+            Column of the logsumexp of the logits, if this is a log-density; see `Model.density`.
         """
         last = self.parts[logits] if logits else self.last
         self.body.set_submodule(self._place, last)
@@ -110,6 +118,8 @@ class SplitNet(nn.Module):
             last.register_forward_pre_hook(run)
         if logits or encodes:  # declares what the outputs are
             self.body.num_classes = 0 if encodes else self.last.out_features  # type: ignore[assignment]
+        if density:
+            self.body.density_column = density  # type: ignore[assignment]
         return self.body
 
     def _outside(self, name: str) -> str:

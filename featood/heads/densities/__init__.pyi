@@ -1,1 +1,2 @@
 from .gmm import GMM as GMM
+from .likelihood import Likelihood as Likelihood

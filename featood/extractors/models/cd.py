@@ -1,0 +1,29 @@
+"""Energies learned by contrast with Langevin samples."""
+
+from __future__ import annotations
+
+__all__ = ["ContrastiveDivergence"]
+
+from featood.energies import ContrastiveObjective
+from featood.extractors.models.energy_model import SampledModel
+from featood.extractors.models.registry import register
+from featood.options import option
+
+
+@register(
+    "cd",
+    title="Energy by contrastive divergence",
+    paper="Du and Mordatch, Implicit Generation and Modeling with Energy Based Models, NeurIPS",
+    year=2019,
+    url="https://arxiv.org/abs/1903.08689",
+    needs=(),
+)
+class ContrastiveDivergence(ContrastiveObjective, SampledModel):
+    """Learn an energy of images by contrast with its own Langevin samples.
+
+    Minimise ``mean E(x) - mean E(x~) + l2 (mean E(x)^2 + mean E(x~)^2)`` over images x and samples x~ of persistent
+    chains. Sampler and weight of the squares are those of the thesis's images (Elflein 2023), with 20 steps as in JEM,
+    where the thesis has 100.
+    """
+
+    l2: float = option(1.0, "weight of the squared energies in the loss", low=0)

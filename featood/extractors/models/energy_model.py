@@ -1,0 +1,63 @@
+"""Base of the models whose classifier is an energy of images."""
+
+from __future__ import annotations
+
+__all__ = ["EnergyModel", "SampledModel"]
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from featood.energies import EnergyObjective, SampledObjective, perturb
+from featood.extractors.models.model import ImageBatch, Model, Setup
+from featood.extractors.models.network import SplitNet
+from featood.options import option
+from featood.training.loop import Losses
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class EnergyModel(EnergyObjective, Model):
+    """A model whose loss is an objective of energies; the network has one logit, or one for each class.
+
+    The column ``energy`` is the negated logsumexp of the logits: score it with ``likelihood``.
+    """
+
+    density: ClassVar[str] = "energy"
+    colours: ClassVar[tuple[float, float] | None] = (0.5, 0.5)
+    training: ClassVar[Mapping[str, Any]] = {
+        "optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "batch_size": 64, "schedule": "constant",
+        "validation": 0.0, "keep": "last",
+    }  # fmt: skip
+
+    image_noise: float = option(
+        0.03, "standard deviation of the normal noise added to images, whose pixels are in [-1, 1]", low=0
+    )
+
+    def parts(self, setup: Setup) -> Mapping[str, nn.Module]:
+        """Return the modules that the objective adds."""
+        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        return self.energy_parts(setup.shape, setup.classes, generator)
+
+    def errors(self, net: SplitNet, batch: ImageBatch) -> Tensor:
+        """Return the misclassifications ``[B]``; NaN for one logit, as energies of two networks cannot be compared."""
+        if net.last.out_features > 1:
+            return super().errors(net, batch)
+        return torch.full((len(batch.images),), torch.nan)
+
+    def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:
+        """Return the losses of the objective."""
+        images = perturb(batch.images, batch.generator, spread=self.image_noise)
+        return self.energy_losses(net.logits_net(), dict(net.parts), images, batch.labels, batch.generator)
+
+
+@dataclasses.dataclass(kw_only=True, eq=False)
+class SampledModel(SampledObjective, EnergyModel):
+    """An energy model with Langevin samples of images; steps and noise are the published ones."""
+
+    sgld_steps: int = option(20, "Langevin steps between two updates", low=1)
+    step_size: float = option(1.0, "Langevin step size", low=0)
+    noise: float = option(0.01, "standard deviation of the Langevin noise", low=0)
+    spread: float = option(1.0, "chains are initialised uniformly in [-spread, spread]", low=0)
