@@ -129,13 +129,18 @@ def _run(
     from pathlib import Path
 
     from featood.cache import slug
+    from featood.extractors.models import model_class
     from featood.extractors.trainer import Architecture, TrainOptions, leads
     from featood.pipeline.train_plan import TrainPlan, plan_of_recipe
     from featood.pipeline.training import train_extractor
 
+    own = model_class(name).own_network
+    if own and arch:
+        raise UsageError(f"{name} has a network of its own, with its own options; leave out --arch")
+    arch = name if own else arch
     if not arch and not recipe:
         raise UsageError("name a network by --arch, or published settings by --recipe")
-    folder = f"trained/{slug(recipe or f'{arch}-{name}')}-{slug(values['dataset'])}"
+    folder = f"trained/{slug(recipe or (name if own else f'{arch}-{name}'))}-{slug(values['dataset'])}"
     folder = out or (folder if repeat > 1 else f"{folder}-{values['seed']}")
     what = {
         field.name: values.pop(field.name) for field in dataclasses.fields(TrainPlan) if field.name in values

@@ -194,8 +194,8 @@ def train(
     model: str,
     *,
     dataset: str,
-    arch: str,
     out: str | Path,
+    arch: str = "",
     options: Mapping[str, Any] | None = None,
     arch_options: Mapping[str, Any] | None = None,
     reporter: Reporter = SILENT,
@@ -209,10 +209,11 @@ def train(
         What is minimised, as listed by :func:`featood.extractors.models.list_models`.
     dataset : str
         Labelled images; see :func:`featood.data.open_dataset`.
-    arch : str
-        Network: one of ours such as ``cifar-resnet18``, ``tv:NAME`` or ``timm:NAME``.
     out : path
         Folder to write, which ``extract --backbone`` and :func:`featood.extractors.trainer.load_extractor` take.
+    arch : str
+        Network: one of ours such as ``cifar-resnet18``, ``tv:NAME`` or ``timm:NAME``; models with a network of their
+        own take none.
     options, arch_options : mapping, optional
         Options of the model and of the network.
     reporter : Reporter

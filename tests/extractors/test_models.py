@@ -28,10 +28,11 @@ OPTIONS = {
     "scone": {"pretraining": 0.4},
     "vos": {"pretraining": 0.3, "queue": 4, "draws": 50},
     "npos": {"pretraining": 0.3, "queue": 8, "samples": 20, "neighbor": 4, "boundary": 6, "kept": 5},
+    **dict.fromkeys(("cd", "jem"), {"sgld_steps": 3, "buffer_size": 100}),
 }
 """Options for trainings of a few updates."""
 TERMS = {
-    **dict.fromkeys(("mcd", "scone", "vos", "energy-finetune"), "classification"),
+    **dict.fromkeys(("mcd", "scone", "vos", "energy-finetune", "jem"), "classification"),
     "natpn": "uce",
     "npos": "compactness",
 }
@@ -49,7 +50,7 @@ HOW = TrainOptions(
 
 def train(name, out, reporter=None, **options):
     plan = TrainPlan(
-        model=name, dataset="digits:0-6", architecture=Architecture("lenet"), image_size=28, limit=160, out=out,
+        model=name, dataset="digits:0-6", architecture=Architecture(name if MODELS[name].own_network else "lenet"), image_size=28, limit=160, out=out,
         options=OPTIONS.get(name, {}) | options,
         outliers="digits:7-9" if "outliers" in MODELS[name].card.needs else "",
     )  # fmt: skip
@@ -110,6 +111,12 @@ def test_what_is_extracted_is_what_was_trained(featood, trained, tmp_path, name)
     batch = facts.transform([images.read(row) for row in range(len(images))])
     labels = torch.from_numpy(images.labels)
     with torch.inference_mode():
+        if column := facts.model.density_column:
+            total = net(batch).logsumexp(1, keepdim=True)
+            found = rows.feature(column)[:]
+            np.testing.assert_allclose(found, -total if column == "energy" else total, rtol=1e-4, atol=1e-5)
+        if facts.model.own_network:
+            return
         features = net.features(batch)
         for part in facts.model.shown:
             np.testing.assert_allclose(
@@ -168,7 +175,7 @@ def test_outliers_do_not_change_models_that_do_not_use_them():
         for rows in (slice(None), slice(9)):
             model = create_model(name, OPTIONS.get(name, {}))
             torch.manual_seed(0)
-            net.parts = torch.nn.ModuleDict(model.parts(Setup(3, net.width)))
+            net.parts = torch.nn.ModuleDict(model.parts(Setup(3, net.width, (1, 28, 28))))
             model.prepare(net, [ImageBatch(images[:9], labels[:9])])
             torch.manual_seed(0)
             found.append(float(model.losses(net.train(), ImageBatch(images[rows], labels[rows]))["loss"]))

@@ -29,7 +29,9 @@ def build(name: str, request: Request) -> Built:
     accuracy = summary.get("validation_accuracy")
     known = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} % on held-out images"
     note = f"trained by {facts.model.name} on {facts.data['dataset']}{known}"
-    module = net.whole(facts.model.shown, facts.model.logits_part, facts.model.encodes, facts.model.density)
+    module = net.whole(
+        facts.model.shown, facts.model.logits_part, facts.model.encodes, facts.model.density_column
+    )
     return Built(
         module, f"trained:{facts.architecture.name}", "last" if last else "kept", facts.transform, facts.classes,
         facts.classes, (note,), _cache_folder(Path(folder)) + ("@last" if last else ""), facts.model.shown,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["ContrastiveDivergence"]
 
+from typing import ClassVar
+
 from featood.energies import ContrastiveObjective
 from featood.extractors.models.energy_model import SampledModel
 from featood.extractors.models.registry import register
@@ -26,4 +28,5 @@ class ContrastiveDivergence(ContrastiveObjective, SampledModel):
     where the thesis has 100.
     """
 
+    classifies: ClassVar[bool] = False
     l2: float = option(1.0, "weight of the squared energies in the loss", low=0)

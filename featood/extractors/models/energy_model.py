@@ -25,7 +25,7 @@ class EnergyModel(EnergyObjective, Model):
     The column ``energy`` is the negated logsumexp of the logits: score it with ``likelihood``.
     """
 
-    density: ClassVar[str] = "energy"
+    density_column: ClassVar[str] = "energy"
     colours: ClassVar[tuple[float, float] | None] = (0.5, 0.5)
     training: ClassVar[Mapping[str, Any]] = {
         "optimizer": "adam", "lr": 1e-4, "weight_decay": 0.0, "batch_size": 64, "schedule": "constant",
@@ -43,12 +43,13 @@ class EnergyModel(EnergyObjective, Model):
 
     def errors(self, net: SplitNet, batch: ImageBatch) -> Tensor:
         """Return the misclassifications ``[B]``; NaN for one logit, as energies of two networks cannot be compared."""
-        if net.last.out_features > 1:
+        if net.outputs > 1:
             return super().errors(net, batch)
         return torch.full((len(batch.images),), torch.nan)
 
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:
         """Return the losses of the objective."""
+        batch = batch.inliers()
         images = perturb(batch.images, batch.generator, spread=self.image_noise)
         return self.energy_losses(net.logits_net(), dict(net.parts), images, batch.labels, batch.generator)
 

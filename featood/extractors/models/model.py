@@ -44,6 +44,10 @@ class Setup(NamedTuple):
     """Number of features of the network."""
     shape: tuple[int, int, int] = (3, 32, 32)
     """Channels, height and width of the images."""
+    mean: tuple[float, ...] = (0.0,)
+    """Of their normalisation: one value, or one per channel, for pixels in [0, 1]."""
+    std: tuple[float, ...] = (1.0,)
+    """Likewise."""
 
 
 class ImageBatch(NamedTuple):
@@ -119,10 +123,12 @@ class Model:
     """Whether `errors` are misclassifications."""
     encodes: ClassVar[bool] = False
     """Whether the outputs of the trained network are features, not logits."""
-    density: ClassVar[str] = ""
+    density_column: ClassVar[str] = ""
     """Column that an extraction makes of the logsumexp of the logits: ``log-density``, or ``energy``, negated."""
     training: ClassVar[Mapping[str, Any]] = {}
     """Defaults of :class:`~featood.extractors.trainer.TrainOptions` for this model, in place of its own."""
+    own_network: ClassVar[bool] = False
+    """Whether it makes its network itself (`network`), and takes no architecture."""
     colours: ClassVar[tuple[float, float] | None] = None
     """Mean and standard deviation of the normalisation; None for those of the dataset."""
 
@@ -137,6 +143,13 @@ class Model:
     def outputs(self, classes: int) -> int:
         """Return the number of the network's logits; the number of classes, unless a model needs more."""
         return classes
+
+    def network(self, setup: Setup) -> nn.Module:
+        """Return the model's own network, if it has one, from images to outputs ``[B, C]``.
+
+        All random numbers come from the global generator.
+        """
+        raise NotImplementedError
 
     def parts(self, setup: Setup) -> Mapping[str, nn.Module]:
         """Return the modules that the model adds to the network, by name."""

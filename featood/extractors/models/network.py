@@ -1,8 +1,8 @@
-"""A network in two halves, with the modules that a model adds to it."""
+"""A network to train, whole or in two halves, with the modules that a model adds to it."""
 
 from __future__ import annotations
 
-__all__ = ["SplitNet", "check_split"]
+__all__ = ["SplitNet", "TrainableNet", "check_split"]
 
 from collections.abc import Mapping, Sequence
 
@@ -13,56 +13,34 @@ from featood.errors import Mismatch, UsageError
 from featood.extractors.backbones.shape import last_layer
 
 
-class SplitNet(nn.Module):
-    """A network as ``features``, from images to rows ``[B, D]``, and ``classify``, from rows to logits ``[B, C]``.
+class TrainableNet(nn.Module):
+    """A network from images to outputs ``[B, C]``, with the modules that a model adds to it.
 
     Parameters
     ----------
     net : Module
-        A classifier that ends in a linear layer, which is taken out of it.
+        The network.
     parts : mapping of str to Module
         Modules that a model adds; they are trained with the network.
-
-    Raises
-    ------
-    UsageError
-        If the network does not end in a linear layer.
+    outputs : int
+        Number of outputs C.
     """
 
-    def __init__(self, net: nn.Module, parts: Mapping[str, nn.Module] | None = None) -> None:
+    def __init__(
+        self, net: nn.Module, parts: Mapping[str, nn.Module] | None = None, outputs: int = 1
+    ) -> None:
         super().__init__()
-        name = "".join(last_layer(net))
-        last = net.get_submodule(name) if name else None
-        if not isinstance(last, nn.Linear):
-            raise UsageError(
-                f"{type(net).__name__} does not end in a linear layer, so it cannot be trained here"
-            )
-        self.last: nn.Linear = last
-        self._place = name
-        net.set_submodule(name, nn.Identity())
-        self.body = net
+        self.body, self.outputs = net, outputs
         self.parts = nn.ModuleDict(parts or {})
 
     @property
     def width(self) -> int:
-        """Number of features."""
-        return self.last.in_features
-
-    def features(self, images: Tensor) -> Tensor:
-        """Map images ``[B, ...]`` to features ``[B, D]``."""
-        return self.body(images)
-
-    def classify(self, features: Tensor) -> Tensor:
-        """Map features ``[B, D]`` to logits ``[B, C]``."""
-        return self.last(features)
+        """Number of features of the last linear layer; 0 without one."""
+        return 0
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images to logits."""
-        return self.classify(self.features(images))
-
-    def logits_net(self) -> nn.Module:
-        """Return the network without the parts; it shares all weights."""
-        return nn.Sequential(self.body, self.last)
+        """Map images to outputs."""
+        return self.body(images)
 
     def named_tensors(self) -> dict[str, Tensor]:
         """Return all tensors: those of the network under its own names, those of the parts after ``parts.``."""
@@ -102,8 +80,69 @@ class SplitNet(nn.Module):
         encodes : bool
             Whether the last layer's outputs are features, not logits.
         density : str
-            Column of the logsumexp of the logits, if this is a log-density; see `Model.density`.
+            Column of the logsumexp of the logits, if this is a log-density; see `Model.density_column`.
         """
+        if density:
+            self.body.density_column = density  # type: ignore[assignment]
+        return self.body
+
+    def _outside(self, name: str) -> str:
+        return name.removeprefix("body.")
+
+
+class SplitNet(TrainableNet):
+    """A network as ``features``, from images to rows ``[B, D]``, and ``classify``, from rows to logits ``[B, C]``.
+
+    Parameters
+    ----------
+    net : Module
+        A classifier that ends in a linear layer, which is taken out of it.
+    parts : mapping of str to Module
+        Modules that a model adds; they are trained with the network.
+
+    Raises
+    ------
+    UsageError
+        If the network does not end in a linear layer.
+    """
+
+    def __init__(self, net: nn.Module, parts: Mapping[str, nn.Module] | None = None) -> None:
+        name = "".join(last_layer(net))
+        last = net.get_submodule(name) if name else None
+        if not isinstance(last, nn.Linear):
+            raise UsageError(
+                f"{type(net).__name__} does not end in a linear layer, so it cannot be trained here"
+            )
+        super().__init__(net, parts, last.out_features)
+        net.set_submodule(name, nn.Identity())
+        self.last: nn.Linear = last
+        self._place = name
+
+    @property
+    def width(self) -> int:
+        """Number of features."""
+        return self.last.in_features
+
+    def features(self, images: Tensor) -> Tensor:
+        """Map images ``[B, ...]`` to features ``[B, D]``."""
+        return self.body(images)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Map features ``[B, D]`` to logits ``[B, C]``."""
+        return self.last(features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images to logits."""
+        return self.classify(self.features(images))
+
+    def logits_net(self) -> nn.Module:
+        """Return the network without the parts; it shares all weights."""
+        return nn.Sequential(self.body, self.last)
+
+    def whole(
+        self, shown: Sequence[str] = (), logits: str = "", encodes: bool = False, density: str = ""
+    ) -> nn.Module:
+        """Return the original network to extract with; see :meth:`TrainableNet.whole`."""
         last = self.parts[logits] if logits else self.last
         self.body.set_submodule(self._place, last)
         parts = [self.parts[name] for name in shown]
@@ -118,14 +157,12 @@ class SplitNet(nn.Module):
             last.register_forward_pre_hook(run)
         if logits or encodes:  # declares what the outputs are
             self.body.num_classes = 0 if encodes else self.last.out_features  # type: ignore[assignment]
-        if density:
-            self.body.density_column = density  # type: ignore[assignment]
-        return self.body
+        return super().whole(density=density)
 
     def _outside(self, name: str) -> str:
-        if name.startswith("body."):
-            return name.removeprefix("body.")
-        return f"{self._place}.{name.removeprefix('last.')}" if name.startswith("last.") else name
+        if name.startswith("last."):
+            return f"{self._place}.{name.removeprefix('last.')}"
+        return super()._outside(name)
 
 
 @torch.no_grad()

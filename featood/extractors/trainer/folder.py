@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from featood.errors import CacheCorrupt, Mismatch, UsageError
-from featood.extractors.models import Model, SplitNet, create_model
-from featood.extractors.models.model import Setup
+from featood.extractors.models import Model, create_model
+from featood.extractors.models.network import TrainableNet
 from featood.extractors.trainer.architectures import Architecture
+from featood.extractors.trainer.networks import trainable_net
 from featood.extractors.trainer.trainer import Trained
 from featood.extractors.transform import Transform
 from featood.files import atomic_write, read_json, rename, size_of, write_json
@@ -64,7 +65,7 @@ class Facts(NamedTuple):
 class Extractor(NamedTuple):
     """A trained network, read from its folder."""
 
-    net: SplitNet
+    net: TrainableNet
     facts: Facts
     summary: Mapping[str, Any]
 
@@ -101,7 +102,7 @@ def save_extractor(trained: Trained, facts: Facts, folder: Path) -> None:
             "architecture": facts.architecture.name,
             "architecture_options": dict(facts.architecture.options),
             "classes": list(facts.classes),
-            "outputs": trained.net.last.out_features,
+            "outputs": trained.net.outputs,
             "transform": facts.transform.as_json(),
             "training": dict(facts.training),
             "data": dict(facts.data),
@@ -156,11 +157,10 @@ def load_extractor(folder: str | Path, last: bool = False) -> Extractor:
     }
     try:
         model, transform = create_model(body["model"], options), Transform.from_json(body["transform"])
-        net = SplitNet(architecture.make(body["outputs"], transform.channels))
+        classes = body["summary"].get("classes", body["outputs"])
+        net = trainable_net(model, architecture.make, classes, transform, outputs=body["outputs"])
     except UsageError as error:
         raise Mismatch(f"{folder} was written by a version of featood with other options: {error}") from None
-    classes = body["summary"].get("classes", body["outputs"])
-    net.parts.update(model.parts(Setup(classes, net.width, transform.shape)))
     name = LAST if last else WEIGHTS
     net.load_named(_tensors(folder / name, body["sha256_of"].get(name, "")))
     facts = Facts(architecture, model, tuple(body["classes"]), transform, body["training"], body["data"])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from featood.errors import UsageError
-from featood.extractors.models.network import SplitNet
+from featood.extractors.models.network import TrainableNet
 from featood.extractors.trainer.augmentation import parse_augmentations
 from featood.options import check_options, option
 from featood.training import Schedule, constant, cosine, multi_step, warm_up
@@ -118,7 +118,7 @@ def _rate(text: str) -> tuple[str, float]:
     return part, rate
 
 
-def optimizer_of(net: SplitNet, options: TrainOptions) -> torch.optim.Optimizer:
+def optimizer_of(net: TrainableNet, options: TrainOptions) -> torch.optim.Optimizer:
     """Return the optimiser of a network's parameters, with a group of parameters for each learning rate.
 
     Raises

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from featood.data import ImageSet
 from featood.errors import DataError, UsageError
-from featood.extractors.models.model import ImageBatch, Model, Setup
-from featood.extractors.models.network import SplitNet, check_split
+from featood.extractors.models.model import ImageBatch, Model
+from featood.extractors.models.network import SplitNet, TrainableNet, check_split
 from featood.extractors.trainer.augmentation import MIXES, parse_augmentations
 from featood.extractors.trainer.distributed import Processes, leads, processes
 from featood.extractors.trainer.loader import ImageLoader
 from featood.extractors.trainer.mixing import Mixing
+from featood.extractors.trainer.networks import MakeNet, trainable_net
 from featood.extractors.trainer.options import TrainOptions, optimizer_of, schedule_of, settings_of
 from featood.extractors.trainer.pixmix import PixMix
 from featood.extractors.transform import Transform
@@ -51,17 +52,17 @@ class TrainImages(NamedTuple):
 class Trained:
     """The result of a training."""
 
-    net: SplitNet
+    net: TrainableNet
     """With the weights to extract with, on the CPU."""
     last: Mapping[str, Tensor]
-    """Tensors after the last update by name, as `SplitNet.named_tensors` returns them."""
+    """Tensors after the last update by name, as `TrainableNet.named_tensors` returns them."""
     history: Mapping[str, list[float]]
     summary: Mapping[str, Any]
     """Steps, accuracy on the held-out images, seconds, and the like."""
 
 
 def train_network(
-    make: Callable[[int, int, torch.Generator], nn.Module],
+    make: MakeNet,
     model: Model,
     data: TrainImages,
     options: TrainOptions,
@@ -76,7 +77,7 @@ def train_network(
     Parameters
     ----------
     make : callable
-        From the numbers of classes and channels and a generator to a network.
+        Makes the network, unless it is the model's own.
     model : Model
         Its losses are minimised.
     data : TrainImages
@@ -113,15 +114,9 @@ def train_network(
         raise UsageError(f"{model.name} cannot be trained on mixed images; leave out mixup and cutmix")
     classes = (labelled and len(data.images.classes)) or int(labels.max()) + 1
     device = pick_device(options.device)
-    generator = torch.Generator().manual_seed(options.seed)
-    made = make(model.outputs(classes), data.transform.channels, generator)
-    if initial is not None:
-        initial(made)
-    net = SplitNet(made)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(options.seed)
-        net.parts.update(model.parts(Setup(classes, net.width, data.transform.shape)))
-    check_split(net, torch.zeros(2, *data.transform.shape))
+    net: Any = trainable_net(model, make, classes, data.transform, options.seed, initial)
+    if isinstance(net, SplitNet):
+        check_split(net, torch.zeros(2, *data.transform.shape))
     began = time.monotonic()
     with processes(device.type == "cuda") as team:
         run = _Run(net, model, data, labels, options, mixing, team, device)
@@ -168,7 +163,7 @@ def held_out_rows(rows: int, share: float, seed: int) -> np.ndarray:
 class _Objective(nn.Module):
     """The losses of a batch as a forward pass, which is what several processes share."""
 
-    def __init__(self, net: SplitNet, model: Model) -> None:
+    def __init__(self, net: Any, model: Model) -> None:
         super().__init__()
         self.net, self.model = net, model
 
@@ -180,7 +175,7 @@ class _Run:
     """The batches of a training, and their losses."""
 
     def __init__(
-        self, net: SplitNet, model: Model, data: TrainImages, labels: np.ndarray, options: TrainOptions,
+        self, net: Any, model: Model, data: TrainImages, labels: np.ndarray, options: TrainOptions,
         mixing: Mixing, team: Processes, device: torch.device,
     ) -> None:  # fmt: skip
         self.net, self.model, self.data, self.options = net, model, data, options
@@ -188,7 +183,7 @@ class _Run:
         dtype = torch.float64 if options.precision == "float64" else torch.float32
         net.to(device, dtype)
         if options.channels_last:
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            net.to(memory_format=torch.channels_last)
         self.dtype = dtype
         share = options.validation if data.held_out is None else 0.0
         held = held_out_rows(len(labels), share, options.seed)
@@ -312,7 +307,7 @@ def _labels(images: ImageSet, model: Model) -> np.ndarray:
 
 
 @torch.no_grad()
-def _finished(net: SplitNet, model: Model, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _finished(net: Any, model: Model, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Load a state, let the model finish it, and return copies of its tensors under their outside names."""
     net.load_state_dict(state)
     model.finish(net)

@@ -15,7 +15,7 @@ from featood.heads.registry import register
 from featood.options import option
 
 COLUMNS = ("log-density", "evidence-bound", "energy")
-"""Columns of densities, which networks trained by ``featood train`` as such have; energies are low for likely inputs."""
+"""Columns that networks trained as densities have; energies are low for likely inputs."""
 
 
 def density_column(source: FeatureSet, name: str = "") -> str:

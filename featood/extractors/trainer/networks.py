@@ -1,0 +1,61 @@
+"""The network of a training: an architecture in two halves, or a model's own network."""
+
+from __future__ import annotations
+
+__all__ = ["MakeNet", "trainable_net"]
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from featood.extractors.models.model import Model, Setup
+from featood.extractors.models.network import SplitNet, TrainableNet
+from featood.extractors.transform import Transform
+
+MakeNet = Callable[[int, int, torch.Generator], nn.Module]
+"""From the numbers of classes and channels and a generator to a network."""
+
+
+def trainable_net(
+    model: Model,
+    make: MakeNet,
+    classes: int,
+    transform: Transform,
+    seed: int = 0,
+    initial: Callable[[nn.Module], object] | None = None,
+    outputs: int = 0,
+) -> TrainableNet:
+    """Return an untrained network with the parts of a model.
+
+    Parameters
+    ----------
+    model : Model
+        It adds parts, or makes the network.
+    make : callable
+        Makes the network of other models.
+    classes : int
+        Number of classes of the labels.
+    transform : Transform
+        Of the images.
+    seed : int
+        Of the initial weights.
+    initial : callable, optional
+        Loads weights into the network.
+    outputs : int
+        Number of the network's logits, if it is not the model's for these classes.
+    """
+    setup = Setup(classes, 0, transform.shape, transform.mean, transform.std)
+    with torch.random.fork_rng(devices=[]):
+        if model.own_network:
+            torch.default_generator.manual_seed(seed)
+            made = model.network(setup)
+        else:
+            generator = torch.Generator().manual_seed(seed)
+            made = make(outputs or model.outputs(classes), transform.channels, generator)
+        if initial is not None:
+            initial(made)
+        net = TrainableNet(made, outputs=model.outputs(classes)) if model.own_network else SplitNet(made)
+        torch.default_generator.manual_seed(seed)
+        net.parts.update(model.parts(setup._replace(width=net.width)))
+    return net
