@@ -15,10 +15,12 @@ from featood.energies.flow_contrastive import (
     importance_likelihood,
 )
 from featood.energies.gibbs import gibbs_with_gradients
+from featood.energies.hybrid import HybridObjective, hybrid_contrast
 from featood.energies.joint import JointObjective, joint_loss
 from featood.energies.noise_contrastive import (
     GaussianNoise,
     NoiseContrastiveObjective,
+    TiltedGaussian,
     UniformNoise,
     noise_contrastive,
 )
@@ -50,6 +52,7 @@ __all__ = [
     "FlowContrastiveObjective",
     "GaussianNoise",
     "GeneratedEnergyPriorObjective",
+    "HybridObjective",
     "JointObjective",
     "NoiseContrastiveObjective",
     "ReplayBuffer",
@@ -57,6 +60,7 @@ __all__ = [
     "ScoreMatchingObjective",
     "SupervisedScoreMatchingObjective",
     "SupervisedVeraObjective",
+    "TiltedGaussian",
     "UniformNoise",
     "VeraObjective",
     "VeraPosteriorObjective",
@@ -71,6 +75,7 @@ __all__ = [
     "frozen",
     "gibbs_with_gradients",
     "gradient_penalty",
+    "hybrid_contrast",
     "importance_likelihood",
     "joint_loss",
     "noise_contrastive",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["GaussianNoise", "Noise", "NoiseContrastiveObjective", "UniformNoise", "noise_contrastive"]
+__all__ = [
+    "GaussianNoise", "Noise", "NoiseContrastiveObjective", "TiltedGaussian", "UniformNoise", "noise_contrastive",
+]  # fmt: skip
 
 import dataclasses
 from collections.abc import Mapping
@@ -91,6 +93,42 @@ class UniformNoise:
     def log_density(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         """Return ``log q`` ``[B]`` of rows in the box, which is constant."""
         return -(self.high - self.low).log().sum().expand(len(rows))
+
+
+class TiltedGaussian(nn.Module):
+    """A network whose logits are added to the log-density of a Gaussian, which is part of its state.
+
+    Parameters
+    ----------
+    net : Module
+        From inputs ``[B, ...]`` to logits ``[B, C]``.
+    size : int
+        Size of an input.
+    """
+
+    def __init__(self, net: nn.Module, size: int) -> None:
+        super().__init__()
+        self.net = net
+        for name, shape in (("center", (size,)), ("matrix", (size, size)), ("log_det", ()), ("ridge", ())):
+            self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
+
+    def tilt(self, gaussian: Whitening) -> None:
+        """Set the Gaussian."""
+        for name, value in gaussian._asdict().items():
+            self.get_buffer(name).copy_(value)
+
+    @property
+    def noise(self) -> GaussianNoise:
+        """The Gaussian."""
+        return GaussianNoise(Whitening(*(self.get_buffer(name) for name in Whitening._fields)))
+
+    def forward(self, rows: Float[Tensor, "B *shape"]) -> Float[Tensor, "B C"]:
+        """Map inputs ``[B, ...]`` to logits ``[B, C]``, whose logsumexp is the log-density."""
+        return self.net(rows) + self.noise.log_density(rows.flatten(1))[:, None]
+
+    def energy(self, rows: Float[Tensor, "B *shape"]) -> Float[Tensor, "B"]:
+        """Return the sum of the energies of network and Gaussian ``[B]``."""
+        return free_energy(self)(rows)
 
 
 def noise_contrastive(

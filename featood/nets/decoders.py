@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DECODERS", "ConvDecoder", "ResNetDecoder"]
+__all__ = ["DECODERS", "ConvDecoder", "ResNetDecoder", "UpsamplingDecoder"]
 
 from collections.abc import Callable, Mapping
 
@@ -114,8 +114,57 @@ class ResNetDecoder(nn.Module):
         return self.layers(code)
 
 
+class _UpsamplingBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        grow = nn.Upsample(scale_factor=2)
+        self.main = nn.Sequential(
+            nn.ReLU(), grow, nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
+        )  # fmt: skip
+        self.shortcut = grow
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C _ _"]:
+        return self.main(x) + self.shortcut(x)
+
+
+class UpsamplingDecoder(nn.Module):
+    """A linear layer to the smallest map, and a residual block for each doubling of its side.
+
+    There is no normalisation, so the image of a code does not depend on others.
+
+    Parameters
+    ----------
+    latent, shape
+        As for :class:`ConvDecoder`; the side is halved as often as it is even and above 7.
+    width
+        Channels of the maps.
+
+    References
+    ----------
+    The generator of Grathwohl et al., No MCMC for Me, ICLR 2021, without its batch normalisation, and with 64 channels.
+    """
+
+    def __init__(self, latent: int, shape: tuple[int, int, int], width: int = 64) -> None:
+        super().__init__()
+        _side(shape, "upsampling", 1, 4)
+        channels, side, _ = shape
+        doublings = 0
+        while side % 2 == 0 and side > 7:
+            side, doublings = side // 2, doublings + 1
+        self.layers = nn.Sequential(
+            nn.Linear(latent, width * side * side), nn.Unflatten(1, (width, side, side)),
+            *[_UpsamplingBlock(width) for _ in range(doublings)],
+            nn.ReLU(), nn.Conv2d(width, channels, 3, padding=1),
+        )  # fmt: skip
+
+    def forward(self, code: Float[Tensor, "B L"]) -> Float[Tensor, "B C H W"]:
+        """Map codes ``[B, latent]`` to images."""
+        return self.layers(code)
+
+
 DECODERS: Mapping[str, Callable[[int, tuple[int, int, int]], nn.Module]] = {
     "conv": ConvDecoder,
     "resnet18": ResNetDecoder,
+    "upsampling": UpsamplingDecoder,
 }
 """By name."""

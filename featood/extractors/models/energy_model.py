@@ -50,8 +50,12 @@ class EnergyModel(EnergyObjective, Model):
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:
         """Return the losses of the objective."""
         batch = batch.inliers()
-        images = perturb(batch.images, batch.generator, spread=self.image_noise)
+        images = self.noisy(batch)
         return self.energy_losses(net.logits_net(), dict(net.parts), images, batch.labels, batch.generator)
+
+    def noisy(self, batch: ImageBatch) -> Tensor:
+        """Return the images with noise."""
+        return perturb(batch.images, batch.generator, spread=self.image_noise)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

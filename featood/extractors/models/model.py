@@ -151,6 +151,10 @@ class Model:
         """
         raise NotImplementedError
 
+    def wrapped(self, net: nn.Module, setup: Setup) -> nn.Module | None:
+        """Return a module that maps images to outputs by a network and more; None to train the network itself."""
+        return None
+
     def parts(self, setup: Setup) -> Mapping[str, nn.Module]:
         """Return the modules that the model adds to the network, by name."""
         return {}

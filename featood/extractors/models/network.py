@@ -42,6 +42,10 @@ class TrainableNet(nn.Module):
         """Map images to outputs."""
         return self.body(images)
 
+    def logits_net(self) -> nn.Module:
+        """Return the network without the parts; it shares all weights."""
+        return self.body
+
     def named_tensors(self) -> dict[str, Tensor]:
         """Return all tensors: those of the network under its own names, those of the parts after ``parts.``."""
         return {self._outside(name): value for name, value in self.state_dict().items()}

@@ -39,6 +39,7 @@ class TrainOptions:
     momentum: float = option(
         0.9, "momentum of sgd, and the first decay rate of adam and adamw", low=0, high=1
     )
+    beta2: float = option(0.999, "second decay rate of adam and adamw", low=0, high=1)
     nesterov: bool = option(True, "Nesterov's momentum for sgd")
     weight_decay: float = option(5e-4, "weight decay", low=0)
     schedule: str = option(
@@ -143,7 +144,7 @@ def optimizer_of(net: TrainableNet, options: TrainOptions) -> torch.optim.Optimi
             nesterov=options.nesterov and options.momentum > 0,
         )  # fmt: skip
     kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, options.lr, (options.momentum, 0.999), weight_decay=options.weight_decay)
+    return kind(parameters, options.lr, (options.momentum, options.beta2), weight_decay=options.weight_decay)
 
 
 def schedule_of(options: TrainOptions, per_epoch: int, steps: int) -> Schedule:

@@ -54,7 +54,7 @@ class EnergyHead(EnergyObjective, PerceptronHead):
         "lr": 2e-2,
     }
 
-    def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
+    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
         """Make the perceptron, and the modules that the objective adds."""
         model = EnergyNet(self.mlp(size, self.outputs(classes), generator))
         for name, part in self.energy_parts((size,), classes, generator).items():

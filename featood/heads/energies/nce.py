@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["NoiseContrastive", "TiltedNet"]
+__all__ = ["NoiseContrastive"]
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -10,37 +10,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from featood.energies import GaussianNoise, NoiseContrastiveObjective, UniformNoise, free_energy
+from featood.energies import GaussianNoise, NoiseContrastiveObjective, TiltedGaussian, UniformNoise
 from featood.heads.energies._energy_head import EnergyHead, EnergyNet
 from featood.heads.registry import register
-from featood.numerics.gaussian import Whitening
-
-
-class TiltedNet(EnergyNet):
-    """A network added to the energy of a Gaussian, which is part of its state."""
-
-    def __init__(self, net: nn.Module, size: int) -> None:
-        super().__init__(net)
-        for name, shape in (("center", (size,)), ("matrix", (size, size)), ("log_det", ()), ("ridge", ())):
-            self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
-
-    def tilt(self, gaussian: Whitening) -> None:
-        """Set the Gaussian."""
-        for name, value in gaussian._asdict().items():
-            self.get_buffer(name).copy_(value)
-
-    @property
-    def noise(self) -> GaussianNoise:
-        """The Gaussian."""
-        return GaussianNoise(Whitening(*(self.get_buffer(name) for name in Whitening._fields)))
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return logits ``[B, 1]``: the negated sum of both energies."""
-        return self.net(rows) + self.noise.log_density(rows)[:, None]
-
-    def energy(self, rows: Tensor) -> Tensor:
-        """Return the sum of both energies ``[B]``."""
-        return free_energy(self)(rows)
 
 
 @register(
@@ -67,10 +39,10 @@ class NoiseContrastive(NoiseContrastiveObjective, EnergyHead):
         "lr": 1e-2,
     }
 
-    def build(self, size: int, classes: int, generator: torch.Generator) -> EnergyNet:
+    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
         """Make the perceptron; with normal noise, it is added to the energy of the noise."""
         net = self.mlp(size, self.outputs(classes), generator)
-        return TiltedNet(net, size) if self.noise == "gaussian" else EnergyNet(net)
+        return TiltedGaussian(net, size) if self.noise == "gaussian" else EnergyNet(net)
 
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
         """Fit the noise; it is determined by the rows, so checkpoints need not store it."""

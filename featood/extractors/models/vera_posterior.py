@@ -1,0 +1,29 @@
+"""Energy-prior networks with the loss of posterior networks."""
+
+from __future__ import annotations
+
+__all__ = ["VERAPosterior"]
+
+from featood.energies import VeraPosteriorObjective
+from featood.extractors.models.registry import register
+from featood.extractors.models.vera_model import GeneratedModel
+from featood.options import option
+
+
+@register(
+    "vera-posterior",
+    title="Energy-prior network by VERA and uncertain cross-entropy",
+    paper="Elflein, Out-of-distribution Detection with Energy-based Models, Master's thesis, arXiv",
+    year=2023,
+    url="https://arxiv.org/abs/2302.12002",
+    needs=("labels",),
+)
+class VERAPosterior(VeraPosteriorObjective, GeneratedModel):
+    """Learn class evidence by uncertain cross-entropy, and its sum by contrast with a generator's samples.
+
+    The concentrations are ``exp(l_c) + 1``: score the logits with ``precision`` or another head on Dirichlet
+    distributions, or the column ``energy`` with ``likelihood``.
+    """
+
+    l2: float = option(1.0, "weight of the squared energies in the loss", low=0)
+    classification: float = option(100.0, "weight of the classification loss", low=0)
