@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["NoiseContrastive"]
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
@@ -18,8 +19,8 @@ from featood.extractors.models.network import TrainableNet
 from featood.extractors.models.registry import register
 from featood.training.loop import Losses
 
-MOST_IMAGES = 20_000
-"""Images to which the noise is fitted."""
+MOST_BATCHES = 300
+"""Batches of images to which the noise is fitted, the first ones."""
 
 
 @register(
@@ -47,11 +48,7 @@ class NoiseContrastive(NoiseContrastiveObjective, EnergyModel):
 
     def prepare(self, net: TrainableNet, batches: Iterable[ImageBatch]) -> None:
         """Fit the noise to the first images."""
-        found: list[Tensor] = []
-        for batch in batches:
-            found.append(batch.images.flatten(1))
-            if sum(map(len, found)) >= MOST_IMAGES:
-                break
+        found = [batch.images.flatten(1) for batch in itertools.islice(batches, MOST_BATCHES)]
         assert isinstance(net.body, TiltedGaussian)
         net.body.tilt(GaussianNoise.of(torch.cat(found), self.ridge).whitening)
 
