@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.progress import Progress, TaskID
 
 
@@ -41,6 +42,9 @@ class Reporter:
 
     def progress(self, what: str, done: int, total: int, **figures: float) -> None:
         """Receive the progress of a task: the amount done, and figures such as its loss."""
+
+    def picture(self, what: str, step: int, pixels: np.ndarray) -> None:
+        """Receive a picture of a task, uint8 ``[height, width, 3]``."""
 
     def task(self, what: str) -> Callable[..., None]:
         """Return ``report(done, total, **figures)``, which reports the progress of one task."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 __all__ = ["TensorBoardReporter"]
 
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from featood.errors import UsageError
 from featood.reporter import Reporter
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class TensorBoardReporter(Reporter):
@@ -59,8 +62,18 @@ class TensorBoardReporter(Reporter):
         self._reporter.progress(what, done, total, **figures)
         if not figures:
             return
-        if not self._writers or done <= self._last:
-            self._writers.append(self._open(str(self._folder / f"fit-{len(self._writers) + 1}")))
-        self._last = done
+        writer = self._writer(done, done <= self._last)
         for name, value in figures.items():
-            self._writers[-1].add_scalar(name, value, done)
+            writer.add_scalar(name, value, done)
+
+    def picture(self, what: str, step: int, pixels: np.ndarray) -> None:
+        """Write a picture, and forward it."""
+        self._reporter.picture(what, step, pixels)
+        self._writer(step, step < self._last).add_image(what, pixels, step, dataformats="HWC")
+
+    def _writer(self, step: int, new: bool) -> Any:
+        """Return the writer of the fit in which a step is, which may be a new one."""
+        if not self._writers or new:
+            self._writers.append(self._open(str(self._folder / f"fit-{len(self._writers) + 1}")))
+        self._last = step
+        return self._writers[-1]

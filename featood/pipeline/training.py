@@ -96,7 +96,13 @@ def train_extractor(
         settings=settings,
         progress=reporter.task(f"training {plan.architecture.name}"),
         initial=None if initial is None else functools.partial(initial.load, reporter=reporter),
+        show=functools.partial(reporter.picture, "samples"),
     )
+    if trained.summary["diverged"]:
+        reporter.line(
+            f"{plan.model} diverged: the state after update {trained.summary['steps']} is kept; continue from it by "
+            f"--initial {plan.out} with another --out and {model.advice}"
+        )
     classes = sets.images.classes or tuple(map(str, range(trained.summary["classes"])))
     facts = Facts(plan.architecture, model, classes, sets.transform, dataclasses.asdict(options), data)
     if leads():

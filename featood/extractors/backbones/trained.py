@@ -28,7 +28,8 @@ def build(name: str, request: Request) -> Built:
     net, facts, summary = load_extractor(folder, last)
     accuracy = summary.get("validation_accuracy")
     known = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} % on held-out images"
-    note = f"trained by {facts.model.name} on {facts.data['dataset']}{known}"
+    fallen = f", whose training diverged after {summary['steps']} updates" if summary.get("diverged") else ""
+    note = f"trained by {facts.model.name} on {facts.data['dataset']}{known}{fallen}"
     module = net.whole(
         facts.model.shown, facts.model.logits_part, facts.model.encodes, facts.model.density_column
     )

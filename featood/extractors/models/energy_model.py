@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from featood.energies import EnergyObjective, SampledObjective, perturb
+from featood.energies import EnergyObjective, SampledObjective, free_energy, perturb, sgld
 from featood.extractors.models.model import ImageBatch, Model, Setup
 from featood.extractors.models.network import SplitNet
 from featood.options import option
@@ -62,7 +62,16 @@ class EnergyModel(EnergyObjective, Model):
 class SampledModel(SampledObjective, EnergyModel):
     """An energy model with Langevin samples of images; steps and noise are the published ones."""
 
+    advice: ClassVar[str] = "a smaller --lr or --step-size, more --sgld-steps, or more --image-noise"
+
     sgld_steps: int = option(20, "Langevin steps between two updates", low=1)
     step_size: float = option(1.0, "Langevin step size", low=0)
     noise: float = option(0.01, "standard deviation of the Langevin noise", low=0)
     spread: float = option(1.0, "chains are initialised uniformly in [-spread, spread]", low=0)
+
+    def generated(self, net: Any, count: int, generator: torch.Generator) -> Tensor:
+        """Return states of random chains, after ten times the steps between two updates."""
+        states = net.parts["chains"].samples
+        start = states[torch.randperm(len(states), generator=generator)[:count].to(states.device)]
+        sampling = {**self.sampling, "steps": 10 * self.sgld_steps}
+        return sgld(free_energy(net.logits_net()), start, generator=generator, final=1.0, **sampling)

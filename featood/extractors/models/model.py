@@ -127,6 +127,10 @@ class Model:
     """Column that an extraction makes of the logsumexp of the logits: ``log-density``, or ``energy``, negated."""
     training: ClassVar[Mapping[str, Any]] = {}
     """Defaults of :class:`~featood.extractors.trainer.TrainOptions` for this model, in place of its own."""
+    transient: ClassVar[tuple[str, ...]] = ()
+    """Parts that are needed in training only; the weights to extract with do not contain them."""
+    advice: ClassVar[str] = "a smaller --lr"
+    """What to change after a divergence."""
     own_network: ClassVar[bool] = False
     """Whether it makes its network itself (`network`), and takes no architecture."""
     colours: ClassVar[tuple[float, float] | None] = None
@@ -172,6 +176,10 @@ class Model:
     def errors(self, net: SplitNet, batch: ImageBatch) -> Tensor:
         """Return the error of each held-out image ``[B]``; weights with a lower mean are better."""
         return (net(batch.images).argmax(1) != batch.labels).float()
+
+    def generated(self, net: Any, count: int, generator: torch.Generator) -> Tensor | None:
+        """Return images ``[count, C, H, W]`` that the trained network generates, normalised; None if it does not."""
+        return None
 
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:
         """Return the scalars of a batch by name; ``loss`` is minimised, the others are reported."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from featood.energies import VeraObjective
 from featood.extractors.models.energy_model import EnergyModel
@@ -39,3 +39,7 @@ class GeneratedModel(VeraObjective, EnergyModel):
         """Return the generator's network, whose images are in [-1, 1]."""
         with seeded(generator):
             return nn.Sequential(DECODERS[self.generator](size, shape), nn.Tanh())  # type: ignore[arg-type]
+
+    def generated(self, net: Any, count: int, generator: torch.Generator) -> Tensor:
+        """Return images of the generator."""
+        return net.parts["sampler"].sample(count, generator)[0].detach()

@@ -19,7 +19,8 @@ from featood.errors import CacheCorrupt, Mismatch, UsageError
 from featood.extractors.models import Model, create_model
 from featood.extractors.models.network import TrainableNet
 from featood.extractors.trainer.architectures import Architecture
-from featood.extractors.trainer.networks import trainable_net
+from featood.extractors.trainer.networks import drop_parts, trainable_net
+from featood.extractors.trainer.pictures import png_of
 from featood.extractors.trainer.trainer import Trained
 from featood.extractors.transform import Transform
 from featood.files import atomic_write, read_json, rename, size_of, write_json
@@ -28,6 +29,7 @@ from featood.records import check_record, is_newer, whole
 SCHEMA = 1
 RECORD = "extractor.json"
 WEIGHTS, LAST = "model.safetensors", "last.safetensors"
+PICTURE = "samples.png"
 NEXT = ".next"
 """Suffix of files that belong to the record, or to the next one, and have not replaced their predecessor yet."""
 AGAIN = "train it again"
@@ -88,6 +90,9 @@ def save_extractor(trained: Trained, facts: Facts, folder: Path) -> None:
         "history.csv": _history(trained.history).encode(),
         "README.md": _card(facts, trained.summary).encode(),
     }
+    if trained.picture is not None:
+        contents[PICTURE] = png_of(trained.picture)
+    drop_parts(trained.net, facts.model.transient)
     for name, tensors in ((WEIGHTS, trained.net.named_tensors()), (LAST, trained.last)):
         contents[name] = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
     digests = {name: hashlib.sha256(contents[name]).hexdigest() for name in (WEIGHTS, LAST)}
@@ -161,6 +166,8 @@ def load_extractor(folder: str | Path, last: bool = False) -> Extractor:
         net = trainable_net(model, architecture.make, classes, transform, outputs=body["outputs"])
     except UsageError as error:
         raise Mismatch(f"{folder} was written by a version of featood with other options: {error}") from None
+    if not last:
+        drop_parts(net, model.transient)
     name = LAST if last else WEIGHTS
     net.load_named(_tensors(folder / name, body["sha256_of"].get(name, "")))
     facts = Facts(architecture, model, tuple(body["classes"]), transform, body["training"], body["data"])
@@ -202,6 +209,8 @@ def _card(facts: Facts, summary: Mapping[str, Any]) -> str:
     card = facts.model.card
     accuracy = summary.get("validation_accuracy")
     held = "" if accuracy is None else f" Accuracy on the held-out images: {100 * accuracy:.2f} %."
+    if summary.get("diverged"):
+        held += f" The training diverged; these are the weights after {summary['steps']} updates."
     options = {
         **dataclasses.asdict(facts.model),
         **{f"--arch-option {key}": value for key, value in facts.architecture.options.items()},

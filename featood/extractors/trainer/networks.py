@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["MakeNet", "trainable_net"]
+__all__ = ["MakeNet", "drop_parts", "trainable_net"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
@@ -61,3 +61,10 @@ def trainable_net(
         torch.default_generator.manual_seed(seed)
         net.parts.update(model.parts(setup._replace(width=net.width)))
     return net
+
+
+def drop_parts(net: TrainableNet, names: Iterable[str]) -> None:
+    """Remove parts of a network, if it has them."""
+    for name in names:
+        if name in net.parts:
+            del net.parts[name]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.data import ImageSet
+from featood.energies.sgld import frozen
 from featood.errors import DataError, UsageError
 from featood.extractors.models.model import ImageBatch, Model
 from featood.extractors.models.network import SplitNet, TrainableNet, check_split
@@ -26,6 +27,7 @@ from featood.extractors.trainer.loader import ImageLoader
 from featood.extractors.trainer.mixing import Mixing
 from featood.extractors.trainer.networks import MakeNet, trainable_net
 from featood.extractors.trainer.options import TrainOptions, optimizer_of, schedule_of, settings_of
+from featood.extractors.trainer.pictures import SHOWN, picture_of
 from featood.extractors.trainer.pixmix import PixMix
 from featood.extractors.transform import Transform
 from featood.numerics.devices import pick_device
@@ -59,6 +61,8 @@ class Trained:
     history: Mapping[str, list[float]]
     summary: Mapping[str, Any]
     """Steps, accuracy on the held-out images, seconds, and the like."""
+    picture: np.ndarray | None = None
+    """Images that the network generates, uint8 ``[height, width, 3]``, if it does."""
 
 
 def train_network(
@@ -71,6 +75,7 @@ def train_network(
     settings: Mapping[str, Any] | None = None,
     progress: Callable[..., None] | None = None,
     initial: Callable[[nn.Module], object] | None = None,
+    show: Callable[[int, np.ndarray], None] | None = None,
 ) -> Trained:
     """Train a network; under ``torchrun`` by all processes together.
 
@@ -92,6 +97,8 @@ def train_network(
         Called as ``progress(step, total, loss=..., ...)``.
     initial : callable, optional
         Loads weights into the network, to fine-tune it.
+    show : callable, optional
+        Called as ``show(step, picture)`` with images that the network generates, before each epoch.
 
     Raises
     ------
@@ -119,7 +126,7 @@ def train_network(
         check_split(net, torch.zeros(2, *data.transform.shape))
     began = time.monotonic()
     with processes(device.type == "cuda") as team:
-        run = _Run(net, model, data, labels, options, mixing, team, device)
+        run = _Run(net, model, data, labels, options, mixing, team, device, show)
         with torch.no_grad():
             model.prepare(net.eval(), run.plain())
         net.train()
@@ -142,6 +149,7 @@ def train_network(
             keep_best=options.keep == "best",
         )
         team.agree(net)
+        picture = run.picture()
     summary = {**result.summary, "seconds": round(time.monotonic() - began, 1), "classes": classes}
     if errors := [error for error in result.history.get("validation", []) if not math.isnan(error)]:
         error = min(errors) if options.keep == "best" else errors[-1]
@@ -151,7 +159,7 @@ def train_network(
     kept = {name: value.clone() for name, value in net.state_dict().items()}
     last = _finished(net, model, result.last or kept)
     _finished(net, model, kept)
-    return Trained(net, last, result.history, summary)
+    return Trained(net, last, result.history, summary, picture)
 
 
 def held_out_rows(rows: int, share: float, seed: int) -> np.ndarray:
@@ -176,8 +184,9 @@ class _Run:
 
     def __init__(
         self, net: Any, model: Model, data: TrainImages, labels: np.ndarray, options: TrainOptions,
-        mixing: Mixing, team: Processes, device: torch.device,
+        mixing: Mixing, team: Processes, device: torch.device, show: Callable[[int, np.ndarray], None] | None,
     ) -> None:  # fmt: skip
+        self.show = show
         self.net, self.model, self.data, self.options = net, model, data, options
         self.mixing, self.team, self.device = mixing, team, device
         dtype = torch.float64 if options.precision == "float64" else torch.float32
@@ -229,6 +238,8 @@ class _Run:
 
     def losses(self, number: int) -> dict[str, Tensor]:
         """Return the losses of a batch by its number."""
+        if self.show is not None and number % self.per_epoch == 0 and (picture := self.picture()) is not None:
+            self.show(number, picture)
         for parameter in self.frozen:
             parameter.requires_grad_(number // self.per_epoch >= self.options.frozen_epochs)
         images, labels = self.inside(number), self.labels[self.inside.rows(number)].repeat(self.inside.views)
@@ -245,6 +256,13 @@ class _Run:
         )  # fmt: skip
         with _seeded([self.options.seed, number, self.team.rank]), self._precision():
             return self.team.mean(self.objective(batch))
+
+    @torch.no_grad()
+    def picture(self) -> np.ndarray | None:
+        """Return images that the network generates, from fixed random numbers; None if it does not."""
+        with frozen(self.net):
+            images = self.model.generated(self.net, SHOWN, torch.Generator().manual_seed(self.options.seed))
+        return None if images is None else picture_of(images, self.data.transform)
 
     def plain(self) -> Iterator[ImageBatch]:
         """Yield the training images once, in order and without augmentation."""
