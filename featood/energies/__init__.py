@@ -14,7 +14,7 @@ from featood.energies.flow_contrastive import (
     flow_contrastive,
     importance_likelihood,
 )
-from featood.energies.gibbs import gibbs_with_gradients
+from featood.energies.gibbs import TokenChains, gibbs_with_gradients
 from featood.energies.hybrid import HybridObjective, hybrid_contrast
 from featood.energies.joint import JointObjective, joint_loss
 from featood.energies.noise_contrastive import (
@@ -61,6 +61,7 @@ __all__ = [
     "SupervisedScoreMatchingObjective",
     "SupervisedVeraObjective",
     "TiltedGaussian",
+    "TokenChains",
     "UniformNoise",
     "VeraObjective",
     "VeraPosteriorObjective",

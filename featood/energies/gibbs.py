@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["gibbs_with_gradients"]
+__all__ = ["TokenChains", "gibbs_with_gradients"]
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
+from featood.energies.replay import put_last
 from featood.energies.sgld import Energy
 
 
@@ -79,3 +80,45 @@ def _proposal(
 def _exponential(like: Float[Tensor, "*shape"], generator: torch.Generator) -> Float[Tensor, "*shape"]:
     draws = torch.empty(like.shape, device=generator.device, dtype=like.dtype)
     return draws.exponential_(generator=generator).clamp_(min=torch.finfo(like.dtype).tiny).to(like.device)
+
+
+class TokenChains(nn.Module):
+    """Persistent chains of token sequences, stored as a module buffer so that checkpoints contain them.
+
+    Parameters
+    ----------
+    length, classes : int
+        Tokens of a sequence, and their number of values K.
+    size : int
+        Number of chains, which start uniformly.
+    restart : float
+        Probability that a drawn chain is reinitialised.
+    generator : torch.Generator
+        Generator of the initial states.
+    """
+
+    tokens: Int[Tensor, "chains L"]
+
+    def __init__(
+        self, length: int, classes: int, size: int, *, generator: torch.Generator, restart: float = 0.05
+    ) -> None:
+        super().__init__()
+        self.classes, self.restart = classes, restart
+        self.register_buffer("tokens", self._fresh(size, length, generator))
+
+    def sample(
+        self, energy: Energy, count: int, *, steps: int, generator: torch.Generator
+    ) -> Int[Tensor, "{count} L"]:
+        """Draw chains, run :func:`gibbs_with_gradients`, store and return the new states ``[count, L]``."""
+        device, length = self.tokens.device, self.tokens.shape[1]
+        chains = torch.randint(len(self.tokens), (count,), generator=generator, device=generator.device)
+        again = torch.rand(count, generator=generator, device=generator.device) < self.restart
+        fresh = self._fresh(count, length, generator).to(device)
+        start = torch.where(again.to(device)[:, None], fresh, self.tokens[chains.to(device)])
+        moved = gibbs_with_gradients(energy, start, self.classes, steps=steps, generator=generator)
+        put_last(self.tokens, chains.to(device), moved)
+        return moved
+
+    def _fresh(self, count: int, length: int, generator: torch.Generator) -> Int[Tensor, "{count} {length}"]:
+        shape = (count, length)
+        return torch.randint(self.classes, shape, generator=generator, device=generator.device)

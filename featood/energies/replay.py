@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ReplayBuffer", "SampledObjective", "random_classes"]
+__all__ = ["ReplayBuffer", "SampledObjective", "put_last", "random_classes"]
 
 import dataclasses
 import warnings
@@ -82,11 +82,8 @@ class ReplayBuffer(nn.Module):
         return chains, torch.where(again.reshape(-1, *[1] * (fresh.ndim - 1)), fresh, self.samples[chains])
 
     def put(self, chains: Int[Tensor, "B"], samples: Float[Tensor, "B ..."]) -> None:
-        """Store the states of chains; if a chain occurs several times, the last state is stored, on every device."""
-        order = torch.arange(len(chains), device=chains.device)
-        last = order.new_full((len(self.samples),), -1).scatter_reduce(0, chains, order, "amax")
-        kept = last[chains] == order
-        self.samples[chains[kept]] = samples.detach()[kept]
+        """Store the states of chains; see :func:`put_last`."""
+        put_last(self.samples, chains, samples.detach())
 
     def sample(
         self,
@@ -220,6 +217,18 @@ class SampledObjective(EnergyObjective):
         """Sample from an energy of a network, whose parameters get no gradients."""
         with frozen(net):
             return chains.sample(energy, count, labels=labels, generator=generator, **self.sampling)
+
+
+def put_last(
+    states: Float[Tensor, "chains *shape"] | Int[Tensor, "chains *shape"],
+    chains: Int[Tensor, "B"],
+    moved: Float[Tensor, "B *shape"] | Int[Tensor, "B *shape"],
+) -> None:
+    """Store new states of chains; if a chain occurs several times, the last state is stored, on every device."""
+    order = torch.arange(len(chains), device=chains.device)
+    last = order.new_full((len(states),), -1).scatter_reduce(0, chains, order, "amax")
+    kept = last[chains] == order
+    states[chains[kept]] = moved[kept]
 
 
 def random_classes(count: int, chains: ReplayBuffer, generator: torch.Generator) -> Int[Tensor, "{count}"]:

@@ -28,6 +28,7 @@ from .reshaping.dice import DICE as DICE
 from .ensembles.deep_ensemble import DeepEnsemble as DeepEnsemble
 from .dirichlet.dirichlet_differential_entropy import DirichletDifferentialEntropy as DirichletDifferentialEntropy
 from .dirichlet.dirichlet_max_probability import DirichletMaxProbability as DirichletMaxProbability
+from .energies.discrete_cd import DiscreteContrastiveDivergence as DiscreteContrastiveDivergence
 from .logits.doctor import Doctor as Doctor
 from .ensembles.dropout_mlp import DropoutMLP as DropoutMLP
 from .dirichlet.epkl import EPKL as EPKL

@@ -11,6 +11,7 @@ import numpy as np
 from featood.cache.feature_set import FeatureSet
 from featood.testing.fixture import synthetic_sets
 
+TOKEN_BOUNDS = np.linspace(0, 3, 7)
 POSITIONS, DRAWS = 4, 3
 
 
@@ -29,7 +30,8 @@ def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
     FeatureSet
         The set with the further columns ``map`` (maps of four positions whose average is ``avg``), ``layer1.gram`` and
         ``layer2.gram`` (row sums for the powers 1 and 2), ``score.avg`` and ``background.avg`` (single numbers, larger
-        for outliers), ``odin``, ``mc.logits`` and ``ensemble.logits`` (logits of a perturbed input, of three dropout
+        for outliers), ``log-density`` (smaller for outliers), ``tokens`` (whole numbers from 0 to 7), ``odin``,
+        ``mc.logits`` and ``ensemble.logits`` (logits of a perturbed input, of three dropout
         passes, and of three members).
     """
     rng, members = np.random.default_rng(seed), np.random.default_rng(0)
@@ -45,6 +47,8 @@ def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
         norms = [(values**power).sum(1, keepdims=True) ** (1 / power) for power in (1, 2)]
         extras[f"{layer}.gram"] = np.concatenate([values * norm for norm in norms], 1)
     extras["score.avg"] = extras["background.avg"] = -np.linalg.norm(avg, axis=1, keepdims=True)
+    extras["log-density"] = -extras["score.avg"]
+    extras["tokens"] = np.digitize(avg, TOKEN_BOUNDS)
     extras["odin"] = (avg + 0.05 * rng.normal(0, 1, avg.shape)) @ weight.T + bias
     kept = [rng.random(avg.shape) < 0.8 for _ in range(DRAWS)]
     extras["mc.logits"] = np.concatenate([(avg * mask / 0.8) @ weight.T + bias for mask in kept], 1)

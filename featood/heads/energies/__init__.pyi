@@ -1,5 +1,6 @@
 from .conditional_nce import ConditionalNoiseContrastive as ConditionalNoiseContrastive
 from .cd import ContrastiveDivergence as ContrastiveDivergence
+from .discrete_cd import DiscreteContrastiveDivergence as DiscreteContrastiveDivergence
 from .entropy_mcmc import EntropyMCMC as EntropyMCMC
 from .flow_nce import FlowContrastive as FlowContrastive
 from .heat_el import HEATEL as HEATEL
