@@ -35,6 +35,8 @@ from featood.training import BalancedBatches, Batches
 from featood.training.loop import train
 
 FOREVER = 10**9
+GOOD_STATES = 100
+"""Updates between two states to return to, if no images are held out."""
 
 
 class TrainImages(NamedTuple):
@@ -130,6 +132,7 @@ def train_network(
         with torch.no_grad():
             model.prepare(net.eval(), run.plain())
         net.train()
+        validates = len(run.held_out[0]) > 0
         result = train(
             run.losses,
             net,
@@ -143,8 +146,8 @@ def train_network(
             writes=leads(),
             keep_checkpoint=True,
             settings={**(settings or {}), **settings_of(options), "processes": team.world},
-            every=run.per_epoch,
-            validate=run.error if len(run.held_out[0]) else None,
+            every=run.per_epoch if validates else min(run.per_epoch, GOOD_STATES),
+            validate=run.error if validates else None,
             patience=FOREVER,
             keep_best=options.keep == "best",
         )
