@@ -145,7 +145,8 @@ def far_rows(subject: Subject) -> None:
     for factor in (1e6, 1e3, 1e-6, 0.0):
         far = mapped(subject.test, functools.partial(np.multiply, np.float32(factor)))
         # tokens are numbers of values, not measurements
-        far.features["tokens"] = subject.test.features["tokens"]
+        kept = {**far.features, "tokens": subject.test.features["tokens"]}
+        far = dataclasses.replace(far, features=kept)
         subject.score(subject.fitted, with_main(far))
     certain = dataclasses.replace(subject.test, logits=1e4 * np.sign(np.asarray(subject.test.logits)))
     subject.score(subject.fitted, certain)
