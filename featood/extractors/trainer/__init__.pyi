@@ -8,8 +8,8 @@ from .folder import load_extractor as load_extractor
 from .folder import read_record as read_record
 from .folder import save_extractor as save_extractor
 from .options import TrainOptions as TrainOptions
+from .recipe import Recipe as Recipe
 from .recipes import RECIPES as RECIPES
-from .recipes import Recipe as Recipe
 from .recipes import find_recipe as find_recipe
 from .trainer import TrainImages as TrainImages
 from .trainer import held_out_rows as held_out_rows

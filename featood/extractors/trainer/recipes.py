@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["RECIPES", "Recipe", "find_recipe"]
+__all__ = ["RECIPES", "find_recipe"]
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
+from featood.extractors.trainer.energy_recipes import ENERGY_RECIPES
+from featood.extractors.trainer.recipe import Recipe
 from featood.names import find_named
-
-
-class Recipe(NamedTuple):
-    """A model, an architecture, and how to train, as published; the dataset is not part of it."""
-
-    model: str
-    architecture: str
-    source: str
-    """Where the values are from, and how they differ."""
-    architecture_options: Mapping[str, Any] = {}
-    options: Mapping[str, Any] = {}
-    """Options of the model."""
-    training: Mapping[str, Any] = {}
-    """Values of :class:`~featood.extractors.trainer.TrainOptions`."""
-    tunes: bool = False
-    """Whether it continues from a trained network."""
-
 
 _CROP_FLIP = ("crop-black:4", "flip")
 _SGD = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 128}
@@ -178,6 +163,7 @@ RECIPES: dict[str, Recipe] = {
             "schedule": "constant", "validation": 0.0, "keep": "last",
         },
     ),
+    **ENERGY_RECIPES,
 }  # fmt: skip
 
 
