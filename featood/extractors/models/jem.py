@@ -22,9 +22,9 @@ class JEM(JointObjective, SampledModel):
     """Learn a classifier whose free energy models the density of images, by contrast with Langevin samples.
 
     As published: samples of the free energy (``--class-conditional`` for those of a class, as in the thesis), 20 steps,
-    chains restarted with probability 0.05, and no penalty of the squared energies (1 in the thesis). Score the column
-    ``energy`` with ``likelihood``, the logits with ``msp``, and ``gradient-norm`` with ``column``.
+    and chains restarted with probability 0.05. The squared energies have a small weight, without which small networks
+    diverge (0 in the paper, 1 in the thesis). Score the column ``energy`` with ``likelihood``, and the logits with
+    ``msp``.
     """
 
     class_conditional: bool = option(False, "sample from the energy of a class instead of the free energy")
-    l2: float = option(0.0, "weight of the squared energies in the loss", low=0)
