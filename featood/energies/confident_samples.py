@@ -40,7 +40,6 @@ class ConfidentSamplesObjective(SampledObjective):
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
         """Draw samples, and return the cross-entropy of the inputs minus the entropy at the samples."""
-        entropy = prediction_entropy(net)
-        samples = self.descend(net, entropy, parts["chains"], len(rows), generator)
-        named, unsure = classification_loss(net, rows, labels), entropy(samples).mean()
+        samples = self.samples(net, parts["chains"], len(rows), generator, energy=prediction_entropy)
+        named, unsure = classification_loss(net, rows, labels), prediction_entropy(net)(samples).mean()
         return {"loss": named - self.uncertainty * unsure, "classification": named, "entropy": unsure}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Energy", "decay", "frozen", "sgld"]
+__all__ = ["SAMPLER_PRECISIONS", "Energy", "decay", "frozen", "sampler_net", "sgld"]
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -33,6 +34,41 @@ def frozen(model: nn.Module) -> Iterator[nn.Module]:
             module.training = was
         for parameter, was in requires_grad.items():
             parameter.requires_grad_(was)
+
+
+SAMPLER_PRECISIONS = ("float32", "bfloat16")
+
+
+class _Reduced(nn.Module):
+    """A network in bfloat16, with inputs and outputs in other types."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Float[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
+        return self.net(x.bfloat16()).to(x.dtype)
+
+
+@contextmanager
+def sampler_net(net: nn.Module, precision: str = "float32") -> Iterator[nn.Module]:
+    """Provide a network to sample with within a context: `frozen`, or a copy of it in bfloat16.
+
+    The copy is faster where the processor has matrix units for bfloat16, and much slower elsewhere. The energies of
+    samples are to be computed by the network itself.
+
+    Parameters
+    ----------
+    net : Module
+        The network.
+    precision : str
+        One of `SAMPLER_PRECISIONS`; ``float32`` stands for the network's own precision.
+    """
+    if precision == "float32":
+        with frozen(net):
+            yield net
+        return
+    yield _Reduced(copy.deepcopy(net).bfloat16()).eval().requires_grad_(False)
 
 
 def sgld(

@@ -5,6 +5,7 @@ from draws import generator
 from torch import nn
 
 from featood.energies import contrastive_divergence, decay, frozen, sgld
+from featood.energies.sgld import sampler_net
 
 
 def quartic(x):
@@ -123,3 +124,23 @@ def test_contrastive_divergence_noise():
     assert run(0) == found and run(1) != found
     with pytest.raises(ValueError, match="generator"):
         contrastive_divergence(lambda x: x.sum(1), rows, rows, l2=0, noise=0.1)
+
+
+def test_a_sampler_network_in_bfloat16_is_a_copy():
+    net = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.SiLU(), torch.nn.Linear(8, 1))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    rows = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    with sampler_net(net, "bfloat16") as fast:
+        assert not any(parameter.requires_grad for parameter in fast.parameters())
+        assert all(parameter.requires_grad for parameter in net.parameters())
+        found = fast(rows)
+        assert found.dtype == torch.float32 and not torch.equal(found, net(rows))
+        torch.testing.assert_close(found, net(rows), rtol=0.02, atol=0.02)
+        moved = sgld(lambda x: fast(x).squeeze(1), rows, steps=5, step_size=0.1, noise=0.0,
+                     generator=torch.Generator())  # fmt: skip
+    expected = sgld(lambda x: net(x).squeeze(1), rows, steps=5, step_size=0.1, noise=0.0,
+                    generator=torch.Generator())  # fmt: skip
+    torch.testing.assert_close(moved, expected, rtol=0, atol=5e-3)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    with sampler_net(net) as same:
+        assert same is net and not any(parameter.requires_grad for parameter in net.parameters())
