@@ -174,3 +174,47 @@ def test_the_bayesian_loss_of_evidence(name):
         alpha = 1 + np.exp(row)
         terms.append(digamma(alpha.sum()) - digamma(alpha[label]) - 0.1 * dirichlet.entropy(alpha))
     assert case.losses(step=5, steps=10)["loss"] == pytest.approx(np.mean(terms), rel=1e-6)
+
+
+def test_vos_adds_the_odds_of_outliers_around_the_classes():
+    case = Case("vos", weight=0.3, pretraining=0.5, queue=2, draws=20)
+    named = cross_entropy(case.logits)
+    found = case.losses(step=1, steps=10)
+    assert found["loss"] == pytest.approx(named, rel=1e-10) and found["odds"] == 0
+    found = case.losses(step=6, steps=10)
+    assert found["classification"] == pytest.approx(named, rel=1e-10)
+    # the queues have the last two images of each class, and the outliers' odds are those of the odds module
+    odds = case.net.parts["odds"](torch.from_numpy(case.logits)).detach().numpy()
+    inside = np.mean([math.log1p(math.exp(value)) for value in odds])
+    assert found["odds"] > inside > 0
+    assert found["loss"] == pytest.approx(named + 0.3 * found["odds"], rel=1e-10)
+
+
+def test_npos_adds_compactness_dispersion_and_odds():
+    options = {"queue": 2, "neighbor": 1, "boundary": 2, "seeds": 1, "samples": 6, "kept": 2}
+    case = Case("npos", compactness=0.7, dispersion=0.2, weight=0.3, pretraining=0.5, **options)
+    named = cross_entropy(case.logits)
+    for step, begun in ((1, False), (6, True)):
+        found = case.losses(step=step, steps=10)
+        assert found["classification"] == pytest.approx(named, rel=1e-10)
+        total = 0.7 * found["compactness"] + 0.2 * found["dispersion"] + 0.3 * found["odds"] + named
+        assert found["loss"] == pytest.approx(total, rel=1e-10)
+        assert (found["odds"] > 0) is begun
+
+
+def test_scone_adds_the_lagrangian_of_its_constraints():
+    case = Case("scone", outliers=True, weight=0.8, margin=0.5, alarms=0.1, tolerance=0.5, pretraining=0.5)
+    named = cross_entropy(case.logits)
+    assert case.losses(step=1, steps=10)["loss"] == pytest.approx(named, rel=1e-10)
+    part = case.net.parts["constraints"]
+    part.multipliers.copy_(torch.tensor([0.3, 0.2]))
+    part.penalties.copy_(torch.tensor([1.0, 2.0]))
+    energy = np.array([-math.log(sum(math.exp(value) for value in row)) for row in case.logits])
+    odds = math.exp(float(part.slope.detach())) * (energy - float(part.middle.detach()))
+    missed = np.mean([1 / (1 + math.exp(value)) for value in odds[8:]])
+    shifted = odds[:8] + math.exp(float(part.slope.detach())) * 0.5
+    flagged = np.mean([1 / (1 + math.exp(-value)) for value in shifted])
+    expected = 0.8 * missed
+    for c, m, b in ((flagged - 0.1, 0.3, 1.0), (named - 0.5 * float(part.reference), 0.2, 2.0)):
+        expected += c * m + b * c * c / 2 if b * c + m >= 0 else -(m**2) / (2 * b)
+    assert case.losses(step=6, steps=10)["loss"] == pytest.approx(expected, rel=1e-6)
