@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["HybridObjective", "LogitQueue", "hybrid_contrast"]
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -50,6 +50,8 @@ def hybrid_contrast(
 class LogitQueue(nn.Module):
     """The latest `size` logits of `classes` classes, at first normal noise."""
 
+    gather: Callable[[Tensor], Tensor] = staticmethod(lambda rows: rows)
+    """From the rows of this process to those of all that train together."""
     values: Float[Tensor, "K C"]
     position: Int[Tensor, ""]
 
@@ -61,7 +63,7 @@ class LogitQueue(nn.Module):
     @torch.no_grad()
     def push(self, logits: Float[Tensor, "B C"]) -> None:
         """Add logits ``[B, C]`` in place of the oldest; of more than the queue takes, the last."""
-        logits = logits.detach()[-len(self.values) :]
+        logits = self.gather(logits.detach())[-len(self.values) :]
         places = (self.position + torch.arange(len(logits), device=logits.device)) % len(self.values)
         self.values[places] = logits.to(self.values.dtype)
         self.position += len(logits)

@@ -43,6 +43,8 @@ class ReplayBuffer(nn.Module):
     with restarts: Du and Mordatch, NeurIPS 2019.
     """
 
+    gather: Callable[[Tensor], Tensor] = staticmethod(lambda rows: rows)
+    """From the rows of this process to those of all that train together, so that all have the same chains."""
     samples: Float[Tensor, "chains ..."]
     restarted: Int[Tensor, ""]
     """Number of chains that diverged and were reinitialised."""
@@ -130,7 +132,7 @@ class ReplayBuffer(nn.Module):
         if bool(diverged.any()):
             moved[diverged] = self._fresh((int(diverged.sum()), *moved.shape[1:]), generator).to(moved)
             self._count(diverged)
-        self.put(chains, moved)
+        self.put(self.gather(chains), self.gather(moved))
         return moved
 
     def _count(self, diverged: Bool[Tensor, "B"]) -> None:

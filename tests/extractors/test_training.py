@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 
 import featood
 from featood.errors import DataError, Mismatch, UsageError
-from featood.extractors.models import SplitNet
+from featood.extractors.models import SplitNet, create_model
 from featood.extractors.trainer import Architecture, TrainOptions, is_extractor, load_extractor
+from featood.extractors.trainer.networks import trainable_net
 from featood.extractors.trainer.options import optimizer_of, schedule_of
+from featood.extractors.transform import Transform
 from featood.nets import create_net
 from featood.pipeline.train_plan import TrainPlan
 from featood.pipeline.training import train_extractor
@@ -129,6 +131,7 @@ with processes(cuda=False):
         train_extractor(TrainPlan(**{**job, "architecture": Architecture("lenet"), "out": Path(job["out"])}),
                         TrainOptions(**how))
 """
+TRANSFORM = Transform(1, 28, 28, 0, (0.5,), (0.5,))
 HERE = {**os.environ, "PYTHONPATH": str(Path(featood.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 
 
@@ -203,6 +206,18 @@ def test_two_processes_train_what_one_does(tmp_path):
         tensors = load_file(two / "last.safetensors")
         for name, value in load_file(one / "last.safetensors").items():
             torch.testing.assert_close(tensors[name], value, rtol=0, atol=1e-8, msg=f"{model} {name}")
+
+
+@DISTRIBUTED
+def test_two_processes_have_the_same_chains(tmp_path):
+    how = {"epochs": 1, "batch_size": 32, "optimizer": "adam", "lr": 1e-3, "validation": 0}
+    options = {"sgld_steps": 2, "buffer_size": 40, "restart": 0.0}
+    job = {"model": "jem", "dataset": "digits", "limit": 32, "image_size": 28, "options": options, "how": how}
+    train_by_two(tmp_path, [{**job, "out": str(tmp_path / "net")}])
+    moved = load_file(tmp_path / "net" / "last.safetensors")["parts.chains.samples"]
+    first = trainable_net(create_model("jem", options), Architecture("lenet").make, 10, TRANSFORM).parts
+    changed = (moved != first["chains"].samples).flatten(1).any(1)
+    assert int(changed.sum()) > 16, "one process moves 16 chains at most"
 
 
 def test_an_odd_batch_cannot_be_shared(monkeypatch):

@@ -11,10 +11,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from featood.energies import EnergyObjective, SampledObjective, free_energy, perturb, sgld
+from featood.energies import EnergyObjective, ReplayBuffer, SampledObjective, free_energy, perturb, sgld
+from featood.energies.hybrid import LogitQueue
 from featood.extractors.models.model import ImageBatch, Model, Setup
 from featood.extractors.models.network import SplitNet
 from featood.options import option
+from featood.training.gathering import gathered
 from featood.training.loop import Losses
 
 
@@ -39,7 +41,11 @@ class EnergyModel(EnergyObjective, Model):
     def parts(self, setup: Setup) -> Mapping[str, nn.Module]:
         """Return the modules that the objective adds."""
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        return self.energy_parts(setup.shape, setup.classes, generator)
+        parts = self.energy_parts(setup.shape, setup.classes, generator)
+        for part in parts.values():
+            if isinstance(part, ReplayBuffer | LogitQueue):
+                part.gather = gathered
+        return parts
 
     def errors(self, net: SplitNet, batch: ImageBatch) -> Tensor:
         """Return the misclassifications ``[B]``; NaN for one logit, as energies of two networks cannot be compared."""
