@@ -130,7 +130,7 @@ def _run(
 
     from featood.cache import slug
     from featood.extractors.models import model_class
-    from featood.extractors.trainer import Architecture, TrainOptions, leads
+    from featood.extractors.trainer import Architecture, TrainOptions, held_out_figures, leads
     from featood.pipeline.train_plan import TrainPlan, plan_of_recipe
     from featood.pipeline.training import train_extractor
 
@@ -165,8 +165,7 @@ def _run(
     if as_json:
         emit_json({"folder": folder, **summary})
         return
-    accuracy = summary.get("validation_accuracy")
-    held = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} % on held-out images"
+    held = ", ".join(["", *held_out_figures(summary)])
     click.echo(f"{summary['steps']} updates in {summary['seconds']:.0f} s{held}; saved in {folder}")
 
 

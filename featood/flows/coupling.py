@@ -60,7 +60,9 @@ class AffineCoupling(nn.Module):
             nn.init.zeros_(parameter)
         self.bound = nn.Parameter(torch.ones(moved))
 
-    def forward(self, rows: Float[Tensor, "B *shape"]) -> tuple[Float[Tensor, "B *shape"], Float[Tensor, "B"]]:
+    def forward(
+        self, rows: Float[Tensor, "B *shape"]
+    ) -> tuple[Float[Tensor, "B *shape"], Float[Tensor, "B"]]:
         """Map rows towards the base, with log-determinants ``[B]``."""
         kept, moved = self._halves(rows)
         log_scale, shift = self._affine(kept)
@@ -151,7 +153,7 @@ class CheckerboardCoupling(AffineCoupling):
 
 
 class ActNorm(nn.Module):
-    """Scale and shift of each feature, or of each channel of maps, initialised by `initialize` to standardise a batch."""
+    """Scale and shift of each feature, or channel of maps, initialised by `initialize` to standardise a batch."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

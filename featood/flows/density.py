@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Chain", "FlowDensity", "Flatten", "standard_normal"]
+__all__ = ["Chain", "Flatten", "FlowDensity", "standard_normal"]
 
 import math
 from collections.abc import Iterable

@@ -215,7 +215,7 @@ def exact_log_det(weights: list[Tensor], slopes: list[Tensor]) -> Float[Tensor, 
 
 
 def _exact_log_det_of_maps(
-    kernels: list[Float[Tensor, "_ _ k k"]], slopes: list[Float[Tensor, "B _ H W"]]
+    kernels: list[Float[Tensor, "_ _ _ _"]], slopes: list[Float[Tensor, "B _ H W"]]
 ) -> Float[Tensor, "B"]:
     first, *rest = kernels
     shape = first.shape[1], *slopes[0].shape[2:]

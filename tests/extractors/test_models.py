@@ -28,7 +28,12 @@ OPTIONS = {
     "scone": {"pretraining": 0.4},
     "vos": {"pretraining": 0.3, "queue": 4, "draws": 50},
     "npos": {"pretraining": 0.3, "queue": 8, "samples": 20, "neighbor": 4, "boundary": 6, "kept": 5},
-    **dict.fromkeys(("cd", "jem"), {"sgld_steps": 3, "buffer_size": 100}),
+    **{name: {"sgld_steps": 3, "buffer_size": 100} for name in ("cd", "jem")},
+    "approximate-flow": {"layers": 1, "kind": "reparameterized"},
+    "glow": {"steps": 2, "width": 8},
+    "iresnet": {"blocks": 1, "width": 8, "terms": 2, "roulette": False},
+    "radial-flow": {"layers": 3},
+    "realnvp": {"scales": 1, "blocks": 1, "width": 4, "class_conditional": True},
 }
 """Options for trainings of a few updates."""
 TERMS = {
@@ -49,8 +54,10 @@ HOW = TrainOptions(
 
 
 def train(name, out, reporter=None, **options):
+    own = MODELS[name].own_network
     plan = TrainPlan(
-        model=name, dataset="digits:0-6", architecture=Architecture(name if MODELS[name].own_network else "lenet"), image_size=28, limit=160, out=out,
+        model=name, dataset="digits:0-6", architecture=Architecture(name if own else "lenet"),
+        image_size=8 if own else 28, limit=160, out=out,
         options=OPTIONS.get(name, {}) | options,
         outliers="digits:7-9" if "outliers" in MODELS[name].card.needs else "",
     )  # fmt: skip

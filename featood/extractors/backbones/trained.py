@@ -20,15 +20,15 @@ def is_trained(name: str) -> bool:
 
 def build(name: str, request: Request) -> Built:
     """Load the network of a folder; ``FOLDER#last`` has the weights after the last update."""
-    from featood.extractors.trainer.folder import load_extractor
+    from featood.extractors.trainer.folder import held_out_figures, load_extractor
 
     if request.weights:
         raise UsageError(f"{name} contains its weights; leave out --weights")
     folder, last = name.removesuffix("#last"), name.endswith("#last")
     net, facts, summary = load_extractor(folder, last)
-    accuracy = summary.get("validation_accuracy")
-    known = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} % on held-out images"
-    note = f"trained by {facts.model.name} on {facts.data['dataset']}{known}"
+    note = ", ".join(
+        [f"trained by {facts.model.name} on {facts.data['dataset']}", *held_out_figures(summary)]
+    )
     module = net.whole(
         facts.model.shown, facts.model.logits_part, facts.model.encodes, facts.model.density_column
     )
