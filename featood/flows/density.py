@@ -112,6 +112,6 @@ class Flatten(nn.Module):
         """Return vectors, with log-determinants of zero."""
         return maps.flatten(1), maps.new_zeros(len(maps))
 
-    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B C H W"]:
-        """Return maps."""
+    def inverse(self, latent: Float[Tensor, "B *latent"]) -> Float[Tensor, "B C H W"]:
+        """Return maps, of vectors or maps."""
         return latent.reshape(len(latent), *self.shape)

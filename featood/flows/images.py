@@ -74,8 +74,8 @@ class FactorOut(nn.Module):
         latent, log_det = self.rest(maps[:, self.out :], generator)
         return torch.cat([maps[:, : self.out].flatten(1), latent], 1), log_det
 
-    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B C H W"]:
-        """Map latents back."""
+    def inverse(self, latent: Float[Tensor, "B *latent"]) -> Float[Tensor, "B C H W"]:
+        """Map latents back, which may have any shape."""
         flat = latent.flatten(1)
         first = self.out * math.prod(self.size)
         out = flat[:, :first].reshape(-1, self.out, *self.size)
