@@ -60,7 +60,7 @@ class ModelCommands(click.Group):
         assert isinstance(formatter, PageFormatter)
         titles = [(name, f"{cls.card.title} ({cls.card.year}).") for name, cls in list_models().items()]
         sources = [
-            (name, f"{recipe.model}, {recipe.architecture}. {recipe.source}.")
+            (name, f"{', '.join(dict.fromkeys((recipe.model, recipe.architecture)))}. {recipe.source}.")
             for name, recipe in RECIPES.items()
         ]
         formatter.write_lists({"Models": titles, "Recipes": sources})

@@ -99,7 +99,8 @@ def plan_of_recipe(
     chosen = TrainPlan(
         model=model or recipe.model, architecture=net, options={**of_model, **typed}, recipe=name, **plan
     )
-    reporter.line(f"recipe {name}: {chosen.model} --arch {net.name} {' '.join(left)}")
+    how_made = "" if model_class(chosen.model).own_network else f" --arch {net.name}"
+    reporter.line(f"recipe {name}: {chosen.model}{how_made} {' '.join(left)}")
     return chosen, TrainOptions(**{**model_class(chosen.model).training, **recipe.training, **how})
 
 
