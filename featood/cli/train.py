@@ -130,15 +130,13 @@ def _run(
 
     from featood.cache import slug
     from featood.extractors.models import model_class
-    from featood.extractors.trainer import Architecture, TrainOptions, held_out_figures, leads
-    from featood.pipeline.train_plan import TrainPlan, plan_of_recipe
+    from featood.extractors.trainer import TrainOptions, held_out_figures, leads
+    from featood.pipeline.train_plan import TrainPlan, architecture_of, plan_of_recipe
     from featood.pipeline.training import train_extractor
 
     own = model_class(name).own_network
-    if own and arch:
-        raise UsageError(f"{name} has a network of its own, with its own options; leave out --arch")
-    arch = name if own else arch
-    if not arch and not recipe:
+    net = architecture_of(name, arch, parse_pairs(arch_option))
+    if not net.name and not recipe:
         raise UsageError("name a network by --arch, or published settings by --recipe")
     folder = f"trained/{slug(recipe or (name if own else f'{arch}-{name}'))}-{slug(values['dataset'])}"
     folder = out or (folder if repeat > 1 else f"{folder}-{values['seed']}")
@@ -149,7 +147,7 @@ def _run(
     how = {
         field.name: typed.pop(field.name) for field in dataclasses.fields(TrainOptions) if field.name in typed
     }
-    what |= {"model": name, "architecture": Architecture(arch, parse_pairs(arch_option)), "options": typed}
+    what |= {"model": name, "architecture": net, "options": typed}
     what["out"] = Path(folder)
     with reporter_of(tensorboard) if leads() else SILENT as reporter:
         if recipe:

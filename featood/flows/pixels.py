@@ -94,6 +94,8 @@ class PixelDensity(nn.Module):
     feature_layer = "latent"
     log_shares: Float[Tensor, "K"]
     """Logarithms of the frequencies of the classes."""
+    initialized: Tensor
+    """Whether `initialize` was called, so that weights that are loaded stay as they are."""
 
     def __init__(
         self, flows: Iterable[FlowDensity], mean: Sequence[float] = (0.0,), std: Sequence[float] = (1.0,)
@@ -104,6 +106,7 @@ class PixelDensity(nn.Module):
         self.latent = nn.Identity()
         self.num_classes = len(self.flows)
         self.register_buffer("log_shares", torch.full((len(self.flows),), -math.log(len(self.flows))))
+        self.register_buffer("initialized", torch.tensor(False))
 
     @property
     def size(self) -> int:
@@ -117,7 +120,7 @@ class PixelDensity(nn.Module):
         """
         latents, joint = self._joint(images)
         best = joint.argmax(1)
-        self.latent(torch.nan_to_num(latents[torch.arange(len(best)), best]))
+        self.latent(torch.nan_to_num(latents[torch.arange(len(best), device=best.device), best]))
         return joint
 
     def log_density(
@@ -169,6 +172,7 @@ class PixelDensity(nn.Module):
         self, images: Float[Tensor, "B C H W"], noise: Float[Tensor, "B C H W"] | None = None
     ) -> None:
         """Initialise the flows that need data, with images of all classes."""
+        self.initialized.fill_(True)
         maps, _ = self.pixels(images, noise)
         for flow in self._flows():
             flow.initialize(maps)

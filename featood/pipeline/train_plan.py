@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TrainPlan", "plan_of_recipe"]
+__all__ = ["TrainPlan", "architecture_of", "plan_of_recipe"]
 
 import dataclasses
 from collections.abc import Mapping
@@ -50,6 +50,23 @@ class TrainPlan:
     """Standard deviation of the normalisation, in the same form."""
     recipe: str = ""
     """Name of the recipe that the plan is of, which is recorded."""
+
+
+def architecture_of(model: str, name: str, options: Mapping[str, Any]) -> Architecture:
+    """Return the network to train; that of a model with a network of its own has the name of the model.
+
+    Raises
+    ------
+    UsageError
+        If a network, or an option of one, is given to such a model.
+    """
+    if not model_class(model).own_network:
+        return Architecture(name, options)
+    if name or options:
+        raise UsageError(
+            f"{model} has a network of its own, with the options of the model; leave out --arch and --arch-option"
+        )
+    return Architecture(model)
 
 
 def plan_of_recipe(

@@ -15,6 +15,7 @@ from featood.extractors.models import ImageBatch, Setup, create_model
 from featood.extractors.models.network import TrainableNet
 from featood.extractors.trainer import load_extractor
 from featood.pipeline.train_plan import plan_of_recipe
+from featood.pipeline.training import train
 from featood.reporter import Reporter
 
 TINY = {
@@ -145,6 +146,15 @@ def test_what_a_flow_of_classes_extracts(featood, tmp_path):
     assert code == 0 and "likelihood" in out and "msp" in out, err
 
 
+def test_training_on_does_not_initialise_again(tmp_path):
+    how = {"dataset": "digits", "limit": 60, "image_size": 8, "epochs": 1, "options": TINY["glow"]}
+    train("glow", out=tmp_path / "first", **how)
+    train("glow", out=tmp_path / "second", initial=str(tmp_path / "first"), lr=0.0, **how)
+    first, second = (load_extractor(tmp_path / name).net.state_dict() for name in ("first", "second"))
+    assert first["body.flows.0.flows.1.log_scale"].abs().min() > 0
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
 def test_images_whose_size_is_not_known_have_32_pixels(featood, tmp_path):
     rng = np.random.default_rng(0)
     for number in range(12):
@@ -166,6 +176,7 @@ def test_images_whose_size_is_not_known_have_32_pixels(featood, tmp_path):
         (("realnvp", "--classification", "1"), "add --class-conditional"),
         (("realnvp", "--class-conditional", "--likelihood", "0"), "there is no loss"),
         (("glow", "--arch", "lenet"), "has a network of its own"),
+        (("glow", "--arch-option", "sn=true"), "leave out --arch and --arch-option"),
     ],
 )
 def test_mistakes(featood, tmp_path, words, text):

@@ -55,6 +55,7 @@ class ApproximateFlow(FlowModel):
     def losses(self, net: nn.Module, batch: ImageBatch) -> Losses:
         """Return the mean bits per dimension, with the penalty added in the same unit."""
         bits = super().losses(net, batch)["loss"]
-        dense: Any = density_of(net).flows[0].flows[-1]
+        flow: Any = density_of(net).flows[0]
+        dense = flow.flows[-1]
         penalty = bits_per_dim(-dense.penalty(), dense.size)
         return {"loss": bits + self.penalty * penalty, "bits_per_dim": bits, "penalty": penalty}

@@ -50,7 +50,9 @@ class FlowModel(Model):
         return PixelDensity(flows, setup.mean, setup.std)
 
     def prepare(self, net: nn.Module, batches: Iterable[ImageBatch]) -> None:
-        """Initialise the normalisations by the first images."""
+        """Initialise the normalisations by the first images, unless weights were loaded."""
+        if density_of(net).initialized:
+            return
         found: list[Tensor] = []
         for batch in batches:
             found.append(batch.images)
