@@ -33,7 +33,9 @@ class ApproximateFlow(FlowModel):
     """Learn the density of images by leaky ReLUs and linear layers that are orthogonal or products of such.
 
     It takes all values of an image as one vector, so a layer has one or two matrices of the size of their number. In
-    training, the kinds ``orthogonal`` and ``reparameterized`` use the determinants of exactly orthogonal matrices.
+    training, the kinds ``orthogonal`` and ``reparameterized`` use the determinants of exactly orthogonal matrices;
+    validation and scores always use the exact ones. Channels are standardised first, not each pixel, as some pixels
+    are constant in many images.
     """
 
     layers: int = option(4, "layers of the flow", low=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FlowModel"]
+__all__ = ["FlowModel", "density_of", "fixed_noise", "random_noise"]
 
 import dataclasses
 from collections.abc import Iterable, Mapping

@@ -26,7 +26,10 @@ from featood.options import option
     needs=(),
 )
 class RadialFlow(FlowModel):
-    """Learn the density of images by a chain of radial layers, on all values as one vector."""
+    """Learn the density of images by a chain of radial layers, on all values as one vector.
+
+    Channels are standardised first, not each pixel, as some pixels are constant in many images.
+    """
 
     layers: int = option(20, "layers of the flow", low=1)
 
