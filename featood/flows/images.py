@@ -8,6 +8,7 @@ from __future__ import annotations
 __all__ = ["FactorOut", "Squeeze", "image_glow", "image_realnvp", "image_residual_flow", "squeezed"]
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -208,21 +209,26 @@ def image_realnvp(
 
     References
     ----------
-    Dinh et al., Density Estimation Using Real NVP, ICLR 2017; without its batch normalisation, with which the density
-    of an image in training depends on the batch. Widths do not grow with the scales.
+    Dinh et al., Density Estimation Using Real NVP, ICLR 2017. Couplings are preceded by the normalisations of Glow,
+    instead of followed by batch normalisation, with which the density of an image in training depends on the batch;
+    their networks have no normalisation, and widths do not grow with the scales.
     """
     check_halved(shape, scales - 1, "scales")
     network = residual_network(width, blocks)
 
+    def normalised(channels: int, couplings: Iterable[nn.Module]) -> list[nn.Module]:
+        return [flow for coupling in couplings for flow in (ActNorm(channels), coupling)]
+
     def scale(shape: Shape, left: int) -> list[nn.Module]:
-        count = 4 if left == 1 else 3
-        flows: list[nn.Module] = [
-            CheckerboardCoupling(shape, network, bool(turn % 2)) for turn in range(count)
-        ]
+        fields = (
+            CheckerboardCoupling(shape, network, bool(turn % 2)) for turn in range(4 if left == 1 else 3)
+        )
+        flows = normalised(shape[0], fields)
         if left == 1:
             return [*flows, Flatten(shape)]
         channels, *size = shape = squeezed(shape)
-        flows += [Squeeze(), *[HalfCoupling(channels, network, bool(turn % 2)) for turn in range(3)]]
+        halves = (HalfCoupling(channels, network, bool(turn % 2)) for turn in range(3))
+        flows += [Squeeze(), *normalised(channels, halves)]
         rest = scale((channels - channels // 2, *size), left - 1)  # type: ignore[arg-type]
         return [*flows, FactorOut(shape, Chain(rest))]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 __all__ = ["RealNVP"]
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from featood.errors import UsageError
 from featood.extractors.models.flow_model import FlowModel, density_of, random_noise
@@ -63,9 +64,19 @@ class RealNVP(FlowModel):
         return image_realnvp(shape, self.scales, self.width, self.blocks, torch.default_generator)
 
     def prepare(self, net: nn.Module, batches: Iterable[ImageBatch]) -> None:
-        """Set the frequencies of the classes; the flows have no normalisation."""
+        """Initialise the normalisations by the first images, and set the frequencies of the classes."""
+        labels: list[Tensor] = []
+
+        def counted() -> Iterator[ImageBatch]:
+            for batch in batches:
+                labels.append(batch.labels)
+                yield batch
+
+        passing = counted()
+        super().prepare(net, passing)
         if self.class_conditional:
-            density_of(net).count(torch.cat([batch.labels for batch in batches]))
+            deque(passing, maxlen=0)
+            density_of(net).count(torch.cat(labels))
 
     def losses(self, net: nn.Module, batch: ImageBatch) -> Losses:
         """Return the weighted sum of bits per dimension given the class, and cross-entropy."""

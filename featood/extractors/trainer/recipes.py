@@ -137,7 +137,7 @@ RECIPES: dict[str, Recipe] = {
         training={**_FLOW, "lr": 1e-3},
     ),
     "thesis-realnvp": Recipe(
-        "realnvp", "realnvp", _FLOW_SOURCE.format("archs/real_nvp") + " and without batch normalisation",
+        "realnvp", "realnvp", _FLOW_SOURCE.format("archs/real_nvp") + "; normalisations are those of Glow",
         options={
             "scales": 2, "width": 32, "blocks": 4, "class_conditional": True, "likelihood": 0.0, "classification": 1.0,
         },
