@@ -60,7 +60,7 @@ class ModelCommands(click.Group):
         assert isinstance(formatter, PageFormatter)
         titles = [(name, f"{cls.card.title} ({cls.card.year}).") for name, cls in list_models().items()]
         sources = [
-            (name, f"{recipe.model}, {recipe.architecture}. {recipe.source}.")
+            (name, f"{', '.join(dict.fromkeys((recipe.model, recipe.architecture)))}. {recipe.source}.")
             for name, recipe in RECIPES.items()
         ]
         formatter.write_lists({"Models": titles, "Recipes": sources})
@@ -130,15 +130,13 @@ def _run(
 
     from featood.cache import slug
     from featood.extractors.models import model_class
-    from featood.extractors.trainer import Architecture, TrainOptions, leads
-    from featood.pipeline.train_plan import TrainPlan, plan_of_recipe
+    from featood.extractors.trainer import TrainOptions, held_out_figures, leads
+    from featood.pipeline.train_plan import TrainPlan, architecture_of, plan_of_recipe
     from featood.pipeline.training import train_extractor
 
     own = model_class(name).own_network
-    if own and arch:
-        raise UsageError(f"{name} has a network of its own, with its own options; leave out --arch")
-    arch = name if own else arch
-    if not arch and not recipe:
+    net = architecture_of(name, arch, parse_pairs(arch_option))
+    if not net.name and not recipe:
         raise UsageError("name a network by --arch, or published settings by --recipe")
     folder = f"trained/{slug(recipe or (name if own else f'{arch}-{name}'))}-{slug(values['dataset'])}"
     folder = out or (folder if repeat > 1 else f"{folder}-{values['seed']}")
@@ -149,7 +147,7 @@ def _run(
     how = {
         field.name: typed.pop(field.name) for field in dataclasses.fields(TrainOptions) if field.name in typed
     }
-    what |= {"model": name, "architecture": Architecture(arch, parse_pairs(arch_option)), "options": typed}
+    what |= {"model": name, "architecture": net, "options": typed}
     what["out"] = Path(folder)
     with reporter_of(tensorboard) if leads() else SILENT as reporter:
         if recipe:
@@ -165,8 +163,7 @@ def _run(
     if as_json:
         emit_json({"folder": folder, **summary})
         return
-    accuracy = summary.get("validation_accuracy")
-    held = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} % on held-out images"
+    held = ", ".join(["", *held_out_figures(summary)])
     click.echo(f"{summary['steps']} updates in {summary['seconds']:.0f} s{held}; saved in {folder}")
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from featood.cache import ColumnSpec
 from featood.errors import UsageError
 from featood.extractors.extras import Extra, Setting, extras_to_json
+from featood.extractors.outputs import DENSITIES
 from featood.extractors.taps import plan_taps
 from featood.extractors.transform import Transform
 
@@ -168,9 +169,10 @@ def ready(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
 def column_specs(
     widths: Mapping[str, int], dtype: str, labelled: bool, ids: Sequence[str]
 ) -> dict[str, ColumnSpec]:
-    """Return the specifications of the columns to store: features in `dtype`, logits in float32, labels and names."""
+    """Return the specifications of the columns: features in `dtype`, logits and densities in float32, labels, names."""
     columns = {
-        name: ColumnSpec((width,), "float32" if name == "logits" else dtype) for name, width in widths.items()
+        name: ColumnSpec((width,), "float32" if name in ("logits", *DENSITIES) else dtype)
+        for name, width in widths.items()
     }
     if labelled:
         columns["labels"] = ColumnSpec((), "int64")

@@ -109,7 +109,8 @@ def plan_taps(
     The classifier's input is always a column, named ``avg`` or ``token`` if it equals that pooling of the last map,
     otherwise ``penultimate``. Poolings of the last map are named by the pooling, those of a tapped module
     ``MODULE.POOL``. A network without a linear classifier is represented by the input of its last layer, or its last
-    map; a network that returns features, by these (``output``).
+    map; a network that returns features, by these (``output``). A network that is not a classifier can name the
+    submodule whose output represents it, in its attribute ``feature_layer``.
 
     Parameters
     ----------
@@ -148,8 +149,10 @@ def plan_taps(
         main = "output"
         columns[main] = Column((_tap(trace, OUTPUT),))
     else:
-        feature = head.column if head is not None else _feature(trace)
-        last = _last_map(trace, min(trace.index(tap.place) for tap in feature.taps), feature)
+        declared = _declared_feature(trace)
+        feature = declared or (head.column if head is not None else _feature(trace))
+        before = min(trace.index(tap.place) for tap in feature.taps)
+        last = None if declared else _last_map(trace, before, feature)
         main = _name(trace, feature, last)
         if last is not None:
             columns = {how: Column((last,), how) for how in pools or DEFAULT if how != main}
@@ -203,7 +206,7 @@ def _outputs(trace: Trace, requested: str) -> tuple[str, LinearHead | None, list
         return "density", None, notes
     if kind == "features":
         return kind, None, [*notes, *([f"the outputs are used as features: {why}"] if why else [])]
-    head = find_linear_head(trace, returned.values)
+    head = None if _declared_feature(trace) else find_linear_head(trace, returned.values)
     if not kind:
         wide = any(event.value.ndim == 2 for event in head_inputs(trace, returned.values))
         kind, why = inferred_kind(makers, returned, head is not None, wide)
@@ -226,6 +229,12 @@ def _outputs(trace: Trace, requested: str) -> tuple[str, LinearHead | None, list
 def _tap(trace: Trace, place: Place, larger: bool = True) -> Tap:
     values = _returned(trace.returned, "features").values if place == OUTPUT else trace.values[place]
     return Tap(place, find_layout(trace, place, values, larger), Layout(2 if values.ndim == 3 else 1))
+
+
+def _declared_feature(trace: Trace) -> Column | None:
+    """Return the output of the submodule that the network declares, as its features."""
+    name = getattr(trace.module, "feature_layer", "")
+    return Column((_stage_tap(trace, name),)) if name else None
 
 
 def _feature(trace: Trace) -> Column:

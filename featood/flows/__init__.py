@@ -1,4 +1,4 @@
-"""Normalising flows on feature vectors: exact log-densities from maps with known determinants."""
+"""Normalising flows of feature vectors and images: log-densities from maps with known determinants."""
 
 import lazy_loader
 

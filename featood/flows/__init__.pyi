@@ -3,7 +3,12 @@ from .autoregressive import AutoregressiveFlow as AutoregressiveFlow
 from .coupling import glow as glow
 from .coupling import realnvp as realnvp
 from .density import FlowDensity as FlowDensity
+from .images import image_glow as image_glow
+from .images import image_realnvp as image_realnvp
+from .images import image_residual_flow as image_residual_flow
 from .mixtures import GaussianMixtures as GaussianMixtures
+from .pixels import PixelDensity as PixelDensity
+from .pixels import bits_per_dim as bits_per_dim
 from .planar import PlanarFlow as PlanarFlow
 from .radial import RadialFlows as RadialFlows
 from .radial import radial_log_density as radial_log_density

@@ -1,10 +1,13 @@
-"""Affine couplings of vectors, and the other layers of Glow."""
+"""Affine couplings, and the other layers of Glow, of vectors ``[B, D]`` and maps ``[B, C, H, W]``."""
 
 from __future__ import annotations
 
-__all__ = ["ActNorm", "AffineCoupling", "InvertibleLinear", "glow", "realnvp"]
+__all__ = [
+    "ActNorm", "AffineCoupling", "CheckerboardCoupling", "HalfCoupling", "InvertibleLinear", "MakeNetwork", "glow",
+    "perceptron", "realnvp",
+]  # fmt: skip
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -16,81 +19,141 @@ from featood.nets.initialise import seeded
 from featood.nets.mlp import MLP
 
 
+def _along_channels(values: Float[Tensor, "C"], rows: Float[Tensor, "B C *positions"]) -> Tensor:
+    """Return values of features, or channels, in a shape that multiplies rows or maps."""
+    return values.view(-1, *[1] * (rows.ndim - 2))
+
+
+def _of_positions(log_det: Float[Tensor, ""], rows: Float[Tensor, "B C *positions"]) -> Float[Tensor, "B"]:
+    """Return the log-determinants of a map that is applied at each position."""
+    return (log_det * rows.shape[2:].numel()).expand(len(rows))
+
+
+MakeNetwork = Callable[[int, int], nn.Sequential]
+"""From the numbers of inputs and outputs to a network whose last module is linear."""
+
+
 class AffineCoupling(nn.Module):
-    """Scales and shifts one half of the features depending on the other half; initially the identity.
+    """Scales and shifts a part of the features depending on the other part; initially the identity.
+
+    A subclass divides features into parts.
 
     Parameters
     ----------
-    size : int
-        Number of features.
-    hidden : sequence of int
-        Widths of the hidden layers of the network that computes scales and shifts.
+    kept, moved : int
+        Number of features, or channels, of the two parts.
+    network : callable
+        Makes the network that computes raw scales and shifts of the moved part from the kept part.
     swap : bool
-        If True, the first half is changed depending on the second, otherwise the second depending on the first.
-    activation : str
-        Activation of the network.
-    generator : torch.Generator, optional
-        Generator of the initial weights.
-
-    Raises
-    ------
-    UsageError
-        If there is only one feature.
+        Whether the parts are exchanged.
 
     References
     ----------
     Dinh et al., Density Estimation Using Real NVP, ICLR 2017.
     """
 
-    def __init__(
-        self,
-        size: int,
-        hidden: Sequence[int],
-        swap: bool,
-        activation: str = "relu",
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def __init__(self, kept: int, moved: int, network: MakeNetwork, swap: bool) -> None:
         super().__init__()
-        if size < 2:
-            raise UsageError("a coupling flow needs at least two features")
         self.swap = swap
-        self.split = size // 2
-        kept = size - self.split if swap else self.split
-        self.network = MLP(kept, hidden, 2 * (size - kept), activation, generator)
+        self.network = network(kept, 2 * moved)
         for parameter in self.network[-1].parameters():
             nn.init.zeros_(parameter)
-        self.bound = nn.Parameter(torch.ones(size - kept))
+        self.bound = nn.Parameter(torch.ones(moved))
 
-    def forward(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
-        """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``."""
+    def forward(
+        self, rows: Float[Tensor, "B *shape"]
+    ) -> tuple[Float[Tensor, "B *shape"], Float[Tensor, "B"]]:
+        """Map rows towards the base, with log-determinants ``[B]``."""
         kept, moved = self._halves(rows)
         log_scale, shift = self._affine(kept)
-        return self._joined(kept, moved * log_scale.exp() + shift), log_scale.sum(1)
+        return self._joined(kept, moved * log_scale.exp() + shift), log_scale.flatten(1).sum(1)
 
-    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """Map points ``[B, D]`` back."""
+    def inverse(self, latent: Float[Tensor, "B *shape"]) -> Float[Tensor, "B *shape"]:
+        """Map points back."""
         kept, moved = self._halves(latent)
         log_scale, shift = self._affine(kept)
         return self._joined(kept, (moved - shift) * (-log_scale).exp())
 
-    def _affine(
-        self, kept: Float[Tensor, "B kept"]
-    ) -> tuple[Float[Tensor, "B moved"], Float[Tensor, "B moved"]]:
+    def _affine(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         raw, shift = self.network(kept).chunk(2, 1)
-        return self.bound * torch.tanh(raw), shift
+        return _along_channels(self.bound, raw) * torch.tanh(raw), shift
 
-    def _halves(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B kept"], Float[Tensor, "B moved"]]:
+    def _halves(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the kept and the moved part."""
+        raise NotImplementedError
+
+    def _joined(self, kept: Tensor, moved: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class HalfCoupling(AffineCoupling):
+    """A coupling of the halves of the features of ``[B, D]``, or of the channels of ``[B, C, H, W]``.
+
+    Parameters
+    ----------
+    size : int
+        Number of features or channels.
+    network : callable
+        See :class:`AffineCoupling`.
+    swap : bool
+        If True, the first half is changed depending on the second, otherwise the second depending on the first.
+
+    Raises
+    ------
+    UsageError
+        If there is only one feature.
+    """
+
+    def __init__(self, size: int, network: MakeNetwork, swap: bool = False) -> None:
+        if size < 2:
+            raise UsageError("a coupling flow needs at least two features")
+        self.split = size // 2
+        kept = size - self.split if swap else self.split
+        super().__init__(kept, size - kept, network, swap)
+
+    def _halves(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         first, second = rows[:, : self.split], rows[:, self.split :]
         return (second, first) if self.swap else (first, second)
 
-    def _joined(
-        self, kept: Float[Tensor, "B kept"], moved: Float[Tensor, "B moved"]
-    ) -> Float[Tensor, "B kept+moved"]:
+    def _joined(self, kept: Tensor, moved: Tensor) -> Tensor:
         return torch.cat([moved, kept] if self.swap else [kept, moved], 1)
 
 
+class CheckerboardCoupling(AffineCoupling):
+    """A coupling of the fields of a checkerboard, over all channels of maps ``[B, C, H, W]``.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        ``(C, H, W)``.
+    network : callable
+        See :class:`AffineCoupling`; it gets maps in which the moved fields are zero.
+    swap : bool
+        Whether the first field is moved, otherwise its neighbours.
+    """
+
+    moves: Float[Tensor, "1 H W"]
+
+    def __init__(self, shape: tuple[int, int, int], network: MakeNetwork, swap: bool = False) -> None:
+        channels, height, width = shape
+        super().__init__(channels, channels, network, swap)
+        fields = torch.arange(height)[:, None] + torch.arange(width)
+        self.register_buffer("moves", ((fields + swap) % 2).float()[None], persistent=False)
+
+    def _affine(self, kept: Tensor) -> tuple[Tensor, Tensor]:
+        log_scale, shift = super()._affine(kept)
+        return log_scale * self.moves, shift * self.moves
+
+    def _halves(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        moved = rows * self.moves
+        return rows - moved, moved
+
+    def _joined(self, kept: Tensor, moved: Tensor) -> Tensor:
+        return kept + moved
+
+
 class ActNorm(nn.Module):
-    """Scale and shift of each feature, initialised by `initialize` to standardise a batch."""
+    """Scale and shift of each feature, or channel of maps, initialised by `initialize` to standardise a batch."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -98,19 +161,24 @@ class ActNorm(nn.Module):
         self.shift = nn.Parameter(torch.zeros(size))
 
     @torch.no_grad()
-    def initialize(self, rows: Float[Tensor, "B D"]) -> None:
-        """Standardise rows ``[B, D]`` to mean 0 and variance 1; a constant feature is only shifted."""
+    def initialize(self, rows: Float[Tensor, "B D *positions"]) -> None:
+        """Standardise rows to mean 0 and variance 1; a constant feature is only shifted."""
+        rows = rows.movedim(1, -1).flatten(0, -2)
         deviation = rows.std(0, correction=0)
         self.log_scale.copy_(-torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)).log())
         self.shift.copy_(-rows.mean(0) * self.log_scale.exp())
 
-    def forward(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
-        """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``."""
-        return rows * self.log_scale.exp() + self.shift, self.log_scale.sum().expand(len(rows))
+    def forward(
+        self, rows: Float[Tensor, "B D *positions"]
+    ) -> tuple[Float[Tensor, "B D *positions"], Float[Tensor, "B"]]:
+        """Map rows towards the base, with log-determinants ``[B]``."""
+        scale, shift = (_along_channels(values, rows) for values in (self.log_scale.exp(), self.shift))
+        return rows * scale + shift, _of_positions(self.log_scale.sum(), rows)
 
-    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """Map points ``[B, D]`` back."""
-        return (latent - self.shift) * (-self.log_scale).exp()
+    def inverse(self, latent: Float[Tensor, "B D *positions"]) -> Float[Tensor, "B D *positions"]:
+        """Map points back."""
+        scale, shift = (_along_channels(values, latent) for values in ((-self.log_scale).exp(), self.shift))
+        return (latent - shift) * scale
 
 
 class InvertibleLinear(nn.Module):
@@ -141,17 +209,29 @@ class InvertibleLinear(nn.Module):
         diagonal = torch.diag(self.signs * self.log_diagonal.exp())
         return self.lower.tril(-1) + eye, self.upper.triu(1) + diagonal
 
-    def forward(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
-        """Map rows ``[B, D]`` towards the base, with log-determinants ``[B]``."""
+    def forward(
+        self, rows: Float[Tensor, "B D *positions"]
+    ) -> tuple[Float[Tensor, "B D *positions"], Float[Tensor, "B"]]:
+        """Map rows towards the base, with log-determinants ``[B]``."""
         lower, upper = self.factors()
-        return (rows @ upper.T @ lower.T)[:, self.order], self.log_diagonal.sum().expand(len(rows))
+        image = (rows.movedim(1, -1) @ upper.T @ lower.T)[..., self.order]
+        return image.movedim(-1, 1), _of_positions(self.log_diagonal.sum(), rows)
 
-    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """Map points ``[B, D]`` back, by triangular solves."""
+    def inverse(self, latent: Float[Tensor, "B D *positions"]) -> Float[Tensor, "B D *positions"]:
+        """Map points back, by triangular solves."""
         lower, upper = self.factors()
-        columns = latent[:, self.order.argsort()].T
+        points = latent.movedim(1, -1)
+        columns = points.flatten(0, -2)[:, self.order.argsort()].T
         columns = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
-        return torch.linalg.solve_triangular(upper, columns, upper=True).T
+        columns = torch.linalg.solve_triangular(upper, columns, upper=True)
+        return columns.T.reshape(points.shape).movedim(-1, 1)
+
+
+def perceptron(
+    hidden: Sequence[int], activation: str = "relu", generator: torch.Generator | None = None
+) -> MakeNetwork:
+    """Return a maker of the networks of couplings of vectors, with these hidden widths."""
+    return lambda inputs, outputs: MLP(inputs, hidden, outputs, activation, generator)
 
 
 def realnvp(
@@ -162,8 +242,8 @@ def realnvp(
     generator: torch.Generator | None = None,
 ) -> FlowDensity:
     """Return a RealNVP: couplings that alternate between the halves."""
-    swaps = [bool(layer % 2) for layer in range(layers)]
-    return FlowDensity(size, [AffineCoupling(size, hidden, swap, activation, generator) for swap in swaps])
+    network = perceptron(hidden, activation, generator)
+    return FlowDensity(size, [HalfCoupling(size, network, bool(layer % 2)) for layer in range(layers)])
 
 
 def glow(
@@ -174,8 +254,9 @@ def glow(
     generator: torch.Generator | None = None,
 ) -> FlowDensity:
     """Return a Glow for vectors: steps of normalisation, invertible matrix and coupling."""
+    network = perceptron(hidden, activation, generator)
     flows: list[nn.Module] = []
     for _ in range(layers):
-        coupling = AffineCoupling(size, hidden, False, activation, generator)
+        coupling = HalfCoupling(size, network)
         flows += [ActNorm(size), InvertibleLinear(size, generator), coupling]
     return FlowDensity(size, flows)

@@ -8,7 +8,7 @@ the inner products for all rows, classes and layers; the transformed points are 
 
 from __future__ import annotations
 
-__all__ = ["RadialFlows", "radial_log_density"]
+__all__ = ["RadialFlows", "SingleRadialFlow", "radial_log_density"]
 
 import math
 
@@ -149,3 +149,26 @@ class RadialFlows(nn.Module):
             gain, _ = _layer(radius, a, b)
             latent = self.centers[:, layer] + offset / (1 + gain)[:, :, None]
         return latent
+
+
+class SingleRadialFlow(nn.Module):
+    """One radial flow, as a flow of rows ``[B, D]``.
+
+    Parameters
+    ----------
+    layers, size, generator
+        See :class:`RadialFlows`.
+    """
+
+    def __init__(self, layers: int, size: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.chain = RadialFlows(1, layers, size, generator)
+
+    def forward(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
+        """Map rows towards the base, with log-determinants ``[B]``."""
+        latent, log_det = self.chain(rows[:, None])
+        return latent[:, 0], log_det[:, 0]
+
+    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """Map points back."""
+        return self.chain.inverse(latent[:, None])[:, 0]

@@ -26,7 +26,6 @@ from featood.reporter import SILENT, Reporter
 
 SOURCES = ("dataset", "split", "outliers", "mixing_set", "initial", "limit", "image_size", "mean", "std")
 """Fields of a plan that a trained network records."""
-FIGURES = ("validation_accuracy", "validation_error", "loss")
 
 
 class Repetitions(NamedTuple):
@@ -41,7 +40,11 @@ class Repetitions(NamedTuple):
     def means(self) -> dict[str, tuple[float, float]]:
         """Mean and standard error of the figures that all networks have."""
         found = self.summaries.values()
-        keys = [key for key in FIGURES if found and all(key in summary for summary in found)]
+        shared = [key for key in next(iter(found), {}) if all(key in summary for summary in found)]
+        keys = [
+            *[key for key in shared if key.startswith("validation_")],
+            *[key for key in shared if key == "loss"],
+        ]
         return {key: mean_and_error([summary[key] for summary in found]) for key in keys}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TrainPlan", "plan_of_recipe"]
+__all__ = ["TrainPlan", "architecture_of", "plan_of_recipe"]
 
 import dataclasses
 from collections.abc import Mapping
@@ -52,6 +52,23 @@ class TrainPlan:
     """Name of the recipe that the plan is of, which is recorded."""
 
 
+def architecture_of(model: str, name: str, options: Mapping[str, Any]) -> Architecture:
+    """Return the network to train; that of a model with a network of its own has the name of the model.
+
+    Raises
+    ------
+    UsageError
+        If a network, or an option of one, is given to such a model.
+    """
+    if not model_class(model).own_network:
+        return Architecture(name, options)
+    if name or options:
+        raise UsageError(
+            f"{model} has a network of its own, with the options of the model; leave out --arch and --arch-option"
+        )
+    return Architecture(model)
+
+
 def plan_of_recipe(
     name: str,
     *,
@@ -99,7 +116,8 @@ def plan_of_recipe(
     chosen = TrainPlan(
         model=model or recipe.model, architecture=net, options={**of_model, **typed}, recipe=name, **plan
     )
-    reporter.line(f"recipe {name}: {chosen.model} --arch {net.name} {' '.join(left)}")
+    how_made = "" if model_class(chosen.model).own_network else f" --arch {net.name}"
+    reporter.line(f"recipe {name}: {chosen.model}{how_made} {' '.join(left)}")
     return chosen, TrainOptions(**{**model_class(chosen.model).training, **recipe.training, **how})
 
 

@@ -28,7 +28,7 @@ from featood.extractors.trainer import (
 from featood.extractors.transform import IMAGENET, Transform
 from featood.pipeline.extraction import SHOWN
 from featood.pipeline.initial_weights import find_initial_weights
-from featood.pipeline.train_plan import TrainPlan
+from featood.pipeline.train_plan import TrainPlan, architecture_of
 from featood.reporter import SILENT, Reporter
 from featood.training.checkpoint import clear_checkpoint
 
@@ -247,7 +247,7 @@ def train(
         raise UsageError(f"train has no option '{unknown[0]}' (it has: {', '.join(sorted(how | known))})")
     return train_extractor(
         TrainPlan(
-            model=model, dataset=dataset, architecture=Architecture(arch, arch_options or {}), out=Path(out),
+            model=model, dataset=dataset, architecture=architecture_of(model, arch, arch_options or {}), out=Path(out),
             options=options or {}, **plan,
         ),
         TrainOptions(**{

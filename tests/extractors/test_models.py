@@ -32,6 +32,11 @@ OPTIONS = {
     **{name: {"sgld_steps": 3, "buffer_size": 100} for name in ("cd", "jem", "entropy-mcmc", "epn-m")},
     **{name: {"draws": 3, "noise_size": 8} for name in GENERATED},
     "hdge": {"queue_size": 100},
+    "approximate-flow": {"layers": 1, "kind": "reparameterized"},
+    "glow": {"steps": 2, "width": 8},
+    "iresnet": {"blocks": 1, "width": 8, "terms": 2, "roulette": False},
+    "radial-flow": {"layers": 3},
+    "realnvp": {"scales": 1, "blocks": 1, "width": 4, "class_conditional": True},
 }
 """Options for trainings of a few updates."""
 TERMS = {
@@ -52,9 +57,10 @@ HOW = TrainOptions(
 
 
 def train(name, out, reporter=None, **options):
-    net = name if MODELS[name].own_network else "lenet"
+    own = MODELS[name].own_network
     plan = TrainPlan(
-        model=name, dataset="digits:0-6", architecture=Architecture(net), image_size=28, limit=160, out=out,
+        model=name, dataset="digits:0-6", architecture=Architecture(name if own else "lenet"),
+        image_size=8 if own else 28, limit=160, out=out,
         options=OPTIONS.get(name, {}) | options,
         outliers="digits:7-9" if "outliers" in MODELS[name].card.needs else "",
     )  # fmt: skip

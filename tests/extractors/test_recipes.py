@@ -12,7 +12,7 @@ from test_training import Interrupting, same
 
 from featood.cache import FeatureCache
 from featood.errors import Mismatch, UsageError
-from featood.extractors.models import create_model
+from featood.extractors.models import create_model, model_class
 from featood.extractors.trainer import RECIPES, Architecture, TrainOptions, find_recipe, load_extractor
 from featood.extractors.trainer.options import schedule_of
 from featood.nets import create_net, net_options
@@ -84,8 +84,11 @@ def test_every_recipe_is_valid(name):
     recipe = RECIPES[name]
     create_model(recipe.model, recipe.options)
     TrainOptions(**recipe.training)
-    known = {option.name for option in net_options(recipe.architecture)}
-    assert recipe.architecture_options.keys() <= known
+    if model_class(recipe.model).own_network:
+        assert recipe.architecture == recipe.model and not recipe.architecture_options
+    else:
+        known = {option.name for option in net_options(recipe.architecture)}
+        assert recipe.architecture_options.keys() <= known
     assert recipe.source
 
 

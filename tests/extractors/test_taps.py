@@ -176,6 +176,38 @@ class Pair(nn.Module):
         return x, x.sum()
 
 
+class Latent(nn.Module):
+    """A density, whose linear layer and last map are not its features."""
+
+    feature_layer = "latent"
+    density_column = "log-density"
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.conv, self.latent = nn.Conv2d(3, 4, 3), nn.Identity()
+        self.fc, self.num_classes = nn.Linear(4, outputs), outputs
+
+    def forward(self, x):
+        x = self.conv(x)
+        self.latent(x.flatten(1)[:, :7])
+        return self.fc(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("outputs", [1, 5])
+def test_a_network_declares_its_features(outputs):
+    net = Latent(outputs).eval()
+    plan = plan_taps(net, IMAGES)
+    found = record(net, plan)
+    assert plan.main == "penultimate" and list(plan.columns) == ["penultimate"] and plan.head is None
+    expected = net.conv(IMAGES).flatten(1)[:, :7]
+    torch.testing.assert_close(found["penultimate"], expected)
+    torch.testing.assert_close(found["log-density"], net(IMAGES).logsumexp(1, keepdim=True))
+    assert ("logits" in found) == (outputs > 1)
+    net.feature_layer = "nothing"
+    with pytest.raises(UsageError, match="no module 'nothing' to tap"):
+        plan_taps(net, IMAGES)
+
+
 def test_modules_that_return_several_tensors_or_none(script):
     net = Net(lambda n, x: n.fc(mean(n.pair(x)[0])), pair=Pair(), unused=nn.Linear(3, 3), fc=linear())
     plan = plan_taps(randomised(net, script), IMAGES, ("pair", "fc"))

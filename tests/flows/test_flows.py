@@ -236,7 +236,7 @@ def test_the_spectral_norm_is_bounded(training):
 def test_exact_log_det_of_a_residual_block(size, width, depth, monkeypatch):
     flow = ResidualFlow(size, 1, width, depth, generator=generator())
     block, rows = shaken(flow).flows[1], normal(5, size)
-    matrices = block.matrices()
+    matrices = block.weights(rows)
     _, slopes = block.residual(rows, matrices)
     jacobians = [torch.autograd.functional.jacobian(lambda x: block(x[None])[0][0], row) for row in rows]
     expected = torch.stack([torch.linalg.slogdet(jacobian).logabsdet for jacobian in jacobians])
@@ -250,7 +250,7 @@ def test_the_series_is_unbiased():
     second.weight.data = first.weight.data.T.clone()  # a Jacobian without negative eigenvalues
     rows = normal(1, 9).expand(20_000, -1)
     with torch.no_grad():
-        matrices = block.matrices()
+        matrices = block.weights(rows)
         _, slopes = block.residual(rows, matrices)
         exact = float(exact_log_det(matrices, [slope[:1] for slope in slopes]))
         probes = 2.0 * torch.randint(0, 2, rows.shape, generator=generator()) - 1

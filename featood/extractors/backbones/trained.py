@@ -20,16 +20,17 @@ def is_trained(name: str) -> bool:
 
 def build(name: str, request: Request) -> Built:
     """Load the network of a folder; ``FOLDER#last`` has the weights after the last update."""
-    from featood.extractors.trainer.folder import load_extractor
+    from featood.extractors.trainer.folder import held_out_figures, load_extractor
 
     if request.weights:
         raise UsageError(f"{name} contains its weights; leave out --weights")
     folder, last = name.removesuffix("#last"), name.endswith("#last")
     net, facts, summary = load_extractor(folder, last)
-    accuracy = summary.get("validation_accuracy")
-    known = "" if accuracy is None else f", accuracy {100 * accuracy:.2f} % on held-out images"
-    fallen = f", whose training diverged after {summary['steps']} updates" if summary.get("diverged") else ""
-    note = f"trained by {facts.model.name} on {facts.data['dataset']}{known}{fallen}"
+    note = ", ".join(
+        [f"trained by {facts.model.name} on {facts.data['dataset']}", *held_out_figures(summary)]
+    )
+    if summary.get("diverged"):
+        note += f", whose training diverged after {summary['steps']} updates"
     module = net.whole(
         facts.model.shown, facts.model.logits_part, facts.model.encodes, facts.model.density_column
     )

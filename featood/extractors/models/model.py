@@ -121,6 +121,8 @@ class Model:
     """Differently augmented copies of each image in a batch: first all images, then all their second copies, ..."""
     classifies: ClassVar[bool] = True
     """Whether `errors` are misclassifications."""
+    error_name: ClassVar[str] = "validation_error"
+    """Name of the mean of other `errors` in the summary of a training; it begins with ``validation_``."""
     encodes: ClassVar[bool] = False
     """Whether the outputs of the trained network are features, not logits."""
     density_column: ClassVar[str] = ""
@@ -143,6 +145,11 @@ class Model:
     def name(self) -> str:
         """Command-line name."""
         return self.card.name
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it needs, as in `ModelCard`; it may depend on options."""
+        return self.card.needs
 
     def outputs(self, classes: int) -> int:
         """Return the number of the network's logits; the number of classes, unless a model needs more."""

@@ -3,6 +3,7 @@ from .augmentation import AUGMENTATIONS as AUGMENTATIONS
 from .distributed import leads as leads
 from .distributed import processes as processes
 from .folder import Facts as Facts
+from .folder import held_out_figures as held_out_figures
 from .folder import is_extractor as is_extractor
 from .folder import load_extractor as load_extractor
 from .folder import read_record as read_record

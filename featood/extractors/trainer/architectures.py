@@ -12,15 +12,27 @@ from torch import nn
 
 from featood.errors import UsageError
 from featood.extractors.backbones.names import nearest_names
+from featood.extractors.models import list_models
 from featood.nets import NetOptions, bound_layers, create_net, is_net, net_defaults, parse_options, seeded
 from featood.options import options_of
 
+OWN_SIDE = 32
+"""Side in pixels of the images of models with a network of their own, if that of the dataset is not known."""
 LOADING = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "weights_backbone"}
 """Arguments of the libraries' constructors that load weights."""
 
 
+def _is_own(name: str) -> bool:
+    """Whether an architecture is a model's own network, which has the name of the model."""
+    model = list_models().get(name)
+    return model is not None and model.own_network
+
+
 class Architecture(NamedTuple):
-    """A network by name: one of ours (``cifar-resnet18``), ``tv:NAME``, ``timm:NAME``, or a bare name of these."""
+    """A network by name: one of ours (``cifar-resnet18``), ``tv:NAME``, ``timm:NAME``, or a bare name of these.
+
+    The network that a model makes itself has the name of the model.
+    """
 
     name: str
     options: Mapping[str, Any] = {}
@@ -33,7 +45,7 @@ class Architecture(NamedTuple):
         if is_net(self.name):
             defaults = net_defaults(self.name)
             return defaults.in_channels, defaults.image_size
-        return 3, 224
+        return 3, OWN_SIDE if _is_own(self.name) else 224
 
     def make(self, classes: int, channels: int, generator: torch.Generator | None = None) -> nn.Module:
         """Build the network with fresh weights.

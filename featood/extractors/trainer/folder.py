@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["RECORD", "Extractor", "Facts", "is_extractor", "load_extractor", "read_record", "save_extractor"]
+__all__ = [
+    "RECORD", "Extractor", "Facts", "held_out_figures", "is_extractor", "load_extractor", "read_record",
+    "save_extractor",
+]  # fmt: skip
 
 import csv
 import dataclasses
@@ -192,6 +195,16 @@ def _tensors(path: Path, sha256: str) -> dict[str, Tensor]:
         raise CacheCorrupt(f"{path} cannot be decoded ({error}); {AGAIN}") from None
 
 
+def held_out_figures(summary: Mapping[str, Any]) -> list[str]:
+    """Return the results of a training on the held-out images as phrases, such as ``accuracy 91.20 % on ...``."""
+    before = "validation_"
+    names = {key: key.removeprefix(before).replace("_", " ") for key in summary if key.startswith(before)}
+    return [
+        f"{name} {f'{100 * summary[key]:.2f} %' if name == 'accuracy' else f'{summary[key]:.4g}'} on held-out images"
+        for key, name in names.items()
+    ]
+
+
 def _history(history: Mapping[str, list[float]]) -> str:
     """Return the losses as CSV, one row per update."""
     # a checkpoint does not keep the order of the names
@@ -207,8 +220,7 @@ def _history(history: Mapping[str, list[float]]) -> str:
 
 def _card(facts: Facts, summary: Mapping[str, Any]) -> str:
     card = facts.model.card
-    accuracy = summary.get("validation_accuracy")
-    held = "" if accuracy is None else f" Accuracy on the held-out images: {100 * accuracy:.2f} %."
+    held = "".join(f" Result: {figure}." for figure in held_out_figures(summary))
     if summary.get("diverged"):
         held += f" The training diverged; these are the weights after {summary['steps']} updates."
     options = {

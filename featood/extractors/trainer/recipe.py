@@ -13,6 +13,7 @@ class Recipe(NamedTuple):
 
     model: str
     architecture: str
+    """Or the name of the model, if it has a network of its own."""
     source: str
     """Where the values are from, and how they differ."""
     architecture_options: Mapping[str, Any] = {}

@@ -65,6 +65,15 @@ _REBUILT = (
     "epochs, code size, learning rate and decoder are ours{}"
 )
 
+_FLOW_SOURCE = (
+    "models/normalizing_flow/image_flows.py, {} and configs/dataset/cifar10.yaml of github.com/selflein/MA-EBM, "
+    "without its rotations by up to 15 degrees; other datasets need --image-size 32, as there"
+)
+_FLOW = {
+    "epochs": 100, "batch_size": 32, "optimizer": "adamw", "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant",
+    "clip": 0.0, "augment": ("crop:4", "flip"), "validation": 0.1, "keep": "best",
+}  # fmt: skip
+
 RECIPES: dict[str, Recipe] = {
     "ddu-wrn": Recipe(
         "cross-entropy", "wrn-28-10", _DDU_SOURCE, {**_SN_MOD, "dropout": 0.3, "norm_momentum": 0.01}, training=_DDU
@@ -106,6 +115,17 @@ RECIPES: dict[str, Recipe] = {
             "schedule": "steps", "milestones": (0.3, 0.6, 0.9), "factor": 0.5, "augment": ("crop:4", "flip"),
             "validation": 0.1, "keep": "best",
         },
+    ),
+    "thesis-glow": Recipe(
+        "glow", "glow", _FLOW_SOURCE.format("archs/glow"), options={"levels": 3, "steps": 32, "width": 512},
+        training={**_FLOW, "lr": 1e-3},
+    ),
+    "thesis-realnvp": Recipe(
+        "realnvp", "realnvp", _FLOW_SOURCE.format("archs/real_nvp") + "; normalisations are those of Glow",
+        options={
+            "scales": 2, "width": 32, "blocks": 4, "class_conditional": True, "likelihood": 0.0, "classification": 1.0,
+        },
+        training={**_FLOW, "lr": 1e-4},
     ),
     "vmdls-mnist": Recipe(
         "vmdls", "mnist-conv",

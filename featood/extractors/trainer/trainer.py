@@ -110,14 +110,14 @@ def train_network(
         If the network cannot be trained, or the options do not suit the model.
     """
     labels = _labels(data.images, model)
-    if "outliers" in model.card.needs and data.outliers is None:
+    if "outliers" in model.needs and data.outliers is None:
         raise UsageError(f"{model.name} needs outliers to train on: name a set by --outliers")
     if (MIXES in options.augment) != (data.mixing is not None):
         raise UsageError(
             f"{MIXES} needs images to mix with: name a set by --mixing-set" if data.mixing is None
             else f"a mixing set is used by --augment {MIXES} only"
         )  # fmt: skip
-    labelled = "labels" in model.card.needs
+    labelled = "labels" in model.needs
     mixing = Mixing(options.mixup, options.cutmix, options.seed)
     if mixing and not model.card.mixes:
         raise UsageError(f"{model.name} cannot be trained on mixed images; leave out mixup and cutmix")
@@ -156,7 +156,7 @@ def train_network(
     summary = {**result.summary, "seconds": round(time.monotonic() - began, 1), "classes": classes}
     if errors := [error for error in result.history.get("validation", []) if not math.isnan(error)]:
         error = min(errors) if options.keep == "best" else errors[-1]
-        summary |= {"validation_accuracy": 1 - error} if model.classifies else {"validation_error": error}
+        summary |= {"validation_accuracy": 1 - error} if model.classifies else {model.error_name: error}
         del summary["validation"]
     net.cpu().eval()
     kept = {name: value.clone() for name, value in net.state_dict().items()}
@@ -320,7 +320,7 @@ def _seeded(key: list[int]) -> Any:
 
 
 def _labels(images: ImageSet, model: Model) -> np.ndarray:
-    if "labels" not in model.card.needs:
+    if "labels" not in model.needs:
         return np.zeros(len(images), np.int64)
     if images.labels is None or not len(images) or images.labels.min() < 0:
         raise DataError(f"{images.name}/{images.split} has images without a label; training needs labels")
