@@ -25,12 +25,12 @@ from featood.options import option
 class Flow(Noise, Protocol):
     """A noise distribution given by an invertible map, differentiable in its parameters."""
 
-    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """Map points ``[B, D]`` of the standard normal base to rows."""
+    def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B *shape"]:
+        """Map points ``[B, D]`` of the standard normal base to inputs."""
 
 
 def flow_contrastive(
-    energy: Energy, rows: Float[Tensor, "B D"], flow: Flow, generator: torch.Generator
+    energy: Energy, rows: Float[Tensor, "B *shape"], flow: Flow, generator: torch.Generator
 ) -> dict[str, Float[Tensor, ""]]:
     """Return the flow's loss against an energy that classifies data and draws by ``-E(x) - log q(x)``.
 
@@ -40,9 +40,9 @@ def flow_contrastive(
     Parameters
     ----------
     energy : callable
-        ``[B, D]`` to ``[B]``.
+        ``[B, ...]`` to ``[B]``.
     rows : Tensor
-        Data ``[B, D]``.
+        Data ``[B, ...]``.
     flow : Flow
         q; its parameters get gradients through its draws and its density.
     generator : torch.Generator
@@ -57,7 +57,8 @@ def flow_contrastive(
     ----------
     Gao et al., Flow Contrastive Estimation of Energy-Based Models, CVPR 2020.
     """
-    base = torch.randn(rows.shape, generator=generator, device=generator.device, dtype=rows.dtype)
+    shape = len(rows), rows[0].numel()
+    base = torch.randn(shape, generator=generator, device=generator.device, dtype=rows.dtype)
     draws = flow.inverse(base.to(rows.device))
     data_margin = -energy(rows) - flow.log_density(rows)
     draw_margin = -energy(draws) - flow.log_density(draws)

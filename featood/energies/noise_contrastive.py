@@ -29,11 +29,11 @@ RIDGE = 1e-3
 class Noise(Protocol):
     """A distribution that can be sampled, with a known density."""
 
-    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "{count} D"]:
-        """Draw ``[count, D]``."""
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "{count} *shape"]:
+        """Draw ``[count, ...]``, in any shape with as many values as an input."""
 
-    def log_density(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
-        """Return ``log q`` ``[B]`` of rows ``[B, D]``."""
+    def log_density(self, rows: Float[Tensor, "B *shape"]) -> Float[Tensor, "B"]:
+        """Return ``log q`` ``[B]`` of inputs ``[B, ...]``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +65,11 @@ class GaussianNoise:
         rows = torch.linalg.solve_triangular(matrix, draws.to(matrix.device), upper=True, left=False)
         return (rows + center).float()
 
-    def log_density(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
-        """Return ``log q`` ``[B]`` of rows ``[B, D]``, in their precision."""
-        squared = self.whitening(rows.double()).square().sum(1)
-        return log_density(squared, self.whitening.log_det, rows.shape[1]).to(rows.dtype)
+    def log_density(self, rows: Float[Tensor, "B *shape"]) -> Float[Tensor, "B"]:
+        """Return ``log q`` ``[B]`` of inputs ``[B, ...]``, in their precision."""
+        flat = rows.flatten(1)
+        squared = self.whitening(flat.double()).square().sum(1)
+        return log_density(squared, self.whitening.log_det, flat.shape[1]).to(rows.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +91,8 @@ class UniformNoise:
         draws = torch.rand((count, len(self.low)), generator=generator, device=generator.device)
         return self.low + draws.to(self.low) * (self.high - self.low)
 
-    def log_density(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
-        """Return ``log q`` ``[B]`` of rows in the box, which is constant."""
+    def log_density(self, rows: Float[Tensor, "B *shape"]) -> Float[Tensor, "B"]:
+        """Return ``log q`` ``[B]`` of inputs in the box, which is constant."""
         return -(self.high - self.low).log().sum().expand(len(rows))
 
 
@@ -124,7 +125,7 @@ class TiltedGaussian(nn.Module):
 
     def forward(self, rows: Float[Tensor, "B *shape"]) -> Float[Tensor, "B C"]:
         """Map inputs ``[B, ...]`` to logits ``[B, C]``, whose logsumexp is the log-density."""
-        return self.net(rows) + self.noise.log_density(rows.flatten(1))[:, None]
+        return self.net(rows) + self.noise.log_density(rows)[:, None]
 
     def energy(self, rows: Float[Tensor, "B *shape"]) -> Float[Tensor, "B"]:
         """Return the sum of the energies of network and Gaussian ``[B]``."""
@@ -136,7 +137,7 @@ def noise_contrastive(
 ) -> dict[str, Float[Tensor, ""]]:
     """Return the logistic loss of classifying data and as many draws of the noise by ``-E(x) - log q(x)``.
 
-    Its minimum is ``E = -log p``, including the constant. The noise has vectors; inputs of other shapes are flattened.
+    Its minimum is ``E = -log p``, including the constant.
 
     Returns
     -------
@@ -148,9 +149,9 @@ def noise_contrastive(
     Gutmann and Hyvärinen, Noise-contrastive estimation: A new estimation principle for unnormalized statistical
     models, AISTATS 2010.
     """
-    draws = noise.sample(len(rows), generator).to(rows)
-    data_margin = -energy(rows) - noise.log_density(rows.flatten(1))
-    noise_margin = -energy(draws.reshape(rows.shape)) - noise.log_density(draws)
+    draws = noise.sample(len(rows), generator).to(rows).reshape(rows.shape)
+    data_margin = -energy(rows) - noise.log_density(rows)
+    noise_margin = -energy(draws) - noise.log_density(draws)
     loss = F.softplus(-data_margin).mean() + F.softplus(noise_margin).mean()
     correct = torch.cat([data_margin > 0, noise_margin < 0])
     return {"loss": loss, "accuracy": correct.double().mean()}

@@ -32,6 +32,7 @@ OPTIONS = {
     **{name: {"sgld_steps": 3, "buffer_size": 100} for name in ("cd", "jem", "entropy-mcmc", "epn-m")},
     **{name: {"draws": 3, "noise_size": 8} for name in GENERATED},
     "hdge": {"queue_size": 100},
+    "flow-nce": {"levels": 1, "steps": 1, "width": 8},
     "approximate-flow": {"layers": 1, "kind": "reparameterized"},
     "glow": {"steps": 2, "width": 8},
     "iresnet": {"blocks": 1, "width": 8, "terms": 2, "roulette": False},
