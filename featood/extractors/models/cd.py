@@ -9,7 +9,6 @@ from typing import ClassVar
 from featood.energies import ContrastiveObjective
 from featood.extractors.models.energy_model import SampledModel
 from featood.extractors.models.registry import register
-from featood.options import option
 
 
 @register(
@@ -24,9 +23,7 @@ class ContrastiveDivergence(ContrastiveObjective, SampledModel):
     """Learn an energy of images by contrast with its own Langevin samples.
 
     Minimise ``mean E(x) - mean E(x~) + l2 (mean E(x)^2 + mean E(x~)^2)`` over images x and samples x~ of persistent
-    chains. Sampler and weight of the squares are those of the thesis's images (Elflein 2023), with 20 steps as in JEM,
-    where the thesis has 100.
+    chains. A smaller buffer of chains (``--buffer-size 2000``) converges in fewer updates.
     """
 
     classifies: ClassVar[bool] = False
-    l2: float = option(1.0, "weight of the squared energies in the loss", low=0)

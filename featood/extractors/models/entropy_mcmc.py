@@ -27,4 +27,12 @@ class EntropyMCMC(ConfidentSamplesObjective, SampledModel):
     thesis's images (Elflein 2023), with 20 steps where it has 50. Score it with ``msp`` or ``energy``.
     """
 
+    step_size: float = option(1.0, "Langevin step size", low=0)
+    noise: float = option(0.01, "standard deviation of the Langevin noise", low=0)
     spread: float = option(10.0, "chains are initialised uniformly in [-spread, spread]", low=0)
+    gradient_clip: float = option(
+        0.0, "largest absolute value of each element of the sampler's gradient; 0 for no limit", low=0
+    )
+    value_clamp: float = option(
+        0.0, "largest absolute value of each element of a sample; 0 for no limit", low=0
+    )

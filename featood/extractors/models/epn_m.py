@@ -7,7 +7,6 @@ __all__ = ["EPNM"]
 from featood.energies import EnergyPriorObjective
 from featood.extractors.models.energy_model import SampledModel
 from featood.extractors.models.registry import register
-from featood.options import option
 
 
 @register(
@@ -25,5 +24,3 @@ class EPNM(EnergyPriorObjective, SampledModel):
     on Dirichlet distributions, or the column ``energy`` with ``likelihood``. The uncertain cross-entropy is a mean over
     images; the published one is also divided by the number of classes (``--classification 0.1`` for ten).
     """
-
-    l2: float = option(1.0, "weight of the squared energies in the loss", low=0)

@@ -21,10 +21,9 @@ from featood.options import option
 class JEM(JointObjective, SampledModel):
     """Learn a classifier whose free energy models the density of images, by contrast with Langevin samples.
 
-    As published: samples of the free energy (``--class-conditional`` for those of a class, as in the thesis), 20 steps,
-    and chains restarted with probability 0.05. The squared energies have a small weight, without which small networks
-    diverge (0 in the paper, 1 in the thesis). Score the column ``energy`` with ``likelihood``, and the logits with
-    ``msp``.
+    Samples are of the free energy, as published (``--class-conditional`` for those of a class, as in the thesis). The
+    squared energies have a small weight, without which small networks diverge (0 in the paper, 1 in the thesis). Score
+    the column ``energy`` with ``likelihood``, and the logits with ``msp``.
     """
 
     class_conditional: bool = option(False, "sample from the energy of a class instead of the free energy")

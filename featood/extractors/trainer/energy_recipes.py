@@ -25,6 +25,8 @@ _CHAINS = {
     "buffer_size": 10_000,
     "restart": 0.05,
     "image_noise": 0.1,
+    "gradient_clip": 0.0,
+    "value_clamp": 0.0,
 }
 _HOW: Mapping[str, Any] = {
     "epochs": 100, "batch_size": 32, "optimizer": "adamw", "lr": 1e-4, "momentum": 0.9, "beta2": 0.999,
@@ -102,7 +104,7 @@ ENERGY_RECIPES: dict[str, Recipe] = {
         {"norm": "none", "slope": 0.2, "bias": True},
         {
             "sgld_steps": 20, "step_size": 1.0, "noise": 0.01, "spread": 1.0, "buffer_size": 10_000, "restart": 0.05,
-            "image_noise": 0.03, "l2": 0.0,
+            "image_noise": 0.03, "l2": 0.0, "gradient_clip": 0.0, "value_clamp": 0.0,
         },
         {
             "epochs": 200, "batch_size": 64, "optimizer": "adam", "lr": 1e-4, "momentum": 0.9, "weight_decay": 0.0,
