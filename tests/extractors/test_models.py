@@ -37,7 +37,7 @@ OPTIONS = {
     "glow": {"steps": 2, "width": 8},
     "iresnet": {"blocks": 1, "width": 8, "terms": 2, "roulette": False},
     "radial-flow": {"layers": 3},
-    "realnvp": {"scales": 1, "blocks": 1, "width": 4, "class_conditional": True},
+    "realnvp": {"scales": 1, "blocks": 1, "width": 4},
 }
 """Options for trainings of a few updates."""
 TERMS = {
