@@ -61,7 +61,12 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "--with",
     "further",
     callback=_names,
-    help="Further columns, comma-separated: odin; nac (one column per tapped stage).",
+    help="Further columns, comma-separated: odin; nac (one column per tapped stage); gradient-norm.",
+)
+@click.option(
+    "--without",
+    callback=_names,
+    help="Columns to leave out of those that densities have by default: gradient-norm.",
 )
 @click.option(
     "--odin-epsilon", default=0.0014, show_default=True, help="Step of odin's perturbation, on [0, 1]."
@@ -149,6 +154,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @quiet_downloads
 def extract(
     backbone: str, dataset: str, split: tuple[str, ...], weights: str, name: str, further: tuple[str, ...],
+    without: tuple[str, ...],
     odin_epsilon: float, odin_temperature: float, mc_dropout: int | None, dropout_rate: float, autoencoder: str,
     mean: Any, std: Any, image_size: int | None, seed: int, download: bool, class_order: str | None, bits: int,
     exif: bool, data_dir: str | None, cache_root: str, arch_option: tuple[str, ...], **how: Any,
@@ -166,14 +172,20 @@ def extract(
     from featood.extractors.dropout import MonteCarloDropout
     from featood.extractors.extract import ExtractOptions
     from featood.extractors.extras import Extra
+    from featood.extractors.gradient_norm import GradientNorm
     from featood.extractors.nac import Coverage
     from featood.extractors.perturb import Odin
     from featood.extractors.reconstruction import Reconstruction
     from featood.pipeline.extraction import ImageSource, Network, extract_dataset, known_accuracy
 
-    known: dict[str, Extra] = {Odin.kind: Odin(odin_epsilon, odin_temperature), Coverage.kind: Coverage()}
-    if unknown := set(further) - set(known):
-        raise UsageError(f"--with accepts the columns {', '.join(known)}, not {', '.join(sorted(unknown))}")
+    known: dict[str, Extra] = {
+        extra.kind: extra for extra in (Odin(odin_epsilon, odin_temperature), Coverage(), GradientNorm())
+    }
+    for flag, names, accepted in (("with", further, known), ("without", without, [GradientNorm.kind])):
+        if unknown := sorted(set(names) - set(accepted)):
+            raise UsageError(f"--{flag} accepts the columns {', '.join(accepted)}, not {', '.join(unknown)}")
+    if both := sorted(set(further) & set(without)):
+        raise UsageError(f"--with and --without both name {', '.join(both)}; leave out one")
     extras = [known[name] for name in dict.fromkeys(further)]
     if mc_dropout:
         extras.append(MonteCarloDropout(mc_dropout, dropout_rate, seed))
@@ -185,7 +197,9 @@ def extract(
     source = ImageSource(dataset, split, data_dir, download, class_order, Decoding(bits, exif))
     network = Network(backbone, weights, name, seed, mean, std, image_size, parse_pairs(arch_option))
     with TerminalReporter() as reporter:
-        done = extract_dataset(open_cache(cache_root), source, network, options, reporter=reporter)
+        done = extract_dataset(
+            open_cache(cache_root), source, network, options, without=without, reporter=reporter
+        )
     for extraction in done:
         features = extraction.features
         columns = ", ".join(f"{column} {values.shape[1]}" for column, values in features.features.items())

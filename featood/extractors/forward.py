@@ -101,9 +101,11 @@ class Forward:
         self.module, self.options = module, options
         self.plan = plan_taps(module, example, options.taps, options.pools, options.maps, options.outputs)
         self.setting = Setting(transform, self.plan.taps)
+        returned = {"logits": self.plan.has_logits, "a density": bool(self.plan.density)}
         for extra in options.extras:
-            if extra.needs_logits and not self.plan.has_logits:
-                raise UsageError(f"the column {extra.kind} needs logits, which this backbone does not return")
+            if extra.needs and not any(returned[what] for what in extra.needs):
+                what = " or ".join(extra.needs)
+                raise UsageError(f"the column {extra.kind} needs {what}, which this backbone does not return")
         self.widths = {name: values.shape[1] for name, values in self(example, 0).items()}
 
     def __call__(self, inputs: Tensor, row: int) -> dict[str, Tensor]:
@@ -168,9 +170,13 @@ def ready(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
 def column_specs(
     widths: Mapping[str, int], dtype: str, labelled: bool, ids: Sequence[str]
 ) -> dict[str, ColumnSpec]:
-    """Return the specifications of the columns to store: features in `dtype`, logits in float32, labels and names."""
+    """Return the specifications of the columns to store: features in `dtype`, labels and names.
+
+    Logits and single numbers, such as densities, are stored in float32.
+    """
     columns = {
-        name: ColumnSpec((width,), "float32" if name == "logits" else dtype) for name, width in widths.items()
+        name: ColumnSpec((width,), "float32" if name == "logits" or width == 1 else dtype)
+        for name, width in widths.items()
     }
     if labelled:
         columns["labels"] = ColumnSpec((), "int64")

@@ -42,7 +42,7 @@ class Reconstruction:
 
     kind: ClassVar[str] = "reconstruction"
     by_batch: ClassVar[bool] = False
-    needs_logits: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
 
     stage: str
     sha256: str

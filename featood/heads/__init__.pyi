@@ -106,6 +106,7 @@ from .flows.spline_flow import SplineFlow as SplineFlow
 from .energies.ssm_supervised import SupervisedSlicedScoreMatching as SupervisedSlicedScoreMatching
 from .energies.vera_supervised import SupervisedVERA as SupervisedVERA
 from .logits.temperature_scaling import TemperatureScaling as TemperatureScaling
+from .densities.typicality import Typicality as Typicality
 from .autoencoders.vae import VAE as VAE
 from .energies.vera import VERA as VERA
 from .dirichlet.vera_posterior import VERAPosterior as VERAPosterior

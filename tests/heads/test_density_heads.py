@@ -1,0 +1,39 @@
+"""Heads on densities: the same scores by loops over rows."""
+
+import numpy as np
+import pytest
+
+from featood.cache import FeatureSet
+from featood.errors import DataError
+from featood.heads import create_head
+
+RNG = np.random.default_rng(0)
+
+
+def columns(rows=30, **more):
+    named = {name: (RNG.normal(-900, 50, (rows, 1))).astype("f4") for name in ("log-density", "complexity")}
+    return FeatureSet({**named, **more})
+
+
+@pytest.mark.parametrize("name", ["log-density", "evidence-bound", "energy"])
+def test_typicality_is_the_distance_from_the_mean_of_the_training_rows(name):
+    train, test = (FeatureSet({name: RNG.normal(-900, 50, (rows, 1)).astype("f4")}) for rows in (40, 9))
+    sign = -1 if name == "energy" else 1
+    logs = [sign * float(value) for value in train.features[name][:, 0]]
+    mean = sum(logs) / len(logs)
+    expected = [abs(sign * float(value) - mean) for value in test.features[name][:, 0]]
+    head = create_head("typicality").fit(train)
+    np.testing.assert_allclose(head.score(test), expected, rtol=1e-6)
+    parts = create_head("typicality")
+    for rows in (slice(0, 7), slice(7, 40)):
+        parts.partial_fit(FeatureSet({name: train.features[name][rows]}))
+    np.testing.assert_allclose(parts.score(test), expected, rtol=1e-6)
+    likely = create_head("likelihood").score(test)
+    np.testing.assert_allclose(likely, [-sign * float(value) for value in test.features[name][:, 0]])
+
+
+def test_a_density_is_one_number_for_each_row():
+    wide = FeatureSet({"log-density": np.zeros((5, 2), "f4")})
+    for name in ("typicality", "likelihood"):
+        with pytest.raises(DataError, match="has 2 numbers for each row"):
+            create_head(name).fit(wide).score(wide)
