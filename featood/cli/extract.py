@@ -61,7 +61,8 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "--with",
     "further",
     callback=_names,
-    help="Further columns, comma-separated: odin; nac (one column per tapped stage); gradient-norm.",
+    help="Further columns, comma-separated: odin; nac (one column per tapped stage); gradient-norm; "
+    "complexity, for input-complexity.",
 )
 @click.option(
     "--without",
@@ -169,6 +170,7 @@ def extract(
     from featood.cache import open_cache
     from featood.data import Decoding
     from featood.errors import UsageError
+    from featood.extractors.complexity import Complexity
     from featood.extractors.dropout import MonteCarloDropout
     from featood.extractors.extract import ExtractOptions
     from featood.extractors.extras import Extra
@@ -179,7 +181,8 @@ def extract(
     from featood.pipeline.extraction import ImageSource, Network, extract_dataset, known_accuracy
 
     known: dict[str, Extra] = {
-        extra.kind: extra for extra in (Odin(odin_epsilon, odin_temperature), Coverage(), GradientNorm())
+        extra.kind: extra
+        for extra in (Odin(odin_epsilon, odin_temperature), Coverage(), GradientNorm(), Complexity())
     }
     for flag, names, accepted in (("with", further, known), ("without", without, [GradientNorm.kind])):
         if unknown := sorted(set(names) - set(accepted)):

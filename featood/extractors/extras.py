@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from featood.errors import UsageError
 from featood.extractors.columns import Tap
+from featood.extractors.complexity import Complexity
 from featood.extractors.dropout import MonteCarloDropout
 from featood.extractors.gradient_norm import GradientNorm
 from featood.extractors.nac import Coverage
@@ -47,7 +48,8 @@ class Extra(Protocol):
 
 
 KINDS: dict[str, type[Extra]] = {
-    extra.kind: extra for extra in (Odin, MonteCarloDropout, Coverage, Reconstruction, GradientNorm)
+    extra.kind: extra
+    for extra in (Odin, MonteCarloDropout, Coverage, Reconstruction, GradientNorm, Complexity)
 }
 
 
@@ -69,7 +71,7 @@ def extras_paths(extras: Sequence[Extra]) -> dict[str, dict[str, Any]]:
 def _options(extras: Sequence[Extra], paths: bool) -> dict[str, dict[str, Any]]:
     return {
         extra.kind: {
-            field.name: getattr(extra, field.name)
+            field.name: list(value) if isinstance(value := getattr(extra, field.name), tuple) else value
             for field in dataclasses.fields(extra)  # type: ignore[arg-type]
             if field.metadata.get("is_path", False) == paths
         }

@@ -87,10 +87,9 @@ class Reconstruction:
         if inside.shape != outside.shape:
             sizes = [" x ".join(map(str, one.shape)) for one in (inside, outside)]
             raise Mismatch(f"the autoencoder in {self.folder} takes images of {sizes[0]}, not {sizes[1]}")
-        pixels = _affine(inputs, outside.std, outside.mean)
         net = found.net.to(inputs.device)
-        again = found.facts.model.reconstruct(net, _inverse(pixels, inside.std, inside.mean))
-        return _inverse(_affine(again, inside.std, inside.mean), outside.std, outside.mean)
+        again = found.facts.model.reconstruct(net, inside.normalised(outside.scaled(inputs)))
+        return outside.normalised(inside.scaled(again))
 
 
 @functools.lru_cache(maxsize=1)
@@ -113,15 +112,3 @@ def _checked(folder: str, sha256: str) -> Any:
             f"the autoencoder in {folder} is not the one with which the cache was made; extract again"
         )
     return found
-
-
-def _channels(values: tuple[float, ...], images: Tensor) -> Tensor:
-    return torch.tensor(values, device=images.device, dtype=images.dtype)[:, None, None]
-
-
-def _affine(images: Tensor, scale: tuple[float, ...], shift: tuple[float, ...]) -> Tensor:
-    return images * _channels(scale, images) + _channels(shift, images)
-
-
-def _inverse(images: Tensor, scale: tuple[float, ...], shift: tuple[float, ...]) -> Tensor:
-    return (images - _channels(shift, images)) / _channels(scale, images)

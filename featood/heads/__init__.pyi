@@ -53,6 +53,7 @@ from .energies.heat_el import HEATEL as HEATEL
 from .energies.heat_gmm import HEATGMM as HEATGMM
 from .energies.heat_gmm_std import HEATGMMStd as HEATGMMStd
 from .flows.iresnet import IResNet as IResNet
+from .densities.input_complexity import InputComplexity as InputComplexity
 from .outliers.isolation_forest import IsolationForest as IsolationForest
 from .energies.jem import JEM as JEM
 from .logits.kl_matching import KLMatching as KLMatching

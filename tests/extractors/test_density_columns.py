@@ -3,15 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image, features
 from torch import nn
 
 from featood.cache import FeatureCache
+from featood.data import open_dataset
 from featood.errors import UsageError
-from featood.extractors.extras import extras_from_json, extras_to_json
+from featood.extractors.complexity import COMPRESSORS, Complexity, available_compressors, compressed_bits
+from featood.extractors.extras import Setting, extras_from_json, extras_to_json
 from featood.extractors.forward import ExtractOptions, Forward
 from featood.extractors.gradient_norm import GradientNorm
 from featood.extractors.perturb import Odin
-from featood.extractors.trainer import Architecture, TrainOptions
+from featood.extractors.trainer import Architecture, TrainOptions, load_extractor
 from featood.extractors.transform import Transform
 from featood.pipeline.train_plan import TrainPlan
 from featood.pipeline.training import train_extractor
@@ -113,3 +116,54 @@ def test_extractions_with_densities_have_the_norm_unless_it_is_left_out(featood,
     assert code == 2 and "--without accepts the columns gradient-norm, not odin" in err
     code, _, err = featood(*words, "--without", "gradient-norm", "--with", "gradient-norm")
     assert code == 2 and "--with and --without both name gradient-norm" in err
+
+
+def pictures(channels, seed=0):
+    """A constant, a ramp of all grey values, and noise, as uint8 ``[B, 16, 16, C]``."""
+    noise = np.random.default_rng(seed).integers(0, 256, (16, 16, channels), dtype=np.uint8)
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(channels, 2)
+    return np.stack([np.full_like(noise, 77), ramp, noise])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_complexity_is_the_length_of_the_shortest_file_without_losses(channels, tmp_path):
+    batch, mode = pictures(channels), "RGB" if channels == 3 else "L"
+    colours = (0.4914, 0.48, 0.44)[:channels], (0.2, 0.3, 0.1)[:channels]
+    transform = Transform(channels, 16, 16, 0, *colours)
+    found = Complexity()(nn.Identity(), transform.normalise(batch), 0, Setting(transform))["complexity"]
+    for image, bits in zip(batch, found[:, 0], strict=True):
+        sizes = []
+        for name in available_compressors():
+            path = tmp_path / f"image.{ {'jpeg2000': 'j2k'}.get(name, name) }"
+            Image.fromarray(image.squeeze()).save(path, **COMPRESSORS[name])
+            with Image.open(path) as again:
+                np.testing.assert_array_equal(np.asarray(again.convert(mode)), image.squeeze())
+            sizes.append(8 * path.stat().st_size)
+        assert int(bits) == min(sizes)
+    assert found[0] < found[1] < found[2] and found[2] > 8 * batch[0].size
+
+
+def test_the_compressors_are_part_of_the_recipe(monkeypatch):
+    extra = Complexity(("png",))
+    json = extras_to_json([extra])
+    assert json == {"complexity": {"compressors": ["png"]}} and extras_from_json(json) == (extra,)
+    assert "png" in Complexity().compressors
+    monkeypatch.setattr(features, "check", lambda name: name == "zlib")
+    assert Complexity().compressors == ("png",)
+    with pytest.raises(UsageError, match="made with webp, which this installation of Pillow cannot write"):
+        extras_from_json({"complexity": {"compressors": ["png", "webp"]}})
+    with pytest.raises(UsageError, match="complexity needs a known transform"):
+        extra(nn.Identity(), images(), 0, Setting())
+
+
+def test_complexities_of_real_digits(featood, energy, tmp_path):
+    code, _, err = featood("extract", "--backbone", str(energy), "--dataset", "digits", "--split", "test", "--cache",
+                           tmp_path, "--with", "complexity")  # fmt: skip
+    assert code == 0, err
+    rows = FeatureCache(tmp_path)["net/digits/test"]
+    assert rows.origin.recipe["extras"]["complexity"] == {"compressors": list(available_compressors())}
+    shown, transform = open_dataset("digits", "test"), load_extractor(energy).facts.transform
+    expected = [
+        compressed_bits(transform.pixels(shown.read(row)), available_compressors()) for row in range(9)
+    ]
+    np.testing.assert_array_equal(rows.features["complexity"][:9, 0], expected)

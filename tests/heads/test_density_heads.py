@@ -1,10 +1,12 @@
 """Heads on densities: the same scores by loops over rows."""
 
+import math
+
 import numpy as np
 import pytest
 
 from featood.cache import FeatureSet
-from featood.errors import DataError
+from featood.errors import DataError, UsageError
 from featood.heads import create_head
 
 RNG = np.random.default_rng(0)
@@ -37,3 +39,34 @@ def test_a_density_is_one_number_for_each_row():
     for name in ("typicality", "likelihood"):
         with pytest.raises(DataError, match="has 2 numbers for each row"):
             create_head(name).fit(wide).score(wide)
+
+
+def test_input_complexity_is_the_difference_in_bits():
+    for name in ("log-density", "evidence-bound"):
+        test = FeatureSet(
+            {name: columns().features["log-density"], "complexity": columns().features["complexity"]}
+        )
+        expected = [
+            -math.log2(math.e) * float(density) - float(bits)
+            for density, bits in zip(
+                test.features[name][:, 0], test.features["complexity"][:, 0], strict=True
+            )
+        ]
+        np.testing.assert_allclose(create_head("input-complexity").score(test), expected, rtol=1e-6)
+    one = np.array([[-64 * math.log(2)]])  # a density of 2^-64 and a file of 64 bits
+    found = create_head("input-complexity").score(
+        FeatureSet({"log-density": one, "complexity": one * 0 + 64})
+    )
+    np.testing.assert_allclose(found, 0, atol=1e-9)
+
+
+def test_energies_are_not_compared_with_bits():
+    values = np.zeros((5, 1), "f4")
+    for options in ({}, {"feature": "energy"}):
+        test = FeatureSet({"energy": values, "complexity": values})
+        with pytest.raises(
+            DataError, match=r"input-complexity: the column energy .* cannot be compared with bits"
+        ):
+            create_head("input-complexity", **options).score(test)
+    with pytest.raises(UsageError, match=r"no feature column 'complexity'.*--with"):
+        create_head("input-complexity").score(FeatureSet({"log-density": values}))

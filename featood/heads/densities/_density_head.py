@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["COLUMNS", "DensityHead", "density_column"]
+__all__ = ["COLUMNS", "DensityHead", "density_column", "is_energy"]
 
 import dataclasses
 
@@ -34,6 +34,11 @@ def density_column(source: FeatureSet, name: str = "") -> str:
     return found
 
 
+def is_energy(column: str) -> bool:
+    """Whether a column, such as ``energy`` or ``ensemble.energy``, has energies."""
+    return column.rpartition(".")[2] == "energy"
+
+
 @dataclasses.dataclass(kw_only=True, eq=False)
 class DensityHead(RawFeatures, FeatureHead):
     """A head on the log-density, or the energy, that a network computed of its inputs."""
@@ -54,4 +59,4 @@ class DensityHead(RawFeatures, FeatureHead):
         """
         name = density_column(block, self.feature)
         values = self.numbers(block, name)
-        return -values if name == "energy" else values
+        return -values if is_energy(name) else values
