@@ -90,6 +90,11 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     help="Folder of a trained autoencoder: adds the first tapped stage for reconstructed images, for vmdls.",
 )
 @click.option(
+    "--background",
+    default="",
+    help="Folder of a network trained as a density, often with --augment mutate:0.1, for likelihood-ratio.",
+)
+@click.option(
     "--outputs",
     type=click.Choice(["auto", "classes", "multi-label", "regression", "features"]),
     default="auto",
@@ -155,8 +160,8 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @quiet_downloads
 def extract(
     backbone: str, dataset: str, split: tuple[str, ...], weights: str, name: str, further: tuple[str, ...],
-    without: tuple[str, ...],
-    odin_epsilon: float, odin_temperature: float, mc_dropout: int | None, dropout_rate: float, autoencoder: str,
+    without: tuple[str, ...], odin_epsilon: float, odin_temperature: float, mc_dropout: int | None,
+    dropout_rate: float, autoencoder: str, background: str,
     mean: Any, std: Any, image_size: int | None, seed: int, download: bool, class_order: str | None, bits: int,
     exif: bool, data_dir: str | None, cache_root: str, arch_option: tuple[str, ...], **how: Any,
 ) -> None:  # fmt: skip
@@ -170,6 +175,7 @@ def extract(
     from featood.cache import open_cache
     from featood.data import Decoding
     from featood.errors import UsageError
+    from featood.extractors.background import Background
     from featood.extractors.complexity import Complexity
     from featood.extractors.dropout import MonteCarloDropout
     from featood.extractors.extract import ExtractOptions
@@ -196,6 +202,8 @@ def extract(
         if not how["taps"]:
             raise UsageError("--autoencoder compares features of a stage: name it by --tap")
         extras.append(Reconstruction.of(autoencoder, how["taps"][0]))
+    if background:
+        extras.append(Background.of(background))
     options = ExtractOptions(extras=extras, **{**how, "pools": how["pools"] or None})
     source = ImageSource(dataset, split, data_dir, download, class_order, Decoding(bits, exif))
     network = Network(backbone, weights, name, seed, mean, std, image_size, parse_pairs(arch_option))

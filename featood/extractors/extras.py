@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 
 from featood.errors import UsageError
+from featood.extractors.background import Background
 from featood.extractors.columns import Tap
 from featood.extractors.complexity import Complexity
 from featood.extractors.dropout import MonteCarloDropout
@@ -49,7 +50,7 @@ class Extra(Protocol):
 
 KINDS: dict[str, type[Extra]] = {
     extra.kind: extra
-    for extra in (Odin, MonteCarloDropout, Coverage, Reconstruction, GradientNorm, Complexity)
+    for extra in (Odin, MonteCarloDropout, Coverage, Reconstruction, GradientNorm, Complexity, Background)
 }
 
 

@@ -62,6 +62,7 @@ from .subspaces.kpca import KernelPCA as KernelPCA
 from .outliers.lof import LOF as LOF
 from .reshaping.lts import LTS as LTS
 from .densities.likelihood import Likelihood as Likelihood
+from .densities.likelihood_ratio import LikelihoodRatio as LikelihoodRatio
 from .flows.maf import MAF as MAF
 from .ensembles.mc_dropout import MCDropout as MCDropout
 from .distances.mcm import MCM as MCM

@@ -1,21 +1,27 @@
 """Extra columns of densities of images, against loops over images."""
 
+import shutil
+
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from PIL import Image, features
 from torch import nn
 
 from featood.cache import FeatureCache
 from featood.data import open_dataset
-from featood.errors import UsageError
+from featood.errors import Mismatch, UsageError
+from featood.extractors.background import Background
 from featood.extractors.complexity import COMPRESSORS, Complexity, available_compressors, compressed_bits
 from featood.extractors.extras import Setting, extras_from_json, extras_to_json
 from featood.extractors.forward import ExtractOptions, Forward
 from featood.extractors.gradient_norm import GradientNorm
 from featood.extractors.perturb import Odin
 from featood.extractors.trainer import Architecture, TrainOptions, load_extractor
+from featood.extractors.trainer.augmentation import parse_augmentations
 from featood.extractors.transform import Transform
+from featood.heads import create_head
 from featood.pipeline.train_plan import TrainPlan
 from featood.pipeline.training import train_extractor
 
@@ -93,14 +99,21 @@ def test_what_a_column_needs_of_the_outputs():
         Forward(net, images(), ExtractOptions(extras=[GradientNorm()]), GREY)
 
 
+def trained(folder, model="cd", mean=(0.2,), std=(0.7,), **how):
+    """Train a network for one epoch; a `cd` declares an energy."""
+    plan = TrainPlan(model=model, dataset="digits", architecture=Architecture("lenet"), image_size=28, limit=40,
+                     out=folder, options={"sgld_steps": 2, "buffer_size": 100} if model == "cd" else {},
+                     mean=mean, std=std)  # fmt: skip
+    train_extractor(
+        plan, TrainOptions(epochs=1, batch_size=20, optimizer="adam", lr=1e-3, validation=0.0, **how)
+    )
+    return folder
+
+
 @pytest.fixture(scope="module")
 def energy(tmp_path_factory):
     """The folder of a network that declares an energy."""
-    folder = tmp_path_factory.mktemp("energy") / "net"
-    plan = TrainPlan(model="cd", dataset="digits", architecture=Architecture("lenet"), image_size=28, limit=40,
-                     out=folder, options={"sgld_steps": 2, "buffer_size": 100})  # fmt: skip
-    train_extractor(plan, TrainOptions(epochs=1, batch_size=20, optimizer="adam", lr=1e-3, validation=0.0))
-    return folder
+    return trained(tmp_path_factory.mktemp("energy") / "net", mean=None, std=None)
 
 
 def test_extractions_with_densities_have_the_norm_unless_it_is_left_out(featood, energy, tmp_path):
@@ -156,14 +169,71 @@ def test_the_compressors_are_part_of_the_recipe(monkeypatch):
         extra(nn.Identity(), images(), 0, Setting())
 
 
-def test_complexities_of_real_digits(featood, energy, tmp_path):
-    code, _, err = featood("extract", "--backbone", str(energy), "--dataset", "digits", "--split", "test", "--cache",
+def test_complexities_are_those_of_resized_images(featood, energy, toy_images, tmp_path):
+    code, _, err = featood("extract", "--backbone", str(energy), "--dataset", "toy", "--split", "test", "--cache",
                            tmp_path, "--with", "complexity")  # fmt: skip
     assert code == 0, err
-    rows = FeatureCache(tmp_path)["net/digits/test"]
+    rows = FeatureCache(tmp_path)["net/toy/test"]
     assert rows.origin.recipe["extras"]["complexity"] == {"compressors": list(available_compressors())}
-    shown, transform = open_dataset("digits", "test"), load_extractor(energy).facts.transform
+    shown, transform = open_dataset("toy", "test"), load_extractor(energy).facts.transform
     expected = [
         compressed_bits(transform.pixels(shown.read(row)), available_compressors()) for row in range(9)
     ]
     np.testing.assert_array_equal(rows.features["complexity"][:9, 0], expected)
+
+
+def test_the_background_is_the_density_of_the_other_network(featood, energy, tmp_path):
+    other = trained(tmp_path / "other", augment=("mutate:0.3",))
+    words = ("extract", "--backbone", str(energy), "--dataset", "digits", "--split", "test")
+    code, out, err = featood(*words, "--background", other, "--cache", tmp_path / "c")
+    assert code == 0 and "background.energy 1" in out, err
+    rows, shown = FeatureCache(tmp_path / "c")["net/digits/test"], open_dataset("digits", "test")
+    net, facts, _ = load_extractor(other)
+    assert facts.transform.mean == (0.2,) != load_extractor(energy).facts.transform.mean
+    expected = []
+    for row in range(20):
+        with torch.no_grad():
+            outputs = net(facts.transform([shown.read(row)]))[0].double().numpy()
+        expected.append(-np.log(np.exp(outputs).sum()))
+    np.testing.assert_allclose(rows.features["background.energy"][:20, 0], expected, rtol=1e-4, atol=1e-5)
+    scores = create_head("likelihood-ratio").score(rows)
+    difference = rows.features["energy"][:, 0] - rows.features["background.energy"][:, 0]
+    np.testing.assert_allclose(scores, difference, rtol=1e-5, atol=1e-5)
+    moved = shutil.copytree(other, tmp_path / "moved")
+    code, out, err = featood(*words, "--background", moved, "--cache", tmp_path / "c")
+    assert code == 0 and "already cached" in out, err
+    code, _, err = featood(*words, "--background", energy, "--cache", tmp_path / "c")
+    assert code == 5 and "extras" in err
+
+
+def test_networks_that_are_no_background(energy, tmp_path):
+    facts = load_extractor(energy).facts
+    with pytest.raises(Mismatch, match="not the one with which the cache was made"):
+        Background("0" * 64, str(energy))(nn.Identity(), images(), 0, Setting(facts.transform))
+    with pytest.raises(Mismatch, match="takes images of 1 x 28 x 28, not 1 x 8 x 8"):
+        Background.of(energy)(nn.Identity(), images(), 0, Setting(GREY))
+    with pytest.raises(UsageError, match="background needs a known transform"):
+        Background.of(energy)(nn.Identity(), images(), 0, Setting())
+    with pytest.raises(UsageError, match="contains no network trained by featood train"):
+        Background.of(tmp_path)
+    other = trained(tmp_path / "other", "cross-entropy")
+    with pytest.raises(UsageError, match="trained by cross-entropy, which is not a density"):
+        Background.of(other)
+
+
+def test_mutations_are_uniform_and_as_frequent_as_asked_for():
+    (change,) = parse_augmentations(["mutate:0.3"])
+    image = np.full((200, 200, 3), 7, np.uint8)
+    changed = change(image, np.random.default_rng(0))
+    assert changed.dtype == np.uint8 and changed.shape == image.shape
+    # a uniform value is the old one in 1 of 256 cases; each of three channels is changed on its own
+    counts = np.bincount(changed.ravel(), minlength=256)
+    assert abs((changed != image).mean() - 0.3 * 255 / 256) < 0.005
+    assert scipy.stats.chisquare(np.delete(counts, 7)).pvalue > 1e-3
+    assert abs((changed != image).all(2).mean() - 0.3**3) < 0.005
+    np.testing.assert_array_equal(
+        parse_augmentations(["mutate:0"])[0](image, np.random.default_rng(0)), image
+    )
+    for text in ("mutate", "mutate:", "mutate:2", "mutate:x", "mutate:nan", "mutate:-1"):
+        with pytest.raises(UsageError, match=f"'{text}' is no augmentation; mutate takes a probability"):
+            TrainOptions(augment=(text,))

@@ -70,3 +70,22 @@ def test_energies_are_not_compared_with_bits():
             create_head("input-complexity", **options).score(test)
     with pytest.raises(UsageError, match=r"no feature column 'complexity'.*--with"):
         create_head("input-complexity").score(FeatureSet({"log-density": values}))
+
+
+def test_the_likelihood_ratio_is_that_to_the_background():
+    for name, sign in (("log-density", 1), ("evidence-bound", 1), ("energy", -1)):
+        values = {key: RNG.normal(-900, 50, (9, 1)).astype("f4") for key in (name, f"background.{name}")}
+        expected = [
+            -(sign * float(own) - sign * float(other))
+            for own, other in zip(values[name][:, 0], values[f"background.{name}"][:, 0], strict=True)
+        ]
+        np.testing.assert_allclose(
+            create_head("likelihood-ratio").score(FeatureSet(values)), expected, rtol=1e-6
+        )
+    with pytest.raises(DataError, match=r"no column background.energy: extract with --background FOLDER"):
+        create_head("likelihood-ratio").score(FeatureSet({"energy": values["energy"]}))
+    mixed = FeatureSet({"evidence-bound": values["energy"], "background.log-density": 2 * values["energy"]})
+    with pytest.raises(DataError, match=r"but background.log-density: name it by --background"):
+        create_head("likelihood-ratio").score(mixed)
+    named = create_head("likelihood-ratio", background="background.log-density").score(mixed)
+    np.testing.assert_allclose(named, values["energy"][:, 0], rtol=1e-6)

@@ -49,14 +49,14 @@ class DensityHead(RawFeatures, FeatureHead):
         """Return the column."""
         return [density_column(source, self.feature)]
 
-    def log_densities(self, block: FeatureSet) -> Tensor:
-        """Return the log-densities ``[B]`` in nats, or the negated energies.
+    def log_densities(self, block: FeatureSet, column: str = "") -> Tensor:
+        """Return the log-densities ``[B]`` in nats, or the negated energies, of a column, by default the density's.
 
         Raises
         ------
         DataError
             If the column has more than one number for each row.
         """
-        name = density_column(block, self.feature)
+        name = column or density_column(block, self.feature)
         values = self.numbers(block, name)
         return -values if is_energy(name) else values

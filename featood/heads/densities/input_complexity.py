@@ -29,7 +29,7 @@ from featood.options import option
 class InputComplexity(DensityHead):
     """Score ``-log2 p(x) - L(x)`` in bits, with L the length of the losslessly compressed input.
 
-    A compressor is a density too, ``2^-L(x)``, so this is a likelihood ratio, which is large for inputs that the network
+    A compressor is a density too, ``2^-L(x)``. The ratio of both is large for inputs that the network
     describes worse than a compressor for any images does. The column of L is extracted by ``--with complexity``.
     """
 
@@ -47,7 +47,7 @@ class InputComplexity(DensityHead):
         if is_energy(density):
             raise DataError(
                 f"{self.name}: the column {density} of {source.name} has no unit, so it cannot be compared with bits; "
-                "extract with a network whose log-density is normalised, such as featood train glow or featood train vae"
+                "extract with a network that is a density, such as one of featood train glow or featood train vae"
             )
         return [density, self.complexity]
 
