@@ -62,7 +62,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "further",
     callback=_names,
     help="Further columns, comma-separated: odin; nac (one column per tapped stage); gradient-norm; "
-    "complexity, for input-complexity.",
+    "complexity, for input-complexity; regret, of networks trained by vae.",
 )
 @click.option(
     "--without",
@@ -78,6 +78,14 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     show_default=True,
     help="Softmax temperature in the gradient of odin.",
 )
+@click.option(
+    "--regret-steps",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Updates of regret's posteriors.",
+)
+@click.option("--regret-lr", default=0.05, show_default=True, help="Learning rate of these updates.")
 @click.option("--mc-dropout", type=click.IntRange(2), help="Number of passes with dropout, for mc-dropout.")
 @click.option(
     "--dropout-rate",
@@ -161,6 +169,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 def extract(
     backbone: str, dataset: str, split: tuple[str, ...], weights: str, name: str, further: tuple[str, ...],
     without: tuple[str, ...], odin_epsilon: float, odin_temperature: float, mc_dropout: int | None,
+    regret_steps: int, regret_lr: float,
     dropout_rate: float, autoencoder: str, background: str,
     mean: Any, std: Any, image_size: int | None, seed: int, download: bool, class_order: str | None, bits: int,
     exif: bool, data_dir: str | None, cache_root: str, arch_option: tuple[str, ...], **how: Any,
@@ -184,12 +193,13 @@ def extract(
     from featood.extractors.nac import Coverage
     from featood.extractors.perturb import Odin
     from featood.extractors.reconstruction import Reconstruction
+    from featood.extractors.regret import Regret
     from featood.pipeline.extraction import ImageSource, Network, extract_dataset, known_accuracy
 
-    known: dict[str, Extra] = {
-        extra.kind: extra
-        for extra in (Odin(odin_epsilon, odin_temperature), Coverage(), GradientNorm(), Complexity())
-    }
+    named: list[Extra] = [
+        Odin(odin_epsilon, odin_temperature), Coverage(), GradientNorm(), Complexity(), Regret(regret_steps, regret_lr),
+    ]  # fmt: skip
+    known = {extra.kind: extra for extra in named}
     for flag, names, accepted in (("with", further, known), ("without", without, [GradientNorm.kind])):
         if unknown := sorted(set(names) - set(accepted)):
             raise UsageError(f"--{flag} accepts the columns {', '.join(accepted)}, not {', '.join(unknown)}")

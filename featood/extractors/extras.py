@@ -21,6 +21,7 @@ from featood.extractors.nac import Coverage
 from featood.extractors.outputs import declared_density
 from featood.extractors.perturb import Odin
 from featood.extractors.reconstruction import Reconstruction
+from featood.extractors.regret import Regret
 from featood.extractors.transform import Transform
 
 
@@ -48,10 +49,10 @@ class Extra(Protocol):
         """Return the values ``[B, D]`` of each column for a batch of inputs that begins at row `row` of the set."""
 
 
-KINDS: dict[str, type[Extra]] = {
-    extra.kind: extra
-    for extra in (Odin, MonteCarloDropout, Coverage, Reconstruction, GradientNorm, Complexity, Background)
-}
+_EXTRAS: tuple[type[Extra], ...] = (
+    Odin, MonteCarloDropout, Coverage, Reconstruction, GradientNorm, Complexity, Background, Regret,
+)  # fmt: skip
+KINDS = {extra.kind: extra for extra in _EXTRAS}
 
 
 def usual_extras(module: nn.Module) -> tuple[Extra, ...]:

@@ -151,6 +151,13 @@ class Model:
         """
         raise NotImplementedError
 
+    def around(self, net: nn.Module, setup: Setup) -> nn.Module | None:
+        """Return a network made around an architecture, which is trained and extracted with in its place.
+
+        None leaves the architecture as it is, in two halves (:class:`SplitNet`).
+        """
+        return None
+
     def parts(self, setup: Setup) -> Mapping[str, nn.Module]:
         """Return the modules that the model adds to the network, by name."""
         return {}

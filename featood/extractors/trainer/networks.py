@@ -55,7 +55,8 @@ def trainable_net(
             made = make(outputs or model.outputs(classes), transform.channels, generator)
         if initial is not None:
             initial(made)
-        net = TrainableNet(made, outputs=model.outputs(classes)) if model.own_network else SplitNet(made)
         torch.default_generator.manual_seed(seed)
+        whole = made if model.own_network else model.around(made, setup)
+        net = SplitNet(made) if whole is None else TrainableNet(whole, outputs=model.outputs(classes))
         net.parts.update(model.parts(setup._replace(width=net.width)))
     return net
