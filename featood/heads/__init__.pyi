@@ -115,6 +115,7 @@ from .dirichlet.vera_posterior import VERAPosterior as VERAPosterior
 from .margins.vmdls import VMDLS as VMDLS
 from .reshaping.vra import VRA as VRA
 from .subspaces.vim import ViM as ViM
+from .densities.waic import WAIC as WAIC
 from .distances.wdiscood import WDiscOOD as WDiscOOD
 from .reshaping.weiper import WeiPer as WeiPer
 from .logits.weighted_energy import WeightedEnergy as WeightedEnergy

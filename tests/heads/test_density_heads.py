@@ -89,3 +89,19 @@ def test_the_likelihood_ratio_is_that_to_the_background():
         create_head("likelihood-ratio").score(mixed)
     named = create_head("likelihood-ratio", background="background.log-density").score(mixed)
     np.testing.assert_allclose(named, values["energy"][:, 0], rtol=1e-6)
+
+
+def test_waic_is_the_mean_less_the_variance_over_members():
+    for name, sign in (("log-density", 1), ("evidence-bound", 1), ("energy", -1)):
+        values = RNG.normal(-900, 5, (9, 4)).astype("f4")
+        expected = []
+        for row in values:
+            logs = [sign * float(value) for value in row]
+            mean = sum(logs) / 4
+            expected.append(-(mean - sum((log - mean) ** 2 for log in logs) / 4))
+        found = create_head("waic").score(FeatureSet({f"ensemble.{name}": values}))
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with pytest.raises(DataError, match=r"waic: .* has no densities of several networks: join"):
+        create_head("waic").score(columns())
+    with pytest.raises(DataError, match="log-density has one number for each row"):
+        create_head("waic", feature="log-density").score(columns())
