@@ -159,4 +159,7 @@ def test_commands_of_a_vae(featood, tmp_path, toy_images):
         assert np.isfinite(create_head(name, **options).score(rows)).all()
     code, _, err = featood("train", "vae", "--dataset", "toy", "--arch", "conv4-8", "--image-size", "18", "--out",
                            tmp_path / "no")  # fmt: skip
-    assert code == 2 and "--image-size" in err
+    assert code == 2 and "the decoder conv makes square images" in err
+    small = nn.Sequential(nn.Flatten(), nn.Linear(9, 200))
+    with pytest.raises(UsageError, match="the network cannot take images of 20 x 20 pixels"):
+        create_model("vae").around(small, Setup(1, 0, (1, 20, 20)))

@@ -28,6 +28,7 @@ OPTIONS = {
     "scone": {"pretraining": 0.4},
     "vos": {"pretraining": 0.3, "queue": 4, "draws": 50},
     "npos": {"pretraining": 0.3, "queue": 8, "samples": 20, "neighbor": 4, "boundary": 6, "kept": 5},
+    "vae": {"latent": 4, "draws": 1},
     **{name: {"sgld_steps": 3, "buffer_size": 100} for name in ("cd", "jem")},
 }
 """Options for trainings of a few updates."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.extractors.models.model import ImageBatch, Model, Setup
-from featood.extractors.models.network import TrainableNet
+from featood.extractors.models.network import TrainableNet, outputs_for
 from featood.extractors.models.registry import register
 from featood.extractors.variational import ImageVAE
 from featood.losses.variational import divergence
@@ -60,10 +60,17 @@ class VAE(Model):
         return 2 * self.latent
 
     def around(self, net: nn.Module, setup: Setup) -> nn.Module:
-        """Return encoder and decoder as one network."""
+        """Return encoder and decoder as one network.
+
+        Raises
+        ------
+        UsageError
+            If encoder or decoder is impossible for images of this shape.
+        """
+        outputs_for(net.eval(), torch.zeros(2, *setup.shape))
         channels, height, width = setup.shape
         decoder = DECODERS[self.decoder](self.latent, (2 * channels, height, width))
-        return ImageVAE(net, decoder, torch.randn(self.draws, self.latent), setup.mean, setup.std)
+        return ImageVAE(net.train(), decoder, torch.randn(self.draws, self.latent), setup.mean, setup.std)
 
     def errors(self, net: TrainableNet, batch: ImageBatch) -> Tensor:
         """Return the negated evidence bounds in bits per value of the images ``[B]``."""
