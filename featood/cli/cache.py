@@ -193,4 +193,5 @@ def join(name: str, members: tuple[str, ...], overwrite: bool, dataset: str, cac
 
     joined = join_backbones(open_cache(cache_root), name, members, dataset=dataset, overwrite=overwrite)
     for features in joined:
-        click.echo(f"{features.name}: {len(features)} rows of {len(members)} members")
+        columns = ", ".join(f"{column} {values.shape[1]}" for column, values in features.features.items())
+        click.echo(f"{features.name}: {len(features)} rows of {len(members)} members; {columns}")

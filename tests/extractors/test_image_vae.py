@@ -12,7 +12,7 @@ from torch import nn
 from featood.cache import FeatureCache
 from featood.errors import UsageError
 from featood.extractors.extras import Setting, extras_from_json, extras_to_json
-from featood.extractors.models import ImageBatch, create_model
+from featood.extractors.models import ImageBatch, Setup, create_model
 from featood.extractors.models.network import TrainableNet
 from featood.extractors.regret import Regret, likelihood_regret
 from featood.extractors.trainer import Architecture, TrainOptions
