@@ -184,7 +184,7 @@ def export(key: str, target: str, form: str, cache_root: str) -> None:
 @dataset_option
 @cache_option
 def join(name: str, members: tuple[str, ...], overwrite: bool, dataset: str, cache_root: str) -> None:
-    """Join the sets of the backbones MEMBERS to a backbone NAME, for deep-ensemble.
+    """Join the sets of the backbones MEMBERS to a backbone NAME, for deep-ensemble and waic.
 
     Example: featood cache join three-resnets run1 run2 run3
     """
@@ -193,4 +193,5 @@ def join(name: str, members: tuple[str, ...], overwrite: bool, dataset: str, cac
 
     joined = join_backbones(open_cache(cache_root), name, members, dataset=dataset, overwrite=overwrite)
     for features in joined:
-        click.echo(f"{features.name}: {len(features)} rows of {len(members)} members")
+        columns = ", ".join(f"{column} {values.shape[1]}" for column, values in features.features.items())
+        click.echo(f"{features.name}: {len(features)} rows of {len(members)} members; {columns}")

@@ -61,7 +61,13 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "--with",
     "further",
     callback=_names,
-    help="Further columns, comma-separated: odin; nac (one column per tapped stage).",
+    help="Further columns, comma-separated: odin; nac (one column per tapped stage); gradient-norm; "
+    "complexity, for input-complexity; regret, of networks trained by vae.",
+)
+@click.option(
+    "--without",
+    callback=_names,
+    help="Columns to leave out of those that densities have by default: gradient-norm.",
 )
 @click.option(
     "--odin-epsilon", default=0.0014, show_default=True, help="Step of odin's perturbation, on [0, 1]."
@@ -72,6 +78,14 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     show_default=True,
     help="Softmax temperature in the gradient of odin.",
 )
+@click.option(
+    "--regret-steps",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Updates of regret's posteriors.",
+)
+@click.option("--regret-lr", default=0.05, show_default=True, help="Learning rate of these updates.")
 @click.option("--mc-dropout", type=click.IntRange(2), help="Number of passes with dropout, for mc-dropout.")
 @click.option(
     "--dropout-rate",
@@ -82,6 +96,11 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "--autoencoder",
     default="",
     help="Folder of a trained autoencoder: adds the first tapped stage for reconstructed images, for vmdls.",
+)
+@click.option(
+    "--background",
+    default="",
+    help="Folder of a network trained as a density, often with --augment mutate:0.1, for likelihood-ratio.",
 )
 @click.option(
     "--outputs",
@@ -149,7 +168,9 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @quiet_downloads
 def extract(
     backbone: str, dataset: str, split: tuple[str, ...], weights: str, name: str, further: tuple[str, ...],
-    odin_epsilon: float, odin_temperature: float, mc_dropout: int | None, dropout_rate: float, autoencoder: str,
+    without: tuple[str, ...], odin_epsilon: float, odin_temperature: float, mc_dropout: int | None,
+    regret_steps: int, regret_lr: float,
+    dropout_rate: float, autoencoder: str, background: str,
     mean: Any, std: Any, image_size: int | None, seed: int, download: bool, class_order: str | None, bits: int,
     exif: bool, data_dir: str | None, cache_root: str, arch_option: tuple[str, ...], **how: Any,
 ) -> None:  # fmt: skip
@@ -163,17 +184,27 @@ def extract(
     from featood.cache import open_cache
     from featood.data import Decoding
     from featood.errors import UsageError
+    from featood.extractors.background import Background
+    from featood.extractors.complexity import Complexity
     from featood.extractors.dropout import MonteCarloDropout
     from featood.extractors.extract import ExtractOptions
     from featood.extractors.extras import Extra
+    from featood.extractors.gradient_norm import GradientNorm
     from featood.extractors.nac import Coverage
     from featood.extractors.perturb import Odin
     from featood.extractors.reconstruction import Reconstruction
+    from featood.extractors.regret import Regret
     from featood.pipeline.extraction import ImageSource, Network, extract_dataset, known_accuracy
 
-    known: dict[str, Extra] = {Odin.kind: Odin(odin_epsilon, odin_temperature), Coverage.kind: Coverage()}
-    if unknown := set(further) - set(known):
-        raise UsageError(f"--with accepts the columns {', '.join(known)}, not {', '.join(sorted(unknown))}")
+    named: list[Extra] = [
+        Odin(odin_epsilon, odin_temperature), Coverage(), GradientNorm(), Complexity(), Regret(regret_steps, regret_lr),
+    ]  # fmt: skip
+    known = {extra.kind: extra for extra in named}
+    for flag, names, accepted in (("with", further, known), ("without", without, [GradientNorm.kind])):
+        if unknown := sorted(set(names) - set(accepted)):
+            raise UsageError(f"--{flag} accepts the columns {', '.join(accepted)}, not {', '.join(unknown)}")
+    if both := sorted(set(further) & set(without)):
+        raise UsageError(f"--with and --without both name {', '.join(both)}; leave out one")
     extras = [known[name] for name in dict.fromkeys(further)]
     if mc_dropout:
         extras.append(MonteCarloDropout(mc_dropout, dropout_rate, seed))
@@ -181,11 +212,15 @@ def extract(
         if not how["taps"]:
             raise UsageError("--autoencoder compares features of a stage: name it by --tap")
         extras.append(Reconstruction.of(autoencoder, how["taps"][0]))
+    if background:
+        extras.append(Background.of(background))
     options = ExtractOptions(extras=extras, **{**how, "pools": how["pools"] or None})
     source = ImageSource(dataset, split, data_dir, download, class_order, Decoding(bits, exif))
     network = Network(backbone, weights, name, seed, mean, std, image_size, parse_pairs(arch_option))
     with TerminalReporter() as reporter:
-        done = extract_dataset(open_cache(cache_root), source, network, options, reporter=reporter)
+        done = extract_dataset(
+            open_cache(cache_root), source, network, options, without=without, reporter=reporter
+        )
     for extraction in done:
         features = extraction.features
         columns = ", ".join(f"{column} {values.shape[1]}" for column, values in features.features.items())

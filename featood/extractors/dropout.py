@@ -111,7 +111,7 @@ class MonteCarloDropout:
 
     kind: ClassVar[str] = "mc.logits"
     by_batch: ClassVar[bool] = True
-    needs_logits: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
 
     draws: int
     rate: float = 0.0

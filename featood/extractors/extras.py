@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["KINDS", "Extra", "Setting", "extras_from_json", "extras_paths", "extras_to_json"]
+__all__ = ["KINDS", "Extra", "Setting", "extras_from_json", "extras_paths", "extras_to_json", "usual_extras"]
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,16 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 
 from featood.errors import UsageError
+from featood.extractors.background import Background
 from featood.extractors.columns import Tap
+from featood.extractors.complexity import Complexity
 from featood.extractors.dropout import MonteCarloDropout
+from featood.extractors.gradient_norm import GradientNorm
 from featood.extractors.nac import Coverage
+from featood.extractors.outputs import declared_density
 from featood.extractors.perturb import Odin
 from featood.extractors.reconstruction import Reconstruction
+from featood.extractors.regret import Regret
 from featood.extractors.transform import Transform
 
 
@@ -37,16 +42,22 @@ class Extra(Protocol):
     """Its name in a recipe, and the name of the column if there is only one."""
     by_batch: ClassVar[bool]
     """Whether its values depend on the division into batches."""
-    needs_logits: ClassVar[bool]
-    """Whether it needs a network that returns logits."""
+    needs: ClassVar[tuple[str, ...]]
+    """Which outputs a network may have, out of ``logits`` and ``a density``; empty for any."""
 
     def __call__(self, module: nn.Module, inputs: Tensor, row: int, setting: Setting) -> dict[str, Tensor]:
         """Return the values ``[B, D]`` of each column for a batch of inputs that begins at row `row` of the set."""
 
 
-KINDS: dict[str, type[Extra]] = {
-    extra.kind: extra for extra in (Odin, MonteCarloDropout, Coverage, Reconstruction)
-}
+_EXTRAS: tuple[type[Extra], ...] = (
+    Odin, MonteCarloDropout, Coverage, Reconstruction, GradientNorm, Complexity, Background, Regret,
+)  # fmt: skip
+KINDS = {extra.kind: extra for extra in _EXTRAS}
+
+
+def usual_extras(module: nn.Module) -> tuple[Extra, ...]:
+    """Return the extras that an extraction with a network has unless they are left out: those of a density."""
+    return (GradientNorm(),) if declared_density(module) else ()
 
 
 def extras_to_json(extras: Sequence[Extra]) -> dict[str, dict[str, Any]]:
@@ -62,7 +73,7 @@ def extras_paths(extras: Sequence[Extra]) -> dict[str, dict[str, Any]]:
 def _options(extras: Sequence[Extra], paths: bool) -> dict[str, dict[str, Any]]:
     return {
         extra.kind: {
-            field.name: getattr(extra, field.name)
+            field.name: list(value) if isinstance(value := getattr(extra, field.name), tuple) else value
             for field in dataclasses.fields(extra)  # type: ignore[arg-type]
             if field.metadata.get("is_path", False) == paths
         }

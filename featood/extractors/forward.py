@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from featood.cache import ColumnSpec
 from featood.errors import UsageError
 from featood.extractors.extras import Extra, Setting, extras_to_json
-from featood.extractors.outputs import DENSITIES
 from featood.extractors.taps import plan_taps
 from featood.extractors.transform import Transform
 
@@ -102,9 +101,11 @@ class Forward:
         self.module, self.options = module, options
         self.plan = plan_taps(module, example, options.taps, options.pools, options.maps, options.outputs)
         self.setting = Setting(transform, self.plan.taps)
+        returned = {"logits": self.plan.has_logits, "a density": bool(self.plan.density)}
         for extra in options.extras:
-            if extra.needs_logits and not self.plan.has_logits:
-                raise UsageError(f"the column {extra.kind} needs logits, which this backbone does not return")
+            if extra.needs and not any(returned[what] for what in extra.needs):
+                what = " or ".join(extra.needs)
+                raise UsageError(f"the column {extra.kind} needs {what}, which this backbone does not return")
         self.widths = {name: values.shape[1] for name, values in self(example, 0).items()}
 
     def __call__(self, inputs: Tensor, row: int) -> dict[str, Tensor]:
@@ -169,9 +170,12 @@ def ready(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
 def column_specs(
     widths: Mapping[str, int], dtype: str, labelled: bool, ids: Sequence[str]
 ) -> dict[str, ColumnSpec]:
-    """Return the specifications of the columns: features in `dtype`, logits and densities in float32, labels, names."""
+    """Return the specifications of the columns to store: features in `dtype`, labels and names.
+
+    Logits and single numbers, such as densities, are stored in float32.
+    """
     columns = {
-        name: ColumnSpec((width,), "float32" if name in ("logits", *DENSITIES) else dtype)
+        name: ColumnSpec((width,), "float32" if name == "logits" or width == 1 else dtype)
         for name, width in widths.items()
     }
     if labelled:

@@ -86,7 +86,7 @@ class Coverage:
 
     kind: ClassVar[str] = "nac"
     by_batch: ClassVar[bool] = False
-    needs_logits: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
 
     def __call__(self, module: nn.Module, inputs: Tensor, row: int, setting: Setting) -> dict[str, Tensor]:
         """Return the columns ``[B, C]`` of a batch."""

@@ -65,7 +65,7 @@ class Odin:
 
     kind: ClassVar[str] = "odin"
     by_batch: ClassVar[bool] = False
-    needs_logits: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
 
     epsilon: float = 0.0014
     temperature: float = 1000.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["Reconstruction"]
 
 import dataclasses
-import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from featood.errors import Mismatch, UsageError
+from featood.errors import UsageError
+from featood.extractors.other_network import check_network, network_inputs, open_network
 from featood.extractors.pooling import pool
 from featood.extractors.trace import recording
-from featood.extractors.weights import weights_sha256
+from featood.extractors.transform import Transform
 
 if TYPE_CHECKING:
     from featood.extractors.extras import Setting
@@ -42,7 +42,7 @@ class Reconstruction:
 
     kind: ClassVar[str] = "reconstruction"
     by_batch: ClassVar[bool] = False
-    needs_logits: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
 
     stage: str
     sha256: str
@@ -55,10 +55,16 @@ class Reconstruction:
         Raises
         ------
         UsageError
-            If there is none.
+            If there is none, or it is no autoencoder.
         """
         place = os.path.abspath(folder)
-        return cls(stage, weights_sha256(_load(place).net), place)
+        found, sha256 = open_network(place)
+        if not hasattr(found.facts.model, "reconstruct"):
+            raise UsageError(
+                f"the network in {place} was trained by {found.facts.model.name}, which is no autoencoder; train one "
+                "by featood train autoencoder --dataset NAME --arch NAME"
+            )
+        return cls(stage, sha256, place)
 
     def __call__(self, module: nn.Module, inputs: Tensor, row: int, setting: Setting) -> dict[str, Tensor]:
         """Return the averages ``[B, C]`` for a batch ``[B, C_in, H, W]``.
@@ -80,48 +86,10 @@ class Reconstruction:
             values = pool(seen[tap.place].float(), "avg", *tap.layout)
         return {f"{self.stage}.{self.kind}": values}
 
-    def _reconstructed(self, inputs: Tensor, outside: Any) -> Tensor:
+    def _reconstructed(self, inputs: Tensor, outside: Transform) -> Tensor:
         """Map inputs to reconstructions, both normalised by the transform `outside`."""
-        found = _checked(self.folder, self.sha256)
-        inside = found.facts.transform
-        if inside.shape != outside.shape:
-            sizes = [" x ".join(map(str, one.shape)) for one in (inside, outside)]
-            raise Mismatch(f"the autoencoder in {self.folder} takes images of {sizes[0]}, not {sizes[1]}")
-        pixels = _affine(inputs, outside.std, outside.mean)
-        net = found.net.to(inputs.device)
-        again = found.facts.model.reconstruct(net, _inverse(pixels, inside.std, inside.mean))
-        return _inverse(_affine(again, inside.std, inside.mean), outside.std, outside.mean)
-
-
-@functools.lru_cache(maxsize=1)
-def _load(folder: str) -> Any:
-    from featood.extractors.trainer.folder import is_extractor, load_extractor
-
-    found = load_extractor(folder) if is_extractor(folder) else None
-    if found is None or not hasattr(found.facts.model, "reconstruct"):
-        raise UsageError(
-            f"{folder} contains no autoencoder; train one by featood train autoencoder --dataset NAME --arch NAME"
-        )
-    return found
-
-
-@functools.lru_cache(maxsize=1)
-def _checked(folder: str, sha256: str) -> Any:
-    found = _load(folder)
-    if weights_sha256(found.net) != sha256:
-        raise Mismatch(
-            f"the autoencoder in {folder} is not the one with which the cache was made; extract again"
-        )
-    return found
-
-
-def _channels(values: tuple[float, ...], images: Tensor) -> Tensor:
-    return torch.tensor(values, device=images.device, dtype=images.dtype)[:, None, None]
-
-
-def _affine(images: Tensor, scale: tuple[float, ...], shift: tuple[float, ...]) -> Tensor:
-    return images * _channels(scale, images) + _channels(shift, images)
-
-
-def _inverse(images: Tensor, scale: tuple[float, ...], shift: tuple[float, ...]) -> Tensor:
-    return (images - _channels(shift, images)) / _channels(scale, images)
+        found = check_network(self.folder, self.sha256)
+        images = network_inputs(found, self.folder, inputs, outside)
+        model: Any = found.facts.model
+        again = model.reconstruct(found.net.to(inputs.device), images)
+        return outside.normalised(found.facts.transform.scaled(again))

@@ -177,9 +177,22 @@ class Transform:
 
     def normalise(self, pixels: np.ndarray) -> Tensor:
         """Convert uint8 ``[B, height, width, channels]`` to normalised float32 ``[B, channels, height, width]``."""
-        scaled = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float().div_(255)
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
-        return scaled.sub_(mean).div_(std)
+        return self.normalised(
+            torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float().div_(255)
+        )
+
+    def normalised(self, scaled: Tensor) -> Tensor:
+        """Normalise pixels in [0, 1], ``[B, channels, height, width]``."""
+        mean, std = self._colours(scaled)
+        return (scaled - mean) / std
+
+    def scaled(self, inputs: Tensor) -> Tensor:
+        """Return the pixels in [0, 1] of normalised inputs ``[B, channels, height, width]``."""
+        mean, std = self._colours(inputs)
+        return inputs * std + mean
+
+    def _colours(self, images: Tensor) -> list[Tensor]:
+        return [images.new_tensor(values)[:, None, None] for values in (self.mean, self.std)]
 
     def __call__(self, images: list[np.ndarray]) -> Tensor:
         """Transform a batch of decoded images."""

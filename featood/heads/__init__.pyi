@@ -54,6 +54,7 @@ from .energies.heat_el import HEATEL as HEATEL
 from .energies.heat_gmm import HEATGMM as HEATGMM
 from .energies.heat_gmm_std import HEATGMMStd as HEATGMMStd
 from .flows.iresnet import IResNet as IResNet
+from .densities.input_complexity import InputComplexity as InputComplexity
 from .outliers.isolation_forest import IsolationForest as IsolationForest
 from .energies.jem import JEM as JEM
 from .logits.kl_matching import KLMatching as KLMatching
@@ -62,6 +63,7 @@ from .subspaces.kpca import KernelPCA as KernelPCA
 from .outliers.lof import LOF as LOF
 from .reshaping.lts import LTS as LTS
 from .densities.likelihood import Likelihood as Likelihood
+from .densities.likelihood_ratio import LikelihoodRatio as LikelihoodRatio
 from .flows.maf import MAF as MAF
 from .ensembles.mc_dropout import MCDropout as MCDropout
 from .distances.mcm import MCM as MCM
@@ -107,12 +109,14 @@ from .flows.spline_flow import SplineFlow as SplineFlow
 from .energies.ssm_supervised import SupervisedSlicedScoreMatching as SupervisedSlicedScoreMatching
 from .energies.vera_supervised import SupervisedVERA as SupervisedVERA
 from .logits.temperature_scaling import TemperatureScaling as TemperatureScaling
+from .densities.typicality import Typicality as Typicality
 from .autoencoders.vae import VAE as VAE
 from .energies.vera import VERA as VERA
 from .dirichlet.vera_posterior import VERAPosterior as VERAPosterior
 from .margins.vmdls import VMDLS as VMDLS
 from .reshaping.vra import VRA as VRA
 from .subspaces.vim import ViM as ViM
+from .densities.waic import WAIC as WAIC
 from .distances.wdiscood import WDiscOOD as WDiscOOD
 from .reshaping.weiper import WeiPer as WeiPer
 from .logits.weighted_energy import WeightedEnergy as WeightedEnergy

@@ -14,10 +14,12 @@ from featood.cache import ColumnSpec, FeatureCache, FeatureSet, Manifest, librar
 from featood.cache.reader import encode_ids
 from featood.errors import DataError, Mismatch, UsageError
 from featood.extractors.backbones import RANDOM
+from featood.extractors.outputs import DENSITIES
 from featood.numerics.mixtures import mean_log_probabilities
 from featood.pipeline.selection import select
 
-COLUMN = "ensemble.logits"
+PREFIX = "ensemble."
+COLUMN = f"{PREFIX}logits"
 
 
 def join_backbones(
@@ -59,10 +61,12 @@ def join_backbones(
 def join_sets(
     cache: FeatureCache, name: str, sets: Sequence[FeatureSet], *, overwrite: bool = False, role: str = ""
 ) -> FeatureSet:
-    """Join the logits of several backbones for the same rows.
+    """Join the logits and the densities of several backbones for the same rows.
 
     The column ``ensemble.logits`` ``[N, S * C]`` of the joined set contains the members' logits in order; its
-    ``logits`` are the logarithms of the mean probabilities.
+    ``logits`` are the logarithms of the mean probabilities. The columns ``ensemble.log-density`` ``[N, S]``,
+    ``ensemble.evidence-bound`` and ``ensemble.energy`` contain the members' densities, if all have one. Logits are left
+    out if only some members have them, but all have a density.
 
     Parameters
     ----------
@@ -82,7 +86,7 @@ def join_sets(
     UsageError
         If there are fewer than two members, or one is named twice.
     DataError
-        If a member has no logits.
+        If not all members have logits, nor all the same kind of density.
     Mismatch
         If the members differ in rows, labels or number of classes, or the cache contains another set of this name.
     """
@@ -91,16 +95,22 @@ def join_sets(
         raise UsageError(f"an ensemble needs at least two different members, got {', '.join(backbones)}")
     first = sets[0]
     assert first.origin is not None
-    logits = [aligned_logits(first, features) for features in sets]
-    classes = logits[0].shape[1]
-    labels = first.labels
+    densities = [name for name in DENSITIES if all(name in features.features for features in sets)]
+    joined = {
+        PREFIX + name: [aligned(first, features, features.feature(name)) for features in sets]
+        for name in densities
+    }
+    if not densities or all(features.logits is not None for features in sets):
+        joined = {COLUMN: [aligned_logits(first, features) for features in sets], **joined}
+    widths = {name: sum(member.shape[1] for member in members) for name, members in joined.items()}
+    labels, main = first.labels, next(iter(joined))
     columns = {
-        COLUMN: ColumnSpec((len(sets) * classes,), "float32"),
-        "logits": ColumnSpec((classes,), "float32"),
+        **{name: ColumnSpec((width,), "float32") for name, width in widths.items()},
+        **({"logits": ColumnSpec((widths[COLUMN] // len(sets),), "float32")} if COLUMN in joined else {}),
         **({} if labels is None else {"labels": ColumnSpec((), "int64")}),
         "ids": first.origin.columns["ids"],
     }
-    recipe = {"backbone": "ensemble", "members": [features.fingerprint for features in sets], "main": COLUMN}
+    recipe = {"backbone": "ensemble", "members": [features.fingerprint for features in sets], "main": main}
     run: dict[str, Any] = {"name": name, "members": backbones, "classes": list(first.classes)}
     if any(features.origin is not None and features.origin.random_weights for features in sets):
         run["weights"] = RANDOM
@@ -111,7 +121,7 @@ def join_sets(
         columns=columns,
         rows=len(first),
         store=first.origin.store,
-        main=COLUMN,
+        main=main,
         block_rows=first.origin.block_rows,
         versions=library_versions(),
         run={**run, **({"role": role} if role else {})},
@@ -121,12 +131,16 @@ def join_sets(
     with cache.writer(key, manifest, None, overwrite) as writer:
         for block in writer.pending():
             rows = writer.span(block)
-            parts = [torch.from_numpy(np.array(member[rows], dtype="f4")) for member in logits]
+            parts = {
+                name: [torch.from_numpy(np.array(member[rows], dtype="f4")) for member in members]
+                for name, members in joined.items()
+            }
             values: dict[str, Any] = {
-                COLUMN: torch.cat(parts, 1).numpy(),
-                "logits": mean_log_probabilities(parts).numpy(),
+                **{name: torch.cat(members, 1).numpy() for name, members in parts.items()},
                 "ids": encode_ids(list(first.ids[rows]), columns["ids"].shape[0]),  # type: ignore[index]
             }
+            if COLUMN in parts:
+                values["logits"] = mean_log_probabilities(parts[COLUMN]).numpy()
             if labels is not None:
                 values["labels"] = labels[rows]
             writer.write(block, values)
@@ -148,6 +162,17 @@ def aligned_logits(first: FeatureSet, other: FeatureSet) -> Any:
     classes = other.logits.shape[1], first.logits.shape[1]
     if classes[0] != classes[1]:
         raise Mismatch(f"{other.name} has {classes[0]} classes, {first.name} has {classes[1]}")
+    return aligned(first, other, other.logits)
+
+
+def aligned(first: FeatureSet, other: FeatureSet, column: Any) -> Any:
+    """Return a column of a member ``[N, D]`` in the order of the first member's rows.
+
+    Raises
+    ------
+    Mismatch
+        If the members differ in rows or labels.
+    """
     order = _positions(_read(first.ids), _read(other.ids))
     if order is None:
         raise Mismatch(
@@ -157,7 +182,7 @@ def aligned_logits(first: FeatureSet, other: FeatureSet) -> Any:
     if not unlabelled and (_read(other.labels)[order] != _read(first.labels)).any():
         raise Mismatch(f"{other.name} and {first.name} have different labels for the same inputs")
     in_order = (order == np.arange(len(order))).all()
-    return other.logits if in_order else _read(other.logits)[order]
+    return column if in_order else _read(column)[order]
 
 
 def _positions(wanted: np.ndarray, names: np.ndarray) -> np.ndarray | None:

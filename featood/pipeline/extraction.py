@@ -14,7 +14,7 @@ __all__ = [
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from featood.errors import UsageError
 from featood.extractors.backbones import RANDOM, Backbone, resolve_backbone
 from featood.extractors.backbones.class_names import align_classes
 from featood.extractors.extract import Extraction, ExtractOptions, extract
+from featood.extractors.extras import usual_extras
 from featood.extractors.recipe import choose_transform
 from featood.extractors.transform import Transform
 from featood.metrics import accuracy
@@ -108,6 +109,7 @@ def extract_dataset(
     network: Network,
     options: ExtractOptions = ExtractOptions(),  # noqa: B008  (frozen)
     *,
+    without: Collection[str] = (),
     reporter: Reporter = SILENT,
 ) -> list[Extraction]:
     """Extract the splits of a dataset with a backbone, both by name.
@@ -122,6 +124,9 @@ def extract_dataset(
         The backbone and its transform.
     options : ExtractOptions
         Which columns to extract, and how.
+    without : collection of str
+        Extra columns to leave out of those that the backbone has by default
+        (:func:`featood.extractors.extras.usual_extras`).
     reporter : Reporter
         Receives a line about each choice made, and the progress.
 
@@ -154,7 +159,22 @@ def extract_dataset(
         reporter.line(f"{network.backbone}: {note}")
     transform, origin = choose_transform(backbone, sets[0], network.mean, network.std, network.image_size)
     reporter.line(f"transform from {origin}: {transform}")
-    options = dataclasses.replace(options, taps=tuple(dict.fromkeys((*backbone.taps, *options.taps))))
+    given = {extra.kind for extra in options.extras}
+    added = [
+        extra
+        for extra in usual_extras(backbone.module)
+        if extra.kind not in given and extra.kind not in without
+    ]
+    for extra in added:
+        reporter.line(
+            f"{network.backbone}: its outputs are a density, so the column {extra.kind} is added; "
+            f"--without {extra.kind} leaves it out"
+        )
+    options = dataclasses.replace(
+        options,
+        taps=tuple(dict.fromkeys((*backbone.taps, *options.taps))),
+        extras=(*options.extras, *added),
+    )
     run: dict[str, Any] = {
         "seed": network.seed,
         "dataset": source.dataset,

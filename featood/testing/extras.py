@@ -30,9 +30,10 @@ def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
     FeatureSet
         The set with the further columns ``map`` (maps of four positions whose average is ``avg``), ``layer1.gram`` and
         ``layer2.gram`` (row sums for the powers 1 and 2), ``score.avg`` and ``background.avg`` (single numbers, larger
-        for outliers), ``log-density`` (smaller for outliers), ``tokens`` (whole numbers from 0 to 7), ``odin``,
-        ``mc.logits`` and ``ensemble.logits`` (logits of a perturbed input, of three dropout
-        passes, and of three members).
+        for outliers), ``tokens`` (whole numbers from 0 to 7), ``odin``, ``mc.logits`` and ``ensemble.logits`` (logits
+        of a perturbed input, of three dropout passes, and of three members). Further single numbers are lower for
+        outliers: ``log-density``, that of another network, ``background.log-density``, and ``ensemble.log-density`` of
+        three networks; ``complexity`` is independent of both.
     """
     rng, members = np.random.default_rng(seed), np.random.default_rng(0)
     assert data.classifier is not None
@@ -47,13 +48,18 @@ def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
         norms = [(values**power).sum(1, keepdims=True) ** (1 / power) for power in (1, 2)]
         extras[f"{layer}.gram"] = np.concatenate([values * norm for norm in norms], 1)
     extras["score.avg"] = extras["background.avg"] = -np.linalg.norm(avg, axis=1, keepdims=True)
-    extras["log-density"] = -extras["score.avg"]
     extras["tokens"] = np.digitize(avg, TOKEN_BOUNDS)
     extras["odin"] = (avg + 0.05 * rng.normal(0, 1, avg.shape)) @ weight.T + bias
     kept = [rng.random(avg.shape) < 0.8 for _ in range(DRAWS)]
     extras["mc.logits"] = np.concatenate([(avg * mask / 0.8) @ weight.T + bias for mask in kept], 1)
     weights = [weight + 0.1 * members.normal(0, 1, weight.shape) for _ in range(DRAWS)]
     extras["ensemble.logits"] = np.concatenate([avg @ other.T + bias for other in weights], 1)
+    density = 3 * np.linalg.norm(avg, axis=1, keepdims=True)
+    others = rng.normal(0, 1, (len(avg), 2 + DRAWS))
+    extras["log-density"] = density
+    extras["background.log-density"] = others[:, :1]
+    extras["complexity"] = 100 + others[:, 1:2]
+    extras["ensemble.log-density"] = density + 0.1 * others[:, 2:]
     columns = {name: values.astype(np.float32) for name, values in extras.items()}
     return dataclasses.replace(data, features={**data.features, **columns})
 

@@ -78,6 +78,6 @@ def test_coverage_columns_need_stages(featood, toy_images):
     code, _, err = featood(*words, "--with", "nac")
     assert code == 2 and "--tap" in err
     code, _, err = featood(*words, "--with", "nac,odd")
-    assert code == 2 and "odin, nac, not odd" in err
+    assert code == 2 and "gradient-norm, complexity, regret, not odd" in err
     code, out, err = featood(*words, "--with", "odin,nac", "--tap", "layer1", "--split", "train")
     assert code == 0 and "layer1.nac 16" in out and "odin 10" in out, err

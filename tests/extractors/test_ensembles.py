@@ -197,7 +197,7 @@ def test_an_ensemble_from_the_command_line(featood, toy_images):
         )  # fmt: skip
         assert code == 0, err
     code, out, err = featood("cache", "join", "both", "run0", "run1")
-    assert code == 0 and "both/toy/test: 60 rows of 2 members" in out, err
+    assert code == 0 and "both/toy/test: 60 rows of 2 members; ensemble.logits " in out, err
     code, out, err = featood(
         "score", "--head", "deep-ensemble", "--head", "msp", "--ood", "odd", "--json", "-"
     )
@@ -217,3 +217,40 @@ def test_an_ensemble_from_the_command_line(featood, toy_images):
     ]
     code, _, err = featood("cache", "join", "both", "run0")
     assert code == 2 and "two different members" in err
+
+
+def densities(cache, name, values, logits=None, rows=20):
+    columns = {column: np.asarray(given, "f4") for column, given in values.items()}
+    return import_arrays(cache, f"{name}/toy/test", columns, logits, np.arange(rows) % 3)
+
+
+def test_densities_are_joined_where_all_members_have_one(tmp_path):
+    cache, rng = FeatureCache(tmp_path), np.random.default_rng(0)
+    values, logits = rng.normal(-900, 5, (2, 3, 20, 1)), rng.normal(0, 1, (3, 20, 4)).astype("f4")
+    both = [
+        densities(
+            cache,
+            f"n{m}",
+            {"energy": values[0, m], "log-density": values[1, m], "other": values[0, m]},
+            logits[m],
+        )
+        for m in range(3)
+    ]
+    order = rng.permutation(20)
+    joined = join_sets(cache, "all", [both[0], shuffled(both[1], order), both[2]])
+    assert set(joined.features) == {"ensemble.logits", "ensemble.energy", "ensemble.log-density"}
+    for column, of_members in zip(("energy", "log-density"), values, strict=True):
+        expected = np.concatenate(list(of_members), 1).astype("f4")
+        np.testing.assert_array_equal(joined.features[f"ensemble.{column}"][:], expected)
+    plain = [densities(cache, f"p{m}", {"log-density": values[1, m]}) for m in range(2)]
+    joined = join_sets(cache, "plain", plain)
+    assert joined.logits is None and joined.main == "ensemble.log-density"
+    assert set(join_sets(cache, "mixed", [both[0], plain[1]]).features) == {"ensemble.log-density"}
+    with pytest.raises(DataError, match="no logits to join"):
+        join_sets(cache, "none", [both[0], densities(cache, "q", {"z": values[1, 0]})])
+
+
+def shuffled(features, order):
+    columns = {name: np.asarray(getattr(features, name)[:])[order] for name in ("logits", "labels", "ids")}
+    rows = {name: np.asarray(values[:])[order] for name, values in features.features.items()}
+    return dataclasses.replace(features, features=rows, **columns)

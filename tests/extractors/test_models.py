@@ -38,6 +38,7 @@ OPTIONS = {
     "iresnet": {"blocks": 1, "width": 8, "terms": 2, "roulette": False},
     "radial-flow": {"layers": 3},
     "realnvp": {"scales": 1, "blocks": 1, "width": 4},
+    "vae": {"latent": 4, "draws": 1},
 }
 """Options for trainings of a few updates."""
 TERMS = {

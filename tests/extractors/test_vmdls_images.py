@@ -339,9 +339,9 @@ def test_an_autoencoder_that_changed_is_refused(trained, autoencoder, tmp_path):
         Forward(module, images, ExtractOptions(extras=[extra]), facts.transform)
     with pytest.raises(UsageError, match="known transform"):
         extra(module, images, 0, Setting())
-    with pytest.raises(UsageError, match="contains no autoencoder"):
+    with pytest.raises(UsageError, match="which is no autoencoder; train one by featood train autoencoder"):
         Reconstruction.of(trained, "conv1")
-    with pytest.raises(UsageError, match="contains no autoencoder"):
+    with pytest.raises(UsageError, match="contains no network trained by featood train"):
         Reconstruction.of(tmp_path, "conv1")
 
 

@@ -162,8 +162,11 @@ class Model:
         """
         raise NotImplementedError
 
-    def wrapped(self, net: nn.Module, setup: Setup) -> nn.Module | None:
-        """Return a module that maps images to outputs by a network and more; None to train the network itself."""
+    def around(self, net: nn.Module, setup: Setup) -> nn.Module | None:
+        """Return a network made around an architecture, which is trained and extracted with in its place.
+
+        None leaves the architecture as it is, in two halves (:class:`SplitNet`).
+        """
         return None
 
     def parts(self, setup: Setup) -> Mapping[str, nn.Module]:

@@ -42,7 +42,7 @@ class NoiseContrastive(NoiseContrastiveObjective, EnergyModel):
     classifies: ClassVar[bool] = False
     noise: ClassVar[str] = "gaussian"  # type: ignore[misc]  # uniform noise is told from images at a glance
 
-    def wrapped(self, net: nn.Module, setup: Setup) -> nn.Module:
+    def around(self, net: nn.Module, setup: Setup) -> nn.Module:
         """Add the noise's energy to the network's."""
         return TiltedGaussian(net, math.prod(setup.shape))
 

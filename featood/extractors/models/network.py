@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["SplitNet", "TrainableNet", "check_split"]
+__all__ = ["SplitNet", "TrainableNet", "check_split", "outputs_for"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -170,6 +171,25 @@ class SplitNet(TrainableNet):
 
 
 @torch.no_grad()
+def outputs_for(net: Callable[[Tensor], Any], images: Tensor) -> Any:
+    """Return what a network returns for images, to check that it can take them.
+
+    Raises
+    ------
+    UsageError
+        If it cannot.
+    """
+    try:
+        return net(images)
+    except RuntimeError as error:
+        height, width = images.shape[2:]
+        raise UsageError(
+            f"the network cannot take images of {height} x {width} pixels; choose another --image-size "
+            f"({' '.join(str(error).split())})"
+        ) from None
+
+
+@torch.no_grad()
 def check_split(net: SplitNet, images: Tensor) -> None:
     """Check that the network's output is that of its last linear layer, on some images.
 
@@ -179,14 +199,7 @@ def check_split(net: SplitNet, images: Tensor) -> None:
         If the network cannot take such images, or the features are not rows ``[B, D]`` that the last layer takes.
     """
     was = net.training
-    try:
-        features = net.eval().features(images)
-    except RuntimeError as error:
-        height, width = images.shape[2:]
-        raise UsageError(
-            f"the network cannot take images of {height} x {width} pixels; choose another --image-size "
-            f"({' '.join(str(error).split())})"
-        ) from None
+    features = outputs_for(net.eval().features, images)
     net.train(was)
     if not isinstance(features, Tensor) or features.shape != (len(images), net.width):
         found = list(features.shape) if isinstance(features, Tensor) else type(features).__name__

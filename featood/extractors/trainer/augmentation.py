@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["AUGMENTATIONS", "Augmentation", "parse_augmentations"]
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -27,6 +28,11 @@ def crop(image: np.ndarray, rng: np.random.Generator, pad: int = 4, mode: str = 
 def flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Mirror left and right with probability 1/2; wrong for digits and letters."""
     return image[:, ::-1] if rng.random() < 0.5 else image
+
+
+def mutate(image: np.ndarray, rng: np.random.Generator, rate: float) -> np.ndarray:
+    """Replace each value with probability `rate` by a uniform one (Ren et al., 2019), to train a background."""
+    return np.where(rng.random(image.shape) < rate, rng.integers(0, 256, image.shape, np.uint8), image)
 
 
 def by_torchvision(image: np.ndarray, rng: np.random.Generator, policy: str) -> np.ndarray:
@@ -62,6 +68,8 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     },
 }
 """By name; ``crop:2`` pads by two pixels."""
+MUTATES = "mutate"
+"""The augmentation that replaces values, with the probability after it."""
 MIXES = "pixmix"
 """The augmentation that mixes with images of another set."""
 
@@ -72,7 +80,7 @@ def parse_augmentations(names: Sequence[str], mix: Augmentation | None = None) -
     Parameters
     ----------
     names : sequence of str
-        Keys of `AUGMENTATIONS`, and ``pixmix``.
+        Keys of `AUGMENTATIONS`, ``mutate`` with a probability (``mutate:0.1``), and ``pixmix``.
     mix : callable, optional
         What ``pixmix`` does.
 
@@ -81,14 +89,16 @@ def parse_augmentations(names: Sequence[str], mix: Augmentation | None = None) -
     UsageError
         If there is none of a name, or its number is not one.
     """
-    known = {**AUGMENTATIONS, MIXES: mix}
+    known = {**AUGMENTATIONS, MUTATES: mutate, MIXES: mix}
     found = []
     for text in names:
         name, _, number = text.partition(":")
         if name not in known:
             raise UsageError(f"there is no augmentation '{name}' (there are: {', '.join(known)})")
         made: Any = known[name]
-        if number:
+        if name == MUTATES:
+            made = partial(made, rate=_rate(text, number))
+        elif number:
             if not name.startswith("crop") or not number.isdecimal() or int(number) < 1:
                 raise UsageError(
                     f"'{text}' is no augmentation; only crops take a number of pixels, as crop:4"
@@ -96,3 +106,13 @@ def parse_augmentations(names: Sequence[str], mix: Augmentation | None = None) -
             made = partial(made, pad=int(number))
         found.append(made)
     return found
+
+
+def _rate(text: str, number: str) -> float:
+    try:
+        rate = float(number)
+    except ValueError:
+        rate = math.nan
+    if not 0 <= rate <= 1:
+        raise UsageError(f"'{text}' is no augmentation; {MUTATES} takes a probability, as {MUTATES}:0.1")
+    return rate

@@ -56,9 +56,9 @@ def trainable_net(
         if initial is not None:
             initial(made)
         outputs = outputs or model.outputs(classes)
-        whole = made if model.own_network else model.wrapped(made, setup)
-        net = SplitNet(made) if whole is None else TrainableNet(whole, outputs=outputs)
         torch.default_generator.manual_seed(seed)
+        whole = made if model.own_network else model.around(made, setup)
+        net = SplitNet(made) if whole is None else TrainableNet(whole, outputs=outputs)
         net.parts.update(model.parts(setup._replace(width=net.width)))
     return net
 

@@ -63,7 +63,7 @@ class TrainOptions:
         0.0, "learning rate in these epochs (0: lr); the schedule begins after them", low=0
     )
     augment: tuple[str, ...] = option(
-        (), "random changes of the images: crop, flip, randaugment, pixmix, ... (in order)"
+        (), "random changes of the images: crop, flip, randaugment, mutate:0.1, pixmix, ... (in order)"
     )
     mixup: float = option(0.0, "parameter of mixup's Beta distribution (0: no mixup)", low=0)
     cutmix: float = option(0.0, "parameter of CutMix's Beta distribution (0: no CutMix)", low=0)

@@ -11,10 +11,9 @@ from torch import Tensor, nn
 
 from featood.heads.autoencoders.autoencoder import Autoencoder
 from featood.heads.registry import register
+from featood.losses.variational import divergence, posterior, sampled_terms
 from featood.options import option
 
-WIDTHS = -10.0, 10.0
-"""Bounds on the log standard deviations of the posterior, to avoid overflow far from the data."""
 LEAST_NOISE = 1e-2
 """Smallest learned standard deviation: the likelihood of perfect reconstructions is unbounded."""
 FIRST_NOISE = 0.3
@@ -45,8 +44,7 @@ class VAENet(nn.Module):
 
     def posterior(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return m and log s ``[B, latent]`` of rows ``[B, D]``."""
-        mean, log_width = self.encoder(rows).chunk(2, 1)
-        return mean, log_width.clamp(*WIDTHS)
+        return posterior(self.encoder(rows))
 
     def log_likelihood(self, rows: Tensor, latent: Tensor) -> Tensor:
         """Return ``log p(x|h)`` ``[B]`` of rows ``[B, D]`` at latent points ``[B, latent]``."""
@@ -55,11 +53,6 @@ class VAENet(nn.Module):
             log_sigma.clamp_(min=self.least)
         squared = ((rows - self.decoder(latent)) / log_sigma.exp()).square().sum(1)
         return -0.5 * squared - rows.shape[1] * (log_sigma + 0.5 * math.log(2 * math.pi))
-
-
-def divergence(mean: Tensor, log_width: Tensor) -> Tensor:
-    """Return ``KL(N(m, s^2) || N(0, I))`` ``[B]`` of m and log s ``[B, latent]``, in nats."""
-    return 0.5 * (mean.square() + (2 * log_width).exp() - 1 - 2 * log_width).sum(1)
 
 
 @register(
@@ -109,19 +102,12 @@ class VAE(Autoencoder):
         mean, log_width = model.posterior(rows)
         if self.which == "kl":
             return divergence(mean, log_width)
-        likelihoods, log_weights = [], []
-        for (
-            draw
-        ) in model.draws:  # one at a time, because all at once would need K times the memory of the block
-            latent = mean + log_width.exp() * draw
-            likelihood = model.log_likelihood(rows, latent)
-            likelihoods.append(likelihood)
-            # log p(h) - log q(h|x); their common constants cancel
-            prior = (0.5 * draw.square() + log_width - 0.5 * latent.square()).sum(1)
-            log_weights.append(likelihood + prior)
+        likelihoods, log_weights = sampled_terms(
+            lambda latent: model.log_likelihood(rows, latent), mean, log_width, model.draws
+        )
         if self.which == "importance-weighted":
-            return math.log(len(log_weights)) - torch.stack(log_weights).logsumexp(0)
-        reconstruction = -torch.stack(likelihoods).mean(0)
+            return math.log(len(log_weights)) - log_weights.logsumexp(0)
+        reconstruction = -likelihoods.mean(0)
         return (
             reconstruction if self.which == "reconstruction" else reconstruction + divergence(mean, log_width)
         )

@@ -74,6 +74,21 @@ class FeatureHead(Head):
         values = block.feature(self.feature)[:]
         return values if values.dtype == torch.float64 else values.float()
 
+    def numbers(self, block: FeatureSet, name: str) -> Tensor:
+        """Return a column with a single number for each row ``[B]``, in float64.
+
+        Raises
+        ------
+        DataError
+            If it has more than one.
+        """
+        values = block.feature(name)[:].double()
+        if values.shape[1] != 1:
+            raise DataError(
+                f"{self.name}: {name} has {values.shape[1]} numbers for each row; name a column with one"
+            )
+        return values[:, 0]
+
     def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
         """Fit the space, then the head on the transformed rows."""
         space = self.fit_space(train)

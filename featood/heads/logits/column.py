@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.errors import DataError
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.heads.registry import register
 from featood.options import option
@@ -34,16 +33,6 @@ class ColumnScore(RawFeatures, FeatureHead):
     negate: bool = option(False, "negate the column, for confidences that are low for outliers")
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
-        """Return the column ``[B]``.
-
-        Raises
-        ------
-        DataError
-            If it has more than one number for each row.
-        """
-        values = self.vectors(block).double()
-        if values.shape[1] != 1:
-            raise DataError(
-                f"{self.name}: {self.feature} has {values.shape[1]} numbers for each row; name a column with one"
-            )
-        return -values[:, 0] if self.negate else values[:, 0]
+        """Return the column ``[B]``."""
+        values = self.numbers(block, self.feature)
+        return -values if self.negate else values
