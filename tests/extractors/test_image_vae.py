@@ -151,7 +151,7 @@ def test_commands_of_a_vae(featood, tmp_path, toy_images):
     words = ("extract", "--backbone", tmp_path / "net", "--dataset", "odd", "--split", "test")
     code, out, err = featood(*words, "--cache", tmp_path / "c", "--with", "regret", "--regret-steps", "2")
     assert code == 0, err
-    for column in ("evidence-bound 1", "code.avg 3", "gradient-norm 1", "regret 1"):
+    for column in ("evidence-bound 1", "penultimate 3", "gradient-norm 1", "regret 1"):
         assert column in out
     rows = FeatureCache(tmp_path / "c")["net/odd/test"]
     assert rows.origin.recipe["extras"]["regret"] == {"steps": 2, "lr": 0.05}
