@@ -1,190 +1,200 @@
-"""Densities of images by ``featood train``, beside the same principles on the features of a classifier.
+"""Quality of densities learnt in the plane: every flow and every energy on toys with a known density.
 
-Each model is trained with its defaults on the first training images with several seeds; its network is tested on
-held-out images and on those of other datasets by the likelihood and, for classifiers, by MSP. A classifier is trained
-likewise, and every head of the same name is fitted to its features. Each training adds a line of JSON to the file;
-those already in the file are skipped.
+Flows must integrate to one. For all heads, the rank correlation of the score with the negative true log-density is
+computed on the points of a grid where the true density exceeds 1e-4 of its maximum; elsewhere, there are almost no rows
+to learn from. (For a constant density, the whole square is used.)
 
-    python benchmarks/densities.py densities.jsonl --dataset fashion-mnist --ood mnist notmnist omniglot/test
+Every head has the same options for all toys, which were selected on two-moons, rings and gaussians.
 """
 
 from __future__ import annotations
 
-__all__ = ["HEADS", "main", "measure"]
-
 import argparse
-import itertools
-import json
+import dataclasses
 import math
-import shutil
 import time
 import warnings
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import show
+from common import environment, save, show
+from scipy.stats import spearmanr
 
-from featood.cache import FeatureCache, FeatureSet
-from featood.data import open_dataset
-from featood.extractors.backbones import resolve_backbone
-from featood.extractors.extract import ExtractOptions
-from featood.extractors.models import list_models
-from featood.heads import create_head, list_heads
-from featood.metrics import auroc, fpr_at_tpr_id
-from featood.pipeline.extraction import extract_sets
-from featood.pipeline.training import train
+from featood.data.tables.toys import Toy, get_toy
+from featood.heads import create_head
 
-CLASSIFIER = "cross-entropy"
-HEADS = {"glow": "glow-vector", "radial-flow": "radial-flow"}
-"""Heads on features that have another name than the model of images."""
+FLOOR = 1e-4
+"""Fraction of the maximum density above which points are used in the correlation."""
+ROWS = 5000
+SIDE = 121
+WIDE = 301
+"""Points per side of the grid on the toy's square, and on a square of twice its size for the integrals of flows."""
 
 
-class Network:
-    """A trained network, and its features of any set.
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A head with its options."""
 
-    Parameters
-    ----------
-    folder : Path
-        With the network ``net``, and the features ``cache``.
-    given : Namespace
-        Arguments of the command.
+    head: str
+    options: dict[str, Any]
+    normalised: bool = False
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name in tables and figures."""
+        return self.label or self.head
+
+
+TRAINING: dict[str, Any] = {"epochs": 150, "batch_size": 250, "validation": 0.0, "lr": 5e-3}
+ENERGY: dict[str, Any] = {**TRAINING, "width": 128, "depth": 3, "activation": "gelu"}
+LANGEVIN: dict[str, Any] = {**ENERGY, "epochs": 250, "step_size": 0.005, "noise": 0.1, "sgld_steps": 10}
+VERA: dict[str, Any] = {
+    **ENERGY,
+    "epochs": 300,
+    "lr": 2e-3,
+    "generator_lr": 1.5e-3,
+    "posterior_lr": 5e-3,
+    "noise_size": 2,
+    "penalty": 0.0,
+    "l2": 0.3,
+    "ema": 0.998,
+}
+COUPLING: dict[str, Any] = {**TRAINING, "lr": 3e-3, "width": 64}
+FLOWS = [
+    Fit("radial-flow", {**TRAINING, "lr": 2e-2}, True),
+    Fit("radial-flow", {**TRAINING, "lr": 2e-2, "by_class": True}, True, "radial-flow by class"),
+    Fit("planar-flow", {**TRAINING, "lr": 1e-2, "layers": 40}, True),
+    Fit("realnvp", {**COUPLING, "layers": 12}, True),
+    Fit("glow-vector", COUPLING, True),
+    Fit("maf", COUPLING, True),
+    Fit("spline-flow", COUPLING, True),
+    Fit("iresnet", COUPLING, True),
+    *(
+        Fit("approximate-flow", {**TRAINING, "lr": 2e-2, "kind": kind}, True, kind)
+        for kind in ("orthogonal", "reparameterized", "svd", "matrix-exponential")
+    ),
+]
+ENERGIES = [
+    Fit("nce", ENERGY),
+    Fit("conditional-nce", {**ENERGY, "spread": 0.2}),
+    Fit("flow-nce", {**ENERGY, "epochs": 250, "flow_lr": 1e-3, "threshold": 0.7}),
+    Fit("ssm", {**ENERGY, "data_noise": 0.05}),
+    Fit("ssm-supervised", {**ENERGY, "data_noise": 0.05}),
+    Fit("cd", LANGEVIN),
+    Fit("jem", LANGEVIN),
+    Fit("vera", VERA),
+    Fit("vera-supervised", VERA),
+]
+
+
+def square(toy: Toy, side: int, scale: float = 1.0) -> tuple[np.ndarray, float]:
+    """Return the points ``[side ** 2, 2]`` of a grid on the toy's square scaled by `scale`, and the area per point."""
+    left, right, bottom, top = (scale * edge for edge in toy.extent)
+    axes = np.meshgrid(np.linspace(left, right, side), np.linspace(bottom, top, side))
+    return np.stack(axes, -1).reshape(-1, 2), (right - left) * (top - bottom) / (side - 1) ** 2
+
+
+def region(log_p: np.ndarray) -> np.ndarray:
+    """Return which points are used in the correlation."""
+    inside = log_p > log_p.max() + math.log(FLOOR)
+    return inside if np.ptp(log_p[inside]) > 0 else np.ones_like(inside)
+
+
+def measure(fit: Fit, toy: Toy, budget: float, seed: int) -> tuple[dict[str, Any], np.ndarray]:
+    """Fit one head to one toy.
+
+    Returns
+    -------
+    row : dict
+        Row of the table. For flows, ``integral`` is that of the density over a square of twice the size, and ``gap``
+        the mean of ``log p - log q`` in nats over new rows.
+    scores : ndarray
+        Scores on the grid ``[SIDE ** 2]``.
     """
-
-    def __init__(self, folder: Path, given: argparse.Namespace) -> None:
-        self.given = given
-        self.cache, self.backbone = FeatureCache(folder / "cache"), resolve_backbone(str(folder / "net"))
-
-    def features(self, name: str, split: str = "test") -> FeatureSet:
-        """Return the features of a set, as ``NAME`` or ``NAME/SPLIT``."""
-        dataset, _, named = name.partition("/")
-        images = open_dataset(dataset, named or split)
-        limit = self.given.limit if split == "train" else self.given.test_limit
-        images = images.subset(range(min(limit or len(images), len(images))))
-        assert self.backbone.transform is not None
-        options = ExtractOptions(taps=self.backbone.taps)
-        return extract_sets(self.cache, self.backbone, [images], self.backbone.transform, options)[0].features
-
-    def detection(self, head: str) -> dict[str, Any]:
-        """Return AUROC and FPR95 in % of a head against each set, and the seconds of its fit."""
-        scorer, began = create_head(head), time.monotonic()
-        if scorer.learns:
-            scorer.fit(self.features(self.given.dataset, "train"))
-        seconds = time.monotonic() - began
-        inside = scorer.score(self.features(self.given.dataset))
-        found: dict[str, Any] = {"fit_seconds": round(seconds, 1)}
-        for name in self.given.ood:
-            outside = scorer.score(self.features(name))
-            found[f"auroc {name}"] = round(100 * auroc(inside, outside), 2)
-            found[f"fpr95 {name}"] = round(100 * fpr_at_tpr_id(inside, outside), 2)
-        return found
+    rows, labels = toy.sample(ROWS, np.random.default_rng(seed))
+    options = {**fit.options, "epochs": max(1, round(budget * fit.options["epochs"])), "seed": seed}
+    start = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        head = create_head(fit.head, **options).fit(rows.astype(np.float32), labels)
+    seconds = time.perf_counter() - start
+    points, _ = square(toy, SIDE)
+    log_p, scores = toy.log_density(points), np.asarray(head.score(points))
+    inside = region(log_p)
+    integral = gap = None
+    if fit.normalised:
+        wide, area = square(toy, WIDE, 2.0)
+        volume = float(head.state["space.scale"].double().log().sum())  # scores are for standardised rows
+        integral = float(np.exp(-np.asarray(head.score(wide)) - volume).sum() * area)
+        fresh = toy.sample(ROWS, np.random.default_rng(seed + 1))[0]
+        gap = float(np.mean(toy.log_density(fresh) + head.score(fresh) + volume))
+    finite = np.nan_to_num(log_p[inside], neginf=-1e9)
+    correlation = float(spearmanr(-scores[inside], finite)[0])
+    row = {"head": fit.name, "toy": toy.name, "correlation": correlation, "integral": integral, "gap": gap}
+    return {**row, "seconds": seconds}, scores
 
 
-def measure(name: str, seed: int, folder: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Train a network, and return a row for each of its scores."""
-    cls = list_models()[name]
-    shutil.rmtree(folder, ignore_errors=True)
-    how: dict[str, Any] = {"epochs": given.epochs, "seed": seed}
-    how |= {} if given.lr is None or name == CLASSIFIER else {"lr": given.lr}
-    if name == CLASSIFIER:
-        how |= {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0}
-    options = {
-        key: value
-        for key, value in (pair.split("=") for pair in given.option)
-        if key in cls.__dataclass_fields__
-    }
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        summary = train(
-            name, dataset=given.dataset, arch=name if cls.own_network else given.arch, out=folder / "net",
-            options={key: json.loads(value) for key, value in options.items()}, limit=given.limit,
-            image_size=given.image_size, **how,
-        )  # fmt: skip
-    network = Network(folder, given)
-    test = network.features(given.dataset)
-    row: dict[str, Any] = {"model": name, "on": "images", "seed": seed, "seconds": round(summary["seconds"])}
-    row["diverged"] = bool(summary["diverged"]) or any("diverged" in str(entry.message) for entry in caught)
-    if test.logits is not None:
-        row["accuracy"] = round(100 * float(np.mean(test.logits[:].argmax(1) == test.labels[:])), 2)
-    column = next((key for key in ("log-density", "evidence-bound") if key in test.features), None)
-    if column and network.backbone.transform is not None:
-        size = math.prod(network.backbone.transform.shape)
-        row["bits_per_dim"] = round(-float(test.feature(column)[:].mean()) / (size * math.log(2)), 3)
-    heads = ["likelihood"] if cls.density_column else []
-    heads += ["msp", "energy"] if test.logits is not None and not cls.density_column else []
-    heads += ["msp"] if test.logits is not None and cls.density_column else []
-    return [{**row, "score": head, **network.detection(head)} for head in heads]
+def draw(path: str, toys: Sequence[Toy], pictures: dict[tuple[str, str], np.ndarray]) -> None:
+    """Write one PNG of densities: a row for each head, the truth first, and a column for each toy."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(name for name, _ in pictures))
+    across = len(toys)
+    down = min(6, len(names) + 1)
+    columns = math.ceil((len(names) + 1) / down)  # of heads, side by side
+    size = (1.3 * columns * across, 1.4 * down)
+    figure, axes = plt.subplots(down, columns * across, figsize=size, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for index, name in enumerate(["truth", *names]):
+        for place, toy in enumerate(toys):
+            axis = axes[index % down, index // down * across + place]
+            if name == "truth":
+                values = -toy.log_density(square(toy, SIDE)[0])
+            elif (name, toy.name) in pictures:
+                values = pictures[name, toy.name]
+            else:
+                continue
+            density = np.exp(np.nanmin(values) - values).reshape(SIDE, SIDE)
+            axis.imshow(density, origin="lower", cmap="magma", vmin=0, vmax=np.quantile(density, 0.995))
+            if not place:
+                axis.set_title(name, fontsize=8, loc="left")
+    figure.tight_layout(pad=0.3)
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
-    """Measure all, and print the table of means over the seeds."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    densities = [name for name, cls in list_models().items() if cls.density_column]
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--models", nargs="*", default=[CLASSIFIER, *densities])
-    parser.add_argument(
-        "--heads", nargs="*", help="heads on the classifier's features (default: those of the models)"
-    )
-    parser.add_argument("--dataset", default="fashion-mnist")
-    parser.add_argument("--ood", nargs="*", default=["mnist", "notmnist", "omniglot/test"])
-    parser.add_argument("--arch", default="conv4-32")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--limit", type=int, default=0, help="training images (0: all)")
-    parser.add_argument("--test-limit", type=int, default=0, help="images of each test set (0: all)")
-    parser.add_argument("--image-size", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument(
-        "--lr", type=float, help="learning rate of the densities (default: that of the model)"
-    )
-    parser.add_argument(
-        "--option", action="append", default=[], help="option of the models that have it: KEY=VALUE"
-    )
-    parser.add_argument("--folder", type=Path, default=Path("densities"), help="for networks and features")
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description="Learnt and true densities in the plane.")
+    parser.add_argument("--toys", default="two-moons,rings,gaussians", help="comma-separated")
+    parser.add_argument("--heads", help="comma-separated names of the table (default: all)")
+    parser.add_argument("--budget", type=float, default=1.0, help="factor on the epochs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--picture", help="write all densities as one PNG")
+    parser.add_argument("--json", help="write the table as JSON")
     given = parser.parse_args()
-    rows = []
-    if given.file.exists():
-        rows = [json.loads(line) for line in given.file.read_text().splitlines()]
-    done = {(row["model"], row["on"], row["seed"]) for row in rows}
-
-    def add(found: list[dict[str, Any]]) -> None:
-        rows.extend(found)
-        with given.file.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in found)
-
-    for seed, name in itertools.product(range(given.seeds), given.models):
-        folder = given.folder / f"{name}-{seed}"
-        if (name, "images", seed) not in done:
-            add(measure(name, seed, folder, given))
-    known = list_heads()
-    heads = given.heads
-    if heads is None:
-        heads = [head for name in given.models if (head := HEADS.get(name, name)) in known]
-    for seed, head in itertools.product(range(given.seeds), heads):
-        if (head, "features", seed) not in done:
-            network = Network(given.folder / f"{CLASSIFIER}-{seed}", given)
-            row = {"model": head, "on": "features", "seed": seed, "score": head}
-            add([{**row, **network.detection(head)}])
-    show(f"{given.dataset}, means over {given.seeds} seeds", _means(rows))
-
-
-def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row of means ± standard errors for each model and score."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["on"], row["model"], row["score"]), []).append(row)
-    table = []
-    for (on, model, score), group in sorted(groups.items()):
-        found: dict[str, Any] = {"on": on, "model": model, "score": score, "n": len(group)}
-        found["diverged"] = sum(bool(row.get("diverged")) for row in group)
-        for key in dict.fromkeys(key for row in group for key in row if key not in (*found, "seed")):
-            values = np.array([row[key] for row in group if key in row], float)
-            error = f" ±{values.std(ddof=1) / len(values) ** 0.5:.2f}" if len(values) > 1 else ""
-            found[key] = f"{values.mean():.2f}{error}"
-        table.append(found)
-    keys = dict.fromkeys(key for row in table for key in row)
-    return [{key: row.get(key, "") for key in keys} for row in table]
+    toys = [get_toy(name) for name in given.toys.split(",")]
+    wanted = given.heads.split(",") if given.heads else None
+    chosen = [fit for fit in FLOWS + ENERGIES if wanted is None or fit.name in wanted or fit.head in wanted]
+    if not chosen:
+        parser.error(f"there are {', '.join(fit.name for fit in FLOWS + ENERGIES)}")
+    rows, pictures = [], {}
+    for fit in chosen:
+        for toy in toys:
+            if not toy.components and fit.options.get("by_class"):
+                continue
+            row, pictures[fit.name, toy.name] = measure(fit, toy, given.budget, given.seed)
+            rows.append(row)
+            print(f"{fit.name} on {toy.name}: {row['correlation']:.3f}, {row['seconds']:.0f} s", flush=True)
+    show(f"{ROWS} rows; correlation where the density exceeds {FLOOR:g} of its largest value", rows)
+    save(given.json, environment("zuko"), densities=rows)
+    if given.picture:
+        draw(given.picture, toys, pictures)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,191 @@
+"""Densities of images by ``featood train``, beside the same principles on the features of a classifier.
+
+Each model is trained with its defaults on the first training images with several seeds; its network is tested on
+held-out images and on those of other datasets by the likelihood and, for classifiers, by MSP. A classifier is trained
+likewise, and every head of the same name is fitted to its features. Each training adds a line of JSON to the file;
+those already in the file are skipped.
+
+    python benchmarks/image_densities.py densities.jsonl --dataset fashion-mnist --ood mnist notmnist omniglot/test
+"""
+
+from __future__ import annotations
+
+__all__ = ["HEADS", "main", "measure"]
+
+import argparse
+import itertools
+import json
+import math
+import shutil
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import show
+
+from featood.cache import FeatureCache, FeatureSet
+from featood.data import open_dataset
+from featood.extractors.backbones import resolve_backbone
+from featood.extractors.extract import ExtractOptions
+from featood.extractors.models import list_models
+from featood.heads import create_head, list_heads
+from featood.metrics import auroc, fpr_at_tpr_id
+from featood.pipeline.extraction import extract_sets
+from featood.pipeline.training import train
+
+CLASSIFIER = "cross-entropy"
+HEADS = {"glow": "glow-vector", "radial-flow": "radial-flow"}
+"""Heads on features that have another name than the model of images."""
+
+
+class Network:
+    """A trained network, and its features of any set.
+
+    Parameters
+    ----------
+    folder : Path
+        With the network ``net``, and the features ``cache``.
+    given : Namespace
+        Arguments of the command.
+    """
+
+    def __init__(self, folder: Path, given: argparse.Namespace) -> None:
+        self.given = given
+        self.cache, self.backbone = FeatureCache(folder / "cache"), resolve_backbone(str(folder / "net"))
+
+    def features(self, name: str, split: str = "test") -> FeatureSet:
+        """Return the features of a set, as ``NAME`` or ``NAME/SPLIT``."""
+        dataset, _, named = name.partition("/")
+        images = open_dataset(dataset, named or split)
+        limit = self.given.limit if split == "train" else self.given.test_limit
+        images = images.subset(range(min(limit or len(images), len(images))))
+        assert self.backbone.transform is not None
+        options = ExtractOptions(taps=self.backbone.taps)
+        return extract_sets(self.cache, self.backbone, [images], self.backbone.transform, options)[0].features
+
+    def detection(self, head: str) -> dict[str, Any]:
+        """Return AUROC and FPR95 in % of a head against each set, and the seconds of its fit."""
+        scorer, began = create_head(head), time.monotonic()
+        if scorer.learns:
+            scorer.fit(self.features(self.given.dataset, "train"))
+        seconds = time.monotonic() - began
+        inside = scorer.score(self.features(self.given.dataset))
+        found: dict[str, Any] = {"fit_seconds": round(seconds, 1)}
+        for name in self.given.ood:
+            outside = scorer.score(self.features(name))
+            found[f"auroc {name}"] = round(100 * auroc(inside, outside), 2)
+            found[f"fpr95 {name}"] = round(100 * fpr_at_tpr_id(inside, outside), 2)
+        return found
+
+
+def measure(name: str, seed: int, folder: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Train a network, and return a row for each of its scores."""
+    cls = list_models()[name]
+    shutil.rmtree(folder, ignore_errors=True)
+    how: dict[str, Any] = {"epochs": given.epochs, "seed": seed}
+    how |= {} if given.lr is None or name == CLASSIFIER else {"lr": given.lr}
+    if name == CLASSIFIER:
+        how |= {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0}
+    options = {
+        key: value
+        for key, value in (pair.split("=") for pair in given.option)
+        if key in cls.__dataclass_fields__
+    }
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        summary = train(
+            name, dataset=given.dataset, arch=name if cls.own_network else given.arch, out=folder / "net",
+            options={key: json.loads(value) for key, value in options.items()}, limit=given.limit,
+            image_size=given.image_size, **how,
+        )  # fmt: skip
+    network = Network(folder, given)
+    test = network.features(given.dataset)
+    row: dict[str, Any] = {"model": name, "on": "images", "seed": seed, "seconds": round(summary["seconds"])}
+    row["diverged"] = bool(summary["diverged"]) or any("diverged" in str(entry.message) for entry in caught)
+    if test.logits is not None:
+        row["accuracy"] = round(100 * float(np.mean(test.logits[:].argmax(1) == test.labels[:])), 2)
+    column = next((key for key in ("log-density", "evidence-bound") if key in test.features), None)
+    if column and network.backbone.transform is not None:
+        size = math.prod(network.backbone.transform.shape)
+        row["bits_per_dim"] = round(-float(test.feature(column)[:].mean()) / (size * math.log(2)), 3)
+    heads = ["likelihood"] if cls.density_column else []
+    heads += ["msp", "energy"] if test.logits is not None and not cls.density_column else []
+    heads += ["msp"] if test.logits is not None and cls.density_column else []
+    return [{**row, "score": head, **network.detection(head)} for head in heads]
+
+
+def main() -> None:
+    """Measure all, and print the table of means over the seeds."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    densities = [name for name, cls in list_models().items() if cls.density_column]
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--models", nargs="*", default=[CLASSIFIER, *densities])
+    parser.add_argument(
+        "--heads", nargs="*", help="heads on the classifier's features (default: those of the models)"
+    )
+    parser.add_argument("--dataset", default="fashion-mnist")
+    parser.add_argument("--ood", nargs="*", default=["mnist", "notmnist", "omniglot/test"])
+    parser.add_argument("--arch", default="conv4-32")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=0, help="training images (0: all)")
+    parser.add_argument("--test-limit", type=int, default=0, help="images of each test set (0: all)")
+    parser.add_argument("--image-size", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument(
+        "--lr", type=float, help="learning rate of the densities (default: that of the model)"
+    )
+    parser.add_argument(
+        "--option", action="append", default=[], help="option of the models that have it: KEY=VALUE"
+    )
+    parser.add_argument("--folder", type=Path, default=Path("densities"), help="for networks and features")
+    given = parser.parse_args()
+    rows = []
+    if given.file.exists():
+        rows = [json.loads(line) for line in given.file.read_text().splitlines()]
+    done = {(row["model"], row["on"], row["seed"]) for row in rows}
+
+    def add(found: list[dict[str, Any]]) -> None:
+        rows.extend(found)
+        with given.file.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in found)
+
+    for seed, name in itertools.product(range(given.seeds), given.models):
+        folder = given.folder / f"{name}-{seed}"
+        if (name, "images", seed) not in done:
+            add(measure(name, seed, folder, given))
+    known = list_heads()
+    heads = given.heads
+    if heads is None:
+        heads = [head for name in given.models if (head := HEADS.get(name, name)) in known]
+    for seed, head in itertools.product(range(given.seeds), heads):
+        if (head, "features", seed) not in done:
+            network = Network(given.folder / f"{CLASSIFIER}-{seed}", given)
+            row = {"model": head, "on": "features", "seed": seed, "score": head}
+            add([{**row, **network.detection(head)}])
+    show(f"{given.dataset}, means over {given.seeds} seeds", _means(rows))
+
+
+def _means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row of means ± standard errors for each model and score."""
+    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["on"], row["model"], row["score"]), []).append(row)
+    table = []
+    for (on, model, score), group in sorted(groups.items()):
+        found: dict[str, Any] = {"on": on, "model": model, "score": score, "n": len(group)}
+        found["diverged"] = sum(bool(row.get("diverged")) for row in group)
+        for key in dict.fromkeys(key for row in group for key in row if key not in (*found, "seed")):
+            values = np.array([row[key] for row in group if key in row], float)
+            error = f" ±{values.std(ddof=1) / len(values) ** 0.5:.2f}" if len(values) > 1 else ""
+            found[key] = f"{values.mean():.2f}{error}"
+        table.append(found)
+    keys = dict.fromkeys(key for row in table for key in row)
+    return [{key: row.get(key, "") for key in keys} for row in table]
+
+
+if __name__ == "__main__":
+    main()
