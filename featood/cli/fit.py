@@ -134,9 +134,10 @@ def _run(
     with reporter_of(tensorboard) as reporter:
         if repeat > 1 or sweep:
             from featood.cli.options import parse_grid
+            from featood.heads import head_entry
             from featood.pipeline.variants import fit_variants
 
-            grid = parse_grid(head_name, sweep)
+            grid = parse_grid(head_name, head_entry(head_name).options, sweep)
             variants = fit_variants(
                 selection, head_name, given, plan, grid=grid, repeat=repeat, reporter=reporter
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["parse_grid", "parse_pairs"]
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -16,30 +17,28 @@ if TYPE_CHECKING:
     from featood.options import OptionEntry
 
 
-def parse_grid(head: str, texts: tuple[str, ...]) -> dict[str, list[Any]]:
-    """Parse texts such as ``k=10,50`` into values by option, with the types that the head declares.
+def parse_grid(name: str, options: Iterable[OptionEntry], texts: tuple[str, ...]) -> dict[str, list[Any]]:
+    """Parse texts such as ``k=10,50`` into values by option, with the types that a head or model declares.
 
     Raises
     ------
     UsageError
-        If the head has no such option, an option is given twice, or a value has another type.
+        If it has no such option, an option is given twice, or a value has another type.
     """
-    from featood.heads import head_entry
-
-    known = {option.name: option for option in head_entry(head).options}
+    known = {option.name: option for option in options}
     grid: dict[str, list[Any]] = {}
     for text in texts:
         flag, named, values = text.partition("=")
         if not named:
             raise UsageError(f"a grid is written option=value,..., not '{text}'")
-        name = flag.strip().replace("-", "_")
-        if name not in known:
+        key = flag.strip().replace("-", "_")
+        if key not in known:
             raise UsageError(
-                f"{head} has no option '{flag}' (it has: {', '.join(known)}); write option=value,..."
+                f"{name} has no option '{flag}' (it has: {', '.join(known)}); write option=value,..."
             )
-        if name in grid:
-            raise UsageError(f"{name} is given twice; list all its values at once")
-        grid[name] = [_value(part.strip(), known[name]) for part in values.split(",")]
+        if key in grid:
+            raise UsageError(f"{key} is given twice; list all its values at once")
+        grid[key] = [_value(part.strip(), known[key]) for part in values.split(",")]
     return grid
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 __all__ = ["train"]
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from click.core import ParameterSource
 
-from featood.cli.common import data_dir_option, emit_json, numbers, parameter_of, reporter_of
+from featood.cli.common import data_dir_option, emit_json, numbers, parameter_of, reporter_of, table
 from featood.cli.completion import image_sets
 from featood.cli.options import parse_pairs
 from featood.cli.pages import PageContext, PageFormatter, card_command
@@ -110,6 +111,8 @@ def _options(model: type[Model]) -> dict[str, list[click.Parameter]]:
             click.Option(["--overwrite"], is_flag=True, help="Replace a trained network in that folder."),
             click.Option(["--repeat"], type=click.IntRange(1), default=1,
                          help="Number of seeds to train with, from --seed on, each in a folder seed-K below --out."),
+            click.Option(["--sweep"], multiple=True, metavar="OPTION=VALUE,...",
+                         help="Train for each value of an option, such as lr=0.01,0.001; may be repeated for a grid."),
             click.Option(["--tensorboard"], type=click.Path(file_okay=False),
                          help="Folder for TensorBoard logs of the losses."),
             click.Option(["--json", "as_json"], is_flag=True, help="Print the summary as JSON."),
@@ -122,8 +125,8 @@ def _options(model: type[Model]) -> dict[str, list[click.Parameter]]:
 
 
 def _run(
-    name: str, recipe: str, arch: str, arch_option: tuple[str, ...], out: str, repeat: int, tensorboard: str | None,
-    as_json: bool, **values: Any,
+    name: str, recipe: str, arch: str, arch_option: tuple[str, ...], out: str, repeat: int, sweep: tuple[str, ...],
+    tensorboard: str | None, as_json: bool, **values: Any,
 ) -> None:  # fmt: skip
     import dataclasses
     from pathlib import Path
@@ -139,7 +142,7 @@ def _run(
     if not net.name and not recipe:
         raise UsageError("name a network by --arch, or published settings by --recipe")
     folder = f"trained/{slug(recipe or (name if own else f'{arch}-{name}'))}-{slug(values['dataset'])}"
-    folder = out or (folder if repeat > 1 else f"{folder}-{values['seed']}")
+    folder = out or (folder if repeat > 1 or sweep else f"{folder}-{values['seed']}")
     what = {
         field.name: values.pop(field.name) for field in dataclasses.fields(TrainPlan) if field.name in values
     }
@@ -154,6 +157,9 @@ def _run(
             plan, options = plan_of_recipe(recipe, training=how, reporter=reporter, **what)
         else:
             plan, options = TrainPlan(**what), TrainOptions(**how)
+        if sweep:
+            _sweep(plan, options, sweep, repeat, reporter, as_json)
+            return
         if repeat > 1:
             _repeat(plan, options, repeat, reporter, as_json)
             return
@@ -179,12 +185,53 @@ def _repeat(plan: TrainPlan, options: TrainOptions, repeat: int, reporter: Repor
         emit_json({"folder": str(plan.out), "runs": runs.summaries, "failed": runs.failed, **runs.means})
         return
     for key, (mean, error) in runs.means.items():
-        factor, unit = (100, " %") if key == "validation_accuracy" else (1, "")
-        figure = f"{factor * mean:.4g} ±{factor * error:.2g}{unit}"
-        click.echo(f"{key.replace('_', ' ')}: {figure} over {len(runs.summaries)} seeds")
+        click.echo(f"{key.replace('_', ' ')}: {_figure(key, mean, error)} over {len(runs.summaries)} seeds")
     for seed, reason in runs.failed.items():
         click.echo(f"seed {seed} failed: {reason}")
     click.echo(f"{len(runs.summaries)} of {repeat} networks saved in {plan.out}")
+
+
+def _sweep(
+    plan: TrainPlan,
+    options: TrainOptions,
+    texts: tuple[str, ...],
+    repeat: int,
+    reporter: Reporter,
+    as_json: bool,
+) -> None:
+    """Train for each point of a grid, and print a table of the figures."""
+    from featood.cli.options import parse_grid
+    from featood.extractors.models import model_class
+    from featood.extractors.trainer import TrainOptions, leads
+    from featood.options import options_of
+    from featood.pipeline.swept_training import train_swept
+
+    known = [*options_of(model_class(plan.model)), *options_of(TrainOptions)]
+    found = train_swept(plan, options, parse_grid(plan.model, known, texts), repeat, reporter=reporter)
+    if not leads():
+        return
+    if as_json:
+        points = {
+            label: {"runs": runs.summaries, "failed": runs.failed, **runs.means}
+            for label, runs in found.items()
+        }
+        emit_json({"folder": str(plan.out), "points": points})
+        return
+    keys = list(dict.fromkeys(key for runs in found.values() for key in runs.means))
+    rows = []
+    for label, runs in found.items():
+        figures = [_figure(key, *runs.means[key]) if key in runs.means else "-" for key in keys]
+        fallen = sum(bool(summary["diverged"]) for summary in runs.summaries.values())
+        rows.append((label, len(runs.summaries), *figures, fallen or "-", len(runs.failed) or "-"))
+    titles = [key.replace("_", " ") for key in keys]
+    table(("network", "seeds", *titles, "diverged", "failed"), rows)
+    click.echo(f"saved in {plan.out}")
+
+
+def _figure(key: str, mean: float, error: float) -> str:
+    factor, unit = (100, " %") if key == "validation_accuracy" else (1, "")
+    spread = "" if math.isnan(error) else f" ±{factor * error:.2g}"
+    return f"{factor * mean:.4g}{spread}{unit}"
 
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from featood.cli.options import parse_grid
 from featood.reporter import TerminalReporter
 
 if TYPE_CHECKING:
+    from featood.heads import head_entry
     from featood.pipeline.tuning import Tuning
 
 
@@ -96,7 +97,7 @@ def tune(
     from featood.pipeline.tuning import TunePlan, tune_head
     from featood.report import write_json
 
-    grid = parse_grid(head, texts)
+    grid = parse_grid(head, head_entry(head).options, texts)
     tested = [name for group in test_ood for name in split_names(group)]
     selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
     on = TunePlan(validation_ood, metric, tested, seed)
