@@ -6,7 +6,7 @@ __all__ = ["ConfidentSamplesObjective"]
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +25,9 @@ class ConfidentSamplesObjective(SampledObjective):
     The sampler of Grathwohl et al., ICLR 2020, on another energy; https://github.com/selflein/MA-EBM.
     """
 
-    uncertainty: float = option(1.0, "weight of the samples' entropy in the loss", low=0)
+    supervised: ClassVar[bool] = True
 
-    def outputs(self, classes: int) -> int:
-        """Return one logit for each class."""
-        return classes
+    uncertainty: float = option(1.0, "weight of the samples' entropy in the loss", low=0)
 
     def energy_losses(
         self,

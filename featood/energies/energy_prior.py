@@ -32,15 +32,13 @@ class EnergyPriorObjective(SampledObjective):
     Elflein, Out-of-distribution Detection with Energy-based Models, 2023.
     """
 
+    supervised: ClassVar[bool] = True
+
     classification: float = option(1.0, "weight of the uncertain cross-entropy in the loss", low=0)
     entropy_weight: float = option(
         1e-4, "weight of the entropy regulariser of the inputs' Dirichlet distributions", low=0
     )
     l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
-
-    def outputs(self, classes: int) -> int:
-        """Return one logit for each class."""
-        return classes
 
     def energy_losses(
         self,
@@ -69,6 +67,8 @@ class GeneratedEnergyPriorObjective(VeraObjective):
     Elflein, Out-of-distribution Detection with Energy-based Models, 2023.
     """
 
+    supervised: ClassVar[bool] = True
+
     l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
     l2_per_feature: bool = option(
         False, "divide that weight by the size of the inputs, because energies grow with it"
@@ -85,10 +85,6 @@ class GeneratedEnergyPriorObjective(VeraObjective):
         "weight of the entropy regulariser on generator samples (minus their divergence to the flat distribution)",
         low=0,
     )
-
-    def outputs(self, classes: int) -> int:
-        """Return one logit for each class."""
-        return classes
 
     def class_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the classification loss of each input ``[B]``."""

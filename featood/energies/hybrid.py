@@ -6,7 +6,7 @@ __all__ = ["HybridObjective", "LogitQueue", "hybrid_contrast"]
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -73,14 +73,12 @@ class LogitQueue(nn.Module):
 class HybridObjective(EnergyObjective):
     """Learn a classifier, and its class-conditional densities by contrast with a queue; see :func:`hybrid_contrast`."""
 
+    supervised: ClassVar[bool] = True
+
     classification: float = option(1.0, "weight of the cross-entropy in the loss", low=0)
     contrast: float = option(1.0, "weight of the contrastive term", low=0)
     temperature: float = option(0.1, "temperature of the contrastive term", low=1e-3)
     queue_size: int = option(65_536, "logits of other images that are contrasted", low=1)
-
-    def outputs(self, classes: int) -> int:
-        """Return one logit for each class."""
-        return classes
 
     def energy_parts(
         self, shape: tuple[int, ...], classes: int, generator: torch.Generator

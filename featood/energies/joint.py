@@ -6,7 +6,7 @@ __all__ = ["JointObjective", "joint_loss"]
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -66,6 +66,8 @@ def joint_loss(
 class JointObjective(SampledObjective):
     """Learn a classifier whose free energy is contrasted with its own Langevin samples; see :func:`joint_loss`."""
 
+    supervised: ClassVar[bool] = True
+
     class_conditional: bool = option(True, "sample from the energy of a class instead of the free energy")
     density: float = option(1.0, "weight of the density of the inputs in the loss", low=0)
     classification: float = option(1.0, "weight of the cross-entropy in the loss", low=0)
@@ -77,10 +79,6 @@ class JointObjective(SampledObjective):
     entropy: float = option(
         0.0, "weight of the regulariser that increases the entropy of the predictions", low=0
     )
-
-    def outputs(self, classes: int) -> int:
-        """Return one logit for each class."""
-        return classes
 
     def energy_losses(
         self,

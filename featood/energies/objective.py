@@ -19,12 +19,14 @@ class EnergyObjective:
     The energy is the free energy of the logits of a network, with one logit, or one for each class.
     """
 
+    supervised: ClassVar[bool] = False
+    """Whether it learns a classifier, with one logit for each class."""
     transient: ClassVar[tuple[str, ...]] = ()
     """Added modules that are needed in training only, such as chains."""
 
     def outputs(self, classes: int) -> int:
         """Return the number of logits: 1, unless it learns a classifier."""
-        return 1
+        return classes if self.supervised else 1
 
     def energy_parts(
         self, shape: tuple[int, ...], classes: int, generator: torch.Generator

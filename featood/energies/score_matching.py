@@ -10,7 +10,7 @@ __all__ = [
 import dataclasses
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -133,11 +133,9 @@ class ScoreMatchingObjective(EnergyObjective):
 class SupervisedScoreMatchingObjective(ScoreMatchingObjective):
     """Learn a classifier, and its free energy by sliced score matching."""
 
-    classification: float = option(1.0, "weight of the cross-entropy in the loss", low=0)
+    supervised: ClassVar[bool] = True
 
-    def outputs(self, classes: int) -> int:
-        """Return one logit for each class."""
-        return classes
+    classification: float = option(1.0, "weight of the cross-entropy in the loss", low=0)
 
     def energy_losses(
         self,

@@ -242,11 +242,9 @@ class VeraObjective(EnergyObjective):
 class SupervisedVeraObjective(VeraObjective):
     """Learn a classifier, and its free energy by contrast with samples of a generator."""
 
-    classification: float = option(1.0, "weight of the cross-entropy in the loss", low=0)
+    supervised: ClassVar[bool] = True
 
-    def outputs(self, classes: int) -> int:
-        """Return one logit for each class."""
-        return classes
+    classification: float = option(1.0, "weight of the cross-entropy in the loss", low=0)
 
     def energy_losses(
         self,
