@@ -135,7 +135,9 @@ def test_what_a_flow_of_classes_extracts(featood, tmp_path):
         net.body.latent.register_forward_hook(lambda *call: latents.append(call[2]))
         joint = net(facts.transform([images.read(row) for row in range(len(images))]))
     np.testing.assert_allclose(rows.logits[:], joint, rtol=1e-5, atol=1e-3)
-    assert set(rows.features) == {"penultimate", "log-density"} and rows.main == "penultimate"
+    assert (
+        set(rows.features) == {"penultimate", "log-density", "gradient-norm"} and rows.main == "penultimate"
+    )
     np.testing.assert_allclose(rows.feature("penultimate")[:], latents[0], rtol=2e-3, atol=2e-3)
     density = rows.feature("log-density")[:]
     assert density.dtype == np.float32

@@ -13,6 +13,7 @@ from featood.cache import FeatureCache
 from featood.data import open_dataset
 from featood.errors import DataError, UsageError
 from featood.extractors.models import ImageBatch, Setup, SplitNet, create_model, list_models
+from featood.extractors.models.energy_model import EnergyModel
 from featood.extractors.models.queues import ClassQueues
 from featood.extractors.trainer import Architecture, TrainOptions, load_extractor
 from featood.heads import create_head
@@ -29,8 +30,9 @@ OPTIONS = {
     "scone": {"pretraining": 0.4},
     "vos": {"pretraining": 0.3, "queue": 4, "draws": 50},
     "npos": {"pretraining": 0.3, "queue": 8, "samples": 20, "neighbor": 4, "boundary": 6, "kept": 5},
-    **{name: {"sgld_steps": 3, "buffer_size": 100} for name in ("cd", "jem", "entropy-mcmc", "epn-m")},
+    **{name: {"sgld_steps": 3, "buffer_size": 100} for name in ("cd", "entropy-mcmc", "epn-m")},
     **{name: {"draws": 3, "noise_size": 8} for name in GENERATED},
+    "jem": {"sgld_steps": 3, "buffer_size": 100, "classification": 10.0},
     "hdge": {"queue_size": 100},
     "flow-nce": {"levels": 1, "steps": 1, "width": 8},
     "approximate-flow": {"layers": 1, "kind": "reparameterized"},
@@ -59,10 +61,13 @@ HOW = TrainOptions(
 
 
 def train(name, out, reporter=None, **options):
-    own = MODELS[name].own_network
+    net, size = "lenet", 28
+    if MODELS[name].own_network:
+        net, size = name, 8
+    elif issubclass(MODELS[name], EnergyModel):
+        net, size = "conv4-8", 16
     plan = TrainPlan(
-        model=name, dataset="digits:0-6", architecture=Architecture(name if own else "lenet"),
-        image_size=8 if own else 28, limit=160, out=out,
+        model=name, dataset="digits:0-6", architecture=Architecture(net), image_size=size, limit=160, out=out,
         options=OPTIONS.get(name, {}) | options,
         outliers="digits:7-9" if "outliers" in MODELS[name].card.needs else "",
     )  # fmt: skip
@@ -94,6 +99,8 @@ def test_the_loss_falls(trained, name):
     for term, values in losses.items():
         assert np.isfinite(values).all(), term
     values = losses[TERMS.get(name, "loss")]
+    if name == "vera":
+        return  # the loss is the sum of those of opponents
     assert values[-3:].mean() < values[:3].mean()
 
 

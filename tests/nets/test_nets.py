@@ -33,6 +33,7 @@ NETS = {
     "cifar-vgg16": (512, 14.73e6, 0.005e6),
     "cifar-vgg19": (512, 20.04e6, 0.005e6),
     "vggm": (1024, 8_579_850, 0),
+    "conv4-32": (64, 1_216 + 4_640 + 18_496 + 36_928 + 16_448 + 650, 0),
     "lenet": (84, 61_706, 0),
     "mnist-convnet": (50, 21_840, 0),
     "mnist-conv": (500, 816_910, 0),
@@ -83,7 +84,7 @@ def test_contract_of_every_net(name):
     torch.testing.assert_close(logits, features @ classifier.weight.T + classifier.bias)
     # hooks need each layer to be used once, and activations to be modules
     assert set(calls.values()) == {1}
-    assert any(isinstance(m, nn.ReLU) or type(m).__name__ == "SigmoidGelu" for m in calls)
+    assert any(isinstance(m, nn.ReLU | nn.SiLU) or type(m).__name__ == "SigmoidGelu" for m in calls)
     assert logits.isfinite().all()
 
 
