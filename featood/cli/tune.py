@@ -25,7 +25,6 @@ from featood.cli.options import parse_grid
 from featood.reporter import TerminalReporter
 
 if TYPE_CHECKING:
-    from featood.heads import head_entry
     from featood.pipeline.tuning import Tuning
 
 
@@ -92,6 +91,7 @@ def tune(
 
     Example: featood tune knn --grid k=10,50,200 --grid space=none,l2 --validation-ood textures
     """
+    from featood.heads import head_entry
     from featood.pipeline.fitting import FitPlan
     from featood.pipeline.selection import select
     from featood.pipeline.tuning import TunePlan, tune_head
