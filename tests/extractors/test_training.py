@@ -187,7 +187,7 @@ def shared_jobs():
         "npos": {"queue": 8, "samples": 20, "neighbor": 4, "boundary": 6, "kept": 5},
     }
     how |= {"epochs": 2, "batch_size": 32, "outlier_batch": 32, "lr": 0.01, "augment": ["crop:1"]}
-    for name in ("cider", "ii", "mcd", "npos", "reweight-ood", "scone", "supcon", "vos"):
+    for name in ("cider", "mcd", "npos", "scone", "vos"):
         more = {"pretraining": 0.3} if name in ("mcd", "npos", "scone", "vos") else {}
         yield name, {
             "model": name, "dataset": "digits:0-6", "image_size": 28, "limit": 96, "how": how,
