@@ -7,7 +7,6 @@ __all__ = ["VERAPosterior"]
 from featood.energies import VeraPosteriorObjective
 from featood.extractors.models.registry import register
 from featood.extractors.models.vera_model import GeneratedModel
-from featood.options import option
 
 
 @register(
@@ -22,8 +21,6 @@ class VERAPosterior(VeraPosteriorObjective, GeneratedModel):
     """Learn class evidence by uncertain cross-entropy, and its sum by contrast with a generator's samples.
 
     The concentrations are ``exp(l_c) + 1``: score the logits with ``precision`` or another head on Dirichlet
-    distributions, or the column ``energy`` with ``likelihood``.
+    distributions, or the column ``energy`` with ``likelihood``. Of ten classes, the weight of the uncertain
+    cross-entropy is the published one, which is divided by the number of classes there.
     """
-
-    l2: float = option(1.0, "weight of the squared energies in the loss", low=0)
-    classification: float = option(100.0, "weight of the classification loss", low=0)
