@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
-    "DENSITIES", "KINDS", "Returned", "class_outputs", "declared_density", "declared_kind", "density_of",
+    "KINDS", "Returned", "class_outputs", "declared_density", "declared_kind", "density_of",
     "inferred_kind", "pick_output",
 ]  # fmt: skip
 
@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from featood.cache.densities import DENSITIES, is_energy
 from featood.errors import UsageError
 
 KINDS = ("auto", "classes", "multi-label", "regression", "features")
 _FEATURE_NAMES = re.compile("embed|pool|feat|hidden|represent")
-DENSITIES = ("log-density", "evidence-bound", "energy")
-"""Columns of the logsumexp of the outputs, if it is a log-density, a bound of one, or a negated energy."""
 _WIDEST_PROJECTION = 4096
 """Outputs wider than this are classes of a large set; embeddings are narrower."""
 
@@ -107,7 +106,7 @@ def declared_density(module: nn.Module) -> str:
 def density_of(output: Any, column: str) -> Tensor:
     """Return the values ``[B, 1]`` of such a column, from what the network returned."""
     total = class_outputs(output).float().logsumexp(1, keepdim=True)
-    return -total if column == "energy" else total
+    return -total if is_energy(column) else total
 
 
 def declared_kind(makers: Sequence[nn.Module], returned: Returned) -> tuple[str, str] | None:

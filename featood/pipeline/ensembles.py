@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from featood.cache import ColumnSpec, FeatureCache, FeatureSet, Manifest, library_versions
+from featood.cache.densities import DENSITIES
 from featood.cache.reader import encode_ids
 from featood.errors import DataError, Mismatch, UsageError
 from featood.extractors.backbones import RANDOM
-from featood.extractors.outputs import DENSITIES
 from featood.numerics.mixtures import mean_log_probabilities
 from featood.pipeline.selection import select
 

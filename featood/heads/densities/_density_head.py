@@ -2,48 +2,41 @@
 
 from __future__ import annotations
 
-__all__ = ["COLUMNS", "DensityHead", "density_column", "is_energy"]
+__all__ = ["DensityHead", "density_column"]
 
 import dataclasses
 
 from torch import Tensor
 
+from featood.cache.densities import DENSITIES, is_energy
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.options import option
 
-COLUMNS = ("log-density", "evidence-bound", "energy")
-"""Columns that networks trained as densities have; energies are low for likely inputs."""
-
 
 def density_column(source: FeatureSet, name: str = "") -> str:
-    """Return the name of a set's column of a density: `name`, or the first of `COLUMNS`.
+    """Return the name of a set's column of a density: `name`, or the first of `DENSITIES`.
 
     Raises
     ------
     DataError
         If there is none.
     """
-    found = name or next((column for column in COLUMNS if column in source.features), "")
+    found = name or next((column for column in DENSITIES if column in source.features), "")
     if not found:
         raise DataError(
-            f"{source.name} has no column of a density ({', '.join(COLUMNS)}): extract with a network that is trained "
-            "as one, such as featood train glow or featood train jem"
+            f"{source.name} has no column of a density ({', '.join(DENSITIES)}): extract with a network that is "
+            "trained as one, such as featood train glow or featood train jem"
         )
     return found
-
-
-def is_energy(column: str) -> bool:
-    """Whether a column, such as ``energy`` or ``ensemble.energy``, has energies."""
-    return column.rpartition(".")[2] == "energy"
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class DensityHead(RawFeatures, FeatureHead):
     """A head on the log-density, or the energy, that a network computed of its inputs."""
 
-    feature: str = option("", f"column of the density (default: the first of {', '.join(COLUMNS)})")
+    feature: str = option("", f"column of the density (default: the first of {', '.join(DENSITIES)})")
 
     def columns(self, source: FeatureSet) -> list[str]:
         """Return the column."""

@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
+from featood.cache.densities import is_energy
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
-from featood.heads.densities._density_head import DensityHead, is_energy
+from featood.heads.densities._density_head import DensityHead
 from featood.heads.registry import register
 from featood.options import option
 

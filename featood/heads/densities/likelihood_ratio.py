@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from featood.cache.densities import DENSITIES
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
-from featood.heads.densities._density_head import COLUMNS, DensityHead
+from featood.heads.densities._density_head import DensityHead
 from featood.heads.registry import register
 from featood.options import option
 
@@ -56,7 +57,7 @@ class LikelihoodRatio(DensityHead):
     def _background(self, source: FeatureSet, density: str) -> str:
         name = self.background or PREFIX + density
         if name not in source.features:
-            others = [PREFIX + column for column in COLUMNS if PREFIX + column in source.features]
+            others = [PREFIX + column for column in DENSITIES if PREFIX + column in source.features]
             raise DataError(
                 f"{self.name}: {source.name} has no column {name}"
                 + (

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from featood.cache.densities import DENSITIES, is_energy
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
-from featood.heads.densities._density_head import COLUMNS, is_energy
 from featood.heads.registry import register
 from featood.options import option
 
@@ -45,7 +45,7 @@ class WAIC(RawFeatures, FeatureHead):
         DataError
             If there is none.
         """
-        known = (PREFIX + column for column in COLUMNS)
+        known = (PREFIX + column for column in DENSITIES)
         found = self.feature or next((name for name in known if name in source.features), "")
         if not found:
             raise DataError(

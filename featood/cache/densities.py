@@ -1,0 +1,13 @@
+"""Names of the columns with a density of the inputs, on which extractors and heads agree."""
+
+from __future__ import annotations
+
+__all__ = ["DENSITIES", "is_energy"]
+
+DENSITIES = ("log-density", "evidence-bound", "energy")
+"""A log-density in nats, a lower bound of one, and an energy, which is low for likely inputs and has no unit."""
+
+
+def is_energy(column: str) -> bool:
+    """Whether a column, such as ``energy`` or ``ensemble.energy``, has energies."""
+    return column.rpartition(".")[2] == "energy"
