@@ -4,8 +4,6 @@ from __future__ import annotations
 
 __all__ = ["ContrastiveDivergence"]
 
-from typing import ClassVar
-
 from featood.energies import ContrastiveObjective
 from featood.extractors.models.energy_model import SampledModel
 from featood.extractors.models.registry import register
@@ -25,5 +23,3 @@ class ContrastiveDivergence(ContrastiveObjective, SampledModel):
     Minimise ``mean E(x) - mean E(x~) + l2 (mean E(x)^2 + mean E(x~)^2)`` over images x and samples x~ of persistent
     chains. A smaller buffer of chains (``--buffer-size 2000``) converges in fewer updates.
     """
-
-    classifies: ClassVar[bool] = False

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 __all__ = ["ConditionalNoiseContrastive"]
 
-from typing import ClassVar
-
 from featood.energies import ConditionalNoiseObjective
 from featood.extractors.models.energy_model import EnergyModel
 from featood.extractors.models.registry import register
@@ -27,7 +25,6 @@ class ConditionalNoiseContrastive(ConditionalNoiseObjective, EnergyModel):
     `widest`.
     """
 
-    classifies: ClassVar[bool] = False
     image_noise: float = option(
         0.0, "standard deviation of the normal noise added to images, whose pixels are in [-1, 1]", low=0
     )

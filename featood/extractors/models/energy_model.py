@@ -38,6 +38,10 @@ class EnergyModel(EnergyObjective, Model):
         0.03, "standard deviation of the normal noise added to images, whose pixels are in [-1, 1]", low=0
     )
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.classifies = cls.supervised
+
     def parts(self, setup: Setup) -> Mapping[str, nn.Module]:
         """Return the modules that the objective adds."""
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))

@@ -35,7 +35,6 @@ class FlowContrastive(FlowContrastiveObjective, EnergyModel):
     as the densities of images with whole levels are not bounded.
     """
 
-    classifies: ClassVar[bool] = False
     training: ClassVar[Mapping[str, Any]] = {**EnergyModel.training, "lr_of": ("parts.flow=1e-3",)}
     levels: int = option(2, "levels of the flow; on each, images are halved", low=1)
     steps: int = option(4, "steps of the flow on each level", low=1)

@@ -39,7 +39,6 @@ class NoiseContrastive(NoiseContrastiveObjective, EnergyModel):
     the energy is that of the noise; in the code of the thesis the network models the whole energy.
     """
 
-    classifies: ClassVar[bool] = False
     noise: ClassVar[str] = "gaussian"  # type: ignore[misc]  # uniform noise is told from images at a glance
 
     def around(self, net: nn.Module, setup: Setup) -> nn.Module:

@@ -30,7 +30,6 @@ class SlicedScoreMatching(ScoreMatchingObjective, EnergyModel):
     unbounded, so they get noise (0.1 in the thesis, with leaky ReLUs, whose second derivatives are zero).
     """
 
-    classifies: ClassVar[bool] = False
     image_noise: float = option(
         0.1, "standard deviation of the normal noise added to images, whose pixels are in [-1, 1]", low=0
     )

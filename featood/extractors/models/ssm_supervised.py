@@ -4,8 +4,6 @@ from __future__ import annotations
 
 __all__ = ["SupervisedSlicedScoreMatching"]
 
-from typing import ClassVar
-
 from featood.energies import SupervisedScoreMatchingObjective
 from featood.extractors.models.registry import register
 from featood.extractors.models.ssm import SlicedScoreMatching
@@ -21,5 +19,3 @@ from featood.extractors.models.ssm import SlicedScoreMatching
 )
 class SupervisedSlicedScoreMatching(SupervisedScoreMatchingObjective, SlicedScoreMatching):
     """Learn a classifier by cross-entropy, and its free energy by sliced score matching."""
-
-    classifies: ClassVar[bool] = True

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 __all__ = ["VERA"]
 
-from typing import ClassVar
-
 from featood.extractors.models.registry import register
 from featood.extractors.models.vera_model import GeneratedModel
 
@@ -21,5 +19,3 @@ from featood.extractors.models.vera_model import GeneratedModel
 )
 class VERA(GeneratedModel):
     """Learn an energy of images by contrast with samples of an entropy-regularised generator."""
-
-    classifies: ClassVar[bool] = False

@@ -17,6 +17,9 @@ from featood.nets.decoders import DECODERS
 from featood.nets.initialise import seeded
 from featood.options import option
 
+GENERATORS = ("upsampling", "conv")
+"""Decoders without batch normalisation, so that each image depends on its own noise only."""
+
 
 @dataclasses.dataclass(kw_only=True, eq=False)
 class GeneratedModel(VeraObjective, EnergyModel):
@@ -27,7 +30,7 @@ class GeneratedModel(VeraObjective, EnergyModel):
         "lr_of": ("parts.sampler.network=6e-5", "parts.sampler.log_sigma=6e-5", "parts.sampler.log_posterior=3e-5"),
     }  # fmt: skip
 
-    generator: str = option("upsampling", "network from noise to images", choices=tuple(DECODERS))
+    generator: str = option("upsampling", "network from noise to images", choices=GENERATORS)
     noise_size: int = option(128, "input size of the generator; 0 for the size of the inputs", low=0)
     entropy: float = option(1e-4, "weight of the generator's entropy; 1 is maximum likelihood", low=0)
     l2: float = option(0.0, "weight of the squared energies in the loss", low=0)
