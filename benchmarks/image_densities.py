@@ -36,7 +36,7 @@ from featood.pipeline.extraction import extract_sets
 from featood.pipeline.training import train
 
 CLASSIFIER = "cross-entropy"
-HEADS = {"glow": "glow-vector", "radial-flow": "radial-flow"}
+HEADS = {"glow": "glow-vector"}
 """Heads on features that have another name than the model of images."""
 
 
