@@ -1,5 +1,6 @@
 """Samplers and training objectives for arbitrary energy functions."""
 
+from featood.energies.chain_starts import NormalStarts, UniformStarts
 from featood.energies.classifier import class_energy, classification_loss, free_energy, prediction_entropy
 from featood.energies.conditional_noise import ConditionalNoiseObjective, conditional_noise_contrastive
 from featood.energies.confident_samples import ConfidentSamplesObjective
@@ -55,6 +56,7 @@ __all__ = [
     "HybridObjective",
     "JointObjective",
     "NoiseContrastiveObjective",
+    "NormalStarts",
     "ReplayBuffer",
     "SampledObjective",
     "ScoreMatchingObjective",
@@ -63,6 +65,7 @@ __all__ = [
     "TiltedGaussian",
     "TokenChains",
     "UniformNoise",
+    "UniformStarts",
     "VeraObjective",
     "VeraPosteriorObjective",
     "VeraSampler",

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["EnergyObjective"]
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -43,6 +43,24 @@ class EnergyObjective:
             Generator of initial values.
         """
         return {}
+
+    def start_parts(
+        self,
+        parts: Mapping[str, Any],
+        batches: Iterable[tuple[Tensor, Tensor]],
+        generator: torch.Generator,
+    ) -> None:
+        """Set what in the added modules depends on the training inputs, before the first update.
+
+        Parameters
+        ----------
+        parts : mapping of str to Module
+            What `energy_parts` returned.
+        batches : iterable
+            Inputs ``[B, ...]`` and their classes ``[B]``, once.
+        generator : torch.Generator
+            Generator of all random draws.
+        """
 
     def energy_losses(
         self,

@@ -6,13 +6,14 @@ __all__ = ["ReplayBuffer", "SampledObjective", "put_last", "random_classes"]
 
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from featood.energies.chain_starts import STARTS, UniformStarts
 from featood.energies.classifier import class_energy, free_energy
 from featood.energies.objective import EnergyObjective
 from featood.energies.sgld import SAMPLER_PRECISIONS, Energy, sampler_net, sgld
@@ -24,14 +25,11 @@ class ReplayBuffer(nn.Module):
 
     Parameters
     ----------
-    shape : sequence of int
-        Shape of one sample.
+    starts : Module
+        Draws initial states, such as :class:`~featood.energies.chain_starts.UniformStarts`. Chains are in as many equal
+        blocks as it has classes, used by class-conditional draws.
     size : int
-        Number of chains; rounded down to a multiple of `classes`, at least one per class.
-    classes : int
-        Number of equal blocks of chains, used by class-conditional draws.
-    spread : float
-        Initial states are uniform on ``[-spread, spread]``.
+        Number of chains; rounded down to a multiple of the number of classes, at least one per class.
     restart : float
         Probability that a drawn chain is reinitialised.
     generator : torch.Generator
@@ -50,20 +48,18 @@ class ReplayBuffer(nn.Module):
     """Number of chains that diverged and were reinitialised."""
 
     def __init__(
-        self,
-        shape: tuple[int, ...],
-        size: int = 10_000,
-        *,
-        generator: torch.Generator,
-        classes: int = 1,
-        spread: float = 1.0,
-        restart: float = 0.05,
+        self, starts: UniformStarts, size: int = 10_000, *, generator: torch.Generator, restart: float = 0.05
     ) -> None:
         super().__init__()
-        self.block = max(1, size // classes)
-        self.classes, self.spread, self.restart = classes, spread, restart
-        self.register_buffer("samples", self._fresh((self.block * classes, *shape), generator))
+        self.starts, self.classes, self.restart = starts, starts.classes, restart
+        self.block = max(1, size // self.classes)
+        self.register_buffer("samples", self._fresh(torch.arange(self.block * self.classes), generator))
         self.register_buffer("restarted", torch.tensor(0))
+
+    def start_from(self, batches: Iterable[tuple[Tensor, Tensor]], generator: torch.Generator) -> None:
+        """Fit the distribution of initial states to rows ``[B, ...]`` and labels ``[B]``, and restart all chains."""
+        self.starts.fit(batches)
+        self.samples.copy_(self._fresh(torch.arange(len(self.samples)), generator))
 
     def draw(
         self, count: int, generator: torch.Generator, labels: Int[Tensor, "{count}"] | None = None
@@ -80,7 +76,7 @@ class ReplayBuffer(nn.Module):
         chains = torch.randint(limit, (count,), generator=generator, device=generator.device).to(device)
         if labels is not None:
             chains = chains + self.block * labels
-        fresh = self._fresh((count, *self.samples.shape[1:]), generator).to(self.samples)
+        fresh = self._fresh(chains, generator).to(self.samples)
         again = torch.rand(count, generator=generator, device=generator.device).to(device) < self.restart
         return chains, torch.where(again.reshape(-1, *[1] * (fresh.ndim - 1)), fresh, self.samples[chains])
 
@@ -130,7 +126,7 @@ class ReplayBuffer(nn.Module):
         with torch.no_grad():
             diverged = ~(torch.isfinite(moved).flatten(1).all(1) & torch.isfinite(energy(moved)))
         if bool(diverged.any()):
-            moved[diverged] = self._fresh((int(diverged.sum()), *moved.shape[1:]), generator).to(moved)
+            moved[diverged] = self._fresh(chains[diverged], generator).to(moved)
             self._count(diverged)
         self.put(self.gather(chains), self.gather(moved))
         return moved
@@ -143,8 +139,8 @@ class ReplayBuffer(nn.Module):
             )
         self.restarted += diverged.sum()
 
-    def _fresh(self, shape: tuple[int, ...], generator: torch.Generator) -> Float[Tensor, "..."]:
-        return self.spread * (2 * torch.rand(shape, generator=generator, device=generator.device) - 1)
+    def _fresh(self, chains: Int[Tensor, "B"], generator: torch.Generator) -> Float[Tensor, "B ..."]:
+        return self.starts(chains // self.block, generator)
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -162,7 +158,12 @@ class SampledObjective(EnergyObjective):
     noise: float = option(0.447, "standard deviation of the Langevin noise", low=0)
     buffer_size: int = option(10_000, "number of persistent chains in the replay buffer", low=1)
     restart: float = option(0.05, "probability that a chain is reinitialised", low=0, high=1)
-    spread: float = option(3.0, "chains are initialised uniformly in [-spread, spread]", low=0)
+    start: str = option(
+        "uniform",
+        "distribution of the initial states of chains; normal: that of the training rows of each class (JEM++)",
+        choices=tuple(STARTS),
+    )
+    spread: float = option(3.0, "initial states are in [-spread, spread]", low=0)
     gradient_clip: float = option(
         0.0, "largest absolute value of each element of the sampler's gradient; 0 for no limit", low=0
     )
@@ -180,16 +181,19 @@ class SampledObjective(EnergyObjective):
         self, shape: tuple[int, ...], classes: int, generator: torch.Generator
     ) -> dict[str, nn.Module]:
         """Return the ``chains``, in a block for each logit."""
-        blocks = self.outputs(classes)
-        chains = ReplayBuffer(
-            shape,
-            self.buffer_size,
-            generator=generator,
-            classes=blocks,
-            spread=self.spread,
-            restart=self.restart,
-        )
+        starts = STARTS[self.start](shape, self.outputs(classes), self.spread)
+        chains = ReplayBuffer(starts, self.buffer_size, generator=generator, restart=self.restart)
         return {"chains": chains}
+
+    def start_parts(
+        self,
+        parts: Mapping[str, Any],
+        batches: Iterable[tuple[Tensor, Tensor]],
+        generator: torch.Generator,
+    ) -> None:
+        """Start the chains from the distribution of the training rows, if that is how they start."""
+        if self.start != "uniform":
+            parts["chains"].start_from(batches, generator)
 
     @property
     def sampling(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import featood
+from featood.data import open_dataset
 from featood.errors import UsageError
 from featood.extractors.models import create_model
 from featood.extractors.trainer import load_extractor
@@ -44,6 +45,27 @@ def test_chains_are_kept_with_the_last_weights_only(jem):
     assert "chains" not in load_extractor(jem).net.parts
     again = load_extractor(jem, last=True).net.parts["chains"].samples
     assert torch.equal(again, chains)
+
+
+def test_chains_start_from_the_training_images_of_their_class(tmp_path):
+    kept = []
+    for number, seed in enumerate((0, 0, 1)):
+        folder = tmp_path / str(number)
+        options = {**CHAINS, "start": "normal", "step_size": 0.0, "noise": 0.0, "value_clamp": 0.0}
+        featood.train("jem", out=folder, options=options, seed=seed, **SMALL)
+        kept.append(load_file(folder / "last.safetensors"))
+    images = open_dataset("digits", "train").subset(range(64))
+    pixels = load_extractor(folder).facts.transform([images.read(row) for row in range(64)])
+    own = pixels[torch.from_numpy(images.labels == 3)].flatten(1)
+    torch.testing.assert_close(kept[0]["parts.chains.starts.means"][3], own.mean(0))
+    # of the ten blocks of chains, the fourth has states near images of this class
+    states = kept[0]["parts.chains.samples"].unflatten(0, (10, 4)).flatten(2)
+    distances = torch.cdist(states.mean(1), torch.stack(
+        [pixels[torch.from_numpy(images.labels == label)].flatten(1).mean(0) for label in range(10)]
+    ))  # fmt: skip
+    assert int((distances.argmin(1) == torch.arange(10)).sum()) >= 9
+    chains = [tensors["parts.chains.samples"] for tensors in kept]
+    assert torch.equal(chains[0], chains[1]) and not torch.equal(chains[0], chains[2])
 
 
 def test_the_folder_has_a_picture_of_samples(jem):

@@ -19,7 +19,7 @@ SMALL = {"width": 32, "depth": 2, "batch_size": 200}
     [
         ("cd", {"epochs": 20, "lr": 3e-3, **SAMPLER}),
         ("jem", {"epochs": 20, "lr": 3e-3, **SAMPLER}),
-        ("jem", {"epochs": 20, "lr": 3e-3, "class_conditional": False, **SAMPLER}),
+        ("jem", {"epochs": 20, "lr": 3e-3, "class_conditional": False, "start": "normal", **SAMPLER}),
         ("ssm", {"epochs": 40, "lr": 3e-3}),
         ("ssm-supervised", {"epochs": 40, "lr": 3e-3}),
         ("nce", {"epochs": 40, "lr": 3e-3}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["EnergyModel", "SampledModel"]
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -51,6 +51,11 @@ class EnergyModel(EnergyObjective, Model):
                 part.gather = gathered
         return parts
 
+    def prepare(self, net: SplitNet, batches: Iterable[ImageBatch]) -> None:
+        """Set what the added modules take from the training images."""
+        pairs = ((batch.images, batch.labels) for batch in batches)
+        self.start_parts(dict(net.parts), pairs, torch.default_generator)
+
     def errors(self, net: SplitNet, batch: ImageBatch) -> Tensor:
         """Return the misclassifications ``[B]``; NaN for one logit, as energies of two networks cannot be compared."""
         if net.outputs > 1:
@@ -82,7 +87,7 @@ class SampledModel(SampledObjective, EnergyModel):
     sgld_steps: int = option(20, "Langevin steps between two updates", low=1)
     step_size: float = option(10.0, "Langevin step size", low=0)
     noise: float = option(0.005, "standard deviation of the Langevin noise", low=0)
-    spread: float = option(1.0, "chains are initialised uniformly in [-spread, spread]", low=0)
+    spread: float = option(1.0, "initial states are in [-spread, spread]", low=0)
     gradient_clip: float = option(
         0.03, "largest absolute value of each element of the sampler's gradient; 0 for no limit", low=0
     )

@@ -129,7 +129,7 @@ def train_network(
     began = time.monotonic()
     with processes(device.type == "cuda") as team:
         run = _Run(net, model, data, labels, options, mixing, team, device, show)
-        with torch.no_grad():
+        with torch.no_grad(), _seeded([options.seed, FOREVER]):
             model.prepare(net.eval(), run.plain())
         net.train()
         validates = len(run.held_out[0]) > 0

@@ -61,6 +61,11 @@ class EnergyHead(EnergyObjective, PerceptronHead):
             model.add_module(name, part)
         return model
 
+    def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
+        """Set what the added modules take from the training rows."""
+        generator = torch.Generator(rows.device).manual_seed(self.seed)
+        self.start_parts(dict(model.named_children()), [(rows, labels)], generator)
+
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:

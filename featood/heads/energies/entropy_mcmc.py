@@ -46,7 +46,7 @@ class EntropyMCMC(ConfidentSamplesObjective, SampledHead):
     step_size: float = option(1.0, "Langevin step size", low=0)
     noise: float = option(0.1, "standard deviation of the Langevin noise", low=0)
     buffer_size: int = option(9000, "number of persistent chains in the replay buffer", low=1)
-    spread: float = option(10.0, "chains are initialised uniformly in [-spread, spread]", low=0)
+    spread: float = option(10.0, "initial states are in [-spread, spread]", low=0)
 
     def score_rows(self, model: Any, rows: Tensor) -> Tensor:
         """Return the score `which` ``[B]``."""
