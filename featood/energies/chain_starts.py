@@ -50,8 +50,8 @@ class NormalStarts(UniformStarts):
 
     References
     ----------
-    "Informative initialization" of Yang and Ji, JEM++: Improved Techniques for Training JEM, ICCV 2021, whose covariance
-    is that of all rows.
+    Yang and Ji, JEM++: Improved Techniques for Training JEM, ICCV 2021 ("informative initialization"), with the
+    covariance of all rows.
     """
 
     means: Float[Tensor, "C D"]

@@ -6,7 +6,7 @@ __all__ = ["Flow", "FlowContrastiveObjective", "flow_contrastive", "importance_l
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
@@ -83,6 +83,8 @@ def importance_likelihood(
 class Turn(nn.Module):
     """Whether the flow is updated next."""
 
+    gather: Callable[[Tensor], Tensor] = staticmethod(lambda values: values)
+    """From the values of this process to those of all that train together, so that all have the same turn."""
     of_flow: Tensor
 
     def __init__(self) -> None:
@@ -112,6 +114,15 @@ class FlowContrastiveObjective(EnergyObjective):
         """Return the ``flow``, and the record of the ``turn``."""
         return {"flow": self.make_flow(shape, generator), "turn": Turn()}
 
+    def start_parts(
+        self,
+        parts: Mapping[str, Any],
+        batches: Iterable[tuple[Tensor, Tensor]],
+        generator: torch.Generator,
+    ) -> None:
+        """Initialise the normalisations of the flow by the first batch."""
+        parts["flow"].initialize(next(iter(batches))[0])
+
     def energy_losses(
         self,
         net: nn.Module,
@@ -126,5 +137,5 @@ class FlowContrastiveObjective(EnergyObjective):
         learn = flow_contrastive if now else noise_contrastive
         with frozen(net if now else flow):
             losses = learn(free_energy(net), rows, flow, generator)
-        turn.fill_(float(losses["accuracy"]) >= self.threshold)
+        turn.fill_(float(parts["turn"].gather(losses["accuracy"].detach()[None]).mean()) >= self.threshold)
         return losses

@@ -60,9 +60,14 @@ class ImageVAE(nn.Module):
         mean, log_scale = self.decoder(latent).to(latent.dtype).chunk(2, 1)
         return mean, log_scale + FIRST_SCALE
 
+    def normalised(self, values: Tensor) -> Tensor:
+        """Return images ``[B, C, H, W]`` in [-1, 1] normalised like the inputs."""
+        mean, std = self._colours(values)
+        return ((values.clamp(-1, 1) + 1) / 2 - mean) / std
+
     def log_likelihood(self, images: Tensor, latent: Tensor) -> Tensor:
         """Return ``log p(x|h)`` ``[B]`` in nats."""
-        mean, std = (latent.new_tensor(values)[:, None, None] for values in self.colours)
+        mean, std = self._colours(latent)
         return discretized_logistic(2 * (images * std + mean) - 1, *self.decode(latent))
 
     def evidence_bound(self, images: Tensor, mean: Tensor, log_width: Tensor, draws: Tensor) -> Tensor:
@@ -71,6 +76,10 @@ class ImageVAE(nn.Module):
             lambda latent: self.log_likelihood(images, latent), mean, log_width, draws
         )
         return likelihoods.mean(0) - divergence(mean, log_width)
+
+    def _colours(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = (like.new_tensor(values)[:, None, None] for values in self.colours)
+        return mean, std
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images to evidence bounds ``[B, 1]``."""

@@ -167,6 +167,19 @@ class PixelDensity(nn.Module):
         # in the order of the labels drawn, so that the first images are of all classes
         return self.pixels.inverse(torch.cat(drawn))[labels.argsort(stable=True).argsort()]
 
+    def latents(self, images: Float[Tensor, "B C H W"], classes: Int[Tensor, "B"]) -> Float[Tensor, "B D"]:
+        """Return the latents of images under the flows of some classes."""
+        found, _ = self._joint(images)
+        return found[torch.arange(len(images), device=images.device), classes]
+
+    @torch.no_grad()
+    def images(self, latents: Float[Tensor, "B D"], classes: Int[Tensor, "B"]) -> Float[Tensor, "B C H W"]:
+        """Return the normalised images of 256 levels that latents stand for, under the flows of some classes."""
+        order = classes.argsort(stable=True)
+        parts = latents[order].split(torch.bincount(classes, minlength=len(self.flows)).tolist())
+        made = [flow.inverse(part) for flow, part in zip(self._flows(), parts, strict=True) if len(part)]
+        return self.pixels.inverse(torch.cat(made))[order.argsort()]
+
     @torch.no_grad()
     def initialize(
         self, images: Float[Tensor, "B C H W"], noise: Float[Tensor, "B C H W"] | None = None

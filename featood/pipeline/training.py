@@ -96,7 +96,7 @@ def train_extractor(
         settings=settings,
         progress=reporter.task(f"training {plan.architecture.name}"),
         initial=None if initial is None else functools.partial(initial.load, reporter=reporter),
-        show=functools.partial(reporter.picture, "samples"),
+        show=reporter.picture,
     )
     if trained.summary["diverged"]:
         reporter.line(

@@ -114,8 +114,8 @@ def test_generators_have_learning_rates_of_their_own():
     optimizer = optimizer_of(net, options)
     assert sorted(group["lr"] for group in optimizer.param_groups) == [3e-5, 3e-5, 6e-5, 6e-5]
     assert all(group["betas"] == (0.0, 0.9) for group in optimizer.param_groups)
-    images = model.generated(net, 3, torch.Generator().manual_seed(0))
-    assert images.shape == (3, 1, 16, 16) and float(images.abs().max()) < 1 + 5 * 0.3
+    images = model.pictures(net, torch.zeros(2, 1, 16, 16), torch.Generator().manual_seed(0))["samples"]
+    assert images.shape == (64, 1, 16, 16) and float(images.abs().max()) < 1 + 5 * 0.3
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ __all__ = ["Autoencoder"]
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
+from featood.extractors.models.between import between
 from featood.extractors.models.model import ImageBatch, Model, Setup
 from featood.extractors.models.network import SplitNet
 from featood.extractors.models.registry import register
@@ -50,6 +52,10 @@ class Autoencoder(Model):
     def reconstruct(net: SplitNet, images: Tensor) -> Tensor:
         """Return the reconstructions of images ``[B, C, H, W]``."""
         return net.parts["decoder"](net(images)).to(images.dtype)
+
+    def pictures(self, net: SplitNet, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the images of codes between those of the images."""
+        return {"interpolations": net.parts["decoder"](between(net(images)))}
 
     def errors(self, net: SplitNet, batch: ImageBatch) -> Tensor:
         """Return the mean squared differences ``[B]``."""

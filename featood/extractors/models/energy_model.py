@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from featood.energies import EnergyObjective, ReplayBuffer, SampledObjective, free_energy, perturb, sgld
+from featood.energies.flow_contrastive import Turn
 from featood.energies.hybrid import LogitQueue
+from featood.extractors.models.between import SAMPLES
 from featood.extractors.models.model import ImageBatch, Model, Setup
 from featood.extractors.models.network import SplitNet
 from featood.options import option
@@ -47,7 +49,7 @@ class EnergyModel(EnergyObjective, Model):
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         parts = self.energy_parts(setup.shape, setup.classes, generator)
         for part in parts.values():
-            if isinstance(part, ReplayBuffer | LogitQueue):
+            if isinstance(part, ReplayBuffer | LogitQueue | Turn):
                 part.gather = gathered
         return parts
 
@@ -98,9 +100,10 @@ class SampledModel(SampledObjective, EnergyModel):
         0.005, "standard deviation of the normal noise added to images, whose pixels are in [-1, 1]", low=0
     )
 
-    def generated(self, net: Any, count: int, generator: torch.Generator) -> Tensor:
-        """Return states of random chains, after ten times the steps between two updates."""
+    def pictures(self, net: Any, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return states of random chains, and the samples after ten times the steps between two updates."""
         states = net.parts["chains"].samples
-        start = states[torch.randperm(len(states), generator=generator)[:count].to(states.device)]
+        chains = states[torch.randperm(len(states), generator=generator)[:SAMPLES].to(states.device)]
         sampling = {**self.sampling, "steps": 10 * self.sgld_steps}
-        return sgld(free_energy(net.logits_net()), start, generator=generator, final=1.0, **sampling)
+        samples = sgld(free_energy(net.logits_net()), chains, generator=generator, final=1.0, **sampling)
+        return {"samples": samples, "chains": chains}

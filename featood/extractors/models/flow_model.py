@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from featood.extractors.models.between import PAIRS, SAMPLES, between
 from featood.extractors.models.model import ImageBatch, Model, Setup
 from featood.flows import FlowDensity, PixelDensity, bits_per_dim
 from featood.training.loop import Losses
@@ -72,6 +73,16 @@ class FlowModel(Model):
         density = density_of(net)
         found = density.log_density_of(batch.images, batch.labels, random_noise(batch), batch.generator)
         return {"loss": bits_per_dim(found, density.size).mean()}
+
+    def pictures(self, net: nn.Module, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return draws, and images of latents between those of the images."""
+        density, pairs = density_of(net), len(images) // 2
+        flows = density(images[:pairs]).argmax(1)
+        points = between(density.latents(images, flows.repeat(2)))
+        return {
+            "samples": density.sample(SAMPLES, generator),
+            "interpolations": density.images(points, flows.repeat_interleave(PAIRS)),
+        }
 
 
 def density_of(net: Any) -> PixelDensity:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 __all__ = ["FlowContrastive"]
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from featood.energies import FlowContrastiveObjective
+from featood.extractors.models.between import SAMPLES, between
 from featood.extractors.models.energy_model import EnergyModel
-from featood.extractors.models.model import ImageBatch
-from featood.extractors.models.network import SplitNet
 from featood.extractors.models.registry import register
 from featood.flows import image_glow
 from featood.options import option
@@ -44,11 +43,10 @@ class FlowContrastive(FlowContrastiveObjective, EnergyModel):
         """Return a Glow of images."""
         return image_glow(shape, self.levels, self.steps, self.width, generator)  # type: ignore[arg-type]
 
-    def prepare(self, net: SplitNet, batches: Iterable[ImageBatch]) -> None:
-        """Initialise the normalisations of the flow by the first images."""
-        flow: Any = net.parts["flow"]
-        flow.initialize(next(iter(batches)).images)
-
-    def generated(self, net: Any, count: int, generator: torch.Generator) -> Tensor:
-        """Return draws of the flow."""
-        return net.parts["flow"].sample(count, generator)
+    def pictures(self, net: Any, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return draws of the flow, and images of latents between those of the images."""
+        flow = net.parts["flow"]
+        return {
+            "samples": flow.sample(SAMPLES, generator),
+            "interpolations": flow.inverse(between(flow(images)[0])),
+        }

@@ -187,9 +187,19 @@ class Model:
         """Return the error of each held-out image ``[B]``; weights with a lower mean are better."""
         return (net(batch.images).argmax(1) != batch.labels).float()
 
-    def generated(self, net: Any, count: int, generator: torch.Generator) -> Tensor | None:
-        """Return images ``[count, C, H, W]`` that the trained network generates, normalised; None if it does not."""
-        return None
+    def pictures(self, net: Any, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return normalised images ``[N, C, H, W]`` that the network generates, by what they show, such as ``samples``.
+
+        Parameters
+        ----------
+        net : Module
+            The network.
+        images : Tensor
+            An even number of images ``[2 P, C, H, W]``, to interpolate between those of the first and the second half.
+        generator : torch.Generator
+            Generator of all draws.
+        """
+        return {}
 
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:
         """Return the scalars of a batch by name; ``loss`` is minimised, the others are reported."""

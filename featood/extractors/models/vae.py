@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from featood.extractors.models.between import SAMPLES, between
 from featood.extractors.models.model import ImageBatch, Model, Setup
 from featood.extractors.models.network import TrainableNet, outputs_for
 from featood.extractors.models.registry import register
@@ -74,6 +75,13 @@ class VAE(Model):
     def errors(self, net: TrainableNet, batch: ImageBatch) -> Tensor:
         """Return the negated evidence bounds in bits per value of the images ``[B]``."""
         return -net(batch.images)[:, 0] / (batch.images[0].numel() * math.log(2))
+
+    def pictures(self, net: TrainableNet, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the means of decoded draws from the prior, and of codes between those of the images."""
+        vae: Any = net.body
+        draws = torch.randn(SAMPLES, self.latent, generator=generator).to(images)
+        codes = {"samples": draws, "interpolations": between(vae.posterior(images)[0])}
+        return {name: vae.normalised(vae.decode(points)[0]) for name, points in codes.items()}
 
     def losses(self, net: TrainableNet, batch: ImageBatch) -> Losses:
         """Return the negative evidence bound per value of an image, with one sample per image, and its parts."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.energies import VeraObjective
+from featood.extractors.models.between import SAMPLES
 from featood.extractors.models.energy_model import EnergyModel
 from featood.nets.decoders import DECODERS
 from featood.nets.initialise import seeded
@@ -43,6 +44,6 @@ class GeneratedModel(VeraObjective, EnergyModel):
         with seeded(generator):
             return nn.Sequential(DECODERS[self.generator](size, shape), nn.Tanh())  # type: ignore[arg-type]
 
-    def generated(self, net: Any, count: int, generator: torch.Generator) -> Tensor:
+    def pictures(self, net: Any, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return images of the generator."""
-        return net.parts["sampler"].sample(count, generator)[0].detach()
+        return {"samples": net.parts["sampler"].sample(SAMPLES, generator)[0].detach()}

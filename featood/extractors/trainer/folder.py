@@ -32,7 +32,6 @@ from featood.records import check_record, is_newer, whole
 SCHEMA = 1
 RECORD = "extractor.json"
 WEIGHTS, LAST = "model.safetensors", "last.safetensors"
-PICTURE = "samples.png"
 NEXT = ".next"
 """Suffix of files that belong to the record, or to the next one, and have not replaced their predecessor yet."""
 AGAIN = "train it again"
@@ -93,8 +92,7 @@ def save_extractor(trained: Trained, facts: Facts, folder: Path) -> None:
         "history.csv": _history(trained.history).encode(),
         "README.md": _card(facts, trained.summary).encode(),
     }
-    if trained.picture is not None:
-        contents[PICTURE] = png_of(trained.picture)
+    contents |= {f"{what}.png": png_of(picture) for what, picture in trained.pictures.items()}
     drop_parts(trained.net, facts.model.transient)
     for name, tensors in ((WEIGHTS, trained.net.named_tensors()), (LAST, trained.last)):
         contents[name] = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})

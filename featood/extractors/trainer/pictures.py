@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-__all__ = ["SHOWN", "picture_of", "png_of"]
+__all__ = ["picture_of", "pictures_of", "png_of"]
 
 import io
 import math
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from featood.energies.sgld import frozen
+from featood.extractors.models.between import PAIRS
+from featood.extractors.models.model import Model
 from featood.extractors.transform import Transform
 
-SHOWN = 64
-"""Images in a picture."""
+
+def pictures_of(
+    model: Model, net: Any, images: Tensor, transform: Transform, seed: int
+) -> dict[str, np.ndarray]:
+    """Return pictures of what a network generates, by what they show; none if it does not.
+
+    Parameters
+    ----------
+    model : Model
+        Model of the network.
+    net : Module
+        The network.
+    images : Tensor
+        Normalised images ``[N, C, H, W]``; the first ones are interpolated.
+    transform : Transform
+        Their transform.
+    seed : int
+        Of all draws.
+    """
+    pairs = images[: min(2 * PAIRS, len(images) // 2 * 2)]
+    with frozen(net), torch.no_grad():
+        made = model.pictures(net, pairs, torch.Generator().manual_seed(seed))
+    return {name: picture_of(shown, transform) for name, shown in made.items()}
 
 
 def picture_of(images: Tensor, transform: Transform) -> np.ndarray:

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from featood.data import ImageSet
-from featood.energies.sgld import frozen
 from featood.errors import DataError, UsageError
 from featood.extractors.models.model import ImageBatch, Model
 from featood.extractors.models.network import SplitNet, TrainableNet, check_split
@@ -27,7 +26,7 @@ from featood.extractors.trainer.loader import ImageLoader
 from featood.extractors.trainer.mixing import Mixing
 from featood.extractors.trainer.networks import MakeNet, trainable_net
 from featood.extractors.trainer.options import TrainOptions, optimizer_of, schedule_of, settings_of
-from featood.extractors.trainer.pictures import SHOWN, picture_of
+from featood.extractors.trainer.pictures import pictures_of
 from featood.extractors.trainer.pixmix import PixMix
 from featood.extractors.transform import Transform
 from featood.numerics.devices import pick_device
@@ -63,8 +62,8 @@ class Trained:
     history: Mapping[str, list[float]]
     summary: Mapping[str, Any]
     """Steps, accuracy on the held-out images, seconds, and the like."""
-    picture: np.ndarray | None = None
-    """Images that the network generates, uint8 ``[height, width, 3]``, if it does."""
+    pictures: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """Images that the network generates, uint8 ``[height, width, 3]``, by what they show."""
 
 
 def train_network(
@@ -77,7 +76,7 @@ def train_network(
     settings: Mapping[str, Any] | None = None,
     progress: Callable[..., None] | None = None,
     initial: Callable[[nn.Module], object] | None = None,
-    show: Callable[[int, np.ndarray], None] | None = None,
+    show: Callable[[str, int, np.ndarray], None] | None = None,
 ) -> Trained:
     """Train a network; under ``torchrun`` by all processes together.
 
@@ -100,7 +99,7 @@ def train_network(
     initial : callable, optional
         Loads weights into the network, to fine-tune it.
     show : callable, optional
-        Called as ``show(step, picture)`` with images that the network generates, before each epoch.
+        Called as ``show(what, step, picture)`` with images that the network generates, before each epoch.
 
     Raises
     ------
@@ -152,7 +151,7 @@ def train_network(
             keep_best=options.keep == "best",
         )
         team.agree(net)
-        picture = run.picture()
+        pictures = run.pictures()
     summary = {**result.summary, "seconds": round(time.monotonic() - began, 1), "classes": classes}
     if errors := [error for error in result.history.get("validation", []) if not math.isnan(error)]:
         error = min(errors) if options.keep == "best" else errors[-1]
@@ -162,7 +161,7 @@ def train_network(
     kept = {name: value.clone() for name, value in net.state_dict().items()}
     last = _finished(net, model, result.last or kept)
     _finished(net, model, kept)
-    return Trained(net, last, result.history, summary, picture)
+    return Trained(net, last, result.history, summary, pictures)
 
 
 def held_out_rows(rows: int, share: float, seed: int) -> np.ndarray:
@@ -187,7 +186,7 @@ class _Run:
 
     def __init__(
         self, net: Any, model: Model, data: TrainImages, labels: np.ndarray, options: TrainOptions,
-        mixing: Mixing, team: Processes, device: torch.device, show: Callable[[int, np.ndarray], None] | None,
+        mixing: Mixing, team: Processes, device: torch.device, show: Callable[[str, int, np.ndarray], None] | None,
     ) -> None:  # fmt: skip
         self.show = show
         self.net, self.model, self.data, self.options = net, model, data, options
@@ -241,8 +240,9 @@ class _Run:
 
     def losses(self, number: int) -> dict[str, Tensor]:
         """Return the losses of a batch by its number."""
-        if self.show is not None and number % self.per_epoch == 0 and (picture := self.picture()) is not None:
-            self.show(number, picture)
+        if self.show is not None and number % self.per_epoch == 0:
+            for what, picture in self.pictures().items():
+                self.show(what, number, picture)
         for parameter in self.frozen:
             parameter.requires_grad_(number // self.per_epoch >= self.options.frozen_epochs)
         images, labels = self.inside(number), self.labels[self.inside.rows(number)].repeat(self.inside.views)
@@ -260,12 +260,11 @@ class _Run:
         with _seeded([self.options.seed, number, self.team.rank]), self._precision():
             return self.team.mean(self.objective(batch))
 
-    @torch.no_grad()
-    def picture(self) -> np.ndarray | None:
-        """Return images that the network generates, from fixed random numbers; None if it does not."""
-        with frozen(self.net):
-            images = self.model.generated(self.net, SHOWN, torch.Generator().manual_seed(self.options.seed))
-        return None if images is None else picture_of(images, self.data.transform)
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Return what the network generates, from fixed random numbers and the first images."""
+        images = self.held_out[0] if len(self.held_out[0]) else self.data.images
+        first = next(self._in_order(images, torch.zeros(len(images)))).images
+        return pictures_of(self.model, self.net, first, self.data.transform, self.options.seed)
 
     def plain(self) -> Iterator[ImageBatch]:
         """Yield the training images once, in order and without augmentation."""

@@ -51,10 +51,6 @@ class FlowContrastive(FlowContrastiveObjective, EnergyHead):
         """Return a Glow, with networks as wide as the energy's."""
         return glow(shape[0], self.flow_layers, [self.width] * FLOW_DEPTH, generator=generator)
 
-    def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
-        """Initialise the normalisations of the flow from the data."""
-        model.flow.initialize(rows)
-
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """Give energy and flow a learning rate each."""
         net: Any = model.net
