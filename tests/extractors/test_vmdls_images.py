@@ -21,7 +21,7 @@ from featood.extractors.models.vmdls import VMDLS
 from featood.extractors.reconstruction import Reconstruction
 from featood.extractors.trainer import Architecture, TrainOptions, load_extractor
 from featood.extractors.trainer.options import schedule_of
-from featood.heads import load_head
+from featood.heads import create_head, load_head
 from featood.nets import create_net
 from featood.nets.decoders import DECODERS
 from featood.pipeline.extraction import ImageSource, Network, extract_dataset
@@ -262,7 +262,7 @@ def test_an_autoencoder_minimises_the_error_of_the_pixels(autoencoder):
     batch = facts.transform([images.read(row) for row in range(8)])
     with torch.inference_mode():
         errors = facts.model.errors(net, ImageBatch(batch, torch.zeros(8)))
-        again = net.parts["decoder"](net.last(net.body(batch)))
+        again = net.body.decoder(net.body.encoder(batch))
     expected = [np.mean((batch[i].double().numpy() - again[i].double().numpy()) ** 2) for i in range(8)]
     np.testing.assert_allclose(errors, expected, rtol=1e-5)
     assert summary["validation_error"] > 0 and "validation_accuracy" not in summary
@@ -274,6 +274,15 @@ def test_the_code_is_a_feature_of_an_autoencoder(featood, autoencoder, tmp_path)
     assert code == 0, err
     rows = FeatureCache(tmp_path)["ae/digits:0-6/test"]
     assert rows.logits is None and rows.feature("")[:].shape[1] == 5
+    net, facts, _ = load_extractor(autoencoder)
+    images = open_dataset("digits:0-6", "test")
+    batch = facts.transform([images.read(row) for row in range(20)])
+    with torch.inference_mode():
+        again = net.body.decoder(net.body.encoder(batch))
+    errors = (again.double() - batch.double()).square().flatten(1).mean(1)
+    found = rows.feature("reconstruction-error")[:20, 0]
+    np.testing.assert_allclose(found, errors, rtol=1e-4)
+    np.testing.assert_allclose(create_head("likelihood").score(rows)[:20], found, rtol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +303,7 @@ def test_the_column_has_the_first_stage_for_reconstructed_images(cached, trained
     images = open_dataset("digits", "test")
     pixels = [images.read(row) for row in range(40)]
     with torch.inference_mode():
-        again = coder.parts["decoder"](coder(inside.transform(pixels)))
+        again = coder.body.decoder(coder.body.encoder(inside.transform(pixels)))
         mean, std = (
             np.array(values)[:, None, None] for values in (inside.transform.mean, inside.transform.std)
         )

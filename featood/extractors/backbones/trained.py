@@ -31,9 +31,7 @@ def build(name: str, request: Request) -> Built:
     )
     if summary.get("diverged"):
         note += f", whose training diverged after {summary['steps']} updates"
-    module = net.whole(
-        facts.model.shown, facts.model.logits_part, facts.model.encodes, facts.model.density_column
-    )
+    module = net.whole(facts.model.shown, facts.model.logits_part, facts.model.density_column)
     return Built(
         module, f"trained:{facts.architecture.name}", "last" if last else "kept", facts.transform, facts.classes,
         facts.classes, (note,), _cache_folder(Path(folder)) + ("@last" if last else ""), facts.model.shown,

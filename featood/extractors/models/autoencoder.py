@@ -4,15 +4,15 @@ from __future__ import annotations
 
 __all__ = ["Autoencoder"]
 
-from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from featood.extractors.autoencoding import ImageAutoencoder
 from featood.extractors.models.between import between
 from featood.extractors.models.model import ImageBatch, Model, Setup
-from featood.extractors.models.network import SplitNet
+from featood.extractors.models.network import TrainableNet, outputs_for
 from featood.extractors.models.registry import register
 from featood.nets.decoders import DECODERS
 from featood.options import option
@@ -30,13 +30,13 @@ from featood.training.loop import Losses
 class Autoencoder(Model):
     """Minimise the mean squared difference of images and their reconstructions, in normalised pixels.
 
-    The network's last layer computes a code, which a decoder maps to an image; labels are not used. With ``extract
-    --autoencoder FOLDER``, another network's features of the reconstructions are cached, by which ``vmdls`` weights its
-    scores.
+    The network's last layer computes a code, the main column, which a decoder maps to an image; labels are not used.
+    The column ``reconstruction-error`` has the difference: score it with ``likelihood``. With ``extract --autoencoder
+    FOLDER``, another network's features of the reconstructions are cached, by which ``vmdls`` weights its scores.
     """
 
     classifies: ClassVar[bool] = False
-    encodes: ClassVar[bool] = True
+    density_column: ClassVar[str] = "reconstruction-error"
     latent: int = option(32, "size of the code", low=1)
     decoder: str = option("conv", "network from codes to images", choices=tuple(DECODERS))
 
@@ -44,23 +44,30 @@ class Autoencoder(Model):
         """Return the size of the code."""
         return self.latent
 
-    def parts(self, setup: Setup) -> Mapping[str, nn.Module]:
-        """Return the decoder."""
-        return {"decoder": DECODERS[self.decoder](self.latent, setup.shape)}
+    def around(self, net: nn.Module, setup: Setup) -> nn.Module:
+        """Return encoder and decoder as one network.
+
+        Raises
+        ------
+        UsageError
+            If encoder or decoder is impossible for images of this shape.
+        """
+        outputs_for(net.eval(), torch.zeros(2, *setup.shape))
+        return ImageAutoencoder(net.train(), DECODERS[self.decoder](self.latent, setup.shape))
 
     @staticmethod
-    def reconstruct(net: SplitNet, images: Tensor) -> Tensor:
+    def reconstruct(net: Any, images: Tensor) -> Tensor:
         """Return the reconstructions of images ``[B, C, H, W]``."""
-        return net.parts["decoder"](net(images)).to(images.dtype)
+        return net.body.reconstruct(images)
 
-    def pictures(self, net: SplitNet, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def pictures(self, net: Any, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the images of codes between those of the images."""
-        return {"interpolations": net.parts["decoder"](between(net(images)))}
+        return {"interpolations": net.body.decoder(between(net.body.encode(images)))}
 
-    def errors(self, net: SplitNet, batch: ImageBatch) -> Tensor:
+    def errors(self, net: TrainableNet, batch: ImageBatch) -> Tensor:
         """Return the mean squared differences ``[B]``."""
-        return (self.reconstruct(net, batch.images) - batch.images).square().mean((1, 2, 3))
+        return -net(batch.images)[:, 0]
 
-    def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:
+    def losses(self, net: TrainableNet, batch: ImageBatch) -> Losses:
         """Return the mean squared difference."""
         return {"loss": self.errors(net, batch).mean()}

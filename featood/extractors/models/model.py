@@ -123,8 +123,6 @@ class Model:
     """Whether `errors` are misclassifications."""
     error_name: ClassVar[str] = "validation_error"
     """Name of the mean of other `errors` in the summary of a training; it begins with ``validation_``."""
-    encodes: ClassVar[bool] = False
-    """Whether the outputs of the trained network are features, not logits."""
     density_column: ClassVar[str] = ""
     """Column that an extraction makes of the logsumexp of the logits: ``log-density``, or ``energy``, negated."""
     training: ClassVar[Mapping[str, Any]] = {}

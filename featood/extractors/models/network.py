@@ -71,9 +71,7 @@ class TrainableNet(nn.Module):
         except RuntimeError as error:
             raise Mismatch(f"the weights do not fit the network: {' '.join(str(error).split())}") from None
 
-    def whole(
-        self, shown: Sequence[str] = (), logits: str = "", encodes: bool = False, density: str = ""
-    ) -> nn.Module:
+    def whole(self, shown: Sequence[str] = (), logits: str = "", density: str = "") -> nn.Module:
         """Return the original network to extract with, in which modules have their own names. Call it last.
 
         Parameters
@@ -82,8 +80,6 @@ class TrainableNet(nn.Module):
             Parts that also run on the features, as submodules whose outputs can be tapped under their names.
         logits : str
             Part whose outputs are the logits, instead of the last layer's.
-        encodes : bool
-            Whether the last layer's outputs are features, not logits.
         density : str
             Column of the logsumexp of the logits, if this is a log-density; see `Model.density_column`.
         """
@@ -144,9 +140,7 @@ class SplitNet(TrainableNet):
         """Return the network without the parts; it shares all weights."""
         return nn.Sequential(self.body, self.last)
 
-    def whole(
-        self, shown: Sequence[str] = (), logits: str = "", encodes: bool = False, density: str = ""
-    ) -> nn.Module:
+    def whole(self, shown: Sequence[str] = (), logits: str = "", density: str = "") -> nn.Module:
         """Return the original network to extract with; see :meth:`TrainableNet.whole`."""
         last = self.parts[logits] if logits else self.last
         self.body.set_submodule(self._place, last)
@@ -160,8 +154,8 @@ class SplitNet(TrainableNet):
 
         if parts:
             last.register_forward_pre_hook(run)
-        if logits or encodes:  # declares what the outputs are
-            self.body.num_classes = 0 if encodes else self.last.out_features  # type: ignore[assignment]
+        if logits:  # declares that the outputs are classes
+            self.body.num_classes = self.last.out_features  # type: ignore[assignment]
         return super().whole(density=density)
 
     def _outside(self, name: str) -> str:
