@@ -273,6 +273,21 @@ def test_scores_of_the_logits(cache):
     assert moments[6]["AUROC"] == pytest.approx(np.mean(found))
 
 
+def test_the_density_of_networks_without_logits(tmp_path):
+    cache, rng = FeatureCache(tmp_path / "cache"), np.random.default_rng(0)
+    inside, outside = rng.normal(0, 1, 50), rng.normal(-1, 1, 40)
+    for key, density in (("news/test", inside), ("odd/test", outside)):
+        columns = {"latent": rng.normal(size=(len(density), 3)), "log-density": density[:, None]}
+        run = {"role": "ood"} if key[0] == "o" else {}
+        import_arrays(cache, f"flow/{key}", columns, labels=np.zeros(len(density), int), run=run)
+    tables = evaluate_thesis(cache, ["flow"], ThesisPlan(outliers=["odd"], dataset="news", max_eval=0))
+    found = {(row["Score"], row["Metric"]): row["Value"] for row in tables.ood}
+    area, out = detection(-inside, -outside)
+    assert found["p(x)", "AUROC"] == pytest.approx(100 * area)
+    assert found["p(x)", "iAUPR"] == pytest.approx(100 * out)
+    assert {score for score, _ in found} == {"p(x)"} and not tables.classification
+
+
 def test_calibration_of_a_run(cache):
     tables = evaluate_thesis(cache, ["net-1"], ThesisPlan(outliers=["odd"]))
     found = {(row["OOD dataset"], row["Metric"]): row["Value"] for row in tables.classification}

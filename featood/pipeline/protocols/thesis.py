@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from featood.cache.densities import DENSITIES
 from featood.cache.feature_cache import FeatureCache
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
+from featood.heads import create_head
 from featood.metrics import (
     accuracy,
     aupr_in,
@@ -76,6 +78,8 @@ def evaluate_thesis(
     cache: FeatureCache, networks: Sequence[str], plan: ThesisPlan, *, reporter: Reporter = SILENT
 ) -> ThesisTables:
     """Evaluate every score of the logits, and accuracy and calibration, of several runs.
+
+    Of networks without logits that are densities, such as flows, the score is ``p(x)``.
 
     The metrics are AUROC and AUPR, with ID as the positive class, and iAUROC and iAUPR, with OOD as the positive class,
     all in percent. Calibration errors have 10 bins, and the parts of the Brier score are those of
@@ -141,24 +145,28 @@ def _evaluate_run(
     facts = {"Model": run, "Model Type": kind, "ID dataset": dataset_name(sets.test)}
     heads = chosen_heads(selection, plan.heads, reporter)[0] if plan.heads else {}
     functions: dict[str, Callable[[FeatureSet], np.ndarray]] = {}
-    if sets.test.logits is not None:
+    classifies = sets.test.logits is not None
+    if classifies:
         functions |= {
             name: lambda features, score=score: score(_logits(features)).numpy()  # type: ignore[misc]
             for name, score in SCORES.items()
         }
+    elif any(column in sets.test.features for column in DENSITIES):
+        functions["p(x)"] = create_head("likelihood").score
     for name in heads:
         refuse_seen(name, heads[name], sets.outliers)
         functions[name] = heads[name].score
     if not functions:
-        raise DataError(f"{sets.test.name} has no logits; name fitted heads to score with")
+        raise DataError(f"{sets.test.name} has neither logits nor a density; name fitted heads to score with")
     ood = [
         {**facts, "OOD dataset": outlier, "Score": name, "Metric": metric, "Value": 100 * value}
         for name, function in functions.items()
         for outlier, metric, value in _detection(function, sets, plan.max_eval)
     ]
-    found = _classification(sets.test) if plan.classification and sets.test.labels is not None else {}
+    labelled = classifies and sets.test.labels is not None
+    found = _classification(sets.test) if plan.classification and labelled else {}
     rows = [{**facts, "OOD dataset": "", "Metric": name, "Value": value} for name, value in found.items()]
-    if plan.ood_calibration and sets.test.logits is not None:
+    if plan.ood_calibration and classifies:
         rows += [
             {**facts, "OOD dataset": outlier, "Metric": "KL to uniform", "Value": divergence_from_uniform(_logits(odd))}
             for outlier, odd in sets.outliers.items()
