@@ -6,6 +6,9 @@ likewise, and every head of the same name is fitted to its features. Each traini
 those already in the file are skipped.
 
     python benchmarks/image_densities.py densities.jsonl --dataset fashion-mnist --ood mnist notmnist omniglot/test
+
+With ``--minutes``, each network is trained for about so long: some updates are timed, and the number of epochs, or of
+images if there is no time for all, follows from that. Both are in the row.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from common import show
+from models import architecture
 
 from featood.cache import FeatureCache, FeatureSet
 from featood.data import open_dataset
@@ -36,6 +40,7 @@ from featood.pipeline.extraction import extract_sets
 from featood.pipeline.training import train
 
 CLASSIFIER = "cross-entropy"
+PROBE = 1280
 HEADS = {"glow": "glow-vector"}
 """Heads on features that have another name than the model of images."""
 
@@ -84,25 +89,25 @@ def measure(name: str, seed: int, folder: Path, given: argparse.Namespace) -> li
     """Train a network, and return a row for each of its scores."""
     cls = list_models()[name]
     shutil.rmtree(folder, ignore_errors=True)
-    how: dict[str, Any] = {"epochs": given.epochs, "seed": seed}
+    how: dict[str, Any] = {"epochs": given.epochs, "seed": seed, "limit": given.limit, **_values(given.train)}
     how |= {} if given.lr is None or name == CLASSIFIER else {"lr": given.lr}
     if name == CLASSIFIER:
         how |= {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0}
-    options = {
-        key: value
-        for key, value in (pair.split("=") for pair in given.option)
-        if key in cls.__dataclass_fields__
-    }
+    options = {key: value for key, value in _values(given.option).items() if key in cls.__dataclass_fields__}
+    arch = architecture(name if cls.own_network else given.arch)
+    how |= {
+        "dataset": given.dataset, "arch": arch.name, "arch_options": arch.options, "options": options,
+        "image_size": given.image_size,
+    }  # fmt: skip
+    if given.minutes:
+        how |= _duration(name, folder / "probe", given, how)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        summary = train(
-            name, dataset=given.dataset, arch=name if cls.own_network else given.arch, out=folder / "net",
-            options={key: json.loads(value) for key, value in options.items()}, limit=given.limit,
-            image_size=given.image_size, **how,
-        )  # fmt: skip
+        summary = train(name, out=folder / "net", **how)
     network = Network(folder, given)
     test = network.features(given.dataset)
     row: dict[str, Any] = {"model": name, "on": "images", "seed": seed, "seconds": round(summary["seconds"])}
+    row |= {"epochs": how["epochs"], "images": how["limit"], "steps": summary["steps"]}
     row["diverged"] = bool(summary["diverged"]) or any("diverged" in str(entry.message) for entry in caught)
     if test.logits is not None:
         row["accuracy"] = round(100 * float(np.mean(test.logits[:].argmax(1) == test.labels[:])), 2)
@@ -114,6 +119,32 @@ def measure(name: str, seed: int, folder: Path, given: argparse.Namespace) -> li
     heads += ["msp", "energy"] if test.logits is not None and not cls.density_column else []
     heads += ["msp"] if test.logits is not None and cls.density_column else []
     return [{**row, "score": head, **network.detection(head)} for head in heads]
+
+
+def _values(pairs: list[str]) -> dict[str, Any]:
+    """Return the values of pairs KEY=VALUE, which are JSON, or else text."""
+    found: dict[str, Any] = {}
+    for key, _, text in (pair.partition("=") for pair in pairs):
+        try:
+            found[key] = json.loads(text)
+        except json.JSONDecodeError:
+            found[key] = text
+    return found
+
+
+def _duration(name: str, folder: Path, given: argparse.Namespace, how: dict[str, Any]) -> dict[str, int]:
+    """Return the epochs and the images of a training of some minutes, by timing two short ones."""
+    images = open_dataset(given.dataset, "train")
+    count = min(given.limit or len(images), len(images))
+    seconds = []
+    for number, limit in enumerate((PROBE // 4, PROBE)):
+        probe = {**how, "epochs": 1, "limit": min(limit, count), "validation": 0.0, "keep": "last"}
+        seconds.append(train(name, out=folder / str(number), **probe)["seconds"])
+    shutil.rmtree(folder)
+    rate = 0.75 * PROBE / max(seconds[1] - seconds[0], 1e-3)
+    possible = 60 * given.minutes * rate
+    print(f"{name}: {rate:.0f} images/s", flush=True)
+    return {"epochs": max(1, round(possible / count)), "limit": min(count, max(int(possible), 1))}
 
 
 def main() -> None:
@@ -129,12 +160,16 @@ def main() -> None:
     )
     parser.add_argument("--dataset", default="fashion-mnist")
     parser.add_argument("--ood", nargs="*", default=["mnist", "notmnist", "omniglot/test"])
-    parser.add_argument("--arch", default="conv4-32")
+    parser.add_argument("--arch", default="conv4-32", help="network, as conv4-32 or wrn-16-8:norm=none")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=0, help="training images (0: all)")
     parser.add_argument("--test-limit", type=int, default=0, help="images of each test set (0: all)")
     parser.add_argument("--image-size", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=0.0, help="of each training, in place of --epochs")
+    parser.add_argument(
+        "--train", action="append", default=[], help="field of TrainOptions, for all models: KEY=VALUE"
+    )
     parser.add_argument(
         "--lr", type=float, help="learning rate of the densities (default: that of the model)"
     )
