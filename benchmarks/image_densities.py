@@ -94,11 +94,10 @@ def measure(name: str, seed: int, folder: Path, given: argparse.Namespace) -> li
     if name == CLASSIFIER:
         how |= {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0}
     options = {key: value for key, value in _values(given.option).items() if key in cls.__dataclass_fields__}
-    arch = architecture(name if cls.own_network else given.arch)
-    how |= {
-        "dataset": given.dataset, "arch": arch.name, "arch_options": arch.options, "options": options,
-        "image_size": given.image_size,
-    }  # fmt: skip
+    how |= {"dataset": given.dataset, "options": options, "image_size": given.image_size}
+    if not cls.own_network:
+        arch = architecture(given.arch)
+        how |= {"arch": arch.name, "arch_options": arch.options}
     if given.minutes:
         how |= _duration(name, folder / "probe", given, how)
     with warnings.catch_warnings(record=True) as caught:

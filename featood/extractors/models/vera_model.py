@@ -14,12 +14,9 @@ from torch import Tensor, nn
 from featood.energies import VeraObjective
 from featood.extractors.models.between import SAMPLES
 from featood.extractors.models.energy_model import EnergyModel
-from featood.nets.decoders import DECODERS
+from featood.nets.decoders import UpsamplingDecoder
 from featood.nets.initialise import seeded
 from featood.options import option
-
-GENERATORS = ("upsampling", "conv")
-"""Decoders without batch normalisation, so that each image depends on its own noise only."""
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -31,7 +28,7 @@ class GeneratedModel(VeraObjective, EnergyModel):
         "lr_of": ("parts.sampler.network=6e-5", "parts.sampler.log_sigma=6e-5", "parts.sampler.log_posterior=3e-5"),
     }  # fmt: skip
 
-    generator: str = option("upsampling", "network from noise to images", choices=GENERATORS)
+    generator_width: int = option(64, "channels of the generator's maps", low=1)
     noise_size: int = option(128, "input size of the generator; 0 for the size of the inputs", low=0)
     entropy: float = option(1e-4, "weight of the generator's entropy; 1 is maximum likelihood", low=0)
     l2: float = option(0.0, "weight of the squared energies in the loss", low=0)
@@ -40,9 +37,9 @@ class GeneratedModel(VeraObjective, EnergyModel):
     )
 
     def generator_net(self, size: int, shape: tuple[int, ...], generator: torch.Generator) -> nn.Module:
-        """Return the generator's network, whose images are in [-1, 1]."""
+        """Return the generator's network, whose images are in [-1, 1] and depend on their own noise only."""
         with seeded(generator):
-            return nn.Sequential(DECODERS[self.generator](size, shape), nn.Tanh())  # type: ignore[arg-type]
+            return nn.Sequential(UpsamplingDecoder(size, shape, self.generator_width), nn.Tanh())  # type: ignore[arg-type]
 
     def pictures(self, net: Any, images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return images of the generator."""

@@ -54,7 +54,7 @@ class NatPN(EvidenceHead, PerceptronHead):
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {
-        "epochs": 8, "batch_size": 64, "width": 16, "depth": 1, "latent": 3, "layers": 2, "lr": 1e-2,
+        "epochs": 4, "batch_size": 64, "width": 16, "depth": 1, "latent": 3, "layers": 2, "lr": 1e-2,
         "warmup_epochs": 1,
     }  # fmt: skip
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -53,7 +53,7 @@ class PostNet(EvidenceHead, PerceptronHead):
 
     transient: ClassVar[tuple[str, ...]] = ("readout",)
     testing_options: ClassVar[Mapping[str, Any]] = {
-        "epochs": 8, "batch_size": 64, "width": 16, "depth": 1, "latent": 3, "layers": 2, "lr": 1e-2,
+        "epochs": 4, "batch_size": 64, "width": 16, "depth": 1, "latent": 3, "layers": 2, "lr": 1e-2,
     }  # fmt: skip
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "published": {

@@ -43,7 +43,7 @@ class PriorNetwork(EvidenceHead, PerceptronHead):
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {
-        "epochs": 15, "batch_size": 64, "width": 32, "depth": 1, "lr": 2e-2,
+        "epochs": 6, "batch_size": 64, "width": 32, "depth": 1, "lr": 2e-2,
     }  # fmt: skip
 
     which: str = option("alpha0", "score to return", choices=CHOICES)

@@ -47,7 +47,7 @@ class EnergyHead(EnergyObjective, PerceptronHead):
     """Base of heads whose score is the free energy of a perceptron, learned by an objective for inputs of any shape."""
 
     testing_options: ClassVar[Mapping[str, Any]] = {
-        "epochs": 15,
+        "epochs": 5,
         "batch_size": 64,
         "width": 32,
         "depth": 1,

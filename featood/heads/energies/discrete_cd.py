@@ -54,7 +54,7 @@ class DiscreteContrastiveDivergence(RawFeatures, PerceptronHead):
 
     transient: ClassVar[tuple[str, ...]] = ("chains",)
     testing_options: ClassVar[Mapping[str, Any]] = {
-        "epochs": 15, "batch_size": 64, "width": 32, "depth": 1, "lr": 1e-2, "feature": "tokens", "tokens": 16,
+        "epochs": 4, "batch_size": 64, "width": 32, "depth": 1, "lr": 1e-2, "feature": "tokens", "tokens": 16,
         "steps": 5, "buffer_size": 200,
     }  # fmt: skip
 

@@ -37,7 +37,7 @@ class FlowContrastive(FlowContrastiveObjective, EnergyHead):
 
     testing_options: ClassVar[Mapping[str, Any]] = {
         **EnergyHead.testing_options,
-        "epochs": 16,
+        "epochs": 6,
         "lr": 1e-2,
         "flow_lr": 1e-2,
         "flow_layers": 2,

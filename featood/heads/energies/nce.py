@@ -34,7 +34,7 @@ class NoiseContrastive(NoiseContrastiveObjective, EnergyHead):
 
     testing_options: ClassVar[Mapping[str, Any]] = {
         **EnergyHead.testing_options,
-        "epochs": 40,
+        "epochs": 10,
         "width": 64,
         "lr": 1e-2,
     }
