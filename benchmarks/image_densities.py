@@ -132,7 +132,7 @@ def _values(pairs: list[str]) -> dict[str, Any]:
 
 
 def _duration(name: str, folder: Path, given: argparse.Namespace, how: dict[str, Any]) -> dict[str, int]:
-    """Return the epochs and the images of a training of some minutes, by timing two short ones."""
+    """Return the epochs and the images of a training of some minutes, by timing the second of two short ones."""
     images = open_dataset(given.dataset, "train")
     count = min(given.limit or len(images), len(images))
     seconds = []
@@ -140,7 +140,7 @@ def _duration(name: str, folder: Path, given: argparse.Namespace, how: dict[str,
         probe = {**how, "epochs": 1, "limit": min(limit, count), "validation": 0.0, "keep": "last"}
         seconds.append(train(name, out=folder / str(number), **probe)["seconds"])
     shutil.rmtree(folder)
-    rate = 0.75 * PROBE / max(seconds[1] - seconds[0], 1e-3)
+    rate = min(PROBE, count) / max(seconds[1], 0.1)
     possible = 60 * given.minutes * rate
     print(f"{name}: {rate:.0f} images/s", flush=True)
     return {"epochs": max(1, round(possible / count)), "limit": min(count, max(int(possible), 1))}

@@ -46,6 +46,7 @@ def _rates(lr: float, generator: float, posterior: float) -> dict[str, Any]:
 
 
 _VERA = {**_HOW, **_rates(3e-5, 6e-5, 3e-5), "factor": 0.3}
+_GENERATED = {"noise_size": 128, "generator_width": 128, "entropy": 1e-4, "penalty": 0.1}
 _DIVIDED = "; there the uncertain cross-entropy is divided by the ten classes, here its weight is"
 _GENERATOR = "; its generator has batch normalisation"
 
@@ -72,12 +73,12 @@ ENERGY_RECIPES: dict[str, Recipe] = {
     ),
     "thesis-img-vera": Recipe(
         "vera", "wrn-16-8", _SOURCE.format("img_vera", _GENERATOR), _NET,
-        {"image_noise": 0.0, "noise_size": 128, "generator_width": 128, "entropy": 1e-4, "penalty": 0.1, "l2": 0.0},
+        {"image_noise": 0.0, **_GENERATED, "l2": 0.0},
         {**_VERA, "milestones": (0.15, 0.18)},
     ),
     "thesis-img-vera-supervised": Recipe(
         "vera-supervised", "wrn-16-8", _SOURCE.format("img_vera_supervised", _GENERATOR), _NET,
-        {"image_noise": 0.0, "noise_size": 128, "generator_width": 128, "entropy": 1e-4, "penalty": 0.1, "l2": 0.0, "classification": 100.0},
+        {"image_noise": 0.0, **_GENERATED, "l2": 0.0, "classification": 100.0},
         {**_VERA, "milestones": (0.4,)},
     ),
     "thesis-img-epn-m": Recipe(
@@ -88,7 +89,7 @@ ENERGY_RECIPES: dict[str, Recipe] = {
     "thesis-img-epn-v": Recipe(
         "epn-v", "wrn-16-8", _SOURCE.format("img_vera_priornet", _GENERATOR), _GROUPS,
         {
-            "image_noise": 0.0, "noise_size": 128, "generator_width": 128, "entropy": 1e-4, "penalty": 0.1, "l2": 1.0, "classification": 1.0,
+            "image_noise": 0.0, **_GENERATED, "l2": 1.0, "classification": 1.0,
             "target": 0.0,
         },
         {**_HOW, **_rates(3e-5, 6e-5, 6e-5), "factor": 0.3, "milestones": (0.4, 0.45)},
@@ -97,7 +98,7 @@ ENERGY_RECIPES: dict[str, Recipe] = {
         "vera-posterior", "wrn-16-8", _SOURCE.format("img_vera_posteriornet", _DIVIDED + _GENERATOR),
         {**_GROUPS, "dropout": 0.3},
         {
-            "image_noise": 0.01, "noise_size": 128, "generator_width": 128, "entropy": 1e-4, "penalty": 0.1, "l2": 0.1, "classification": 10.0,
+            "image_noise": 0.01, **_GENERATED, "l2": 0.1, "classification": 10.0,
             "entropy_weight": 0.0,
         },
         {**_CONSTANT, **_rates(3e-5, 6e-5, 6e-5), "weight_decay": 0.1},
