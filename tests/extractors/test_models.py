@@ -8,8 +8,10 @@ import click
 import numpy as np
 import pytest
 import torch
+from workers import together
 
 from featood.cache import FeatureCache
+from featood.cache.densities import is_energy
 from featood.data import open_dataset
 from featood.errors import DataError, UsageError
 from featood.extractors.models import ImageBatch, Model, Setup, SplitNet, create_model, list_models
@@ -31,7 +33,7 @@ OPTIONS = {
     "vos": {"pretraining": 0.3, "queue": 4, "draws": 50},
     "npos": {"pretraining": 0.3, "queue": 8, "samples": 20, "neighbor": 4, "boundary": 6, "kept": 5},
     **{name: {"sgld_steps": 3, "buffer_size": 100} for name in ("cd", "entropy-mcmc", "epn-m")},
-    **{name: {"draws": 3, "noise_size": 8} for name in GENERATED},
+    **{name: {"draws": 3, "noise_size": 8, "generator_width": 16} for name in GENERATED},
     "jem": {"sgld_steps": 3, "buffer_size": 100, "classification": 10.0},
     "hdge": {"queue_size": 100},
     "flow-nce": {"levels": 1, "steps": 1, "width": 8},
@@ -40,7 +42,8 @@ OPTIONS = {
     "iresnet": {"blocks": 1, "width": 8, "terms": 2, "roulette": False},
     "radial-flow": {"layers": 3},
     "realnvp": {"scales": 1, "blocks": 1, "width": 4},
-    "vae": {"latent": 4, "draws": 1},
+    "vae": {"latent": 4, "draws": 1, "decoder": "upsampling"},
+    "autoencoder": {"latent": 8, "decoder": "upsampling"},
 }
 """Options for trainings of a few updates."""
 TERMS = {
@@ -101,7 +104,9 @@ LIKE = {
 """Models whose state and outputs are made by the same code as those of another."""
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if LIKE.get(name) != "vera" or name == "epn-v"])
+@pytest.mark.parametrize(
+    "name", together("model", [name for name in MODELS if LIKE.get(name) != "vera" or name == "epn-v"])
+)
 def test_the_loss_falls(trained, name):
     losses = history(trained(name))
     for term, values in losses.items():
@@ -129,7 +134,7 @@ class Interrupting(Reporter):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("name", ["cross-entropy", *filter(keeps_state, MODELS)])
+@pytest.mark.parametrize("name", together("model", ["cross-entropy", *filter(keeps_state, MODELS)]))
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(trained, tmp_path, name):
     with pytest.raises(KeyboardInterrupt):
         train(name, tmp_path / "net", Interrupting())
@@ -138,7 +143,9 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(trained, tmp_path,
         assert (tmp_path / "net" / file).read_bytes() == (trained(name) / file).read_bytes(), file
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name == "jem" or name not in LIKE])
+@pytest.mark.parametrize(
+    "name", together("model", [name for name in MODELS if name == "jem" or name not in LIKE])
+)
 def test_what_is_extracted_is_what_was_trained(featood, trained, tmp_path, name):
     code, _, err = featood("extract", "--backbone", str(trained(name)), "--dataset", "digits:0-6", "--split", "test",
                            "--cache", str(tmp_path))  # fmt: skip
@@ -152,7 +159,7 @@ def test_what_is_extracted_is_what_was_trained(featood, trained, tmp_path, name)
         if column := facts.model.density_column:
             total = net(batch).logsumexp(1, keepdim=True)
             found = rows.feature(column)[:]
-            np.testing.assert_allclose(found, -total if column == "energy" else total, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(found, -total if is_energy(column) else total, rtol=1e-4, atol=1e-5)
         if not isinstance(net, SplitNet):
             return
         features = net.features(batch)

@@ -73,25 +73,25 @@ def train_by_one(_, jobs):
         )
 
 
-@pytest.mark.parametrize(
-    ("launch", "train"),
-    [(ONE, train_by_one), pytest.param(TWO, train_by_two, marks=DISTRIBUTED)],
-    ids=["one", "two"],
-)
-def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path, launch, train):
-    command = [*launch, *words(tmp_path / "killed", "--epochs", "10")]
+def killed(launch, folder):
+    """Begin a training, kill it, and return the jobs that continue it and that train the same without a break."""
+    command = [*launch, *words(folder / "killed", "--epochs", "10")]
     process = subprocess.Popen(command, env=HERE, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    record = tmp_path / "killed.training" / "checkpoint.json"
+    record = folder / "killed.training" / "checkpoint.json"
     while not record.exists() or json.loads(record.read_text())["step"] < 8:
         time.sleep(0.01)
         assert process.poll() is None
     subprocess.run(["pkill", "-KILL", "-P", str(process.pid)], check=False)  # the processes of torchrun
     process.kill()
     process.wait()
-    assert not is_extractor(tmp_path / "killed")
+    assert not is_extractor(folder / "killed")
     job = {"model": "cross-entropy", "dataset": "digits", "limit": 300, "image_size": 28}
     how = {"epochs": 10, "batch_size": 64, "lr": 0.05}
-    train(tmp_path, [{**job, "how": how, "out": str(tmp_path / name)} for name in ("killed", "whole")])
+    return [{**job, "how": how, "out": str(folder / name)} for name in ("killed", "whole")]
+
+
+def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path):
+    train_by_one(tmp_path, killed(ONE, tmp_path))
     same(tmp_path / "whole", tmp_path / "killed")
 
 
@@ -124,20 +124,39 @@ def chains_job(out):
     }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory):
+    """Trainings by two processes, which are started once for all but the one that is killed."""
+    folder = tmp_path_factory.mktemp("two")
+    jobs = [{**job, "out": str(folder / title)} for title, job in shared_jobs()]
+    train_by_two(folder, [*killed(TWO, folder), *jobs, chains_job(folder / "chains")])
+    return folder
+
+
 @DISTRIBUTED
-def test_two_processes_train_what_one_does(tmp_path):
-    chains = chains_job(tmp_path / "chains")
-    for name, train, more in (("one", train_by_one, []), ("two", train_by_two, [chains])):
-        jobs = [{**job, "out": str(tmp_path / name / title)} for title, job in shared_jobs()]
-        train(tmp_path, [*jobs, *more])
-    assert len(losses(tmp_path / "one" / "plain")) >= 50
-    for model in os.listdir(tmp_path / "one"):
-        one, two = tmp_path / "one" / model, tmp_path / "two" / model
+@pytest.mark.xdist_group("two processes")
+def test_a_killed_training_by_two_ends_as_an_uninterrupted_one(by_two):
+    same(by_two / "whole", by_two / "killed")
+
+
+@DISTRIBUTED
+@pytest.mark.xdist_group("two processes")
+def test_two_processes_train_what_one_does(by_two, tmp_path):
+    train_by_one(tmp_path, [{**job, "out": str(tmp_path / title)} for title, job in shared_jobs()])
+    assert len(losses(tmp_path / "plain")) >= 50
+    for model in os.listdir(tmp_path):
+        one, two = tmp_path / model, by_two / model
         np.testing.assert_allclose(losses(one), losses(two), rtol=1e-9, err_msg=model)
         tensors = load_file(two / "last.safetensors")
         for name, value in load_file(one / "last.safetensors").items():
             torch.testing.assert_close(tensors[name], value, rtol=0, atol=1e-8, msg=f"{model} {name}")
-    moved = load_file(tmp_path / "chains" / "last.safetensors")["parts.chains.samples"]
+
+
+@DISTRIBUTED
+@pytest.mark.xdist_group("two processes")
+def test_two_processes_share_their_chains(by_two):
+    chains = chains_job(by_two / "chains")
+    moved = load_file(by_two / "chains" / "last.safetensors")["parts.chains.samples"]
     model = create_model(chains["model"], chains["options"])
     first = trainable_net(model, Architecture("lenet").make, 10, TRANSFORM).parts["chains"].samples
     changed = (moved != first).flatten(1).any(1)
