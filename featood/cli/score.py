@@ -194,11 +194,13 @@ def save_report(scoring: Scoring, path: str) -> None:
     """Write the HTML page and print its path."""
     import datetime
 
+    from featood.pipeline.network_pictures import network_pictures
     from featood.report import write_report
 
     date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     write_report(
         path, scoring.results, scoring.scores,
         reliability=scoring.reliability(), maps=scoring.maps, date=date,
+        pictures=network_pictures(next(iter(scoring.sets.values()))),
     )  # fmt: skip
     print_line(f"report: {path}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["write_report"]
 
+import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,6 +55,7 @@ def write_report(
     *,
     reliability: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
     maps: ScoreMaps | None = None,
+    pictures: Mapping[str, bytes] | None = None,
     date: str = "",
 ) -> None:
     """Write metrics, score histograms, ROC curves and calibration as one self-contained HTML page.
@@ -74,6 +76,8 @@ def write_report(
         Confidence, accuracy and number of rows per bin, from `featood.metrics.reliability_curve`.
     maps : ScoreMaps, optional
         Scores of each head over the plane, drawn after the ROC curves.
+    pictures : dict of bytes, optional
+        PNG files of what the network generates, by what they show.
     date : str
         Date of the results, as text.
 
@@ -110,6 +114,7 @@ def write_report(
             },
             reliability=reliability and _inline(reliability_diagram(*reliability)),
             plane=maps is not None,
+            pictures={name: base64.b64encode(png).decode() for name, png in (pictures or {}).items()},
             comparison=comparison,
             comparison_figures=_comparison_figures(comparison, means if means[0]["sets"][1:] else shown)
             if comparison

@@ -1,5 +1,7 @@
 """Pictures of what networks generate."""
 
+import base64
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,28 @@ def test_the_flows_of_classes_invert_their_own_latents():
     torch.testing.assert_close(density.images(latents, classes), images)
     own = flows[2](density.pixels(images[[0, 3, 5]])[0])[0]
     torch.testing.assert_close(latents[[0, 3, 5]], own)
+
+
+def test_a_report_shows_them_as_long_as_the_folder_has_the_same_weights(featood, tmp_path):
+    options = ["--dataset", "digits", "--image-size", "16", "--limit", "64", "--epochs", "1", "--seed"]
+    train = ["train", "vae", "--arch", "conv4-4", "--decoder", "upsampling", "--latent", "4", *options]
+    pages = []
+    for seed in ("0", "1"):
+        assert featood(*train, seed, "--out", tmp_path / "net", *["--overwrite"][: int(seed)])[0] == 0
+        if not pages:
+            code, _, err = featood(
+                "extract", "--backbone", tmp_path / "net", "--dataset", "digits", "--split", "test"
+            )
+            assert code == 0, err
+        code, _, err = featood(
+            "score", "--head", "likelihood", "--ood", "photo-patches", "--report", tmp_path / "r.html"
+        )
+        assert code == 0, err
+        pages.append((tmp_path / "r.html").read_text())
+        if not int(seed):
+            assert base64.b64encode((tmp_path / "net" / "samples.png").read_bytes()).decode() in pages[0]
+    assert "What the network generates" in pages[0] and pages[0].count("data:image/png") == 2
+    assert "What the network generates" not in pages[1]
 
 
 @pytest.mark.parametrize(
