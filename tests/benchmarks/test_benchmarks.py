@@ -145,3 +145,23 @@ def test_spaces_resumes_where_it_stopped(script, tmp_path, monkeypatch, capsys):
     heat = create_head("heat-gmm", **prior).fit(train)
     tied = create_head("gmm", covariance="tied", space="l2", ridge=1e-2).fit(train)
     np.testing.assert_allclose(spaces.score(heat, test, True), tied.score(test), rtol=1e-3)
+
+
+def test_emulated_bfloat16_is_that_of_the_processor(script):
+    import torch
+
+    from featood.energies.sgld import sampler_net
+    from featood.nets.mlp import MLP
+
+    emulated = script("sampler_precision").emulated
+    net = MLP(6, [32, 32], 1, "silu", torch.Generator().manual_seed(0))
+    found = []
+    for provide in (emulated, sampler_net):
+        x = torch.randn(50, 6, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        with provide(net, "bfloat16") as fast:
+            y = fast(x)
+            (gradient,) = torch.autograd.grad(y.sum(), x)
+        found.append((y.detach(), gradient))
+    for ours, theirs in zip(*found, strict=True):
+        assert float((ours - theirs).abs().max()) < 0.02 * float(theirs.abs().max())
+        assert torch.equal(ours, ours.bfloat16().float()), "values are rounded"
