@@ -15,7 +15,7 @@ from test_training import losses, same, words
 
 import featood
 from featood.errors import UsageError
-from featood.extractors.models import create_model
+from featood.extractors.models import create_model, model_class
 from featood.extractors.trainer import Architecture, TrainOptions, is_extractor
 from featood.extractors.trainer.networks import trainable_net
 from featood.extractors.transform import Transform
@@ -73,9 +73,11 @@ def train_by_one(_, jobs):
         )
 
 
-def killed(launch, folder):
+def killed(launch, folder, model="cross-entropy", **options):
     """Begin a training, kill it, and return the jobs that continue it and that train the same without a break."""
-    command = [*launch, *words(folder / "killed", "--epochs", "10")]
+    how = {**model_class(model).training, "epochs": 10, "batch_size": 64, "lr": 0.05}
+    given = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    command = [*launch, *words(folder / "killed", "--epochs", "10", *given, model=model)]
     process = subprocess.Popen(command, env=HERE, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     record = folder / "killed.training" / "checkpoint.json"
     while not record.exists() or json.loads(record.read_text())["step"] < 8:
@@ -85,14 +87,15 @@ def killed(launch, folder):
     process.kill()
     process.wait()
     assert not is_extractor(folder / "killed")
-    job = {"model": "cross-entropy", "dataset": "digits", "limit": 300, "image_size": 28}
-    how = {"epochs": 10, "batch_size": 64, "lr": 0.05}
-    return [{**job, "how": how, "out": str(folder / name)} for name in ("killed", "whole")]
+    job = {"model": model, "dataset": "digits", "limit": 300, "image_size": 28}
+    job |= {"options": options, "how": how}
+    return [{**job, "out": str(folder / name)} for name in ("killed", "whole")]
 
 
-def test_a_killed_training_ends_as_an_uninterrupted_one(tmp_path):
-    train_by_one(tmp_path, killed(ONE, tmp_path))
+def test_a_killed_training_with_chains_ends_as_an_uninterrupted_one(tmp_path):
+    train_by_one(tmp_path, killed(ONE, tmp_path, "jem", sgld_steps=2, buffer_size=100))
     same(tmp_path / "whole", tmp_path / "killed")
+    assert "parts.chains.samples" in load_file(tmp_path / "killed" / "last.safetensors")
 
 
 def shared_jobs():

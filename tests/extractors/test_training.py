@@ -31,11 +31,11 @@ def plan(out, **changes):
     return TrainPlan(**{**given, "image_size": 28, "out": out, **changes})
 
 
-def words(out, *more):
+def words(out, *more, model="cross-entropy"):
     return [
         *(
             "train",
-            "cross-entropy",
+            model,
             "--arch",
             "lenet",
             "--dataset",
