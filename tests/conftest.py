@@ -12,7 +12,7 @@ from hypothesis import settings
 if all(importlib.util.find_spec(name) for name in ("beartype", "jaxtyping")):
     from jaxtyping import install_import_hook
 
-    CHECKED = ("energies", "flows", "losses", "metrics", "nets", "numerics")
+    CHECKED = ("decisions", "energies", "flows", "losses", "metrics", "nets", "numerics")
     install_import_hook([f"featood.{name}" for name in CHECKED], "shape_checks.checked")
 
 settings.register_profile(
