@@ -87,6 +87,7 @@ def main() -> None:
     )
     parser.add_argument("--cache", default="feature_cache")
     parser.add_argument("--backbone", nargs="+", required=True)
+    parser.add_argument("--dataset", default="", help="in-distribution dataset")
     parser.add_argument("--ood", required=True, help="OOD sets, comma-separated")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=1000, help=f"updates of {BATCH} rows in each fit")
@@ -98,7 +99,7 @@ def main() -> None:
     torch.set_num_threads(1)
     cache, rows = FeatureCache(given.cache), []
     for backbone in given.backbone:
-        selection = select(cache, backbone, "")
+        selection = select(cache, backbone, given.dataset)
         train, test = (
             selection.open(split) for split in (selection.train_split(""), selection.test_split(""))
         )

@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from featood.extractors.live import extract
     from featood.heads import create_head, list_heads, load_head
     from featood.pipeline.active_learning import active_learning
+    from featood.pipeline.detectors import Detector
     from featood.pipeline.scoring import evaluate
     from featood.pipeline.training import train
 
     __version__: str
 
 _HOME = {
+    "Detector": "featood.pipeline.detectors",
     "FeatureCache": "featood.cache",
     "FeatureSet": "featood.cache",
     "active_learning": "featood.pipeline.active_learning",
@@ -31,6 +33,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Detector",
     "FeatureCache",
     "FeatureSet",
     "__version__",

@@ -41,6 +41,14 @@ SECTIONS = {
         "report": Listed(
             "score.report", "Write one self-contained HTML page: table, histograms, ROC curves, reliability."
         ),
+        "threshold": Listed(
+            "threshold.threshold",
+            "Choose the threshold of a fitted HEAD, and write the detector, a folder for featood predict.",
+        ),
+        "predict": Listed(
+            "predict.predict",
+            "Decide for each image in FILES whether it is out-of-distribution, by a DETECTOR of featood threshold.",
+        ),
         "evaluate": Listed(
             "evaluate.evaluate",
             "Repeat a published evaluation over several networks and several runs of each.",

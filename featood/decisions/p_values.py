@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["conditional_p_values", "p_values", "weighted_p_values"]
+__all__ = ["class_p_values", "conditional_p_values", "p_values", "weighted_p_values"]
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 
 from featood.decisions.checks import calibration_scores, check_rate
@@ -42,6 +42,38 @@ def p_values(
     """
     known = calibration_scores(calibration)
     return weighted_p_values(known, scores, np.ones(len(known)), np.ones(np.shape(scores)), generator)
+
+
+def class_p_values(
+    calibration: ArrayLike,
+    calibration_classes: Int[np.ndarray, "N"],
+    scores: ArrayLike,
+    classes: Int[np.ndarray, "M"],
+) -> Float[np.ndarray, "M"]:
+    """Return conformal p-values among the calibration rows of the same class (Mondrian).
+
+    Parameters
+    ----------
+    calibration, scores
+        See :func:`p_values`.
+    calibration_classes, classes : array of shape [N], [M]
+        Class of each row, as it is known for new rows: the predicted one.
+
+    References
+    ----------
+    Vovk et al., Algorithmic Learning in a Random World, 2005, section 4.5.
+    """
+    known = calibration_scores(calibration)
+    if not np.size(scores):
+        return np.zeros(0)
+    values = checked_scores(scores, "tested")
+    # within its class, a row has the position of its rank among all scores
+    levels, ranks = np.unique(np.concatenate([known, values]), return_inverse=True)
+    before, own = ranks[: len(known)], ranks[len(known) :]
+    ordered = np.sort(calibration_classes * len(levels) + before)
+    starts = np.searchsorted(ordered, [classes * len(levels) + own, (classes + 1) * len(levels)])
+    sizes = starts[1] - np.searchsorted(ordered, classes * len(levels))
+    return (starts[1] - starts[0] + 1) / (sizes + 1)
 
 
 def weighted_p_values(

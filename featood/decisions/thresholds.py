@@ -96,9 +96,9 @@ def rows_needed(alarm_rate: float, confidence: float | None = None) -> int:
         See :func:`threshold`.
     """
     if confidence is None:
-        return math.ceil(1 / alarm_rate - 1 - 1e-9)
+        return math.ceil((1 / alarm_rate - 1) * (1 - 1e-9))
     # all rows are accepted: P(Beta(1, n) > rate) = (1 - rate)^n
-    return math.ceil(math.log1p(-confidence) / math.log1p(-alarm_rate) - 1e-9)
+    return math.ceil(math.log1p(-confidence) / math.log1p(-alarm_rate) * (1 - 1e-9))
 
 
 def alarm_rate_interval(

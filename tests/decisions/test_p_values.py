@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from featood.decisions import (
+    class_p_values,
     combined_p_values,
     conditional_p_values,
     discoveries,
@@ -34,6 +35,16 @@ def test_p_values_count_the_scores_that_are_at_least_as_high():
     expected = [counted(calibration, s, known, w) for s, w in zip(scores, own, strict=True)]
     np.testing.assert_allclose(weighted_p_values(calibration, scores, known, own), expected, rtol=1e-12)
     assert p_values(calibration, []).shape == (0,)
+
+
+def test_p_values_of_a_class_are_those_among_its_rows():
+    rng = np.random.default_rng(0)
+    calibration, scores = rng.integers(0, 9, 60) / 2, rng.integers(-1, 11, 70) / 2
+    known, own = rng.integers(0, 3, 60), rng.integers(0, 4, 70)  # one class has no calibration rows
+    found = class_p_values(calibration, known, scores, own)
+    expected = [counted(calibration[known == k], s) for s, k in zip(scores, own, strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert (found[own == 3] == 1).all() and class_p_values(calibration, known, [], own[:0]).shape == (0,)
 
 
 def test_the_threshold_flags_what_has_a_small_p_value():

@@ -34,7 +34,7 @@ def test_the_threshold_is_the_smallest_that_keeps_the_rate(rows, rate):
 
 
 def test_rows_needed_are_needed():
-    for rate in (0.001, 0.01, 0.05, 0.07, 0.3):
+    for rate in (0.001, 1 - 0.999, 0.01, 0.05, 0.07, 0.3):
         for confidence in (None, 0.9, 0.99):
             rows = rows_needed(rate, confidence)
             threshold(np.arange(rows), rate, confidence)

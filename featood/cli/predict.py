@@ -1,0 +1,89 @@
+"""``featood predict``."""
+
+from __future__ import annotations
+
+__all__ = ["predict"]
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from featood.cli.common import Place
+from featood.reporter import TerminalReporter, print_line
+
+if TYPE_CHECKING:
+    from featood.pipeline.detectors import Prediction
+
+
+@click.command()
+@click.argument("detector", type=Place(file_okay=False))
+@click.argument("files", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image and line.")
+@click.option(
+    "--parquet", type=Place(dir_okay=False), help="Write all predictions as Parquet, and print none."
+)
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if an image is out-of-distribution.")
+@click.option("--device", default="auto", show_default=True, help="Device of the network.")
+@click.option(
+    "--code",
+    multiple=True,
+    metavar="python:MODULE:CALLABLE",
+    help="Code that may be run, if the network is python:...",
+)
+@click.option("--no-test", is_flag=True, help="Do not test the detector on its golden inputs.")
+def predict(
+    detector: str, files: tuple[str, ...], as_json: bool, parquet: str | None, exit_code: bool, device: str,
+    code: tuple[str, ...], no_test: bool,
+) -> None:  # fmt: skip
+    """Decide for each image in FILES whether it is out-of-distribution, by a DETECTOR of featood threshold.
+
+    FILES are images, folders, packed images (.npy, .npz), image lists, or - for names on standard input. Each line has
+    the decision, the score (higher = more out-of-distribution), its p-value, the predicted class and the name.
+
+    Example: featood predict knn-detector photos/
+    """
+    from featood.data import Decoding
+    from featood.errors import DataError
+    from featood.pipeline.detectors import Detector
+    from featood.pipeline.detectors.files import image_sets
+
+    found = Detector.load(detector, code, device, test=not no_test)
+    decoding = Decoding(**found.network.origin.run.get("decoding", {}))
+    kept: list[Prediction] = []
+    unread = out = total = 0
+    with TerminalReporter() as reporter:
+
+        def predictions() -> Iterator[Prediction]:
+            for images in image_sets(files, decoding, sys.stdin):
+                for note in images.notes:
+                    reporter.line(f"{images.name}: {note}")
+                yield from found.predict(images, reporter.task("predicting"))
+
+        for one in predictions():
+            total += 1
+            unread += bool(one.error)
+            out += bool(one.out)
+            if parquet:
+                kept.append(one)
+            else:
+                click.echo(json.dumps(one._asdict()) if as_json else _line(one))
+    if parquet:
+        from featood.pipeline.detectors.files import write_predictions
+
+        write_predictions(parquet, kept)
+    print_line(f"{out} of {total - unread} images are out-of-distribution")
+    if unread:
+        raise DataError(f"{unread} of {total} images could not be read")
+    if exit_code and out:
+        sys.exit(1)
+
+
+def _line(one: Prediction) -> str:
+    if one.error:
+        return f"unread  {'':>12} {'':>8}  {one.id}: {one.error}"
+    named = one.class_name or ("" if one.predicted is None else str(one.predicted))
+    decision = "OUT" if one.out else "in"
+    return f"{decision:<6}  {one.score:>12.6g} {one.p_value:>8.3g}  {one.id}{f'  ({named})' if named else ''}"

@@ -1,0 +1,94 @@
+"""Images named on a command line: files, folders, arrays, and lists on standard input."""
+
+from __future__ import annotations
+
+__all__ = ["image_sets", "write_predictions"]
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from featood.data import Decoding, ImageSet, open_dataset
+from featood.data.images.lists import LIST_SUFFIXES
+from featood.data.images.reading import SUFFIXES
+from featood.errors import DataError
+from featood.files import replacing
+from featood.pipeline.detectors.detector import Prediction
+
+SETS = (".npy", ".npz", *LIST_SUFFIXES)
+
+
+def image_sets(names: Iterable[str], decoding: Decoding, lines: Iterable[str] = ()) -> Iterator[ImageSet]:
+    """Yield the images of names as sets, in their order; files in a row are one set.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Image files; folders, whose images are found below them, in the order of their paths; packed images (``.npy``,
+        ``.npz``) and image lists as of :func:`featood.data.open_dataset`; ``-`` for names from `lines`.
+    decoding : Decoding
+        Options of decoding.
+    lines : iterable of str
+        One name per line.
+
+    Raises
+    ------
+    DataError
+        If a name does not exist, or a folder has no images.
+    """
+    files: list[str] = []
+    for name in _expanded(names, lines):
+        path = Path(name)
+        if path.is_dir():
+            found = sorted(
+                str(inside)
+                for inside in path.rglob("*")
+                if inside.suffix.lower() in SUFFIXES and inside.is_file()
+            )
+            if not found:
+                raise DataError(f"{name} has no images ({', '.join(sorted(SUFFIXES)[:6])}, ...)")
+            files += found
+        elif path.is_file() and path.suffix.lower() in SETS:
+            if files:
+                yield _of_files(files, decoding)
+                files = []
+            found = open_dataset(os.path.abspath(name))
+            if found.array is not None:
+                found = dataclasses.replace(found, ids=tuple(f"{name}#{row}" for row in found.ids))
+            yield dataclasses.replace(found, decoding=decoding)
+        elif path.is_file():
+            files.append(name)
+        else:
+            raise DataError(f"{name} does not exist")
+    if files:
+        yield _of_files(files, decoding)
+
+
+def _expanded(names: Iterable[str], lines: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        if name == "-":
+            yield from (line.rstrip("\r\n") for line in lines if line.strip())
+        else:
+            yield name
+
+
+def _of_files(files: Sequence[str], decoding: Decoding) -> ImageSet:
+    # joining an absolute path to a folder gives the absolute path, so names stay as they were typed
+    return ImageSet(name="files", ids=tuple(files), root=Path(os.getcwd()), decoding=decoding)
+
+
+def write_predictions(path: str | Path, predictions: Sequence[Prediction]) -> None:
+    """Write predictions as Parquet, one column per field."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [
+            ("id", pa.string()), ("score", pa.float64()), ("p_value", pa.float64()), ("out", pa.bool_()),
+            ("predicted", pa.int64()), ("class_name", pa.string()), ("error", pa.string()),
+        ]
+    )  # fmt: skip
+    table = pa.Table.from_pylist([one._asdict() for one in predictions], schema)
+    with replacing(path) as file:
+        pq.write_table(table, file)

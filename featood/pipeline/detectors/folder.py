@@ -1,0 +1,199 @@
+"""A detector on disk: one folder that needs no cache."""
+
+from __future__ import annotations
+
+__all__ = ["load_detector", "save_detector"]
+
+import dataclasses
+import hashlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featood.cache.manifest import Manifest
+from featood.data.images.reading import Decoding, read_image
+from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
+from featood.extractors.trainer import is_extractor
+from featood.files import create, make_folder, read_json, scratch_folder, size_of, write_json
+from featood.heads.artefacts.artefact import load_head, save_head
+from featood.pipeline.detectors.calibration import Calibration
+from featood.pipeline.detectors.golden import Golden
+from featood.pipeline.detectors.network import ImageNetwork
+from featood.records import check_record, is_newer, one_of, optional, whole
+
+if TYPE_CHECKING:
+    from featood.pipeline.detectors.detector import Detector
+
+SCHEMA = 1
+RECORD, CALIBRATION, GOLDEN = "detector.json", "calibration.safetensors", "golden.safetensors"
+NETWORK, TRAINED = "network.safetensors", "network"
+STORED = (NETWORK, TRAINED, "")
+AGAIN = "make the detector again with featood threshold"
+KINDS = {
+    "schema": whole(1),
+    "head": str,
+    "calibration": {
+        "set": str, "inputs_sha256": str, "rows": whole(1), "alarm_rate": (int, float),
+        "confidence": optional((int, float)), "by_class": bool,
+        "alarm_rate_low": optional((int, float)), "alarm_rate_high": optional((int, float)),
+    },
+    "network": one_of(STORED),
+    "golden": {"images": whole(), "scale": (int, float)},
+    "versions": {str: str},
+    "sha256_of": {str: str},
+}  # fmt: skip
+
+
+def save_detector(detector: Detector, folder: Path) -> Path:
+    """Write a detector to a new folder.
+
+    The weights of the network are stored if they came from a file or from ``featood train``; published weights are
+    named, and code has to be named again.
+
+    Raises
+    ------
+    UsageError
+        If the folder exists and is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} exists; choose another folder by --out, or delete it")
+    with scratch_folder(folder) as place:
+        save_head(detector.head, place / "head")
+        detector.network.origin.save(place)
+        contents = {CALIBRATION: _tensors(_calibration_arrays(detector.calibration))}
+        golden = detector.golden
+        if golden is not None:
+            contents[GOLDEN] = _tensors(
+                {"inputs": golden.inputs, "scores": golden.scores}
+                | {f"column.{name}": values for name, values in golden.columns.items()}
+            )
+            contents |= {f"golden-{number}.png": _png(image) for number, image in enumerate(golden.images)}
+        stored = _network_files(detector.network)
+        contents |= stored
+        make_folder(place / TRAINED)
+        for name, content in contents.items():
+            with create(place / name) as file:
+                file.write(content)
+        body = {
+            "schema": SCHEMA,
+            "head": detector.head.name,
+            "calibration": dict(detector.calibration.record),
+            "network": next(iter(stored), "").partition("/")[0],
+            "golden": {
+                "images": len(golden.images) if golden else 0,
+                "scale": float(golden.scale) if golden else 0.0,
+            },
+            "versions": dict(detector.versions),
+            "sha256_of": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+        }
+        write_json(place / RECORD, body)
+    return folder
+
+
+def load_detector(folder: Path, code: Sequence[Any] = (), device: str = "auto") -> Detector:
+    """Read a detector; no code in the folder is run.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    CacheCorrupt
+        If a file is missing or damaged.
+    Mismatch
+        If it was written by a newer version of featood, or its network has changed.
+    """
+    from featood.pipeline.detectors.detector import Detector
+
+    if size_of(folder / RECORD) is None:
+        raise DataError(f"{folder} contains no detector; make one with featood threshold HEAD --out {folder}")
+    body = read_json(folder / RECORD, AGAIN)
+    if is_newer(body.get("schema"), SCHEMA):
+        raise Mismatch(f"{folder} was written by a newer version of featood; upgrade featood to read it")
+    body = check_record(body, KINDS, folder / RECORD, AGAIN)
+    if outside := [
+        name for name in body["sha256_of"] if Path(name).is_absolute() or ".." in Path(name).parts
+    ]:
+        raise CacheCorrupt(f"{folder / RECORD} names the file {outside[0]!r} outside of the folder; {AGAIN}")
+    contents = {name: _verified(folder / name, sha256) for name, sha256 in body["sha256_of"].items()}
+    arrays = _arrays(contents[CALIBRATION], folder / CALIBRATION)
+    calibration = Calibration(
+        arrays["scores"], arrays["thresholds"], arrays.get("classes"), body["calibration"]
+    )
+    origin = Manifest.load(folder)
+    if body["network"]:
+        key = "name" if body["network"] == TRAINED else "weights_file"
+        origin = dataclasses.replace(origin, run={**origin.run, key: str(folder / body["network"])})
+    golden = None
+    if body["golden"]["images"]:
+        found = _arrays(contents[GOLDEN], folder / GOLDEN)
+        images = [
+            read_image(folder / f"golden-{number}.png", Decoding())
+            for number in range(body["golden"]["images"])
+        ]
+        columns = {
+            name.removeprefix("column."): values
+            for name, values in found.items()
+            if name.startswith("column.")
+        }
+        golden = Golden(images, found["inputs"], columns, found["scores"], body["golden"]["scale"])
+    network = ImageNetwork(origin, code, device)
+    return Detector(load_head(folder / "head"), calibration, network, golden, body["versions"])
+
+
+def _calibration_arrays(calibration: Calibration) -> dict[str, np.ndarray]:
+    arrays = {"scores": calibration.scores, "thresholds": calibration.thresholds}
+    return arrays if calibration.classes is None else {**arrays, "classes": calibration.classes}
+
+
+def _network_files(network: ImageNetwork) -> dict[str, bytes]:
+    """Return the files of the network's weights by name, if they are not published ones or those of code."""
+    run = network.origin.run
+    trained = Path(str(run.get("name", "")).removesuffix("#last"))
+    if is_extractor(trained):
+        return {
+            f"{TRAINED}/{path.name}": path.read_bytes()
+            for path in sorted(trained.glob("*.*"))
+            if path.is_file()
+        }
+    if not run.get("weights_file"):
+        return {}
+    from safetensors.torch import save
+
+    state = network.backbone.module.state_dict()
+    return {NETWORK: save({name: value.detach().cpu().contiguous().clone() for name, value in state.items()})}
+
+
+def _tensors(arrays: dict[str, np.ndarray]) -> bytes:
+    from safetensors.numpy import save
+
+    return save({name: np.ascontiguousarray(values) for name, values in arrays.items()})
+
+
+def _arrays(content: bytes, path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise CacheCorrupt(f"{path} cannot be decoded ({error}); {AGAIN}") from None
+
+
+def _png(image: np.ndarray) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "png")
+    return file.getvalue()
+
+
+def _verified(path: Path, sha256: str) -> bytes:
+    if size_of(path) is None:
+        raise CacheCorrupt(f"{path} is missing; {AGAIN}")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise CacheCorrupt(f"{path} does not match its checksum; {AGAIN}")
+    return content

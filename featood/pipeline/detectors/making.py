@@ -1,0 +1,154 @@
+"""Making a detector from a fitted head and a cache."""
+
+from __future__ import annotations
+
+__all__ = ["GOLDEN_IMAGES", "detector_of", "make_detector"]
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featood.cache.feature_cache import FeatureCache, slug
+from featood.cache.feature_set import FeatureSet
+from featood.cache.manifest import library_versions
+from featood.data import Decoding, open_dataset
+from featood.errors import DataError, FeatoodError, UsageError
+from featood.heads.base.head import Head
+from featood.pipeline.detectors.calibration import Calibration, calibrate
+from featood.pipeline.detectors.detector import Detector
+from featood.pipeline.detectors.golden import record_golden
+from featood.pipeline.detectors.network import ImageNetwork
+from featood.pipeline.fitted_heads import chosen_heads
+from featood.pipeline.selection import select
+from featood.reporter import SILENT, Reporter
+
+GOLDEN_IMAGES = 4
+
+
+def make_detector(
+    head: Head,
+    calibration: Calibration,
+    features: FeatureSet,
+    code: Sequence[Any] = (),
+    *,
+    data_dir: str | None = None,
+    reporter: Reporter = SILENT,
+) -> Detector:
+    """Return a detector of a head, with the network of the set that it was calibrated on.
+
+    The first images of the set are its golden inputs.
+
+    Parameters
+    ----------
+    head : Head
+        A fitted head.
+    calibration : Calibration
+        Its calibration.
+    features : FeatureSet
+        The set that it was calibrated on, extracted from images.
+    code : sequence of str or Module
+        Code that may be run; see :func:`featood.extractors.recipe.rebuild`.
+    data_dir : str, optional
+        Folder of the images; by default that of the extraction.
+    reporter : Reporter
+        Receives a line about what is left out.
+
+    Raises
+    ------
+    UsageError
+        If the features were imported, so there is no network.
+    Mismatch
+        If the network no longer has the same weights.
+    """
+    if features.origin is None or "transform" not in features.recipe:
+        raise UsageError(
+            f"{features.name} was not extracted from images by name, so a detector would have no network"
+        )
+    network = ImageNetwork(features.origin, code)
+    images = _images(features, data_dir)
+    golden = None
+    if not images:
+        reporter.line(
+            "the images of the set are not available, so the detector has no golden inputs to test itself"
+        )
+    else:
+        golden = record_golden(network, head, images, float(calibration.scores.std()))
+        stored = np.asarray(head.score(features.rows(slice(0, 1))), np.float64)
+        if not np.allclose(golden.scores[:1], stored, rtol=1e-2, atol=1e-2 * golden.scale):
+            raise DataError(
+                f"the network scores the first image of {features.name} {golden.scores[0]:.6g}, but its cached "
+                f"features {stored[0]:.6g}; extract the set again"
+            )
+    return Detector(head, calibration, network, golden, library_versions())
+
+
+def detector_of(
+    cache: FeatureCache,
+    head: str,
+    alarm_rate: float,
+    out: str | Path | None = None,
+    *,
+    split: str = "",
+    backbone: str = "",
+    dataset: str = "",
+    data_dir: str | None = None,
+    force: bool = False,
+    reporter: Reporter = SILENT,
+    **how: Any,
+) -> tuple[Detector, Path]:
+    """Calibrate a fitted head of a cache, and write its detector.
+
+    Parameters
+    ----------
+    cache : FeatureCache
+        The cache.
+    head : str
+        Name of a fitted head.
+    alarm_rate : float
+        See :func:`~featood.pipeline.detectors.calibration.calibrate`, also for `force` and further arguments.
+    out : path, optional
+        Folder to write; by default the name of the head and ``-detector``.
+    split : str
+        Split to calibrate on; by default ``val``, or else ``test``.
+    backbone, dataset, data_dir
+        See :func:`featood.pipeline.selection.select`.
+    reporter : Reporter
+        Receives a line about each choice.
+
+    Returns
+    -------
+    detector : Detector
+    folder : Path
+    """
+    selection = select(cache, backbone, dataset, data_dir)
+    chosen = split or ("val" if "val" in selection.entries else selection.test_split(""))
+    features = selection.open(selection.train_split(chosen))
+    heads, _ = chosen_heads(selection, [head], reporter)
+    if len(heads) > 1:
+        raise UsageError(f"{head} could be {' or '.join(heads)}; name one of them")
+    ((label, fitted),) = heads.items()
+    place = Path(out or f"{slug(label)}-detector")
+    if place.exists():
+        raise UsageError(f"{place} exists; choose another folder by --out, or delete it")
+    reporter.line(f"calibrating {label} on {features.name}")
+    calibration = calibrate(fitted, features, alarm_rate, force=force, **how)
+    detector = make_detector(fitted, calibration, features, cache.code, data_dir=data_dir, reporter=reporter)
+    return detector, detector.save(place)
+
+
+def _images(features: FeatureSet, data_dir: str | None) -> list[np.ndarray]:
+    origin = features.origin
+    assert origin is not None
+    where = data_dir or origin.run.get("data_dir")
+    try:
+        images = open_dataset(origin.run.get("dataset", origin.dataset), origin.split, where)
+        count = min(GOLDEN_IMAGES, len(images), len(features))
+        if features.ids is None or list(features.ids[:count]) != list(images.ids[:count]):
+            return []
+        images = dataclasses.replace(images, decoding=Decoding(**origin.run.get("decoding", {})))
+        return [images.read(row) for row in range(count)]
+    except FeatoodError:
+        return []
