@@ -134,9 +134,9 @@ def _check_token_options(context: click.Context, tokens: str) -> None:
 @cache_option
 def import_(
     table: str | None, file: str | None, features: tuple[str, ...], label: str, drop: list[str], keep: list[str],
-    tokens: str, alphabet: str, invalid: str, header: bool | None, ood_classes: list[str], rows: int | None, parts: tuple[float, ...], seed: int,
-    scale: str | None, backbone: str, dataset: str, split: str, ood: bool, store: str, overwrite: bool,
-    data_dir: str | None, cache_root: str, **arrays: str | None,
+    tokens: str, alphabet: str, invalid: str, header: bool | None, ood_classes: list[str], rows: int | None,
+    parts: tuple[float, ...], seed: int, scale: str | None, backbone: str, dataset: str, split: str, ood: bool,
+    store: str, overwrite: bool, data_dir: str | None, cache_root: str, **arrays: str | None,
 ) -> None:  # fmt: skip
     """Import tables, or embeddings computed elsewhere, into the cache.
 

@@ -204,14 +204,13 @@ def _tokens(file: TableFile, train: FeatureSet | None) -> Tokens | None:
     if train is not None:
         assert train.origin is not None and train.origin.table is not None
         known = train.origin.table.get(ALPHABET, "")
-        if known and not file.tokens:
-            raise UsageError(f"{train.name} contains tokens; name the column of sequences with --tokens")
-        if file.tokens and not known:
-            raise UsageError(f"{train.name} contains measurements, not tokens; omit --tokens")
-    if known and file.alphabet not in ("", known):
-        raise UsageError(
-            f"{train.name} has the alphabet {known}, and this set must use it too; omit --alphabet"
-        )
+        if bool(known) != bool(file.tokens):
+            advice = (
+                "tokens; name the column of sequences with --tokens" if known else "no tokens; omit --tokens"
+            )
+            raise UsageError(f"{train.name} contains {advice}")
+        if known and file.alphabet not in ("", known):
+            raise UsageError(f"{train.name} has the alphabet {known}, as this set must have; omit --alphabet")
     return Tokens(file.tokens, file.alphabet or known or DNA, file.invalid) if file.tokens else None
 
 

@@ -84,8 +84,8 @@ class TableWriter:
         run = {"name": how.backbone_name, TABLE: self.facts, **({"role": OOD} if ood else {})}
         return import_arrays(
             self.cache, f"{slug(how.backbone_name)}/{slug(dataset or how.dataset)}/{slug(split)}",
-            {"tokens" if table.alphabet else "features": table.features}, labels=table.labels, store=how.store, overwrite=how.overwrite,
-            run=run, recipe={TABLE: self.recipe}, ids=table.ids, classes=table.classes,
+            {"tokens" if table.alphabet else "features": table.features}, labels=table.labels, store=how.store,
+            overwrite=how.overwrite, run=run, recipe={TABLE: self.recipe}, ids=table.ids, classes=table.classes,
         )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["KINDS", "decode_example"]
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 KINDS = {1: "bytes", 2: "float", 3: "int64"}
 """Kinds of a feature's values, by the field that contains them."""
 
-Values = list[bytes] | list[float] | list[int]
+Values = list[Any]
+"""Of bytes, floats or integers."""
 
 
 def decode_example(message: bytes) -> dict[str, tuple[int, Values]]:
@@ -45,7 +46,7 @@ def decode_example(message: bytes) -> dict[str, tuple[int, Values]]:
 
 
 def _feature(message: bytes) -> tuple[int, Values] | None:
-    kind, values = 0, []
+    kind, values = 0, list[Any]()
     for field, wire, content in _fields(message):
         if field not in KINDS:
             continue
@@ -86,7 +87,7 @@ def _int64_list(message: bytes) -> list[int]:
     return [value - 2**64 if value >= 2**63 else value for value in values]  # two's complement
 
 
-_LISTS = {1: _bytes_list, 2: _float_list, 3: _int64_list}
+_LISTS: dict[int, Callable[[bytes], Values]] = {1: _bytes_list, 2: _float_list, 3: _int64_list}
 
 
 def _messages(message: bytes, wanted: int) -> Iterator[bytes]:

@@ -28,12 +28,12 @@ LABELS = "label_dict.json"
 def load_genomics(folder: Path) -> tuple[Mapping[str, Table], Mapping[str, Table]]:
     """Read the splits, in either published layout.
 
-    - From the authors: for each split a folder of TFRecord files, with the bases as numbers (``x``: ``"0 3 2 ..."``, in the
-      order ACGT) and the class as a number (``y``), and ``label_dict.json`` with the names of the classes.
-    - From TensorFlow Datasets: for each split a text file (``before_2011_in_tr.txt``) with the bases as letters (``seq``)
-      and the class by name (``label``), separated by tabs.
+    - From the authors: for each split a folder of TFRecord files, with the bases ACGT as numbers (``x``:
+      ``"0 3 2 ..."``) and the class as a number (``y``), and ``label_dict.json`` with the numbers of all classes.
+    - From TensorFlow Datasets: for each split a text file (``before_2011_in_tr.txt``) with the bases as letters
+      (``seq``) and the class by name (``label``), separated by tabs.
 
-    The layouts are those that the authors' code and TensorFlow Datasets read; untried on the published files.
+    These are the layouts that the code of the authors and of TensorFlow Datasets reads; untried on the published files.
 
     Parameters
     ----------
