@@ -95,7 +95,7 @@ def _table(examples: Iterator[dict[str, tuple[int, Any]]], path: Path) -> Any:
     chunks: dict[str, list[Any]] = {}
     rows = 0
     while block := _block(examples):
-        for name, kind in sorted((name, kind) for example in block for name, (kind, _) in example.items()):
+        for name, kind in sorted({(name, kind) for example in block for name, (kind, _) in example.items()}):
             if kinds.setdefault(name, kind) != kind:
                 first, other = KINDS[kinds[name]], KINDS[kind]
                 raise DataError(

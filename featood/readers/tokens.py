@@ -98,14 +98,12 @@ def tokens_of(source: Columns, path: Path, how: Tokens, label: str = "", length:
             f"{where} has in row {row} {wrong}; {int(invalid.sum())} of {len(sizes)} sequences are not valid: mend "
             "them, or leave them out with --invalid drop"
         )
-    if invalid.any():
-        counts = [f"{int(rows.sum())} {what}" for what, rows in problems.items() if rows.any()]
-        notes.append(f"{int(invalid.sum())} sequences are left out: {', '.join(counts)}")
     labels: Any = source.values[target] if label else None
-    kept = ~invalid
-    if label and (lacking := is_unlabelled(labels, names[target] in source.classes) & kept).any():
-        notes.append(f"{int(lacking.sum())} sequences without a label are left out")
-        kept &= ~lacking
+    if label:
+        problems["without a label"] = is_unlabelled(labels, names[target] in source.classes) & ~invalid
+    kept = ~np.logical_or.reduce([*problems.values()])
+    if counts := [f"{int(rows.sum())} {what}" for what, rows in problems.items() if rows.any()]:
+        notes.append(f"sequences left out: {', '.join(counts)}")
     if not kept.any():
         raise DataError(f"{where} has no row that can be used ({'; '.join(notes)})")
     rows = codes.reshape(-1, length) if kept.all() else codes[np.repeat(kept, sizes)].reshape(-1, length)
