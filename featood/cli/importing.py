@@ -34,14 +34,12 @@ def _check_token_options(context: click.Context, tokens: str) -> None:
     """Refuse options without effect: those of tokens without tokens, and those of measurements with tokens."""
     from featood.errors import UsageError
 
-    for name in ("drop", "keep") if tokens else ("alphabet", "invalid"):
+    names, why = ("alphabet", "invalid"), "needs --tokens COLUMN"
+    if tokens:
+        names, why = ("drop", "keep"), "has no effect with --tokens, which leaves out other columns"
+    for name in names:
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            goes = (
-                "has no effect with --tokens, which leaves out other columns"
-                if tokens
-                else "needs --tokens COLUMN"
-            )
-            raise UsageError(f"--{name} {goes}")
+            raise UsageError(f"--{name} {why}")
 
 
 @click.command("import")

@@ -19,10 +19,10 @@ def _read(path: Path) -> Columns:
     if not content.startswith(">"):
         raise DataError(f"{path} is not a FASTA file: it does not begin with '>'")
     records = [record.partition("\n") for record in content[1:].split("\n>")]
-    headers = [header.strip().partition(" ") for header, _, _ in records]
+    headers = [[*header.split(maxsplit=1), "", ""] for header, _, _ in records]
     columns = {
-        "name": [name for name, _, _ in headers],
-        "description": [rest.strip() for _, _, rest in headers],
+        "name": [words[0] for words in headers],
+        "description": [words[1].rstrip() for words in headers],
         "sequence": ["".join(lines.split()) for _, _, lines in records],
     }
     values = tuple(pa.chunked_array([pa.array(texts, pa.large_string())]) for texts in columns.values())

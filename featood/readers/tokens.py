@@ -33,12 +33,13 @@ class Tokens:
     """What to do with sequences that are empty, differ in length or contain other letters: ``error`` or ``drop``."""
 
     def __post_init__(self) -> None:
-        if len(set(self.alphabet)) < max(2, len(self.alphabet)) or not all(
-            "!" <= letter <= "~" for letter in self.alphabet
-        ):
+        letters = set(self.alphabet)
+        if not 2 <= len(letters) == len(self.alphabet) or not all("!" <= letter <= "~" for letter in letters):
             raise UsageError(
                 f"--alphabet takes two or more different letters such as ACGT, not {self.alphabet!r}"
             )
+        if self.invalid not in ("error", "drop"):
+            raise UsageError(f"--invalid takes error or drop, not {self.invalid!r}")
 
 
 def tokens_of(source: Columns, path: Path, how: Tokens, label: str = "", length: int = 0) -> Rows:
@@ -82,13 +83,7 @@ def tokens_of(source: Columns, path: Path, how: Tokens, label: str = "", length:
     if not sizes.any():
         raise DataError(f"{where} contains empty sequences only")
     length = length or int(np.bincount(sizes[sizes > 0]).argmax())
-    foreign = np.zeros(len(sizes), bool)
-    foreign[np.searchsorted(offsets, np.flatnonzero(codes == NONE), "right") - 1] = True
-    problems = {
-        "empty": sizes == 0,
-        f"with letters other than {how.alphabet}": foreign,
-        f"not of {length} letters": (sizes > 0) & (sizes != length) & ~foreign,
-    }
+    problems = _problems(codes, offsets, how.alphabet, length)
     invalid = np.logical_or.reduce([*problems.values()])
     if invalid.any() and how.invalid == "error":
         row = int(np.argmax(invalid))
@@ -123,7 +118,10 @@ def _letters(values: Any, where: str) -> tuple[np.ndarray, np.ndarray]:
     import pyarrow.compute as pc
 
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "USO":
-        values = pa.array(values.tolist())
+        try:
+            values = pa.array(values.tolist())
+        except (pa.ArrowException, TypeError, ValueError):
+            raise DataError(f"{where} contains values of several types, not text") from None
     if isinstance(values, np.ndarray):
         raise DataError(
             f"{where} contains numbers, not text; import token numbers with --features tokens=FILE"
@@ -158,6 +156,18 @@ def _codes(letters: np.ndarray, alphabet: str) -> tuple[np.ndarray, list[str]]:
         *case
     )
     return table[letters], [note] if ignored else []
+
+
+def _problems(codes: np.ndarray, offsets: np.ndarray, alphabet: str, length: int) -> dict[str, np.ndarray]:
+    """Return which sequences have each problem ``[N]``, at most one each."""
+    sizes = np.diff(offsets)
+    foreign = np.zeros(len(sizes), bool)
+    foreign[np.searchsorted(offsets, np.flatnonzero(codes == NONE), "right") - 1] = True
+    return {
+        "empty": sizes == 0,
+        f"with letters other than {alphabet}": foreign,
+        f"not of {length} letters": (sizes > 0) & (sizes != length) & ~foreign,
+    }
 
 
 def _why(text: np.ndarray, codes: np.ndarray, alphabet: str, length: int) -> str:

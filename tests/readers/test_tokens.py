@@ -13,6 +13,7 @@ from featood.readers import Tokens
 
 RNG = np.random.default_rng(0)
 SEQUENCES = ["".join(RNG.choice(list("ACGT"), 12)) for _ in range(20)]
+SPACES = (" ", "\t")
 KINDS = ["ab"[row % 2] for row in range(20)]
 NUMBERS = [[{"A": 0, "C": 1, "G": 2, "T": 3}[letter] for letter in text] for text in SEQUENCES]
 
@@ -54,7 +55,7 @@ def test_letters_are_numbered_by_the_alphabet(tmp_path, name, write):
 @pytest.mark.parametrize("name", ["t.fasta", "t.fa.gz", "t.fna"])
 def test_fasta(tmp_path, name):
     records = [
-        f">s{row} of {kind}\r\n{text[:5]}\r\n{text[5:].lower()}\r\n\r\n"
+        f">s{row}{SPACES[row % 2]}of {kind}\r\n{text[:5]}\r\n{text[5:].lower()}\r\n\r\n"
         for row, (text, kind) in enumerate(zip(SEQUENCES, KINDS, strict=True))
     ]
     content = "".join(records).encode()
@@ -139,3 +140,8 @@ def test_columns_that_are_no_sequences(tmp_path):
 def test_alphabets_that_are_refused(alphabet):
     with pytest.raises(UsageError, match="two or more different letters"):
         Tokens("seq", alphabet)
+
+
+def test_only_errors_and_dropping_are_ways_to_treat_invalid_sequences():
+    with pytest.raises(UsageError, match="error or drop, not 'keep'"):
+        Tokens("seq", invalid="keep")

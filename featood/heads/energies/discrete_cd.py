@@ -23,7 +23,6 @@ from featood.options import option
 PART = 256
 """Rows that are scored together by convolutions, whose maps are large in float64."""
 
-
 PUBLISHED: Mapping[str, Any] = {
     "network": "conv",
     "filters": 128,
@@ -76,8 +75,9 @@ class DiscreteContrastiveDivergence(RawFeatures, PerceptronHead):
     persistent chains that change one token in each step, proposed by the gradient of the energy (Gibbs with gradients).
     The loss is ``mean E(x) - mean E(x~) + l2 (mean E(x)^2 + mean E(x~)^2)``, as of `cd`.
 
-    The network is a perceptron on the one-hot tokens, or, with ``network="conv"``, on the maxima over positions of
-    three convolutions, which find motifs wherever they are. The preset ``published`` has the settings of Elflein et al.
+    The network is a perceptron on the one-hot tokens, which has weights for each position and therefore suits aligned
+    sequences, or, with ``network="conv"``, a perceptron on the maxima over positions of three convolutions, which find
+    motifs wherever they are. The preset ``published`` has the settings of Elflein et al.
     (2021) for sequences of 250 bases; they kept the weights with the highest AUROC on other OOD sequences, and accepted
     samples with another probability.
     """
