@@ -1,7 +1,7 @@
 """Detection in sequences of 250 bases by energies of tokens, beside statistics of k-mers.
 
-Run as ``python benchmarks/sequences.py --json sequences.json``. Classes are generated, and all have uniform frequencies
-of single bases:
+Run as ``python benchmarks/sequences.py --json sequences.json``. Classes are generated, and in all of them the four bases are
+equally frequent:
 
 - chains: each class is a Markov chain, whose steps (differences of neighbouring bases) depend on the two steps before;
 - motifs: all classes have the same such chain as background, and each has three motifs of 16 bases of its own, of which
@@ -68,7 +68,7 @@ def walks(steps: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
 def motifs(classes: int, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw sequences of one Markov chain with motifs of their class, and their classes."""
     fixed, rng = np.random.default_rng(2), np.random.default_rng(seed)
-    words = fixed.integers(BASES, size=(classes, MOTIFS, LONG))
+    words = fixed.permuted(np.tile(np.arange(BASES), (classes, MOTIFS, LONG // BASES)), axis=2)
     steps = fixed.dirichlet(np.full(BASES, 2.0), (1, *[BASES] * STEPS))
     label = np.repeat(np.arange(classes), rows)
     sequences = walks(steps, len(label), rng)
@@ -79,6 +79,9 @@ def motifs(classes: int, rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         place = part * room + rng.integers(room - LONG, size=len(label))
         np.put_along_axis(sequences, place[:, None] + np.arange(LONG), chosen, 1)
     return sequences, label
+
+
+DATA = {"chains": chains, "motifs": motifs}
 
 
 def words_of(sequences: np.ndarray, size: int) -> np.ndarray:
@@ -122,6 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--data", default=",".join(DATA), help="comma-separated")
     parser.add_argument("--inside", type=int, default=5, help="classes to train on")
     parser.add_argument("--outside", type=int, default=5, help="other classes")
     parser.add_argument("--rows", type=int, default=600, help="training rows of a class; test rows are 200")
@@ -133,7 +137,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     table = []
     for seed in range(given.seeds):
-        for data in (chains, motifs):
+        for data in map(DATA.__getitem__, given.data.split(",")):
             classes = given.inside + given.outside
             sequences, labels = data(classes, given.rows, 2 * seed)
             train = labels < given.inside
