@@ -1,7 +1,7 @@
 """Detection in sequences of 250 bases by energies of tokens, beside statistics of k-mers.
 
-Run as ``python benchmarks/sequences.py --json sequences.json``. Classes are generated, and in all of them the four bases
-are equally frequent:
+Run as ``python benchmarks/sequences.py --json sequences.json``. Classes are generated, and in all of them the four
+bases are equally frequent:
 
 - chains: each class is a Markov chain, whose steps (differences of neighbouring bases) depend on the two steps before;
 - motifs: all classes have the same such chain as background, and each has three motifs of 16 bases of its own, of which

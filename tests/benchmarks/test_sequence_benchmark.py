@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ def test_words_and_the_likelihood_against_loops(script):
     train, test = rng.integers(4, size=(20, 30)), rng.integers(4, size=(5, 30))
     found = module.counts(train, 2)
     for row, sequence in zip(found, train, strict=True):
-        pairs = [4 * first + second for first, second in zip(sequence, sequence[1:], strict=False)]
+        pairs = [4 * first + second for first, second in pairwise(sequence)]
         np.testing.assert_array_equal(row, np.bincount(pairs, minlength=16))
     table = np.ones((4, 4, 4, 4))
     for sequence in train:

@@ -99,14 +99,14 @@ def test_noise_is_made_of_the_rows_of_the_test_split(featood, tmp_path):
     assert featood("import", "--table", "genomics", "--data-dir", tmp_path / "data")[0] == 0
     fit = ("fit", "discrete-cd", "--epochs", "1", "--steps", "1", "--width", "8", "--depth", "1")
     assert featood(*fit)[0] == 0
-    noise = ("table-noise:mutate,rate=0.5,seed=3", "table-noise:uniform,n=20")
+    noise = ("table-noise:mutate,rate=0.5,seed=3", "table-noise:mutate,rate=1,n=20")
     code, out, err = featood(
         "score", "--ood", "genomics-ood", "--ood", noise[0], "--ood", noise[1], "--json", "-"
     )
     assert code == 0, err
     assert [row["n_ood"] for row in json.loads(out)["rows"]] == [24, 36, 20]
     cache = open_cache(tmp_path / "cache")
-    mutated = next(cache[entry.key] for entry in cache.entries() if "mutate" in entry.dataset)
+    mutated = next(cache[entry.key] for entry in cache.entries() if "seed-3" in entry.dataset)
     test = np.array([bases for _, bases in rows("in", "test")])
     assert binomtest(int((mutated.feature()[:] != test).sum()), test.size, 0.5 * 0.75).pvalue > 1e-3
     assert mutated.origin.run["table"]["rows"] == "table-genomics/genomics/test"
@@ -156,7 +156,7 @@ def test_replaced_tokens_are_uniform_and_the_others_are_kept():
     steps = (noise - tokens)[changed].astype(int) % 5
     assert chisquare(np.bincount(steps, minlength=5)[1:]).pvalue > 1e-3
     np.testing.assert_array_equal(token_noise(tokens, 5, rate=0.0), tokens)
-    uniform = token_noise(np.zeros((400, 100)), 5, kind="uniform", rate=0.0)
+    uniform = token_noise(np.zeros((400, 100)), 5, rate=1.0)
     assert chisquare(np.bincount(uniform.ravel(), minlength=5)).pvalue > 1e-3
     np.testing.assert_array_equal(noise, token_noise(tokens, 5, rate=0.2, seed=1))
     assert (noise != token_noise(tokens, 5, rate=0.2, seed=2)).any()

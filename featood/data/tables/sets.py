@@ -34,7 +34,7 @@ Rows = Table | Mapping[str, Table]
 """Rows to divide at random, or rows by published split."""
 NOISE = "table-noise"
 NOISES = ("gaussian", "uniform", "constant")
-TOKEN_NOISES = ("mutate", "uniform")
+TOKEN_NOISES = ("mutate",)
 ROWS = 10_000
 
 
@@ -197,7 +197,7 @@ def table_noise(width: int, *, kind: str = "gaussian", n: int = ROWS, seed: int 
 def token_noise(
     tokens: np.ndarray, values: int, *, kind: str = "mutate", rate: float = 0.1, n: int = 0, seed: int = 0
 ) -> np.ndarray:
-    """Return rows of tokens, some or all of which are random.
+    """Return rows of tokens, some of which are replaced by random ones.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def token_noise(
         Number of values of a token.
     kind : str
         ``mutate``: each token of the rows is replaced with probability `rate` by one drawn uniformly, which may be the
-        same. ``uniform``: all tokens are drawn uniformly.
+        same; with a rate of 1, all tokens are uniform.
     rate : float
         Probability of a replacement.
     n : int
@@ -236,11 +236,11 @@ def token_noise(
         raise UsageError(f"{NOISE}: rate must be from 0 to 1, not {rate}")
     if n > len(tokens):
         raise UsageError(f"{NOISE} changes the rows of a set of {len(tokens)} rows, which has no {n}")
-    generator = np.random.default_rng([seed, TOKEN_NOISES.index(kind)])
+    generator = np.random.default_rng(seed)
     chosen = np.sort(generator.permutation(len(tokens))[: n or None])
     rows = np.asarray(tokens, np.uint8)[chosen]
     drawn = generator.integers(values, size=rows.shape, dtype=np.uint8)
-    return np.where(generator.random(rows.shape) < (1 if kind == "uniform" else rate), drawn, rows)
+    return np.where(generator.random(rows.shape) < rate, drawn, rows)
 
 
 def _two_files(folder: Path, files: tuple[str, str], label: str) -> tuple[Table, Table]:

@@ -77,9 +77,9 @@ class DiscreteContrastiveDivergence(RawFeatures, PerceptronHead):
 
     The network is a perceptron on the one-hot tokens, which has weights for each position and therefore suits aligned
     sequences, or, with ``network="conv"``, a perceptron on the maxima over positions of three convolutions, which find
-    motifs wherever they are. The preset ``published`` has the settings of Elflein et al.
-    (2021) for sequences of 250 bases; they kept the weights with the highest AUROC on other OOD sequences, and accepted
-    samples with another probability.
+    motifs wherever they are. The preset ``published`` has the settings of Elflein et al. (2021) for sequences of 250
+    bases; they kept the weights with the highest AUROC on other OOD sequences, and accepted samples with another
+    probability.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"published": PUBLISHED}
