@@ -14,7 +14,9 @@ ARRAY = click.Path(exists=True)
 SHOWN = 10
 SOURCES = ("table", "file", "features")
 ONLY_FOR = {
-    **dict.fromkeys(("label", "header", "ood_classes", "drop", "keep"), ("file",)),
+    **dict.fromkeys(
+        ("label", "header", "ood_classes", "drop", "keep", "tokens", "alphabet", "invalid"), ("file",)
+    ),
     "rows": ("table",),
     **dict.fromkeys(("parts", "seed", "scale"), ("table", "file")),
     **dict.fromkeys(("logits", "labels", "classifier"), ("features",)),
@@ -28,13 +30,25 @@ def names(_: click.Context, __: click.Parameter, value: str | None) -> list[str]
     return [name for part in (value or "").split(",") if (name := part.strip())]
 
 
+def _check_token_options(context: click.Context, tokens: str) -> None:
+    """Refuse options without effect: those of tokens without tokens, and those of measurements with tokens."""
+    from featood.errors import UsageError
+
+    names, why = ("alphabet", "invalid"), "needs --tokens COLUMN"
+    if tokens:
+        names, why = ("drop", "keep"), "has no effect with --tokens, which leaves out other columns"
+    for name in names:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise UsageError(f"--{name} {why}")
+
+
 @click.command("import")
 @click.option("--table", help="Built-in table (see featood datasets): segment, two-moons, ...")
 @click.option(
     "--file",
     "--csv",
     help="File of a table: .csv, .tsv, .txt (plain or compressed), .parquet, .feather, .arrow, .h5, .mat, ..., or "
-    "the folder of a Hugging Face dataset.",
+    ".fasta, .tfrecord, or the folder of a Hugging Face dataset.",
 )
 @click.option(
     "--features",
@@ -50,6 +64,24 @@ def names(_: click.Context, __: click.Parameter, value: str | None) -> list[str]
     "--keep",
     callback=names,
     help="Columns to keep that look like row numbers or have no name, comma-separated.",
+)
+@click.option(
+    "--tokens",
+    default="",
+    help="Column of sequences of letters in --file, such as DNA: its name or position. Its letters become the features "
+    "as token numbers; other columns are left out.",
+)
+@click.option(
+    "--alphabet",
+    default="",
+    help="Letters of --tokens by their numbers 0, 1, 2, ... (default: that of the train split, or ACGT).",
+)
+@click.option(
+    "--invalid",
+    type=click.Choice(["error", "drop"]),
+    default="error",
+    show_default=True,
+    help="What to do with --tokens that are empty, differ in length or have other letters.",
 )
 @click.option(
     "--header/--no-header",
@@ -100,15 +132,17 @@ def names(_: click.Context, __: click.Parameter, value: str | None) -> list[str]
 @cache_option
 def import_(
     table: str | None, file: str | None, features: tuple[str, ...], label: str, drop: list[str], keep: list[str],
-    header: bool | None, ood_classes: list[str], rows: int | None, parts: tuple[float, ...], seed: int,
-    scale: str | None, backbone: str, dataset: str, split: str, ood: bool, store: str, overwrite: bool,
-    data_dir: str | None, cache_root: str, **arrays: str | None,
+    tokens: str, alphabet: str, invalid: str, header: bool | None, ood_classes: list[str], rows: int | None,
+    parts: tuple[float, ...], seed: int, scale: str | None, backbone: str, dataset: str, split: str, ood: bool,
+    store: str, overwrite: bool, data_dir: str | None, cache_root: str, **arrays: str | None,
 ) -> None:  # fmt: skip
     """Import tables, or embeddings computed elsewhere, into the cache.
 
     featood import --table segment
 
     featood import --file flowers.csv --label species --ood-classes virginica
+
+    featood import --file bacteria.csv --label genus --tokens sequence
 
     featood import --features train.npy --labels y.npy --backbone minilm --dataset news --split train
     """
@@ -132,7 +166,8 @@ def import_(
     if table:
         sets = import_table(cache, table, how, rows=rows, data_dir=data_dir)
     elif file:
-        source = TableFile(file, label, header, drop, keep)
+        _check_token_options(context, tokens)
+        source = TableFile(file, label, header, drop, keep, tokens, alphabet, invalid)
         sets = import_table_file(
             cache, source, how, ood_classes=ood_classes, split=split, ood=ood, reporter=reporter
         )

@@ -97,7 +97,7 @@ def _help(option: OptionEntry) -> str:
 def datasets(data_dir: str | None, as_json: bool) -> None:
     """List the built-in image datasets, tables and suites, and which are available locally."""
     from featood.data import available_splits, default_data_dir, list_datasets, list_suites, suite
-    from featood.data.tables.sets import NOISE, NOISES, list_tables
+    from featood.data.tables.sets import NOISE, NOISES, TOKEN_NOISES, list_tables
 
     rows: list[dict[str, Any]] = [
         {
@@ -138,6 +138,7 @@ def datasets(data_dir: str | None, as_json: bool) -> None:
     ]  # fmt: skip
     table(("table", "available", "classes", "columns", "its OOD set", "source"), found)
     table(("suite", "sets"), [(name, ", ".join(suite(name))) for name in list_suites()])
+    noises, of_tokens = (", ".join(f"{NOISE}:{kind}" for kind in kinds) for kinds in (NOISES, TOKEN_NOISES))
     print_line(
-        f"any table can be scored against {', '.join(f'{NOISE}:{kind}' for kind in NOISES)}; import --file adds tables"
+        f"any table can be scored against {noises}, and tokens against {of_tokens}; import --file adds tables"
     )

@@ -116,24 +116,32 @@ def select_classes(
     )
 
 
-def keyword_options(name: str, selector: str, function: Callable[..., Any]) -> dict[str, str | int]:
+def keyword_options(name: str, selector: str, function: Callable[..., Any]) -> dict[str, str | float]:
     """Parse ``uniform,n=500,size=64`` into keyword arguments of ``function``.
 
-    A word without ``=`` is the ``kind``; all other options are whole numbers.
+    A word without ``=`` is the ``kind``; all other options are whole numbers, or numbers if their default is one.
 
     Raises
     ------
     UsageError
-        If ``function`` has no such option, or a value is not a whole number.
+        If ``function`` has no such option, or a value is not such a number.
     """
-    known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    options: dict[str, str | int] = {}
+    parameters = inspect.signature(function).parameters.values()
+    known = {entry.name: entry.default for entry in parameters if entry.kind is entry.KEYWORD_ONLY}
+    options: dict[str, str | float] = {}
     for part in filter(None, selector.split(",")):
         key, _, value = part.rpartition("=")
         key = key or "kind"
         if key not in known:
             raise UsageError(f"{name} has no option {part!r}; there are {', '.join(known) or 'none'}")
-        if key != "kind" and not value.isdecimal():
+        if key == "kind":
+            options[key] = value
+        elif isinstance(known[key], float):
+            if not re.fullmatch(r"\d*\.?\d+", value, re.ASCII):
+                raise UsageError(f"{name}: {key} must be a number such as {known[key]}, not {value!r}")
+            options[key] = float(value)
+        elif value.isdecimal():
+            options[key] = int(value)
+        else:
             raise UsageError(f"{name}: {key} must be a whole number, not {value!r}")
-        options[key] = value if key == "kind" else int(value)
     return options

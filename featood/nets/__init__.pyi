@@ -1,5 +1,6 @@
 from .initialise import seeded as seeded
 from .mlp import MLP as MLP
+from .motif_conv import MotifConv as MotifConv
 from .options import NetOptions as NetOptions
 from .options import parse_options as parse_options
 from .registry import NetDefaults as NetDefaults

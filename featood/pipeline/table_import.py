@@ -9,15 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from featood.cache import FeatureCache, FeatureSet, slug
 from featood.data import default_data_dir
 from featood.data.selection import keyword_options
 from featood.data.tables import Scaling, Table, read_table, separate_classes
-from featood.data.tables.sets import find_table, open_table, table_noise
+from featood.data.tables.sets import find_table, open_table, table_noise, token_noise
 from featood.errors import DataError, UsageError
 from featood.pipeline.selection import select
-from featood.pipeline.table_writer import TABLE, TableImport, TableWriter, write_splits
-from featood.readers import split_folders
+from featood.pipeline.table_writer import ALPHABET, TABLE, TableImport, TableWriter, write_splits
+from featood.readers import DNA, Tokens, split_folders
 from featood.reporter import SILENT, Reporter
 
 
@@ -54,11 +56,13 @@ def import_table(
     DataError
         If its files do not exist.
     UsageError
-        If there is no such table, or the parts are invalid.
+        If there is no such table, or the parts are invalid or do not apply.
     Mismatch
         If the cache contains other sets with these names.
     """
     entry = find_table(name)
+    if entry.divided and (how.parts, how.seed) != (TableImport.parts, TableImport.seed):
+        raise UsageError(f"{entry.name} has its own splits; omit --parts and --seed")
     inside, outside = open_table(entry, data_dir or default_data_dir(), rows, how.seed)
     how = dataclasses.replace(how, dataset=how.dataset or entry.name, scale=how.scale or entry.scale)
     return write_splits(cache, how, inside, {entry.ood: outside}, {"source": entry.name})
@@ -78,6 +82,12 @@ class TableFile:
     """Columns to leave out."""
     keep: Sequence[str] = ()
     """Columns to keep even if they look like row numbers or have no name."""
+    tokens: str = ""
+    """Name or position of a column of sequences, whose letters become the features as token numbers."""
+    alphabet: str = ""
+    """Letters by their numbers; by default those of the train split in the cache, or ``ACGT``."""
+    invalid: str = "error"
+    """What to do with sequences that are not valid; see :class:`featood.readers.Tokens`."""
 
 
 def import_table_file(
@@ -128,10 +138,13 @@ def import_table_file(
     whole = ood or split not in ("", "train")
     train = _train_set(cache, how, ood) if whole else None
     columns, left_out = ((), ()) if train is None else _columns_of(train)
-    table = read_table(file.path, file.label, file.header, file.drop, file.keep, columns, left_out)
+    tokens = _tokens(file, train)
+    table = read_table(file.path, file.label, file.header, file.drop, file.keep, columns, left_out, tokens)
     for note in table.notes:
         reporter.line(f"{file.path}: {note}")
     facts["left_out"] = list(table.left_out)
+    if tokens is not None:
+        facts |= {"tokens": tokens.column, "invalid": tokens.invalid}
     if train is not None:
         writer = _writer_like(cache, how, train, facts)
         return [writer.write(_conform(table, writer.recipe, ood), split or "test", ood=ood)]
@@ -160,19 +173,45 @@ def _choose_splits(
 
 
 def import_noise(cache: FeatureCache, reference: FeatureSet, name: str) -> FeatureSet:
-    """Generate the noise ``table-noise:KIND[,n=...][,seed=...]`` with the number of columns of a table's set.
+    """Generate the noise ``table-noise:KIND[,n=...][,seed=...]`` with the columns of a table's set.
+
+    For tokens, see :func:`featood.data.tables.sets.token_noise`; otherwise
+    :func:`featood.data.tables.sets.table_noise`.
 
     Raises
     ------
     UsageError
         If there is no such kind or option.
     """
-    options: dict[str, Any] = keyword_options(*name.partition(":")[::2], table_noise)
-    noise = Table(table_noise(reference.feature().shape[1], **options)).outside()
     origin = reference.origin
     assert origin is not None and origin.table is not None
+    facts, alphabet = {"source": name}, origin.table.get(ALPHABET, "")
+    make = token_noise if alphabet else table_noise
+    options: dict[str, Any] = keyword_options(*name.partition(":")[::2], make)
+    if alphabet:
+        rows = token_noise(np.asarray(reference.feature()[:]), len(alphabet), **options)
+        facts["rows"] = reference.name
+    else:
+        rows = table_noise(reference.feature().shape[1], **options)
     how = TableImport(slug(name), reference.name.split("/")[0], store=origin.store)
-    return TableWriter(cache, how, origin.table, {"source": name}).write(noise, "test", ood=True)
+    noise = Table(rows, alphabet=alphabet).outside()
+    return TableWriter(cache, how, origin.table, facts).write(noise, "test", ood=True)
+
+
+def _tokens(file: TableFile, train: FeatureSet | None) -> Tokens | None:
+    """Return how to read the sequences of a file; None if its features are measurements."""
+    known = ""
+    if train is not None:
+        assert train.origin is not None and train.origin.table is not None
+        known = train.origin.table.get(ALPHABET, "")
+        if bool(known) != bool(file.tokens):
+            advice = (
+                "tokens; name the column of sequences with --tokens" if known else "no tokens; omit --tokens"
+            )
+            raise UsageError(f"{train.name} contains {advice}")
+        if known and file.alphabet not in ("", known):
+            raise UsageError(f"{train.name} has the alphabet {known}, as this set must have; omit --alphabet")
+    return Tokens(file.tokens, file.alphabet or known or DNA, file.invalid) if file.tokens else None
 
 
 def _train_set(cache: FeatureCache, how: TableImport, ood: bool) -> FeatureSet:

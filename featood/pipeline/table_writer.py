@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TABLE", "TableImport", "TableWriter", "write_splits"]
+__all__ = ["ALPHABET", "TABLE", "TableImport", "TableWriter", "write_splits"]
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,8 @@ from featood.pipeline.selection import OOD
 
 TABLE = "table"
 """Key of a recipe under which a table's columns, classes and scale are stored."""
+ALPHABET = "alphabet"
+"""Entry of that recipe with the letters of tokens, by their numbers; absent from tables of measurements."""
 PARTS = {2: ("train", "test"), 3: ("train", "val", "test")}
 
 
@@ -82,16 +84,16 @@ class TableWriter:
         run = {"name": how.backbone_name, TABLE: self.facts, **({"role": OOD} if ood else {})}
         return import_arrays(
             self.cache, f"{slug(how.backbone_name)}/{slug(dataset or how.dataset)}/{slug(split)}",
-            {"features": table.features}, labels=table.labels, store=how.store, overwrite=how.overwrite,
-            run=run, recipe={TABLE: self.recipe}, ids=table.ids, classes=table.classes,
+            {"tokens" if table.alphabet else "features": table.features}, labels=table.labels, store=how.store,
+            overwrite=how.overwrite, run=run, recipe={TABLE: self.recipe}, ids=table.ids, classes=table.classes,
         )  # fmt: skip
 
 
 def write_splits(
     cache: FeatureCache,
     how: TableImport,
-    inside: Table,
-    outside: Mapping[str, Table],
+    inside: Table | Mapping[str, Table],
+    outside: Mapping[str, Table | Mapping[str, Table]],
     facts: Mapping[str, Any],
     names: Sequence[str] = (),
 ) -> list[FeatureSet]:
@@ -103,46 +105,63 @@ def write_splits(
         Where the sets are stored.
     how : TableImport
         Names, parts, seed and scale.
-    inside : Table
-        In-distribution rows.
-    outside : mapping of str to Table
-        Out-of-distribution rows by dataset.
+    inside : Table, or mapping of str to Table
+        In-distribution rows; by split if the table has its own splits, train first.
+    outside : mapping of str to Table, or to mapping of str to Table
+        Out-of-distribution rows by dataset, in its test split; or by dataset and split.
     facts : mapping
         Origin of the rows, for the manifests.
     names : sequence of str
         Name of a single split for all rows; by default the splits of ``how.parts``.
     """
+    if isinstance(inside, Table):
+        splits, drawn = _divide(inside, how, names)
+        facts = {**facts, "seed": how.seed, "parts": drawn}
+    else:
+        splits = inside
+    if len(splits) > 1:
+        _refuse_leftovers(cache, how, splits)
+    train = next(iter(splits.values()))
+    if train.alphabet and how.scale not in ("", "none"):
+        raise UsageError(f"--scale {how.scale} does not apply to tokens, which are no measurements; omit it")
+    scaling = _finite_scaling(how.scale or "none", train)
+    recipe: dict[str, Any] = {
+        "columns": list(train.columns),
+        "classes": list(train.classes),
+        "scale": scaling.as_json(),
+    }
+    if train.alphabet:
+        recipe[ALPHABET] = train.alphabet
+    writer = TableWriter(cache, how, recipe, facts)
+    sets = [writer.write(scaling(table), name) for name, table in splits.items()]
+    for dataset, rows in outside.items():
+        for name, table in ({"test": rows} if isinstance(rows, Table) else rows).items():
+            sets.append(writer.write(scaling(table), name, dataset=dataset, ood=True))
+    return sets
+
+
+def _divide(
+    table: Table, how: TableImport, names: Sequence[str]
+) -> tuple[Mapping[str, Table], Mapping[str, float]]:
+    """Divide the rows of a table into splits at random; also return the share of each."""
     parts = [100.0] if names else list(how.parts)
     names = names or PARTS.get(len(parts), ())
     if not names or min(parts) < 0 or parts[0] <= 0 or not np.isfinite(sum(parts)):
         raise UsageError(
             "--parts are shares of train, val and test, or of train and test, such as 60,20,20 or 80,20"
         )
-    assigned = assign_parts(len(inside), inside.labels, parts, np.random.default_rng(how.seed))
+    assigned = assign_parts(len(table), table.labels, parts, np.random.default_rng(how.seed))
     splits = {
-        name: inside.take(assigned == part)
+        name: table.take(assigned == part)
         for part, (name, share) in enumerate(zip(names, parts, strict=True))
         if share
     }
-    if empty := [name for name, table in splits.items() if not len(table)]:
+    if empty := [name for name, part in splits.items() if not len(part)]:
         raise DataError(
-            f"{how.dataset} has {len(inside)} rows, too few for a {empty[0]} split of this share; choose other "
+            f"{how.dataset} has {len(table)} rows, too few for a {empty[0]} split of this share; choose other "
             "--parts, or import all rows of a --file as one split with --split"
         )
-    if len(splits) > 1:
-        _refuse_leftovers(cache, how, splits)
-    scaling = _finite_scaling(how.scale or "none", splits["train"])
-    recipe = {
-        "columns": list(inside.columns),
-        "classes": list(inside.classes),
-        "scale": scaling.as_json(),
-    }
-    facts = {**facts, "seed": how.seed, "parts": dict(zip(names, parts, strict=True))}
-    writer = TableWriter(cache, how, recipe, facts)
-    return [
-        *(writer.write(scaling(table), name) for name, table in splits.items()),
-        *(writer.write(scaling(table), "test", dataset=name, ood=True) for name, table in outside.items()),
-    ]
+    return splits, dict(zip(names, parts, strict=True))
 
 
 def _finite_scaling(kind: str, train: Table) -> Scaling:

@@ -8,3 +8,6 @@ from .inference import features_of as features_of
 from .labels import class_labels as class_labels
 from .naming import listed as listed
 from .registry import read_columns as read_columns
+from .tokens import DNA as DNA
+from .tokens import Tokens as Tokens
+from .tokens import tokens_of as tokens_of

@@ -63,6 +63,8 @@ class Reader:
         ``read(path) -> Columns``; errors of any type are converted to one line by :func:`read_columns`.
     magic : tuple of bytes
         First bytes of its files, which take precedence over extensions.
+    begins : callable, optional
+        Whether the first bytes of a file are those of this format, where they vary.
     folder : callable, optional
         Whether a folder has this format.
     """
@@ -71,6 +73,7 @@ class Reader:
     endings: tuple[str, ...]
     read: Callable[[Path], Columns]
     magic: tuple[bytes, ...] = ()
+    begins: Callable[[bytes], bool] = lambda first: False
     folder: Callable[[Path], bool] = lambda path: False
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LABELS", "Rows", "features_of"]
+__all__ = ["LABELS", "Rows", "check_lengths", "features_of", "is_unlabelled"]
 
 import re
 import shlex
@@ -35,7 +35,7 @@ class Rows(NamedTuple):
     """The rows of a table without missing values."""
 
     features: np.ndarray
-    """``[M, D]`` float64, finite."""
+    """``[M, D]`` float64, finite; tokens uint8."""
     columns: tuple[str, ...]
     """Names of the D columns."""
     numbers: np.ndarray
@@ -90,7 +90,7 @@ def features_of(
     if both := dropped & (kept | {target}):
         raise UsageError(f"column {names[min(both)]!r} cannot be both dropped and used")
     candidates = [place for place in range(len(names)) if place != target and place not in dropped]
-    _check_lengths(source, {*candidates, target} - {-1}, path)
+    check_lengths(source, {*candidates, target} - {-1}, path)
     parsed = parse_columns(source, candidates)
     for place in {*candidates} - kept:
         if (classes := source.classes.get(names[place])) is not None:
@@ -122,7 +122,7 @@ def features_of(
     features = np.concatenate([block.reshape(len(block), -1) for block in blocks], axis=1)
     labels: Any = source.values[target] if label else None
     whole = ~np.isnan(features).any(1)
-    unlabelled = _unlabelled(labels, names[target] in source.classes) if label else ~np.ones_like(whole)
+    unlabelled = is_unlabelled(labels, names[target] in source.classes) if label else ~np.ones_like(whole)
     if (lacking := unlabelled | ~whole).any():
         counts = {**dict(zip(columns, np.isnan(features).sum(0), strict=True)), "the label": unlabelled.sum()}
         words = {word for place in used for word in parsed[place].words}
@@ -142,7 +142,8 @@ def features_of(
     return Rows(features, columns, np.flatnonzero(whole), labels, classes, left_out, tuple(notes))
 
 
-def _check_lengths(source: Columns, places: Iterable[int], path: Path) -> None:
+def check_lengths(source: Columns, places: Iterable[int], path: Path) -> None:
+    """Raise if columns have different numbers of rows, or none."""
     sizes = {source.names[place]: len(source.values[place]) for place in sorted(places)}
     if len(set(sizes.values())) > 1:
         counts = listed([f"{name} {size}" for name, size in sizes.items()])
@@ -231,7 +232,7 @@ def _titles(name: str, values: np.ndarray) -> list[str]:
     return [f"{name}.{place}" if name else str(place) for place in range(values.shape[1])]
 
 
-def _unlabelled(labels: Any, counted: bool) -> np.ndarray:
+def is_unlabelled(labels: Any, counted: bool) -> np.ndarray:
     """Return which rows have no label ``[N]``; negative class numbers (`counted`) are missing labels."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -12,12 +12,14 @@ from featood.errors import DataError, FeatoodError, UsageError
 from featood.readers import (
     arrow_files,
     dataset_folders,
+    fasta_files,
     hdf5_files,
     lance_folders,
     matlab_files,
     numpy_files,
     tensor_files,
     text,
+    tfrecord_files,
 )
 from featood.readers.columns import Columns, Reader
 
@@ -32,7 +34,11 @@ _READERS = (
     tensor_files.TORCH,
     hdf5_files.READER,
     matlab_files.READER,
+    fasta_files.READER,
+    tfrecord_files.READER,
 )
+_COMPRESSED = (text.READER, fasta_files.READER, tfrecord_files.READER)
+"""Readers of files that may be compressed."""
 OBJECTS = (".pkl", ".pickle", ".joblib", ".dill", ".p")
 """Extensions of files that may run code when they are loaded."""
 
@@ -99,9 +105,10 @@ def _find(path: Path) -> Reader:
     by_ending = next(
         (reader for reader in _READERS if reader.endings and name.endswith(reader.endings)), None
     )
-    if plain.endswith(text.READER.endings):
-        by_ending = text.READER
-    by_magic = next((reader for reader in _READERS if reader.magic and first.startswith(reader.magic)), None)
+    by_ending = next((reader for reader in _COMPRESSED if plain.endswith(reader.endings)), by_ending)
+    by_magic = next(
+        (reader for reader in _READERS if first.startswith(reader.magic) or reader.begins(first)), None
+    )
     if by_ending is matlab_files.READER:  # newer files are HDF5, so their first bytes do not identify them
         return by_ending
     if (reader := by_magic or by_ending) is not None:

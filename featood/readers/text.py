@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["READER", "read_text"]
+__all__ = ["PACKED", "READER", "read_text", "unpacked"]
 
 import csv
 import io
@@ -50,7 +50,7 @@ def read_text(path: Path, header: bool | None = None, label: str = "") -> Column
     from pyarrow import csv as arrow_csv
 
     names: list[str] = []
-    content, notes = _decoded(_unpacked(path), path)
+    content, notes = _decoded(unpacked(path), path)
     content, comment = _without_comments(content.strip(b"\r\n"))
     if not content.strip():
         raise DataError(f"{path} {'has no rows' if comment else 'is empty'}")
@@ -93,7 +93,8 @@ def read_text(path: Path, header: bool | None = None, label: str = "") -> Column
     return Columns(tuple(names), tuple(cells.columns), delimiter=delimiter, notes=tuple(notes))
 
 
-def _unpacked(path: Path) -> bytes:
+def unpacked(path: Path) -> bytes:
+    """Return the content of a file, uncompressed."""
     import pyarrow as pa
 
     if path.suffix.lower() == ".xz":

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
 
 from featood.cache.feature_set import FeatureSet
 from featood.energies import TokenChains
-from featood.errors import DataError
+from featood.errors import DataError, UsageError
 from featood.heads import create_head
 
 LENGTH, TOKENS = 4, 3
@@ -69,3 +70,53 @@ def test_chains_keep_their_states_and_restart():
     fresh = chains.sample(likes_ones, 2000, steps=0, generator=generator)
     share = fresh.float().mean()
     assert abs(float(share) - 1) < 0.05 and len(fresh.unique()) == TOKENS
+
+
+def with_motif(rows, seed, motif):
+    """Draw uniform sequences of 24 tokens that contain a motif of 9 at a random place."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.integers(4, size=(rows, 24))
+    place = rng.integers(16, size=rows)
+    np.put_along_axis(tokens, place[:, None] + np.arange(9), np.array(motif), 1)
+    return FeatureSet({"tokens": tokens.astype(np.float32)})
+
+
+def test_convolutions_learn_motifs_at_any_place():
+    options = {"network": "conv", "filters": 16, "kernel": 3, "width": 16, "depth": 1, "activation": "relu"}
+    training = {"epochs": 6, "batch_size": 50, "lr": 5e-3, "steps": 5, "buffer_size": 300, "seed": 1}
+    motif = [2, 2, 2, 1, 1, 1, 3, 3, 3]
+    head = create_head("discrete-cd", **options, **training).fit(with_motif(800, 0, motif))
+    inside, outside = head.score(with_motif(300, 1, motif)), head.score(with_motif(300, 2, motif[::-1]))
+    truth = np.r_[np.zeros(300), np.ones(300)]
+    assert roc_auc_score(truth, np.r_[inside, outside]) > 0.85
+
+
+def test_the_published_network_has_the_parameters_of_the_authors():
+    head = create_head("discrete-cd", preset="published")
+    model = head.build(250, 1, torch.Generator())
+    # 4 -> 32 -> 64 -> 128 filters of 20 positions, then 1000 units and one output
+    convolutions = 32 * (4 * 20 + 1) + 64 * (32 * 20 + 1) + 128 * (64 * 20 + 1)
+    linear = 1000 * (128 + 1) + 1000 + 1
+    assert sum(value.numel() for value in model.parameters()) == convolutions + linear
+    assert model.chains.tokens.shape == (9999, 250)
+
+
+def test_scores_of_convolutions_do_not_depend_on_the_number_of_rows(monkeypatch):
+    options = {"network": "conv", "filters": 4, "kernel": 3, "epochs": 1, "steps": 1, "buffer_size": 10}
+    rows = with_motif(30, 0, [0] * 9)
+    head = create_head("discrete-cd", **options).fit(rows)
+    whole = head.score(rows)
+    monkeypatch.setattr("featood.heads.energies.discrete_cd.PART", 7)
+    np.testing.assert_allclose(head.score(rows), whole, rtol=1e-12)
+
+
+def test_options_that_do_not_fit_the_convolutions():
+    short = {"network": "conv", "kernel": 20}
+    with pytest.raises(
+        UsageError, match=r"24 tokens are too short for kernel=20, which needs 58.* at most 8"
+    ):
+        create_head("discrete-cd", **short).fit(with_motif(30, 0, [0] * 9))
+    fitting = {"network": "conv", "kernel": 8, "filters": 4, "epochs": 1, "steps": 1, "buffer_size": 10}
+    create_head("discrete-cd", **fitting).fit(with_motif(30, 0, [0] * 9))
+    with pytest.raises(UsageError, match="lipschitz applies to network=mlp only"):
+        create_head("discrete-cd", network="conv", lipschitz=1.0)

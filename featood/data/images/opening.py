@@ -6,6 +6,7 @@ __all__ = ["available_splits", "default_data_dir", "open_dataset"]
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -247,7 +248,9 @@ def _loaders(source: _Source) -> tuple[dict[str, Loader], list[str]]:
     return {}, reasons
 
 
-def _generated(folder: Path, split: str, entry: DatasetEntry, options: dict[str, str | int]) -> Loader | None:
+def _generated(
+    folder: Path, split: str, entry: DatasetEntry, options: Mapping[str, str | float]
+) -> Loader | None:
     make = entry.generate
     assert make is not None
     if split not in entry.splits or any(

@@ -12,7 +12,7 @@ import numpy as np
 
 from featood.data.tables.table import Table
 from featood.errors import DataError
-from featood.readers import Rows, class_labels, features_of, read_columns
+from featood.readers import Rows, Tokens, class_labels, features_of, read_columns, tokens_of
 from featood.readers.numbers import MISSING, is_number
 
 MOST = 5
@@ -27,8 +27,9 @@ def read_table(
     keep: Sequence[str] = (),
     like: Sequence[str] = (),
     unlike: Sequence[str] = (),
+    tokens: Tokens | None = None,
 ) -> Table:
-    """Read a table; all columns except the label are features.
+    """Read a table; all columns except the label are features, or a column of sequences is.
 
     Columns without a name or any value, columns that number or identify the rows, and rows with missing values are left
     out. The notes of the table state everything left out or converted.
@@ -47,6 +48,8 @@ def read_table(
         Further columns to leave out, and columns to keep as features in any case; by name or position.
     like, unlike : sequence of str
         Names of the features and of the columns left out in a related table; they are treated the same way here.
+    tokens : Tokens, optional
+        The column of sequences; then all columns except this and the label are left out.
 
     Returns
     -------
@@ -62,11 +65,15 @@ def read_table(
     """
     path = Path(path)
     columns = read_columns(path, header, label)
-    drop = [*drop, *(name for name in unlike if name and name in columns.names)]
-    rows = features_of(columns, path, label, drop, keep, like)
+    if tokens is not None:
+        rows = tokens_of(columns, path, tokens, label, len(like))
+    else:
+        drop = [*drop, *(name for name in unlike if name and name in columns.names)]
+        rows = features_of(columns, path, label, drop, keep, like)
     labels, classes = (None, ()) if rows.labels is None else _classes(rows, label, path)
     notes = (*rows.notes, *_class_notes(classes))
-    return Table(rows.features, labels, rows.numbers, rows.columns, classes, rows.left_out, notes)
+    alphabet = tokens.alphabet if tokens else ""
+    return Table(rows.features, labels, rows.numbers, rows.columns, classes, rows.left_out, notes, alphabet)
 
 
 def _classes(rows: Rows, label: str, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:

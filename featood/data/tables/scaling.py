@@ -26,6 +26,8 @@ class Scaling:
 
     def __call__(self, table: Table) -> Table:
         """Scale the features."""
+        if self.kind == "none":  # tokens keep their type
+            return table
         return replace(table, features=(table.features - self.shift) / self.width)
 
     def as_json(self) -> dict[str, Any]:

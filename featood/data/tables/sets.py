@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-__all__ = ["NOISE", "TableEntry", "find_table", "list_tables", "open_table", "refuse_table", "table_noise"]
+__all__ = [
+    "NOISE",
+    "TOKEN_NOISES",
+    "TableEntry",
+    "find_table",
+    "list_tables",
+    "open_table",
+    "refuse_table",
+    "table_noise",
+    "token_noise",
+]
 
 import difflib
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +25,16 @@ from pathlib import Path
 import numpy as np
 
 from featood.data.tables import Table, read_table, separate_classes
+from featood.data.tables.genomics import GENOMICS_FILES, load_genomics
 from featood.data.tables.toys import TOYS
 from featood.errors import DataError, UsageError
 
 StrPath = str | os.PathLike[str]
+Rows = Table | Mapping[str, Table]
+"""Rows to divide at random, or rows by published split."""
 NOISE = "table-noise"
 NOISES = ("gaussian", "uniform", "constant")
+TOKEN_NOISES = ("mutate",)
 ROWS = 10_000
 
 
@@ -39,14 +53,17 @@ class TableEntry:
     ood : str
         Name of its out-of-distribution rows.
     files : tuple of str
-        Files below ``DIR/<name>/`` or ``DIR/tabular/<name>/``; none for a generated table.
+        Files below ``DIR/<name>/`` or ``DIR/tabular/<name>/``, or patterns of files and folders; none for a generated
+        table.
     scale : str
         Scaling of the features, see :func:`featood.data.tables.fit_scaling`.
     load : callable
         ``load(folder)``, or for a generated table ``load(rows, generator)``; returns in-distribution and
-        out-of-distribution rows.
+        out-of-distribution rows, by split if `divided`.
     rows : int
         Default number of rows of a generated table; 0 if the number is fixed.
+    divided : bool
+        Whether the table has its own splits.
     """
 
     name: str
@@ -55,15 +72,16 @@ class TableEntry:
     width: int
     num_classes: int
     ood: str
-    load: Callable[..., tuple[Table, Table]]
+    load: Callable[..., tuple[Rows, Rows]]
     files: tuple[str, ...] = ()
     scale: str = "none"
     rows: int = 0
+    divided: bool = False
 
     def folder(self, data_dir: StrPath) -> Path | None:
         """Find the folder that contains all files; None if there is none."""
         places = (Path(data_dir) / self.name, Path(data_dir) / "tabular" / self.name)
-        return next((place for place in places if all((place / file).is_file() for file in self.files)), None)
+        return next((place for place in places if all(any(place.glob(file)) for file in self.files)), None)
 
 
 def list_tables() -> list[TableEntry]:
@@ -105,7 +123,7 @@ def refuse_table(name: str) -> None:
 
 def open_table(
     entry: TableEntry, data_dir: StrPath, rows: int | None = None, seed: int = 0
-) -> tuple[Table, Table]:
+) -> tuple[Rows, Rows]:
     """Open a table.
 
     Parameters
@@ -121,8 +139,8 @@ def open_table(
 
     Returns
     -------
-    inside, outside : Table
-        In-distribution and out-of-distribution rows.
+    inside, outside : Table, or mapping of str to Table
+        In-distribution and out-of-distribution rows; by split if the table has its own splits.
 
     Raises
     ------
@@ -176,6 +194,55 @@ def table_noise(width: int, *, kind: str = "gaussian", n: int = ROWS, seed: int 
     return np.broadcast_to(values, (n, width)).copy()
 
 
+def token_noise(
+    tokens: np.ndarray, values: int, *, kind: str = "mutate", rate: float = 0.1, n: int = 0, seed: int = 0
+) -> np.ndarray:
+    """Return rows of tokens, some of which are replaced by random ones.
+
+    Parameters
+    ----------
+    tokens : array of shape [N, L]
+        Rows of a set.
+    values : int
+        Number of values of a token.
+    kind : str
+        ``mutate``: each token of the rows is replaced with probability `rate` by one drawn uniformly, which may be the
+        same; with a rate of 1, all tokens are uniform.
+    rate : float
+        Probability of a replacement.
+    n : int
+        Number of rows, chosen at random; by default all rows of the set.
+    seed : int
+        Seed of the generator.
+
+    Returns
+    -------
+    ndarray
+        uint8 ``[n, L]``.
+
+    Raises
+    ------
+    UsageError
+        If the kind is unknown, the rate is not a probability, or `n` exceeds the rows of the set.
+
+    References
+    ----------
+    Ren et al., Likelihood Ratios for Out-of-Distribution Detection, NeurIPS 2019; they replace by other values only, so
+    their rate of 0.1 is 0.1 K / (K - 1) here, with K values.
+    """
+    if kind not in TOKEN_NOISES:
+        raise UsageError(f"{NOISE}:{kind} is unknown for tokens; there are {', '.join(TOKEN_NOISES)}")
+    if not 0 <= rate <= 1:
+        raise UsageError(f"{NOISE}: rate must be from 0 to 1, not {rate}")
+    if n > len(tokens):
+        raise UsageError(f"{NOISE} changes the rows of a set of {len(tokens)} rows, which has no {n}")
+    generator = np.random.default_rng(seed)
+    chosen = np.sort(generator.permutation(len(tokens))[: n or None])
+    rows = np.asarray(tokens, np.uint8)[chosen]
+    drawn = generator.integers(values, size=rows.shape, dtype=np.uint8)
+    return np.where(generator.random(rows.shape) < rate, drawn, rows)
+
+
 def _two_files(folder: Path, files: tuple[str, str], label: str) -> tuple[Table, Table]:
     inside, outside = (read_table(folder / file, label) for file in files)
     # class numbers are written as 0.0, 1.0, ... in these files
@@ -218,6 +285,7 @@ _SEGMENT_FILES = ("segment_scale_sky_missing.csv", "segment_scale_sky_only.csv")
 _GAUSSIAN_FILES = ("2DGaussians-0.2.csv", "anomalous-2Ddataset.csv")
 _SENSORLESS_FILES = ("Sensorless_drive_diagnosis.txt",)
 _POSTNET = "https://github.com/sharpenb/Posterior-Network"
+_GENOMICS = "https://github.com/google-research/google-research/tree/master/genomics_ood"
 _UCI = "https://archive.ics.uci.edu/dataset/325"
 
 _TABLES = {
@@ -235,6 +303,10 @@ _TABLES = {
             name="gaussian2d", title="Three Gaussians in the plane", source=_POSTNET, width=2, num_classes=3,
             ood="gaussian2d-anomalous", files=_GAUSSIAN_FILES,
             load=partial(_two_files, files=_GAUSSIAN_FILES, label="2"),
+        ),
+        TableEntry(
+            name="genomics", title="Bacterial genomes", source=_GENOMICS, width=250, num_classes=10,
+            ood="genomics-ood", files=GENOMICS_FILES, load=load_genomics, divided=True,
         ),
         TableEntry(
             name="wine", title="UCI wine", source="comes with scikit-learn", width=13, num_classes=2,

@@ -15,12 +15,12 @@ from featood.errors import DataError, UsageError
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """N rows of D numbers.
+    """N rows of D numbers, or of D tokens.
 
     Attributes
     ----------
     features : array of shape [N, D]
-        Finite float64.
+        Finite float64; tokens as uint8, from 0.
     labels : array of shape [N], optional
         Classes as int64, 0 to C-1; negative for rows of no class.
     ids : array of shape [N], optional
@@ -33,6 +33,8 @@ class Table:
         Columns of the file that are neither features nor labels.
     notes : tuple of str
         Notes for the user: what was left out or converted, constant columns.
+    alphabet : str
+        Letters of tokens, by their numbers; empty if the rows are not tokens.
     """
 
     features: np.ndarray
@@ -42,6 +44,7 @@ class Table:
     classes: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    alphabet: str = ""
 
     def __post_init__(self) -> None:
         if self.ids is None:
