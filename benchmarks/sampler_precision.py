@@ -24,6 +24,7 @@ from common import environment, save, show
 from torch import Tensor, nn
 
 from featood.cache import FeatureCache
+from featood.energies import frozen
 from featood.heads import create_head
 from featood.heads.energies import _residual_head
 from featood.metrics import auroc
@@ -66,7 +67,7 @@ class _RoundedLinear(_Rounded):
 def emulated(net: nn.Module, precision: str = "float32") -> Iterator[nn.Module]:
     """Provide a network to sample with, as :func:`featood.energies.sgld.sampler_net` does."""
     if precision == "float32":
-        with _residual_head.frozen(net) as same:
+        with frozen(net) as same:
             yield same
         return
     rounded = copy.deepcopy(net)
