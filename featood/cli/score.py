@@ -138,8 +138,8 @@ def _run(
         raise UsageError("--all scores every head; use either --all or --head")
     if every and which:
         raise UsageError("--all scores every head as it was fitted; omit --all to use --which")
-    names, inliers = ([name for group in given for name in split_names(group)] for given in (ood, shifted))
-    how = ScorePlan(split, which, force, _uncertainty(intervals, confidence, resamples), tuple(inliers))
+    names, further = ([name for group in given for name in split_names(group)] for given in (ood, shifted))
+    how = ScorePlan(split, which, force, _uncertainty(intervals, confidence, resamples), tuple(further))
     selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
     selection = dataclasses.replace(selection, download=download)
     with TerminalReporter() as reporter:
