@@ -152,7 +152,8 @@ def score(
     backbone = {name: predicted_classes(features.logits) for name, features in sets.items()}
     found = _Collected(inliers, outliers, intervals, force)
     found.warnings += [
-        f"the classes of {name} are not those of {id_name}: its rows count as in-distribution, but its labels are left out"
+        f"the classes of {name} are not those of {id_name}: its rows count as in-distribution, but its labels are "
+        "left out"
         for name, features in shifted.items()
         if features.labels is not None and inliers[name].labels is None
     ]
