@@ -65,7 +65,8 @@ def _images() -> str:
     )
     shifted = (
         "The sets of a suite `...-shifted` have the classes of the in-distribution set under a covariate shift. "
-        "Full-spectrum detection counts them as in-distribution, so heads should *not* separate them."
+        "Full-spectrum detection (`featood score --shifted`) counts them as in-distribution, so heads should *not* "
+        "separate them."
     )
     return (
         f"---\nhide: [toc]\n---\n\n# Sets of images\n\n{text}\n\n{table(header, rows)}\n\n## Suites\n\n{shifted}\n\n"

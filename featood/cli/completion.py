@@ -10,6 +10,7 @@ __all__ = [
     "image_sets",
     "keys_in_cache",
     "outlier_sets",
+    "shifted_sets",
     "suites",
 ]
 
@@ -80,10 +81,15 @@ def _suites(_: click.Context) -> Iterable[str]:
     return list_suites()
 
 
+def _shifted_sets(ctx: click.Context) -> Iterable[str]:
+    return [*_outlier_sets(ctx), *(name for name in _suites(ctx) if name.endswith("-shifted"))]
+
+
 head_names = _completing(_head_names)
 fitted_heads = _completing(_fitted_heads)
 image_sets = _completing(_image_sets)
 outlier_sets = _completing(_outlier_sets, several=True)
+shifted_sets = _completing(_shifted_sets, several=True)
 suites = _completing(_suites)
 keys_in_cache = _completing(lambda ctx: [entry.key for entry in _entries(ctx)])
 backbones_in_cache = _completing(lambda ctx: [entry.backbone for entry in _entries(ctx)])

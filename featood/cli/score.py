@@ -21,7 +21,7 @@ from featood.cli.common import (
     quiet_downloads,
     split_names,
 )
-from featood.cli.completion import fitted_heads, outlier_sets, suites
+from featood.cli.completion import fitted_heads, outlier_sets, shifted_sets, suites
 from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that ``score`` and ``report`` share."""
     flag = {"is_flag": True}
-    head, ood, suite = (
-        {"multiple": True, "shell_complete": names} for names in (fitted_heads, outlier_sets, suites)
+    head, ood, suite, shifted = (
+        {"multiple": True, "shell_complete": names}
+        for names in (fitted_heads, outlier_sets, suites, shifted_sets)
     )
     named = (
         ("--head", "heads", head, "Head to score with: a name or the folder of a fitted head (default: all fitted)."),
@@ -42,6 +43,9 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--which", "which", {"default": ""}, "Score of heads that have several, or 'all' (default: as fitted)."),
         ("--ood", "ood", ood, "Out-of-distribution set; may be repeated or comma-separated."),
         ("--suite", "suite", suite, "A named list of sets, such as cifar10-near."),
+        ("--shifted", "shifted", shifted,
+         "Set of the same classes, or list such as imagenet-shifted, whose rows count as in-distribution, too "
+         "(full-spectrum detection); may be repeated or comma-separated."),
         ("--split", "split", {"default": ""}, "In-distribution split to score (default: test, else val)."),
         ("--download", "download", flag, "Download sets that are missing and have a public address."),
         ("--intervals", "intervals", {"type": click.Choice(["delong", "bootstrap"])},
@@ -122,7 +126,8 @@ def report(out: str, **what: Any) -> None:
 
 def _run(
     heads: tuple[str, ...], every: bool, training: bool, which: str, ood: tuple[str, ...], suite: tuple[str, ...],
-    split: str, force: bool, download: bool, intervals: str | None, confidence: float | None, resamples: int | None,
+    shifted: tuple[str, ...], split: str, force: bool, download: bool,
+    intervals: str | None, confidence: float | None, resamples: int | None,
     backbone: str, dataset: str, data_dir: str | None, cache_root: str, code: tuple[str, ...],
 ) -> Scoring:  # fmt: skip
     from featood.errors import UsageError
@@ -133,8 +138,8 @@ def _run(
         raise UsageError("--all scores every head; use either --all or --head")
     if every and which:
         raise UsageError("--all scores every head as it was fitted; omit --all to use --which")
-    how = ScorePlan(split, which, force, _uncertainty(intervals, confidence, resamples))
-    names = [name for group in ood for name in split_names(group)]
+    names, further = ([name for group in given for name in split_names(group)] for given in (ood, shifted))
+    how = ScorePlan(split, which, force, _uncertainty(intervals, confidence, resamples), tuple(further))
     selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
     selection = dataclasses.replace(selection, download=download)
     with TerminalReporter() as reporter:

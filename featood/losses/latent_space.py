@@ -97,12 +97,16 @@ class LatentMargins:
         """Return the weight of the Kullback-Leibler term in an epoch, counted from 0."""
         return self.kl_weight if epoch >= self.generation_epoch else 0.0
 
+    def draw_noise(self, rows: int, generator: torch.Generator) -> Tensor:
+        """Draw standard normal noise for the latents of a batch ``[B, latent]``."""
+        return torch.randn(rows, self.latent, generator=generator, device=generator.device)
+
     def latent_losses(
         self,
         posterior: tuple[Tensor, Tensor],
+        noise: Tensor,
         centers: Tensor,
         labels: Tensor,
-        generator: torch.Generator,
         margin: float,
         weight: float,
     ) -> tuple[dict[str, Tensor], Tensor]:
@@ -112,12 +116,12 @@ class LatentMargins:
         ----------
         posterior : (Tensor, Tensor)
             Means and log-variances ``[B, latent]``.
+        noise : Tensor
+            Of the samples ``[B, latent]``, in standard deviations.
         centers : Tensor
             Of the classes ``[C, latent]``.
         labels : Tensor
             ``[B]``.
-        generator : torch.Generator
-            Of the samples.
         margin, weight : float
             Margin between classes, and weight of the Kullback-Leibler term.
 
@@ -129,7 +133,6 @@ class LatentMargins:
             The samples ``[B, latent]``, without a gradient.
         """
         means, log_variances = posterior
-        noise = torch.randn(means.shape, generator=generator, device=generator.device)
         latents = means + (0.5 * log_variances).exp() * noise.to(means)
         compared = F.normalize(latents) if self.normalize_embeddings else latents
         triplet = triplet_margin(compared, labels, self.slack, margin)

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Evidence", "Scored", "make_relative"]
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,11 +39,13 @@ class Evidence:
     ----------
     sets : mapping of str to FeatureSet
         The sets by their name in the result rows, the in-distribution set first.
+    shifted : sequence of str
+        Those that count as in-distribution, besides the first.
     force : bool
         Whether features of other backbones, and sets used in fitting or tuning, were accepted.
     """
 
-    def __init__(self, sets: Mapping[str, FeatureSet], force: bool) -> None:
+    def __init__(self, sets: Mapping[str, FeatureSet], shifted: Sequence[str], force: bool) -> None:
         self._sets = {
             name: {
                 "key": features.name,
@@ -54,7 +56,7 @@ class Evidence:
             for name, features in sets.items()
         }
         self._heads: dict[str, Any] = {}
-        self._force = force
+        self._shifted, self._force = list(shifted), force
 
     def add(self, label: str, head: Head, scores: Mapping[str, np.ndarray]) -> None:
         """Add a head and its scores on each set."""
@@ -71,7 +73,7 @@ class Evidence:
 
     def as_json(self) -> dict[str, Any]:
         """Return sets and heads by name; ``artefact`` is the folder of a head, or None if it was not saved."""
-        return {"force": self._force, "sets": self._sets, "heads": self._heads}
+        return {"force": self._force, "shifted": self._shifted, "sets": self._sets, "heads": self._heads}
 
 
 def make_relative(evidence: Mapping[str, Any], root: Path) -> None:

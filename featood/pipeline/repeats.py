@@ -45,7 +45,8 @@ def _mean_row(group: str, ood: str, rows: list[Mapping[str, Any]]) -> dict[str, 
     }
     mean = {"head": group, "ood": ood, "repeats": len(rows), "values": values}
     mean["labels"] = [row["head"] for row in rows]
-    mean |= {key: first[key] for key in ("split", "n_id", "n_ood", "which", "ood_validated") if key in first}
+    kept = ("split", "n_id", "n_ood", "which", "ood_validated", "shifted")
+    mean |= {key: first[key] for key in kept if key in first}
     for key, found in values.items():
         mean[key], mean[f"{key}_se"] = mean_and_error(found)
     if diverged := sum(bool(row.get("diverged")) for row in rows):

@@ -12,6 +12,7 @@ from featood.cache.feature_cache import CacheEntry, FeatureCache, slug
 from featood.cache.feature_set import FeatureSet
 from featood.cache.manifest import differing
 from featood.errors import DataError, Mismatch, UsageError
+from featood.pipeline.full_spectrum import refuse_overlap, shifted_names
 from featood.pipeline.leakage import dataset_name, overlap
 from featood.pipeline.selection import OOD, Selection
 from featood.reporter import SILENT, Reporter
@@ -30,6 +31,8 @@ class TestSets:
     """Out-of-distribution sets by name."""
     missing: tuple[str, ...] = ()
     """Sets of a suite that could not be found."""
+    shifted: dict[str, FeatureSet] = dataclasses.field(default_factory=dict)
+    """Sets by name that count as in-distribution, too."""
 
     @property
     def warnings(self) -> list[str]:
@@ -37,12 +40,21 @@ class TestSets:
         left_out = f"sets that could not be found are left out: {', '.join(self.missing)}"
         return [left_out] if self.missing else []
 
+    @property
+    def in_distribution(self) -> str:
+        """Keys and numbers of rows of the sets that count as in-distribution."""
+        parts = [
+            f"{features.name} ({len(features)} rows)" for features in (self.test, *self.shifted.values())
+        ]
+        return " joined with ".join(filter(None, (parts[0], ", ".join(parts[1:]))))
+
 
 def find_test_sets(
     selection: Selection,
     names: Sequence[str],
     suites: Sequence[str] = (),
     *,
+    shifted: Sequence[str] = (),
     split: str = "",
     reporter: Reporter = SILENT,
 ) -> TestSets:
@@ -55,6 +67,8 @@ def find_test_sets(
     names, suites : sequence of str
         Out-of-distribution sets and named lists of them. A set of a list that cannot be found is left out; a set given
         by name that cannot be found is an error.
+    shifted : sequence of str
+        Sets that count as in-distribution, too, and named lists of them.
     split : str
         In-distribution split; see :meth:`Selection.test_split`.
     reporter : Reporter
@@ -63,7 +77,7 @@ def find_test_sets(
     Raises
     ------
     UsageError
-        If no set is named.
+        If no out-of-distribution set is named, or a shifted set is one of them or the in-distribution set.
     DataError
         If a named set, or every set of the lists, cannot be found.
     """
@@ -73,11 +87,23 @@ def find_test_sets(
         from featood.data.images.suites import suite
 
         listed = [name for group in suites for name in suite(group)]
-    wanted = list(dict.fromkeys([*names, *listed]))
-    if not wanted:
+    if not (names or listed):
         raise UsageError(
             "name what to score against: --ood NAME (such as textures) or --suite NAME (such as cifar10-near)"
         )
+    named, further = shifted_names(shifted)
+    keys, others = map(_key, (*named, *further)), map(_key, (*names, *listed))
+    refuse_overlap(dataset_name(test), keys, others)  # before anything is extracted
+    inliers, lacking = _find_all(selection, test, named, further, reporter)
+    found, missing = _find_all(selection, test, names, listed, reporter)
+    return TestSets(test, found, (*lacking, *missing), inliers)
+
+
+def _find_all(
+    selection: Selection, test: FeatureSet, names: Sequence[str], listed: Sequence[str], reporter: Reporter
+) -> tuple[dict[str, FeatureSet], list[str]]:
+    """Find sets given by name, and those of lists; return them with the names of listed ones that are missing."""
+    wanted = list(dict.fromkeys([*names, *listed]))
     found, missing = {}, []
     for name in wanted:
         try:
@@ -91,9 +117,9 @@ def find_test_sets(
                 raise
             missing.append(name)
             reporter.line(f"left out: {error}")
-    if not found:
+    if missing and not found:
         raise DataError(f"none of the sets {', '.join(wanted)} could be found")
-    return TestSets(test, found, tuple(missing))
+    return found, missing
 
 
 def _download(selection: Selection, reference: FeatureSet, name: str, reporter: Reporter) -> None:
@@ -188,10 +214,7 @@ def find_set(
 
 def _entry(cache: FeatureCache, reference: FeatureSet, name: str) -> CacheEntry | None:
     """Find a complete set of a dataset in the cache: its test or val split, or its only one."""
-    if not PLAIN.fullmatch(name):
-        from featood.data.images.naming import dataset_key
-
-        name = dataset_key(name)
+    name = _key(name)
     folder = reference.name.split("/")[0]
     candidates = [
         entry
@@ -205,6 +228,15 @@ def _entry(cache: FeatureCache, reference: FeatureSet, name: str) -> CacheEntry 
         if entry is not None and entry.complete and (split != "train" or len(candidates) == 1):
             return entry
     return None
+
+
+def _key(name: str) -> str:
+    """Return the name of a dataset in the cache."""
+    if PLAIN.fullmatch(name):
+        return name
+    from featood.data.images.naming import dataset_key
+
+    return dataset_key(name)
 
 
 def _outdated(entry: CacheEntry, reference: FeatureSet, name: str, data_dir: str | None) -> str:

@@ -6,7 +6,7 @@ __all__ = ["HeadScores", "ResultRow", "id_facts", "predicted_classes", "score_he
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from featood.metrics import (
     detection_metrics,
     open_set_metrics,
 )
-from featood.pipeline.leakage import dataset_name, refuse_seen, seen_outliers
+from featood.pipeline.leakage import refuse_seen, seen_outliers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +41,15 @@ class ResultRow:
     fit_s: float
     """Duration of the fit in seconds."""
     score_s: float
-    """Duration of scoring both sets in seconds."""
+    """Duration of scoring the sets in seconds."""
     which: str | None = None
     """Name of the score, for heads that have several."""
     diverged: bool = False
     """Whether the head's training returned to an earlier state."""
     ood_validated: str = ""
     """Out-of-distribution sets that the head was fitted or tuned on, comma-separated."""
+    shifted: str = ""
+    """Sets whose rows are counted in `n_id`, besides those of the in-distribution set, comma-separated."""
     intervals: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """Bounds of the metrics' intervals, ``NAME_low`` and ``NAME_high``."""
 
@@ -61,6 +63,8 @@ class ResultRow:
             body["diverged"] = True
         if self.ood_validated:
             body["ood_validated"] = self.ood_validated
+        if self.shifted:
+            body["shifted"] = self.shifted
         return {**body, **self.intervals}
 
 
@@ -69,6 +73,8 @@ class HeadScores(NamedTuple):
 
     scores: dict[str, np.ndarray]
     """Scores ``[N]`` by set."""
+    joined: np.ndarray
+    """Scores ``[N]`` of all rows that count as in-distribution."""
     classes: dict[str, np.ndarray | None]
     """Predicted classes ``[N]`` by set: of the head if it is a classifier, otherwise of the backbone."""
     rows: list[ResultRow]
@@ -78,12 +84,16 @@ class HeadScores(NamedTuple):
 def score_head(
     label: str,
     head: Head,
-    sets: Mapping[str, FeatureSet],
+    inliers: Mapping[str, FeatureSet],
+    outliers: Mapping[str, FeatureSet],
     backbone: Mapping[str, np.ndarray | None],
     *,
     force: bool = False,
 ) -> HeadScores:
     """Score every set with one head, and compute its metrics.
+
+    Every metric that depends on scores is computed on the joined rows of `inliers`; the head's own accuracy is that of
+    the first.
 
     Parameters
     ----------
@@ -91,22 +101,23 @@ def score_head(
         Name of the head in the results.
     head : Head
         A fitted head.
-    sets : mapping of str to FeatureSet
-        The sets by name, the in-distribution set first.
+    inliers : mapping of str to FeatureSet
+        The in-distribution set, followed by shifted sets.
+    outliers : mapping of str to FeatureSet
+        The out-of-distribution sets.
     backbone : mapping of str to array
         Classes ``[N]`` predicted by the backbone, by set; None if the set has no logits.
     force : bool
         See :func:`featood.pipeline.scoring.score`.
     """
-    (id_name, test), *others = sets.items()
-    outliers = dict(others)
+    (id_name, test), *further = inliers.items()
     if not force:
-        refuse_seen(label, head, outliers)
+        refuse_seen(label, head, {**dict(further), **outliers})
     scores: dict[str, np.ndarray] = {}
     seconds: dict[str, float] = {}
     own: dict[str, float] = {}
     classes = dict(backbone)
-    for name, features in sets.items():
+    for name, features in {**inliers, **outliers}.items():
         start = time.perf_counter()
         scores[name] = np.asarray(head.score(features, force=force))
         seconds[name] = time.perf_counter() - start
@@ -115,49 +126,92 @@ def score_head(
             classes[name] = predicted_classes(logits, numbers)
             if name == id_name:
                 own = _classification(logits, test, numbers)
-    aurra_of_id = _aurra(scores[id_name], classes[id_name], test)
+    known = _joined(inliers, scores, classes)
+    aurra_of_id = _aurra(known)
     seen = dict.fromkeys(record.on for record in seen_outliers(head))
     rows = []
     for name, features in outliers.items():
         metrics: dict[str, float] = {
-            **detection_metrics(scores[id_name], scores[name]),
-            **_by_ood_class(scores[id_name], scores[name], features),
-            **_open_set(scores[id_name], scores[name], classes[id_name], classes[name], test),
+            **detection_metrics(known.scores, scores[name]),
+            **_by_ood_class(known.scores, scores[name], features),
+            **_open_set(known, scores[name], classes[name]),
             **aurra_of_id,
             **{key: own[key] for key in ("accuracy", "brier") if key in own},
         }
         row = ResultRow(
-            label, name, split_name(features), len(test), len(features), metrics,
-            fit_s=head.record.fit_seconds or 0.0, score_s=round(seconds[id_name] + seconds[name], 4),
+            label, name, split_name(features), len(known.scores), len(features), metrics,
+            fit_s=head.record.fit_seconds or 0.0,
+            score_s=round(sum(seconds[part] for part in (*inliers, name)), 4),
             which=head.options.get("which"), diverged=bool(head.record.training.get("diverged")),
-            ood_validated=", ".join(seen),
+            ood_validated=", ".join(seen), shifted=", ".join(part for part, _ in further),
         )  # fmt: skip
         rows.append(row)
-    return HeadScores(scores, classes, rows)
+    return HeadScores(scores, known.scores, classes, rows)
 
 
-def id_facts(test: FeatureSet, predictions: np.ndarray | None, level: float | None = None) -> dict[str, Any]:
-    """Return a summary of the in-distribution set: size, accuracy and classes.
+def id_facts(
+    inliers: Mapping[str, FeatureSet],
+    predictions: Mapping[str, np.ndarray | None],
+    level: float | None = None,
+) -> dict[str, Any]:
+    """Return a summary of the in-distribution set (size, accuracy, classes), and of shifted sets joined with it.
 
     Parameters
     ----------
-    test : FeatureSet
-    predictions : integer array of shape [N], optional
-        Predicted classes.
+    inliers : mapping of str to FeatureSet
+        The in-distribution set, followed by shifted sets.
+    predictions : mapping of str to array
+        Predicted classes ``[N]`` by set.
     level : float, optional
-        Confidence level of the interval of the accuracy; by default no interval is computed.
+        Confidence level of the intervals of accuracies; by default none are computed.
+
+    Returns
+    -------
+    dict
+        With shifted sets, ``shifted`` lists them, and ``joined`` has rows and accuracy of all sets together, which is
+        the accuracy that OpenOOD reports.
     """
-    labels = _labels(test)
-    facts: dict[str, Any] = {"dataset": dataset_name(test), "split": split_name(test), "n": len(test)}
-    if labels is None:
-        return facts
-    facts |= _classification(test.logits, test)
-    if level is not None and "accuracy" in facts:
-        rows = int((labels >= 0).sum())
+    (name, test), *further = inliers.items()
+    facts = _size(name, test)
+    if (labels := _labels(test)) is not None:
+        facts |= _classification(test.logits, test)
+        if "accuracy" in facts:
+            facts |= _accuracy([_correct(test, predictions[name])], level)
+        facts["classes"] = class_table(labels, predictions[name], test.classes)
+    if further:
+        correct = {part: _correct(features, predictions[part]) for part, features in inliers.items()}
+        facts["shifted"] = [
+            {**_size(part, features), **_accuracy([correct[part]], level)} for part, features in further
+        ]
+        rows = sum(map(len, inliers.values()))
+        facts["joined"] = {"n": rows, **_accuracy(list(correct.values()), level)}
+    return facts
+
+
+def _size(name: str, features: FeatureSet) -> dict[str, Any]:
+    return {"dataset": name, "split": split_name(features), "n": len(features)}
+
+
+def _accuracy(correct: Sequence[np.ndarray | None], level: float | None) -> dict[str, float]:
+    """Return the accuracy of all labelled rows, and its interval; nothing if a set has no labels or predictions."""
+    known = [part for part in correct if part is not None]
+    if len(known) < len(correct):
+        return {}
+    rows = np.concatenate(known)
+    facts = {"accuracy": float(rows.mean())}
+    if level is not None:
         _, facts["accuracy_low"], facts["accuracy_high"] = binomial_interval(
-            round(facts["accuracy"] * rows), rows, level
+            int(rows.sum()), len(rows), level
         )
-    return facts | {"classes": class_table(labels, predictions, test.classes)}
+    return facts
+
+
+def _correct(features: FeatureSet, predictions: np.ndarray | None) -> np.ndarray | None:
+    """Return whether each labelled row is classified correctly; None without labels or predictions."""
+    labels = _labels(features)
+    if labels is None or predictions is None:
+        return None
+    return predictions[labels >= 0] == labels[labels >= 0]
 
 
 def predicted_classes(logits: Any, numbers: np.ndarray | None = None) -> np.ndarray | None:
@@ -174,17 +228,40 @@ def _classification(logits: Any, features: FeatureSet, numbers: np.ndarray | Non
     return classification_metrics(np.asarray(logits[:]), labels, classes=numbers)
 
 
-def _open_set(
-    id_scores: np.ndarray,
-    ood_scores: np.ndarray,
-    id_classes: np.ndarray | None,
-    ood_classes: np.ndarray | None,
-    test: FeatureSet,
-) -> dict[str, float]:
-    labels = _labels(test)
-    if id_classes is None or ood_classes is None or labels is None:
+class _Joined(NamedTuple):
+    """The rows that count as in-distribution."""
+
+    scores: np.ndarray
+    classes: np.ndarray | None
+    """Predicted classes ``[N]``, or None."""
+    labels: np.ndarray | None
+    """Labels ``[N]``, or None; negative if the class is unknown."""
+
+
+def _joined(
+    inliers: Mapping[str, FeatureSet],
+    scores: Mapping[str, np.ndarray],
+    classes: Mapping[str, np.ndarray | None],
+) -> _Joined:
+    """Join the rows of sets; the class of rows of a shifted set without labels or predictions is unknown."""
+    values = np.concatenate([scores[name] for name in inliers])
+    predicted: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    for name, features in inliers.items():
+        own, found = _labels(features), classes[name]
+        if own is None or found is None:
+            if not labels:  # the in-distribution set itself
+                return _Joined(values, None, None)
+            own, found = np.full(len(features), -1), np.zeros(len(features), int)
+        predicted.append(found)
+        labels.append(own)
+    return _Joined(values, np.concatenate(predicted), np.concatenate(labels))
+
+
+def _open_set(known: _Joined, scores: np.ndarray, classes: np.ndarray | None) -> dict[str, float]:
+    if known.classes is None or known.labels is None or classes is None:
         return {}
-    return open_set_metrics(id_scores, ood_scores, id_classes, ood_classes, labels)
+    return open_set_metrics(known.scores, scores, known.classes, classes, known.labels)
 
 
 def _by_ood_class(id_scores: np.ndarray, scores: np.ndarray, features: FeatureSet) -> dict[str, float]:
@@ -195,12 +272,11 @@ def _by_ood_class(id_scores: np.ndarray, scores: np.ndarray, features: FeatureSe
     return {"auroc_macro": auroc_macro(id_scores, scores, labels)}
 
 
-def _aurra(scores: np.ndarray, classes: np.ndarray | None, test: FeatureSet) -> dict[str, float]:
-    labels = _labels(test)
-    if classes is None or labels is None:
+def _aurra(known: _Joined) -> dict[str, float]:
+    if known.classes is None or known.labels is None:
         return {}
-    known = labels >= 0
-    return {"aurra": aurra(scores[known], classes[known] == labels[known])}
+    rows = known.labels >= 0
+    return {"aurra": aurra(known.scores[rows], known.classes[rows] == known.labels[rows])}
 
 
 def _labels(features: FeatureSet) -> np.ndarray | None:

@@ -17,6 +17,7 @@ from featood.heads.base.head import Head
 from featood.metrics.sanity import doubts
 from featood.pipeline.evidence import Evidence, make_relative
 from featood.pipeline.fitted_heads import SkippedHead, chosen_heads, with_score
+from featood.pipeline.full_spectrum import numbered_as, refuse_overlap
 from featood.pipeline.leakage import dataset_name
 from featood.pipeline.resolve import find_test_sets
 from featood.pipeline.result_rows import (
@@ -47,6 +48,8 @@ class ScorePlan:
     """See :func:`score`."""
     intervals: Uncertainty | None = None
     """See :func:`score`."""
+    shifted: tuple[str, ...] = ()
+    """Names of sets, and of lists of them, that count as in-distribution, too."""
 
 
 @dataclasses.dataclass
@@ -59,7 +62,7 @@ class Scoring:
     scores: dict[tuple[str, str], np.ndarray]
     """Scores ``[N]`` by head and set; the key of the in-distribution set is its dataset name."""
     sets: dict[str, FeatureSet]
-    """The sets by name, the in-distribution set first."""
+    """The sets by name, the in-distribution set first, followed by shifted sets."""
     predictions: dict[tuple[str, str], np.ndarray | None]
     """Predicted classes ``[N]`` by head and set: of the head if it classifies, otherwise of the backbone."""
     maps: ScoreMaps | None = None
@@ -94,12 +97,18 @@ def score(
     test: FeatureSet,
     outliers: Mapping[str, FeatureSet],
     *,
+    shifted: Mapping[str, FeatureSet] | None = None,
     force: bool = False,
     skip_errors: bool = False,
     intervals: Uncertainty | None = None,
     reporter: Reporter = SILENT,
 ) -> Scoring:
     """Score every set with every head once, and compare the heads.
+
+    With `shifted`, this is full-spectrum detection (Yang et al., IJCV 2023), as OpenOOD v1.5 evaluates it with
+    ``fsood=True``: rows of these sets, which have the same classes and a covariate shift, count as in-distribution.
+    Every metric that depends on scores is computed on the joined rows; accuracy and calibration under ``id`` are those
+    of `test`, and the accuracy of the joined rows is added under ``joined``.
 
     Parameters
     ----------
@@ -109,6 +118,8 @@ def score(
         In-distribution rows that no head was fitted on.
     outliers : mapping of str to FeatureSet
         Out-of-distribution sets by name.
+    shifted : mapping of str to FeatureSet, optional
+        Sets by name that count as in-distribution, too. Their classes are matched with those of `test` by name.
     force : bool
         Accept features with another fingerprint than in the fit, and sets on which heads were fitted or tuned.
     skip_errors : bool
@@ -125,22 +136,32 @@ def score(
     Mismatch
         If a head was fitted on features of another kind.
     UsageError
-        If a head was fitted or tuned on one of the sets.
+        If a head was fitted or tuned on one of the sets, or a shifted set is the in-distribution set or an
+        out-of-distribution set.
     """
     id_name = dataset_name(test)
     if id_name in outliers:
         raise DataError(f"{id_name} is the in-distribution set; it cannot be scored against itself")
-    sets = {id_name: test, **outliers}
+    shifted = dict(shifted or {})
+    refuse_overlap(id_name, shifted, outliers)
+    inliers = {id_name: test, **{name: numbered_as(test, features) for name, features in shifted.items()}}
+    sets = {**inliers, **outliers}
     for name, features in sets.items():
         if not len(features):
             raise DataError(f"{name} has no rows to score")
     backbone = {name: predicted_classes(features.logits) for name, features in sets.items()}
-    found = _Collected(sets, intervals, force)
+    found = _Collected(inliers, outliers, intervals, force)
+    found.warnings += [
+        f"the classes of {name} are not those of {id_name}: its rows count as in-distribution, but its labels are "
+        "left out"
+        for name, features in shifted.items()
+        if features.labels is not None and inliers[name].labels is None
+    ]
     for position, label in enumerate(heads):
         reporter.progress("scoring heads", position, len(heads))
         try:
             head = heads[label]
-            scored = score_head(label, head, sets, backbone, force=force)
+            scored = score_head(label, head, inliers, outliers, backbone, force=force)
         except FeatoodError as error:
             if not skip_errors:
                 raise
@@ -148,23 +169,30 @@ def score(
             continue
         found.add(label, head, scored)
     reporter.progress("scoring heads", len(heads), len(heads))
-    facts = id_facts(test, backbone[id_name], None if intervals is None else intervals.level)
+    facts = id_facts(inliers, backbone, None if intervals is None else intervals.level)
     return Scoring(found.results(facts), found.scores, sets, found.predictions, found.maps)
 
 
 class _Collected:
     """Results of the finished heads."""
 
-    def __init__(self, sets: Mapping[str, FeatureSet], intervals: Uncertainty | None, force: bool) -> None:
-        self.sets, self.force = sets, force
+    def __init__(
+        self,
+        inliers: Mapping[str, FeatureSet],
+        outliers: Mapping[str, FeatureSet],
+        intervals: Uncertainty | None,
+        force: bool,
+    ) -> None:
+        self.inliers, self.outliers, self.force = inliers, outliers, force
+        sets = {**inliers, **outliers}
         self.scores: dict[tuple[str, str], np.ndarray] = {}
         self.predictions: dict[tuple[str, str], np.ndarray | None] = {}
         self.rows: list[ResultRow] = []
         self.skipped: list[SkippedHead] = []
         self.warnings = _warnings(sets)
-        self.evidence = Evidence(sets, force)
+        self.evidence = Evidence(sets, list(inliers)[1:], force)
         self.comparison, self.maps = None, None
-        self.test = next(iter(sets.values()))
+        self.test = next(iter(inliers.values()))
         if intervals is not None:
             from featood.pipeline.comparison import Comparison
 
@@ -181,10 +209,10 @@ class _Collected:
         self.evidence.add(label, head, scored.scores)
         rows = scored.rows
         if self.comparison is not None:
-            id_scores, *others = scored.scores.values()
-            rows = self.comparison.add(label, id_scores, others, rows)
+            others = [scored.scores[name] for name in self.outliers]
+            rows = self.comparison.add(label, scored.joined, others, rows)
         self.rows += rows
-        self.warnings += _warnings_of(label, head, self.test, scored.scores)
+        self.warnings += _warnings_of(label, head, self.inliers, scored.scores)
         if self.maps is not None:
             self.maps.add(label, head, self.force)
 
@@ -238,20 +266,28 @@ def score_selection(
     chosen, skipped = chosen_heads(selection, heads, reporter)
     if how.which:
         chosen = with_score(chosen, how.which)
-    sets = find_test_sets(selection, outliers, suites, split=how.split, reporter=reporter)
-    reporter.line(f"scoring {', '.join(chosen)} on {sets.test.name} ({len(sets.test)} rows)")
-    scoring = score(
-        chosen, sets.test, sets.outliers, force=how.force, intervals=how.intervals, reporter=reporter
+    sets = find_test_sets(
+        selection, outliers, suites, shifted=how.shifted, split=how.split, reporter=reporter
     )
+    reporter.line(f"scoring {', '.join(chosen)} on {sets.in_distribution}")
+    scoring = score(
+        chosen, sets.test, sets.outliers, shifted=sets.shifted, force=how.force, intervals=how.intervals,
+        reporter=reporter,
+    )  # fmt: skip
     scoring.results["warnings"] += sets.warnings
     scoring.results["skipped"] += [head._asdict() for head in skipped]
     make_relative(scoring.results["evidence"], selection.cache.root)
     return scoring
 
 
-def evaluate(head: Head, test: FeatureSet, outliers: Mapping[str, FeatureSet]) -> dict[str, dict[str, float]]:
+def evaluate(
+    head: Head,
+    test: FeatureSet,
+    outliers: Mapping[str, FeatureSet],
+    shifted: Mapping[str, FeatureSet] | None = None,
+) -> dict[str, dict[str, float]]:
     """Return the detection metrics of one head by out-of-distribution set; see :func:`score`."""
-    rows = score({head.name: head}, test, outliers).results["rows"]
+    rows = score({head.name: head}, test, outliers, shifted=shifted).results["rows"]
     return {
         row["ood"]: {key: value for key, value in row.items() if isinstance(value, float)} for row in rows
     }
@@ -284,11 +320,14 @@ def _warnings(sets: Mapping[str, FeatureSet]) -> list[str]:
     return found
 
 
-def _warnings_of(label: str, head: Head, test: FeatureSet, scores: Mapping[str, np.ndarray]) -> list[str]:
+def _warnings_of(
+    label: str, head: Head, inliers: Mapping[str, FeatureSet], scores: Mapping[str, np.ndarray]
+) -> list[str]:
     fit = label.partition("[")[0]  # its notes are the same for all its scores
     found = [f"{fit}: {note.removeprefix(f'{head.name}: ')}" for note in head.record.notes]
     if min(map(np.min, scores.values())) == max(map(np.max, scores.values())):
         found.append(f"{label} gives every row the same score, so it detects nothing")
-    if head.learns and head.record.fitted_on == test.name:
-        found.append(f"{label} was fitted on {test.name}, the same rows on which it is scored")
+    for features in inliers.values():
+        if head.learns and head.record.fitted_on == features.name:
+            found.append(f"{label} was fitted on {features.name}, the same rows on which it is scored")
     return found

@@ -81,12 +81,14 @@ def score_all(
     DataError
         If no head could be scored.
     """
-    sets = find_test_sets(selection, outliers, suites, split=how.split, reporter=reporter)
+    sets = find_test_sets(
+        selection, outliers, suites, shifted=how.shifted, split=how.split, reporter=reporter
+    )
     heads = AllHeads(selection, training=training, reporter=reporter)
-    reporter.line(f"scoring all {len(heads)} heads on {sets.test.name} ({len(sets.test)} rows)")
+    reporter.line(f"scoring all {len(heads)} heads on {sets.in_distribution}")
     scoring = score(
-        heads, sets.test, sets.outliers, force=how.force, skip_errors=True, intervals=how.intervals,
-        reporter=reporter,
+        heads, sets.test, sets.outliers, shifted=sets.shifted, force=how.force, skip_errors=True,
+        intervals=how.intervals, reporter=reporter,
     )  # fmt: skip
     scoring.results["warnings"] += sets.warnings
     make_relative(scoring.results["evidence"], selection.cache.root)

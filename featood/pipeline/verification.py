@@ -84,16 +84,19 @@ def verify_results(path: str | Path, cache: FeatureCache, *, reporter: Reporter 
             faults[f"head {label}"] = error
     good = [label for label in evidence["heads"] if f"head {label}" not in faults]
     id_name, *others = evidence["sets"]
+    shifted = evidence.get("shifted", [])  # absent in earlier versions
+    inliers = [id_name, *shifted]
     again: dict[str, Any] | None = None
-    outliers = {name: sets[name] for name in others if name in sets}
-    if id_name in sets and outliers and good:
+    outliers = {name: sets[name] for name in others if name in sets and name not in shifted}
+    if set(inliers) <= set(sets) and outliers and good:
         how = results.get("comparison")
         intervals = _uncertainty(how) if how else None
         chosen = heads.only(good)
         again = score(
-            chosen, sets[id_name], outliers, force=evidence["force"], intervals=intervals, reporter=reporter
-        ).results
-    verdicts = list(_rows(results, again, faults, id_name))
+            chosen, sets[id_name], outliers, shifted={name: sets[name] for name in shifted},
+            force=evidence["force"], intervals=intervals, reporter=reporter,
+        ).results  # fmt: skip
+    verdicts = list(_rows(results, again, faults, inliers))
     return verdicts + list(_rest(results, again, bool(faults), verdicts))
 
 
@@ -121,8 +124,10 @@ def _is_valid(results: Any) -> bool:
     sets, heads = evidence["sets"], evidence["heads"]
     if results.get("comparison"):
         _uncertainty(results["comparison"])
+    shifted = evidence.get("shifted", [])
     return (
-        len(sets) > 1
+        len(sets) > 1 + len(shifted)
+        and set(shifted) <= set(list(sets)[1:])
         and isinstance(evidence["force"], bool)
         and isinstance(results.get("versions", {}), dict)
         and all(isinstance(row["head"], str) and isinstance(row["ood"], str) for row in results["rows"])
@@ -216,7 +221,7 @@ def _rows(
     results: Mapping[str, Any],
     again: Mapping[str, Any] | None,
     faults: Mapping[str, FeatoodError],
-    id_name: str,
+    inliers: list[str],
 ) -> Iterator[Verdict]:
     """Compare the rows of the file, and list those that are missing."""
     entries = results["evidence"]["heads"]
@@ -224,9 +229,8 @@ def _rows(
     for row in results["rows"]:
         head, ood = row["head"], row["ood"]
         what = f"{head} on {ood}"
-        reasons = [
-            faults[part] for part in (f"set {id_name}", f"set {ood}", f"head {head}") if part in faults
-        ]
+        parts = [*(f"set {name}" for name in (*inliers, ood)), f"head {head}"]
+        reasons = [faults[part] for part in parts if part in faults]
         if reasons:
             code = max(error.exit_code for error in reasons)
             yield Verdict(what, DIFFERENT, "; ".join(map(str, reasons)), code if code in (4, 5) else 5)
@@ -235,11 +239,11 @@ def _rows(
         else:
             assert again is not None
             now = again["evidence"]["heads"][head]["scores"]
-            yield _compare(what, row, known[head, ood], entries[head]["scores"], now, (id_name, ood))
+            yield _compare(what, row, known[head, ood], entries[head]["scores"], now, (*inliers, ood))
     present = {(row["head"], row["ood"]) for row in results["rows"]}
     for head in entries:
-        for ood in list(results["evidence"]["sets"])[1:]:
-            if (head, ood) not in present:
+        for ood in results["evidence"]["sets"]:
+            if ood not in inliers and (head, ood) not in present:
                 yield Verdict(f"{head} on {ood}", DIFFERENT, "was scored, but its row is not in the file", 5)
 
 
@@ -249,7 +253,7 @@ def _compare(
     again: Mapping[str, Any],
     then: Mapping[str, Any],
     now: Mapping[str, Any],
-    sets: tuple[str, str],
+    sets: tuple[str, ...],
 ) -> Verdict:
     """Compare a row and its scores with those computed again."""
     change = max(_relative_change(then[name], now[name]) for name in sets)

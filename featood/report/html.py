@@ -68,8 +68,8 @@ def write_report(
         The file to write; "-" is standard output.
     results : dict
         Content of `featood score --json`: `backbone`, `fingerprint`, `id` and `rows`. If present, `ece`, `nll`,
-        `brier` and `classes` in `id`, `warnings` (list of str), `skipped` (list of dict with `head` and `reason`) and
-        `versions` (dict) are shown too.
+        `brier`, `classes`, `shifted` and `joined` in `id`, `warnings` (list of str), `skipped` (list of dict with
+        `head` and `reason`) and `versions` (dict) are shown too.
     scores : dict of arrays
         Scores by (head, set); the key of the ID set is its dataset name. Heads without scores get no figures.
     reliability : tuple of arrays, optional
@@ -160,17 +160,19 @@ def _figures(
     maps: ScoreMaps | None,
 ) -> dict[str, Markup]:
     """Draw histogram, ROC curves and score map of one head, as far as its scores are given."""
-    id_name = results["id"]["dataset"]
-    id_scores = scores.get((head, id_name))
+    about = results["id"]
+    inliers = [about["dataset"], *(entry["dataset"] for entry in about.get("shifted", ()))]
     ood = {name: scores[head, name] for name in sets if (head, name) in scores}
-    if id_scores is None or not ood:
+    if not ood or any((head, name) not in scores for name in inliers):
         return {}
+    id_scores = np.concatenate([np.asarray(scores[head, name]) for name in inliers])
+    joined = f"{inliers[0]} + {len(inliers) - 1} shifted" if inliers[1:] else inliers[0]
     figures = {
-        "Scores": _inline(score_histogram(id_scores, ood, f"{id_name} (ID)")),
+        "Scores": _inline(score_histogram(id_scores, ood, f"{joined} (ID)")),
         "ROC curves": _inline(roc_curves(id_scores, ood)),
     }
     if maps is not None and head in maps.grids:
-        points = {f"{name} (ID)" if name == id_name else name: rows for name, rows in maps.points.items()}
+        points = {f"{name} (ID)" if name in inliers else name: rows for name, rows in maps.points.items()}
         drawn = score_map(maps.grids[head], maps.extent, points, id_scores, maps.axes)
         figures["Scores in the plane"] = _inline(drawn)
     return figures

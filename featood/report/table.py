@@ -43,7 +43,8 @@ def results_table(
         Result rows with `head`, `ood`, `n_ood` and metrics as fractions; shown as percentages, the best value on each
         OOD set in bold.
     id_info : dict
-        `dataset`, and if known `split`, `n` and `accuracy` of the ID set, for the title.
+        `dataset`, and if known `split`, `n` and `accuracy` of the ID set, for the title; with sets that count as
+        in-distribution, too, these under `shifted`, and the whole under `joined`.
     width : int
         Width of the terminal. Columns that do not fit are left out, the least important first.
     comparison : dict, optional
@@ -106,11 +107,20 @@ def _width(cell: tuple[str, list[Text]]) -> int:
 
 
 def _title(id_info: Mapping[str, Any]) -> Text:
-    title = f"ID {id_info['dataset']}"
-    if id_info.get("split") is not None:
-        title += f"/{id_info['split']}"
-    if id_info.get("n") is not None:
-        title += f", {id_info['n']:,} rows"
-    if id_info.get("accuracy") is not None:
-        title += f", accuracy {percent(id_info['accuracy'])}{interval(id_info, 'accuracy')} %"
-    return Text(printable(title) + "; metrics in %")
+    lines = [f"ID {_described(id_info)}"]
+    if shifted := id_info.get("shifted"):
+        lines += [f"joined with {_described(entry)}" for entry in shifted]
+        lines.append(f"full-spectrum ID{_size(id_info['joined'])}")
+    return Text("\n".join(map(printable, lines)) + "; metrics in %")
+
+
+def _described(facts: Mapping[str, Any]) -> str:
+    split = f"/{facts['split']}" if facts.get("split") is not None else ""
+    return f"{facts['dataset']}{split}{_size(facts)}"
+
+
+def _size(facts: Mapping[str, Any]) -> str:
+    text = f", {facts['n']:,} rows" if facts.get("n") is not None else ""
+    if facts.get("accuracy") is not None:
+        text += f", accuracy {percent(facts['accuracy'])}{interval(facts, 'accuracy')} %"
+    return text

@@ -28,6 +28,30 @@ def test_import_and_help_load_neither_torch_nor_torchvision():
     assert "extract" in done.stdout
 
 
+def test_help_and_completion_work_without_torch():
+    script = """
+import sys
+for name in ("torch", "torchvision", "timm"):
+    sys.modules[name] = None
+from click.shell_completion import ShellComplete
+from featood.cli.root import COMMANDS, root
+
+# names and options of models and acquisitions are read from their classes
+pages = [[name] for name in COMMANDS if name not in ("train", "active-learning")]
+for words in [*pages, ["fit", "knn"], ["tune", "knn"], ["evaluate", "ddu"], ["cache", "ls"]]:
+    root([*words, "--help"], standalone_mode=False)
+complete = ShellComplete(root, {}, "featood", "").get_completions
+for words, last, expected in (
+    (["fit"], "knn", "knn"), (["score", "--head"], "ms", "msp"), (["score"], "--shi", "--shifted"),
+    (["extract", "--dataset"], "cifar10", "cifar10"),
+):
+    assert expected in {item.value for item in complete(words, last)}, words
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--shifted" in done.stdout
+
+
 def test_extract_fit_score_from_end_to_end(featood, toy_images, tmp_path):
     code, out, err = featood("extract", *NET, "--dataset", "toy")
     assert code == 0, err

@@ -49,6 +49,8 @@ def test_ood_sets_are_completed_from_the_cache_and_the_registry_also_after_a_com
     assert completed("report", "--ood", last="odd,lsun-c") == {"odd,lsun-crop"}
     assert completed("fit", "energy-finetune", "--outliers", last="lsun-c") == {"lsun-crop"}
     assert completed("score", "--suite", last="cifar10-n") == {"cifar10-near"}
+    assert completed("score", "--shifted", last="odd,cifar10-s") == {"odd,cifar10-shifted"}
+    assert completed("report", "--shifted", last="cifar10-n") == set()
     assert "cifar10" in completed("extract", "--dataset", last="ci")
 
 

@@ -105,6 +105,9 @@ def shared_jobs():
     yield "plain", {**plain, "model": "cross-entropy", "how": {**how, "epochs": 13}}
     balanced = {**how, "epochs": 2, "frozen_epochs": 1, "batch_classes": 8}
     yield "balanced", {**plain, "model": "cross-entropy", "how": balanced}
+    chosen = {**how, "epochs": 3, "batch_size": 40, "batch_classes": 5, "lr": 0.005}
+    options = {"latent": 4, "margins_epoch": 1}
+    yield "vmdls", {**plain, "model": "vmdls", "options": options, "how": chosen}
     options = {
         "vos": {"queue": 4, "draws": 50},
         "npos": {"queue": 8, "samples": 20, "neighbor": 4, "boundary": 6, "kept": 5},

@@ -14,6 +14,7 @@ from featood.extractors.models.model import ImageBatch, Model, Setup
 from featood.extractors.models.network import SplitNet
 from featood.extractors.models.registry import register
 from featood.losses import LatentMargins, LatentSpace, distances
+from featood.training.gathering import gathered, of_first
 from featood.training.loop import Losses
 
 
@@ -38,8 +39,7 @@ class VMDLS(LatentMargins, Model):
     The column ``mu.avg`` has mu: tap the stages of the network, and score with ``vmdls --latent-feature mu.avg``.
 
     Differences from the published code: `margin_max_distance` is not exceeded, and latents are compared as they are,
-    not scaled to unit length (`normalize_embeddings`), by which margins above 2 act as a constant push. Of several
-    processes, each forms the triplets of its share of a batch, and the class means are those of the first.
+    not scaled to unit length (`normalize_embeddings`), by which margins above 2 act as a constant push.
     """
 
     shown: ClassVar[tuple[str, ...]] = ("mu",)
@@ -64,14 +64,17 @@ class VMDLS(LatentMargins, Model):
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:
         """Return the loss, the triplet term and the divergence."""
         batch, space = batch.inliers(), _space(net)
-        means, log_variances = space.posterior(net.features(batch.images))
         # distances and densities need more than the half precision of autocast
-        posterior = means.to(space.centers.dtype), log_variances.to(space.centers.dtype)
+        means, log_variances = (
+            gathered(part.to(space.centers.dtype)) for part in space.posterior(net.features(batch.images))
+        )
+        labels = gathered(batch.labels)
+        noise = of_first(self.draw_noise(len(means), batch.generator).to(means))
         margin, weight = self.margin(batch.epoch), self.divergence_weight(batch.epoch)
         found, latents = self.latent_losses(
-            posterior, space.centers, batch.labels, batch.generator, margin, weight
+            (means, log_variances), noise, space.centers, labels, margin, weight
         )
-        space.follow(latents, batch.labels, batch.ends_epoch)
+        space.follow(latents, labels, batch.ends_epoch)
         return found
 
 

@@ -62,8 +62,9 @@ class LatentHead(LatentMargins, PerceptronHead):
     ) -> dict[str, Tensor]:
         """Return the loss of this epoch and its terms."""
         margin, weight = self.margin(model.epoch), self.divergence_weight(model.epoch)
+        noise = self.draw_noise(len(rows), generator)
         parts, latents = self.latent_losses(
-            model.posterior(rows), model.centers, labels, generator, margin, weight
+            model.posterior(rows), noise, model.centers, labels, margin, weight
         )
         model.advance(latents, labels)
         return parts
@@ -75,7 +76,12 @@ class LatentHead(LatentMargins, PerceptronHead):
         margin, weight = self.margin(self.epochs), self.kl_weight
         losses = [
             self.latent_losses(
-                model.posterior(rows[batch]), model.centers, labels[batch], generator, margin, weight
+                model.posterior(rows[batch]),
+                self.draw_noise(len(rows[batch]), generator),
+                model.centers,
+                labels[batch],
+                margin,
+                weight,
             )
             for batch in batches
         ]
