@@ -11,7 +11,7 @@ demo: $(VENV)/installed
 	$(BIN)/featood demo --out demo
 
 test: $(VENV)/installed
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check $(CODE)

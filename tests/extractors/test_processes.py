@@ -140,13 +140,11 @@ def by_two(tmp_path_factory):
 
 
 @DISTRIBUTED
-@pytest.mark.xdist_group("two processes")
 def test_a_killed_training_by_two_ends_as_an_uninterrupted_one(by_two):
     same(by_two / "whole", by_two / "killed")
 
 
 @DISTRIBUTED
-@pytest.mark.xdist_group("two processes")
 def test_two_processes_train_what_one_does(by_two, tmp_path):
     train_by_one(tmp_path, [{**job, "out": str(tmp_path / title)} for title, job in shared_jobs()])
     assert len(losses(tmp_path / "plain")) >= 50
@@ -159,7 +157,6 @@ def test_two_processes_train_what_one_does(by_two, tmp_path):
 
 
 @DISTRIBUTED
-@pytest.mark.xdist_group("two processes")
 def test_two_processes_share_their_chains(by_two):
     chains = chains_job(by_two / "chains")
     moved = load_file(by_two / "chains" / "last.safetensors")["parts.chains.samples"]

@@ -1,7 +1,6 @@
 import functools
 
 import pytest
-from workers import together
 
 from featood.heads import list_heads
 from featood.testing import Check, Subject, iter_checks
@@ -12,7 +11,7 @@ def subject(name: str) -> Subject:
     return Subject.of(name)
 
 
-@pytest.mark.parametrize("name", together("head", list_heads()))
+@pytest.mark.parametrize("name", list_heads())
 @pytest.mark.parametrize("check", iter_checks(), ids=str)
 def test_head(check: Check, name: str):
     check(subject(name))

@@ -36,7 +36,7 @@ def pictures_of(
     seed : int
         Of all draws.
     """
-    pairs = images[: min(2 * PAIRS, len(images) // 2 * 2)]
+    pairs = images[: min(2 * PAIRS, len(images) // 2 * 2)] if len(images) > 1 else torch.cat([images, images])
     with frozen(net), torch.no_grad():
         made = model.pictures(net, pairs, torch.Generator().manual_seed(seed))
     return {name: picture_of(shown, transform) for name, shown in made.items()}

@@ -262,7 +262,7 @@ class _Run:
 
     def pictures(self) -> dict[str, np.ndarray]:
         """Return what the network generates, from fixed random numbers and the first images."""
-        images = self.held_out[0] if len(self.held_out[0]) else self.data.images
+        images = self.held_out[0] if len(self.held_out[0]) > 1 else self.data.images
         first = next(self._in_order(images, torch.zeros(len(images)))).images
         return pictures_of(self.model, self.net, first, self.data.transform, self.options.seed)
 
