@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from featood.data import open_dataset
 from featood.errors import DataError, Mismatch, UsageError
 from featood.extractors.models import SplitNet
 from featood.extractors.trainer import Architecture, TrainOptions, is_extractor, load_extractor
@@ -267,3 +268,24 @@ def test_mistakes_are_one_line(tmp_path, changes, how, error, text):
     with pytest.raises(error, match=text):
         train_extractor(plan(tmp_path / "net", **changes), TrainOptions(epochs=1, **how))
     assert not os.listdir(tmp_path)
+
+
+def test_a_loader_is_in_no_cycle_of_references():
+    """The garbage collector would take seconds to end its workers."""
+    import gc
+    import weakref
+
+    from featood.extractors.trainer.loader import ImageLoader
+    from featood.extractors.transform import Transform
+    from featood.training.batches import Batches
+
+    images = open_dataset("digits", "test").subset(range(20))
+    gc.disable()
+    try:
+        loader = ImageLoader(images, Transform(1, 8, 8, 0, (0.5,), (0.5,)), Batches(20, 5, 0), 4)
+        loader(0)
+        seen = weakref.ref(loader)
+        del loader
+        assert seen() is None
+    finally:
+        gc.enable()

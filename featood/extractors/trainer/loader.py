@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["ImageLoader"]
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -58,16 +59,14 @@ class ImageLoader:
         views: int = 1,
     ) -> None:
         self._rows = _Rows(images, transform, augmentations, seed)
-        self._transform, self._batches, self._part = transform, batches, part
-        self.count = count
-        self._workers, self.views = workers, views
+        self._keys = _Keys(batches, count, part, views)
+        self._transform, self._workers, self.views = transform, workers, views
         self._next = -1
         self._iterator: Iterator[np.ndarray] = iter(())
 
     def rows(self, number: int) -> Tensor:
         """Return this process's row numbers ``[B]`` of a batch."""
-        rank, world = self._part
-        return self._batches(number)[rank::world]
+        return self._keys.rows(number)
 
     def __call__(self, number: int) -> Tensor:
         """Return the normalised images ``[B, C, H, W]`` of a batch."""
@@ -80,29 +79,37 @@ class ImageLoader:
         return iter(
             DataLoader(
                 self._rows,
-                batch_sampler=_Keys(self, first),
+                batch_sampler=dataclasses.replace(self._keys, first=first),
                 collate_fn=np.stack,
                 num_workers=self._workers,
                 generator=torch.Generator(),
             )
         )
 
-    def epoch(self, number: int) -> int:
-        """Return the epoch of a batch."""
-        return number // len(self._batches)
 
-
+@dataclasses.dataclass(frozen=True)
 class _Keys:
-    """Rows, epochs and views of all batches from one on."""
+    """Rows, epochs and views of all batches from one on.
 
-    def __init__(self, loader: ImageLoader, first: int) -> None:
-        self._loader, self._first = loader, first
+    It does not refer to the loader: workers whose iterator is in a cycle of references are ended by the garbage
+    collector, which takes seconds for each.
+    """
+
+    batches: Batches
+    count: int
+    part: tuple[int, int]
+    views: int
+    first: int = 0
+
+    def rows(self, number: int) -> Tensor:
+        """Return this process's row numbers of a batch."""
+        rank, world = self.part
+        return self.batches(number)[rank::world]
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        for number in range(self._first, self._loader.count):
-            epoch = self._loader.epoch(number)
-            rows = self._loader.rows(number).tolist()
-            yield [(row, epoch, view) for view in range(self._loader.views) for row in rows]
+        for number in range(self.first, self.count):
+            epoch, rows = number // len(self.batches), self.rows(number).tolist()
+            yield [(row, epoch, view) for view in range(self.views) for row in rows]
 
 
 class _Rows(Dataset[np.ndarray]):
