@@ -41,7 +41,7 @@ OTHER_COLUMNS = frozenset(
 """Heads that read columns which only an extraction or an import makes."""
 
 
-class HeadEstimator(OutlierMixin, BaseEstimator):
+class HeadEstimator(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     """Base of the estimators.
 
     Attributes

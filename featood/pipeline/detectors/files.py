@@ -53,10 +53,10 @@ def image_sets(names: Iterable[str], decoding: Decoding, lines: Iterable[str] = 
             if files:
                 yield _of_files(files, decoding)
                 files = []
-            found = open_dataset(os.path.abspath(name))
-            if found.array is not None:
-                found = dataclasses.replace(found, ids=tuple(f"{name}#{row}" for row in found.ids))
-            yield dataclasses.replace(found, decoding=decoding)
+            images = open_dataset(os.path.abspath(name))
+            if images.array is not None:
+                images = dataclasses.replace(images, ids=tuple(f"{name}#{row}" for row in images.ids))
+            yield dataclasses.replace(images, decoding=decoding)
         elif path.is_file():
             files.append(name)
         else:

@@ -7,6 +7,7 @@ __all__ = ["Golden", "compare", "record_golden"]
 import dataclasses
 import importlib.metadata
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def record_golden(network: ImageNetwork, head: Head, images: Sequence[np.ndarray
     """Compute the inputs, features and scores of some images."""
     inputs = network.inputs(images)
     features = network.features(inputs)
-    columns = dict(features.features)
+    columns: dict[str, Any] = dict(features.features)
     if features.logits is not None:
         columns["logits"] = features.logits
     return Golden(images, inputs.numpy(), columns, np.asarray(head.score(features)), scale)

@@ -40,7 +40,8 @@ class ImageNetwork:
         self.origin = origin
         self.backbone, self.transform, self.options = rebuild(origin, code)
         self.device = pick_device(device)
-        module: Any = self.backbone.module.eval().to(self.device, memory_format=torch.channels_last)
+        module: Any = self.backbone.module.eval().to(self.device)
+        module.to(memory_format=torch.channels_last)
         example = torch.zeros(2, *self.transform.shape)
         example += torch.linspace(-1, 1, example[0].numel()).view_as(example[0])
         self.forward = Forward(module, self._placed(example), self.options, self.transform)
