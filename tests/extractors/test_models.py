@@ -102,7 +102,7 @@ LIKE = {
 """Models whose state and outputs are made by the same code as those of another."""
 
 
-@pytest.mark.parametrize("name", ([name for name in MODELS if LIKE.get(name) != "vera" or name == "epn-v"]))
+@pytest.mark.parametrize("name", [name for name in MODELS if LIKE.get(name) != "vera" or name == "epn-v"])
 def test_the_loss_falls(trained, name):
     losses = history(trained(name))
     for term, values in losses.items():
@@ -130,7 +130,7 @@ class Interrupting(Reporter):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("name", (["cross-entropy", *filter(keeps_state, MODELS)]))
+@pytest.mark.parametrize("name", ["cross-entropy", *filter(keeps_state, MODELS)])
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(trained, tmp_path, name):
     with pytest.raises(KeyboardInterrupt):
         train(name, tmp_path / "net", Interrupting())
@@ -139,7 +139,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(trained, tmp_path,
         assert (tmp_path / "net" / file).read_bytes() == (trained(name) / file).read_bytes(), file
 
 
-@pytest.mark.parametrize("name", ([name for name in MODELS if name == "jem" or name not in LIKE]))
+@pytest.mark.parametrize("name", [name for name in MODELS if name == "jem" or name not in LIKE])
 def test_what_is_extracted_is_what_was_trained(featood, trained, tmp_path, name):
     code, _, err = featood("extract", "--backbone", str(trained(name)), "--dataset", "digits:0-6", "--split", "test",
                            "--cache", str(tmp_path))  # fmt: skip
