@@ -45,13 +45,12 @@ def predict(
 
     Example: featood predict knn-detector photos/
     """
-    from featood.data import Decoding
     from featood.errors import DataError
     from featood.pipeline.detectors import Detector
     from featood.pipeline.detectors.files import image_sets
 
     found = Detector.load(detector, code, device, test=not no_test)
-    decoding = Decoding(**found.network.origin.run.get("decoding", {}))
+    decoding = found.network.decoding
     kept: list[Prediction] = []
     unread = out = total = 0
     with TerminalReporter() as reporter:

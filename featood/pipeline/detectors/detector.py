@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from featood.data import ImageSet
 from featood.errors import DataError, FeatoodError
@@ -121,9 +122,8 @@ class Detector:
         DataError
             If it cannot be read.
         """
-        return self._decide(
-            [as_pixels(image, self.network.origin)], [str(image) if isinstance(image, str | Path) else ""]
-        )[0]
+        name = str(image) if isinstance(image, str | Path) else ""
+        return self._decide(self.network.inputs([as_pixels(image, self.network.decoding)]), [name])[0]
 
     def predict(
         self, images: ImageSet, progress: Callable[[int, int], None] | None = None
@@ -148,14 +148,16 @@ class Detector:
                 except DataError as error:
                     errors[row] = str(error)
             good = [row for row in rows if row not in errors]
-            decided = iter(self._decide(pixels, [images.ids[row] for row in good], start) if good else ())
+            names = [images.ids[row] for row in good]
+            inputs = self.network.transform.normalise(np.stack(pixels)) if good else None
+            decided = iter(() if inputs is None else self._decide(inputs, names, start))
             for row in rows:
                 yield Prediction(images.ids[row], None, error=errors[row]) if row in errors else next(decided)
             if progress is not None:
                 progress(rows.stop, len(images))
 
-    def _decide(self, pixels: Sequence[np.ndarray], ids: Sequence[str], row: int = 0) -> list[Prediction]:
-        features = self.network.features(self.network.inputs(pixels), row)
+    def _decide(self, inputs: Tensor, ids: Sequence[str], row: int = 0) -> list[Prediction]:
+        features = self.network.features(inputs, row)
         scores = np.asarray(self.head.score(features), np.float64)
         if (scores >= WORST).any():
             raise FeatoodError(f"{self.head.name} gives no finite score for some of the images")

@@ -68,7 +68,7 @@ def make_detector(
             f"{features.name} was not extracted from images by name, so a detector would have no network"
         )
     network = ImageNetwork(features.origin, code)
-    images = _images(features, data_dir)
+    images = _images(features, network.decoding, data_dir)
     golden = None
     if not images:
         reporter.line(
@@ -139,7 +139,7 @@ def detector_of(
     return detector, detector.save(place)
 
 
-def _images(features: FeatureSet, data_dir: str | None) -> list[np.ndarray]:
+def _images(features: FeatureSet, decoding: Decoding, data_dir: str | None) -> list[np.ndarray]:
     origin = features.origin
     assert origin is not None
     where = data_dir or origin.run.get("data_dir")
@@ -148,7 +148,7 @@ def _images(features: FeatureSet, data_dir: str | None) -> list[np.ndarray]:
         count = min(GOLDEN_IMAGES, len(images), len(features))
         if features.ids is None or list(features.ids[:count]) != list(images.ids[:count]):
             return []
-        images = dataclasses.replace(images, decoding=Decoding(**origin.run.get("decoding", {})))
+        images = dataclasses.replace(images, decoding=decoding)
         return [images.read(row) for row in range(count)]
     except FeatoodError:
         return []

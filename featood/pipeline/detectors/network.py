@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from featood.cache.feature_set import FeatureSet
 from featood.cache.manifest import Manifest
+from featood.data import Decoding
 from featood.extractors.forward import Forward
 from featood.extractors.recipe import rebuild
 from featood.numerics.devices import pick_device
@@ -51,6 +52,11 @@ class ImageNetwork:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes of the logits; empty if unknown."""
         return self.origin.classes
+
+    @property
+    def decoding(self) -> Decoding:
+        """How files were decoded."""
+        return Decoding(**self.origin.run.get("decoding", {}))
 
     def inputs(self, images: Sequence[np.ndarray]) -> Tensor:
         """Transform decoded images, uint8 ``[H, W]`` or ``[H, W, 3]``, to network inputs ``[B, C, H, W]``."""

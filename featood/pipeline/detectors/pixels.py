@@ -10,21 +10,20 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from featood.cache.manifest import Manifest
 from featood.data import Decoding
 from featood.data.images.reading import read_image
 from featood.errors import DataError
 
 
-def as_pixels(image: Any, origin: Manifest) -> np.ndarray:
+def as_pixels(image: Any, decoding: Decoding) -> np.ndarray:
     """Return an image as uint8 ``[H, W]`` or ``[H, W, 3]``.
 
     Parameters
     ----------
     image
         A path, a PIL image, an array uint8 ``[H, W]`` or ``[H, W, 3]``, or a tensor uint8 ``[C, H, W]``.
-    origin : Manifest
-        Manifest of the features, whose options of decoding apply to files.
+    decoding : Decoding
+        How files are decoded.
 
     Raises
     ------
@@ -35,7 +34,7 @@ def as_pixels(image: Any, origin: Manifest) -> np.ndarray:
         path = Path(image)
         if not path.is_file():
             raise DataError(f"{path} is missing, or not a file")
-        return read_image(path, Decoding(**origin.run.get("decoding", {})))
+        return read_image(path, decoding)
     if isinstance(image, Tensor):
         image = image.detach().cpu().numpy()
         image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image

@@ -98,6 +98,14 @@ def test_a_loaded_detector_decides_as_the_head_does_on_the_cache(made):
     assert found[0].id == images.ids[0]
 
 
+def test_images_are_resized_and_cropped_once(made):
+    detector = Detector.load(made[2], test=False)
+    detector.network.transform = dataclasses.replace(detector.network.transform, resize=36)
+    images = open_dataset("digits", "test").subset(range(8))
+    alone = [detector(images.read(row)).score for row in range(8)]
+    np.testing.assert_allclose([one.score for one in detector.predict(images)], alone, rtol=1e-4)
+
+
 def test_a_detector_needs_nothing_but_its_folder(made, tmp_path, monkeypatch):
     cache, detector, folder = made
     moved = tmp_path / "moved"
