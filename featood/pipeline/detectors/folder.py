@@ -7,7 +7,7 @@ __all__ = ["load_detector", "save_detector"]
 import dataclasses
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from featood.heads.artefacts.artefact import load_head, save_head
 from featood.pipeline.detectors.calibration import Calibration
 from featood.pipeline.detectors.golden import Golden
 from featood.pipeline.detectors.network import ImageNetwork
+from featood.pipeline.detectors.reference import Reference
 from featood.records import check_record, is_newer, one_of, optional, whole
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 RECORD, CALIBRATION, GOLDEN = "detector.json", "calibration.safetensors", "golden.safetensors"
+REFERENCE = "reference.safetensors"
 NETWORK, TRAINED = "network.safetensors", "network"
 STORED = (NETWORK, TRAINED, "")
 AGAIN = "make the detector again with featood threshold"
@@ -42,6 +44,7 @@ KINDS = {
     },
     "network": one_of(STORED),
     "golden": {"images": whole(), "scale": (int, float)},
+    "reference?": optional({"column": str, "ids": [str]}),
     "versions": {str: str},
     "sha256_of": {str: str},
 }  # fmt: skip
@@ -63,7 +66,16 @@ def save_detector(detector: Detector, folder: Path) -> Path:
     with scratch_folder(folder) as place:
         save_head(detector.head, place / "head")
         detector.network.origin.save(place)
-        contents = {CALIBRATION: _tensors(_calibration_arrays(detector.calibration))}
+        calibration = detector.calibration
+        contents = {
+            CALIBRATION: _tensors(
+                {
+                    "scores": calibration.scores,
+                    "thresholds": calibration.thresholds,
+                    "classes": calibration.classes,
+                }
+            )
+        }
         golden = detector.golden
         if golden is not None:
             contents[GOLDEN] = _tensors(
@@ -71,6 +83,15 @@ def save_detector(detector: Detector, folder: Path) -> Path:
                 | {f"column.{name}": values for name, values in golden.columns.items()}
             )
             contents |= {f"golden-{number}.png": _png(image) for number, image in enumerate(golden.images)}
+        reference = detector.reference
+        if reference is not None:
+            contents[REFERENCE] = _tensors(
+                {
+                    "features": reference.features,
+                    "scores": reference.scores,
+                    "classes": reference.classes,
+                }
+            )
         stored = _network_files(detector.network)
         contents |= stored
         make_folder(place / TRAINED)
@@ -80,12 +101,13 @@ def save_detector(detector: Detector, folder: Path) -> Path:
         body = {
             "schema": SCHEMA,
             "head": detector.head.name,
-            "calibration": dict(detector.calibration.record),
+            "calibration": dict(calibration.record),
             "network": next(iter(stored), "").partition("/")[0],
             "golden": {
                 "images": len(golden.images) if golden else 0,
                 "scale": float(golden.scale) if golden else 0.0,
             },
+            "reference": reference and {"column": reference.column, "ids": list(reference.ids)},
             "versions": dict(detector.versions),
             "sha256_of": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
         }
@@ -139,13 +161,14 @@ def load_detector(folder: Path, code: Sequence[Any] = (), device: str = "auto") 
             if name.startswith("column.")
         }
         golden = Golden(images, found["inputs"], columns, found["scores"], body["golden"]["scale"])
+    reference = None
+    if about := body.get("reference"):
+        found = _arrays(contents[REFERENCE], folder / REFERENCE)
+        reference = Reference(
+            about["column"], found["features"], found["scores"], found.get("classes"), about["ids"]
+        )
     network = ImageNetwork(origin, code, device)
-    return Detector(load_head(folder / "head"), calibration, network, golden, body["versions"])
-
-
-def _calibration_arrays(calibration: Calibration) -> dict[str, np.ndarray]:
-    arrays = {"scores": calibration.scores, "thresholds": calibration.thresholds}
-    return arrays if calibration.classes is None else {**arrays, "classes": calibration.classes}
+    return Detector(load_head(folder / "head"), calibration, network, golden, body["versions"], reference)
 
 
 def _network_files(network: ImageNetwork) -> dict[str, bytes]:
@@ -166,10 +189,10 @@ def _network_files(network: ImageNetwork) -> dict[str, bytes]:
     return {NETWORK: save({name: value.detach().cpu().contiguous().clone() for name, value in state.items()})}
 
 
-def _tensors(arrays: dict[str, np.ndarray]) -> bytes:
+def _tensors(arrays: Mapping[str, np.ndarray | None]) -> bytes:
     from safetensors.numpy import save
 
-    return save({name: np.ascontiguousarray(values) for name, values in arrays.items()})
+    return save({name: np.ascontiguousarray(values) for name, values in arrays.items() if values is not None})
 
 
 def _arrays(content: bytes, path: Path) -> dict[str, np.ndarray]:

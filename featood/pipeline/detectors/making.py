@@ -21,6 +21,7 @@ from featood.pipeline.detectors.calibration import Calibration, calibrate
 from featood.pipeline.detectors.detector import Detector
 from featood.pipeline.detectors.golden import record_golden
 from featood.pipeline.detectors.network import ImageNetwork
+from featood.pipeline.detectors.reference import choose_reference
 from featood.pipeline.fitted_heads import chosen_heads
 from featood.pipeline.selection import select
 from featood.reporter import SILENT, Reporter
@@ -82,7 +83,8 @@ def make_detector(
                 f"the network scores the first image of {features.name} {golden.scores[0]:.6g}, but its cached "
                 f"features {stored[0]:.6g}; extract the set again"
             )
-    return Detector(head, calibration, network, golden, library_versions())
+    reference = choose_reference(calibration, features) if features.features else None
+    return Detector(head, calibration, network, golden, library_versions(), reference)
 
 
 def detector_of(
