@@ -49,6 +49,10 @@ SECTIONS = {
             "predict.predict",
             "Decide for each image in FILES whether it is out-of-distribution, by a DETECTOR of featood threshold.",
         ),
+        "monitor": Listed(
+            "monitor.monitor",
+            "Watch a STREAM of images for changes, by a DETECTOR of featood threshold.",
+        ),
         "evaluate": Listed(
             "evaluate.evaluate",
             "Repeat a published evaluation over several networks and several runs of each.",

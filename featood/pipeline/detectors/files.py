@@ -19,7 +19,9 @@ from featood.pipeline.detectors.detector import Prediction
 SETS = (".npy", ".npz", *LIST_SUFFIXES)
 
 
-def image_sets(names: Iterable[str], decoding: Decoding, lines: Iterable[str] = ()) -> Iterator[ImageSet]:
+def image_sets(
+    names: Iterable[str], decoding: Decoding, lines: Iterable[str] = (), most: int | None = None
+) -> Iterator[ImageSet]:
     """Yield the images of names as sets, in their order; files in a row are one set.
 
     Parameters
@@ -61,6 +63,9 @@ def image_sets(names: Iterable[str], decoding: Decoding, lines: Iterable[str] = 
             files.append(name)
         else:
             raise DataError(f"{name} does not exist")
+        while most is not None and len(files) >= most:
+            yield _of_files(files[:most], decoding)
+            files = files[most:]
     if files:
         yield _of_files(files, decoding)
 

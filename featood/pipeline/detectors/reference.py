@@ -32,6 +32,11 @@ class Reference:
     ids: Sequence[str]
     """Names of the rows ``[R]``; empty if they have none."""
 
+    def scaled(self, features: np.ndarray) -> np.ndarray:
+        """Divide features ``[M, D]`` by their standard deviations among the reference rows, except by zero."""
+        deviations = self.features.std(0)
+        return features / np.where(deviations > 0, deviations, 1)
+
 
 def choose_reference(calibration: Calibration, features: FeatureSet) -> Reference:
     """Return at most a thousand calibration rows, evenly spaced.
