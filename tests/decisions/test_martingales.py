@@ -69,7 +69,7 @@ def test_p_values_of_exchangeable_rows_are_independent(most):
     """Two calibration rows and three rows of a stream: all 27 combinations of thirds are equally frequent."""
     rng = np.random.default_rng(0)
     table, fixed = np.zeros((3, 3, 3)), np.zeros((3, 3, 3))
-    for _ in range(3000):
+    for _ in range(600):
         scores = rng.normal(size=5)
         known, thirds = np.sort(scores[:2]), []
         for score in scores[2:]:

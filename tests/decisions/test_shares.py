@@ -13,7 +13,7 @@ from featood.metrics import binomial_interval
 
 @pytest.mark.parametrize(("hits", "rows"), [(0, 1), (1, 1), (0, 50), (3, 50), (50, 50), (500, 9000)])
 def test_the_ends_are_where_a_bet_refutes_the_share(hits, rows):
-    """The capital of a bet is the likelihood under a mixture over that under the share, here by numerical integration."""
+    """The capital is the likelihood under a mixture of shares over that under the share, here by integration."""
     found = running_interval(hits, rows, 0.9)
     grid = stats.beta.ppf((np.arange(200_000) + 0.5) / 200_000, 0.5, 0.5)
     mixture = np.mean(stats.binom.pmf(hits, rows, grid))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["FEWEST", "KINDS", "Diagnosis", "Window", "diagnose"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,6 @@ import torch
 from scipy import stats
 
 from featood.decisions import changed_features, class_p_values
-from featood.decisions.martingales import VIEWS
 from featood.numerics.gaussian import squared_distances
 from featood.pipeline.detectors.reference import Reference
 
@@ -34,6 +33,13 @@ KINDS = {
     "outliers": "the flagged rows are not close to each other, and the others have not moved",
 }
 """What a diagnosis can be, and why."""
+ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "higher": lambda above: -above,
+    "lower": lambda above: above,
+    "wider": lambda above: -np.abs(above),
+    "narrower": np.abs,
+}
+"""By change of the scores, a function of how far they are above the median that is smallest where it shows most."""
 
 
 class Window(NamedTuple):
@@ -146,7 +152,7 @@ def diagnose(
         kind = "sensor shift"
     else:
         kind = "new class" if clustered is not None and clustered >= CLUSTERED else "outliers"
-    order = np.argsort(VIEWS[change](window.p_values), kind="stable")[:SHOWN]
+    order = np.argsort(ORDERS[change](window.scores - np.median(reference.scores)), kind="stable")[:SHOWN]
     nearest = squared_distances(new[order], known).argmin(1).tolist()
     return Diagnosis(
         kind, count, out, moved, clustered, classes_p, scores_p,
