@@ -58,7 +58,7 @@ def test_the_page_has_all_that_is_known(tmp_path):
     text = " ".join(Tags((tmp_path / "page.html").read_text()).text.split())
     for part in (
         "Monitor of knn", "Alarm at row 120", "probably since row 100", "Diagnosis: new class", "The rows are close",
-        "40 rows since the change, 11 of them", "Expected of calibration 5.0 %", "2.0 to 11.0", "1e-09", "0.25 yes",
+        "40 rows since the change, 11 of them", "Share expected 5.0 %", "2.0 to 11.0", "1e-09", "0.25 yes",
         "today.", "Probability of a false alarm 1 %", "10.0 40.0 -", "3 0 1 0 - 4.50",
     ):  # fmt: skip
         assert part in text, part
