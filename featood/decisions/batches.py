@@ -7,9 +7,9 @@ __all__ = ["COMBINATIONS", "combined_p_values", "discoveries"]
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from featood.decisions.checks import check_rate
 from featood.errors import DataError, UsageError
@@ -36,7 +36,7 @@ def discoveries(p: ArrayLike, false_share: float = 0.1) -> Bool[np.ndarray, "M"]
     """
     check_rate(false_share, "the share of false discoveries")
     values = _checked(p, 1)
-    return stats.false_discovery_control(values) <= false_share if len(values) else np.zeros(0, bool)
+    return scipy.stats.false_discovery_control(values) <= false_share if len(values) else np.zeros(0, bool)
 
 
 def combined_p_values(p: ArrayLike, how: str = "mean") -> Float[np.ndarray, "M"]:
@@ -61,7 +61,7 @@ def combined_p_values(p: ArrayLike, how: str = "mean") -> Float[np.ndarray, "M"]
 
 def _cauchy(p: np.ndarray) -> np.ndarray:
     # the tangent is finite at both ends in floating point, and huge, as it should be
-    return stats.cauchy.sf(np.tan((0.5 - p) * np.pi).mean(1))
+    return scipy.stats.cauchy.sf(np.tan((0.5 - p) * np.pi).mean(1))
 
 
 COMBINATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
