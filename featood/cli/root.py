@@ -49,6 +49,10 @@ SECTIONS = {
             "predict.predict",
             "Decide for each image in FILES whether it is out-of-distribution, by a DETECTOR of featood threshold.",
         ),
+        "migrate": Listed(
+            "migrate.migrate",
+            "Move a DETECTOR to another network, by some hundred in-distribution images without labels.",
+        ),
         "evaluate": Listed(
             "evaluate.evaluate",
             "Repeat a published evaluation over several networks and several runs of each.",
