@@ -98,6 +98,7 @@ def measure(name: str, arch: str, folder: Path, given: argparse.Namespace) -> di
     plan = TrainPlan(
         model=name, dataset=given.dataset, architecture=architecture(arch), out=folder / "net", options=known,
         outliers=given.outliers if "outliers" in cls.card.needs else "", limit=given.limit,
+        image_size=given.image_size,
     )  # fmt: skip
     how = TrainOptions(
         epochs=given.epochs,
@@ -158,6 +159,7 @@ def main() -> None:
     parser.add_argument("--archs", nargs="*", default=["mnist-convnet"], help="architectures, or: all")
     parser.add_argument("--limit", type=int, default=10000)
     parser.add_argument("--test-limit", type=int, default=0, help="images of each test set (0: all)")
+    parser.add_argument("--image-size", type=int, default=0, help="side in pixels (0: that of the dataset)")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--lr", type=float, default=3e-3)

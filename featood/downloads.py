@@ -1,4 +1,4 @@
-"""Downloads over HTTP: resumable, with checksums. No other module of featood opens connections."""
+"""Downloads over HTTP: resumable, with checksums. Only this module and ``remote`` open connections."""
 
 from __future__ import annotations
 

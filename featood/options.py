@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["OptionEntry", "check_options", "create", "mistyped", "option", "options_of"]
+__all__ = ["OptionEntry", "check_options", "create", "inherit_options", "mistyped", "option", "options_of"]
 
 import dataclasses
+import inspect
 import math
 import types
 import typing
@@ -47,6 +48,33 @@ def option(
     """Declare an option: a dataclass field with a help text and inclusive bounds."""
     metadata = {"help": help, "low": low, "high": high, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def inherit_options(cls: type) -> type:
+    """Declare again the inherited options that a dataclass would take from another base class than Python does.
+
+    A dataclass takes all fields of its first base class, also those that this class has inherited itself, so an option
+    that the second base class declares with another default would have the default of their common base class.
+
+    Parameters
+    ----------
+    cls : type
+        A class that is to become a dataclass; it is changed.
+    """
+    bases = [base for base in cls.__mro__[1:] if dataclasses.is_dataclass(base)]
+    known = [{field.name: field for field in dataclasses.fields(base)} for base in bases]
+    own = dict(inspect.get_annotations(cls))
+    for name in {name: None for fields in known for name in fields}:
+        taken = next(fields[name] for fields in known if name in fields)
+        first = next(
+            fields[name] for base, fields in zip(bases, known, strict=True)
+            if name in fields and name in inspect.get_annotations(base)
+        )  # fmt: skip
+        if name not in own and first is not taken:
+            own[name] = first.type
+            setattr(cls, name, dataclasses.field(default=first.default, metadata=first.metadata))
+    cls.__annotations__ = own
+    return cls
 
 
 def check_options(owner: Any) -> None:

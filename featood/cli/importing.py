@@ -4,13 +4,25 @@ from __future__ import annotations
 
 __all__ = ["import_"]
 
+from typing import Any
+
 import rich_click as click
 from click.core import ParameterSource
 
 from featood.cli.common import cache_option, data_dir_option, numbers
+from featood.remote import is_remote
 from featood.reporter import TerminalReporter
 
-ARRAY = click.Path(exists=True)
+
+class ArrayFile(click.Path):
+    """An existing file, or the address of one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path or address."""
+        return value if is_remote(value) else super().convert(value, param, ctx)
+
+
+ARRAY = ArrayFile(exists=True)
 SHOWN = 10
 SOURCES = ("table", "file", "features")
 ONLY_FOR = {
@@ -48,7 +60,7 @@ def _check_token_options(context: click.Context, tokens: str) -> None:
     "--file",
     "--csv",
     help="File of a table: .csv, .tsv, .txt (plain or compressed), .parquet, .feather, .arrow, .h5, .mat, ..., or "
-    ".fasta, .tfrecord, or the folder of a Hugging Face dataset.",
+    ".fasta, .tfrecord, or the folder of a Hugging Face dataset; or the address of a file, such as hf://....",
 )
 @click.option(
     "--features",

@@ -22,7 +22,7 @@ SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 
 @click.command()
-@click.argument("detector", type=Place(file_okay=False))
+@click.argument("detector")
 @click.argument("stream", nargs=-1, required=True)
 @click.option(
     "--batch", type=click.IntRange(1), default=100, show_default=True, help="Images per batch, at most."

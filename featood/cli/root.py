@@ -53,13 +53,17 @@ SECTIONS = {
             "monitor.monitor",
             "Watch a STREAM of images for changes, by a DETECTOR of featood threshold.",
         ),
+        "migrate": Listed(
+            "migrate.migrate",
+            "Move a DETECTOR to another network, by some hundred in-distribution images without labels.",
+        ),
         "evaluate": Listed(
             "evaluate.evaluate",
             "Repeat a published evaluation over several networks and several runs of each.",
         ),
         "verify": Listed("verify.verify", "Recompute RESULTS (of score --json) from the cache and compare."),
     },
-    "Listings and cache": {
+    "Listings, cache and hub": {
         "heads": Listed("listing.heads", "List the heads with titles, required inputs and sources."),
         "backbones": Listed(
             "listing.backbones",
@@ -71,6 +75,13 @@ SECTIONS = {
             "List the built-in image datasets, tables and suites, and which are available locally.",
         ),
         "cache": Listed("cache.cache", "Manage the feature cache."),
+        "push": Listed(
+            "hub.push",
+            "Upload SOURCE, the folder of a fitted head, a detector or a cache, to the Hugging Face hub, with a card.",
+        ),
+        "pull": Listed(
+            "hub.pull", "Download a head, a detector or a cache from the Hugging Face hub to a new FOLDER."
+        ),
     },
     "Demonstration": {
         "demo": Listed("demo.demo", "Compare six heads on data that need no download, in a minute or two."),

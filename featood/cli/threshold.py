@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["threshold"]
+__all__ = ["print_calibration", "threshold"]
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -18,6 +21,9 @@ from featood.cli.common import (
 )
 from featood.cli.completion import fitted_heads
 from featood.reporter import TerminalReporter, print_line
+
+if TYPE_CHECKING:
+    from featood.pipeline.detectors import Detector
 
 SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
@@ -61,11 +67,17 @@ def threshold(
             cache, head, 1 - tpr, out, confidence=confidence, by_class=by_class, split=split, force=force,
             backbone=backbone, dataset=dataset, data_dir=data_dir, reporter=reporter,
         )  # fmt: skip
-    record = dict(found.calibration.record)
+    print_calibration(found, place, as_json)
+    if not as_json:
+        print_line(f"detector: {place}; next: featood predict {place} FILES")
+
+
+def print_calibration(detector: Detector, place: Path, as_json: bool, **further: Any) -> None:
+    """Print the threshold of a detector and how it was calibrated; as JSON with `further` entries."""
+    record, limits = dict(detector.calibration.record), detector.calibration.thresholds
     if as_json:
-        emit_json({**record, "thresholds": found.calibration.thresholds.tolist(), "detector": str(place)})
+        emit_json({**record, "thresholds": limits.tolist(), "detector": str(place), **further})
         return
-    limits = found.calibration.thresholds
     shown = f"{limits[0]:.6g}" if len(limits) == 1 else f"{limits.min():.6g} to {limits.max():.6g}, by class"
     click.echo(f"threshold: {shown}")
     click.echo(f"calibrated on {record['set']}, {record['rows']} rows")
@@ -74,4 +86,3 @@ def threshold(
         click.echo(
             f"false alarms on new in-distribution images: {low:.2f} to {high:.2f} % (95 % of calibration sets)"
         )
-    print_line(f"detector: {place}; next: featood predict {place} FILES")

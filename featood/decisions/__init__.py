@@ -1,6 +1,6 @@
 """Decisions from scores: thresholds, p-values, batches, sets of classes, alarms; no head knows of them."""
 
-from featood.decisions.batches import combined_p_values, discoveries
+from featood.decisions.batches import combined_p_values, discoveries, false_discovery_bound
 from featood.decisions.martingales import Capital, bet, change_start, online_p_values
 from featood.decisions.p_values import class_p_values, conditional_p_values, p_values, weighted_p_values
 from featood.decisions.selection import class_scores, guaranteed_threshold, risk_coverage
@@ -20,6 +20,7 @@ __all__ = [
     "combined_p_values",
     "conditional_p_values",
     "discoveries",
+    "false_discovery_bound",
     "guaranteed_threshold",
     "mmd",
     "online_p_values",

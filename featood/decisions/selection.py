@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from featood.decisions.checks import calibration_scores, check_rate
 from featood.errors import DataError, UsageError
@@ -89,7 +89,7 @@ def guaranteed_threshold(
         wrong = round(curve.risk[place] * accepted)
         # upper limit of Clopper and Pearson, for each of the visited thresholds
         bound = (
-            stats.beta.ppf(1 - (1 - confidence) / steps, wrong + 1, accepted - wrong)
+            special.betaincinv(wrong + 1, accepted - wrong, 1 - (1 - confidence) / steps)
             if wrong < accepted
             else 1.0
         )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import special
 
 from featood.decisions.checks import calibration_scores, check_rate
 from featood.errors import DataError
@@ -75,7 +75,7 @@ def _accepted_rows(rows: int, alarm_rate: float, confidence: float | None = None
         check_rate(confidence, "the confidence")
         # of k accepted rows, the false-alarm rate follows Beta(n + 1 - k, k); more accepted rows, lower rates
         counts = np.arange(1, rows + 1)
-        kept = stats.beta.sf(alarm_rate, rows + 1 - counts, counts) <= 1 - confidence
+        kept = special.betaincc(rows + 1 - counts, counts, alarm_rate) <= 1 - confidence
         accepted = int(counts[kept][0]) if kept.any() else rows + 1
     if accepted > rows:
         needed = rows_needed(alarm_rate, confidence)

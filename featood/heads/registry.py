@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from featood.errors import UsageError
 from featood.heads.index import NEEDS, Card, Entry, describe, read_index
 from featood.names import check_name
-from featood.options import option
+from featood.options import inherit_options, option
 
 if TYPE_CHECKING:
     from featood.heads.base.head import Head
@@ -71,7 +71,7 @@ def register(
         from featood.heads.base.docstring import full_docstring
 
         described = inspect.cleandoc(cls.__doc__ or "")
-        head: Any = dataclasses.dataclass(kw_only=True, eq=False)(cls)
+        head: Any = dataclasses.dataclass(kw_only=True, eq=False)(inherit_options(cls))
         summary = described.split("\n")[0]
         scores = _scores(head)
         head.card = Card(name, title, paper, year, url, needs, learns, summary, uses, scores, caution)

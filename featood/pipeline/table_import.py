@@ -20,6 +20,7 @@ from featood.errors import DataError, UsageError
 from featood.pipeline.selection import select
 from featood.pipeline.table_writer import ALPHABET, TABLE, TableImport, TableWriter, write_splits
 from featood.readers import DNA, Tokens, split_folders
+from featood.remote import is_remote, local_file
 from featood.reporter import SILENT, Reporter
 
 
@@ -73,7 +74,8 @@ class TableFile:
     """A file with a table, and how to interpret its columns."""
 
     path: str
-    """A file in any supported format, or the folder of a data set; see :func:`featood.data.tables.read_table`."""
+    """A file in any supported format, or its address, or the folder of a data set; see
+    :func:`featood.readers.read_columns`."""
     label: str = ""
     """Name or position of the column with the classes."""
     header: bool | None = None
@@ -125,7 +127,8 @@ def import_table_file(
     DataError, UsageError, Mismatch
         As :func:`import_table`; or if the file cannot be read, or does not match the train split in the cache.
     """
-    path = Path(file.path)
+    path, address = local_file(file.path), file.path
+    file = dataclasses.replace(file, path=str(path))
     how = dataclasses.replace(how, dataset=how.dataset or path.resolve().name.split(".")[0])
     if folders := split_folders(path):
         chosen = _choose_splits(file.path, folders, split, ood, ood_classes)
@@ -134,7 +137,7 @@ def import_table_file(
             part = dataclasses.replace(file, path=str(folder))
             written += import_table_file(cache, part, how, split=name, ood=ood, reporter=reporter)
         return written
-    facts: dict[str, Any] = {"source": str(path.resolve())}
+    facts: dict[str, Any] = {"source": address if is_remote(address) else str(path.resolve())}
     whole = ood or split not in ("", "train")
     train = _train_set(cache, how, ood) if whole else None
     columns, left_out = ((), ()) if train is None else _columns_of(train)

@@ -22,6 +22,7 @@ from featood.readers import (
     tfrecord_files,
 )
 from featood.readers.columns import Columns, Reader
+from featood.remote import local_file
 
 _READERS = (
     text.READER,
@@ -57,7 +58,8 @@ def read_columns(path: str | os.PathLike[str], header: bool | None = None, label
     Parameters
     ----------
     path : path
-        The file or folder; its format is recognised by its first bytes, otherwise by its extension.
+        The file or folder, or the address of a file (``hf://...``, ``https://...``, or another that fsspec opens); its
+        format is recognised by its first bytes, otherwise by its extension.
     header, label
         For text files; see :func:`featood.readers.text.read_text`.
 
@@ -68,7 +70,7 @@ def read_columns(path: str | os.PathLike[str], header: bool | None = None, label
     UsageError
         If `header` is given for a file that is not text.
     """
-    path = Path(path)
+    path = local_file(os.fspath(path))
     if not path.exists():
         raise DataError(f"{path} does not exist")
     reader = _find(path)

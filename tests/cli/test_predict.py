@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -76,6 +78,10 @@ def test_from_a_head_to_a_decision_on_a_file(detector, featood, tmp_path, monkey
         *[f"packed.npz#{n}" for n in range(4)],
     ]
     assert table[0]["score"] == pytest.approx(table[2]["score"], rel=1e-4)
+    # packages that take seconds to import, and that a trained network does not need
+    code = "import sys; from featood import Detector; Detector.load('knn-detector')('photos/0.png')\n"
+    code += "assert not {'torchvision', 'timm', 'scipy.stats', 'sklearn', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_mistakes(detector, featood, tmp_path):

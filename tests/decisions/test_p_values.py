@@ -9,6 +9,7 @@ from featood.decisions import (
     combined_p_values,
     conditional_p_values,
     discoveries,
+    false_discovery_bound,
     p_values,
     threshold,
     weighted_p_values,
@@ -125,6 +126,33 @@ def test_few_discoveries_are_false():
         shares.append(flagged[:45].sum() / max(flagged.sum(), 1))
     # 45 of 60 rows are inliers, so the rate is at most 0.15
     assert 0.1 < np.mean(shares) < 0.165
+
+
+def test_the_bound_of_false_discoveries_holds_for_all_thresholds_at_once():
+    rng = np.random.default_rng(0)
+    broken, bounds = 0, []
+    for _ in range(400):
+        p = p_values(rng.normal(size=200), np.concatenate([rng.normal(size=80), rng.normal(4, 1, 20)]))
+        cuts = np.unique(p)
+        found = [(false_discovery_bound(p, p <= at, 200, 0.8), (p[:80] <= at).sum()) for at in cuts[::4]]
+        broken += any(bound < false for bound, false in found)
+        flagged = discoveries(p, 0.2)
+        bounds.append(false_discovery_bound(p, flagged, 200, 0.8) / flagged.sum())
+    assert broken <= 80
+    assert np.mean(bounds) < 0.75, "it is of use"
+
+
+def test_the_bound_of_one_threshold_is_a_quantile_of_the_beta_binomial_law(monkeypatch):
+    monkeypatch.setattr("featood.decisions.batches.GRID", 1)  # the highest calibration score only
+    p = np.full(50, 1 / 101)
+    for confidence in (0.5, 0.9, 0.99):
+        expected = stats.betabinom(50, 1, 100).ppf(confidence)
+        assert false_discovery_bound(p, np.ones(50, bool), 100, confidence) == expected
+    p[:3] = 0.5  # three more rows with p-values that say nothing
+    assert false_discovery_bound(p, np.ones(50, bool), 100, 0.9) == stats.betabinom(50, 1, 100).ppf(0.9) + 3
+    assert false_discovery_bound(p, np.zeros(50, bool), 100) == 0
+    with pytest.raises(DataError, match="as many decisions"):
+        false_discovery_bound(p, np.ones(3, bool), 100)
 
 
 def test_combinations():

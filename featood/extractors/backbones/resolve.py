@@ -83,12 +83,16 @@ def resolve_backbone(
 
 
 def _is_torchvision(name: str) -> bool:
+    if "/" in name:  # a path; the import takes seconds
+        return False
     from featood.extractors.vision import torchvision
 
     return name.partition("@")[0] in torchvision.models.list_models(module=torchvision.models)
 
 
 def _is_timm(name: str) -> bool:
+    if "/" in name:
+        return False
     from featood.extractors.vision import timm
 
     return timm.is_model(name.split(".")[0])

@@ -14,7 +14,7 @@ from typing import Any
 
 from featood.extractors.models.model import Model, ModelCard
 from featood.names import check_name, find_named
-from featood.options import create, option
+from featood.options import create, inherit_options, option
 
 _REGISTRY: dict[str, type[Model]] = {}
 
@@ -34,7 +34,7 @@ def register(
     check_name(name, "a model")
 
     def decorate(cls: type) -> Any:
-        model: Any = dataclasses.dataclass(kw_only=True, eq=False)(cls)
+        model: Any = dataclasses.dataclass(kw_only=True, eq=False)(inherit_options(cls))
         summary = inspect.cleandoc(cls.__doc__ or "").split("\n")[0]
         model.card = ModelCard(name, title, paper, year, url, needs, mixes, summary)
         if _REGISTRY.setdefault(name, model).__qualname__ != model.__qualname__:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["SupervisedSlicedScoreMatching"]
 
+from typing import ClassVar
+
 from featood.energies import SupervisedScoreMatchingObjective
 from featood.extractors.models.registry import register
 from featood.extractors.models.ssm import SlicedScoreMatching
@@ -19,3 +21,5 @@ from featood.extractors.models.ssm import SlicedScoreMatching
 )
 class SupervisedSlicedScoreMatching(SupervisedScoreMatchingObjective, SlicedScoreMatching):
     """Learn a classifier by cross-entropy, and its free energy by sliced score matching."""
+
+    data_noise: ClassVar[float] = 0.0  # type: ignore[misc]  # the images have noise already

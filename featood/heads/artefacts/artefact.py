@@ -20,6 +20,7 @@ from featood.heads.base.fit import Fit, FitRecord, Saved
 from featood.heads.registry import create_head, head_class, list_heads
 from featood.options import mistyped
 from featood.records import check_record, is_newer, whole
+from featood.remote import local_folder
 
 if TYPE_CHECKING:
     from featood.heads.base.fit import State
@@ -94,6 +95,11 @@ def save_head(head: Head, path: str | Path) -> Path:
 def load_head(path: str | Path) -> Head:
     """Load a head saved by :func:`save_head`, without refitting it or running any code in the file.
 
+    Parameters
+    ----------
+    path : path
+        The folder, or its address on the Hugging Face hub, ``hf://USER/NAME``.
+
     Raises
     ------
     DataError
@@ -103,7 +109,7 @@ def load_head(path: str | Path) -> Head:
     Mismatch
         If it was written by a version of featood with other heads or options.
     """
-    return _load(Path(path))
+    return _load(local_folder(path))
 
 
 def migrate_head(path: str | Path) -> bool:

@@ -22,6 +22,7 @@ from featood.pipeline.detectors.network import ImageNetwork
 from featood.pipeline.detectors.pixels import as_pixels
 from featood.pipeline.detectors.reference import Reference
 from featood.pipeline.result_rows import predicted_classes
+from featood.remote import local_folder
 
 
 class Scored(NamedTuple):
@@ -94,7 +95,7 @@ class Detector:
         Parameters
         ----------
         folder : path
-            As written by :meth:`save`.
+            As written by :meth:`save`; or its address on the Hugging Face hub, ``hf://USER/NAME``.
         code : sequence of str or Module
             Code that may be run, for a network made by a callable: its name ``python:MODULE:CALLABLE``, or the network.
         device : str
@@ -113,7 +114,7 @@ class Detector:
         """
         from featood.pipeline.detectors.folder import load_detector
 
-        found = load_detector(Path(folder), code, device)
+        found = load_detector(local_folder(folder), code, device)
         if test:
             found.test()
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["load_detector", "save_detector"]
+__all__ = ["RECORD", "load_detector", "load_record", "save_detector"]
 
 import dataclasses
 import hashlib
@@ -129,12 +129,7 @@ def load_detector(folder: Path, code: Sequence[Any] = (), device: str = "auto") 
     """
     from featood.pipeline.detectors.detector import Detector
 
-    if size_of(folder / RECORD) is None:
-        raise DataError(f"{folder} contains no detector; make one with featood threshold HEAD --out {folder}")
-    body = read_json(folder / RECORD, AGAIN)
-    if is_newer(body.get("schema"), SCHEMA):
-        raise Mismatch(f"{folder} was written by a newer version of featood; upgrade featood to read it")
-    body = check_record(body, KINDS, folder / RECORD, AGAIN)
+    body = load_record(folder)
     if outside := [
         name for name in body["sha256_of"] if Path(name).is_absolute() or ".." in Path(name).parts
     ]:
@@ -169,6 +164,22 @@ def load_detector(folder: Path, code: Sequence[Any] = (), device: str = "auto") 
         )
     network = ImageNetwork(origin, code, device)
     return Detector(load_head(folder / "head"), calibration, network, golden, body["versions"], reference)
+
+
+def load_record(folder: Path) -> dict[str, Any]:
+    """Read the record of a detector.
+
+    Raises
+    ------
+    DataError, CacheCorrupt, Mismatch
+        As :func:`load_detector`.
+    """
+    if size_of(folder / RECORD) is None:
+        raise DataError(f"{folder} contains no detector; make one with featood threshold HEAD --out {folder}")
+    body = read_json(folder / RECORD, AGAIN)
+    if is_newer(body.get("schema"), SCHEMA):
+        raise Mismatch(f"{folder} was written by a newer version of featood; upgrade featood to read it")
+    return check_record(body, KINDS, folder / RECORD, AGAIN)
 
 
 def _network_files(network: ImageNetwork) -> dict[str, bytes]:
