@@ -147,10 +147,11 @@ def _images(features: FeatureSet, decoding: Decoding, data_dir: str | None) -> l
     where = data_dir or origin.run.get("data_dir")
     try:
         images = open_dataset(origin.run.get("dataset", origin.dataset), origin.split, where)
-        count = min(GOLDEN_IMAGES, len(images), len(features))
-        if features.ids is None or list(features.ids[:count]) != list(images.ids[:count]):
+        place = {name: row for row, name in enumerate(images.ids)}
+        names = [] if features.ids is None else [str(name) for name in features.ids[:GOLDEN_IMAGES]]
+        if not all(name in place for name in names):
             return []
         images = dataclasses.replace(images, decoding=decoding)
-        return [images.read(row) for row in range(count)]
+        return [images.read(place[name]) for name in names]
     except FeatoodError:
         return []
