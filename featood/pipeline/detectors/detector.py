@@ -14,10 +14,11 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.data import ImageSet
-from featood.errors import DataError, FeatoodError
+from featood.errors import DataError, FeatoodError, UsageError
 from featood.heads.base.head import WORST, Head
 from featood.pipeline.detectors.calibration import Calibration
 from featood.pipeline.detectors.golden import Golden, compare
+from featood.pipeline.detectors.neighbours import Neighbour, TrainingRows
 from featood.pipeline.detectors.network import ImageNetwork
 from featood.pipeline.detectors.pixels import as_pixels
 from featood.pipeline.detectors.reference import Reference
@@ -59,6 +60,8 @@ class Prediction(NamedTuple):
     """Its name, if known."""
     error: str = ""
     """Why the image could not be read."""
+    neighbours: Sequence[Neighbour] = ()
+    """The nearest training rows, if they were asked for."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,6 +88,8 @@ class Detector:
     """Versions of the libraries when it was made."""
     reference: Reference | None = None
     """Calibration rows to compare later rows with; None if it was made without."""
+    training: TrainingRows | None = None
+    """Training rows to show as neighbours; None if it was made without."""
 
     @classmethod
     def load(
@@ -136,8 +141,15 @@ class Detector:
         if self.golden is not None:
             compare(self.golden, self.network, self.head, self.versions)
 
-    def __call__(self, image: Any) -> Prediction:
+    def __call__(self, image: Any, neighbours: int = 0) -> Prediction:
         """Decide on one image: a path, a PIL image, or an array or tensor of 8-bit values.
+
+        Parameters
+        ----------
+        image : path, PIL image, array or tensor
+            The image.
+        neighbours : int
+            Number of nearest training rows to return with it.
 
         Raises
         ------
@@ -146,10 +158,10 @@ class Detector:
         """
         name = str(image) if isinstance(image, str | Path) else ""
         inputs = self.network.inputs([as_pixels(image, self.network.decoding)])
-        return self._decide(self._scored(inputs, [name], range(1)))[0]
+        return self._decide(self._scored(inputs, [name], range(1)), neighbours)[0]
 
     def predict(
-        self, images: ImageSet, progress: Callable[[int, int], None] | None = None
+        self, images: ImageSet, progress: Callable[[int, int], None] | None = None, neighbours: int = 0
     ) -> Iterator[Prediction]:
         """Decide on a set of images, batch by batch; an image that cannot be read has an error.
 
@@ -159,9 +171,16 @@ class Detector:
             The images.
         progress : callable, optional
             Called as ``progress(done, total)``.
+        neighbours : int
+            Number of nearest training rows to return with each image.
+
+        Raises
+        ------
+        UsageError
+            If it was made without training rows, and neighbours are asked for.
         """
         for part in self.score(images, progress):
-            decided = iter(self._decide(part))
+            decided = iter(self._decide(part, neighbours))
             for row in part.rows:
                 failed = part.errors.get(row)
                 yield Prediction(images.ids[row], None, error=failed) if failed else next(decided)
@@ -202,9 +221,14 @@ class Detector:
             raise FeatoodError(f"{self.head.name} gives no finite score for some of the images")
         return Scored(rows, errors, ids, features, scores, predicted_classes(features.logits))
 
-    def _decide(self, part: Scored) -> list[Prediction]:
+    def _decide(self, part: Scored, neighbours: int) -> list[Prediction]:
         if part.features is None:
             return []
+        near: Sequence[Sequence[Neighbour]] = [()] * len(part.ids)
+        if neighbours:
+            if self.training is None:
+                raise UsageError("the detector has no training rows; make it again with featood threshold")
+            near = self.training.nearest(part.features, neighbours, self.network.classes)
         classes, names = part.classes, self.network.classes
         decided = self.calibration.decide(part.scores, classes)
         return [
@@ -213,6 +237,7 @@ class Detector:
                 bool(decided.out[number]),
                 None if classes is None else int(classes[number]),
                 names[int(classes[number])] if classes is not None and int(classes[number]) < len(names) else "",
+                neighbours=near[number],
             )
             for number in range(len(part.ids))
         ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["RECORD", "load_detector", "load_record", "save_detector"]
+__all__ = ["RECORD", "load_detector", "load_record", "save_detector", "stored_weights"]
 
 import dataclasses
 import hashlib
@@ -16,11 +16,14 @@ import numpy as np
 from featood.cache.manifest import Manifest
 from featood.data.images.reading import Decoding, read_image
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
+from featood.extractors.backbones import CODE
+from featood.extractors.backbones.published import list_published
 from featood.extractors.trainer import is_extractor
 from featood.files import create, make_folder, read_json, scratch_folder, size_of, write_json
 from featood.heads.artefacts.artefact import load_head, save_head
 from featood.pipeline.detectors.calibration import Calibration
 from featood.pipeline.detectors.golden import Golden
+from featood.pipeline.detectors.neighbours import TrainingRows
 from featood.pipeline.detectors.network import ImageNetwork
 from featood.pipeline.detectors.reference import Reference
 from featood.records import check_record, is_newer, one_of, optional, whole
@@ -30,9 +33,11 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 RECORD, CALIBRATION, GOLDEN = "detector.json", "calibration.safetensors", "golden.safetensors"
-REFERENCE = "reference.safetensors"
+REFERENCE, TRAINING = "reference.safetensors", "training.safetensors"
 NETWORK, TRAINED = "network.safetensors", "network"
 STORED = (NETWORK, TRAINED, "")
+LICENCES = ("Apache-2.0", "BSD-3-Clause", "MIT")
+"""Licences of published weights that allow copies."""
 AGAIN = "make the detector again with featood threshold"
 KINDS = {
     "schema": whole(1),
@@ -45,6 +50,7 @@ KINDS = {
     "network": one_of(STORED),
     "golden": {"images": whole(), "scale": (int, float)},
     "reference?": optional({"column": str, "ids": [str]}),
+    "training?": optional({"column": str, "ids": [str]}),
     "versions": {str: str},
     "sha256_of": {str: str},
 }  # fmt: skip
@@ -53,8 +59,8 @@ KINDS = {
 def save_detector(detector: Detector, folder: Path) -> Path:
     """Write a detector to a new folder.
 
-    The weights of the network are stored if they came from a file or from ``featood train``; published weights are
-    named, and code has to be named again.
+    The weights of the network are stored if they came from a file or from ``featood train``, or were published with a
+    licence that allows it. Other published weights are named, and code has to be named again.
 
     Raises
     ------
@@ -92,6 +98,9 @@ def save_detector(detector: Detector, folder: Path) -> Path:
                     "classes": reference.classes,
                 }
             )
+        training = detector.training
+        if training is not None:
+            contents[TRAINING] = _tensors({"features": training.features, "labels": training.labels})
         stored = _network_files(detector.network)
         contents |= stored
         make_folder(place / TRAINED)
@@ -108,6 +117,7 @@ def save_detector(detector: Detector, folder: Path) -> Path:
                 "scale": float(golden.scale) if golden else 0.0,
             },
             "reference": reference and {"column": reference.column, "ids": list(reference.ids)},
+            "training": training and {"column": training.column, "ids": list(training.ids)},
             "versions": dict(detector.versions),
             "sha256_of": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
         }
@@ -162,8 +172,13 @@ def load_detector(folder: Path, code: Sequence[Any] = (), device: str = "auto") 
         reference = Reference(
             about["column"], found["features"], found["scores"], found.get("classes"), about["ids"]
         )
+    training = None
+    if about := body.get("training"):
+        found = _arrays(contents[TRAINING], folder / TRAINING)
+        training = TrainingRows(about["column"], found["features"], found.get("labels"), about["ids"])
     network = ImageNetwork(origin, code, device)
-    return Detector(load_head(folder / "head"), calibration, network, golden, body["versions"], reference)
+    head = load_head(folder / "head")
+    return Detector(head, calibration, network, golden, body["versions"], reference, training)
 
 
 def load_record(folder: Path) -> dict[str, Any]:
@@ -182,17 +197,31 @@ def load_record(folder: Path) -> dict[str, Any]:
     return check_record(body, KINDS, folder / RECORD, AGAIN)
 
 
-def _network_files(network: ImageNetwork) -> dict[str, bytes]:
-    """Return the files of the network's weights by name, if they are not published ones or those of code."""
+def stored_weights(network: ImageNetwork) -> tuple[bool, str]:
+    """Return whether the weights of a network are stored with a detector, and a line that says so."""
     run = network.origin.run
-    trained = Path(str(run.get("name", "")).removesuffix("#last"))
+    name = str(run.get("name", ""))
+    published = list_published().get(name)
+    if is_extractor(Path(name.removesuffix("#last"))) or run.get("weights_file"):
+        return True, "the detector contains the weights of its network"
+    if published is not None and published.licence in LICENCES:
+        return True, f"the detector contains the weights {name}, whose licence is {published.licence}"
+    if name.startswith(CODE):
+        return False, f"the network is code, which is to be named again: --code {name}"
+    why = "" if published is None else f", whose licence is {published.licence or 'not stated'}"
+    return False, f"the detector does not contain the weights {name}{why}; they are found by that name"
+
+
+def _network_files(network: ImageNetwork) -> dict[str, bytes]:
+    """Return the files of the network's weights by name, if they are to be stored."""
+    trained = Path(str(network.origin.run.get("name", "")).removesuffix("#last"))
     if is_extractor(trained):
         return {
             f"{TRAINED}/{path.name}": path.read_bytes()
             for path in sorted(trained.glob("*.*"))
             if path.is_file()
         }
-    if not run.get("weights_file"):
+    if not stored_weights(network)[0]:
         return {}
     from safetensors.torch import save
 
