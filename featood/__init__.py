@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from featood.heads import create_head, list_heads, load_head
     from featood.pipeline.active_learning import active_learning
     from featood.pipeline.detectors import Detector
+    from featood.pipeline.monitoring import Monitor
     from featood.pipeline.scoring import evaluate
     from featood.pipeline.training import train
 
@@ -22,6 +23,7 @@ _HOME = {
     "Detector": "featood.pipeline.detectors",
     "FeatureCache": "featood.cache",
     "FeatureSet": "featood.cache",
+    "Monitor": "featood.pipeline.monitoring",
     "active_learning": "featood.pipeline.active_learning",
     "create_head": "featood.heads",
     "evaluate": "featood.pipeline.scoring",
@@ -36,6 +38,7 @@ __all__ = [
     "Detector",
     "FeatureCache",
     "FeatureSet",
+    "Monitor",
     "__version__",
     "active_learning",
     "create_head",

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 @click.option(
     "--parquet", type=Place(dir_okay=False), help="Write all predictions as Parquet, and print none."
 )
+@click.option(
+    "--neighbours", type=click.IntRange(0), default=0, metavar="K",
+    help="Show the K nearest training images of each, with their distance.",
+)  # fmt: skip
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if an image is out-of-distribution.")
 @click.option("--device", default="auto", show_default=True, help="Device of the network.")
 @click.option(
@@ -35,8 +39,8 @@ if TYPE_CHECKING:
 )
 @click.option("--no-test", is_flag=True, help="Do not test the detector on its golden inputs.")
 def predict(
-    detector: str, files: tuple[str, ...], as_json: bool, parquet: str | None, exit_code: bool, device: str,
-    code: tuple[str, ...], no_test: bool,
+    detector: str, files: tuple[str, ...], as_json: bool, parquet: str | None, neighbours: int, exit_code: bool,
+    device: str, code: tuple[str, ...], no_test: bool,
 ) -> None:  # fmt: skip
     """Decide for each image in FILES whether it is out-of-distribution, by a DETECTOR of featood threshold.
 
@@ -47,7 +51,7 @@ def predict(
     """
     from featood.errors import DataError
     from featood.pipeline.detectors import Detector
-    from featood.pipeline.detectors.files import image_sets
+    from featood.pipeline.detectors.files import as_record, image_sets
 
     found = Detector.load(detector, code, device, test=not no_test)
     decoding = found.network.decoding
@@ -59,7 +63,7 @@ def predict(
             for images in image_sets(files, decoding, sys.stdin):
                 for note in images.notes:
                     reporter.line(f"{images.name}: {note}")
-                yield from found.predict(images, reporter.task("predicting"))
+                yield from found.predict(images, reporter.task("predicting"), neighbours)
 
         for one in predictions():
             total += 1
@@ -68,7 +72,7 @@ def predict(
             if parquet:
                 kept.append(one)
             else:
-                click.echo(json.dumps(one._asdict()) if as_json else _line(one))
+                click.echo(json.dumps(as_record(one)) if as_json else _line(one))
     if parquet:
         from featood.pipeline.detectors.files import write_predictions
 
@@ -85,4 +89,7 @@ def _line(one: Prediction) -> str:
         return f"unread  {'':>12} {'':>8}  {one.id}: {one.error}"
     named = one.class_name or ("" if one.predicted is None else str(one.predicted))
     decision = "OUT" if one.out else "in"
-    return f"{decision:<6}  {one.score:>12.6g} {one.p_value:>8.3g}  {one.id}{f'  ({named})' if named else ''}"
+    line = f"{decision:<6}  {one.score:>12.6g} {one.p_value:>8.3g}  {one.id}{f'  ({named})' if named else ''}"
+    for near in one.neighbours:
+        line += f"\n{'':>20} {near.distance:>8.3g}  {near.id}{f'  ({near.class_name})' if near.class_name else ''}"
+    return line

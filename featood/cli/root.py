@@ -49,6 +49,10 @@ SECTIONS = {
             "predict.predict",
             "Decide for each image in FILES whether it is out-of-distribution, by a DETECTOR of featood threshold.",
         ),
+        "monitor": Listed(
+            "monitor.monitor",
+            "Watch a STREAM of images for changes, by a DETECTOR of featood threshold.",
+        ),
         "migrate": Listed(
             "migrate.migrate",
             "Move a DETECTOR to another network, by some hundred in-distribution images without labels.",

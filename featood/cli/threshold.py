@@ -41,6 +41,10 @@ SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option("--by-class", is_flag=True, help="A threshold for each predicted class.")
 @click.option("--split", default="", help="In-distribution split to calibrate on (default: val, else test).")
 @click.option("--out", type=Place(file_okay=False), help="Folder of the detector (default: HEAD-detector).")
+@click.option(
+    "--training-rows", type=click.IntRange(0), default=10_000, show_default=True,
+    help="Keep the features of at most so many training images, for predict --neighbours.",
+)  # fmt: skip
 @click.option("--force", is_flag=True, help="Accept rows that the head was fitted on.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @code_option
@@ -49,8 +53,9 @@ SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @data_dir_option
 @cache_option
 def threshold(
-    head: str, tpr: float, confidence: float | None, by_class: bool, split: str, out: str | None, force: bool,
-    as_json: bool, backbone: str, dataset: str, data_dir: str | None, cache_root: str, code: tuple[str, ...],
+    head: str, tpr: float, confidence: float | None, by_class: bool, split: str, out: str | None,
+    training_rows: int, force: bool, as_json: bool, backbone: str, dataset: str, data_dir: str | None,
+    cache_root: str, code: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Choose the threshold of a fitted HEAD, and write the detector, a folder for featood predict.
 
@@ -65,7 +70,7 @@ def threshold(
         cache = cache_of(cache_root, backbone, code)
         found, place = detector_of(
             cache, head, 1 - tpr, out, confidence=confidence, by_class=by_class, split=split, force=force,
-            backbone=backbone, dataset=dataset, data_dir=data_dir, reporter=reporter,
+            backbone=backbone, dataset=dataset, data_dir=data_dir, training_rows=training_rows, reporter=reporter,
         )  # fmt: skip
     print_calibration(found, place, as_json)
     if not as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["write_report"]
+__all__ = ["environment", "inline", "write_report"]
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -98,7 +98,7 @@ def write_report(
     # of several seeds, only the first is drawn
     drawn = {row["labels"][0] if "labels" in row else row["head"] for row in shown}
     open_set = [column for column in OPEN_SET_COLUMNS if any(column.key in row for row in results["rows"])]
-    page = _environment().get_template("report.html")
+    page = environment().get_template("report.html")
     write_text(
         path,
         page.render(
@@ -112,7 +112,7 @@ def write_report(
                 for row in mean_rows(results["rows"])
                 if row["head"] in drawn
             },
-            reliability=reliability and _inline(reliability_diagram(*reliability)),
+            reliability=reliability and inline(reliability_diagram(*reliability)),
             plane=maps is not None,
             pictures={name: base64.b64encode(png).decode() for name, png in (pictures or {}).items()},
             comparison=comparison,
@@ -138,12 +138,12 @@ def _comparison_figures(
             if len(known[0].get("sets", ())) > 1
             else known[0]["ood"]
         )
-        figures[f"{how_made(comparison).partition(' of ')[0]} of AUROC, {where}"] = _inline(
+        figures[f"{how_made(comparison).partition(' of ')[0]} of AUROC, {where}"] = inline(
             interval_plot(known)
         )
     if ranking := comparison.get("ranking"):
         ranks = rank_plot(ranking["mean_ranks"], ranking["cliques"])
-        figures["Mean rank over the sets; bars join heads that do not differ"] = _inline(ranks)
+        figures["Mean rank over the sets; bars join heads that do not differ"] = inline(ranks)
     return figures
 
 
@@ -168,21 +168,23 @@ def _figures(
     id_scores = np.concatenate([np.asarray(scores[head, name]) for name in inliers])
     joined = f"{inliers[0]} + {len(inliers) - 1} shifted" if inliers[1:] else inliers[0]
     figures = {
-        "Scores": _inline(score_histogram(id_scores, ood, f"{joined} (ID)")),
-        "ROC curves": _inline(roc_curves(id_scores, ood)),
+        "Scores": inline(score_histogram(id_scores, ood, f"{joined} (ID)")),
+        "ROC curves": inline(roc_curves(id_scores, ood)),
     }
     if maps is not None and head in maps.grids:
         points = {f"{name} (ID)" if name in inliers else name: rows for name, rows in maps.points.items()}
         drawn = score_map(maps.grids[head], maps.extent, points, id_scores, maps.axes)
-        figures["Scores in the plane"] = _inline(drawn)
+        figures["Scores in the plane"] = inline(drawn)
     return figures
 
 
-def _inline(svg: bytes) -> Markup:
+def inline(svg: bytes) -> Markup:
+    """Return a figure as a part of a page."""
     return Markup(svg.decode())
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Return the templates of pages; every text that they show is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("featood.report"),
         autoescape=True,

@@ -78,6 +78,13 @@ def test_from_a_head_to_a_decision_on_a_file(detector, featood, tmp_path, monkey
         *[f"packed.npz#{n}" for n in range(4)],
     ]
     assert table[0]["score"] == pytest.approx(table[2]["score"], rel=1e-4)
+    code, out, _ = featood("predict", "knn-detector", "photos/0.png", "--neighbours", "2", "--json")
+    near = json.loads(out)["neighbours"]
+    assert (
+        code == 0 and len(near) == 2 and near[0]["distance"] <= near[1]["distance"] and near[0]["class_name"]
+    )
+    code, out, _ = featood("predict", "knn-detector", "photos/0.png", "--neighbours", "2")
+    assert [line.split()[0] for line in out.splitlines()[1:]] == [f"{one['distance']:.3g}" for one in near]
     # packages that take seconds to import, and that a trained network does not need
     code = "import sys; from featood import Detector; Detector.load('knn-detector')('photos/0.png')\n"
     code += "assert not {'torchvision', 'timm', 'scipy.stats', 'sklearn', 'matplotlib'} & set(sys.modules)"

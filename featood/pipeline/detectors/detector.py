@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Detector", "Prediction"]
+__all__ = ["Detector", "Prediction", "Scored"]
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,15 +12,35 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from featood.cache.feature_set import FeatureSet
 from featood.data import ImageSet
-from featood.errors import DataError, FeatoodError
+from featood.errors import DataError, FeatoodError, UsageError
 from featood.heads.base.head import WORST, Head
 from featood.pipeline.detectors.calibration import Calibration
 from featood.pipeline.detectors.golden import Golden, compare
+from featood.pipeline.detectors.neighbours import Neighbour, TrainingRows
 from featood.pipeline.detectors.network import ImageNetwork
 from featood.pipeline.detectors.pixels import as_pixels
+from featood.pipeline.detectors.reference import Reference
 from featood.pipeline.result_rows import predicted_classes
 from featood.remote import local_folder
+
+
+class Scored(NamedTuple):
+    """Some rows of a set of images, with what was computed of those that could be read."""
+
+    rows: range
+    """Numbers of the rows in the set."""
+    errors: Mapping[int, str]
+    """Why an image could not be read, by the number of its row."""
+    ids: Sequence[str]
+    """Paths or numbers of the G images that could be read."""
+    features: FeatureSet | None
+    """Their features; None if there are none."""
+    scores: np.ndarray
+    """Their scores ``[G]``."""
+    classes: np.ndarray | None
+    """Their predicted classes ``[G]``; None if the network does not classify."""
 
 
 class Prediction(NamedTuple):
@@ -40,6 +60,8 @@ class Prediction(NamedTuple):
     """Its name, if known."""
     error: str = ""
     """Why the image could not be read."""
+    neighbours: Sequence[Neighbour] = ()
+    """The nearest training rows, if they were asked for."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,6 +86,10 @@ class Detector:
     """None if the images of the calibration set were not available."""
     versions: Mapping[str, str]
     """Versions of the libraries when it was made."""
+    reference: Reference | None = None
+    """Calibration rows to compare later rows with; None if it was made without."""
+    training: TrainingRows | None = None
+    """Training rows to show as neighbours; None if it was made without."""
 
     @classmethod
     def load(
@@ -115,8 +141,15 @@ class Detector:
         if self.golden is not None:
             compare(self.golden, self.network, self.head, self.versions)
 
-    def __call__(self, image: Any) -> Prediction:
+    def __call__(self, image: Any, neighbours: int = 0) -> Prediction:
         """Decide on one image: a path, a PIL image, or an array or tensor of 8-bit values.
+
+        Parameters
+        ----------
+        image : path, PIL image, array or tensor
+            The image.
+        neighbours : int
+            Number of nearest training rows to return with it.
 
         Raises
         ------
@@ -124,10 +157,11 @@ class Detector:
             If it cannot be read.
         """
         name = str(image) if isinstance(image, str | Path) else ""
-        return self._decide(self.network.inputs([as_pixels(image, self.network.decoding)]), [name])[0]
+        inputs = self.network.inputs([as_pixels(image, self.network.decoding)])
+        return self._decide(self._scored(inputs, [name], range(1)), neighbours)[0]
 
     def predict(
-        self, images: ImageSet, progress: Callable[[int, int], None] | None = None
+        self, images: ImageSet, progress: Callable[[int, int], None] | None = None, neighbours: int = 0
     ) -> Iterator[Prediction]:
         """Decide on a set of images, batch by batch; an image that cannot be read has an error.
 
@@ -137,6 +171,27 @@ class Detector:
             The images.
         progress : callable, optional
             Called as ``progress(done, total)``.
+        neighbours : int
+            Number of nearest training rows to return with each image.
+
+        Raises
+        ------
+        UsageError
+            If it was made without training rows, and neighbours are asked for.
+        """
+        for part in self.score(images, progress):
+            decided = iter(self._decide(part, neighbours))
+            for row in part.rows:
+                failed = part.errors.get(row)
+                yield Prediction(images.ids[row], None, error=failed) if failed else next(decided)
+
+    def score(self, images: ImageSet, progress: Callable[[int, int], None] | None = None) -> Iterator[Scored]:
+        """Compute features and scores of a set of images, batch by batch.
+
+        Parameters
+        ----------
+        images, progress
+            See :meth:`predict`.
         """
         size = self.network.options.batch_size
         for start in range(0, len(images), size):
@@ -148,28 +203,41 @@ class Detector:
                     pixels.append(self.network.transform.pixels(images.read(row)))
                 except DataError as error:
                     errors[row] = str(error)
-            good = [row for row in rows if row not in errors]
-            names = [images.ids[row] for row in good]
-            inputs = self.network.transform.normalise(np.stack(pixels)) if good else None
-            decided = iter(() if inputs is None else self._decide(inputs, names, start))
-            for row in rows:
-                yield Prediction(images.ids[row], None, error=errors[row]) if row in errors else next(decided)
+            names = [images.ids[row] for row in rows if row not in errors]
+            inputs = self.network.transform.normalise(np.stack(pixels)) if names else None
+            yield self._scored(inputs, names, rows, errors)
             if progress is not None:
                 progress(rows.stop, len(images))
 
-    def _decide(self, inputs: Tensor, ids: Sequence[str], row: int = 0) -> list[Prediction]:
-        features = self.network.features(inputs, row)
+    def _scored(
+        self, inputs: Tensor | None, ids: Sequence[str], rows: range, errors: Mapping[int, str] | None = None
+    ) -> Scored:
+        errors = errors or {}
+        if inputs is None:
+            return Scored(rows, errors, ids, None, np.zeros(0), None)
+        features = self.network.features(inputs, rows.start)
         scores = np.asarray(self.head.score(features), np.float64)
         if (scores >= WORST).any():
             raise FeatoodError(f"{self.head.name} gives no finite score for some of the images")
-        classes = predicted_classes(features.logits) if features.logits is not None else None
-        decided = self.calibration.decide(scores, classes)
-        names = self.network.classes
+        return Scored(rows, errors, ids, features, scores, predicted_classes(features.logits))
+
+    def _decide(self, part: Scored, neighbours: int) -> list[Prediction]:
+        if part.features is None:
+            return []
+        near: Sequence[Sequence[Neighbour]] = [()] * len(part.ids)
+        if neighbours:
+            if self.training is None:
+                raise UsageError("the detector has no training rows; make it again with featood threshold")
+            near = self.training.nearest(part.features, neighbours, self.network.classes)
+        classes, names = part.classes, self.network.classes
+        decided = self.calibration.decide(part.scores, classes)
         return [
             Prediction(
-                ids[number], float(scores[number]), float(decided.p_values[number]), bool(decided.out[number]),
+                part.ids[number], float(part.scores[number]), float(decided.p_values[number]),
+                bool(decided.out[number]),
                 None if classes is None else int(classes[number]),
                 names[int(classes[number])] if classes is not None and int(classes[number]) < len(names) else "",
+                neighbours=near[number],
             )
-            for number in range(len(ids))
+            for number in range(len(part.ids))
         ]  # fmt: skip

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["image_sets", "write_predictions"]
+__all__ = ["as_record", "image_sets", "write_predictions"]
 
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from featood.data import Decoding, ImageSet, open_dataset
 from featood.data.images.lists import LIST_SUFFIXES
@@ -19,7 +20,9 @@ from featood.pipeline.detectors.detector import Prediction
 SETS = (".npy", ".npz", *LIST_SUFFIXES)
 
 
-def image_sets(names: Iterable[str], decoding: Decoding, lines: Iterable[str] = ()) -> Iterator[ImageSet]:
+def image_sets(
+    names: Iterable[str], decoding: Decoding, lines: Iterable[str] = (), most: int | None = None
+) -> Iterator[ImageSet]:
     """Yield the images of names as sets, in their order; files in a row are one set.
 
     Parameters
@@ -61,6 +64,9 @@ def image_sets(names: Iterable[str], decoding: Decoding, lines: Iterable[str] = 
             files.append(name)
         else:
             raise DataError(f"{name} does not exist")
+        while most is not None and len(files) >= most:
+            yield _of_files(files[:most], decoding)
+            files = files[most:]
     if files:
         yield _of_files(files, decoding)
 
@@ -78,17 +84,24 @@ def _of_files(files: Sequence[str], decoding: Decoding) -> ImageSet:
     return ImageSet(name="files", ids=tuple(files), root=Path(os.getcwd()), decoding=decoding)
 
 
+def as_record(prediction: Prediction) -> dict[str, Any]:
+    """Return a prediction as plain values."""
+    return {**prediction._asdict(), "neighbours": [near._asdict() for near in prediction.neighbours]}
+
+
 def write_predictions(path: str | Path, predictions: Sequence[Prediction]) -> None:
     """Write predictions as Parquet, one column per field."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    near = pa.struct([("id", pa.string()), ("distance", pa.float64()), ("class_name", pa.string())])
     schema = pa.schema(
         [
             ("id", pa.string()), ("score", pa.float64()), ("p_value", pa.float64()), ("out", pa.bool_()),
             ("predicted", pa.int64()), ("class_name", pa.string()), ("error", pa.string()),
+            ("neighbours", pa.list_(near)),
         ]
     )  # fmt: skip
-    table = pa.Table.from_pylist([one._asdict() for one in predictions], schema)
+    table = pa.Table.from_pylist([as_record(one) for one in predictions], schema)
     with replacing(path) as file:
         pq.write_table(table, file)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["RECORD", "load_detector", "load_record", "save_detector"]
+__all__ = ["RECORD", "load_detector", "load_record", "save_detector", "stored_weights"]
 
 import dataclasses
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,16 @@ import numpy as np
 from featood.cache.manifest import Manifest
 from featood.data.images.reading import Decoding, read_image
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
+from featood.extractors.backbones import CODE
+from featood.extractors.backbones.published import list_published
 from featood.extractors.trainer import is_extractor
 from featood.files import create, make_folder, read_json, scratch_folder, size_of, write_json
 from featood.heads.artefacts.artefact import load_head, save_head
 from featood.pipeline.detectors.calibration import Calibration
 from featood.pipeline.detectors.golden import Golden
+from featood.pipeline.detectors.neighbours import TrainingRows
 from featood.pipeline.detectors.network import ImageNetwork
+from featood.pipeline.detectors.reference import Reference
 from featood.records import check_record, is_newer, one_of, optional, whole
 
 if TYPE_CHECKING:
@@ -29,8 +33,11 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 RECORD, CALIBRATION, GOLDEN = "detector.json", "calibration.safetensors", "golden.safetensors"
+REFERENCE, TRAINING = "reference.safetensors", "training.safetensors"
 NETWORK, TRAINED = "network.safetensors", "network"
 STORED = (NETWORK, TRAINED, "")
+LICENCES = ("Apache-2.0", "BSD-3-Clause", "MIT")
+"""Licences of published weights that allow copies."""
 AGAIN = "make the detector again with featood threshold"
 KINDS = {
     "schema": whole(1),
@@ -42,6 +49,8 @@ KINDS = {
     },
     "network": one_of(STORED),
     "golden": {"images": whole(), "scale": (int, float)},
+    "reference?": optional({"column": str, "ids": [str]}),
+    "training?": optional({"column": str, "ids": [str]}),
     "versions": {str: str},
     "sha256_of": {str: str},
 }  # fmt: skip
@@ -50,8 +59,8 @@ KINDS = {
 def save_detector(detector: Detector, folder: Path) -> Path:
     """Write a detector to a new folder.
 
-    The weights of the network are stored if they came from a file or from ``featood train``; published weights are
-    named, and code has to be named again.
+    The weights of the network are stored if they came from a file or from ``featood train``, or were published with a
+    licence that allows it. Other published weights are named, and code has to be named again.
 
     Raises
     ------
@@ -63,7 +72,16 @@ def save_detector(detector: Detector, folder: Path) -> Path:
     with scratch_folder(folder) as place:
         save_head(detector.head, place / "head")
         detector.network.origin.save(place)
-        contents = {CALIBRATION: _tensors(_calibration_arrays(detector.calibration))}
+        calibration = detector.calibration
+        contents = {
+            CALIBRATION: _tensors(
+                {
+                    "scores": calibration.scores,
+                    "thresholds": calibration.thresholds,
+                    "classes": calibration.classes,
+                }
+            )
+        }
         golden = detector.golden
         if golden is not None:
             contents[GOLDEN] = _tensors(
@@ -71,6 +89,18 @@ def save_detector(detector: Detector, folder: Path) -> Path:
                 | {f"column.{name}": values for name, values in golden.columns.items()}
             )
             contents |= {f"golden-{number}.png": _png(image) for number, image in enumerate(golden.images)}
+        reference = detector.reference
+        if reference is not None:
+            contents[REFERENCE] = _tensors(
+                {
+                    "features": reference.features,
+                    "scores": reference.scores,
+                    "classes": reference.classes,
+                }
+            )
+        training = detector.training
+        if training is not None:
+            contents[TRAINING] = _tensors({"features": training.features, "labels": training.labels})
         stored = _network_files(detector.network)
         contents |= stored
         make_folder(place / TRAINED)
@@ -80,12 +110,14 @@ def save_detector(detector: Detector, folder: Path) -> Path:
         body = {
             "schema": SCHEMA,
             "head": detector.head.name,
-            "calibration": dict(detector.calibration.record),
+            "calibration": dict(calibration.record),
             "network": next(iter(stored), "").partition("/")[0],
             "golden": {
                 "images": len(golden.images) if golden else 0,
                 "scale": float(golden.scale) if golden else 0.0,
             },
+            "reference": reference and {"column": reference.column, "ids": list(reference.ids)},
+            "training": training and {"column": training.column, "ids": list(training.ids)},
             "versions": dict(detector.versions),
             "sha256_of": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
         }
@@ -134,8 +166,19 @@ def load_detector(folder: Path, code: Sequence[Any] = (), device: str = "auto") 
             if name.startswith("column.")
         }
         golden = Golden(images, found["inputs"], columns, found["scores"], body["golden"]["scale"])
+    reference = None
+    if about := body.get("reference"):
+        found = _arrays(contents[REFERENCE], folder / REFERENCE)
+        reference = Reference(
+            about["column"], found["features"], found["scores"], found.get("classes"), about["ids"]
+        )
+    training = None
+    if about := body.get("training"):
+        found = _arrays(contents[TRAINING], folder / TRAINING)
+        training = TrainingRows(about["column"], found["features"], found.get("labels"), about["ids"])
     network = ImageNetwork(origin, code, device)
-    return Detector(load_head(folder / "head"), calibration, network, golden, body["versions"])
+    head = load_head(folder / "head")
+    return Detector(head, calibration, network, golden, body["versions"], reference, training)
 
 
 def load_record(folder: Path) -> dict[str, Any]:
@@ -154,22 +197,31 @@ def load_record(folder: Path) -> dict[str, Any]:
     return check_record(body, KINDS, folder / RECORD, AGAIN)
 
 
-def _calibration_arrays(calibration: Calibration) -> dict[str, np.ndarray]:
-    arrays = {"scores": calibration.scores, "thresholds": calibration.thresholds}
-    return arrays if calibration.classes is None else {**arrays, "classes": calibration.classes}
+def stored_weights(network: ImageNetwork) -> tuple[bool, str]:
+    """Return whether the weights of a network are stored with a detector, and a line that says so."""
+    run = network.origin.run
+    name = str(run.get("name", ""))
+    published = list_published().get(name)
+    if is_extractor(Path(name.removesuffix("#last"))) or run.get("weights_file"):
+        return True, "the detector contains the weights of its network"
+    if published is not None and published.licence in LICENCES:
+        return True, f"the detector contains the weights {name}, whose licence is {published.licence}"
+    if name.startswith(CODE):
+        return False, f"the network is code, which is to be named again: --code {name}"
+    why = "" if published is None else f", whose licence is {published.licence or 'not stated'}"
+    return False, f"the detector does not contain the weights {name}{why}; they are found by that name"
 
 
 def _network_files(network: ImageNetwork) -> dict[str, bytes]:
-    """Return the files of the network's weights by name, if they are not published ones or those of code."""
-    run = network.origin.run
-    trained = Path(str(run.get("name", "")).removesuffix("#last"))
+    """Return the files of the network's weights by name, if they are to be stored."""
+    trained = Path(str(network.origin.run.get("name", "")).removesuffix("#last"))
     if is_extractor(trained):
         return {
             f"{TRAINED}/{path.name}": path.read_bytes()
             for path in sorted(trained.glob("*.*"))
             if path.is_file()
         }
-    if not run.get("weights_file"):
+    if not stored_weights(network)[0]:
         return {}
     from safetensors.torch import save
 
@@ -177,10 +229,10 @@ def _network_files(network: ImageNetwork) -> dict[str, bytes]:
     return {NETWORK: save({name: value.detach().cpu().contiguous().clone() for name, value in state.items()})}
 
 
-def _tensors(arrays: dict[str, np.ndarray]) -> bytes:
+def _tensors(arrays: Mapping[str, np.ndarray | None]) -> bytes:
     from safetensors.numpy import save
 
-    return save({name: np.ascontiguousarray(values) for name, values in arrays.items()})
+    return save({name: np.ascontiguousarray(values) for name, values in arrays.items() if values is not None})
 
 
 def _arrays(content: bytes, path: Path) -> dict[str, np.ndarray]:

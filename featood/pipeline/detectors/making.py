@@ -19,8 +19,11 @@ from featood.errors import DataError, FeatoodError, UsageError
 from featood.heads.base.head import Head
 from featood.pipeline.detectors.calibration import Calibration, calibrate
 from featood.pipeline.detectors.detector import Detector
+from featood.pipeline.detectors.folder import stored_weights
 from featood.pipeline.detectors.golden import record_golden
+from featood.pipeline.detectors.neighbours import TRAINING_ROWS, TrainingRows, choose_training_rows
 from featood.pipeline.detectors.network import ImageNetwork
+from featood.pipeline.detectors.reference import choose_reference
 from featood.pipeline.fitted_heads import chosen_heads
 from featood.pipeline.selection import select
 from featood.reporter import SILENT, Reporter
@@ -34,6 +37,7 @@ def make_detector(
     features: FeatureSet,
     code: Sequence[Any] = (),
     *,
+    training: TrainingRows | None = None,
     data_dir: str | None = None,
     reporter: Reporter = SILENT,
 ) -> Detector:
@@ -51,6 +55,8 @@ def make_detector(
         The set that it was calibrated on, extracted from images.
     code : sequence of str or Module
         Code that may be run; see :func:`featood.extractors.recipe.rebuild`.
+    training : TrainingRows, optional
+        Rows to show as neighbours; see :func:`~featood.pipeline.detectors.neighbours.choose_training_rows`.
     data_dir : str, optional
         Folder of the images; by default that of the extraction.
     reporter : Reporter
@@ -82,7 +88,8 @@ def make_detector(
                 f"the network scores the first image of {features.name} {golden.scores[0]:.6g}, but its cached "
                 f"features {stored[0]:.6g}; extract the set again"
             )
-    return Detector(head, calibration, network, golden, library_versions())
+    reference = choose_reference(calibration, features) if features.features else None
+    return Detector(head, calibration, network, golden, library_versions(), reference, training)
 
 
 def detector_of(
@@ -96,6 +103,7 @@ def detector_of(
     dataset: str = "",
     data_dir: str | None = None,
     force: bool = False,
+    training_rows: int = TRAINING_ROWS,
     reporter: Reporter = SILENT,
     **how: Any,
 ) -> tuple[Detector, Path]:
@@ -115,6 +123,8 @@ def detector_of(
         Split to calibrate on; by default ``val``, or else ``test``.
     backbone, dataset, data_dir
         See :func:`featood.pipeline.selection.select`.
+    training_rows : int
+        Largest number of training rows to keep, which are shown as neighbours.
     reporter : Reporter
         Receives a line about each choice.
 
@@ -135,7 +145,15 @@ def detector_of(
         raise UsageError(f"{place} exists; choose another folder by --out, or delete it")
     reporter.line(f"calibrating {label} on {features.name}")
     calibration = calibrate(fitted, features, alarm_rate, force=force, **how)
-    detector = make_detector(fitted, calibration, features, cache.code, data_dir=data_dir, reporter=reporter)
+    training = None
+    if training_rows and "train" in selection.entries and features.features:
+        rows = selection.open(selection.train_split(""))
+        training = choose_training_rows(rows, training_rows)
+        reporter.line(f"keeping {len(training.ids)} of {len(rows)} rows of {rows.name} to show as neighbours")
+    detector = make_detector(
+        fitted, calibration, features, cache.code, training=training, data_dir=data_dir, reporter=reporter
+    )
+    reporter.line(stored_weights(detector.network)[1])
     return detector, detector.save(place)
 
 
@@ -145,10 +163,11 @@ def _images(features: FeatureSet, decoding: Decoding, data_dir: str | None) -> l
     where = data_dir or origin.run.get("data_dir")
     try:
         images = open_dataset(origin.run.get("dataset", origin.dataset), origin.split, where)
-        count = min(GOLDEN_IMAGES, len(images), len(features))
-        if features.ids is None or list(features.ids[:count]) != list(images.ids[:count]):
+        place = {name: row for row, name in enumerate(images.ids)}
+        names = [] if features.ids is None else [str(name) for name in features.ids[:GOLDEN_IMAGES]]
+        if not all(name in place for name in names):
             return []
         images = dataclasses.replace(images, decoding=decoding)
-        return [images.read(row) for row in range(count)]
+        return [images.read(place[name]) for name in names]
     except FeatoodError:
         return []

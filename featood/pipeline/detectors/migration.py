@@ -93,7 +93,9 @@ def migrate_detector(
             head, calibrated, before["alarm_rate"], confidence=before["confidence"], by_class=before["by_class"],
             force=True,  # other rows of the set that it was fitted on
         )  # fmt: skip
-        found = make_detector(head, calibration, features, code, data_dir=images.data_dir, reporter=reporter)
+        found = make_detector(
+            head, calibration, calibrated, code, data_dir=images.data_dir, reporter=reporter
+        )
     again = [earlier[row] for row in np.sort(rows[count:])]
     return Migrated(
         found, count, float(np.mean([one.out for one in again])),

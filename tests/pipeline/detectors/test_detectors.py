@@ -14,8 +14,10 @@ from featood.data import open_dataset
 from featood.decisions import p_values, threshold
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.extractors.trainer import Architecture, TrainOptions
+from featood.files import write_json
 from featood.heads import create_head
 from featood.pipeline.detectors import Detector, calibrate, make_detector
+from featood.pipeline.detectors.reference import choose_reference
 from featood.pipeline.extraction import ImageSource, Network, extract_dataset
 from featood.pipeline.train_plan import TrainPlan
 from featood.pipeline.training import train_extractor
@@ -245,3 +247,31 @@ def test_a_folder_is_not_overwritten(made):
     with pytest.raises(DataError, match="contains no detector"):
         Detector.load(made[2] / "head")
     assert json.loads((made[2] / "detector.json").read_text())["head"] == "knn"
+
+
+def test_reference_rows_are_calibration_rows_and_kept_in_the_folder(made):
+    cache, detector, folder = made
+    test = cache["net/digits/test"]
+    loaded = Detector.load(folder, test=False).reference
+    for reference in (detector.reference, loaded):
+        rows = [list(test.ids).index(name) for name in reference.ids]
+        assert len(rows) == min(1000, len(test)) and rows == sorted(set(rows))
+        np.testing.assert_array_equal(reference.features, np.asarray(test.feature()[:])[rows])
+        np.testing.assert_array_equal(reference.scores, detector.calibration.scores[rows])
+        np.testing.assert_array_equal(reference.classes, np.asarray(test.logits[:])[rows].argmax(1))
+        assert reference.column == test.main
+
+
+def test_rows_labelled_as_outliers_are_no_reference():
+    rows = FeatureSet({"x": np.r_[np.arange(99.0), 1000.0][:, None]}, labels=np.r_[np.zeros(99, int), -1])
+    calibration = calibrate(create_head("column", feature="x"), rows, 0.05)
+    assert choose_reference(calibration, rows).scores.tolist() == list(range(99))
+
+
+def test_a_folder_without_reference_rows_is_read(made, tmp_path):
+    _, detector, _ = made
+    folder = dataclasses.replace(detector, reference=None).save(tmp_path / "before")
+    body = json.loads((folder / "detector.json").read_text())
+    del body["reference"], body["sha256"]
+    write_json(folder / "detector.json", body)
+    assert Detector.load(folder).reference is None
