@@ -29,7 +29,7 @@ from featood.errors import Mismatch, UsageError
 from featood.files import digest, make_folder
 from featood.metrics import binomial_interval
 from featood.pipeline.detectors import Detector
-from featood.pipeline.detectors.detector import Scored
+from featood.pipeline.detectors.detector import ScoredImages
 from featood.pipeline.monitoring.diagnosis import FEWEST, KINDS, Diagnosis, Window, diagnose
 from featood.pipeline.monitoring.state import Alarm, State, load_state, names_digest, save_state
 
@@ -71,7 +71,8 @@ class Report(NamedTuple):
     moved: float | None
     """Share of features that differ from those of the reference rows."""
     mmd: float | None
-    """Maximum mean discrepancy between the features and those of the reference rows, squared."""
+    """Maximum mean discrepancy between the features and those of the reference rows, squared; of the last rows of the
+    batch, at most as many as there are reference rows."""
     mmd_p: float | None
     """Its p-value. As of all tests of one batch, some are small among many batches."""
     alarm: Alarm | None = None
@@ -142,8 +143,13 @@ class Monitor:
             self.state, self._written = found
             self._check(false_alarm, seed)
 
-    def feed(self, images: ImageSet) -> Report:
+    def feed(self, images: ImageSet | Sequence[Any]) -> Report:
         """Take the next images, and return what they show; images that cannot be read are counted, and have no row.
+
+        Parameters
+        ----------
+        images : ImageSet or sequence
+            A set of images, or paths, PIL images, and 8-bit arrays or tensors.
 
         Raises
         ------
@@ -153,7 +159,7 @@ class Monitor:
         parts = list(self.detector.score(images))
         unread = sum(len(part.errors) for part in parts)
         state, report = advance(self.state, self.detector, _rows(self.detector, parts), unread)
-        seen = names_digest(state.stream_digest, images.ids)
+        seen = names_digest(state.stream_digest, [name for part in parts for name in part.ids])
         state = dataclasses.replace(state, stream_rows=state.stream_rows + len(images), stream_digest=seen)
         self._save(state)
         self.state = state
@@ -207,7 +213,7 @@ class Monitor:
                 )
 
 
-def _rows(detector: Detector, parts: Sequence[Scored]) -> Window:
+def _rows(detector: Detector, parts: Sequence[ScoredImages]) -> Window:
     """Return the rows of a batch, without p-values and decisions."""
     column = detector.reference and detector.reference.column
     features, classes = [], []
@@ -216,7 +222,7 @@ def _rows(detector: Detector, parts: Sequence[Scored]) -> Window:
             features.append(np.asarray(part.features.feature(column), np.float32))
         if part.classes is not None:
             classes.append(part.classes)
-    ids = [name for part in parts for name in part.ids]
+    ids = [name for part in parts for name in part.read]
     return Window(
         ids,
         np.concatenate([part.scores for part in parts]) if parts else np.zeros(0),
@@ -273,7 +279,8 @@ def _tests(
     reference = detector.reference
     if reference is None:
         return scores_p, None, None, None
-    found = mmd(reference.scaled(reference.features), reference.scaled(rows.features), generator)
+    last = rows.features[-len(reference.features) :]  # the kernel has the square of the number of rows
+    found = mmd(reference.scaled(reference.features), reference.scaled(last), generator)
     return (
         scores_p,
         float(changed_features(reference.features, rows.features).mean()),
@@ -315,5 +322,6 @@ def _identity(detector: Detector) -> str:
             "network": detector.network.origin.backbone_fingerprint,
             "scores": hashlib.sha256(np.ascontiguousarray(detector.calibration.scores).tobytes()).hexdigest(),
             "thresholds": detector.calibration.thresholds.tolist(),
+            "reference": None if detector.reference is None else list(detector.reference.features.shape),
         }
     )

@@ -210,8 +210,9 @@ def test_a_state_belongs_to_one_monitor(made, streams, tmp_path):
     with pytest.raises(Mismatch, match="was begun with a seed of 0, not 1"):
         Monitor(detector, tmp_path, seed=1)
     changed = dataclasses.replace(detector.calibration, scores=detector.calibration.scores[:-1])
-    with pytest.raises(Mismatch, match="is that of another detector"):
-        Monitor(dataclasses.replace(detector, calibration=changed), tmp_path)
+    for other in ({"calibration": changed}, {"reference": None}):
+        with pytest.raises(Mismatch, match="is that of another detector"):
+            Monitor(dataclasses.replace(detector, **other), tmp_path)
 
 
 def test_mistakes(made):
@@ -272,3 +273,12 @@ def test_only_the_last_rows_are_kept(made, streams):
         monitor.feed(streams["digits"])
     assert len(monitor.state.window.ids) == WINDOW == len(monitor.state.window.features)
     assert monitor.state.window.ids[-1] == streams["digits"].ids[-1] and monitor.state.rows == 600
+
+
+def test_images_of_any_form_are_taken(made, streams, tmp_path):
+    images = streams["digits"]
+    arrays = [images.read(row) for row in range(30)]
+    expected = Monitor(made[0]).feed(images.subset(range(30)))
+    assert repr(Monitor(made[0]).feed(arrays)) == repr(expected)
+    missing = Monitor(made[0]).feed([arrays[0], str(tmp_path / "none.png"), arrays[1]])
+    assert (missing.rows, missing.unread) == (2, 1)
