@@ -21,7 +21,7 @@ from featood.pipeline.detectors import Detector, calibrate, make_detector
 from featood.pipeline.detectors.files import image_sets
 from featood.pipeline.extraction import ImageSource, Network, extract_dataset
 from featood.pipeline.monitoring import Monitor
-from featood.pipeline.monitoring.monitor import PARTS, WINDOW
+from featood.pipeline.monitoring.advance import PARTS, WINDOW
 from featood.pipeline.monitoring.state import FILE, load_state
 from featood.pipeline.monitoring.stream import batches, unseen
 from featood.pipeline.train_plan import TrainPlan
