@@ -30,7 +30,7 @@ from featood.cache import FeatureCache
 from featood.decisions import Capital, bet, online_p_values, p_values
 from featood.decisions.martingales import SLOWNESS
 from featood.heads import create_head
-from featood.pipeline.monitoring.monitor import PARTS
+from featood.pipeline.monitoring.advance import PARTS
 from featood.pipeline.selection import select
 
 BATCH = 100

@@ -6,7 +6,8 @@ __all__ = ["running_interval"]
 
 import math
 
-from scipy import optimize, special
+import scipy
+from scipy import special
 
 from featood.decisions.checks import check_rate
 from featood.errors import DataError
@@ -54,6 +55,6 @@ def running_interval(hits: int, rows: int, level: float = 0.95) -> Interval:
         likelihood = special.xlogy(hits, probability) + special.xlog1py(misses, -probability)
         return float(mixture - likelihood + math.log1p(-level))
 
-    low = optimize.brentq(excess, 1e-300, share) if hits else 0.0
-    high = optimize.brentq(excess, share, 1 - 1e-16) if misses else 1.0
+    low = scipy.optimize.brentq(excess, 1e-300, share) if hits else 0.0
+    high = scipy.optimize.brentq(excess, share, 1 - 1e-16) if misses else 1.0
     return Interval(share, low, high)

@@ -7,8 +7,8 @@ __all__ = ["changed_features", "mmd"]
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float
-from scipy import stats
 
 from featood.decisions.batches import discoveries
 
@@ -34,7 +34,7 @@ def changed_features(
     false_share : float
         Expected share of features that do not differ among those returned; see :func:`~featood.decisions.discoveries`.
     """
-    found = stats.ks_2samp(reference, rows, axis=0, method="asymp")
+    found = scipy.stats.ks_2samp(reference, rows, axis=0, method="asymp")
     return discoveries(found.pvalue, false_share)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Detector", "Prediction", "Scored"]
+__all__ = ["Detector", "Prediction", "ScoredImages"]
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,21 +26,24 @@ from featood.pipeline.result_rows import predicted_classes
 from featood.remote import local_folder
 
 
-class Scored(NamedTuple):
+class ScoredImages(NamedTuple):
     """Some rows of a set of images, with what was computed of those that could be read."""
 
-    rows: range
-    """Numbers of the rows in the set."""
-    errors: Mapping[int, str]
-    """Why an image could not be read, by the number of its row."""
     ids: Sequence[str]
-    """Paths or numbers of the G images that could be read."""
+    """Paths or numbers of all images."""
+    errors: Mapping[int, str]
+    """Why an image could not be read, by its place among them."""
     features: FeatureSet | None
-    """Their features; None if there are none."""
+    """Features of the G images that could be read; None if there are none."""
     scores: np.ndarray
     """Their scores ``[G]``."""
     classes: np.ndarray | None
     """Their predicted classes ``[G]``; None if the network does not classify."""
+
+    @property
+    def read(self) -> list[str]:
+        """Paths or numbers of the images that could be read."""
+        return [name for place, name in enumerate(self.ids) if place not in self.errors]
 
 
 class Prediction(NamedTuple):
@@ -158,17 +161,20 @@ class Detector:
         """
         name = str(image) if isinstance(image, str | Path) else ""
         inputs = self.network.inputs([as_pixels(image, self.network.decoding)])
-        return self._decide(self._scored(inputs, [name], range(1)), neighbours)[0]
+        return self._decide(self._scored(inputs, [name], {}, 0), neighbours)[0]
 
     def predict(
-        self, images: ImageSet, progress: Callable[[int, int], None] | None = None, neighbours: int = 0
+        self,
+        images: ImageSet | Sequence[Any],
+        progress: Callable[[int, int], None] | None = None,
+        neighbours: int = 0,
     ) -> Iterator[Prediction]:
-        """Decide on a set of images, batch by batch; an image that cannot be read has an error.
+        """Decide on images, batch by batch; an image that cannot be read has an error.
 
         Parameters
         ----------
-        images : ImageSet
-            The images.
+        images : ImageSet or sequence
+            A set of images, or images of any form that the detector takes when called.
         progress : callable, optional
             Called as ``progress(done, total)``.
         neighbours : int
@@ -181,63 +187,69 @@ class Detector:
         """
         for part in self.score(images, progress):
             decided = iter(self._decide(part, neighbours))
-            for row in part.rows:
-                failed = part.errors.get(row)
-                yield Prediction(images.ids[row], None, error=failed) if failed else next(decided)
+            for place, name in enumerate(part.ids):
+                failed = part.errors.get(place)
+                yield Prediction(name, None, error=failed) if failed else next(decided)
 
-    def score(self, images: ImageSet, progress: Callable[[int, int], None] | None = None) -> Iterator[Scored]:
-        """Compute features and scores of a set of images, batch by batch.
+    def score(
+        self, images: ImageSet | Sequence[Any], progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[ScoredImages]:
+        """Compute features and scores of images, batch by batch.
 
         Parameters
         ----------
         images, progress
             See :meth:`predict`.
         """
-        size = self.network.options.batch_size
-        for start in range(0, len(images), size):
-            rows = range(start, min(start + size, len(images)))
+        size, total = self.network.options.batch_size, len(images)
+        for start in range(0, total, size):
             pixels: list[np.ndarray] = []
             errors: dict[int, str] = {}
-            for row in rows:
+            names = []
+            for row in range(start, min(start + size, total)):
                 try:
-                    pixels.append(self.network.transform.pixels(images.read(row)))
+                    if isinstance(images, ImageSet):
+                        names.append(images.ids[row])
+                        image = images.read(row)
+                    else:
+                        names.append(str(images[row]) if isinstance(images[row], str | Path) else str(row))
+                        image = as_pixels(images[row], self.network.decoding)
+                    pixels.append(self.network.transform.pixels(image))
                 except DataError as error:
-                    errors[row] = str(error)
-            names = [images.ids[row] for row in rows if row not in errors]
-            inputs = self.network.transform.normalise(np.stack(pixels)) if names else None
-            yield self._scored(inputs, names, rows, errors)
+                    errors[row - start] = str(error)
+            inputs = self.network.transform.normalise(np.stack(pixels)) if pixels else None
+            yield self._scored(inputs, names, errors, start)
             if progress is not None:
-                progress(rows.stop, len(images))
+                progress(start + len(names), total)
 
     def _scored(
-        self, inputs: Tensor | None, ids: Sequence[str], rows: range, errors: Mapping[int, str] | None = None
-    ) -> Scored:
-        errors = errors or {}
+        self, inputs: Tensor | None, ids: Sequence[str], errors: Mapping[int, str], row: int
+    ) -> ScoredImages:
         if inputs is None:
-            return Scored(rows, errors, ids, None, np.zeros(0), None)
-        features = self.network.features(inputs, rows.start)
+            return ScoredImages(ids, errors, None, np.zeros(0), None)
+        features = self.network.features(inputs, row)
         scores = np.asarray(self.head.score(features), np.float64)
         if (scores >= WORST).any():
             raise FeatoodError(f"{self.head.name} gives no finite score for some of the images")
-        return Scored(rows, errors, ids, features, scores, predicted_classes(features.logits))
+        return ScoredImages(ids, errors, features, scores, predicted_classes(features.logits))
 
-    def _decide(self, part: Scored, neighbours: int) -> list[Prediction]:
+    def _decide(self, part: ScoredImages, neighbours: int) -> list[Prediction]:
         if part.features is None:
             return []
-        near: Sequence[Sequence[Neighbour]] = [()] * len(part.ids)
+        ids, classes, names = part.read, part.classes, self.network.classes
+        near: Sequence[Sequence[Neighbour]] = [()] * len(ids)
         if neighbours:
             if self.training is None:
                 raise UsageError("the detector has no training rows; make it again with featood threshold")
-            near = self.training.nearest(part.features, neighbours, self.network.classes)
-        classes, names = part.classes, self.network.classes
+            near = self.training.nearest(part.features, neighbours, names)
         decided = self.calibration.decide(part.scores, classes)
         return [
             Prediction(
-                part.ids[number], float(part.scores[number]), float(decided.p_values[number]),
+                ids[number], float(part.scores[number]), float(decided.p_values[number]),
                 bool(decided.out[number]),
                 None if classes is None else int(classes[number]),
                 names[int(classes[number])] if classes is not None and int(classes[number]) < len(names) else "",
                 neighbours=near[number],
             )
-            for number in range(len(part.ids))
+            for number in range(len(ids))
         ]  # fmt: skip

@@ -173,5 +173,5 @@ def _digest(arrays: dict[str, np.ndarray]) -> str:
 def names_digest(digest: str, names: Sequence[str]) -> str:
     """Return the digest of names that continue others with a digest."""
     for name in names:
-        digest = hashlib.sha256(f"{digest} {name}".encode("utf-8", "surrogateescape")).hexdigest()
+        digest = hashlib.sha256(f"{digest} {name}".encode("utf-8", "surrogatepass")).hexdigest()
     return digest

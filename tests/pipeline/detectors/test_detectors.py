@@ -252,9 +252,10 @@ def test_a_folder_is_not_overwritten(made):
 def test_reference_rows_are_calibration_rows_and_kept_in_the_folder(made):
     cache, detector, folder = made
     test = cache["net/digits/test"]
+    ids = np.asarray(test.ids[:]).tolist()
     loaded = Detector.load(folder, test=False).reference
     for reference in (detector.reference, loaded):
-        rows = [list(test.ids).index(name) for name in reference.ids]
+        rows = [ids.index(name) for name in reference.ids]
         assert len(rows) == min(1000, len(test)) and rows == sorted(set(rows))
         np.testing.assert_array_equal(reference.features, np.asarray(test.feature()[:])[rows])
         np.testing.assert_array_equal(reference.scores, detector.calibration.scores[rows])

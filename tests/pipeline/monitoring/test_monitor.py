@@ -21,7 +21,7 @@ from featood.pipeline.detectors import Detector, calibrate, make_detector
 from featood.pipeline.detectors.files import image_sets
 from featood.pipeline.extraction import ImageSource, Network, extract_dataset
 from featood.pipeline.monitoring import Monitor
-from featood.pipeline.monitoring.monitor import PARTS, WINDOW
+from featood.pipeline.monitoring.advance import PARTS, WINDOW
 from featood.pipeline.monitoring.state import FILE, load_state
 from featood.pipeline.monitoring.stream import batches, unseen
 from featood.pipeline.train_plan import TrainPlan
@@ -210,8 +210,9 @@ def test_a_state_belongs_to_one_monitor(made, streams, tmp_path):
     with pytest.raises(Mismatch, match="was begun with a seed of 0, not 1"):
         Monitor(detector, tmp_path, seed=1)
     changed = dataclasses.replace(detector.calibration, scores=detector.calibration.scores[:-1])
-    with pytest.raises(Mismatch, match="is that of another detector"):
-        Monitor(dataclasses.replace(detector, calibration=changed), tmp_path)
+    for other in ({"calibration": changed}, {"reference": None}):
+        with pytest.raises(Mismatch, match="is that of another detector"):
+            Monitor(dataclasses.replace(detector, **other), tmp_path)
 
 
 def test_mistakes(made):
@@ -272,3 +273,12 @@ def test_only_the_last_rows_are_kept(made, streams):
         monitor.feed(streams["digits"])
     assert len(monitor.state.window.ids) == WINDOW == len(monitor.state.window.features)
     assert monitor.state.window.ids[-1] == streams["digits"].ids[-1] and monitor.state.rows == 600
+
+
+def test_images_of_any_form_are_taken(made, streams, tmp_path):
+    images = streams["digits"]
+    arrays = [images.read(row) for row in range(30)]
+    expected = Monitor(made[0]).feed(images.subset(range(30)))
+    assert repr(Monitor(made[0]).feed(arrays)) == repr(expected)
+    missing = Monitor(made[0]).feed([arrays[0], str(tmp_path / "none.png"), arrays[1]])
+    assert (missing.rows, missing.unread) == (2, 1)
