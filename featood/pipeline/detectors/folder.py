@@ -145,7 +145,7 @@ def load_detector(folder: Path, code: Sequence[Any] = (), device: str = "auto") 
     ]:
         raise CacheCorrupt(f"{folder / RECORD} names the file {outside[0]!r} outside of the folder; {AGAIN}")
     contents = {name: _verified(folder / name, sha256) for name, sha256 in body["sha256_of"].items()}
-    arrays = _arrays(contents[CALIBRATION], folder / CALIBRATION)
+    arrays = _arrays(contents, CALIBRATION, folder)
     calibration = Calibration(
         arrays["scores"], arrays["thresholds"], arrays.get("classes"), body["calibration"]
     )
@@ -155,7 +155,7 @@ def load_detector(folder: Path, code: Sequence[Any] = (), device: str = "auto") 
         origin = dataclasses.replace(origin, run={**origin.run, key: str(folder / body["network"])})
     golden = None
     if body["golden"]["images"]:
-        found = _arrays(contents[GOLDEN], folder / GOLDEN)
+        found = _arrays(contents, GOLDEN, folder)
         images = [
             read_image(folder / f"golden-{number}.png", Decoding())
             for number in range(body["golden"]["images"])
@@ -168,13 +168,13 @@ def load_detector(folder: Path, code: Sequence[Any] = (), device: str = "auto") 
         golden = Golden(images, found["inputs"], columns, found["scores"], body["golden"]["scale"])
     reference = None
     if about := body.get("reference"):
-        found = _arrays(contents[REFERENCE], folder / REFERENCE)
+        found = _arrays(contents, REFERENCE, folder)
         reference = Reference(
             about["column"], found["features"], found["scores"], found.get("classes"), about["ids"]
         )
     training = None
     if about := body.get("training"):
-        found = _arrays(contents[TRAINING], folder / TRAINING)
+        found = _arrays(contents, TRAINING, folder)
         training = TrainingRows(about["column"], found["features"], found.get("labels"), about["ids"])
     network = ImageNetwork(origin, code, device)
     head = load_head(folder / "head")
@@ -235,14 +235,16 @@ def _tensors(arrays: Mapping[str, np.ndarray | None]) -> bytes:
     return save({name: np.ascontiguousarray(values) for name, values in arrays.items() if values is not None})
 
 
-def _arrays(content: bytes, path: Path) -> dict[str, np.ndarray]:
+def _arrays(contents: Mapping[str, bytes], name: str, folder: Path) -> dict[str, np.ndarray]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
+    if name not in contents:
+        raise CacheCorrupt(f"{folder / RECORD} does not list {name}; {AGAIN}")
     try:
-        return load(content)
+        return load(contents[name])
     except SafetensorError as error:
-        raise CacheCorrupt(f"{path} cannot be decoded ({error}); {AGAIN}") from None
+        raise CacheCorrupt(f"{folder / name} cannot be decoded ({error}); {AGAIN}") from None
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from featood.data import open_dataset
 from featood.decisions import p_values, threshold
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.extractors.trainer import Architecture, TrainOptions
-from featood.files import write_json
+from featood.files import seal, write_json
 from featood.heads import create_head
 from featood.pipeline.detectors import Detector, calibrate, make_detector
 from featood.pipeline.detectors.reference import choose_reference
@@ -276,3 +277,14 @@ def test_a_folder_without_reference_rows_is_read(made, tmp_path):
     del body["reference"], body["sha256"]
     write_json(folder / "detector.json", body)
     assert Detector.load(folder).reference is None
+
+
+@pytest.mark.parametrize("name", ["calibration.safetensors", "golden.safetensors", "reference.safetensors"])
+def test_a_record_that_leaves_out_a_file_is_refused(made, tmp_path, name):
+    folder = tmp_path / "detector"
+    shutil.copytree(made[2], folder)
+    record = json.loads((folder / "detector.json").read_text())
+    del record["sha256_of"][name], record["sha256"]
+    (folder / "detector.json").write_text(json.dumps(seal(record)))
+    with pytest.raises(CacheCorrupt, match=f"does not list {name}"):
+        Detector.load(folder)
