@@ -27,6 +27,7 @@ from featood.reporter import TerminalReporter, print_line
 if TYPE_CHECKING:
     from featood.pipeline.comparison import Uncertainty
     from featood.pipeline.scoring import Scoring
+    from featood.report import Order
 
 
 def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,19 +81,50 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
     "--scores", "scores_path", type=Place(dir_okay=False), help="Write the scores of every sample as Parquet."
 )
 @click.option("--report", "report_path", type=Place(dir_okay=False), help="Also write the HTML report.")
+@click.option(
+    "--openood",
+    "openood_path",
+    type=Place(file_okay=False),
+    help="Write a file HEAD.csv for each head into this folder, as OpenOOD does for its leaderboard.",
+)
+@click.option(
+    "--sort",
+    "by",
+    default="auroc",
+    show_default=True,
+    metavar="METRIC[:SET]",
+    help="Metric by which the table is sorted: of the mean over the sets, or of near, far or one set.",
+)
+@click.option("--top", type=click.IntRange(1), help="Number of heads in the table (default: all).")
+@click.option(
+    "--fold/--no-fold",
+    default=True,
+    show_default=True,
+    help="List heads that rank all rows alike on one line.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "latex", "csv"]),
+    default="text",
+    show_default=True,
+    help="Format of the table.",
+)
 @quiet_downloads
 def score(
-    json_path: str | None, csv_path: str | None, scores_path: str | None, report_path: str | None, **what: Any
-) -> None:
+    json_path: str | None, csv_path: str | None, scores_path: str | None, report_path: str | None,
+    openood_path: str | None, by: str, top: int | None, fold: bool, form: str, **what: Any,
+) -> None:  # fmt: skip
     """Score heads on the test set against out-of-distribution sets.
 
     A set that is not in the cache is extracted first, in the same way as the in-distribution set.
 
     Example: featood score --ood lsun-crop
     """
+    from featood.report import Order
+
+    order = Order(by, top, fold)
     scoring = _run(**what)
-    if "-" not in (json_path, csv_path):
-        print_results(scoring)
     if json_path:
         from featood.report import write_json
 
@@ -107,6 +139,13 @@ def score(
         write_scores(scores_path, scoring.records())
     if report_path:
         save_report(scoring, report_path)
+    if openood_path:
+        from featood.report import write_openood
+
+        for file in write_openood(openood_path, scoring.results, scoring.scores):
+            print_line(f"OpenOOD's columns: {file}")
+    if "-" not in (json_path, csv_path):
+        print_results(scoring, order, form)
 
 
 @click.command()
@@ -176,23 +215,23 @@ def _uncertainty(method: str | None, confidence: float | None, resamples: int | 
     return Uncertainty(method, **given)
 
 
-def print_results(scoring: Scoring) -> None:
-    """Print the table, as wide as the terminal, and which heads differ if results have intervals."""
+def print_results(scoring: Scoring, order: Order | None = None, form: str = "text") -> None:
+    """Print the table, as wide as the terminal, and which heads differ if results have intervals; or a document."""
     import shutil
 
     from rich.console import Console
 
-    from featood.report import collapsed, results_table
+    from featood.report import Order, comparison_lines, results_document, results_table
 
+    results, order = scoring.results, order or Order()
+    if form != "text":
+        click.echo(results_document(results, form, order), nl=False)
+        return
     width = shutil.get_terminal_size((100, 24)).columns
-    results = scoring.results
-    console = Console(width=width, highlight=False, markup=False)
-    console.print(results_table(collapsed(results), results["id"], width, results.get("comparison")))
-    if results.get("comparison"):
-        from featood.report import comparison_lines
-
-        for line in comparison_lines(results):
-            console.print(line)
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    console.print(results_table(results, width, order))
+    for line in comparison_lines(results):
+        console.print(line)
 
 
 def save_report(scoring: Scoring, path: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from featood.cache.feature_set import FeatureSet
 from featood.cache.manifest import library_versions
+from featood.data import near_and_far
 from featood.errors import DataError, FeatoodError
 from featood.heads.base.head import Head
 from featood.metrics.sanity import doubts
@@ -219,6 +220,12 @@ class _Collected:
     def results(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Return the content of ``--json``, given the facts on the in-distribution set."""
         rows = [row.as_json() for row in self.rows]
+        names = list(self.outliers)
+        groups = [
+            group
+            for group in near_and_far(dataset_name(self.test), names).values()
+            if len(group) < len(names)
+        ]
         return {
             "schema": 1,
             "backbone": self.test.name.split("/")[0],
@@ -226,7 +233,7 @@ class _Collected:
             "id": facts,
             "rows": rows,
             "repeats": _repeats(rows),
-            **({} if self.comparison is None else {"comparison": self.comparison.as_json()}),
+            **({} if self.comparison is None else {"comparison": self.comparison.as_json(groups)}),
             "skipped": [head._asdict() for head in self.skipped],
             "warnings": list(dict.fromkeys(self.warnings)),
             "versions": library_versions(),
