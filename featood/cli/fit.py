@@ -20,6 +20,7 @@ from featood.cli.common import (
     code_option,
     data_dir_option,
     dataset_option,
+    head_file_option,
     parameter_of,
     reporter_of,
     table,
@@ -47,6 +48,16 @@ class HeadCommands(click.Group):
 
         return list(list_heads())
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Register the heads of files named after the head, too, before the head is looked up."""
+        from featood.heads.registry import register_file
+
+        for number, text in enumerate(args):
+            flag, joined, path = text.partition("=")
+            if flag == "--head-file" and (joined or args[number + 1 :]):
+                register_file(path if joined else args[number + 1])
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, name: str) -> click.Command:
         """Make the command of one head."""
         from featood.heads import head_entry
@@ -69,6 +80,7 @@ class HeadCommands(click.Group):
 
 
 @click.group(cls=HeadCommands, subcommand_metavar="HEAD [OPTIONS]...")
+@head_file_option
 def fit() -> None:
     """Fit a head on cached features and save it.
 
@@ -193,11 +205,18 @@ def _parameters(entry: Entry) -> list[click.Parameter]:
         click.Option(
             ["--overwrite"],
             is_flag=True,
-            help="Replace a head of this name that was fitted with other settings (default: keep both).",
+            help="Fit again, and replace a head of this name with other settings or rows (default: keep both).",
         ),
     ]
     shared = click.Command(name=None)
-    for add in (data_dir_option, cache_option, code_option, dataset_option, backbone_option):
+    for add in (
+        data_dir_option,
+        cache_option,
+        head_file_option,
+        code_option,
+        dataset_option,
+        backbone_option,
+    ):
         shared = add(shared)
     return params + shared.params
 

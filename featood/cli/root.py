@@ -56,7 +56,10 @@ SECTIONS = {
         "verify": Listed("verify.verify", "Recompute RESULTS (of score --json) from the cache and compare."),
     },
     "Listings and cache": {
-        "heads": Listed("listing.heads", "List the heads with titles, required inputs and sources."),
+        "heads": Listed(
+            "listing.heads",
+            "List the heads by family, or those that match all WORDS: in name, family, title, paper, year or inputs.",
+        ),
         "backbones": Listed(
             "listing.backbones",
             "List backbones whose name contains PATTERN: published weights, and the networks of featood, torchvision "

@@ -18,6 +18,7 @@ from featood.cli.common import (
     code_option,
     data_dir_option,
     dataset_option,
+    head_file_option,
     quiet_downloads,
     split_names,
 )
@@ -56,7 +57,14 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--resamples", "resamples", {"type": click.IntRange(1)}, "Number of bootstrap resamples (default: 1000)."),
         ("--force", "force", flag, "Accept features of another backbone, and sets that heads were fitted or tuned on."),
     )  # fmt: skip
-    for add in (cache_option, data_dir_option, code_option, dataset_option, backbone_option):
+    for add in (
+        cache_option,
+        data_dir_option,
+        head_file_option,
+        code_option,
+        dataset_option,
+        backbone_option,
+    ):
         command = add(command)
     for name, parameter, kind, text in reversed(named):
         command = click.option(name, parameter, help=text, **kind)(command)

@@ -15,6 +15,7 @@ from featood.cli.common import (
     data_dir_option,
     dataset_option,
     emit_json,
+    head_file_option,
 )
 from featood.cli.completion import fitted_heads
 from featood.reporter import TerminalReporter, print_line
@@ -38,6 +39,7 @@ SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option("--force", is_flag=True, help="Accept rows that the head was fitted on.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @code_option
+@head_file_option
 @dataset_option
 @backbone_option
 @data_dir_option

@@ -16,6 +16,7 @@ from featood.cli.common import (
     code_option,
     data_dir_option,
     dataset_option,
+    head_file_option,
     quiet_downloads,
     split_names,
     table,
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
 @backbone_option
 @dataset_option
 @code_option
+@head_file_option
 @data_dir_option
 @cache_option
 @quiet_downloads

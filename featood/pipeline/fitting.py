@@ -17,6 +17,7 @@ from featood.heads.base.head import Head
 from featood.heads.registry import create_head, head_class
 from featood.pipeline.fitted_heads import (
     FitSettings,
+    existing_head,
     find_heads,
     head_folder,
     heads_folder,
@@ -138,7 +139,7 @@ class FitPlan:
     out: str | Path | None = None
     """Folder of the artefact; by default in the cache, see :mod:`featood.pipeline.fitted_heads`."""
     overwrite: bool = False
-    """Replace a head that was fitted with other settings."""
+    """Fit again if there is such a head, and replace one that was fitted with other settings or on other rows."""
 
 
 def fit_head(
@@ -153,7 +154,8 @@ def fit_head(
     """Fit a head by name on a split of the cache, and save it.
 
     If the cache has a head of this name that was fitted with other settings, the new one is stored next to it, under a
-    label that lists the differences; see :mod:`featood.pipeline.fitted_heads`.
+    label that lists the differences. One with the same settings, on the same rows, is returned without another fit. See
+    :mod:`featood.pipeline.fitted_heads`.
 
     Parameters
     ----------
@@ -176,6 +178,8 @@ def fit_head(
         If the split does not exist, or lacks an input of the head.
     UsageError
         If ``plan.out`` contains a head that was fitted with other settings, and ``plan.overwrite`` is off.
+    Mismatch
+        If a head of this name was fitted on other features or rows, and ``plan.overwrite`` is off.
     """
     cls, options = head_class(name), dict(options or {})
     learns = cls.card.learns
@@ -196,14 +200,17 @@ def fit_head(
     if composes:
         head, members = _with_members(selection, head, named, reporter)
     sets = {"split": split, "outliers": plan.outliers, "validate_on": plan.validate_on}
-    settings = FitSettings(
-        head.options, {key: value for key, value in sets.items() if value}, train.fingerprint
-    )
+    sets = {key: value for key, value in sets.items() if value}
+    tuned = {} if chosen_on is None else {"tuned_on": chosen_on.on}
+    settings = FitSettings(head.options, {**sets, **tuned}, train.fingerprint, train.content)
     if plan.out:
         folder = place_given(Path(plan.out), name, settings, overwrite=plan.overwrite, reporter=reporter)
     else:
         root, defaults = heads_folder(selection), create_head(name, preset).options
         folder = place_in(root, name, settings, defaults, overwrite=plan.overwrite, reporter=reporter)
+    if not plan.overwrite and chosen_on is None and (there := existing_head(folder)) is not None:
+        reporter.line(f"{folder.name} is fitted with these settings already; --overwrite fits it again")
+        return there, folder
     reporter.line(f"fitting {name} on {train.name} ({len(train)} rows)")
     if train.origin is not None and train.origin.random_weights:
         reporter.line(
@@ -219,7 +226,7 @@ def fit_head(
             head, train, outliers=outliers, validate_on=validate_on, notes=[note] if note else [],
             checkpoint=checkpoint, reporter=reporter,
         )  # fmt: skip
-    head.annotate(fit=settings.fit)
+    head.annotate(fit=sets)
     if chosen_on is not None:
         _record(head, chosen_on)
     head.save(folder)
