@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "HEAD_FILES",
     "Place",
     "backbone_option",
     "cache_of",
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from featood.reporter import Reporter
 
 
+HEAD_FILES = "featood.head_files"
+"""Key of click's context: files with heads that the command line names."""
 GAP = 2
 """Spaces between the columns of a table."""
 LAST = 24
@@ -78,11 +81,12 @@ code_option = click.option(
 )  # fmt: skip
 
 
-def _register_heads(_: click.Context, __: click.Parameter, paths: tuple[str, ...]) -> None:
+def _register_heads(context: click.Context, _: click.Parameter, paths: tuple[str, ...]) -> None:
     from featood.heads.registry import register_file
 
     for path in paths:
         register_file(path)
+        context.meta.setdefault(HEAD_FILES, []).append(path)
 
 
 head_file_option = click.option(

@@ -11,6 +11,7 @@ import rich_click as click
 from featood.cli.common import cache_option, data_dir_option, numbers, quiet_downloads
 from featood.cli.completion import image_sets
 from featood.cli.options import parse_pairs
+from featood.cli.runs import repeatable, write_run_option
 from featood.reporter import TerminalReporter
 
 
@@ -165,7 +166,9 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option("--overwrite", is_flag=True, help="Replace features that were extracted with other settings.")
 @data_dir_option
 @cache_option
+@write_run_option
 @quiet_downloads
+@repeatable
 def extract(
     backbone: str, dataset: str, split: tuple[str, ...], weights: str, name: str, further: tuple[str, ...],
     without: tuple[str, ...], odin_epsilon: float, odin_temperature: float, mc_dropout: int | None,
@@ -173,7 +176,7 @@ def extract(
     dropout_rate: float, autoencoder: str, background: str,
     mean: Any, std: Any, image_size: int | None, seed: int, download: bool, class_order: str | None, bits: int,
     exif: bool, data_dir: str | None, cache_root: str, arch_option: tuple[str, ...], **how: Any,
-) -> None:  # fmt: skip
+) -> str:  # fmt: skip
     """Run a backbone over a dataset and cache features and logits.
 
     To resume an interrupted extraction, run the same command again. Published weights (NETWORK.TAG) are read from the
@@ -232,3 +235,4 @@ def extract(
         if (share := known_accuracy(features)) is not None:
             line += f"; accuracy {share:.4f}"
         click.echo(line)
+    return done[0].features.name

@@ -27,6 +27,7 @@ from featood.cli.common import (
 )
 from featood.cli.completion import outlier_sets
 from featood.cli.pages import PageContext, PageFormatter
+from featood.cli.runs import pin, repeatable, write_run_option
 
 if TYPE_CHECKING:
     from featood.heads.index import Entry
@@ -100,6 +101,7 @@ class HeadCommand(click.Command):
         caution = f"Caution: {card.caution}.\n\n" if card.caution else ""
         text = f"{entry.doc}\n\n{caution}{card.paper}, {card.year}. {card.url}"
 
+        @repeatable
         def run(**values: Any) -> None:
             _run(card.name, **values)
 
@@ -143,6 +145,7 @@ def _run(
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
     selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
+    pin(backbone=selection.backbone, dataset=selection.dataset)
     with reporter_of(tensorboard) as reporter:
         if repeat > 1 or sweep:
             from featood.cli.options import parse_grid
@@ -210,6 +213,7 @@ def _parameters(entry: Entry) -> list[click.Parameter]:
     ]
     shared = click.Command(name=None)
     for add in (
+        write_run_option,
         data_dir_option,
         cache_option,
         head_file_option,

@@ -8,6 +8,7 @@ import rich_click as click
 from click.core import ParameterSource
 
 from featood.cli.common import cache_option, data_dir_option, numbers
+from featood.cli.runs import repeatable, write_run_option
 from featood.reporter import TerminalReporter
 
 ARRAY = click.Path(exists=True)
@@ -130,12 +131,14 @@ def _check_token_options(context: click.Context, tokens: str) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace sets of these names.")
 @data_dir_option
 @cache_option
+@write_run_option
+@repeatable
 def import_(
     table: str | None, file: str | None, features: tuple[str, ...], label: str, drop: list[str], keep: list[str],
     tokens: str, alphabet: str, invalid: str, header: bool | None, ood_classes: list[str], rows: int | None,
     parts: tuple[float, ...], seed: int, scale: str | None, backbone: str, dataset: str, split: str, ood: bool,
     store: str, overwrite: bool, data_dir: str | None, cache_root: str, **arrays: str | None,
-) -> None:  # fmt: skip
+) -> str:  # fmt: skip
     """Import tables, or embeddings computed elsewhere, into the cache.
 
     featood import --table segment
@@ -191,3 +194,4 @@ def import_(
             f"{feature_set.name}: {len(feature_set)} rows imported"
             + (f", {len(names)} classes: {some}" if names else "")
         )
+    return sets[0].name

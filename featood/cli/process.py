@@ -163,6 +163,7 @@ def _outcome(error: BaseException, signals: Signals | None, died: bool) -> tuple
                 error.show()
             return error.exit_code, ""
         context, problem = getattr(error, "ctx", None), error.format_message().rstrip(".")
+        problem = problem[:1].lower() + problem[1:]
         return error.exit_code, f"error: {problem}" + (
             f"; see {context.command_path} --help" if context else ""
         )

@@ -53,6 +53,10 @@ SECTIONS = {
             "evaluate.evaluate",
             "Repeat a published evaluation over several networks and several runs of each.",
         ),
+        "run": Listed(
+            "run.run",
+            "Run the steps in FILE, a TOML file with tables such as [extract], [[fit]], [score] and [report].",
+        ),
         "verify": Listed("verify.verify", "Recompute RESULTS (of score --json) from the cache and compare."),
     },
     "Listings and cache": {

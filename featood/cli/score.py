@@ -23,6 +23,7 @@ from featood.cli.common import (
     split_names,
 )
 from featood.cli.completion import fitted_heads, outlier_sets, shifted_sets, suites
+from featood.cli.runs import current_run, pin, repeatable, write_run_option
 from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
@@ -118,7 +119,9 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="Format of the table.",
 )
+@write_run_option
 @quiet_downloads
+@repeatable
 def score(
     json_path: str | None, csv_path: str | None, scores_path: str | None, report_path: str | None,
     openood_path: str | None, by: str, top: int | None, fold: bool, form: str, **what: Any,
@@ -165,7 +168,9 @@ def score(
     type=Place(dir_okay=False),
     help="The page to write.",
 )
+@write_run_option
 @quiet_downloads
+@repeatable
 def report(out: str, **what: Any) -> None:
     """Write one self-contained HTML page: table, histograms, ROC curves, reliability."""
     save_report(_run(**what), out)
@@ -188,6 +193,7 @@ def _run(
     names, further = ([name for group in given for name in split_names(group)] for given in (ood, shifted))
     how = ScorePlan(split, which, force, _uncertainty(intervals, confidence, resamples), tuple(further))
     selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
+    pin(backbone=selection.backbone, dataset=selection.dataset)
     selection = dataclasses.replace(selection, download=download)
     with TerminalReporter() as reporter:
         if every:
@@ -196,6 +202,7 @@ def _run(
             scoring = score_all(selection, names, suite, how, training=training, reporter=reporter)
         else:
             scoring = score_selection(selection, heads, names, suite, how, reporter=reporter)
+    scoring.results["run"] = current_run()
     for warning in scoring.results["warnings"]:
         print_line(f"warning: {warning}")
     for entry in scoring.results["skipped"]:

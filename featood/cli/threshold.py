@@ -18,6 +18,7 @@ from featood.cli.common import (
     head_file_option,
 )
 from featood.cli.completion import fitted_heads
+from featood.cli.runs import repeatable, write_run_option
 from featood.reporter import TerminalReporter, print_line
 
 SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -44,6 +45,8 @@ SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @backbone_option
 @data_dir_option
 @cache_option
+@write_run_option
+@repeatable
 def threshold(
     head: str, tpr: float, confidence: float | None, by_class: bool, split: str, out: str | None, force: bool,
     as_json: bool, backbone: str, dataset: str, data_dir: str | None, cache_root: str, code: tuple[str, ...],
