@@ -36,6 +36,11 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "--split", multiple=True, help="Split to extract; may be repeated (default: every split found)."
 )
 @click.option(
+    "--limit",
+    type=click.IntRange(1),
+    help="For a quick try: extract only so many images of each split, evenly spaced, as the dataset NAME:limit=N.",
+)
+@click.option(
     "--weights",
     default="",
     help="Safetensors or PyTorch file, FILE#ENTRY for an entry of it, or 'random' (default: the published weights).",
@@ -175,7 +180,8 @@ def extract(
     regret_steps: int, regret_lr: float,
     dropout_rate: float, autoencoder: str, background: str,
     mean: Any, std: Any, image_size: int | None, seed: int, download: bool, class_order: str | None, bits: int,
-    exif: bool, data_dir: str | None, cache_root: str, arch_option: tuple[str, ...], **how: Any,
+    exif: bool, data_dir: str | None, cache_root: str, arch_option: tuple[str, ...], limit: int | None,
+    **how: Any,
 ) -> str:  # fmt: skip
     """Run a backbone over a dataset and cache features and logits.
 
@@ -186,6 +192,7 @@ def extract(
     """
     from featood.cache import open_cache
     from featood.data import Decoding
+    from featood.data.selection import with_limit
     from featood.errors import UsageError
     from featood.extractors.background import Background
     from featood.extractors.complexity import Complexity
@@ -218,7 +225,9 @@ def extract(
     if background:
         extras.append(Background.of(background))
     options = ExtractOptions(extras=extras, **{**how, "pools": how["pools"] or None})
-    source = ImageSource(dataset, split, data_dir, download, class_order, Decoding(bits, exif))
+    source = ImageSource(
+        with_limit(dataset, limit or 0), split, data_dir, download, class_order, Decoding(bits, exif)
+    )
     network = Network(backbone, weights, name, seed, mean, std, image_size, parse_pairs(arch_option))
     with TerminalReporter() as reporter:
         done = extract_dataset(

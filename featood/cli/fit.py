@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from featood.pipeline.variants import Variant
 
 
-PLAN = ("preset", "split", "outliers", "validate_on", "out", "overwrite")
+PLAN = ("preset", "split", "limit", "outliers", "validate_on", "out", "overwrite")
 """Parameters of the fit itself; all others are options of the head."""
 
 
@@ -171,6 +171,12 @@ def _parameters(entry: Entry) -> list[click.Parameter]:
         params.insert(0, click.Option(["--preset"], type=click.Choice(list(entry.presets)), help=help_))
     params += [
         click.Option(["--split"], default="", help="Split to fit on (default: train)."),
+        click.Option(
+            ["--limit"],
+            type=click.IntRange(0),
+            default=0,
+            help="For a quick try: fit on only so many rows, evenly spaced; the head is stored as HEAD@limit=N.",
+        ),
         click.Option(
             ["--outliers"],
             default="",

@@ -50,6 +50,8 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
          "Set of the same classes, or list such as imagenet-shifted, whose rows count as in-distribution, too "
          "(full-spectrum detection); may be repeated or comma-separated."),
         ("--split", "split", {"default": ""}, "In-distribution split to score (default: test, else val)."),
+        ("--limit", "limit", {"type": click.IntRange(1)},
+         "For a quick try: use only so many images of each set but the in-distribution set, as NAME:limit=N."),
         ("--download", "download", flag, "Download sets that are missing and have a public address."),
         ("--intervals", "intervals", {"type": click.Choice(["delong", "bootstrap"])},
          "Add intervals and test which heads differ: AUROC by DeLong's formula, or every metric by bootstrap."),
@@ -178,7 +180,7 @@ def report(out: str, **what: Any) -> None:
 
 def _run(
     heads: tuple[str, ...], every: bool, training: bool, which: str, ood: tuple[str, ...], suite: tuple[str, ...],
-    shifted: tuple[str, ...], split: str, force: bool, download: bool,
+    shifted: tuple[str, ...], split: str, limit: int | None, force: bool, download: bool,
     intervals: str | None, confidence: float | None, resamples: int | None,
     backbone: str, dataset: str, data_dir: str | None, cache_root: str, code: tuple[str, ...],
 ) -> Scoring:  # fmt: skip
@@ -191,7 +193,9 @@ def _run(
     if every and which:
         raise UsageError("--all scores every head as it was fitted; omit --all to use --which")
     names, further = ([name for group in given for name in split_names(group)] for given in (ood, shifted))
-    how = ScorePlan(split, which, force, _uncertainty(intervals, confidence, resamples), tuple(further))
+    how = ScorePlan(
+        split, which, force, _uncertainty(intervals, confidence, resamples), tuple(further), limit or 0
+    )
     selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
     pin(backbone=selection.backbone, dataset=selection.dataset)
     selection = dataclasses.replace(selection, download=download)

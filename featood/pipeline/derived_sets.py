@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["hold_out", "split_rows", "with_outliers"]
+__all__ = ["hold_out", "limited", "split_rows", "with_outliers"]
 
 import dataclasses
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from featood.cache.columns import ChosenRows, JoinedColumn
 from featood.cache.feature_set import FeatureSet
+from featood.data.selection import spaced_rows
 from featood.errors import DataError, Mismatch
 
 
@@ -50,6 +51,11 @@ def split_rows(data: FeatureSet, held: np.ndarray) -> tuple[FeatureSet, FeatureS
     listed = np.zeros(len(data), dtype=bool)
     listed[held] = True
     return _part(data, np.flatnonzero(~listed)), _part(data, np.flatnonzero(listed))
+
+
+def limited(data: FeatureSet, limit: int) -> FeatureSet:
+    """Return at most `limit` rows of a set, evenly spaced; columns on disk are not loaded."""
+    return _part(data, spaced_rows(len(data), limit))
 
 
 def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:
@@ -97,4 +103,4 @@ def _part(data: FeatureSet, rows: np.ndarray) -> FeatureSet:
         for name in ("logits", "labels", "ids")
     }
     features = {name: ChosenRows(column, rows) for name, column in data.features.items()}
-    return dataclasses.replace(data, features=features, **others)
+    return dataclasses.replace(data, features=features, content="", **others)

@@ -32,6 +32,7 @@ from featood.heads.artefacts.artefact import SUFFIXES, load_head
 from featood.heads.base.head import Head
 from featood.heads.registry import create_head, head_class
 from featood.pipeline.selection import Selection
+from featood.pipeline.variant_labels import variant_label
 from featood.reporter import SILENT, Reporter
 
 
@@ -109,11 +110,10 @@ def place_in(
         If a head of that name was fitted on other features or rows, or cannot be read by this version, and `overwrite`
         is off.
     """
-    named: dict[str, Any] = {}
-    label = name
+    # a head for a quick try never gets the plain name
+    named: dict[str, Any] = {key: value for key, value in settings.fit.items() if key == "limit"}
+    label = variant_label(name, named) if named else name
     while changed := _changed(root / label, label, settings, overwrite, reporter):
-        from featood.pipeline.variant_labels import variant_label
-
         wanted = settings.all
         named |= {
             key: value

@@ -132,6 +132,8 @@ class FitPlan:
     :func:`featood.pipeline.presets.choose_preset`."""
     split: str = ""
     """Split to fit on: ``train`` by default, or any split for heads without a fit."""
+    limit: int = 0
+    """Number of rows to fit on, evenly spaced, for a quick try; 0 for all. The label of the head says so."""
     outliers: str = ""
     """Out-of-distribution set to learn from; see :func:`fit`."""
     validate_on: str = ""
@@ -185,6 +187,10 @@ def fit_head(
     learns = cls.card.learns
     split = selection.train_split(plan.split) if learns or plan.split else next(iter(selection.entries))
     train = selection.open(split)
+    if plan.limit:
+        from featood.pipeline.derived_sets import limited
+
+        train = limited(train, plan.limit)
     preset, note = plan.preset, ""
     if preset is None and cls.presets:
         from featood.pipeline.presets import choose_preset
@@ -199,7 +205,12 @@ def fit_head(
     members: list[Head] = []
     if composes:
         head, members = _with_members(selection, head, named, reporter)
-    sets = {"split": split, "outliers": plan.outliers, "validate_on": plan.validate_on}
+    sets = {
+        "split": split,
+        "limit": str(plan.limit or ""),
+        "outliers": plan.outliers,
+        "validate_on": plan.validate_on,
+    }
     sets = {key: value for key, value in sets.items() if value}
     tuned = {} if chosen_on is None else {"tuned_on": chosen_on.on}
     settings = FitSettings(head.options, {**sets, **tuned}, train.fingerprint, train.content)

@@ -13,6 +13,7 @@ import numpy as np
 from featood.cache.feature_set import FeatureSet
 from featood.cache.manifest import library_versions
 from featood.data import near_and_far
+from featood.data.selection import split_limit
 from featood.errors import DataError, FeatoodError
 from featood.heads.base.head import Head
 from featood.metrics.sanity import doubts
@@ -51,6 +52,8 @@ class ScorePlan:
     """See :func:`score`."""
     shifted: tuple[str, ...] = ()
     """Names of sets, and of lists of them, that count as in-distribution, too."""
+    limit: int = 0
+    """Number of images to use of each of these and of each out-of-distribution set; 0 for all."""
 
 
 @dataclasses.dataclass
@@ -141,7 +144,7 @@ def score(
         out-of-distribution set.
     """
     id_name = dataset_name(test)
-    if id_name in outliers:
+    if split_limit(id_name)[0] in [split_limit(name)[0] for name in outliers]:
         raise DataError(f"{id_name} is the in-distribution set; it cannot be scored against itself")
     shifted = dict(shifted or {})
     refuse_overlap(id_name, shifted, outliers)
@@ -274,7 +277,7 @@ def score_selection(
     if how.which:
         chosen = with_score(chosen, how.which)
     sets = find_test_sets(
-        selection, outliers, suites, shifted=how.shifted, split=how.split, reporter=reporter
+        selection, outliers, suites, shifted=how.shifted, split=how.split, limit=how.limit, reporter=reporter
     )
     reporter.line(f"scoring {', '.join(chosen)} on {sets.in_distribution}")
     scoring = score(

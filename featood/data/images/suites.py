@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Sequence
 
 from featood.data.images.naming import dataset_key
+from featood.data.selection import split_limit
 from featood.errors import UsageError
 
 _CIFAR_FAR = ("mnist", "svhn", "textures", "places365")
@@ -101,9 +102,10 @@ def near_and_far(dataset: str, sets: Sequence[str]) -> dict[str, list[str]]:
     >>> near_and_far("cifar10", ["svhn", "lsun-crop", "tiny_imagenet", "cifar100"])
     {'near': ['cifar100', 'tiny_imagenet'], 'far': ['svhn']}
     """
-    given = {dataset_key(name): name for name in sets}
+    whole, _ = split_limit(dataset)
+    given = {split_limit(dataset_key(name))[0]: name for name in sets}
     groups = {
-        group: [given[name] for name in _SUITES.get(f"{dataset}-{group}", ()) if name in given]
+        group: [given[name] for name in _SUITES.get(f"{whole}-{group}", ()) if name in given]
         for group in ("near", "far")
     }
     return {group: names for group, names in groups.items() if names}
