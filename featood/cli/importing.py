@@ -164,28 +164,36 @@ def import_(
         if given[0] not in sources and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             flag, goes = name.replace("_", "-"), " or ".join(f"--{source}" for source in sources)
             raise UsageError(f"--{flag} goes with {goes}, not with --{given[0]}")
-    cache, reporter = open_cache(cache_root), TerminalReporter()
+    cache = open_cache(cache_root)
     how = TableImport(dataset, backbone, parts, seed, scale or "", store, overwrite)
-    if table:
-        sets = import_table(cache, table, how, rows=rows, data_dir=data_dir)
-    elif file:
-        _check_token_options(context, tokens)
-        source = TableFile(file, label, header, drop, keep, tokens, alphabet, invalid)
-        sets = import_table_file(
-            cache, source, how, ood_classes=ood_classes, split=split, ood=ood, reporter=reporter
-        )
-    else:
-        if not (backbone and dataset):
-            raise UsageError(
-                "--features needs --backbone NAME, the model that made the embeddings, and --dataset NAME"
+    with TerminalReporter() as reporter, reporter.working(f"importing {table or file or dataset}"):
+        if table:
+            sets = import_table(cache, table, how, rows=rows, data_dir=data_dir)
+        elif file:
+            _check_token_options(context, tokens)
+            source = TableFile(file, label, header, drop, keep, tokens, alphabet, invalid)
+            sets = import_table_file(
+                cache, source, how, ood_classes=ood_classes, split=split, ood=ood, reporter=reporter
             )
-        key = f"{slug(backbone)}/{slug(dataset)}/{slug(split or 'test')}"
-        run = {"role": OOD} if ood else {}
-        sets = [
-            import_files(
-                cache, key, features, **arrays, reporter=reporter, store=store, overwrite=overwrite, run=run
-            )
-        ]
+        else:
+            if not (backbone and dataset):
+                raise UsageError(
+                    "--features needs --backbone NAME, the model that made the embeddings, and --dataset NAME"
+                )
+            key = f"{slug(backbone)}/{slug(dataset)}/{slug(split or 'test')}"
+            run = {"role": OOD} if ood else {}
+            sets = [
+                import_files(
+                    cache,
+                    key,
+                    features,
+                    **arrays,
+                    reporter=reporter,
+                    store=store,
+                    overwrite=overwrite,
+                    run=run,
+                )
+            ]
     for feature_set in sets:
         labels = feature_set.labels
         names = () if labels is None or (labels[:] < 0).all() else feature_set.classes

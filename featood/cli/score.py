@@ -261,9 +261,10 @@ def save_report(scoring: Scoring, path: str) -> None:
     from featood.report import write_report
 
     date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    write_report(
-        path, scoring.results, scoring.scores,
-        reliability=scoring.reliability(), maps=scoring.maps, date=date,
-        pictures=network_pictures(next(iter(scoring.sets.values()))),
-    )  # fmt: skip
+    with TerminalReporter() as reporter, reporter.working("drawing the report"):
+        write_report(
+            path, scoring.results, scoring.scores,
+            reliability=scoring.reliability(), maps=scoring.maps, date=date,
+            pictures=network_pictures(next(iter(scoring.sets.values()))),
+        )  # fmt: skip
     print_line(f"report: {path}")

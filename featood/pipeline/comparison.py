@@ -28,6 +28,7 @@ from featood.metrics import (
 )
 from featood.pipeline.result_rows import ResultRow
 from featood.pipeline.variant_labels import repeated_label
+from featood.reporter import SILENT, Reporter
 
 Value = TypeVar("Value")
 
@@ -104,13 +105,15 @@ class Comparison:
             for position, row in enumerate(rows)
         ]
 
-    def as_json(self, groups: Iterable[Sequence[str]] = ()) -> dict[str, Any]:
+    def as_json(self, groups: Iterable[Sequence[str]] = (), reporter: Reporter = SILENT) -> dict[str, Any]:
         """Return the settings of the intervals, the intervals of the means, the tests and the ranking.
 
         Parameters
         ----------
         groups : iterable of sequence of str
             Names of sets whose mean gets an interval, too.
+        reporter : Reporter
+            Receives the number of finished tests.
 
         Returns
         -------
@@ -141,9 +144,13 @@ class Comparison:
             for label in self._rows
         ]
         sets = [*([position] for position in range(count)), *([every] if count > 1 else [])]
-        body["tests"] = [
-            test for chosen in sets for metric in self.how.metrics for test in self._tests(chosen, metric)
-        ]
+        body["tests"] = []
+        for position, (chosen, metric) in enumerate(
+            wanted := list(itertools.product(sets, self.how.metrics))
+        ):
+            reporter.progress("comparing heads", position, len(wanted))
+            body["tests"] += self._tests(chosen, metric)
+        reporter.progress("comparing heads", len(wanted), len(wanted))
         ranking, untested = self._ranking(count)
         if ranking:
             body["ranking"] = ranking

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["FitPlan", "fit", "fit_composition", "fit_head"]
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
@@ -82,7 +83,8 @@ def fit(
 
         rows = with_outliers(train, outliers)
     start = time.perf_counter()
-    head.fit(rows, context=context)
+    with contextlib.nullcontext() if head.trains else reporter.working(f"fitting {head.name}"):
+        head.fit(rows, context=context)
     seconds = round(time.perf_counter() - start, 3)
     head.annotate(fit_seconds=seconds, notes=(*head.record.notes, *notes))
     for seen, metric in ((outliers, None), (validate_on, "auroc")):

@@ -131,7 +131,7 @@ def score(
     intervals : Uncertainty, optional
         Add intervals to the rows, and list under ``comparison`` which heads differ.
     reporter : Reporter
-        Receives the number of finished heads.
+        Receives the number of finished heads and tests.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def score(
         found.add(label, head, scored)
     reporter.progress("scoring heads", len(heads), len(heads))
     facts = id_facts(inliers, backbone, None if intervals is None else intervals.level)
-    return Scoring(found.results(facts), found.scores, sets, found.predictions, found.maps)
+    return Scoring(found.results(facts, reporter), found.scores, sets, found.predictions, found.maps)
 
 
 class _Collected:
@@ -220,7 +220,7 @@ class _Collected:
         if self.maps is not None:
             self.maps.add(label, head, self.force)
 
-    def results(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+    def results(self, facts: Mapping[str, Any], reporter: Reporter) -> dict[str, Any]:
         """Return the content of ``--json``, given the facts on the in-distribution set."""
         rows = [row.as_json() for row in self.rows]
         names = list(self.outliers)
@@ -236,7 +236,7 @@ class _Collected:
             "id": facts,
             "rows": rows,
             "repeats": _repeats(rows),
-            **({} if self.comparison is None else {"comparison": self.comparison.as_json(groups)}),
+            **({} if self.comparison is None else {"comparison": self.comparison.as_json(groups, reporter)}),
             "skipped": [head._asdict() for head in self.skipped],
             "warnings": list(dict.fromkeys(self.warnings)),
             "versions": library_versions(),
