@@ -101,7 +101,14 @@ def verify(keys: tuple[str, ...], drop: bool, cache_root: str) -> None:
                 click.echo(f"good: {key}")
             bad += len(problems)
     if bad:
-        raise CacheCorrupt(f"{bad} bad blocks or sets" + (" were dropped; extract again" if drop else ""))
+        raise CacheCorrupt(
+            f"{bad} bad blocks or sets"
+            + (
+                " were dropped; extract again"
+                if drop
+                else "; --drop drops them, so that they can be extracted again"
+            )
+        )
 
 
 @cache.command()
@@ -180,7 +187,9 @@ def migrate(cache_root: str) -> None:
         click.echo(f"bad: {problem}")
     print_line(f"{len(migration.changed)} migrated, {migration.current} already had the current format")
     if migration.problems:
-        raise CacheCorrupt(f"{len(migration.problems)} sets or heads could not be migrated")
+        raise CacheCorrupt(
+            f"{len(migration.problems)} sets or heads could not be migrated; the lines above say why"
+        )
 
 
 @cache.command()

@@ -76,7 +76,7 @@ def predict(
         write_predictions(parquet, kept)
     print_line(f"{out} of {total - unread} images are out-of-distribution")
     if unread:
-        raise DataError(f"{unread} of {total} images could not be read")
+        raise DataError(f"{unread} of {total} images could not be read; their lines say why")
     if exit_code and out:
         sys.exit(1)
 

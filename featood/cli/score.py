@@ -226,7 +226,7 @@ def _uncertainty(method: str | None, confidence: float | None, resamples: int | 
             if resamples
             else "--confidence goes with --intervals"
         )
-        raise UsageError(f"{option}, which was not given")
+        raise UsageError(f"{option}, which was not given; add it")
     if method is None:
         return None
     from featood.pipeline.comparison import Uncertainty

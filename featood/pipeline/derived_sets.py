@@ -75,7 +75,8 @@ def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:
     """
     if train.fingerprint != outliers.fingerprint:
         raise Mismatch(
-            f"{outliers.name} and {train.name} were extracted with different backbones or transforms"
+            f"{outliers.name} and {train.name} were extracted with different backbones or transforms; extract both "
+            "in the same way"
         )
     unknown = np.full(len(outliers), -1)
     pairs: dict[str, tuple[Any, Any]] = {
@@ -92,7 +93,7 @@ def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:
         }
     except ValueError:
         raise Mismatch(
-            "a column of the training set is missing in the outliers, or has another size"
+            "a column of the training set is missing in the outliers, or has another size; extract both in the same way"
         ) from None
     return dataclasses.replace(train, features=features, ids=None, left_out=0, content="", **others)
 

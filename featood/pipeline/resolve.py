@@ -130,7 +130,9 @@ def _find_all(
             missing.append(name)
             reporter.line(f"left out: {error}")
     if missing and not found:
-        raise DataError(f"none of the sets {', '.join(wanted)} could be found")
+        raise DataError(
+            f"none of the sets {', '.join(wanted)} could be found; the lines above say where each is expected"
+        )
     return found, missing
 
 

@@ -152,7 +152,7 @@ def score(
     sets = {**inliers, **outliers}
     for name, features in sets.items():
         if not len(features):
-            raise DataError(f"{name} has no rows to score")
+            raise DataError(f"{name} has no rows to score; extract or import it again, or leave it out")
     backbone = {name: predicted_classes(features.logits) for name, features in sets.items()}
     found = _Collected(inliers, outliers, intervals, force)
     found.warnings += [

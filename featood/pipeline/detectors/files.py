@@ -60,7 +60,7 @@ def image_sets(names: Iterable[str], decoding: Decoding, lines: Iterable[str] = 
         elif path.is_file():
             files.append(name)
         else:
-            raise DataError(f"{name} does not exist")
+            raise DataError(f"{name} does not exist; check the path")
     if files:
         yield _of_files(files, decoding)
 
