@@ -202,4 +202,4 @@ def import_(
             f"{feature_set.name}: {len(feature_set)} rows imported"
             + (f", {len(names)} classes: {some}" if names else "")
         )
-    return sets[0].name
+    return "" if ood else sets[0].name

@@ -21,9 +21,9 @@ def run(file: str, dry_run: bool, code: tuple[str, ...]) -> None:
     """Run the steps in FILE, a TOML file with tables such as [extract], [[fit]], [score] and [report].
 
     The keys of a table are the long options of the command, such as batch-size = 64; [[fit]] has the key head, too. The
-    whole file is checked before the first step. Steps that were done before are not repeated. Paths are relative to
-    the current folder, as on the command line. FILE may also be results of featood score --json, which contain their
-    run.
+    whole file is checked before the first step. Extractions and fits that were done before are not repeated. Paths are
+    relative to the current folder, as on the command line. FILE may also be results of featood score --json, which
+    contain their run.
 
     Example: featood run experiment.toml
     """
@@ -57,9 +57,9 @@ def run(file: str, dry_run: bool, code: tuple[str, ...]) -> None:
         with step.command.make_context(step.command.name, words, parent=context) as inner:
             done = step.command.invoke(inner)
             context.meta[DONE] = current_run()
-        if step.name in ("extract", "import"):
-            backbone, dataset, _ = done.split("/")
-            chosen = {"backbone": backbone, "dataset": dataset}
+        if step.name in ("extract", "import") and done:
+            backbone, dataset, _ = done.rsplit("/", 2)
+            chosen = chosen or {"backbone": backbone, "dataset": dataset}
 
 
 def _options(command: click.Command) -> set[str]:

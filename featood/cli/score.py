@@ -32,6 +32,15 @@ if TYPE_CHECKING:
     from featood.report import Order
 
 
+def _known_suites(_: click.Context, __: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    if names:
+        from featood.data import suite
+
+        for name in names:
+            suite(name)
+    return names
+
+
 def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that ``score`` and ``report`` share."""
     flag = {"is_flag": True}
@@ -45,7 +54,7 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--training", "training", flag, "With --all: also fit heads that train a network (minutes each)."),
         ("--which", "which", {"default": ""}, "Score of heads that have several, or 'all' (default: as fitted)."),
         ("--ood", "ood", ood, "Out-of-distribution set; may be repeated or comma-separated."),
-        ("--suite", "suite", suite, "A named list of sets, such as cifar10-near."),
+        ("--suite", "suite", {**suite, "callback": _known_suites}, "A named list of sets, such as cifar10-near."),
         ("--shifted", "shifted", shifted,
          "Set of the same classes, or list such as imagenet-shifted, whose rows count as in-distribution, too "
          "(full-spectrum detection); may be repeated or comma-separated."),

@@ -63,7 +63,7 @@ def results_table(results: Mapping[str, Any], width: int = 80, order: Order = Or
     columns, left_out = _fitting(_columns(lines), width - max(first, len("head")))
     first = max(first, len("head"))
     text = Text("\n".join(_wrapped(table_title(results, listing.sets), width)) + "\n\n")
-    for number in range(2):
+    for number in range(0 if any(column.title[0] for column in columns) else 1, 2):
         titles = (f"{column.title[number]:>{column.width + _GAP}}" for column in columns)
         text.append(f"{'head' if number else '':<{first}}{''.join(titles)}".rstrip() + "\n")
     text.append("─" * (first + sum(column.width + _GAP for column in columns)) + "\n")

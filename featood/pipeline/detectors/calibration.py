@@ -109,8 +109,8 @@ def calibrate(
     scores = scores[known]
     if (unscored := int((scores >= WORST).sum())) > 0:
         raise DataError(
-            f"{unscored} of {len(scores)} rows of {features.name} have no finite score; choose another head, or look for "
-            "NaN in its features"
+            f"{unscored} of {len(scores)} rows of {features.name} have no finite score; choose another head, or "
+            "look for NaN in its features"
         )
     if by_class:
         if predicted is None:
