@@ -47,17 +47,19 @@ def heads(words: tuple[str, ...], as_json: bool) -> None:
     cards = [card for family in families.values() for card in family]
     if as_json:
         emit_json([dataclasses.asdict(card) for card in sorted(cards, key=lambda card: card.name)])
-        return
-    sections = {
-        family: [(card.name, _in_short(card)) for card in members]
-        for family, members in families.items()
-        if members
-    }
-    if not words:
-        sections = {"Start here": list(START.items()), **sections}
-    click.echo(written_list(sections), nl=bool(sections))
-    which = f" that match {' '.join(words)}" if words else ""
-    print_line(f"{len(cards)} heads{which}; featood fit NAME --help shows the paper and options of a head")
+    else:
+        sections = {
+            family: [(card.name, _in_short(card)) for card in members]
+            for family, members in families.items()
+            if members
+        }
+        if not words:
+            sections = {"Start here": list(START.items()), **sections}
+        click.echo(written_list(sections), nl=bool(sections))
+        which = f" that match {' '.join(words)}" if words else ""
+        print_line(
+            f"{len(cards)} heads{which}; featood fit NAME --help shows the paper and options of a head"
+        )
     for name, reason in broken_plugins().items():
         print_line(f"warning: plug-in {name} cannot be used: {reason}")
 
