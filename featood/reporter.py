@@ -7,7 +7,8 @@ __all__ = ["SILENT", "Reporter", "TerminalReporter", "print_line"]
 import contextlib
 import functools
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -41,10 +42,17 @@ class Reporter:
         """Receive one line about a choice that the job made."""
 
     def progress(self, what: str, done: int, total: int, **figures: float) -> None:
-        """Receive the progress of a task: the amount done, and figures such as its loss."""
+        """Receive the progress of a task: the amount done, and figures such as its loss; total 0 means unknown."""
 
     def picture(self, what: str, step: int, pixels: np.ndarray) -> None:
         """Receive a picture of a task, uint8 ``[height, width, 3]``."""
+
+    @contextlib.contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """Report a task whose progress is unknown: its begin, and its end if it succeeds."""
+        self.progress(what, 0, 0)
+        yield
+        self.progress(what, 1, 1)
 
     def task(self, what: str) -> Callable[..., None]:
         """Return ``report(done, total, **figures)``, which reports the progress of one task."""
@@ -59,9 +67,15 @@ class TerminalReporter(Reporter):
     """Prints lines to standard error, and shows progress as bars on a terminal or in a notebook.
 
     Bars disappear when the reporter is left as a context manager.
+
+    Parameters
+    ----------
+    after : float
+        Seconds without bars, so that short jobs show none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, after: float = 0.0) -> None:
+        self._shown_at = time.monotonic() + after
         self._bars: Progress | None = None
         self._shown: bool | None = None
         self._tasks: dict[str, tuple[TaskID, int]] = {}
@@ -77,17 +91,18 @@ class TerminalReporter(Reporter):
 
     def progress(self, what: str, done: int, total: int, **figures: float) -> None:
         """Move the bar of a task; its first call adds the bar."""
-        if self._shown is None:
+        if self._shown is None and time.monotonic() >= self._shown_at:
             self._open()
         if self._bars is None:
             return
         if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=total, figures=""), done
+            self._tasks[what] = self._bars.add_task(what, total=total or None, figures=""), done
         task, begun = self._tasks[what]
         elapsed = self._bars.tasks[self._bars.task_ids.index(task)].elapsed or 0
-        speed = f"{(done - begun) / elapsed:,.0f}/s " if elapsed > 0.5 else ""
-        shown = speed + " ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        self._bars.update(task, completed=done, total=total, figures=shown)
+        shown = speed(done - begun, elapsed) + " ".join(
+            f"{name} {value:.4g}" for name, value in figures.items()
+        )
+        self._bars.update(task, completed=done, total=total or None, figures=shown)
 
     def _open(self) -> None:
         """Start the bars, unless standard error is neither a terminal nor a notebook."""
@@ -108,6 +123,19 @@ class TerminalReporter(Reporter):
         )
         self._bars = Progress(*columns, console=console, transient=True)
         self._bars.start()
+
+
+def speed(steps: int, seconds: float) -> str:
+    """Return the speed of a task, followed by a space; per step if it is slower than one step a second.
+
+    Examples
+    --------
+    >>> speed(3000, 2.0), speed(2, 9.0), speed(0, 9.0)
+    ('1,500/s ', '4.5 s/step ', '')
+    """
+    if seconds <= 0.5 or steps <= 0:
+        return ""
+    return f"{steps / seconds:,.0f}/s " if steps >= seconds else f"{seconds / steps:.1f} s/step "
 
 
 def print_line(text: str) -> None:

@@ -5,7 +5,7 @@ import pytest
 from reporters import Kept
 
 from featood.pipeline.tensorboard import TensorBoardReporter
-from featood.reporter import SILENT, Reporter, TerminalReporter
+from featood.reporter import SILENT, Reporter, TerminalReporter, speed
 
 
 class Terminal(io.StringIO):
@@ -54,6 +54,42 @@ def test_a_terminal_shows_bars_with_figures(monkeypatch):
         assert reporter._bars.live.is_started
     assert not reporter._bars.live.is_started
     assert "training jem" in sys.stderr.getvalue()
+
+
+def test_slow_steps_show_seconds_per_step_and_unknown_totals_a_moving_bar(monkeypatch):
+    assert [speed(*figures) for figures in ((10, 0.1), (0, 5.0), (500, 2.0), (3, 3.0), (2, 9.0))] == [
+        "", "", "250/s ", "1/s ", "4.5 s/step "
+    ]  # fmt: skip
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    with TerminalReporter() as reporter, reporter.working("reading"):
+        assert reporter._bars.tasks[0].total is None
+    assert reporter._bars.tasks[0].finished
+
+
+def test_short_jobs_show_no_bars_if_asked_to(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    now = [100.0]
+    monkeypatch.setattr("featood.reporter.time.monotonic", lambda: now[0])
+    with TerminalReporter(after=2.0) as reporter:
+        reporter.progress("training", 1, 9)
+        assert reporter._bars is None
+        now[0] += 2.0
+        reporter.progress("training", 2, 9)
+        assert reporter._bars.tasks[0].completed == 2
+
+
+def test_a_network_trained_in_python_shows_its_progress(monkeypatch):
+    import numpy as np
+
+    from featood.heads import create_head
+
+    seen = []
+    monkeypatch.setattr(TerminalReporter, "progress", lambda _, what, *__, **___: seen.append(what))
+    rng = np.random.default_rng(0)
+    create_head("mlp", epochs=1, width=4).fit(rng.normal(size=(40, 3)), rng.integers(0, 2, 40))
+    assert set(seen) == {"training mlp"}
 
 
 def test_a_closed_standard_error_does_not_stop_the_job(monkeypatch):

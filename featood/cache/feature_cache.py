@@ -182,6 +182,25 @@ class FeatureCache:
                 )
         return sorted(wanted or there)
 
+    def matching(self, wanted: Sequence[str]) -> list[CacheEntry]:
+        """Return the sets named by ``backbone/dataset/split``, or by ``backbone/dataset`` for all splits.
+
+        Raises
+        ------
+        DataError
+            If there is none of a name.
+        """
+        entries = {entry.key: entry for entry in self.entries()}
+        keys: list[str] = []
+        for name in wanted:
+            below = [key for key in entries if key.rpartition("/")[0] == name.rstrip("/")]
+            keys += below or self.keys([name])
+        return [entries[key] for key in dict.fromkeys(keys)]
+
+    def fitted_heads(self, backbone: str, dataset: str) -> list[str]:
+        """Return the names of the heads that were fitted on a dataset, damaged or not."""
+        return [path.name for path in folders_below(self.heads_folder(backbone, dataset), 1)]
+
     def verify(
         self, key: str, drop: bool = False, progress: Callable[[int, int], None] | None = None
     ) -> list[FeatoodError]:

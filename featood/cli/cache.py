@@ -101,7 +101,14 @@ def verify(keys: tuple[str, ...], drop: bool, cache_root: str) -> None:
                 click.echo(f"good: {key}")
             bad += len(problems)
     if bad:
-        raise CacheCorrupt(f"{bad} bad blocks or sets" + (" were dropped; extract again" if drop else ""))
+        raise CacheCorrupt(
+            f"{bad} bad blocks or sets"
+            + (
+                " were dropped; extract again"
+                if drop
+                else "; --drop drops them, so that they can be extracted again"
+            )
+        )
 
 
 @cache.command()
@@ -130,13 +137,35 @@ def gc(incomplete: bool, older_than: float, dry_run: bool, cache_root: str) -> N
 
 @cache.command("rm")
 @click.argument("keys", nargs=-1, required=True, shell_complete=keys_in_cache)
+@click.option("--yes", is_flag=True, help="Remove without asking.")
 @cache_option
-def remove(keys: tuple[str, ...], cache_root: str) -> None:
-    """Remove the sets KEYS (backbone/dataset/split), damaged or not; heads fitted on them are kept."""
-    from featood.cache import open_cache
+def remove(keys: tuple[str, ...], yes: bool, cache_root: str) -> None:
+    """Remove the sets KEYS (backbone/dataset or backbone/dataset/split), damaged or not; fitted heads are kept.
 
-    for folder in open_cache(cache_root).remove(keys):
-        click.echo(folder)
+    Example: featood cache rm resnet50/textures
+    """
+    import sys
+
+    from featood.cache import open_cache
+    from featood.errors import UsageError
+
+    opened = open_cache(cache_root)
+    entries = opened.matching(keys)
+    for entry in entries:
+        rows = "unreadable" if entry.damage else f"{entry.manifest.rows:,} rows"
+        click.echo(f"{entry.key}: {rows}, {entry.bytes / 1e6:.1f} MB")
+    for place in dict.fromkeys((entry.backbone, entry.dataset) for entry in entries):
+        if fitted := opened.fitted_heads(*place):
+            click.echo(f"heads fitted on {'/'.join(place)}, which are kept: {', '.join(fitted)}")
+    total = (
+        f"{len(entries)} set{'s' * (len(entries) > 1)}, {sum(entry.bytes for entry in entries) / 1e6:.1f} MB"
+    )
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"{total} would be removed; add --yes to remove them")
+        click.confirm(f"remove {total}?", abort=True)
+    opened.remove([entry.key for entry in entries])
+    print_line(f"{total} removed")
 
 
 @cache.command()
@@ -158,7 +187,9 @@ def migrate(cache_root: str) -> None:
         click.echo(f"bad: {problem}")
     print_line(f"{len(migration.changed)} migrated, {migration.current} already had the current format")
     if migration.problems:
-        raise CacheCorrupt(f"{len(migration.problems)} sets or heads could not be migrated")
+        raise CacheCorrupt(
+            f"{len(migration.problems)} sets or heads could not be migrated; the lines above say why"
+        )
 
 
 @cache.command()

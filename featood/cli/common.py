@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "HEAD_FILES",
     "Place",
     "backbone_option",
     "cache_of",
@@ -11,6 +12,7 @@ __all__ = [
     "data_dir_option",
     "dataset_option",
     "emit_json",
+    "head_file_option",
     "numbers",
     "parameter_of",
     "quiet_downloads",
@@ -34,6 +36,14 @@ if TYPE_CHECKING:
     from featood.cache import FeatureCache
     from featood.options import OptionEntry
     from featood.reporter import Reporter
+
+
+HEAD_FILES = "featood.head_files"
+"""Key of click's context: files with heads that the command line names."""
+GAP = 2
+"""Spaces between the columns of a table."""
+LAST = 24
+"""Least width of the last column of a table, if its text is that wide."""
 
 
 class Place(click.Path):
@@ -68,6 +78,20 @@ dataset_option = click.option(
 code_option = click.option(
     "--code", multiple=True, metavar="python:MODULE:CALLABLE",
     help="Code that may be run to extract further sets, if the backbone is python:...; may be repeated.",
+)  # fmt: skip
+
+
+def _register_heads(context: click.Context, _: click.Parameter, paths: tuple[str, ...]) -> None:
+    from featood.heads.registry import register_file
+
+    for path in paths:
+        register_file(path)
+        context.meta.setdefault(HEAD_FILES, []).append(path)
+
+
+head_file_option = click.option(
+    "--head-file", multiple=True, type=Place(exists=True, dir_okay=False), is_eager=True, expose_value=False,
+    callback=_register_heads, help="Python file with heads to use, which is run; may be repeated.",
 )  # fmt: skip
 
 
@@ -106,23 +130,33 @@ def emit_json(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table that fits the terminal; the last column takes the remaining width."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    """Print a table that fits the terminal without splitting a word.
 
-    console = Console(highlight=False, markup=False)
-    cells = [[str(cell) for cell in row] for row in rows]
-    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    left = console.width
-    for position, column in enumerate(columns[:-1]):
-        left -= max(len(text) for text in (column, *(texts[position] for texts in cells))) + 3
-        grid.add_column(column, overflow="fold")
-    # rich would shrink the other columns to zero width before cutting one that must not wrap
-    grid.add_column(columns[-1], overflow="ellipsis", no_wrap=True, max_width=max(left, 12))
-    for texts in cells:
-        grid.add_row(*texts)
-    console.print(grid)
+    The last column is wrapped at spaces, and starts on a line of its own where a word of it is too long; so does all
+    but the first column if the columns are too wide.
+    """
+    import shutil
+
+    from rich.cells import cell_len
+
+    width = shutil.get_terminal_size((100, 24)).columns
+    lines = [[str(cell) for cell in cells] for cells in (columns, *rows)]
+    *widths, last = (max(map(cell_len, column)) for column in zip(*lines, strict=True))
+    first = [widths.pop(0)] if sum(widths) + GAP * len(widths) + min(last, LAST) > width else []
+    start = GAP * len(first) + sum(widths) + GAP * len(widths)
+    for number, cells in enumerate(lines):
+        if first:
+            click.echo(cells[0])
+        shown = zip(cells[len(first) : -1], widths, strict=True)
+        before = " " * (GAP * len(first)) + "".join(
+            cell + " " * (size + GAP - cell_len(cell)) for cell, size in shown
+        )
+        if any(start + cell_len(word) > width for word in cells[-1].split()):
+            click.echo(before.rstrip())
+            before = " " * 2 * GAP
+        click.echo(click.wrap_text(cells[-1] or "-", width, before, " " * len(before)))
+        if not number:
+            click.echo("─" * min(width, start + last))
 
 
 def quiet_downloads(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,6 +11,7 @@ import rich_click as click
 from featood.cli.common import cache_option, data_dir_option, numbers, quiet_downloads
 from featood.cli.completion import image_sets
 from featood.cli.options import parse_pairs
+from featood.cli.runs import repeatable, write_run_option
 from featood.reporter import TerminalReporter
 
 
@@ -33,6 +34,11 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 )
 @click.option(
     "--split", multiple=True, help="Split to extract; may be repeated (default: every split found)."
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    help="For a quick try: extract only so many images of each split, evenly spaced, as the dataset NAME:limit=N.",
 )
 @click.option(
     "--weights",
@@ -165,15 +171,18 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option("--overwrite", is_flag=True, help="Replace features that were extracted with other settings.")
 @data_dir_option
 @cache_option
+@write_run_option
 @quiet_downloads
+@repeatable
 def extract(
     backbone: str, dataset: str, split: tuple[str, ...], weights: str, name: str, further: tuple[str, ...],
     without: tuple[str, ...], odin_epsilon: float, odin_temperature: float, mc_dropout: int | None,
     regret_steps: int, regret_lr: float,
     dropout_rate: float, autoencoder: str, background: str,
     mean: Any, std: Any, image_size: int | None, seed: int, download: bool, class_order: str | None, bits: int,
-    exif: bool, data_dir: str | None, cache_root: str, arch_option: tuple[str, ...], **how: Any,
-) -> None:  # fmt: skip
+    exif: bool, data_dir: str | None, cache_root: str, arch_option: tuple[str, ...], limit: int | None,
+    **how: Any,
+) -> str:  # fmt: skip
     """Run a backbone over a dataset and cache features and logits.
 
     To resume an interrupted extraction, run the same command again. Published weights (NETWORK.TAG) are read from the
@@ -183,6 +192,7 @@ def extract(
     """
     from featood.cache import open_cache
     from featood.data import Decoding
+    from featood.data.selection import with_limit
     from featood.errors import UsageError
     from featood.extractors.background import Background
     from featood.extractors.complexity import Complexity
@@ -215,7 +225,9 @@ def extract(
     if background:
         extras.append(Background.of(background))
     options = ExtractOptions(extras=extras, **{**how, "pools": how["pools"] or None})
-    source = ImageSource(dataset, split, data_dir, download, class_order, Decoding(bits, exif))
+    source = ImageSource(
+        with_limit(dataset, limit or 0), split, data_dir, download, class_order, Decoding(bits, exif)
+    )
     network = Network(backbone, weights, name, seed, mean, std, image_size, parse_pairs(arch_option))
     with TerminalReporter() as reporter:
         done = extract_dataset(
@@ -232,3 +244,4 @@ def extract(
         if (share := known_accuracy(features)) is not None:
             line += f"; accuracy {share:.4f}"
         click.echo(line)
+    return done[0].features.name

@@ -20,19 +20,21 @@ from featood.cli.common import (
     code_option,
     data_dir_option,
     dataset_option,
+    head_file_option,
     parameter_of,
     reporter_of,
     table,
 )
 from featood.cli.completion import outlier_sets
 from featood.cli.pages import PageContext, PageFormatter
+from featood.cli.runs import pin, repeatable, write_run_option
 
 if TYPE_CHECKING:
     from featood.heads.index import Entry
     from featood.pipeline.variants import Variant
 
 
-PLAN = ("preset", "split", "outliers", "validate_on", "out", "overwrite")
+PLAN = ("preset", "split", "limit", "outliers", "validate_on", "out", "overwrite")
 """Parameters of the fit itself; all others are options of the head."""
 
 
@@ -46,6 +48,16 @@ class HeadCommands(click.Group):
         from featood.heads import list_heads
 
         return list(list_heads())
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Register the heads of files named after the head, too, before the head is looked up."""
+        from featood.heads.registry import register_file
+
+        for number, text in enumerate(args):
+            flag, joined, path = text.partition("=")
+            if flag == "--head-file" and (joined or args[number + 1 :]):
+                register_file(path if joined else args[number + 1])
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command:
         """Make the command of one head."""
@@ -69,6 +81,7 @@ class HeadCommands(click.Group):
 
 
 @click.group(cls=HeadCommands, subcommand_metavar="HEAD [OPTIONS]...")
+@head_file_option
 def fit() -> None:
     """Fit a head on cached features and save it.
 
@@ -88,6 +101,7 @@ class HeadCommand(click.Command):
         caution = f"Caution: {card.caution}.\n\n" if card.caution else ""
         text = f"{entry.doc}\n\n{caution}{card.paper}, {card.year}. {card.url}"
 
+        @repeatable
         def run(**values: Any) -> None:
             _run(card.name, **values)
 
@@ -131,6 +145,7 @@ def _run(
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
     selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
+    pin(backbone=selection.backbone, dataset=selection.dataset)
     with reporter_of(tensorboard) as reporter:
         if repeat > 1 or sweep:
             from featood.cli.options import parse_grid
@@ -156,6 +171,12 @@ def _parameters(entry: Entry) -> list[click.Parameter]:
         params.insert(0, click.Option(["--preset"], type=click.Choice(list(entry.presets)), help=help_))
     params += [
         click.Option(["--split"], default="", help="Split to fit on (default: train)."),
+        click.Option(
+            ["--limit"],
+            type=click.IntRange(0),
+            default=0,
+            help="For a quick try: fit on only so many rows, evenly spaced; the head is stored as HEAD@limit=N.",
+        ),
         click.Option(
             ["--outliers"],
             default="",
@@ -193,11 +214,19 @@ def _parameters(entry: Entry) -> list[click.Parameter]:
         click.Option(
             ["--overwrite"],
             is_flag=True,
-            help="Replace a head of this name that was fitted with other settings (default: keep both).",
+            help="Fit again, and replace a head of this name with other settings or rows (default: keep both).",
         ),
     ]
     shared = click.Command(name=None)
-    for add in (data_dir_option, cache_option, code_option, dataset_option, backbone_option):
+    for add in (
+        write_run_option,
+        data_dir_option,
+        cache_option,
+        head_file_option,
+        code_option,
+        dataset_option,
+        backbone_option,
+    ):
         shared = add(shared)
     return params + shared.params
 

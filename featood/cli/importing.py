@@ -10,6 +10,7 @@ import rich_click as click
 from click.core import ParameterSource
 
 from featood.cli.common import cache_option, data_dir_option, numbers
+from featood.cli.runs import repeatable, write_run_option
 from featood.remote import is_remote
 from featood.reporter import TerminalReporter
 
@@ -142,12 +143,14 @@ def _check_token_options(context: click.Context, tokens: str) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace sets of these names.")
 @data_dir_option
 @cache_option
+@write_run_option
+@repeatable
 def import_(
     table: str | None, file: str | None, features: tuple[str, ...], label: str, drop: list[str], keep: list[str],
     tokens: str, alphabet: str, invalid: str, header: bool | None, ood_classes: list[str], rows: int | None,
     parts: tuple[float, ...], seed: int, scale: str | None, backbone: str, dataset: str, split: str, ood: bool,
     store: str, overwrite: bool, data_dir: str | None, cache_root: str, **arrays: str | None,
-) -> None:  # fmt: skip
+) -> str:  # fmt: skip
     """Import tables, or embeddings computed elsewhere, into the cache.
 
     featood import --table segment
@@ -173,28 +176,36 @@ def import_(
         if given[0] not in sources and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             flag, goes = name.replace("_", "-"), " or ".join(f"--{source}" for source in sources)
             raise UsageError(f"--{flag} goes with {goes}, not with --{given[0]}")
-    cache, reporter = open_cache(cache_root), TerminalReporter()
+    cache = open_cache(cache_root)
     how = TableImport(dataset, backbone, parts, seed, scale or "", store, overwrite)
-    if table:
-        sets = import_table(cache, table, how, rows=rows, data_dir=data_dir)
-    elif file:
-        _check_token_options(context, tokens)
-        source = TableFile(file, label, header, drop, keep, tokens, alphabet, invalid)
-        sets = import_table_file(
-            cache, source, how, ood_classes=ood_classes, split=split, ood=ood, reporter=reporter
-        )
-    else:
-        if not (backbone and dataset):
-            raise UsageError(
-                "--features needs --backbone NAME, the model that made the embeddings, and --dataset NAME"
+    with TerminalReporter() as reporter, reporter.working(f"importing {table or file or dataset}"):
+        if table:
+            sets = import_table(cache, table, how, rows=rows, data_dir=data_dir)
+        elif file:
+            _check_token_options(context, tokens)
+            source = TableFile(file, label, header, drop, keep, tokens, alphabet, invalid)
+            sets = import_table_file(
+                cache, source, how, ood_classes=ood_classes, split=split, ood=ood, reporter=reporter
             )
-        key = f"{slug(backbone)}/{slug(dataset)}/{slug(split or 'test')}"
-        run = {"role": OOD} if ood else {}
-        sets = [
-            import_files(
-                cache, key, features, **arrays, reporter=reporter, store=store, overwrite=overwrite, run=run
-            )
-        ]
+        else:
+            if not (backbone and dataset):
+                raise UsageError(
+                    "--features needs --backbone NAME, the model that made the embeddings, and --dataset NAME"
+                )
+            key = f"{slug(backbone)}/{slug(dataset)}/{slug(split or 'test')}"
+            run = {"role": OOD} if ood else {}
+            sets = [
+                import_files(
+                    cache,
+                    key,
+                    features,
+                    **arrays,
+                    reporter=reporter,
+                    store=store,
+                    overwrite=overwrite,
+                    run=run,
+                )
+            ]
     for feature_set in sets:
         labels = feature_set.labels
         names = () if labels is None or (labels[:] < 0).all() else feature_set.classes
@@ -203,3 +214,4 @@ def import_(
             f"{feature_set.name}: {len(feature_set)} rows imported"
             + (f", {len(names)} classes: {some}" if names else "")
         )
+    return "" if ood else sets[0].name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from featood.cli.common import data_dir_option, emit_json, table
+from featood.cli.common import data_dir_option, emit_json, head_file_option, table
 from featood.cli.pages import written_list
 from featood.reporter import print_line
 
@@ -18,24 +18,57 @@ if TYPE_CHECKING:
     from featood.options import OptionEntry
 
 
+START = {
+    "msp, max-logit, energy": "for logits of a classifier; nothing is fitted",
+    "knn": "for any features, with or without labels",
+    "mahalanobis": "for features with class labels",
+    "vim": "for features and logits of a classifier",
+}
+"""Where to start, as in the guide on choosing a head."""
+
+
 @click.command()
+@click.argument("words", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def heads(as_json: bool) -> None:
-    """List the heads with titles, required inputs and sources."""
+@head_file_option
+def heads(words: tuple[str, ...], as_json: bool) -> None:
+    """List the heads by family, or those that match all WORDS: in name, family, title, paper, year or inputs.
+
+    Example: featood heads mahalanobis
+
+    Example: featood heads outliers 2018
+    """
     from featood.heads import broken_plugins, heads_by_family
 
-    families = heads_by_family()
+    families = {
+        family: [card for card in cards if _matches(card, family, words)]
+        for family, cards in heads_by_family().items()
+    }
     cards = [card for family in families.values() for card in family]
     if as_json:
         emit_json([dataclasses.asdict(card) for card in sorted(cards, key=lambda card: card.name)])
     else:
         sections = {
-            family: [(card.name, _in_short(card)) for card in members] for family, members in families.items()
+            family: [(card.name, _in_short(card)) for card in members]
+            for family, members in families.items()
+            if members
         }
-        click.echo(written_list(sections))
-        print_line(f"{len(cards)} heads; featood fit NAME --help shows the paper and options of a head")
+        if not words:
+            sections = {"Start here": list(START.items()), **sections}
+        click.echo(written_list(sections), nl=bool(sections))
+        which = f" that match {' '.join(words)}" if words else ""
+        print_line(
+            f"{len(cards)} heads{which}; featood fit NAME --help shows the paper and options of a head"
+        )
     for name, reason in broken_plugins().items():
         print_line(f"warning: plug-in {name} cannot be used: {reason}")
+
+
+def _matches(card: Card, family: str, words: tuple[str, ...]) -> bool:
+    text = " ".join(
+        (card.name, family, card.title, card.paper, str(card.year), card.summary, *card.needs)
+    ).lower()
+    return all(word.lower() in text for word in words)
 
 
 def _in_short(card: Card) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from featood.cli.common import Place
+from featood.cli.common import Place, head_file_option
 from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     metavar="python:MODULE:CALLABLE",
     help="Code that may be run, if the network is python:...",
 )
+@head_file_option
 @click.option("--no-test", is_flag=True, help="Do not test the detector on its golden inputs.")
 def predict(
     detector: str, files: tuple[str, ...], as_json: bool, parquet: str | None, neighbours: int, exit_code: bool,
@@ -79,7 +80,7 @@ def predict(
         write_predictions(parquet, kept)
     print_line(f"{out} of {total - unread} images are out-of-distribution")
     if unread:
-        raise DataError(f"{unread} of {total} images could not be read")
+        raise DataError(f"{unread} of {total} images could not be read; their lines say why")
     if exit_code and out:
         sys.exit(1)
 

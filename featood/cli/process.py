@@ -163,6 +163,8 @@ def _outcome(error: BaseException, signals: Signals | None, died: bool) -> tuple
                 error.show()
             return error.exit_code, ""
         context, problem = getattr(error, "ctx", None), error.format_message().rstrip(".")
+        problem = re.sub(r"\.? \((Did you mean .*?)\)", r"; \1", problem)
+        problem = re.sub(r"(^|; )[A-Z](?![A-Z])", lambda start: start[0].lower(), problem)
         return error.exit_code, f"error: {problem}" + (
             f"; see {context.command_path} --help" if context else ""
         )
@@ -170,7 +172,7 @@ def _outcome(error: BaseException, signals: Signals | None, died: bool) -> tuple
         return error.exit_code, f"error: {error}"
     if isinstance(error, OSError):  # disk full, no permission: the system's message is the most precise
         where, what = f": {error.filename}" if error.filename else "", advice(error)
-        return 3, f"error: {error.strerror or error}{where}{f' ({what})' if what else ''}"
+        return 3, f"error: {error.strerror or error}{where}{f'; {what}' if what else ''}"
     if isinstance(error, MemoryError):
         return 3, "error: out of memory; close other programs, or use smaller blocks or batches"
     if died:

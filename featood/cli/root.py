@@ -61,10 +61,17 @@ SECTIONS = {
             "evaluate.evaluate",
             "Repeat a published evaluation over several networks and several runs of each.",
         ),
+        "run": Listed(
+            "run.run",
+            "Run the steps in FILE, a TOML file with tables such as [extract], [[fit]], [score] and [report].",
+        ),
         "verify": Listed("verify.verify", "Recompute RESULTS (of score --json) from the cache and compare."),
     },
     "Listings, cache and hub": {
-        "heads": Listed("listing.heads", "List the heads with titles, required inputs and sources."),
+        "heads": Listed(
+            "listing.heads",
+            "List the heads by family, or those that match all WORDS: in name, family, title, paper, year or inputs.",
+        ),
         "backbones": Listed(
             "listing.backbones",
             "List backbones whose name contains PATTERN: published weights, and the networks of featood, torchvision "

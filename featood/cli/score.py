@@ -18,15 +18,27 @@ from featood.cli.common import (
     code_option,
     data_dir_option,
     dataset_option,
+    head_file_option,
     quiet_downloads,
     split_names,
 )
 from featood.cli.completion import fitted_heads, outlier_sets, shifted_sets, suites
+from featood.cli.runs import current_run, pin, repeatable, write_run_option
 from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
     from featood.pipeline.comparison import Uncertainty
     from featood.pipeline.scoring import Scoring
+    from featood.report import Order
+
+
+def _known_suites(_: click.Context, __: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    if names:
+        from featood.data import suite
+
+        for name in names:
+            suite(name)
+    return names
 
 
 def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,11 +54,13 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--training", "training", flag, "With --all: also fit heads that train a network (minutes each)."),
         ("--which", "which", {"default": ""}, "Score of heads that have several, or 'all' (default: as fitted)."),
         ("--ood", "ood", ood, "Out-of-distribution set; may be repeated or comma-separated."),
-        ("--suite", "suite", suite, "A named list of sets, such as cifar10-near."),
+        ("--suite", "suite", {**suite, "callback": _known_suites}, "A named list of sets, such as cifar10-near."),
         ("--shifted", "shifted", shifted,
          "Set of the same classes, or list such as imagenet-shifted, whose rows count as in-distribution, too "
          "(full-spectrum detection); may be repeated or comma-separated."),
         ("--split", "split", {"default": ""}, "In-distribution split to score (default: test, else val)."),
+        ("--limit", "limit", {"type": click.IntRange(1)},
+         "For a quick try: use only so many images of each set but the in-distribution set, as NAME:limit=N."),
         ("--download", "download", flag, "Download sets that are missing and have a public address."),
         ("--intervals", "intervals", {"type": click.Choice(["delong", "bootstrap"])},
          "Add intervals and test which heads differ: AUROC by DeLong's formula, or every metric by bootstrap."),
@@ -55,7 +69,14 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--resamples", "resamples", {"type": click.IntRange(1)}, "Number of bootstrap resamples (default: 1000)."),
         ("--force", "force", flag, "Accept features of another backbone, and sets that heads were fitted or tuned on."),
     )  # fmt: skip
-    for add in (cache_option, data_dir_option, code_option, dataset_option, backbone_option):
+    for add in (
+        cache_option,
+        data_dir_option,
+        head_file_option,
+        code_option,
+        dataset_option,
+        backbone_option,
+    ):
         command = add(command)
     for name, parameter, kind, text in reversed(named):
         command = click.option(name, parameter, help=text, **kind)(command)
@@ -80,19 +101,52 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
     "--scores", "scores_path", type=Place(dir_okay=False), help="Write the scores of every sample as Parquet."
 )
 @click.option("--report", "report_path", type=Place(dir_okay=False), help="Also write the HTML report.")
+@click.option(
+    "--openood",
+    "openood_path",
+    type=Place(file_okay=False),
+    help="Write a file HEAD.csv for each head into this folder, as OpenOOD does for its leaderboard.",
+)
+@click.option(
+    "--sort",
+    "by",
+    default="auroc",
+    show_default=True,
+    metavar="METRIC[:SET]",
+    help="Metric by which the table is sorted: of the mean over the sets, or of near, far or one set.",
+)
+@click.option("--top", type=click.IntRange(1), help="Number of heads in the table (default: all).")
+@click.option(
+    "--fold/--no-fold",
+    default=True,
+    show_default=True,
+    help="List heads that rank all rows alike on one line.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "latex", "csv"]),
+    default="text",
+    show_default=True,
+    help="Format of the table.",
+)
+@write_run_option
 @quiet_downloads
+@repeatable
 def score(
-    json_path: str | None, csv_path: str | None, scores_path: str | None, report_path: str | None, **what: Any
-) -> None:
+    json_path: str | None, csv_path: str | None, scores_path: str | None, report_path: str | None,
+    openood_path: str | None, by: str, top: int | None, fold: bool, form: str, **what: Any,
+) -> None:  # fmt: skip
     """Score heads on the test set against out-of-distribution sets.
 
     A set that is not in the cache is extracted first, in the same way as the in-distribution set.
 
     Example: featood score --ood lsun-crop
     """
+    from featood.report import Order
+
+    order = Order(by, top, fold)
     scoring = _run(**what)
-    if "-" not in (json_path, csv_path):
-        print_results(scoring)
     if json_path:
         from featood.report import write_json
 
@@ -107,6 +161,13 @@ def score(
         write_scores(scores_path, scoring.records())
     if report_path:
         save_report(scoring, report_path)
+    if openood_path:
+        from featood.report import write_openood
+
+        for file in write_openood(openood_path, scoring.results, scoring.scores):
+            print_line(f"OpenOOD's columns: {file}")
+    if "-" not in (json_path, csv_path):
+        print_results(scoring, order, form)
 
 
 @click.command()
@@ -118,7 +179,9 @@ def score(
     type=Place(dir_okay=False),
     help="The page to write.",
 )
+@write_run_option
 @quiet_downloads
+@repeatable
 def report(out: str, **what: Any) -> None:
     """Write one self-contained HTML page: table, histograms, ROC curves, reliability."""
     save_report(_run(**what), out)
@@ -126,7 +189,7 @@ def report(out: str, **what: Any) -> None:
 
 def _run(
     heads: tuple[str, ...], every: bool, training: bool, which: str, ood: tuple[str, ...], suite: tuple[str, ...],
-    shifted: tuple[str, ...], split: str, force: bool, download: bool,
+    shifted: tuple[str, ...], split: str, limit: int | None, force: bool, download: bool,
     intervals: str | None, confidence: float | None, resamples: int | None,
     backbone: str, dataset: str, data_dir: str | None, cache_root: str, code: tuple[str, ...],
 ) -> Scoring:  # fmt: skip
@@ -139,8 +202,11 @@ def _run(
     if every and which:
         raise UsageError("--all scores every head as it was fitted; omit --all to use --which")
     names, further = ([name for group in given for name in split_names(group)] for given in (ood, shifted))
-    how = ScorePlan(split, which, force, _uncertainty(intervals, confidence, resamples), tuple(further))
+    how = ScorePlan(
+        split, which, force, _uncertainty(intervals, confidence, resamples), tuple(further), limit or 0
+    )
     selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
+    pin(backbone=selection.backbone, dataset=selection.dataset)
     selection = dataclasses.replace(selection, download=download)
     with TerminalReporter() as reporter:
         if every:
@@ -149,6 +215,7 @@ def _run(
             scoring = score_all(selection, names, suite, how, training=training, reporter=reporter)
         else:
             scoring = score_selection(selection, heads, names, suite, how, reporter=reporter)
+    scoring.results["run"] = current_run()
     for warning in scoring.results["warnings"]:
         print_line(f"warning: {warning}")
     for entry in scoring.results["skipped"]:
@@ -168,7 +235,7 @@ def _uncertainty(method: str | None, confidence: float | None, resamples: int | 
             if resamples
             else "--confidence goes with --intervals"
         )
-        raise UsageError(f"{option}, which was not given")
+        raise UsageError(f"{option}, which was not given; add it")
     if method is None:
         return None
     from featood.pipeline.comparison import Uncertainty
@@ -176,23 +243,23 @@ def _uncertainty(method: str | None, confidence: float | None, resamples: int | 
     return Uncertainty(method, **given)
 
 
-def print_results(scoring: Scoring) -> None:
-    """Print the table, as wide as the terminal, and which heads differ if results have intervals."""
+def print_results(scoring: Scoring, order: Order | None = None, form: str = "text") -> None:
+    """Print the table, as wide as the terminal, and which heads differ if results have intervals; or a document."""
     import shutil
 
     from rich.console import Console
 
-    from featood.report import collapsed, results_table
+    from featood.report import Order, comparison_lines, results_document, results_table
 
+    results, order = scoring.results, order or Order()
+    if form != "text":
+        click.echo(results_document(results, form, order), nl=False)
+        return
     width = shutil.get_terminal_size((100, 24)).columns
-    results = scoring.results
-    console = Console(width=width, highlight=False, markup=False)
-    console.print(results_table(collapsed(results), results["id"], width, results.get("comparison")))
-    if results.get("comparison"):
-        from featood.report import comparison_lines
-
-        for line in comparison_lines(results):
-            console.print(line)
+    console = Console(width=width, highlight=False, markup=False, emoji=False)
+    console.print(results_table(results, width, order))
+    for line in comparison_lines(results):
+        console.print(line)
 
 
 def save_report(scoring: Scoring, path: str) -> None:
@@ -203,9 +270,10 @@ def save_report(scoring: Scoring, path: str) -> None:
     from featood.report import write_report
 
     date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    write_report(
-        path, scoring.results, scoring.scores,
-        reliability=scoring.reliability(), maps=scoring.maps, date=date,
-        pictures=network_pictures(next(iter(scoring.sets.values()))),
-    )  # fmt: skip
+    with TerminalReporter() as reporter, reporter.working("drawing the report"):
+        write_report(
+            path, scoring.results, scoring.scores,
+            reliability=scoring.reliability(), maps=scoring.maps, date=date,
+            pictures=network_pictures(next(iter(scoring.sets.values()))),
+        )  # fmt: skip
     print_line(f"report: {path}")

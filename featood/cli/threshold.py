@@ -18,8 +18,10 @@ from featood.cli.common import (
     data_dir_option,
     dataset_option,
     emit_json,
+    head_file_option,
 )
 from featood.cli.completion import fitted_heads
+from featood.cli.runs import repeatable, write_run_option
 from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
@@ -48,10 +50,13 @@ SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option("--force", is_flag=True, help="Accept rows that the head was fitted on.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @code_option
+@head_file_option
 @dataset_option
 @backbone_option
 @data_dir_option
 @cache_option
+@write_run_option
+@repeatable
 def threshold(
     head: str, tpr: float, confidence: float | None, by_class: bool, split: str, out: str | None,
     training_rows: int, force: bool, as_json: bool, backbone: str, dataset: str, data_dir: str | None,

@@ -15,6 +15,7 @@ from featood.cli.common import data_dir_option, emit_json, numbers, parameter_of
 from featood.cli.completion import image_sets
 from featood.cli.options import parse_pairs
 from featood.cli.pages import PageContext, PageFormatter, card_command
+from featood.cli.runs import repeatable, write_run_option
 from featood.errors import UsageError
 from featood.reporter import SILENT, Reporter
 
@@ -51,7 +52,9 @@ class ModelCommands(click.Group):
         from featood.extractors.models import model_class
 
         cls = model_class(name)
-        return card_command(cls, functools.partial(_options, cls), functools.partial(_run, cls.card.name))
+        return card_command(
+            cls, functools.partial(_options, cls), repeatable(functools.partial(_run, cls.card.name))
+        )
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the models with their titles, and the recipes with their sources."""
@@ -81,7 +84,9 @@ def _options(model: type[Model]) -> dict[str, list[click.Parameter]]:
     from featood.extractors.trainer import TrainOptions
     from featood.options import options_of
 
-    (data_dir,) = data_dir_option(click.Command(name=None)).params
+    (data_dir,), (write_run,) = (
+        add(click.Command(name=None)).params for add in (data_dir_option, write_run_option)
+    )
     return {
         f"Options of {model.card.name}": [parameter_of(option) for option in options_of(model)],
         "What to train": [
@@ -116,6 +121,7 @@ def _options(model: type[Model]) -> dict[str, list[click.Parameter]]:
             click.Option(["--tensorboard"], type=click.Path(file_okay=False),
                          help="Folder for TensorBoard logs of the losses."),
             click.Option(["--json", "as_json"], is_flag=True, help="Print the summary as JSON."),
+            write_run,
         ],
         "How to train": [
             parameter_of(option._replace(default=model.training.get(option.name, option.default)))

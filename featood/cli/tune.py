@@ -16,12 +16,14 @@ from featood.cli.common import (
     code_option,
     data_dir_option,
     dataset_option,
+    head_file_option,
     quiet_downloads,
     split_names,
     table,
 )
 from featood.cli.completion import head_names, outlier_sets
 from featood.cli.options import parse_grid
+from featood.cli.runs import current_run, pin, repeatable, write_run_option
 from featood.reporter import TerminalReporter
 
 if TYPE_CHECKING:
@@ -75,9 +77,12 @@ if TYPE_CHECKING:
 @backbone_option
 @dataset_option
 @code_option
+@head_file_option
 @data_dir_option
 @cache_option
+@write_run_option
 @quiet_downloads
+@repeatable
 def tune(
     head: str, texts: tuple[str, ...], validation_ood: str, metric: str, test_ood: tuple[str, ...], seed: int,
     json_path: str | None, backbone: str, dataset: str, data_dir: str | None, cache_root: str, code: tuple[str, ...],
@@ -100,6 +105,7 @@ def tune(
     grid = parse_grid(head, head_entry(head).options, texts)
     tested = [name for group in test_ood for name in split_names(group)]
     selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
+    pin(backbone=selection.backbone, dataset=selection.dataset)
     on = TunePlan(validation_ood, metric, tested, seed)
     with TerminalReporter() as reporter:
         tuning = tune_head(selection, head, grid, on, FitPlan(**plan), reporter=reporter)
@@ -108,7 +114,13 @@ def tune(
         click.echo(f"{head}: saved in {tuning.folder}")
     if json_path:
         rows = [row.as_json() for row in tuning.rows]
-        chosen = {"head": head, **tuning.seen.as_json(), "best": tuning.best.options, "rows": rows}
+        chosen = {
+            "head": head,
+            **tuning.seen.as_json(),
+            "best": tuning.best.options,
+            "rows": rows,
+            "run": current_run(),
+        }
         write_json(json_path, chosen)
 
 

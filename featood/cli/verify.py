@@ -6,13 +6,14 @@ __all__ = ["verify"]
 
 import rich_click as click
 
-from featood.cli.common import cache_option, emit_json
+from featood.cli.common import cache_option, emit_json, head_file_option
 from featood.reporter import TerminalReporter, print_line
 
 
 @click.command()
 @click.argument("results", type=click.Path(dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@head_file_option
 @cache_option
 def verify(results: str, as_json: bool, cache_root: str) -> None:
     """Recompute RESULTS (of score --json) from the cache and compare.

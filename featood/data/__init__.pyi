@@ -14,4 +14,5 @@ from .images.registry import DatasetEntry as DatasetEntry
 from .images.registry import get_entry as get_entry
 from .images.registry import list_datasets as list_datasets
 from .images.suites import list_suites as list_suites
+from .images.suites import near_and_far as near_and_far
 from .images.suites import suite as suite

@@ -1,10 +1,19 @@
-"""Selectors after the colon of a name: some of the classes, or options of a generated set."""
+"""Selectors after the colon of a name: some of the classes or of the rows, or options of a generated set."""
 
 from __future__ import annotations
 
-__all__ = ["keyword_options", "select_classes", "selected_classes"]
+__all__ = [
+    "evenly_spaced",
+    "keyword_options",
+    "select_classes",
+    "selected_classes",
+    "spaced_rows",
+    "split_limit",
+    "with_limit",
+]
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,6 +26,7 @@ from featood.errors import DataError, UsageError
 
 MOST_NAMED = 20
 """Maximum number of classes named in a note."""
+_LIMITED = re.compile(r"(.+)[:,]limit=([1-9][0-9]{0,8})", re.DOTALL)
 
 
 def selected_classes(
@@ -145,3 +155,45 @@ def keyword_options(name: str, selector: str, function: Callable[..., Any]) -> d
         else:
             raise UsageError(f"{name}: {key} must be a whole number, not {value!r}")
     return options
+
+
+def with_limit(name: str, limit: int) -> str:
+    """Return the name of `limit` rows of a set, evenly spaced; without a limit, the name itself.
+
+    Examples
+    --------
+    >>> with_limit("svhn", 500), with_limit("cifar10:0-5", 500)
+    ('svhn:limit=500', 'cifar10:0-5,limit=500')
+    """
+    return f"{name}{',' if ':' in name else ':'}limit={limit}" if limit else name
+
+
+def split_limit(name: str | os.PathLike[str]) -> tuple[str | os.PathLike[str], int]:
+    """Split a name into that of the whole set and the number of its rows, 0 for all.
+
+    Examples
+    --------
+    >>> split_limit("cifar10:0-5,limit=500"), split_limit("svhn")
+    (('cifar10:0-5', 500), ('svhn', 0))
+    """
+    match = _LIMITED.fullmatch(name) if isinstance(name, str) else None
+    return (match[1], int(match[2])) if match else (name, 0)
+
+
+def spaced_rows(rows: int, limit: int) -> np.ndarray:
+    """Return the numbers ``[min(rows, limit)]`` of evenly spaced rows; those of sorted classes are of all classes.
+
+    Examples
+    --------
+    >>> spaced_rows(10, 4).tolist(), spaced_rows(3, 4).tolist()
+    ([0, 2, 5, 7], [0, 1, 2])
+    """
+    count = min(rows, limit)
+    return np.arange(count) * rows // max(count, 1)
+
+
+def evenly_spaced(images: ImageSet, limit: int) -> ImageSet:
+    """Keep at most `limit` rows; the name of the set says so, so that it is never taken for the whole."""
+    rows = spaced_rows(len(images), limit)
+    limited = replace(images.subset(rows), name=with_limit(images.name, limit))
+    return limited.with_notes(f"{len(rows)} of {len(images)} images, evenly spaced")

@@ -13,14 +13,18 @@ __all__ = [
     "list_heads",
     "option",
     "register",
+    "register_file",
     "registered",
 ]
 
 import dataclasses
 import functools
+import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
+import sys
 import textwrap
 import types
 import typing
@@ -206,6 +210,37 @@ def create_head(name: str, preset: str | None = None, **options: Any) -> Head:
         if key not in known:
             raise UsageError(f"{name} has no option '{key}' (it has: {', '.join(known) or 'none'})")
     return cls(**options)
+
+
+def register_file(path: str | Path) -> list[str]:
+    """Run a Python file that registers heads, and return their names.
+
+    Only for files that the user names: whatever is in the file runs.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be run, or registers no head.
+    """
+    place = Path(path).resolve()
+    module = f"featood_head_file_{hashlib.sha256(str(place).encode()).hexdigest()[:12]}"
+    if module not in sys.modules:
+        before = dict(_REGISTRY)
+        spec = importlib.util.spec_from_file_location(module, place)
+        if spec is None or spec.loader is None:
+            raise UsageError(f"{path} is not a Python file; its name must end in .py")
+        sys.modules[module] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(sys.modules[module])
+        except Exception as error:
+            del sys.modules[module]
+            _REGISTRY.clear()
+            _REGISTRY.update(before)
+            raise UsageError(f"{path} cannot be used: {type(error).__name__}: {error}") from error
+    names = [name for name, cls in _REGISTRY.items() if cls.__module__ == module]
+    if not names:
+        raise UsageError(f"{path} registers no head; decorate its class with featood.heads.register")
+    return names
 
 
 def broken_plugins() -> Mapping[str, str]:

@@ -30,6 +30,7 @@ from .detection import detection_metrics as detection_metrics
 from .detection import fpr_at_tpr_id as fpr_at_tpr_id
 from .detection import fpr_at_tpr_ood as fpr_at_tpr_ood
 from .detection import roc_curve as roc_curve
+from .detection import trapezoidal_aupr as trapezoidal_aupr
 from .intervals import Difference as Difference
 from .intervals import Interval as Interval
 from .intervals import Placements as Placements

@@ -19,6 +19,7 @@ __all__ = [
     "fpr_at_tpr_id",
     "fpr_at_tpr_ood",
     "roc_curve",
+    "trapezoidal_aupr",
 ]
 
 from collections.abc import Callable, Mapping
@@ -70,6 +71,16 @@ def aupr_in(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
 def aupr_out(id_scores: ArrayLike, ood_scores: ArrayLike) -> float:
     """Average precision with OOD as the positive class; otherwise as `aupr_in`."""
     return float(_aupr_in(count_scores(id_scores, ood_scores).mirrored))
+
+
+def trapezoidal_aupr(id_scores: ArrayLike, ood_scores: ArrayLike) -> tuple[float, float]:
+    """Areas below the precision-recall curves by the trapezoidal rule, with ID and with OOD as the positive class.
+
+    The AUPR of OpenOOD, ``auc(recall, precision)`` of scikit-learn. It interpolates precision linearly, which is too
+    optimistic (Davis & Goadrich, 2006); `aupr_in` and `aupr_out` do not interpolate.
+    """
+    counts = count_scores(id_scores, ood_scores)
+    return _trapezoidal_aupr_in(counts), _trapezoidal_aupr_in(counts.mirrored)
 
 
 def fpr_at_tpr_id(id_scores: ArrayLike, ood_scores: ArrayLike, tpr: float = 0.95) -> float:
@@ -162,6 +173,12 @@ def _aupr_in(counts: ScoreCounts) -> Float[np.ndarray | np.float64, "..."]:
     # in a resample, the lowest values may have no rows; they add no recall, so their precision does not matter
     precision = counts.id_below / np.maximum(counts.id_below + counts.ood_below, 1)
     return (counts.id * precision).sum(-1) / counts.n_id[..., 0]
+
+
+def _trapezoidal_aupr_in(counts: ScoreCounts) -> float:
+    recall = np.concatenate([[0.0], counts.id_below / counts.n_id])
+    precision = np.concatenate([[1.0], counts.id_below / (counts.id_below + counts.ood_below)])
+    return float(np.sum(np.diff(recall) * (precision[1:] + precision[:-1])) / 2)
 
 
 def _fpr_at_tpr(counts: ScoreCounts, tpr: float = 0.95) -> Float[np.ndarray | np.float64, "..."]:

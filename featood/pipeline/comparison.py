@@ -6,8 +6,8 @@ __all__ = ["Comparison", "Uncertainty"]
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from featood.metrics import (
 )
 from featood.pipeline.result_rows import ResultRow
 from featood.pipeline.variant_labels import repeated_label
+from featood.reporter import SILENT, Reporter
+
+Value = TypeVar("Value")
 
 MEAN = "mean"
 """Name of the set in tests of the mean over all sets."""
@@ -98,49 +101,73 @@ class Comparison:
                 for row, values in zip(rows, scores, strict=True)
             ]  # fmt: skip
         return [
-            dataclasses.replace(row, intervals=self._intervals(label, slice(position, position + 1)))
+            dataclasses.replace(row, intervals=self._intervals(label, [position]))
             for position, row in enumerate(rows)
         ]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self, groups: Iterable[Sequence[str]] = (), reporter: Reporter = SILENT) -> dict[str, Any]:
         """Return the settings of the intervals, the intervals of the means, the tests and the ranking.
+
+        Parameters
+        ----------
+        groups : iterable of sequence of str
+            Names of sets whose mean gets an interval, too.
+        reporter : Reporter
+            Receives the number of finished tests.
 
         Returns
         -------
         dict
-            ``means``: intervals of each head's mean over the sets, if there are several. ``tests``: each head against
+            ``means``: intervals of each head's mean over the sets, if there are several; ``groups``: those of the means
+            over groups of sets. ``tests``: each head against
             the best head, for each metric, on each set and on the mean; ``difference`` is
             metric(head) - metric(best), and ``p_holm`` is corrected for all pairs of heads, which accounts for the
             choice of the best. ``ranking``: Friedman's test of AUROC over the sets, and the cliques. ``untested``:
             what could not be tested because there are too few sets or heads.
         """
         count = len(next(iter(self._rows.values()), ()))
-        every = slice(0, count)
+        every = list(range(count))
         body: dict[str, Any] = self.how.as_json()
         body["means"] = [
             {"head": label, "sets": [row.ood for row in rows], **self._intervals(label, every)}
             for label, rows in self._rows.items()
             if count > 1
         ]
-        sets = [slice(position, position + 1) for position in range(count)] + [every] * (count > 1)
-        body["tests"] = [
-            test for chosen in sets for metric in self.how.metrics for test in self._tests(chosen, metric)
+        names = [row.ood for row in next(iter(self._rows.values()), ())]
+        body["groups"] = [
+            {
+                "head": label,
+                "sets": list(group),
+                **self._intervals(label, [names.index(name) for name in group]),
+            }
+            for group in groups
+            for label in self._rows
         ]
+        sets = [*([position] for position in range(count)), *([every] if count > 1 else [])]
+        body["tests"] = []
+        for position, (chosen, metric) in enumerate(
+            wanted := list(itertools.product(sets, self.how.metrics))
+        ):
+            reporter.progress("comparing heads", position, len(wanted))
+            body["tests"] += self._tests(chosen, metric)
+        reporter.progress("comparing heads", len(wanted), len(wanted))
         ranking, untested = self._ranking(count)
         if ranking:
             body["ranking"] = ranking
         body["untested"] = untested
         return body
 
-    def _estimate(self, label: str, metric: str, sets: slice) -> float:
-        return float(np.mean([row.metrics[metric] for row in self._rows[label][sets]]))
+    def _estimate(self, label: str, metric: str, sets: Sequence[int]) -> float:
+        return float(np.mean([row.metrics[metric] for row in _at(self._rows[label], sets)]))
 
-    def _intervals(self, label: str, sets: slice) -> dict[str, float]:
+    def _intervals(self, label: str, sets: Sequence[int]) -> dict[str, float]:
         """Return the bounds of the intervals of the metrics on one set, or of their means over several."""
         if self.how.method == "delong":
-            _, low, high = delong_interval(Placements.mean(self._placements[label][sets]), self.how.level)
+            _, low, high = delong_interval(
+                Placements.mean(_at(self._placements[label], sets)), self.how.level
+            )
             return {"auroc_low": low, "auroc_high": high}
-        draws = np.mean(self._draws[label][sets], 0)
+        draws = np.mean(_at(self._draws[label], sets), 0)
         bounds = zip(self.how.metrics, *percentiles(draws, self.how.level), strict=True)
         return {
             key: float(value)
@@ -148,17 +175,17 @@ class Comparison:
             for key, value in ((f"{metric}_low", low), (f"{metric}_high", high))
         }
 
-    def _difference(self, first: str, second: str, metric: str, sets: slice) -> Difference:
+    def _difference(self, first: str, second: str, metric: str, sets: Sequence[int]) -> Difference:
         if self.how.method == "delong":
-            ours, theirs = (Placements.mean(self._placements[label][sets]) for label in (first, second))
+            ours, theirs = (Placements.mean(_at(self._placements[label], sets)) for label in (first, second))
             return delong_difference(ours, theirs, self.how.level)
         row = self.how.metrics.index(metric)
-        draws = np.mean([part[row] for part in self._draws[first][sets]], 0)
-        draws = draws - np.mean([part[row] for part in self._draws[second][sets]], 0)
+        draws = np.mean([part[row] for part in _at(self._draws[first], sets)], 0)
+        draws = draws - np.mean([part[row] for part in _at(self._draws[second], sets)], 0)
         estimate = self._estimate(first, metric, sets) - self._estimate(second, metric, sets)
         return bootstrap_difference(estimate, draws, self.how.level)
 
-    def _tests(self, sets: slice, metric: str) -> list[dict[str, Any]]:
+    def _tests(self, sets: Sequence[int], metric: str) -> list[dict[str, Any]]:
         """Test every head against the best, on one set or on the mean over several."""
         values = {label: self._estimate(label, metric, sets) for label in self._rows}
         if len(values) < 2:
@@ -168,7 +195,7 @@ class Comparison:
         pairs = list(itertools.combinations(values, 2))
         found = {pair: self._difference(*pair, metric, sets) for pair in pairs}
         corrected = dict(zip(pairs, holm([found[pair].p for pair in pairs]).tolist(), strict=True))
-        rows = next(iter(self._rows.values()))[sets]
+        rows = _at(next(iter(self._rows.values())), sets)
         tests = []
         for label in values:
             if label == best:
@@ -220,3 +247,7 @@ class Comparison:
             "mean_ranks": dict(zip(names, ranking.mean_ranks.tolist(), strict=True)),
             "cliques": [[names[index] for index in clique] for clique in ranking.cliques],
         }, untested
+
+
+def _at(values: Sequence[Value], positions: Sequence[int]) -> list[Value]:
+    return [values[position] for position in positions]

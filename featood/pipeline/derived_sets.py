@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["hold_out", "split_rows", "with_outliers"]
+__all__ = ["hold_out", "limited", "split_rows", "with_outliers"]
 
 import dataclasses
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from featood.cache.columns import ChosenRows, JoinedColumn
 from featood.cache.feature_set import FeatureSet
+from featood.data.selection import spaced_rows
 from featood.errors import DataError, Mismatch
 
 
@@ -52,6 +53,11 @@ def split_rows(data: FeatureSet, held: np.ndarray) -> tuple[FeatureSet, FeatureS
     return _part(data, np.flatnonzero(~listed)), _part(data, np.flatnonzero(listed))
 
 
+def limited(data: FeatureSet, limit: int) -> FeatureSet:
+    """Return at most `limit` rows of a set, evenly spaced; columns on disk are not loaded."""
+    return _part(data, spaced_rows(len(data), limit))
+
+
 def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:
     """Append the rows of `outliers` to those of `train`, with label -1; columns on disk are not loaded.
 
@@ -69,7 +75,8 @@ def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:
     """
     if train.fingerprint != outliers.fingerprint:
         raise Mismatch(
-            f"{outliers.name} and {train.name} were extracted with different backbones or transforms"
+            f"{outliers.name} and {train.name} were extracted with different backbones or transforms; extract both "
+            "in the same way"
         )
     unknown = np.full(len(outliers), -1)
     pairs: dict[str, tuple[Any, Any]] = {
@@ -86,7 +93,7 @@ def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:
         }
     except ValueError:
         raise Mismatch(
-            "a column of the training set is missing in the outliers, or has another size"
+            "a column of the training set is missing in the outliers, or has another size; extract both in the same way"
         ) from None
     return dataclasses.replace(train, features=features, ids=None, left_out=0, content="", **others)
 
@@ -97,4 +104,4 @@ def _part(data: FeatureSet, rows: np.ndarray) -> FeatureSet:
         for name in ("logits", "labels", "ids")
     }
     features = {name: ChosenRows(column, rows) for name, column in data.features.items()}
-    return dataclasses.replace(data, features=features, **others)
+    return dataclasses.replace(data, features=features, content="", **others)

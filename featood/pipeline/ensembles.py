@@ -158,10 +158,15 @@ def aligned_logits(first: FeatureSet, other: FeatureSet) -> Any:
         If the members differ in rows, labels or number of classes.
     """
     if first.logits is None or other.logits is None:
-        raise DataError(f"{(first if first.logits is None else other).name} has no logits to join")
+        raise DataError(
+            f"{(first if first.logits is None else other).name} has no logits to join; extract it "
+            "again with a classifier"
+        )
     classes = other.logits.shape[1], first.logits.shape[1]
     if classes[0] != classes[1]:
-        raise Mismatch(f"{other.name} has {classes[0]} classes, {first.name} has {classes[1]}")
+        raise Mismatch(
+            f"{other.name} has {classes[0]} classes, {first.name} has {classes[1]}; join networks of the same classes"
+        )
     return aligned(first, other, other.logits)
 
 
@@ -180,7 +185,9 @@ def aligned(first: FeatureSet, other: FeatureSet, column: Any) -> Any:
         )
     unlabelled = first.labels is None or other.labels is None
     if not unlabelled and (_read(other.labels)[order] != _read(first.labels)).any():
-        raise Mismatch(f"{other.name} and {first.name} have different labels for the same inputs")
+        raise Mismatch(
+            f"{other.name} and {first.name} have different labels for the same inputs; extract both again"
+        )
     in_order = (order == np.arange(len(order))).all()
     return column if in_order else _read(column)[order]
 

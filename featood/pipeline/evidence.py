@@ -32,6 +32,15 @@ class Scored(NamedTuple):
         return cls(hashlib.sha256(values.tobytes()).hexdigest(), octiles.tolist())
 
 
+def ranks_digest(scores: Sequence[np.ndarray]) -> str:
+    """Return the SHA-256 of the ranks of the scores of all sets together; equal scores have equal ranks.
+
+    Heads with the same digest order all rows alike, so every metric that depends only on the order is the same.
+    """
+    ranks = np.unique(np.concatenate(scores), return_inverse=True)[1]
+    return hashlib.sha256(np.ascontiguousarray(ranks, dtype="<i8").tobytes()).hexdigest()
+
+
 class Evidence:
     """Collects the evidence of the sets, of the heads, and of the scores of each head on each set.
 
@@ -68,6 +77,7 @@ class Evidence:
             "artefact": saved and str(saved.folder.resolve()),
             "tensors_sha256": saved and saved.tensors_sha256,
             "record_sha256": saved and saved.record_sha256,
+            "ranks_sha256": ranks_digest([scores[name] for name in self._sets]),
             "scores": {name: Scored.of(values)._asdict() for name, values in scores.items()},
         }
 

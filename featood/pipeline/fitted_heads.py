@@ -1,7 +1,7 @@
 """Storage and lookup of fitted heads in a cache.
 
-A head that was fitted with other settings is never replaced unless requested: the new one is stored next to it, under a
-label that lists the differences.
+A fitted head is never replaced unless requested: one with other settings is stored next to it, under a label that lists
+the differences, and one with the same settings on the same rows is used as it is.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ __all__ = [
     "FitSettings",
     "SkippedHead",
     "chosen_heads",
+    "existing_head",
     "find_heads",
     "get_head",
     "head_folder",
@@ -31,6 +32,7 @@ from featood.heads.artefacts.artefact import SUFFIXES, load_head
 from featood.heads.base.head import Head
 from featood.heads.registry import create_head, head_class
 from featood.pipeline.selection import Selection
+from featood.pipeline.variant_labels import variant_label
 from featood.reporter import SILENT, Reporter
 
 
@@ -40,16 +42,20 @@ class FitSettings:
 
     options: Mapping[str, Any]
     fit: Mapping[str, str]
-    """Names of the split, and of the sets that the head learns from or is validated on."""
+    """Names of the split, and of the sets that the head learns from, or is validated or tuned on."""
     fingerprint: str
     """Backbone fingerprint of the features."""
+    content: str = ""
+    """Digest of the values of the rows, empty if unknown."""
 
     @classmethod
     def of(cls, head: Head) -> FitSettings:
         """Read the settings of a fitted head."""
         record = head.record
-        fit = record.fit or {"split": record.fitted_on.split("/")[-1]}
-        return cls({"head": head.name, **head.options}, fit, record.fingerprint)
+        fit = dict(record.fit or {"split": record.fitted_on.split("/")[-1]})
+        if record.tuned and record.tuned.get("grid"):
+            fit["tuned_on"] = record.tuned["on"]
+        return cls({"head": head.name, **head.options}, fit, record.fingerprint, record.content)
 
     @property
     def all(self) -> dict[str, Any]:
@@ -94,15 +100,20 @@ def place_in(
     defaults : mapping
         Default options of the head; a label lists the differences from them.
     overwrite : bool
-        Replace a head that was fitted with other settings.
+        Replace a head that was fitted with other settings, or on other rows.
     reporter : Reporter
         Receives a line about an existing head.
-    """
-    named: dict[str, Any] = {}
-    label = name
-    while changed := _changed(root / label, label, settings, overwrite, reporter):
-        from featood.pipeline.variant_labels import variant_label
 
+    Raises
+    ------
+    Mismatch
+        If a head of that name was fitted on other features or rows, or cannot be read by this version, and `overwrite`
+        is off.
+    """
+    # a head for a quick try never gets the plain name
+    named: dict[str, Any] = {key: value for key, value in settings.fit.items() if key == "limit"}
+    label = variant_label(name, named) if named else name
+    while changed := _changed(root / label, label, settings, overwrite, reporter):
         wanted = settings.all
         named |= {
             key: value
@@ -132,6 +143,8 @@ def place_given(
     ------
     UsageError
         If it contains a head that was fitted with other settings, and `overwrite` is off.
+    Mismatch
+        As :func:`place_in`.
     """
     if changed := _changed(folder, name, settings, overwrite, reporter):
         raise UsageError(
@@ -149,22 +162,48 @@ def _changed(
         existing = FitSettings.of(load_head(folder))
     except DataError:
         return []
-    except (CacheCorrupt, Mismatch) as error:
+    except CacheCorrupt as error:
         reporter.line(f"{label} replaces one that cannot be used: {error}")
         return []
+    except Mismatch as error:
+        _replace(label, f"cannot be used: {error}", overwrite, reporter)
+        return []
     if existing.fingerprint != settings.fingerprint:
-        reporter.line(f"{label} replaces one that was fitted on other features")
+        _replace(label, "was fitted on other features", overwrite, reporter)
         return []
     ours = dataclasses.replace(settings, options={"head": label.partition("@")[0], **settings.options})
     changed = ours.differing(existing)
-    if not changed:
-        reporter.line(f"{label} exists with the same options and is fitted again")
-    elif overwrite:
-        reporter.line(
-            f"{label} replaces one that was fitted with other settings (differing: {', '.join(changed)})"
+    if changed and overwrite:
+        _replace(
+            label, f"was fitted with other settings (differing: {', '.join(changed)})", overwrite, reporter
         )
         return []
+    if not changed and settings.content != existing.content and settings.content and existing.content:
+        _replace(label, "was fitted on other rows", overwrite, reporter)
     return changed
+
+
+def _replace(label: str, why: str, overwrite: bool, reporter: Reporter) -> None:
+    """Report that a head is replaced, if that was requested.
+
+    Raises
+    ------
+    Mismatch
+        Otherwise.
+    """
+    if not overwrite:
+        raise Mismatch(
+            f"there is a head {label} that {why}; add --overwrite to replace it, or choose a folder with --out"
+        )
+    reporter.line(f"{label} replaces one that {why}")
+
+
+def existing_head(folder: Path) -> Head | None:
+    """Return the head in a folder, or None if there is none that can be used."""
+    try:
+        return load_head(folder)
+    except (DataError, CacheCorrupt, Mismatch):
+        return None
 
 
 # ---- finding heads ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["FitPlan", "fit", "fit_composition", "fit_head"]
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from featood.heads.base.head import Head
 from featood.heads.registry import create_head, head_class
 from featood.pipeline.fitted_heads import (
     FitSettings,
+    existing_head,
     find_heads,
     head_folder,
     heads_folder,
@@ -81,7 +83,8 @@ def fit(
 
         rows = with_outliers(train, outliers)
     start = time.perf_counter()
-    head.fit(rows, context=context)
+    with contextlib.nullcontext() if head.trains else reporter.working(f"fitting {head.name}"):
+        head.fit(rows, context=context)
     seconds = round(time.perf_counter() - start, 3)
     head.annotate(fit_seconds=seconds, notes=(*head.record.notes, *notes))
     for seen, metric in ((outliers, None), (validate_on, "auroc")):
@@ -131,6 +134,8 @@ class FitPlan:
     :func:`featood.pipeline.presets.choose_preset`."""
     split: str = ""
     """Split to fit on: ``train`` by default, or any split for heads without a fit."""
+    limit: int = 0
+    """Number of rows to fit on, evenly spaced, for a quick try; 0 for all. The label of the head says so."""
     outliers: str = ""
     """Out-of-distribution set to learn from; see :func:`fit`."""
     validate_on: str = ""
@@ -138,7 +143,7 @@ class FitPlan:
     out: str | Path | None = None
     """Folder of the artefact; by default in the cache, see :mod:`featood.pipeline.fitted_heads`."""
     overwrite: bool = False
-    """Replace a head that was fitted with other settings."""
+    """Fit again if there is such a head, and replace one that was fitted with other settings or on other rows."""
 
 
 def fit_head(
@@ -153,7 +158,8 @@ def fit_head(
     """Fit a head by name on a split of the cache, and save it.
 
     If the cache has a head of this name that was fitted with other settings, the new one is stored next to it, under a
-    label that lists the differences; see :mod:`featood.pipeline.fitted_heads`.
+    label that lists the differences. One with the same settings, on the same rows, is returned without another fit. See
+    :mod:`featood.pipeline.fitted_heads`.
 
     Parameters
     ----------
@@ -176,11 +182,17 @@ def fit_head(
         If the split does not exist, or lacks an input of the head.
     UsageError
         If ``plan.out`` contains a head that was fitted with other settings, and ``plan.overwrite`` is off.
+    Mismatch
+        If a head of this name was fitted on other features or rows, and ``plan.overwrite`` is off.
     """
     cls, options = head_class(name), dict(options or {})
     learns = cls.card.learns
     split = selection.train_split(plan.split) if learns or plan.split else next(iter(selection.entries))
     train = selection.open(split)
+    if plan.limit:
+        from featood.pipeline.derived_sets import limited
+
+        train = limited(train, plan.limit)
     preset, note = plan.preset, ""
     if preset is None and cls.presets:
         from featood.pipeline.presets import choose_preset
@@ -195,15 +207,23 @@ def fit_head(
     members: list[Head] = []
     if composes:
         head, members = _with_members(selection, head, named, reporter)
-    sets = {"split": split, "outliers": plan.outliers, "validate_on": plan.validate_on}
-    settings = FitSettings(
-        head.options, {key: value for key, value in sets.items() if value}, train.fingerprint
-    )
+    sets = {
+        "split": split,
+        "limit": str(plan.limit or ""),
+        "outliers": plan.outliers,
+        "validate_on": plan.validate_on,
+    }
+    sets = {key: value for key, value in sets.items() if value}
+    tuned = {} if chosen_on is None else {"tuned_on": chosen_on.on}
+    settings = FitSettings(head.options, {**sets, **tuned}, train.fingerprint, train.content)
     if plan.out:
         folder = place_given(Path(plan.out), name, settings, overwrite=plan.overwrite, reporter=reporter)
     else:
         root, defaults = heads_folder(selection), create_head(name, preset).options
         folder = place_in(root, name, settings, defaults, overwrite=plan.overwrite, reporter=reporter)
+    if not plan.overwrite and chosen_on is None and (there := existing_head(folder)) is not None:
+        reporter.line(f"{folder.name} is fitted with these settings already; --overwrite fits it again")
+        return there, folder
     reporter.line(f"fitting {name} on {train.name} ({len(train)} rows)")
     if train.origin is not None and train.origin.random_weights:
         reporter.line(
@@ -219,7 +239,7 @@ def fit_head(
             head, train, outliers=outliers, validate_on=validate_on, notes=[note] if note else [],
             checkpoint=checkpoint, reporter=reporter,
         )  # fmt: skip
-    head.annotate(fit=settings.fit)
+    head.annotate(fit=sets)
     if chosen_on is not None:
         _record(head, chosen_on)
     head.save(folder)

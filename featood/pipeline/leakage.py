@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from featood.cache.feature_cache import slug
 from featood.cache.feature_set import FeatureSet
+from featood.data.selection import split_limit
 from featood.errors import UsageError
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def seen_outliers(head: Head) -> list[SeenOutliers]:
 
 def _parts(name: str) -> tuple[str, set[int] | None]:
     """Split a dataset's name into base name and classes; None stands for all classes."""
-    base, _, selector = name.partition(":")
+    base, _, selector = str(split_limit(name)[0]).partition(":")
     spans = [re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part) for part in selector.split(",")]
     if None in spans:
         return slug(base).lower(), _classes(base, selector) if selector else None

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from featood.cache.feature_cache import CacheEntry, FeatureCache, slug
 from featood.cache.feature_set import FeatureSet
 from featood.cache.manifest import differing
+from featood.data.selection import with_limit
 from featood.errors import DataError, Mismatch, UsageError
 from featood.pipeline.full_spectrum import refuse_overlap, shifted_names
 from featood.pipeline.leakage import dataset_name, overlap
@@ -56,6 +57,7 @@ def find_test_sets(
     *,
     shifted: Sequence[str] = (),
     split: str = "",
+    limit: int = 0,
     reporter: Reporter = SILENT,
 ) -> TestSets:
     """Find the in-distribution rows to score, and out-of-distribution sets by name.
@@ -71,6 +73,8 @@ def find_test_sets(
         Sets that count as in-distribution, too, and named lists of them.
     split : str
         In-distribution split; see :meth:`Selection.test_split`.
+    limit : int
+        Use only so many images of each set, evenly spaced, under names such as ``svhn:limit=500``; 0 for all.
     reporter : Reporter
         Receives a line about each set that is made or left out.
 
@@ -92,6 +96,14 @@ def find_test_sets(
             "name what to score against: --ood NAME (such as textures) or --suite NAME (such as cifar10-near)"
         )
     named, further = shifted_names(shifted)
+    if limit:
+        if "transform" not in test.recipe:
+            raise UsageError(
+                f"{test.name} was not extracted from images, so its sets have no --limit; omit it"
+            )
+        names, listed, named, further = (
+            [with_limit(name, limit) for name in group] for group in (names, listed, named, further)
+        )
     keys, others = map(_key, (*named, *further)), map(_key, (*names, *listed))
     refuse_overlap(dataset_name(test), keys, others)  # before anything is extracted
     inliers, lacking = _find_all(selection, test, named, further, reporter)
@@ -118,7 +130,9 @@ def _find_all(
             missing.append(name)
             reporter.line(f"left out: {error}")
     if missing and not found:
-        raise DataError(f"none of the sets {', '.join(wanted)} could be found")
+        raise DataError(
+            f"none of the sets {', '.join(wanted)} could be found; the lines above say where each is expected"
+        )
     return found, missing
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from featood.cache.feature_set import FeatureSet
 from featood.cache.manifest import library_versions
+from featood.data import near_and_far
+from featood.data.selection import split_limit
 from featood.errors import DataError, FeatoodError
 from featood.heads.base.head import Head
 from featood.metrics.sanity import doubts
@@ -50,6 +52,8 @@ class ScorePlan:
     """See :func:`score`."""
     shifted: tuple[str, ...] = ()
     """Names of sets, and of lists of them, that count as in-distribution, too."""
+    limit: int = 0
+    """Number of images to use of each of these and of each out-of-distribution set; 0 for all."""
 
 
 @dataclasses.dataclass
@@ -127,7 +131,7 @@ def score(
     intervals : Uncertainty, optional
         Add intervals to the rows, and list under ``comparison`` which heads differ.
     reporter : Reporter
-        Receives the number of finished heads.
+        Receives the number of finished heads and tests.
 
     Raises
     ------
@@ -140,7 +144,7 @@ def score(
         out-of-distribution set.
     """
     id_name = dataset_name(test)
-    if id_name in outliers:
+    if split_limit(id_name)[0] in [split_limit(name)[0] for name in outliers]:
         raise DataError(f"{id_name} is the in-distribution set; it cannot be scored against itself")
     shifted = dict(shifted or {})
     refuse_overlap(id_name, shifted, outliers)
@@ -148,7 +152,7 @@ def score(
     sets = {**inliers, **outliers}
     for name, features in sets.items():
         if not len(features):
-            raise DataError(f"{name} has no rows to score")
+            raise DataError(f"{name} has no rows to score; extract or import it again, or leave it out")
     backbone = {name: predicted_classes(features.logits) for name, features in sets.items()}
     found = _Collected(inliers, outliers, intervals, force)
     found.warnings += [
@@ -170,7 +174,7 @@ def score(
         found.add(label, head, scored)
     reporter.progress("scoring heads", len(heads), len(heads))
     facts = id_facts(inliers, backbone, None if intervals is None else intervals.level)
-    return Scoring(found.results(facts), found.scores, sets, found.predictions, found.maps)
+    return Scoring(found.results(facts, reporter), found.scores, sets, found.predictions, found.maps)
 
 
 class _Collected:
@@ -216,9 +220,15 @@ class _Collected:
         if self.maps is not None:
             self.maps.add(label, head, self.force)
 
-    def results(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+    def results(self, facts: Mapping[str, Any], reporter: Reporter) -> dict[str, Any]:
         """Return the content of ``--json``, given the facts on the in-distribution set."""
         rows = [row.as_json() for row in self.rows]
+        names = list(self.outliers)
+        groups = [
+            group
+            for group in near_and_far(dataset_name(self.test), names).values()
+            if len(group) < len(names)
+        ]
         return {
             "schema": 1,
             "backbone": self.test.name.split("/")[0],
@@ -226,7 +236,7 @@ class _Collected:
             "id": facts,
             "rows": rows,
             "repeats": _repeats(rows),
-            **({} if self.comparison is None else {"comparison": self.comparison.as_json()}),
+            **({} if self.comparison is None else {"comparison": self.comparison.as_json(groups, reporter)}),
             "skipped": [head._asdict() for head in self.skipped],
             "warnings": list(dict.fromkeys(self.warnings)),
             "versions": library_versions(),
@@ -267,7 +277,7 @@ def score_selection(
     if how.which:
         chosen = with_score(chosen, how.which)
     sets = find_test_sets(
-        selection, outliers, suites, shifted=how.shifted, split=how.split, reporter=reporter
+        selection, outliers, suites, shifted=how.shifted, split=how.split, limit=how.limit, reporter=reporter
     )
     reporter.line(f"scoring {', '.join(chosen)} on {sets.in_distribution}")
     scoring = score(

@@ -82,7 +82,7 @@ def score_all(
         If no head could be scored.
     """
     sets = find_test_sets(
-        selection, outliers, suites, shifted=how.shifted, split=how.split, reporter=reporter
+        selection, outliers, suites, shifted=how.shifted, split=how.split, limit=how.limit, reporter=reporter
     )
     heads = AllHeads(selection, training=training, reporter=reporter)
     reporter.line(f"scoring all {len(heads)} heads on {sets.in_distribution}")

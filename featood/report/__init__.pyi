@@ -1,10 +1,16 @@
 from .comparison import comparison_lines as comparison_lines
 from .comparison_plots import interval_plot as interval_plot
 from .comparison_plots import rank_plot as rank_plot
+from .documents import FORMATS as FORMATS
+from .documents import results_document as results_document
 from .files import write_csv as write_csv
 from .files import write_json as write_json
 from .files import write_rows as write_rows
 from .html import write_report as write_report
+from .listing import Order as Order
+from .listing import listed as listed
+from .openood import openood_tables as openood_tables
+from .openood import write_openood as write_openood
 from .plots import learning_curves as learning_curves
 from .plots import reliability_diagram as reliability_diagram
 from .plots import roc_curves as roc_curves

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["replacing", "write_csv", "write_json", "write_rows", "write_text"]
+__all__ = ["replacing", "rows_as_csv", "write_csv", "write_json", "write_rows", "write_text"]
 
 import csv
 import io
@@ -50,23 +50,28 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     DataError
         If the file cannot be written.
     """
-    write_rows(path, rows, _CSV_COLUMNS)
+    write_text(path, rows_as_csv(rows))
 
 
-def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Write rows as CSV: the named columns, then any others; "-" is standard output. Missing values are empty fields.
+def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of any columns as CSV; "-" is standard output. Missing values are empty fields.
 
     Raises
     ------
     DataError
         If the file cannot be written.
     """
+    write_text(path, rows_as_csv(rows, ()))
+
+
+def rows_as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = _CSV_COLUMNS) -> str:
+    """Return rows as CSV: the named columns, then any others."""
     extra = dict.fromkeys(key for row in rows for key in row if key not in columns)
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, [*columns, *extra], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -7,7 +7,9 @@ __all__ = [
     "METRIC_COLUMNS",
     "OPEN_SET_COLUMNS",
     "MetricColumn",
+    "Row",
     "best_cells",
+    "by_head",
     "cell",
     "collapsed",
     "headline",
@@ -26,6 +28,7 @@ from typing import Any, NamedTuple
 from featood.metrics import LOWER_IS_BETTER
 
 Row = Mapping[str, Any]
+"""A result row, or the mean of several."""
 
 MEAN = "mean"
 """Name of the OOD set in mean rows."""
@@ -81,9 +84,9 @@ def mean_rows(rows: Iterable[Row], intervals: Iterable[Row] = ()) -> list[dict[s
         One row per head in order of appearance; `ood` is "mean" and `sets` lists the averaged sets. All OOD sets have
         equal weight; `n_ood` is the total. A value that is missing in a row is left out.
     """
-    known = {(row["head"], tuple(row["sets"])): row for row in intervals}
+    known = {(row["head"], frozenset(row["sets"])): row for row in intervals}
     means = []
-    for head, group in _by_head(rows).items():
+    for head, group in by_head(rows).items():
         mean: dict[str, Any] = {"head": head, "ood": MEAN, "sets": [row["ood"] for row in group]}
         mean["n_id"] = group[0].get("n_id")
         mean["n_ood"] = sum(row.get("n_ood", 0) for row in group)
@@ -102,7 +105,9 @@ def mean_rows(rows: Iterable[Row], intervals: Iterable[Row] = ()) -> list[dict[s
                 averages = [math.fsum(values) / len(values) for values in by_seed]
                 mean[f"{key}_se"] = mean_and_error(averages)[1]
         mean |= {
-            key: value for key, value in known.get((head, tuple(mean["sets"])), {}).items() if key not in mean
+            key: value
+            for key, value in known.get((head, frozenset(mean["sets"])), {}).items()
+            if key not in mean
         }
         means.append(mean)
     return means
@@ -124,7 +129,7 @@ def collapsed(results: Mapping[str, Any]) -> list[Row]:
 def with_means(rows: Sequence[Row], intervals: Sequence[Row] = ()) -> list[Row]:
     """Sort rows by head, and append the mean row to each head with several OOD sets; see `mean_rows`."""
     ordered: list[Row] = []
-    for group, mean in zip(_by_head(rows).values(), mean_rows(rows, intervals), strict=True):
+    for group, mean in zip(by_head(rows).values(), mean_rows(rows, intervals), strict=True):
         ordered += [*group, mean] if len(group) > 1 else group
     return ordered
 
@@ -191,7 +196,8 @@ def printable(name: object) -> str:
     return "".join(char if char.isprintable() else "?" for char in str(name))
 
 
-def _by_head(rows: Iterable[Row]) -> dict[str, list[Row]]:
+def by_head(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Group rows by head, in the order of their first row."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row["head"], []).append(row)

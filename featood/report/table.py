@@ -2,116 +2,139 @@
 
 from __future__ import annotations
 
-__all__ = ["results_table"]
+__all__ = ["results_table", "table_title"]
 
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from rich import box
-from rich.table import Table
+from rich.cells import cell_len
 from rich.text import Text
 
-from featood.report.rows import (
-    MEAN,
-    METRIC_COLUMNS,
-    best_cells,
-    cell,
-    headline,
-    interval,
-    percent,
-    printable,
-    with_means,
-)
+from featood.report.listing import Line, Order, listed
+from featood.report.rows import METRIC_COLUMNS, cell, interval, percent, printable
 
-# If the table is too wide, columns are dropped in this order. AUROC is always shown.
-_DROP_ORDER = ("n", "autc", "detection_error", "fpr95_ood", "aupr_in", "aupr_out", "fpr95")
-_NAME_WIDTH = 30  # longer names fold
+# If the table is too wide, columns are left out in this order. AUROC is always shown.
+_LEFT_OUT_FIRST = ("n", "autc", "detection_error", "fpr95_ood", "aupr_in", "aupr_out", "fpr95")
+_NAME_WIDTH = 30  # longer names have a line of their own
 _GAP = 2
+_INDENT = 2
 
 
-def results_table(
-    rows: Sequence[Mapping[str, Any]],
-    id_info: Mapping[str, Any],
-    width: int = 80,
-    comparison: Mapping[str, Any] | None = None,
-) -> Table:
-    """Return a table of result rows: one line per head and OOD set, and the mean of each head over its sets.
+class _Column(NamedTuple):
+    """A column of numbers."""
+
+    key: str
+    title: tuple[str, str]
+    """In two lines."""
+    cells: list[str]
+
+    @property
+    def width(self) -> int:
+        return max(map(cell_len, (*self.title, *self.cells)))
+
+
+def results_table(results: Mapping[str, Any], width: int = 80, order: Order = Order()) -> Text:  # noqa: B008  (frozen)
+    """Return the table of results as text: the mean of each head, followed by its sets.
+
+    No number and no name is cut: a name that is too long has a line of its own, and columns that do not fit are left
+    out, the least important first, and named below the table.
 
     Parameters
     ----------
-    rows : sequence of dict
-        Result rows with `head`, `ood`, `n_ood` and metrics as fractions; shown as percentages, the best value on each
-        OOD set in bold.
-    id_info : dict
-        `dataset`, and if known `split`, `n` and `accuracy` of the ID set, for the title; with sets that count as
-        in-distribution, too, these under `shifted`, and the whole under `joined`.
+    results : dict
+        Content of ``featood score --json``: `id`, `rows` and, if present, `repeats`, `comparison` and `evidence`.
+        Metrics are shown as percentages, the best value on each set in bold.
     width : int
-        Width of the terminal. Columns that do not fit are left out, the least important first.
-    comparison : dict, optional
-        ``comparison`` of the results: settings of the intervals, and the intervals of the means.
-
-    Returns
-    -------
-    rich.table.Table
+        Width of the terminal.
+    order : Order
+        Which heads to list, and how to sort them.
     """
-    rows = with_means(rows, comparison["means"] if comparison else ())
-    best = best_cells(rows)
-    cells: dict[str, tuple[str, list[Text]]] = {
-        "head": ("head", [Text(headline(row)) for row in rows]),
-        "ood": ("OOD", [Text(printable(row["ood"]), "italic" if "sets" in row else "") for row in rows]),
-    }
-    for key, title, _ in METRIC_COLUMNS:
-        styles = ["bold" if (i, key) in best else "" for i in range(len(rows))]
-        values = [Text(cell(row, key), style) for row, style in zip(rows, styles, strict=True)]
-        cells[key] = (title.replace("-", "\n").replace(" ", "\n"), values)
-    cells["n"] = ("n", [Text(str(row.get("n_ood", "-"))) for row in rows])
-
-    for key in _DROP_ORDER:
-        if sum(map(_width, cells.values())) + _GAP * (len(cells) - 1) <= width:
-            break
-        del cells[key]
-
-    table = Table(title=_title(id_info), title_justify="left", title_style="", box=box.SIMPLE_HEAD)
-    table.show_edge, table.pad_edge, table.padding = False, False, (0, 1, 0, 0)
-    for key, (heading, _) in cells.items():
-        name = key in ("head", "ood")
-        table.add_column(
-            Text(heading if "\n" in heading else f"\n{heading}"),
-            justify="left" if name else "right",
-            no_wrap=not name,
-            overflow="fold",
-            max_width=_NAME_WIDTH if name else None,
+    listing = listed(results, order)
+    entries = [
+        (line, " = ".join(names) if not line.depth else line.ood)
+        for names, lines in listing.heads
+        for line in lines
+    ]
+    lines = [line for line, _ in entries]
+    names = [" " * (_INDENT * line.depth) + name for line, name in entries]
+    first = max((cell_len(name) for name in names if cell_len(name) <= _NAME_WIDTH), default=0)
+    columns, left_out = _fitting(_columns(lines), width - max(first, len("head")))
+    first = max(first, len("head"))
+    text = Text("\n".join(_wrapped(table_title(results, listing.sets), width)) + "\n\n")
+    for number in range(0 if any(column.title[0] for column in columns) else 1, 2):
+        titles = (f"{column.title[number]:>{column.width + _GAP}}" for column in columns)
+        text.append(f"{'head' if number else '':<{first}}{''.join(titles)}".rstrip() + "\n")
+    text.append("─" * (first + sum(column.width + _GAP for column in columns)) + "\n")
+    for number, (line, name) in enumerate(zip(lines, names, strict=True)):
+        if number and not line.depth and len(listing.sets) > 1:
+            text.append("\n")
+        if cell_len(name) > first:
+            text.append("\n".join(_wrapped(name, width)) + "\n")
+            name = ""
+        text.append(name + " " * (first - cell_len(name)))
+        for column in columns:
+            value = column.cells[number]
+            text.append(" " * (_GAP + column.width - cell_len(value)))
+            text.append(value, "bold" if column.key in line.best else "")
+        text.append("\n")
+    notes = listing.notes(results)
+    if left_out:
+        notes.append(
+            f"too wide for {width} columns: {', '.join(left_out)} (a wider terminal or --format shows all)"
         )
-    marks = {
-        "xN": (any(row.get("repeats") for row in rows), "seeds: mean ± its standard error"),
-        "!": (any(row.get("diverged") for row in rows), "training diverged; the last good state was scored"),
-        "*": (
-            any(row.get("ood_validated") for row in rows),
-            "OOD-validated: fitted or tuned on outliers",
-        ),
-    }
-    if comparison:
-        from featood.report.comparison import how_made
-
-        marks["[ ]"] = (True, how_made(comparison))
-    table.caption = "\n".join(f"{mark} {text}" for mark, (shown, text) in marks.items() if shown) or None
-    table.caption_justify = "left"
-    for i, row in enumerate(rows):
-        table.add_row(*(column[i] for _, column in cells.values()), end_section=row["ood"] == MEAN)
-    return table
+    return text.append(
+        "\n".join(["", *(part for note in notes for part in _wrapped(note, width))]) if notes else ""
+    )
 
 
-def _width(cell: tuple[str, list[Text]]) -> int:
-    title, values = cell
-    return min(max(text.cell_len for text in (*map(Text, title.split("\n")), *values)), _NAME_WIDTH)
-
-
-def _title(id_info: Mapping[str, Any]) -> Text:
-    lines = [f"ID {_described(id_info)}"]
-    if shifted := id_info.get("shifted"):
+def table_title(results: Mapping[str, Any], sets: Sequence[str]) -> str:
+    """Describe the in-distribution set, those joined with it, and the only out-of-distribution set."""
+    facts = results["id"]
+    lines = [f"ID {_described(facts)}"]
+    if shifted := facts.get("shifted"):
         lines += [f"joined with {_described(entry)}" for entry in shifted]
-        lines.append(f"full-spectrum ID{_size(id_info['joined'])}")
-    return Text("\n".join(map(printable, lines)) + "; metrics in %")
+        lines.append(f"full-spectrum ID{_size(facts['joined'])}")
+    if len(sets) == 1:
+        lines.append(f"OOD {sets[0]}")
+    return "\n".join(map(printable, lines)) + "; metrics in %"
+
+
+def _columns(lines: Sequence[Line]) -> list[_Column]:
+    columns = []
+    for key, title, _ in METRIC_COLUMNS:
+        above, _, below = title.replace("-", " ").rpartition(" ")
+        columns.append(_Column(key, (above, below), [cell(line.row, key) for line in lines]))
+    return [*columns, _Column("n", ("", "n"), [str(line.row.get("n_ood", "-")) for line in lines])]
+
+
+def _fitting(columns: list[_Column], width: int) -> tuple[list[_Column], list[str]]:
+    """Leave out columns until the others fit; return them, and the titles of those left out."""
+    left_out = []
+    for key in _LEFT_OUT_FIRST:
+        if sum(column.width + _GAP for column in columns) <= width:
+            break
+        left_out.append(next(" ".join(column.title).strip() for column in columns if column.key == key))
+        columns = [column for column in columns if column.key != key]
+    return columns, left_out
+
+
+class _Wrapper(textwrap.TextWrapper):
+    """Breaks lines at spaces, and names at commas; only a longer part is split."""
+
+    wordsep_simple_re = re.compile(r"(\s+)|(?<=,)(?=\S)")
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines: list[str] = []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()))
+        wrapper = _Wrapper(
+            width, initial_indent=indent, subsequent_indent=indent + " " * _INDENT, break_on_hyphens=False
+        )
+        lines += wrapper.wrap(line.strip())
+    return lines
 
 
 def _described(facts: Mapping[str, Any]) -> str:

@@ -85,7 +85,7 @@ def test_verify_names_it_and_rm_removes_it(featood, caches):
     newer(caches / "old" / "toy" / "train" / "manifest.json")
     code, out, _ = featood("cache", "verify")
     assert code == 4 and out.count("bad: ") == 2 and "upgrade" in out
-    code, out, _ = featood("cache", "rm", "new/toy/test", "old/toy/train")
+    code, out, _ = featood("cache", "rm", "new/toy/test", "old/toy/train", "--yes")
     assert code == 0 and not (caches / "new" / "toy" / "test" / "manifest.json").exists()
     assert featood("cache", "verify")[0] == 0
     assert featood("cache", "rm", "new/toy/test")[0] == 3

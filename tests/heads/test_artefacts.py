@@ -160,7 +160,11 @@ def test_what_this_version_does_not_know_is_of_another(artefact, change, reason)
 def test_a_head_that_is_not_here_may_be_of_a_package_that_is_not_imported(artefact):
     folder = artefact("knn")
     edit(folder, set_entry("head", "knnn"))
-    refused(Mismatch, folder, r"or by a head of a package that is not imported \(there is no head 'knnn'\)")
+    refused(
+        Mismatch,
+        folder,
+        r"or by a head of a package or file that is not imported \(--head-file\) \(there is no head 'knnn'\)",
+    )
 
 
 def test_a_newer_format_asks_for_an_upgrade(artefact):

@@ -118,6 +118,36 @@ def test_the_bootstrap_gives_every_metric_an_interval_and_the_means_share_their_
     assert tests["spam", "fpr95"]["difference"] >= 0 >= tests["spam", "auroc"]["difference"]
 
 
+@pytest.mark.parametrize("method", ["delong", "bootstrap"])
+def test_near_and_far_sets_have_intervals_of_their_own(tmp_path, method):
+    cache = FeatureCache(tmp_path)
+    parts = {"cifar10": TEST.rows(np.asarray(TEST.labels) >= 0)}
+    odd = TEST.rows(np.asarray(TEST.labels) < 0)
+    parts |= dict.fromkeys(("svhn", "tiny-imagenet", "cifar100"), odd)
+    for number, (name, part) in enumerate(parts.items()):
+        values = np.asarray(part.features["avg"]) + np.float32(number / 10)
+        import_arrays(cache, f"net/{name}/test", {"avg": values}, np.asarray(part.logits) * (1 - number / 10))
+    sets = {name: cache[f"net/{name}/test"] for name in parts}
+    test, how = sets.pop("cifar10"), Uncertainty(method, resamples=30)
+    heads = {name: create_head(name) for name in ("msp", "norm")}
+    comparison = score(heads, test, sets, intervals=how).results["comparison"]
+    near = {name: sets[name] for name in ("cifar100", "tiny-imagenet")}
+    alone = score(heads, test, near, intervals=how).results["comparison"]
+    assert alone["groups"] == []  # near is all that was scored
+
+    def bounds(entries, *names):
+        return {
+            (entry["head"], key): value
+            for entry in entries
+            for key, value in entry.items()
+            if set(entry["sets"]) == set(names) and key.endswith(("_low", "_high"))
+        }
+
+    expected = bounds(alone["means"], *near)
+    assert len(expected) >= 4 and bounds(comparison["groups"], *near) == pytest.approx(expected)
+    assert bounds(comparison["groups"], "svhn").keys() == expected.keys()
+
+
 def test_missing_tests_are_reported(selection):
     few = scored(selection, Uncertainty(), ("msp", "knn"), SETS).results
     assert "ranking" not in few["comparison"]

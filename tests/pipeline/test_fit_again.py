@@ -5,7 +5,7 @@ import pytest
 from reporters import Kept
 
 from featood.cache import FeatureCache, import_arrays
-from featood.errors import UsageError
+from featood.errors import Mismatch, UsageError
 from featood.heads import load_head
 from featood.pipeline.fitted_heads import find_heads
 from featood.pipeline.fitting import FitPlan, fit_head
@@ -75,20 +75,25 @@ def test_labels_list_all_differences_from_the_defaults_so_they_do_not_collide(fi
     for name, options in (("k", {"k": 8}), ("both", {"k": 8, "feature": "std"})):
         head, folder, lines = fit("knn", options)
         assert load_head(folder).options == head.options, name
-        assert any("same options" in line for line in lines)
+        assert lines[-1].startswith(f"{folder.name} is fitted with these settings already")
 
 
-def test_a_fit_with_the_same_options_is_identical_and_reported(fit):
+def test_a_fit_with_the_same_options_is_not_repeated_unless_asked_to(fit):
     for name, options in (
         ("knn", {"k": 7}),
         ("mlp", {"epochs": 1, "depth": 2, "width": 4}),
         ("rank-average", {"members": ("knn", "energy")}),
     ):
-        _, folder, _ = fit(name, options)
+        first, folder, _ = fit(name, options)
+        before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+        head, again, lines = fit(name, options)
+        assert again == folder and head.options == first.options
+        assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+        assert lines[-1] == f"{name} is fitted with these settings already; --overwrite fits it again"
         tensors = (folder / "head.safetensors").read_bytes()
-        _, again, lines = fit(name, options)
+        _, again, lines = fit(name, options, overwrite=True)
         assert again == folder and (folder / "head.safetensors").read_bytes() == tensors
-        assert [line for line in lines if "same options and is fitted again" in line]
+        assert not any("already" in line for line in lines)
 
 
 def test_overwrite_replaces_and_reports_the_differences(selection, fit):
@@ -119,17 +124,39 @@ def test_a_given_folder_is_replaced_only_with_overwrite(fit, tmp_path):
     assert load_head(tmp_path / "mine").name == "mahalanobis"
 
 
-def test_unusable_heads_and_heads_of_other_features_are_replaced_with_a_message(selection, fit, tmp_path):
+def test_a_damaged_head_is_replaced_with_a_message(fit):
     _, folder, _ = fit("knn", {"k": 7})
     (folder / "head.json").write_bytes(b"{")
     _, again, lines = fit("knn", {"k": 3})
     assert again == folder and "cannot be used" in lines[0] and "damaged" in lines[0]
+
+
+@pytest.mark.parametrize("what", ["features", "rows"])
+def test_heads_of_other_features_or_rows_are_replaced_only_with_overwrite(selection, fit, what):
+    _, folder, _ = fit("knn", {"k": 7})
+    before = files(folder)
     rows = TRAIN.rows(np.asarray(TRAIN.labels) >= 0)
+    columns = {"avg": rows.features["avg"], "std": rows.features["avg"][:, :2]}
+    if what == "features":
+        del columns["std"]
     import_arrays(
-        selection.cache, "net/news/train", {"avg": rows.features["avg"]}, labels=rows.labels, overwrite=True
-    )
-    _, again, lines = fit("knn", {"k": 3})
-    assert again == folder and "other features" in lines[0]
+        selection.cache, "net/news/train", {name: np.asarray(values) + 1 for name, values in columns.items()},
+        logits=rows.logits, labels=rows.labels, overwrite=True,
+    )  # fmt: skip
+    with pytest.raises(Mismatch, match=f"fitted on other {what}; add --overwrite"):
+        fit("knn", {"k": 7})
+    assert files(folder) == before
+    _, again, lines = fit("knn", {"k": 7}, overwrite=True)
+    assert again == folder and lines[0] == f"knn replaces one that was fitted on other {what}"
+
+
+def test_a_tuned_head_is_stored_next_to_an_untuned_one(featood, selection):
+    where = ("--backbone", "net", "--dataset", "news")
+    assert featood("fit", "knn", "--k", 2, *where)[0] == 0
+    code, _, err = featood("tune", "knn", "--grid", "k=2", "--validation-ood", "spam", *where)
+    assert code == 0 and "tuned_on=spam" in err
+    heads = {name: load_head(folder).record.tuned for name, folder in find_heads(selection).items()}
+    assert heads["knn"] is None and len(heads) == 2
 
 
 def test_the_command_stores_a_mistyped_fit_next_to_the_existing_one(featood, selection):

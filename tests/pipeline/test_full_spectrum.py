@@ -268,8 +268,8 @@ def test_labels_of_other_classes_do_not_count_but_their_rows_do(selection, heads
     correct = np.argmax(KNOWN.logits, 1) == KNOWN.labels
     inside, outside = scoring.scores["msp", "news"], scoring.scores["msp", "spam"]
     assert row["cauroc"] == pytest.approx(cauroc(inside, outside, correct))
-    title = results_table(scoring.results["rows"], facts, 80).title.plain
-    assert "joined with fog/test, 50 rows\nfull-spectrum ID, 130 rows; metrics in %" in title
+    title = results_table(scoring.results).plain
+    assert "joined with fog/test, 50 rows\nfull-spectrum ID, 130 rows\nOOD spam; metrics in %" in title
 
 
 def test_a_plan_joins_sets_by_name(selection):

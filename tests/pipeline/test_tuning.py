@@ -207,8 +207,9 @@ def test_a_tuned_head_is_not_tested_on_its_validation_set(tmp_path):
     assert results["warnings"] == ["knn: options were chosen on spam: results are OOD-validated"]
     forced = score_selection(selection, ["knn"], ["spam"], how=ScorePlan(force=True)).results
     assert forced["rows"][0]["ood_validated"] == "spam"
-    fit_head(selection, "knn", head.options)  # the same options given by the user are not marked
-    assert "ood_validated" not in score_selection(selection, ["knn"], ["spam"]).results["rows"][0]
+    _, folder = fit_head(selection, "knn", head.options)  # the same options given by the user are not marked
+    assert folder.name != "knn"  # and the tuned head is kept
+    assert "ood_validated" not in score_selection(selection, [folder.name], ["spam"]).results["rows"][0]
 
 
 def test_the_card_contains_a_note_on_tuning(tmp_path):

@@ -10,6 +10,7 @@ import re
 from pathlib import Path, PureWindowsPath
 
 from featood.data.images.registry import get_entry
+from featood.data.selection import split_limit, with_limit
 from featood.errors import UsageError
 
 StrPath = str | os.PathLike[str]
@@ -26,6 +27,9 @@ def dataset_key(name: StrPath) -> str:
     UsageError
         If it cannot be the name of a set.
     """
+    name, limit = split_limit(name)
+    if limit:
+        return with_limit(dataset_key(name), limit)
     text = checked_name(name)
     if is_path(name):
         return path_key(Path(os.path.expanduser(text)))

@@ -21,7 +21,7 @@ from featood.data.images.naming import StrPath, checked_name, is_path, path_key
 from featood.data.images.packed import packed, packed_file, packed_splits
 from featood.data.images.reading import reading
 from featood.data.images.registry import DatasetEntry, get_entry
-from featood.data.selection import keyword_options, select_classes
+from featood.data.selection import evenly_spaced, keyword_options, select_classes, split_limit
 from featood.data.tables.sets import refuse_table
 from featood.errors import DataError, UsageError
 
@@ -59,7 +59,8 @@ def open_dataset(
         A registered set (``cifar10``), some of its classes (``cifar10:0-5``, ``cifar10:0,3,7-9``; these are renumbered
         0 to k-1 in the same order), a generated set with options (``noise:uniform,n=500,size=64``), a folder in the
         data directory, or a path: a folder of images (``./folder``, ``/data/photos``), packed images (``.npz``,
-        ``.npy``), or an image list (``.txt``, ``.csv``, ``.tsv``, ``.lst``, ``.list``).
+        ``.npy``), or an image list (``.txt``, ``.csv``, ``.tsv``, ``.lst``, ``.list``). At the end of any of them,
+        ``:limit=500`` (after a selector ``,limit=500``) takes 500 rows, evenly spaced.
     split : str, optional
         By default ``test``, otherwise ``val``, otherwise the first available split. Other usual names such as
         ``validation`` are recognised.
@@ -81,6 +82,9 @@ def open_dataset(
         If the set or the split is missing (the message says where to get it and where to put it), or the order of the
         classes does not match.
     """
+    name, limit = split_limit(name)
+    if limit:
+        return evenly_spaced(open_dataset(name, split, data_dir, class_order), limit)
     root = default_data_dir() if data_dir is None else Path(data_dir)
     order = None if class_order is None else read_class_order(class_order)
     source = _locate(name, root, order is not None)
@@ -130,7 +134,7 @@ def available_splits(name: StrPath, data_dir: StrPath | None = None) -> list[str
         If it is a path that does not exist.
     """
     root = default_data_dir() if data_dir is None else Path(data_dir)
-    source = _locate(name, root)
+    source = _locate(split_limit(name)[0], root)
     loaders, _ = _loaders(source)
     available = list(loaders or (source.entry.splits if _archive(source.entry, root) else ()))
     if not available:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["list_suites", "suite"]
+__all__ = ["list_suites", "near_and_far", "suite"]
 
 import difflib
+from collections.abc import Sequence
 
+from featood.data.images.naming import dataset_key
+from featood.data.selection import split_limit
 from featood.errors import UsageError
 
 _CIFAR_FAR = ("mnist", "svhn", "textures", "places365")
@@ -77,3 +80,32 @@ def suite(name: str) -> list[str]:
         near = difflib.get_close_matches(name, _SUITES, n=3)
         raise UsageError(f"no suite is named {name!r}; there are {', '.join(near or list_suites())}")
     return list(_SUITES[name])
+
+
+def near_and_far(dataset: str, sets: Sequence[str]) -> dict[str, list[str]]:
+    """Return which sets belong to the suites ``DATASET-near`` and ``DATASET-far``, in the order of the suites.
+
+    Parameters
+    ----------
+    dataset : str
+        Name of the in-distribution set.
+    sets : sequence of str
+        Names of out-of-distribution sets.
+
+    Returns
+    -------
+    dict of str to list of str
+        Names by ``near`` and ``far``; a group without sets is left out.
+
+    Examples
+    --------
+    >>> near_and_far("cifar10", ["svhn", "lsun-crop", "tiny_imagenet", "cifar100"])
+    {'near': ['cifar100', 'tiny_imagenet'], 'far': ['svhn']}
+    """
+    whole, _ = split_limit(dataset)
+    given = {split_limit(dataset_key(name))[0]: name for name in sets}
+    groups = {
+        group: [given[name] for name in _SUITES.get(f"{whole}-{group}", ()) if name in given]
+        for group in ("near", "far")
+    }
+    return {group: names for group, names in groups.items() if names}

@@ -219,7 +219,7 @@ def _create(folder: Path, body: dict[str, Any]) -> Head:
         reason = _short(re.split(r" \(it has|; ", str(error))[0])
         writer = "another version of featood"
         if body["head"] not in list_heads():
-            writer += ", or by a head of a package that is not imported"
+            writer += ", or by a head of a package or file that is not imported (--head-file)"
         raise Mismatch(f"{folder} was written by {writer} ({reason}); {AGAIN}") from error
 
 

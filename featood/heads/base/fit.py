@@ -77,6 +77,8 @@ class FitRecord:
     """Fingerprint of its features, which scored sets must share."""
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Recipe of the features."""
+    content: str = ""
+    """Digest of the values of the set, empty if unknown."""
     rows: int = 0
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """Number of features of each column, including ``logits``."""
@@ -101,8 +103,9 @@ class FitRecord:
         if rows.source.logits is not None:
             sizes["logits"] = int(rows.source.logits.shape[1])
         return cls(
-            source.name, source.fingerprint, dict(source.recipe), len(source), sizes, tuple(notes), **more
-        )
+            source.name, source.fingerprint, dict(source.recipe), source.content, len(source), sizes, tuple(notes),
+            **more,
+        )  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as stored in an artefact, without empty entries."""
@@ -113,7 +116,7 @@ class FitRecord:
         for name in ("num_classes", "fit_seconds", "tuned", "members_tuned"):
             if body[name] is None:
                 del body[name]
-        for name in ("training", "fit"):
+        for name in ("training", "fit", "content"):
             if not body[name]:
                 del body[name]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in body.items()}

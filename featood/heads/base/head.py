@@ -28,6 +28,7 @@ from featood.heads.base.fit import (
 from featood.heads.base.rows import NUMBERS, SelectedRows, in_columns, number_classes
 from featood.heads.index import Card
 from featood.options import check_options, option
+from featood.reporter import TerminalReporter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,7 +162,8 @@ class Head(Fitted):
         labels : array, optional
             Class labels for plain features; rows with a negative label are ignored.
         context : FitContext, optional
-            Progress and checkpoints, for heads that train a network.
+            Progress and checkpoints, for heads that train a network. By default, a training of more than two seconds
+            shows its progress on a terminal or in a notebook.
         device : str
             Device to compute on; ``auto`` is the GPU if there is one.
 
@@ -182,7 +184,11 @@ class Head(Fitted):
             rows = self.select(source, fitting=True, device=device)
             if not len(source):
                 raise DataError(f"{self.name}: {source.name} has no rows to fit on")
-            state, training = self.run_fit(rows, context or FitContext())
+            if context is None and self.trains:
+                with TerminalReporter(after=2.0) as reporter:
+                    state, training = self.run_fit(rows, FitContext(reporter.task(f"training {self.name}")))
+            else:
+                state, training = self.run_fit(rows, context or FitContext())
         numbers, count = number_classes(rows) if self._classifies else ({}, None)
         record = FitRecord.of(source, rows, notes, num_classes=count, training=dict(training))
         return self.adopt(Fit({**state, **numbers}, record, str(rows.device)))

@@ -108,10 +108,15 @@ def calibrate(
     known = np.ones(len(scores), bool) if features.labels is None else np.asarray(features.labels[:]) >= 0
     scores = scores[known]
     if (unscored := int((scores >= WORST).sum())) > 0:
-        raise DataError(f"{unscored} of {len(scores)} rows of {features.name} have no finite score")
+        raise DataError(
+            f"{unscored} of {len(scores)} rows of {features.name} have no finite score; choose another head, or "
+            "look for NaN in its features"
+        )
     if by_class:
         if predicted is None:
-            raise UsageError(f"{features.name} has no logits, so there are no thresholds by class")
+            raise UsageError(
+                f"{features.name} has no logits, so there are no thresholds by class; omit --by-class"
+            )
         if confidence is not None:
             raise UsageError("thresholds by class have no confidence; leave out one of the two")
         predicted, count = predicted[known], features.num_classes or 0

@@ -63,7 +63,7 @@ def image_sets(
         elif path.is_file():
             files.append(name)
         else:
-            raise DataError(f"{name} does not exist")
+            raise DataError(f"{name} does not exist; check the path")
         while most is not None and len(files) >= most:
             yield _of_files(files[:most], decoding)
             files = files[most:]
