@@ -49,6 +49,10 @@ SECTIONS = {
             "predict.predict",
             "Decide for each image in FILES whether it is out-of-distribution, by a DETECTOR of featood threshold.",
         ),
+        "export": Listed(
+            "export.export",
+            "Write a detector (a folder of featood threshold), or a fitted head, to FILE for other runtimes.",
+        ),
         "evaluate": Listed(
             "evaluate.evaluate",
             "Repeat a published evaluation over several networks and several runs of each.",
