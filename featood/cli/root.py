@@ -49,6 +49,10 @@ SECTIONS = {
             "predict.predict",
             "Decide for each image in FILES whether it is out-of-distribution, by a DETECTOR of featood threshold.",
         ),
+        "serve": Listed(
+            "serve.serve",
+            "Serve a DETECTOR of featood threshold by HTTP, after it has tested itself on its golden inputs.",
+        ),
         "export": Listed(
             "export.export",
             "Write a detector (a folder of featood threshold), or a fitted head, to FILE for other runtimes.",

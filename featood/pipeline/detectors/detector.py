@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from featood.data import ImageSet
 from featood.errors import DataError, FeatoodError
@@ -115,7 +114,7 @@ class Detector:
             compare(self.golden, self.network, self.head, self.versions)
 
     def __call__(self, image: Any) -> Prediction:
-        """Decide on one image: a path, a PIL image, or an array or tensor of 8-bit values.
+        """Decide on one image: a path, the content of a file, a PIL image, or an array or tensor of 8-bit values.
 
         Raises
         ------
@@ -123,7 +122,8 @@ class Detector:
             If it cannot be read.
         """
         name = str(image) if isinstance(image, str | Path) else ""
-        return self._decide(self.network.inputs([as_pixels(image, self.network.decoding)]), [name])[0]
+        pixels = self.network.transform.pixels(as_pixels(image, self.network.decoding))
+        return self.decide(pixels[None], [name])[0]
 
     def predict(
         self, images: ImageSet, progress: Callable[[int, int], None] | None = None
@@ -149,15 +149,30 @@ class Detector:
                     errors[row] = str(error)
             good = [row for row in rows if row not in errors]
             names = [images.ids[row] for row in good]
-            inputs = self.network.transform.normalise(np.stack(pixels)) if good else None
-            decided = iter(() if inputs is None else self._decide(inputs, names, start))
+            decided = iter(self.decide(np.stack(pixels), names, start) if good else ())
             for row in rows:
                 yield Prediction(images.ids[row], None, error=errors[row]) if row in errors else next(decided)
             if progress is not None:
                 progress(rows.stop, len(images))
 
-    def _decide(self, inputs: Tensor, ids: Sequence[str], row: int = 0) -> list[Prediction]:
-        features = self.network.features(inputs, row)
+    def decide(self, pixels: np.ndarray, ids: Sequence[str], row: int = 0) -> list[Prediction]:
+        """Decide on images that were resized and cropped already, as ``network.transform.pixels`` does.
+
+        Parameters
+        ----------
+        pixels : ndarray
+            uint8 ``[B, height, width, channels]``.
+        ids : sequence of str
+            Their names.
+        row : int
+            Number of the first of them in all images, on which columns with random numbers depend.
+
+        Raises
+        ------
+        FeatoodError
+            If an image gets no finite score.
+        """
+        features = self.network.features(self.network.transform.normalise(pixels), row)
         scores = np.asarray(self.head.score(features), np.float64)
         if (scores >= WORST).any():
             raise FeatoodError(f"{self.head.name} gives no finite score for some of the images")
