@@ -123,7 +123,7 @@ class Detector:
         """
         name = str(image) if isinstance(image, str | Path) else ""
         pixels = self.network.transform.pixels(as_pixels(image, self.network.decoding))
-        return self.decide(pixels[None], [name])[0]
+        return self.decide(np.stack([pixels]), [name])[0]
 
     def predict(
         self, images: ImageSet, progress: Callable[[int, int], None] | None = None

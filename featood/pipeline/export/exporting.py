@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from featood.cache.feature_set import FeatureSet
+from featood.cache.feature_set import as_feature_set
 from featood.cache.manifest import library_versions
 from featood.errors import Mismatch
 from featood.extractors.transform import INTERPOLATIONS
@@ -54,14 +54,14 @@ class Export:
     """The same for images that the graph resized, not the detector; None if it does not resize."""
 
 
-def export_head(head: Head, source: FeatureSet, path: str | Path, tolerance: float = TOLERANCE) -> Export:
+def export_head(head: Head, source: Any, path: str | Path, tolerance: float = TOLERANCE) -> Export:
     """Write a head alone: from the columns that it reads to scores.
 
     Parameters
     ----------
     head : Head
         A fitted head, or one without a fit.
-    source : FeatureSet
+    source : FeatureSet or array
         Rows with which the file is compared, such as those of the test set.
     path : path
         A file that ends in ``.onnx`` or ``.pt2``.
@@ -80,10 +80,10 @@ def export_head(head: Head, source: FeatureSet, path: str | Path, tolerance: flo
     ::
 
         head = featood.create_head("mahalanobis").fit(features, labels)
-        export_head(head, FeatureSet({"x": features}), "mahalanobis.onnx")
+        export_head(head, features, "mahalanobis.onnx")
     """
     path = Path(path)
-    source = source.rows(slice(0, ROWS)).to_torch()
+    source = as_feature_set(source).rows(slice(0, ROWS)).to_torch()
     graph = HeadGraph(head, source)
     values = [source.logits if name == "logits" else source.feature(name) for name in graph.names]
     arrays = [np.asarray(one) for one in values]
@@ -226,12 +226,12 @@ def _require_decisions(
     path: Path,
 ) -> None:
     """Require classes, p-values and decisions to be those of the original, or of scores as close as the file's are."""
-    if "predicted" in found and list(found["predicted"]) != [one.predicted for one in expected]:
+    predicted = np.array([one.predicted for one in expected])
+    if "predicted" in found and not np.array_equal(found["predicted"], predicted):
         raise Mismatch(f"{path} was not written: it predicts other classes than the detector")
     scores = _scores(expected)
     slack = difference * np.maximum(np.abs(scores), calibration.scores.std())
-    classes = found.get("predicted") if calibration.classes is not None else None
-    low, high = (calibration.decide(scores + sign * slack, classes) for sign in (-1, 1))
+    low, high = (calibration.decide(scores + sign * slack, predicted) for sign in (-1, 1))
     p, out = found["p_value"], found["out"]
     if ((p > low.p_values + ROUNDING) | (p < high.p_values - ROUNDING)).any():
         raise Mismatch(f"{path} was not written: its p-values differ from those of the detector")

@@ -128,7 +128,9 @@ def _encode_pt2(
     metadata: Mapping[str, object],
 ) -> bytes:
     file = io.BytesIO()
-    torch.export.save(program, file, extra_files={METADATA: json.dumps(metadata)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(program, file, extra_files={METADATA: json.dumps(metadata)})
     return file.getvalue()
 
 

@@ -43,6 +43,9 @@ class HeadGraph(nn.Module):
         self.main = read.main
         layer = source.classifier
         self.classifier = None if layer is None else Classifier(*map(torch.as_tensor, layer))
+        # a tensor, because the exporter to ONNX makes float32 of numbers
+        self.register_buffer("worst", torch.tensor(WORST, dtype=torch.float64))
+        self.worst: Tensor
         _ = head.prepared  # built of real tensors, before any are traced
 
     def forward(self, *columns: Tensor) -> Tensor:
@@ -51,7 +54,7 @@ class HeadGraph(nn.Module):
         logits = features.pop("logits", None)
         block = FeatureSet(features, logits=logits, main=self.main, classifier=self.classifier)
         scores = self.head.score_checked(block).double()
-        return torch.where(scores.abs() < WORST, scores, WORST)
+        return torch.where(scores.abs() < self.worst, scores, self.worst)
 
 
 class DetectorGraph(nn.Module):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 __all__ = ["traced"]
 
+import io
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import torch
@@ -43,7 +45,8 @@ def traced(name: str, module: nn.Module, arguments: Sequence[Tensor]) -> Exporte
     shapes: Any = ShapesCollection()
     for values in arguments:
         shapes[values] = {0: Dim("rows")}
-    with warnings.catch_warnings(), torch.no_grad():
+    printed = io.StringIO()  # of some errors, PyTorch prints the whole graph
+    with warnings.catch_warnings(), torch.no_grad(), redirect_stdout(printed), redirect_stderr(printed):
         warnings.simplefilter("ignore")
         try:
             return torch.export.export(module.eval(), tuple(arguments), dynamic_shapes=shapes, strict=False)
