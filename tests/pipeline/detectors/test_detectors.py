@@ -245,3 +245,11 @@ def test_a_folder_is_not_overwritten(made):
     with pytest.raises(DataError, match="contains no detector"):
         Detector.load(made[2] / "head")
     assert json.loads((made[2] / "detector.json").read_text())["head"] == "knn"
+
+
+def test_the_content_of_a_file_is_an_image(made, tmp_path):
+    Image.fromarray(open_dataset("digits", "test").read(3)).save(tmp_path / "three.png")
+    content = (tmp_path / "three.png").read_bytes()
+    assert made[1](content).score == made[1](tmp_path / "three.png").score
+    with pytest.raises(DataError, match="the image cannot be read"):
+        made[1](content[:60])
