@@ -101,7 +101,7 @@ class FeatureSet:
             lengths[column] = values.shape[0]
         if not lengths:
             raise DataError(f"{self.name}: a FeatureSet needs at least one column")
-        if len(set(lengths.values())) > 1:
+        if any(rows != lengths[column] for rows in lengths.values()):
             counts = ", ".join(f"{column} {n}" for column, n in lengths.items())
             raise DataError(f"{self.name}: columns differ in their number of rows ({counts})")
 

@@ -57,6 +57,14 @@ SECTIONS = {
             "migrate.migrate",
             "Move a DETECTOR to another network, by some hundred in-distribution images without labels.",
         ),
+        "serve": Listed(
+            "serve.serve",
+            "Serve a DETECTOR of featood threshold by HTTP, after it has tested itself on its golden inputs.",
+        ),
+        "export": Listed(
+            "export.export",
+            "Write a detector (a folder of featood threshold), or a fitted head, to FILE for other runtimes.",
+        ),
         "evaluate": Listed(
             "evaluate.evaluate",
             "Repeat a published evaluation over several networks and several runs of each.",

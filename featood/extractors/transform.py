@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FITS", "IMAGENET", "INTERPOLATIONS", "Transform", "resized"]
+__all__ = ["FITS", "IMAGENET", "INTERPOLATIONS", "Transform", "offset", "resized"]
 
 import dataclasses
 import math
@@ -166,7 +166,7 @@ class Transform:
     def _centred(self, picture: Image.Image) -> Image.Image:
         fill = tuple(round(255 * value) if self.fit == "contain" else 0 for value in self.mean)
         canvas = Image.new(picture.mode, (self.width, self.height), fill if self.channels > 1 else fill[0])
-        left, top = _offset(picture.width, self.width), _offset(picture.height, self.height)
+        left, top = offset(picture.width, self.width), offset(picture.height, self.height)
         canvas.paste(picture, (-left, -top))
         return canvas
 
@@ -238,7 +238,7 @@ def resized(size: tuple[int, ...], to: int | tuple[int, int], fit: str) -> tuple
     return done
 
 
-def _offset(have: int, wanted: int) -> int:
+def offset(have: int, wanted: int) -> int:
     """Return the start of a centred crop; negative if padding is needed."""
     return round((have - wanted) / 2) if have >= wanted else -((wanted - have) // 2)
 

@@ -109,7 +109,7 @@ class DenseLayer(nn.Module):
         matrix = self.matrix()
         exact = not self.training and self.kind not in FACTORS
         log_det = torch.linalg.slogdet(matrix).logabsdet if exact else self.log_det()
-        return rows @ matrix.T + self.bias, log_det.expand(len(rows))
+        return rows @ matrix.T + self.bias, log_det.expand(rows.shape[0])
 
     def inverse(self, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Map points ``[B, D]`` back, by transposes if the factors are exactly orthogonal."""

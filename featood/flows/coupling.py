@@ -26,7 +26,7 @@ def _along_channels(values: Float[Tensor, "C"], rows: Float[Tensor, "B C *positi
 
 def _of_positions(log_det: Float[Tensor, ""], rows: Float[Tensor, "B C *positions"]) -> Float[Tensor, "B"]:
     """Return the log-determinants of a map that is applied at each position."""
-    return (log_det * rows.shape[2:].numel()).expand(len(rows))
+    return (log_det * rows.shape[2:].numel()).expand(rows.shape[0])
 
 
 MakeNetwork = Callable[[int, int], nn.Sequential]

@@ -41,7 +41,7 @@ class Chain(nn.Module):
         self, rows: Float[Tensor, "B *shape"], generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "B *latent"], Float[Tensor, "B"]]:
         """Map rows to the base, with log-determinants ``[B]``, which may be estimated if a generator is given."""
-        log_det = rows.new_zeros(len(rows))
+        log_det = rows.new_zeros(rows.shape[0])
         for flow in self._flows():
             estimated = generator is not None and getattr(flow, "estimates", False)
             rows, part = flow(rows, generator) if estimated else flow(rows)
@@ -110,7 +110,7 @@ class Flatten(nn.Module):
 
     def forward(self, maps: Float[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         """Return vectors, with log-determinants of zero."""
-        return maps.flatten(1), maps.new_zeros(len(maps))
+        return maps.flatten(1), maps.new_zeros(maps.shape[0])
 
     def inverse(self, latent: Float[Tensor, "B *latent"]) -> Float[Tensor, "B C H W"]:
         """Return maps, of vectors or maps."""

@@ -49,7 +49,7 @@ class PlanarFlow(nn.Module):
     def forward(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         """Map rows ``[B, D]`` to the base, with log-determinants ``[B]``."""
         push, product = self.directions()
-        log_det = rows.new_zeros(len(rows))
+        log_det = rows.new_zeros(rows.shape[0])
         for layer in range(len(push)):
             activation = torch.tanh(rows @ self.weight[layer] + self.bias[layer])
             rows = rows + activation[:, None] * push[layer]

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featood.numerics.memory import by_chunks
+
 CHUNK_BYTES = 1 << 26
 TINY = 1e-300
 """Minimum squared distance, for a finite gradient of its square root."""
@@ -47,8 +49,7 @@ def radial_log_density(
     chunk = max(1, CHUNK_BYTES // (8 * alpha.numel()))
     rows, centers, alpha, beta = (values.double() for values in (rows, centers, alpha, beta))
     products = (centers @ centers.mT).permute(1, 2, 0)
-    parts = [_log_density(part, centers, products, alpha.T, beta.T) for part in rows.split(chunk)]
-    return torch.cat(parts)
+    return by_chunks(lambda part: _log_density(part, centers, products, alpha.T, beta.T), chunk, rows)
 
 
 def _log_density(
@@ -59,7 +60,7 @@ def _log_density(
     beta: Float[Tensor, "L C"],
 ) -> Float[Tensor, "B C"]:
     classes, layers, size = centers.shape
-    dots = (rows @ centers.reshape(-1, size).T).reshape(len(rows), classes, layers).unbind(2)
+    dots = (rows @ centers.reshape(-1, size).T).unflatten(1, (classes, layers)).unbind(2)
     square = rows.square().sum(1)[:, None]
     # a point is the scale times the sum of its row and the weighted previous centres
     scale = rows.new_ones(())

@@ -25,6 +25,7 @@ from featood.flows.density import FlowDensity
 from featood.nets.initialise import seeded
 from featood.nets.lipschitz import POWER_ITERATIONS, LipschitzLinear
 from featood.nets.spectral import SpectralConv2d
+from featood.numerics.memory import by_chunks
 
 CHUNK_BYTES = 1 << 26
 EXACT = 8
@@ -204,14 +205,14 @@ def exact_log_det(weights: list[Tensor], slopes: list[Tensor]) -> Float[Tensor, 
         rest[-1] = first @ rest[-1]
         first = torch.eye(first.shape[0], dtype=first.dtype, device=first.device)
     eye = torch.eye(first.shape[1], dtype=first.dtype, device=first.device)
-    chunk = max(1, CHUNK_BYTES // (first.element_size() * first.numel()))
-    parts = []
-    for block in zip(*[slope.split(chunk) for slope in slopes], strict=True):
+
+    def log_det(*block: Tensor) -> Tensor:
         jacobian = first
         for slope, matrix in zip(block, rest, strict=True):
             jacobian = matrix @ (slope[:, :, None] * jacobian)
-        parts.append(torch.linalg.slogdet(eye + jacobian).logabsdet)
-    return torch.cat(parts)
+        return torch.linalg.slogdet(eye + jacobian).logabsdet
+
+    return by_chunks(log_det, max(1, CHUNK_BYTES // (first.element_size() * first.numel())), *slopes)
 
 
 def _exact_log_det_of_maps(

@@ -33,7 +33,9 @@ def class_distances(
     matrices : Tensor
         ``[C, D, D]``.
     """
-    group = max(1, CHUNK_BYTES // max(1, rows.numel() * rows.element_size()))
+    group = len(means)
+    if not torch.compiler.is_compiling():  # in a graph, the number of rows is not known
+        group = max(1, CHUNK_BYTES // max(1, rows.numel() * rows.element_size()))
     parts = [
         (rows @ matrix.to(rows) - center[:, None].to(rows)).square_().sum(2)
         for matrix, center in zip(matrices.split(group), means.split(group), strict=True)

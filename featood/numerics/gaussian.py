@@ -158,7 +158,7 @@ def squared_distances(rows: Float[Tensor, "B D"], centers: Float[Tensor, "C D"])
     centers = torch.where(absent[:, None], torch.zeros_like(centers), centers)
     squares = rows.square().sum(1, keepdim=True) + centers.square().sum(1)
     distances = torch.addmm(squares, rows, centers.T, alpha=-2).clamp_(min=0)
-    return distances.masked_fill_(absent, math.inf) if bool(absent.any()) else distances
+    return distances.masked_fill_(absent, math.inf)
 
 
 def log_determinant(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["available_memory", "require_memory"]
+__all__ = ["available_memory", "by_chunks", "require_memory"]
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from featood.errors import UsageError
 
@@ -48,6 +50,27 @@ def require_memory(needed: int, what: str, advice: str, device: torch.device | s
         raise UsageError(
             f"{what} need {needed / 2**30:.1f} GiB, but {available / 2**30:.1f} GiB of memory are available; {advice}"
         )
+
+
+def by_chunks(function: Callable[..., Tensor], size: int, *tensors: Tensor) -> Tensor:
+    """Apply a function of rows to at most `size` rows at a time, which limits its temporaries, and join the results.
+
+    While a graph is traced, it is applied to all rows at once, as their number is not known.
+
+    Parameters
+    ----------
+    function : callable
+        Function of one part of each tensor that returns a value for each row.
+    size : int
+        Number of rows of a part.
+    *tensors : Tensor
+        Tensors with the same number of rows.
+    """
+    if torch.compiler.is_compiling():
+        return function(*tensors)
+    return torch.cat(
+        [function(*parts) for parts in zip(*(values.split(size) for values in tensors), strict=True)]
+    )
 
 
 def _kernel() -> int | None:

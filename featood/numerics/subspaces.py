@@ -28,7 +28,8 @@ class Subspace(NamedTuple):
         spanned = (rows @ self.basis).square().sum(1)
         rest = (rows.square().sum(1) - spanned).clamp(min=0)
         spanned, rest = spanned.sqrt(), rest.sqrt()
-        return (spanned, rest) if bool(self.direct) else (rest, spanned)
+        direct = self.direct.to(rows.device)
+        return torch.where(direct, spanned, rest), torch.where(direct, rest, spanned)
 
 
 def principal_axes(matrix: Float[Tensor, "D D"]) -> tuple[Float[Tensor, "D"], Float[Tensor, "D D"]]:

@@ -112,7 +112,7 @@ def test_nnguide_equals_pytorch_ood(detectors):
 
 def test_nnguide_does_not_depend_on_its_chunks(monkeypatch):
     whole = scores("nnguide")
-    monkeypatch.setattr(nnguide_module, "CHUNK_ELEMENTS", 7 * len(X))
+    monkeypatch.setattr(nnguide_module, "BANK_ROWS", 7)
     np.testing.assert_allclose(scores("nnguide"), whole, rtol=1e-6)
 
 

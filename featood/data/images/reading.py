@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["MAX_PIXELS", "SUFFIXES", "Decoding", "likely_bits", "read_image", "reading"]
 
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -73,7 +74,7 @@ class Decoding:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(path: Path | str) -> Iterator[None]:
     """Convert any error of a decoder to a DataError of one line that names ``path``.
 
     Errors not caused by the file (a failing or full disk, lack of memory) are passed through.
@@ -89,8 +90,10 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path} cannot be read: {reason}") from error
 
 
-def read_image(path: Path, decoding: Decoding = Decoding()) -> np.ndarray:
-    """Decode an image file to grey or RGB; the format is recognised by content, not by suffix.
+def read_image(
+    file: Path | bytes, decoding: Decoding = Decoding(), most_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """Decode an image file, or its content, to grey or RGB; the format is recognised by content, not by suffix.
 
     8-bit images are converted by ``PIL.Image.convert``, as in the loaders of torchvision and timm: palettes, CMYK and
     other colour spaces become RGB, alpha is dropped, and the first frame of an animation is used. There are two
@@ -105,12 +108,12 @@ def read_image(path: Path, decoding: Decoding = Decoding()) -> np.ndarray:
     Raises
     ------
     DataError
-        If the file is missing, corrupt, floating-point, deeper than `bits`, or has over ``MAX_PIXELS`` pixels.
+        If the file is missing, corrupt, floating-point, deeper than `bits`, or has over `most_pixels` pixels.
     """
-    with reading(path), _opened(path) as image:
+    with reading(_name(file)), _opened(file, most_pixels) as image:
         if _is_deep(image) and (image.mode.startswith("I") or decoding.bits < 16):
             bits = min(decoding.bits, _stated_bits(image))
-            values = _deep_values(path, image, decoding)
+            values = _deep_values(file, image, decoding)
             if values.min() < 0 or values.max() > 65535:
                 raise ValueError("32-bit pixels have no fixed range; convert to 8 bits")
             if values.max() >= 2**bits:
@@ -145,12 +148,16 @@ def likely_bits(paths: Sequence[Path], sample: int = SAMPLE) -> int | None:
     return next((bits for bits in DEPTHS if 0 < highest < 2**bits), None)
 
 
-def _opened(path: Path) -> Any:
-    image = Image.open(path, formats=FORMATS)
-    if image.width * image.height > MAX_PIXELS:
+def _name(file: Path | bytes) -> str:
+    return "the image" if isinstance(file, bytes) else str(file)
+
+
+def _opened(file: Path | bytes, most_pixels: int = MAX_PIXELS) -> Any:
+    image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
+    if image.width * image.height > most_pixels:
         size = f"{image.width} x {image.height}"
         image.close()
-        raise DataError(f"{path} has {size} pixels; {MAX_PIXELS} is the limit")
+        raise DataError(f"{_name(file)} has {size} pixels; {most_pixels} is the limit")
     return image
 
 
@@ -192,13 +199,13 @@ def _stated_bits(image: Any) -> int:
     return min((16, *getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, ())))
 
 
-def _deep_values(path: Path, image: Any, decoding: Decoding) -> np.ndarray:
+def _deep_values(file: Path | bytes, image: Any, decoding: Decoding) -> np.ndarray:
     """Return the stored values as int64 [H, W] or [H, W, 3]."""
     if image.mode.startswith("I"):
         return np.asarray(_turned(image, decoding)).astype(np.int64)
     # Pillow keeps only the high byte of 16-bit colour; reading in the other byte order gives the low byte.
     layout, _, order = _raw_mode(image).rpartition(";16")
-    with _opened(path) as again:
+    with _opened(file) as again:
         planes = getattr(again, "tag_v2", {}).get(PLANAR, 1)
         if layout not in ("RGB", "RGBA", "RGBX", "LA") or planes != 1:
             raise ValueError("Pillow keeps only the high byte of such 16-bit colour; convert to 8 bits")

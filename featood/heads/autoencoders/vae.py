@@ -48,9 +48,12 @@ class VAENet(nn.Module):
 
     def log_likelihood(self, rows: Tensor, latent: Tensor) -> Tensor:
         """Return ``log p(x|h)`` ``[B]`` of rows ``[B, D]`` at latent points ``[B, latent]``."""
-        log_sigma = self.log_sigma
-        with torch.no_grad():  # not in the graph: clamping there would zero the gradient at the bound
-            log_sigma.clamp_(min=self.least)
+        log_sigma: Tensor = self.log_sigma
+        if self.training:
+            with torch.no_grad():  # not in the graph: clamping there would zero the gradient at the bound
+                log_sigma.clamp_(min=self.least)
+        else:
+            log_sigma = log_sigma.clamp(min=self.least)
         squared = ((rows - self.decoder(latent)) / log_sigma.exp()).square().sum(1)
         return -0.5 * squared - rows.shape[1] * (log_sigma + 0.5 * math.log(2 * math.pi))
 

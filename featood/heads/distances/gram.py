@@ -118,7 +118,7 @@ class Gram(Head):
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the sum over the layers of deviation over expected deviation ``[B]``."""
         predicted, probability = _predictions(block)
-        total = torch.zeros(len(block), dtype=torch.float64, device=predicted.device)
+        total = torch.zeros_like(probability)
         for name in _layers(fitted):
             lower, upper, expected = (fitted[f"{name}/{part}"] for part in ("lower", "upper", "mean"))
             values = block.feature(name)[:].double()

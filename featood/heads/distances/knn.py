@@ -16,6 +16,7 @@ from featood.heads.base.feature_head import FeatureHead, space_option
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
+from featood.numerics.memory import by_chunks
 from featood.options import option
 
 BANK_ROWS = 8192
@@ -71,15 +72,19 @@ class KNN(FeatureHead):
         """Return the distance ``[B]``."""
         bank, center, search = fitted
         rows = self.vectors(block).float() - center
-        neighbours = search(rows)
+        # faiss cannot be part of a graph
+        neighbours = (
+            nearest(rows, bank, min(self.k, len(bank))) if torch.compiler.is_compiling() else search(rows)
+        )
         if self.distance == "kth":
             neighbours = neighbours[:, -1:]
         size = max(1, GATHER_BYTES // (8 * neighbours.shape[1] * rows.shape[1]))
-        parts = [
-            (row[:, None] - bank[index]).double().norm(dim=2).mean(1)
-            for row, index in zip(rows.split(size), neighbours.split(size), strict=True)
-        ]
-        return torch.cat(parts)
+        return by_chunks(
+            lambda row, index: (row[:, None] - bank[index]).double().norm(dim=2).mean(1),
+            size,
+            rows,
+            neighbours,
+        )
 
 
 def searcher(bank: Tensor, k: int) -> Callable[[Tensor], Tensor]:
@@ -116,15 +121,15 @@ def nearest(rows: Tensor, bank: Tensor, k: int) -> Tensor:
     Tensor
         ``[B, k]`` row numbers in the bank.
     """
-    best = rows.new_empty(len(rows), 0)
-    found = torch.empty(len(rows), 0, dtype=torch.long, device=rows.device)
+    best = rows[:, :0]
+    found = best.long()
     for start in range(0, len(bank), BANK_ROWS):
         part = bank[start : start + BANK_ROWS]
         # |row|^2 is the same for all neighbours of a row, so it does not affect the order
         closer = torch.addmm(part.square().sum(1), rows, part.T, alpha=-2)
         best = torch.cat([best, closer], 1)
         found = torch.cat(
-            [found, torch.arange(start, start + len(part), device=rows.device).expand(len(rows), -1)], 1
+            [found, torch.arange(start, start + len(part), device=rows.device).expand(rows.shape[0], -1)], 1
         )
         best, place = best.topk(min(k, best.shape[1]), largest=False)
         found = found.gather(1, place)

@@ -18,7 +18,7 @@ from featood.heads.registry import register
 from featood.numerics.spaces import unit
 from featood.options import option
 
-CHUNK_ELEMENTS = 1 << 24
+BANK_ROWS = 4096
 
 
 @register(
@@ -58,12 +58,14 @@ class NNGuide(FeatureHead):
     def score_block(self, block: FeatureSet, fitted: State) -> Tensor:
         """Return the negated product of energy and guidance ``[B]``."""
         rows, bank = unit(self.vectors(block)), fitted["bank"]
-        best = rows.new_empty(len(rows), 0)
-        for chunk in bank.split(max(CHUNK_ELEMENTS // max(len(rows), 1), 1)):
+        best = rows[:, :0]
+        for chunk in bank.split(BANK_ROWS):
             similar = torch.cat([best, rows @ chunk.to(rows.dtype).T], 1)
             best = similar.topk(min(self.k, similar.shape[1]), dim=1).values
-        centred = "centred" in fitted and bool(fitted["centred"])  # absent from artefacts of earlier versions
-        return -_energy(block, centred) * best.double().mean(1)
+        energy = _energy(block)
+        if "centred" in fitted:  # absent from artefacts of earlier versions
+            energy = torch.where(fitted["centred"].to(energy.device), _energy(block, centred=True), energy)
+        return -energy * best.double().mean(1)
 
 
 def _energy(block: FeatureSet, centred: bool = False) -> Tensor:

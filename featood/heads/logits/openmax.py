@@ -96,8 +96,8 @@ class OpenMax(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the probability of "unknown" ``[B]``."""
-        if "centred" in fitted and bool(fitted["centred"]):  # absent from artefacts of earlier versions
-            logits = centred_logits(logits)
+        if "centred" in fitted:  # absent from artefacts of earlier versions
+            logits = torch.where(fitted["centred"].to(logits.device), centred_logits(logits), logits)
         known = log_hazard(self._distances(logits, fitted["means"]), fitted["shape"], fitted["log_scale"])
         hazard = torch.full_like(logits, torch.inf)  # for classes without a mean
         hazard[:, fitted["classes"]] = known

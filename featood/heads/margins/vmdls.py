@@ -173,6 +173,6 @@ class VMDLS(LatentHead):
     def _errors(self, block: FeatureSet) -> Tensor:
         """Mean squared difference between original and reconstruction ``[B]``; ones without these columns."""
         if not self.reconstruction:
-            return torch.ones(len(block), dtype=torch.float64, device=self.vectors(block).device)
+            return torch.ones_like(self.vectors(block)[:, 0], dtype=torch.float64)
         original, again = (block.feature(name)[:].double() for name in (self.original, self.reconstruction))
         return (original - again).square().mean(1)

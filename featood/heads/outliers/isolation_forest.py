@@ -74,17 +74,22 @@ class IsolationForest(FeatureHead):
             "typical": torch.tensor(float(_unsuccessful_search(np.array([sample]))[0]), dtype=torch.float64),
         }
 
+    def prepare(self, state: State) -> Any:
+        """Return the tensors, and the numbers of splits and of the path length that is typical."""
+        return state, int(state["depth"]), float(state["typical"])
+
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the anomaly score ``[B]``."""
+        state, depth, typical = fitted
         rows = self.vectors(block).float()
-        tables = {name: table.to(rows.device) for name, table in fitted.items()}
+        tables = {name: table.to(rows.device) for name, table in state.items()}
         tree = torch.arange(len(tables["left"]), device=rows.device)
-        node = torch.zeros(len(rows), len(tree), dtype=torch.long, device=rows.device)
-        for _ in range(int(tables["depth"])):
+        node = torch.zeros(rows.shape[0], len(tree), dtype=torch.long, device=rows.device)
+        for _ in range(depth):
             below = rows.gather(1, tables["feature"][tree, node]) <= tables["threshold"][tree, node]
             node = torch.where(below, tables["left"][tree, node], tables["right"][tree, node])
         mean = tables["path"][tree, node].mean(1)
-        return torch.exp2(-mean / tables["typical"]) if tables["typical"] > 0 else torch.ones_like(mean)
+        return torch.exp2(-mean / typical) if typical > 0 else torch.ones_like(mean)
 
 
 def _path_lengths(tree: Any) -> np.ndarray:

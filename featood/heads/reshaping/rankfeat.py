@@ -13,6 +13,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.heads.registry import register
+from featood.numerics.memory import by_chunks
 from featood.options import option
 
 MAPS = 256
@@ -51,7 +52,7 @@ class RankFeat(RawFeatures, FeatureHead):
                 f"classifier's {weight.shape[1]} input channels"
             )
         maps = rows.unflatten(1, (weight.shape[1], -1))
-        averages = torch.cat([remove_rank_one(part) for part in maps.split(MAPS)])
+        averages = by_chunks(remove_rank_one, MAPS, maps)
         return -(averages @ weight.T + bias).logsumexp(1)
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool1d, pad
+from torch.nn.functional import pad
 
 from featood.cache.feature_set import FeatureSet
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
@@ -107,8 +107,8 @@ class WeiPer(RawFeatures, FeatureHead):
 
     def _read(self, rows: Tensor, weights: Tensor, state: State) -> tuple[Tensor, Tensor]:
         """Return both histograms ``[2, B, bins]`` and the mean largest probability ``[B]`` of float64 rows."""
-        counts = rows.new_zeros(2, len(rows), self.bins)
-        largest = rows.new_zeros(len(rows))
+        counts = rows.new_zeros(2, rows.shape[0], self.bins)
+        largest = rows.new_zeros(rows.shape[0])
         if self.divergence:
             self._count(counts[0], rows, state["ranges"][0])
         for weight in weights:
@@ -120,8 +120,9 @@ class WeiPer(RawFeatures, FeatureHead):
 
     def _count(self, counts: Tensor, values: Tensor, ends: Tensor) -> None:
         """Count values ``[B, n]`` into bins ``[B, bins]``, ignoring those outside the range."""
-        low, high = ends.tolist()
-        bins = ((values - low) / ((high - low) or 1.0) * self.bins).clamp(0, self.bins - 1).long()
+        low, high = ends
+        width = torch.where(high > low, high - low, 1)
+        bins = ((values - low) / width * self.bins).clamp(0, self.bins - 1).long()
         counts.scatter_add_(1, bins, ((values >= low) & (values <= high)).to(counts.dtype))
 
 
@@ -132,7 +133,7 @@ def _logits(rows: Tensor, weight: Tensor, state: State) -> Tensor:
 def _divergence(histograms: Tensor, reference: Tensor, width: int, floor: float) -> Tensor:
     """Symmetric divergence ``[B]`` of smoothed histograms ``[B, bins]`` from one ``[bins]``."""
     widened = pad(histograms[:, None], ((width - 1) // 2, width // 2), mode="replicate")
-    q = avg_pool1d(widened, width, 1)[:, 0] + floor
+    q = widened[:, 0].unfold(1, width, 1).mean(2) + floor
     p = reference + floor
     q, p = q / q.sum(1, keepdim=True), p / p.sum()
     return ((p - q) * (p.log() - q.log())).sum(1)

@@ -77,5 +77,6 @@ class NECO(StreamingHead):
         if not self.max_logit:
             return -share
         logits = block.logits[:].double()
-        centred = "centred" in fitted and bool(fitted["centred"])  # absent from artefacts of earlier versions
-        return -share * (centred_logits(logits) if centred else logits).amax(1)
+        if "centred" in fitted:  # absent from artefacts of earlier versions
+            logits = torch.where(fitted["centred"].to(logits.device), centred_logits(logits), logits)
+        return -share * logits.amax(1)

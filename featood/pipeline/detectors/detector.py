@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.data import ImageSet
@@ -145,7 +144,7 @@ class Detector:
             compare(self.golden, self.network, self.head, self.versions)
 
     def __call__(self, image: Any, neighbours: int = 0) -> Prediction:
-        """Decide on one image: a path, a PIL image, or an array or tensor of 8-bit values.
+        """Decide on one image: a path, the content of a file, a PIL image, or an array or tensor of 8-bit values.
 
         Parameters
         ----------
@@ -160,8 +159,8 @@ class Detector:
             If it cannot be read.
         """
         name = str(image) if isinstance(image, str | Path) else ""
-        inputs = self.network.inputs([as_pixels(image, self.network.decoding)])
-        return self._decide(self._scored(inputs, [name], {}, 0), neighbours)[0]
+        pixels = self.network.transform.pixels(as_pixels(image, self.network.decoding))
+        return self.decide(np.stack([pixels]), [name], neighbours)[0]
 
     def predict(
         self,
@@ -217,17 +216,35 @@ class Detector:
                     pixels.append(self.network.transform.pixels(image))
                 except DataError as error:
                     errors[row - start] = str(error)
-            inputs = self.network.transform.normalise(np.stack(pixels)) if pixels else None
-            yield self._scored(inputs, names, errors, start)
+            yield self._scored(np.stack(pixels) if pixels else None, names, errors, start)
             if progress is not None:
                 progress(start + len(names), total)
 
+    def decide(self, pixels: np.ndarray, ids: Sequence[str], neighbours: int = 0) -> list[Prediction]:
+        """Decide on images that were resized and cropped already, as ``network.transform.pixels`` does.
+
+        Parameters
+        ----------
+        pixels : ndarray
+            uint8 ``[B, height, width, channels]``.
+        ids : sequence of str
+            Their names.
+        neighbours : int
+            See :meth:`predict`.
+
+        Raises
+        ------
+        FeatoodError
+            If an image gets no finite score.
+        """
+        return self._decide(self._scored(pixels, ids, {}, 0), neighbours)
+
     def _scored(
-        self, inputs: Tensor | None, ids: Sequence[str], errors: Mapping[int, str], row: int
+        self, pixels: np.ndarray | None, ids: Sequence[str], errors: Mapping[int, str], row: int
     ) -> ScoredImages:
-        if inputs is None:
+        if pixels is None:
             return ScoredImages(ids, errors, None, np.zeros(0), None)
-        features = self.network.features(inputs, row)
+        features = self.network.features(self.network.transform.normalise(pixels), row)
         scores = np.asarray(self.head.score(features), np.float64)
         if (scores >= WORST).any():
             raise FeatoodError(f"{self.head.name} gives no finite score for some of the images")

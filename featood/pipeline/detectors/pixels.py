@@ -21,7 +21,8 @@ def as_pixels(image: Any, decoding: Decoding) -> np.ndarray:
     Parameters
     ----------
     image
-        A path, a PIL image, an array uint8 ``[H, W]`` or ``[H, W, 3]``, or a tensor uint8 ``[C, H, W]``.
+        A path, the content of a file, a PIL image, an array uint8 ``[H, W]`` or ``[H, W, 3]``, or a tensor uint8
+        ``[C, H, W]``.
     decoding : Decoding
         How files are decoded.
 
@@ -30,6 +31,8 @@ def as_pixels(image: Any, decoding: Decoding) -> np.ndarray:
     DataError
         If it is none of these, or cannot be read.
     """
+    if isinstance(image, bytes):
+        return read_image(image, decoding)
     if isinstance(image, str | Path):
         path = Path(image)
         if not path.is_file():

@@ -288,3 +288,11 @@ def test_a_record_that_leaves_out_a_file_is_refused(made, tmp_path, name):
     (folder / "detector.json").write_text(json.dumps(seal(record)))
     with pytest.raises(CacheCorrupt, match=f"does not list {name}"):
         Detector.load(folder)
+
+
+def test_the_content_of_a_file_is_an_image(made, tmp_path):
+    Image.fromarray(open_dataset("digits", "test").read(3)).save(tmp_path / "three.png")
+    content = (tmp_path / "three.png").read_bytes()
+    assert made[1](content).score == made[1](tmp_path / "three.png").score
+    with pytest.raises(DataError, match="the image cannot be read"):
+        made[1](content[:60])
