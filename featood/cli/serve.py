@@ -6,12 +6,11 @@ __all__ = ["serve"]
 
 import rich_click as click
 
-from featood.cli.common import Place
 from featood.reporter import TerminalReporter
 
 
 @click.command()
-@click.argument("detector", type=Place(file_okay=False))
+@click.argument("detector")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 for any."

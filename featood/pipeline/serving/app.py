@@ -97,7 +97,11 @@ def create_app(detector: Detector, limits: Limits = DEFAULTS) -> Starlette:
         metrics.p_values.observe(found.p_value)
         metrics.out.inc(bool(found.out))
         return JSONResponse(
-            {name: value for name, value in found._asdict().items() if name not in ("id", "error")}
+            {
+                name: value
+                for name, value in found._asdict().items()
+                if name not in ("id", "error", "neighbours")
+            }
         )
 
     async def health(request: Request) -> Response:
