@@ -19,6 +19,7 @@ from featood.pipeline.evidence import Evidence, make_relative
 from featood.pipeline.fitted_heads import SkippedHead, chosen_heads, with_score
 from featood.pipeline.full_spectrum import numbered_as, refuse_overlap
 from featood.pipeline.leakage import dataset_name
+from featood.pipeline.near_and_far import near_and_far
 from featood.pipeline.resolve import find_test_sets
 from featood.pipeline.result_rows import (
     HeadScores,
@@ -57,7 +58,7 @@ class Scoring:
     """Scores of every head on every set, and the resulting metrics."""
 
     results: dict[str, Any]
-    """Content of ``--json``: schema, backbone, fingerprint, id, rows, repeats, comparison, skipped, warnings,
+    """Content of ``--json``: schema, backbone, fingerprint, id, groups, rows, repeats, comparison, skipped, warnings,
     versions, evidence."""
     scores: dict[tuple[str, str], np.ndarray]
     """Scores ``[N]`` by head and set; the key of the in-distribution set is its dataset name."""
@@ -67,15 +68,6 @@ class Scoring:
     """Predicted classes ``[N]`` by head and set: of the head if it classifies, otherwise of the backbone."""
     maps: ScoreMaps | None = None
     """Scores on a grid over the plane, if the features have two dimensions."""
-
-    def reliability(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Return confidence, accuracy and rows per bin on the in-distribution set, or None without labels."""
-        features = next(iter(self.sets.values()))
-        if features.logits is None or features.labels is None:
-            return None
-        from featood.metrics.classification import reliability_curve
-
-        return reliability_curve(np.asarray(features.logits[:]), np.asarray(features.labels[:]))
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the scores of the samples, for one head and set at a time, in the form for ``write_scores``."""
@@ -224,6 +216,7 @@ class _Collected:
             "backbone": self.test.name.split("/")[0],
             "fingerprint": self.test.fingerprint,
             "id": facts,
+            "groups": near_and_far(facts["dataset"], self.outliers),
             "rows": rows,
             "repeats": _repeats(rows),
             **({} if self.comparison is None else {"comparison": self.comparison.as_json()}),
@@ -275,6 +268,7 @@ def score_selection(
         reporter=reporter,
     )  # fmt: skip
     scoring.results["warnings"] += sets.warnings
+    scoring.results["groups"] = near_and_far(scoring.results["id"]["dataset"], sets.outliers, suites)
     scoring.results["skipped"] += [head._asdict() for head in skipped]
     make_relative(scoring.results["evidence"], selection.cache.root)
     return scoring

@@ -12,6 +12,7 @@ from featood.heads.base.head import Head
 from featood.pipeline.evidence import make_relative
 from featood.pipeline.fitted_heads import find_heads, get_head
 from featood.pipeline.fitting import fit_head
+from featood.pipeline.near_and_far import near_and_far
 from featood.pipeline.resolve import find_test_sets
 from featood.pipeline.scoring import ScorePlan, Scoring, score
 from featood.pipeline.selection import Selection
@@ -91,6 +92,7 @@ def score_all(
         intervals=how.intervals, reporter=reporter,
     )  # fmt: skip
     scoring.results["warnings"] += sets.warnings
+    scoring.results["groups"] = near_and_far(scoring.results["id"]["dataset"], sets.outliers, suites)
     make_relative(scoring.results["evidence"], selection.cache.root)
     if not scoring.results["rows"]:
         first = scoring.results["skipped"][0]

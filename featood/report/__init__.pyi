@@ -4,7 +4,7 @@ from .comparison_plots import rank_plot as rank_plot
 from .files import write_csv as write_csv
 from .files import write_json as write_json
 from .files import write_rows as write_rows
-from .html import write_report as write_report
+from .page.page import write_report as write_report
 from .plots import learning_curves as learning_curves
 from .plots import reliability_diagram as reliability_diagram
 from .plots import roc_curves as roc_curves
@@ -12,5 +12,6 @@ from .plots import score_histogram as score_histogram
 from .plots import score_map as score_map
 from .rows import collapsed as collapsed
 from .rows import mean_rows as mean_rows
+from .scores import read_scores as read_scores
 from .scores import write_scores as write_scores
 from .table import results_table as results_table

@@ -85,7 +85,7 @@ def score_histogram(
     """
     id_scores = checked_scores(id_scores, id_name)
     sets = {name: checked_scores(values, name) for name, values in ood_scores.items()}
-    edges = np.linspace(*_robust_range(id_scores, sets.values()), _BINS + 1)
+    edges = np.linspace(*robust_range(id_scores, sets.values()), _BINS + 1)
 
     def shares(values: np.ndarray) -> np.ndarray:
         return 100 * np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
@@ -225,7 +225,7 @@ def score_map(
     id_scores = checked_scores(id_scores, "ID")
     grid = np.asarray(grid, np.float64)
     checked_scores(grid.ravel(), "grid")
-    low, high = _robust_range(id_scores, [grid.ravel()])
+    low, high = robust_range(id_scores, [grid.ravel()])
     shown = np.clip(grid, low, high)
     left, right, bottom, top = extent
 
@@ -305,7 +305,7 @@ def short_label(name: str) -> str:
     return name if len(name) <= 30 else f"{name[:27]}..."
 
 
-def _robust_range(id_scores: np.ndarray, others: Iterable[np.ndarray]) -> tuple[float, float]:
+def robust_range(id_scores: np.ndarray, others: Iterable[np.ndarray]) -> tuple[float, float]:
     """Return the range of the central 99 % of all sets, within twice the width of the ID scores; never empty."""
     finite = [values[np.isfinite(values)] for values in (id_scores, *others)]
     ranges = np.array([np.quantile(values, [0.005, 0.995]) for values in finite if len(values)])

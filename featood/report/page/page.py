@@ -5,7 +5,10 @@ from __future__ import annotations
 __all__ = ["write_report"]
 
 import base64
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,11 +17,14 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import ArrayLike
 
+from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
 from featood.report.comparison import closest_tests, comparison_lines, how_made, probability
 from featood.report.comparison_plots import interval_plot, rank_plot
 from featood.report.files import write_text
-from featood.report.plots import reliability_diagram, roc_curves, score_histogram, score_map
+from featood.report.page.data import PageSources, ThumbnailReader, as_json, inlier_names, page_data
+from featood.report.page.matrix import Matrix, head_matrix
+from featood.report.plots import score_map
 from featood.report.rows import (
     METRIC_COLUMNS,
     OPEN_SET_COLUMNS,
@@ -28,11 +34,14 @@ from featood.report.rows import (
     headline,
     interval,
     least_accurate,
-    mean_rows,
     percent,
     printable,
     with_means,
 )
+
+TEMPLATES = "featood.report.page"
+SCRIPTS = ("svg.js", "matrix.js", "curves.js", "rows.js", "map.js", "explore.js")
+"""Joined into one script, in this order."""
 
 
 class ScoreMaps(Protocol):
@@ -53,14 +62,16 @@ def write_report(
     results: Mapping[str, Any],
     scores: Mapping[tuple[str, str], ArrayLike],
     *,
-    reliability: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
+    sets: Mapping[str, FeatureSet] | None = None,
+    predictions: Mapping[tuple[str, str], np.ndarray | None] | None = None,
+    thumbnails: ThumbnailReader | None = None,
     maps: ScoreMaps | None = None,
     pictures: Mapping[str, bytes] | None = None,
     date: str = "",
 ) -> None:
-    """Write metrics, score histograms, ROC curves and calibration as one self-contained HTML page.
+    """Write the metrics, and figures of the scores, as one self-contained HTML page.
 
-    The page contains its styles and figures, fetches nothing, and runs no scripts.
+    The page contains its data, styles and scripts, and fetches nothing. Without scripts, it shows the tables.
 
     Parameters
     ----------
@@ -68,14 +79,20 @@ def write_report(
         The file to write; "-" is standard output.
     results : dict
         Content of `featood score --json`: `backbone`, `fingerprint`, `id` and `rows`. If present, `ece`, `nll`,
-        `brier`, `classes`, `shifted` and `joined` in `id`, `warnings` (list of str), `skipped` (list of dict with
-        `head` and `reason`) and `versions` (dict) are shown too.
+        `brier`, `reliability`, `classes`, `shifted` and `joined` in `id`, `groups` (names of the `near` and `far` sets),
+        `comparison`, `warnings` (list of str), `skipped` (list of dict with `head` and `reason`), `versions` (dict), and
+        `command` or `run` (how to get these results) are shown too.
     scores : dict of arrays
         Scores by (head, set); the key of the ID set is its dataset name. Heads without scores get no figures.
-    reliability : tuple of arrays, optional
-        Confidence, accuracy and number of rows per bin, from `featood.metrics.reliability_curve`.
+    sets : dict of FeatureSet, optional
+        The sets by name, for figures of classes, of single rows and of the features.
+    predictions : dict of arrays, optional
+        Predicted classes by (head, set).
+    thumbnails : callable, optional
+        Returns WebP files of rows of a set, see `featood.report.page.data.ThumbnailReader`; by default no images are
+        shown.
     maps : ScoreMaps, optional
-        Scores of each head over the plane, drawn after the ROC curves.
+        Scores of each head over the plane.
     pictures : dict of bytes, optional
         PNG files of what the network generates, by what they show.
     date : str
@@ -93,32 +110,28 @@ def write_report(
     shown = collapsed(results)
     comparison = results.get("comparison")
     intervals = comparison["means"] if comparison else ()
-    means = mean_rows(shown, intervals)
-    compared = len(means) > 1 and all(len(mean["sets"]) > 1 for mean in means)
-    # of several seeds, only the first is drawn
-    drawn = {row["labels"][0] if "labels" in row else row["head"] for row in shown}
-    open_set = [column for column in OPEN_SET_COLUMNS if any(column.key in row for row in results["rows"])]
-    page = _environment().get_template("report.html")
+    matrix = head_matrix(shown, results.get("groups", {}), intervals)
+    data = page_data(results, matrix, PageSources(scores, sets or {}, predictions or {}, thumbnails))
+    script = "".join(_text(name) for name in SCRIPTS)
     write_text(
         path,
-        page.render(
+        _environment()
+        .get_template("report.html")
+        .render(
             results=results,
+            matrix=matrix,
             rows=with_means(shown, intervals),
-            means=sorted(means, key=lambda row: -row.get("auroc", 0)) if compared else [],
-            columns=[*METRIC_COLUMNS, *open_set],
-            open_set=bool(open_set),
-            figures={
-                row["head"]: _figures(row["head"], row["sets"], results, scores, maps)
-                for row in mean_rows(results["rows"])
-                if row["head"] in drawn
-            },
-            reliability=reliability and _inline(reliability_diagram(*reliability)),
-            plane=maps is not None,
+            columns=matrix.metrics,
+            open_set=any(column in OPEN_SET_COLUMNS for column in matrix.metrics),
+            data=data,
+            json=Markup(as_json(data)),
+            styles=Markup(_text("report.css")),
+            script=Markup(script),
+            script_hash=_hash(script),
+            planes=_planes(data["curves"], inlier_names(results), scores, maps),
             pictures={name: base64.b64encode(png).decode() for name, png in (pictures or {}).items()},
             comparison=comparison,
-            comparison_figures=_comparison_figures(comparison, means if means[0]["sets"][1:] else shown)
-            if comparison
-            else {},
+            comparison_figures=_comparison_figures(comparison, matrix, shown) if comparison else {},
             tests=sorted(closest_tests(comparison), key=_order) if comparison else [],
             lines=comparison_lines(results),
             date=date,
@@ -126,21 +139,27 @@ def write_report(
     )
 
 
+def _text(name: str) -> str:
+    return resources.files(TEMPLATES).joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """Return the digest by which the page's security policy allows this script and no other."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
 def _comparison_figures(
-    comparison: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+    comparison: Mapping[str, Any], matrix: Matrix, shown: Sequence[Mapping[str, Any]]
 ) -> dict[str, Markup]:
     """Draw the heads' intervals of the mean, or on the only set, and their ranks over the sets."""
+    several = len(matrix.rows[0]["sets"]) > 1
+    rows = matrix.rows if several else shown
     known = sorted((row for row in rows if "auroc_low" in row), key=lambda row: -row["auroc"])
     figures = {}
     if len(known) > 1:
-        where = (
-            f"the mean over {len(known[0]['sets'])} sets"
-            if len(known[0].get("sets", ())) > 1
-            else known[0]["ood"]
-        )
-        figures[f"{how_made(comparison).partition(' of ')[0]} of AUROC, {where}"] = _inline(
-            interval_plot(known)
-        )
+        where = f"the mean over {len(known[0]['sets'])} sets" if several else printable(known[0]["ood"])
+        level = how_made(comparison).partition(" of ")[0]
+        figures[f"{level} of AUROC, {where}"] = _inline(interval_plot(known))
     if ranking := comparison.get("ranking"):
         ranks = rank_plot(ranking["mean_ranks"], ranking["cliques"])
         figures["Mean rank over the sets; bars join heads that do not differ"] = _inline(ranks)
@@ -152,30 +171,29 @@ def _order(test: Mapping[str, Any]) -> tuple[int, float]:
     return [column.key for column in METRIC_COLUMNS].index(test["metric"]), abs(test["difference"])
 
 
-def _figures(
-    head: str,
-    sets: Sequence[str],
-    results: Mapping[str, Any],
+def _planes(
+    heads: Iterable[str],
+    inliers: Sequence[str],
     scores: Mapping[tuple[str, str], ArrayLike],
     maps: ScoreMaps | None,
 ) -> dict[str, Markup]:
-    """Draw histogram, ROC curves and score map of one head, as far as its scores are given."""
-    about = results["id"]
-    inliers = [about["dataset"], *(entry["dataset"] for entry in about.get("shifted", ()))]
-    ood = {name: scores[head, name] for name in sets if (head, name) in scores}
-    if not ood or any((head, name) not in scores for name in inliers):
+    """Draw the scores of each head over the plane, if its features have two dimensions."""
+    if maps is None:
         return {}
-    id_scores = np.concatenate([np.asarray(scores[head, name]) for name in inliers])
-    joined = f"{inliers[0]} + {len(inliers) - 1} shifted" if inliers[1:] else inliers[0]
-    figures = {
-        "Scores": _inline(score_histogram(id_scores, ood, f"{joined} (ID)")),
-        "ROC curves": _inline(roc_curves(id_scores, ood)),
+    points = {f"{name} (ID)" if name in inliers else name: rows for name, rows in maps.points.items()}
+    return {
+        head: _inline(
+            score_map(
+                maps.grids[head],
+                maps.extent,
+                points,
+                np.concatenate([np.asarray(scores[head, name]) for name in inliers]),
+                maps.axes,
+            )
+        )
+        for head in heads
+        if head in maps.grids
     }
-    if maps is not None and head in maps.grids:
-        points = {f"{name} (ID)" if name in inliers else name: rows for name, rows in maps.points.items()}
-        drawn = score_map(maps.grids[head], maps.extent, points, id_scores, maps.axes)
-        figures["Scores in the plane"] = _inline(drawn)
-    return figures
 
 
 def _inline(svg: bytes) -> Markup:
@@ -184,7 +202,7 @@ def _inline(svg: bytes) -> Markup:
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("featood.report"),
+        loader=jinja2.PackageLoader(TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -201,5 +219,12 @@ def _environment() -> jinja2.Environment:
         headline=headline,
         interval=interval,
         least_accurate=least_accurate,
+        as_lines=_as_lines,
     )
     return environment
+
+
+def _as_lines(value: Any) -> str:
+    """Return text as it is, and anything else as JSON."""
+    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    return "\n".join(map(printable, text.splitlines()))
