@@ -62,12 +62,16 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-thumbnails_option = click.option(
-    "--thumbnails/--no-thumbnails",
-    default=True,
-    show_default=True,
-    help="Embed small pictures of the hardest rows in the report.",
-)
+def what_to_show(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the HTML report."""
+    command = click.option(
+        "--umap/--no-umap", default=None,
+        help="Map the features by UMAP in the report, too, in half a minute (default: if it is installed).",
+    )(command)  # fmt: skip
+    return click.option(
+        "--thumbnails/--no-thumbnails", default=True, show_default=True,
+        help="Embed small pictures of the hardest rows in the report.",
+    )(command)  # fmt: skip
 
 
 @click.command()
@@ -88,11 +92,11 @@ thumbnails_option = click.option(
     "--scores", "scores_path", type=Place(dir_okay=False), help="Write the scores of every sample as Parquet."
 )
 @click.option("--report", "report_path", type=Place(dir_okay=False), help="Also write the HTML report.")
-@thumbnails_option
+@what_to_show
 @quiet_downloads
 def score(
     json_path: str | None, csv_path: str | None, scores_path: str | None, report_path: str | None,
-    thumbnails: bool, **what: Any,
+    thumbnails: bool, umap: bool | None, **what: Any,
 ) -> None:  # fmt: skip
     """Score heads on the test set against out-of-distribution sets.
 
@@ -116,20 +120,24 @@ def score(
 
         write_scores(scores_path, scoring.records())
     if report_path:
-        save_report(scoring, report_path, what["data_dir"], thumbnails)
+        save_report(scoring, report_path, what["data_dir"], thumbnails, umap)
 
 
 @click.command()
 @what_to_score
 @click.option(
-    "--from", "results_path", type=click.Path(dir_okay=False),
+    "--from",
+    "results_path",
+    type=click.Path(dir_okay=False),
     help="Show saved results (of score --json), without scoring again.",
 )
 @click.option(
-    "--scores", "scores_path", type=click.Path(dir_okay=False),
+    "--scores",
+    "scores_path",
+    type=click.Path(dir_okay=False),
     help="With --from: the scores of these results (of score --scores), for the figures.",
 )
-@thumbnails_option
+@what_to_show
 @click.option(
     "--out",
     default="report.html",
@@ -138,7 +146,10 @@ def score(
     help="The page to write.",
 )
 @quiet_downloads
-def report(out: str, results_path: str | None, scores_path: str | None, thumbnails: bool, **what: Any) -> None:
+def report(
+    out: str, results_path: str | None, scores_path: str | None, thumbnails: bool, umap: bool | None,
+    **what: Any,
+) -> None:  # fmt: skip
     """Write one self-contained HTML page: a matrix of heads and sets, and figures of their scores.
 
     Example: featood report --from results.json --scores scores.parquet
@@ -151,7 +162,7 @@ def report(out: str, results_path: str | None, scores_path: str | None, thumbnai
         scoring = _run(**what)
     else:
         scoring = _saved(results_path, scores_path, what)
-    save_report(scoring, out, what["data_dir"], thumbnails)
+    save_report(scoring, out, what["data_dir"], thumbnails, umap)
 
 
 def _saved(results_path: str, scores_path: str | None, what: Mapping[str, Any]) -> Scoring:
@@ -161,7 +172,9 @@ def _saved(results_path: str, scores_path: str | None, what: Mapping[str, Any]) 
     from featood.report import read_scores
 
     if any(value for name, value in what.items() if name not in ("cache_root", "data_dir")):
-        raise UsageError("--from shows saved results as they are: give only --scores, --cache and --data-dir with it")
+        raise UsageError(
+            "--from shows saved results as they are: give only --scores, --cache and --data-dir with it"
+        )
     with TerminalReporter() as reporter:
         if scores_path is None:
             reporter.line("no --scores: the report has no figures of scores")
@@ -242,20 +255,30 @@ def print_results(scoring: Scoring) -> None:
             console.print(line)
 
 
-def save_report(scoring: Scoring, path: str, data_dir: str | None = None, thumbnails: bool = True) -> None:
+def save_report(
+    scoring: Scoring,
+    path: str,
+    data_dir: str | None = None,
+    thumbnails: bool = True,
+    umap: bool | None = None,
+) -> None:
     """Write the HTML page and print its path."""
     import datetime
     import functools
+    from importlib.util import find_spec
 
     from featood.pipeline.network_pictures import network_pictures
     from featood.pipeline.thumbnails import thumbnails as read_thumbnails
     from featood.report import write_report
 
     date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    by_umap = find_spec("umap") is not None if umap is None else umap
+    if by_umap and umap is None:
+        print_line("the features are also mapped by UMAP, in half a minute (--no-umap omits it)")
     write_report(
         path, scoring.results, scoring.scores, sets=scoring.sets, predictions=scoring.predictions,
         thumbnails=functools.partial(read_thumbnails, data_dir=data_dir) if thumbnails else None,
-        maps=scoring.maps, date=date,
+        umap=by_umap, maps=scoring.maps, date=date,
         pictures=network_pictures(next(iter(scoring.sets.values()))) if scoring.sets else None,
     )  # fmt: skip
     print_line(f"report: {path}")

@@ -98,7 +98,9 @@ def unchanged_images(features: FeatureSet, data_dir: str | None = None) -> Image
 
 
 def _is_unchanged(manifest: Manifest, images: ImageSet) -> bool:
-    return inputs_stamp(images) == manifest.run.get("inputs_stamp") or images.digest() == manifest.inputs_sha256
+    return (
+        inputs_stamp(images) == manifest.run.get("inputs_stamp") or images.digest() == manifest.inputs_sha256
+    )
 
 
 def _decoded_as(manifest: Manifest, images: ImageSet) -> ImageSet:

@@ -95,7 +95,7 @@ def saved_scoring(
     for name in evidence["sets"]:
         if name in opened:
             sets[name] = opened[name]
-        elif found := next((part for (_, one), part in parts.items() if one == name), None):
+        elif found := next((part for (_, one), part in parts.items() if one == name), []):
             ids, labels = _joined(found, "id"), _joined(found, "label")
             sets[name] = FeatureSet(labels=labels, ids=ids, name=evidence["sets"][name]["key"])
         if name in evidence.get("shifted", ()) and name in opened and id_name in opened:
@@ -119,6 +119,8 @@ def _is_valid(results: Any) -> bool:
         len(sets) > 1 + len(shifted)
         and set(shifted) <= set(list(sets)[1:])
         and isinstance(evidence["force"], bool)
+        and all(isinstance(results[name], str) for name in ("backbone", "fingerprint"))
+        and isinstance(results["id"]["dataset"], str)
         and isinstance(results.get("versions", {}), dict)
         and all(isinstance(row["head"], str) and isinstance(row["ood"], str) for row in results["rows"])
         and all(

@@ -12,8 +12,9 @@ import numpy as np
 
 from featood.cache.feature_set import FeatureSet
 from featood.cache.manifest import library_versions
-from featood.errors import DataError, FeatoodError
+from featood.errors import DataError, FeatoodError, MissingPackage
 from featood.heads.base.head import Head
+from featood.metrics import METRICS
 from featood.metrics.sanity import doubts
 from featood.pipeline.evidence import Evidence, make_relative
 from featood.pipeline.fitted_heads import SkippedHead, chosen_heads, with_score
@@ -68,6 +69,29 @@ class Scoring:
     """Predicted classes ``[N]`` by head and set: of the head if it classifies, otherwise of the backbone."""
     maps: ScoreMaps | None = None
     """Scores on a grid over the plane, if the features have two dimensions."""
+
+    def to_frame(self) -> Any:
+        """Return the result rows as a pandas data frame, one row per head and out-of-distribution set.
+
+        Raises
+        ------
+        MissingPackage
+            If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise MissingPackage("a data frame needs pandas: pip install 'featood[notebook]'") from None
+        return pandas.DataFrame(self.results["rows"])
+
+    def _repr_html_(self) -> str:
+        """Return the detection metrics in percent as a table for notebooks."""
+        from featood.notebook import html_table
+
+        rows = self.results["rows"]
+        title = f"{self.results['id']['dataset']} with {self.results['backbone']}, in percent"
+        cells = ([row["head"], row["ood"], *(f"{100 * row[key]:.2f}" for key in METRICS)] for row in rows)
+        return html_table(title, ("head", "OOD set", *METRICS), cells)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the scores of the samples, for one head and set at a time, in the form for ``write_scores``."""

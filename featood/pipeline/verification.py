@@ -4,17 +4,15 @@ from __future__ import annotations
 
 __all__ = ["CONFIRMED", "DIFFERENT", "ROUNDED", "Verdict", "verify_results"]
 
-import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from featood.cache import FeatureCache, FeatureSet, library_versions
-from featood.errors import CacheCorrupt, DataError, FeatoodError, Mismatch
+from featood.cache import FeatureCache, library_versions
+from featood.errors import FeatoodError, Mismatch
 from featood.heads import ask, create_head, load_head
 from featood.heads.artefacts.artefact import options_from_json
 from featood.heads.base.head import Head

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from featood.metrics.counts import checked_scores
-from featood.report.plots import robust_range
+from featood.report.plots.scores import robust_range
 
 THRESHOLDS = 255
 """Largest number of thresholds: the position of a score among them fits into one byte."""

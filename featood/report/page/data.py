@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from featood.cache.feature_set import FeatureSet
+from featood.report.matrix import Matrix
 from featood.report.page.curves import HeadCurves, head_curves
 from featood.report.page.feature_map import chosen_rows, map_points, projections
 from featood.report.page.hardest import hardest_rows, worst_classes
-from featood.report.page.matrix import Matrix
 from featood.report.rows import printable
 
 ThumbnailReader = Callable[[FeatureSet, Sequence[int]], Mapping[int, bytes]]
@@ -38,6 +38,8 @@ class PageSources(NamedTuple):
     """Predicted classes ``[N]`` by head and set."""
     thumbnails: ThumbnailReader | None
     """None for no pictures."""
+    umap: bool = False
+    """Whether the map of the features also uses UMAP."""
 
 
 def page_data(results: Mapping[str, Any], matrix: Matrix, sources: PageSources) -> dict[str, Any]:
@@ -60,31 +62,48 @@ def page_data(results: Mapping[str, Any], matrix: Matrix, sources: PageSources) 
     inliers = inlier_names(results)
     outliers = [column for column in matrix.columns if not column.is_mean]
     names = [*inliers, *(column.title for column in outliers)]
-    # of several seeds, only the first is drawn
-    labels = [row["labels"][0] if "labels" in row else row["head"] for row in _first_cells(matrix)]
     drawn = {
         label: {name: np.asarray(sources.scores[label, name], np.float64) for name in names}
-        for label in dict.fromkeys(labels)
+        for label in matrix.drawn
         if all((label, name) in sources.scores for name in names)
     }
     curves = {
         label: head_curves(scores, inliers, _correct(label, inliers, sources))
         for label, scores in drawn.items()
     }
-    sizes = [len(next(iter(drawn.values()))[name]) for name in names] if drawn else [0] * len(names)
+    classes = _Classes(names, inliers, sources)
+    hardest = _Hardest(inliers)
+    rows = _mapped_rows(names, sources) if drawn else {}
+    planes = projections(map_points(sources.sets, rows), sources.umap) if rows else {}
+    heads: list[dict[str, Any] | None] = []
+    for label in matrix.drawn:
+        if label not in drawn:
+            heads.append(None)
+            continue
+        scores, curve = drawn[label], curves[label]
+        mapped = [curve.positions(scores[name][chosen]) for name, chosen in rows.items()]
+        heads.append(
+            {
+                "name": printable(label),
+                **curve.as_json(),
+                "classes": classes.worst(scores, curve),
+                "hardest": hardest.add(scores, curve),
+                "mapped": _bytes(np.concatenate(mapped)) if planes else "",
+            }
+        )
+    kinds = ["id"] + ["shifted"] * len(inliers[1:]) + ["ood"] * len(outliers)
     return {
-        "sets": [
-            {"name": printable(name), "kind": kind, "n": size}
-            for name, kind, size in zip(
-                names, ["id"] + ["shifted"] * len(inliers[1:]) + ["ood"] * len(outliers), sizes, strict=True
-            )
-        ],
+        "sets": [{"name": printable(name), "kind": kind} for name, kind in zip(names, kinds, strict=True)],
         "matrix": _matrix(matrix),
-        "heads": labels,
-        "curves": {label: one.as_json() for label, one in curves.items()},
-        "classes": _worst_classes(drawn, curves, inliers, sources),
-        "hardest": _hardest(drawn, inliers, sources),
-        "map": _feature_map(drawn, curves, names, sources),
+        "heads": heads,
+        "classes": classes.names,
+        "rows": hardest.as_json(sources),
+        "map": {
+            "planes": {name: _bytes(_coordinates(plane)) for name, plane in planes.items()},
+            "sets": [[names.index(name), len(chosen)] for name, chosen in rows.items()],
+        }
+        if planes
+        else None,
         "reliability": results["id"].get("reliability"),
     }
 
@@ -99,10 +118,6 @@ def as_json(data: Mapping[str, Any]) -> str:
     """Return data as JSON that cannot end the script element that contains it."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _first_cells(matrix: Matrix) -> list[Mapping[str, Any]]:
-    return [next(cell for cell in line if cell and "sets" not in cell) for line in matrix.cells]
 
 
 def _matrix(matrix: Matrix) -> dict[str, Any]:
@@ -146,90 +161,74 @@ def _correct(label: str, inliers: Sequence[str], sources: PageSources) -> dict[s
     return found
 
 
-def _worst_classes(
-    drawn: Mapping[str, Mapping[str, np.ndarray]],
-    curves: Mapping[str, HeadCurves],
-    inliers: Sequence[str],
-    sources: PageSources,
-) -> dict[str, Any]:
-    """Return the classes with the most errors at the threshold that accepts 95 % of ID, by head and set."""
-    labels = {name: found for name, one in sources.sets.items() if (found := _labels(one)) is not None}
-    labels = {name: found for name, found in labels.items() if len(np.unique(found[found >= 0])) > 1}
-    names: dict[str, dict[int, str]] = {name: {} for name in labels}
-    heads: dict[str, list[Any]] = {}
-    for head, scores in drawn.items():
-        accepted = curves[head].thresholds[curves[head].start]
-        heads[head] = []
-        for name, values in scores.items():
-            if name not in labels:
-                heads[head].append(None)
+class _Classes:
+    """Classes with the most errors at the threshold that accepts 95 % of ID, and the names of these classes."""
+
+    def __init__(self, names: Sequence[str], inliers: Sequence[str], sources: PageSources) -> None:
+        self._inliers = inliers
+        found = [_labels(sources.sets.get(name)) for name in names]
+        self._labels = [None if one is None or len(np.unique(one[one >= 0])) < 2 else one for one in found]
+        self._given = [sources.sets[name].classes if name in sources.sets else () for name in names]
+        self.names: list[dict[int, str]] = [{} for _ in names]
+
+    def worst(self, scores: Mapping[str, np.ndarray], curve: HeadCurves) -> list[Any]:
+        """Return class numbers, rows and shares by set; None for a set with fewer than two classes."""
+        worst = []
+        for place, (name, values) in enumerate(scores.items()):
+            labels, given = self._labels[place], self._given[place]
+            if labels is None:
+                worst.append(None)
                 continue
-            flagged = values > accepted
-            worst = worst_classes(labels[name], flagged if name in inliers else ~flagged)
-            given = sources.sets[name].classes
-            names[name] |= {
+            flagged = values > curve.thresholds[curve.start]
+            found = worst_classes(labels, flagged if name in self._inliers else ~flagged)
+            self.names[place] |= {
                 number: printable(given[number])[:_NAME] if number < len(given) else str(number)
-                for number in worst[0]
+                for number in found[0]
             }
-            heads[head].append(worst)
-    order = list(next(iter(drawn.values()))) if drawn else []
-    return {"names": [names.get(name, {}) for name in order], "heads": heads}
+            worst.append(found)
+        return worst
 
 
-def _hardest(
-    drawn: Mapping[str, Mapping[str, np.ndarray]], inliers: Sequence[str], sources: PageSources
-) -> dict[str, Any]:
-    """Return the rows that each head decides worst, and pictures of as many as fit, those of the best heads first."""
-    rows: dict[tuple[str, int], int] = {}
-    heads: dict[str, list[Any]] = {}
-    for head, scores in drawn.items():
-        heads[head] = []
+class _Hardest:
+    """The rows that the heads decide worst; a row that is hard for several heads is listed once."""
+
+    def __init__(self, inliers: Sequence[str]) -> None:
+        self._inliers = inliers
+        self._rows: dict[tuple[str, int], int] = {}
+
+    def add(self, scores: Mapping[str, np.ndarray], curve: HeadCurves) -> list[Any]:
+        """Return by set the places of the rows in the list, their scores, and the positions of these."""
+        found = []
         for name, values in scores.items():
-            worst = hardest_rows(values, name in inliers).tolist()
-            numbers = [rows.setdefault((name, row), len(rows)) for row in worst]
-            finite = np.nan_to_num(values[worst])
-            heads[head].append([numbers, [float(f"{score:.4g}") for score in finite]])
-    wanted: dict[str, list[int]] = {}
-    for name, row in list(rows)[:THUMBNAILS]:  # the heads are in the order of their AUROC
-        wanted.setdefault(name, []).append(row)
-    pictures = {}
-    if sources.thumbnails is not None:
+            rows = hardest_rows(values, name in self._inliers)
+            places = [self._rows.setdefault((name, row), len(self._rows)) for row in rows.tolist()]
+            numbers = [float(f"{score:.4g}") for score in np.nan_to_num(values[rows])]
+            found.append([places, numbers, curve.positions(values[rows]).tolist()])
+        return found
+
+    def as_json(self, sources: PageSources) -> list[list[str]]:
+        """Return name and picture of each row; those of the heads that were added first get pictures."""
+        wanted: dict[str, list[int]] = {}
+        for name, row in list(self._rows)[:THUMBNAILS]:
+            wanted.setdefault(name, []).append(row)
+        pictures: dict[tuple[str, int], str] = {}
         for name, chosen in wanted.items():
-            if name in sources.sets:
+            if sources.thumbnails is not None and name in sources.sets:
                 found = sources.thumbnails(sources.sets[name], chosen)
                 pictures |= {(name, row): base64.b64encode(found[row]).decode() for row in found}
-    ids = {name: one.ids[:] for name, one in sources.sets.items() if one.ids is not None}
-    table = []
-    for name, row in rows:
-        text = printable(ids[name][row]) if name in ids else str(row)
-        table.append([text if len(text) <= _NAME else f"...{text[-_NAME:]}", pictures.get((name, row), "")])
-    return {"rows": table, "heads": heads, "pictures": len(pictures)}
+        ids = {name: one.ids[:] for name, one in sources.sets.items() if one.ids is not None}
+        table = []
+        for name, row in self._rows:
+            text = printable(ids[name][row]) if name in ids else str(row)
+            shown = text if len(text) <= _NAME else f"...{text[-_NAME:]}"
+            table.append([shown, pictures.get((name, row), "")])
+        return table
 
 
-def _feature_map(
-    drawn: Mapping[str, Mapping[str, np.ndarray]],
-    curves: Mapping[str, HeadCurves],
-    names: Sequence[str],
-    sources: PageSources,
-) -> dict[str, Any] | None:
-    """Return coordinates of some rows, and the positions of their scores among the thresholds of each head."""
+def _mapped_rows(names: Sequence[str], sources: PageSources) -> dict[str, np.ndarray]:
+    """Return the rows on the map by set; none if the features of the ID set are not known."""
     sets = {name: sources.sets[name] for name in names if name in sources.sets}
-    rows = chosen_rows(sets) if list(sets)[:1] == list(names[:1]) else {}
-    if not rows or not drawn:
-        return None
-    planes = projections(map_points(sets, rows))
-    return {
-        "planes": {name: _bytes(_coordinates(plane)) for name, plane in planes.items()},
-        "sets": [[names.index(name), len(chosen)] for name, chosen in rows.items()],
-        "positions": {
-            head: _bytes(
-                np.concatenate(
-                    [curves[head].positions(scores[name][chosen]) for name, chosen in rows.items()]
-                )
-            )
-            for head, scores in drawn.items()
-        },
-    } if planes else None
+    return chosen_rows(sets) if names[0] in sets else {}
 
 
 def _coordinates(plane: np.ndarray) -> np.ndarray:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 __all__ = ["ROWS", "chosen_rows", "map_points", "projections"]
 
-import importlib.util
 from collections.abc import Mapping
 
 import numpy as np
 
 from featood.cache.feature_set import FeatureSet
+from featood.errors import MissingPackage
 
 ROWS = 2000
 """Number of rows of all sets together."""
+NEIGHBOURS = 15
+"""Neighbours of a row in UMAP."""
 
 
 def chosen_rows(sets: Mapping[str, FeatureSet], total: int = ROWS) -> dict[str, np.ndarray]:
@@ -34,7 +36,7 @@ def chosen_rows(sets: Mapping[str, FeatureSet], total: int = ROWS) -> dict[str, 
 
 def map_points(sets: Mapping[str, FeatureSet], rows: Mapping[str, np.ndarray]) -> np.ndarray:
     """Read the main column of the chosen rows, block by block; returns ``[N, D]``."""
-    main = next(iter(sets.values())).main
+    main = sets[next(iter(rows))].main
     parts = []
     for name, wanted in rows.items():
         start = 0
@@ -45,13 +47,15 @@ def map_points(sets: Mapping[str, FeatureSet], rows: Mapping[str, np.ndarray]) -
     return np.concatenate(parts).astype(np.float64)
 
 
-def projections(points: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    """Project features to the plane: by principal components, and by UMAP if it is installed.
+def projections(points: np.ndarray, umap: bool = False, seed: int = 0) -> dict[str, np.ndarray]:
+    """Project features to the plane: by principal components, and by UMAP if asked for.
 
     Parameters
     ----------
     points : array of shape [N, D]
         Features; both projections are fitted on these rows.
+    umap : bool
+        Also use UMAP, which takes half a minute.
     seed : int
         Seed of UMAP.
 
@@ -60,6 +64,11 @@ def projections(points: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     dict of str to ndarray
         Coordinates ``[N, 2]`` by the name of the projection. Features with two dimensions are not projected. Empty if
         there are fewer than three rows, or a value is not finite.
+
+    Raises
+    ------
+    MissingPackage
+        If UMAP is asked for and not installed.
 
     References
     ----------
@@ -77,8 +86,10 @@ def projections(points: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     plane = np.zeros((len(points), 2))
     plane[:, : len(signs)] = left[:, :2] * values[:2] * signs
     found = {f"PCA, {100 * share.sum():.0f} % of the variance": plane}
-    if importlib.util.find_spec("umap") is not None and len(points) > 15:
-        import umap
-
-        found["UMAP"] = umap.UMAP(random_state=seed, n_jobs=1).fit_transform(points)
+    if umap and len(points) > NEIGHBOURS:
+        try:
+            from umap import UMAP
+        except ImportError:
+            raise MissingPackage("a map by UMAP needs umap-learn: pip install 'featood[umap]'") from None
+        found["UMAP"] = UMAP(n_neighbors=NEIGHBOURS, random_state=seed, n_jobs=1).fit_transform(points)
     return found

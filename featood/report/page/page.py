@@ -7,10 +7,10 @@ __all__ = ["write_report"]
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jinja2
 import numpy as np
@@ -20,11 +20,12 @@ from numpy.typing import ArrayLike
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
 from featood.report.comparison import closest_tests, comparison_lines, how_made, probability
-from featood.report.comparison_plots import interval_plot, rank_plot
 from featood.report.files import write_text
+from featood.report.matrix import Matrix, head_matrix
 from featood.report.page.data import PageSources, ThumbnailReader, as_json, inlier_names, page_data
-from featood.report.page.matrix import Matrix, head_matrix
-from featood.report.plots import score_map
+from featood.report.plots.heads import interval_plot, rank_plot
+from featood.report.plots.maps import score_map
+from featood.report.plots.style import svg
 from featood.report.rows import (
     METRIC_COLUMNS,
     OPEN_SET_COLUMNS,
@@ -38,6 +39,9 @@ from featood.report.rows import (
     printable,
     with_means,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TEMPLATES = "featood.report.page"
 SCRIPTS = ("svg.js", "matrix.js", "curves.js", "rows.js", "map.js", "explore.js")
@@ -65,6 +69,7 @@ def write_report(
     sets: Mapping[str, FeatureSet] | None = None,
     predictions: Mapping[tuple[str, str], np.ndarray | None] | None = None,
     thumbnails: ThumbnailReader | None = None,
+    umap: bool = False,
     maps: ScoreMaps | None = None,
     pictures: Mapping[str, bytes] | None = None,
     date: str = "",
@@ -79,9 +84,9 @@ def write_report(
         The file to write; "-" is standard output.
     results : dict
         Content of `featood score --json`: `backbone`, `fingerprint`, `id` and `rows`. If present, `ece`, `nll`,
-        `brier`, `reliability`, `classes`, `shifted` and `joined` in `id`, `groups` (names of the `near` and `far` sets),
-        `comparison`, `warnings` (list of str), `skipped` (list of dict with `head` and `reason`), `versions` (dict), and
-        `command` or `run` (how to get these results) are shown too.
+        `brier`, `reliability`, `classes`, `shifted` and `joined` in `id`, `groups` (names of the `near` and `far`
+        sets), `comparison`, `warnings` (list of str), `skipped` (list of dict with `head` and `reason`), `versions`
+        (dict), and `run` or `command` (how to get these results) are shown too.
     scores : dict of arrays
         Scores by (head, set); the key of the ID set is its dataset name. Heads without scores get no figures.
     sets : dict of FeatureSet, optional
@@ -91,6 +96,8 @@ def write_report(
     thumbnails : callable, optional
         Returns WebP files of rows of a set, see `featood.report.page.data.ThumbnailReader`; by default no images are
         shown.
+    umap : bool
+        Also map the features by UMAP.
     maps : ScoreMaps, optional
         Scores of each head over the plane.
     pictures : dict of bytes, optional
@@ -102,16 +109,20 @@ def write_report(
     ------
     DataError
         If a key is missing in `results`, scores contain NaN, or the file cannot be written.
+    MissingPackage
+        If UMAP is asked for and not installed.
     """
     if missing := {"backbone", "fingerprint", "id", "rows"} - results.keys():
         raise DataError(
             f"results lack {sorted(missing)}; a report needs the content of `featood score --json`"
         )
+    if not results["rows"]:
+        raise DataError("results have no rows, so there is nothing to report")
     shown = collapsed(results)
     comparison = results.get("comparison")
     intervals = comparison["means"] if comparison else ()
     matrix = head_matrix(shown, results.get("groups", {}), intervals)
-    data = page_data(results, matrix, PageSources(scores, sets or {}, predictions or {}, thumbnails))
+    data = page_data(results, matrix, PageSources(scores, sets or {}, predictions or {}, thumbnails, umap))
     script = "".join(_text(name) for name in SCRIPTS)
     write_text(
         path,
@@ -128,7 +139,7 @@ def write_report(
             styles=Markup(_text("report.css")),
             script=Markup(script),
             script_hash=_hash(script),
-            planes=_planes(data["curves"], inlier_names(results), scores, maps),
+            planes=_planes(matrix, inlier_names(results), scores, maps),
             pictures={name: base64.b64encode(png).decode() for name, png in (pictures or {}).items()},
             comparison=comparison,
             comparison_figures=_comparison_figures(comparison, matrix, shown) if comparison else {},
@@ -172,32 +183,25 @@ def _order(test: Mapping[str, Any]) -> tuple[int, float]:
 
 
 def _planes(
-    heads: Iterable[str],
+    matrix: Matrix,
     inliers: Sequence[str],
     scores: Mapping[tuple[str, str], ArrayLike],
     maps: ScoreMaps | None,
-) -> dict[str, Markup]:
-    """Draw the scores of each head over the plane, if its features have two dimensions."""
+) -> dict[int, Markup]:
+    """Draw the scores of each head over the plane, by row of the matrix, if its features have two dimensions."""
+    planes: dict[int, Markup] = {}
     if maps is None:
-        return {}
+        return planes
     points = {f"{name} (ID)" if name in inliers else name: rows for name, rows in maps.points.items()}
-    return {
-        head: _inline(
-            score_map(
-                maps.grids[head],
-                maps.extent,
-                points,
-                np.concatenate([np.asarray(scores[head, name]) for name in inliers]),
-                maps.axes,
-            )
-        )
-        for head in heads
-        if head in maps.grids
-    }
+    for row, head in enumerate(matrix.drawn):
+        if head in maps.grids and all((head, name) in scores for name in maps.points):
+            known = np.concatenate([np.asarray(scores[head, name]) for name in inliers])
+            planes[row] = _inline(score_map(maps.grids[head], maps.extent, points, known, maps.axes))
+    return planes
 
 
-def _inline(svg: bytes) -> Markup:
-    return Markup(svg.decode())
+def _inline(figure: Figure) -> Markup:
+    return Markup(svg(figure).decode())
 
 
 def _environment() -> jinja2.Environment:

@@ -68,7 +68,7 @@ function dot(plot, [x, y], fill) {
 
 function drawRates(state) {
   const unit = (title) => ({ domain: [0, 1], ticks: SHARES, title, label: asPercent });
-  const deviate = (title) => ({ domain: [0.001, 0.999], ticks: [0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.99], title, label: asPercent, map: probit });
+  const deviate = (title) => ({ domain: [0.001, 0.999], ticks: [0.01, 0.1, 0.5, 0.9, 0.99], title, label: asPercent, map: probit });
   drawCurves("roc", unit("ID flagged"), unit("OOD flagged"), state, (one) => [one.fpr, 1 - one.fnr], [[0, 0], [1, 1]]);
   drawCurves("det", deviate("ID flagged"), deviate("OOD accepted"), state, (one) => [one.fpr, one.fnr], [[0.001, 0.999], [0.999, 0.001]]);
   drawCurves("pr", unit("OOD flagged (recall)"), unit("precision"), state, (one) => [1 - one.fnr, one.precision]);

@@ -1,15 +1,15 @@
 // The choice of a head, a set and a threshold, and the figures that follow it.
-const HEADS = DATA.heads.filter((head) => DATA.curves[head]);
+const HEADS = DATA.heads.flatMap((head, row) => (head ? [row] : []));
 const state = { head: HEADS[0], set: OUTLIERS[0], at: 0, curve: null, rates: {} };
 
 function chooseHead(head) {
   state.head = head;
-  state.curve = DATA.curves[head];
+  state.curve = DATA.heads[head];
   state.at = state.curve.start;
   state.rates = Object.fromEntries(OUTLIERS.map((set) => [set, ratesOf(state.curve, set)]));
   byId("head").value = head;
   byId("threshold").max = state.curve.thresholds.length - 1;
-  for (const figure of document.querySelectorAll(".plane")) figure.hidden = figure.dataset.head !== head;
+  for (const figure of document.querySelectorAll(".plane")) figure.hidden = Number(figure.dataset.head) !== head;
   draw();
 }
 
@@ -40,9 +40,8 @@ function draw() {
     showRows(state);
     drawMap(state);
     const column = matrix.data.columns.findIndex((one) => !one.mean && one.title === DATA.sets[state.set].name);
-    const row = DATA.heads.indexOf(state.head);
-    markChoice(row, column);
-    const cell = matrix.data.cells.auroc?.[row][column];
+    markChoice(state.head, column);
+    const cell = matrix.data.cells.auroc?.[state.head][column];
     byId("auroc").textContent = cell ? `AUROC ${percent(cell[1], 2)} %` : "";
   });
 }
@@ -56,10 +55,10 @@ function dragThreshold(event) {
 }
 
 function startExplore() {
-  byId("head").append(...HEADS.map((head) => element("option", { value: head }, head)));
+  byId("head").append(...HEADS.map((head) => element("option", { value: head }, DATA.heads[head].name)));
   byId("set").append(...OUTLIERS.map((set) => element("option", { value: set }, DATA.sets[set].name)));
   byId("keys").append(...DATA.sets.map((_, set) => setKey(set, DATA.sets[set].kind === "ood" ? "key line" : "key")));
-  byId("head").addEventListener("change", (event) => chooseHead(event.target.value));
+  byId("head").addEventListener("change", (event) => chooseHead(Number(event.target.value)));
   byId("set").addEventListener("change", (event) => chooseSet(Number(event.target.value)));
   byId("threshold").addEventListener("input", (event) => moveTo(Number(event.target.value)));
   byId("reset").addEventListener("click", () => moveTo(state.curve.start));
@@ -78,11 +77,12 @@ function startExplore() {
 
 document.documentElement.classList.add("js");
 startMatrix((row, column) => {
-  if (!HEADS.includes(DATA.heads[row])) return;
+  if (!HEADS.includes(row)) return;
   const set = column === null ? -1 : DATA.sets.findIndex((one) => one.kind === "ood" && one.name === matrix.data.columns[column].title);
   if (set >= 0) chooseSet(set);
-  chooseHead(DATA.heads[row]);
-  byId("explore").scrollIntoView();
+  chooseHead(row);
+  const { top } = byId("explore").getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) byId("explore").scrollIntoView();
 });
 if (HEADS.length) startExplore();
 drawReliability();

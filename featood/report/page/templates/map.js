@@ -8,12 +8,12 @@ function cssColour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-function drawMap({ head, curve, at }) {
+function drawMap({ curve, at }) {
   const canvas = byId("map");
   if (!canvas) return;
   const byScore = document.querySelector("input[name=colour]:checked").value === "score";
   const points = new Uint16Array(decoded(DATA.map.planes[byId("plane").value]).buffer);
-  const positions = decoded(DATA.map.positions[head]);
+  const positions = decoded(curve.mapped);
   const width = canvas.clientWidth;
   const height = Math.min(width, 620);
   const density = window.devicePixelRatio || 1;

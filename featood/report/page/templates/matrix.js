@@ -22,7 +22,6 @@ function showMetric() {
     [...line.cells].slice(1).forEach((td, column) => {
       const cell = cellOf(row, column);
       td.textContent = cell ? percent(cell[1]) : "-";
-      td.classList.toggle("dark", Boolean(cell) && cell[0] > 60);
       td.classList.toggle("best", Boolean(cell) && Number(percent(cell[1])) === best[column]);
       if (!cell) return td.removeAttribute("style");
       td.style.setProperty("--v", cell[0]);
@@ -54,6 +53,10 @@ function sortBy(key, reverse) {
     else th.removeAttribute("aria-sort");
   }
   matrix.sorted = { key, reverse };
+}
+
+function showIntervals() {
+  matrix.table.classList.toggle("bare", !byId("intervals")?.checked);
 }
 
 function filterRows() {
@@ -101,6 +104,8 @@ function startMatrix(choose) {
     if (matrix.sorted) sortBy(matrix.sorted.key, false);
   });
   byId("filter").addEventListener("input", filterRows);
+  byId("intervals")?.addEventListener("change", showIntervals);
   byId("group")?.addEventListener("change", filterColumns);
   showMetric();
+  showIntervals();
 }

@@ -16,13 +16,13 @@ function showDecisions({ curve, at, set, rates }) {
   );
 }
 
-function showGallery(host, [numbers, scores], curve, inlier, at) {
+function showGallery(host, [numbers, scores, positions], inlier, at) {
   byId(host).replaceChildren(
     ...numbers.map((number, place) => {
-      const [name, picture] = DATA.hardest.rows[number];
+      const [name, picture] = DATA.rows[number];
       const item = element("li", { title: name });
       if (picture) item.append(element("img", { src: `data:image/webp;base64,${picture}`, alt: "", loading: "lazy" }));
-      const flagged = scores[place] > curve.thresholds[at];
+      const flagged = positions[place] > at;
       item.append(element("b", {}, shortNumber(scores[place])), name, flagged === inlier ? "" : " (decided correctly)");
       return item;
     }),
@@ -45,11 +45,10 @@ function showClasses(host, worst, names) {
   );
 }
 
-function showRows({ head, set, curve, at }) {
-  const hardest = DATA.hardest.heads[head];
-  showGallery("alarms", hardest[0], curve, true, at);
-  showGallery("misses", hardest[set], curve, false, at);
-  showClasses("id-classes", DATA.classes.heads[head][0], DATA.classes.names[0]);
-  showClasses("ood-classes", DATA.classes.heads[head][set], DATA.classes.names[set]);
+function showRows({ set, curve, at }) {
+  showGallery("alarms", curve.hardest[0], true, at);
+  showGallery("misses", curve.hardest[set], false, at);
+  showClasses("id-classes", curve.classes[0], DATA.classes[0]);
+  showClasses("ood-classes", curve.classes[set], DATA.classes[set]);
   for (const span of document.querySelectorAll(".set-name")) span.textContent = DATA.sets[set].name;
 }

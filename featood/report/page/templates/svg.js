@@ -55,7 +55,7 @@ function shortNumber(value) {
  */
 function chart(host, x, y, height) {
   const width = Math.max(host.clientWidth, 240);
-  const box = { left: 46, right: width - 8, top: 8, bottom: height - 38 };
+  const box = { left: 56, right: width - 8, top: 8, bottom: height - 38 };
   const toX = scale(x.domain, [box.left, box.right], x.map);
   const toY = scale(y.domain, [box.bottom, box.top], y.map);
   const svg = svgElement("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${y.title} by ${x.title}` });
@@ -65,7 +65,9 @@ function chart(host, x, y, height) {
       svgElement("text", { x: box.left - 6, y: toY(tick) + 4, "text-anchor": "end" }, (y.label || shortNumber)(tick)),
     );
   }
-  for (const tick of x.ticks) {
+  // labels of 40 pixels must not touch
+  const every = Math.ceil((40 * x.ticks.length) / (box.right - box.left));
+  for (const tick of x.ticks.filter((_, place) => place % every === 0)) {
     const anchor = toX(tick) > box.right - 12 ? "end" : "middle";
     svg.append(svgElement("text", { x: toX(tick), y: box.bottom + 15, "text-anchor": anchor }, (x.label || shortNumber)(tick)));
   }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Matrix", "MatrixColumn", "head_matrix"]
+__all__ = ["Matrix", "MatrixColumn", "head_matrix", "shades_of"]
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,12 @@ class Matrix(NamedTuple):
     ends: dict[str, tuple[float, float]]
     """The values with shades 0 and 100, by metric."""
 
+    @property
+    def drawn(self) -> list[str]:
+        """Label of each head in the scores; of several seeds, the first."""
+        cells = [next(cell for cell in line if cell and "sets" not in cell) for line in self.cells]
+        return [cell["labels"][0] if "labels" in cell else cell["head"] for cell in cells]
+
 
 def head_matrix(
     rows: Sequence[Row], groups: Mapping[str, Sequence[str]], intervals: Iterable[Row] = ()
@@ -56,7 +62,6 @@ def head_matrix(
     Returns
     -------
     Matrix
-        The shade of a value is linear between the fifth percentile of the matrix, or worse, and the best.
     """
     sets = list(dict.fromkeys(row["ood"] for row in rows))
     found = {name: [one for one in sets if one in groups.get(name, ())] for name in GROUPS}
@@ -88,23 +93,28 @@ def head_matrix(
     return Matrix(metrics, columns, list(means), cells, shades, ends)
 
 
+def shades_of(values: np.ndarray, higher_is_better: bool) -> tuple[np.ndarray, tuple[float, float]]:
+    """Return shades from 0 (poor) to 100 (best), and the values that get these shades.
+
+    Shades are linear from the 20th percentile of the values, or worse, to the best: a few poor heads would otherwise
+    make all others look alike. Missing values (NaN) have no shade.
+    """
+    goodness = values if higher_is_better else -values
+    if np.isnan(values).all():
+        return np.full(values.shape, np.nan), (0.0, 1.0)
+    low, high = float(np.nanquantile(goodness, 0.2)), float(np.nanmax(goodness))
+    shades = 100 * np.clip((goodness - low) / (high - low or 1), 0, 1)
+    return shades, (low, high) if higher_is_better else (-low, -high)
+
+
 def _shades(
     cells: list[list[Row | None]], metric: MetricColumn
 ) -> tuple[list[list[int | None]], tuple[float, float]]:
-    values = np.array(
-        [[np.nan if cell is None else _number(cell.get(metric.key)) for cell in line] for line in cells]
-    )
-    goodness = values if metric.higher_is_better else -values
-    if np.isnan(values).all():
-        return [[None] * len(line) for line in cells], (0.0, 1.0)
-    low, high = np.nanquantile(goodness, 0.05), np.nanmax(goodness)
-    shade = 100 * np.clip((goodness - low) / (high - low or 1), 0, 1)
-    ends = (low, high) if metric.higher_is_better else (-low, -high)
-    return (
-        [[None if np.isnan(one) else round(one) for one in line] for line in shade.tolist()],
-        (float(ends[0]), float(ends[1])),
-    )
+    values = np.array([[_number(cell, metric.key) for cell in line] for line in cells])
+    shades, ends = shades_of(values, metric.higher_is_better)
+    return [[None if np.isnan(one) else round(one) for one in line] for line in shades.tolist()], ends
 
 
-def _number(value: Any) -> float:
+def _number(cell: Row | None, key: str) -> float:
+    value = None if cell is None else cell.get(key)
     return np.nan if value is None else float(value)
