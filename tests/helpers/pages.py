@@ -1,10 +1,12 @@
 """Results with hostile names, and parsers of what the report writes."""
 
+import json
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 import numpy as np
 
+from featood.cache import FeatureSet
 from featood.metrics import METRICS, detection_metrics
 
 HOSTILE = [
@@ -51,7 +53,7 @@ def texts(svg):
 class Page(HTMLParser):
     """Collects tags, attributes and text, and checks that tags are closed in order."""
 
-    void = frozenset({"meta", "br", "img", "link"})
+    void = frozenset({"meta", "br", "img", "input", "link"})
 
     def __init__(self, html):
         super().__init__()
@@ -81,3 +83,28 @@ class Page(HTMLParser):
         self.text += data
         if {"td", "th"} & set(self.open):
             self.rows[-1][-1] += data
+
+
+def made_sets(results, scores, seed=0):
+    """Sets and predictions for made results: three classes, ids that are hostile names, and five features."""
+    rng = np.random.default_rng(seed)
+    sets, predictions = {}, {}
+    for name in dict.fromkeys(name for _, name in scores):
+        n = len(next(values for (_, one), values in scores.items() if one == name))
+        sets[name] = FeatureSet(
+            {"avg": rng.normal(size=(n, 5)).astype("f4")},
+            labels=rng.integers(0, 3, n),
+            ids=np.array([HOSTILE[row % 4] + str(row) for row in range(n)]),
+            classes=tuple(HOSTILE[:3]),
+            name=f"net/{name}",
+        )
+    for head, name in scores:
+        predictions[head, name] = rng.integers(0, 3, len(sets[name]))
+    return sets, predictions
+
+
+def data_of(html):
+    """The data block of a page."""
+    return json.loads(
+        html.partition('<script type="application/json" id="data">')[2].partition("</script>")[0]
+    )

@@ -1,30 +1,26 @@
 import csv
 import io
 import json
-import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pages import HOSTILE, ID_INFO, made_results, row
 from rich.console import Console
-from sklearn.metrics import auc
 
 from featood.errors import DataError
-from featood.metrics import METRICS, detection_metrics, reliability_curve
+from featood.metrics import METRICS
 from featood.report import (
     mean_rows,
-    reliability_diagram,
+    read_scores,
     results_table,
-    roc_curves,
-    score_histogram,
     write_csv,
     write_json,
-    write_report,
     write_scores,
 )
 from featood.report.files import replacing
 from featood.report.rows import best_cells
+
 
 def printed(table, width):
     console = Console(width=width, file=io.StringIO())
@@ -189,3 +185,35 @@ def test_columns_of_different_length_are_refused_and_no_file_is_left(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_saved_scores_are_read_again(tmp_path):
+    records = [
+        {"dataset": "mnist", "split": "test", "id": np.array(["a", "b"]), "label": np.array([3, -1]),
+         "prediction": np.array([3, 4]), "head": "msp", "score": np.array([0.1, np.inf])},
+        {"dataset": "svhn", "split": "test", "id": np.array(["7"]), "label": None, "prediction": None,
+         "head": "msp", "score": np.array([2.0])},
+    ]  # fmt: skip
+    write_scores(tmp_path / "s.parquet", records)
+    for expected, found in zip(records, read_scores(tmp_path / "s.parquet"), strict=True):
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_array_equal(found[name], values)
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "other columns", "two heads"])
+def test_other_files_are_not_read_as_scores(tmp_path, kind):
+    import pyarrow as pa
+
+    path = tmp_path / "s.parquet"
+    if kind == "text":
+        path.write_text("score,head\n1,a\n")
+    elif kind == "other columns":
+        pq.write_table(pa.table({"score": [1.0]}), path)
+    elif kind == "two heads":
+        row = {"dataset": "d", "split": "s", "id": ["1"], "label": None, "prediction": None, "score": [1.0]}
+        write_scores(path, [{**row, "head": "a"}])
+        (table,) = (pq.read_table(path),)
+        head = pa.array(["a", "b"])
+        both = pa.concat_tables([table, table])
+        pq.write_table(both.set_column(both.schema.get_field_index("head"), "head", head), path)
+    with pytest.raises(DataError, match="cannot read" if kind == "missing" else "featood score --scores"):
+        list(read_scores(path))

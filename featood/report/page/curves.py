@@ -17,7 +17,8 @@ from featood.report.plots.scores import robust_range
 THRESHOLDS = 255
 """Largest number of thresholds: the position of a score among them fits into one byte."""
 _BINS = 60
-_LARGEST = float(np.finfo(np.float64).max)
+_LARGEST = 1e200
+"""Bound of the scores on the page, of which differences must be finite."""
 
 
 class HeadCurves(NamedTuple):
@@ -63,7 +64,7 @@ def head_curves(
     """Count the rows of each set at or below some scores, and in bins.
 
     All thresholds are scores that occur, so the error rates at them are exact; they are quantiles of the ID rows and of
-    each OOD set, and denser in the tails. JSON has no infinity, so infinite scores become the largest finite number.
+    each OOD set, and denser in the tails. JSON has no infinity, so infinite scores become 1e200.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def head_curves(
     others = [values for name, values in ordered.items() if name not in inliers]
     accepted = np.quantile(known, 0.95, method="inverted_cdf")
     thresholds = _thresholds(known, others, accepted)
-    low, high = robust_range(known, others)
+    low, high = robust_range(_inside(known), map(_inside, others))
     edges = np.linspace(low, high, _BINS + 1)
     counts = HeadCurves(
         thresholds,
@@ -107,6 +108,10 @@ def head_curves(
 
 def _finite(scores: np.ndarray) -> np.ndarray:
     return np.clip(scores, -_LARGEST, _LARGEST)
+
+
+def _inside(scores: np.ndarray) -> np.ndarray:
+    return scores[np.abs(scores) < _LARGEST]
 
 
 def _thresholds(known: np.ndarray, others: Iterable[np.ndarray], accepted: float) -> np.ndarray:
