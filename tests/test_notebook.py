@@ -47,11 +47,11 @@ def test_sets_heads_and_results_have_tables(sets):
     assert fitted.texts[0].startswith("knn (") and fitted.texts[0].endswith("fitted on net/toy/train")
     assert fitted.texts[fitted.texts.index("k") + 1] == "3"
     assert Cells(create_head("msp")._repr_html_()).texts[0].endswith("needs no fit")
-    scoring = score({HOSTILE[0]: head}, test, {HOSTILE[1]: odd})
+    scoring = score({HOSTILE[0]: head}, test, {HOSTILE[2]: odd})
     results = Cells(scoring._repr_html_())
     auroc = scoring.results["rows"][0]["auroc"]
     place = results.texts.index(HOSTILE[0])
-    assert results.texts[place : place + 3] == [HOSTILE[0], HOSTILE[1], f"{100 * auroc:.2f}"]
+    assert results.texts[place : place + 3] == [HOSTILE[0], HOSTILE[2], f"{100 * auroc:.2f}"]
     for page in (shown, fitted, results):
         assert page.tags == {"table", "caption", "tr", "th", "td"}
 
