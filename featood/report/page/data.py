@@ -91,9 +91,11 @@ def page_data(results: Mapping[str, Any], matrix: Matrix, sources: PageSources) 
                 "mapped": _bytes(np.concatenate(mapped)) if planes else "",
             }
         )
+    shifted = f" + {len(inliers) - 1} shifted" if inliers[1:] else ""
     kinds = ["id"] + ["shifted"] * len(inliers[1:]) + ["ood"] * len(outliers)
     return {
         "sets": [{"name": printable(name), "kind": kind} for name, kind in zip(names, kinds, strict=True)],
+        "known": f"{printable(inliers[0])}{shifted} (ID)",
         "matrix": _matrix(matrix),
         "heads": heads,
         "classes": classes.names,

@@ -57,7 +57,7 @@ function dragThreshold(event) {
 function startExplore() {
   byId("head").append(...HEADS.map((head) => element("option", { value: head }, DATA.heads[head].name)));
   byId("set").append(...OUTLIERS.map((set) => element("option", { value: set }, DATA.sets[set].name)));
-  byId("keys").append(...DATA.sets.map((_, set) => setKey(set, DATA.sets[set].kind === "ood" ? "key line" : "key")));
+  byId("keys").append(...setKeys(OUTLIERS, "key line"));
   byId("head").addEventListener("change", (event) => chooseHead(Number(event.target.value)));
   byId("set").addEventListener("change", (event) => chooseSet(Number(event.target.value)));
   byId("threshold").addEventListener("input", (event) => moveTo(Number(event.target.value)));

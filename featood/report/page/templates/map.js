@@ -48,7 +48,7 @@ function drawMap({ curve, at }) {
   byId("map-keys").replaceChildren(
     ...(byScore
       ? [element("span", {}, "low score"), element("span", { class: "ramp" }), element("span", {}, "high score, by rank")]
-      : DATA.map.sets.map(([set]) => setKey(set, "key"))),
+      : setKeys(DATA.map.sets.map(([set]) => set), "key")),
   );
 }
 
@@ -58,7 +58,8 @@ function shadesOf(n) {
   return Array.from({ length: n + 1 }, (_, k) => `color-mix(in oklab, ${ends[1]} ${((100 * k) / n).toFixed(0)}%, ${ends[0]})`);
 }
 
-function setKey(set, kind) {
-  const name = DATA.sets[set].kind === "ood" ? DATA.sets[set].name : `${DATA.sets[set].name} (ID)`;
-  return element("span", { class: kind, style: `--c:${colour(set)}` }, name);
+/** The entries of a legend: one for all rows that count as in-distribution, and one for each other set. */
+function setKeys(sets, kind) {
+  const key = (name, set, of) => element("span", { class: of, style: `--c:${colour(set)}` }, name);
+  return [key(DATA.known, 0, "key"), ...sets.filter((set) => OUTLIERS.includes(set)).map((set) => key(DATA.sets[set].name, set, kind))];
 }
