@@ -175,13 +175,12 @@ def _saved(results_path: str, scores_path: str | None, what: Mapping[str, Any]) 
         raise UsageError(
             "--from shows saved results as they are: give only --scores, --cache and --data-dir with it"
         )
+    results = read_results(results_path)
     with TerminalReporter() as reporter:
         if scores_path is None:
             reporter.line("no --scores: the report has no figures of scores")
         records = read_scores(scores_path) if scores_path else ()
-        return saved_scoring(
-            read_results(results_path), records, cache_of(what["cache_root"]), reporter=reporter
-        )
+        return saved_scoring(results, records, cache_of(what["cache_root"]), reporter=reporter)
 
 
 def _run(

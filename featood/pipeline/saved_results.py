@@ -8,17 +8,41 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from featood.cache import FeatureCache, FeatureSet
 from featood.errors import CacheCorrupt, DataError, FeatoodError, Mismatch
+from featood.metrics import METRICS
 from featood.pipeline.comparison import Uncertainty
 from featood.pipeline.evidence import Scored
 from featood.pipeline.full_spectrum import numbered_as
 from featood.pipeline.scoring import Scoring
+from featood.records import optional, record_problem
 from featood.reporter import SILENT, Reporter
+
+NUMBER = optional((int, float))
+SET: dict[Any, Any] = {"dataset": str, "split": str, "n": int, "accuracy?": NUMBER, ...: object}
+SHOWN: dict[Any, Any] = {
+    "backbone": str,
+    "fingerprint": str,
+    "id": {
+        **SET,
+        **{f"{name}?": NUMBER for name in ("ece", "nll", "brier")},
+        "classes?": [{"class": str, "n": int, "accuracy?": NUMBER}],
+        "reliability?": {str: [(int, float)]},
+        "shifted?": [SET],
+        "joined?": {"n": int, "accuracy?": NUMBER, ...: object},
+    },
+    "groups?": {str: [str]},
+    "rows": [{"head": str, "ood": str, **{f"{name}?": NUMBER for name in METRICS}, ...: object}],
+    "warnings?": [str],
+    "skipped?": [{"head": str, "reason": str}],
+    "versions?": {str: str},
+    ...: object,
+}
+"""Schema of the parts that a report shows; see `featood.records`."""
 
 
 def read_results(path: str | Path) -> dict[str, Any]:
@@ -30,7 +54,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
         If it cannot be read, is not such a file, or contains no evidence.
     """
     try:
-        results = json.loads(Path(path).read_bytes())
+        results = json.loads(Path(path).read_bytes(), parse_constant=_refuse)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError):
@@ -42,6 +66,11 @@ def read_results(path: str | Path) -> dict[str, Any]:
     if not valid:
         raise DataError(
             f"{path} has no complete evidence; score again with this version: featood score --json {path}"
+        )
+    field, problem = record_problem(results, SHOWN)
+    if problem:
+        raise DataError(
+            f"{path}: {field[:80] or 'the file'} {problem}; give a file written by featood score --json"
         )
     return results
 
@@ -103,6 +132,10 @@ def saved_scoring(
     return Scoring(dict(results), scores, sets, predictions)
 
 
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number of JSON")
+
+
 def _joined(records: Iterable[Mapping[str, Any]], column: str) -> np.ndarray | None:
     values = [record[column] for record in records]
     return None if any(one is None for one in values) else np.concatenate(values)
@@ -119,8 +152,6 @@ def _is_valid(results: Any) -> bool:
         len(sets) > 1 + len(shifted)
         and set(shifted) <= set(list(sets)[1:])
         and isinstance(evidence["force"], bool)
-        and all(isinstance(results[name], str) for name in ("backbone", "fingerprint"))
-        and isinstance(results["id"]["dataset"], str)
         and isinstance(results.get("versions", {}), dict)
         and all(isinstance(row["head"], str) and isinstance(row["ood"], str) for row in results["rows"])
         and all(

@@ -96,6 +96,26 @@ def test_other_files_are_refused(featood, tmp_path, text):
     assert code == 3 and "featood score --json" in err
 
 
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda body: body["rows"][0].update(auroc="high"), "rows[0].auroc"),
+        (lambda body: body["id"].pop("dataset"), "id.dataset"),
+        (lambda body: body["id"]["classes"].append("ant"), "id.classes["),
+        (lambda body: body.update(warnings="none"), "warnings"),
+        (lambda body: body.update(groups={"near": "spam"}), "groups.near"),
+        (lambda body: body["rows"][0].update(auroc=float("nan")), "is not JSON"),
+    ],
+)
+def test_broken_files_are_refused_by_field(saved, featood, change, field):
+    body = json.loads((saved / "results.json").read_text())
+    change(body)
+    (saved / "results.json").write_text(json.dumps(body))
+    code, _, err = featood("report", "--from", saved / "results.json", "--out", saved / "x.html")
+    assert code == 3 and field in err and len(err.strip().splitlines()) == 1
+    assert not (saved / "x.html").exists()
+
+
 def test_reliability_leaves_out_empty_bins(saved):
     curve = json.loads((saved / "results.json").read_text())["id"]["reliability"]
     assert set(curve) == {"confidence", "accuracy", "rows"} and min(curve["rows"]) > 0

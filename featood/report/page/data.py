@@ -175,7 +175,7 @@ class _Classes:
 
     def worst(self, scores: Mapping[str, np.ndarray], curve: HeadCurves) -> list[Any]:
         """Return class numbers, rows and shares by set; None for a set with fewer than two classes."""
-        worst = []
+        worst: list[Any] = []
         for place, (name, values) in enumerate(scores.items()):
             labels, given = self._labels[place], self._given[place]
             if labels is None:

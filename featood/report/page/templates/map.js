@@ -47,12 +47,12 @@ function drawMap({ curve, at }) {
   }
   byId("map-keys").replaceChildren(
     ...(byScore
-      ? [element("span", {}, "low score"), element("span", { class: "ramp" }), element("span", {}, "high score, by rank")]
+      ? [element("span", {}, "low score"), element("span", { class: "ramp scores" }), element("span", {}, "high score, by rank")]
       : setKeys(DATA.map.sets.map(([set]) => set), "key")),
   );
 }
 
-/** Colours of the positions among the thresholds, from the ramp of the matrix without its palest part. */
+/** Colours of the positions among the thresholds, as in the legend. */
 function shadesOf(n) {
   const ends = [cssColour("--warm"), cssColour("--s0")];
   return Array.from({ length: n + 1 }, (_, k) => `color-mix(in oklab, ${ends[1]} ${((100 * k) / n).toFixed(0)}%, ${ends[0]})`);
