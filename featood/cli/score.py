@@ -271,7 +271,8 @@ def save_report(
     from featood.report import write_report
 
     date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    by_umap = find_spec("umap") is not None if umap is None else umap
+    # a folder of compiled code that an uninstallation has left has no origin
+    by_umap = getattr(find_spec("umap"), "origin", None) is not None if umap is None else umap
     if by_umap and umap is None:
         print_line("the features are also mapped by UMAP, in half a minute (--no-umap omits it)")
     write_report(
