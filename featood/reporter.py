@@ -6,6 +6,7 @@ __all__ = ["SILENT", "Reporter", "TerminalReporter", "print_line"]
 
 import contextlib
 import functools
+import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -110,6 +111,9 @@ class TerminalReporter(Reporter):
 
         console = Console(stderr=True)
         self._shown = sys.stderr.isatty() or console.is_jupyter
+        if console.is_jupyter and importlib.util.find_spec("ipywidgets") is None:
+            self._shown = False
+            self.line("progress bars in a notebook need ipywidgets: pip install 'featood[notebook]'")
         if not self._shown:
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -5,7 +5,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = {
-    **dict.fromkeys(("downloads", "errors", "files", "names", "options", "records", "reporter"), 0),
+    **dict.fromkeys(
+        ("downloads", "errors", "files", "names", "notebook", "options", "records", "reporter"), 0
+    ),
     **dict.fromkeys(("nets", "metrics", "numerics", "readers"), 1),
     **dict.fromkeys(("cache", "data", "training", "energies", "flows", "losses", "decisions"), 2),
     **dict.fromkeys(("extractors", "heads"), 3),

@@ -135,6 +135,16 @@ class FeatureSet:
         columns = ", ".join(f"{name}{list(values.shape[1:])}" for name, values, _ in self._columns())
         return f"FeatureSet({self.name}: {len(self)} rows; {columns})"
 
+    def _repr_html_(self) -> str:
+        """Return the columns as a table for notebooks."""
+        from featood.notebook import html_table
+
+        rows = [
+            (name, "x".join(map(str, values.shape[1:])) or "-", str(values.dtype).removeprefix("torch."))
+            for name, values, _ in self._columns()
+        ]
+        return html_table(f"{self.name}: {len(self):,} rows", ("column", "values per row", "type"), rows)
+
     @property
     def num_classes(self) -> int | None:
         """Number of classes of the classifier; None without logits and classifier."""

@@ -112,7 +112,7 @@ def _run(
     from featood.extractors.trainer import Architecture
     from featood.files import atomic_write
     from featood.pipeline.active_learning import TRAINING, ActivePlan, run_experiment
-    from featood.report import learning_curves
+    from featood.report import learning_curves, png
 
     def given(kind: Any) -> dict[str, Any]:
         return {
@@ -132,9 +132,8 @@ def _run(
             acquisition, plan, dataclasses.replace(TRAINING, **values), reporter=reporter
         )
     curves = summary["acquisitions"]
-    atomic_write(
-        folder / PLOT, learning_curves(curves, f"{summary['pool']}, {summary['architecture']}", "png")
-    )
+    figure = learning_curves(curves, f"{summary['pool']}, {summary['architecture']}")
+    atomic_write(folder / PLOT, png(figure))
     if as_json:
         emit_json(summary)
         return

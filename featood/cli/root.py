@@ -39,7 +39,8 @@ SECTIONS = {
         ),
         "score": Listed("score.score", "Score heads on the test set against out-of-distribution sets."),
         "report": Listed(
-            "score.report", "Write one self-contained HTML page: table, histograms, ROC curves, reliability."
+            "score.report",
+            "Write one self-contained HTML page: a matrix of heads and sets, and figures of their scores.",
         ),
         "threshold": Listed(
             "threshold.threshold",

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["print_results", "report", "save_report", "score"]
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
@@ -83,6 +83,18 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def what_to_show(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the HTML report."""
+    command = click.option(
+        "--umap/--no-umap", default=None,
+        help="Map the features by UMAP in the report, too, in half a minute (default: if it is installed).",
+    )(command)  # fmt: skip
+    return click.option(
+        "--thumbnails/--no-thumbnails", default=True, show_default=True,
+        help="Embed small pictures of the hardest rows in the report.",
+    )(command)  # fmt: skip
+
+
 @click.command()
 @what_to_score
 @click.option(
@@ -130,12 +142,14 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="Format of the table.",
 )
+@what_to_show
 @write_run_option
 @quiet_downloads
 @repeatable
 def score(
     json_path: str | None, csv_path: str | None, scores_path: str | None, report_path: str | None,
-    openood_path: str | None, by: str, top: int | None, fold: bool, form: str, **what: Any,
+    openood_path: str | None, by: str, top: int | None, fold: bool, form: str, thumbnails: bool,
+    umap: bool | None, **what: Any,
 ) -> None:  # fmt: skip
     """Score heads on the test set against out-of-distribution sets.
 
@@ -160,7 +174,7 @@ def score(
 
         write_scores(scores_path, scoring.records())
     if report_path:
-        save_report(scoring, report_path)
+        save_report(scoring, report_path, what["data_dir"], thumbnails, umap)
     if openood_path:
         from featood.report import write_openood
 
@@ -173,6 +187,19 @@ def score(
 @click.command()
 @what_to_score
 @click.option(
+    "--from",
+    "results_path",
+    type=click.Path(dir_okay=False),
+    help="Show saved results (of score --json), without scoring again.",
+)
+@click.option(
+    "--scores",
+    "scores_path",
+    type=click.Path(dir_okay=False),
+    help="With --from: the scores of these results (of score --scores), for the figures.",
+)
+@what_to_show
+@click.option(
     "--out",
     default="report.html",
     show_default=True,
@@ -182,9 +209,41 @@ def score(
 @write_run_option
 @quiet_downloads
 @repeatable
-def report(out: str, **what: Any) -> None:
-    """Write one self-contained HTML page: table, histograms, ROC curves, reliability."""
-    save_report(_run(**what), out)
+def report(
+    out: str, results_path: str | None, scores_path: str | None, thumbnails: bool, umap: bool | None,
+    **what: Any,
+) -> None:  # fmt: skip
+    """Write one self-contained HTML page: a matrix of heads and sets, and figures of their scores.
+
+    Example: featood report --from results.json --scores scores.parquet
+    """
+    from featood.errors import UsageError
+
+    if results_path is None:
+        if scores_path:
+            raise UsageError("--scores goes with --from; to save the scores, use featood score --scores")
+        scoring = _run(**what)
+    else:
+        scoring = _saved(results_path, scores_path, what)
+    save_report(scoring, out, what["data_dir"], thumbnails, umap)
+
+
+def _saved(results_path: str, scores_path: str | None, what: Mapping[str, Any]) -> Scoring:
+    """Restore a scoring from its files, with the sets in the cache that have not changed."""
+    from featood.errors import UsageError
+    from featood.pipeline.saved_results import read_results, saved_scoring
+    from featood.report import read_scores
+
+    if any(value for name, value in what.items() if name not in ("cache_root", "data_dir")):
+        raise UsageError(
+            "--from shows saved results as they are: give only --scores, --cache and --data-dir with it"
+        )
+    results = read_results(results_path)
+    with TerminalReporter() as reporter:
+        if scores_path is None:
+            reporter.line("no --scores: the report has no figures of scores")
+        records = read_scores(scores_path) if scores_path else ()
+        return saved_scoring(results, records, cache_of(what["cache_root"]), reporter=reporter)
 
 
 def _run(
@@ -262,18 +321,32 @@ def print_results(scoring: Scoring, order: Order | None = None, form: str = "tex
         console.print(line)
 
 
-def save_report(scoring: Scoring, path: str) -> None:
+def save_report(
+    scoring: Scoring,
+    path: str,
+    data_dir: str | None = None,
+    thumbnails: bool = True,
+    umap: bool | None = None,
+) -> None:
     """Write the HTML page and print its path."""
     import datetime
+    import functools
+    from importlib.util import find_spec
 
     from featood.pipeline.network_pictures import network_pictures
+    from featood.pipeline.thumbnails import thumbnails as read_thumbnails
     from featood.report import write_report
 
     date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    # a folder of compiled code that an uninstallation has left has no origin
+    by_umap = getattr(find_spec("umap"), "origin", None) is not None if umap is None else umap
+    if by_umap and umap is None:
+        print_line("the features are also mapped by UMAP, in half a minute (--no-umap omits it)")
     with TerminalReporter() as reporter, reporter.working("drawing the report"):
         write_report(
-            path, scoring.results, scoring.scores,
-            reliability=scoring.reliability(), maps=scoring.maps, date=date,
-            pictures=network_pictures(next(iter(scoring.sets.values()))),
+            path, scoring.results, scoring.scores, sets=scoring.sets, predictions=scoring.predictions,
+            thumbnails=functools.partial(read_thumbnails, data_dir=data_dir) if thumbnails else None,
+            umap=by_umap, maps=scoring.maps, date=date,
+            pictures=network_pictures(next(iter(scoring.sets.values()))) if scoring.sets else None,
         )  # fmt: skip
     print_line(f"report: {path}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["changed_images", "extract_like"]
+__all__ = ["changed_images", "extract_like", "unchanged_images"]
 
 import dataclasses
 import os
@@ -76,12 +76,31 @@ def changed_images(entry: CacheEntry, reference: FeatureSet, name: str, data_dir
         images = open_dataset(name, entry.split, data_dir or reference.origin.run.get("data_dir"))
     except FeatoodError:  # without images, the cached features are used
         return ""
-    images = _decoded_as(manifest, images)
-    if inputs_stamp(images) == manifest.run.get("inputs_stamp") or images.digest() == manifest.inputs_sha256:
+    if _is_unchanged(manifest, _decoded_as(manifest, images)):
         return ""
     if "inputs_stamp" not in manifest.run:
         return "was extracted by a version that did not identify images by their content"
     return "was extracted from images that have changed"
+
+
+def unchanged_images(features: FeatureSet, data_dir: str | None = None) -> ImageSet | None:
+    """Return the images from which a set was extracted; None if they are not there, or have changed."""
+    origin = features.origin
+    if origin is None or "inputs_stamp" not in origin.run:
+        return None
+    name = origin.run.get("dataset", origin.dataset)
+    try:
+        images = open_dataset(name, origin.split, data_dir or origin.run.get("data_dir"))
+    except FeatoodError:
+        return None
+    images = _decoded_as(origin, images)
+    return images if _is_unchanged(origin, images) else None
+
+
+def _is_unchanged(manifest: Manifest, images: ImageSet) -> bool:
+    return (
+        inputs_stamp(images) == manifest.run.get("inputs_stamp") or images.digest() == manifest.inputs_sha256
+    )
 
 
 def _decoded_as(manifest: Manifest, images: ImageSet) -> ImageSet:

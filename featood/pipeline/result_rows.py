@@ -21,6 +21,7 @@ from featood.metrics import (
     classification_metrics,
     detection_metrics,
     open_set_metrics,
+    reliability_curve,
 )
 from featood.pipeline.leakage import refuse_seen, seen_outliers
 
@@ -175,6 +176,8 @@ def id_facts(
     facts = _size(name, test)
     if (labels := _labels(test)) is not None:
         facts |= _classification(test.logits, test)
+        if test.logits is not None:
+            facts["reliability"] = _reliability(test.logits, labels)
         if "accuracy" in facts:
             facts |= _accuracy([_correct(test, predictions[name])], level)
         facts["classes"] = class_table(labels, predictions[name], test.classes)
@@ -226,6 +229,13 @@ def _classification(logits: Any, features: FeatureSet, numbers: np.ndarray | Non
     if logits is None or (labels := _labels(features)) is None:
         return {}
     return classification_metrics(np.asarray(logits[:]), labels, classes=numbers)
+
+
+def _reliability(logits: Any, labels: np.ndarray) -> dict[str, list[float]]:
+    """Return confidence, accuracy and rows of the bins that have rows."""
+    curve = reliability_curve(np.asarray(logits[:]), labels)
+    filled = curve.rows > 0
+    return {name: values[filled].tolist() for name, values in curve._asdict().items()}
 
 
 class _Joined(NamedTuple):

@@ -14,8 +14,9 @@ from featood.cache.feature_set import FeatureSet
 from featood.cache.manifest import library_versions
 from featood.data import near_and_far
 from featood.data.selection import split_limit
-from featood.errors import DataError, FeatoodError
+from featood.errors import DataError, FeatoodError, MissingPackage
 from featood.heads.base.head import Head
+from featood.metrics import METRICS
 from featood.metrics.sanity import doubts
 from featood.pipeline.evidence import Evidence, make_relative
 from featood.pipeline.fitted_heads import SkippedHead, chosen_heads, with_score
@@ -61,7 +62,7 @@ class Scoring:
     """Scores of every head on every set, and the resulting metrics."""
 
     results: dict[str, Any]
-    """Content of ``--json``: schema, backbone, fingerprint, id, rows, repeats, comparison, skipped, warnings,
+    """Content of ``--json``: schema, backbone, fingerprint, id, groups, rows, repeats, comparison, skipped, warnings,
     versions, evidence."""
     scores: dict[tuple[str, str], np.ndarray]
     """Scores ``[N]`` by head and set; the key of the in-distribution set is its dataset name."""
@@ -72,14 +73,28 @@ class Scoring:
     maps: ScoreMaps | None = None
     """Scores on a grid over the plane, if the features have two dimensions."""
 
-    def reliability(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Return confidence, accuracy and rows per bin on the in-distribution set, or None without labels."""
-        features = next(iter(self.sets.values()))
-        if features.logits is None or features.labels is None:
-            return None
-        from featood.metrics.classification import reliability_curve
+    def to_frame(self) -> Any:
+        """Return the result rows as a pandas data frame, one row per head and out-of-distribution set.
 
-        return reliability_curve(np.asarray(features.logits[:]), np.asarray(features.labels[:]))
+        Raises
+        ------
+        MissingPackage
+            If pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise MissingPackage("a data frame needs pandas: pip install 'featood[notebook]'") from None
+        return pandas.DataFrame(self.results["rows"])
+
+    def _repr_html_(self) -> str:
+        """Return the detection metrics in percent as a table for notebooks."""
+        from featood.notebook import html_table
+
+        rows = self.results["rows"]
+        title = f"{self.results['id']['dataset']} with {self.results['backbone']}, in percent"
+        cells = ([row["head"], row["ood"], *(f"{100 * row[key]:.2f}" for key in METRICS)] for row in rows)
+        return html_table(title, ("head", "OOD set", *METRICS), cells)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the scores of the samples, for one head and set at a time, in the form for ``write_scores``."""
@@ -102,6 +117,7 @@ def score(
     outliers: Mapping[str, FeatureSet],
     *,
     shifted: Mapping[str, FeatureSet] | None = None,
+    suites: Sequence[str] = (),
     force: bool = False,
     skip_errors: bool = False,
     intervals: Uncertainty | None = None,
@@ -124,6 +140,8 @@ def score(
         Out-of-distribution sets by name.
     shifted : mapping of str to FeatureSet, optional
         Sets by name that count as in-distribution, too. Their classes are matched with those of `test` by name.
+    suites : sequence of str
+        Lists of sets that say which are near and far; see :func:`featood.data.near_and_far`.
     force : bool
         Accept features with another fingerprint than in the fit, and sets on which heads were fitted or tuned.
     skip_errors : bool
@@ -174,7 +192,7 @@ def score(
         found.add(label, head, scored)
     reporter.progress("scoring heads", len(heads), len(heads))
     facts = id_facts(inliers, backbone, None if intervals is None else intervals.level)
-    return Scoring(found.results(facts, reporter), found.scores, sets, found.predictions, found.maps)
+    return Scoring(found.results(facts, suites, reporter), found.scores, sets, found.predictions, found.maps)
 
 
 class _Collected:
@@ -220,23 +238,20 @@ class _Collected:
         if self.maps is not None:
             self.maps.add(label, head, self.force)
 
-    def results(self, facts: Mapping[str, Any], reporter: Reporter) -> dict[str, Any]:
+    def results(self, facts: Mapping[str, Any], suites: Sequence[str], reporter: Reporter) -> dict[str, Any]:
         """Return the content of ``--json``, given the facts on the in-distribution set."""
         rows = [row.as_json() for row in self.rows]
-        names = list(self.outliers)
-        groups = [
-            group
-            for group in near_and_far(dataset_name(self.test), names).values()
-            if len(group) < len(names)
-        ]
+        groups = near_and_far(dataset_name(self.test), self.outliers, suites)
+        parts = [group for group in groups.values() if len(group) < len(self.outliers)]
         return {
             "schema": 1,
             "backbone": self.test.name.split("/")[0],
             "fingerprint": self.test.fingerprint,
             "id": facts,
+            "groups": groups,
             "rows": rows,
             "repeats": _repeats(rows),
-            **({} if self.comparison is None else {"comparison": self.comparison.as_json(groups, reporter)}),
+            **({} if self.comparison is None else {"comparison": self.comparison.as_json(parts, reporter)}),
             "skipped": [head._asdict() for head in self.skipped],
             "warnings": list(dict.fromkeys(self.warnings)),
             "versions": library_versions(),
@@ -281,8 +296,8 @@ def score_selection(
     )
     reporter.line(f"scoring {', '.join(chosen)} on {sets.in_distribution}")
     scoring = score(
-        chosen, sets.test, sets.outliers, shifted=sets.shifted, force=how.force, intervals=how.intervals,
-        reporter=reporter,
+        chosen, sets.test, sets.outliers, shifted=sets.shifted, suites=suites, force=how.force,
+        intervals=how.intervals, reporter=reporter,
     )  # fmt: skip
     scoring.results["warnings"] += sets.warnings
     scoring.results["skipped"] += [head._asdict() for head in skipped]

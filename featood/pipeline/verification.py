@@ -4,21 +4,19 @@ from __future__ import annotations
 
 __all__ = ["CONFIRMED", "DIFFERENT", "ROUNDED", "Verdict", "verify_results"]
 
-import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from featood.cache import FeatureCache, FeatureSet, library_versions
-from featood.errors import CacheCorrupt, DataError, FeatoodError, Mismatch
+from featood.cache import FeatureCache, library_versions
+from featood.errors import FeatoodError, Mismatch
 from featood.heads import ask, create_head, load_head
 from featood.heads.artefacts.artefact import options_from_json
 from featood.heads.base.head import Head
-from featood.pipeline.comparison import Uncertainty
+from featood.pipeline.saved_results import open_scored_sets, read_results, uncertainty_of
 from featood.pipeline.scoring import score
 from featood.reporter import SILENT, Reporter
 
@@ -66,7 +64,7 @@ def verify_results(path: str | Path, cache: FeatureCache, *, reporter: Reporter 
     CacheCorrupt
         If a set is found to be damaged while it is read.
     """
-    results = _read(path)
+    results = read_results(path)
     evidence = results["evidence"]
     installed = library_versions()
     for name, version in results.get("versions", {}).items():
@@ -75,7 +73,7 @@ def verify_results(path: str | Path, cache: FeatureCache, *, reporter: Reporter 
                 f"these results were computed with {name} {version}; the installed version is "
                 f"{installed.get(name, 'none')}"
             )
-    sets, faults = _open_sets(evidence["sets"], cache)
+    sets, faults = open_scored_sets(evidence["sets"], cache)
     heads = _Heads(evidence["heads"], cache)
     for label in evidence["heads"]:
         try:
@@ -90,7 +88,7 @@ def verify_results(path: str | Path, cache: FeatureCache, *, reporter: Reporter 
     outliers = {name: sets[name] for name in others if name in sets and name not in shifted}
     if set(inliers) <= set(sets) and outliers and good:
         how = results.get("comparison")
-        intervals = _uncertainty(how) if how else None
+        intervals = uncertainty_of(how) if how else None
         chosen = heads.only(good)
         again = score(
             chosen, sets[id_name], outliers, shifted={name: sets[name] for name in shifted},
@@ -98,90 +96,6 @@ def verify_results(path: str | Path, cache: FeatureCache, *, reporter: Reporter 
         ).results  # fmt: skip
     verdicts = list(_rows(results, again, faults, inliers))
     return verdicts + list(_rest(results, again, bool(faults), verdicts))
-
-
-def _read(path: str | Path) -> dict[str, Any]:
-    try:
-        results = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError):
-        raise DataError(f"{path} is not JSON; verify reads files written by featood score --json") from None
-    try:
-        valid = _is_valid(results)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        valid = False
-    if not valid:
-        raise DataError(
-            f"{path} has no complete evidence; score again with this version: featood score --json {path}"
-        )
-    return results
-
-
-def _is_valid(results: Any) -> bool:
-    """Return whether results have the fields used here; changed values are found by the comparison."""
-    evidence = results["evidence"]
-    sets, heads = evidence["sets"], evidence["heads"]
-    if results.get("comparison"):
-        _uncertainty(results["comparison"])
-    shifted = evidence.get("shifted", [])
-    return (
-        len(sets) > 1 + len(shifted)
-        and set(shifted) <= set(list(sets)[1:])
-        and isinstance(evidence["force"], bool)
-        and isinstance(results.get("versions", {}), dict)
-        and all(isinstance(row["head"], str) and isinstance(row["ood"], str) for row in results["rows"])
-        and all(
-            isinstance(entry["key"], str)
-            and isinstance(entry["content_sha256"], str)
-            and entry["rows"] is not None
-            for entry in sets.values()
-        )
-        and all(
-            isinstance(entry["head"], str)
-            and isinstance(entry["options"], dict)
-            and isinstance(entry["artefact"], str | None)
-            and isinstance(entry["fitted"], bool)
-            and all(np.asarray(entry["scores"][name]["octiles"], float).shape == (9,) for name in sets)
-            and all(isinstance(entry["scores"][name]["sha256"], str) for name in sets)
-            for entry in heads.values()
-        )
-    )
-
-
-def _uncertainty(comparison: Mapping[str, Any]) -> Uncertainty:
-    return Uncertainty(
-        **{field.name: comparison[field.name] for field in fields(Uncertainty) if field.name in comparison}
-    )
-
-
-def _open_sets(
-    wanted: Mapping[str, Any], cache: FeatureCache
-) -> tuple[dict[str, FeatureSet], dict[str, FeatoodError]]:
-    """Open the sets that are unchanged; return the errors of the others."""
-    sets: dict[str, FeatureSet] = {}
-    faults: dict[str, FeatoodError] = {}
-    for name, entry in wanted.items():
-        try:
-            features = cache[entry["key"]]
-        except CacheCorrupt as error:
-            faults[f"set {name}"] = error
-        except FeatoodError:
-            faults[f"set {name}"] = Mismatch(f"{entry['key']} is not in the cache {cache.root}")
-        else:
-            if not entry["content_sha256"]:
-                faults[f"set {name}"] = Mismatch(f"only some rows of {entry['key']} were scored")
-            elif entry["rows"] != len(features):
-                faults[f"set {name}"] = Mismatch(
-                    f"{entry['key']} has {len(features)} rows, but {entry['rows']} were scored"
-                )
-            elif entry["content_sha256"] != features.content:
-                faults[f"set {name}"] = Mismatch(
-                    f"the values of {entry['key']} have changed since it was scored"
-                )
-            else:
-                sets[name] = features
-    return sets, faults
 
 
 class _Heads(Mapping[str, Head]):

@@ -133,7 +133,7 @@ def listed(results: Mapping[str, Any], order: Order = Order()) -> Listing:
     """
     rows = collapsed(results)
     sets = list(dict.fromkeys(row["ood"] for row in rows))
-    groups = near_and_far(results["id"]["dataset"], sets)
+    groups = results.get("groups", near_and_far(results["id"]["dataset"], sets))
     groups = {name: members for name, members in groups.items() if len(members) < len(sets)}
     by_group = _means(rows, groups, results.get("comparison") or {})
     heads: dict[str, list[tuple[int, Row]]] = {}

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["capital_plot", "share_plot", "write_monitor_page"]
+__all__ = ["write_monitor_page"]
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from featood.report.files import write_text
-from featood.report.html import environment, inline
-from featood.report.plots import COLOURS, INK, Format, render
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from featood.report.plots.streams import capital_plot, share_plot
+from featood.report.templating import environment, inline
 
 LONGEST_TABLE = 20
 """Number of batches in the table."""
@@ -51,62 +45,7 @@ def write_monitor_page(path: str | Path, summary: Mapping[str, Any], date: str =
                 share_plot(drawn, summary["alarm_rate"])
             ),
         }
-    page = environment().get_template("monitor.html")
+    page = environment("featood.report").get_template("monitor.html")
     write_text(
         path, page.render(summary=summary, figures=figures, table=history[-LONGEST_TABLE:][::-1], date=date)
     )
-
-
-def capital_plot(history: Sequence[Mapping[str, Any]], false_alarm: float, format: Format = "svg") -> bytes:
-    """Draw the highest capital of each batch, and the capital of the alarm.
-
-    Parameters
-    ----------
-    history : list of dict
-        ``batch`` and ``log_capital`` of each batch.
-    false_alarm : float
-        Probability of a false alarm.
-    format : {"svg", "png"}
-        Format of the figure.
-
-    Returns
-    -------
-    bytes
-    """
-    capital = np.array([row["log_capital"] for row in history]) / math.log(10)
-
-    def draw(axes: Axes) -> None:
-        axes.plot([row["batch"] for row in history], capital, color=COLOURS[1], marker=".", markersize=3)
-        axes.axhline(-math.log10(false_alarm), color=INK, linewidth=0.8, linestyle="dotted")
-        axes.set(xlabel="batch", ylabel="capital (power of 10)")
-
-    return render(draw, 0, format)
-
-
-def share_plot(history: Sequence[Mapping[str, Any]], alarm_rate: float, format: Format = "svg") -> bytes:
-    """Draw the share of rows above the threshold in each batch, with its interval.
-
-    Parameters
-    ----------
-    history : list of dict
-        ``batch``, ``out``, ``rows``, ``low`` and ``high`` of each batch.
-    alarm_rate : float
-        The share of in-distribution rows that the threshold flags.
-    format : {"svg", "png"}
-        Format of the figure.
-
-    Returns
-    -------
-    bytes
-    """
-    batch = [row["batch"] for row in history]
-    low, high = (100 * np.array([row[end] for row in history]) for end in ("low", "high"))
-
-    def draw(axes: Axes) -> None:
-        axes.fill_between(batch, low, high, color=COLOURS[0], alpha=0.25, linewidth=0)
-        shares = [100 * row["out"] / row["rows"] for row in history]
-        axes.plot(batch, shares, color=COLOURS[0], marker=".", markersize=3)
-        axes.axhline(100 * alarm_rate, color=INK, linewidth=0.8, linestyle="dotted")
-        axes.set(xlabel="batch", ylabel="beyond the threshold (%)", ylim=(0, None))
-
-    return render(draw, 0, format)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["write_scores"]
+__all__ = ["read_scores", "write_scores"]
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +39,64 @@ def write_scores(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None
     DataError
         If the columns of a record differ in length, or the file cannot be written.
     """
+    import pyarrow.parquet as pq
+
+    schema = _schema()
+    with replacing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for record in records:
+            writer.write_table(_table(record, schema), row_group_size=_ROW_GROUP)
+
+
+def read_scores(path: str | Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a file written by `write_scores`, one per row group.
+
+    Parameters
+    ----------
+    path : path
+        The file to read.
+
+    Yields
+    ------
+    dict
+        As taken by `write_scores`; `label` and `prediction` are None if a value is missing.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or is not such a file.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema(
+    wrong = f"{path} is not a file of scores; give one written by featood score --scores"
+    try:
+        with pq.ParquetFile(path) as file:
+            if file.schema_arrow.names != _schema().names:
+                raise DataError(wrong)
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group)
+                same = {name: table[name].unique().to_pylist() for name in ("dataset", "split", "head")}
+                if any(len(values) != 1 for values in same.values()):
+                    raise DataError(wrong)
+                yield {
+                    **{name: values[0] for name, values in same.items()},
+                    "id": table["id"].to_numpy(),
+                    "score": table["score"].to_numpy().astype(np.float64),
+                    **{
+                        name: None if table[name].null_count else table[name].to_numpy()
+                        for name in ("label", "prediction")
+                    },
+                }
+    except pa.ArrowInvalid:
+        raise DataError(wrong) from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _schema() -> pyarrow.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
         [
             *((name, pa.string()) for name in ("dataset", "split", "id")),
             *((name, pa.int64()) for name in ("label", "prediction")),
@@ -50,9 +104,6 @@ def write_scores(path: str | Path, records: Iterable[Mapping[str, Any]]) -> None
             ("score", pa.float64()),
         ]
     )
-    with replacing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        for record in records:
-            writer.write_table(_table(record, schema), row_group_size=_ROW_GROUP)
 
 
 def _table(record: Mapping[str, Any], schema: pyarrow.Schema) -> pyarrow.Table:

@@ -13,7 +13,7 @@ from featood.metrics import delong_difference, delong_interval, detection_metric
 from featood.pipeline.comparison import Uncertainty
 from featood.pipeline.scoring import ScorePlan, score, score_selection
 from featood.pipeline.selection import select
-from featood.report import comparison_lines, interval_plot, rank_plot, write_report
+from featood.report import comparison_lines, interval_plot, png, rank_plot, svg, write_report
 from featood.testing.fixture import synthetic_sets
 
 TRAIN, TEST = synthetic_sets()
@@ -262,9 +262,9 @@ def test_names_are_escaped_in_the_page_and_the_figures(tmp_path, selection):
         {"head": name, "auroc": v, "auroc_low": v, "auroc_high": v}
         for name, v in zip(names, (1, 1, 0.5, 0), strict=True)
     ]
-    for format, start in (("svg", b"<svg"), ("png", b"\x89PNG")):
-        assert interval_plot(rows, format).startswith(start)
-        assert rank_plot(dict.fromkeys(names, 1.0), [names], format).startswith(start)
+    for convert, start in ((svg, b"<svg"), (png, b"\x89PNG")):
+        assert convert(interval_plot(rows)).startswith(start)
+        assert convert(rank_plot(dict.fromkeys(names, 1.0), [names])).startswith(start)
 
 
 def test_score_selection_computes_intervals(fitted):

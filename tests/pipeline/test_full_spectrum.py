@@ -162,7 +162,7 @@ def test_the_command_says_what_is_joined_everywhere(selection, featood, tmp_path
     }
     page = " ".join(paths["html"].read_text().split())
     assert "fog / test, 50 rows, accuracy" in page and "Full-spectrum ID rows</dt><dd>160, accuracy" in page
-    assert "news + 2 shifted (ID)" in page
+    assert '"known":"news + 2 shifted (ID)"' in page
     table = pq.read_table(paths["parquet"]).to_pydict()
     assert {name: table["dataset"].count(name) for name in set(table["dataset"])} == {
         "news": 160, "fog": 100, "snow": 60, "spam": 80, "junk": 80,

@@ -1,66 +1,25 @@
 import csv
 import io
 import json
-import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pages import HOSTILE, ID_INFO, made_results, row
 from rich.console import Console
-from sklearn.metrics import auc
 
 from featood.errors import DataError
-from featood.metrics import METRICS, detection_metrics, reliability_curve
+from featood.metrics import METRICS
 from featood.report import (
     mean_rows,
-    reliability_diagram,
+    read_scores,
     results_table,
-    roc_curves,
-    score_histogram,
     write_csv,
     write_json,
-    write_report,
     write_scores,
 )
 from featood.report.files import replacing
 from featood.report.rows import best_cells
-
-HOSTILE = [
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=y>',
-    "a$b$ \\frac{",
-    "_hidden",
-    "\x1b[31m\x00",
-    "[red]b[/red]",
-]
-ID_INFO = {"dataset": "mnist", "split": "test", "n": 10_000, "accuracy": 0.9906}
-
-
-def row(head, ood, auroc=0.5, **values):
-    metrics = dict.fromkeys(METRICS, 0.25) | {"auroc": auroc}
-    numbers = {"n_id": 100, "n_ood": 50, **metrics, "fit_s": 1.5, "score_s": 0.5}
-    return {"head": head, "ood": ood, "split": "test", **numbers, **values}
-
-
-def made_results(heads=("msp", "heat-gmm"), sets=("svhn", "textures"), seed=0):
-    rng = np.random.default_rng(seed)
-    scores, rows = {}, []
-    for h, head in enumerate(heads):
-        scores[head, "mnist"] = rng.normal(size=200)
-        for s, name in enumerate(sets):
-            scores[head, name] = rng.normal(1 + h + s / 2, 1, 100)
-            metrics = detection_metrics(scores[head, "mnist"], scores[head, name])
-            rows.append({"head": head, "ood": name, "split": "test", "n_id": 200, "n_ood": 100, **metrics})
-            rows[-1] |= {"fit_s": 1.0, "score_s": 0.1}
-    results = {
-        "schema": 1,
-        "backbone": "resnet50",
-        "fingerprint": "0123abcd",
-        "id": dict(ID_INFO),
-        "rows": rows,
-    }
-    return results, scores
 
 
 def results_of(rows, info=ID_INFO, **rest):
@@ -237,163 +196,35 @@ def test_columns_of_different_length_are_refused_and_no_file_is_left(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def texts(svg):
-    return [element.text for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+def test_saved_scores_are_read_again(tmp_path):
+    records = [
+        {"dataset": "mnist", "split": "test", "id": np.array(["a", "b"]), "label": np.array([3, -1]),
+         "prediction": np.array([3, 4]), "head": "msp", "score": np.array([0.1, np.inf])},
+        {"dataset": "svhn", "split": "test", "id": np.array(["7"]), "label": None, "prediction": None,
+         "head": "msp", "score": np.array([2.0])},
+    ]  # fmt: skip
+    write_scores(tmp_path / "s.parquet", records)
+    for expected, found in zip(records, read_scores(tmp_path / "s.parquet"), strict=True):
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_array_equal(found[name], values)
 
 
-def test_figures_are_labelled_small_and_reproducible():
-    rng = np.random.default_rng(0)
-    id_scores, ood = rng.normal(size=50_000), {"svhn": rng.normal(2, 1, 50_000), "mnist": rng.normal(3, 1, 9)}
-    for draw, labels in (
-        (
-            lambda **k: score_histogram(id_scores, ood, "cifar10", **k),
-            ["cifar10", "score (higher = more OOD)"],
-        ),
-        (lambda **k: roc_curves(id_scores, ood, **k), ["ID flagged", "OOD flagged"]),
-    ):
-        svg = draw()
-        assert svg == draw()
-        assert {*labels, "svhn", "mnist"} <= set(texts(svg))
-        assert len(svg) < 60_000
-        assert draw(format="png").startswith(b"\x89PNG")
+@pytest.mark.parametrize("kind", ["missing", "text", "other columns", "two heads"])
+def test_other_files_are_not_read_as_scores(tmp_path, kind):
+    import pyarrow as pa
 
-
-def test_the_drawn_roc_curve_has_the_same_ends_and_area():
-    rng = np.random.default_rng(0)
-    svg = roc_curves(rng.normal(size=20_000), {"x": rng.normal(1.5, 1, 20_000)}).decode()
-    path = max((d.split('"')[0] for d in svg.split('d="M ')[1:]), key=len)
-    points = np.array([p.split()[-2:] for p in path.strip().split("\n")], float)
-    unit = (points - points[0]) / (points[-1] - points[0])
-    assert auc(unit[:, 0], unit[:, 1]) == pytest.approx(0.8556, abs=0.01)
-
-
-@pytest.mark.parametrize(
-    "id_scores",
-    [np.zeros(3), [np.inf, -np.inf], [1.0], np.r_[np.zeros(99), 1e12], np.arange(5)],
-    ids=["constant", "infinite", "one", "far", "integers"],
-)
-def test_unusual_scores_can_be_drawn(id_scores):
-    for other in ([0.0], [np.inf, 1.0], [1e9, -1e9]):
-        ET.fromstring(score_histogram(id_scores, {"x": other}))
-        ET.fromstring(roc_curves(id_scores, {"x": other}))
-
-
-def test_names_in_figures_are_neither_markup_nor_formulas():
-    svg = roc_curves([0.0, 1.0], {name: [0.5, 2.0] for name in HOSTILE})
-    found = {text.strip() for text in texts(svg)}
-    assert {"<script>alert(1)</script>", "a$b$ \\frac{", "_hidden", "?[31m?"} <= found
-
-
-def test_the_reliability_diagram_leaves_out_empty_bins():
-    curve = reliability_curve([[2.0, 0.0], [0.0, 0.1]], [0, 0])
-    svg = reliability_diagram(*curve)
-    assert {"confidence", "accuracy"} <= set(texts(svg))
-    assert b"nan" not in svg.lower()
-
-
-class Page(HTMLParser):
-    """Collects tags, attributes and text, and checks that tags are closed in order."""
-
-    void = frozenset({"meta", "br", "img", "link"})
-
-    def __init__(self, html):
-        super().__init__()
-        self.open, self.tags, self.links, self.rows, self.text = [], [], [], [], ""
-        self.feed(html)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.links += [v for k, v in attrs if k in ("href", "src", "xlink:href", "srcset", "data", "action")]
-        assert not any(name.startswith("on") for name, _ in attrs)
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-        if tag not in self.void:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_startendtag(self, tag, attrs):
-        self.handle_starttag(tag, attrs)
-        self.handle_endtag(tag)
-
-    def handle_data(self, data):
-        self.text += data
-        if {"td", "th"} & set(self.open):
-            self.rows[-1][-1] += data
-
-
-def report(tmp_path, results, scores, **options):
-    write_report(tmp_path / "report.html", results, scores, **options)
-    return (tmp_path / "report.html").read_text(encoding="utf-8")
-
-
-def test_the_report_contains_all_rows_and_figures(tmp_path):
-    results, scores = made_results()
-    results["id"] |= {"ece": 0.0123, "nll": 0.5, "brier": 0.25}
-    results |= {"warnings": ["The weights are random."], "versions": {"torch": "2.13.0"}}
-    curve = reliability_curve([[2.0, 0.0], [0.0, 1.0]], [0, 0])
-    html = report(tmp_path, results, scores, reliability=curve, date="2030-01-02")
-    page = Page(html)
-    for expected in results["rows"]:
-        cells = next(cells for cells in page.rows if cells[:2] == [expected["head"], expected["ood"]])
-        assert cells[2:9] == [f"{100 * expected[name]:.2f}" for name in METRICS]
-        assert cells[9:] == ["200", "100", "1.00", "0.10"]
-    assert (
-        sum(cells[:2] == ["msp", "mean of 2"] for cells in page.rows) == 2
-    )  # the overview and its own table
-    assert page.tags.count("svg") == 2 * 2 + 1
-    for fact in (
-        "resnet50",
-        "0123abcd",
-        "99.06\u00a0%",
-        "1.23\u00a0%",
-        "0.5000",
-        "0.2500",
-        "The weights are random.",
-    ):
-        assert fact in page.text
-    assert "2030-01-02" in page.text and "torch 2.13.0" in page.text
-    best = max(results["rows"][::2], key=lambda row: row["auroc"])
-    assert f"<strong>{100 * best['auroc']:.2f}</strong>" in html
-
-
-def test_the_report_fetches_nothing(tmp_path):
-    html = report(tmp_path, *made_results())
-    page = Page(html)
-    assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
-    assert all(link.startswith("#") for link in page.links)
-    namespaces = ('"http://www.w3.org/2000/svg"', '"http://www.w3.org/1999/xlink"')
-    for namespace in namespaces:
-        html = html.replace(namespace, "")
-    assert "http:" not in html and "https:" not in html and "url(#" in html and "@import" not in html
-
-
-def test_hostile_names_are_escaped_in_the_report(tmp_path):
-    results, scores = made_results(heads=HOSTILE, sets=HOSTILE)
-    results |= {
-        "backbone": HOSTILE[0],
-        "fingerprint": HOSTILE[1],
-        "warnings": HOSTILE,
-        "versions": dict.fromkeys(HOSTILE, HOSTILE[0]),
-    }
-    results["id"]["split"] = HOSTILE[0]
-    html = report(tmp_path, results, scores, date=HOSTILE[0])
-    page = Page(html)
-    assert not {"script", "img"} & set(page.tags)
-    assert HOSTILE[0] in page.text
-    assert "\x1b" not in html and "\x00" not in html
-
-
-def test_a_report_of_minimal_results(tmp_path):
-    results, _ = made_results(heads=("msp",), sets=("svhn",))
-    results["id"] = {"dataset": "mnist", "accuracy": None}
-    page = Page(report(tmp_path, results, {}))
-    assert "svg" not in page.tags and "mean of 1" not in page.text and "Accuracy" not in page.text
-    with pytest.raises(DataError, match="fingerprint"):
-        write_report(tmp_path / "r.html", {"backbone": "b", "id": {}, "rows": []}, {})
-    with pytest.raises(DataError, match="NaN"):
-        report(tmp_path, results, {("msp", "mnist"): [np.nan], ("msp", "svhn"): [1.0]})
+    path = tmp_path / "s.parquet"
+    if kind == "text":
+        path.write_text("score,head\n1,a\n")
+    elif kind == "other columns":
+        pq.write_table(pa.table({"score": [1.0]}), path)
+    elif kind == "two heads":
+        row = {"dataset": "d", "split": "s", "id": ["1"], "label": None, "prediction": None, "score": [1.0]}
+        write_scores(path, [{**row, "head": "a"}])
+        (table,) = (pq.read_table(path),)
+        head = pa.array(["a", "b"])
+        both = pa.concat_tables([table, table])
+        pq.write_table(both.set_column(both.schema.get_field_index("head"), "head", head), path)
+    with pytest.raises(DataError, match="cannot read" if kind == "missing" else "featood score --scores"):
+        list(read_scores(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["list_suites", "near_and_far", "suite"]
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from featood.data.images.naming import dataset_key
 from featood.data.selection import split_limit
@@ -82,15 +82,17 @@ def suite(name: str) -> list[str]:
     return list(_SUITES[name])
 
 
-def near_and_far(dataset: str, sets: Sequence[str]) -> dict[str, list[str]]:
-    """Return which sets belong to the suites ``DATASET-near`` and ``DATASET-far``, in the order of the suites.
+def near_and_far(dataset: str, sets: Iterable[str], suites: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Return which sets are near and which are far, in the order of the suites.
 
     Parameters
     ----------
     dataset : str
-        Name of the in-distribution set.
-    sets : sequence of str
+        Name of the in-distribution set, which selects the suites ``DATASET-near`` and ``DATASET-far``.
+    sets : iterable of str
         Names of out-of-distribution sets.
+    suites : sequence of str
+        Further suites, whose names end in ``-near`` or ``-far``; they have priority.
 
     Returns
     -------
@@ -103,9 +105,10 @@ def near_and_far(dataset: str, sets: Sequence[str]) -> dict[str, list[str]]:
     {'near': ['cifar100', 'tiny_imagenet'], 'far': ['svhn']}
     """
     whole, _ = split_limit(dataset)
-    given = {split_limit(dataset_key(name))[0]: name for name in sets}
-    groups = {
-        group: [given[name] for name in _SUITES.get(f"{whole}-{group}", ()) if name in given]
-        for group in ("near", "far")
-    }
+    left = {split_limit(dataset_key(name))[0]: name for name in sets}
+    groups: dict[str, list[str]] = {"near": [], "far": []}
+    for listed in (*suites, f"{whole}-near", f"{whole}-far"):
+        group = listed.rpartition("-")[2]
+        if group in groups:
+            groups[group] += [left.pop(name) for name in _SUITES.get(listed, ()) if name in left]
     return {group: names for group, names in groups.items() if names}

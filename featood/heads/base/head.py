@@ -332,6 +332,15 @@ class Head(Fitted):
             names.append("labels")
         return names
 
+    def _repr_html_(self) -> str:
+        """Return fit and options as a table for notebooks."""
+        from featood.notebook import html_table
+
+        fit = f"fitted on {self.record.fitted_on}" if self.record.fitted_on else "not fitted"
+        status = fit if self.learns else "needs no fit"
+        title = f"{self.name} ({self.card.title}), {status}"
+        return html_table(title, ("option", "value"), self.options.items())
+
     # ---- private ----------------------------------------------------------------------------------
 
     @property

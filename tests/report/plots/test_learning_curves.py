@@ -2,7 +2,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 
-from featood.report import learning_curves, plots
+from featood.report import learning_curves, png, svg
 
 CURVES = {
     "random": {"labels": [20, 25], "accuracy": [0.5, 0.625], "standard_error": [0.0625, 0.125]},
@@ -10,12 +10,8 @@ CURVES = {
 }
 
 
-def test_lines_are_means_and_bands_standard_errors(monkeypatch):
-    from matplotlib.figure import Figure
-
-    axes = Figure().add_subplot()
-    monkeypatch.setattr(plots, "render", lambda draw, *_: draw(axes))
-    learning_curves(CURVES, "mnist")
+def test_lines_are_means_and_bands_standard_errors():
+    (axes,) = learning_curves(CURVES, "mnist").axes
     first, second = axes.lines
     np.testing.assert_array_equal(first.get_xydata(), [[20, 50], [25, 62.5]])
     np.testing.assert_array_equal(second.get_xydata(), [[20, 25]])
@@ -26,7 +22,7 @@ def test_lines_are_means_and_bands_standard_errors(monkeypatch):
 
 
 def test_the_figure_has_the_names_and_the_title():
-    svg = learning_curves(CURVES, "mnist-1000+interpolated-mnist, lenet").decode()
-    texts = ["".join(node.itertext()) for node in ET.fromstring(svg).iter() if node.tag.endswith("text")]
+    drawn = svg(learning_curves(CURVES, "mnist-1000+interpolated-mnist, lenet"))
+    texts = ["".join(node.itertext()) for node in ET.fromstring(drawn).iter() if node.tag.endswith("text")]
     assert {"random", "gmm@ridge=1 $x$ <b>", "mnist-1000+interpolated-mnist, lenet", "labels"} <= set(texts)
-    assert learning_curves(CURVES, format="png").startswith(b"\x89PNG")
+    assert png(learning_curves(CURVES)).startswith(b"\x89PNG")

@@ -1,40 +1,42 @@
-"""Figures of a comparison: intervals of the heads, and their ranks over the sets with bars for cliques."""
+"""Figures of several heads: metrics by set, intervals, and ranks over the sets with bars for cliques."""
 
 from __future__ import annotations
 
-__all__ = ["interval_plot", "rank_plot"]
+__all__ = ["interval_plot", "metric_matrix", "rank_plot"]
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import logit
 
-from featood.report.plots import COLOURS, INK, Format, render, short_label
+from featood.report.matrix import shades_of
+from featood.report.plots.style import COLOURS, INK, new_figure, short_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _LINE = 0.17
 """Height per head in inches."""
+_SHADES = "GnBu"
 _LARGEST = 0.9999
 _UPPER = (0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 _TICKS = (*(1 - tick for tick in reversed(_UPPER)), 0.5, *_UPPER)
 
 
-def interval_plot(rows: Sequence[Mapping[str, Any]], format: Format = "svg") -> bytes:
+def interval_plot(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw the AUROC of each head with its interval, the best on top, on the logit scale.
 
     Parameters
     ----------
     rows : sequence of dict
         ``head``, ``auroc``, ``auroc_low`` and ``auroc_high``, as fractions; the best first.
-    format : {"svg", "png"}
-        Format of the figure.
 
     Returns
     -------
-    bytes
+    Figure
     """
     positions = -np.arange(len(rows))
     values = np.array([[row[key] for row in rows] for key in ("auroc_low", "auroc", "auroc_high")])
@@ -52,12 +54,42 @@ def interval_plot(rows: Sequence[Mapping[str, Any]], format: Format = "svg") -> 
         axes.set(xlabel="AUROC (%), logit scale", xlim=limits)
         _label_heads(axes, positions, [row["head"] for row in rows])
 
-    return render(draw, 0, format, height=0.6 + _LINE * len(rows))
+    return new_figure(draw, height=0.6 + _LINE * len(rows))
 
 
-def rank_plot(
-    mean_ranks: Mapping[str, float], cliques: Sequence[Sequence[str]], format: Format = "svg"
-) -> bytes:
+def metric_matrix(
+    values: ArrayLike, heads: Sequence[str], sets: Sequence[str], *, higher_is_better: bool = True
+) -> Figure:
+    """Draw a metric of each head on each set as numbers in percent; the darker the cell, the better.
+
+    Parameters
+    ----------
+    values : array of shape [heads, sets]
+        The metric as fractions; NaN where a head was not scored.
+    heads, sets : sequence of str
+        Names of rows and columns.
+    higher_is_better : bool
+        Orientation of the metric.
+    """
+    numbers = np.asarray(values, np.float64)
+    shades, _ = shades_of(numbers, higher_is_better)
+
+    def draw(axes: Axes) -> None:
+        axes.imshow(shades, _SHADES, vmin=0, vmax=100, aspect="auto")
+        for row, column in np.argwhere(~np.isnan(numbers)):
+            colour = "white" if shades[row, column] > 60 else INK
+            axes.text(
+                column, row, f"{100 * numbers[row, column]:.1f}", ha="center", va="center", color=colour
+            )
+        axes.set_xticks(range(len(sets)), [short_label(name) for name in sets], rotation=30, ha="left")
+        axes.set_yticks(range(len(heads)), [short_label(name) for name in heads])
+        axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+        axes.spines[:].set_visible(False)
+
+    return new_figure(draw, height=0.9 + _LINE * len(heads), width=1.6 + 0.7 * len(sets))
+
+
+def rank_plot(mean_ranks: Mapping[str, float], cliques: Sequence[Sequence[str]]) -> Figure:
     """Draw the mean rank of each head, the best on top, and a bar for each clique of heads that do not differ.
 
     Parameters
@@ -66,12 +98,10 @@ def rank_plot(
         Mean rank by head; 1 means best on every set.
     cliques : sequence of sequence of str
         As returned by `featood.metrics.rank_heads`; cliques of one head get no bar.
-    format : {"svg", "png"}
-        Format of the figure.
 
     Returns
     -------
-    bytes
+    Figure
     """
     heads = sorted(mean_ranks, key=mean_ranks.__getitem__)
     positions = {head: -index for index, head in enumerate(heads)}
@@ -95,7 +125,7 @@ def rank_plot(
         axes.set(xlabel="mean rank (1 = best)")
         _label_heads(axes, np.array(list(positions.values())), heads)
 
-    return render(draw, 0, format, height=0.6 + _LINE * len(heads))
+    return new_figure(draw, height=0.6 + _LINE * len(heads))
 
 
 def _label_heads(axes: Axes, positions: np.ndarray, heads: Sequence[str]) -> None:

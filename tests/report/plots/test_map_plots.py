@@ -3,14 +3,14 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from test_report import HOSTILE, Page, made_results, texts
+from pages import HOSTILE, Page, made_results, texts
 
 from featood.cache import FeatureSet
 from featood.errors import DataError
 from featood.heads import create_head
 from featood.pipeline.score_maps import SIDE, open_score_maps
 from featood.pipeline.scoring import score
-from featood.report import score_map, write_report
+from featood.report import feature_map, png, score_map, svg, write_report
 
 
 def plane_sets(seed=0):
@@ -77,9 +77,9 @@ def test_the_map_is_labelled_reproducible_and_oriented_correctly():
         "odd": np.ones((3, 2)),
         **dict.fromkeys(HOSTILE, np.zeros((1, 2))),
     }
-    svg = made_map(grid, points)
-    assert svg == made_map(grid, points)
-    found = {text.strip() for text in texts(svg) if text}
+    drawn = svg(made_map(grid, points))
+    assert drawn == svg(made_map(grid, points))
+    found = {text.strip() for text in texts(drawn) if text}
     assert {
         "x",
         "y",
@@ -89,8 +89,8 @@ def test_the_map_is_labelled_reproducible_and_oriented_correctly():
         "<script>alert(1)</script>",
         "_hidden",
     } <= found
-    assert not re.findall(rb'<(?:g|image) id="', svg)
-    picture = Image.open(BytesIO(made_map(grid, {}, format="png"))).convert("L")
+    assert not re.findall(rb'<(?:g|image) id="', drawn)
+    picture = Image.open(BytesIO(png(made_map(grid, {})))).convert("L")
     column = np.asarray(picture)[:, picture.width // 3].astype(int)
     inside = column[picture.height // 8 : picture.height // 2]
     assert inside[0] < inside[-1] - 30, "the top is darker, as it is more out-of-distribution"
@@ -102,8 +102,8 @@ def test_the_map_is_labelled_reproducible_and_oriented_correctly():
     ids=["flat", "huge", "infinite"],
 )
 def test_unusual_grids_can_be_drawn(grid):
-    ET.fromstring(made_map(grid, {"a": np.array([[0.0, 0.0]]), "b": np.empty((0, 2))}))
-    ET.fromstring(made_map(grid, {}, id_scores=[1.0]))
+    ET.fromstring(svg(made_map(grid, {"a": np.array([[0.0, 0.0]]), "b": np.empty((0, 2))})))
+    ET.fromstring(svg(made_map(grid, {}, id_scores=[1.0])))
 
 
 def test_nan_is_refused():
@@ -118,7 +118,7 @@ def test_the_report_contains_the_map_and_fetches_nothing(tmp_path):
     write_report(tmp_path / "r.html", scoring.results, scoring.scores, maps=scoring.maps)
     html = (tmp_path / "r.html").read_text()
     page = Page(html)
-    assert page.tags.count("svg") == 3 * len(heads) and page.text.count("Scores in the plane") == len(heads)
+    assert page.tags.count("svg") == len(heads) and page.text.count("Scores in the plane") == len(heads)
     assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
     assert len(html) < 400_000
 
@@ -133,7 +133,19 @@ def test_the_report_lists_skipped_heads_with_the_reason(tmp_path):
     html = (tmp_path / "r.html").read_text()
     page = Page(html)
     assert "Heads left out" in page.text and "vim needs <the> classifier" in page.text
-    assert "script" not in page.tags and "img" not in page.tags and page.tags.count("dl") == 2
+    assert page.tags.count("script") == 2 and "img" not in page.tags and page.tags.count("dl") == 2
     results["skipped"] = []
     write_report(tmp_path / "r.html", results, scores)
     assert "Heads left out" not in (tmp_path / "r.html").read_text()
+
+
+def test_the_feature_map_is_coloured_by_set_or_by_rank_of_score():
+    points = {"toy": np.zeros((3, 2)), "<b>odd": np.array([[1.0, 2.0], [3.0, 4.0]])}
+    by_set = feature_map(points)
+    assert [len(part.get_offsets()) for part in by_set.axes[0].collections] == [3, 2]
+    assert {"toy", "<b>odd"} <= set(texts(svg(by_set)))
+    by_score = feature_map(points, {"toy": [5.0, 1e9, 2.0], "<b>odd": [0.0, np.inf]})
+    (part,) = by_score.axes[0].collections
+    assert part.get_array().tolist() == [3, 4, 2, 1, 5]
+    with pytest.raises(DataError, match="3 points have 1 scores"):
+        feature_map(points, {"toy": [5.0], "<b>odd": [0.0, 1.0]})

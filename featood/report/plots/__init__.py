@@ -1,0 +1,1 @@
+"""Figures of results, each from arrays to a matplotlib Figure."""
