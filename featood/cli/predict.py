@@ -6,12 +6,13 @@ __all__ = ["predict"]
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from featood.cli.common import Place, head_file_option
+from featood.cli.threshold import SHARE
 from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     "--neighbours", type=click.IntRange(0), default=0, metavar="K",
     help="Show the K nearest training images of each, with their distance.",
 )  # fmt: skip
+@click.option(
+    "--false-share", type=SHARE,
+    help="Decide on all images together, such that at most this share of the flagged ones is expected to be "
+    "in-distribution (Benjamini and Hochberg), instead of by the threshold.",
+)  # fmt: skip
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if an image is out-of-distribution.")
 @click.option("--device", default="auto", show_default=True, help="Device of the network.")
 @click.option(
@@ -40,8 +46,8 @@ if TYPE_CHECKING:
 @head_file_option
 @click.option("--no-test", is_flag=True, help="Do not test the detector on its golden inputs.")
 def predict(
-    detector: str, files: tuple[str, ...], as_json: bool, parquet: str | None, neighbours: int, exit_code: bool,
-    device: str, code: tuple[str, ...], no_test: bool,
+    detector: str, files: tuple[str, ...], as_json: bool, parquet: str | None, neighbours: int,
+    false_share: float | None, exit_code: bool, device: str, code: tuple[str, ...], no_test: bool,
 ) -> None:  # fmt: skip
     """Decide for each image in FILES whether it is out-of-distribution, by a DETECTOR of featood threshold.
 
@@ -52,12 +58,14 @@ def predict(
     """
     from featood.errors import DataError
     from featood.pipeline.detectors import Detector
+    from featood.pipeline.detectors.batch import flag_discoveries
     from featood.pipeline.detectors.files import as_record, image_sets
 
     found = Detector.load(detector, code, device, test=not no_test)
     decoding = found.network.decoding
     kept: list[Prediction] = []
     unread = out = total = 0
+    note = ""
     with TerminalReporter() as reporter:
 
         def predictions() -> Iterator[Prediction]:
@@ -66,7 +74,11 @@ def predict(
                     reporter.line(f"{images.name}: {note}")
                 yield from found.predict(images, reporter.task("predicting"), neighbours)
 
-        for one in predictions():
+        decided: Iterable[Prediction] = predictions()
+        if false_share is not None:
+            decided, bound = flag_discoveries(found.calibration, list(decided), false_share)
+            note = f", of which at most {bound} are not, with 95 % confidence"
+        for one in decided:
             total += 1
             unread += bool(one.error)
             out += bool(one.out)
@@ -78,7 +90,7 @@ def predict(
         from featood.pipeline.detectors.files import write_predictions
 
         write_predictions(parquet, kept)
-    print_line(f"{out} of {total - unread} images are out-of-distribution")
+    print_line(f"{out} of {total - unread} images are out-of-distribution{note}")
     if unread:
         raise DataError(f"{unread} of {total} images could not be read; their lines say why")
     if exit_code and out:

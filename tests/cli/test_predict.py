@@ -85,6 +85,8 @@ def test_from_a_head_to_a_decision_on_a_file(detector, featood, tmp_path, monkey
     )
     code, out, _ = featood("predict", "knn-detector", "photos/0.png", "--neighbours", "2")
     assert [line.split()[0] for line in out.splitlines()[1:]] == [f"{one['distance']:.3g}" for one in near]
+    code, out, err = featood("predict", "knn-detector", "photos", "--false-share", "0.3", "--json")
+    assert code == 0 and len(out.splitlines()) == 5 and "of which at most" in err
     # packages that take seconds to import, and that a trained network does not need
     code = "import sys; from featood import Detector; Detector.load('knn-detector')('photos/0.png')\n"
     code += "assert not {'torchvision', 'timm', 'scipy.stats', 'sklearn', 'matplotlib'} & set(sys.modules)"
