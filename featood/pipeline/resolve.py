@@ -117,6 +117,8 @@ def _find_all(
     """Find sets given by name, and those of lists; return them with the names of listed ones that are missing."""
     wanted = list(dict.fromkeys([*names, *listed]))
     found, missing = {}, []
+    if not selection.download and "transform" in test.recipe:  # a wrong name is said before others are extracted
+        _require_images(selection, test, names)
     for name in wanted:
         try:
             if selection.download:
@@ -134,6 +136,17 @@ def _find_all(
             f"none of the sets {', '.join(wanted)} could be found; the lines above say where each is expected"
         )
     return found, missing
+
+
+def _require_images(selection: Selection, reference: FeatureSet, names: Sequence[str]) -> None:
+    """Open the images of the sets that are not in the cache."""
+    from featood.data import open_dataset
+
+    assert reference.origin is not None
+    where = selection.data_dir or reference.origin.run.get("data_dir")
+    for name in names:
+        if _entry(selection.cache, reference, name) is None:
+            open_dataset(name, data_dir=where)
 
 
 def _download(selection: Selection, reference: FeatureSet, name: str, reporter: Reporter) -> None:

@@ -141,3 +141,11 @@ def test_missing_sets_are_left_out_of_a_suite_but_an_error_if_named(cache, monke
         find_test_sets(selection, [], ["imagenet-near"])
     with pytest.raises(UsageError, match="name what to score against"):
         find_test_sets(selection, [])
+
+
+def test_a_wrong_name_is_said_before_another_set_is_extracted(cache, monkeypatch):
+    monkeypatch.setattr(extraction_like, "extract_like", lambda *_, **__: pytest.fail("extracted"))
+    recipe = {"transform": {"channels": 3, "height": 8, "width": 8, "mean": [0.0], "std": [1.0]}}
+    put(cache, "cnn/photos/test", 1, recipe=recipe)
+    with pytest.raises(UsageError, match="no-such-set"):
+        find_test_sets(select(cache, "cnn", "photos"), ["noise:uniform", "no-such-set"])
