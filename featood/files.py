@@ -23,6 +23,7 @@ __all__ = [
     "seal",
     "size_of",
     "temporary",
+    "temporary_folder",
     "unlock",
     "unseal",
     "write_json",
@@ -34,6 +35,7 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -158,6 +160,11 @@ def resuming(path: str | Path) -> Iterator[IO[bytes]]:
                 part.unlink()
         raise
     _sync_folder(target.parent)
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a new folder that is removed at the end of a ``with`` block, or of the program."""
+    return tempfile.TemporaryDirectory(prefix="featood-")
 
 
 @contextmanager

@@ -6,14 +6,13 @@ __all__ = ["card_data", "pull", "push_to_hub"]
 
 import dataclasses
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featood.cache import FeatureCache
 from featood.errors import DataError, UsageError
-from featood.files import size_of
+from featood.files import size_of, temporary_folder
 from featood.heads.artefacts.artefact import load_head
 from featood.heads.base.head import Head
 from featood.pipeline.detectors import Detector
@@ -93,7 +92,7 @@ def push_to_hub(
     """
     from huggingface_hub import HfApi
 
-    with tempfile.TemporaryDirectory() as scratch:
+    with temporary_folder() as scratch:
         folder = source.save(Path(scratch) / "saved") if isinstance(source, Head | Detector) else Path(source)
         kind = _kind_of(folder)
         rows = _rows(results, kind.head) if results is not None else []

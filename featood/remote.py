@@ -6,15 +6,18 @@ __all__ = ["HubAddress", "hub_errors", "is_remote", "local_file", "local_folder"
 
 import contextlib
 import re
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from featood.downloads import download_file, is_address
 from featood.errors import DataError, UsageError
+from featood.files import temporary_folder
 
-_folders: list[tempfile.TemporaryDirectory[str]] = []  # removed at exit
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
+
+_folders: list[TemporaryDirectory[str]] = []  # removed at exit
 
 
 class HubAddress(NamedTuple):
@@ -92,7 +95,7 @@ def local_file(path: str) -> Path:
     """
     if not is_remote(path):
         return Path(path)
-    _folders.append(tempfile.TemporaryDirectory(prefix="featood-"))
+    _folders.append(temporary_folder())
     place = Path(_folders[-1].name) / path.partition("#")[0].rstrip("/").rpartition("/")[2]
     if is_address(path):
         download_file(path, place)

@@ -117,7 +117,9 @@ def _find_all(
     """Find sets given by name, and those of lists; return them with the names of listed ones that are missing."""
     wanted = list(dict.fromkeys([*names, *listed]))
     found, missing = {}, []
-    if not selection.download and "transform" in test.recipe:  # a wrong name is said before others are extracted
+    if (
+        not selection.download and "transform" in test.recipe
+    ):  # a wrong name is said before others are extracted
         _require_images(selection, test, names)
     for name in wanted:
         try:

@@ -5,10 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
-from featood.pipeline.near_and_far import near_and_far
 from pages import data_of
 from test_comparison import fitted, selection  # noqa: F401
 
+from featood.data import near_and_far
 from featood.errors import Mismatch
 from featood.pipeline.saved_results import read_results, saved_scoring
 from featood.report import read_scores
@@ -126,13 +126,10 @@ def test_suites_say_which_sets_are_near_and_far():
     names = ["textures", "cifar100", "photos", "tiny-imagenet"]
     expected = {"near": ["cifar100", "tiny-imagenet"], "far": ["textures"]}
     assert near_and_far("cifar10", names) == expected
-    assert near_and_far("mine", names) == {"near": [], "far": []}
+    assert near_and_far("mine", names) == {}
     # a suite that was asked for goes before the one of the set
     assert near_and_far("mine", names, ["cifar10-near", "cifar10-odin"])["near"] == [
         "cifar100",
         "tiny-imagenet",
     ]
-    assert near_and_far("cifar10", ["textures"], ["imagenet-near", "midog-near"]) == {
-        "near": [],
-        "far": ["textures"],
-    }
+    assert near_and_far("cifar10", ["textures"], ["imagenet-near", "midog-near"]) == {"far": ["textures"]}

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["Migrated", "migrate_detector"]
 
 import dataclasses
-import tempfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from featood.cache import FeatureCache, FeatureSet
 from featood.data import ImageSet
 from featood.errors import DataError
 from featood.extractors.extract import ExtractOptions
+from featood.files import temporary_folder
 from featood.heads import Head, create_head
 from featood.pipeline.detectors.calibration import calibrate
 from featood.pipeline.detectors.detector import Detector, Prediction
@@ -75,7 +75,7 @@ def migrate_detector(
     """
     before = detector.calibration.record
     opened = dataclasses.replace(images.open(reporter)[0], decoding=detector.network.decoding)
-    with tempfile.TemporaryDirectory() as place:
+    with temporary_folder() as place:
         source = dataclasses.replace(
             images, splits=(opened.split,) if opened.split else (), decoding=opened.decoding
         )
