@@ -103,7 +103,7 @@ def test_the_error_of_a_missing_set_says_where_to_get_and_put_it(tmp_path):
 def test_the_error_of_a_missing_split_lists_those_available(tmp_path):
     (tmp_path / "mnist").mkdir()
     np.savez(tmp_path / "mnist" / "test.npz", images=np.zeros((1, 2, 2), np.uint8))
-    with pytest.raises(DataError, match="no split 'val' here, only test"):
+    with pytest.raises(DataError, match="mnist has no split 'val', only test: add --split test"):
         open_dataset("mnist", "val", tmp_path)
     with pytest.raises(DataError):
         open_dataset("mnist", "../mnist/test", tmp_path)

@@ -100,7 +100,11 @@ def open_dataset(
     chosen = split or next((s for s in ("test", "val") if s in loaders), next(iter(loaders)))
     chosen = chosen if chosen in loaders else canonical(chosen)
     if chosen not in loaders:
-        raise DataError(f"{source.name} has no split {chosen!r} here, only {', '.join(loaders)}")
+        others = " or ".join(f"--split {one}" for one in loaders)
+        raise DataError(
+            f"{name} has no split {chosen!r}, only {', '.join(loaders)}: add {others}, or divide its images into "
+            f"folders such as {chosen}/CLASS"
+        )
     images, entry = loaders[chosen](), source.entry
     images = replace(images, name=source.name, split=chosen, classes=images.classes or entry.classes)
     if len(images) == 0:
