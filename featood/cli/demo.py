@@ -27,7 +27,8 @@ def demo(kind: str, out: str) -> None:
     """
     from pathlib import Path
 
-    from featood.cli.score import print_results, save_report
+    from featood.cli.report import save_report
+    from featood.cli.score import print_results
     from featood.files import make_folder
     from featood.pipeline.demos.images import run_demo
     from featood.pipeline.demos.tables import run_tabular_demo

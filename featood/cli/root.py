@@ -39,7 +39,7 @@ SECTIONS = {
         ),
         "score": Listed("score.score", "Score heads on the test set against out-of-distribution sets."),
         "report": Listed(
-            "score.report",
+            "report.report",
             "Write one self-contained HTML page: a matrix of heads and sets, and figures of their scores.",
         ),
         "threshold": Listed(

@@ -1,98 +1,22 @@
-"""``featood score`` and ``featood report``."""
+"""``featood score``."""
 
 from __future__ import annotations
 
-__all__ = ["print_results", "report", "save_report", "score"]
+__all__ = ["print_results", "score"]
 
-import dataclasses
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from featood.cli.common import (
-    Place,
-    backbone_option,
-    cache_of,
-    cache_option,
-    code_option,
-    data_dir_option,
-    dataset_option,
-    head_file_option,
-    quiet_downloads,
-    split_names,
-)
-from featood.cli.completion import fitted_heads, outlier_sets, shifted_sets, suites
-from featood.cli.runs import current_run, pin, repeatable, write_run_option
-from featood.reporter import TerminalReporter, print_line
+from featood.cli.common import Place, quiet_downloads
+from featood.cli.report import save_report
+from featood.cli.runs import repeatable, write_run_option
+from featood.cli.scoring import run_scoring, what_to_score, what_to_show
+from featood.reporter import print_line
 
 if TYPE_CHECKING:
-    from featood.pipeline.comparison import Uncertainty
     from featood.pipeline.scoring import Scoring
     from featood.report import Order
-
-
-def _known_suites(_: click.Context, __: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
-    if names:
-        from featood.data import suite
-
-        for name in names:
-            suite(name)
-    return names
-
-
-def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that ``score`` and ``report`` share."""
-    flag = {"is_flag": True}
-    head, ood, suite, shifted = (
-        {"multiple": True, "shell_complete": names}
-        for names in (fitted_heads, outlier_sets, suites, shifted_sets)
-    )
-    named = (
-        ("--head", "heads", head, "Head to score with: a name or the folder of a fitted head (default: all fitted)."),
-        ("--all", "every", flag, "Score every head whose inputs are in the cache, fitting those not fitted yet."),
-        ("--training", "training", flag, "With --all: also fit heads that train a network (minutes each)."),
-        ("--which", "which", {"default": ""}, "Score of heads that have several, or 'all' (default: as fitted)."),
-        ("--ood", "ood", ood, "Out-of-distribution set; may be repeated or comma-separated."),
-        ("--suite", "suite", {**suite, "callback": _known_suites}, "A named list of sets, such as cifar10-near."),
-        ("--shifted", "shifted", shifted,
-         "Set of the same classes, or list such as imagenet-shifted, whose rows count as in-distribution, too "
-         "(full-spectrum detection); may be repeated or comma-separated."),
-        ("--split", "split", {"default": ""}, "In-distribution split to score (default: test, else val)."),
-        ("--limit", "limit", {"type": click.IntRange(1)},
-         "For a quick try: use only so many images of each set but the in-distribution set, as NAME:limit=N."),
-        ("--download", "download", flag, "Download sets that are missing and have a public address."),
-        ("--intervals", "intervals", {"type": click.Choice(["delong", "bootstrap"])},
-         "Add intervals and test which heads differ: AUROC by DeLong's formula, or every metric by bootstrap."),
-        ("--confidence", "confidence", {"type": click.FloatRange(0, 100, min_open=True, max_open=True)},
-         "Confidence level of the intervals, in percent (default: 95)."),
-        ("--resamples", "resamples", {"type": click.IntRange(1)}, "Number of bootstrap resamples (default: 1000)."),
-        ("--force", "force", flag, "Accept features of another backbone, and sets that heads were fitted or tuned on."),
-    )  # fmt: skip
-    for add in (
-        cache_option,
-        data_dir_option,
-        head_file_option,
-        code_option,
-        dataset_option,
-        backbone_option,
-    ):
-        command = add(command)
-    for name, parameter, kind, text in reversed(named):
-        command = click.option(name, parameter, help=text, **kind)(command)
-    return command
-
-
-def what_to_show(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of the HTML report."""
-    command = click.option(
-        "--umap/--no-umap", default=None,
-        help="Map the features by UMAP in the report, too, in half a minute (default: if it is installed).",
-    )(command)  # fmt: skip
-    return click.option(
-        "--thumbnails/--no-thumbnails", default=True, show_default=True,
-        help="Embed small pictures of the hardest rows in the report.",
-    )(command)  # fmt: skip
 
 
 @click.command()
@@ -160,7 +84,7 @@ def score(
     from featood.report import Order
 
     order = Order(by, top, fold)
-    scoring = _run(**what)
+    scoring = run_scoring(**what)
     if json_path:
         from featood.report import write_json
 
@@ -184,124 +108,6 @@ def score(
         print_results(scoring, order, form)
 
 
-@click.command()
-@what_to_score
-@click.option(
-    "--from",
-    "results_path",
-    type=click.Path(dir_okay=False),
-    help="Show saved results (of score --json), without scoring again.",
-)
-@click.option(
-    "--scores",
-    "scores_path",
-    type=click.Path(dir_okay=False),
-    help="With --from: the scores of these results (of score --scores), for the figures.",
-)
-@what_to_show
-@click.option(
-    "--out",
-    default="report.html",
-    show_default=True,
-    type=Place(dir_okay=False),
-    help="The page to write.",
-)
-@write_run_option
-@quiet_downloads
-@repeatable
-def report(
-    out: str, results_path: str | None, scores_path: str | None, thumbnails: bool, umap: bool | None,
-    **what: Any,
-) -> None:  # fmt: skip
-    """Write one self-contained HTML page: a matrix of heads and sets, and figures of their scores.
-
-    Example: featood report --from results.json --scores scores.parquet
-    """
-    from featood.errors import UsageError
-
-    if results_path is None:
-        if scores_path:
-            raise UsageError("--scores goes with --from; to save the scores, use featood score --scores")
-        scoring = _run(**what)
-    else:
-        scoring = _saved(results_path, scores_path, what)
-    save_report(scoring, out, what["data_dir"], thumbnails, umap)
-
-
-def _saved(results_path: str, scores_path: str | None, what: Mapping[str, Any]) -> Scoring:
-    """Restore a scoring from its files, with the sets in the cache that have not changed."""
-    from featood.errors import UsageError
-    from featood.pipeline.saved_results import read_results, saved_scoring
-    from featood.report import read_scores
-
-    if any(value for name, value in what.items() if name not in ("cache_root", "data_dir")):
-        raise UsageError(
-            "--from shows saved results as they are: give only --scores, --cache and --data-dir with it"
-        )
-    results = read_results(results_path)
-    with TerminalReporter() as reporter:
-        if scores_path is None:
-            reporter.line("no --scores: the report has no figures of scores")
-        records = read_scores(scores_path) if scores_path else ()
-        return saved_scoring(results, records, cache_of(what["cache_root"]), reporter=reporter)
-
-
-def _run(
-    heads: tuple[str, ...], every: bool, training: bool, which: str, ood: tuple[str, ...], suite: tuple[str, ...],
-    shifted: tuple[str, ...], split: str, limit: int | None, force: bool, download: bool,
-    intervals: str | None, confidence: float | None, resamples: int | None,
-    backbone: str, dataset: str, data_dir: str | None, cache_root: str, code: tuple[str, ...],
-) -> Scoring:  # fmt: skip
-    from featood.errors import UsageError
-    from featood.pipeline.scoring import ScorePlan, score_selection
-    from featood.pipeline.selection import select
-
-    if every and heads:
-        raise UsageError("--all scores every head; use either --all or --head")
-    if every and which:
-        raise UsageError("--all scores every head as it was fitted; omit --all to use --which")
-    names, further = ([name for group in given for name in split_names(group)] for given in (ood, shifted))
-    how = ScorePlan(
-        split, which, force, _uncertainty(intervals, confidence, resamples), tuple(further), limit or 0
-    )
-    selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
-    pin(backbone=selection.backbone, dataset=selection.dataset)
-    selection = dataclasses.replace(selection, download=download)
-    with TerminalReporter() as reporter:
-        if every:
-            from featood.pipeline.scoring_all import score_all
-
-            scoring = score_all(selection, names, suite, how, training=training, reporter=reporter)
-        else:
-            scoring = score_selection(selection, heads, names, suite, how, reporter=reporter)
-    scoring.results["run"] = current_run()
-    for warning in scoring.results["warnings"]:
-        print_line(f"warning: {warning}")
-    for entry in scoring.results["skipped"]:
-        print_line(f"left out {entry['head']}: {entry['reason']}")
-    return scoring
-
-
-def _uncertainty(method: str | None, confidence: float | None, resamples: int | None) -> Uncertainty | None:
-    from featood.errors import UsageError
-
-    given: dict[str, Any] = {} if confidence is None else {"level": confidence / 100}
-    if resamples is not None:
-        given["resamples"] = resamples
-    if (given and method is None) or (resamples is not None and method == "delong"):
-        option = (
-            "--resamples goes with --intervals bootstrap"
-            if resamples
-            else "--confidence goes with --intervals"
-        )
-        raise UsageError(f"{option}, which was not given; add it")
-    if method is None:
-        return None
-    from featood.pipeline.comparison import Uncertainty
-
-    return Uncertainty(method, **given)
-
-
 def print_results(scoring: Scoring, order: Order | None = None, form: str = "text") -> None:
     """Print the table, as wide as the terminal, and which heads differ if results have intervals; or a document."""
     import shutil
@@ -319,34 +125,3 @@ def print_results(scoring: Scoring, order: Order | None = None, form: str = "tex
     console.print(results_table(results, width, order))
     for line in comparison_lines(results):
         console.print(line)
-
-
-def save_report(
-    scoring: Scoring,
-    path: str,
-    data_dir: str | None = None,
-    thumbnails: bool = True,
-    umap: bool | None = None,
-) -> None:
-    """Write the HTML page and print its path."""
-    import datetime
-    import functools
-    from importlib.util import find_spec
-
-    from featood.pipeline.network_pictures import network_pictures
-    from featood.pipeline.thumbnails import thumbnails as read_thumbnails
-    from featood.report import write_report
-
-    date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    # a folder of compiled code that an uninstallation has left has no origin
-    by_umap = getattr(find_spec("umap"), "origin", None) is not None if umap is None else umap
-    if by_umap and umap is None:
-        print_line("the features are also mapped by UMAP, in half a minute (--no-umap omits it)")
-    with TerminalReporter() as reporter, reporter.working("drawing the report"):
-        write_report(
-            path, scoring.results, scoring.scores, sets=scoring.sets, predictions=scoring.predictions,
-            thumbnails=functools.partial(read_thumbnails, data_dir=data_dir) if thumbnails else None,
-            umap=by_umap, maps=scoring.maps, date=date,
-            pictures=network_pictures(next(iter(scoring.sets.values()))) if scoring.sets else None,
-        )  # fmt: skip
-    print_line(f"report: {path}")
