@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "HEAD_FILES",
+    "SHARE",
     "Place",
     "backbone_option",
     "cache_of",
@@ -11,6 +12,7 @@ __all__ = [
     "code_option",
     "data_dir_option",
     "dataset_option",
+    "detector_code_option",
     "emit_json",
     "head_file_option",
     "numbers",
@@ -75,6 +77,11 @@ dataset_option = click.option(
     shell_complete=datasets_in_cache,
     help="In-distribution dataset (default: the newest extraction's).",
 )
+SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
+detector_code_option = click.option(
+    "--code", multiple=True, metavar="python:MODULE:CALLABLE",
+    help="Code that may be run, if the network is python:...; may be repeated.",
+)  # fmt: skip
 code_option = click.option(
     "--code", multiple=True, metavar="python:MODULE:CALLABLE",
     help="Code that may be run to extract further sets, if the backbone is python:...; may be repeated.",

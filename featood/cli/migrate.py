@@ -9,10 +9,10 @@ from typing import Any
 
 import rich_click as click
 
-from featood.cli.common import Place, data_dir_option, numbers, quiet_downloads
+from featood.cli.common import SHARE, Place, data_dir_option, detector_code_option, numbers, quiet_downloads
 from featood.cli.completion import image_sets
 from featood.cli.options import parse_pairs
-from featood.cli.threshold import SHARE, print_calibration
+from featood.cli.threshold import print_calibration
 from featood.reporter import TerminalReporter, print_line
 
 
@@ -42,10 +42,7 @@ from featood.reporter import TerminalReporter, print_line
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of their choice.")
 @click.option("--out", type=Place(file_okay=False), help="Folder to write (default: DETECTOR-migrated).")
-@click.option(
-    "--code", multiple=True, metavar="python:MODULE:CALLABLE",
-    help="Code that may be run, if the backbone of the detector is python:...; may be repeated.",
-)  # fmt: skip
+@detector_code_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @data_dir_option
 @quiet_downloads

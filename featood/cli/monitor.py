@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from featood.cli.common import Place
+from featood.cli.common import SHARE, Place, detector_code_option
 from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
     from featood.data import ImageSet
     from featood.pipeline.monitoring import Diagnosis, Report
-
-SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 
 @click.command()
@@ -45,12 +43,7 @@ SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per batch and line.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if the alarm has been raised.")
 @click.option("--device", default="auto", show_default=True, help="Device of the network.")
-@click.option(
-    "--code",
-    multiple=True,
-    metavar="python:MODULE:CALLABLE",
-    help="Code that may be run, if the network is python:...",
-)
+@detector_code_option
 @click.option("--no-test", is_flag=True, help="Do not test the detector on its golden inputs.")
 def monitor(
     detector: str, stream: tuple[str, ...], batch: int, false_alarm: float | None, state: str | None, resume: bool,

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from featood.cli.common import Place, head_file_option
-from featood.cli.threshold import SHARE
+from featood.cli.common import SHARE, Place, detector_code_option, head_file_option
 from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
@@ -37,12 +36,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if an image is out-of-distribution.")
 @click.option("--device", default="auto", show_default=True, help="Device of the network.")
-@click.option(
-    "--code",
-    multiple=True,
-    metavar="python:MODULE:CALLABLE",
-    help="Code that may be run, if the network is python:...",
-)
+@detector_code_option
 @head_file_option
 @click.option("--no-test", is_flag=True, help="Do not test the detector on its golden inputs.")
 def predict(

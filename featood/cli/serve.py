@@ -6,6 +6,7 @@ __all__ = ["serve"]
 
 import rich_click as click
 
+from featood.cli.common import detector_code_option
 from featood.reporter import TerminalReporter
 
 
@@ -30,10 +31,7 @@ from featood.reporter import TerminalReporter
 )  # fmt: skip
 @click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds for a request.")
 @click.option("--device", default="auto", show_default=True, help="Device of the network.")
-@click.option(
-    "--code", multiple=True, metavar="python:MODULE:CALLABLE",
-    help="Code that may be run, if the network is python:...",
-)  # fmt: skip
+@detector_code_option
 def serve(
     detector: str, host: str, port: int, max_batch: int, max_waiting: int, max_bytes: int, max_pixels: int,
     timeout: float, device: str, code: tuple[str, ...],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from featood.cli.common import (
+    SHARE,
     Place,
     backbone_option,
     cache_of,
@@ -26,8 +27,6 @@ from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
     from featood.pipeline.detectors import Detector
-
-SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 
 
 @click.command()
