@@ -91,10 +91,11 @@ class _Spectral(nn.Module):
             self.weight_u.copy_(_unit(self.operator(self.weight_v, self.weight)))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        # the vectors take the size stored; of the wrong width they are refused as other tensors are
+        # the vectors take the size stored, none before the first input; of the wrong width they are refused as other
+        # tensors are
         for name, width in zip(NAMES, self.widths, strict=True):
             shape = getattr(state_dict.get(prefix + name), "shape", ())
-            fits = len(shape) == self.weight.ndim and shape[:2] == (1, width)
+            fits = shape == (0,) or (len(shape) == self.weight.ndim and shape[:2] == (1, width))
             if fits and shape != getattr(self, name).shape:
                 setattr(self, name, self.weight.detach().new_empty(shape))
         super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -133,6 +133,18 @@ def test_the_size_is_that_of_the_first_input_and_is_stored():
         other.load_state_dict(state)
 
 
+def test_a_state_from_before_the_first_input_is_restored():
+    torch.manual_seed(0)
+    layer = SpectralLinear(nn.Linear(4, 3), 1.0)
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    x = torch.randn(5, 4)
+    expected = layer(x)
+    assert layer.weight_v.shape == (1, 4)
+    layer.load_state_dict(before)
+    assert not layer.weight_v.numel()
+    torch.testing.assert_close(layer(x), expected)
+
+
 def test_a_zero_weight_stays_zero():
     bounded = SpectralConv2d(nn.Conv2d(2, 3, 3))
     nn.init.zeros_(bounded.weight)
