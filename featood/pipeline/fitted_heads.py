@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "FitSettings",
     "SkippedHead",
+    "chosen_head",
     "chosen_heads",
     "existing_head",
     "find_heads",
@@ -258,6 +259,21 @@ def get_head(selection: Selection, name: str, reporter: Reporter = SILENT) -> He
     if settings:
         reporter.line(settings)
     return create_head(name, preset)
+
+
+def chosen_head(selection: Selection, name: str, reporter: Reporter = SILENT) -> tuple[str, Head]:
+    """Return the label of a fitted head by name, and the head.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or several variants of it.
+    """
+    heads, _ = chosen_heads(selection, [name], reporter)
+    if len(heads) > 1:
+        raise UsageError(f"{name} could be {' or '.join(heads)}; name one of them")
+    (found,) = heads.items()
+    return found
 
 
 def chosen_heads(

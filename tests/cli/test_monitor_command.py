@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from small_detector import small_detector
 
 from featood.data import open_dataset
 
@@ -13,25 +14,8 @@ from featood.data import open_dataset
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Return a folder with a detector, a folder of 60 digits, and packed noise."""
-    from featood.cache import FeatureCache
-    from featood.extractors.trainer import Architecture, TrainOptions
-    from featood.heads import create_head
-    from featood.pipeline.detectors import calibrate, make_detector
-    from featood.pipeline.extraction import ImageSource, Network, extract_dataset
-    from featood.pipeline.train_plan import TrainPlan
-    from featood.pipeline.training import train_extractor
-
     place = tmp_path_factory.mktemp("place")
-    plan = TrainPlan(
-        model="cross-entropy", dataset="digits", architecture=Architecture("lenet"), image_size=28, limit=300,
-        out=place / "net",
-    )  # fmt: skip
-    train_extractor(plan, TrainOptions(epochs=3, batch_size=32, lr=0.05))
-    cache = FeatureCache(place / "cache")
-    extract_dataset(cache, ImageSource("digits"), Network(str(place / "net")))
-    head = create_head("knn", k=5).fit(cache["net/digits/train"])
-    test = cache["net/digits/test"]
-    make_detector(head, calibrate(head, test, 0.1), test).save(place / "knn-detector")
+    small_detector(place, k=5)[0].save(place / "knn-detector")
     images = open_dataset("digits", "test")
     (place / "digits").mkdir()
     for row in range(60):

@@ -24,7 +24,7 @@ from featood.pipeline.detectors.golden import record_golden
 from featood.pipeline.detectors.neighbours import TRAINING_ROWS, TrainingRows, choose_training_rows
 from featood.pipeline.detectors.network import ImageNetwork
 from featood.pipeline.detectors.reference import choose_reference
-from featood.pipeline.fitted_heads import chosen_heads
+from featood.pipeline.fitted_heads import chosen_head
 from featood.pipeline.selection import select
 from featood.reporter import SILENT, Reporter
 
@@ -136,10 +136,7 @@ def detector_of(
     selection = select(cache, backbone, dataset, data_dir)
     chosen = split or ("val" if "val" in selection.entries else selection.test_split(""))
     features = selection.open(selection.train_split(chosen))
-    heads, _ = chosen_heads(selection, [head], reporter)
-    if len(heads) > 1:
-        raise UsageError(f"{head} could be {' or '.join(heads)}; name one of them")
-    ((label, fitted),) = heads.items()
+    label, fitted = chosen_head(selection, head, reporter)
     place = Path(out or f"{slug(label)}-detector")
     if place.exists():
         raise UsageError(f"{place} exists; choose another folder by --out, or delete it")

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from featood.cache.feature_cache import FeatureCache
 from featood.cache.feature_set import FeatureSet
-from featood.errors import UsageError
 from featood.heads.base.head import Head
 from featood.pipeline.detectors import Detector
 from featood.pipeline.export.exporting import golden_images
-from featood.pipeline.fitted_heads import chosen_heads
+from featood.pipeline.fitted_heads import chosen_head
 from featood.pipeline.selection import select
 from featood.reporter import SILENT, Reporter
 
@@ -34,11 +33,7 @@ def head_in(
         If there is no such head, or several.
     """
     selection = select(cache, backbone, dataset)
-    heads, _ = chosen_heads(selection, [name], reporter)
-    if len(heads) > 1:
-        raise UsageError(f"{name} could be {' or '.join(heads)}; name one of them")
-    ((_, head),) = heads.items()
-    return head, selection.open(selection.test_split(""))
+    return chosen_head(selection, name, reporter)[1], selection.open(selection.test_split(""))
 
 
 def golden_rows(detector: Detector) -> FeatureSet:

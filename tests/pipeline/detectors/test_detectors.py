@@ -8,36 +8,25 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_detector import small_detector
 
 from featood.cache import FeatureCache
 from featood.cache.feature_set import FeatureSet
 from featood.data import open_dataset
 from featood.decisions import p_values, threshold
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
-from featood.extractors.trainer import Architecture, TrainOptions
 from featood.files import seal, write_json
 from featood.heads import create_head
-from featood.pipeline.detectors import Detector, calibrate, make_detector
+from featood.pipeline.detectors import Detector, calibrate
 from featood.pipeline.detectors.reference import choose_reference
-from featood.pipeline.extraction import ImageSource, Network, extract_dataset
-from featood.pipeline.train_plan import TrainPlan
-from featood.pipeline.training import train_extractor
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Return a cache and a detector of digits, and the folder in which it was saved."""
     place = tmp_path_factory.mktemp("made")
-    plan = TrainPlan(
-        model="cross-entropy", dataset="digits", architecture=Architecture("lenet"), image_size=28, limit=400,
-        out=place / "net",
-    )  # fmt: skip
-    train_extractor(plan, TrainOptions(epochs=4, batch_size=32, lr=0.05))
+    detector, _ = small_detector(place, k=5)
     cache = FeatureCache(place / "cache")
-    extract_dataset(cache, ImageSource("digits"), Network(str(place / "net")))
-    head = create_head("knn", k=5).fit(cache["net/digits/train"])
-    test = cache["net/digits/test"]
-    detector = make_detector(head, calibrate(head, test, 0.1), test)
     return cache, detector, detector.save(place / "detector")
 
 

@@ -9,39 +9,25 @@ import sys
 
 import numpy as np
 import pytest
+from small_detector import small_detector
 
-from featood.cache import FeatureCache
 from featood.data import open_dataset
 from featood.decisions import Capital, bet, online_p_values, running_interval
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
-from featood.extractors.trainer import Architecture, TrainOptions
-from featood.heads import create_head
 from featood.metrics import binomial_interval
-from featood.pipeline.detectors import Detector, calibrate, make_detector
+from featood.pipeline.detectors import Detector
 from featood.pipeline.detectors.files import image_sets
-from featood.pipeline.extraction import ImageSource, Network, extract_dataset
 from featood.pipeline.monitoring import Monitor
 from featood.pipeline.monitoring.advance import PARTS, WINDOW
 from featood.pipeline.monitoring.state import FILE, load_state
 from featood.pipeline.monitoring.stream import batches, unseen
-from featood.pipeline.train_plan import TrainPlan
-from featood.pipeline.training import train_extractor
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Return a detector of digits, the folder in which it was saved, and its calibration images."""
     place = tmp_path_factory.mktemp("made")
-    plan = TrainPlan(
-        model="cross-entropy", dataset="digits", architecture=Architecture("lenet"), image_size=28, limit=400,
-        out=place / "net",
-    )  # fmt: skip
-    train_extractor(plan, TrainOptions(epochs=4, batch_size=32, lr=0.05))
-    cache = FeatureCache(place / "cache")
-    extract_dataset(cache, ImageSource("digits"), Network(str(place / "net")))
-    head = create_head("knn", k=5).fit(cache["net/digits/train"])
-    test = cache["net/digits/test"]
-    detector = make_detector(head, calibrate(head, test, 0.1), test)
+    detector, _ = small_detector(place, k=5)
     return detector, detector.save(place / "detector"), open_dataset("digits", "test")
 
 
