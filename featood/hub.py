@@ -17,6 +17,7 @@ from featood.heads.artefacts.artefact import load_head
 from featood.heads.base.head import Head
 from featood.pipeline.detectors import Detector
 from featood.pipeline.detectors.folder import RECORD, load_record
+from featood.pipeline.saved_results import read_results
 from featood.remote import hub_errors, local_folder
 
 if TYPE_CHECKING:
@@ -170,17 +171,12 @@ def _kind_of(folder: Path) -> _Kind:
 
 
 def _rows(results: str | Path, head: str) -> list[dict[str, Any]]:
-    path = Path(results)
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        found = [row for row in rows if row["head"] == head or row["head"].startswith(f"{head}@")]
-        about = sorted({row["head"] for row in rows})
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{path} was not written by featood score --json") from None
+    rows = read_results(results)["rows"]
+    found = [row for row in rows if row["head"] == head or row["head"].startswith(f"{head}@")]
     if not found:
-        raise UsageError(f"{path} has no rows of {head}, but of {', '.join(about)}")
+        raise UsageError(
+            f"{results} has no rows of {head}, but of {', '.join(sorted({row['head'] for row in rows}))}"
+        )
     return found
 
 

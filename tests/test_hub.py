@@ -15,6 +15,7 @@ from featood.heads import create_head
 from featood.hub import pull, push_to_hub
 from featood.pipeline.detectors import calibrate, make_detector
 from featood.pipeline.extraction import ImageSource, Network, extract_dataset
+from featood.pipeline.scoring import score
 from featood.remote import HubAddress, local_file
 
 
@@ -39,12 +40,17 @@ def head():
 
 
 def write_results(path, **more):
+    rng = np.random.default_rng(2)
+    train, test, odd = (
+        FeatureSet({"avg": rng.normal(size=(30, 4))}, name=f"net/{name}")
+        for name in ("a/train", "a/test", "textures/test")
+    )
+    results = score({"knn": create_head("knn", k=3).fit(train)}, test, {"textures": odd}).results
     row = {
         "head": "knn", "ood": "textures", "split": "test", "auroc": 0.91, "aupr_in": 0.8, "aupr_out": 0.7, "fpr95": 0.3,
     }  # fmt: skip
-    path.write_text(
-        json.dumps({"schema": 1, "rows": [{**row, **more}, {**row, "head": "msp", "auroc": 0.5}]})
-    )
+    rows = [{**row, **more}, {**row, "head": "msp", "auroc": 0.5}]
+    path.write_text(json.dumps({**results, "rows": rows}))
     return path
 
 
@@ -105,7 +111,7 @@ def test_what_cannot_be_published_is_refused_in_one_line(hub, head, tmp_path, fe
     with pytest.raises(UsageError, match="no rows of knn, but of msp, vim"):
         push_to_hub(head, "user/knn", results=write_results(tmp_path / "other.json", head="vim"))
     (tmp_path / "wrong.json").write_text("[1]")
-    with pytest.raises(DataError, match="not written by featood score --json"):
+    with pytest.raises(DataError, match=r"wrong\.json has no complete evidence; score again"):
         push_to_hub(head, "user/knn", results=tmp_path / "wrong.json")
     good = write_results(tmp_path / "good.json")
     with pytest.raises(UsageError, match="OWNER/DATASET#TASK"):
