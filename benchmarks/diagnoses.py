@@ -24,11 +24,11 @@ from featood.cache import FeatureCache
 from featood.data import ImageSet, open_dataset
 from featood.decisions import threshold
 from featood.heads import create_head
-from featood.pipeline.detectors import Detector, calibrate
+from featood.heads.base.calibration import predicted_classes
+from featood.pipeline.detectors import Detector
 from featood.pipeline.detectors.network import ImageNetwork
 from featood.pipeline.detectors.reference import REFERENCE_ROWS, Reference
 from featood.pipeline.monitoring.diagnosis import Window, diagnose
-from featood.pipeline.result_rows import predicted_classes
 from featood.pipeline.selection import select
 
 DISTORTIONS = {
@@ -125,7 +125,7 @@ def main() -> None:
     head = create_head(given.head)
     if head.learns:
         head.fit(train)
-    detector = Detector(head, calibrate(head, test), ImageNetwork(test.origin), None, {})
+    detector = Detector(head.calibrate(test), ImageNetwork(test.origin), None, {})
     classes = predicted_classes(test.logits)
     assert classes is not None
     known = Rows(np.asarray(test.feature()[:]), np.asarray(head.score(test), np.float64), classes)

@@ -153,12 +153,13 @@ def card_data(kind: str, repo: str, head: str, rows: list[dict[str, Any]], licen
 
 def _kind_of(folder: Path) -> _Kind:
     if size_of(folder / RECORD) is not None:
-        record = load_record(folder)
-        calibration = record["calibration"]
+        record, calibration = load_record(folder), load_head(folder / "head").calibration
+        assert calibration is not None
+        facts = calibration.record
         about = (
             f"# Detector with `{record['head']}`\n\n"
-            f"- Calibrated on: {calibration['set']} ({calibration['rows']} rows)\n"
-            f"- False alarms on new in-distribution images: {100 * calibration['alarm_rate']:g} %\n"
+            f"- Calibrated on: {facts['set']} ({facts['rows']} rows)\n"
+            f"- False alarms on new in-distribution images: {100 * facts['alarm_rate']:g} %\n"
         )
         return _Kind("detector", record["head"], about)
     if size_of(folder / "head.json") is not None:

@@ -13,7 +13,7 @@ from featood.errors import DataError, UsageError
 from featood.extractors.backbones import RANDOM
 from featood.heads import create_head
 from featood.hub import pull, push_to_hub
-from featood.pipeline.detectors import calibrate, make_detector
+from featood.pipeline.detectors import make_detector
 from featood.pipeline.extraction import ImageSource, Network, extract_dataset
 from featood.pipeline.scoring import score
 from featood.remote import HubAddress, local_file
@@ -88,7 +88,7 @@ def test_a_detector_and_a_cache(hub, tmp_path):
     network = Network("lenet", RANDOM, image_size=28)
     features = extract_dataset(cache, ImageSource("digits", ("test",)), network)[0].features
     head = create_head("msp")
-    detector = make_detector(head, calibrate(head, features, 0.1), features)
+    detector = make_detector(head.calibrate(features, 0.9), features)
     push_to_hub(detector, "user/detector")
     assert (
         "Calibrated on: lenet@random/digits/test" in hub.repos["models/user/detector"]["README.md"].decode()

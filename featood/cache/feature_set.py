@@ -157,6 +157,11 @@ class FeatureSet:
         """Recipe of the features of a set from a cache; empty for other sets."""
         return self.origin.recipe if self.origin else {}
 
+    @property
+    def inputs_sha256(self) -> str:
+        """Digest of the list of inputs of a set from a cache; empty if unknown."""
+        return self.origin.inputs_sha256 if self.origin else ""
+
     def feature(self, name: str = "") -> Column:
         """Return one feature column, by default the classifier's input.
 

@@ -75,7 +75,7 @@ def migrate(
         )  # fmt: skip
     found.detector.save(place)
     further = {name: getattr(found, name) for name in ("fitted", "flagged_before", "rank_correlation")}
-    print_calibration(found.detector, place, as_json, **further)
+    print_calibration(found.detector.calibration, place, as_json, **further)
     if as_json:
         return
     click.echo(f"the earlier detector flags {100 * found.flagged_before:.2f} % of these images")

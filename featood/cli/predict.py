@@ -6,7 +6,7 @@ __all__ = ["predict"]
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import rich_click as click
@@ -39,38 +39,57 @@ if TYPE_CHECKING:
 @detector_code_option
 @head_file_option
 @click.option("--no-test", is_flag=True, help="Do not test the detector on its golden inputs.")
+@click.option(
+    "--probes", type=Place(dir_okay=False), metavar="FILE",
+    help="For a detector of features: those of its probes, computed again, to test that the encoder is the same.",
+)  # fmt: skip
 def predict(
     detector: str, files: tuple[str, ...], as_json: bool, parquet: str | None, neighbours: int,
     false_share: float | None, exit_code: bool, device: str, code: tuple[str, ...], no_test: bool,
+    probes: str | None,
 ) -> None:  # fmt: skip
     """Decide for each image in FILES whether it is out-of-distribution, by a DETECTOR of featood threshold.
 
     FILES are images, folders, packed images (.npy, .npz), image lists, or - for names on standard input. Each line has
     the decision, the score (higher = more out-of-distribution), its p-value, the predicted class and the name.
 
+    A detector of imported features, or a calibrated head, decides on their rows: FILES are tables or arrays.
+
     Example: featood predict knn-detector photos/
     """
-    from featood.errors import DataError
+    from featood.errors import DataError, UsageError
     from featood.pipeline.detectors import Detector
     from featood.pipeline.detectors.batch import flag_discoveries
-    from featood.pipeline.detectors.files import as_record, image_sets
+    from featood.pipeline.detectors.files import as_record, predict_files
+    from featood.pipeline.detectors.rows import is_head, load_calibrated, predict_rows, read_features
+    from featood.remote import local_folder
 
-    found = Detector.load(detector, code, device, test=not no_test)
-    decoding = found.network.decoding
+    folder = local_folder(detector)
+    what = "images"
     kept: list[Prediction] = []
     unread = out = total = 0
     note = ""
     with TerminalReporter() as reporter:
-
-        def predictions() -> Iterator[Prediction]:
-            for images in image_sets(files, decoding, sys.stdin):
-                for note in images.notes:
-                    reporter.line(f"{images.name}: {note}")
-                yield from found.predict(images, reporter.task("predicting"), neighbours)
-
-        decided: Iterable[Prediction] = predictions()
+        decided: Iterable[Prediction]
+        if is_head(folder):
+            if neighbours:
+                raise UsageError(
+                    f"{detector} decides on features, and has no training rows to show; omit --neighbours"
+                )
+            head, calibration = load_calibrated(folder, test=not no_test)
+            if probes is not None:
+                calibration.probes.check_encoder(read_features(head, probes, reporter))
+            what, decided = "rows", predict_rows(head, files, sys.stdin, reporter)
+        else:
+            if probes is not None:
+                raise UsageError(f"{detector} tests its network by its own golden images; omit --probes")
+            found = Detector.load(folder, code, device, test=not no_test)
+            calibration, decided = (
+                found.calibration,
+                predict_files(found, files, sys.stdin, neighbours, reporter),
+            )
         if false_share is not None:
-            decided, bound = flag_discoveries(found.calibration, list(decided), false_share)
+            decided, bound = flag_discoveries(calibration, list(decided), false_share)
             note = f", of which at most {bound} are not, with 95 % confidence"
         for one in decided:
             total += 1
@@ -84,9 +103,9 @@ def predict(
         from featood.pipeline.detectors.files import write_predictions
 
         write_predictions(parquet, kept)
-    print_line(f"{out} of {total - unread} images are out-of-distribution{note}")
+    print_line(f"{out} of {total - unread} {what} are out-of-distribution{note}")
     if unread:
-        raise DataError(f"{unread} of {total} images could not be read; their lines say why")
+        raise DataError(f"{unread} of {total} {what} could not be read; their lines say why")
     if exit_code and out:
         sys.exit(1)
 

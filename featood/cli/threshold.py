@@ -26,7 +26,7 @@ from featood.cli.runs import repeatable, write_run_option
 from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
-    from featood.pipeline.detectors import Detector
+    from featood.heads.base.calibration import Calibration
 
 
 @click.command()
@@ -68,22 +68,25 @@ def threshold(
 
     Example: featood threshold knn --tpr 0.95
     """
-    from featood.pipeline.detectors.making import detector_of
+    from featood.pipeline.detectors import Detector
+    from featood.pipeline.detectors.making import write_detector
 
     with TerminalReporter() as reporter:
         cache = cache_of(cache_root, backbone, code)
-        found, place = detector_of(
-            cache, head, 1 - tpr, out, confidence=confidence, by_class=by_class, split=split, force=force,
+        found, place = write_detector(
+            cache, head, tpr, out, confidence=confidence, by_class=by_class, split=split, force=force,
             backbone=backbone, dataset=dataset, data_dir=data_dir, training_rows=training_rows, reporter=reporter,
         )  # fmt: skip
-    print_calibration(found, place, as_json)
+    assert found.calibration is not None
+    print_calibration(found.calibration, place, as_json)
     if not as_json:
-        print_line(f"detector: {place}; next: featood predict {place} FILES")
+        inputs = "FILES" if isinstance(found, Detector) else "FILES of features, tables or arrays"
+        print_line(f"detector: {place}; next: featood predict {place} {inputs}")
 
 
-def print_calibration(detector: Detector, place: Path, as_json: bool, **further: Any) -> None:
-    """Print the threshold of a detector and how it was calibrated; as JSON with `further` entries."""
-    record, limits = dict(detector.calibration.record), detector.calibration.thresholds
+def print_calibration(calibration: Calibration, place: Path, as_json: bool, **further: Any) -> None:
+    """Print a threshold and how it was calibrated; as JSON with `further` entries."""
+    record, limits = dict(calibration.record), calibration.thresholds
     if as_json:
         emit_json({**record, "thresholds": limits.tolist(), "detector": str(place), **further})
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SeenOutliers", "dataset_name", "inputs_digest", "overlap", "refuse_seen", "seen_outliers"]
+__all__ = ["SeenOutliers", "dataset_name", "overlap", "refuse_seen", "seen_outliers"]
 
 import dataclasses
 import re
@@ -40,7 +40,7 @@ class SeenOutliers:
     @classmethod
     def of(cls, features: FeatureSet, **facts: Any) -> SeenOutliers:
         """Record a set by its name and the digest of its inputs."""
-        return cls(dataset_name(features), inputs_digest(features), **facts)
+        return cls(dataset_name(features), features.inputs_sha256, **facts)
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> SeenOutliers:
@@ -70,11 +70,6 @@ class SeenOutliers:
 def dataset_name(features: FeatureSet) -> str:
     """Return the name of the dataset of a set."""
     return features.origin.dataset if features.origin else features.name.split("/")[-1]
-
-
-def inputs_digest(features: FeatureSet) -> str:
-    """Return the SHA-256 of a set's list of inputs, or an empty string if unknown."""
-    return features.origin.inputs_sha256 if features.origin else ""
 
 
 def overlap(first: str, second: str) -> bool:
@@ -112,7 +107,7 @@ def refuse_seen(label: str, head: Head, sets: Mapping[str, FeatureSet]) -> None:
     """
     for seen in seen_outliers(head):
         for name, features in sets.items():
-            same = bool(seen.inputs) and seen.inputs == inputs_digest(features)
+            same = bool(seen.inputs) and seen.inputs == features.inputs_sha256
             if same or overlap(seen.on, name) or overlap(seen.on, dataset_name(features)):
                 how = "trained" if seen.metric is None else "tuned"
                 raise UsageError(

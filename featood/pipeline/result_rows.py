@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["HeadScores", "ResultRow", "id_facts", "predicted_classes", "score_head", "split_name"]
+__all__ = ["HeadScores", "ResultRow", "id_facts", "score_head", "split_name"]
 
 import dataclasses
 import time
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from featood.cache.feature_set import FeatureSet
+from featood.heads.base.calibration import predicted_classes
 from featood.heads.base.head import Head
 from featood.metrics import (
     auroc_macro,
@@ -215,14 +216,6 @@ def _correct(features: FeatureSet, predictions: np.ndarray | None) -> np.ndarray
     if labels is None or predictions is None:
         return None
     return predictions[labels >= 0] == labels[labels >= 0]
-
-
-def predicted_classes(logits: Any, numbers: np.ndarray | None = None) -> np.ndarray | None:
-    """Return the predicted classes ``[N]``; `numbers` are the classes of the columns, by default 0 to C - 1."""
-    if logits is None:
-        return None
-    columns = np.asarray(logits[:]).argmax(1)
-    return columns if numbers is None else numbers[columns]
 
 
 def _classification(logits: Any, features: FeatureSet, numbers: np.ndarray | None = None) -> dict[str, float]:

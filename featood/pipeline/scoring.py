@@ -15,6 +15,7 @@ from featood.cache.manifest import library_versions
 from featood.data import near_and_far
 from featood.data.selection import split_limit
 from featood.errors import DataError, FeatoodError, MissingPackage
+from featood.heads.base.calibration import predicted_classes
 from featood.heads.base.head import Head
 from featood.metrics import METRICS
 from featood.metrics.sanity import doubts
@@ -27,7 +28,6 @@ from featood.pipeline.result_rows import (
     HeadScores,
     ResultRow,
     id_facts,
-    predicted_classes,
     score_head,
     split_name,
 )

@@ -1,9 +1,12 @@
 """A detector of a small network, trained briefly on digits."""
 
+import copy
+import dataclasses
+
 from featood.cache import FeatureCache
 from featood.extractors.trainer import Architecture, TrainOptions
 from featood.heads import create_head
-from featood.pipeline.detectors import calibrate, make_detector
+from featood.pipeline.detectors import make_detector
 from featood.pipeline.extraction import ImageSource, Network, extract_dataset
 from featood.pipeline.train_plan import TrainPlan
 from featood.pipeline.training import train_extractor
@@ -20,4 +23,12 @@ def small_detector(place, head="knn", **options):
     extract_dataset(cache, ImageSource("digits"), Network(str(place / "net")))
     fitted = create_head(head, **options).fit(cache["net/digits/train"])
     test = cache["net/digits/test"]
-    return make_detector(fitted, calibrate(fitted, test, 0.1), test), test
+    return make_detector(fitted.calibrate(test, 0.9), test), test
+
+
+def with_calibration(detector, **changes):
+    """Return the detector with another calibration."""
+    head = copy.copy(detector.head)
+    changed = dataclasses.replace(detector.calibration, **changes)
+    head.adopt(dataclasses.replace(head._fit, calibration=changed))
+    return dataclasses.replace(detector, head=head)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import atomic_write, digest, seal, size_of
+from featood.heads.artefacts.calibrations import CALIBRATION_FILE, KINDS, pack_calibration, read_calibration
 from featood.heads.base.fit import Fit, FitRecord, Saved
 from featood.heads.registry import create_head, head_class, list_heads
 from featood.options import mistyped
@@ -51,6 +52,7 @@ HEAD = {
     "meta": dict,
     "versions": {str: str},
     "tensors_sha256": str,
+    "calibration?": KINDS,
 }
 """Fields of ``head.json``; for fitted heads also those of `META`."""
 
@@ -77,7 +79,7 @@ def save_head(head: Head, path: str | Path) -> Path:
     folder = Path(path)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in head.state.items()}
     content = save(tensors)
-    body = {
+    body: dict[str, Any] = {
         "schema": SCHEMA,
         "head": head.name,
         "options": options_as_json(head),
@@ -86,6 +88,9 @@ def save_head(head: Head, path: str | Path) -> Path:
         "tensors_sha256": hashlib.sha256(content).hexdigest(),
     }
     atomic_write(folder / "head.safetensors", content)
+    if head.calibration is not None:
+        scores, body["calibration"] = pack_calibration(head.calibration)
+        atomic_write(folder / CALIBRATION_FILE, scores)
     atomic_write(folder / "README.md", _card_text(head).encode())
     atomic_write(folder / "head.json", json.dumps(seal(body), indent=1).encode())
     head.mark_saved(_saved(folder, body))
@@ -151,7 +156,12 @@ def _load(folder: Path, sealed: bool = True) -> Head:
             from featood.heads.artefacts.earlier import earlier_state
 
             state = earlier_state(state)
-        head.adopt(Fit(state, FitRecord.from_json(body["meta"]), saved=_saved(folder, body)))
+        entry = body.get("calibration")
+        calibration = None if entry is None else read_calibration(folder, entry)
+        fit = Fit(
+            state, FitRecord.from_json(body["meta"]), saved=_saved(folder, body), calibration=calibration
+        )
+        head.adopt(fit)
         _ = head.prepared  # fail now instead of at the first score if the tensors do not match the options
     except (*DAMAGE, SafetensorError) as error:
         reason = _short(f"{type(error).__name__}: {error}")
@@ -258,7 +268,15 @@ def options_from_json(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _card_text(head: Head) -> str:
-    card, record = head.card, head.record
+    card, record, calibration = head.card, head.record, head.calibration
+    decides = []
+    if calibration is not None:
+        facts, limits = calibration.record, calibration.thresholds
+        decides = [
+            f"- Threshold: {', '.join(f'{limit:.6g}' for limit in limits)}, for a false-alarm rate of "
+            f"{100 * facts['alarm_rate']:g} %; calibrated on {facts['set']} ({facts['rows']} rows)",
+            f"- Probes, to test that features are computed as before: {', '.join(calibration.probes.ids)}",
+        ]
     lines = [
         f"# {card.title} (`{card.name}`)",
         "",
@@ -270,12 +288,14 @@ def _card_text(head: Head) -> str:
         f"- Fitted on: {record.fitted_on or 'nothing'} ({record.rows} rows)",
         f"- Backbone fingerprint: `{record.fingerprint or 'none'}`",
         "- Options: " + ", ".join(f"{name} = {value!r}" for name, value in head.options.items()),
+        *decides,
         *[f"- Note: {note}" for note in record.notes],
         "",
         "```python",
         "import featood",
         'head = featood.load_head("this/folder")',
         "scores = head.score(features)",
+        *(["out = head.predict(features).out"] if decides else []),
         "```",
         "",
     ]

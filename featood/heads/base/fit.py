@@ -32,6 +32,7 @@ from featood.errors import Mismatch, NotFitted
 
 if TYPE_CHECKING:
     from featood.cache.feature_set import FeatureSet
+    from featood.heads.base.calibration import Calibration
     from featood.heads.base.rows import SelectedRows
 
 State = dict[str, Tensor]
@@ -141,12 +142,15 @@ class Fit:
     """Device that the head computes on."""
     saved: Saved | None = None
     """The artefact that holds this very fit, where it was saved or comes from one."""
+    calibration: Calibration | None = None
+    """Its calibration, if it has one."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "state", MappingProxyType(dict(self.state)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Fit, (dict(self.state), self.record, self.device, self.saved)  # a proxy cannot be copied
+        # a proxy cannot be copied
+        return Fit, (dict(self.state), self.record, self.device, self.saved, self.calibration)
 
 
 class Fitted:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
 from featood.errors import DataError
+from featood.heads.base.calibration import Calibrated
 from featood.heads.base.fit import (
     Fit,
     FitContext,
     FitRecord,
-    Fitted,
     Learned,
     State,
     check_match,
@@ -41,7 +41,7 @@ Its square is finite in float64, and therefore so are means and standard deviati
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
-class Head(Fitted):
+class Head(Calibrated):
     """Base of all heads: ``fit(set)``, then ``score(set)``, higher meaning more out-of-distribution.
 
     A subclass declares its options as fields, and implements `fit_state` (rows to named tensors) and `score_block`

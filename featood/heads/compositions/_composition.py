@@ -27,8 +27,8 @@ from featood.options import option
 class Composition(Head):
     """A head that composes the scores of others.
 
-    A subclass implements `calibrate` (from the members' scores of training rows to tensors) and `combine` (from these
-    tensors and the members' scores of a block to one score).
+    A subclass implements `learn_scores` (from the members' scores of training rows to tensors) and `combine` (from
+    these tensors and the members' scores of a block to one score).
     """
 
     composes: ClassVar[bool] = True
@@ -50,7 +50,7 @@ class Composition(Head):
         """The inputs that the members need."""
         return tuple(sorted({need for head in self.create_members() for need in head.needs}))
 
-    def calibrate(self, scores: Tensor) -> State:
+    def learn_scores(self, scores: Tensor) -> State:
         """Turn the members' scores ``[N, K]`` of training rows into the tensors that `combine` needs."""
         raise NotImplementedError
 
@@ -86,7 +86,7 @@ class Composition(Head):
         return composed.adopt(Fit(state, record, heads[0].device))
 
     def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
-        """Fit every member, then calibrate."""
+        """Fit every member, then learn from their scores."""
         heads = self.create_members()
         for number, head in enumerate(heads):
             if head.learns:
@@ -96,14 +96,14 @@ class Composition(Head):
         return Learned(self.join(heads, train))
 
     def join(self, heads: Sequence[Head], train: SelectedRows) -> State:
-        """Return the members' tensors, and the calibration of their scores on the sample."""
+        """Return the members' tensors, and what was learned from their scores on the sample."""
         with torch.no_grad():
             parts = [_scores(heads, block) for block in sampled_blocks(train, self.sample, self.seed)]
         if not parts:
             raise DataError(f"{self.name}: the sample has no usable row; raise --sample")
         scores = torch.cat(parts)
         self._check(heads, scores)
-        state = self.calibrate(scores)
+        state = self.learn_scores(scores)
         for number, head in enumerate(heads):
             state |= {f"{number}.{name}": tensor for name, tensor in head.state.items()}
         return state

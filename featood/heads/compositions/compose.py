@@ -50,7 +50,7 @@ class Compose(Composition):
         if math.isnan(self.beta):
             raise UsageError(f"{self.name}: beta must be a number, inf or -inf")
 
-    def calibrate(self, scores: Tensor) -> State:
+    def learn_scores(self, scores: Tensor) -> State:
         """Return mean and standard deviation of each member's scores; a deviation of zero is set to one."""
         scale = scores.std(0, correction=0)
         return {"mean": scores.mean(0), "scale": torch.where(scale > 0, scale, torch.ones_like(scale))}

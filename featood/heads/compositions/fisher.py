@@ -31,7 +31,7 @@ class Fisher(Composition):
     scores them lower than new rows.
     """
 
-    def calibrate(self, scores: Tensor) -> State:
+    def learn_scores(self, scores: Tensor) -> State:
         """Return the sorted scores of each member."""
         return {"reference": scores.T.sort(1).values.contiguous()}
 

@@ -28,7 +28,7 @@ class RankAverage(Composition):
     nearest-neighbour head) scores them lower than new rows.
     """
 
-    def calibrate(self, scores: Tensor) -> State:
+    def learn_scores(self, scores: Tensor) -> State:
         """Return the sorted scores of each member."""
         return {"reference": scores.T.sort(1).values.contiguous()}
 

@@ -1,7 +1,6 @@
 """Detectors: a head, its network and its thresholds as one object that decides on images."""
 
-from featood.pipeline.detectors.calibration import Calibration, Decisions, calibrate
 from featood.pipeline.detectors.detector import Detector, Prediction
 from featood.pipeline.detectors.making import make_detector
 
-__all__ = ["Calibration", "Decisions", "Detector", "Prediction", "calibrate", "make_detector"]
+__all__ = ["Detector", "Prediction", "make_detector"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from featood.decisions import discoveries, false_discovery_bound
 from featood.errors import UsageError
-from featood.pipeline.detectors.calibration import Calibration
+from featood.heads.base.calibration import Calibration
 from featood.pipeline.detectors.detector import Prediction
 
 

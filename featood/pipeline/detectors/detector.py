@@ -14,14 +14,13 @@ import numpy as np
 from featood.cache.feature_set import FeatureSet
 from featood.data import ImageSet
 from featood.errors import DataError, FeatoodError, UsageError
+from featood.heads.base.calibration import Calibration, predicted_classes
 from featood.heads.base.head import WORST, Head
-from featood.pipeline.detectors.calibration import Calibration
 from featood.pipeline.detectors.golden import Golden, compare
 from featood.pipeline.detectors.neighbours import Neighbour, TrainingRows
 from featood.pipeline.detectors.network import ImageNetwork
 from featood.pipeline.detectors.pixels import as_pixels
 from featood.pipeline.detectors.reference import Reference
-from featood.pipeline.result_rows import predicted_classes
 from featood.remote import local_folder
 
 
@@ -82,7 +81,7 @@ class Detector:
     """
 
     head: Head
-    calibration: Calibration
+    """Fitted and calibrated."""
     network: ImageNetwork
     golden: Golden | None
     """None if the images of the calibration set were not available."""
@@ -92,6 +91,16 @@ class Detector:
     """Calibration rows to compare later rows with; None if it was made without."""
     training: TrainingRows | None = None
     """Training rows to show as neighbours; None if it was made without."""
+
+    def __post_init__(self) -> None:
+        if self.head.calibration is None:
+            raise UsageError(f"{self.head.name} has no threshold; calibrate it first (head.calibrate)")
+
+    @property
+    def calibration(self) -> Calibration:
+        """The calibration of the head."""
+        assert self.head.calibration is not None
+        return self.head.calibration
 
     @classmethod
     def load(

@@ -1,8 +1,8 @@
-"""Images named on a command line: files, folders, arrays, and lists on standard input."""
+"""Images named on a command line: files, folders, arrays, and lists on standard input; predictions as records."""
 
 from __future__ import annotations
 
-__all__ = ["as_record", "image_sets", "write_predictions"]
+__all__ = ["as_record", "image_sets", "names_of", "predict_files", "write_predictions"]
 
 import dataclasses
 import os
@@ -15,7 +15,8 @@ from featood.data.images.lists import LIST_SUFFIXES
 from featood.data.images.reading import SUFFIXES
 from featood.errors import DataError
 from featood.files import replacing
-from featood.pipeline.detectors.detector import Prediction
+from featood.pipeline.detectors.detector import Detector, Prediction
+from featood.reporter import SILENT, Reporter
 
 SETS = (".npy", ".npz", *LIST_SUFFIXES)
 
@@ -41,7 +42,7 @@ def image_sets(
         If a name does not exist, or a folder has no images.
     """
     files: list[str] = []
-    for name in _expanded(names, lines):
+    for name in names_of(names, lines):
         path = Path(name)
         if path.is_dir():
             found = sorted(
@@ -71,7 +72,8 @@ def image_sets(
         yield _of_files(files, decoding)
 
 
-def _expanded(names: Iterable[str], lines: Iterable[str]) -> Iterator[str]:
+def names_of(names: Iterable[str], lines: Iterable[str]) -> Iterator[str]:
+    """Yield names, and those of `lines` in place of ``-``."""
     for name in names:
         if name == "-":
             yield from (line.rstrip("\r\n") for line in lines if line.strip())
@@ -82,6 +84,20 @@ def _expanded(names: Iterable[str], lines: Iterable[str]) -> Iterator[str]:
 def _of_files(files: Sequence[str], decoding: Decoding) -> ImageSet:
     # joining an absolute path to a folder gives the absolute path, so names stay as they were typed
     return ImageSet(name="files", ids=tuple(files), root=Path(os.getcwd()), decoding=decoding)
+
+
+def predict_files(
+    detector: Detector,
+    names: Iterable[str],
+    lines: Iterable[str] = (),
+    neighbours: int = 0,
+    reporter: Reporter = SILENT,
+) -> Iterator[Prediction]:
+    """Decide on the images of names; see :func:`image_sets` and :meth:`Detector.predict`."""
+    for images in image_sets(names, detector.network.decoding, lines):
+        for note in images.notes:
+            reporter.line(f"{images.name}: {note}")
+        yield from detector.predict(images, reporter.task("predicting"), neighbours)
 
 
 def as_record(prediction: Prediction) -> dict[str, Any]:

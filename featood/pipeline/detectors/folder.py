@@ -21,7 +21,6 @@ from featood.extractors.backbones.published import list_published
 from featood.extractors.trainer import is_extractor
 from featood.files import create, make_folder, read_json, scratch_folder, size_of, write_json
 from featood.heads.artefacts.artefact import load_head, save_head
-from featood.pipeline.detectors.calibration import Calibration
 from featood.pipeline.detectors.golden import Golden
 from featood.pipeline.detectors.neighbours import TrainingRows
 from featood.pipeline.detectors.network import ImageNetwork
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from featood.pipeline.detectors.detector import Detector
 
 SCHEMA = 1
-RECORD, CALIBRATION, GOLDEN = "detector.json", "calibration.safetensors", "golden.safetensors"
+RECORD, GOLDEN = "detector.json", "golden.safetensors"
 REFERENCE, TRAINING = "reference.safetensors", "training.safetensors"
 NETWORK, TRAINED = "network.safetensors", "network"
 STORED = (NETWORK, TRAINED, "")
@@ -42,11 +41,6 @@ AGAIN = "make the detector again with featood threshold"
 KINDS = {
     "schema": whole(1),
     "head": str,
-    "calibration": {
-        "set": str, "inputs_sha256": str, "rows": whole(1), "alarm_rate": (int, float),
-        "confidence": optional((int, float)), "by_class": bool,
-        "alarm_rate_low": optional((int, float)), "alarm_rate_high": optional((int, float)),
-    },
     "network": one_of(STORED),
     "golden": {"images": whole(), "scale": (int, float)},
     "reference?": optional({"column": str, "ids": [str]}),
@@ -72,16 +66,7 @@ def save_detector(detector: Detector, folder: Path) -> Path:
     with scratch_folder(folder) as place:
         save_head(detector.head, place / "head")
         detector.network.origin.save(place)
-        calibration = detector.calibration
-        contents = {
-            CALIBRATION: _tensors(
-                {
-                    "scores": calibration.scores,
-                    "thresholds": calibration.thresholds,
-                    "classes": calibration.classes,
-                }
-            )
-        }
+        contents: dict[str, bytes] = {}
         golden = detector.golden
         if golden is not None:
             contents[GOLDEN] = _tensors(
@@ -110,7 +95,6 @@ def save_detector(detector: Detector, folder: Path) -> Path:
         body = {
             "schema": SCHEMA,
             "head": detector.head.name,
-            "calibration": dict(calibration.record),
             "network": next(iter(stored), "").partition("/")[0],
             "golden": {
                 "images": len(golden.images) if golden else 0,
@@ -145,10 +129,6 @@ def load_detector(folder: Path, code: Sequence[Any] = (), device: str = "auto") 
     ]:
         raise CacheCorrupt(f"{folder / RECORD} names the file {outside[0]!r} outside of the folder; {AGAIN}")
     contents = {name: _verified(folder / name, sha256) for name, sha256 in body["sha256_of"].items()}
-    arrays = _arrays(contents, CALIBRATION, folder)
-    calibration = Calibration(
-        arrays["scores"], arrays["thresholds"], arrays.get("classes"), body["calibration"]
-    )
     origin = Manifest.load(folder)
     if body["network"]:
         key = "name" if body["network"] == TRAINED else "weights_file"
@@ -178,7 +158,9 @@ def load_detector(folder: Path, code: Sequence[Any] = (), device: str = "auto") 
         training = TrainingRows(about["column"], found["features"], found.get("labels"), about["ids"])
     network = ImageNetwork(origin, code, device)
     head = load_head(folder / "head")
-    return Detector(head, calibration, network, golden, body["versions"], reference, training)
+    if head.calibration is None:
+        raise CacheCorrupt(f"{folder / 'head'} has no threshold; {AGAIN}")
+    return Detector(head, network, golden, body["versions"], reference, training)
 
 
 def load_record(folder: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["GOLDEN_IMAGES", "detector_of", "make_detector"]
+__all__ = ["GOLDEN_IMAGES", "make_detector", "write_detector"]
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,7 +17,6 @@ from featood.cache.manifest import library_versions
 from featood.data import Decoding, open_dataset
 from featood.errors import DataError, FeatoodError, UsageError
 from featood.heads.base.head import Head
-from featood.pipeline.detectors.calibration import Calibration, calibrate
 from featood.pipeline.detectors.detector import Detector
 from featood.pipeline.detectors.folder import stored_weights
 from featood.pipeline.detectors.golden import record_golden
@@ -33,7 +32,6 @@ GOLDEN_IMAGES = 4
 
 def make_detector(
     head: Head,
-    calibration: Calibration,
     features: FeatureSet,
     code: Sequence[Any] = (),
     *,
@@ -48,9 +46,7 @@ def make_detector(
     Parameters
     ----------
     head : Head
-        A fitted head.
-    calibration : Calibration
-        Its calibration.
+        A fitted head, calibrated on the set.
     features : FeatureSet
         The set that it was calibrated on, extracted from images.
     code : sequence of str or Module
@@ -69,10 +65,12 @@ def make_detector(
     Mismatch
         If the network no longer has the same weights.
     """
-    if features.origin is None or "transform" not in features.recipe:
+    if features.origin is None or not from_images(features):
         raise UsageError(
             f"{features.name} was not extracted from images by name, so a detector would have no network"
         )
+    if (calibration := head.calibration) is None:
+        raise UsageError(f"{head.name} has no threshold; calibrate it first (head.calibrate)")
     network = ImageNetwork(features.origin, code)
     images = _images(features, network.decoding, data_dir)
     golden = None
@@ -89,13 +87,13 @@ def make_detector(
                 f"features {stored[0]:.6g}; extract the set again"
             )
     reference = choose_reference(calibration, features) if features.features else None
-    return Detector(head, calibration, network, golden, library_versions(), reference, training)
+    return Detector(head, network, golden, library_versions(), reference, training)
 
 
-def detector_of(
+def write_detector(
     cache: FeatureCache,
     head: str,
-    alarm_rate: float,
+    tpr: float,
     out: str | Path | None = None,
     *,
     split: str = "",
@@ -106,8 +104,10 @@ def detector_of(
     training_rows: int = TRAINING_ROWS,
     reporter: Reporter = SILENT,
     **how: Any,
-) -> tuple[Detector, Path]:
+) -> tuple[Detector | Head, Path]:
     """Calibrate a fitted head of a cache, and write its detector.
+
+    If its features were imported there is no network to store, and the calibrated head is written instead.
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ def detector_of(
         The cache.
     head : str
         Name of a fitted head.
-    alarm_rate : float
-        See :func:`~featood.pipeline.detectors.calibration.calibrate`, also for `force` and further arguments.
+    tpr : float
+        See :meth:`featood.heads.Head.calibrate`, also for `force` and further arguments.
     out : path, optional
         Folder to write; by default the name of the head and ``-detector``.
     split : str
@@ -130,7 +130,7 @@ def detector_of(
 
     Returns
     -------
-    detector : Detector
+    detector : Detector or Head
     folder : Path
     """
     selection = select(cache, backbone, dataset, data_dir)
@@ -141,17 +141,27 @@ def detector_of(
     if place.exists():
         raise UsageError(f"{place} exists; choose another folder by --out, or delete it")
     reporter.line(f"calibrating {label} on {features.name}")
-    calibration = calibrate(fitted, features, alarm_rate, force=force, **how)
+    fitted.calibrate(features, tpr, force=force, **how)
+    if not from_images(features):
+        reporter.line(
+            f"{features.name} was not extracted from images by name: {place} decides on features, not images"
+        )
+        return fitted, fitted.save(place)
     training = None
     if training_rows and "train" in selection.entries and features.features:
         rows = selection.open(selection.train_split(""))
         training = choose_training_rows(rows, training_rows)
         reporter.line(f"keeping {len(training.ids)} of {len(rows)} rows of {rows.name} to show as neighbours")
     detector = make_detector(
-        fitted, calibration, features, cache.code, training=training, data_dir=data_dir, reporter=reporter
+        fitted, features, cache.code, training=training, data_dir=data_dir, reporter=reporter
     )
     reporter.line(stored_weights(detector.network)[1])
     return detector, detector.save(place)
+
+
+def from_images(features: FeatureSet) -> bool:
+    """Whether a set was extracted from images by a network that can be made again."""
+    return features.origin is not None and "transform" in features.recipe
 
 
 def _images(features: FeatureSet, decoding: Decoding, data_dir: str | None) -> list[np.ndarray]:

@@ -16,11 +16,10 @@ from featood.errors import DataError
 from featood.extractors.extract import ExtractOptions
 from featood.files import temporary_folder
 from featood.heads import Head, create_head
-from featood.pipeline.detectors.calibration import calibrate
+from featood.heads.base.calibration import predicted_classes
 from featood.pipeline.detectors.detector import Detector, Prediction
 from featood.pipeline.detectors.making import make_detector
 from featood.pipeline.extraction import ImageSource, Network, extract_dataset
-from featood.pipeline.result_rows import predicted_classes
 from featood.reporter import SILENT, Reporter
 
 
@@ -89,17 +88,15 @@ def migrate_detector(
         calibrated = features.rows(np.sort(rows[count:]))
         if head.learns:
             head.fit(_labelled(head, features, earlier, reporter).rows(np.sort(rows[:count])))
-        calibration = calibrate(
-            head, calibrated, before["alarm_rate"], confidence=before["confidence"], by_class=before["by_class"],
+        head.calibrate(
+            calibrated, 1 - before["alarm_rate"], confidence=before["confidence"], by_class=before["by_class"],
             force=True,  # other rows of the set that it was fitted on
         )  # fmt: skip
-        found = make_detector(
-            head, calibration, calibrated, code, data_dir=images.data_dir, reporter=reporter
-        )
+        found = make_detector(head, calibrated, code, data_dir=images.data_dir, reporter=reporter)
     again = [earlier[row] for row in np.sort(rows[count:])]
     return Migrated(
         found, count, float(np.mean([one.out for one in again])),
-        _spearman(calibration.scores, np.array([one.score for one in again])),
+        _spearman(found.calibration.scores, np.array([one.score for one in again])),
     )  # fmt: skip
 
 

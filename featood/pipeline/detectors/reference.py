@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from featood.cache.feature_set import FeatureSet
-from featood.pipeline.detectors.calibration import Calibration
-from featood.pipeline.result_rows import predicted_classes
+from featood.heads.base.calibration import Calibration, predicted_classes
 
 REFERENCE_ROWS = 1000
 """Largest number of reference rows."""

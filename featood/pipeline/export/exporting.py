@@ -19,8 +19,8 @@ from featood.cache.manifest import library_versions
 from featood.errors import Mismatch
 from featood.extractors.transform import INTERPOLATIONS
 from featood.files import atomic_write
+from featood.heads.base.calibration import Calibration
 from featood.heads.base.head import Head
-from featood.pipeline.detectors.calibration import Calibration
 from featood.pipeline.detectors.detector import Detector, Prediction
 from featood.pipeline.export.formats import format_of
 from featood.pipeline.export.graphs import DetectorGraph, HeadGraph

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.errors import UsageError
 from featood.extractors.transform import offset, resized
+from featood.heads.base.calibration import Calibration
 from featood.heads.base.head import WORST, Head
-from featood.pipeline.detectors.calibration import Calibration
 from featood.pipeline.detectors.network import ImageNetwork
 
 RESIZES = ("bilinear", "bicubic")

@@ -13,6 +13,7 @@ import numpy as np
 from featood.cache.feature_cache import FeatureCache
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
+from featood.heads.base.calibration import predicted_classes
 from featood.heads.base.head import Head
 from featood.heads.registry import create_head
 from featood.metrics import auroc, cauroc, fpr_at_tpr_id, open_set_at, open_set_metrics
@@ -25,7 +26,6 @@ from featood.pipeline.protocols.runs import (
     in_all,
     open_run,
 )
-from featood.pipeline.result_rows import predicted_classes
 from featood.reporter import SILENT, Reporter
 
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from featood.cache.feature_set import FeatureSet
 from featood.decisions import false_discovery_bound, p_values
 from featood.errors import UsageError
+from featood.heads import create_head
 from featood.pipeline.detectors.batch import flag_discoveries
-from featood.pipeline.detectors.calibration import Calibration
 from featood.pipeline.detectors.detector import Prediction
 
 
@@ -20,9 +21,14 @@ def batch(calibration, rng):
     return [*found[:40], Prediction("broken", None, error="cannot be read"), *found[40:]]
 
 
+def calibration_of(scores, logits=None, **how):
+    rows = FeatureSet({"score": scores[:, None]}, logits=logits)
+    return create_head("column", feature="score").calibrate(rows, **how).calibration
+
+
 def test_a_batch_is_decided_by_the_step_up_procedure():
     rng = np.random.default_rng(0)
-    calibration = Calibration(rng.normal(size=500), np.array([2.0]), None, {})
+    calibration = calibration_of(rng.normal(size=500))
     predictions = batch(calibration.scores, rng)
     found, bound = flag_discoveries(calibration, predictions, 0.2)
     p = np.array([one.p_value for one in predictions if not one.error])
@@ -33,8 +39,8 @@ def test_a_batch_is_decided_by_the_step_up_procedure():
 
 
 def test_nothing_to_decide_and_thresholds_by_class():
-    calibration = Calibration(np.arange(30.0), np.array([28.0]), None, {})
+    calibration = calibration_of(np.arange(40.0))
     assert flag_discoveries(calibration, [], 0.1) == ([], 0)
-    by_class = Calibration(np.arange(30.0), np.array([28.0, 27.0]), np.zeros(30, int), {})
+    by_class = calibration_of(np.arange(40.0), logits=np.tile(np.eye(2), (20, 1)), by_class=True)
     with pytest.raises(UsageError, match="thresholds by class"):
         flag_discoveries(by_class, [], 0.1)

@@ -1,5 +1,6 @@
 """Detectors: calibration, folders, the test of golden inputs."""
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -17,7 +18,7 @@ from featood.decisions import p_values, threshold
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import seal, write_json
 from featood.heads import create_head
-from featood.pipeline.detectors import Detector, calibrate
+from featood.pipeline.detectors import Detector
 from featood.pipeline.detectors.reference import choose_reference
 
 
@@ -49,7 +50,7 @@ def test_by_class_each_class_has_its_rate():
     spread = np.where(labels == 0, 1.0, 5.0)
     rows = FeatureSet({"x": (spread * rng.normal(size=3000))[:, None]}, logits=logits, labels=labels)
     head = create_head("column", feature="x")
-    found = calibrate(head, rows, 0.05, by_class=True)
+    found = head.calibrate(rows, by_class=True).calibration
     out = found.decide(rows.features["x"][:, 0], labels).out
     for label in range(2):
         assert out[labels == label].mean() == pytest.approx(0.05, abs=0.002)
@@ -60,20 +61,22 @@ def test_by_class_each_class_has_its_rate():
 
 def test_outliers_in_the_set_are_left_out():
     rows = FeatureSet({"x": np.r_[np.arange(99.0), 1000.0][:, None]}, labels=np.r_[np.zeros(99, int), -1])
-    assert calibrate(create_head("column", feature="x"), rows, 0.01).thresholds.tolist() == [98.0]
+    head = create_head("column", feature="x").calibrate(rows, 0.99)
+    assert head.calibration.thresholds.tolist() == [98.0]
 
 
 def test_the_rows_of_the_fit_are_refused(made):
     cache, detector, _ = made
     with pytest.raises(UsageError, match=r"was fitted on net/digits/train.*--split"):
-        calibrate(detector.head, cache["net/digits/train"])
-    assert calibrate(detector.head, cache["net/digits/train"], force=True).record["rows"] > 0
+        detector.head.calibrate(cache["net/digits/train"])
+    head = copy.copy(detector.head).calibrate(cache["net/digits/train"], force=True)
+    assert head.calibration.record["rows"] > 0
 
 
 def test_too_few_rows_are_refused_with_the_number_needed():
     rows = FeatureSet({"x": np.arange(10.0)[:, None]})
     with pytest.raises(DataError, match=r"10 calibration rows are too few .* of 5 %; 19 are needed"):
-        calibrate(create_head("column", feature="x"), rows)
+        create_head("column", feature="x").calibrate(rows)
 
 
 def test_a_loaded_detector_decides_as_the_head_does_on_the_cache(made):
@@ -190,7 +193,7 @@ def test_half_precision_is_noticed(made, tmp_path):
 
 def test_another_head_is_noticed(made, tmp_path):
     detector = changed(made[2], tmp_path)
-    other = create_head("knn", k=50).fit(made[0]["net/digits/train"])
+    other = create_head("knn", k=50).fit(made[0]["net/digits/train"]).calibrate(made[0]["net/digits/test"])
     with pytest.raises(Mismatch, match="the head computes other scores"):
         dataclasses.replace(detector, head=other).test()
 
@@ -204,14 +207,14 @@ def test_changed_libraries_are_named(made, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["calibration.safetensors", "golden.safetensors", "golden-0.png", "detector.json"]
+    "name", ["head/calibration.safetensors", "golden.safetensors", "golden-0.png", "detector.json"]
 )
 def test_damaged_files_are_named(made, name):
     path = made[2] / name
     content = path.read_bytes()
     try:
         path.write_bytes(content[:40] + bytes([content[40] ^ 1]) + content[41:])
-        with pytest.raises(CacheCorrupt, match="make the detector again"):
+        with pytest.raises(CacheCorrupt, match="again"):
             Detector.load(made[2])
         path.unlink()
         with pytest.raises((CacheCorrupt, DataError)):
@@ -255,7 +258,7 @@ def test_reference_rows_are_calibration_rows_and_kept_in_the_folder(made):
 
 def test_rows_labelled_as_outliers_are_no_reference():
     rows = FeatureSet({"x": np.r_[np.arange(99.0), 1000.0][:, None]}, labels=np.r_[np.zeros(99, int), -1])
-    calibration = calibrate(create_head("column", feature="x"), rows, 0.05)
+    calibration = create_head("column", feature="x").calibrate(rows).calibration
     assert choose_reference(calibration, rows).scores.tolist() == list(range(99))
 
 
@@ -268,7 +271,7 @@ def test_a_folder_without_reference_rows_is_read(made, tmp_path):
     assert Detector.load(folder).reference is None
 
 
-@pytest.mark.parametrize("name", ["calibration.safetensors", "golden.safetensors", "reference.safetensors"])
+@pytest.mark.parametrize("name", ["golden.safetensors", "reference.safetensors"])
 def test_a_record_that_leaves_out_a_file_is_refused(made, tmp_path, name):
     folder = tmp_path / "detector"
     shutil.copytree(made[2], folder)

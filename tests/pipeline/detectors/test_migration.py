@@ -7,7 +7,7 @@ from scipy import stats
 from featood.cache import FeatureCache
 from featood.errors import DataError
 from featood.heads import create_head
-from featood.pipeline.detectors import Detector, calibrate, make_detector
+from featood.pipeline.detectors import Detector, make_detector
 from featood.pipeline.detectors.migration import migrate_detector
 from featood.pipeline.extraction import ImageSource, Network, extract_dataset
 
@@ -28,7 +28,7 @@ def cache(tmp_path_factory):
 def detector_of(cache, name, **options):
     features = cache["lenet@random/digits/test"]
     head = create_head(name, **options).fit(features.rows(slice(0, 250)))
-    return make_detector(head, calibrate(head, features, 0.1, force=True), features)
+    return make_detector(head.calibrate(features, 0.9, force=True), features)
 
 
 def halves(rows, seed):

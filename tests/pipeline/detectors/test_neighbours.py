@@ -12,7 +12,7 @@ from featood.data import open_dataset
 from featood.errors import UsageError
 from featood.extractors.backbones import RANDOM
 from featood.heads import create_head
-from featood.pipeline.detectors import Detector, calibrate, make_detector
+from featood.pipeline.detectors import Detector, make_detector
 from featood.pipeline.detectors.neighbours import choose_training_rows
 from featood.pipeline.extraction import ImageSource, Network, extract_dataset
 
@@ -51,9 +51,7 @@ def test_a_detector_keeps_them(tmp_path):
     cache = FeatureCache(tmp_path / "cache")
     (features,) = [one.features for one in extract_dataset(cache, ImageSource("digits", ("test",)), network)]
     head = create_head("msp")
-    detector = make_detector(
-        head, calibrate(head, features, 0.1), features, training=choose_training_rows(features)
-    )
+    detector = make_detector(head.calibrate(features, 0.9), features, training=choose_training_rows(features))
     loaded = Detector.load(detector.save(tmp_path / "detector"))
     images = open_dataset("digits", "test")
     for row, one in enumerate(loaded.predict(images.subset(range(5)), neighbours=3)):
@@ -77,7 +75,7 @@ def test_published_weights_are_stored_if_their_licence_allows_it(tmp_path, monke
     monkeypatch.setattr(ImageSource, "open", lambda *_: [images])
     (features,) = [one.features for one in extract_dataset(cache, ImageSource("cifar10", ("test",)), network)]
     head = create_head("msp")
-    detector = make_detector(head, calibrate(head, features, 0.1), features)
+    detector = make_detector(head.calibrate(features, 0.9), features)
     for licence, stored in (("MIT", True), ("", False)):
         entry = dataclasses.replace(published.list_published()[name], licence=licence)
         monkeypatch.setattr(folder, "list_published", lambda entry=entry: {name: entry})

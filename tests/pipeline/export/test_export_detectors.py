@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_detector import small_detector
+from small_detector import small_detector, with_calibration
 
 from featood.data import open_dataset
 from featood.errors import Mismatch, UsageError
-from featood.pipeline.detectors.calibration import Calibration
 from featood.pipeline.export import export_detector
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -61,8 +60,7 @@ def test_thresholds_by_class_are_part_of_the_graph(made, tmp_path):
     scores = np.asarray(detector.head.score(test)) * 1.001  # no ties
     limits = np.quantile(scores, rng.uniform(0.2, 0.9, 10))
     classes = np.asarray(test.logits).argmax(1)
-    calibration = Calibration(scores, limits, classes, detector.calibration.record)
-    other = dataclasses.replace(detector, calibration=calibration)
+    other = with_calibration(detector, scores=scores, thresholds=limits, classes=classes)
     found = export_detector(other, tmp_path / "digits.onnx")
     images = digits()
     values = outputs(found.path, np.stack([detector.network.transform.pixels(image) for image in images]))

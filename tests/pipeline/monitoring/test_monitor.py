@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from small_detector import small_detector
+from small_detector import small_detector, with_calibration
 
 from featood.data import open_dataset
 from featood.decisions import Capital, bet, online_p_values, running_interval
@@ -195,10 +195,10 @@ def test_a_state_belongs_to_one_monitor(made, streams, tmp_path):
         Monitor(detector, tmp_path, 0.01)
     with pytest.raises(Mismatch, match="was begun with a seed of 0, not 1"):
         Monitor(detector, tmp_path, seed=1)
-    changed = dataclasses.replace(detector.calibration, scores=detector.calibration.scores[:-1])
-    for other in ({"calibration": changed}, {"reference": None}):
+    changed = with_calibration(detector, scores=detector.calibration.scores[:-1])
+    for other in (changed, dataclasses.replace(detector, reference=None)):
         with pytest.raises(Mismatch, match="is that of another detector"):
-            Monitor(dataclasses.replace(detector, **other), tmp_path)
+            Monitor(other, tmp_path)
 
 
 def test_mistakes(made):
