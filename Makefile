@@ -27,7 +27,7 @@ index: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/stores.py
-	$(BIN)/python benchmarks/heads.py
+	$(BIN)/featood bench --peers --page docs/speed.md --json benchmarks/results/speed.json
 
 .PHONY: docs test-lower-bounds release-check
 

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from commands import COMMANDS, Command, Outcome, World, judge, make_inputs, observe
-from common import environment, save, show
+from common import save, show
+
+from featood.speed.environment import environment
 
 
 def again(command: Command, world: World, usual: Outcome, after: Mapping[str, str]) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import environment, save, show
+from common import save, show
 from scipy import stats
 
 from featood.cache import FeatureCache
@@ -27,6 +27,7 @@ from featood.heads import create_head
 from featood.pipeline.selection import select
 from featood.pipeline.table_import import import_table
 from featood.pipeline.table_writer import TableImport
+from featood.speed.environment import environment
 
 
 def splits(scores: np.ndarray, rows: int, rate: float, count: int, seed: int = 0) -> dict[str, Any]:

@@ -1,93 +1,13 @@
-"""Shared code of the benchmarks: synthetic features, timing, tables, JSON."""
+"""Shared code of the benchmarks: tables, JSON."""
 
 from __future__ import annotations
 
-__all__ = ["clustered", "environment", "pytorch_ood", "save", "seconds", "show"]
+__all__ = ["save", "show"]
 
-import importlib.metadata
 import json
-import os
-import platform
 import sys
-import time
-from collections.abc import Callable, Sequence
-from types import ModuleType
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
-
-from featood import FeatureSet
-
-
-def clustered(rows: int, size: int, classes: int, seed: int, spread: float = 1.0) -> FeatureSet:
-    """Make float32 features of Gaussian classes after a ReLU, and the logits of a linear classifier.
-
-    Parameters
-    ----------
-    rows, size, classes : int
-        Number of rows, features and classes.
-    seed : int
-        Seed of the rows; the classes are the same for every seed.
-    spread : float
-        Standard deviation around the class means; larger for out-of-distribution rows.
-    """
-    fixed, rng = np.random.default_rng(12345), np.random.default_rng(seed)
-    means = fixed.normal(0, 1, (classes, size)).astype(np.float32)
-    labels = rng.integers(0, classes, rows)
-    features = rng.standard_normal((rows, size), dtype=np.float32)
-    features *= np.float32(spread)
-    features += means[labels]
-    np.maximum(features, 0, out=features)
-    weight = 0.3 * (means - means.mean(0))
-    bias = np.zeros(classes, np.float32)
-    return FeatureSet(
-        {"avg": features},
-        logits=features @ weight.T,
-        labels=labels,
-        classifier=(weight, bias),
-        name=f"rows-{seed}",
-    )
-
-
-def pytorch_ood() -> ModuleType | None:
-    """Return the detectors of pytorch-ood; None if it is not installed (``pip install 'featood[peers]'``)."""
-    from featood.extractors.vision import torchvision  # noqa: F401  (makes torchvision importable for pytorch-ood)
-
-    try:
-        import pytorch_ood.detector
-    except ImportError:
-        return None
-    return pytorch_ood.detector
-
-
-def seconds(run: Callable[[], Any], repeat: int = 3, budget: float = 5.0) -> tuple[float, Any]:
-    """Return the minimum wall time of several runs (fewer if they exceed the budget), and the last result."""
-    times: list[float] = []
-    result = None
-    while len(times) < repeat and sum(times) < budget:
-        result = None  # frees the previous result, so that memory is not counted twice
-        start = time.perf_counter()
-        result = run()
-        times.append(time.perf_counter() - start)
-    return min(times), result
-
-
-def environment(*packages: str) -> dict[str, Any]:
-    """Describe the machine and the versions of the libraries."""
-    import torch
-
-    versions = {"python": platform.python_version()}
-    for package in ("featood", "numpy", "torch", *packages):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        **versions,
-    }
 
 
 def show(title: str, rows: Sequence[dict[str, Any]]) -> None:

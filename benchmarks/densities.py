@@ -18,11 +18,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common import environment, save, show
+from common import save, show
 from scipy.stats import spearmanr
 
 from featood.data.tables.toys import Toy, get_toy
 from featood.heads import create_head
+from featood.speed.environment import environment
 
 FLOOR = 1e-4
 """Fraction of the maximum density above which points are used in the correlation."""

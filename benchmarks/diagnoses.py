@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from common import environment, save, show
+from common import save, show
 from scipy import ndimage
 
 from featood.cache import FeatureCache
@@ -30,6 +30,7 @@ from featood.pipeline.detectors.network import ImageNetwork
 from featood.pipeline.detectors.reference import REFERENCE_ROWS, Reference
 from featood.pipeline.monitoring.diagnosis import Window, diagnose
 from featood.pipeline.selection import select
+from featood.speed.environment import environment
 
 DISTORTIONS = {
     "blurred": lambda pixels: ndimage.gaussian_filter(pixels, (0, 0.8, 0.8, 0)),

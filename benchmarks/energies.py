@@ -11,12 +11,14 @@ import math
 from typing import Any
 
 import torch
-from common import environment, save, seconds, show
+from common import save, show
 from torch import Tensor, nn
 
 from featood.energies import class_energy, frozen, sgld
 from featood.flows import RadialFlows
 from featood.nets.mlp import MLP
+from featood.speed.environment import environment
+from featood.speed.timing import seconds
 
 STEP, NOISE = 0.01, 0.14
 

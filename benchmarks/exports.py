@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import environment, save, seconds, show
+from common import save, show
 
 from featood import FeatureSet
 from featood.errors import FeatoodError
@@ -23,6 +23,8 @@ from featood.heads import list_heads
 from featood.heads.base.head import Head
 from featood.pipeline.export import export_head
 from featood.pipeline.export.formats import FORMATS
+from featood.speed.environment import environment
+from featood.speed.timing import seconds
 from featood.testing import example_sets
 from featood.testing.check import Subject
 

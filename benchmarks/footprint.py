@@ -76,9 +76,8 @@ def measure(words: list[str]) -> dict[str, list[str]]:
 
 def fill(folder: Path) -> Path:
     """Make a cache of a train split, a test split and another set."""
-    from common import clustered
-
     from featood.cache import FeatureCache, import_arrays
+    from featood.speed.synthetic import clustered
 
     cache = FeatureCache(folder / "cache")
     roles = (("net/known/train", 1, 1.0), ("net/known/test", 2, 1.0), ("net/odd/test", 3, 3.0))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import environment, save, show
+from common import save, show
 from published import CIFAR, IMAGENET
 from scipy.special import logsumexp
 
@@ -28,6 +28,7 @@ from featood.extractors.backbones import resolve_backbone
 from featood.extractors.extract import ExtractOptions, extract
 from featood.extractors.recipe import choose_transform
 from featood.metrics import auroc
+from featood.speed.environment import environment
 
 NETWORKS = (
     # network, weights, mean and std, stages

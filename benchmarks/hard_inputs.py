@@ -10,11 +10,11 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from detectors import PEERS, Layer, Peer, fit_peer, score_peer
 from scipy.stats import spearmanr
 
 from featood import FeatureSet, create_head
 from featood.metrics import auroc
+from featood.speed.pytorch_ood import PEERS, Layer, Peer, fit_peer, score_peer
 
 HEADS = ("mahalanobis", "relative-mahalanobis", "knn", "vim", "gmm")
 CLASSES = 10

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from common import environment, save, show
+from common import save, show
 from scipy.special import ndtr, ndtri
 
 from featood.metrics import (
@@ -31,6 +31,7 @@ from featood.metrics import (
     fpr_interval,
 )
 from featood.reporter import TerminalReporter
+from featood.speed.environment import environment
 
 SIZES = ((50, 50), (200, 200), (1000, 1000), (1000, 100))
 AUROCS = (0.75, 0.95, 0.99)

@@ -26,7 +26,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from common import environment, show
+from common import show
+
+from featood.speed.environment import environment
 
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "glow-vector": {"width": 128},

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from common import environment, save, show
+from common import save, show
 from scipy import stats
 
 from featood.cache import FeatureCache
@@ -32,6 +32,7 @@ from featood.decisions.martingales import SLOWNESS
 from featood.heads import create_head
 from featood.pipeline.monitoring.advance import PARTS
 from featood.pipeline.selection import select
+from featood.speed.environment import environment
 
 BATCH = 100
 

@@ -30,13 +30,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import clustered, environment, save, show
+from common import save, show
 
 from featood import create_head, load_head
 from featood.cache import STORES, Classifier, ColumnSpec, FeatureCache, Manifest
 from featood.cache.reader import encode_ids
 from featood.errors import CacheCorrupt, DataError, Mismatch
 from featood.heads.compositions.compose import compose
+from featood.speed.environment import environment
+from featood.speed.synthetic import clustered
 
 KEY = "net/toy/train"
 ROWS, BLOCK, SIZE = 300, 128, 6

@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 from causes import CAUSES
-from common import environment, pytorch_ood, save, show
-from detectors import ABSENT, PEERS, Layer, Peer, fit_peer, score_peer
+from common import save, show
 from hard_inputs import collapse_table, hard_table
 from scipy.stats import rankdata, spearmanr
 
@@ -27,6 +26,9 @@ from featood import FeatureSet, open_cache
 from featood.metrics import auroc
 from featood.pipeline.resolve import find_set
 from featood.pipeline.selection import select
+from featood.speed.environment import environment
+from featood.speed.pytorch_ood import ABSENT, PEERS, Layer, Peer, fit_peer, score_peer
+from featood.speed.pytorch_ood import detectors as pytorch_ood
 
 SAME = 0.9999
 """Rank correlation above which two scores are considered the same."""

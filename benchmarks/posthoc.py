@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from common import environment, save, show
+from common import save, show
 
 from featood import FeatureSet, create_head, open_cache
 from featood.heads import head_class
@@ -21,6 +21,7 @@ from featood.heads.base.head import Head
 from featood.metrics import auroc
 from featood.pipeline.resolve import find_set
 from featood.pipeline.selection import select
+from featood.speed.environment import environment
 
 RESHAPING = ("ash-b", "ash-p", "ash-s", "scale", "react", "dice", "vra")
 

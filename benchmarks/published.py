@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import environment, save, show
+from common import save, show
 
 from featood import create_head, evaluate, open_cache
 from featood.data import open_dataset
@@ -22,6 +22,7 @@ from featood.extractors.extract import ExtractOptions, extract
 from featood.extractors.recipe import choose_transform
 from featood.metrics import accuracy
 from featood.reporter import TerminalReporter
+from featood.speed.environment import environment
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))

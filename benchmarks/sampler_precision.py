@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import environment, save, show
+from common import save, show
 from torch import Tensor, nn
 
 from featood.cache import FeatureCache
@@ -29,6 +29,7 @@ from featood.heads import create_head
 from featood.heads.energies import _residual_head
 from featood.metrics import auroc
 from featood.pipeline.selection import select
+from featood.speed.environment import environment
 
 HEAT = {"width": 256, "lr": 1e-4, "sgld_steps": 20}
 BATCH = 512

@@ -22,12 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import environment, save, show
+from common import save, show
 
 from featood import FeatureSet
 from featood.data.tables.sets import token_noise
 from featood.heads import create_head
 from featood.metrics import auroc
+from featood.speed.environment import environment
 
 LENGTH, BASES, STEPS = 250, 4, 2
 """Bases of a sequence, values of a base, and steps that the next one depends on."""

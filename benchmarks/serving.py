@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import environment, save, show
+from common import save, show
 
 from featood.pipeline.detectors import Detector
+from featood.speed.environment import environment
 
 ROUNDS = 5
 

@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 
-from common import environment, save, show
+from common import save, show
+
+from featood.speed.environment import environment
 
 FLOOR = ("-c", "import rich_click")
 COMMANDS = {

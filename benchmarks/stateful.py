@@ -12,9 +12,10 @@ from collections import Counter
 from typing import Any, ClassVar
 
 import hypothesis
-from common import environment, save, show
+from common import save, show
 from hypothesis.stateful import invariant, run_state_machine_as_test
 
+from featood.speed.environment import environment
 from featood.testing.stateful import CacheMachine
 
 MACHINES, STEPS = 10, 50

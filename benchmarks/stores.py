@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import clustered, environment, save, seconds, show
+from common import save, show
 
 from featood import FeatureCache, FeatureSet
 from featood.cache.manifest import Manifest
 from featood.cache.stores import STORES, ColumnSpec
+from featood.speed.environment import environment
+from featood.speed.synthetic import clustered
+from featood.speed.timing import seconds
 
 KEY = "synthetic/clusters/train"
 

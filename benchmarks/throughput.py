@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import environment, save, show
+from common import save, show
 
 from featood.cache import FeatureCache
 from featood.data import open_dataset
@@ -25,6 +25,7 @@ from featood.extractors.extract import ExtractOptions
 from featood.extractors.recipe import choose_transform
 from featood.numerics.devices import pick_device
 from featood.pipeline.extraction import extract_sets
+from featood.speed.environment import environment
 
 
 def images_of(size: int, rows: int, folder: Path) -> Path:

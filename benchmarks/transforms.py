@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from common import environment, save, show
+from common import save, show
 from odd_images import write_odd_images
 from PIL import Image
 from torch import Tensor
@@ -27,6 +27,7 @@ from featood.data.images.reading import SUFFIXES, Decoding, read_image
 from featood.errors import DataError, UsageError
 from featood.extractors.presets import timm_transform, torchvision_transform
 from featood.extractors.transform import Transform
+from featood.speed.environment import environment
 
 
 class Preset(NamedTuple):

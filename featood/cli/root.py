@@ -74,6 +74,10 @@ SECTIONS = {
             "run.run",
             "Run the steps in FILE, a TOML file with tables such as [extract], [[fit]], [score] and [report].",
         ),
+        "bench": Listed(
+            "bench.bench",
+            "Measure how long HEADS take to fit and to score, beside floors measured in the same run.",
+        ),
         "verify": Listed("verify.verify", "Recompute RESULTS (of score --json) from the cache and compare."),
     },
     "Listings, cache and hub": {

@@ -1,4 +1,3 @@
-import argparse
 import json
 import subprocess
 import sys
@@ -11,6 +10,8 @@ from featood import FeatureSet, create_head
 from featood.cache import FeatureCache
 from featood.cache.transfer import import_arrays
 from featood.metrics import auroc
+from featood.speed import pytorch_ood
+from featood.speed.synthetic import clustered
 from featood.testing.fixture import synthetic_sets
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -29,39 +30,14 @@ def test_stores_runs_from_the_command_line(tmp_path):
 
 def test_stores_detects_a_wrong_value(script, monkeypatch, tmp_path):
     stores = script("stores")
-    columns = stores.columns_of(script("common").clustered(300, 8, 3, seed=0))
+    columns = stores.columns_of(clustered(300, 8, 3, seed=0))
     assert stores.measure(tmp_path / "a", "npy", columns, 1)["identical"]
     monkeypatch.setattr(stores, "open_npy", lambda root, get=stores.open_npy: get(root).rows(slice(1, None)))
     assert not stores.measure(tmp_path / "b", "npy", columns, 1)["identical"]
 
 
-@pytest.mark.parametrize("library", ["featood", "pytorch-ood"])
-@pytest.mark.parametrize("name", ["mahalanobis", "knn", "vim", "kl-matching", "energy", "gmm"])
-def test_heads_are_timed(script, detectors, name, library):
-    class Pipe(list):
-        send = list.append
-
-    sent, given = Pipe(), argparse.Namespace(rows=300, test_rows=50, size=8, classes=3, repeat=1, threads=0)
-    script("heads").work(sent, name, library, given)
-    found = dict(sent)
-    assert list(found) == ["ready", "fit", "score", "peak"]
-    assert found["score"] > 0 and (found["fit"] is None) == (name == "energy")
-
-
-def test_a_peer_that_takes_too_long_is_stopped(script, monkeypatch):
-    heads = script("heads")
-    given = argparse.Namespace(cap=60.0, peer=True)
-    runs = {
-        "featood": {"ready": 0, "fit": 0.5, "score": 0.25, "peak": 1.0},
-        "pytorch-ood": {"fit": 2.0, "error": "over 60 s"},
-    }
-    monkeypatch.setattr(heads, "measure", lambda name, library, given: runs[library])
-    row = heads.row_of("knn", given)
-    assert row["fit ratio"] == "4.00" and row["score ratio"] == "> 240" and "over 60 s" in row["note"]
-
-
 def test_every_detector_is_compared_or_listed_as_absent(script, detectors):
-    table = script("detectors")
+    table = pytorch_ood
     known = {peer.name for peer in table.PEERS} | set(table.ABSENT)
     assert {name for name in detectors.__all__ if isinstance(getattr(detectors, name), type)} == known
 
@@ -83,13 +59,13 @@ def test_agreement_on_a_cache(script, detectors, tmp_path, monkeypatch, capsys):
     code = peers.main()
     rows = json.loads((tmp_path / "a.json").read_text())["agreement"]
     assert code == 0, [row for row in rows if not row["same"]]
-    assert len(rows) == len(script("detectors").PEERS) and "RankFeat is left out" in capsys.readouterr().out
+    assert len(rows) == len(pytorch_ood.PEERS) and "RankFeat is left out" in capsys.readouterr().out
     differ = {row["head"] for row in rows if not row["same"]}
     assert differ <= {"ash-b", "gen", "gmm", "nac", "openmax", "temperature-scaling", "vra"}
 
 
 def test_an_unexplained_difference_is_reported(script, detectors):
-    peers, table = script("peers"), script("detectors")
+    peers, table = script("peers"), pytorch_ood
     known = [data.rows(np.asarray(data.labels) >= 0) for data in synthetic_sets()]
     odd = synthetic_sets()[1].rows(np.asarray(synthetic_sets()[1].labels) < 0)
     wrong = table.Peer("knn", "KNN", "features", lambda d, layer, head: d.KNN(None, k=1))

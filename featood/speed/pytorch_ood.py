@@ -1,18 +1,20 @@
-"""Detectors of pytorch-ood and the corresponding heads: how to create, fit and score each on cached columns."""
+"""Detectors of pytorch-ood and the corresponding heads: how to make, fit and score each on cached columns."""
 
 from __future__ import annotations
 
-__all__ = ["ABSENT", "PEERS", "Layer", "Peer", "fit_peer", "score_peer"]
+__all__ = ["ABSENT", "PEERS", "Layer", "Peer", "detectors", "fit_peer", "score_peer"]
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from featood import FeatureSet, create_head
+from featood.cache.feature_set import FeatureSet
+from featood.heads import create_head
 from featood.heads.base.head import Head
 
 BATCH = 4096
@@ -76,6 +78,11 @@ def _coverage(d: Any, layer: Layer, _: Head | None) -> Any:
     return d.NACUE(nn.Sequential(source, layer.linear()), [source])
 
 
+def _weighted(d: Any, layer: Layer, head: Head | None) -> Any:
+    assert head is not None
+    return d.WeightedEBO(None, head.state["log_weights"].exp().float())
+
+
 FLOAT32 = "the softmax of confident rows rounds to 1 in theirs (float32), and they tie"
 NEGATIVE = "with negative activations (GELU), theirs sums all, ours only positive ones"
 RIDGE = "theirs adds 1e-6 to a scatter matrix not divided by N, ours nothing to a covariance that can be factorised"
@@ -94,8 +101,7 @@ PEERS = (
     Peer("openmax", "OpenMax", "logits", lambda d, layer, head: d.OpenMax(None),
          why="theirs is fitted to all rows of a class, and to distances shifted to start at 10,000; the paper and ours "
          "to correctly classified rows, and ours to unshifted distances"),
-    Peer("weighted-energy", "WeightedEBO", "logits",
-         lambda d, layer, head: d.WeightedEBO(None, head.state["log_weights"].exp().float()), outliers=True),
+    Peer("weighted-energy", "WeightedEBO", "logits", _weighted, outliers=True),
     Peer("mahalanobis", "Mahalanobis", "features", lambda d, layer, head: d.Mahalanobis(None), why=RIDGE),
     Peer("relative-mahalanobis", "RMD", "features", lambda d, layer, head: d.RMD(None), why=RIDGE),
     Peer("multi-mahalanobis", "MultiMahalanobis", "layers",
@@ -142,6 +148,17 @@ ABSENT = {
     "ODIN": "needs gradients with respect to the image; a column computed at extraction in featood",
     "MahalanobisODIN": "needs gradients with respect to the image",
 }
+
+
+def detectors() -> ModuleType | None:
+    """Return the detectors of pytorch-ood; None if it is not installed (``pip install 'featood[peers]'``)."""
+    from featood.extractors.vision import torchvision  # noqa: F401  (makes torchvision importable for pytorch-ood)
+
+    try:
+        import pytorch_ood.detector
+    except ImportError:
+        return None
+    return pytorch_ood.detector
 
 
 def fit_peer(detector: Any, view: str, data: FeatureSet) -> None:

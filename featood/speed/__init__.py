@@ -1,0 +1,1 @@
+"""Speed and memory of heads, stores and extraction, beside floors and other libraries measured in the same run."""
