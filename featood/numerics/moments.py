@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from featood.errors import DataError
+from featood.numerics.symmetric import add_outer_products
 
 CHUNK_BYTES = 1 << 26
 ROUNDING = 1e-12
@@ -140,38 +141,39 @@ class ClassSums:
 class ClassMoments(ClassSums):
     """Sufficient statistics of Gaussians with class means and one covariance.
 
-    In addition to the sums, `scatter` ``[D, D]`` is the sum of outer products of shifted rows.
+    In addition to the sums, `upper` ``[D, D]`` is the sum of outer products of shifted rows, which is symmetric; only
+    its upper triangle is kept.
     """
 
-    scatter: Float[Tensor, "D D"]
+    upper: Float[Tensor, "D D"]
 
     @classmethod
     def empty(cls, shift: Float[Tensor, "D"]) -> Self:
         """Return statistics without rows."""
         sums = ClassSums.empty(shift)
-        return cls(**vars(sums), scatter=sums.shift.new_zeros(len(shift), len(shift)))
+        return cls(**vars(sums), upper=sums.shift.new_zeros(len(shift), len(shift)))
 
     def _scatter(self, shifted: Float[Tensor, "B D"], index: Int[Tensor, "B"]) -> None:
-        self.scatter.addmm_(shifted.T, shifted)
+        add_outer_products(self.upper, shifted)
 
     def _moved(self, offset: Float[Tensor, "D"]) -> Self:
         cross = torch.outer(self.total.sum(0), offset)
-        scatter = self.scatter + cross + cross.T + self.count.sum() * torch.outer(offset, offset)
-        return dataclasses.replace(super()._moved(offset), scatter=scatter)
+        upper = self.upper + cross + cross.T + self.count.sum() * torch.outer(offset, offset)
+        return dataclasses.replace(super()._moved(offset), upper=upper)
 
     def covariance(self) -> Float[Tensor, "D D"]:
         """Covariance of all rows around their common mean ``[D, D]``, divided by N."""
         mean = self.total.sum(0) / self.rows
-        return self._cleaned(self.scatter / self.rows - torch.outer(mean, mean))
+        return self._cleaned(self.upper / self.rows - torch.outer(mean, mean))
 
     def within_covariance(self) -> Float[Tensor, "D D"]:
         """Covariance of the rows around their class means ``[D, D]``, divided by N (maximum likelihood)."""
         weighted = self.total / self.count.clamp(min=1).sqrt()[:, None]
-        return self._cleaned((self.scatter - weighted.T @ weighted) / self.rows)
+        return self._cleaned((self.upper - weighted.T @ weighted) / self.rows)
 
-    def _cleaned(self, covariance: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
-        symmetric = (covariance + covariance.T) / 2
-        return _without_rounding(symmetric, self.scatter.diagonal() / self.rows, self.shift)
+    def _cleaned(self, upper: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
+        covariance = upper.triu() + upper.triu(1).T
+        return _without_rounding(covariance, self.upper.diagonal() / self.rows, self.shift)
 
 
 @dataclasses.dataclass

@@ -1,4 +1,4 @@
-"""A principal subspace and its complement, stored as a basis of the smaller of the two."""
+"""A principal subspace and its complement, stored as a basis of one of the two."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+FLOAT32_SHARE = 1e-3
+"""Share of the length of a typical row above which a component is computed in float32, to about 1e-4 of itself."""
+
 
 class Subspace(NamedTuple):
-    """A subspace, given by an orthonormal basis of itself or, if smaller, of its complement."""
+    """A subspace, given by an orthonormal basis of itself or of its complement."""
 
     basis: Float[Tensor, "D k"]
-    """``[D, k]`` in float64."""
+    """``[D, k]``, in the precision of the product: float32 or float64."""
     direct: Bool[Tensor, ""]
     """Whether the basis spans the subspace itself."""
 
     def norms(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
-        """Lengths ``[B]`` of the components of rows ``[B, D]`` inside and outside the subspace.
+        """Lengths ``[B]`` of the components of rows ``[B, D]`` inside and outside the subspace, in float64.
 
-        One is computed by a matrix product, the other by Pythagoras; in float64, as the difference cancels.
+        One is computed by a matrix product, the other by Pythagoras, which cancels unless the basis has float64.
         """
         rows = rows.double()
-        spanned = (rows @ self.basis).square().sum(1)
+        spanned = (rows.to(self.basis.dtype) @ self.basis).double().square().sum(1)
         rest = (rows.square().sum(1) - spanned).clamp(min=0)
         spanned, rest = spanned.sqrt(), rest.sqrt()
         direct = self.direct.to(rows.device)
@@ -38,8 +41,28 @@ def principal_axes(matrix: Float[Tensor, "D D"]) -> tuple[Float[Tensor, "D"], Fl
     return values.flip(0).clamp(min=0), vectors.flip(1)
 
 
-def subspace(axes: Float[Tensor, "D D"], size: int) -> Subspace:
-    """Return the subspace of the first `size` axes ``[D, D]``."""
+def subspace(
+    axes: Float[Tensor, "D D"], values: Float[Tensor, "D"], size: int, *, inside: bool = False
+) -> Subspace:
+    """Return the subspace of the first `size` axes, to compute the components outside of it.
+
+    The component is the product with a basis of its own, in float32, if it is large enough for that precision (the root
+    of its share of the eigenvalues exceeds `FLOAT32_SHARE`); otherwise, or if that basis is more than twice as large as
+    the other, float64 and the smaller basis are used.
+
+    Parameters
+    ----------
+    axes, values : Tensor
+        Eigenvectors ``[D, D]`` and eigenvalues ``[D]``, as of :func:`principal_axes`.
+    size : int
+        Dimension of the subspace.
+    inside : bool
+        Whether to compute the components inside of it instead.
+    """
+    wanted, other = (axes[:, :size], axes[:, size:]) if inside else (axes[:, size:], axes[:, :size])
+    variance = values[:size].sum() if inside else values[size:].sum()
+    if bool(variance > FLOAT32_SHARE**2 * values.sum()) and wanted.shape[1] <= 2 * other.shape[1]:
+        return Subspace(wanted.float().contiguous(), torch.tensor(inside))
     direct = size <= len(axes) - size
     basis = axes[:, :size] if direct else axes[:, size:]
     return Subspace(basis.contiguous(), torch.tensor(direct))

@@ -59,7 +59,7 @@ def test_entropies_lie_between_none_and_uniform(name):
 
 
 def test_without_prior_the_precision_is_the_energy():
-    same = {"rtol": 1e-12}
+    same = {"rtol": 1e-6}  # those of logits have exponentials in float32
     energy = create_head("energy").score(TEST)
     np.testing.assert_allclose(create_head("precision", prior=0.0).score(TEST), energy, **same)
     msp = create_head("msp").score(TEST)

@@ -24,7 +24,7 @@ class DirichletHead(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Score logits by the Dirichlet distribution that they parametrise."""
-        return self.score_concentrations(concentrations(logits, self.prior))
+        return self.score_concentrations(concentrations(logits.double(), self.prior))
 
     def score_concentrations(self, log_alpha: Tensor) -> Tensor:
         """Score log-concentrations ``[B, C]`` to ``[B]``."""

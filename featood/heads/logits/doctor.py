@@ -35,7 +35,7 @@ class Doctor(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the odds ``[B]``."""
-        log_p, log_complement = log_probabilities(logits / self.temperature)
+        log_p, log_complement = log_probabilities(logits.double() / self.temperature)
         if self.odds == "beta":
             return (log_complement - log_p).amin(1).exp()
         return (log_p + log_complement).exp().sum(1) / (2 * log_p).exp().sum(1)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from featood.heads.base.logit_head import LogitHead
 from featood.heads.registry import register
+from featood.numerics.softmax import logsumexp
 from featood.options import option
 
 
@@ -29,4 +30,4 @@ class Energy(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the free energy ``[B]``."""
-        return -self.temperature * (logits / self.temperature).logsumexp(1)
+        return -self.temperature * logsumexp(logits / self.temperature)

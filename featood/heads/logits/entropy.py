@@ -10,6 +10,7 @@ from torch import Tensor
 
 from featood.heads.base.logit_head import LogitHead
 from featood.heads.registry import register
+from featood.numerics.softmax import exponentials
 
 
 @register(
@@ -26,5 +27,6 @@ class Entropy(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the entropy ``[B]``."""
-        log_p = logits.log_softmax(1)
-        return -(log_p.exp() * log_p).sum(1)
+        _, shifted, terms, others = exponentials(logits)
+        # terms below exp(-1000) are 0, but 0 times an infinite difference of large logits is not
+        return others.log1p() - (terms * shifted.clamp_(min=-1000)).sum(1).double() / (1 + others)

@@ -48,6 +48,6 @@ class KLMatching(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the divergence from the nearest template ``[B]``."""
-        log_p = logits.log_softmax(1)
+        log_p = logits.double().log_softmax(1)
         p = log_p.exp()
         return (p * log_p).sum(1) - (p @ fitted["log_templates"].T).amax(1)

@@ -32,5 +32,6 @@ class Margin(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the negated margin ``[B]``."""
+        logits = logits.double()
         first, second = (logits if self.of == "logits" else logits.softmax(1)).topk(2, dim=1).values.unbind(1)
         return second - first

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from featood.heads.base.logit_head import LogitHead
 from featood.heads.registry import register
+from featood.numerics.softmax import exponentials
 from featood.options import option
 
 
@@ -29,4 +30,4 @@ class MSP(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the negated largest probability ``[B]``."""
-        return -(logits / self.temperature).softmax(1).amax(1)
+        return -1 / (1 + exponentials(logits / self.temperature).others)

@@ -96,6 +96,7 @@ class OpenMax(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the probability of "unknown" ``[B]``."""
+        logits = logits.double()
         if "centred" in fitted:  # absent from artefacts of earlier versions
             logits = torch.where(fitted["centred"].to(logits.device), centred_logits(logits), logits)
         known = log_hazard(self._distances(logits, fitted["means"]), fitted["shape"], fitted["log_scale"])

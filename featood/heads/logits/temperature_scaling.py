@@ -53,7 +53,7 @@ class TemperatureScaling(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the logarithm of one minus the largest probability ``[B]``."""
-        log_p, log_complement = log_probabilities(logits / fitted["temperature"])
+        log_p, log_complement = log_probabilities(logits.double() / fitted["temperature"])
         top = log_p.argmax(1, keepdim=True)
         return log_complement.gather(1, top).squeeze(1)
 

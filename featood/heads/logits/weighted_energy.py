@@ -81,4 +81,4 @@ class WeightedEnergy(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the weighted energy ``[B]``."""
-        return weighted_energy(logits, fitted["log_weights"])
+        return weighted_energy(logits.double(), fitted["log_weights"])

@@ -62,7 +62,7 @@ class KernelPCA(StreamingHead):
         """Compute the principal subspace of the mapped rows around their mean."""
         map_, moments = statistics
         values, axes = principal_axes(moments.covariance())
-        space = subspace(axes, explaining(values, self.explained))
+        space = subspace(axes, values, explaining(values, self.explained))
         return {"mean": moments.mean(), **space._asdict(), **map_}
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:

@@ -64,7 +64,8 @@ class NECO(StreamingHead):
         scale = variance.clamp(min=0).sqrt()
         scale = torch.where(alive, scale, scale[alive].mean())
         values, axes = principal_axes(covariance / torch.outer(scale, scale))
-        space = subspace(axes, min(self.dim or explaining(values, self.explained), len(values)))
+        size = min(self.dim or explaining(values, self.explained), len(values))
+        space = subspace(axes, values, size, inside=True)
         state = {"mean": moments.mean(), "std": scale, **space._asdict()}
         return {**state, "centred": torch.tensor(centred)}
 

@@ -41,9 +41,9 @@ class PCAReconstruction(StreamingHead):
 
     def finish(self, statistics: ClassMoments, train: SelectedRows) -> State:
         """Compute the principal subspace around the mean."""
-        _, axes = principal_axes(statistics.covariance())
+        values, axes = principal_axes(statistics.covariance())
         size = len(axes)
-        space = subspace(axes, min(self.dim or max(size // 8, 1), size))
+        space = subspace(axes, values, min(self.dim or max(size // 8, 1), size))
         return {"mean": statistics.mean(), **space._asdict()}
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:

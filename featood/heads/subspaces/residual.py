@@ -25,9 +25,13 @@ def origin(layer: State) -> Tensor:
     Weights whose rows sum to zero, a result of weight decay, are singular up to float32 rounding. Singular values
     below that precision are not inverted.
     """
-    weight = layer["weight"].double()
-    inverse = torch.linalg.pinv(weight, rtol=max(weight.shape) * torch.finfo(torch.float32).eps)
-    return -inverse @ layer["bias"].double()
+    weight, bias = layer["weight"].double(), layer["bias"].double()
+    wide = len(weight) <= weight.shape[1]
+    # eigenvalues of the smaller Gram matrix are the squared singular values, and take a third of the time
+    values, axes = torch.linalg.eigh(weight @ weight.T if wide else weight.T @ weight)
+    least = (max(weight.shape) * torch.finfo(torch.float32).eps) ** 2 * values[-1]
+    inverse = axes * torch.where(values > least, 1 / values, 0)
+    return -(weight.T @ (inverse @ (axes.T @ bias)) if wide else inverse @ (axes.T @ (weight.T @ bias)))
 
 
 def principal_space(moments: ClassMoments, center: Tensor, dim: int = 0) -> Subspace:
@@ -60,7 +64,7 @@ def principal_space(moments: ClassMoments, center: Tensor, dim: int = 0) -> Subs
             f"the features span {spanned} of {size} dimensions; --dim must be below {spanned}, not {dim}"
         )
     usual = 1000 if size >= 1500 else 512 if size >= 768 else size // 2
-    return subspace(axes, dim or (usual if usual < spanned else spanned // 2))
+    return subspace(axes, values, dim or (usual if usual < spanned else spanned // 2))
 
 
 @register(

@@ -18,6 +18,7 @@ from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.heads.subspaces.residual import origin, principal_space
 from featood.numerics.moments import ClassMoments
+from featood.numerics.softmax import logsumexp
 from featood.numerics.subspaces import Subspace
 from featood.options import option
 
@@ -53,7 +54,7 @@ class ViM(RawFeatures, FeatureHead):
         for block in train.blocks():
             rows = self.vectors(block)
             moments = ClassMoments.of(rows, None, moments)
-            largest += float(linear_logits(rows.double(), layer).amax(1).sum())
+            largest += float(linear_logits(rows, layer).amax(1).double().sum())
         if moments is None:
             raise DataError(f"{train.source.name} has no rows to fit on")
         if flipped := largest <= 0:
@@ -63,14 +64,14 @@ class ViM(RawFeatures, FeatureHead):
         space = principal_space(moments, center, self.dim)
         residual = 0.0
         for block in train.blocks():
-            rows = self.vectors(block).double()
-            residual += float(space.norms(rows - center)[1].sum())
-            largest += float(linear_logits(rows, layer).amax(1).sum()) if flipped else 0.0
+            rows = self.vectors(block)
+            residual += float(space.norms(rows.double() - center)[1].sum())
+            largest += float(linear_logits(rows, layer).amax(1).double().sum()) if flipped else 0.0
         scale = torch.tensor(largest / residual, dtype=torch.float64)
         return {"origin": center, "scale": scale, **space._asdict(), **layer}
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the virtual logit plus the free energy of the logits ``[B]``."""
-        rows = self.vectors(block).double()
-        residual = Subspace(fitted["basis"], fitted["direct"]).norms(rows - fitted["origin"])[1]
-        return fitted["scale"] * residual - linear_logits(rows, fitted).logsumexp(1)
+        rows = self.vectors(block)
+        residual = Subspace(fitted["basis"], fitted["direct"]).norms(rows.double() - fitted["origin"])[1]
+        return fitted["scale"] * residual - logsumexp(linear_logits(rows, fitted))
