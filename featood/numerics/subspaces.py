@@ -4,7 +4,8 @@ from __future__ import annotations
 
 __all__ = ["Subspace", "explaining", "principal_axes", "rank", "subspace"]
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,20 +20,35 @@ class Subspace(NamedTuple):
 
     basis: Float[Tensor, "D k"]
     """``[D, k]``, in the precision of the product: float32 or float64."""
-    direct: Bool[Tensor, ""]
+    direct: Bool[Tensor, ""] | bool
     """Whether the basis spans the subspace itself."""
 
-    def norms(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
-        """Lengths ``[B]`` of the components of rows ``[B, D]`` inside and outside the subspace, in float64.
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor]) -> Self:
+        """Return the subspace whose tensors are in the state of a head."""
+        return cls(state["basis"], bool(state["direct"]))
 
-        One is computed by a matrix product, the other by Pythagoras, which cancels unless the basis has float64.
+    def inside(self, rows: Float[Tensor, "B D"], center: Float[Tensor, "D"]) -> Float[Tensor, "B"]:
+        """Lengths ``[B]`` in float64 of the components of ``rows - center`` inside the subspace.
+
+        It is a product with the basis, or the rest by Pythagoras, which cancels unless the basis has float64.
         """
-        rows = rows.double()
-        spanned = (rows.to(self.basis.dtype) @ self.basis).double().square().sum(1)
-        rest = (rows.square().sum(1) - spanned).clamp(min=0)
-        spanned, rest = spanned.sqrt(), rest.sqrt()
-        direct = self.direct.to(rows.device)
-        return torch.where(direct, spanned, rest), torch.where(direct, rest, spanned)
+        return self._length(rows, center, bool(self.direct))
+
+    def outside(self, rows: Float[Tensor, "B D"], center: Float[Tensor, "D"]) -> Float[Tensor, "B"]:
+        """Lengths ``[B]`` in float64 of the components of ``rows - center`` outside the subspace; see `inside`."""
+        return self._length(rows, center, not self.direct)
+
+    def _length(
+        self, rows: Float[Tensor, "B D"], center: Float[Tensor, "D"], spanned: bool
+    ) -> Float[Tensor, "B"]:
+        precision = self.basis.dtype
+        near = center.to(precision)
+        rows = rows.to(precision) - near
+        if precision != center.dtype:
+            rows = rows.sub_((center - near).to(precision))  # the center's rounding error
+        length = (rows @ self.basis).square().sum(1, dtype=torch.float64)
+        return (length if spanned else (rows.square().sum(1) - length).clamp(min=0)).sqrt()
 
 
 def principal_axes(matrix: Float[Tensor, "D D"]) -> tuple[Float[Tensor, "D"], Float[Tensor, "D D"]]:

@@ -112,7 +112,10 @@ FLOORS: Mapping[str, Floor] = {
         lambda s, of: of.copy(s.rows * s.features),
         lambda s, of: of.product(s.test_rows, s.features, s.rows),
     ),
-    "vim": Floor(_principal, _half),
+    "vim": Floor(
+        lambda s, of: _principal(s, of) + of.product(s.rows, s.features, s.features // 2 + s.classes),
+        lambda s, of: _half(s, of) + _layer(s, of),
+    ),
     "residual": Floor(_principal, _half),
     "neco": Floor(_principal, _half),
     "openmax": Floor(_nothing, lambda s, of: of.product(s.test_rows, s.classes, s.classes)),

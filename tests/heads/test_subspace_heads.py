@@ -192,8 +192,12 @@ def test_lengths_inside_and_outside_of_a_subspace(dim, inside, narrow):
     rows[:, : 8 - dim] *= narrow
     values, axes = principal_axes(torch.tensor(rows.T @ rows))
     space = subspace(axes, values, dim, inside=inside)
-    found = space.norms(torch.tensor(rows))[0 if inside else 1]
-    expected = np.linalg.norm(rows @ leading(rows, dim).T, axis=1) if inside else outside(rows, leading(rows, dim))
+    center = torch.tensor(rng.normal(size=8))
+    moved = torch.tensor(rows) + center
+    found = space.inside(moved, center) if inside else space.outside(moved, center)
+    expected = (
+        np.linalg.norm(rows @ leading(rows, dim).T, axis=1) if inside else outside(rows, leading(rows, dim))
+    )
     # float32 only where the component is large enough for it, and its basis at most twice as large as the other
     wanted, other = (dim, 8 - dim) if inside else (8 - dim, dim)
     float32 = 0 < wanted <= 2 * other and (inside or narrow == 1)

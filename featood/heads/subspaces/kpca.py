@@ -65,10 +65,14 @@ class KernelPCA(StreamingHead):
         space = subspace(axes, values, explaining(values, self.explained))
         return {"mean": moments.mean(), **space._asdict(), **map_}
 
+    def prepare(self, state: State) -> Any:
+        """Restore the subspace."""
+        return {**state, "space": Subspace.of(state)}
+
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the reconstruction error ``[B]``."""
         rows = _mapped(self.vectors(block), fitted)
-        return Subspace(fitted["basis"], fitted["direct"]).norms(rows - fitted["mean"])[1]
+        return fitted["space"].outside(rows, fitted["mean"])
 
     def _draw(self, rows: Tensor) -> State:
         if self.kernel == "cosine":

@@ -69,11 +69,15 @@ class NECO(StreamingHead):
         state = {"mean": moments.mean(), "std": scale, **space._asdict()}
         return {**state, "centred": torch.tensor(centred)}
 
+    def prepare(self, state: State) -> Any:
+        """Restore the subspace."""
+        return {**state, "space": Subspace.of(state)}
+
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the negated relative norm, times the largest logit ``[B]``."""
         assert block.logits is not None
         rows = (self.vectors(block).double() - fitted["mean"]) / fitted["std"]
-        inside = Subspace(fitted["basis"], fitted["direct"]).norms(rows)[0]
+        inside = fitted["space"].inside(rows, torch.zeros_like(fitted["mean"]))
         share = inside / rows.norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)
         if not self.max_logit:
             return -share

@@ -46,11 +46,15 @@ class PCAReconstruction(StreamingHead):
         space = subspace(axes, values, min(self.dim or max(size // 8, 1), size))
         return {"mean": statistics.mean(), **space._asdict()}
 
+    def prepare(self, state: State) -> Any:
+        """Restore the subspace."""
+        return {**state, "space": Subspace.of(state)}
+
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the relative reconstruction error ``[B]``."""
-        rows = self.vectors(block).double()
-        error = Subspace(fitted["basis"], fitted["direct"]).norms(rows - fitted["mean"])[1]
+        rows = self.vectors(block)
+        error = fitted["space"].outside(rows, fitted["mean"])
         least = 1e-9 * fitted["mean"].norm().clamp(
             min=torch.finfo(torch.float32).tiny
         )  # a row of zeros gets a large score
-        return error / rows.norm(dim=1).maximum(least)
+        return error / rows.double().norm(dim=1).maximum(least)

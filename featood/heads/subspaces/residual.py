@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["Residual", "origin", "principal_space"]
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -95,7 +97,10 @@ class Residual(RawFeatures, StreamingHead):
         center = origin(classifier_state(train, self.feature))
         return {"origin": center, **principal_space(statistics, center, self.dim)._asdict()}
 
-    def score_block(self, block: FeatureSet, fitted: State) -> Tensor:
+    def prepare(self, state: State) -> Any:
+        """Restore the subspace."""
+        return {**state, "space": Subspace.of(state)}
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the norm of the residual ``[B]``."""
-        space = Subspace(fitted["basis"], fitted["direct"])
-        return space.norms(self.vectors(block).double() - fitted["origin"])[1]
+        return fitted["space"].outside(self.vectors(block), fitted["origin"])

@@ -65,13 +65,17 @@ class ViM(RawFeatures, FeatureHead):
         residual = 0.0
         for block in train.blocks():
             rows = self.vectors(block)
-            residual += float(space.norms(rows.double() - center)[1].sum())
+            residual += float(space.outside(rows, center).sum())
             largest += float(linear_logits(rows, layer).amax(1).double().sum()) if flipped else 0.0
         scale = torch.tensor(largest / residual, dtype=torch.float64)
         return {"origin": center, "scale": scale, **space._asdict(), **layer}
 
+    def prepare(self, state: State) -> Any:
+        """Restore the subspace."""
+        return {**state, "space": Subspace.of(state)}
+
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the virtual logit plus the free energy of the logits ``[B]``."""
         rows = self.vectors(block)
-        residual = Subspace(fitted["basis"], fitted["direct"]).norms(rows.double() - fitted["origin"])[1]
+        residual = fitted["space"].outside(rows, fitted["origin"])
         return fitted["scale"] * residual - logsumexp(linear_logits(rows, fitted))
