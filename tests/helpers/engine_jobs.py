@@ -1,4 +1,4 @@
-"""Jobs that the tests of engines run in one process and in several: ``python engine_jobs.py FOLDER [KILLED]``."""
+"""Jobs that the tests of engines run in one process and in several: ``python engine_jobs.py FOLDER SET...``."""
 
 import dataclasses
 import os
@@ -82,8 +82,10 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     folder = Path(sys.argv[1])
     with open_engine("torchrun") as engine:
-        if "killed" in sys.argv:
-            extracted(folder, engine, killed=True)
-        reports, resumed = extracted(folder, engine)
-        print(reports, resumed, sep="\n")
-        save_file(fitted(folder, engine), folder / "fitted.safetensors")
+        save_file(fitted(folder, engine), folder / f"{engine.world}.safetensors")
+        for name in sys.argv[2:]:
+            print(
+                *extracted(folder / name, engine, killed=name == "lost" and engine.world == 3),
+                sep="\n",
+                flush=True,
+            )
