@@ -24,7 +24,9 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "engine": "Where blocks are computed: in this process, on a Ray cluster, or by the processes that torchrun or "
         "Slurm's srun started; the results are the same.",
     }
-    command = click.option("--ray-gpus", type=click.FloatRange(0), metavar="SHARE", help=texts["gpus"])(command)
+    command = click.option("--ray-gpus", type=click.FloatRange(0), metavar="SHARE", help=texts["gpus"])(
+        command
+    )
     command = click.option("--ray-address", default="", help=texts["address"])(command)
     return click.option(
         "--engine", type=click.Choice(ENGINES), default="local", show_default=True, help=texts["engine"]

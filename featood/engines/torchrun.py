@@ -20,8 +20,8 @@ from featood.engines.engine import Work
 from featood.engines.outcome import attempt
 from featood.errors import FeatoodError, UsageError
 
-PATIENCE = timedelta(days=30)
-"""The other processes wait as long as the first one works alone."""
+PATIENCE = timedelta(days=1)
+"""How long the other processes wait while the first one works alone."""
 SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 """Variables of torchrun, and those of ``srun`` that have the same meaning."""
 
@@ -60,7 +60,7 @@ class Torchrun:
             _together(lambda: dist.init_process_group("gloo", timeout=PATIENCE))
             if self.rank:
                 self._serve()
-            atexit.register(_broadcast, None)
+            atexit.register(_leave)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,7 +86,7 @@ class Torchrun:
             _broadcast(False)
             raise
         except BaseException:  # interrupted within a round, so that the others cannot be told
-            atexit.unregister(_broadcast)
+            atexit.unregister(_leave)
             raise
         _broadcast(False)
 
@@ -104,7 +104,14 @@ class Torchrun:
             mine = work(items[self.rank :: self.world])
             while _broadcast(None):
                 self._gather(mine)
+        dist.destroy_process_group()
         raise SystemExit(0)
+
+
+def _leave() -> None:
+    """Let the other processes end."""
+    _broadcast(None)
+    dist.destroy_process_group()
 
 
 def _broadcast(value: Any) -> Any:
@@ -125,6 +132,7 @@ def _together(exchange: Callable[[], Any]) -> None:
     try:
         exchange()
     except (dist.DistError, RuntimeError) as error:
+        atexit.unregister(_leave)
         reason = str(error).splitlines()[0]
         raise FeatoodError(
             f"another process of the group has ended ({reason}); start the same command again, which resumes"
