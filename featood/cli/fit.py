@@ -147,10 +147,10 @@ def _run(
         for name, value in values.items()
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
-    selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
-    pin(backbone=selection.backbone, dataset=selection.dataset)
     with engine_of(engine, ray_address, ray_gpus) as place, reporter_of(tensorboard) as reporter:
+        selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
         selection = dataclasses.replace(selection, engine=place)
+        pin(backbone=selection.backbone, dataset=selection.dataset)
         if repeat > 1 or sweep:
             from featood.cli.options import parse_grid
             from featood.heads import head_entry

@@ -114,10 +114,10 @@ def run_scoring(
     how = ScorePlan(
         split, which, force, _uncertainty(intervals, confidence, resamples), tuple(further), limit or 0
     )
-    selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
-    pin(backbone=selection.backbone, dataset=selection.dataset)
     with engine_of(engine, ray_address, ray_gpus) as place, TerminalReporter() as reporter:
+        selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
         selection = dataclasses.replace(selection, download=download, engine=place)
+        pin(backbone=selection.backbone, dataset=selection.dataset)
         if every:
             from featood.pipeline.scoring_all import score_all
 
