@@ -127,15 +127,14 @@ def _together(exchange: Callable[[], Any]) -> None:
     Raises
     ------
     FeatoodError
-        If one of them has ended.
+        If one of them has ended, or cannot be reached.
     """
     try:
         exchange()
     except (dist.DistError, RuntimeError) as error:
         atexit.unregister(_leave)
-        reason = str(error).splitlines()[0]
         raise FeatoodError(
-            f"another process of the group has ended ({reason}); start the same command again, which resumes"
+            "another process of the group has ended, or cannot be reached; start the same command again, which resumes"
         ) from error
 
 
