@@ -20,8 +20,7 @@ from featood.engines.engine import Work
 from featood.engines.outcome import attempt
 from featood.errors import FeatoodError, UsageError
 
-PATIENCE = timedelta(days=1)
-"""How long the other processes wait while the first one works alone."""
+PATIENCE = timedelta(days=1)  # of the other processes, while the first one works alone
 SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 """Variables of torchrun, and those of ``srun`` that have the same meaning."""
 
@@ -55,8 +54,7 @@ class Torchrun:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         if self.world > 1 and not dist.is_initialized():  # once for all commands of a process
-            for name, value in _meeting_point(os.environ).items():
-                os.environ.setdefault(name, value)
+            os.environ.update({**_meeting_point(os.environ), **os.environ})
             _together(lambda: dist.init_process_group("gloo", timeout=PATIENCE))
             if self.rank:
                 self._serve()
