@@ -9,7 +9,7 @@ FLOORS = {
         ("downloads", "errors", "files", "names", "notebook", "options", "records", "reporter"), 0
     ),
     **dict.fromkeys(("nets", "metrics", "numerics", "readers"), 1),
-    **dict.fromkeys(("cache", "data", "training", "energies", "flows", "losses", "decisions"), 2),
+    **dict.fromkeys(("cache", "data", "engines", "training", "energies", "flows", "losses", "decisions"), 2),
     **dict.fromkeys(("extractors", "heads"), 3),
     **dict.fromkeys(("report", "pipeline", "speed"), 4),
     **dict.fromkeys(("cli", "testing"), 5),

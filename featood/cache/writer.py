@@ -80,6 +80,10 @@ class SetWriter:
         if size_of(folder / "manifest.json") is None:
             manifest.save(folder)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Exclude the lock: a copy in another process writes blocks, while this process keeps the set locked."""
+        return {**vars(self), "_lock": None}
+
     def __enter__(self) -> SetWriter:
         return self
 

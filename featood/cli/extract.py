@@ -10,6 +10,7 @@ import rich_click as click
 
 from featood.cli.common import cache_option, data_dir_option, numbers, quiet_downloads
 from featood.cli.completion import image_sets
+from featood.cli.engines import engine_of, engine_options
 from featood.cli.options import parse_pairs
 from featood.cli.runs import repeatable, write_run_option
 from featood.reporter import TerminalReporter
@@ -169,6 +170,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 )
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace features that were extracted with other settings.")
+@engine_options
 @data_dir_option
 @cache_option
 @write_run_option
@@ -181,6 +183,7 @@ def extract(
     dropout_rate: float, autoencoder: str, background: str,
     mean: Any, std: Any, image_size: int | None, seed: int, download: bool, class_order: str | None, bits: int,
     exif: bool, data_dir: str | None, cache_root: str, arch_option: tuple[str, ...], limit: int | None,
+    engine: str, ray_address: str, ray_gpus: float | None,
     **how: Any,
 ) -> str:  # fmt: skip
     """Run a backbone over a dataset and cache features and logits.
@@ -229,9 +232,9 @@ def extract(
         with_limit(dataset, limit or 0), split, data_dir, download, class_order, Decoding(bits, exif)
     )
     network = Network(backbone, weights, name, seed, mean, std, image_size, parse_pairs(arch_option))
-    with TerminalReporter() as reporter:
+    with engine_of(engine, ray_address, ray_gpus) as place, TerminalReporter() as reporter:
         done = extract_dataset(
-            open_cache(cache_root), source, network, options, without=without, reporter=reporter
+            open_cache(cache_root), source, network, options, without=without, engine=place, reporter=reporter
         )
     for extraction in done:
         features = extraction.features

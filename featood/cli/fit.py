@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["fit"]
 
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from featood.cli.common import (
     table,
 )
 from featood.cli.completion import outlier_sets
+from featood.cli.engines import engine_of, engine_options
 from featood.cli.pages import PageContext, PageFormatter
 from featood.cli.runs import pin, repeatable, write_run_option
 
@@ -131,7 +133,8 @@ class HeadCommand(click.Command):
 
 def _run(
     head_name: str, cache_root: str, backbone: str, dataset: str, code: tuple[str, ...], repeat: int,
-    sweep: tuple[str, ...], tensorboard: str | None, **values: Any,
+    sweep: tuple[str, ...], tensorboard: str | None, engine: str, ray_address: str, ray_gpus: float | None,
+    **values: Any,
 ) -> None:  # fmt: skip
     from featood.pipeline.fitting import FitPlan, fit_head
     from featood.pipeline.selection import select
@@ -144,9 +147,10 @@ def _run(
         for name, value in values.items()
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
-    selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
-    pin(backbone=selection.backbone, dataset=selection.dataset)
-    with reporter_of(tensorboard) as reporter:
+    with engine_of(engine, ray_address, ray_gpus) as place, reporter_of(tensorboard) as reporter:
+        selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
+        selection = dataclasses.replace(selection, engine=place)
+        pin(backbone=selection.backbone, dataset=selection.dataset)
         if repeat > 1 or sweep:
             from featood.cli.options import parse_grid
             from featood.heads import head_entry
@@ -217,9 +221,10 @@ def _parameters(entry: Entry) -> list[click.Parameter]:
             help="Fit again, and replace a head of this name with other settings or rows (default: keep both).",
         ),
     ]
-    shared = click.Command(name=None)
+    shared: Any = click.Command(name=None)
     for add in (
         write_run_option,
+        engine_options,
         data_dir_option,
         cache_option,
         head_file_option,

@@ -21,6 +21,7 @@ from featood.cli.common import (
     split_names,
 )
 from featood.cli.completion import fitted_heads, outlier_sets, shifted_sets, suites
+from featood.cli.engines import engine_of, engine_options
 from featood.cli.runs import current_run, pin
 from featood.reporter import TerminalReporter, print_line
 
@@ -67,6 +68,7 @@ def what_to_score(command: Callable[..., Any]) -> Callable[..., Any]:
         ("--force", "force", flag, "Accept features of another backbone, and sets that heads were fitted or tuned on."),
     )  # fmt: skip
     for add in (
+        engine_options,
         cache_option,
         data_dir_option,
         head_file_option,
@@ -97,6 +99,7 @@ def run_scoring(
     shifted: tuple[str, ...], split: str, limit: int | None, force: bool, download: bool,
     intervals: str | None, confidence: float | None, resamples: int | None,
     backbone: str, dataset: str, data_dir: str | None, cache_root: str, code: tuple[str, ...],
+    engine: str, ray_address: str, ray_gpus: float | None,
 ) -> Scoring:  # fmt: skip
     """Score as the shared options say, and print warnings and heads that are left out."""
     from featood.errors import UsageError
@@ -111,10 +114,10 @@ def run_scoring(
     how = ScorePlan(
         split, which, force, _uncertainty(intervals, confidence, resamples), tuple(further), limit or 0
     )
-    selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
-    pin(backbone=selection.backbone, dataset=selection.dataset)
-    selection = dataclasses.replace(selection, download=download)
-    with TerminalReporter() as reporter:
+    with engine_of(engine, ray_address, ray_gpus) as place, TerminalReporter() as reporter:
+        selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
+        selection = dataclasses.replace(selection, download=download, engine=place)
+        pin(backbone=selection.backbone, dataset=selection.dataset)
         if every:
             from featood.pipeline.scoring_all import score_all
 

@@ -7,7 +7,7 @@ __all__ = ["ExtractOptions", "Extraction", "extract"]
 import dataclasses
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from featood.cache import FeatureCache, FeatureSet, Manifest, library_versions
+from featood.cache import FeatureCache, FeatureSet, Manifest, SetWriter, library_versions
 from featood.cache.reader import encode_ids
 from featood.data import ImageSet
+from featood.engines import LOCAL, Engine
 from featood.errors import DataError
 from featood.extractors.backbones import Backbone
 from featood.extractors.code import code_recipe
@@ -48,6 +49,7 @@ def extract(
     options: ExtractOptions = ExtractOptions(),  # noqa: B008  (frozen)
     run: dict[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    engine: Engine = LOCAL,
 ) -> Extraction:
     """Extract one split into the cache, or finish an interrupted extraction of it.
 
@@ -67,6 +69,8 @@ def extract(
         Further entries of the manifest that do not affect the values.
     progress : callable, optional
         Called as ``progress(rows done, total rows)``.
+    engine : Engine
+        Where the blocks are computed and written; see :mod:`featood.engines`.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def extract(
         example = example.contiguous(memory_format=torch.channels_last)
         forward = Forward(module, example, options, transform)
         manifest = make_manifest(backbone, images, transform, forward, run)
-        return _run(backbone, images, forward, cache, manifest, progress)
+        return _run(backbone, images, forward, cache, manifest, progress, engine)
 
 
 def _run(
@@ -92,25 +96,62 @@ def _run(
     cache: FeatureCache,
     manifest: Manifest,
     progress: Callable[[int, int], None] | None,
+    engine: Engine,
 ) -> Extraction:
     """Compute and write the missing blocks."""
-    options, device = forward.options, pick_device(forward.options.device)
-    assert forward.setting.transform is not None
     classifier = forward.plan.classifier(forward.module)
     key = f"{backbone.slug}/{images.name}/{images.split}"
-    with cache.writer(key, manifest, classifier, options.overwrite) as writer:
+    with cache.writer(key, manifest, classifier, forward.options.overwrite) as writer:
         pending = writer.pending()
         done = resumed = len(images) - sum(_length(writer.span(block)) for block in pending)
+
+        def advance(rows: int) -> None:
+            nonlocal done
+            done += rows
+            if progress is not None:
+                progress(done, len(images))
+
+        advance(0)
+        failed: list[tuple[int, str]] = []
+        for rows, lost in engine.map(_Blocks(images, forward, writer, advance), pending):
+            advance(rows)
+            failed += lost
+        if len(failed) == len(images):
+            raise DataError(
+                f"none of the {len(images)} images of {images.name} could be read: {failed[0][1]}"
+            )
+        return Extraction(writer.finish(key), resumed, [reason for _, reason in failed], forward.plan.note)
+
+
+@dataclasses.dataclass
+class _Blocks:
+    """The work of an extraction: compute and write blocks.
+
+    Yields for each block the number of rows that `advance` was not called with, and its unreadable images.
+    """
+
+    images: ImageSet
+    forward: Forward
+    writer: SetWriter
+    advance: Callable[[int], None] | None
+    """Called with the number of rows of each batch; it stays in the process of the job."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "advance": None}
+
+    def __call__(self, blocks: Iterable[int]) -> Iterator[tuple[int, list[tuple[int, str]]]]:
+        options, device = self.forward.options, pick_device(self.forward.options.device)
+        self.forward.module.to(device)  # a copy comes from a process that may have another
+        assert self.forward.setting.transform is not None
+        spans = [self.writer.span(block) for block in blocks]
         batches = [
-            range(start, min(start + options.batch_size, writer.span(block).stop))
-            for block in pending
-            for start in range(writer.span(block).start, writer.span(block).stop, options.batch_size)
+            range(start, min(start + options.batch_size, span.stop))
+            for span in spans
+            for start in range(span.start, span.stop, options.batch_size)
         ]
-        if progress is not None:
-            progress(done, len(images))
-        loader = _loader(images, forward.setting.transform, batches, options)
         failed: list[tuple[int, str]] = []
         rows: list[dict[str, np.ndarray]] = []
+        loader = _loader(self.images, self.forward.setting.transform, batches, options)
         for batch, (pixels, bad) in zip(batches, loader, strict=True):
             if isinstance(pixels, OSError):
                 raise pixels
@@ -118,20 +159,18 @@ def _run(
                 raise DataError(f"{bad[0][1]} (omit --strict to skip such images)")
             failed += [(batch[position], reason) for position, reason in bad]
             pixels = pixels.to(device, memory_format=torch.channels_last, non_blocking=True)
-            rows.append({name: values.cpu().numpy() for name, values in forward(pixels, batch[0]).items()})
-            done += len(batch)
-            if progress is not None:
-                progress(done, len(images))
-            block = batch[0] // options.block_rows
-            if batch[-1] + 1 == writer.span(block).stop:
-                lost = [row for row, _ in failed if row // options.block_rows == block]
-                writer.write(block, _columns(rows, images, writer.span(block), manifest), lost)
-                rows = []
-        if len(failed) == len(images):
-            raise DataError(
-                f"none of the {len(images)} images of {images.name} could be read: {failed[0][1]}"
+            rows.append(
+                {name: values.cpu().numpy() for name, values in self.forward(pixels, batch[0]).items()}
             )
-        return Extraction(writer.finish(key), resumed, [reason for _, reason in failed], forward.plan.note)
+            if self.advance is not None:
+                self.advance(len(batch))
+            block = batch[0] // options.block_rows
+            span = self.writer.span(block)
+            if batch[-1] + 1 == span.stop:
+                columns = _columns(rows, self.images, span, self.writer.manifest)
+                self.writer.write(block, columns, [row for row, _ in failed])
+                yield _length(span) if self.advance is None else 0, failed
+                failed, rows = [], []
 
 
 def make_manifest(

@@ -22,6 +22,7 @@ from .base.head import Head as Head
 from .base.logit_head import LogitHead as LogitHead
 from .base.perceptron_head import PerceptronHead as PerceptronHead
 from .base.rows import SelectedRows as SelectedRows
+from .base.summed_head import SummedHead as SummedHead
 from .base.trained_head import TrainedHead as TrainedHead
 from .compositions.compose import compose as compose
 from .index import Card as Card, Entry as Entry

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from featood.errors import DataError
-from featood.numerics.symmetric import add_outer_products
+from featood.numerics.symmetric import outer_products
 
 CHUNK_BYTES = 1 << 26
 ROUNDING = 1e-12
@@ -79,14 +79,29 @@ class ClassSums:
         vars(self).update(vars(self._over(classes)))
         shifted, index = rows - self.shift, torch.searchsorted(classes, labels)
         self.count += torch.bincount(index, minlength=len(classes)).double()
-        self.total.index_add_(0, index, shifted)
+        _add_sums(self.total, index, shifted)
         self._scatter(shifted, index)
 
+    def without_rows(self) -> Self:
+        """Return statistics of no rows with the same shift; blocks that are added to it can be merged exactly."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for name in values.keys() - {"shift"}:
+            size = values[name].shape
+            values[name] = values[name].new_zeros(
+                (0, *size[1:]) if name in ("classes", *self.by_class) else size
+            )
+        return type(self)(**values)
+
     def merge(self, other: Self) -> Self:
-        """Combine with statistics of other rows; the order of merging changes only the last bits."""
+        """Combine with statistics of other rows.
+
+        The order of merging, and another shift, change only the last bits. Merging the statistics of a block that was
+        added to `without_rows` is identical to adding it.
+        """
         classes = torch.cat([self.classes, other.classes]).unique()
         mine, theirs = self._over(classes), other._over(classes)
-        moved = theirs._moved(theirs.shift - mine.shift)
+        offset = theirs.shift - mine.shift
+        moved = theirs._moved(offset) if bool(offset.any()) else theirs
         fields = {field.name for field in dataclasses.fields(self)} - {"shift", "classes"}
         sums = {name: getattr(mine, name) + getattr(moved, name) for name in fields}
         return dataclasses.replace(mine, **sums)
@@ -154,7 +169,7 @@ class ClassMoments(ClassSums):
         return cls(**vars(sums), upper=sums.shift.new_zeros(len(shift), len(shift)))
 
     def _scatter(self, shifted: Float[Tensor, "B D"], index: Int[Tensor, "B"]) -> None:
-        add_outer_products(self.upper, shifted)
+        self.upper += outer_products(shifted)
 
     def _moved(self, offset: Float[Tensor, "D"]) -> Self:
         cross = torch.outer(self.total.sum(0), offset)
@@ -210,7 +225,7 @@ class ScatterByClass(ClassSums):
 
     def _scatter(self, shifted: Float[Tensor, "B D"], index: Int[Tensor, "B"]) -> None:
         if self.scatter.ndim == 2:
-            self.scatter.index_add_(0, index, shifted.square())
+            _add_sums(self.scatter, index, shifted.square())
             return
         for group, padded in _by_class(shifted, index):
             self.scatter.index_add_(0, group, padded.mT @ padded)
@@ -252,6 +267,12 @@ def _known(
 
 def _start(rows: Float[Tensor, "B D"]) -> Float[Tensor, "D"]:
     return rows.mean(0) if len(rows) else rows.new_zeros(rows.shape[1])
+
+
+def _add_sums(sums: Float[Tensor, "K *D"], index: Int[Tensor, "B"], rows: Float[Tensor, "B *D"]) -> None:
+    """Add rows to the sums of their classes; the block's own sums are completed first, and could be added elsewhere."""
+    classes, place = index.unique(return_inverse=True)
+    sums.index_add_(0, classes, rows.new_zeros(len(classes), *rows.shape[1:]).index_add_(0, place, rows))
 
 
 def _by_class(

@@ -30,6 +30,7 @@ from featood.data import (
     likely_bits,
     open_dataset,
 )
+from featood.engines import LOCAL, Engine
 from featood.errors import UsageError
 from featood.extractors.backbones import RANDOM, Backbone, resolve_backbone
 from featood.extractors.backbones.class_names import align_classes
@@ -110,6 +111,7 @@ def extract_dataset(
     options: ExtractOptions = ExtractOptions(),  # noqa: B008  (frozen)
     *,
     without: Collection[str] = (),
+    engine: Engine = LOCAL,
     reporter: Reporter = SILENT,
 ) -> list[Extraction]:
     """Extract the splits of a dataset with a backbone, both by name.
@@ -127,6 +129,8 @@ def extract_dataset(
     without : collection of str
         Extra columns to leave out of those that the backbone has by default
         (:func:`featood.extractors.extras.usual_extras`).
+    engine : Engine
+        Where the blocks are computed; see :mod:`featood.engines`.
     reporter : Reporter
         Receives a line about each choice made, and the progress.
 
@@ -188,7 +192,7 @@ def extract_dataset(
         )
     if source.class_order is None:
         sets = [align_with_weights(images, backbone, reporter) for images in sets]
-    return extract_sets(cache, backbone, sets, transform, options, run=run, reporter=reporter)
+    return extract_sets(cache, backbone, sets, transform, options, run=run, engine=engine, reporter=reporter)
 
 
 def align_with_weights(images: ImageSet, backbone: Backbone, reporter: Reporter = SILENT) -> ImageSet:
@@ -219,13 +223,14 @@ def extract_sets(
     options: ExtractOptions = ExtractOptions(),  # noqa: B008  (frozen)
     *,
     run: Mapping[str, Any] | None = None,
+    engine: Engine = LOCAL,
     reporter: Reporter = SILENT,
 ) -> list[Extraction]:
     """Extract sets of images one after the other, and report notes and warnings about each.
 
     Parameters
     ----------
-    cache, backbone, transform, options
+    cache, backbone, transform, options, engine
         See :func:`featood.extractors.extract.extract`.
     sets : sequence of ImageSet
         See :meth:`ImageSource.open`.
@@ -242,7 +247,7 @@ def extract_sets(
         stamp = inputs_stamp(images)
         facts = {**(run or {}), "inputs_stamp": stamp}
         task = reporter.task(f"{backbone.slug}/{what}")
-        extraction = extract(backbone, images, transform, cache, options, facts, task)
+        extraction = extract(backbone, images, transform, cache, options, facts, task, engine)
         if extraction.note and not done:
             reporter.line(f"{backbone.slug}: {extraction.note}")
         done.append(extraction)

@@ -10,6 +10,7 @@ import os
 from featood.cache import CacheEntry, FeatureCache, FeatureSet
 from featood.cache.manifest import Manifest
 from featood.data import Decoding, ImageSet, default_data_dir, open_dataset
+from featood.engines import LOCAL, Engine
 from featood.errors import FeatoodError
 from featood.extractors.recipe import rebuild
 from featood.pipeline.extraction import extract_sets, inputs_stamp
@@ -24,6 +25,7 @@ def extract_like(
     entry: CacheEntry | None = None,
     *,
     data_dir: str | None = None,
+    engine: Engine = LOCAL,
     reporter: Reporter = SILENT,
 ) -> FeatureSet:
     """Extract a set of images with the backbone, the transform and the options of another set.
@@ -40,6 +42,8 @@ def extract_like(
         The earlier extraction of the set, which is replaced.
     data_dir : str, optional
         Folder of the images; by default that of the reference.
+    engine : Engine
+        Where the blocks are computed.
     reporter : Reporter
         Receives messages and progress.
 
@@ -64,7 +68,9 @@ def extract_like(
         "dataset": name,
     }
     options = dataclasses.replace(options, overwrite=entry is not None)
-    done = extract_sets(cache, backbone, [images], transform, options, run=facts, reporter=reporter)
+    done = extract_sets(
+        cache, backbone, [images], transform, options, run=facts, engine=engine, reporter=reporter
+    )
     return done[0].features
 
 

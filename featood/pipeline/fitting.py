@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featood.cache.feature_set import FeatureSet
+from featood.engines import LOCAL, Engine
 from featood.errors import UsageError
 from featood.heads.base.fit import FitContext
 from featood.heads.base.head import Head
+from featood.heads.base.summed_head import SummedHead
 from featood.heads.registry import create_head, head_class
 from featood.pipeline.fitted_heads import (
     FitSettings,
@@ -40,6 +42,7 @@ def fit(
     validate_on: FeatureSet | None = None,
     notes: Sequence[str] = (),
     checkpoint: Path | None = None,
+    engine: Engine = LOCAL,
     reporter: Reporter = SILENT,
 ) -> Head:
     """Fit a head on a set.
@@ -60,6 +63,9 @@ def fit(
         Decisions made before the fit, stored in its record.
     checkpoint : Path, optional
         Folder for resuming an interrupted training.
+    engine : Engine
+        Where the fit of a :class:`~featood.heads.base.summed_head.SummedHead` is computed; other heads are fitted by
+        this process, and a line says so.
     reporter : Reporter
         Receives the progress of a training.
 
@@ -76,7 +82,9 @@ def fit(
         If a set lacks an input of the head.
     """
     _check_outliers(head, learn=outliers is not None, validate=validate_on is not None)
-    context = FitContext(reporter.task(f"training {head.name}"), checkpoint, validate_on)
+    if engine is not LOCAL and not isinstance(head, SummedHead):
+        reporter.line(f"{head.name} is fitted by one process, as its fit is not a sum over rows")
+    context = FitContext(reporter.task(f"training {head.name}"), checkpoint, validate_on, engine)
     rows = train
     if outliers is not None:
         from featood.pipeline.derived_sets import with_outliers
@@ -237,7 +245,7 @@ def fit_head(
         outliers, validate_on = _find_outliers(selection, head, train, plan, reporter)
         head = fit(
             head, train, outliers=outliers, validate_on=validate_on, notes=[note] if note else [],
-            checkpoint=checkpoint, reporter=reporter,
+            checkpoint=checkpoint, engine=selection.engine, reporter=reporter,
         )  # fmt: skip
     head.annotate(fit=sets)
     if chosen_on is not None:

@@ -12,6 +12,7 @@ from featood.cache.feature_cache import CacheEntry, FeatureCache, slug
 from featood.cache.feature_set import FeatureSet
 from featood.cache.manifest import differing
 from featood.data.selection import with_limit
+from featood.engines import LOCAL, Engine
 from featood.errors import DataError, Mismatch, UsageError
 from featood.pipeline.full_spectrum import refuse_overlap, shifted_names
 from featood.pipeline.leakage import dataset_name, overlap
@@ -126,8 +127,9 @@ def _find_all(
             if selection.download:
                 _download(selection, test, name, reporter)
             found[name] = find_set(
-                selection.cache, test, name, data_dir=selection.data_dir, reporter=reporter
-            )
+                selection.cache, test, name, data_dir=selection.data_dir, engine=selection.engine,
+                reporter=reporter,
+            )  # fmt: skip
         except DataError as error:
             if name in names:
                 raise
@@ -177,7 +179,9 @@ def find_ood_set(
     DataError, Mismatch
         As :func:`find_set`.
     """
-    found = find_set(selection.cache, train, name, data_dir=selection.data_dir, reporter=reporter)
+    found = find_set(
+        selection.cache, train, name, data_dir=selection.data_dir, engine=selection.engine, reporter=reporter
+    )
     if overlap(dataset_name(found), dataset_name(train)):
         raise UsageError(f"{name} is the in-distribution set; name another set for {option}")
     return found
@@ -189,6 +193,7 @@ def find_set(
     name: str,
     *,
     data_dir: str | None = None,
+    engine: Engine = LOCAL,
     reporter: Reporter = SILENT,
 ) -> FeatureSet:
     """Find a set with the backbone of `reference` in the cache, or create it with the settings of `reference`.
@@ -207,6 +212,8 @@ def find_set(
         Name of the dataset, or path of a folder of images.
     data_dir : str, optional
         Folder of the images; by default that of the reference.
+    engine : Engine
+        Where the set is extracted.
     reporter : Reporter
         Receives messages and progress of the extraction.
 
@@ -220,7 +227,7 @@ def find_set(
     assert reference.origin is not None
     entry = _entry(cache, reference, name)
     if reference.origin.members:
-        return _joined(cache, reference, entry, name, data_dir, reporter)
+        return _joined(cache, reference, entry, name, data_dir, engine, reporter)
     if entry is not None:
         reason = _outdated(entry, reference, name, data_dir)
         if not reason:
@@ -238,7 +245,7 @@ def find_set(
         reporter.line(f"{name} is not in the cache: extracting it with the settings of {reference.name}")
     from featood.pipeline.extraction_like import extract_like
 
-    return extract_like(cache, reference, name, entry, data_dir=data_dir, reporter=reporter)
+    return extract_like(cache, reference, name, entry, data_dir=data_dir, engine=engine, reporter=reporter)
 
 
 def _entry(cache: FeatureCache, reference: FeatureSet, name: str) -> CacheEntry | None:
@@ -298,6 +305,7 @@ def _joined(
     entry: CacheEntry | None,
     name: str,
     data_dir: str | None,
+    engine: Engine,
     reporter: Reporter,
 ) -> FeatureSet:
     """Find a set for each member of a deep ensemble, and join the results."""
@@ -307,7 +315,9 @@ def _joined(
     backbone, _, rest = reference.name.partition("/")
     try:
         sets = [
-            find_set(cache, cache[f"{member}/{rest}"], name, data_dir=data_dir, reporter=reporter)
+            find_set(
+                cache, cache[f"{member}/{rest}"], name, data_dir=data_dir, engine=engine, reporter=reporter
+            )
             for member in reference.origin.members
         ]
     except DataError:  # members that no longer exist cannot have newer images

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from featood.cache.feature_set import FeatureSet
+from featood.engines import LOCAL, Engine
 from featood.heads.base.calibration import predicted_classes
 from featood.heads.base.head import Head
 from featood.metrics import (
@@ -91,6 +92,7 @@ def score_head(
     backbone: Mapping[str, np.ndarray | None],
     *,
     force: bool = False,
+    engine: Engine = LOCAL,
 ) -> HeadScores:
     """Score every set with one head, and compute its metrics.
 
@@ -109,7 +111,7 @@ def score_head(
         The out-of-distribution sets.
     backbone : mapping of str to array
         Classes ``[N]`` predicted by the backbone, by set; None if the set has no logits.
-    force : bool
+    force, engine
         See :func:`featood.pipeline.scoring.score`.
     """
     (id_name, test), *further = inliers.items()
@@ -121,9 +123,9 @@ def score_head(
     classes = dict(backbone)
     for name, features in {**inliers, **outliers}.items():
         start = time.perf_counter()
-        scores[name] = np.asarray(head.score(features, force=force))
+        scores[name] = np.asarray(head.score(features, force=force, engine=engine))
         seconds[name] = time.perf_counter() - start
-        if (logits := head.classify(features, force=force)) is not None:
+        if (logits := head.classify(features, force=force, engine=engine)) is not None:
             numbers = None if head.classes is None else head.classes.cpu().numpy()
             classes[name] = predicted_classes(logits, numbers)
             if name == id_name:

@@ -14,6 +14,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.cache.manifest import library_versions
 from featood.data import near_and_far
 from featood.data.selection import split_limit
+from featood.engines import LOCAL, Engine
 from featood.errors import DataError, FeatoodError, MissingPackage
 from featood.heads.base.calibration import predicted_classes
 from featood.heads.base.head import Head
@@ -121,6 +122,7 @@ def score(
     force: bool = False,
     skip_errors: bool = False,
     intervals: Uncertainty | None = None,
+    engine: Engine = LOCAL,
     reporter: Reporter = SILENT,
 ) -> Scoring:
     """Score every set with every head once, and compare the heads.
@@ -148,6 +150,8 @@ def score(
         Skip a head that cannot be used, and list its name and the reason under ``skipped``.
     intervals : Uncertainty, optional
         Add intervals to the rows, and list under ``comparison`` which heads differ.
+    engine : Engine
+        Where the blocks are scored; see :mod:`featood.engines`.
     reporter : Reporter
         Receives the number of finished heads and tests.
 
@@ -183,7 +187,7 @@ def score(
         reporter.progress("scoring heads", position, len(heads))
         try:
             head = heads[label]
-            scored = score_head(label, head, inliers, outliers, backbone, force=force)
+            scored = score_head(label, head, inliers, outliers, backbone, force=force, engine=engine)
         except FeatoodError as error:
             if not skip_errors:
                 raise
@@ -297,7 +301,7 @@ def score_selection(
     reporter.line(f"scoring {', '.join(chosen)} on {sets.in_distribution}")
     scoring = score(
         chosen, sets.test, sets.outliers, shifted=sets.shifted, suites=suites, force=how.force,
-        intervals=how.intervals, reporter=reporter,
+        intervals=how.intervals, engine=selection.engine, reporter=reporter,
     )  # fmt: skip
     scoring.results["warnings"] += sets.warnings
     scoring.results["skipped"] += [head._asdict() for head in skipped]

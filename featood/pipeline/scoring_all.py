@@ -88,7 +88,7 @@ def score_all(
     reporter.line(f"scoring all {len(heads)} heads on {sets.in_distribution}")
     scoring = score(
         heads, sets.test, sets.outliers, shifted=sets.shifted, force=how.force, skip_errors=True,
-        suites=suites, intervals=how.intervals, reporter=reporter,
+        suites=suites, intervals=how.intervals, engine=selection.engine, reporter=reporter,
     )  # fmt: skip
     scoring.results["warnings"] += sets.warnings
     make_relative(scoring.results["evidence"], selection.cache.root)

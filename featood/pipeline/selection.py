@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from featood.cache.feature_cache import CacheEntry, FeatureCache, slug
 from featood.cache.feature_set import FeatureSet
+from featood.engines import LOCAL, Engine
 from featood.errors import CacheCorrupt, DataError, UsageError
 
 OOD = "ood"
@@ -28,6 +29,8 @@ class Selection:
     """Folder of the images of further sets; by default that of the extraction."""
     download: bool = False
     """Whether sets to score against are downloaded if they are missing."""
+    engine: Engine = LOCAL
+    """Where sets are extracted, and heads fitted and scored."""
 
     def open(self, split: str) -> FeatureSet:
         """Open one split."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, FeatoodError, UsageError
-from featood.heads.base.feature_head import StreamingHead
+from featood.heads.base.summed_head import SummedHead
 from featood.testing.check import Subject, promise, refuses, same, unchanged
 from featood.testing.fixture import Blockwise, mapped, replaced, with_main
 
@@ -33,7 +33,7 @@ def fit_again(subject: Subject) -> None:
 
 @promise("partial fits, of any parts in any order, are equal to a single fit")
 def partial_fits(subject: Subject) -> None:
-    if not issubclass(subject.kind, StreamingHead):
+    if not issubclass(subject.kind, SummedHead):
         return
     train, n = subject.train, len(subject.train)
     ends = [0, 1, n // 3, n // 3, n]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from featood.cache.feature_set import FeatureSet
-from featood.errors import DataError, UsageError
+from featood.errors import DataError, Mismatch, UsageError
 from featood.heads import create_head
 from featood.testing.fixture import Blockwise, mapped, synthetic_sets
 
@@ -94,6 +94,69 @@ def test_what_was_added_to_make_a_covariance_sound_is_noted():
         head = create_head("mahalanobis").partial_fit(few)
     assert any("singular" in note for note in head.record.notes)
     assert not create_head("mahalanobis").partial_fit(KNOWN).record.notes
+
+
+def test_parts_of_whole_blocks_give_the_same_bits_as_one_fit():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-1, 5, 9000)
+    rows = rng.normal(size=(9000, 7)).astype(np.float32) + labels[:, None].clip(0)
+    for name, options in (("mahalanobis", {}), ("gmm", {}), ("gmm", {"covariance": "diag"}), ("cosine", {})):
+        whole = create_head(name, **options).fit(rows, labels)
+        parts = create_head(name, **options).partial_fit(rows[:8192], labels[:8192])
+        parts.partial_fit(rows[8192:], labels[8192:])
+        for key, values in whole.state.items():
+            assert values.numpy().tobytes() == parts.state[key].numpy().tobytes(), (name, key)
+
+
+@pytest.mark.parametrize(
+    "name", ["mahalanobis", "gmm", "neco", "kpca", "pnml", "kl-matching", "dice", "cosine"]
+)
+def test_merged_heads_are_fitted_to_the_rows_of_both(name):
+    first, second = halves()
+    options = {"size": 32} if name == "kpca" else {}
+    one, other = (create_head(name, **options).partial_fit(part) for part in (second, first))
+    before = other.score(TEST)
+    assert one.merge(other) is one and one.record.rows == len(KNOWN)
+    np.testing.assert_allclose(
+        one.score(TEST), create_head(name, **options).fit(KNOWN).score(TEST), rtol=1e-6
+    )
+    assert np.array_equal(other.score(TEST), before)
+    one.partial_fit(TEST)  # continues
+    assert one.record.rows == len(KNOWN) + len(TEST) and np.array_equal(other.score(TEST), before)
+
+
+def test_too_few_rows_in_each_of_two_heads_may_suffice_in_both():
+    parts = [KNOWN.rows(slice(row, row + 1)) for row in range(2)] + [KNOWN.rows(slice(2, None))]
+    heads = [create_head("mahalanobis") for _ in parts]
+    for head, part in zip(heads[:2], parts[:2], strict=True):
+        with pytest.raises(DataError, match="more rows"):
+            head.partial_fit(part)
+    heads[2].partial_fit(parts[2]).merge(heads[0]).merge(heads[1])
+    np.testing.assert_allclose(
+        heads[2].score(TEST), create_head("mahalanobis").fit(KNOWN).score(TEST), rtol=1e-6
+    )
+
+
+def test_heads_that_cannot_be_merged_say_why():
+    first, second = halves()
+    head = create_head("mahalanobis").partial_fit(first)
+    state = {key: values.clone() for key, values in head.state.items()}
+    for other, reason in (
+        (create_head("cosine").partial_fit(second), "one kind with the same options"),
+        (create_head("mahalanobis", ridge=0.1).partial_fit(second), "one kind with the same options"),
+        (create_head("mahalanobis").fit(second), "fitted by partial_fit"),
+        (create_head("mahalanobis"), "fitted by partial_fit"),
+        (create_head("mahalanobis").partial_fit(first), "both heads contain the same part"),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            head.merge(other)
+    elsewhere = create_head("mahalanobis").partial_fit(dataclasses.replace(second, fingerprint="b" * 64))
+    here = create_head("mahalanobis").partial_fit(dataclasses.replace(first, fingerprint="a" * 64))
+    with pytest.raises(Mismatch, match="extracted differently"):
+        here.merge(elsewhere)
+    assert all(np.array_equal(head.state[key], values) for key, values in state.items())
+    twice = head.merge(create_head("mahalanobis").partial_fit(first), allow_repeat=True)
+    assert twice.record.rows == 2 * len(first)
 
 
 def test_two_passes_have_no_parts():

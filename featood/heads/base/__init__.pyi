@@ -9,4 +9,5 @@ from .head import Head as Head
 from .logit_head import LogitHead as LogitHead
 from .perceptron_head import PerceptronHead as PerceptronHead
 from .rows import SelectedRows as SelectedRows
+from .summed_head import SummedHead as SummedHead
 from .trained_head import TrainedHead as TrainedHead

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-__all__ = ["FeatureHead", "PartialSums", "RawFeatures", "StreamingHead", "space_option"]
+__all__ = ["FeatureHead", "RawFeatures", "StreamingHead", "space_option"]
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple, Self
+from functools import partial
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from featood.cache.feature_set import FeatureSet, as_feature_set
+from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
-from featood.heads.base.fit import Fit, FitContext, FitRecord, Learned, State, collect_warnings
+from featood.heads.base.fit import Fit, FitContext, Learned, State
 from featood.heads.base.head import Head
 from featood.heads.base.rows import SelectedRows
+from featood.heads.base.summed_head import SummedHead
 from featood.numerics.spaces import FITTED, SPACES, apply_space, fit_space
 from featood.options import option
 
@@ -116,7 +118,7 @@ class FeatureHead(Head):
 
     def in_space(self, rows: SelectedRows, state: Mapping[str, Tensor]) -> SelectedRows:
         """Return rows whose blocks are transformed into the space as they are read."""
-        return rows if self.space == "none" else rows.mapped(lambda block: self.transform_block(block, state))
+        return rows if self.space == "none" else rows.mapped(partial(self.transform_block, state=state))
 
     def transform_block(self, block: FeatureSet, state: Mapping[str, Tensor]) -> FeatureSet:
         """Transform the column of a block into the space."""
@@ -139,110 +141,21 @@ class RawFeatures:
     components: ClassVar[int] = 0
 
 
-class _Accumulating:
-    _sums: PartialSums | None = None
-
-
 @dataclasses.dataclass(kw_only=True, eq=False)
-class StreamingHead(_Accumulating, FeatureHead):
+class StreamingHead(SummedHead, FeatureHead):
     """A feature head whose fit is a sum over rows: one pass in flat memory, in any order, in any parts.
 
     Its labels are class numbers, not ranks, because parts may contain different classes.
     """
 
-    def accumulate(self, statistics: Any, block: FeatureSet) -> Any:
-        """Add a block to the statistics (None at the start) and return them."""
-        raise NotImplementedError
-
-    def finish(self, statistics: Any, train: SelectedRows) -> State:
-        """Turn the statistics into tensors."""
-        raise NotImplementedError
-
     @property
     def _ranks(self) -> bool:
         return False
 
-    def adopt(self, fit: Fit) -> Self:
-        """Take over a fit and discard the sums of partial fits."""
-        self._sums = None
-        return super().adopt(fit)
-
-    def fit_state(self, train: SelectedRows) -> State:
-        """Pass over the rows once."""
-        statistics = None
-        for block in train.blocks():
-            statistics = self.accumulate(statistics, block)
-        return self.finish(statistics, train)
-
     def check_parts(self) -> None:
-        """Raise if the options need all rows at once, so that fitting by parts is impossible."""
-
-    def partial_fit(self, part: Any, labels: Any = None, *, allow_repeat: bool = False) -> Self:
-        """Add rows to those of earlier calls; the result does not depend on the parts or their order.
-
-        A part is read twice: it is checked completely before any of its rows is added, so a rejected part leaves
-        the fit unchanged.
-
-        Parameters
-        ----------
-        part : FeatureSet or array
-            Rows as `fit` takes them.
-        labels : array, optional
-            Class labels for plain features.
-        allow_repeat : bool
-            Accept a part with exactly the rows of an earlier part, in the same order; they then count twice.
-
-        Raises
-        ------
-        Mismatch
-            If the rows come from a different backbone than earlier rows.
-        UsageError
-            If the head was fitted by `fit` or loaded, since its sums are not kept; if a part with the same digest was
-            added before; or if the space has to be fitted, which takes a separate pass over all rows.
-        DataError
-            If there are no rows or too few rows to fit on yet; rows added so far are kept.
-        """
+        """Raise if the space has to be fitted on all rows first."""
+        super().check_parts()
         if self.space in FITTED:
             raise UsageError(
                 f"{self.name}: the space {self.space} must be fitted on all rows first; use fit, or space none or l2"
             )
-        source = as_feature_set(part, labels)
-        before = self._sums or PartialSums()
-        if self._sums is None and self.learns and self.fitted:
-            raise UsageError(
-                f"{self.name} was fitted by fit or loaded, so it cannot be continued by partial_fit; "
-                "use partial_fit on a new head for all parts"
-            )
-        self.check_parts()
-        self.check_match(source)
-        with collect_warnings() as notes:
-            rows = self.select(source, fitting=True, device=self.device)
-            digest = rows.digest()
-            if digest in before.digests and not allow_repeat:
-                raise UsageError(
-                    f"{self.name}: {source.name} has the same rows as a part added before, and they would "
-                    "count twice; leave it out, or pass allow_repeat=True"
-                )
-            statistics = before.statistics
-            for block, _ in self.in_space(rows, {}).masked_blocks():
-                if len(block):
-                    statistics = self.accumulate(statistics, block)
-            if statistics is None:
-                raise DataError(f"{self.name}: {source.name} has no rows to fit on")
-            sums = PartialSums(statistics, before.digests | {digest} - {""}, before.rows + len(source))
-            # assigned before finish: statistics may be updated in place, and are kept even if finish fails
-            self._sums = sums
-            state = self.finish(statistics, rows)
-        record = dataclasses.replace(FitRecord.of(source, rows, notes), rows=sums.rows)
-        self.adopt(Fit(state, record, self.device))
-        self._sums = sums
-        return self
-
-
-class PartialSums(NamedTuple):
-    """Accumulated sums of partial fits."""
-
-    statistics: Any = None
-    digests: frozenset[str] = frozenset()
-    """Digests of the parts, to detect repeated ones."""
-    rows: int = 0

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from torch import Tensor
 
+from featood.engines import LOCAL, Engine
 from featood.errors import Mismatch, NotFitted
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class FitContext:
     """Folder of checkpoints for resuming an interrupted training."""
     validate_on: FeatureSet | None = None
     """Outliers for selecting the best state of a training, instead of the loss on held-out rows."""
+    engine: Engine = LOCAL
+    """Where sums over the rows are computed."""
 
 
 class Learned(NamedTuple):

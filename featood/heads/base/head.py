@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet, as_feature_set
+from featood.engines import LOCAL, Engine
 from featood.errors import DataError
 from featood.heads.base.calibration import Calibrated
 from featood.heads.base.fit import (
@@ -184,6 +185,8 @@ class Head(Calibrated):
             rows = self.select(source, fitting=True, device=device)
             if not len(source):
                 raise DataError(f"{self.name}: {source.name} has no rows to fit on")
+            if context is not None:
+                rows.engine = context.engine
             if context is None and self.trains:
                 with TerminalReporter(after=2.0) as reporter:
                     state, training = self.run_fit(rows, FitContext(reporter.task(f"training {self.name}")))
@@ -194,15 +197,17 @@ class Head(Calibrated):
         return self.adopt(Fit({**state, **numbers}, record, str(rows.device)))
 
     @overload
-    def score(self, data: Tensor, *, force: bool = False) -> Tensor: ...
+    def score(self, data: Tensor, *, force: bool = False, engine: Engine = ...) -> Tensor: ...
 
     @overload
-    def score(self, data: np.ndarray, *, force: bool = False) -> NDArray[np.float64]: ...
+    def score(
+        self, data: np.ndarray, *, force: bool = False, engine: Engine = ...
+    ) -> NDArray[np.float64]: ...
 
     @overload
-    def score(self, data: Any, *, force: bool = False) -> Any: ...
+    def score(self, data: Any, *, force: bool = False, engine: Engine = ...) -> Any: ...
 
-    def score(self, data: Any, *, force: bool = False) -> Any:
+    def score(self, data: Any, *, force: bool = False, engine: Engine = LOCAL) -> Any:
         """Score rows.
 
         Parameters
@@ -211,6 +216,8 @@ class Head(Calibrated):
             Rows to score, with the columns that the head was fitted on.
         force : bool
             Accept features with another fingerprint.
+        engine : Engine
+            Where the blocks are scored; see :mod:`featood.engines`.
 
         Returns
         -------
@@ -227,22 +234,18 @@ class Head(Calibrated):
             If values are not finite, unless ``nonfinite="drop"``.
         """
         source = as_feature_set(data)
-        rows = self._rows_to_score(source, force)
+        rows = self._rows_to_score(source, force, engine)
         parts, unscored = [], 0
-        with torch.no_grad():
-            for block, keep in rows.masked_blocks():
-                scores = torch.full((len(keep),), WORST, dtype=torch.float64)
-                if len(block):
-                    given = self.score_checked(block).double().cpu()
-                    broken = ~(torch.isfinite(given) & (given < WORST))
-                    unscored += int(broken.sum())
-                    scores[keep] = given.masked_fill(broken, WORST)
-                parts.append(scores)
+        for given, keep in rows.map(self._score_kept):
+            broken = ~(torch.isfinite(given) & (given < WORST))
+            unscored += int(broken.sum())
+            parts.append(torch.full((len(keep),), WORST, dtype=torch.float64))
+            parts[-1][keep] = given.masked_fill(broken, WORST)
         if unscored:
             warnings.warn(f"{self.name}: {unscored} rows of {source.name} got no finite score", stacklevel=2)
         return _like(source, torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64))
 
-    def classify(self, data: Any, *, force: bool = False) -> Any:
+    def classify(self, data: Any, *, force: bool = False, engine: Engine = LOCAL) -> Any:
         """Return the head's own class logits ``[N, C]``, or None if it does not classify.
 
         Their softmax gives the class probabilities of the head; dropped rows get zeros. The columns are those of the
@@ -253,16 +256,13 @@ class Head(Calibrated):
             return None
         source, parts = as_feature_set(data), []
         count = self.record.num_classes
-        with torch.no_grad():
-            for block, keep in self._rows_to_score(source, force).masked_blocks():
-                logits = self.classify_block(self.transform_block(block, self.state), self.prepared)
-                if logits is None:
-                    return None
-                logits = logits.double().cpu()
-                if count is not None:
-                    logits = in_columns(logits, self.state[NUMBERS], count)
-                parts.append(torch.zeros(len(keep), logits.shape[1], dtype=torch.float64))
-                parts[-1][keep] = logits
+        for logits, keep in self._rows_to_score(source, force, engine).map(self._classify_kept):
+            if logits is None:
+                return None
+            if count is not None:
+                logits = in_columns(logits, self.state[NUMBERS], count)
+            parts.append(torch.zeros(len(keep), logits.shape[1], dtype=torch.float64))
+            parts[-1][keep] = logits
         return _like(source, torch.cat(parts) if parts else torch.empty(0, 0, dtype=torch.float64))
 
     def score_checked(self, block: FeatureSet) -> Tensor:
@@ -357,11 +357,21 @@ class Head(Calibrated):
     def _classifies(self) -> bool:
         return type(self).classify_block is not Head.classify_block
 
-    def _rows_to_score(self, source: FeatureSet, force: bool) -> SelectedRows:
+    def _rows_to_score(self, source: FeatureSet, force: bool, engine: Engine) -> SelectedRows:
         self.check_match(source, force)
         rows = self.select(source, fitting=False, device=self.device)
+        rows.engine = engine
         _ = self.prepared  # raises NotFitted before any row is read
         return rows
+
+    @torch.no_grad()
+    def _score_kept(self, block: FeatureSet) -> Tensor:
+        return self.score_checked(block).double().cpu() if len(block) else torch.empty(0, dtype=torch.float64)
+
+    @torch.no_grad()
+    def _classify_kept(self, block: FeatureSet) -> Tensor | None:
+        logits = self.classify_block(self.transform_block(block, self.state), self.prepared)
+        return None if logits is None else logits.double().cpu()
 
 
 def _like(source: FeatureSet, values: Tensor) -> Any:

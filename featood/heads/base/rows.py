@@ -9,13 +9,14 @@ import dataclasses
 import functools
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from featood.cache.feature_set import ROWS, Classifier, FeatureSet
+from featood.engines import LOCAL, Engine
 from featood.errors import DataError
 from featood.numerics.devices import pick_device
 
@@ -61,7 +62,13 @@ class SelectedRows:
         self.known_only = known_only and self.source.labels is not None
         self.device = pick_device(device)
         self.ranked = ranked and self.source.labels is not None
+        self.engine: Engine = LOCAL
+        """Where blocks are computed, by :meth:`map` and :meth:`sum`."""
         self._map: Callable[[FeatureSet], FeatureSet] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Exclude the engine: a copy in another process computes there."""
+        return {**vars(self), "engine": LOCAL}
 
     def mapped(self, function: Callable[[FeatureSet], FeatureSet]) -> Self:
         """Return the same rows with `function` applied to each block, after skipped rows are removed."""
@@ -119,15 +126,29 @@ class SelectedRows:
         """
         start = 0
         for block in self.source.blocks(size):
-            keep = self._keep(block, start)
+            yield self._masked(block, start)
             start += len(block)
-            kept = block if bool(keep.all()) else block.rows(keep)
-            if self.ranked:
-                labels = torch.as_tensor(kept.labels)
-                ranks = torch.searchsorted(self.classes, labels.cpu()).to(labels.device)
-                kept = dataclasses.replace(kept, labels=ranks.where(labels >= 0, labels))
-            kept = _moved(kept, self.device)
-            yield (kept if self._map is None else self._map(kept)), keep
+
+    def numbered_blocks(self, numbers: Iterable[int]) -> Iterator[tuple[FeatureSet, Tensor]]:
+        """Iterate over some of the blocks of `ROWS` rows, as :meth:`masked_blocks` does."""
+        for number in numbers:
+            start = number * ROWS
+            yield self._masked(self.source.rows(slice(start, start + ROWS)).to_torch(), start)
+
+    @property
+    def numbers(self) -> range:
+        """Numbers of the blocks of `ROWS` rows."""
+        return range(-(-len(self.source) // ROWS))
+
+    def _masked(self, block: FeatureSet, start: int) -> tuple[FeatureSet, Tensor]:
+        keep = self._keep(block, start)
+        kept = block if bool(keep.all()) else block.rows(keep)
+        if self.ranked:
+            labels = torch.as_tensor(kept.labels)
+            ranks = torch.searchsorted(self.classes, labels.cpu()).to(labels.device)
+            kept = dataclasses.replace(kept, labels=ranks.where(labels >= 0, labels))
+        kept = _moved(kept, self.device)
+        return (kept if self._map is None else self._map(kept)), keep
 
     def blocks(self, size: int = ROWS) -> Iterator[FeatureSet]:
         """Iterate over blocks of at most `size` rows; raises like :meth:`masked_blocks`, and if no row is left."""
@@ -137,9 +158,55 @@ class SelectedRows:
                 empty = False
                 yield block
         if empty:
-            raise DataError(
-                f"{self.source.name}: no row is left to fit on (all labels are negative or all rows non-finite)"
-            )
+            raise self._nothing_left()
+
+    def map(self, function: Callable[[FeatureSet], Any]) -> Iterator[tuple[Any, Tensor]]:
+        """Yield the result of each block without its skipped rows, and the mask ``[B]`` of the rows kept.
+
+        The results are computed by `engine`; raises like :meth:`masked_blocks`.
+        """
+        if self.engine is LOCAL:
+            for block, keep in self.masked_blocks():
+                yield function(block), keep
+        else:
+            yield from self.engine.map(_BlockResults(self, function), self.numbers)
+
+    def sum(self, accumulate: Callable[[Any, FeatureSet], Any]) -> Any:
+        """Return the statistics of all rows, a sum over blocks that is the same for each `engine`, to the last bit.
+
+        Parameters
+        ----------
+        accumulate : callable
+            ``accumulate(statistics, block)`` adds a block to statistics, None at the start, and returns them. They have
+            the methods `merge` and `without_rows` of :class:`featood.numerics.moments.ClassSums`.
+
+        Raises
+        ------
+        DataError
+            As :meth:`blocks`.
+        """
+        statistics = None
+        if self.engine is LOCAL:  # in place, in memory for one sum
+            for block in self.blocks():
+                statistics = accumulate(statistics, block)
+            return statistics
+        for number in self.numbers:
+            ((block, _),) = self.numbered_blocks([number])
+            if len(block):  # the first block determines the shift
+                statistics = accumulate(None, block)
+                break
+        else:
+            raise self._nothing_left()
+        work = _BlockResults(self, functools.partial(_of_block, accumulate, statistics.without_rows()))
+        for part, _ in self.engine.map(work, self.numbers[number + 1 :]):
+            if part is not None:
+                statistics = statistics.merge(part)
+        return statistics
+
+    def _nothing_left(self) -> DataError:
+        return DataError(
+            f"{self.source.name}: no row is left to fit on (all labels are negative or all rows non-finite)"
+        )
 
     def digest(self) -> str:
         """Return a digest of the values of all kept rows, independent of their type and blocks; empty without rows.
@@ -193,6 +260,23 @@ class SelectedRows:
         ):  # after `only`: a class whose rows are finite in these columns, but not in all
             finite &= torch.isin(labels, self.classes) | (labels < 0)
         return finite & (labels >= 0) if self.known_only else finite
+
+
+@dataclasses.dataclass(frozen=True)
+class _BlockResults:
+    """The work of :meth:`SelectedRows.map`."""
+
+    rows: SelectedRows
+    function: Callable[[FeatureSet], Any]
+
+    def __call__(self, numbers: Iterable[int]) -> Iterator[tuple[Any, Tensor]]:
+        for block, keep in self.rows.numbered_blocks(numbers):
+            yield self.function(block), keep
+
+
+def _of_block(accumulate: Callable[[Any, FeatureSet], Any], start: Any, block: FeatureSet) -> Any:
+    """Return the statistics of a block, None if it has no rows; `accumulate` may change its first argument."""
+    return accumulate(start.without_rows(), block) if len(block) else None
 
 
 def finite_rows(block: FeatureSet) -> Tensor:

@@ -16,6 +16,7 @@ from featood.heads.base.fit import State
 from featood.heads.base.last_layer import classifier_state, linear_logits
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
+from featood.numerics.moments import ClassMoments
 from featood.numerics.spaces import unit
 
 
@@ -36,14 +37,14 @@ class PNML(RawFeatures, StreamingHead):
     contribute nothing, as in the authors' code. Higher means more out-of-distribution.
     """
 
-    def accumulate(self, statistics: Tensor | None, block: FeatureSet) -> Tensor:
-        """Add a block's rows to the Gram matrix ``[D, D]``."""
+    def accumulate(self, statistics: ClassMoments | None, block: FeatureSet) -> ClassMoments:
+        """Add a block's rows to the moments, whose scatter around zero is the Gram matrix."""
         rows = unit(self.vectors(block).double())
-        return rows.T @ rows if statistics is None else statistics.addmm_(rows.T, rows)
+        return ClassMoments.of(rows, None, statistics or ClassMoments.empty(rows.new_zeros(rows.shape[1])))
 
-    def finish(self, statistics: Tensor, train: SelectedRows) -> State:
-        """Invert the Gram matrix."""
-        inverse = torch.linalg.pinv(statistics, rtol=1e-12, hermitian=True)
+    def finish(self, statistics: ClassMoments, train: SelectedRows) -> State:
+        """Invert the Gram matrix ``[D, D]``."""
+        inverse = torch.linalg.pinv(statistics.scatter, rtol=1e-12, hermitian=True)
         return {"inverse": inverse, **classifier_state(train, self.feature)}
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:

@@ -9,10 +9,14 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from featood.cache.feature_set import FeatureSet
 from featood.heads.base.fit import State
+from featood.heads.base.last_layer import classifier_state
 from featood.heads.base.rows import SelectedRows
+from featood.heads.base.summed_head import SummedHead
 from featood.heads.registry import register
 from featood.heads.reshaping._reshaping_head import ReshapingHead
+from featood.numerics.moments import ClassSums
 from featood.numerics.quantiles import quantiles
 from featood.options import option
 
@@ -25,7 +29,7 @@ from featood.options import option
     url="https://arxiv.org/abs/2111.09805",
     needs=("features", "classifier"),
 )
-class DICE(ReshapingHead):
+class DICE(SummedHead, ReshapingHead):
     """Score the logits of the classifier with its least contributing weights set to zero.
 
     The contribution of a weight is ``W_cd`` times the mean activation d of the training rows; those at or below
@@ -40,14 +44,14 @@ class DICE(ReshapingHead):
         "imagenet": {"p": 0.7},
     }
 
-    def fit_state(self, train: SelectedRows) -> State:
+    def accumulate(self, statistics: ClassSums | None, block: FeatureSet) -> ClassSums:
+        """Add a block's rows to the sum."""
+        return ClassSums.of(self.vectors(block), None, statistics)
+
+    def finish(self, statistics: ClassSums, train: SelectedRows) -> State:
         """Mask the weights; the state contains the sparse weights."""
-        layer = super().fit_state(train)
+        layer = classifier_state(train, self.feature)
         weight = layer["weight"]
-        total, rows = weight.new_zeros(weight.shape[1]).double(), 0
-        for block in train.blocks():
-            total += self.vectors(block).double().sum(0)
-            rows += len(block)
-        contribution: Tensor = (weight * (total / max(rows, 1))).float()
+        contribution: Tensor = (weight * statistics.mean()).float()
         (threshold,) = quantiles(lambda: [contribution], [self.p])
         return {**layer, "weight": weight.masked_fill(contribution <= threshold, 0)}

@@ -6,7 +6,7 @@ __all__ = ["KernelPCA"]
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -20,6 +20,21 @@ from featood.numerics.moments import ClassMoments
 from featood.numerics.spaces import unit
 from featood.numerics.subspaces import Subspace, explaining, principal_axes, subspace
 from featood.options import option
+
+
+class MappedMoments(NamedTuple):
+    """Moments of mapped rows, and the map."""
+
+    map_: State
+    moments: ClassMoments
+
+    def merge(self, other: Self) -> Self:
+        """Combine with the moments of other rows under the same map."""
+        return self._replace(moments=self.moments.merge(other.moments))
+
+    def without_rows(self) -> Self:
+        """Return moments of no rows under the same map."""
+        return self._replace(moments=self.moments.without_rows())
 
 
 @register(
@@ -52,13 +67,13 @@ class KernelPCA(StreamingHead):
     }
     testing_options: ClassVar[Mapping[str, Any]] = {"size": 128}
 
-    def accumulate(self, statistics: Any, block: FeatureSet) -> Any:
+    def accumulate(self, statistics: MappedMoments | None, block: FeatureSet) -> MappedMoments:
         """Add a block's mapped rows to the moments; the map is drawn at the first block."""
         rows = self.vectors(block)
         map_, moments = statistics or (self._draw(rows), None)
-        return map_, ClassMoments.of(_mapped(rows, map_), None, moments)
+        return MappedMoments(map_, ClassMoments.of(_mapped(rows, map_), None, moments))
 
-    def finish(self, statistics: Any, train: SelectedRows) -> State:
+    def finish(self, statistics: MappedMoments, train: SelectedRows) -> State:
         """Compute the principal subspace of the mapped rows around their mean."""
         map_, moments = statistics
         values, axes = principal_axes(moments.covariance())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 __all__ = ["NECO"]
 
-from typing import Any
+import dataclasses
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -19,6 +20,19 @@ from featood.heads.registry import register
 from featood.numerics.moments import ClassMoments
 from featood.numerics.subspaces import Subspace, explaining, principal_axes, subspace
 from featood.options import option
+
+
+@dataclasses.dataclass
+class LogitMoments(ClassMoments):
+    """Moments of rows, and `largest`, the sum of their largest logits."""
+
+    largest: Tensor
+
+    @classmethod
+    def empty(cls, shift: Tensor) -> Self:
+        """Return statistics without rows."""
+        moments = ClassMoments.empty(shift)
+        return cls(**vars(moments), largest=moments.shift.new_zeros(()))
 
 
 @register(
@@ -44,16 +58,16 @@ class NECO(StreamingHead):
     explained: float = option(0.9, "share of the variance that the subspace explains", low=1e-6, high=1)
     max_logit: bool = option(True, "multiply by the largest logit")
 
-    def accumulate(self, statistics: tuple[ClassMoments, float] | None, block: FeatureSet) -> Any:
+    def accumulate(self, statistics: LogitMoments | None, block: FeatureSet) -> LogitMoments:
         """Add a block's rows to the moments, and their largest logits."""
         assert block.logits is not None
-        moments, largest = statistics or (None, 0.0)
-        moments = ClassMoments.of(self.vectors(block), None, moments)
-        return moments, largest + float(block.logits[:].double().amax(1).sum())
+        moments = LogitMoments.of(self.vectors(block), None, statistics)
+        moments.largest += block.logits[:].double().amax(1).sum()
+        return moments
 
-    def finish(self, statistics: tuple[ClassMoments, float], train: SelectedRows) -> State:
+    def finish(self, statistics: LogitMoments, train: SelectedRows) -> State:
         """Standardise and compute the principal subspace."""
-        moments, largest = statistics
+        moments, largest = statistics, float(statistics.largest)
         if centred := self.max_logit and largest <= 0:
             warn_of_centring(self.name, "the mean largest logit", largest / moments.rows)
         covariance = moments.covariance()
