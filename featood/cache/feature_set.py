@@ -189,7 +189,7 @@ class FeatureSet:
         return dataclasses.replace(self, features=features, main=main, **kept)
 
     def rows(self, rows: Any) -> FeatureSet:
-        """Return the rows of a slice (or, for columns in memory, of an index array)."""
+        """Return the rows of a slice or an index array."""
         features = {name: values[rows] for name, values in self.features.items()}
         others: dict[str, Any] = {
             name: None if (values := getattr(self, name)) is None else values[rows]
