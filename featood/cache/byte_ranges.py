@@ -43,7 +43,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise ValueError(f"{path.name} is missing") from None
     with file:
-        yield file  # type: ignore[misc]
+        yield file
 
 
 def content_of(path: Path) -> bytes:
@@ -54,7 +54,7 @@ def content_of(path: Path) -> bytes:
 
 def fill(file: Any, out: np.ndarray) -> None:
     """Fill an array of bytes from a file; ValueError if the file ends before."""
-    left = memoryview(out)
+    left = memoryview(out)  # type: ignore[arg-type]
     while left:
         count = file.readinto(left)
         if not count:

@@ -184,8 +184,9 @@ class ZarrStore(Store):
             parts = [bytes_of(values[column]), bytes_of(self._padding(column, len(values[column])))]
             checksum = crc32c(parts[1], crc32c(parts[0]))
             with replacing(self._path(column, block)) as file:
-                for part in (*parts, checksum.to_bytes(4, "little")):
-                    file.write(part)
+                for part in parts:
+                    file.write(part.data)
+                file.write(checksum.to_bytes(4, "little"))
 
     def locate(self, column: str, block: int) -> Place:
         """Return the chunk of a block, after comparing the metadata of its array."""
