@@ -50,9 +50,7 @@ class BlockReader:
     Rows of a block that has been checked are read alone, as a file under its final name never changes.
     """
 
-    def __init__(
-        self, folder: Path, store: Store, commits: Mapping[int, dict[str, Any]] | Sequence[dict[str, Any]]
-    ) -> None:
+    def __init__(self, folder: Path, store: Store, commits: Mapping[int, dict[str, Any]]) -> None:
         self.folder, self.store, self.commits = folder, store, commits
         self._last: dict[str, tuple[int, np.ndarray]] = {}
         self._checked: dict[tuple[str, int], Place | None] = {}
@@ -150,8 +148,10 @@ def open_blocks(folder: Path) -> tuple[Manifest, BlockReader]:
             f"{folder} is incomplete: {len(there)} of {manifest.blocks} blocks are committed, block "
             f"{first} is the first that is not; run the same extract again to finish it"
         )
-    found = [read_commit(folder, store, block, manifest.fingerprint) for block in range(manifest.blocks)]
-    commits = [record for record in found if record is not None]
+    found = {
+        block: read_commit(folder, store, block, manifest.fingerprint) for block in range(manifest.blocks)
+    }
+    commits = {block: record for block, record in found.items() if record is not None}
     return manifest, BlockReader(folder, store, commits)
 
 
@@ -172,7 +172,7 @@ def open_set(folder: Path, name: str = "") -> FeatureSet:
         As in :func:`open_blocks`.
     """
     manifest, reader = open_blocks(folder)
-    failed = np.array([row for record in reader.commits for row in record["failed"]], dtype=np.int64)
+    failed = np.array([row for record in reader.commits.values() for row in record["failed"]], dtype=np.int64)
     kept = np.setdiff1d(np.arange(manifest.rows), failed) if len(failed) else None
     columns = {
         column: StoredColumn(reader, column, kept, decode_ids if column == "ids" else None)
@@ -195,7 +195,7 @@ def open_set(folder: Path, name: str = "") -> FeatureSet:
 
 def _content(manifest: Manifest, reader: BlockReader) -> str:
     """Return a digest of the CRC-32 in the commit records, which is independent of store and layout."""
-    blocks = [[record["columns"], record["failed"]] for record in reader.commits]
+    blocks = [[record["columns"], record["failed"]] for record in reader.commits.values()]
     return digest([manifest.rows, manifest.classifier_sha256, blocks])
 
 

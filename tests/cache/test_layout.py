@@ -13,6 +13,7 @@ from test_cache import KEY, STORES, make_manifest, make_rows, write_all
 from featood.cache import FeatureCache
 from featood.cache.byte_ranges import Place, crc32c, read_runs
 from featood.cache.commits import commit_path
+from featood.cache.reader import make_store
 from featood.errors import CacheCorrupt
 from featood.files import read_json
 
@@ -185,3 +186,16 @@ def test_the_checksum_is_the_castagnoli_one():
     assert crc32c(np.frombuffer(b"123456789", np.uint8)) == 0xE3069283
     halves = np.arange(6, dtype="f4").reshape(3, 2)
     assert crc32c(halves[1:], crc32c(halves[:1])) == crc32c(halves)
+
+
+def test_values_in_several_pieces_are_not_read_as_bytes(tmp_path):
+    import h5py
+
+    rows = {"avg": np.ones((4, 3), "f4"), "labels": np.zeros(4, int)}
+    store = make_store(tmp_path, make_manifest(rows, "hdf5"))
+    (path,) = store.files(0)
+    path.parent.mkdir()
+    with h5py.File(path, "w") as file:
+        file.create_dataset("avg", data=rows["avg"], chunks=(2, 3))
+    with pytest.raises(ValueError, match="not adjacent"):
+        store.locate("avg", 0)
