@@ -116,7 +116,7 @@ def measure(root: Path, store: str, columns: dict[str, np.ndarray], repeat: int)
     stored = columns_of(reopen())
     identical = all(np.array_equal(stored[name][:], values) for name, values in columns.items())
     rng = np.random.default_rng(0)
-    gathered, _ = seconds(lambda: stored["avg"][rng.integers(0, len(features), 2000)], 3 * repeat)
+    gathered, _ = seconds(lambda: stored["avg"][rng.integers(0, len(stored["avg"]), 2000)], 3 * repeat)
     files = [path for path in root.rglob("*") if path.is_file()]
     return {
         "store": store,
