@@ -1,7 +1,12 @@
 """Speed and size of featood's stores zarr and HDF5 (checksums, commit records, fsync), relative to plain .npy files.
 
 Every store contains the same synthetic FeatureSet, which is written and read block by block. Reads come from the page
-cache, because the files were just written; they show the overhead of a store without the disk.
+cache, because the files were just written; they show the overhead of a store without the disk:
+
+- read: every value of the features, block by block; those of the stores are verified;
+- bare: the bytes of the same files, block by block, by one call each and without a checksum;
+- scan: sums over all columns, as tensors;
+- gather: 2,000 random rows of the features, after all blocks have been read once.
 """
 
 from __future__ import annotations
@@ -17,6 +22,8 @@ import numpy as np
 from common import save, show
 
 from featood import FeatureCache, FeatureSet
+from featood.cache.columns import StoredColumn
+from featood.cache.feature_set import ROWS
 from featood.cache.manifest import Manifest
 from featood.cache.stores import STORES, ColumnSpec
 from featood.speed.environment import environment
@@ -75,25 +82,55 @@ def scan(data: FeatureSet) -> float:
     )
 
 
+def read(data: FeatureSet) -> None:
+    """Read every value of the features into new memory, in blocks."""
+    column = data.feature()
+    for start in range(0, len(data), ROWS):
+        np.array(column[start : start + ROWS], copy=None if isinstance(column, StoredColumn) else True)
+
+
+def read_bare(root: Path, size: int) -> None:
+    """Read the bytes of the largest files in pieces of a block."""
+    for path in root.rglob("*"):
+        if path.is_file() and path.stat().st_size >= min(size, 2**20):
+            with open(path, "rb", buffering=0) as file:
+                while len(np.fromfile(file, np.uint8, size)):
+                    pass
+
+
 def measure(root: Path, store: str, columns: dict[str, np.ndarray], repeat: int) -> dict[str, Any]:
     """Measure writing, size and reading, and compare every value."""
-    megabytes = sum(values.nbytes for values in columns.values()) / 1e6
+    total, features = sum(values.nbytes for values in columns.values()) / 1e9, columns["avg"]
     if store == "npy":
         written, _ = seconds(lambda: write_npy(root, columns), repeat)
         reopen = lambda: open_npy(root)  # noqa: E731
     else:
         written, _ = seconds(lambda: write_store(root, store, columns), repeat)
         reopen = lambda: FeatureCache(root)[KEY]  # noqa: E731
+    pairs = [
+        (
+            seconds(lambda: read(reopen()), 1)[0],
+            seconds(lambda: read_bare(root, ROWS * features[0].nbytes), 1)[0],
+        )
+        for _ in range(3 * repeat)
+    ]  # alternately, as other processes may slow down the machine for a time
+    took, bare = map(min, zip(*pairs, strict=True))
     scanned, _ = seconds(lambda: scan(reopen()), repeat)
     stored = columns_of(reopen())
+    identical = all(np.array_equal(stored[name][:], values) for name, values in columns.items())
+    rng = np.random.default_rng(0)
+    gathered, _ = seconds(lambda: stored["avg"][rng.integers(0, len(stored["avg"]), 2000)], 3 * repeat)
     files = [path for path in root.rglob("*") if path.is_file()]
     return {
         "store": store,
         "disk MB": sum(path.stat().st_size for path in files) / 1e6,
         "files": len(files),
-        "write MB/s": megabytes / written,
-        "scan MB/s": megabytes / scanned,
-        "identical": all(np.array_equal(stored[name][:], values) for name, values in columns.items()),
+        "write GB/s": total / written,
+        "read GB/s": features.nbytes / 1e9 / took,
+        "bare GB/s": sum(path.stat().st_size for path in files) / 1e9 / bare,
+        "scan GB/s": total / scanned,
+        "gather ms": 1e3 * gathered,
+        "identical": identical,
     }
 
 
@@ -111,8 +148,8 @@ def main() -> int:
         rows = [measure(Path(folder) / store, store, columns, given.repeat) for store in ("npy", *STORES)]
     npy = rows[0]
     for row in rows:
-        row["write / npy"] = row["write MB/s"] / npy["write MB/s"]
-        row["scan / npy"] = row["scan MB/s"] / npy["scan MB/s"]
+        row["read / bare"] = row["read GB/s"] / row["bare GB/s"]
+        row["gather / npy"] = row["gather ms"] / npy["gather ms"]
     title = f"Stores: {given.rows} rows x {given.size} float32, written with fsync, read from the page cache"
     show(title, rows)
     save(given.json, environment("zarr", "h5py"), stores=rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["ChosenRows", "Column", "JoinedColumn", "StoredColumn"]
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,7 +30,7 @@ class Column(Protocol):
 
 
 class StoredColumn:
-    """A column on disk that reads, checks and returns rows by slice.
+    """A column on disk that reads, checks and returns rows by slice or by index array.
 
     `kept` lists the stored rows that are valid, if some inputs could not be read.
     """
@@ -55,26 +56,32 @@ class StoredColumn:
         return values if dtype is None else values.astype(dtype)
 
     def __getitem__(self, rows: Any) -> np.ndarray:
-        if not _is_range(rows):
+        if isinstance(rows, tuple):
             return self[:][rows]
-        start, stop, _ = rows.indices(len(self))
-        if self._kept is None:
-            values = self._physical(start, stop)
-        else:
-            wanted = self._kept[start:stop]
-            first = int(wanted[0]) if len(wanted) else 0
-            values = self._physical(first, int(wanted[-1]) + 1 if len(wanted) else 0)[wanted - first]
-        return values if self._decode is None else self._decode(values)
+        places = (
+            np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else np.arange(len(self))[rows]
+        )
+        stored = places if self._kept is None else self._kept[places]
+        values = self._read(stored.reshape(-1))
+        if self._decode is not None:
+            values = self._decode(values)
+        return values.reshape(places.shape + self.shape[1:])[()]
 
-    def _physical(self, start: int, stop: int) -> np.ndarray:
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        """Return stored rows in any order; each block is read once."""
+        order = None if np.all(rows[1:] >= rows[:-1]) else np.argsort(rows, kind="stable")
+        ascending = rows if order is None else rows[order]
+        values = np.empty((len(rows), *self._reader.store.columns[self._name].shape), self.dtype)
         size = self._reader.store.block_rows
-        if stop <= start:
-            return np.empty((0, *self._reader.store.columns[self._name].shape), self.dtype)
-        parts = [
-            self._reader(self._name, block)[max(start - block * size, 0) : stop - block * size]
-            for block in range(start // size, (stop - 1) // size + 1)
-        ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        ends = np.flatnonzero(np.diff(ascending // size, append=-1)) + 1
+        for start, stop in itertools.pairwise([0, *ends.tolist()]):
+            block = int(ascending[start]) // size
+            self._reader.rows(self._name, block, ascending[start:stop] - block * size, values[start:stop])
+        if order is None:
+            return values
+        found = np.empty_like(values)
+        found[order] = values
+        return found
 
 
 class ChosenRows:
@@ -86,8 +93,10 @@ class ChosenRows:
         self.dtype = column.dtype
 
     def __getitem__(self, rows: Any) -> Any:
-        if not _is_range(rows):
+        if isinstance(rows, tuple):
             return self[:][rows]
+        if not _is_range(rows):
+            return self._column[self._rows[rows]]
         wanted = self._rows[rows]
         first, last = (int(wanted[0]), int(wanted[-1]) + 1) if len(wanted) else (0, 0)
         return self._column[first:last][wanted - first]

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featood.cache.commits import committed_blocks
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import FILE, Manifest
-from featood.cache.reader import committed_blocks, open_set
+from featood.cache.reader import open_set
 from featood.errors import CacheCorrupt, DataError, FeatoodError, UsageError
 from featood.files import folders_below, size_of
 from featood.names import check_name, local_path

@@ -5,11 +5,14 @@ from __future__ import annotations
 __all__ = ["Classifier", "FeatureSet", "as_feature_set"]
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from featood.cache.columns import StoredColumn
+from featood.cache.read_ahead import read_ahead
 from featood.errors import DataError, UsageError
 from featood.readers.arrays import as_array, is_foreign
 
@@ -189,7 +192,7 @@ class FeatureSet:
         return dataclasses.replace(self, features=features, main=main, **kept)
 
     def rows(self, rows: Any) -> FeatureSet:
-        """Return the rows of a slice (or, for columns in memory, of an index array)."""
+        """Return the rows of a slice or an index array."""
         features = {name: values[rows] for name, values in self.features.items()}
         others: dict[str, Any] = {
             name: None if (values := getattr(self, name)) is None else values[rows]
@@ -198,9 +201,16 @@ class FeatureSet:
         return dataclasses.replace(self, features=features, content="", **others)
 
     def blocks(self, size: int = ROWS) -> Iterator[FeatureSet]:
-        """Iterate over row blocks as FeatureSets of torch tensors; memory depends on `size`, never on N."""
-        for start in range(0, len(self), size):
-            yield self.rows(slice(start, start + size)).to_torch()
+        """Iterate over row blocks as FeatureSets of torch tensors; memory depends on `size`, never on N.
+
+        Columns on disk are read one block ahead, in a thread.
+        """
+        reads = [functools.partial(self._block, start, size) for start in range(0, len(self), size)]
+        stored = any(isinstance(values, StoredColumn) for _, values, _ in self._columns())
+        return read_ahead(reads) if stored and len(reads) > 1 else (read() for read in reads)
+
+    def _block(self, start: int, size: int) -> FeatureSet:
+        return self.rows(slice(start, start + size)).to_torch()
 
     def to_torch(self) -> FeatureSet:
         """Read every column into torch tensors (ids stay a NumPy array)."""

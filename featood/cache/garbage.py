@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from featood.cache.commits import committed_blocks
 from featood.cache.feature_cache import HEADS
 from featood.cache.manifest import Manifest
-from featood.cache.reader import LOCK, committed_blocks
+from featood.cache.reader import LOCK
 from featood.errors import FeatoodError, UsageError
 from featood.files import TEMPORARY, folders_below, lock, remove, unlock
 

@@ -18,7 +18,8 @@ from featood.files import digest, read_json, write_json
 from featood.names import check_name, name_problem
 from featood.records import check_record, is_newer, one_of, optional, whole
 
-SCHEMA = 1
+SCHEMA = 2
+"""Version of the layout: in 2, a column of a block is one piece of a file; in 1, it had chunks of 256 rows."""
 FILE = "manifest.json"
 AGAIN = "extract this set again with --overwrite, or remove it with featood cache rm"
 
@@ -141,6 +142,8 @@ class Manifest:
         Digest of ``classifier.safetensors``; empty without a classifier.
     run : mapping
         Information for repeating the extraction that does not affect its values (paths, device, time, class names).
+    schema : int
+        Version of the layout of the files; not part of the fingerprint either.
     """
 
     recipe: Mapping[str, Any]
@@ -153,6 +156,7 @@ class Manifest:
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     classifier_sha256: str = ""
     run: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    schema: int = SCHEMA
 
     def __post_init__(self) -> None:
         if self.rows < 1:
@@ -227,7 +231,7 @@ class Manifest:
         """Return the plain JSON form."""
         body = dataclasses.asdict(self)
         body["columns"] = {name: [list(spec.shape), spec.dtype] for name, spec in self.columns.items()}
-        return {"schema": SCHEMA, **body}
+        return body
 
     def save(self, folder: Path) -> None:
         """Write ``manifest.json`` atomically."""

@@ -4,173 +4,119 @@ from __future__ import annotations
 
 __all__ = [
     "BlockReader",
-    "commit_path",
-    "committed_blocks",
     "decode_ids",
     "encode_ids",
     "make_store",
     "open_blocks",
     "open_set",
     "read_classifier",
-    "read_commit",
 ]
 
 import itertools
-import math
-import re
 import textwrap
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from featood.cache.byte_ranges import Place, read_runs
 from featood.cache.columns import StoredColumn
+from featood.cache.commits import committed_blocks, read_commit, where
+from featood.cache.earlier import EARLIER_STORES
 from featood.cache.feature_set import Classifier, FeatureSet
-from featood.cache.manifest import Manifest
+from featood.cache.manifest import SCHEMA, Manifest
 from featood.cache.stores import STORES, Store
 from featood.errors import CacheCorrupt, MissingPackage
-from featood.files import digest, read_json, size_of
-from featood.records import check_record, whole
+from featood.files import digest
 
 LOCK = ".lock"
 """Name of the lock file held by the writer of a set."""
-REDO = "run the same extract again to redo this block"
-FIELDS = {
-    "block": whole(),
-    "rows": [whole()],
-    "failed": [whole()],
-    "columns": {str: whole(0, 2**32 - 1)},
-    "files": {str: whole()},
-    "fingerprint?": str,
-}
-"""Schema of a commit record; see `featood.records`."""
-
-
-def commit_path(folder: Path, block: int) -> Path:
-    """Return the path of the commit record of a block."""
-    return folder / "commits" / f"{block:05d}.json"
-
-
-def committed_blocks(folder: Path, manifest: Manifest) -> set[int]:
-    """Return the numbers of the blocks that have a record, valid or not."""
-    names = (path.stem for path in (folder / "commits").glob("*.json"))
-    numbers = {int(name) for name in names if re.fullmatch(r"[0-9]{5,15}", name)}
-    return {number for number in numbers if number < manifest.blocks}
-
-
-def read_commit(folder: Path, store: Store, block: int, fingerprint: str) -> dict[str, Any] | None:
-    """Return a block's commit record, None where it was never committed.
-
-    Raises
-    ------
-    CacheCorrupt
-        If the record was altered or belongs to another block or set, or a file in it is missing or has another size.
-    OSError
-        If this cannot be determined.
-    """
-    path = commit_path(folder, block)
-    if size_of(path) is None:
-        return None
-    record = _check_commit(read_json(path), store, block, fingerprint, path)
-    for file in store.files(block):
-        name = file.relative_to(folder).as_posix()
-        size = size_of(file)
-        if size is None:
-            raise CacheCorrupt(f"{_where(folder, store, block)}: file {name} is missing; {REDO}")
-        if size != record["files"].get(name):
-            wanted = record["files"].get(name)
-            raise CacheCorrupt(
-                f"{_where(folder, store, block)}: {name} has {size} bytes, not {wanted}; {REDO}"
-            )
-    return record
-
-
-def _check_commit(
-    record: dict[str, Any], store: Store, block: int, fingerprint: str, path: Path
-) -> dict[str, Any]:
-    """Return a commit record after checking that it belongs to this block of this set.
-
-    Raises
-    ------
-    CacheCorrupt
-        If a field has an invalid value, the record belongs to another block or set, or its files are too small.
-    """
-    check_record(record, FIELDS, path, REDO)
-    rows = store.span(block)
-    here = {
-        "block": block,
-        "rows": [rows.start, rows.stop],
-        "columns": sorted(store.columns),
-        "fingerprint": fingerprint,
-    }
-    there = {
-        "fingerprint": fingerprint,
-        **record,
-        "columns": sorted(record["columns"]),
-    }  # records of older versions have none
-    for field, value in here.items():
-        if there[field] != value:
-            raise CacheCorrupt(f"{path}: {field} is not that of block {block} of this set; {REDO}")
-    if not all(rows.start <= row < rows.stop for row in record["failed"]):
-        raise CacheCorrupt(f"{path}: failed has rows of another block than {block}; {REDO}")
-    # nothing is compressed, so that small files cannot cause large memory allocations
-    wide = (math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in store.columns.values())
-    if sum(record["files"].values()) < (needed := (rows.stop - rows.start) * sum(wide)):
-        raise CacheCorrupt(f"{path}: files are too small for {needed} bytes of values; {REDO}")
-    return record
-
-
+COLUMNS = "columns"
+"""Name of the folder of the store."""
+CALL = 2**14
+"""Bytes of adjacent rows that are read in the time of one call."""
 DROP = "drop it with 'featood cache verify --drop', then run the same extract again"
-
-
-def checksum(values: np.ndarray) -> int:
-    """CRC-32 of an array's bytes."""
-    return zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data)
 
 
 def _brief(error: Exception) -> str:
     return textwrap.shorten(str(error), 120, placeholder=" ...")
 
 
-def _where(folder: Path, store: Store, block: int) -> str:
-    rows = store.span(block)
-    return f"{folder}: block {block} (rows {rows.start}-{rows.stop - 1})"
-
-
 class BlockReader:
-    """Reads blocks of one set and checks each against its commit record; caches the last block of each column."""
+    """Reads blocks of one set and checks each against its commit record; caches the last block of each column.
 
-    def __init__(self, folder: Path, store: Store, commits: Sequence[dict[str, Any]]) -> None:
+    Rows of a block that has been checked are read alone, as a file under its final name never changes.
+    """
+
+    def __init__(self, folder: Path, store: Store, commits: Mapping[int, dict[str, Any]]) -> None:
         self.folder, self.store, self.commits = folder, store, commits
         self._last: dict[str, tuple[int, np.ndarray]] = {}
+        self._checked: dict[tuple[str, int], Place | None] = {}
 
     def __call__(self, column: str, block: int) -> np.ndarray:
-        """Return one column of one block.
+        """Return one column of one block, read-only.
 
         Raises
         ------
         CacheCorrupt
             If the block is damaged or its values do not match their checksum.
         OSError, MissingPackage
-            If it cannot be read for another reason; see :meth:`featood.cache.stores.Store.read`.
+            If it cannot be read for another reason; see :meth:`featood.cache.stores.Store.locate`.
         """
         last = self._last.get(column)
+        if last is None or last[0] != block:
+            values = np.empty(self.store.shape(column, block), self.store.columns[column].dtype)
+            self._read(column, block, values)
+            values.flags.writeable = False
+            self._last[column] = last = block, values
+        return last[1]
+
+    def rows(self, column: str, block: int, rows: np.ndarray, out: np.ndarray) -> None:
+        """Read some rows of a block, ascending and counted from its start, into `out`; errors as above."""
+        ends = np.flatnonzero(np.diff(rows, append=-1) != 1) + 1
+        runs = [(int(rows[start]), int(rows[stop - 1]) + 1) for start, stop in itertools.pairwise([0, *ends])]
+        (total, *_), last = self.store.shape(column, block), self._last.get(column)
         if last is not None and last[0] == block:
-            return last[1]
-        where = f"{_where(self.folder, self.store, block)}, column {column}"
+            np.take(last[1], rows, axis=0, out=out, mode="clip")
+        elif runs == [(0, total)]:
+            self._read(column, block, out)
+        elif (place := self._checked.get((column, block))) and _fewer(out, len(runs), total):
+            with self._damage(column, block):
+                read_runs(place, runs, out)
+        else:
+            np.take(self(column, block), rows, axis=0, out=out, mode="clip")
+
+    def _read(self, column: str, block: int, out: np.ndarray) -> None:
+        """Read and check a whole block."""
+        with self._damage(column, block):
+            found, place = self.store.read(column, block, out)
+        if found != self.commits[block][self.store.checksums][column]:
+            raise CacheCorrupt(
+                f"{self._where(column, block)}: the values do not match their checksum; {DROP}"
+            )
+        self._checked[column, block] = place
+
+    @contextmanager
+    def _damage(self, column: str, block: int) -> Iterator[None]:
+        """Convert ValueError to CacheCorrupt that names the block."""
         try:
-            values = np.ascontiguousarray(self.store.read(column, block))
+            yield
         except MissingPackage:
             raise
         except ValueError as error:
-            raise CacheCorrupt(f"{where}: unreadable ({_brief(error)}); {DROP}") from error
-        if checksum(values) != self.commits[block]["columns"][column]:
-            raise CacheCorrupt(f"{where}: the values do not match their checksum; {DROP}")
-        values.flags.writeable = False
-        self._last[column] = (block, values)
-        return values
+            raise CacheCorrupt(
+                f"{self._where(column, block)}: unreadable ({_brief(error)}); {DROP}"
+            ) from error
+
+    def _where(self, column: str, block: int) -> str:
+        return f"{where(self.folder, self.store, block)}, column {column}"
+
+
+def _fewer(out: np.ndarray, calls: int, total: int) -> bool:
+    """Whether reading the rows of `out` by some calls is cheaper than reading all rows of the block."""
+    return out.nbytes + calls * CALL < out.nbytes // len(out) * total
 
 
 def encode_ids(ids: Sequence[str], width: int) -> np.ndarray:
@@ -202,15 +148,19 @@ def open_blocks(folder: Path) -> tuple[Manifest, BlockReader]:
             f"{folder} is incomplete: {len(there)} of {manifest.blocks} blocks are committed, block "
             f"{first} is the first that is not; run the same extract again to finish it"
         )
-    found = [read_commit(folder, store, block, manifest.fingerprint) for block in range(manifest.blocks)]
-    commits = [record for record in found if record is not None]
+    found = {
+        block: read_commit(folder, store, block, manifest.fingerprint) for block in range(manifest.blocks)
+    }
+    commits = {block: record for block, record in found.items() if record is not None}
     return manifest, BlockReader(folder, store, commits)
 
 
 def make_store(folder: Path, manifest: Manifest) -> Store:
     """Return the store that a manifest describes."""
-    kind = STORES[manifest.store]
-    return kind(folder / manifest.store, manifest.columns, manifest.rows, manifest.block_rows)
+    earlier = manifest.schema < SCHEMA
+    kind = (EARLIER_STORES if earlier else STORES)[manifest.store]
+    place = folder / (manifest.store if earlier else COLUMNS)
+    return kind(place, manifest.columns, manifest.rows, manifest.block_rows)
 
 
 def open_set(folder: Path, name: str = "") -> FeatureSet:
@@ -222,7 +172,7 @@ def open_set(folder: Path, name: str = "") -> FeatureSet:
         As in :func:`open_blocks`.
     """
     manifest, reader = open_blocks(folder)
-    failed = np.array([row for record in reader.commits for row in record["failed"]], dtype=np.int64)
+    failed = np.array([row for record in reader.commits.values() for row in record["failed"]], dtype=np.int64)
     kept = np.setdiff1d(np.arange(manifest.rows), failed) if len(failed) else None
     columns = {
         column: StoredColumn(reader, column, kept, decode_ids if column == "ids" else None)
@@ -244,8 +194,8 @@ def open_set(folder: Path, name: str = "") -> FeatureSet:
 
 
 def _content(manifest: Manifest, reader: BlockReader) -> str:
-    """Return a digest of the checksums in the commit records, which is independent of the store."""
-    blocks = [[record["columns"], record["failed"]] for record in reader.commits]
+    """Return a digest of the CRC-32 in the commit records, which is independent of store and layout."""
+    blocks = [[record["columns"], record["failed"]] for record in reader.commits.values()]
     return digest([manifest.rows, manifest.classifier_sha256, blocks])
 
 

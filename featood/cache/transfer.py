@@ -15,7 +15,7 @@ import numpy as np
 
 from featood.cache.feature_cache import FeatureCache, slug
 from featood.cache.feature_set import ROWS, Classifier, FeatureSet
-from featood.cache.manifest import Manifest, library_versions
+from featood.cache.manifest import SCHEMA, Manifest, library_versions
 from featood.cache.reader import encode_ids
 from featood.cache.stores import ColumnSpec
 from featood.cache.writer import SetWriter
@@ -249,7 +249,7 @@ def export_set(cache: FeatureCache, key: str, target: Path, form: str) -> Path:
     there = Manifest.load(folder)
     copy = FeatureCache(target)
     destination = copy.folder(*key.split("/"))
-    manifest = dataclasses.replace(there, store=form)
+    manifest = dataclasses.replace(there, store=form, schema=SCHEMA)
     try:
         opened = SetWriter(destination, manifest, None)
     except Mismatch:

@@ -7,7 +7,8 @@ __all__ = ["verify"]
 from collections.abc import Callable
 from pathlib import Path
 
-from featood.cache.reader import LOCK, commit_path, open_blocks, read_classifier
+from featood.cache.commits import commit_path
+from featood.cache.reader import LOCK, open_blocks, read_classifier
 from featood.errors import CacheCorrupt, FeatoodError, Mismatch, UsageError
 from featood.files import lock, remove, unlock
 

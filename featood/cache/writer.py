@@ -7,15 +7,16 @@ __all__ = ["SetWriter"]
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from featood.cache.commits import commit_block, read_commit
+from featood.cache.conversion import convert
 from featood.cache.feature_set import Classifier, FeatureSet
-from featood.cache.manifest import Manifest, differing
-from featood.cache.reader import LOCK, checksum, commit_path, make_store, open_set, read_commit
+from featood.cache.manifest import SCHEMA, Manifest, differing
+from featood.cache.reader import LOCK, make_store, open_set
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
-from featood.files import atomic_write, lock, make_folder, remove, size_of, unlock, write_json
+from featood.files import atomic_write, lock, make_folder, remove, size_of, unlock
 
 
 class SetWriter:
@@ -74,6 +75,9 @@ class SetWriter:
             manifest = _same(manifest, Manifest.load(folder), folder)
         self.manifest, self._fingerprint = manifest, manifest.fingerprint
         self.store = make_store(folder, manifest)
+        if manifest.schema < SCHEMA and self.pending():
+            self.manifest = manifest = convert(folder, manifest)
+            self.store = make_store(folder, manifest)
         self.store.create()
         if classifier is not None:
             atomic_write(folder / "classifier.safetensors", content)
@@ -128,19 +132,7 @@ class SetWriter:
         values = {}
         for name, spec in self.manifest.columns.items():
             values[name] = _checked(name, columns[name], spec.dtype, block, self.span(block).start, failed)
-        self.store.write(block, values)
-        record: dict[str, Any] = {
-            "block": block,
-            "fingerprint": self._fingerprint,
-            "rows": [self.span(block).start, self.span(block).stop],
-            "failed": [int(row) for row in failed],
-            "columns": {name: checksum(array) for name, array in values.items()},
-            "files": {
-                file.relative_to(self.folder).as_posix(): file.stat().st_size
-                for file in self.store.files(block)
-            },
-        }
-        write_json(commit_path(self.folder, block), record)
+        commit_block(self.folder, self.store, block, values, failed, self._fingerprint)
 
     def finish(self, name: str = "") -> FeatureSet:
         """Close the set and open it for reading.

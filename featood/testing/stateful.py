@@ -32,7 +32,8 @@ from unittest import mock
 import numpy as np
 
 from featood.cache import FeatureCache, Manifest, SetWriter
-from featood.cache.reader import commit_path, make_store
+from featood.cache.commits import commit_path
+from featood.cache.reader import make_store
 from featood.errors import CacheCorrupt, FeatoodError, Mismatch, UsageError
 from featood.testing.copying import Copying
 from featood.testing.drawing import st, stateful

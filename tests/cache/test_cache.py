@@ -99,7 +99,7 @@ def test_the_joined_hdf5_file_has_every_row(tmp_path):
 
     rows = make_rows()
     cache = write_all(tmp_path, "hdf5", rows)
-    with h5py.File(cache.folder("net", "toy", "test") / "hdf5" / "features.h5") as file:
+    with h5py.File(cache.folder("net", "toy", "test") / "columns" / "features.h5") as file:
         assert np.array_equal(file["avg"][:], rows["avg"])
         assert file["labels"].shape == (1000,)
 
@@ -260,7 +260,7 @@ def test_gc_removes_temporary_files_but_not_those_being_written(tmp_path):
     rows = make_rows(600)
     cache = write_all(tmp_path, "zarr", rows)
     folder = cache.folder("net", "toy", "test")
-    scratch = folder / "zarr" / "avg" / "c" / "0.abc.partial"
+    scratch = folder / "columns" / "avg" / "c" / "0.abc.partial"
     scratch.parent.mkdir(exist_ok=True, parents=True)
     scratch.write_bytes(b"half")
     assert cache.garbage() == []  # young

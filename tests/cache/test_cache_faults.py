@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -12,6 +13,7 @@ from test_cache import KEY, STORES, make_manifest, make_rows, write_all
 from featood.cache import Classifier, FeatureCache
 from featood.errors import CacheCorrupt, Mismatch, MissingPackage, UsageError, advice
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "0.1.0"
 LINEAR = Classifier(np.ones((3, 12)), np.zeros(3))
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -21,13 +23,11 @@ def records(cache: FeatureCache) -> list[str]:
 
 
 def refuse_reading(monkeypatch, code: int) -> None:
-    """Let every read of a shard or block fail, as the libraries then put it."""
+    """Let every read of a chunk or block fail, as the system and HDF5 then put it."""
     import h5py
 
-    def read_bytes(path: Path) -> bytes:
-        if path.suffix != ".json" or path.name == "zarr.json":
-            raise OSError(code, os.strerror(code), str(path))
-        return real(path)
+    def refused(path, *args, **options):
+        raise OSError(code, os.strerror(code), str(path))
 
     def opened(source, *args, **options):
         if isinstance(source, str | Path):
@@ -36,8 +36,8 @@ def refuse_reading(monkeypatch, code: int) -> None:
             )
         return whole(source, *args, **options)
 
-    real, whole = Path.read_bytes, h5py.File
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    whole = h5py.File
+    monkeypatch.setattr("featood.cache.byte_ranges.open", refused, raising=False)
     monkeypatch.setattr(h5py, "File", opened)
 
 
@@ -59,14 +59,20 @@ def test_faults_of_the_disk_are_not_called_damage(tmp_path, monkeypatch, store, 
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_want_of_memory_or_of_a_package_is_not_called_damage(tmp_path, monkeypatch, store):
+@pytest.mark.parametrize("layout", ["earlier", "current"])
+def test_want_of_memory_or_of_a_package_is_not_called_damage(tmp_path, monkeypatch, store, layout):
     import sys
 
-    cache = write_all(tmp_path, store, make_rows(600))
-    there = records(cache)
-    package = {"zarr": "zarr", "hdf5": "h5py"}[store]
+    if layout == "earlier":
+        cache = FeatureCache(shutil.copytree(GOLDEN / store, tmp_path / "cache"))
+    else:
+        cache = write_all(tmp_path, store, make_rows(600))
+    package, there = {"zarr": "zarr", "hdf5": "h5py"}[store], records(cache)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, package, None)
+        if (store, layout) == ("zarr", "current"):
+            assert cache.verify(KEY) == []  # without the library
+            return
         with pytest.raises(MissingPackage, match=f"pip install.*{package}"):
             cache.verify(KEY, drop=True)
         with pytest.raises(ImportError):
@@ -115,7 +121,7 @@ def test_a_lost_block_behind_the_joined_file_reads_as_no_number(tmp_path):
 
     rows = make_rows(600)
     cache = write_all(tmp_path, "hdf5", rows)
-    folder = cache.folder("net", "toy", "test") / "hdf5"
+    folder = cache.folder("net", "toy", "test") / "columns"
     (folder / "block-00001.h5").unlink()
     with h5py.File(folder / "features.h5") as file:
         assert np.isnan(file["avg"][256:512]).all() and np.isnan(file["std"][256:512]).all()
@@ -128,7 +134,7 @@ def test_plain_zarr_reads_the_shards(tmp_path):
 
     rows = make_rows(600)
     cache = write_all(tmp_path, "zarr", rows)
-    folder = cache.folder("net", "toy", "test") / "zarr"
+    folder = cache.folder("net", "toy", "test") / "columns"
     for name, values in rows.items():
         assert np.array_equal(zarr.open_array(folder / name, mode="r")[:], values)
     (folder / "avg" / "c" / "0" / "0").unlink()

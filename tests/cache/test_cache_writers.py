@@ -8,7 +8,8 @@ from test_cache import KEY, STORES, make_manifest, make_rows, write_all
 from test_cache_faults import records
 
 from featood.cache import Classifier, FeatureCache, Manifest, garbage
-from featood.cache.reader import LOCK, commit_path
+from featood.cache.commits import commit_path
+from featood.cache.reader import LOCK
 from featood.errors import CacheCorrupt, FeatoodError, Mismatch, UsageError
 from featood.files import lock, remove, temporary, unlock, write_json
 

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+from featood.cache.manifest import SCHEMA
 from featood.files import seal
 
 STORES = ("zarr", "hdf5")
@@ -32,7 +33,7 @@ def flip(path):
 def newer(path):
     body = json.loads(path.read_bytes())
     del body["sha256"]
-    path.write_text(json.dumps(seal({**body, "schema": 2})))
+    path.write_text(json.dumps(seal({**body, "schema": SCHEMA + 1})))
 
 
 def unreadable(path):

@@ -30,7 +30,7 @@ def test_a_zarr_array_of_pickles_is_never_unpickled(tmp_path):
     """Version 2 of zarr has arrays of objects, which zarr unpickles."""
     numcodecs = pytest.importorskip("numcodecs")
     cache = write_all(tmp_path / "cache", "zarr", make_rows(40))
-    folder = cache.folder("net", "toy", "test") / "zarr" / "labels"
+    folder = cache.folder("net", "toy", "test") / "columns" / "labels"
     (shard,) = folder.glob("c/0")
     size = shard.stat().st_size
     shutil.rmtree(folder)
@@ -53,7 +53,7 @@ def test_pickles_in_hdf5_are_plain_bytes(tmp_path):
     import h5py
 
     cache = write_all(tmp_path / "cache", "hdf5", make_rows(40))
-    path = cache.folder("net", "toy", "test") / "hdf5" / "block-00000.h5"
+    path = cache.folder("net", "toy", "test") / "columns" / "block-00000.h5"
     with h5py.File(path, "a") as file:
         file["labels"].attrs["__reduce__"] = np.void(pickle.dumps(Trap(tmp_path / "ran")))
     cache.verify(KEY)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from test_golden import GOLDEN
 
 from featood.cache import FeatureCache, Manifest
-from featood.cache.reader import commit_path, open_set
+from featood.cache.commits import commit_path
+from featood.cache.reader import open_set
 from featood.errors import CacheCorrupt, Mismatch
 from featood.files import seal
 from featood.heads import load_head

@@ -245,7 +245,7 @@ def test_features_of_another_backbone_are_refused_unless_forced(featood, tmp_pat
 
 def test_a_corrupt_cache_ends_with_code_four_and_names_the_block(featood, tmp_path):
     import_toy(featood, tmp_path)
-    (shard,) = (tmp_path / "cache").glob("minilm/news/train/zarr/features/c/0/0")
+    (shard,) = (tmp_path / "cache").glob("minilm/news/train/columns/features/c/0/0")
     shard.write_bytes(shard.read_bytes()[:-7])
     code, out, _ = featood("cache", "verify")
     assert code == 4 and "block 0" in out
