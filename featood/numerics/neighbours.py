@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Index", "Neighbours", "build_index", "dense_search", "search"]
+__all__ = ["Index", "Neighbours", "build_index", "compared", "dense_search", "search"]
 
 from typing import NamedTuple
 
@@ -14,13 +14,15 @@ from featood.numerics.screens import Screen, build_screen, has_bfloat16, screene
 
 QUERIES = 256
 BANK_ROWS = 8192
-PAIR_BYTES = 1 << 20
+PAIR_BYTES = 1 << 19
 """Size of a part of the gathered rows, which stays in the cache of a core."""
 SCREENED = 1 << 20
 """Smallest number of entries of a bank for which a screen is faster."""
 LARGEST = 1e15
+"""Largest magnitude, and reciprocal of the smallest, for which squares are not too large or small for float32."""
 OFFSET = 16
-SCREENED_SIZE = 64
+"""Largest offset of the rows, relative to their spread, that costs few digits in float32."""
+SCREENED_SIZE, LARGEST_SIZE = 64, 1 << 16
 """Smallest number of features of a row for which a screen is faster."""
 
 
@@ -57,11 +59,10 @@ def build_index(rows: Float[Tensor, "N D"], product: bool = False, screen: bool 
         Search for the largest inner products instead of the smallest Euclidean distances.
     screen : bool, optional
         Whether to search with bounds in bfloat16, which take half the memory of the rows in float32. By default, where
-        they save time: on processors with units for bfloat16, if rows have at least 64 features and the bank has at least
-        2^20 entries.
+        they save time: on processors with units for bfloat16, for banks of at least 2^20 entries and 64 features.
     """
     if screen is None:
-        large = rows.shape[1] >= SCREENED_SIZE and rows.numel() >= SCREENED
+        large = SCREENED_SIZE <= rows.shape[1] <= LARGEST_SIZE and rows.numel() >= SCREENED
         screen = large and rows.is_cpu and has_bfloat16()
     if screen:
         return Index(rows, product, build_screen(rows, product), None)
@@ -71,10 +72,10 @@ def build_index(rows: Float[Tensor, "N D"], product: bool = False, screen: bool 
 def search(index: Index, queries: Float[Tensor, "B D"], k: int) -> Neighbours:
     """Find the k nearest rows of each query.
 
-    Values are computed from the differences of rows, in float64 if rows or queries have this type and otherwise in float32
-    with sums in float64, so that they have no error from cancellation and do not depend on the batch. With a screen,
-    the rows are those of a comparison of all pairs, see :mod:`featood.numerics.screens`. Otherwise they are found by
-    a product in the precision of the rows (by faiss, for float32 on a CPU), which may exchange rows whose squared
+    Distances are computed from the differences of rows, in float64 if rows or queries have this type and otherwise in
+    float32 with sums in float64, so they have no error from cancellation and do not depend on the batch. With a screen,
+    the rows are those of a comparison of all pairs, see :mod:`featood.numerics.screens`. Otherwise they are found by a
+    product in the precision of the rows (by faiss, for float32 on a CPU), which may exchange rows whose squared
     distances differ by less than its rounding error, about 1e-7 of the squared norms.
 
     Parameters
@@ -92,22 +93,28 @@ def search(index: Index, queries: Float[Tensor, "B D"], k: int) -> Neighbours:
         Values and rows ``[B, k]``.
     """
     queries = queries.to(torch.promote_types(queries.dtype, torch.float32))
-    if index.screen is not None:
-        parts = [
-            screened(index.screen, part, k, lambda query, row, part=part: _compared(index, part, query, row))
-            for part in queries.split(QUERIES)
-        ]
-        values, rows = (torch.cat(columns) for columns in zip(*parts, strict=True))
-    else:
-        rows = _by_product(index, queries, k)
-        query = torch.arange(len(queries), device=rows.device).repeat_interleave(k)
-        values, order = _compared(index, queries, query, rows.flatten()).view_as(rows).sort(1)
-        rows = rows.gather(1, order)
+    if index.screen is None:
+        return compared(index, queries, _by_product(index, queries, k))
+    parts = [
+        screened(index.screen, part, k, lambda query, row, part=part: _values(index, part, query, row))
+        for part in queries.split(QUERIES)
+    ]
+    values, rows = (torch.cat(columns) for columns in zip(*parts, strict=True))
     return Neighbours(-values if index.product else values, rows)
 
 
+def compared(index: Index, queries: Float[Tensor, "B D"], rows: Int[Tensor, "B k"]) -> Neighbours:
+    """Compute the values of given rows ``[B, k]``, and sort them, the nearest first."""
+    query = torch.arange(len(rows), device=rows.device).repeat_interleave(rows.shape[1])
+    values, order = _values(index, queries, query, rows.flatten()).view_as(rows).sort(1)
+    return Neighbours(-values if index.product else values, rows.gather(1, order))
+
+
 def dense_search(
-    queries: Float[Tensor, "B D"], bank: Float[Tensor, "N D"], k: int, product: bool = False,
+    queries: Float[Tensor, "B D"],
+    bank: Float[Tensor, "N D"],
+    k: int,
+    product: bool = False,
     center: Float[Tensor, "D"] | None = None,
 ) -> Int[Tensor, "B k"]:
     """Find the k nearest rows by one product with all rows, in the precision of the queries; can be traced.
@@ -161,14 +168,14 @@ def _by_product(index: Index, queries: Tensor, k: int) -> Tensor:
 
 
 def _center(rows: Tensor) -> Tensor | None:
-    """A vector near the rows, if their products in float32 would lose digits without shifting or scaling them."""
+    """Return a vector near the rows if their products in float32 would lose digits; otherwise None."""
     center = rows[:: max(1, len(rows) // BANK_ROWS)].double().mean(0)
     spread = max(float((part - center).abs().amax()) for part in rows.split(BANK_ROWS))
     ordinary = 1 / LARGEST < spread < LARGEST and float(center.abs().amax()) < OFFSET * spread
     return None if ordinary else center
 
 
-def _compared(index: Index, queries: Tensor, query: Tensor, row: Tensor) -> Tensor:
+def _values(index: Index, queries: Tensor, query: Tensor, row: Tensor) -> Tensor:
     """Distances or negated products ``[P]`` of pairs of a query and a row, given by number, in float64."""
     wide = torch.promote_types(index.rows.dtype, queries.dtype)
     size = max(1, PAIR_BYTES // (wide.itemsize * queries.shape[1]))
@@ -178,5 +185,5 @@ def _compared(index: Index, queries: Tensor, query: Tensor, row: Tensor) -> Tens
         if index.product:
             parts.append(-torch.linalg.vecdot(one.double(), other.double()))
         else:
-            parts.append(torch.linalg.vector_norm(one - other, dim=1, dtype=torch.float64))
+            parts.append(torch.linalg.vector_norm(other.sub_(one), dim=1, dtype=torch.float64))
     return torch.cat(parts) if parts else queries.new_empty(0, dtype=torch.float64)

@@ -6,14 +6,14 @@ u' = bfloat16(u), v' = bfloat16(v) and the rounding errors du = u - u', dv = v -
     u v  =  u'v' + du v + u' dv  <=  u'v' + |du| |v| + |u'| |dv|.
 
 The norms of the rounding errors are computed for each row, not estimated; at most, they are |dv| <= 2^-8 |v|, as
-bfloat16 has 8 significant bits. A sum of K products of bfloat16 numbers in float32 errs by at most g = 2^-23 K times the
-sum of their magnitudes, in any order, even if operations are truncated instead of rounded. Therefore
+bfloat16 has 8 significant bits. A sum of K products of bfloat16 numbers in float32 errs by at most g = 2^-23 K times
+the sum of their magnitudes, in any order, even if operations are truncated instead of rounded. Therefore
 
     L  =  (1 - 1.2 g - 2^-21) |v|^2 - 2 u'v' - 2 |du| |v| - 2 |u'| (|dv| + 1.05 g |v|)  <=  |u - v|^2 - |u|^2,
 
-computed in float32: 1.2 g and 1.05 g cover its summation, 2^-21 the rounding of |v|^2 to a sum of three bfloat16 numbers,
-and the other norms are rounded up. L is an inner product of rows that are extended by five columns, so one product of
-matrices gives the lower bounds of all pairs. For inner products, |v|^2 is left out, and L <= -2 u v.
+computed in float32: 1.2 g and 1.05 g cover its summation if D <= 2^16, 2^-21 the rounding of |v|^2 to a sum of three
+bfloat16 numbers, and the other norms are rounded up. L is an inner product of rows that are extended by five columns, so
+one product of matrices gives the lower bounds of all pairs. For inner products, |v|^2 is left out, and L <= -2 u v.
 
 Any k rows give an upper bound T of the distance to the k-th nearest row; the rows with the smallest L are taken.
 Only rows with L <= T can be nearer. The product is returned in bfloat16, and T is rounded likewise: rounding to nearest
@@ -162,7 +162,8 @@ def _extended(screen: Screen, queries: Tensor) -> tuple[Tensor, Callable[[Tensor
         if screen.product:
             aside = given @ screen.center  # the product with the center, which the bounds leave out
             scale = 2 * screen.scale / size
-            rounding = 2.0**-30 * _norm(unit) * (math.sqrt(len(screen.center)) + float(screen.center.norm()) * screen.scale)
+            longest = math.sqrt(len(screen.center)) + screen.scale * float(screen.center.norm())
+            rounding = 2.0**-30 * _norm(unit) * longest  # of the products in float64
             limits = scale * (values + aside) + rounding
         else:
             limits = ((1 + 2.0**-21) * (values * screen.scale).square() - moved.square().sum(1)) / size
@@ -204,7 +205,7 @@ def _padded(query: Tensor, values: Tensor, rows: Tensor, count: int) -> tuple[Te
     """Values and rows ``[P]`` of ascending queries as ``[B, W]``, filled up with infinite values."""
     counts = torch.bincount(query, minlength=count)
     place = torch.arange(len(query)) - (counts.cumsum(0) - counts)[query]
-    width = int(counts.amax())
+    width = max(counts.tolist(), default=0)
     padded = values.new_full((count, width), torch.inf), rows.new_zeros(count, width)
     for target, source in zip(padded, (values, rows), strict=True):
         target[query, place] = source
