@@ -14,8 +14,10 @@ from featood.numerics.screens import Screen, build_screen, has_bfloat16, screene
 
 QUERIES = 256
 BANK_ROWS = 8192
-PAIR_BYTES = 1 << 19
-"""Size of a part of the gathered rows, which stays in the cache of a core."""
+CACHE_BYTES = 1 << 19
+"""Size of a part of the gathered rows on a CPU, which stays in the cache of a core."""
+GATHER_BYTES = 1 << 28
+"""Its size on other devices."""
 SCREENED = 1 << 20
 """Smallest number of entries of a bank for which a screen is faster."""
 LARGEST = 1e15
@@ -178,7 +180,8 @@ def _center(rows: Tensor) -> Tensor | None:
 def _values(index: Index, queries: Tensor, query: Tensor, row: Tensor) -> Tensor:
     """Distances or negated products ``[P]`` of pairs of a query and a row, given by number, in float64."""
     wide = torch.promote_types(index.rows.dtype, queries.dtype)
-    size = max(1, PAIR_BYTES // (wide.itemsize * queries.shape[1]))
+    part = (CACHE_BYTES if queries.is_cpu else GATHER_BYTES) // wide.itemsize
+    size = max(1, part // queries.shape[1])
     parts = []
     for left, right in zip(query.split(size), row.split(size), strict=True):
         one, other = queries.index_select(0, left).to(wide), index.rows.index_select(0, right).to(wide)

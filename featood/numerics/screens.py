@@ -12,8 +12,8 @@ the sum of their magnitudes, in any order, even if operations are truncated inst
     L  =  (1 - 1.2 g - 2^-21) |v|^2 - 2 u'v' - 2 |du| |v| - 2 |u'| (|dv| + 1.05 g |v|)  <=  |u - v|^2 - |u|^2,
 
 computed in float32: 1.2 g and 1.05 g cover its summation if D <= 2^16, 2^-21 the rounding of |v|^2 to a sum of three
-bfloat16 numbers, and the other norms are rounded up. L is an inner product of rows that are extended by five columns, so
-one product of matrices gives the lower bounds of all pairs. For inner products, |v|^2 is left out, and L <= -2 u v.
+bfloat16 numbers, and the other norms are rounded up. L is an inner product of rows that are extended by five columns,
+so one product of matrices gives the lower bounds of all pairs. For inner products, |v|^2 is left out, and L <= -2 u v.
 
 Any k rows give an upper bound T of the distance to the k-th nearest row; the rows with the smallest L are taken.
 Only rows with L <= T can be nearer. The product is returned in bfloat16, and T is rounded likewise: rounding to nearest
