@@ -37,6 +37,7 @@ def build_approximate_index(kind: str, rows: Float[Tensor, "N D"], breadth: int)
     import faiss
 
     size = rows.shape[1]
+    index: Any
     if kind == "hnsw":
         index = faiss.IndexHNSWFlat(size, LINKS)
         index.hnsw.efSearch = breadth

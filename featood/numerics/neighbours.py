@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Index", "Neighbours", "build_index", "compared", "dense_search", "search"]
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -98,7 +99,7 @@ def search(index: Index, queries: Float[Tensor, "B D"], k: int) -> Neighbours:
     if index.screen is None:
         return compared(index, queries, _by_product(index, queries, k))
     parts = [
-        screened(index.screen, part, k, lambda query, row, part=part: _values(index, part, query, row))
+        screened(index.screen, part, k, functools.partial(_values, index, part))
         for part in queries.split(QUERIES)
     ]
     values, rows = (torch.cat(columns) for columns in zip(*parts, strict=True))

@@ -63,7 +63,7 @@ class Screen(NamedTuple):
 
 def has_bfloat16() -> bool:
     """Return whether the processor multiplies in bfloat16 (AVX-512 BF16 or AMX), as PyTorch reports."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.9 or later
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # PyTorch 2.9 or later
     has_units = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
     return has_units and torch.backends.mkldnn.is_available()
 

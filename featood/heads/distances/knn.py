@@ -126,7 +126,5 @@ class KNN(FeatureHead):
 
 
 def _mean(blocks: Iterable[Tensor]) -> Tensor:
-    total, count = 0.0, 0
-    for rows in blocks:
-        total, count = total + rows.sum(0).double(), count + len(rows)
-    return (total / count).float()
+    sums, counts = zip(*((rows.sum(0).double(), len(rows)) for rows in blocks), strict=True)
+    return (torch.stack(sums).sum(0) / sum(counts)).float()
