@@ -104,9 +104,10 @@ class KNN(FeatureHead):
         """Build the index."""
         bank, center = state["bank"], state["center"]
         k = min(self.k, len(bank))
-        exact = build_index(bank)
         if self.index == "exact":
-            return bank, center, lambda rows: search(exact, rows, k)
+            index = build_index(bank)
+            return bank, center, lambda rows: search(index, rows, k)
+        exact = build_index(bank, screen=False)
         approximate = build_approximate_index(self.index, bank, self.breadth)
         return bank, center, lambda rows: search_approximately(approximate, exact, rows, k)
 
