@@ -141,3 +141,12 @@ def test_emulated_bfloat16_is_that_of_the_processor(script):
     for ours, theirs in zip(*found, strict=True):
         assert float((ours - theirs).abs().max()) < 0.02 * float(theirs.abs().max())
         assert torch.equal(ours, ours.bfloat16().float()), "values are rounded"
+
+
+@pytest.mark.parametrize("kind", ["noise", "clusters"])
+def test_neighbours_compares_searches_with_the_same_result(script, kind):
+    module = script("neighbours")
+    given = argparse.Namespace(rows=900, queries=40, repeat=1, breadth=1000)
+    row = module.compare(kind, 32, 3, given)
+    assert row["difference"] < 1e-5 and all(row[name] > 0 for name in ("ours", "faiss", "float32", "index"))
+    assert all(other["recall"] > 0.99 for other in module.approximate(kind, 32, 3, given))

@@ -1,5 +1,3 @@
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ from sklearn.neighbors import NearestNeighbors
 from featood.errors import DataError, UsageError
 from featood.heads import create_head
 from featood.heads.distances import knn
+from featood.numerics.neighbours import build_index
 from featood.testing import synthetic_sets
 
 TRAIN, TEST = synthetic_sets()
@@ -31,15 +30,12 @@ def by_sklearn(bank, rows, k, normalize=True, distance="kth"):
     return distances[:, -1] if distance == "kth" else distances.mean(1)
 
 
-@pytest.mark.parametrize("backend", ["faiss", "torch"])
+@pytest.mark.parametrize("screen", [True, False])
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("distance", ["kth", "mean"])
 @pytest.mark.parametrize("k", [1, 7, 300])
-def test_agrees_with_scikit_learn(backend, normalize, distance, k, monkeypatch):
-    if backend == "torch":
-        monkeypatch.setitem(sys.modules, "faiss", None)  # an import of it fails
-        monkeypatch.setattr(knn, "BANK_ROWS", 40)
-    monkeypatch.setattr(knn, "GATHER_BYTES", 8 * 24 * 50)  # several rounds of gathering
+def test_agrees_with_scikit_learn(screen, normalize, distance, k, monkeypatch):
+    monkeypatch.setattr(knn, "build_index", lambda bank: build_index(bank, screen=screen))
     head = create_head("knn", k=k, space="l2" if normalize else "none", distance=distance).fit(TRAIN)
     expected = by_sklearn(BANK, ROWS, k, normalize, distance)
     np.testing.assert_allclose(head.score(TEST), expected, rtol=1e-5)
@@ -105,11 +101,38 @@ def test_no_rows():
         create_head("knn").fit(BANK[:0])
 
 
-@pytest.mark.parametrize("k", [1, 5, 30])
-def test_nearest_in_chunks(k, monkeypatch):
-    monkeypatch.setattr(knn, "BANK_ROWS", 11)
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(9, 4, generator=generator, dtype=torch.float64)
-    bank = torch.randn(30, 4, generator=generator, dtype=torch.float64)
-    expected = [sorted(range(30), key=lambda j: float((row - bank[j]).norm()))[:k] for row in rows]
-    assert knn.nearest(rows, bank, k).tolist() == expected
+@pytest.mark.parametrize(("kind", "digits"), [("float16", 11), ("bfloat16", 8)])
+def test_rows_of_another_type_are_rounded_after_centring(kind, digits):
+    head = create_head("knn", k=7, bank=kind).fit(TRAIN)
+    assert head.state["bank"].dtype == getattr(torch, kind)
+    directions = BANK / np.linalg.norm(BANK, axis=1, keepdims=True)
+    kept = head.state["bank"].double() + head.state["center"]
+    spread = np.abs(directions - directions.mean(0)).max()
+    assert np.abs(kept.numpy() - directions).max() <= 2.0**-digits * spread * 1.01
+    difference = np.abs(head.score(TEST) - create_head("knn", k=7).fit(TRAIN).score(TEST))
+    assert 0 < difference.max() < 2.0**-digits * spread * np.sqrt(BANK.shape[1])
+
+
+def test_rows_too_large_for_float16():
+    with pytest.raises(UsageError, match="too large for float16; use bank bfloat16 or float32"):
+        create_head("knn", space="none", bank="float16").fit(1e5 * BANK)
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+def test_an_approximate_index_notes_its_recall(kind):
+    with pytest.warns(UserWarning, match=rf"knn: {kind} with breadth 2 finds \d+\.\d% of the 5 rows nearest"):
+        head = create_head("knn", k=5, index=kind, breadth=2).fit(TRAIN)
+    assert any(kind in note for note in head.record.notes)
+    exact = create_head("knn", k=5).fit(TRAIN).score(TEST)
+    scores = head.score(TEST)
+    assert (scores >= exact * (1 - 1e-6)).all() and spearmanr(scores, exact).statistic > 0.8
+
+
+def test_dropped_rows_are_not_kept():
+    rows = BANK.copy()
+    rows[[3, 9]] = np.nan
+    with pytest.warns(UserWarning, match="left out"):
+        head = create_head("knn", k=4, nonfinite="drop").fit(rows)
+    assert head.state["bank"].shape == (len(BANK) - 2, BANK.shape[1])
+    expected = create_head("knn", k=4).fit(np.delete(BANK, [3, 9], 0)).score(ROWS)
+    np.testing.assert_allclose(head.score(ROWS), expected, rtol=1e-6)

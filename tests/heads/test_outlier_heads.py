@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -54,6 +56,15 @@ def test_lof_agrees_with_scikit_learn():
 def test_lof_of_duplicates_is_finite():
     head = create_head("lof", neighbors=3).fit(np.repeat(BANK[:20], 10, axis=0))
     assert np.isfinite(head.score(ROWS)).all()
+
+
+def test_lof_of_duplicates_agrees_with_scikit_learn():
+    bank = np.repeat(BANK[:40], 4, axis=0).astype(float)  # more equal rows than neighbours
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        machine = LocalOutlierFactor(n_neighbors=3, novelty=True).fit(bank)
+    found = create_head("lof", neighbors=3).fit(bank).score(ROWS.astype(float))
+    np.testing.assert_allclose(found, -machine.score_samples(ROWS.astype(float)), rtol=1e-6)
 
 
 def test_lof_of_two_rows():

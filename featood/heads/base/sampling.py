@@ -1,12 +1,13 @@
-"""A random sample of the training rows, for heads that store rows or need only a sample."""
+"""Training rows to store, all or a random sample, for heads that keep rows or need only a sample."""
 
 from __future__ import annotations
 
-__all__ = ["sampled_blocks"]
+__all__ = ["sampled_blocks", "stacked"]
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
+from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.heads.base.rows import SelectedRows
@@ -39,3 +40,26 @@ def sampled_blocks(train: SelectedRows, count: int, seed: int) -> Iterator[Featu
         start += len(keep)
         if bool(wanted.any()):
             yield block.rows(wanted)
+
+
+def stacked(blocks: Iterable[Tensor], count: int, dtype: torch.dtype | None = None) -> Tensor:
+    """Join blocks of rows ``[B, D]`` without holding them twice, unlike `torch.cat`.
+
+    Parameters
+    ----------
+    blocks : iterable of Tensor
+        At least one block.
+    count : int
+        Number of rows of all blocks; if there are fewer, the result is copied once.
+    dtype : torch.dtype, optional
+        Type of the result; by default, that of the first block.
+    """
+    rows: Tensor | None = None
+    filled = 0
+    for block in blocks:
+        if rows is None:
+            rows = torch.empty(count, block.shape[1], dtype=dtype or block.dtype, device=block.device)
+        rows[filled : filled + len(block)] = block
+        filled += len(block)
+    assert rows is not None
+    return rows if filled == count else rows[:filled].clone()

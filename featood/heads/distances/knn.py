@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-__all__ = ["KNN", "nearest"]
+__all__ = ["KNN"]
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
+from featood.errors import UsageError
 from featood.heads.base.feature_head import FeatureHead, space_option
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
+from featood.heads.base.sampling import stacked
 from featood.heads.registry import register
-from featood.numerics.memory import by_chunks
+from featood.numerics.approximate_neighbours import build_approximate_index, recall, search_approximately
+from featood.numerics.neighbours import build_index, dense_search, search
 from featood.options import option
 
-BANK_ROWS = 8192
-GATHER_BYTES = 1 << 28
+BLOCK_ROWS = 1024
 
 
 @register(
@@ -36,9 +38,16 @@ class KNN(FeatureHead):
 
     Rows are normalised to unit length, unless `space` is set otherwise; a zero vector stays zero, so its distance to
     every unit vector is 1. With fewer than k training rows, all of them are used as neighbours, with a warning.
-    Neighbours are searched with faiss if it is installed (on GPU if the head is fitted on CUDA and faiss supports it),
-    otherwise with PyTorch; the distances are then recomputed from the differences, so a score does not depend on the
-    batch size of the search.
+
+    The search is exact. On processors that multiply in bfloat16 (AVX-512 BF16, AMX), a product in bfloat16 first rules
+    out most rows by a proven bound, which takes a copy of the rows in bfloat16; elsewhere, rows are found by faiss, or
+    by PyTorch on other devices than the CPU. Distances are then computed from the differences of rows, so scores do
+    not depend on the batch, nor on the processor beyond rounding.
+
+    The indices ``ivf`` (inverted lists) and ``hnsw`` (graph of neighbours) of faiss hold another copy of the rows, are
+    built again when the head is loaded, and are for large banks. They miss neighbours, which can only increase a
+    score; the fit measures their recall on training rows and notes it. With `bank` float16 or bfloat16, the centred
+    training rows are rounded when they are stored.
 
     The score is the Euclidean distance, whereas the authors and OpenOOD use its square: the ranking is the same.
     OpenOOD adds 1e-10 to every coordinate of a unit vector instead of to its length, which does not change the ranking
@@ -53,84 +62,70 @@ class KNN(FeatureHead):
         "kth", "distance to the k-th neighbour, or mean over the k nearest", choices=("kth", "mean")
     )
 
+    bank: str = option(
+        "float32",
+        "type of the stored training rows; the others take half the memory",
+        choices=("float32", "float16", "bfloat16"),
+    )
+    index: str = option(
+        "exact", "exact search, or an approximate index of faiss", choices=("exact", "ivf", "hnsw")
+    )
+    breadth: int = option(32, "lists to search (ivf), or candidates to follow (hnsw)", low=1)
+
     def fit_state(self, train: SelectedRows) -> State:
-        """Keep the rows, centred on their mean: smaller values lose less precision in the search."""
-        rows = torch.cat([self.vectors(block).float() for block in train.blocks()])
-        if self.k > len(rows):
+        """Keep the rows, centred on their mean, as smaller values lose less precision in search and storage."""
+        count = len(train.source)
+        if self.bank == "float32":
+            bank = stacked(self._rows(train), count)
+            center = _mean(bank.split(BLOCK_ROWS))
+            bank.sub_(center)
+        else:  # a second pass over the rows, as they are centred before they are rounded
+            center = _mean(self._rows(train))
+            bank = stacked((rows - center for rows in self._rows(train)), count, getattr(torch, self.bank))
+            if not bool(torch.isfinite(bank).all()):
+                raise UsageError(
+                    f"knn: the features are too large for {self.bank}; use bank bfloat16 or float32"
+                )
+        if self.k > len(bank):
             warnings.warn(
-                f"knn: k = {self.k}, but there are only {len(rows)} training rows; all are used", stacklevel=2
+                f"knn: k = {self.k}, but there are only {len(bank)} training rows; all are used", stacklevel=2
             )
-        center = rows.mean(0, dtype=torch.float64).float()
-        return {"bank": rows.sub_(center), "center": center}
+        if self.index != "exact":
+            k = min(self.k, len(bank))
+            share = recall(build_approximate_index(self.index, bank, self.breadth), bank, k)
+            warnings.warn(
+                f"knn: {self.index} with breadth {self.breadth} finds {share:.1%} of the {k} rows nearest to training "
+                "rows; a larger breadth finds more",
+                stacklevel=2,
+            )
+        return {"bank": bank, "center": center}
 
     def prepare(self, state: State) -> Any:
         """Build the index."""
-        bank = state["bank"]
-        return bank, state["center"], searcher(bank, min(self.k, len(bank)))
+        bank, center = state["bank"], state["center"]
+        k = min(self.k, len(bank))
+        if self.index == "exact":
+            index = build_index(bank)
+            return bank, center, lambda rows: search(index, rows, k)
+        exact = build_index(bank, screen=False)
+        approximate = build_approximate_index(self.index, bank, self.breadth)
+        return bank, center, lambda rows: search_approximately(approximate, exact, rows, k)
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the distance ``[B]``."""
-        bank, center, search = fitted
+        bank, center, find = fitted
         rows = self.vectors(block).float() - center
-        # faiss cannot be part of a graph
-        neighbours = (
-            nearest(rows, bank, min(self.k, len(bank))) if torch.compiler.is_compiling() else search(rows)
-        )
-        if self.distance == "kth":
-            neighbours = neighbours[:, -1:]
-        size = max(1, GATHER_BYTES // (8 * neighbours.shape[1] * rows.shape[1]))
-        return by_chunks(
-            lambda row, index: (row[:, None] - bank[index]).double().norm(dim=2).mean(1),
-            size,
-            rows,
-            neighbours,
-        )
+        if torch.compiler.is_compiling():  # indices cannot be part of a graph
+            near = dense_search(rows, bank, min(self.k, len(bank)))
+            near = near[:, -1:] if self.distance == "kth" else near
+            return (rows[:, None] - bank[near]).double().norm(dim=2).mean(1)
+        distances = find(rows).values
+        return distances[:, -1] if self.distance == "kth" else distances.mean(1)
+
+    def _rows(self, train: SelectedRows) -> Iterator[Tensor]:
+        return (self.vectors(block).float() for block in train.blocks())
 
 
-def searcher(bank: Tensor, k: int) -> Callable[[Tensor], Tensor]:
-    """Return a function from rows ``[B, D]`` to the indices ``[B, k]`` of their nearest rows in the bank."""
-    try:
-        import faiss
-    except ImportError:
-        return lambda rows: nearest(rows, bank, k)
-    if bank.is_cuda:
-        if not getattr(faiss, "get_num_gpus", lambda: 0)():
-            return lambda rows: nearest(rows, bank, k)
-        index: Any = faiss.IndexFlatL2(bank.shape[1])
-        index.add(bank.cpu().numpy())
-        index = faiss.index_cpu_to_all_gpus(index)
-        return lambda rows: torch.from_numpy(index.search(rows.cpu().numpy(), k)[1]).to(bank.device)
-    stored = bank.numpy()  # searched directly: an index would hold a second copy
-    return lambda rows: torch.from_numpy(faiss.knn(rows.numpy(), stored, k)[1])
-
-
-def nearest(rows: Tensor, bank: Tensor, k: int) -> Tensor:
-    """Find the k nearest bank rows by Euclidean distance, nearest first.
-
-    Parameters
-    ----------
-    rows : Tensor
-        ``[B, D]``.
-    bank : Tensor
-        ``[N, D]`` with N >= k.
-    k : int
-        Number of neighbours.
-
-    Returns
-    -------
-    Tensor
-        ``[B, k]`` row numbers in the bank.
-    """
-    best = rows[:, :0]
-    found = best.long()
-    for start in range(0, len(bank), BANK_ROWS):
-        part = bank[start : start + BANK_ROWS]
-        # |row|^2 is the same for all neighbours of a row, so it does not affect the order
-        closer = torch.addmm(part.square().sum(1), rows, part.T, alpha=-2)
-        best = torch.cat([best, closer], 1)
-        found = torch.cat(
-            [found, torch.arange(start, start + len(part), device=rows.device).expand(rows.shape[0], -1)], 1
-        )
-        best, place = best.topk(min(k, best.shape[1]), largest=False)
-        found = found.gather(1, place)
-    return found
+def _mean(blocks: Iterable[Tensor]) -> Tensor:
+    sums, counts = zip(*((rows.sum(0).double(), len(rows)) for rows in blocks), strict=True)
+    return (torch.stack(sums).sum(0) / sum(counts)).float()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["NNGuide"]
 
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,12 +15,11 @@ from featood.heads.base.feature_head import FeatureHead
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import centred_logits, warn_of_centring
 from featood.heads.base.rows import SelectedRows
-from featood.heads.base.sampling import sampled_blocks
+from featood.heads.base.sampling import sampled_blocks, stacked
 from featood.heads.registry import register
+from featood.numerics.neighbours import build_index, dense_search, search
 from featood.numerics.spaces import unit
 from featood.options import option
-
-BANK_ROWS = 4096
 
 
 @register(
@@ -33,7 +34,7 @@ class NNGuide(FeatureHead):
     """Score ``-E(x) G(x)``: E = logsumexp(logits), G = the mean of the k largest ``E_i <z / |z|, z_i / |z_i|>``.
 
     The training rows i form the bank (a sample is enough: the paper uses 1 % of ImageNet), which is searched
-    in chunks, so that temporary memory does not grow with its size. The default k is the authors'; OpenOOD averages
+    exactly, like that of `knn`. The default k is the authors'; OpenOOD averages
     100 neighbours in the first 1 % of the rows. Higher means more out-of-distribution.
 
     Adding a constant to all logits leaves the softmax unchanged but changes the score. If the mean E of the bank is
@@ -46,26 +47,40 @@ class NNGuide(FeatureHead):
 
     def fit_state(self, train: SelectedRows) -> State:
         """Keep the directions of the training rows, scaled by their energies."""
-        count = max(round(self.fraction * len(train.source)), 1)
-        blocks = list(sampled_blocks(train, count, self.seed))
-        directions = torch.cat([unit(self.vectors(block)) for block in blocks])
-        energies = torch.cat([_energy(block) for block in blocks])
+        count = min(max(round(self.fraction * len(train.source)), 1), len(train.source))
+        raw, shifted = [], []
+
+        def directions() -> Iterator[Tensor]:
+            for block in sampled_blocks(train, count, self.seed):
+                raw.append(_energy(block))
+                shifted.append(_energy(block, centred=True))
+                yield unit(self.vectors(block))
+
+        bank = stacked(directions(), count)
+        energies = torch.cat(raw)
         if centred := float(energies.mean()) <= 0:
             warn_of_centring(self.name, "the mean energy", float(energies.mean()))
-            energies = torch.cat([_energy(block, centred) for block in blocks])
-        return {"bank": directions * energies[:, None].to(directions.dtype), "centred": torch.tensor(centred)}
+            energies = torch.cat(shifted)
+        bank.mul_(energies[:, None].to(bank.dtype))
+        return {"bank": bank, "centred": torch.tensor(centred)}
 
-    def score_block(self, block: FeatureSet, fitted: State) -> Tensor:
+    def prepare(self, state: State) -> Any:
+        """Build the index."""
+        return state, build_index(state["bank"], product=True)
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the negated product of energy and guidance ``[B]``."""
-        rows, bank = unit(self.vectors(block)), fitted["bank"]
-        best = rows[:, :0]
-        for chunk in bank.split(BANK_ROWS):
-            similar = torch.cat([best, rows @ chunk.to(rows.dtype).T], 1)
-            best = similar.topk(min(self.k, similar.shape[1]), dim=1).values
+        state, index = fitted
+        rows, bank = unit(self.vectors(block)), state["bank"]
+        k = min(self.k, len(bank))
+        if torch.compiler.is_compiling():  # an index cannot be part of a graph
+            best = (rows[:, None] * bank[dense_search(rows, bank, k, product=True)]).double().sum(2)
+        else:
+            best = search(index, rows, k).values
         energy = _energy(block)
-        if "centred" in fitted:  # absent from artefacts of earlier versions
-            energy = torch.where(fitted["centred"].to(energy.device), _energy(block, centred=True), energy)
-        return -energy * best.double().mean(1)
+        if "centred" in state:  # absent from artefacts of earlier versions
+            energy = torch.where(state["centred"].to(energy.device), _energy(block, centred=True), energy)
+        return -energy * best.mean(1)
 
 
 def _energy(block: FeatureSet, centred: bool = False) -> Tensor:

@@ -15,8 +15,9 @@ from featood.errors import DataError
 from featood.heads.base.feature_head import FeatureHead
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
-from featood.heads.base.sampling import sampled_blocks
+from featood.heads.base.sampling import sampled_blocks, stacked
 from featood.heads.registry import register
+from featood.numerics.neighbours import build_index, dense_search, search
 from featood.options import option
 
 
@@ -31,9 +32,10 @@ from featood.options import option
 class LOF(FeatureHead):
     """Score the local density around the nearest neighbours of a row relative to that around the row itself.
 
-    The score is about 1 in regions of uniform density and larger for isolated rows. The training rows are stored, and
-    scikit-learn's estimator is refitted on them when the head is loaded. Scoring takes time and memory
-    proportional to the number of stored rows.
+    The score is about 1 in regions of uniform density and larger for isolated rows; it is that of scikit-learn's
+    estimator with ``novelty=True``. The training rows are stored, and their densities computed again when the head is
+    loaded. Neighbours are searched exactly, like those of `knn`; time and memory are proportional to the number of
+    stored rows.
     """
 
     neighbors: int = option(20, "number of neighbours; all rows if there are fewer", low=1)
@@ -42,24 +44,39 @@ class LOF(FeatureHead):
 
     def fit_state(self, train: SelectedRows) -> State:
         """Keep a sample of the rows."""
-        kept = torch.cat([self.vectors(block) for block in sampled_blocks(train, self.rows, self.seed)])
+        sample = (self.vectors(block) for block in sampled_blocks(train, self.rows, self.seed))
+        kept = stacked(sample, min(self.rows, len(train.source)))
         if len(kept) < 2:
             raise DataError(f"lof needs two training rows, {train.source.name} has {len(kept)}")
         if self.neighbors >= len(kept):
             warnings.warn(f"lof: only {len(kept)} rows; all are neighbours of each other", stacklevel=2)
-        return {"rows": kept.clone()}
+        return {"rows": kept}
 
     def prepare(self, state: State) -> Any:
-        """Fit the estimator to the stored rows."""
-        from sklearn.neighbors import LocalOutlierFactor
-
-        rows = state["rows"].double().cpu().numpy()
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # scikit-learn warns about duplicates, whose density is indeed very high
-            return LocalOutlierFactor(n_neighbors=min(self.neighbors, len(rows) - 1), novelty=True).fit(rows)
+        """Compute the density around each stored row, among the others."""
+        bank = state["rows"].double()
+        index, count = build_index(bank), min(self.neighbors, len(bank) - 1)
+        near = search(index, bank, count + 1)
+        # a row is not its own neighbour; if more rows equal it, it may not be among its nearest either
+        own = near.rows == torch.arange(len(bank), device=bank.device)[:, None]
+        own[:, -1] |= ~own.any(1)
+        distances, rows = (part[~own].view(-1, count) for part in near)
+        reach = distances[:, -1]
+        return index, reach, _density(distances, reach[rows])
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the local outlier factor ``[B]``."""
-        return torch.from_numpy(-fitted.score_samples(self.vectors(block).double().cpu().numpy()))
+        index, reach, densities = fitted
+        queries = self.vectors(block).double()
+        count = min(self.neighbors, len(index.rows) - 1)
+        if torch.compiler.is_compiling():  # an index cannot be part of a graph
+            rows = dense_search(queries, index.rows, count)
+            distances = (queries[:, None] - index.rows[rows]).norm(dim=2)
+        else:
+            distances, rows = search(index, queries, count)
+        return densities[rows].mean(1) / _density(distances, reach[rows])
+
+
+def _density(distances: Tensor, reach: Tensor) -> Tensor:
+    """Reciprocal of the mean reachability distance ``[B]``, from distances of neighbours and their reach ``[B, k]``."""
+    return 1 / (torch.maximum(distances, reach).mean(1) + 1e-10)  # scikit-learn's constant, for equal rows

@@ -13,7 +13,7 @@ import torch
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
-from featood.numerics.gaussian import squared_distances
+from featood.numerics.neighbours import build_index, search
 from featood.numerics.spaces import unit
 
 TRAINING_ROWS = 10_000
@@ -59,14 +59,14 @@ class TrainingRows:
             Names of the classes.
         """
         rows = unit(torch.from_numpy(np.asarray(features.feature(self.column)[:])).float())
-        distances = squared_distances(rows, torch.from_numpy(self.features).float())
-        found = distances.topk(min(count, len(self.features)), largest=False)
+        index = build_index(torch.from_numpy(self.features).float(), screen=False)  # for one search only
+        found = search(index, rows, min(count, len(self.features)))
         return [
             tuple(
-                Neighbour(self.ids[row], near**0.5, self._class_name(row, classes))
+                Neighbour(self.ids[row], near, self._class_name(row, classes))
                 for row, near in zip(places, values, strict=True)
             )
-            for places, values in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+            for places, values in zip(found.rows.tolist(), found.values.tolist(), strict=True)
         ]
 
     def _class_name(self, row: int, classes: Sequence[str]) -> str:

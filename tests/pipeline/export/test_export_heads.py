@@ -17,8 +17,8 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 TRAIN, TEST = example_sets()
 HEADS = {
-    "energy": {}, "openmax": {}, "mahalanobis": {}, "gmm": {}, "knn": {"k": 7}, "vim": {}, "ash-s": {}, "nac": {},
-    "isolation-forest": {"trees": 3}, "rank-average": {}, "dirichlet-differential-entropy": {},
+    "energy": {}, "openmax": {}, "mahalanobis": {}, "gmm": {}, "knn": {"k": 7}, "nnguide": {}, "lof": {}, "vim": {},
+    "ash-s": {}, "nac": {}, "isolation-forest": {"trees": 3}, "rank-average": {}, "dirichlet-differential-entropy": {},
     "open-set": {"epochs": 1},
 }  # fmt: skip
 
@@ -94,7 +94,6 @@ def test_a_row_without_a_finite_score_is_the_worst(tmp_path):
 @pytest.mark.parametrize(
     ("name", "suffix", "why"),
     [
-        ("lof", ".onnx", "lof cannot be exported: it computes outside of PyTorch"),
         ("rankfeat", ".onnx", r"rankfeat .* to ONNX: ONNX has no operator aten\.\w*eigh.*; a \.pt2 file"),
         ("energy", ".txt", r"ends in \.onnx or \.pt2"),
     ],
@@ -103,6 +102,15 @@ def test_refusals_say_why(name, suffix, why, tmp_path):
     with pytest.raises(UsageError, match=why):
         export_head(fitted(name), TEST, tmp_path / f"head{suffix}")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_head_that_computes_outside_of_pytorch_is_refused(tmp_path, monkeypatch):
+    head = fitted("norm")
+    monkeypatch.setattr(
+        type(head), "score_block", lambda self, block, _: torch.from_numpy(self.vectors(block).numpy().sum(1))
+    )
+    with pytest.raises(UsageError, match="norm cannot be exported: it computes outside of PyTorch"):
+        export_head(head, TEST, tmp_path / "head.onnx")
 
 
 def test_a_file_with_other_scores_is_not_written(tmp_path, monkeypatch):
