@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from common import clustered, environment, save, show
+from common import save, show
 
 from featood.cache import FeatureCache, FeatureSet, import_arrays
 from featood.data import open_dataset
@@ -28,6 +28,8 @@ from featood.extractors.backbones import resolve_backbone
 from featood.extractors.extract import ExtractOptions, extract
 from featood.extractors.transform import Transform
 from featood.heads import FitContext, create_head
+from featood.speed.environment import environment
+from featood.speed.synthetic import clustered
 
 
 class Watched:

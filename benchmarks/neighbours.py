@@ -16,12 +16,16 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
-from common import clustered, environment, pytorch_ood, save, seconds, show
+from common import save, show
 
 from featood.numerics.approximate_neighbours import build_approximate_index, recall, search_approximately
 from featood.numerics.neighbours import build_index, search
 from featood.numerics.screens import build_screen, has_bfloat16
 from featood.numerics.spaces import unit
+from featood.speed.environment import environment
+from featood.speed.pytorch_ood import detectors as pytorch_ood
+from featood.speed.synthetic import clustered
+from featood.speed.timing import seconds
 
 BATCH = 256
 PEERS = ("no screen", "faiss", "bfloat16", "float32", "pytorch-ood")

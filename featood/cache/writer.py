@@ -7,6 +7,7 @@ __all__ = ["SetWriter"]
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 

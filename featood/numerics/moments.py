@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from featood.errors import DataError
-from featood.numerics.symmetric import outer_products
+from featood.numerics.symmetric import mirrored, outer_products
 
 CHUNK_BYTES = 1 << 26
 ROUNDING = 1e-12
@@ -176,6 +176,11 @@ class ClassMoments(ClassSums):
         upper = self.upper + cross + cross.T + self.count.sum() * torch.outer(offset, offset)
         return dataclasses.replace(super()._moved(offset), upper=upper)
 
+    @property
+    def scatter(self) -> Float[Tensor, "D D"]:
+        """Sum of outer products of shifted rows ``[D, D]``."""
+        return mirrored(self.upper)
+
     def covariance(self) -> Float[Tensor, "D D"]:
         """Covariance of all rows around their common mean ``[D, D]``, divided by N."""
         mean = self.total.sum(0) / self.rows
@@ -187,8 +192,7 @@ class ClassMoments(ClassSums):
         return self._cleaned((self.upper - weighted.T @ weighted) / self.rows)
 
     def _cleaned(self, upper: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
-        covariance = upper.triu() + upper.triu(1).T
-        return _without_rounding(covariance, self.upper.diagonal() / self.rows, self.shift)
+        return _without_rounding(mirrored(upper), self.upper.diagonal() / self.rows, self.shift)
 
 
 @dataclasses.dataclass

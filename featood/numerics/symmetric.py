@@ -1,8 +1,8 @@
-"""Sums of outer products, of which only one triangle is computed."""
+"""Symmetric matrices of which only one triangle is computed."""
 
 from __future__ import annotations
 
-__all__ = ["outer_products"]
+__all__ = ["mirrored", "outer_products"]
 
 import torch
 from jaxtyping import Float
@@ -26,3 +26,8 @@ def outer_products(rows: Float[Tensor, "B D"]) -> Float[Tensor, "D D"]:
 
     # BLAS stores columns first: the transposed arrays are views, and its lower triangle is our upper one
     return torch.from_numpy(dsyrk(1.0, rows.contiguous().numpy().T, lower=1).T)
+
+
+def mirrored(upper: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
+    """Return the symmetric matrix of an upper triangle."""
+    return upper.triu() + upper.triu(1).T

@@ -125,7 +125,9 @@ def test_a_damaged_set_gives_exit_code_4_and_names_the_block(results, featood, t
     code, out, err = featood("verify", results)
     assert code == 4 and "knn on junk" in out and "checksum" in out, out + err
     record.write_bytes(whole)
-    block = next(path for path in (tmp_path / "cache/net/junk/test/columns/avg/c").rglob("*") if path.is_file())
+    block = next(
+        path for path in (tmp_path / "cache/net/junk/test/columns/avg/c").rglob("*") if path.is_file()
+    )
     content = bytearray(block.read_bytes())
     content[8] ^= 1
     block.write_bytes(content)
