@@ -138,8 +138,12 @@ def _normalised(kind: str, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
 def unit(rows: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
     """Scale rows ``[B, D]`` to unit Euclidean length; rows of zeros are not changed.
 
-    Rows are divided by their largest entry first, so that no square overflows or underflows.
+    Where squares may overflow or underflow, rows are divided by their largest entry first.
     """
+    if not torch.compiler.is_compiling():
+        length, limits = torch.linalg.vector_norm(rows, dim=1, keepdim=True), torch.finfo(rows.dtype)
+        if bool(((length > limits.tiny**0.25) & (length < limits.max**0.25)).all()):
+            return rows / length
     largest = rows.abs().amax(1, keepdim=True)
     rows = rows / largest.masked_fill(largest == 0, 1)
     return rows / rows.norm(dim=1, keepdim=True).clamp(min=1)
