@@ -199,10 +199,12 @@ def _flip(world: World) -> None:
 
 def _half_done(world: World) -> None:
     """Simulate killed writers: a set without its last record, and temporary files."""
+    from featood.cache.reader import COLUMNS
+
     folder = world.cache / "zarr-blocks" / "toy" / "train"
     (folder / "commits" / "00002.json").unlink()
     other = world.cache / "hdf5-blocks" / "toy" / "train"
-    (other / "hdf5" / "block-00000.h5.0123456789ab.tmp").write_bytes(b"half")
+    (other / COLUMNS / "block-00000.h5.0123456789ab.tmp").write_bytes(b"half")
 
 
 _IMPORTS = ("import train", "import test", "import ood")

@@ -68,7 +68,8 @@ def _saved(results_path: str, scores_path: str | None, what: Mapping[str, Any]) 
     from featood.pipeline.saved_results import read_results, saved_scoring
     from featood.report import read_scores
 
-    if any(value for name, value in what.items() if name not in ("cache_root", "data_dir")):
+    unused = {"cache_root", "data_dir", *(("engine",) if what["engine"] == "local" else ())}
+    if any(value for name, value in what.items() if name not in unused):
         raise UsageError(
             "--from shows saved results as they are: give only --scores, --cache and --data-dir with it"
         )
