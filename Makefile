@@ -27,7 +27,7 @@ index: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/stores.py
-	$(BIN)/featood bench --peers --page docs/speed.md --json benchmarks/results/speed.json
+	$(BIN)/featood bench --peers --page docs/guides/speed.md --json benchmarks/results/speed.json
 
 .PHONY: docs test-lower-bounds release-check
 

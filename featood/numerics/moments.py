@@ -189,7 +189,7 @@ class ClassMoments(ClassSums):
     def within_covariance(self) -> Float[Tensor, "D D"]:
         """Covariance of the rows around their class means ``[D, D]``, divided by N (maximum likelihood)."""
         weighted = self.total / self.count.clamp(min=1).sqrt()[:, None]
-        return self._cleaned((self.upper - weighted.T @ weighted) / self.rows)
+        return self._cleaned((self.upper - outer_products(weighted)) / self.rows)
 
     def _cleaned(self, upper: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
         return _without_rounding(mirrored(upper), self.upper.diagonal() / self.rows, self.shift)

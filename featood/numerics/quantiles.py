@@ -61,7 +61,7 @@ def column_quantiles(
         raise DataError("there are no rows to compute quantiles of")
     width = first.shape[1]
     bits = 16 if (width << 16) * 2 * len(fractions) <= TABLE else 8
-    offsets = (torch.arange(width, device=first.device) << bits)[None]
+    offsets = (torch.arange(width, dtype=torch.int32, device=first.device) << bits)[None]
 
     count, ranks = 0, torch.zeros(0, dtype=torch.long)
     prefixes = torch.zeros(1, width, dtype=torch.long, device=first.device)  # of each order statistic
@@ -69,9 +69,16 @@ def column_quantiles(
         counts = torch.zeros(len(prefixes), width << bits, dtype=torch.long, device=first.device)
         for block in blocks():
             keys = _keys(block)
-            digits = ((keys >> shift) & ((1 << bits) - 1)) + offsets
+            if shift + bits == KEY_BITS:
+                digits = (keys >> shift) + (1 << (bits - 1)) + offsets
+                counts[0] += torch.bincount(digits.view(-1), minlength=width << bits)
+                continue
+            upper = keys >> (shift + bits)
             for prefix, table in zip(prefixes, counts, strict=True):
-                table += torch.bincount(digits[keys >> (shift + bits) == prefix], minlength=width << bits)
+                # of an unsigned key; the keys are signed
+                own = upper == (prefix - (1 << (KEY_BITS - 1 - shift - bits))).int()
+                digits = (keys[own] >> shift) & ((1 << bits) - 1)
+                table += torch.bincount(digits + offsets.expand_as(own)[own], minlength=width << bits)
         table = counts.view(len(prefixes), width, -1)
         if not count:  # the first pass
             count = int(table[0, 0].sum())
@@ -94,11 +101,11 @@ def column_quantiles(
 
 
 def _keys(values: Real[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
-    """Return integers in ``[0, 2^32)`` that sort like the float32 numbers."""
-    bits = values.float().contiguous().view(torch.int32).long()
-    return torch.where(bits < 0, -1 - bits, bits + (1 << 31))
+    """Return signed 32-bit integers that sort like the float32 numbers."""
+    bits = values.float().contiguous().view(torch.int32)
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 def _numbers(keys: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    bits = torch.where(keys >= 1 << 31, keys - (1 << 31), -1 - keys)
-    return bits.to(torch.int32).view(torch.float32)
+    signed = (keys - (1 << 31)).int()
+    return (signed ^ ((signed >> 31) & 0x7FFFFFFF)).view(torch.float32)
