@@ -38,8 +38,8 @@ def page(rows: Sequence[Row], about: Mapping[str, Any], command: str) -> str:
         "runs. A floor is the time, in the same run, of the matrix products, decompositions and copies that the "
         "formula cannot do without; `fit/floor` and `score/floor` are multiples of it. `peak` is memory in MB beyond "
         "the features. Floors are float32; heads of covariances compute in float64, whose products take twice as long, "
-        "as small variances give large weights. `fit/ours` and `score/ours` are the times of another library divided by ours: above one, ours "
-        "is faster.",
+        "as small variances give large weights. `fit/ours` and `score/ours` are the times of another library divided "
+        "by ours: above one, ours is faster.",
         "",
         f"{sizes}. " + ", ".join(f"{key} {value}" for key, value in about.items()) + ".",
         "",

@@ -80,7 +80,7 @@ class GaussianHead(Head):
 
     def check_parts(self) -> None:
         """Raise if the options need a second pass over all rows, so that fitting by parts is impossible."""
-        super().check_parts()  # type: ignore[misc]  (of the summed head that it is mixed with)
+        super().check_parts()  # type: ignore[misc]  # of the summed head that it is mixed with
         if self.shrinkage == "ledoit-wolf":
             raise UsageError(
                 f"{self.name}: shrinkage ledoit-wolf needs two passes over all rows, so it cannot be fitted by parts; "
