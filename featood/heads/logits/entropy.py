@@ -27,6 +27,6 @@ class Entropy(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the entropy ``[B]``."""
-        _, shifted, terms, others = exponentials(logits)
+        shifted, terms, total = exponentials(logits)
         # terms below exp(-1000) are 0, but 0 times an infinite difference of large logits is not
-        return others.log1p() - (terms * shifted.clamp_(min=-1000)).sum(1).double() / (1 + others)
+        return total.log() - (terms * shifted.clamp_(min=-1000)).sum(1).double() / total

@@ -30,4 +30,4 @@ class MSP(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the negated largest probability ``[B]``."""
-        return -1 / (1 + exponentials(logits / self.temperature).others)
+        return -1 / exponentials(logits / self.temperature).total
