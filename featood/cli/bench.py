@@ -94,30 +94,33 @@ def bench(
         for size in itertools.product(rows, features, classes, test_rows)
         for name in heads or HEADS
     ]
+    # read first, as --json may write the same file
+    earlier = json.loads(Path(compare).read_text(encoding="utf-8"))["rows"] if compare else []
     found = []
     with TerminalReporter() as reporter, threadpool_limits(threads):
         if threads:
             import torch
 
             torch.set_num_threads(threads)
+        about = environment()
         operations, how = Operations(repeat), Measuring(threads or 0, repeat, cap, peers)
         for done, (name, size) in enumerate(wanted):
             reporter.progress(f"measuring {name}", done, len(wanted))
             found.append(measure_head(name, size, how, operations))
+            if file:  # after each head, so that an interruption loses none
+                content = json.dumps({"environment": about, "rows": found}, indent=1)
+                atomic_write(Path(file), content.encode())
         reporter.progress("measuring", len(wanted), len(wanted))
-        about = environment()
     for shown in report.tables(found):
         _print_table(shown)
     print_line(", ".join(f"{key} {value}" for key, value in about.items()))
-    if file:
-        atomic_write(Path(file), json.dumps({"environment": about, "rows": found}, indent=1).encode())
     if page:
         text = report.page(found, about, " ".join(["featood", *sys.argv[1:]]))
         atomic_write(Path(page), text.encode())
     if plot:
         report.plot(found, plot)
     if compare:
-        changes = report.compare(json.loads(Path(compare).read_text(encoding="utf-8"))["rows"], found)
+        changes = report.compare(earlier, found)
         _print_table(changes)
         if any((row[what] or 0) > slower for row in changes for what in ("fit", "score")):
             print_line(f"a ratio to the floor has grown by more than {slower:g} times")

@@ -104,10 +104,7 @@ FLOORS: Mapping[str, Floor] = {
     "mahalanobis": Floor(_scatter, lambda s, of: _whitened(s, of) + _layer(s, of)),
     "mahalanobis-pp": Floor(_scatter, lambda s, of: _whitened(s, of) + _layer(s, of)),
     "relative-mahalanobis": Floor(_scatter, lambda s, of: 2 * _whitened(s, of) + _layer(s, of)),
-    "gmm": Floor(
-        lambda s, of: of.syrk(s.rows, s.features),
-        lambda s, of: s.classes * _whitened(s, of),
-    ),
+    "gmm": Floor(_scatter, lambda s, of: s.classes * _whitened(s, of)),
     "knn": Floor(
         lambda s, of: of.copy(s.rows * s.features),
         lambda s, of: of.product(s.test_rows, s.features, s.rows),
