@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from featood.numerics.sharing import shares
+
 FLOAT32_SHARE = 1e-3
 """Share of the length of a typical row above which a component is computed in float32, to about 1e-4 of itself."""
 
@@ -51,6 +53,7 @@ class Subspace(NamedTuple):
         return (length if spanned else (rows.square().sum(1) - length).clamp(min=0)).sqrt()
 
 
+@shares
 def principal_axes(matrix: Float[Tensor, "D D"]) -> tuple[Float[Tensor, "D"], Float[Tensor, "D D"]]:
     """Eigenvalues ``[D]``, largest first, and eigenvectors ``[D, D]`` in columns, of a covariance."""
     values, vectors = torch.linalg.eigh(matrix.double())

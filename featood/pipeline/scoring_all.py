@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, head_class, list_heads
 from featood.heads.base.head import Head
+from featood.numerics.sharing import sharing
 from featood.pipeline.evidence import make_relative
 from featood.pipeline.fitted_heads import find_heads, get_head
 from featood.pipeline.fitting import fit_head
@@ -86,10 +87,11 @@ def score_all(
     )
     heads = AllHeads(selection, training=training, reporter=reporter)
     reporter.line(f"scoring all {len(heads)} heads on {sets.in_distribution}")
-    scoring = score(
-        heads, sets.test, sets.outliers, shifted=sets.shifted, force=how.force, skip_errors=True,
-        suites=suites, intervals=how.intervals, engine=selection.engine, reporter=reporter,
-    )  # fmt: skip
+    with sharing():
+        scoring = score(
+            heads, sets.test, sets.outliers, shifted=sets.shifted, force=how.force, skip_errors=True,
+            suites=suites, intervals=how.intervals, engine=selection.engine, reporter=reporter,
+        )  # fmt: skip
     scoring.results["warnings"] += sets.warnings
     make_relative(scoring.results["evidence"], selection.cache.root)
     if not scoring.results["rows"]:

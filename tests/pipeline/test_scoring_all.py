@@ -8,6 +8,8 @@ from featood.cache import FeatureCache, FeatureSet
 from featood.cache.transfer import import_arrays
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, head_class, list_heads, load_head
+from featood.heads.base import moments_head
+from featood.heads.base.rows import SelectedRows
 from featood.pipeline import scoring_all
 from featood.pipeline.fitted_heads import find_heads
 from featood.pipeline.fitting import FitPlan, fit_head
@@ -198,3 +200,46 @@ def test_a_composition_inherits_the_outlier_sets_of_its_members(tmp_path):
         with pytest.raises(UsageError, match="trained on spam"):
             score({"composed": head}, selection.open("test"), {"spam": odd})
         assert any("outliers came from spam" in note for note in head.record.notes)
+
+
+def test_heads_of_one_column_share_its_moments_and_score_as_when_fitted_alone(monkeypatch, tmp_path):
+    cards, calls = list_heads(), []
+    names = (
+        "gem",
+        "mahalanobis",
+        "mahalanobis-pp",
+        "neco",
+        "pca-reconstruction",
+        "residual",
+        "rmd-pp",
+        "vim",
+    )
+    monkeypatch.setattr(scoring_all, "list_heads", lambda: {name: cards[name] for name in names})
+    add = moments_head.add_moments
+    monkeypatch.setattr(
+        moments_head, "add_moments", lambda head, *rest: calls.append(head.name) or add(head, *rest)
+    )
+    selection = fill(tmp_path)
+    together = score_all(selection, ["spam"]).scores
+    assert calls == ["gem", "mahalanobis-pp"]  # one column, as stored and with unit length
+    for name in names:
+        alone = create_head(name).fit(selection.open("train"))
+        np.testing.assert_array_equal(alone.score(selection.open("test")), together[name, "news"])
+
+
+def test_moments_are_not_shared_by_other_rows_columns_or_settings(tmp_path):
+    selection = fill(tmp_path)
+    train = selection.open("train")
+    first, second = (rows_of(train.rows(slice(start, None))) for start in (0, 1))
+    assert first.key is None and second.key is None  # parts of a set have no digest
+    settings = [{}, {"known_only": True}, {"nonfinite": "drop"}, {"ranked": True}]
+    keys = {rows_of(train, **options).key for options in settings}
+    keys |= {rows_of(train, columns=("std", "labels")).key, rows_of(selection.open("test")).key}
+    keys.add(rows_of(train).mapped(lambda block: block, lambda: "a space").key)
+    assert len(keys) == 7 and None not in keys
+    assert rows_of(train).mapped(lambda block: block).key is None
+    assert rows_of(train).key == rows_of(selection.open("train")).key
+
+
+def rows_of(data, columns=("avg", "labels"), **options):
+    return SelectedRows(data, columns, **options)

@@ -18,6 +18,7 @@ from featood.heads.base.fit import Fit, FitContext, Learned, State
 from featood.heads.base.head import Head
 from featood.heads.base.rows import SelectedRows
 from featood.heads.base.summed_head import SummedHead
+from featood.numerics.sharing import digest
 from featood.numerics.spaces import FITTED, SPACES, apply_space, fit_space
 from featood.options import option
 
@@ -118,7 +119,9 @@ class FeatureHead(Head):
 
     def in_space(self, rows: SelectedRows, state: Mapping[str, Tensor]) -> SelectedRows:
         """Return rows whose blocks are transformed into the space as they are read."""
-        return rows if self.space == "none" else rows.mapped(partial(self.transform_block, state=state))
+        if self.space == "none":
+            return rows
+        return rows.mapped(partial(self.transform_block, state=state), partial(_space_key, self.space, state))
 
     def transform_block(self, block: FeatureSet, state: Mapping[str, Tensor]) -> FeatureSet:
         """Transform the column of a block into the space."""
@@ -127,6 +130,10 @@ class FeatureHead(Head):
         name = self.feature or block.main
         values = self.into_space(self.vectors(block), state)
         return dataclasses.replace(block, features={**block.features, name: values})
+
+
+def _space_key(space: str, state: Mapping[str, Tensor]) -> tuple[str, str]:
+    return space, digest(*state.values())
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import torch
@@ -65,16 +65,47 @@ class SelectedRows:
         self.engine: Engine = LOCAL
         """Where blocks are computed, by :meth:`map` and :meth:`sum`."""
         self._map: Callable[[FeatureSet], FeatureSet] | None = None
+        self._mapping: Callable[[], Hashable] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Exclude the engine: a copy in another process computes there."""
         return {**vars(self), "engine": LOCAL}
 
-    def mapped(self, function: Callable[[FeatureSet], FeatureSet]) -> Self:
-        """Return the same rows with `function` applied to each block, after skipped rows are removed."""
+    def mapped(
+        self, function: Callable[[FeatureSet], FeatureSet], key: Callable[[], Hashable] | None = None
+    ) -> Self:
+        """Return the same rows with `function` applied to each block, after skipped rows are removed.
+
+        The optional `key` returns what determines the function; see :meth:`key`.
+        """
         other = copy.copy(self)
-        other._map = function
+        other._map, other._mapping = function, key
         return other
+
+    def one_column(self, name: str) -> Self:
+        """Return the same rows with one feature column and their class numbers, for statistics that heads share."""
+        other = copy.copy(self)
+        other.ranked = False
+        if self.nonfinite == "error":  # otherwise a row is dropped if another column is not finite
+            other.source = self.source.select(name, "labels")
+        return other
+
+    @property
+    def key(self) -> Hashable:
+        """What determines the values of all rows, see `numerics/sharing.py`; None if that is unknown."""
+        if not self.source.content or (self._map is not None and self._mapping is None):
+            return None
+        mapping = None if self._mapping is None else self._mapping()
+        columns = tuple(name for name, *_ in self.source._columns())
+        return (
+            self.source.content,
+            columns,
+            mapping,
+            self.nonfinite,
+            self.known_only,
+            self.ranked,
+            str(self.device),
+        )
 
     def only(self, *columns: str) -> Self:
         """Return the same rows and classes, with a subset of the columns."""

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base.feature_head import StreamingHead
 from featood.heads.base.fit import State
 from featood.heads.base.gaussian_head import GaussianHead
+from featood.heads.base.moments_head import MomentsHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.numerics.gaussian import Whitening, squared_distances
@@ -27,7 +27,7 @@ from featood.numerics.moments import ClassMoments
     url="https://arxiv.org/abs/1807.03888",
     needs=("features", "labels"),
 )
-class Mahalanobis(GaussianHead, StreamingHead):
+class Mahalanobis(GaussianHead, MomentsHead):
     """Score ``min_c (z - mu_c)' S^-1 (z - mu_c)`` with class means and one tied covariance.
 
     S is the maximum-likelihood covariance around the class means. If it is singular, a ridge is added (see `ridge`). A
@@ -35,10 +35,6 @@ class Mahalanobis(GaussianHead, StreamingHead):
     distance, unless ``--dead ignore`` drops such features as a pseudo-inverse does. Computed in float64, because small
     variances give large weights. Higher means more out-of-distribution.
     """
-
-    def accumulate(self, statistics: ClassMoments | None, block: FeatureSet) -> ClassMoments:
-        """Add a block's rows to the class moments."""
-        return ClassMoments.of(*self.labelled(block), statistics)
 
     def finish(self, statistics: ClassMoments, train: SelectedRows) -> State:
         """Factorise the tied covariance and whiten the class means."""

@@ -49,13 +49,9 @@ class MultiMahalanobis(GaussianHead):
         return (*self.card.needs, "outliers") if self.weights == "learned" else self.card.needs
 
     def fit_state(self, train: SelectedRows) -> State:
-        """Fit every layer in a first pass and compute the weights from its distances in a second."""
+        """Fit every layer, and compute the weights from its distances in a further pass."""
         layers = {name: self._layer(name) for name in train.source.features}
-        statistics: dict[str, Any] = dict.fromkeys(layers)
-        for block in train.blocks():
-            for name, layer in layers.items():
-                statistics[name] = layer.accumulate(statistics[name], block)
-        states = {name: layer.finish(statistics[name], train) for name, layer in layers.items()}
+        states = {name: layer.fit_state(train) for name, layer in layers.items()}
         weights = torch.ones(len(layers), dtype=torch.float64)
         if self.weights != "equal":
             fitted = [(layer, layer.prepare(states[name])) for name, layer in layers.items()]

@@ -50,10 +50,12 @@ class OneClassSVM(FeatureHead):
         rows = rows - center
         variance = float(rows.var(correction=0))
         gamma = self.gamma or 1 / (rows.shape[1] * (variance or 1.0))
-        machine = svm.OneClassSVM(nu=self.nu, gamma=gamma).fit(rows.cpu().numpy())
+        # libsvm would compute each entry of the kernel alone
+        kernel = (-gamma * squared_distances(rows, rows)).exp()
+        machine = svm.OneClassSVM(nu=self.nu, kernel="precomputed").fit(kernel.cpu().numpy())
         return {
             "center": center,
-            "vectors": torch.from_numpy(machine.support_vectors_).float(),
+            "vectors": rows[torch.from_numpy(machine.support_).long()].float(),
             "weights": torch.from_numpy(machine.dual_coef_[0].copy()),
             "offset": torch.tensor(float(machine.offset_[0]), dtype=torch.float64),
             "gamma": torch.tensor(gamma, dtype=torch.float64),

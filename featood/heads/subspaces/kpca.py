@@ -99,9 +99,9 @@ class KernelPCA(StreamingHead):
 
 
 def _mapped(rows: Tensor, map_: Mapping[str, Tensor]) -> Tensor:
-    """Return unit vectors, or their random Fourier features, in float64."""
-    rows = unit(rows).double()
+    """Return unit vectors, or their random Fourier features, in the precision of the rows."""
+    rows = unit(rows)
     if "directions" not in map_:
         return rows
-    angles = torch.addmm(map_["phases"].double(), rows, map_["directions"].double())
-    return angles.cos() * math.sqrt(2 / len(map_["phases"]))
+    angles = torch.addmm(map_["phases"].to(rows), rows, map_["directions"].to(rows))
+    return angles.cos_().mul_(math.sqrt(2 / len(map_["phases"])))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 __all__ = ["NECO"]
 
-import dataclasses
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from featood.errors import DataError
 from featood.heads.base.feature_head import StreamingHead
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import centred_logits, warn_of_centring
+from featood.heads.base.moments_head import add_moments, class_moments
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.numerics.moments import ClassMoments
@@ -22,17 +22,19 @@ from featood.numerics.subspaces import Subspace, explaining, principal_axes, sub
 from featood.options import option
 
 
-@dataclasses.dataclass
-class LogitMoments(ClassMoments):
-    """Moments of rows, and `largest`, the sum of their largest logits."""
+class LogitMoments(NamedTuple):
+    """Moments of rows, and the sum of their largest logits."""
 
+    rows: ClassMoments
     largest: Tensor
 
-    @classmethod
-    def empty(cls, shift: Tensor) -> Self:
-        """Return statistics without rows."""
-        moments = ClassMoments.empty(shift)
-        return cls(**vars(moments), largest=moments.shift.new_zeros(()))
+    def merge(self, other: Self) -> Self:
+        """Combine with the statistics of other rows."""
+        return self._replace(rows=self.rows.merge(other.rows), largest=self.largest + other.largest)
+
+    def without_rows(self) -> Self:
+        """Return statistics of no rows with the same shift."""
+        return self._replace(rows=self.rows.without_rows(), largest=torch.zeros_like(self.largest))
 
 
 @register(
@@ -60,14 +62,17 @@ class NECO(StreamingHead):
 
     def accumulate(self, statistics: LogitMoments | None, block: FeatureSet) -> LogitMoments:
         """Add a block's rows to the moments, and their largest logits."""
-        assert block.logits is not None
-        moments = LogitMoments.of(self.vectors(block), None, statistics)
-        moments.largest += block.logits[:].double().amax(1).sum()
-        return moments
+        rows, largest = statistics or (None, 0.0)
+        return LogitMoments(add_moments(self, rows, block), largest + _largest(block))
+
+    def fit_state(self, train: SelectedRows) -> State:
+        """Pass over the features once, unless another head has done so, and over the logits once."""
+        largest = torch.stack([largest for largest, _ in train.map(_largest)]).sum()
+        return self.finish(LogitMoments(class_moments(self, train), largest), train)
 
     def finish(self, statistics: LogitMoments, train: SelectedRows) -> State:
         """Standardise and compute the principal subspace."""
-        moments, largest = statistics, float(statistics.largest)
+        moments, largest = statistics.rows, float(statistics.largest)
         if centred := self.max_logit and largest <= 0:
             warn_of_centring(self.name, "the mean largest logit", largest / moments.rows)
         covariance = moments.covariance()
@@ -99,3 +104,9 @@ class NECO(StreamingHead):
         if "centred" in fitted:  # absent from artefacts of earlier versions
             logits = torch.where(fitted["centred"].to(logits.device), centred_logits(logits), logits)
         return -share * logits.amax(1)
+
+
+def _largest(block: FeatureSet) -> Tensor:
+    """Sum the largest logits of the rows of a block."""
+    assert block.logits is not None
+    return block.logits[:].double().amax(1).sum()

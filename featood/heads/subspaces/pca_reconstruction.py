@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base.feature_head import StreamingHead
 from featood.heads.base.fit import State
+from featood.heads.base.moments_head import MomentsHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.numerics.moments import ClassMoments
@@ -26,7 +26,7 @@ from featood.options import option
     year=2023,
     needs=("features",),
 )
-class PCAReconstruction(StreamingHead):
+class PCAReconstruction(MomentsHead):
     """Score ``|(I - P)(z - mu)| / |z|``, P being the projection on the leading principal components.
 
     The division by the norm of z is the regularisation: features of outliers tend to have a small norm. Higher means
@@ -34,10 +34,6 @@ class PCAReconstruction(StreamingHead):
     """
 
     dim: int = option(0, "components (0: an eighth of the feature size, the authors' 256 of 2,048)", low=0)
-
-    def accumulate(self, statistics: ClassMoments | None, block: FeatureSet) -> ClassMoments:
-        """Add a block's rows to the moments."""
-        return ClassMoments.of(self.vectors(block), None, statistics)
 
     def finish(self, statistics: ClassMoments, train: SelectedRows) -> State:
         """Compute the principal subspace around the mean."""

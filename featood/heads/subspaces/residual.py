@@ -11,9 +11,10 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, UsageError
-from featood.heads.base.feature_head import RawFeatures, StreamingHead
+from featood.heads.base.feature_head import RawFeatures
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import classifier_state
+from featood.heads.base.moments_head import MomentsHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.numerics.moments import ClassMoments
@@ -30,8 +31,8 @@ def origin(layer: State) -> Tensor:
     weight, bias = layer["weight"].double(), layer["bias"].double()
     wide = len(weight) <= weight.shape[1]
     # eigenvalues of the smaller Gram matrix are the squared singular values, and take a third of the time
-    values, axes = torch.linalg.eigh(weight @ weight.T if wide else weight.T @ weight)
-    least = (max(weight.shape) * torch.finfo(torch.float32).eps) ** 2 * values[-1]
+    values, axes = principal_axes(weight @ weight.T if wide else weight.T @ weight)
+    least = (max(weight.shape) * torch.finfo(torch.float32).eps) ** 2 * values[0]
     inverse = axes * torch.where(values > least, 1 / values, 0)
     return -(weight.T @ (inverse @ (axes.T @ bias)) if wide else inverse @ (axes.T @ (weight.T @ bias)))
 
@@ -77,7 +78,7 @@ def principal_space(moments: ClassMoments, center: Tensor, dim: int = 0) -> Subs
     url="https://arxiv.org/abs/2203.10807",
     needs=("features", "classifier"),
 )
-class Residual(RawFeatures, StreamingHead):
+class Residual(RawFeatures, MomentsHead):
     """Score the norm of ``z - u`` outside the principal subspace around ``u = -pinv(W) b``.
 
     Adding a constant to all biases leaves the softmax unchanged, but moves u and changes the score. Higher means more
@@ -87,10 +88,6 @@ class Residual(RawFeatures, StreamingHead):
     dim: int = option(
         0, "dimension of the principal subspace (0: 1000, 512 or half, depending on the feature size)", low=0
     )
-
-    def accumulate(self, statistics: ClassMoments | None, block: FeatureSet) -> ClassMoments:
-        """Add a block's rows to the moments."""
-        return ClassMoments.of(self.vectors(block), None, statistics)
 
     def finish(self, statistics: ClassMoments, train: SelectedRows) -> State:
         """Compute the principal subspace around the origin."""

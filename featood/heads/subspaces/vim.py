@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.errors import DataError
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import centred, classifier_state, linear_logits, warn_of_centring
+from featood.heads.base.moments_head import class_moments
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.heads.subspaces.residual import origin, principal_space
-from featood.numerics.moments import ClassMoments
 from featood.numerics.softmax import logsumexp
 from featood.numerics.subspaces import Subspace
 from featood.options import option
@@ -50,23 +49,15 @@ class ViM(RawFeatures, FeatureHead):
     def fit_state(self, train: SelectedRows) -> State:
         """Compute the subspace in a first pass and the scale of the residual in a second."""
         layer = classifier_state(train, self.feature)
-        moments, largest = None, 0.0
-        for block in train.blocks():
-            rows = self.vectors(block)
-            moments = ClassMoments.of(rows, None, moments)
-            largest += float(linear_logits(rows, layer).amax(1).double().sum())
-        if moments is None:
-            raise DataError(f"{train.source.name} has no rows to fit on")
-        if flipped := largest <= 0:
+        moments = class_moments(self, train)
+        largest = self._largest(train, layer)
+        if largest <= 0:
             warn_of_centring(self.name, "the mean largest logit", largest / moments.rows)
-            layer, largest = centred(layer), 0.0
+            layer = centred(layer)
+            largest = self._largest(train, layer)
         center = origin(layer)
         space = principal_space(moments, center, self.dim)
-        residual = 0.0
-        for block in train.blocks():
-            rows = self.vectors(block)
-            residual += float(space.outside(rows, center).sum())
-            largest += float(linear_logits(rows, layer).amax(1).double().sum()) if flipped else 0.0
+        residual = sum(float(space.outside(self.vectors(block), center).sum()) for block in train.blocks())
         scale = torch.tensor(largest / residual, dtype=torch.float64)
         return {"origin": center, "scale": scale, **space._asdict(), **layer}
 
@@ -79,3 +70,8 @@ class ViM(RawFeatures, FeatureHead):
         rows = self.vectors(block)
         residual = fitted["space"].outside(rows, fitted["origin"])
         return fitted["scale"] * residual - logsumexp(linear_logits(rows, fitted))
+
+    def _largest(self, train: SelectedRows, layer: State) -> float:
+        """Sum the largest logits of all rows."""
+        logits = (linear_logits(self.vectors(block), layer) for block in train.blocks())
+        return sum(float(block.amax(1).double().sum()) for block in logits)
