@@ -84,6 +84,7 @@ def fit(
     _check_outliers(head, learn=outliers is not None, validate=validate_on is not None)
     if engine is not LOCAL and not isinstance(head, SummedHead):
         reporter.line(f"{head.name} is fitted by one process, as its fit is not a sum over rows")
+        engine = LOCAL
     context = FitContext(reporter.task(f"training {head.name}"), checkpoint, validate_on, engine)
     rows = train
     if outliers is not None:

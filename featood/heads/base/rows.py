@@ -71,6 +71,11 @@ class SelectedRows:
         """Exclude the engine: a copy in another process computes there."""
         return {**vars(self), "engine": LOCAL}
 
+    def _copy(self) -> Self:
+        other = copy.copy(self)
+        other.engine = self.engine  # which `__getstate__` excludes
+        return other
+
     def mapped(
         self, function: Callable[[FeatureSet], FeatureSet], key: Callable[[], Hashable] | None = None
     ) -> Self:
@@ -78,13 +83,13 @@ class SelectedRows:
 
         The optional `key` returns what determines the function; see :meth:`key`.
         """
-        other = copy.copy(self)
+        other = self._copy()
         other._map, other._mapping = function, key
         return other
 
     def one_column(self, name: str) -> Self:
         """Return the same rows with one feature column and their class numbers, for statistics that heads share."""
-        other = copy.copy(self)
+        other = self._copy()
         other.ranked = False
         if self.nonfinite == "error":  # otherwise a row is dropped if another column is not finite
             other.source = self.source.select(name, "labels")
@@ -109,7 +114,7 @@ class SelectedRows:
 
     def only(self, *columns: str) -> Self:
         """Return the same rows and classes, with a subset of the columns."""
-        other = copy.copy(self)
+        other = self._copy()
         vars(other)["classes"] = self.classes
         other.source = self.source.select(*columns)
         return other
