@@ -18,7 +18,6 @@ __all__ = ["HEADS", "main", "measure"]
 import argparse
 import itertools
 import json
-import math
 import shutil
 import time
 import warnings
@@ -26,14 +25,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from common import show
 from models import architecture
 
 from featood.cache import FeatureCache, FeatureSet
-from featood.data import open_dataset
+from featood.data import ImageSet, open_dataset
 from featood.extractors.backbones import resolve_backbone
 from featood.extractors.extract import ExtractOptions
-from featood.extractors.models import list_models
+from featood.extractors.models import ImageBatch, Model, list_models
+from featood.extractors.models.network import TrainableNet
 from featood.heads import create_head, list_heads
 from featood.metrics import auroc, fpr_at_tpr_id
 from featood.pipeline.extraction import extract_sets
@@ -41,6 +42,7 @@ from featood.pipeline.training import train
 
 CLASSIFIER = "cross-entropy"
 PROBE = 1280
+BATCH = 100
 HEADS = {"glow": "glow-vector"}
 """Heads on features that have another name than the model of images."""
 
@@ -60,15 +62,34 @@ class Network:
         self.given = given
         self.cache, self.backbone = FeatureCache(folder / "cache"), resolve_backbone(str(folder / "net"))
 
-    def features(self, name: str, split: str = "test") -> FeatureSet:
-        """Return the features of a set, as ``NAME`` or ``NAME/SPLIT``."""
+    def images(self, name: str, split: str = "test") -> ImageSet:
+        """Return the images of a set, as ``NAME`` or ``NAME/SPLIT``."""
         dataset, _, named = name.partition("/")
         images = open_dataset(dataset, named or split)
         limit = self.given.limit if split == "train" else self.given.test_limit
-        images = images.subset(range(min(limit or len(images), len(images))))
+        return images.subset(range(min(limit or len(images), len(images))))
+
+    def features(self, name: str, split: str = "test") -> FeatureSet:
+        """Return the features of a set, as ``NAME`` or ``NAME/SPLIT``."""
         assert self.backbone.transform is not None
-        options = ExtractOptions(taps=self.backbone.taps)
+        images, options = self.images(name, split), ExtractOptions(taps=self.backbone.taps)
         return extract_sets(self.cache, self.backbone, [images], self.backbone.transform, options)[0].features
+
+    def bits_per_dim(self, model: Model) -> float | None:
+        """Return the mean bits per dimension of the test images; None if the model has no normalised density.
+
+        Pixels are dequantised by noise, as the column has the density in the middle of their levels, which is no bound.
+        """
+        if model.error_name != "validation_bits_per_dim":
+            return None
+        images, transform = self.images(self.given.dataset), self.backbone.transform
+        assert transform is not None
+        net, found = TrainableNet(self.backbone.module), []
+        for start in range(0, len(images), BATCH):
+            part = transform([images.read(row) for row in range(start, min(start + BATCH, len(images)))])
+            with torch.no_grad():
+                found.append(model.errors(net, ImageBatch(part, torch.zeros(len(part)).long())))
+        return round(float(torch.cat(found).mean()), 3)
 
     def detection(self, head: str) -> dict[str, Any]:
         """Return AUROC and FPR95 in % of a head against each set, and the seconds of its fit."""
@@ -110,10 +131,8 @@ def measure(name: str, seed: int, folder: Path, given: argparse.Namespace) -> li
     row["diverged"] = bool(summary["diverged"]) or any("diverged" in str(entry.message) for entry in caught)
     if test.logits is not None:
         row["accuracy"] = round(100 * float(np.mean(test.logits[:].argmax(1) == test.labels[:])), 2)
-    column = next((key for key in ("log-density", "evidence-bound") if key in test.features), None)
-    if column and network.backbone.transform is not None:
-        size = math.prod(network.backbone.transform.shape)
-        row["bits_per_dim"] = round(-float(test.feature(column)[:].mean()) / (size * math.log(2)), 3)
+    if (bits := network.bits_per_dim(cls())) is not None:
+        row["bits_per_dim"] = bits
     heads = ["likelihood"] if cls.density_column else []
     heads += ["msp", "energy"] if test.logits is not None and not cls.density_column else []
     heads += ["msp"] if test.logits is not None and cls.density_column else []
