@@ -156,6 +156,10 @@ def _checked(
 ) -> np.ndarray:
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(values, dtype=dtype)
+    if dtype == "float16" and _too_small(array):
+        raise DataError(
+            f"column {name}: most values of block {block} are too small for {dtype}; extract with --dtype float32"
+        )
     if array.dtype.kind == "f":
         bad = ~np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
         bad[[row - start for row in failed]] = False
@@ -167,6 +171,13 @@ def _checked(
                 f"column {name}: {int(bad.sum())} rows of block {block} (first: row {row}) {cause}"
             )
     return array
+
+
+def _too_small(array: np.ndarray) -> bool:
+    """Whether most values of a float16 array, apart from zeros, have lost digits because they are tiny."""
+    size = np.abs(array)
+    tiny = np.count_nonzero(size < np.finfo(np.float16).tiny) - np.count_nonzero(size == 0)
+    return 2 * tiny > np.count_nonzero(size)
 
 
 def _same(manifest: Manifest, there: Manifest, folder: Path) -> Manifest:

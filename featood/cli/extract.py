@@ -140,9 +140,9 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
-    default="float32",
+    default="float16",
     show_default=True,
-    help="Data type of the stored features.",
+    help="Data type of the stored features; logits and single numbers, such as densities, are float32.",
 )
 @click.option(
     "--precision",

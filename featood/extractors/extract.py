@@ -206,7 +206,7 @@ def make_manifest(
     return Manifest(
         recipe=recipe,
         data={"dataset": images.name, "split": images.split, "inputs_sha256": images.digest()},
-        columns=column_specs(forward.widths, options.dtype, images.labels is not None, images.ids),
+        columns=column_specs(forward.columns, images.labels is not None, images.ids),
         rows=len(images),
         store=options.store,
         main=forward.plan.main,

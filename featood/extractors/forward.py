@@ -32,7 +32,7 @@ class ExtractOptions:
     extras : sequence of Extra
         Further columns that need more than a forward pass; see :mod:`featood.extractors.extras`.
     dtype : str
-        Stored type of the features, ``float32`` or ``float16``; logits are always float32.
+        Stored type of the features, ``float16`` or ``float32``; see :meth:`Forward.columns`.
     precision : str
         Precision of the backbone: ``float32``, ``bfloat16`` or ``float16``.
     batch_size : int
@@ -56,7 +56,7 @@ class ExtractOptions:
     maps: bool = False
     outputs: str = "auto"
     extras: Sequence[Extra] = ()
-    dtype: str = "float32"
+    dtype: str = "float16"
     precision: str = "float32"
     batch_size: int = 128
     block_rows: int = 4096
@@ -106,7 +106,12 @@ class Forward:
             if extra.needs and not any(returned[what] for what in extra.needs):
                 what = " or ".join(extra.needs)
                 raise UsageError(f"the column {extra.kind} needs {what}, which this backbone does not return")
-        self.widths = {name: values.shape[1] for name, values in self(example, 0).items()}
+        self.columns = {
+            name: ColumnSpec((values.shape[1],), self._stored(name, values.shape[1]))
+            for name, values in self(example, 0).items()
+        }
+        """Specifications of the columns: features are stored in the type of the options, and in float32 the logits,
+        single numbers such as densities, Gram sums, which float16 cannot hold, and columns of `extras`."""
 
     def __call__(self, inputs: Tensor, row: int) -> dict[str, Tensor]:
         """Return all columns ``[B, D]`` of a batch ``[B, ...]`` that begins at row `row` of the set."""
@@ -116,6 +121,10 @@ class Forward:
             with self._arithmetic(inputs):
                 columns |= extra(self.module, inputs, row, self.setting)
         return columns
+
+    def _stored(self, name: str, width: int) -> str:
+        feature = name in self.plan.columns and width > 1 and name.split(".")[-1] != "gram"
+        return self.options.dtype if feature else "float32"
 
     def _arithmetic(self, inputs: Tensor) -> torch.autocast:
         # one context per pass: tensors that autocast caches in inference mode cannot be differentiated
@@ -168,16 +177,10 @@ def ready(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
 
 
 def column_specs(
-    widths: Mapping[str, int], dtype: str, labelled: bool, ids: Sequence[str]
+    columns: Mapping[str, ColumnSpec], labelled: bool, ids: Sequence[str]
 ) -> dict[str, ColumnSpec]:
-    """Return the specifications of the columns to store: features in `dtype`, labels and names.
-
-    Logits and single numbers, such as densities, are stored in float32.
-    """
-    columns = {
-        name: ColumnSpec((width,), "float32" if name == "logits" or width == 1 else dtype)
-        for name, width in widths.items()
-    }
+    """Add the specifications of labels and names to those of the columns that a network computes."""
+    columns = dict(columns)
     if labelled:
         columns["labels"] = ColumnSpec((), "int64")
     longest = max((len(name.encode("utf-8", "surrogateescape")) for name in ids), default=1)

@@ -227,7 +227,7 @@ def _manifest(
     return Manifest(
         recipe=recipe,
         data={"dataset": dataset, "split": split, "inputs_sha256": inputs.hexdigest()},
-        columns=column_specs(forward.widths, options.dtype, labels is not None, rows.names),
+        columns=column_specs(forward.columns, labels is not None, rows.names),
         rows=rows.count,
         store=options.store,
         main=forward.plan.main,

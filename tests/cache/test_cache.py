@@ -254,6 +254,11 @@ def test_values_that_are_not_finite_or_overflow_are_refused(tmp_path):
         block["std"][7] = np.nan
         with pytest.raises(DataError, match="not finite"):
             writer.write(0, block)
+        block["std"] = np.where(np.arange(block["std"].size) % 4, 3e-5, 1).reshape(block["std"].shape)
+        with pytest.raises(DataError, match="too small for float16; extract with --dtype float32"):
+            writer.write(0, block)
+        block["std"] = np.where(block["std"] < 1, 0, block["std"])  # zeros lose nothing
+        writer.write(0, block)
 
 
 def test_gc_removes_temporary_files_but_not_those_being_written(tmp_path):

@@ -23,7 +23,7 @@ def test_columns_equal_a_plain_forward_pass(tmp_path, toy_images):
     images = open_dataset("toy", "test")
     backbone = resolve_backbone("cifar-resnet20", "random", 3)
     features = run_small(
-        FeatureCache(tmp_path / "c"), images, taps=("layer1",), pools=("avg", "std", "max")
+        FeatureCache(tmp_path / "c"), images, taps=("layer1",), pools=("avg", "std", "max"), dtype="float32"
     ).features
     maps = {}
     backbone.module.layer3.register_forward_hook(lambda m, i, o: maps.update(last=o))
@@ -108,7 +108,7 @@ def test_everything_that_changes_values_changes_the_fingerprint(tmp_path, toy_im
     cache = FeatureCache(tmp_path / "c")
     first = run_small(cache, images).features.fingerprint
     assert run_small(cache, images).features.fingerprint == first
-    for change in ({"dtype": "float16"}, {"taps": ("layer1",)}, {"precision": "bfloat16"}):
+    for change in ({"dtype": "float32"}, {"taps": ("layer1",)}, {"precision": "bfloat16"}):
         with pytest.raises(Mismatch):
             run_small(cache, images, **change)
         assert run_small(FeatureCache(tmp_path / str(change)), images, **change).features.fingerprint != first
@@ -231,3 +231,16 @@ def test_accuracy_of_published_weights(tmp_path, test_data):
     features = extract(backbone, images, transform, FeatureCache(tmp_path / "c")).features
     accuracy = (features.logits[:].argmax(1) == features.labels[:]).mean()
     assert accuracy == 378 / 400  # 9,173 of all 10,000 images, the published figure
+
+
+def test_features_are_stored_in_half_precision_but_not_logits_and_sums(tmp_path, toy_images):
+    images = open_dataset("toy", "test")
+    half, whole = (
+        run_small(FeatureCache(tmp_path / name), images, pools=("avg", "std", "gram"), **how).features
+        for name, how in (("half", {}), ("whole", {"dtype": "float32"}))
+    )
+    types = {name: str(values.dtype) for name, values in half.features.items()}
+    assert types == {"avg": "float16", "std": "float16", "gram": "float32"}
+    assert half.logits.dtype == np.float32
+    np.testing.assert_array_equal(half.logits[:], whole.logits[:])
+    np.testing.assert_array_equal(half.feature()[:], whole.feature()[:].astype(np.float16))

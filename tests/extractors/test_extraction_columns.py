@@ -50,7 +50,7 @@ def pixels_of(images):
 
 def test_the_average_of_maps_is_the_input_of_the_classifier(tmp_path, toy_images):
     images = open_dataset("toy", "test")
-    features = run(tmp_path / "c", images, maps=True)
+    features = run(tmp_path / "c", images, maps=True, dtype="float32")
     shape = features.origin.recipe["map_shape"]
     maps = features.features["map"][:].reshape(-1, *shape)
     net = resolve_backbone("cifar-resnet20", "random", 3).module
@@ -244,11 +244,11 @@ def test_dropout_needs_layers_with_a_positive_rate():
 
 def test_draws_do_not_depend_on_interruptions(tmp_path, toy_images):
     images = open_dataset("toy", "train")
-    how = {"net": "wrn-10-1", "extras": [MonteCarloDropout(3, 0.3)], "dtype": "float16"}
+    how = {"net": "wrn-10-1", "extras": [MonteCarloDropout(3, 0.3)]}
     whole = run(tmp_path / "a", images, **how)
     assert run(tmp_path / "b", images, stop_after=60, **how) is None
     resumed = run(tmp_path / "b", images, **how)
-    assert whole.features["mc.logits"].shape == (90, 9) and whole.features["mc.logits"].dtype == np.float16
+    assert whole.features["mc.logits"].shape == (90, 9) and whole.features["mc.logits"].dtype == np.float32
     assert resumed.features["mc.logits"][:].tobytes() == whole.features["mc.logits"][:].tobytes()
     assert (create_head("mc-dropout").score(whole) > 0).all()
     with pytest.raises(Mismatch, match="batch_size"):

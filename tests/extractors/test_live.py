@@ -185,7 +185,7 @@ def test_the_fingerprint_covers_structure_source_and_transform():
     sets = [
         featood.extract(net(), IMAGES[:8], quiet=True),
         featood.extract(strided, IMAGES[:8], quiet=True),
-        featood.extract(net(), IMAGES[:8], dtype="float16", quiet=True),
+        featood.extract(net(), IMAGES[:8], dtype="float32", quiet=True),
         featood.extract(net(), Prepared("Resize(8)"), quiet=True),
         featood.extract(net(), Prepared("Resize(9)"), quiet=True),
     ]
@@ -246,7 +246,7 @@ def test_networks_on_vectors_and_on_tokens():
     torch.manual_seed(0)
     mlp = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
     rows = torch.randn(20, 5)
-    features = featood.extract(mlp, rows, quiet=True)
+    features = featood.extract(mlp, rows, dtype="float32", quiet=True)
     with torch.inference_mode():
         assert np.allclose(features.feature(), mlp[:2](rows), atol=1e-6)
         assert np.allclose(features.logits, mlp(rows), atol=1e-6)
@@ -260,6 +260,6 @@ def test_networks_on_vectors_and_on_tokens():
             return self.fc(self.embed(numbers).mean(1))
 
     words = torch.randint(0, 11, (20, 7))
-    features = featood.extract(Words(), words, quiet=True)
+    features = featood.extract(Words(), words, dtype="float32", quiet=True)
     weight, bias = features.classifier
     assert np.allclose(features.feature() @ weight.T + bias, features.logits, atol=1e-5)

@@ -142,7 +142,7 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(trained, tmp_path,
 @pytest.mark.parametrize("name", [name for name in MODELS if name == "jem" or name not in LIKE])
 def test_what_is_extracted_is_what_was_trained(featood, trained, tmp_path, name):
     code, _, err = featood("extract", "--backbone", str(trained(name)), "--dataset", "digits:0-6", "--split", "test",
-                           "--cache", str(tmp_path))  # fmt: skip
+                           "--dtype", "float32", "--cache", str(tmp_path))  # fmt: skip
     assert code == 0, err
     rows = FeatureCache(tmp_path)["net/digits:0-6/test"]
     net, facts, _ = load_extractor(trained(name))

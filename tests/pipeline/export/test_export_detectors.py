@@ -40,7 +40,7 @@ def test_the_file_decides_on_other_images_as_the_detector_does(made, tmp_path):
     expected = [detector(image) for image in images]
     values = outputs(found.path, np.stack([detector.network.transform.pixels(image) for image in images]))
     scores = np.array([one.score for one in expected])
-    np.testing.assert_allclose(values["score"], scores, rtol=1e-4)
+    np.testing.assert_allclose(values["score"], scores, rtol=1e-3)  # a feature may round to another float16
     np.testing.assert_array_equal(values["predicted"], [one.predicted for one in expected])
     # a calibration row ties with itself, so rounding may move it by one rank
     steps = 1.5 / (len(detector.calibration.scores) + 1)
