@@ -177,7 +177,7 @@ def _too_small(array: np.ndarray) -> bool:
     """Whether most values of a float16 array, apart from zeros, have lost digits because they are tiny."""
     size = np.abs(array)
     tiny = np.count_nonzero(size < np.finfo(np.float16).tiny) - np.count_nonzero(size == 0)
-    return 2 * tiny > np.count_nonzero(size)
+    return bool(2 * tiny > np.count_nonzero(size))
 
 
 def _same(manifest: Manifest, there: Manifest, folder: Path) -> Manifest:
