@@ -4,6 +4,7 @@
 
 The rows are clustered float16 features with float32 logits and labels, written block by block. Each head fits and
 scores them in a process of its own. A head whose score compares a row with all training rows (`BANKS`) scores fewer.
+Seconds are those of the processor, of all threads, which other programs on the machine change little.
 ``peak`` is the resident memory of the whole process, in MiB, and ``start`` that before the fit, with all libraries
 loaded. The last table has the exponents between the two largest sizes: 1 is proportional to the rows, 0 is constant.
 """
@@ -82,14 +83,14 @@ def work(pipe: Connection, name: str, folder: Path, key: str) -> None:
     create_head(name, **OPTIONS.get(name, {}))
     pipe.send(("start", reset_peak() / 2**20))
     pipe.send(("ready", True))
-    began = time.perf_counter()
+    began = time.process_time()
     head = create_head(name, **OPTIONS.get(name, {})).fit(data)
-    pipe.send(("fit", time.perf_counter() - began if head_class(name).card.learns else None))
+    pipe.send(("fit", time.process_time() - began if head_class(name).card.learns else None))
     pipe.send(("peak", peak_bytes() / 2**20))
     data = data.rows(slice(0, QUERIES)) if name in BANKS else data
-    began = time.perf_counter()
+    began = time.process_time()
     head.score(data)
-    pipe.send(("score", time.perf_counter() - began))
+    pipe.send(("score", time.process_time() - began))
     pipe.send(("peak", peak_bytes() / 2**20))
 
 

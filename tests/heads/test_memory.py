@@ -13,6 +13,7 @@ from featood.cache import FeatureCache, FeatureSet
 from featood.cache.feature_set import ROWS
 from featood.cache.transfer import import_arrays
 from featood.heads import create_head, head_class, list_heads
+from featood.heads.base import trained_head
 from featood.speed.synthetic import clustered
 from featood.testing import Subject
 from featood.testing.extras import example_sets
@@ -31,7 +32,7 @@ SAMPLES = {
 }
 """Options of heads that keep a sample, to make it smaller than the sets."""
 KEEP_ROWS = {"knn", "nnguide"}
-"""Heads that keep all rows, by their definition. So do those that train a network, and `compose`, whose member does."""
+"""Heads that keep all rows, by their definition. So do heads that train, and `compose`, of which a member trains."""
 FITTING = 2
 """Most bytes by which a further row may increase the peak of a fit: less than one number for each row."""
 SCORING = 17
@@ -83,6 +84,13 @@ def test_heads_that_keep_rows_keep_them_once(name):
     others = sum(values.nbytes for key, values in head.state.items() if key != "rows")
     assert others <= 8 * (len(data) + data.features["avg"].shape[1])
     assert growth(head.score) < SCORING
+
+
+def test_a_training_keeps_rows_in_float32(monkeypatch):
+    monkeypatch.setattr(trained_head, "ROWS", len(BLOCK))
+    size = BLOCK.features["avg"].shape[1]
+    numbers = 4 * 8  # labels and row numbers
+    assert growth(Subject.of("mlp").fit) < (2 + 4) * size + numbers  # for a moment, also as they are stored
 
 
 @pytest.mark.parametrize(("keep", "expected"), [
