@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from featood.numerics.banks import Bank
 from featood.numerics.neighbours import Index, Neighbours, build_index, compared, search
 
 ROWS_OF_LIST = 39
@@ -21,7 +22,7 @@ BLOCK_ROWS = 8192
 RECALL_ROWS = 500
 
 
-def build_approximate_index(kind: str, rows: Float[Tensor, "N D"], breadth: int) -> Any:
+def build_approximate_index(kind: str, rows: Float[Tensor, "N D"] | Bank, breadth: int) -> Any:
     """Build an index of faiss that holds a copy of the rows in float32; the same rows give the same index.
 
     Parameters
@@ -29,7 +30,7 @@ def build_approximate_index(kind: str, rows: Float[Tensor, "N D"], breadth: int)
     kind : str
         ``ivf``: rows in up to ``4 sqrt(N)`` lists around centroids, of which the nearest are searched. ``hnsw``: a
         graph in which each row is linked to near rows, followed greedily (Malkov and Yashunin, 2018).
-    rows : Tensor
+    rows : Tensor or Bank
         ``[N, D]``.
     breadth : int
         Number of lists to search, or of candidates to keep while the graph is followed.
@@ -73,7 +74,7 @@ def search_approximately(index: Any, exact: Index, queries: Float[Tensor, "B D"]
     return compared(exact, queries, rows)
 
 
-def recall(index: Any, rows: Float[Tensor, "N D"], k: int) -> float:
+def recall(index: Any, rows: Float[Tensor, "N D"] | Bank, k: int) -> float:
     """Return the share of the k nearest rows that an index finds, over some of its own rows ``[N, D]``."""
     exact = build_index(rows)
     queries = rows[:: max(1, len(rows) // RECALL_ROWS)].float()

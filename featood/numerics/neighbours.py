@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from featood.numerics.banks import Bank
 from featood.numerics.screens import Screen, build_screen, has_bfloat16, screened
 
 QUERIES = 256
@@ -41,7 +42,7 @@ class Neighbours(NamedTuple):
 class Index(NamedTuple):
     """A bank prepared for searches."""
 
-    rows: Tensor
+    rows: Tensor | Bank
     """The rows ``[N, D]``."""
     product: bool
     """Whether the nearest rows are those with the largest inner product, instead of the smallest distance."""
@@ -51,12 +52,14 @@ class Index(NamedTuple):
     """Vector ``[D]`` to subtract in float64 before such products; None if float32 is precise enough without."""
 
 
-def build_index(rows: Float[Tensor, "N D"], product: bool = False, screen: bool | None = None) -> Index:
+def build_index(
+    rows: Float[Tensor, "N D"] | Bank, product: bool = False, screen: bool | None = None
+) -> Index:
     """Prepare a bank for :func:`search`.
 
     Parameters
     ----------
-    rows : Tensor
+    rows : Tensor or Bank
         Finite rows ``[N, D]`` of any floating-point type, which are not copied.
     product : bool
         Search for the largest inner products instead of the smallest Euclidean distances.
@@ -65,7 +68,7 @@ def build_index(rows: Float[Tensor, "N D"], product: bool = False, screen: bool 
         they save time: on processors with units for bfloat16, for banks of at least 2^20 entries and 64 features.
     """
     if screen is None:
-        large = SCREENED_SIZE <= rows.shape[1] <= LARGEST_SIZE and rows.numel() >= SCREENED
+        large = SCREENED_SIZE <= rows.shape[1] <= LARGEST_SIZE and len(rows) * rows.shape[1] >= SCREENED
         screen = large and rows.is_cpu and has_bfloat16()
     if screen:
         return Index(rows, product, build_screen(rows, product), None)
@@ -115,7 +118,7 @@ def compared(index: Index, queries: Float[Tensor, "B D"], rows: Int[Tensor, "B k
 
 def dense_search(
     queries: Float[Tensor, "B D"],
-    bank: Float[Tensor, "N D"],
+    bank: Float[Tensor, "N D"] | Bank,
     k: int,
     product: bool = False,
     center: Float[Tensor, "D"] | None = None,
@@ -126,7 +129,7 @@ def dense_search(
     ----------
     queries : Tensor
         ``[B, D]``.
-    bank : Tensor
+    bank : Tensor or Bank
         ``[N, D]`` with N >= k.
     k : int
         Number of neighbours.
@@ -161,7 +164,7 @@ def _by_product(index: Index, queries: Tensor, k: int) -> Tensor:
         center = torch.zeros_like(queries[0]) if index.center is None else index.center
         moved = queries.double() if index.product else queries - center.double()
         return dense_search(moved, bank, k, index.product, center.double())
-    if bank.is_cpu and bank.dtype == queries.dtype == torch.float32:
+    if isinstance(bank, Tensor) and bank.is_cpu and bank.dtype == queries.dtype == torch.float32:
         import faiss
 
         metric = faiss.METRIC_INNER_PRODUCT if index.product else faiss.METRIC_L2
@@ -170,7 +173,7 @@ def _by_product(index: Index, queries: Tensor, k: int) -> Tensor:
     return dense_search(queries.to(wide), bank, k, index.product)
 
 
-def _center(rows: Tensor) -> Tensor | None:
+def _center(rows: Tensor | Bank) -> Tensor | None:
     """Return a vector near the rows if their products in float32 would lose digits; otherwise None."""
     center = rows[:: max(1, len(rows) // BANK_ROWS)].double().mean(0)
     spread = max(float((part - center).abs().amax()) for part in rows.split(BANK_ROWS))

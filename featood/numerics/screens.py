@@ -32,6 +32,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from featood.numerics.banks import Bank
+
 BLOCK_ROWS = 1024
 BANK_ROWS = 60 * BLOCK_ROWS
 """Rows to bound at a time: the bounds for 256 queries take 30 MiB, about the size of a cache."""
@@ -68,7 +70,7 @@ def has_bfloat16() -> bool:
     return has_units and torch.backends.mkldnn.is_available()
 
 
-def build_screen(rows: Float[Tensor, "N D"], product: bool = False) -> Screen:
+def build_screen(rows: Float[Tensor, "N D"] | Bank, product: bool = False) -> Screen:
     """Prepare finite rows ``[N, D]``; the result takes half the memory of the rows in float32."""
     exact = torch.promote_types(rows.dtype, torch.float32)
     center = rows[:: max(1, len(rows) // BLOCK_ROWS)].double().mean(0).to(exact)  # any vector near the rows

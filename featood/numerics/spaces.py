@@ -142,8 +142,15 @@ def unit(rows: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
     """
     if not torch.compiler.is_compiling():
         length, limits = torch.linalg.vector_norm(rows, dim=1, keepdim=True), torch.finfo(rows.dtype)
-        if bool(((length > limits.tiny**0.25) & (length < limits.max**0.25)).all()):
+        ordinary = (length > limits.tiny**0.25) & (length < limits.max**0.25)
+        if bool(ordinary.all()):
             return rows / length
+        # decided for each row, so that a row does not depend on the others
+        return torch.where(ordinary, rows / length.where(ordinary, 1), _unit_of_any_size(rows))
+    return _unit_of_any_size(rows)
+
+
+def _unit_of_any_size(rows: Tensor) -> Tensor:
     largest = rows.abs().amax(1, keepdim=True)
     rows = rows / largest.masked_fill(largest == 0, 1)
     return rows / rows.norm(dim=1, keepdim=True).clamp(min=1)

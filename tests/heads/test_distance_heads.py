@@ -120,6 +120,19 @@ def test_nnguide_does_not_depend_on_the_search(monkeypatch):
     np.testing.assert_allclose(found[True], found[False], rtol=1e-12)
 
 
+@pytest.mark.parametrize("space", ["none", "l2"])
+@pytest.mark.parametrize("screen", [True, False])
+def test_nnguide_keeps_narrow_features_as_they_are(space, screen, monkeypatch):
+    monkeypatch.setattr(nnguide_module, "build_index", functools.partial(build_index, screen=screen))
+
+    def narrowed(rows, kind):
+        return dataclasses.replace(rows, features={"avg": rows.features["avg"].astype("f2").astype(kind)})
+
+    heads = [create_head("nnguide", space=space).fit(narrowed(TRAIN, kind)) for kind in ("f2", "f4")]
+    assert heads[0].state["rows"].dtype == torch.float16 and "rows" not in heads[1].state
+    np.testing.assert_array_equal(*(head.score(narrowed(TEST, "f2")) for head in heads))
+
+
 def test_nnguide_with_more_neighbours_than_rows_takes_all():
     np.testing.assert_allclose(
         scores("nnguide", k=10**6), guided(lengthened(Z), logsumexp(L, axis=1), len(Z)), rtol=1e-4

@@ -136,3 +136,35 @@ def test_dropped_rows_are_not_kept():
     assert head.state["bank"].shape == (len(BANK) - 2, BANK.shape[1])
     expected = create_head("knn", k=4).fit(np.delete(BANK, [3, 9], 0)).score(ROWS)
     np.testing.assert_allclose(head.score(ROWS), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("screen", [True, False])
+@pytest.mark.parametrize("space", ["l2", "none"])
+def test_narrow_features_are_kept_as_they_are(space, screen, monkeypatch):
+    monkeypatch.setattr(knn, "build_index", lambda bank: build_index(bank, screen=screen))
+    narrow, rows = BANK.astype("f2"), ROWS.astype("f2")
+    narrow[3] = rows[4] = 0
+    head = create_head("knn", k=7, space=space).fit(narrow)
+    assert "bank" not in head.state and np.array_equal(head.state["rows"].numpy(), narrow)
+    wide = create_head("knn", k=7, space=space).fit(narrow.astype("f4"))
+    assert "rows" not in wide.state
+    # without a screen, products in float32 choose among rows that are equally near
+    np.testing.assert_allclose(head.score(rows), wide.score(rows.astype("f4")), rtol=0 if screen else 1e-7)
+
+
+def test_narrow_features_in_a_fitted_space_are_kept_in_that_space():
+    narrow = BANK.astype("f2")
+    head = create_head("knn", k=7, space="l2-standardize").fit(narrow)
+    assert head.state["bank"].dtype == torch.float32
+    wide = create_head("knn", k=7, space="l2-standardize").fit(narrow.astype("f4"))
+    np.testing.assert_array_equal(head.score(ROWS), wide.score(ROWS))
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw"])
+@pytest.mark.filterwarnings("ignore:knn")
+def test_an_approximate_index_of_narrow_features(kind):
+    narrow = BANK.astype("f2")
+    heads = [
+        create_head("knn", k=5, index=kind, breadth=4).fit(rows) for rows in (narrow, narrow.astype("f4"))
+    ]
+    np.testing.assert_array_equal(*(head.score(ROWS) for head in heads))

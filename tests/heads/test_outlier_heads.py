@@ -151,3 +151,10 @@ def test_lof_keeps_no_more_rows_than_asked():
     assert create_head("lof", rows=60).fit(BANK).state["rows"].shape == (60, BANK.shape[1])
     kept = create_head("lof", rows=60).fit(BANK).state["rows"]
     assert torch.unique(torch.cat([kept, torch.tensor(BANK)]), dim=0).shape[0] == len(np.unique(BANK, axis=0))
+
+
+def test_lof_keeps_narrow_features_as_they_are():
+    narrow = BANK.astype("f2")
+    heads = [create_head("lof").fit(rows) for rows in (narrow, narrow.astype("f4"))]
+    assert heads[0].state["rows"].dtype == torch.float16
+    np.testing.assert_array_equal(*(head.score(ROWS) for head in heads))

@@ -8,6 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from featood.numerics import neighbours, screens
 from featood.numerics.approximate_neighbours import build_approximate_index, recall, search_approximately
+from featood.numerics.banks import Bank
 from featood.numerics.neighbours import build_index, compared, dense_search, search
 
 N, D, B = 700, 40, 30
@@ -164,3 +165,18 @@ def test_lists_with_too_few_rows_are_searched_exactly():
     index = build_approximate_index("ivf", bank, 1)
     found = search_approximately(index, build_index(bank), bank[:5], 300)
     np.testing.assert_allclose(found.values, by_brute_force(bank, bank[:5], False)[:, :300], rtol=1e-6)
+
+
+@pytest.mark.parametrize("screen", [True, False])
+@pytest.mark.parametrize("product", [True, False])
+def test_rows_that_are_converted_when_they_are_read(product, screen, monkeypatch):
+    monkeypatch.setattr(neighbours, "BANK_ROWS", 300)
+    weights, center = drawn(N, seed=2).abs(), drawn(D, seed=3)
+    bank = Bank(BANK.half(), lambda rows, numbers: rows.float() * weights[numbers, None] - center)
+    whole = BANK.half().float() * weights[:, None] - center
+    assert torch.equal(bank[5:90:7], whole[5:90:7]) and torch.equal(torch.cat(list(bank.split(64))), whole)
+    found = search(build_index(bank, product, screen), ROWS, 9)
+    expected = by_brute_force(whole, ROWS, product)[:, :9]
+    np.testing.assert_allclose(found.values, expected, rtol=1e-6, atol=1e-6)
+    again = search(build_index(whole, product, screen), ROWS, 9)
+    assert torch.equal(found.rows, again.rows) and torch.equal(found.values, again.values)

@@ -77,6 +77,10 @@ class FeatureHead(Head):
         values = block.feature(self.feature)[:]
         return values if values.dtype == torch.float64 else values.float()
 
+    def is_narrow(self, train: SelectedRows) -> bool:
+        """Return whether the column has 16-bit numbers, so that rows take least memory as they are stored."""
+        return str(train.source.feature(self.feature).dtype).endswith("float16")
+
     def numbers(self, block: FeatureSet, name: str) -> Tensor:
         """Return a column with a single number for each row ``[B]``, in float64.
 

@@ -112,6 +112,12 @@ class SelectedRows:
             str(self.device),
         )
 
+    def unmapped(self) -> Self:
+        """Return the same rows as they are stored, without the function of :meth:`mapped`."""
+        other = self._copy()
+        other._map = None
+        return other
+
     def only(self, *columns: str) -> Self:
         """Return the same rows and classes, with a subset of the columns."""
         other = self._copy()
@@ -253,26 +259,25 @@ class SelectedRows:
         count = 0
         for block, _ in self.masked_blocks():
             count += len(block)
-            for name, values in {**block.features, "logits": block.logits, "labels": block.labels}.items():
-                if values is not None:
-                    exact = torch.as_tensor(values).double().cpu().contiguous()
-                    digests.setdefault(name, hashlib.blake2b(digest_size=16)).update(exact.numpy().data)
+            for name, values in _columns(block).items():
+                exact = values.double().cpu().contiguous()
+                digests.setdefault(name, hashlib.blake2b(digest_size=16)).update(exact.numpy().data)
         return "/".join(digest.hexdigest() for digest in digests.values()) if count else ""
 
     def load(self) -> FeatureSet:
-        """Return all rows at once, for heads that store or revisit them."""
-        parts = list(self.blocks())
-
-        def join(values: list[Tensor | None]) -> Tensor | None:
-            return None if values[0] is None else torch.cat([value for value in values if value is not None])
-
+        """Return all rows at once, for heads that store or revisit them; no row is held twice."""
+        joined: dict[str, Tensor] = {}
+        filled = 0
+        for block in self.blocks():
+            for name, values in _columns(block).items():
+                if name not in joined:
+                    joined[name] = values.new_empty(len(self.source), *values.shape[1:])
+                joined[name][filled : filled + len(block)] = values
+            filled += len(block)
+        columns = {name: values[:filled] for name, values in joined.items()}
+        logits, labels = columns.pop("logits", None), columns.pop("labels", None)
         return FeatureSet(
-            {name: join([part.features[name] for part in parts]) for name in parts[0].features},  # type: ignore[misc]
-            logits=join([part.logits for part in parts]),  # type: ignore[misc]
-            labels=join([part.labels for part in parts]),  # type: ignore[misc]
-            classifier=self.source.classifier,
-            main=self.main,
-            name=self.source.name,
+            columns, logits, labels, None, self.source.classifier, self.main, name=self.source.name
         )
 
     def _keep(self, block: FeatureSet, start: int) -> Tensor:
@@ -327,6 +332,12 @@ def finite_rows(block: FeatureSet) -> Tensor:
             seen = torch.isfinite(rows).all(1)
         finite &= seen.cpu()
     return finite
+
+
+def _columns(block: FeatureSet) -> dict[str, Tensor]:
+    """Return the columns of a block of tensors, in which `logits` and `labels` are columns too."""
+    columns = {**block.features, "logits": block.logits, "labels": block.labels}
+    return {name: torch.as_tensor(values) for name, values in columns.items() if values is not None}
 
 
 def _moved(block: FeatureSet, device: torch.device) -> FeatureSet:

@@ -50,7 +50,7 @@ def stacked(blocks: Iterable[Tensor], count: int, dtype: torch.dtype | None = No
     blocks : iterable of Tensor
         At least one block.
     count : int
-        Number of rows of all blocks; if there are fewer, the result is copied once.
+        Largest number of rows of all blocks; memory for rows that do not come is reserved, and never used.
     dtype : torch.dtype, optional
         Type of the result; by default, that of the first block.
     """
@@ -62,4 +62,4 @@ def stacked(blocks: Iterable[Tensor], count: int, dtype: torch.dtype | None = No
         rows[filled : filled + len(block)] = block
         filled += len(block)
     assert rows is not None
-    return rows if filled == count else rows[:filled].clone()
+    return rows[:filled]

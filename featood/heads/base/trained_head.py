@@ -6,18 +6,19 @@ __all__ = ["Phase", "TrainedHead"]
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from featood.cache.feature_set import FeatureSet
+from featood.cache.feature_set import ROWS, FeatureSet
 from featood.energies.sgld import frozen
 from featood.errors import DataError, UsageError
 from featood.heads.base.feature_head import FeatureHead, space_option
 from featood.heads.base.fit import FitContext, Learned, State
 from featood.heads.base.rows import SelectedRows
+from featood.heads.base.sampling import stacked
 from featood.metrics import auroc
 from featood.options import option
 from featood.training import Batches, Schedule, constant, cosine, digest, multi_step, warm_up
@@ -156,19 +157,19 @@ class TrainedHead(FeatureHead):
             )
             count = 0
         held, used = known[shuffle[:count]], known[shuffle[count:].sort().values]
-        values = self.vectors(data)
-        state = self.fit_space_to([values[used]])
-        rows = self.into_space(values, state).float()
-        parts = {"rows": rows[used], "held": rows[held], "outliers": rows[labels < 0]}
+        state = self.fit_space_to(self._read(data, used))
+        outliers = (labels < 0).nonzero().squeeze(1)
+        chosen = {"rows": used, "held": held, "outliers": outliers}
+        parts = {name: self._transformed(data, numbers, state) for name, numbers in chosen.items()}
+        columns, size = list(data.features), parts["rows"].shape[1]
+        del data  # they are in memory in float32 now
         unseen = None
         if context.validate_on is not None:
             if not count:
                 raise UsageError(f"{self.name}: no rows are held out for validation; set validation above 0")
-            chosen = SelectedRows(
-                context.validate_on, list(data.features), self.nonfinite, device=train.device
-            )
-            unseen = self.into_space(self.vectors(chosen.load()), state).float()
-        state |= {"classes": torch.tensor(train.num_classes), "inputs": torch.tensor(rows.shape[1])}
+            others = SelectedRows(context.validate_on, columns, self.nonfinite, device=train.device).load()
+            unseen = self._transformed(others, torch.arange(len(others), device=train.device), state)
+        state |= {"classes": torch.tensor(train.num_classes), "inputs": torch.tensor(size)}
         model, summary = self._train(parts, labels[used], labels[held], unseen, train.num_classes, context)
         saved = {name: value for name, value in model.state_dict().items() if not self._is_transient(name)}
         state |= {MODEL + name: value.detach().clone() for name, value in saved.items()}
@@ -191,6 +192,15 @@ class TrainedHead(FeatureHead):
     def classify_block(self, block: FeatureSet, fitted: Any) -> Tensor | None:
         """Classify a block by `classify_rows`."""
         return self.classify_rows(fitted[0], self.vectors(block).double())
+
+    def _read(self, data: FeatureSet, numbers: Tensor) -> Iterator[Tensor]:
+        """Iterate over features ``[B, D]`` of rows by number, in parts."""
+        return (self.vectors(data.rows(part)) for part in numbers.split(ROWS))
+
+    def _transformed(self, data: FeatureSet, numbers: Tensor, state: State) -> Tensor:
+        """Return rows by number in the space, in float32."""
+        parts = (self.into_space(rows, state) for rows in self._read(data, numbers))
+        return stacked(parts, len(numbers), torch.float32)
 
     def _train(
         self,

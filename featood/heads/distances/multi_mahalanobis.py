@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["MultiMahalanobis"]
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from featood.heads.base.gaussian_head import GaussianHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.distances.mahalanobis import Mahalanobis
 from featood.heads.registry import register
+from featood.numerics.moments import ScatterByClass
 from featood.options import option
 
 
@@ -55,28 +57,32 @@ class MultiMahalanobis(GaussianHead):
         weights = torch.ones(len(layers), dtype=torch.float64)
         if self.weights != "equal":
             fitted = [(layer, layer.prepare(states[name])) for name, layer in layers.items()]
-            distances, known = [], []
+            spread, kept = None, []
             for block in train.blocks():
                 parts = torch.stack([layer.score_block(block, state) for layer, state in fitted], 1)
-                distances.append(parts.double().cpu())
-                known.append(torch.as_tensor(block.labels).cpu() >= 0)
-            weights = self._weigh(torch.cat(distances), torch.cat(known))
+                parts, outlier = parts.double().cpu(), torch.as_tensor(block.labels).cpu() < 0
+                spread = ScatterByClass.of(parts, -outlier.long(), spread, diagonal=True)
+                if self.weights == "learned":
+                    kept.append((parts, outlier))
+            assert spread is not None
+            weights = self._weigh(spread, kept)
         for state, weight in zip(states.values(), weights, strict=True):
             state["weight"] = weight.clone()
         return {f"{name}/{key}": tensor for name, state in states.items() for key, tensor in state.items()}
 
-    def _weigh(self, distances: Tensor, known: Tensor) -> Tensor:
-        """Weights ``[L]`` from the distances ``[N, L]``; rows outside the mask `known` are outliers."""
-        deviation = distances[known].std(0, correction=0)
+    def _weigh(self, spread: ScatterByClass, kept: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Weights ``[L]`` from the spread of known rows, and blocks of distances ``[B, L]`` and outliers ``[B]``."""
+        deviation = spread.covariances()[0].sqrt()
         scale = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
         if self.weights == "variance":
             return 1 / scale
-        if bool(known.all()):
+        distances, outlier = (torch.cat(part) for part in zip(*kept, strict=True))
+        if not bool(outlier.any()):
             raise DataError(f"{self.name} learns its weights from outliers; add --outliers SET")
         from sklearn.linear_model import LogisticRegression
 
         model = LogisticRegression(class_weight="balanced", max_iter=1000)
-        model.fit((distances / scale).numpy(), (~known).numpy())
+        model.fit((distances / scale).numpy(), outlier.numpy())
         return torch.from_numpy(model.coef_[0]) / scale
 
     def prepare(self, state: State) -> Any:

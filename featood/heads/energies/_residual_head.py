@@ -6,7 +6,7 @@ __all__ = ["ResidualHead", "residual_network"]
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -19,6 +19,7 @@ from featood.energies.sgld import SAMPLER_PRECISIONS, Energy, sampler_net, sgld
 from featood.heads.base.feature_head import FeatureHead, space_option
 from featood.heads.base.fit import FitContext, Learned, State
 from featood.heads.base.rows import SelectedRows
+from featood.heads.base.sampling import stacked
 from featood.heads.energies._priors import Prior
 from featood.nets.initialise import seeded
 from featood.nets.mlp import MLP
@@ -141,11 +142,16 @@ class ResidualHead(FeatureHead):
     def _train(
         self, train: SelectedRows, state: State, context: FitContext
     ) -> tuple[nn.Module, dict[str, Any]]:
-        blocks = [(self.vectors(block).float(), block.labels) for block in train.blocks()]
-        features = torch.cat([rows for rows, _ in blocks])
-        labels = torch.cat(
-            [features.new_zeros(len(rows)).long() if known is None else known[:] for rows, known in blocks]
-        )
+        known: list[Tensor] = []
+
+        def read() -> Iterator[Tensor]:
+            for block in train.blocks():
+                rows = self.vectors(block).float()
+                known.append(rows.new_zeros(len(rows)).long() if block.labels is None else block.labels[:])
+                yield rows
+
+        features = stacked(read(), len(train.source))
+        labels = torch.cat(known)
         prior = self.prior(_part(state, "prior."))
         generator = torch.Generator(train.device).manual_seed(self.seed)
         network = residual_network(features.shape[1], self.width, self.depth, self.layout, generator)

@@ -73,13 +73,14 @@ class OpenMax(LogitHead):
         if centred := level <= 0:
             warn_of_centring(self.name, "the mean largest logit", level)
             means = centred_logits(means)
-        parts = []
+        tails = means.new_zeros(len(means), self.tail)
+        present = tails > 0
         for logits, labels in _correct(train):
             logits = centred_logits(logits) if centred else logits
             places = torch.searchsorted(classes, labels)
-            parts.append((self._own_distances(logits, means[places]), places))
-        distances, places = (torch.cat(part) for part in zip(*parts, strict=True))
-        tails, present = _largest(distances, places, len(means), self.tail)
+            distances = torch.cat([tails[present], self._own_distances(logits, means[places])])
+            places = torch.cat([present.nonzero()[:, 0], places])
+            tails, present = _largest(distances, places, len(means), self.tail)
         shape, log_scale = weibull(tails, present)
         alone = shape.isnan()
         pool = present if bool(alone.all()) else present & ~alone[:, None]

@@ -16,6 +16,7 @@ from featood.heads.base.logit_head import LogitHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.losses import weighted_energy
+from featood.numerics.moments import ScatterByClass
 from featood.options import option
 
 PENALTY = 1e-3
@@ -42,22 +43,27 @@ class WeightedEnergy(LogitHead):
 
     def fit_state(self, train: SelectedRows) -> State:
         """Fit the log-weights by logistic regression on the energy."""
-        energies, outlier = [], []
+        energies, outliers = None, 0
         for block in train.blocks():
             assert block.logits is not None and block.labels is not None
-            energies.append(-block.logits[:].double().logsumexp(1))
-            outlier.append(block.labels[:] < 0)
-        energy, out = torch.cat(energies), torch.cat(outlier)
-        if bool(out.all()) or not bool(out.any()):
-            which = "known rows" if bool(out.all()) else "outliers (rows with a negative label)"
+            energy = -block.logits[:].double().logsumexp(1, keepdim=True)
+            energies = ScatterByClass.of(
+                energy, block.labels[:].new_zeros(len(block)), energies, diagonal=True
+            )
+            outliers += int((block.labels[:] < 0).sum())
+        assert energies is not None
+        known = int(energies.rows) - outliers
+        if not known or not outliers:
+            which = "known rows" if not known else "outliers (rows with a negative label)"
             raise DataError(
                 f"weighted-energy learns from outliers; {train.source.name} has no {which}; name some with --outliers"
             )
-        center, scale = energy.mean(), energy.std().clamp(min=1e-12)
-        share = torch.stack([(~out).double().sum(), out.double().sum()]).reciprocal() / 2
+        center = energies.mean()
+        scale = energies.covariances(unbiased=True)[0].sqrt().clamp(min=1e-12)
+        share = center.new_tensor([known, outliers]).reciprocal() / 2
 
-        log_weights = energy.new_zeros(train.num_classes, requires_grad=True)
-        curve = energy.new_zeros(2, requires_grad=True)  # log slope and offset of the logistic curve
+        log_weights = center.new_zeros(train.num_classes, requires_grad=True)
+        curve = center.new_zeros(2, requires_grad=True)  # log slope and offset of the logistic curve
         optimizer = torch.optim.LBFGS(
             [log_weights, curve], max_iter=self.steps, tolerance_grad=1e-9, line_search_fn="strong_wolfe"
         )

@@ -15,7 +15,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.heads.base.feature_head import FeatureHead
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
-from featood.heads.base.sampling import sampled_blocks
+from featood.heads.base.sampling import sampled_blocks, stacked
 from featood.heads.registry import register
 from featood.options import option
 
@@ -48,10 +48,11 @@ class IsolationForest(FeatureHead):
         """Grow the trees and store the split, the children and the path length of every node."""
         from sklearn import ensemble
 
-        rows = torch.cat([self.vectors(block) for block in sampled_blocks(train, self.rows, self.seed)])
+        blocks = map(self.vectors, sampled_blocks(train, self.rows, self.seed))
+        rows = stacked(blocks, min(self.rows, len(train.source)), torch.float32)
         sample = min(self.sample, len(rows))
         forest = ensemble.IsolationForest(n_estimators=self.trees, max_samples=sample, random_state=self.seed)
-        trees = [estimator.tree_ for estimator in forest.fit(rows.float().cpu().numpy()).estimators_]
+        trees = [estimator.tree_ for estimator in forest.fit(rows.cpu().numpy()).estimators_]
         nodes = max(tree.node_count for tree in trees)
 
         def padded(values: list[Any], dtype: torch.dtype) -> Tensor:

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featood.cache.feature_set import FeatureSet
+from featood.cache.feature_set import ROWS, FeatureSet
 from featood.errors import DataError
 from featood.heads.base.feature_head import FeatureHead
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import sampled_blocks, stacked
 from featood.heads.registry import register
-from featood.numerics.neighbours import build_index, dense_search, search
+from featood.numerics.neighbours import Neighbours, build_index, dense_search, search
 from featood.options import option
 
 
@@ -44,7 +44,12 @@ class LOF(FeatureHead):
 
     def fit_state(self, train: SelectedRows) -> State:
         """Keep a sample of the rows."""
-        sample = (self.vectors(block) for block in sampled_blocks(train, self.rows, self.seed))
+        # features of 16 bits are kept as they are
+        stored = self.space == "none" and self.is_narrow(train)
+        sample = (
+            block.feature(self.feature)[:] if stored else self.vectors(block)
+            for block in sampled_blocks(train, self.rows, self.seed)
+        )
         kept = stacked(sample, min(self.rows, len(train.source)))
         if len(kept) < 2:
             raise DataError(f"lof needs two training rows, {train.source.name} has {len(kept)}")
@@ -54,9 +59,10 @@ class LOF(FeatureHead):
 
     def prepare(self, state: State) -> Any:
         """Compute the density around each stored row, among the others."""
-        bank = state["rows"].double()
+        bank = state["rows"]
         index, count = build_index(bank), min(self.neighbors, len(bank) - 1)
-        near = search(index, bank, count + 1)
+        parts = [search(index, part.double(), count + 1) for part in bank.split(ROWS)]
+        near = Neighbours(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
         # a row is not its own neighbour; if more rows equal it, it may not be among its nearest either
         own = near.rows == torch.arange(len(bank), device=bank.device)[:, None]
         own[:, -1] |= ~own.any(1)
@@ -71,7 +77,8 @@ class LOF(FeatureHead):
         count = min(self.neighbors, len(index.rows) - 1)
         if torch.compiler.is_compiling():  # an index cannot be part of a graph
             rows = dense_search(queries, index.rows, count)
-            distances = (queries[:, None] - index.rows[rows]).norm(dim=2)
+            nearest = index.rows.index_select(0, rows.flatten()).view(*rows.shape, -1)
+            distances = (queries[:, None] - nearest).norm(dim=2)
         else:
             distances, rows = search(index, queries, count)
         return densities[rows].mean(1) / _density(distances, reach[rows])

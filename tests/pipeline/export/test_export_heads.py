@@ -1,5 +1,6 @@
 """Exported heads: their scores in the runtimes of the formats, and reasons for refusals."""
 
+import dataclasses
 import io
 import json
 
@@ -46,6 +47,19 @@ def test_the_file_scores_as_the_head_does(name, tmp_path):
         found = onnx_scores(made.path, columns(made.inputs, rows))
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * np.abs(head.score(TEST)).max())
     assert made.difference <= 1e-4 and made.rows == len(TEST) and made.compared_on == TEST.name
+
+
+@pytest.mark.parametrize("name", ["knn", "nnguide", "lof"])
+def test_rows_that_are_kept_in_float16(name, tmp_path):
+    narrow, rows = (
+        dataclasses.replace(data, features={"avg": data.features["avg"].astype("f2")})
+        for data in (TRAIN, TEST)
+    )
+    head = create_head(name, **HEADS[name]).fit(narrow)
+    assert head.state["rows"].dtype == torch.float16
+    made = export_head(head, rows, tmp_path / "head.onnx")
+    found = onnx_scores(made.path, columns(made.inputs, rows))
+    np.testing.assert_allclose(found, head.score(rows), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["mahalanobis", "knn", "rankfeat"])
