@@ -55,6 +55,7 @@ REQUESTS = 16
 NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist", re.IGNORECASE)
 NO_CREDENTIALS = re.compile(r"latest/api/token|token request|Account must be specified", re.IGNORECASE)
 """What the errors say when a provider is asked for credentials because the environment has none."""
+DENIED = re.compile(r"status code: 40[13]\b")
 ASK = (
     "set those of the provider in the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
     "GOOGLE_APPLICATION_CREDENTIALS, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"
@@ -230,7 +231,7 @@ def write_json(path: ObjectPath, value: dict[str, Any]) -> None:
                 there = _library().get(store, key)
                 if bytes(there.bytes()) == content:
                     return
-                mode = {name: there.meta[name] for name in ("e_tag", "version")}
+                mode = {name: there.meta[name] for name in ("e_tag", "version") if there.meta[name]}
     raise UsageError(f"another process is writing {path}; wait for it to end")
 
 
@@ -350,7 +351,7 @@ def _reported(path: ObjectPath, *passed: type[Exception]) -> Iterator[None]:
             raise FileNotFoundError(errno.ENOENT, "no such object", str(path)) from None
         if NO_CREDENTIALS.search(text):
             raise OSError(f"{path.root}: there are no credentials; {ASK}") from None
-        if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
+        if DENIED.search(text):
             raise OSError(
                 f"{path.root}: access is denied ({_reason(error)}); check the credentials in the environment, and what "
                 "they permit"
