@@ -69,7 +69,7 @@ def test_commands_give_the_results_of_a_local_cache(objects, featood, toy_images
             ("cache", "verify"),
             ("cache", "export", "cifar-resnet20@random/toy/test", f"{place}-copy", "--format", "zarr"),
         ):
-            code, out, err = featood(*words, *cache)
+            code, _, err = featood(*words, *cache)
             assert code == 0, (words, err)
         body = json.loads((tmp_path / "r.json").read_text())
         del body["run"]
