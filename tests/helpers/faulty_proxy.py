@@ -57,12 +57,16 @@ class FaultyProxy:
         self._server.server_close()
 
     def draw(self, request: str) -> str:
-        """Draw what happens to the next request; empty if nothing does."""
+        """Draw what happens to the next request; empty if nothing does.
+
+        Only objects are cut: clients continue them, but no list of objects.
+        """
         with self._lock:
             self.requests.append(request)
             if self._random.random() >= self.share:
                 return ""
-            fault = self._random.choice(FAULTS)
+            whole = not request.startswith("GET") or "list-type" in request
+            fault = self._random.choice([name for name in FAULTS if not (whole and name == "cut")])
             self.faults[fault] += 1
             return fault
 
@@ -105,13 +109,9 @@ class _Handler(BaseHTTPRequestHandler):
             for name, value in response.getheaders()
             if name.lower() not in ("connection", "transfer-encoding", "date", "server")
         }
-        self._answer(response.status, headers, content, half=fault == "cut" and self._is_object())
+        self._answer(response.status, headers, content, half=fault == "cut")
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass_on
-
-    def _is_object(self) -> bool:
-        """Whether the answer is an object, which clients continue where it was cut, unlike a list of objects."""
-        return self.command == "GET" and "list-type" not in self.path
 
     def _answer(self, status: int, headers: dict[str, str], content: bytes, half: bool = False) -> None:
         self.send_response(status)
