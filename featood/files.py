@@ -9,18 +9,24 @@ from __future__ import annotations
 __all__ = [
     "TEMPORARY",
     "atomic_write",
+    "children",
     "create",
     "digest",
+    "each",
     "folders_below",
     "lock",
     "make_folder",
+    "modified",
+    "opened",
     "read_json",
+    "read_ranges",
     "remove",
     "rename",
     "replacing",
     "resuming",
     "scratch_folder",
     "seal",
+    "size_below",
     "size_of",
     "temporary",
     "temporary_folder",
@@ -37,14 +43,19 @@ import shutil
 import stat
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from featood.errors import CacheCorrupt
 from featood.names import local_path
 
+if TYPE_CHECKING:
+    from featood.objects import Location
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 TEMPORARY = ".tmp"
 """Suffix of temporary files and folders; those left over after a kill can be deleted."""
 PART = ".part"
@@ -90,6 +101,49 @@ def folders_below(root: str | Path, depth: int) -> list[Path]:
                 found += [Path(entry.path) for entry in entries if entry.is_dir()]
         folders = sorted(found)
     return folders
+
+
+def children(folder: str | Path) -> list[Path]:
+    """List the files and folders in a folder in order; an empty list if it does not exist."""
+    try:
+        return sorted(Path(folder).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def size_below(folder: str | Path) -> int:
+    """Return the total size of the files below a folder in bytes."""
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+
+def modified(path: str | Path) -> float:
+    """Return the time of the last change in seconds since 1970."""
+    return os.stat(path).st_mtime
+
+
+def opened(path: str | Path) -> IO[bytes]:
+    """Open a file for reading, without a buffer."""
+    return open(path, "rb", buffering=0)
+
+
+def read_ranges(path: str | Path, ranges: Sequence[tuple[int, int]], out: memoryview) -> int:
+    """Fill `out` with ranges (start, stop) of bytes of a file, and return the number of bytes that there were."""
+    at = 0
+    with opened(path) as file:
+        for start, stop in ranges:
+            file.seek(start)
+            end = at + stop - start
+            while at < end:
+                count = file.readinto(out[at:end])  # type: ignore[attr-defined]
+                if not count:
+                    return at
+                at += count
+    return at
+
+
+def each(place: str | Path, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Apply a function to each item, one after the other, as local files need no waiting."""
+    return [function(item) for item in items]
 
 
 def make_folder(path: str | Path) -> None:
@@ -300,7 +354,7 @@ def seal(value: dict[str, Any]) -> dict[str, Any]:
 AGAIN = "extract this set again with --overwrite"
 
 
-def unseal(value: Any, path: Path, advice: str = AGAIN) -> dict[str, Any]:
+def unseal(value: Any, path: Location, advice: str = AGAIN) -> dict[str, Any]:
     """Check and remove the digest of a sealed record.
 
     Raises
@@ -323,7 +377,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     atomic_write(path, json.dumps(seal(value), indent=1).encode())
 
 
-def read_json(path: Path, advice: str = AGAIN) -> dict[str, Any]:
+def read_json(path: Location, advice: str = AGAIN) -> dict[str, Any]:
     """Read a sealed JSON record; errors end with the advice.
 
     Raises

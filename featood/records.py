@@ -15,10 +15,12 @@ from __future__ import annotations
 __all__ = ["check_record", "is_newer", "one_of", "optional", "record_problem", "whole"]
 
 from collections.abc import Callable, Collection
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from featood.errors import CacheCorrupt
+
+if TYPE_CHECKING:
+    from featood.objects import Location
 
 LARGEST = 2**53
 """Largest allowed count; JSON readers disagree about larger numbers."""
@@ -94,7 +96,7 @@ def _first(parts: Any) -> tuple[str, str]:
     return "", ""
 
 
-def check_record(value: Any, kind: Any, path: Path, advice: str) -> Any:
+def check_record(value: Any, kind: Any, path: Location, advice: str) -> Any:
     """Return a record after checking it against a schema.
 
     Raises

@@ -6,7 +6,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = {
     **dict.fromkeys(
-        ("downloads", "errors", "files", "names", "notebook", "options", "records", "reporter"), 0
+        (
+            "downloads",
+            "errors",
+            "files",
+            "names",
+            "notebook",
+            "objects",
+            "options",
+            "records",
+            "reporter",
+            "storage",
+        ),
+        0,
     ),
     **dict.fromkeys(("nets", "metrics", "numerics", "readers"), 1),
     **dict.fromkeys(("cache", "data", "engines", "training", "energies", "flows", "losses", "decisions"), 2),
@@ -41,6 +53,16 @@ def test_only_one_module_imports_torchvision_and_timm():
     for path in MODULES:
         if path.name != "vision.py":
             assert not {name.split(".")[0] for name in imports(path)} & {"torchvision", "timm"}, path
+
+
+def test_only_three_modules_open_connections():
+    clients = {"boto3", "botocore", "fsspec", "huggingface_hub", "obstore", "requests", "urllib.request"}
+    allowed = {"downloads.py", "remote.py", "objects.py", "hub.py"}
+    for path in (ROOT / "featood").rglob("*.py"):
+        if path.name not in allowed:
+            assert not {name for name in imports(path) if name in clients or name.split(".")[0] in clients}, (
+                path
+            )
 
 
 def test_modules_stay_short():

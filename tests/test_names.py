@@ -193,10 +193,14 @@ def test_a_data_set_refers_only_to_its_own_folder(tmp_path, name):
 @pytest.mark.parametrize("address", ("s3://bucket/cache", "gs://bucket/x", "https://host/x", "file:///tmp/x"))
 def test_addresses_are_not_used_as_folders(featood, tmp_path, monkeypatch, address):
     monkeypatch.chdir(tmp_path)
-    for words in (
+    caches = (
         ("extract", "--cache", address, "--dataset", "noise:uniform"),
         ("cache", "ls", "--cache", address),
-        ("cache", "export", "a/b/c", address),
+        ("cache", "export", "a/b/c", address, "--format", "zarr"),
+    )
+    on_objects = address.startswith(("s3:", "gs:"))
+    for words in (
+        *(() if on_objects else caches),
         ("score", "--ood", "x", "--json", address),
         ("report", "--ood", "x", "--out", address),
         ("fit", "knn", "--out", address),
@@ -205,7 +209,7 @@ def test_addresses_are_not_used_as_folders(featood, tmp_path, monkeypatch, addre
         code, out, err = featood(*words)
         assert code == 2 and not out and err.count("\n") == 1, err
         assert f"error: {address} is an address" in err and "give a local folder" in err
-    for action in (FeatureCache, lambda place: create_head("energy").save(place)):
+    for action in (*(() if on_objects else (FeatureCache,)), lambda place: create_head("energy").save(place)):
         with pytest.raises(UsageError, match="is an address"):
             action(address)
     with pytest.raises(UsageError, match="is an address"):

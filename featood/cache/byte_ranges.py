@@ -17,11 +17,13 @@ __all__ = [
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import google_crc32c
 import numpy as np
+
+from featood import storage
+from featood.objects import Location
 
 PIECE = 2**20
 """Bytes that are read at once, so that their checksum is computed while they are in the processor's cache."""
@@ -30,23 +32,29 @@ PIECE = 2**20
 class Place(NamedTuple):
     """Where the values of one column of a block are."""
 
-    path: Path
+    path: Location
     offset: int
     """Byte of the file at which they begin."""
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Location) -> Iterator[IO[bytes]]:
     """Open a file for reading: errors are those of the system, but ValueError if it is missing."""
-    try:
-        file = open(path, "rb", buffering=0)  # noqa: SIM115  (only its opening is guarded)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise ValueError(f"{path.name} is missing") from None
+    with _present(path):
+        file = storage.opened(path)
     with file:
         yield file
 
 
-def content_of(path: Path) -> bytes:
+@contextmanager
+def _present(path: Location) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise ValueError(f"{path.name} is missing") from None
+
+
+def content_of(path: Location) -> bytes:
     """Read all bytes of a file; errors as in :func:`opened`."""
     with opened(path) as file:
         return file.read()
@@ -91,13 +99,12 @@ def read_runs(place: Place, runs: Sequence[tuple[int, int]], out: np.ndarray) ->
     OSError
         If it cannot be read.
     """
-    width = out.nbytes // len(out)
-    flat, at = bytes_of(out), 0
-    with opened(place.path) as file:
-        for start, stop in runs:
-            file.seek(place.offset + start * width)
-            fill(file, flat[at : at + (stop - start) * width])
-            at += (stop - start) * width
+    width, flat = out.nbytes // len(out), bytes_of(out)
+    ranges = [(place.offset + start * width, place.offset + stop * width) for start, stop in runs]
+    with _present(place.path):
+        count = storage.read_ranges(place.path, ranges, flat.data)
+    if count < len(flat):
+        raise ValueError("the file is truncated")
 
 
 def crc32(values: np.ndarray) -> int:

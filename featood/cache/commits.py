@@ -7,7 +7,6 @@ __all__ = ["commit_block", "commit_path", "committed_blocks", "read_commit", "wh
 import math
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,10 @@ from featood.cache.byte_ranges import crc32, crc32c
 from featood.cache.manifest import Manifest
 from featood.cache.stores import Store
 from featood.errors import CacheCorrupt
-from featood.files import read_json, size_of, write_json
+from featood.files import read_json
+from featood.objects import Location
 from featood.records import check_record, whole
+from featood.storage import children, size_of, write_json
 
 REDO = "run the same extract again to redo this block"
 FIELDS = {
@@ -36,19 +37,19 @@ earlier layout do not have, is compared when a block is read.
 """
 
 
-def commit_path(folder: Path, block: int) -> Path:
+def commit_path(folder: Location, block: int) -> Any:
     """Return the path of the commit record of a block."""
     return folder / "commits" / f"{block:05d}.json"
 
 
-def committed_blocks(folder: Path, manifest: Manifest) -> set[int]:
+def committed_blocks(folder: Location, manifest: Manifest) -> set[int]:
     """Return the numbers of the blocks that have a record, valid or not."""
-    names = (path.stem for path in (folder / "commits").glob("*.json"))
-    numbers = {int(name) for name in names if re.fullmatch(r"[0-9]{5,15}", name)}
+    names = (path.name for path in children(folder / "commits"))
+    numbers = {int(name[:-5]) for name in names if re.fullmatch(r"[0-9]{5,15}\.json", name)}
     return {number for number in numbers if number < manifest.blocks}
 
 
-def read_commit(folder: Path, store: Store, block: int, fingerprint: str) -> dict[str, Any] | None:
+def read_commit(folder: Location, store: Store, block: int, fingerprint: str) -> dict[str, Any] | None:
     """Return a block's commit record, None where it was never committed.
 
     Raises
@@ -76,7 +77,7 @@ def read_commit(folder: Path, store: Store, block: int, fingerprint: str) -> dic
 
 
 def _check_commit(
-    record: dict[str, Any], store: Store, block: int, fingerprint: str, path: Path
+    record: dict[str, Any], store: Store, block: int, fingerprint: str, path: Location
 ) -> dict[str, Any]:
     """Return a commit record after checking that it belongs to this block of this set.
 
@@ -112,7 +113,7 @@ def _check_commit(
 
 
 def commit_block(
-    folder: Path,
+    folder: Location,
     store: Store,
     block: int,
     values: Mapping[str, np.ndarray],
@@ -124,7 +125,7 @@ def commit_block(
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or ObjectPath
         Folder of the set.
     store : Store
         Its store.
@@ -140,7 +141,7 @@ def commit_block(
         Sizes of other files of the block, which the record keeps.
     """
     store.write(block, values)
-    sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in store.files(block)}
+    sizes = {file.relative_to(folder).as_posix(): size_of(file) for file in store.files(block)}
     record = {
         "block": block,
         "fingerprint": fingerprint,
@@ -153,7 +154,7 @@ def commit_block(
     write_json(commit_path(folder, block), record)
 
 
-def where(folder: Path, store: Store, block: int) -> str:
+def where(folder: Location, store: Store, block: int) -> str:
     """Name a block in a message."""
     rows = store.span(block)
     return f"{folder}: block {block} (rows {rows.start}-{rows.stop - 1})"

@@ -10,21 +10,22 @@ __all__ = ["convert", "convert_set"]
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 from featood.cache.commits import commit_block, commit_path, committed_blocks, read_commit
 from featood.cache.manifest import SCHEMA, Manifest
 from featood.cache.reader import LOCK, BlockReader, make_store
 from featood.errors import CacheCorrupt, UsageError
-from featood.files import lock, read_json, remove, unlock, write_json
+from featood.files import read_json, unlock
+from featood.objects import Location
+from featood.storage import children, lock, remove, write_json
 
 
-def convert_set(folder: Path, progress: Callable[[int, int], None] | None = None) -> bool:
+def convert_set(folder: Location, progress: Callable[[int, int], None] | None = None) -> bool:
     """Convert a set, or remove what an interrupted conversion has left; return whether there was something to do.
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or ObjectPath
         The set, whose values have been verified.
     progress : callable, optional
         Called as ``progress(converted rows, total rows)``.
@@ -39,7 +40,7 @@ def convert_set(folder: Path, progress: Callable[[int, int], None] | None = None
         raise UsageError(f"another process is writing {folder}; wait for it to end")
     try:
         manifest = Manifest.load(folder)
-        if manifest.schema == SCHEMA and not (folder / manifest.store).exists():
+        if manifest.schema == SCHEMA and not children(folder / manifest.store):
             return False
         convert(folder, manifest, progress)
         return True
@@ -47,7 +48,9 @@ def convert_set(folder: Path, progress: Callable[[int, int], None] | None = None
         unlock(held)
 
 
-def convert(folder: Path, manifest: Manifest, progress: Callable[[int, int], None] | None = None) -> Manifest:
+def convert(
+    folder: Location, manifest: Manifest, progress: Callable[[int, int], None] | None = None
+) -> Manifest:
     """Convert the committed blocks of a set whose lock is held, and return the new manifest.
 
     Damaged blocks lose their record, so that the next extraction writes them again.
@@ -75,7 +78,7 @@ def convert(folder: Path, manifest: Manifest, progress: Callable[[int, int], Non
     return current
 
 
-def _convert_block(folder: Path, manifest: Manifest, current: Manifest, block: int) -> None:
+def _convert_block(folder: Location, manifest: Manifest, current: Manifest, block: int) -> None:
     store, earlier = make_store(folder, current), make_store(folder, manifest)
     record = read_commit(folder, earlier, block, manifest.fingerprint)
     if record is None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 __all__ = ["EARLIER_STORES"]
 
 from abc import abstractmethod
-from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -50,7 +49,7 @@ class EarlierZarrStore(EarlierStore):
                 raise ValueError(f"{METADATA} describes another array")
             return np.asarray(array[self.span(block)])
 
-    def files(self, block: int) -> list[Path]:
+    def files(self, block: int) -> list[Any]:
         """Return one shard per column."""
         return [self.folder / name / chunk_key(block, len(spec.shape)) for name, spec in self.columns.items()]
 
@@ -65,7 +64,7 @@ class EarlierHDF5Store(EarlierStore):
         (path,), dtype = self.files(block), self.columns[column].dtype
         return read_dataset(path, column, self.shape(column, block), dtype, lambda data: np.asarray(data[:]))
 
-    def files(self, block: int) -> list[Path]:
+    def files(self, block: int) -> list[Any]:
         """Return the single file of a block."""
         return [self.folder / f"block-{block:05d}.h5"]
 

@@ -8,7 +8,6 @@ import dataclasses
 import datetime
 import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featood.cache.commits import committed_blocks
@@ -16,8 +15,9 @@ from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import FILE, Manifest
 from featood.cache.reader import open_set
 from featood.errors import CacheCorrupt, DataError, FeatoodError, UsageError
-from featood.files import folders_below, size_of
-from featood.names import check_name, local_path
+from featood.names import check_name
+from featood.objects import Location, location
+from featood.storage import children, each, folders_below, modified, size_below, size_of
 
 if TYPE_CHECKING:
     from featood.cache.writer import SetWriter
@@ -37,7 +37,7 @@ class CacheEntry:
     backbone: str
     dataset: str
     split: str
-    folder: Path
+    folder: Location
     _manifest: Manifest | None
     committed: int
     """Number of committed blocks."""
@@ -74,14 +74,14 @@ class CacheEntry:
         if self.damage is None and (stamp := str(self.manifest.run.get("created", ""))):
             return stamp
         path = self.folder / FILE
-        seconds = (path if path.exists() else self.folder).stat().st_mtime
+        seconds = modified(self.folder if size_of(path) is None else path)
         changed = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
         return changed.isoformat(timespec="microseconds")
 
     @property
     def bytes(self) -> int:
         """Size on disk."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        return size_below(self.folder)
 
 
 class FeatureCache:
@@ -90,14 +90,14 @@ class FeatureCache:
     Parameters
     ----------
     root : path
-        Root folder, created when the first set is written.
+        Root folder, created when the first set is written; or a URL of object storage, such as ``s3://bucket/prefix``.
     code : sequence
         Code that may be run to extract further sets, if the sets of the cache were extracted with it: names such as
         ``python:MODULE:CALLABLE``, or networks. Code named only in the cache is never run.
     """
 
-    def __init__(self, root: str | Path, code: Sequence[Any] = ()) -> None:
-        self.root = local_path(root)
+    def __init__(self, root: str | Location, code: Sequence[Any] = ()) -> None:
+        self.root = location(root)
         self.code = tuple(code)
 
     def __repr__(self) -> str:
@@ -128,8 +128,8 @@ class FeatureCache:
     def __len__(self) -> int:
         return len(self.entries())
 
-    def folder(self, backbone: str, dataset: str, split: str) -> Path:
-        """Return the folder of a set.
+    def folder(self, backbone: str, dataset: str, split: str) -> Any:
+        """Return the folder of a set, a Path or an ObjectPath.
 
         Raises
         ------
@@ -142,30 +142,33 @@ class FeatureCache:
             )
         return self.root / slug(backbone) / slug(dataset) / slug(split)
 
-    def heads_folder(self, backbone: str, dataset: str) -> Path:
+    def heads_folder(self, backbone: str, dataset: str) -> Any:
         """Return the folder of the heads fitted on a dataset's features."""
         return self.root / slug(backbone) / slug(dataset) / HEADS
 
     def entries(self) -> list[CacheEntry]:
         """List the sets, newest first, including sets whose manifest cannot be read."""
-        found = []
-        for folder in self._folders():
-            damage, manifest = None, None
-            try:
-                manifest = Manifest.load(folder)
-            except (FeatoodError, OSError) as error:
-                if not _is_set(folder):  # removed meanwhile
-                    continue
-                damage = (
-                    error if isinstance(error, FeatoodError) else CacheCorrupt(f"{folder / FILE}: {error}")
-                )
-            backbone, dataset, split = folder.relative_to(self.root).parts
-            committed = len(committed_blocks(folder, manifest)) if manifest else 0
-            found.append(CacheEntry(backbone, dataset, split, folder, manifest, committed, damage))
+        found = [entry for entry in each(self.root, self._entry, self._folders()) if entry is not None]
         return sorted(found, key=lambda entry: (entry.created, entry.key), reverse=True)
 
-    def _folders(self) -> list[Path]:
-        return [folder for folder in folders_below(self.root, 3) if _is_set(folder)]
+    def _entry(self, folder: Any) -> CacheEntry | None:
+        """Describe the set in a folder; None if it was removed meanwhile."""
+        damage, manifest = None, None
+        try:
+            manifest = Manifest.load(folder)
+        except (FeatoodError, OSError) as error:
+            if not _is_set(folder):
+                return None
+            damage = error if isinstance(error, FeatoodError) else CacheCorrupt(f"{folder / FILE}: {error}")
+        backbone, dataset, split = folder.relative_to(self.root).parts
+        committed = len(committed_blocks(folder, manifest)) if manifest else 0
+        return CacheEntry(backbone, dataset, split, folder, manifest, committed, damage)
+
+    def _folders(self) -> list[Any]:
+        folders = folders_below(self.root, 3)
+        return [
+            folder for folder, there in zip(folders, each(self.root, _is_set, folders), strict=True) if there
+        ]
 
     def keys(self, wanted: Sequence[str] = ()) -> list[str]:
         """Return the keys of the sets, readable or not, or of those in `wanted`.
@@ -224,19 +227,19 @@ class FeatureCache:
         manifest = dataclasses.replace(manifest, run={"created": stamp, **manifest.run})
         return SetWriter(self.folder(*_parts(key)), manifest, classifier, overwrite)
 
-    def garbage(self, incomplete: bool = False, older_than: float = 3600.0) -> list[Path]:
+    def garbage(self, incomplete: bool = False, older_than: float = 3600.0) -> list[Any]:
         """List what ``gc`` may remove; see :func:`featood.cache.garbage.garbage`."""
         from featood.cache.garbage import garbage
 
         return garbage(self.root, incomplete, older_than)
 
-    def collect(self, rubbish: list[Path]) -> list[Path]:
+    def collect(self, rubbish: list[Any]) -> list[Any]:
         """Remove what :meth:`garbage` listed; see :func:`featood.cache.garbage.collect`."""
         from featood.cache.garbage import collect
 
         return collect(rubbish)
 
-    def remove(self, keys: Sequence[str]) -> list[Path]:
+    def remove(self, keys: Sequence[str]) -> list[Any]:
         """Remove sets, damaged or not; heads that were fitted on them are kept.
 
         Raises
@@ -254,7 +257,7 @@ class FeatureCache:
         return folders
 
 
-def open_cache(root: str | Path = "feature_cache", code: Sequence[Any] = ()) -> FeatureCache:
+def open_cache(root: str | Location = "feature_cache", code: Sequence[Any] = ()) -> FeatureCache:
     """Open the cache under a folder; see :class:`FeatureCache`."""
     return FeatureCache(root, code)
 
@@ -280,6 +283,8 @@ def _parts(key: str) -> tuple[str, str, str]:
     return parts[0], parts[1], parts[2]
 
 
-def _is_set(folder: Path) -> bool:
+def _is_set(folder: Location) -> bool:
     """Whether a folder contains a set: a manifest, or commit records whose manifest has been lost."""
-    return size_of(folder / FILE) is not None or any((folder / "commits").glob("*.json"))
+    return size_of(folder / FILE) is not None or any(
+        path.name.endswith(".json") for path in children(folder / "commits")
+    )

@@ -14,18 +14,29 @@ from featood.cache.feature_cache import HEADS
 from featood.cache.manifest import Manifest
 from featood.cache.reader import LOCK
 from featood.errors import FeatoodError, UsageError
-from featood.files import TEMPORARY, folders_below, lock, remove, unlock
+from featood.files import TEMPORARY, unlock
+from featood.objects import Location, ObjectPath
+from featood.storage import children, folders_below, lock, remove
 
 SCRATCH = (TEMPORARY, ".partial")
 """Suffixes of temporary files: featood's, and zarr's in caches of older versions."""
 
 
-def garbage(root: Path, incomplete: bool = False, older_than: float = 3600.0) -> list[Path]:
+def garbage(root: Location, incomplete: bool = False, older_than: float = 3600.0) -> list[Path]:
     """List what ``gc`` may remove: temporary files of killed writers and, on request, incomplete sets.
 
     Nothing is listed that is locked by a process, or that changed within `older_than` seconds; on a file
     system without locks, and for fitted heads, age is the only criterion.
+
+    Raises
+    ------
+    UsageError
+        On object storage.
     """
+    if isinstance(root, ObjectPath):
+        raise UsageError(
+            "killed processes leave no temporary files on object storage; remove incomplete sets with featood cache rm"
+        )
     rubbish: list[Path] = []
     for folder in folders_below(root, 3):
         if HEADS in (folder.name, folder.parent.name):
@@ -63,7 +74,7 @@ def collect(rubbish: Sequence[Path]) -> list[Path]:
     return left
 
 
-def remove_set(folder: Path) -> None:
+def remove_set(folder: Location) -> None:
     """Remove a set, damaged or not.
 
     Raises
@@ -78,21 +89,21 @@ def remove_set(folder: Path) -> None:
     _remove_emptied(folder)
 
 
-def _empty(folder: Path) -> None:
+def _empty(folder: Location) -> None:
     """Remove everything except the lock, records first, so that a kill cannot leave a set that looks complete."""
     remove(folder / "commits")
-    for child in folder.iterdir():
+    for child in children(folder):
         if child.name != LOCK:
             remove(child)
 
 
-def _remove_emptied(folder: Path) -> None:
-    if [child.name for child in folder.iterdir()] == [LOCK]:
+def _remove_emptied(folder: Location) -> None:
+    if [child.name for child in children(folder)] == [LOCK]:
         remove(folder)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
+def _locked(folder: Location) -> Iterator[bool]:
     """Hold a set's lock; yield whether it was free."""
     held = lock(folder / LOCK)
     try:

@@ -9,14 +9,15 @@ import importlib.metadata
 import platform
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from featood.cache.stores import STORES, ColumnSpec
 from featood.errors import CacheCorrupt, Mismatch, UsageError
-from featood.files import digest, read_json, write_json
+from featood.files import digest, read_json
 from featood.names import check_name, name_problem
+from featood.objects import Location
 from featood.records import check_record, is_newer, one_of, optional, whole
+from featood.storage import write_json
 
 SCHEMA = 2
 """Version of the layout: in 2, a column of a block is one piece of a file; in 1, it had chunks of 256 rows."""
@@ -233,14 +234,14 @@ class Manifest:
         body["columns"] = {name: [list(spec.shape), spec.dtype] for name, spec in self.columns.items()}
         return body
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Location) -> None:
         """Write ``manifest.json`` atomically."""
         body = self.as_json()
         prints = {"fingerprint": self.fingerprint, "backbone_fingerprint": self.backbone_fingerprint}
         write_json(folder / FILE, {**body, **prints})
 
     @classmethod
-    def load(cls, folder: Path) -> Manifest:
+    def load(cls, folder: Location) -> Manifest:
         """Read ``manifest.json``.
 
         Raises

@@ -16,7 +16,6 @@ import itertools
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,8 @@ from featood.cache.manifest import SCHEMA, Manifest
 from featood.cache.stores import STORES, Store
 from featood.errors import CacheCorrupt, MissingPackage
 from featood.files import digest
+from featood.objects import Location
+from featood.storage import each
 
 LOCK = ".lock"
 """Name of the lock file held by the writer of a set."""
@@ -50,7 +51,7 @@ class BlockReader:
     Rows of a block that has been checked are read alone, as a file under its final name never changes.
     """
 
-    def __init__(self, folder: Path, store: Store, commits: Mapping[int, dict[str, Any]]) -> None:
+    def __init__(self, folder: Location, store: Store, commits: Mapping[int, dict[str, Any]]) -> None:
         self.folder, self.store, self.commits = folder, store, commits
         self._last: dict[str, tuple[int, np.ndarray]] = {}
         self._checked: dict[tuple[str, int], Place | None] = {}
@@ -131,7 +132,7 @@ def decode_ids(values: np.ndarray) -> np.ndarray:
     return np.array([name.decode("utf-8", "surrogateescape") for name in fixed], dtype=object)
 
 
-def open_blocks(folder: Path) -> tuple[Manifest, BlockReader]:
+def open_blocks(folder: Location) -> tuple[Manifest, BlockReader]:
     """Read the manifest and every commit record of a set.
 
     Raises
@@ -148,14 +149,16 @@ def open_blocks(folder: Path) -> tuple[Manifest, BlockReader]:
             f"{folder} is incomplete: {len(there)} of {manifest.blocks} blocks are committed, block "
             f"{first} is the first that is not; run the same extract again to finish it"
         )
-    found = {
-        block: read_commit(folder, store, block, manifest.fingerprint) for block in range(manifest.blocks)
-    }
-    commits = {block: record for block, record in found.items() if record is not None}
+    found = each(
+        folder,
+        lambda block: read_commit(folder, store, block, manifest.fingerprint),
+        range(manifest.blocks),
+    )
+    commits = {block: record for block, record in enumerate(found) if record is not None}
     return manifest, BlockReader(folder, store, commits)
 
 
-def make_store(folder: Path, manifest: Manifest) -> Store:
+def make_store(folder: Location, manifest: Manifest) -> Store:
     """Return the store that a manifest describes."""
     earlier = manifest.schema < SCHEMA
     kind = (EARLIER_STORES if earlier else STORES)[manifest.store]
@@ -163,7 +166,7 @@ def make_store(folder: Path, manifest: Manifest) -> Store:
     return kind(place, manifest.columns, manifest.rows, manifest.block_rows)
 
 
-def open_set(folder: Path, name: str = "") -> FeatureSet:
+def open_set(folder: Location, name: str = "") -> FeatureSet:
     """Open a complete cached FeatureSet; columns are read on demand.
 
     Raises
@@ -199,7 +202,7 @@ def _content(manifest: Manifest, reader: BlockReader) -> str:
     return digest([manifest.rows, manifest.classifier_sha256, blocks])
 
 
-def read_classifier(folder: Path, manifest: Manifest) -> Classifier | None:
+def read_classifier(folder: Location, manifest: Manifest) -> Classifier | None:
     """Read the classifier of a set; return None if it has none.
 
     Raises

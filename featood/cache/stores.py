@@ -22,14 +22,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any, ClassVar, TypeVar
 
 import numpy as np
 
 from featood.cache.byte_ranges import Place, bytes_of, content_of, crc32c, fill, opened, read_checked
 from featood.errors import MissingPackage
-from featood.files import atomic_write, make_folder, replacing
+from featood.objects import Location
+from featood.storage import atomic_write, make_folder, replacing
 
 METADATA = "zarr.json"
 Result = TypeVar("Result")
@@ -60,7 +60,9 @@ class Store:
     checksums: ClassVar[str] = "crc32c"
     """Entry of the commit records with the checksums that :meth:`read` returns."""
 
-    def __init__(self, folder: Path, columns: Mapping[str, ColumnSpec], rows: int, block_rows: int) -> None:
+    def __init__(
+        self, folder: Location, columns: Mapping[str, ColumnSpec], rows: int, block_rows: int
+    ) -> None:
         self.folder = folder
         self.columns = dict(columns)
         self.rows = rows
@@ -122,8 +124,8 @@ class Store:
     def check_end(self, column: str, block: int, file: IO[bytes], checksum: int) -> None:
         """Check what follows the values in their file, given their checksum; raise ValueError if it is damaged."""
 
-    def files(self, block: int) -> list[Path]:
-        """List the files of a block."""
+    def files(self, block: int) -> list[Any]:
+        """List the files of a block, each a Path or an ObjectPath."""
         raise NotImplementedError
 
     def finish(self) -> None:
@@ -201,10 +203,10 @@ class ZarrStore(Store):
         if crc32c(end[:-4], checksum).to_bytes(4, "little") != end[-4:].tobytes() or file.read(1):
             raise ValueError("the chunk does not match its checksum")
 
-    def _path(self, column: str, block: int) -> Path:
+    def _path(self, column: str, block: int) -> Location:
         return self.folder / column / chunk_key(block, len(self.columns[column].shape))
 
-    def files(self, block: int) -> list[Path]:
+    def files(self, block: int) -> list[Any]:
         """Return one chunk per column."""
         return [self._path(column, block) for column in self.columns]
 
@@ -218,7 +220,7 @@ class HDF5Store(Store):
         """Make the folder."""
         make_folder(self.folder)
 
-    def _path(self, block: int) -> Path:
+    def _path(self, block: int) -> Location:
         return self.folder / f"block-{block:05d}.h5"
 
     def write(self, block: int, values: Mapping[str, np.ndarray]) -> None:
@@ -241,7 +243,7 @@ class HDF5Store(Store):
             raise ValueError("its values are not adjacent")
         return Place(path, offset)
 
-    def files(self, block: int) -> list[Path]:
+    def files(self, block: int) -> list[Any]:
         """Return the single file of a block."""
         return [self._path(block)]
 
@@ -275,7 +277,7 @@ def library(name: str) -> Any:
 
 
 def read_dataset(
-    path: Path, name: str, shape: tuple[int, ...], dtype: str, read: Callable[[Any], Result]
+    path: Location, name: str, shape: tuple[int, ...], dtype: str, read: Callable[[Any], Result]
 ) -> Result:
     """Return what a function returns for a dataset of an HDF5 file.
 

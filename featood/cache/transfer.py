@@ -20,9 +20,11 @@ from featood.cache.reader import encode_ids
 from featood.cache.stores import ColumnSpec
 from featood.cache.writer import SetWriter
 from featood.errors import DataError, Mismatch, UsageError
-from featood.files import atomic_write, create, scratch_folder
-from featood.names import name_problem
+from featood.files import create, scratch_folder
+from featood.names import local_path, name_problem
+from featood.objects import Location
 from featood.readers import class_labels, listed
+from featood.storage import atomic_write
 
 ROW_DATA = ("logits", "labels", "ids")
 
@@ -215,7 +217,7 @@ def _fitting(classifier: Classifier | tuple[Any, Any], given: FeatureSet) -> Cla
     return Classifier(weight.astype("f4", copy=False), bias.astype("f4", copy=False))
 
 
-def export_set(cache: FeatureCache, key: str, target: Path, form: str) -> Path:
+def export_set(cache: FeatureCache, key: str, target: str | Location, form: str) -> Any:
     """Copy a set out of the cache.
 
     Parameters
@@ -224,15 +226,15 @@ def export_set(cache: FeatureCache, key: str, target: Path, form: str) -> Path:
         Source cache.
     key : str
         ``backbone/dataset/split``.
-    target : Path
-        A cache root for ``zarr`` and ``hdf5``; an empty folder for ``npy``.
+    target : path
+        A cache root for ``zarr`` and ``hdf5``, which may be a URL of object storage; an empty folder for ``npy``.
     form : str
         ``zarr`` or ``hdf5`` (another cache with the same values), or ``npy`` (one file per column, plus
         classifier and manifest).
 
     Returns
     -------
-    Path
+    Path or ObjectPath
         The written folder.
 
     Raises
@@ -242,12 +244,12 @@ def export_set(cache: FeatureCache, key: str, target: Path, form: str) -> Path:
     """
     source = cache[key]
     if form == "npy":
-        return _export_npy(source, target / key.replace("/", "-"))
-    if target.resolve() == cache.root.resolve():
+        return _export_npy(source, local_path(str(target)) / key.replace("/", "-"))
+    copy = FeatureCache(target)
+    if copy.root.resolve() == cache.root.resolve():
         raise UsageError("export into the cache itself would replace the set; choose another folder")
     folder = cache.folder(*key.split("/"))
     there = Manifest.load(folder)
-    copy = FeatureCache(target)
     destination = copy.folder(*key.split("/"))
     manifest = dataclasses.replace(there, store=form, schema=SCHEMA)
     try:

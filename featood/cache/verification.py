@@ -5,22 +5,23 @@ from __future__ import annotations
 __all__ = ["verify"]
 
 from collections.abc import Callable
-from pathlib import Path
 
 from featood.cache.commits import commit_path
 from featood.cache.reader import LOCK, open_blocks, read_classifier
 from featood.errors import CacheCorrupt, FeatoodError, Mismatch, UsageError
-from featood.files import lock, remove, unlock
+from featood.files import unlock
+from featood.objects import Location
+from featood.storage import lock, remove
 
 
 def verify(
-    folder: Path, drop: bool = False, progress: Callable[[int, int], None] | None = None
+    folder: Location, drop: bool = False, progress: Callable[[int, int], None] | None = None
 ) -> list[FeatoodError]:
     """Read every block of a set, check all values, and return the problems found.
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or ObjectPath
         The set.
     drop : bool
         Remove the commit records of bad blocks, so that they can be extracted again.
@@ -44,7 +45,7 @@ def verify(
             unlock(held)
 
 
-def _verify(folder: Path, drop: bool, progress: Callable[[int, int], None] | None) -> list[FeatoodError]:
+def _verify(folder: Location, drop: bool, progress: Callable[[int, int], None] | None) -> list[FeatoodError]:
     try:
         manifest, reader = open_blocks(folder)
         read_classifier(folder, manifest)

@@ -6,7 +6,6 @@ __all__ = ["SetWriter"]
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,11 @@ from featood.cache.conversion import convert
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import SCHEMA, Manifest, differing
 from featood.cache.reader import LOCK, make_store, open_set
+from featood.cache.stores import ZarrStore
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
-from featood.files import atomic_write, lock, make_folder, remove, size_of, unlock
+from featood.files import unlock
+from featood.objects import Location, ObjectPath
+from featood.storage import atomic_write, children, each, lock, make_folder, remove, size_of
 
 
 class SetWriter:
@@ -25,11 +27,11 @@ class SetWriter:
 
     Two writers of one set are safe: the values of a block are determined by the manifest, files appear under
     their final names only when complete, and a block is valid only with its commit record. The lock only avoids
-    duplicate work, so it does not matter if a file system ignores it.
+    duplicate work, so it does not matter if a file system ignores it, and object storage has none.
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or ObjectPath
         Folder of the set.
     manifest : Manifest
         Manifest of the set; an interrupted extraction to be resumed must have the same.
@@ -43,16 +45,18 @@ class SetWriter:
     Mismatch
         If the folder contains a set with another fingerprint and `overwrite` is off.
     UsageError
-        If another process is writing this set.
+        If another process is writing this set, or its store is not for object storage.
     """
 
     def __init__(
         self,
-        folder: Path,
+        folder: Location,
         manifest: Manifest,
         classifier: Classifier | None = None,
         overwrite: bool = False,
     ) -> None:
+        if isinstance(folder, ObjectPath) and manifest.store != ZarrStore.kind:
+            raise UsageError("sets on object storage are zarr sets; leave out --store hdf5")
         self.folder = folder
         make_folder(folder)
         self._lock = lock(folder / LOCK)
@@ -99,7 +103,8 @@ class SetWriter:
 
     def pending(self) -> list[int]:
         """Blocks that have no valid commit record."""
-        return [block for block in range(self.manifest.blocks) if not self._committed(block)]
+        blocks = range(self.manifest.blocks)
+        return [block for block, done in enumerate(each(self.folder, self._committed, blocks)) if not done]
 
     def _committed(self, block: int) -> bool:
         try:
@@ -180,7 +185,7 @@ def _too_small(array: np.ndarray) -> bool:
     return bool(2 * tiny > np.count_nonzero(size))
 
 
-def _same(manifest: Manifest, there: Manifest, folder: Path) -> Manifest:
+def _same(manifest: Manifest, there: Manifest, folder: Location) -> Manifest:
     """Return the existing manifest, after checking that it describes the same values."""
     if there.fingerprint == manifest.fingerprint and there.store == manifest.store:
         return there
@@ -216,10 +221,10 @@ def _classifier_bytes(classifier: Classifier) -> bytes:
     return save({"weight": weight, "bias": bias})
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Location) -> None:
     """Remove a set's files, commit records first, so that a kill cannot leave a set that looks complete."""
     remove(folder / "commits")
     remove(folder / "manifest.json")
-    for child in folder.iterdir():
+    for child in children(folder):
         if child.name != LOCK:
             remove(child)

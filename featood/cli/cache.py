@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from featood.cli.common import Place, cache_option, dataset_option, emit_json, table
+from featood.cli.common import CacheRoot, cache_option, dataset_option, emit_json, table
 from featood.cli.completion import keys_in_cache
 from featood.reporter import TerminalReporter, print_line
 
@@ -194,16 +194,14 @@ def migrate(cache_root: str) -> None:
 
 @cache.command()
 @click.argument("key", shell_complete=keys_in_cache)
-@click.argument("target", type=Place(file_okay=False))
+@click.argument("target", type=CacheRoot(file_okay=False))
 @click.option("--format", "form", type=click.Choice(["zarr", "hdf5", "npy"]), required=True)
 @cache_option
 def export(key: str, target: str, form: str, cache_root: str) -> None:
-    """Copy the set KEY (backbone/dataset/split) to TARGET: another cache, or npy files."""
-    from pathlib import Path
-
+    """Copy the set KEY (backbone/dataset/split) to TARGET: another cache, also on object storage, or npy files."""
     from featood.cache import export_set, open_cache
 
-    click.echo(export_set(open_cache(cache_root), key, Path(target), form))
+    click.echo(export_set(open_cache(cache_root), key, target, form))
 
 
 @cache.command()

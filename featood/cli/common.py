@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "HEAD_FILES",
     "SHARE",
+    "CacheRoot",
     "Place",
     "backbone_option",
     "cache_of",
@@ -57,9 +58,22 @@ class Place(click.Path):
         return super().convert(value, param, ctx)
 
 
+class CacheRoot(click.Path):
+    """A local path, or a URL of object storage."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path or the URL, after checking that it can be opened."""
+        if "://" not in value:
+            return super().convert(value, param, ctx)
+        from featood.objects import location
+
+        return str(location(value))
+
+
 cache_option = click.option(
     "--cache", "cache_root", default="feature_cache", envvar="FEATOOD_CACHE", show_default=True, show_envvar=True,
-    type=Place(file_okay=False), help="Root folder of the feature cache.",
+    type=CacheRoot(file_okay=False),
+    help="Root folder of the feature cache, or a URL of object storage such as s3://bucket/prefix.",
 )  # fmt: skip
 data_dir_option = click.option(
     "--data-dir", envvar="FEATOOD_DATA", show_envvar=True, type=Place(file_okay=False),

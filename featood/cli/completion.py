@@ -61,7 +61,7 @@ def _fitted_heads(ctx: click.Context) -> Iterable[str]:
 
     opened = _cache(ctx)
     for backbone, dataset in {(entry.backbone, entry.dataset) for entry in opened.entries()}:
-        yield from (path.parent.name for path in opened.heads_folder(backbone, dataset).glob("*/head.json"))
+        yield from opened.fitted_heads(backbone, dataset)
     yield from (name for name, card in list_heads().items() if not card.learns)
 
 

@@ -6,7 +6,6 @@ __all__ = ["Evidence", "Scored", "make_relative"]
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from featood.cache import FeatureSet
 from featood.heads.artefacts.artefact import options_as_json
 from featood.heads.base.head import Head
+from featood.objects import Location
 
 
 class Scored(NamedTuple):
@@ -74,7 +74,7 @@ class Evidence:
             "head": head.name,
             "options": options_as_json(head),
             "fitted": head.learns,
-            "artefact": saved and str(saved.folder.resolve()),
+            "artefact": saved and saved.folder.resolve().as_posix(),
             "tensors_sha256": saved and saved.tensors_sha256,
             "record_sha256": saved and saved.record_sha256,
             "ranks_sha256": ranks_digest([scores[name] for name in self._sets]),
@@ -86,8 +86,8 @@ class Evidence:
         return {"force": self._force, "shifted": self._shifted, "sets": self._sets, "heads": self._heads}
 
 
-def make_relative(evidence: Mapping[str, Any], root: Path) -> None:
+def make_relative(evidence: Mapping[str, Any], root: Location) -> None:
     """Make the paths of artefacts in a cache relative to its root, so that the cache can be moved."""
+    base = f"{root.resolve().as_posix()}/"
     for head in evidence["heads"].values():
-        if head["artefact"] and Path(head["artefact"]).is_relative_to(root.resolve()):
-            head["artefact"] = Path(head["artefact"]).relative_to(root.resolve()).as_posix()
+        head["artefact"] = head["artefact"] and head["artefact"].removeprefix(base)

@@ -28,13 +28,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
-from featood.files import folders_below, size_of
 from featood.heads.artefacts.artefact import SUFFIXES, load_head
 from featood.heads.base.head import Head
 from featood.heads.registry import create_head, head_class
+from featood.objects import Location
 from featood.pipeline.selection import Selection
 from featood.pipeline.variant_labels import variant_label
 from featood.reporter import SILENT, Reporter
+from featood.storage import each, folders_below, size_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,19 +81,19 @@ class SkippedHead(NamedTuple):
 
 
 def place_in(
-    root: Path,
+    root: Location,
     name: str,
     settings: FitSettings,
     defaults: Mapping[str, Any],
     *,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
-) -> Path:
+) -> Location:
     """Choose the folder of a head in the cache.
 
     Parameters
     ----------
-    root : Path
+    root : Path or ObjectPath
         Folder of the fitted heads.
     name : str
         Name of the head.
@@ -131,13 +132,13 @@ def place_in(
 
 
 def place_given(
-    folder: Path,
+    folder: Location,
     name: str,
     settings: FitSettings,
     *,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
-) -> Path:
+) -> Location:
     """Return the folder given by the user for a head.
 
     Raises
@@ -156,7 +157,7 @@ def place_given(
 
 
 def _changed(
-    folder: Path, label: str, settings: FitSettings, overwrite: bool, reporter: Reporter
+    folder: Location, label: str, settings: FitSettings, overwrite: bool, reporter: Reporter
 ) -> list[str]:
     """Return the settings that differ from the head in a folder; empty if there is none or it may be replaced."""
     try:
@@ -199,7 +200,7 @@ def _replace(label: str, why: str, overwrite: bool, reporter: Reporter) -> None:
     reporter.line(f"{label} replaces one that {why}")
 
 
-def existing_head(folder: Path) -> Head | None:
+def existing_head(folder: Location) -> Head | None:
     """Return the head in a folder, or None if there is none that can be used."""
     try:
         return load_head(folder)
@@ -210,21 +211,23 @@ def existing_head(folder: Path) -> Head | None:
 # ---- finding heads ------------------------------------------------------------------------------------
 
 
-def heads_folder(selection: Selection) -> Path:
+def heads_folder(selection: Selection) -> Location:
     """Return the folder of the heads that were fitted on a selection."""
     return selection.cache.heads_folder(selection.backbone, selection.dataset)
 
 
-def find_heads(selection: Selection) -> dict[str, Path]:
+def find_heads(selection: Selection) -> dict[str, Location]:
     """Return the fitted heads in the cache, damaged or not, by the name of their folder."""
-    return {
-        path.name: path
-        for path in folders_below(heads_folder(selection), 1)
-        if any(size_of(path / f"head{suffix}") is not None for suffix in SUFFIXES)
-    }
+    folders = folders_below(heads_folder(selection), 1)
+    there = each(heads_folder(selection), _has_head, folders)
+    return {path.name: path for path, found in zip(folders, there, strict=True) if found}
 
 
-def head_folder(name: str, found: Mapping[str, Path]) -> Path | None:
+def _has_head(folder: Location) -> bool:
+    return any(size_of(folder / f"head{suffix}") is not None for suffix in SUFFIXES)
+
+
+def head_folder(name: str, found: Mapping[str, Location]) -> Location | None:
     """Return the folder of a head: the folder of that name, else the one in the cache, or None."""
     # a folder may have the same name as a head; a name written as a path always means the folder
     if Path(name, "head.json").is_file() or ("/" in name and Path(name).is_dir()):
@@ -308,7 +311,7 @@ def chosen_heads(
     return {label: get_head(selection, name, reporter) for name, label in labels.items()}, []
 
 
-def _matching(found: Mapping[str, Path], name: str) -> list[str]:
+def _matching(found: Mapping[str, Location], name: str) -> list[str]:
     if name in found:
         return [name]
     from featood.pipeline.variant_labels import matching
@@ -316,7 +319,9 @@ def _matching(found: Mapping[str, Path], name: str) -> list[str]:
     return matching(found, name) or [name]
 
 
-def _all_heads(selection: Selection, found: Mapping[str, Path]) -> tuple[dict[str, Head], list[SkippedHead]]:
+def _all_heads(
+    selection: Selection, found: Mapping[str, Location]
+) -> tuple[dict[str, Head], list[SkippedHead]]:
     if not found:
         where = f"{selection.backbone}/{selection.dataset}"
         raise UsageError(

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featood.cache.feature_set import FeatureSet
@@ -18,6 +17,7 @@ from featood.heads.base.fit import FitContext
 from featood.heads.base.head import Head
 from featood.heads.base.summed_head import SummedHead
 from featood.heads.registry import create_head, head_class
+from featood.objects import Location, location
 from featood.pipeline.fitted_heads import (
     FitSettings,
     existing_head,
@@ -41,7 +41,7 @@ def fit(
     outliers: FeatureSet | None = None,
     validate_on: FeatureSet | None = None,
     notes: Sequence[str] = (),
-    checkpoint: Path | None = None,
+    checkpoint: Location | None = None,
     engine: Engine = LOCAL,
     reporter: Reporter = SILENT,
 ) -> Head:
@@ -61,7 +61,7 @@ def fit(
         scoring also refuses to test the head on them.
     notes : sequence of str
         Decisions made before the fit, stored in its record.
-    checkpoint : Path, optional
+    checkpoint : Path or ObjectPath, optional
         Folder for resuming an interrupted training.
     engine : Engine
         Where the fit of a :class:`~featood.heads.base.summed_head.SummedHead` is computed; other heads are fitted by
@@ -109,7 +109,7 @@ def fit_composition(
     members: Sequence[Head],
     train: FeatureSet,
     *,
-    checkpoint: Path | None = None,
+    checkpoint: Location | None = None,
     reporter: Reporter = SILENT,
 ) -> Head:
     """Compose heads, fitting those that are not fitted yet.
@@ -149,7 +149,7 @@ class FitPlan:
     """Out-of-distribution set to learn from; see :func:`fit`."""
     validate_on: str = ""
     """Out-of-distribution set to choose the state of a training by; see :func:`fit`."""
-    out: str | Path | None = None
+    out: str | Location | None = None
     """Folder of the artefact; by default in the cache, see :mod:`featood.pipeline.fitted_heads`."""
     overwrite: bool = False
     """Fit again if there is such a head, and replace one that was fitted with other settings or on other rows."""
@@ -163,7 +163,7 @@ def fit_head(
     *,
     chosen_on: SeenOutliers | None = None,
     reporter: Reporter = SILENT,
-) -> tuple[Head, Path]:
+) -> tuple[Head, Location]:
     """Fit a head by name on a split of the cache, and save it.
 
     If the cache has a head of this name that was fitted with other settings, the new one is stored next to it, under a
@@ -226,7 +226,7 @@ def fit_head(
     tuned = {} if chosen_on is None else {"tuned_on": chosen_on.on}
     settings = FitSettings(head.options, {**sets, **tuned}, train.fingerprint, train.content)
     if plan.out:
-        folder = place_given(Path(plan.out), name, settings, overwrite=plan.overwrite, reporter=reporter)
+        folder = place_given(location(plan.out), name, settings, overwrite=plan.overwrite, reporter=reporter)
     else:
         root, defaults = heads_folder(selection), create_head(name, preset).options
         folder = place_in(root, name, settings, defaults, overwrite=plan.overwrite, reporter=reporter)

@@ -20,6 +20,7 @@ from featood.cache.manifest import SCHEMA
 from featood.errors import FeatoodError
 from featood.heads.artefacts.artefact import migrate_head
 from featood.reporter import SILENT, Reporter
+from featood.storage import folders_below, size_of
 
 
 @dataclasses.dataclass
@@ -48,10 +49,12 @@ def migrate_cache(cache: FeatureCache, *, reporter: Reporter = SILENT) -> Migrat
     for entry in cache.entries():
         if problems := [entry.damage] if entry.damage else _migrate_set(cache, entry, done, reporter):
             done.problems += problems
-    for path in sorted(cache.root.glob(f"*/*/{HEADS}/*/head.json")):
+    for folder in folders_below(cache.root, 4):
+        if folder.parent.name != HEADS or size_of(folder / "head.json") is None:
+            continue
         try:
-            if migrate_head(path.parent):
-                done.changed.append(str(path.parent))
+            if migrate_head(folder):
+                done.changed.append(str(folder))
             else:
                 done.current += 1
         except FeatoodError as error:

@@ -9,7 +9,6 @@ import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from featood.heads import create_head
 from featood.heads.base.fit import FitContext
 from featood.heads.base.head import Head
 from featood.metrics import METRICS, best_of, detection_metrics
+from featood.objects import Location
 from featood.pipeline.derived_sets import hold_out
 from featood.pipeline.fitted_heads import find_heads
 from featood.pipeline.fitting import FitPlan, fit_head
@@ -78,7 +78,7 @@ class Tuning:
     """How it was chosen; also stored in the artefact."""
     head: Head
     """Head with the best options, fitted on all training rows."""
-    folder: Path
+    folder: Location
     """Folder of its artefact."""
 
 

@@ -7,12 +7,12 @@ __all__ = ["Variant", "fit_variants"]
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from featood.errors import UsageError
 from featood.heads import create_head
 from featood.heads.base.head import Head
+from featood.objects import Location, location
 from featood.pipeline.fitted_heads import heads_folder
 from featood.pipeline.fitting import FitPlan, fit_head
 from featood.pipeline.selection import Selection
@@ -27,7 +27,7 @@ class Variant:
     label: str
     """Name and options, as accepted by ``score --head``."""
     head: Head
-    folder: Path
+    folder: Location
 
     @property
     def group(self) -> str:
@@ -89,7 +89,7 @@ def fit_variants(
     for key, values in (grid or {}).items():
         if len(set(values)) < len(values):
             raise UsageError(f"the grid has a value of {key} twice; name it once")
-    root = Path(plan.out) if plan.out else heads_folder(selection)
+    root = location(plan.out) if plan.out else heads_folder(selection)
     variants = []
     for position, (point, setting) in enumerate(zip(points, settings, strict=True), 1):
         label = variant_label(name, {**common, **point})

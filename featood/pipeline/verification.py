@@ -119,7 +119,8 @@ class _Heads(Mapping[str, Head]):
             if entry["fitted"]:
                 raise Mismatch(f"{label} was fitted but not saved, so it cannot be scored again")
             return create_head(entry["head"], **options_from_json(entry["options"]))
-        head = load_head(self._cache.root / entry["artefact"])  # an absolute path is not changed
+        artefact = Path(entry["artefact"])
+        head = load_head(artefact if artefact.is_absolute() else self._cache.root / entry["artefact"])
         assert head.saved is not None
         if head.saved.tensors_sha256 != entry["tensors_sha256"]:
             raise Mismatch(f"{head.saved.folder} contains another fit than the one that was scored")

@@ -7,16 +7,17 @@ __all__ = ["clear_checkpoint", "digest", "load_checkpoint", "restore", "save_che
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from featood.errors import CacheCorrupt, Mismatch
-from featood.files import atomic_write, read_json, remove, size_of, write_json
+from featood.files import read_json
 from featood.names import name_problem
+from featood.objects import Location
 from featood.records import check_record, whole
+from featood.storage import atomic_write, children, remove, size_of, write_json
 
 RECORD = "checkpoint.json"
 KINDS = {"step": whole(), "file": name_problem, "tensors_sha256": str, "settings": dict}
@@ -66,7 +67,7 @@ def restore(
 
 
 def save_checkpoint(
-    folder: Path, step: int, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
+    folder: Location, step: int, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
 ) -> None:
     """Write a checkpoint; the previous one remains valid until this one is complete."""
     from safetensors.torch import save
@@ -82,7 +83,7 @@ def save_checkpoint(
     _remove_tensors(folder, keep=file)
 
 
-def load_checkpoint(folder: Path, settings: Mapping[str, Any]) -> tuple[int, dict[str, Tensor]] | None:
+def load_checkpoint(folder: Location, settings: Mapping[str, Any]) -> tuple[int, dict[str, Tensor]] | None:
     """Read the checkpoint in a folder; return None if there is none.
 
     Raises
@@ -116,19 +117,17 @@ def load_checkpoint(folder: Path, settings: Mapping[str, Any]) -> tuple[int, dic
     return record["step"], tensors
 
 
-def clear_checkpoint(folder: Path) -> None:
+def clear_checkpoint(folder: Location) -> None:
     """Remove the checkpoint of a completed training, and its folder if nothing else is in it."""
-    if not folder.is_dir():
-        return
     remove(folder / RECORD)
     _remove_tensors(folder)
-    if not any(folder.iterdir()):
+    if not children(folder):
         remove(folder)
 
 
-def _remove_tensors(folder: Path, keep: str = "") -> None:
-    for path in folder.glob("step-*.safetensors*"):
-        if path.name != keep:
+def _remove_tensors(folder: Location, keep: str = "") -> None:
+    for path in children(folder):
+        if path.name.startswith("step-") and ".safetensors" in path.name and path.name != keep:
             remove(path)
 
 

@@ -9,12 +9,12 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from featood.objects import Location
 from featood.training.averaging import MovingAverage
 from featood.training.checkpoint import (
     clear_checkpoint,
@@ -69,7 +69,7 @@ def train(
     average: float = 0.0,
     generators: Sequence[torch.Generator] = (),
     progress: Callable[..., None] | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Location | None = None,
     writes: bool = True,
     keep_checkpoint: bool = False,
     settings: Mapping[str, Any] | None = None,
@@ -107,7 +107,7 @@ def train(
         Random generators of `losses`.
     progress : callable, optional
         Called as ``progress(step, total, loss=..., ...)`` after each update.
-    checkpoint : Path, optional
+    checkpoint : Path or ObjectPath, optional
         Folder of the checkpoint, from which training resumes; emptied when training ends.
     writes : bool
         Whether to write to this folder; if several processes train together, one of them does.

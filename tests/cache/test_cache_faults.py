@@ -37,7 +37,7 @@ def refuse_reading(monkeypatch, code: int) -> None:
         return whole(source, *args, **options)
 
     whole = h5py.File
-    monkeypatch.setattr("featood.cache.byte_ranges.open", refused, raising=False)
+    monkeypatch.setattr("featood.files.opened", refused)
     monkeypatch.setattr(h5py, "File", opened)
 
 

@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
-from featood.files import atomic_write, digest, seal, size_of
+from featood.files import digest, seal
 from featood.heads.artefacts.calibrations import CALIBRATION_FILE, KINDS, pack_calibration, read_calibration
 from featood.heads.base.fit import Fit, FitRecord, Saved
 from featood.heads.registry import create_head, head_class, list_heads
+from featood.objects import Location, ObjectPath
 from featood.options import mistyped
 from featood.records import check_record, is_newer, whole
 from featood.remote import local_folder
+from featood.storage import atomic_write, size_of
 
 if TYPE_CHECKING:
     from featood.heads.base.fit import State
@@ -57,7 +59,7 @@ HEAD = {
 """Fields of ``head.json``; for fitted heads also those of `META`."""
 
 
-def save_head(head: Head, path: str | Path) -> Path:
+def save_head(head: Head, path: str | Location) -> Any:
     """Save a fitted head.
 
     Parameters
@@ -65,18 +67,19 @@ def save_head(head: Head, path: str | Path) -> Path:
     head : Head
         A fitted head; otherwise raises NotFitted.
     path : path
-        A folder, created if it does not exist. ``head.json`` is written last, so a folder with it is complete.
+        A folder, created if it does not exist, or an ObjectPath in a cache. ``head.json`` is written last, so a
+        folder with it is complete.
 
     Returns
     -------
-    Path
+    Path or ObjectPath
         The folder.
     """
     from safetensors.torch import save
 
     from featood.cache.manifest import library_versions
 
-    folder = Path(path)
+    folder = path if isinstance(path, ObjectPath) else Path(path)
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in head.state.items()}
     content = save(tensors)
     body: dict[str, Any] = {
@@ -97,13 +100,13 @@ def save_head(head: Head, path: str | Path) -> Path:
     return folder
 
 
-def load_head(path: str | Path) -> Head:
+def load_head(path: str | Location) -> Head:
     """Load a head saved by :func:`save_head`, without refitting it or running any code in the file.
 
     Parameters
     ----------
     path : path
-        The folder, or its address on the Hugging Face hub, ``hf://USER/NAME``.
+        The folder, its address on the Hugging Face hub, ``hf://USER/NAME``, or an ObjectPath in a cache.
 
     Raises
     ------
@@ -114,10 +117,10 @@ def load_head(path: str | Path) -> Head:
     Mismatch
         If it was written by a version of featood with other heads or options.
     """
-    return _load(local_folder(path))
+    return _load(path if isinstance(path, ObjectPath) else local_folder(path))
 
 
-def migrate_head(path: str | Path) -> bool:
+def migrate_head(path: str | Location) -> bool:
     """Rewrite a head of an earlier version in the current format; return whether this was necessary.
 
     The tensors stay the same. The record gets the current names of options, and a checksum if it has none.
@@ -127,7 +130,7 @@ def migrate_head(path: str | Path) -> bool:
     DataError, CacheCorrupt, Mismatch
         As :func:`load_head`, except that a record without a checksum is accepted.
     """
-    folder = Path(path)
+    folder = path if isinstance(path, ObjectPath) else Path(path)
     head = _load(folder, sealed=False)
     body = json.loads((folder / "head.json").read_bytes())
     if "sha256" in body and body["options"] == json.loads(json.dumps(options_as_json(head))):
@@ -136,7 +139,7 @@ def migrate_head(path: str | Path) -> bool:
     return True
 
 
-def _load(folder: Path, sealed: bool = True) -> Head:
+def _load(folder: Location, sealed: bool = True) -> Head:
     from safetensors import SafetensorError
 
     if size_of(folder / "head.json") is None:
@@ -169,7 +172,7 @@ def _load(folder: Path, sealed: bool = True) -> Head:
     return head
 
 
-def _saved(folder: Path, body: dict[str, Any]) -> Saved:
+def _saved(folder: Location, body: dict[str, Any]) -> Saved:
     meta = {key: value for key, value in body["meta"].items() if key != "fit_seconds"}
     record = {key: body[key] for key in ("head", "options")} | {"meta": meta}
     # via JSON, so that a head just saved and a loaded one have the same digest
@@ -189,7 +192,7 @@ DAMAGE = (
 """Exceptions that can occur when a damaged artefact is loaded."""
 
 
-def _read(folder: Path, sealed: bool) -> tuple[dict[str, Any], State]:
+def _read(folder: Location, sealed: bool) -> tuple[dict[str, Any], State]:
     """Read both files and verify their checksums."""
     from safetensors.torch import load
 
@@ -213,7 +216,7 @@ def _read(folder: Path, sealed: bool) -> tuple[dict[str, Any], State]:
     return body, load(content)
 
 
-def _create(folder: Path, body: dict[str, Any]) -> Head:
+def _create(folder: Location, body: dict[str, Any]) -> Head:
     options = options_from_json(body["options"])
     try:
         cls = head_class(body["head"])

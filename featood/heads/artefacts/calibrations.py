@@ -6,7 +6,6 @@ __all__ = ["CALIBRATION_FILE", "KINDS", "pack_calibration", "read_calibration"]
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from featood.errors import CacheCorrupt
 from featood.heads.base.calibration import Calibration
 from featood.heads.base.probes import Probes
+from featood.objects import Location
 from featood.records import optional, whole
 
 CALIBRATION_FILE = "calibration.safetensors"
@@ -41,12 +41,12 @@ def pack_calibration(calibration: Calibration) -> tuple[bytes, dict[str, Any]]:
     return content, {**calibration.record, **facts}
 
 
-def read_calibration(folder: Path, entry: Mapping[str, Any]) -> Calibration:
+def read_calibration(folder: Location, entry: Mapping[str, Any]) -> Calibration:
     """Read a calibration.
 
     Parameters
     ----------
-    folder : Path
+    folder : Path or ObjectPath
         Folder of the head.
     entry : mapping
         As `pack_calibration` returned it.

@@ -22,7 +22,6 @@ import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -30,6 +29,7 @@ from torch import Tensor
 
 from featood.engines import LOCAL, Engine
 from featood.errors import Mismatch, NotFitted
+from featood.objects import Location
 
 if TYPE_CHECKING:
     from featood.cache.feature_set import FeatureSet
@@ -46,7 +46,7 @@ class FitContext:
 
     progress: Callable[..., None] | None = None
     """Called as ``progress(step, total, loss=..., ...)``."""
-    checkpoint: Path | None = None
+    checkpoint: Location | None = None
     """Folder of checkpoints for resuming an interrupted training."""
     validate_on: FeatureSet | None = None
     """Outliers for selecting the best state of a training, instead of the loss on held-out rows."""
@@ -65,7 +65,7 @@ class Learned(NamedTuple):
 class Saved(NamedTuple):
     """Location of a fitted head on disk, and digests of its files."""
 
-    folder: Path
+    folder: Location
     tensors_sha256: str
     record_sha256: str
     """Digest of the head's name, options and record, without the duration of the fit."""

@@ -7,7 +7,6 @@ __all__ = ["WORST", "Head"]
 import dataclasses
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 
 import torch
@@ -28,6 +27,7 @@ from featood.heads.base.fit import (
 )
 from featood.heads.base.rows import NUMBERS, SelectedRows, in_columns, number_classes
 from featood.heads.index import Card
+from featood.objects import Location
 from featood.options import check_options, option
 from featood.reporter import TerminalReporter
 
@@ -286,7 +286,7 @@ class Head(Calibrated):
         """
         check_match(self.name, self.record, source, force)
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Location) -> Any:
         """Save the fitted head to a folder: ``head.safetensors``, ``head.json`` and a README."""
         from featood.heads.artefacts.artefact import save_head
 
