@@ -21,6 +21,7 @@ from featood.heads.base.fit import FitContext, Learned, State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.energies._priors import Prior
 from featood.nets.initialise import seeded
+from featood.nets.linear import Linear
 from featood.nets.mlp import MLP
 from featood.options import option
 from featood.training import Batches, digest, multi_step
@@ -49,7 +50,7 @@ def residual_network(
         hidden = [units for stage in stages for units in (stage, stage, stage // 2)]
         return MLP(size, [width, *hidden], 1, generator=generator)
     with seeded(generator):
-        first, hidden_layer, last = nn.Linear(size, width), nn.Linear(width, width), nn.Linear(width, 1)
+        first, hidden_layer, last = Linear(size, width), Linear(width, width), Linear(width, 1)
     return nn.Sequential(first, nn.LeakyReLU(0.2), *[hidden_layer, nn.LeakyReLU(0.2)] * depth, last)
 
 
@@ -167,18 +168,18 @@ class ResidualHead(FeatureHead):
 
         def losses(number: int) -> dict[str, Tensor]:
             rows = batches(number).to(train.device)
-            start, prior_energy = prior.propose(labels[rows], generator)
+            start, prior_gradient = prior.propose(labels[rows], generator)
             start = project(start)
             with sampler_net(network, self.sampler_precision) as fast:
-                residual = self._residual(fast)
                 samples = sgld(
-                    lambda z: residual(z) + prior_energy(z) / self.prior_temperature,
+                    self._residual(fast),
                     start,
                     steps=self.sgld_steps,
                     step_size=self.step_size,
                     noise=self.noise,
                     generator=generator,
                     project=project,
+                    known=lambda z: prior_gradient(z) / self.prior_temperature,
                 )
             return contrastive_divergence(
                 energy,

@@ -1,0 +1,97 @@
+"""Linear layers whose matrix products use AVX-512 on every processor that has it."""
+
+from __future__ import annotations
+
+__all__ = ["Linear", "linear"]
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+# PyTorch computes products in float32 with MKL, which uses AVX-512 only on Intel's processors, and only products in
+# bfloat16 with oneDNN, which asks the processor. Its operator for compiled graphs gives access to oneDNN in float32.
+_ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def linear(
+    rows: Float[Tensor, "*rows size"],
+    weight: Float[Tensor, "outputs size"],
+    bias: Float[Tensor, "outputs"] | None = None,
+) -> Float[Tensor, "*rows outputs"]:
+    """Return ``rows @ weight.T + bias``, as :func:`torch.nn.functional.linear` does, to rounding.
+
+    Products of matrices in float32 on processors with AVX-512 are those of oneDNN, all others those of PyTorch.
+
+    Parameters
+    ----------
+    rows : Tensor
+        ``[..., size]``.
+    weight, bias : Tensor
+        ``[outputs, size]`` and ``[outputs]``.
+
+    Returns
+    -------
+    Tensor
+        ``[..., outputs]``, differentiable any number of times.
+
+    Examples
+    --------
+    >>> import torch
+    >>> linear(torch.ones(1, 3), torch.ones(2, 3), torch.ones(2))
+    tensor([[4., 4.]])
+    """
+    if (
+        _ONEDNN
+        and rows.ndim == 2
+        and rows.dtype == weight.dtype == torch.float32
+        and rows.device.type == weight.device.type == "cpu"
+        and 0 not in (rows.numel(), weight.numel())
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()  # exported graphs run elsewhere
+    ):
+        product: Any = _Product.apply
+        return product(rows, weight, bias)
+    return F.linear(rows, weight, bias)
+
+
+class Linear(nn.Linear):
+    """A linear layer that computes by :func:`linear`."""
+
+    def forward(
+        self, input: Float[Tensor, "... {self.in_features}"]
+    ) -> Float[Tensor, "... {self.out_features}"]:
+        """Map ``[..., in_features]`` to ``[..., out_features]``."""
+        return linear(input, self.weight, self.bias)
+
+
+class _Product(torch.autograd.Function):
+    """``rows @ weight.T + bias`` by oneDNN, whose operator has no gradient of its own."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        operator: Any = torch.ops.mkldnn._linear_pointwise
+        return operator(_dense(rows), _dense(weight), bias, "none", [], "")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (slope,), (rows, weight) = gradients, ctx.saved_tensors
+        of_rows, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            linear(slope, weight.T) if of_rows else None,
+            linear(slope.T, rows.T) if of_weight else None,
+            slope.sum(0) if of_bias else None,
+        )
+
+
+def _dense(matrix: Tensor) -> Tensor:
+    """Return a matrix whose elements are contiguous, in rows or in columns."""
+    return matrix if matrix.is_contiguous() or matrix.T.is_contiguous() else matrix.contiguous()
