@@ -14,6 +14,8 @@ from torch import Tensor, nn
 # PyTorch computes products in float32 with MKL, which uses AVX-512 only on Intel's processors, and only products in
 # bfloat16 with oneDNN, which asks the processor. Its operator for compiled graphs gives access to oneDNN in float32.
 _ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+WORK = 2**21
+"""Multiplications below which the time of a call matters more than that of the product."""
 
 
 def linear(
@@ -23,7 +25,7 @@ def linear(
 ) -> Float[Tensor, "*rows outputs"]:
     """Return ``rows @ weight.T + bias``, as :func:`torch.nn.functional.linear` does, to rounding.
 
-    Products of matrices in float32 on processors with AVX-512 are those of oneDNN, all others those of PyTorch.
+    Large products of matrices in float32 on processors with AVX-512 are those of oneDNN, all others those of PyTorch.
 
     Parameters
     ----------
@@ -43,18 +45,10 @@ def linear(
     >>> linear(torch.ones(1, 3), torch.ones(2, 3), torch.ones(2))
     tensor([[4., 4.]])
     """
-    if (
-        _ONEDNN
-        and rows.ndim == 2
-        and rows.dtype == weight.dtype == torch.float32
-        and rows.device.type == weight.device.type == "cpu"
-        and 0 not in (rows.numel(), weight.numel())
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()  # exported graphs run elsewhere
-    ):
-        product: Any = _Product.apply
-        return product(rows, weight, bias)
-    return F.linear(rows, weight, bias)
+    if not _by_onednn(rows, weight):
+        return F.linear(rows, weight, bias)
+    product: Any = _Product.apply if torch.is_grad_enabled() else _product
+    return product(rows, weight, bias)
 
 
 class Linear(nn.Linear):
@@ -68,18 +62,12 @@ class Linear(nn.Linear):
 
 
 class _Product(torch.autograd.Function):
-    """``rows @ weight.T + bias`` by oneDNN, whose operator has no gradient of its own."""
-
-    generate_vmap_rule = True
+    """:func:`_product` with its gradients, which the operator lacks."""
 
     @staticmethod
-    def forward(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        operator: Any = torch.ops.mkldnn._linear_pointwise
-        return operator(_dense(rows), _dense(weight), bias, "none", [], "")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        return _product(rows, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -90,6 +78,24 @@ class _Product(torch.autograd.Function):
             linear(slope.T, rows.T) if of_weight else None,
             slope.sum(0) if of_bias else None,
         )
+
+
+def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    operator: Any = torch.ops.mkldnn._linear_pointwise
+    return operator(_dense(rows), _dense(weight), bias, "none", [], "")
+
+
+def _by_onednn(rows: Tensor, weight: Tensor) -> bool:
+    return (
+        _ONEDNN
+        and rows.ndim == 2
+        and len(rows) * weight.numel() >= WORK
+        and rows.dtype == weight.dtype == torch.float32
+        and rows.device.type == weight.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()  # exported graphs run elsewhere
+        and not torch._C._are_functorch_transforms_active()  # they have rules for PyTorch's operators alone
+    )
 
 
 def _dense(matrix: Tensor) -> Tensor:

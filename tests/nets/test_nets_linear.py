@@ -8,7 +8,13 @@ from draws import generator
 from featood.nets import linear as module
 from featood.nets.linear import Linear, linear
 
+pytestmark = pytest.mark.usefixtures("small_products")
 native = pytest.mark.skipif(not module._ONEDNN, reason="the processor has no AVX-512")
+
+
+@pytest.fixture
+def small_products(monkeypatch):
+    monkeypatch.setattr(module, "WORK", 1)
 
 
 def draw(*shape, seed=0):
@@ -79,6 +85,9 @@ def test_the_operator_of_onednn_is_used_for_float32_alone(monkeypatch):
     assert not used
     linear(draw(2, 4).float(), weight.float())
     assert len(used) == 1
+    monkeypatch.setattr(module, "WORK", 25)
+    linear(draw(2, 4).float(), weight.float())
+    assert len(used) == 1, "a product of 24 multiplications is small"
 
 
 def test_a_layer_can_be_vectorised_and_exported():

@@ -125,7 +125,7 @@ class TrainedHead(FeatureHead):
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimiser over the network's parameters."""
-        return torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        return torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
 
     def phases(self) -> Sequence[Phase]:
         """Return the training phases of the network in order."""
@@ -211,10 +211,11 @@ class TrainedHead(FeatureHead):
 
         def batch(number: int) -> tuple[Tensor, Tensor]:
             chosen = batches(number).to(rows.device)
+            picked, known = rows.index_select(0, chosen), labels.index_select(0, chosen)
             if further is None:
-                return rows[chosen], labels[chosen]
-            behind = outliers[further(number).to(rows.device)]
-            return torch.cat([rows[chosen], behind]), torch.cat([labels[chosen], unknown[: len(behind)]])
+                return picked, known
+            behind = outliers.index_select(0, further(number).to(rows.device))
+            return torch.cat([picked, behind]), torch.cat([known, unknown[: len(behind)]])
 
         seen = [] if unseen is None else [unseen]
         settings = {**self.options, "data": digest(*parts.values(), labels, held_labels, *seen)}

@@ -98,7 +98,7 @@ class GaussianPrior:
         rows = torch.linalg.solve_triangular(
             self.whitening.matrix, means + deviations, upper=True, left=False
         )
-        rows = rows + self.whitening.center.to(rows.dtype)
+        rows = rows.contiguous() + self.whitening.center.to(rows.dtype)  # the solver returns columns
         return rows, functools.partial(self.gradient, components=components if self.simplified else None)
 
 

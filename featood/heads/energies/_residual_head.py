@@ -183,7 +183,7 @@ class ResidualHead(FeatureHead):
                 )
             return contrastive_divergence(
                 energy,
-                features[rows],
+                features.index_select(0, rows),
                 torch.cat([samples, start]),
                 l2=self.l2,
                 noise=self.data_noise,
@@ -197,7 +197,7 @@ class ResidualHead(FeatureHead):
         result = run_training(
             losses,
             network,
-            torch.optim.Adam(network.parameters(), lr=self.lr, betas=(0.0, 0.999)),
+            torch.optim.Adam(network.parameters(), lr=self.lr, betas=(0.0, 0.999), fused=True),
             steps,
             schedule=multi_step([max(1, fall)]),
             accumulate=self.accumulate,
