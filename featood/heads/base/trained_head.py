@@ -203,19 +203,21 @@ class TrainedHead(FeatureHead):
     ) -> tuple[nn.Module, dict[str, Any]]:
         rows, held, outliers = parts["rows"], parts["held"], parts["outliers"]
         model = self.build(rows.shape[1], classes, torch.Generator().manual_seed(self.seed)).to(rows.device)
-        unknown = torch.full((len(outliers),), -1, device=rows.device)
-        self.initialize(model, torch.cat([rows, outliers]), torch.cat([labels, unknown]))
+        pool, known, further = rows, labels, None
+        if len(outliers):
+            pool = torch.cat([rows, outliers])
+            known = torch.cat([labels, torch.full((len(outliers),), -1, device=rows.device)])
+            further = Batches(len(outliers), self.batch_size, self.seed + 1)
+        self.initialize(model, pool, known)
         model.train()
         batches = self.batches(labels)
-        further = Batches(len(outliers), self.batch_size, self.seed + 1) if len(outliers) else None
 
         def batch(number: int) -> tuple[Tensor, Tensor]:
-            chosen = batches(number).to(rows.device)
-            picked, known = rows.index_select(0, chosen), labels.index_select(0, chosen)
-            if further is None:
-                return picked, known
-            behind = outliers.index_select(0, further(number).to(rows.device))
-            return torch.cat([picked, behind]), torch.cat([known, unknown[: len(behind)]])
+            chosen = batches(number)
+            if further is not None:
+                chosen = torch.cat([chosen, len(rows) + further(number)])
+            chosen = chosen.to(rows.device)
+            return pool.index_select(0, chosen), known.index_select(0, chosen)
 
         seen = [] if unseen is None else [unseen]
         settings = {**self.options, "data": digest(*parts.values(), labels, held_labels, *seen)}
