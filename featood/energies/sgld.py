@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SAMPLER_PRECISIONS", "Energy", "decay", "frozen", "sampler_net", "sgld"]
+__all__ = ["SAMPLER_PRECISIONS", "Energy", "Gradient", "decay", "frozen", "sampler_net", "sgld"]
 
 import copy
 from collections.abc import Callable, Iterator
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 Energy = Callable[[Float[Tensor, "B ..."]], Float[Tensor, "B"]]
 """Maps inputs ``[B, ...]`` to energies ``[B]``; low = likely."""
+Gradient = Callable[[Float[Tensor, "B ..."]], Float[Tensor, "B ..."]]
+"""Maps inputs ``[B, ...]`` to the gradient of an energy at each, ``[B, ...]``."""
 
 
 def decay(step: int, steps: int, final: float) -> float:
@@ -81,6 +83,7 @@ def sgld(
     generator: torch.Generator,
     final: float = 0.1,
     project: Callable[[Float[Tensor, "B *shape"]], Float[Tensor, "B *shape"]] | None = None,
+    known: Gradient | None = None,
     gradient_limit: float | None = None,
     bounds: tuple[float, float] | None = None,
 ) -> Float[Tensor, "B *shape"]:
@@ -102,6 +105,8 @@ def sgld(
         a_T / a_0 and b_T / b_0, with quadratic decay; 1 for constant values.
     project : callable, optional
         P, a projection to the domain of the data.
+    known : callable, optional
+        Gradient, in closed form, of a term that is added to `energy`.
     gradient_limit : float, optional
         Clamp on each element of the gradient.
     bounds : pair of float, optional
@@ -122,11 +127,14 @@ def sgld(
         x.requires_grad_(True)
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(energy(x).sum(), x)
+        x = x.detach()
+        if known is not None:
+            gradient = gradient + known(x)
         if gradient_limit is not None:
             gradient = gradient.clamp(-gradient_limit, gradient_limit)
         draw = torch.randn(x.shape, generator=generator, device=generator.device, dtype=x.dtype).to(x.device)
         factor = decay(step, steps, final)
-        x = x.detach() - factor * step_size * gradient - factor * noise * draw
+        x = x.sub(gradient, alpha=factor * step_size).sub_(draw, alpha=factor * noise)
         if bounds is not None:
             x = x.clamp(*bounds)
         if project is not None:

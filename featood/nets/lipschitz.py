@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featood.nets.linear import linear
+
 POWER_ITERATIONS = 5
 
 
@@ -41,4 +43,4 @@ class LipschitzLinear(nn.Module):
 
     def forward(self, rows: Float[Tensor, "B size"]) -> Float[Tensor, "B outputs"]:
         """Map rows ``[B, size]`` to ``[B, outputs]``."""
-        return F.linear(rows, self.matrix(), self.bias)
+        return linear(rows, self.matrix(), self.bias)

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from featood.errors import UsageError
 from featood.nets.initialise import seeded
+from featood.nets.linear import Linear, linear
 from featood.nets.lipschitz import LipschitzLinear
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -39,7 +39,7 @@ class NegativeLinear(nn.Linear):
 
     def forward(self, input: Float[Tensor, "B {self.in_features}"]) -> Float[Tensor, "B {self.out_features}"]:
         """Map ``[B, in_features]`` to ``[B, out_features]``."""
-        return F.linear(input, -self.weight.exp(), self.bias)
+        return linear(input, -self.weight.exp(), self.bias)
 
 
 class MLP(nn.Sequential):
@@ -92,7 +92,7 @@ class MLP(nn.Sequential):
         layers: list[nn.Module] = []
         with seeded(generator):
             for before, after in pairwise(widths):
-                linear = LipschitzLinear(before, after, lipschitz) if lipschitz else nn.Linear(before, after)
+                linear = LipschitzLinear(before, after, lipschitz) if lipschitz else Linear(before, after)
                 layers += [linear, ACTIVATIONS[activation]()]
             if negative:
                 layers[-2] = NegativeLinear(widths[-2], widths[-1])

@@ -34,8 +34,7 @@ class MovingAverage:
         """Update the average with the current parameters."""
         self.count += 1
         decay = min(self.decay, self.count / (self.count + 9))
-        for name, value in self.model.named_parameters():
-            self.values[name].lerp_(value, 1 - decay)
+        torch._foreach_lerp_(list(self.values.values()), list(self.model.parameters()), 1 - decay)
 
     @torch.no_grad()
     def write(self) -> None:

@@ -76,6 +76,23 @@ def test_long_chains_have_the_distribution_of_the_energy():
     assert float(x.var()) == pytest.approx(1 / (1 - eta / 2), rel=0.05)  # variance of the discrete chain
 
 
+def test_a_gradient_in_closed_form_is_added():
+    eta, center = 0.1, torch.tensor([2.0, -1.0])
+    x = sgld(
+        lambda x: 0.5 * x.square().sum(1),
+        torch.zeros(20_000, 2),
+        steps=60,
+        step_size=eta,
+        noise=(2 * eta) ** 0.5,
+        generator=generator(),
+        final=1.0,
+        known=lambda x: 3 * (x - center),
+    )
+    # the sum is the energy of N(3/4 center, 1/4)
+    torch.testing.assert_close(x.mean(0), 0.75 * center, rtol=0, atol=0.02)
+    torch.testing.assert_close(x.var(0), torch.full((2,), 0.25 / (1 - 2 * eta)), rtol=0.05, atol=0)
+
+
 def test_samples_depend_on_the_seed_but_not_on_the_global_state():
     def run(seed):
         return sgld(quartic, torch.ones(3, 2), steps=4, step_size=0.1, noise=0.1, generator=generator(seed))

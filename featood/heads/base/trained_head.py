@@ -126,7 +126,7 @@ class TrainedHead(FeatureHead):
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimiser over the network's parameters."""
-        return torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        return torch.optim.AdamW(model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
 
     def phases(self) -> Sequence[Phase]:
         """Return the training phases of the network in order."""
@@ -213,18 +213,21 @@ class TrainedHead(FeatureHead):
     ) -> tuple[nn.Module, dict[str, Any]]:
         rows, held, outliers = parts["rows"], parts["held"], parts["outliers"]
         model = self.build(rows.shape[1], classes, torch.Generator().manual_seed(self.seed)).to(rows.device)
-        unknown = torch.full((len(outliers),), -1, device=rows.device)
-        self.initialize(model, torch.cat([rows, outliers]), torch.cat([labels, unknown]))
+        pool, known, further = rows, labels, None
+        if len(outliers):
+            pool = torch.cat([rows, outliers])
+            known = torch.cat([labels, torch.full((len(outliers),), -1, device=rows.device)])
+            further = Batches(len(outliers), self.batch_size, self.seed + 1)
+        self.initialize(model, pool, known)
         model.train()
         batches = self.batches(labels)
-        further = Batches(len(outliers), self.batch_size, self.seed + 1) if len(outliers) else None
 
         def batch(number: int) -> tuple[Tensor, Tensor]:
-            chosen = batches(number).to(rows.device)
-            if further is None:
-                return rows[chosen], labels[chosen]
-            behind = outliers[further(number).to(rows.device)]
-            return torch.cat([rows[chosen], behind]), torch.cat([labels[chosen], unknown[: len(behind)]])
+            chosen = batches(number)
+            if further is not None:
+                chosen = torch.cat([chosen, len(rows) + further(number)])
+            chosen = chosen.to(rows.device)
+            return pool.index_select(0, chosen), known.index_select(0, chosen)
 
         seen = [] if unseen is None else [unseen]
         settings = {**self.options, "data": digest(*parts.values(), labels, held_labels, *seen)}

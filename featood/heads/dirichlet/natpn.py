@@ -97,7 +97,9 @@ class NatPN(EvidenceHead, PerceptronHead):
         """Return the phases: warm-up of the flow, joint training, and fine-tuning of the flow."""
 
         def flow(model: Any) -> torch.optim.Optimizer:
-            return torch.optim.AdamW(model.flow.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+            return torch.optim.AdamW(
+                model.flow.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
+            )
 
         found = list(super().phases())
         if self.warmup_epochs:

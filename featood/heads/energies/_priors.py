@@ -5,12 +5,14 @@ from __future__ import annotations
 __all__ = ["ClassifierPrior", "GaussianPrior", "Prior"]
 
 import dataclasses
+import functools
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from featood.energies.sgld import Energy
+from featood.energies.sgld import Gradient
+from featood.nets.linear import linear
 from featood.numerics.gaussian import Whitening, log_density, logsumexp_weighted, squared_distances
 
 SPREADS = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -23,8 +25,8 @@ class Prior(Protocol):
     def energy(self, rows: Tensor) -> Tensor:
         """Return energies ``[B]`` of rows ``[B, D]``."""
 
-    def propose(self, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Energy]:
-        """Draw a start for each of a batch's `labels`, and return it with the prior energy that its chain follows."""
+    def propose(self, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Gradient]:
+        """Draw a start for each of a batch's `labels`, and return it with the gradient that its chain follows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +61,25 @@ class GaussianPrior:
             log_density(squared, self.whitening.log_det, rows.shape[1]), self.weights.double()
         )
 
-    def propose(self, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Energy]:
+    @functools.cached_property
+    def _precision(self) -> tuple[Tensor, Tensor]:
+        """The inverse of S ``[D, D]``, and its products with the means, seen from the center, ``[C, D]``."""
+        matrix = self.whitening.matrix.double()
+        return (matrix @ matrix.T).to(self.means), (self.means.double() @ matrix.T).to(self.means)
+
+    def gradient(self, rows: Tensor, components: Tensor | None = None) -> Tensor:
+        """Return the gradient of the energy ``[B, D]``, or that of the Gaussian of each row's component ``[B]``.
+
+        It takes one product with a matrix ``[D, D]``, half as many as differentiating the energy.
+        """
+        precision, pulls = self._precision
+        rows = (rows - self.whitening.center).to(rows.dtype)
+        if components is not None:
+            return linear(rows, precision) - pulls[components]
+        odds = linear(rows, pulls, self.weights.log() - 0.5 * self.means.square().sum(1))
+        return linear(rows, precision) - odds.softmax(1) @ pulls
+
+    def propose(self, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Gradient]:
         """Draw components first, then rows from their Gaussians."""
         weights = self.weights
         if self.wide:
@@ -78,10 +98,8 @@ class GaussianPrior:
         rows = torch.linalg.solve_triangular(
             self.whitening.matrix, means + deviations, upper=True, left=False
         )
-        rows = rows + self.whitening.center.to(rows.dtype)
-        if not self.simplified:
-            return rows, self.energy
-        return rows, lambda z: 0.5 * (self.whitening(z) - means).square().sum(1)
+        rows = rows.contiguous() + self.whitening.center.to(rows.dtype)  # the solver returns columns
+        return rows, functools.partial(self.gradient, components=components if self.simplified else None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +119,12 @@ class ClassifierPrior:
         """Return energies ``[B]``."""
         return -torch.addmm(self.bias, rows, self.weight.T).logsumexp(1)
 
-    def propose(self, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Energy]:
+    def gradient(self, rows: Tensor) -> Tensor:
+        """Return the gradient of the energy ``[B, D]``."""
+        return -linear(rows, self.weight, self.bias).softmax(1) @ self.weight
+
+    def propose(self, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Gradient]:
         """Draw normal rows."""
         shape = (len(labels), self.weight.shape[1])
         rows = torch.randn(shape, generator=generator, device=generator.device, dtype=self.weight.dtype)
-        return rows, self.energy
+        return rows, self.gradient

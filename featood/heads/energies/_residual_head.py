@@ -22,6 +22,7 @@ from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import stacked
 from featood.heads.energies._priors import Prior
 from featood.nets.initialise import seeded
+from featood.nets.linear import Linear
 from featood.nets.mlp import MLP
 from featood.options import option
 from featood.training import Batches, digest, multi_step
@@ -50,7 +51,7 @@ def residual_network(
         hidden = [units for stage in stages for units in (stage, stage, stage // 2)]
         return MLP(size, [width, *hidden], 1, generator=generator)
     with seeded(generator):
-        first, hidden_layer, last = nn.Linear(size, width), nn.Linear(width, width), nn.Linear(width, 1)
+        first, hidden_layer, last = Linear(size, width), Linear(width, width), Linear(width, 1)
     return nn.Sequential(first, nn.LeakyReLU(0.2), *[hidden_layer, nn.LeakyReLU(0.2)] * depth, last)
 
 
@@ -173,22 +174,22 @@ class ResidualHead(FeatureHead):
 
         def losses(number: int) -> dict[str, Tensor]:
             rows = batches(number).to(train.device)
-            start, prior_energy = prior.propose(labels[rows], generator)
+            start, prior_gradient = prior.propose(labels[rows], generator)
             start = project(start)
             with sampler_net(network, self.sampler_precision) as fast:
-                residual = self._residual(fast)
                 samples = sgld(
-                    lambda z: residual(z) + prior_energy(z) / self.prior_temperature,
+                    self._residual(fast),
                     start,
                     steps=self.sgld_steps,
                     step_size=self.step_size,
                     noise=self.noise,
                     generator=generator,
                     project=project,
+                    known=lambda z: prior_gradient(z) / self.prior_temperature,
                 )
             return contrastive_divergence(
                 energy,
-                features[rows],
+                features.index_select(0, rows),
                 torch.cat([samples, start]),
                 l2=self.l2,
                 noise=self.data_noise,
@@ -202,7 +203,7 @@ class ResidualHead(FeatureHead):
         result = run_training(
             losses,
             network,
-            torch.optim.Adam(network.parameters(), lr=self.lr, betas=(0.0, 0.999)),
+            torch.optim.Adam(network.parameters(), lr=self.lr, betas=(0.0, 0.999), fused=True),
             steps,
             schedule=multi_step([max(1, fall)]),
             accumulate=self.accumulate,

@@ -56,7 +56,7 @@ class FlowContrastive(FlowContrastiveObjective, EnergyHead):
         net: Any = model.net
         flow: Any = model.flow
         groups = [{"params": net.parameters()}, {"params": flow.parameters(), "lr": self.flow_lr}]
-        return torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+        return torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay, fused=True)
 
     def validation_loss(self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Return the negative log-likelihood of the held-out rows under the energy."""

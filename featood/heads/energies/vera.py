@@ -86,4 +86,6 @@ class VERA(VeraObjective, EnergyHead):
             {"params": [*sampler.network.parameters(), sampler.log_sigma], "lr": self.generator_lr},
             {"params": [sampler.log_posterior], "lr": self.posterior_lr, "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW(groups, lr=self.lr, betas=(0.0, 0.9), weight_decay=self.weight_decay)
+        return torch.optim.AdamW(
+            groups, lr=self.lr, betas=(0.0, 0.9), weight_decay=self.weight_decay, fused=True
+        )
