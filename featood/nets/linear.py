@@ -14,7 +14,12 @@ from torch import Tensor, nn
 # PyTorch computes products in float32 by MKL, which reaches less than half the speed of AVX-512 on processors of other
 # makers than Intel (110 of 257 GFLOP/s on an AMD EPYC), and only those in bfloat16 by oneDNN. Its operator for compiled
 # graphs gives access to oneDNN in float32.
-_ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+_ONEDNN = (
+    torch.backends.mkldnn.is_available()
+    and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # neither name is public
+    and hasattr(torch._C, "_are_functorch_transforms_active")
+)
 WORK = 2**21
 """Multiplications below which the time of a call matters more than that of the product."""
 
