@@ -43,7 +43,8 @@ class Copies:
 def test_copies_fit_and_score_to_the_same_bits(name):
     options, copies = head_class(name).testing_options, Copies()
     one, other = (
-        create_head(name, **options).fit(DATA, context=FitContext(engine=engine)) for engine in (LOCAL, copies)
+        create_head(name, **options).fit(DATA, context=FitContext(engine=engine))
+        for engine in (LOCAL, copies)
     )
     # of three blocks, the first determines the shift; neco also reads the logits of all three
     assert copies.count == (5 if name == "neco" else 2)
