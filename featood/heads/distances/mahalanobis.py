@@ -15,7 +15,7 @@ from featood.heads.base.fit import State
 from featood.heads.base.gaussian_head import GaussianHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
-from featood.numerics.gaussian import Whitening, squared_distances
+from featood.numerics.gaussian import Whitening, nearest_squared_distances
 from featood.numerics.moments import ClassMoments
 
 
@@ -53,7 +53,7 @@ class Mahalanobis(GaussianHead, StreamingHead):
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the squared distance to the nearest class ``[B]``."""
         map_, means = fitted
-        return squared_distances(map_(self.vectors(block)), means).amin(1)
+        return nearest_squared_distances(map_(self.vectors(block)), means)
 
     def vectors(self, block: FeatureSet) -> Tensor:
         """Return the features of a block ``[B, D]`` in float64."""

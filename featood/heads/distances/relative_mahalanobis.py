@@ -13,7 +13,7 @@ from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.distances.mahalanobis import Mahalanobis
 from featood.heads.registry import register
-from featood.numerics.gaussian import Whitening, squared_distances
+from featood.numerics.gaussian import Whitening, nearest_squared_distances
 from featood.numerics.moments import ClassMoments
 
 
@@ -53,4 +53,4 @@ class RelativeMahalanobis(Mahalanobis):
         """Return the squared distance to the nearest class minus the background distance ``[B]``."""
         (map_, means), background = fitted
         rows = self.vectors(block)
-        return squared_distances(map_(rows), means).amin(1) - background(rows).square().sum(1)
+        return nearest_squared_distances(map_(rows), means) - background(rows).square().sum(1)

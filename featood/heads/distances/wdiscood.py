@@ -14,7 +14,7 @@ from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.distances.mahalanobis import Mahalanobis
 from featood.heads.registry import register
-from featood.numerics.gaussian import squared_distances
+from featood.numerics.gaussian import nearest_squared_distances
 from featood.numerics.moments import ClassMoments
 from featood.options import option
 
@@ -62,4 +62,4 @@ class WDiscOOD(Mahalanobis):
         """Return the distance to the nearest class plus the weighted distance in the complement ``[B]``."""
         map_, means = fitted
         inside, outside = map_(self.vectors(block)).tensor_split([means.shape[1]], 1)
-        return squared_distances(inside, means).amin(1).sqrt() + self.weight * outside.norm(dim=1)
+        return nearest_squared_distances(inside, means).sqrt() + self.weight * outside.norm(dim=1)
