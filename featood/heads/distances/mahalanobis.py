@@ -60,5 +60,5 @@ class Mahalanobis(GaussianHead, StreamingHead):
         return super().vectors(block).double()
 
     def labelled(self, block: FeatureSet) -> tuple[Tensor, Tensor]:
-        """Return the features ``[B, D]`` and the labels ``[B]`` of a block."""
-        return self.vectors(block), torch.as_tensor(block.labels)
+        """Return the features ``[B, D]`` as stored, and the labels ``[B]``, of a block."""
+        return super().vectors(block), torch.as_tensor(block.labels)
