@@ -102,7 +102,7 @@ def column_quantiles(
     return torch.stack(parts)
 
 
-def _parts(blocks: Iterable[Real[Tensor, "B D"]], numbers: int) -> Iterator[Real[Tensor, "b D"]]:
+def _parts(blocks: Iterable[Real[Tensor, "_ D"]], numbers: int) -> Iterator[Real[Tensor, "_ D"]]:
     """Iterate over blocks in parts of about so many numbers, whose temporaries stay in a cache."""
     for block in blocks:
         yield from block.split(max(1, numbers // block.shape[1]))
