@@ -25,7 +25,7 @@ from torch import Tensor
 
 from featood.errors import DataError
 from featood.numerics.memory import by_chunks
-from featood.numerics.symmetric import times_triangular
+from featood.numerics.symmetric import inverse_triangular, times_triangular
 
 LADDER = (0.0, 1e-12, 1e-10, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 SMALLEST_PIVOT = 1e-11
@@ -139,8 +139,7 @@ def whitenings(
             f"{what} is singular or nearly so; a ridge of {used:.0e} of the mean variance was added ({ADVICE})",
             stacklevel=3,
         )
-    identity = torch.eye(factors.shape[-1], dtype=factors.dtype, device=factors.device)
-    matrices = torch.linalg.solve_triangular(factors, identity, upper=False).mT
+    matrices = torch.stack([inverse_triangular(factor).T for factor in factors])
     log_dets = log_determinant(factors.diagonal(dim1=1, dim2=2).square(), ignored)
     if ignored is not None:
         matrices = matrices.masked_fill(ignored[:, None], 0)

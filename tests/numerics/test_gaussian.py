@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from featood.numerics.gaussian import nearest_squared_distances, squared_distances
-from featood.numerics.symmetric import times_triangular
+from featood.numerics.symmetric import inverse_triangular, times_triangular
 
 
 def naive(rows, centers):
@@ -73,6 +73,14 @@ def test_times_triangular(change, dtype, tolerance):
     expected = rows.numpy().astype(np.longdouble) @ matrix.numpy().astype(np.longdouble)
     assert found.dtype == dtype and np.abs(found.numpy() - expected).max() < tolerance
     np.testing.assert_allclose(times_triangular(rows[::2], matrix), found[::2], atol=tolerance)
+
+
+@pytest.mark.parametrize("size", [1, 2, 300])
+def test_inverse_triangular(size):
+    lower = drawn(size, size).tril() + 10 * torch.eye(size)
+    inverse = inverse_triangular(lower)
+    np.testing.assert_allclose(inverse.numpy(), np.linalg.inv(lower.numpy()), rtol=1e-9, atol=1e-14)
+    assert not inverse.triu(1).any()
 
 
 def test_times_triangular_has_gradients():
