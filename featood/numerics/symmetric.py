@@ -31,9 +31,7 @@ def outer_products(rows: Float[Tensor, "B D"]) -> Float[Tensor, "D D"]:
     return torch.from_numpy(dsyrk(1.0, rows.contiguous().numpy().T, lower=1).T)
 
 
-def times_triangular(
-    rows: Float[Tensor, "B D"], matrix: Float[Tensor, "D K"]
-) -> Float[Tensor, "B K"]:
+def times_triangular(rows: Float[Tensor, "B D"], matrix: Float[Tensor, "D K"]) -> Float[Tensor, "B K"]:
     """Return ``rows @ matrix``, on the CPU in half the time if the matrix is upper triangular.
 
     PyTorch has no such function. Its own is used where it has to differentiate, and for small matrices.
@@ -56,7 +54,7 @@ def times_triangular(
 
 
 def inverse_triangular(lower: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
-    """Return the inverse of a lower triangular float64 matrix, on the CPU in a third of the time of PyTorch's solver."""
+    """Invert a lower triangular float64 matrix, on the CPU in a third of the time of PyTorch's solver."""
     if lower.device.type != "cpu" or torch.compiler.is_compiling():
         identity = torch.eye(len(lower), dtype=lower.dtype, device=lower.device)
         return torch.linalg.solve_triangular(lower, identity, upper=False)

@@ -230,7 +230,9 @@ def histogram(values, low, high):
 @pytest.mark.parametrize("divergent", [True, False])
 def test_weiper(divergent):
     options = {"repeats": 3, "bins": 20, "smooth": 4, "smooth_perturbed": 5, "lambda1": 2.0, "lambda2": 0.5}
-    exact = create_head("weiper", divergence=divergent, **options).fit(with_main(TRAIN, TRAIN.features["avg"].astype(float)))
+    exact = create_head("weiper", divergence=divergent, **options).fit(
+        with_main(TRAIN, TRAIN.features["avg"].astype(float))
+    )
     _, weights = exact.prepare(exact.state)
     assert len(weights) == 3
     for weight in weights:  # every perturbation is delta times as long as the weight it is added to

@@ -104,7 +104,7 @@ class NECO(StreamingHead):
             largest = torch.where(fitted["centred"].to(logits.device), largest - mean, largest)
         return -share * largest
 
-    def _share(self, rows: Tensor, fitted: State) -> Tensor:
+    def _share(self, rows: Tensor, fitted: Any) -> Tensor:
         """Return the norm of the projection of float64 rows ``[B, D]`` relative to their own, standardised ``[B]``."""
         rows = (rows - fitted["mean"]).div_(fitted["std"])
         inside = fitted["space"].inside(rows, torch.zeros_like(fitted["mean"]))
