@@ -36,6 +36,8 @@ NEAREST_ROWS = 512
 """Rows of which the nearest centers are found at a time."""
 UNDERFLOW = 1e-30
 """More than sums in float32 lose by numbers that are too small for it."""
+OVERFLOW = 1e18
+"""Lengths whose products have a place in float32."""
 ADVICE = "to change this, set the option ridge or shrinkage"
 
 
@@ -188,9 +190,9 @@ def nearest_squared_distances(
 
     def nearest(part: Float[Tensor, "b D"]) -> Float[Tensor, "b"]:
         two, places = torch.addmm(halves, part.float(), low, alpha=-1).topk(2, dim=1, largest=False)
-        bound = error * longest * (part.norm(dim=1) + longest) + UNDERFLOW
-        # not so if a comparison is with NaN, of values that are too large for float32
-        clear = two[:, 1].double() - two[:, 0].double() > 2 * bound
+        lengths = part.norm(dim=1) + longest
+        bound = error * longest * lengths + UNDERFLOW
+        clear = (two[:, 1].double() - two[:, 0].double() > 2 * bound) & (lengths < OVERFLOW)
         found = (part - centers[places[:, 0]]).square_().sum(1)
         if not bool(clear.all()):
             found[~clear] = squared_distances(part[~clear], centers).amin(1)
