@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featood.errors import DataError, UsageError
-from featood.numerics.memory import by_chunks
 from featood.numerics.moments import ClassMoments, ScatterByClass
 
 SPACES = ("none", "standardize", "l2", "l2-standardize", "l2-whiten", "pca")
@@ -28,8 +27,6 @@ FITTED: Mapping[str, tuple[str, ...]] = {
 """Spaces that are fitted to training rows, and the tensors of the fit."""
 REDUCED = ("l2-whiten", "pca")
 """Spaces of principal components, which can have fewer dimensions than the features."""
-CHUNK = 256
-"""Number of rows that are scaled at a time: their copies in float64 stay in a cache."""
 CONSTANT = 1e-6
 """A feature whose standard deviation is at most this share of its mean counts as constant (rounding of float32)."""
 
@@ -135,9 +132,7 @@ def apply_space(
 
 
 def _normalised(kind: str, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-    if not kind.startswith("l2"):
-        return rows.double()
-    return by_chunks(lambda part: unit(part.double()), CHUNK, rows)
+    return unit(rows.double()) if kind.startswith("l2") else rows.double()
 
 
 def unit(rows: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
