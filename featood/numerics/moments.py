@@ -68,7 +68,7 @@ class ClassSums:
         return seen
 
     def add(self, rows: Float[Tensor, "B D"], labels: Int[Tensor, "B"]) -> None:
-        """Add float64 rows ``[B, D]`` of known classes."""
+        """Add rows ``[B, D]`` of known classes."""
         if rows.shape[1] != len(self.shift):
             raise DataError(
                 f"features have {rows.shape[1]} columns, not {len(self.shift)} as the previous rows"
@@ -77,7 +77,9 @@ class ClassSums:
             return
         classes = torch.cat([self.classes, labels]).unique()
         vars(self).update(vars(self._over(classes)))
-        shifted, index = rows - self.shift, torch.searchsorted(classes, labels)
+        index = torch.searchsorted(classes, labels)
+        # one array in float64 instead of two, as much time passes in the allocation of memory
+        shifted = rows - self.shift if rows.dtype == torch.float64 else rows.double().sub_(self.shift)
         self.count += torch.bincount(index, minlength=len(classes)).double()
         _add_sums(self.total, index, shifted)
         self._scatter(shifted, index)
@@ -260,17 +262,17 @@ class ScatterByClass(ClassSums):
 def _known(
     features: Float[Tensor, "B D"], labels: Int[Tensor, "B"] | None
 ) -> tuple[Float[Tensor, "known D"], Int[Tensor, "known"]]:
-    """Return the rows that have a class, in float64, and their labels; without labels, all rows have class 0."""
+    """Return the rows that have a class, and their labels; without labels, all rows have class 0."""
     if labels is None:
         labels = torch.zeros(len(features), dtype=torch.long, device=features.device)
     known = labels >= 0
     if not bool(known.all()):
         features, labels = features[known], labels[known]
-    return features.double(), labels
+    return features, labels
 
 
 def _start(rows: Float[Tensor, "B D"]) -> Float[Tensor, "D"]:
-    return rows.mean(0) if len(rows) else rows.new_zeros(rows.shape[1])
+    return rows.double().mean(0) if len(rows) else rows.new_zeros(rows.shape[1], dtype=torch.float64)
 
 
 def _add_sums(sums: Float[Tensor, "K *D"], index: Int[Tensor, "B"], rows: Float[Tensor, "B *D"]) -> None:

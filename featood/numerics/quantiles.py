@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["column_quantiles", "quantiles"]
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int, Real
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from featood.errors import DataError
 
+CACHED = 1 << 17
+"""Number of values that are processed at a time."""
 KEY_BITS = 32
 TABLE = 1 << 20
 """Maximum number of counters per pass; with fewer columns, a pass resolves more bits of a number."""
@@ -67,8 +69,8 @@ def column_quantiles(
     prefixes = torch.zeros(1, width, dtype=torch.long, device=first.device)  # of each order statistic
     for shift in range(KEY_BITS - bits, -1, -bits):
         counts = torch.zeros(len(prefixes), width << bits, dtype=torch.long, device=first.device)
-        for block in blocks():
-            keys = _keys(block)
+        for part in _parts(blocks(), max(CACHED, width << bits)):
+            keys = _keys(part)
             if shift + bits == KEY_BITS:
                 digits = (keys >> shift) + (1 << (bits - 1)) + offsets
                 counts[0] += torch.bincount(digits.view(-1), minlength=width << bits)
@@ -98,6 +100,12 @@ def column_quantiles(
         found[math.floor(at)] + at % 1 * (found[math.ceil(at)] - found[math.floor(at)]) for at in positions
     ]
     return torch.stack(parts)
+
+
+def _parts(blocks: Iterable[Real[Tensor, "_ D"]], numbers: int) -> Iterator[Real[Tensor, "_ D"]]:
+    """Iterate over blocks in parts of about so many numbers, whose temporaries stay in a cache."""
+    for block in blocks:
+        yield from block.split(max(1, numbers // block.shape[1]))
 
 
 def _keys(values: Real[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:

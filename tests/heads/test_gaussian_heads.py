@@ -67,6 +67,32 @@ def test_gaussian_head(name, oracle):
     np.testing.assert_allclose(scores(name), oracle(), rtol=2e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("offset", [0, 1e4])
+@pytest.mark.parametrize("name", ["mahalanobis", "relative-mahalanobis"])
+def test_many_classes_and_features(name, offset):
+    """With sizes for which products are triangular, and the nearest class is found in float32."""
+    rng = np.random.default_rng(0)
+    scale, means = np.geomspace(1e-2, 10, 270), rng.normal(size=(80, 270))
+    y = rng.permutation(np.arange(1600) % 80)
+
+    def draw(labels):
+        return (offset + scale * (means[labels] + rng.normal(size=(len(labels), 270)))).astype(np.float32)
+
+    z, x = draw(y), np.concatenate([draw(np.arange(30)), 5 * draw(np.arange(5))])
+    found = create_head(name).fit(z, y).score(x)
+    z, x = z.astype(float), x.astype(float)
+    centers = class_means(z, y)
+
+    def squares(covariance, differences):
+        return (differences * np.linalg.solve(covariance, differences.T).T).sum(1)
+
+    tied = (z - centers[y]).T @ (z - centers[y]) / len(z)
+    expected = np.min([squares(tied, x - center) for center in centers], axis=0)
+    if name == "relative-mahalanobis":
+        expected -= squares(np.cov(z.T, bias=True), x - z.mean(0))
+    np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
+
+
 def test_relative_mahalanobis_ranks_as_pytorch_ood(detectors):
     # theirs divides neither scatter by N, which scales all scores alike, up to the ridge
     theirs = detectors.RMD(None).fit_features(torch.tensor(Z).float(), torch.tensor(Y))

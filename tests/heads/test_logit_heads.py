@@ -209,7 +209,8 @@ def test_temperature_minimises_the_nll(scale):
     )
     assert found == pytest.approx(math.exp(best.x), rel=1e-3)
     assert mean_nll(scale * L, labels, found) <= best.fun + 1e-12
-    np.testing.assert_allclose(head.score(TEST), log_of_the_rest(X / found), rtol=1e-9)
+    np.testing.assert_allclose(head.score(of_logits(*X)), log_of_the_rest(X / found), rtol=1e-9)
+    np.testing.assert_allclose(head.score(TEST), log_of_the_rest(X / found), rtol=1e-6)
 
 
 def test_temperature_fits_at_least_as_well_as_pytorch_ood(detectors):

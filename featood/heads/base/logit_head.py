@@ -14,7 +14,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.heads.base.head import Head
 from featood.numerics.memory import by_chunks
 
-CACHED = 1 << 19
+CACHED = 1 << 17
 """Number of logits that are processed at a time."""
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from featood.cache.feature_set import FeatureSet
 from featood.heads.distances.mahalanobis import Mahalanobis
 from featood.heads.registry import register
 from featood.numerics.gaussian import squared_distances
@@ -28,7 +27,7 @@ class GEM(Mahalanobis):
     Computed in log space, so that rows far from every class get distinct scores. Higher means more out-of-distribution.
     """
 
-    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+    def score_rows(self, rows: Tensor, fitted: Any) -> Tensor:
         """Return the negated log of the sum over classes ``[B]``."""
         map_, means = fitted
-        return -(-squared_distances(map_(self.vectors(block)), means) / 2).logsumexp(1)
+        return -(-squared_distances(map_(rows), means) / 2).logsumexp(1)

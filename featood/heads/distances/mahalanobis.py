@@ -15,8 +15,12 @@ from featood.heads.base.gaussian_head import GaussianHead
 from featood.heads.base.moments_head import MomentsHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
-from featood.numerics.gaussian import Whitening, squared_distances
+from featood.numerics.gaussian import Whitening, nearest_squared_distances
+from featood.numerics.memory import by_chunks
 from featood.numerics.moments import ClassMoments
+
+CHUNK = 1024
+"""Number of rows that are scored at a time."""
 
 
 @register(
@@ -47,14 +51,14 @@ class Mahalanobis(GaussianHead, MomentsHead):
         return Whitening(*(state[name] for name in Whitening._fields)), state["means"]
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
-        """Return the squared distance to the nearest class ``[B]``."""
-        map_, means = fitted
-        return squared_distances(map_(self.vectors(block)), means).amin(1)
+        """Score a block by its features, some rows at a time, as larger temporaries take as long as the products."""
+        return by_chunks(lambda rows: self.score_rows(rows.double(), fitted), CHUNK, self.vectors(block))
 
-    def vectors(self, block: FeatureSet) -> Tensor:
-        """Return the features of a block ``[B, D]`` in float64."""
-        return super().vectors(block).double()
+    def score_rows(self, rows: Tensor, fitted: Any) -> Tensor:
+        """Return the squared distance of float64 rows ``[B, D]`` to the nearest class ``[B]``."""
+        map_, means = fitted
+        return nearest_squared_distances(map_(rows), means)
 
     def labelled(self, block: FeatureSet) -> tuple[Tensor, Tensor]:
-        """Return the features ``[B, D]`` and the labels ``[B]`` of a block."""
+        """Return the features ``[B, D]`` as stored, and the labels ``[B]``, of a block."""
         return self.vectors(block), torch.as_tensor(block.labels)

@@ -8,12 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from featood.cache.feature_set import FeatureSet
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.distances.mahalanobis import Mahalanobis
 from featood.heads.registry import register
-from featood.numerics.gaussian import Whitening, squared_distances
+from featood.numerics.gaussian import Whitening, nearest_squared_distances
 from featood.numerics.moments import ClassMoments
 
 
@@ -49,8 +48,7 @@ class RelativeMahalanobis(Mahalanobis):
         background = Whitening(*(state[f"background_{name}"] for name in Whitening._fields))
         return super().prepare(state), background
 
-    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+    def score_rows(self, rows: Tensor, fitted: Any) -> Tensor:
         """Return the squared distance to the nearest class minus the background distance ``[B]``."""
         (map_, means), background = fitted
-        rows = self.vectors(block)
-        return squared_distances(map_(rows), means).amin(1) - background(rows).square().sum(1)
+        return nearest_squared_distances(map_(rows), means) - background(rows).square().sum(1)

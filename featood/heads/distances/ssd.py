@@ -19,7 +19,7 @@ from featood.heads.base.gaussian_head import GaussianHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import sampled_blocks
 from featood.heads.registry import register
-from featood.numerics.gaussian import Whitening, squared_distances
+from featood.numerics.gaussian import Whitening, nearest_squared_distances, squared_distances
 from featood.numerics.moments import ClassMoments
 from featood.numerics.quantiles import quantiles
 from featood.numerics.spaces import unit
@@ -81,7 +81,7 @@ class SSD(GaussianHead, FeatureHead):
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the squared distance to the nearest cluster ``[B]``."""
         map_, means, limit = fitted
-        return squared_distances(map_(self._shaped(block, limit)), means).amin(1)
+        return nearest_squared_distances(map_(self._shaped(block, limit)), means)
 
     def _shaped(self, block: FeatureSet, limit: Tensor) -> Tensor:
         return unit(self.vectors(block).double().clamp(max=float(limit)))

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featood.cache.feature_set import FeatureSet
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.distances.mahalanobis import Mahalanobis
 from featood.heads.registry import register
-from featood.numerics.gaussian import squared_distances
+from featood.numerics.gaussian import nearest_squared_distances
 from featood.numerics.moments import ClassMoments
 from featood.options import option
 
@@ -58,8 +57,8 @@ class WDiscOOD(Mahalanobis):
         kept = min(kept, self.discriminants or kept)
         return {**state, "matrix": state["matrix"] @ axes.T, "means": means @ axes[:kept].T}
 
-    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+    def score_rows(self, rows: Tensor, fitted: Any) -> Tensor:
         """Return the distance to the nearest class plus the weighted distance in the complement ``[B]``."""
         map_, means = fitted
-        inside, outside = map_(self.vectors(block)).tensor_split([means.shape[1]], 1)
-        return squared_distances(inside, means).amin(1).sqrt() + self.weight * outside.norm(dim=1)
+        inside, outside = map_(rows).tensor_split([means.shape[1]], 1)
+        return nearest_squared_distances(inside, means).sqrt() + self.weight * outside.norm(dim=1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from featood.heads.base.logit_head import LogitHead
 from featood.heads.registry import register
-from featood.numerics.softmax import log_probabilities
+from featood.numerics.softmax import log_odds
 from featood.options import option
 
 
@@ -35,7 +35,9 @@ class Doctor(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the odds ``[B]``."""
-        log_p, log_complement = log_probabilities(logits.double() / self.temperature)
+        rest = log_odds(logits, self.temperature).exp()
         if self.odds == "beta":
-            return (log_complement - log_p).amin(1).exp()
-        return (log_p + log_complement).exp().sum(1) / (2 * log_p).exp().sum(1)
+            return rest
+        # relative to the largest probability, the others sum to `rest`, and their squares to `squares`
+        squares = log_odds(logits, self.temperature / 2).exp()
+        return (rest * (2 + rest) - squares) / (1 + squares)

@@ -30,4 +30,4 @@ class Energy(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the free energy ``[B]``."""
-        return -self.temperature * logsumexp(logits / self.temperature)
+        return -logsumexp(logits, self.temperature)

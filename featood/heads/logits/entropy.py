@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Entropy"]
 
+import math
 from typing import Any
 
 from torch import Tensor
@@ -27,6 +28,6 @@ class Entropy(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the entropy ``[B]``."""
-        shifted, terms, total = exponentials(logits)
-        # terms below exp(-1000) are 0, but 0 times an infinite difference of large logits is not
-        return total.log() - (terms * shifted.clamp_(min=-1000)).sum(1).double() / total
+        exponents, terms, total = exponentials(logits)
+        weighted = terms.mul_(exponents).sum(1)
+        return total.log() - math.log(2) * weighted.double() / total

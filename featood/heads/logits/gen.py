@@ -6,11 +6,14 @@ __all__ = ["GEN"]
 
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from featood.heads.base.logit_head import LogitHead
 from featood.heads.registry import register
-from featood.numerics.softmax import log_probabilities
+from featood.numerics.selection import largest
+from featood.numerics.softmax import log_odds
 from featood.options import option
 
 
@@ -37,8 +40,10 @@ class GEN(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the generalised entropy ``[B]``."""
-        log_p, log_complement = log_probabilities(logits)
-        terms = (self.gamma * (log_p + log_complement)).exp()
-        if 0 < self.top < logits.shape[1]:
-            terms = terms.gather(1, log_p.topk(self.top, dim=1).indices)
-        return terms.sum(1)
+        count = min(self.top or logits.shape[1], logits.shape[1])
+        top = largest(logits, count)
+        first, place = top.max(1, keepdim=True)
+        odds = log_odds(logits, two=top.topk(2, dim=1).values if count > 1 else None)[:, None].to(top.dtype)
+        log_p = top - first + logsigmoid(-odds)
+        log_complement = torch.log1p(-log_p.exp()).scatter_(1, place, logsigmoid(odds))
+        return log_p.add_(log_complement).mul_(self.gamma).exp_().sum(1)

@@ -6,10 +6,12 @@ __all__ = ["Margin"]
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from featood.heads.base.logit_head import LogitHead
 from featood.heads.registry import register
+from featood.numerics.softmax import log_odds
 from featood.options import option
 
 
@@ -32,6 +34,6 @@ class Margin(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the negated margin ``[B]``."""
-        logits = logits.double()
-        first, second = (logits if self.of == "logits" else logits.softmax(1)).topk(2, dim=1).values.unbind(1)
-        return second - first
+        two = logits.topk(2, dim=1).values
+        gap = two[:, 1].double() - two[:, 0].double()
+        return gap if self.of == "logits" else gap.expm1() * torch.sigmoid(-log_odds(logits, two=two))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from featood.heads.base.logit_head import LogitHead
 from featood.heads.registry import register
-from featood.numerics.softmax import exponentials
+from featood.numerics.softmax import largest_probability
 from featood.options import option
 
 
@@ -30,4 +30,4 @@ class MSP(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the negated largest probability ``[B]``."""
-        return -1 / exponentials(logits / self.temperature).total
+        return -largest_probability(logits, self.temperature)

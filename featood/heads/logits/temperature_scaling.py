@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from featood.heads.base.fit import State
 from featood.heads.base.logit_head import LogitHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
-from featood.numerics.softmax import log_probabilities
+from featood.numerics.softmax import log_odds
 
 COLDEST, HOTTEST = 1e-2, 1e3
 STEPS = 60
@@ -53,9 +54,7 @@ class TemperatureScaling(LogitHead):
 
     def score_logits(self, logits: Tensor, fitted: Any) -> Tensor:
         """Return the logarithm of one minus the largest probability ``[B]``."""
-        log_p, log_complement = log_probabilities(logits.double() / fitted["temperature"])
-        top = log_p.argmax(1, keepdim=True)
-        return log_complement.gather(1, top).squeeze(1)
+        return logsigmoid(log_odds(logits, fitted["temperature"]))
 
 
 def _inverse_temperature(train: SelectedRows) -> float:

@@ -18,6 +18,7 @@ from featood.heads.base.last_layer import classifier_state, last_layer, linear_l
 from featood.heads.base.logit_head import LogitHead
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import create_head, head_class
+from featood.numerics.selection import largest
 from featood.options import option
 
 
@@ -72,7 +73,7 @@ def top_mask(features: Tensor, count: int) -> Tensor:
     """Mask ``[B, D]`` of each row's `count` largest entries; among ties the first."""
     if torch.compiler.is_compiling():
         return _first_of_ties(features, count)
-    mask = features >= features.topk(count, dim=1, sorted=False).values.amin(1, keepdim=True)
+    mask = features >= largest(features, count).amin(1, keepdim=True)
     tied = mask.sum(1) > count
     if bool(tied.any()):
         mask[tied] = _first_of_ties(features[tied], count)
@@ -90,7 +91,7 @@ def activation_ratio(features: Tensor, count: int) -> Tensor:
     Only positive entries count as activations; a row without any has the ratio 1.
     """
     active = features.relu()
-    top = active.topk(count, dim=1, sorted=False).values.sum(1, keepdim=True)
+    top = largest(active, count).sum(1, keepdim=True)
     return torch.where(
         top > 0, active.sum(1, keepdim=True) / top.masked_fill(top == 0, 1), torch.ones_like(top)
     )

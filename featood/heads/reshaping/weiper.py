@@ -18,6 +18,7 @@ from featood.heads.base.last_layer import classifier_state
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
 from featood.numerics.memory import require_memory
+from featood.numerics.softmax import largest_probability
 from featood.numerics.spaces import unit
 from featood.options import option
 
@@ -63,7 +64,7 @@ class WeiPer(RawFeatures, FeatureHead):
         weights = self._perturbed(state)
         low, high = [torch.inf, torch.inf], [-torch.inf, -torch.inf]
         for block in train.blocks():
-            rows = self.vectors(block).double()
+            rows = self.vectors(block)
             for space, values in [(0, rows), *((1, _logits(rows, weight, state)) for weight in weights)]:
                 low[space] = min(low[space], float(values.min()))
                 high[space] = max(high[space], float(values.max()))
@@ -71,7 +72,7 @@ class WeiPer(RawFeatures, FeatureHead):
         sums = torch.zeros(2, self.bins, dtype=torch.float64, device=weights.device)
         count = 0
         for block in train.blocks():
-            histograms, _ = self._read(self.vectors(block).double(), weights, {**state, "ranges": ranges})
+            histograms, _ = self._read(self.vectors(block), weights, {**state, "ranges": ranges})
             sums += histograms.sum(1)
             count += len(block)
         return {**state, "ranges": ranges, "histograms": sums / max(count, 1)}
@@ -83,7 +84,7 @@ class WeiPer(RawFeatures, FeatureHead):
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the divergences minus the mean largest probability ``[B]``."""
         state, weights = fitted
-        histograms, msp = self._read(self.vectors(block).double(), weights, state)
+        histograms, msp = self._read(self.vectors(block), weights, state)
         if not self.divergence:
             return -msp
         plain = _divergence(histograms[0], state["histograms"][0], self.smooth, 0.01)
@@ -106,14 +107,14 @@ class WeiPer(RawFeatures, FeatureHead):
         return perturbed
 
     def _read(self, rows: Tensor, weights: Tensor, state: State) -> tuple[Tensor, Tensor]:
-        """Return both histograms ``[2, B, bins]`` and the mean largest probability ``[B]`` of float64 rows."""
-        counts = rows.new_zeros(2, rows.shape[0], self.bins)
-        largest = rows.new_zeros(rows.shape[0])
+        """Return both histograms ``[2, B, bins]`` and the mean largest probability ``[B]`` of rows, in float64."""
+        counts = rows.new_zeros(2, rows.shape[0], self.bins, dtype=torch.float64)
+        largest = rows.new_zeros(rows.shape[0], dtype=torch.float64)
         if self.divergence:
             self._count(counts[0], rows, state["ranges"][0])
         for weight in weights:
             logits = _logits(rows, weight, state)
-            largest += logits.softmax(1).amax(1)
+            largest += largest_probability(logits)
             if self.divergence:
                 self._count(counts[1], logits, state["ranges"][1])
         return counts / counts.sum(2, keepdim=True).clamp(min=1), largest / len(weights)
@@ -127,7 +128,7 @@ class WeiPer(RawFeatures, FeatureHead):
 
 
 def _logits(rows: Tensor, weight: Tensor, state: State) -> Tensor:
-    return torch.addmm(state["bias"].double(), rows, weight.double().T)
+    return torch.addmm(state["bias"].to(rows), rows, weight.to(rows).T)
 
 
 def _divergence(histograms: Tensor, reference: Tensor, width: int, floor: float) -> Tensor:

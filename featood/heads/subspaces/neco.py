@@ -13,13 +13,17 @@ from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
 from featood.heads.base.feature_head import StreamingHead
 from featood.heads.base.fit import State
-from featood.heads.base.last_layer import centred_logits, warn_of_centring
+from featood.heads.base.last_layer import warn_of_centring
 from featood.heads.base.moments_head import add_moments, class_moments
 from featood.heads.base.rows import SelectedRows
 from featood.heads.registry import register
+from featood.numerics.memory import by_chunks
 from featood.numerics.moments import ClassMoments
 from featood.numerics.subspaces import Subspace, explaining, principal_axes, subspace
 from featood.options import option
+
+CHUNK = 1024
+"""Number of rows that are scored at a time, as larger temporaries take as long as the product."""
 
 
 class LogitMoments(NamedTuple):
@@ -95,15 +99,21 @@ class NECO(StreamingHead):
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the negated relative norm, times the largest logit ``[B]``."""
         assert block.logits is not None
-        rows = (self.vectors(block).double() - fitted["mean"]) / fitted["std"]
-        inside = fitted["space"].inside(rows, torch.zeros_like(fitted["mean"]))
-        share = inside / rows.norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)
+        share = by_chunks(lambda rows: self._share(rows.double(), fitted), CHUNK, self.vectors(block))
         if not self.max_logit:
             return -share
-        logits = block.logits[:].double()
+        logits = block.logits[:]
+        largest = logits.amax(1).double()
         if "centred" in fitted:  # absent from artefacts of earlier versions
-            logits = torch.where(fitted["centred"].to(logits.device), centred_logits(logits), logits)
-        return -share * logits.amax(1)
+            mean = logits.mean(1, dtype=torch.float64)
+            largest = torch.where(fitted["centred"].to(logits.device), largest - mean, largest)
+        return -share * largest
+
+    def _share(self, rows: Tensor, fitted: Any) -> Tensor:
+        """Return the norm of the projection of float64 rows ``[B, D]`` relative to their own, standardised ``[B]``."""
+        rows = (rows - fitted["mean"]).div_(fitted["std"])
+        inside = fitted["space"].inside(rows, torch.zeros_like(fitted["mean"]))
+        return inside / rows.norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)
 
 
 def _largest(block: FeatureSet) -> Tensor:
