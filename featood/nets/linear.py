@@ -94,12 +94,12 @@ def _product(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _by_onednn(rows: Tensor, weight: Tensor) -> bool:
     return (
         _ONEDNN
+        and not torch.compiler.is_compiling()  # exported graphs run elsewhere, for any number of rows
         and rows.ndim == 2
         and len(rows) * weight.numel() >= WORK
         and rows.dtype == weight.dtype == torch.float32
         and rows.device.type == weight.device.type == "cpu"
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()  # exported graphs run elsewhere
         and not torch._C._are_functorch_transforms_active()  # they have rules for PyTorch's operators alone
     )
 

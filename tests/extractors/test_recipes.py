@@ -66,8 +66,9 @@ def test_the_classifier_in_the_cache_is_the_one_that_acts(featood, tmp_path, opt
     train_extractor(bounded_plan(folder, **options), TrainOptions(**{**HOW, "epochs": 1}))
     last = load_extractor(folder).net.last
     code, _, err = featood(
-        "extract", "--backbone", str(folder), "--dataset", "digits", "--split", "test", "--cache", cache
-    )
+        "extract", "--backbone", str(folder), "--dataset", "digits", "--split", "test", "--cache", cache,
+        "--dtype", "float32",
+    )  # fmt: skip
     assert code == 0, err
     rows = FeatureCache(cache)["net/digits/test"]
     logits = rows.features["avg"][:] @ rows.classifier.weight.T + rows.classifier.bias

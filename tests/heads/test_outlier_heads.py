@@ -113,9 +113,11 @@ def test_isolation_forest_of_one_row_knows_nothing():
 @pytest.mark.parametrize("nu", [0.1, 0.5])
 @pytest.mark.parametrize("gamma", [0.0, 0.3])
 def test_one_class_svm_agrees_with_scikit_learn(nu, gamma):
-    machine = OneClassSVM(nu=nu, gamma=gamma or "scale").fit(BANK.astype(float) - BANK.astype(float).mean(0))
+    machine = OneClassSVM(nu=nu, gamma=gamma or "scale", tol=1e-6).fit(
+        BANK.astype(float) - BANK.astype(float).mean(0)
+    )
     expected = -machine.decision_function(ROWS.astype(float) - BANK.astype(float).mean(0))
-    np.testing.assert_allclose(scores("one-class-svm", nu=nu, gamma=gamma), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(scores("one-class-svm", nu=nu, gamma=gamma), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_one_class_svm_leaves_a_share_outside():

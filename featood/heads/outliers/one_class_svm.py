@@ -18,6 +18,9 @@ from featood.heads.registry import register
 from featood.numerics.gaussian import squared_distances
 from featood.options import option
 
+TOLERANCE = 1e-6
+"""Of the solution, a thousandth of scikit-learn's default, so that rounding of the kernel does not show."""
+
 
 @register(
     "one-class-svm",
@@ -52,7 +55,7 @@ class OneClassSVM(FeatureHead):
         gamma = self.gamma or 1 / (rows.shape[1] * (variance or 1.0))
         # libsvm would compute each entry of the kernel alone
         kernel = (-gamma * squared_distances(rows, rows)).exp()
-        machine = svm.OneClassSVM(nu=self.nu, kernel="precomputed").fit(kernel.cpu().numpy())
+        machine = svm.OneClassSVM(nu=self.nu, kernel="precomputed", tol=TOLERANCE).fit(kernel.cpu().numpy())
         return {
             "center": center,
             "vectors": rows[torch.from_numpy(machine.support_).long()].float(),
