@@ -122,7 +122,8 @@ def test_one_class_svm_agrees_with_scikit_learn(nu, gamma):
 
 def test_one_class_svm_leaves_a_share_outside():
     inside = create_head("one-class-svm", nu=0.2).fit(BANK).score(BANK)
-    assert (inside > 1e-6).mean() == pytest.approx(0.2, abs=0.03)
+    # nu bounds the share outside from above, and that outside or on the boundary from below
+    assert 0.05 < (inside > 1e-5).mean() <= 0.2 <= (inside > -1e-5).mean() < 0.35
 
 
 def test_one_class_svm_far_away_scores_its_offset():
