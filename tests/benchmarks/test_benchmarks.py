@@ -162,3 +162,43 @@ def test_two_commits_are_run_in_turn_and_compared(script, tmp_path, monkeypatch,
         ["git", "-C", repository, "worktree", "list"], capture_output=True, text=True, check=True
     )
     assert len(worktrees.stdout.splitlines()) == 1
+
+
+def test_heads_are_measured_at_any_scale_and_failures_are_noted(script, tmp_path, monkeypatch, capsys):
+    module, file = script("gpu_scale"), tmp_path / "scale.json"
+    sizes = ["--rows", "400", "--queries", "50", "--features", "8", "--classes", "3", "--device", "cpu"]
+    command = [
+        "gpu_scale.py",
+        *sizes,
+        "--json",
+        str(file),
+        "--heads",
+        "energy",
+        "mahalanobis",
+        "gmm",
+        "knn",
+        "vmdl",
+    ]
+    monkeypatch.setattr(sys, "argv", command)
+    module.main()
+    body = json.loads(file.read_text())
+    assert body["environment"]["card"] == "none" and all(row["TFLOP/s"] > 0 for row in body["products"])
+    rows = {row["head"]: row for row in body["heads"]}
+    assert rows["energy"]["fit s"] is None and rows["knn"]["score TFLOP/s"] > 0
+    assert rows["gmm"]["fit TFLOP/s"] == pytest.approx(400 * 8 * 8 / rows["gmm"]["fit s"] / 1e12)
+    assert all(
+        (row["score s"] is None) == (name == "vmdl") == bool(row["note"]) for name, row in rows.items()
+    )
+    monkeypatch.setattr(sys, "argv", [*command, "--minutes", "0"])
+    module.main()
+    assert "not started: energy, mahalanobis, gmm, knn, vmdl" in capsys.readouterr().out
+
+
+def test_rows_made_on_a_device_are_those_of_a_linear_classifier(script):
+    module = script("gpu_scale")
+    size = module.Size(300, 16, 4, 50)
+    data = module.made(size, 300, 0, module.torch.device("cpu"))
+    weight, bias = data.classifier
+    assert data.feature().dtype == module.torch.float16
+    np.testing.assert_allclose(data.logits, data.feature().float() @ weight.T + bias, rtol=1e-5, atol=1e-5)
+    assert (data.logits.argmax(1) == data.labels).float().mean() > 0.7
