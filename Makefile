@@ -27,7 +27,7 @@ index: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/featood bench --peers --page docs/guides/speed.md --json benchmarks/results/speed.json
-	$(BIN)/featood bench --io --extract --train --page docs/guides/speed.md --json benchmarks/results/pipeline.json
+	$(BIN)/featood bench --io --extract --train --classes 10 --threads 1 --repeat 5 --page docs/guides/speed.md --json benchmarks/results/pipeline.json
 
 # what became slower since a commit: make bench-compare SINCE=main BENCH="knn vim --io"
 SINCE ?= main

@@ -6,9 +6,6 @@ __all__ = ["BACKBONES", "Extracting", "measure_extraction"]
 
 import dataclasses
 import functools
-import io
-import itertools
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +25,7 @@ from featood.extractors.extract import ExtractOptions, extract
 from featood.extractors.forward import PRECISIONS, ready
 from featood.extractors.recipe import choose_transform
 from featood.extractors.transform import INTERPOLATIONS, Transform, offset, resized
+from featood.files import temporary_folder
 from featood.numerics.devices import pick_device
 from featood.speed.timing import in_turn, seconds, timed
 
@@ -84,7 +82,7 @@ def measure_extraction(name: str, how: Extracting, repeat: int) -> list[dict[str
     shape = (how.batch_size, size, size, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     transform, _ = choose_transform(backbone, packed_set(pixels), [0.5], [0.5])
-    with ready(backbone.module, device), tempfile.TemporaryDirectory() as folder:
+    with ready(backbone.module, device), temporary_folder() as folder:
         forward = _forward(backbone, transform.normalise(pixels).to(device), how.precision)
         forward(1)
         batches = how.batches or max(4, round(PASS / seconds(lambda: forward(1))[0]))
@@ -94,7 +92,7 @@ def measure_extraction(name: str, how: Extracting, repeat: int) -> list[dict[str
         found = []
         for images, applied in ((packed, dataclasses.replace(transform, resize=0)), (files, transform)):
             setups: list[float] = []
-            runs = {
+            runs: dict[str, Callable[[], float]] = {
                 "extract": functools.partial(_extract, backbone, images, applied, how, setups),
                 "forward": timed(functools.partial(forward, batches)),
             }
@@ -123,7 +121,7 @@ def _extract(
         workers=0 if images.root is None else 1,
     )
     times: list[float] = [time.perf_counter()]
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         progress = lambda done, total: times.append(time.perf_counter())  # noqa: E731
         extract(backbone, images, transform, FeatureCache(folder), options, progress=progress)
         took = time.perf_counter() - times[1]
@@ -147,14 +145,10 @@ def _forward(backbone: Backbone, inputs: Tensor, precision: str) -> Callable[[in
 
 def _files(folder: Path, rows: int, size: int) -> ImageSet:
     """Write JPEG files of photographs, of which some are alike."""
-    photos, contents = photo_patches("train", n=min(PHOTOS, rows), size=size), []
-    for photo in range(len(photos)):
-        content = io.BytesIO()
-        Image.fromarray(photos.read(photo)).save(content, "JPEG", quality=90)
-        contents.append(content.getvalue())
+    photos = photo_patches("train", n=min(PHOTOS, rows), size=size)
     folder.mkdir()
-    for row, content in zip(range(rows), itertools.cycle(contents)):
-        (folder / f"{row:06}.jpg").write_bytes(content)
+    for row in range(rows):
+        Image.fromarray(photos.read(row % len(photos))).save(folder / f"{row:06}.jpg", quality=90)
     return dataclasses.replace(open_dataset(str(folder)), name="jpeg")
 
 

@@ -121,7 +121,8 @@ INTRODUCTION = """# Speed
 
 Everything is measured beside a floor in the same run: the time of what cannot be left out, by the fastest plain means.
 A column such as `fit/floor` is a time as a multiple of its floor; it depends less on the machine than seconds do.
-`featood bench` measures the same on your machine."""
+`load` is the number of processes that wanted a core before the measurement: unless it is near 0, other work ran
+beside it. `featood bench` measures the same on your machine."""
 
 
 def _part(name: str, rows: Sequence[Row], about: Mapping[str, Any], command: str) -> str:

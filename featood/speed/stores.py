@@ -4,8 +4,6 @@ from __future__ import annotations
 
 __all__ = ["measure_stores"]
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -18,6 +16,7 @@ from featood.cache.feature_set import ROWS
 from featood.cache.stores import STORES
 from featood.cache.transfer import import_arrays
 from featood.errors import CacheCorrupt
+from featood.files import replacing, temporary_folder
 from featood.speed.synthetic import clustered
 from featood.speed.timing import in_turn, seconds, timed
 
@@ -56,7 +55,7 @@ def measure_stores(rows: int, features: int, repeat: int) -> list[dict[str, Any]
     values = np.asarray(clustered(rows, features, 2, seed=0).feature())
     chosen = np.random.default_rng(0).integers(0, rows, GATHERED)
     written, blocks, gathers = {}, {}, {}
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         for store in (FLOOR, *STORES):
             place = Path(folder) / store
             write = _write_npy if store == FLOOR else _write_store
@@ -75,10 +74,8 @@ def measure_stores(rows: int, features: int, repeat: int) -> list[dict[str, Any]
 
 
 def _write_npy(place: Path, store: str, values: np.ndarray) -> None:
-    with open(place.with_suffix(".npy"), "wb") as file:
+    with replacing(place.with_suffix(".npy")) as file:
         np.save(file, values)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _write_store(place: Path, store: str, values: np.ndarray) -> None:

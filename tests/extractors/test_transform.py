@@ -281,7 +281,9 @@ def test_the_benchmark_detects_a_difference(script, pictures):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_normalised_batches_are_those_of_the_formula_to_the_last_bit(channels):
     pixels = np.arange(2 * 16 * 8 * channels).astype(np.uint8).reshape(2, 16, 8, channels)
-    transform = Transform(channels, 16, 8, 0, (0.485, 0.456, 0.406)[:channels], (0.229, 0.224, 0.225)[:channels])
+    transform = Transform(
+        channels, 16, 8, 0, (0.485, 0.456, 0.406)[:channels], (0.229, 0.224, 0.225)[:channels]
+    )
     mean, std = (np.float32(values) for values in (transform.mean, transform.std))
     expected = (pixels.astype(np.float32) / np.float32(255) - mean) / std
     found = transform.normalise(pixels)
