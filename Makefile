@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # not the links at the root
 CODE := featood tests benchmarks examples docs
 
-.PHONY: demo test lint format index bench install clean
+.PHONY: demo test lint format index bench bench-compare install clean
 
 demo: $(VENV)/installed
 	$(BIN)/featood demo --out demo
@@ -26,8 +26,14 @@ index: $(VENV)/installed
 	$(BIN)/python -m featood.heads.indexing
 
 bench: $(VENV)/installed
-	$(BIN)/python benchmarks/stores.py
 	$(BIN)/featood bench --peers --page docs/guides/speed.md --json benchmarks/results/speed.json
+	$(BIN)/featood bench --io --extract --train --classes 10 --threads 1 --repeat 5 --page docs/guides/speed.md --json benchmarks/results/pipeline.json
+
+# what became slower since a commit: make bench-compare SINCE=main BENCH="knn vim --io"
+SINCE ?= main
+BENCH ?= --io --extract --train
+bench-compare: $(VENV)/installed
+	$(BIN)/python benchmarks/compare_commits.py $(SINCE) $(BENCH)
 
 .PHONY: docs test-lower-bounds release-check
 

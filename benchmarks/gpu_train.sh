@@ -12,8 +12,8 @@ mkdir -p "$out"
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 
 "$python" -c "import torch; print(torch.__version__, torch.cuda.get_device_name())" || exit 1
-timeout 300 "$python" benchmarks/throughput.py --rows 20480 --batch-size 512 --json "$out/throughput.json" \
-    --network tv:resnet50 --network timm:vit_base_patch16_224 --network wrn-28-10 2>&1 | tee "$out/throughput.txt"
+timeout 300 "$python" -m featood bench --extract --batch-size 512 --precision bfloat16 --json "$out/extract.json" \
+    --backbone tv:resnet50 --backbone timm:vit_base_patch16_224 --backbone wrn-28-10 2>&1 | tee "$out/extract.txt"
 
 left=$((570 - (SECONDS - began)))
 echo "DDU's recipe for $left s; the same command resumes it"

@@ -5,6 +5,8 @@ from __future__ import annotations
 __all__ = ["ExtractOptions", "Extraction", "extract"]
 
 import dataclasses
+import functools
+import itertools
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from featood.cache import FeatureCache, FeatureSet, Manifest, SetWriter, library_versions
+from featood.cache.read_ahead import read_ahead
 from featood.cache.reader import encode_ids
 from featood.data import ImageSet
 from featood.engines import LOCAL, Engine
@@ -140,6 +143,11 @@ class _Blocks:
         return {**vars(self), "advance": None}
 
     def __call__(self, blocks: Iterable[int]) -> Iterator[tuple[int, list[tuple[int, str]]]]:
+        # a thread writes each block while the next is computed
+        return read_ahead(self._writes(blocks))
+
+    def _writes(self, blocks: Iterable[int]) -> Iterator[Callable[[], tuple[int, list[tuple[int, str]]]]]:
+        """Compute the blocks, and yield functions that write them and return the result of the work."""
         options, device = self.forward.options, pick_device(self.forward.options.device)
         self.forward.module.to(device)  # a copy comes from a process that may have another
         assert self.forward.setting.transform is not None
@@ -149,28 +157,41 @@ class _Blocks:
             for span in spans
             for start in range(span.start, span.stop, options.batch_size)
         ]
+        columns: dict[str, Tensor] = {}
         failed: list[tuple[int, str]] = []
-        rows: list[dict[str, np.ndarray]] = []
-        loader = _loader(self.images, self.forward.setting.transform, batches, options)
-        for batch, (pixels, bad) in zip(batches, loader, strict=True):
-            if isinstance(pixels, OSError):
-                raise pixels
+        inputs = _inputs(self.images, self.forward.setting.transform, batches, options, device)
+        for batch, (pixels, bad) in zip(batches, inputs, strict=True):
             if bad and options.strict:
                 raise DataError(f"{bad[0][1]} (omit --strict to skip such images)")
             failed += [(batch[position], reason) for position, reason in bad]
-            pixels = pixels.to(device, memory_format=torch.channels_last, non_blocking=True)
-            rows.append(
-                {name: values.cpu().numpy() for name, values in self.forward(pixels, batch[0]).items()}
-            )
-            if self.advance is not None:
-                self.advance(len(batch))
             block = batch[0] // options.block_rows
             span = self.writer.span(block)
+            pixels = pixels.to(device, memory_format=torch.channels_last, non_blocking=True)
+            for name, values in self.forward(pixels, batch[0]).items():
+                if name not in columns:
+                    shape = (_length(span), *values.shape[1:])
+                    columns[name] = torch.empty(shape, dtype=values.dtype, pin_memory=device.type == "cuda")
+                # the processor prepares the next batch while a GPU computes and copies
+                part = columns[name][batch[0] - span.start : batch[-1] + 1 - span.start]
+                part.copy_(values, non_blocking=device.type == "cuda")
+            if self.advance is not None:
+                self.advance(len(batch))
             if batch[-1] + 1 == span.stop:
-                columns = _columns(rows, self.images, span, self.writer.manifest)
-                self.writer.write(block, columns, [row for row, _ in failed])
-                yield _length(span) if self.advance is None else 0, failed
-                failed, rows = [], []
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                yield functools.partial(self._write, block, columns, failed)
+                columns, failed = {}, []
+
+    def _write(
+        self, block: int, columns: dict[str, Tensor], failed: list[tuple[int, str]]
+    ) -> tuple[int, list[tuple[int, str]]]:
+        span = self.writer.span(block)
+        values = {name: column.numpy() for name, column in columns.items()}
+        if self.images.labels is not None:
+            values["labels"] = self.images.labels[span]
+        values["ids"] = encode_ids(list(self.images.ids[span]), self.writer.manifest.columns["ids"].shape[0])
+        self.writer.write(block, values, [row for row, _ in failed])
+        return _length(span) if self.advance is None else 0, failed
 
 
 def make_manifest(
@@ -222,7 +243,7 @@ def make_manifest(
 
 
 class _Images(Dataset[Any]):
-    """Batches of transformed images; unreadable ones are zero, and returned with the reason.
+    """Batches of resized images; unreadable ones are zero, and returned with the reason.
 
     System errors (a failing disk) are returned in place of a batch, because raising them in a worker would lose their
     type.
@@ -235,43 +256,48 @@ class _Images(Dataset[Any]):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> tuple[Tensor | OSError, list[tuple[int, str]]]:
-        transform, failed = self.transform, []
-        pixels = []
-        for position, row in enumerate(self.batches[index]):
+        transform, batch, failed = self.transform, self.batches[index], []
+        # bytes, because a worker needs longer to send floats than to compute them
+        pixels = np.zeros((len(batch), transform.height, transform.width, transform.channels), np.uint8)
+        for position, row in enumerate(batch):
             try:
-                pixels.append(transform.pixels(self.images.read(row)))
+                pixels[position] = transform.pixels(self.images.read(row))
             except DataError as error:
                 failed.append((position, read_problem(self.images, row, error)))
-                pixels.append(np.zeros((transform.height, transform.width, transform.channels), np.uint8))
             except OSError as error:
                 return error, []
-        return transform.normalise(np.stack(pixels)), failed
+        return torch.from_numpy(pixels), failed
 
 
-def _loader(
-    images: ImageSet, transform: Transform, batches: Sequence[range], options: ExtractOptions
-) -> DataLoader[Any]:
+def _inputs(
+    images: ImageSet,
+    transform: Transform,
+    batches: Sequence[range],
+    options: ExtractOptions,
+    device: torch.device,
+) -> Iterator[tuple[Tensor, list[tuple[int, str]]]]:
+    """Yield the inputs of each batch and its unreadable images; a thread prepares the next batch."""
     workers = options.workers
     if workers is None:
         workers = 0 if images.array is not None else min(8, os.cpu_count() or 1)
-    return DataLoader(
-        _Images(images, transform, batches),
-        batch_size=None,
-        num_workers=min(workers, len(batches)),
-        generator=torch.Generator(),
-        pin_memory=torch.cuda.is_available(),
-        prefetch_factor=4 if min(workers, len(batches)) else None,
+    loader = iter(
+        DataLoader(
+            _Images(images, transform, batches),
+            batch_size=None,
+            num_workers=min(workers, len(batches)),
+            generator=torch.Generator(),
+            prefetch_factor=4 if min(workers, len(batches)) else None,
+        )
     )
 
+    def prepared() -> tuple[Tensor, list[tuple[int, str]]]:
+        pixels, failed = next(loader)
+        if isinstance(pixels, OSError):
+            raise pixels
+        inputs = transform.normalise(pixels.numpy())
+        return inputs.pin_memory() if device.type == "cuda" else inputs, failed
 
-def _columns(
-    rows: list[dict[str, np.ndarray]], images: ImageSet, span: slice, manifest: Manifest
-) -> dict[str, np.ndarray]:
-    columns = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
-    if images.labels is not None:
-        columns["labels"] = images.labels[span]
-    columns["ids"] = encode_ids(list(images.ids[span]), manifest.columns["ids"].shape[0])
-    return columns
+    return read_ahead(itertools.repeat(prepared, len(batches)))
 
 
 def _length(rows: slice) -> int:

@@ -157,7 +157,8 @@ class Transform:
         if image.shape[:2] == size == target and grey == (self.channels == 1):
             return image.reshape(*target, self.channels)
         picture = Image.fromarray(image[:, :, 0] if grey and image.ndim == 3 else image)
-        picture = picture.convert("L" if self.channels == 1 else "RGB")
+        mode = "L" if self.channels == 1 else "RGB"
+        picture = picture if picture.mode == mode else picture.convert(mode)  # which would copy
         picture = picture.resize(size[::-1], INTERPOLATIONS[self.interpolation])
         if size != target:
             picture = self._centred(picture)
@@ -177,9 +178,12 @@ class Transform:
 
     def normalise(self, pixels: np.ndarray) -> Tensor:
         """Convert uint8 ``[B, height, width, channels]`` to normalised float32 ``[B, channels, height, width]``."""
-        return self.normalised(
-            torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float().div_(255)
-        )
+        count, height, width, channels = pixels.shape
+        # a row of the image at a time, as loops over three channels are slow
+        rows = torch.from_numpy(np.ascontiguousarray(pixels)).view(-1, width * channels).float()
+        mean, std = (rows.new_tensor(values).repeat(width) for values in (self.mean, self.std))
+        rows.div_(255).sub_(mean).div_(std)
+        return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
 
     def normalised(self, scaled: Tensor) -> Tensor:
         """Normalise pixels in [0, 1], ``[B, channels, height, width]``."""

@@ -20,6 +20,8 @@ CACHE_BYTES = 1 << 19
 """Size of a part of the gathered rows on a CPU, which stays in the cache of a core."""
 GATHER_BYTES = 1 << 28
 """Its size on other devices."""
+CONVERTED = 1 << 27
+"""Largest number of entries of a Bank whose rows are converted once (half a GiB), which saves a quarter of a search."""
 SCREENED = 1 << 20
 """Smallest number of entries of a bank for which a screen is faster."""
 LARGEST = 1e15
@@ -60,13 +62,15 @@ def build_index(
     Parameters
     ----------
     rows : Tensor or Bank
-        Finite rows ``[N, D]`` of any floating-point type, which are not copied.
+        Finite rows ``[N, D]`` of any floating-point type, which are not copied; those of a small Bank are converted.
     product : bool
         Search for the largest inner products instead of the smallest Euclidean distances.
     screen : bool, optional
         Whether to search with bounds in bfloat16, which take half the memory of the rows in float32. By default, where
         they save time: on processors with units for bfloat16, for banks of at least 2^20 entries and 64 features.
     """
+    if isinstance(rows, Bank) and len(rows) * rows.shape[1] <= CONVERTED:
+        rows = rows[:]
     if screen is None:
         large = SCREENED_SIZE <= rows.shape[1] <= LARGEST_SIZE and len(rows) * rows.shape[1] >= SCREENED
         screen = large and rows.is_cpu and has_bfloat16()

@@ -14,7 +14,7 @@ PACKAGES = ("featood", "numpy", "scipy", "torch", "pytorch-ood", "faiss-cpu", "s
 
 
 def environment(*packages: str) -> dict[str, Any]:
-    """Return processor, cores, threads, and the versions of the libraries."""
+    """Return processor, cores, threads, the load of the machine so far, and the versions of the libraries."""
     import torch
 
     versions = {"python": platform.python_version()}
@@ -28,6 +28,7 @@ def environment(*packages: str) -> dict[str, Any]:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         **versions,
     }
 

@@ -41,7 +41,7 @@ class Measuring:
     """Whether to measure other libraries too."""
 
 
-def measure_head(name: str, size: Size, how: Measuring, operations: Operations) -> dict[str, Any]:
+def measure_head(name: str, size: Size, how: Measuring, operations: Operations) -> list[dict[str, Any]]:
     """Measure a head on synthetic features, each library in a process of its own.
 
     Parameters
@@ -57,21 +57,21 @@ def measure_head(name: str, size: Size, how: Measuring, operations: Operations) 
 
     Returns
     -------
-    dict
-        ``fit`` and ``score`` in seconds, their ratios to the floors, ``peak`` in MB beyond the features, and
+    list of dict
+        One row: ``fit`` and ``score`` in seconds, their ratios to the floors, ``peak`` in MB beyond the features, and
         ``peers`` with the same of each library, and its seconds divided by ours. Figures that there are none of are
         None; ``note`` says why.
     """
     found = in_process(_work, name, OURS, size, how, cap=how.cap)
     notes = [found["error"]] if "error" in found else []
-    row: dict[str, Any] = {"head": name, **size._asdict(), "peers": {}, "note": ""}
+    row: dict[str, Any] = {"head": name, **size._asdict()}
     floor = FLOORS.get(name)
     for what in ("fit", "score"):
         least = getattr(floor, what)(size, operations) if floor and getattr(floor, what) else None
         taken = found.get(what)
         row |= {what: taken, f"{what} floor": least}
         row[f"{what}/floor"] = taken / least if taken and least else None
-    row["peak"] = found.get("peak")
+    row |= {"peak": found.get("peak"), "peers": {}}
     for library in peers_of(name) if how.peers else ():
         theirs = in_process(_work, name, library, size, how, cap=how.cap)
         notes += [f"{library}: {theirs['error']}"] if "error" in theirs else []
@@ -79,7 +79,7 @@ def measure_head(name: str, size: Size, how: Measuring, operations: Operations) 
         row["peers"][library] |= {
             f"{what}/ours": _ratio(theirs, found, what, how.cap) for what in ("fit", "score")
         }
-    return {**row, "note": "; ".join(notes)}
+    return [row | {"note": "; ".join(notes)}]
 
 
 def _ratio(theirs: Mapping[str, Any], ours: Mapping[str, Any], what: str, cap: float) -> float | str | None:

@@ -1,85 +1,153 @@
-"""Tables, plots, the page and the comparison of measurements."""
+"""Sections of measurements: their tables, the page and plots."""
 
 from __future__ import annotations
 
-__all__ = ["cell", "compare", "page", "plot", "tables"]
+__all__ = ["SECTIONS", "Section", "cell", "label", "page", "plot", "tables"]
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 SIZES = ("rows", "features", "classes", "test_rows")
+TEXT = ("head", "library", "note", "store", "backbone", "images")
 Row = Mapping[str, Any]
 
 
+class Section(NamedTuple):
+    """A part of the page, with one kind of measurement."""
+
+    title: str
+    text: str
+    """What the columns mean, in Markdown."""
+    keys: tuple[str, ...]
+    """Columns that identify a row."""
+    ratios: tuple[str, ...]
+    """Columns of times as multiples of floors, which two runs are compared by."""
+
+
+SECTIONS = {
+    "heads": Section(
+        "Heads",
+        "Seconds of fitting rows of float32 features and of scoring test rows, the fastest of several runs. A "
+        "floor is the time of the matrix products, decompositions and copies that the formula cannot do without. "
+        "`peak` is memory in MB beyond the features. Floors are float32; heads of covariances compute in float64,"
+        " whose products take twice as long, as small variances give large weights. `fit/ours` and `score/ours` "
+        "are the times of another library divided by ours: above one, ours is faster.",
+        ("head", *SIZES),
+        ("fit/floor", "score/floor"),
+    ),
+    "io": Section(
+        "Stores",
+        "GB/s of float32 features in each store. Reading is from the page cache, in blocks of 4,096 rows, each of"
+        " which is compared with its checksum; gathering is of 2,000 random rows from checked blocks; writing "
+        "includes fsync. The floor is an `.npy` file, which has no checksums. Medians of several rounds, in which"
+        " the stores are read in turn.",
+        ("store", "rows", "features"),
+        ("read/floor", "gather/floor"),
+    ),
+    "extract": Section(
+        "Extraction",
+        "Images per second of extracting features into a cache: from an array of the network's input size, and "
+        "from JPEG files of photographs, which one other process decodes. The floor is the slower of the "
+        "network's bare forward pass (`forward/s`) and of Pillow alone, which decodes and resizes the files in "
+        "one process (`decode/s`). `setup` are the seconds in which the network is analysed before. Medians of "
+        "several rounds, in which all are measured in turn.",
+        ("backbone", "images"),
+        ("extract/floor",),
+    ),
+    "train": Section(
+        "Training",
+        "Milliseconds of one update of heads that train a network, in batches of 512 rows. The floor is the bare "
+        "forward pass, backward pass and update of the same network, on rows that are already a batch; `overhead`"
+        " is the share of an update that is not part of it. Medians of several rounds, in which both are measured"
+        " in turn.",
+        ("head", "features", "classes"),
+        ("fit/floor",),
+    ),
+}
+"""By their names in the JSON file."""
+
+
 def tables(rows: Sequence[Row]) -> list[list[dict[str, Any]]]:
-    """Return the tables to show: ours, and the other libraries' seconds divided by ours if they were measured."""
-    sizes = [key for key in SIZES if len({row[key] for row in rows}) > 1]
-    ours = ["head", *sizes, "fit", "fit/floor", "score", "score/floor", "peak", "note"]
-    kept = [key for key in ours if any(row.get(key) not in (None, "") for row in rows)]
-    found = [[{key: row.get(key) for key in kept} for row in rows]]
+    """Return the tables to show: the rows of a section, and other libraries' figures if they were measured."""
+    keys = [
+        key
+        for key in rows[0]
+        if key != "peers"
+        and not key.endswith(" floor")
+        and any(row[key] not in (None, "") for row in rows)
+        and (key not in SIZES or len({row[key] for row in rows}) > 1)
+    ]
+    found = [[{key: row[key] for key in keys} for row in rows]]
+    sizes = [key for key in keys if key in SIZES]
     others = [
         {"head": row["head"], **{key: row[key] for key in sizes}, "library": library, **figures}
         for row in rows
-        for library, figures in row["peers"].items()
+        for library, figures in row.get("peers", {}).items()
     ]
     return [*found, others] if others else found
 
 
-def page(rows: Sequence[Row], about: Mapping[str, Any], command: str) -> str:
-    """Return the benchmark page of the documentation, in Markdown."""
-    sizes = ", ".join(
-        f"{name} {', '.join(str(value) for value in sorted({row[key] for row in rows}))}"
-        for key, name in zip(SIZES, ("N", "D", "C", "n"), strict=True)
-    )
+def label(section: str, row: Row) -> str:
+    """Return what a row is of, such as ``zarr, rows 20000, features 2048``."""
+    first, *others = SECTIONS[section].keys
+    return ", ".join([str(row[first]), *(f"{key.replace('_', ' ')} {row[key]}" for key in others)])
+
+
+def page(
+    measured: Mapping[str, Sequence[Row]], about: Mapping[str, Any], command: str, earlier: str = ""
+) -> str:
+    """Return the page of the documentation, in Markdown.
+
+    Parameters
+    ----------
+    measured : mapping of str to rows
+        Rows by section.
+    about : mapping
+        Processor, threads and versions.
+    command : str
+        The command that measured them.
+    earlier : str
+        The page so far; its sections that were not measured now are kept.
+    """
+    parts = {part.partition("\n")[0]: part.rstrip() for part in earlier.split("\n## ")[1:]}
+    parts |= {
+        SECTIONS[name].title: _part(name, rows, about, command) for name, rows in measured.items() if rows
+    }
+    titles = [section.title for section in SECTIONS.values() if section.title in parts]
+    return "\n\n".join([INTRODUCTION, *(f"## {parts[title]}" for title in titles)]) + "\n"
+
+
+INTRODUCTION = """# Speed
+
+Everything is measured beside a floor in the same run: the time of what cannot be left out, by the fastest plain means.
+A column such as `fit/floor` is a time as a multiple of its floor; it depends less on the machine than seconds do.
+`load` is the number of processes that wanted a core before the measurement: unless it is near 0, other work ran
+beside it. `featood bench` measures the same on your machine."""
+
+
+def _part(name: str, rows: Sequence[Row], about: Mapping[str, Any], command: str) -> str:
+    section = SECTIONS[name]
+    fixed = {key: rows[0][key] for key in SIZES if key in rows[0] and len({row[key] for row in rows}) == 1}
+    facts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in {**fixed, **about}.items())
     lines = [
-        "# Speed",
+        section.title,
         "",
-        "Seconds of fitting N rows of D float32 features of C classes and of scoring n rows, the fastest of several "
-        "runs. A floor is the time, in the same run, of the matrix products, decompositions and copies that the "
-        "formula cannot do without; `fit/floor` and `score/floor` are multiples of it. `peak` is memory in MB beyond "
-        "the features. Floors are float32; heads of covariances compute in float64, whose products take twice as long, "
-        "as small variances give large weights. `fit/ours` and `score/ours` are the times of another library divided "
-        "by ours: above one, ours is faster.",
+        section.text,
         "",
-        f"{sizes}. " + ", ".join(f"{key} {value}" for key, value in about.items()) + ".",
+        f"{facts[:1].upper()}{facts[1:]}.",
         "",
         "```shell",
         command,
         "```",
-        "",
     ]
     for shown in tables(rows):
         lines += [
-            f"| {' | '.join(shown[0])} |",
-            "|"
-            + "|".join(" --- " if key in ("head", "library", "note") else " ---: " for key in shown[0])
-            + "|",
-            *(f"| {' | '.join(cell(value) for value in row.values())} |" for row in shown),
             "",
+            f"| {' | '.join(shown[0])} |",
+            "|" + "|".join(" --- " if key in TEXT else " ---: " for key in shown[0]) + "|",
+            *(f"| {' | '.join(cell(value) for value in row.values())} |" for row in shown),
         ]
     return "\n".join(lines)
-
-
-def compare(before: Sequence[Row], after: Sequence[Row]) -> list[dict[str, Any]]:
-    """Compare the ratios to the floors of two runs, which a slower machine changes little.
-
-    Returns
-    -------
-    list of dict
-        For each head and size in both, ``fit`` and ``score``: the ratio to the floor after, divided by that before.
-    """
-    known = {(row["head"], *(row[key] for key in SIZES)): row for row in before}
-    found = []
-    for row in after:
-        earlier = known.get((row["head"], *(row[key] for key in SIZES)))
-        if earlier is None:
-            continue
-        line: dict[str, Any] = {"head": row["head"], **{key: row[key] for key in SIZES}}
-        for what in ("fit", "score"):
-            old, new = earlier.get(f"{what}/floor"), row.get(f"{what}/floor")
-            line[what] = new / old if old and new else None
-        found.append(line)
-    return found
 
 
 def plot(rows: Sequence[Row], path: str) -> None:

@@ -1,8 +1,8 @@
-"""Time and peak memory of a function, in a process of its own."""
+"""Time and peak memory of functions: in a process of its own, or in turn."""
 
 from __future__ import annotations
 
-__all__ = ["in_process", "peak_bytes", "reset_peak", "seconds"]
+__all__ = ["in_process", "in_turn", "peak_bytes", "reset_peak", "seconds", "timed"]
 
 import contextlib
 import ctypes
@@ -10,7 +10,7 @@ import gc
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,29 @@ def seconds(run: Callable[[], Any], repeat: int = 3, budget: float = 5.0) -> tup
         result = run()
         times.append(time.perf_counter() - start)
     return min(times), result
+
+
+def timed(run: Callable[[], Any]) -> Callable[[], float]:
+    """Return a function that runs another, and returns its wall time in seconds."""
+    return lambda: seconds(run, 1)[0]
+
+
+def in_turn(runs: Mapping[str, Callable[[], float]], rounds: int) -> list[dict[str, float]]:
+    """Call functions in turn, so that other work on the machine slows all of them down alike.
+
+    Parameters
+    ----------
+    runs : mapping of str to callable
+        Functions that return their seconds, by name.
+    rounds : int
+        Number of times that each is called, after a first call that does not count.
+
+    Returns
+    -------
+    list of dict
+        The seconds of each, for each round.
+    """
+    return [{name: run() for name, run in runs.items()} for _ in range(rounds + 1)][1:]
 
 
 def in_process(work: Callable[..., None], *arguments: Any, cap: float) -> dict[str, Any]:

@@ -2,7 +2,6 @@ import argparse
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,29 +11,7 @@ from featood.cache import FeatureCache
 from featood.cache.transfer import import_arrays
 from featood.metrics import auroc
 from featood.speed import pytorch_ood
-from featood.speed.synthetic import clustered
 from featood.testing.fixture import synthetic_sets
-
-FOLDER = Path(__file__).parents[2] / "benchmarks"
-
-
-def test_stores_runs_from_the_command_line(tmp_path):
-    command = [sys.executable, FOLDER / "stores.py", "--rows", "700", "--size", "8", "--repeat", "1"]
-    done = subprocess.run(
-        [*command, "--json", tmp_path / "s.json"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "zarr" in done.stdout and "hdf5" in done.stdout
-    rows = json.loads((tmp_path / "s.json").read_text())["stores"]
-    assert [row["store"] for row in rows] == ["npy", "zarr", "hdf5"] and all(row["identical"] for row in rows)
-
-
-def test_stores_detects_a_wrong_value(script, monkeypatch, tmp_path):
-    stores = script("stores")
-    columns = stores.columns_of(clustered(300, 8, 3, seed=0))
-    assert stores.measure(tmp_path / "a", "npy", columns, 1)["identical"]
-    monkeypatch.setattr(stores, "open_npy", lambda root, get=stores.open_npy: get(root).rows(slice(1, None)))
-    assert not stores.measure(tmp_path / "b", "npy", columns, 1)["identical"]
 
 
 def test_every_detector_is_compared_or_listed_as_absent(script, detectors):
@@ -151,3 +128,77 @@ def test_neighbours_compares_searches_with_the_same_result(script, kind):
     row = module.compare(kind, 32, 3, given)
     assert row["difference"] < 1e-5 and all(row[name] > 0 for name in ("ours", "faiss", "float32", "index"))
     assert all(other["recall"] > 0.99 for other in module.approximate(kind, 32, 3, given))
+
+
+def test_two_commits_are_run_in_turn_and_compared(script, tmp_path, monkeypatch, capsys):
+    module = script("compare_commits")
+    repository, called = tmp_path / "repository", []
+    subprocess.run(["git", "init", "-q", repository], check=True)
+    name = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run(
+        ["git", "-C", repository, *name, "commit", "-q", "--allow-empty", "-m", "first"], check=True
+    )
+    monkeypatch.setattr(module, "HERE", repository)
+
+    def run(tree, words, file):
+        called.append((tree == repository, words))
+        value = 2.0 + len(called) if tree == repository else 1.0
+        return {
+            "environment": {},
+            "train": [{"head": "mlp", "features": 8, "classes": 3, "fit/floor": value}],
+        }
+
+    monkeypatch.setattr(module, "run", run)
+    for slower, code in (("9", 0), ("2", 1)):
+        called.clear()
+        monkeypatch.setattr(
+            sys, "argv", ["compare_commits.py", "HEAD", "--train", "--rounds", "2", "--slower", slower]
+        )
+        assert module.main() == code
+        assert called == [(False, ["--train"]), (True, ["--train"])] * 2
+        out = capsys.readouterr().out
+        assert ("fit/floor has grown from 1 to 5" in out) == bool(code)  # the median of 4 and 6
+    worktrees = subprocess.run(
+        ["git", "-C", repository, "worktree", "list"], capture_output=True, text=True, check=True
+    )
+    assert len(worktrees.stdout.splitlines()) == 1
+
+
+def test_heads_are_measured_at_any_scale_and_failures_are_noted(script, tmp_path, monkeypatch, capsys):
+    module, file = script("gpu_scale"), tmp_path / "scale.json"
+    sizes = ["--rows", "400", "--queries", "50", "--features", "8", "--classes", "3", "--device", "cpu"]
+    command = [
+        "gpu_scale.py",
+        *sizes,
+        "--json",
+        str(file),
+        "--heads",
+        "energy",
+        "mahalanobis",
+        "gmm",
+        "knn",
+        "vmdl",
+    ]
+    monkeypatch.setattr(sys, "argv", command)
+    module.main()
+    body = json.loads(file.read_text())
+    assert body["environment"]["card"] == "none" and all(row["TFLOP/s"] > 0 for row in body["products"])
+    rows = {row["head"]: row for row in body["heads"]}
+    assert rows["energy"]["fit s"] is None and rows["knn"]["score TFLOP/s"] > 0
+    assert rows["gmm"]["fit TFLOP/s"] == pytest.approx(400 * 8 * 8 / rows["gmm"]["fit s"] / 1e12)
+    assert all(
+        (row["score s"] is None) == (name == "vmdl") == bool(row["note"]) for name, row in rows.items()
+    )
+    monkeypatch.setattr(sys, "argv", [*command, "--minutes", "0"])
+    module.main()
+    assert "not started: energy, mahalanobis, gmm, knn, vmdl" in capsys.readouterr().out
+
+
+def test_rows_made_on_a_device_are_those_of_a_linear_classifier(script):
+    module = script("gpu_scale")
+    size = module.Size(300, 16, 4, 50)
+    data = module.made(size, 300, 0, module.torch.device("cpu"))
+    weight, bias = data.classifier
+    assert data.feature().dtype == module.torch.float16
+    np.testing.assert_allclose(data.logits, data.feature().float() @ weight.T + bias, rtol=1e-5, atol=1e-5)
+    assert (data.logits.argmax(1) == data.labels).float().mean() > 0.7

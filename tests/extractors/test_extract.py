@@ -92,14 +92,14 @@ def test_a_killed_process_is_resumed_bit_identically(tmp_path, toy_images, store
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path / "k"), str(toy_images), store]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:  # type: ignore[union-attr]
-            if int(line) >= 40:
+            if int(line) >= 84:  # the first block is written, and perhaps the second, by a thread
                 process.send_signal(signal.SIGKILL)
                 break
     assert process.returncode == -signal.SIGKILL
     images = open_dataset("toy", "train")
     whole = run_small(FeatureCache(tmp_path / "a"), images).features
     resumed = run_small(FeatureCache(tmp_path / "k"), images, store=store)
-    assert resumed.resumed_rows == 32
+    assert resumed.resumed_rows in (32, 64)
     assert resumed.features.features["avg"][:].tobytes() == whole.features["avg"][:].tobytes()
 
 

@@ -276,3 +276,16 @@ def test_the_benchmark_detects_a_difference(script, pictures):
     other = dataclasses.replace(preset.ours, mean=(0.485, 0.456, 0.407))
     row = transforms.compare(preset._replace(ours=other), shown)
     assert row["pixels"] == 0 and transforms.wrong(row)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_normalised_batches_are_those_of_the_formula_to_the_last_bit(channels):
+    pixels = np.arange(2 * 16 * 8 * channels).astype(np.uint8).reshape(2, 16, 8, channels)
+    transform = Transform(
+        channels, 16, 8, 0, (0.485, 0.456, 0.406)[:channels], (0.229, 0.224, 0.225)[:channels]
+    )
+    mean, std = (np.float32(values) for values in (transform.mean, transform.std))
+    expected = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+    found = transform.normalise(pixels)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert np.array_equal(found.permute(0, 2, 3, 1).numpy(), expected)

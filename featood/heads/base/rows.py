@@ -187,7 +187,7 @@ class SelectedRows:
         kept = block if bool(keep.all()) else block.rows(keep)
         if self.ranked:
             labels = torch.as_tensor(kept.labels)
-            ranks = torch.searchsorted(self.classes, labels.cpu()).to(labels.device)
+            ranks = torch.searchsorted(self.classes.to(labels.device), labels)
             kept = dataclasses.replace(kept, labels=ranks.where(labels >= 0, labels))
         kept = _moved(kept, self.device)
         return (kept if self._map is None else self._map(kept)), keep
