@@ -1,1 +1,1 @@
-"""Speed and memory of heads, stores, extraction and training, beside floors and other libraries measured in the same run."""
+"""Speed and memory of heads, stores, extraction and training, beside floors and other libraries of the same run."""
