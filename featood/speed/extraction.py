@@ -6,6 +6,7 @@ __all__ = ["BACKBONES", "Extracting", "measure_extraction"]
 
 import dataclasses
 import functools
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from featood.extractors.extract import ExtractOptions, extract
 from featood.extractors.forward import PRECISIONS, ready
 from featood.extractors.recipe import choose_transform
 from featood.extractors.transform import INTERPOLATIONS, Transform, offset, resized
-from featood.files import temporary_folder
+from featood.files import atomic_write, temporary_folder
 from featood.numerics.devices import pick_device
 from featood.speed.timing import in_turn, seconds, timed
 
@@ -146,9 +147,10 @@ def _forward(backbone: Backbone, inputs: Tensor, precision: str) -> Callable[[in
 def _files(folder: Path, rows: int, size: int) -> ImageSet:
     """Write JPEG files of photographs, of which some are alike."""
     photos = photo_patches("train", n=min(PHOTOS, rows), size=size)
-    folder.mkdir()
     for row in range(rows):
-        Image.fromarray(photos.read(row % len(photos))).save(folder / f"{row:06}.jpg", quality=90)
+        content = io.BytesIO()
+        Image.fromarray(photos.read(row % len(photos))).save(content, "JPEG", quality=90)
+        atomic_write(folder / f"{row:06}.jpg", content.getbuffer())
     return dataclasses.replace(open_dataset(str(folder)), name="jpeg")
 
 

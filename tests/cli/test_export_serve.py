@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from small_detector import small_detector
 
 from featood.data import open_dataset
@@ -45,7 +46,8 @@ def test_mistakes_are_refused(place, featood, monkeypatch):
 
 def test_changed_golden_inputs_refuse_export_and_service(place, featood, monkeypatch):
     monkeypatch.chdir(place)
-    monkeypatch.setattr("featood.extractors.transform.Transform.normalised", lambda self, scaled: scaled)
+    plain = lambda self, pixels: torch.from_numpy(pixels).permute(0, 3, 1, 2).float()  # noqa: E731
+    monkeypatch.setattr("featood.extractors.transform.Transform.normalise", plain)
     for words in (["export", "knn-detector", "x.pt2"], ["serve", "knn-detector", "--port", "0"]):
         code, _, err = featood(*words)
         assert code == 5 and "self-test failed: the preprocessing makes other inputs" in err

@@ -71,7 +71,7 @@ class NECO(StreamingHead):
 
     def fit_state(self, train: SelectedRows) -> State:
         """Pass over the features once, unless another head has done so, and over the logits once."""
-        largest = torch.stack([largest for largest, _ in train.map(_largest)]).sum()
+        largest = torch.tensor(sum(float(part) for part, _ in train.map(_largest)), dtype=torch.float64)
         return self.finish(LogitMoments(class_moments(self, train), largest), train)
 
     def finish(self, statistics: LogitMoments, train: SelectedRows) -> State:
