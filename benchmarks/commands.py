@@ -212,7 +212,7 @@ _SCORED = ("score", "--dataset", "toy", "--head", "knn", "--ood", "odd")
 COMMANDS = (
     Command("extract", _extract("net"), slow=True),
     Command("extract hdf5", _extract("net", "--store", "hdf5"), slow=True),
-    Command("extract --overwrite", _extract("net", "--dtype", "float16", "--overwrite"), ("extract",), slow=True),
+    Command("extract --overwrite", _extract("net", "--dtype", "float32", "--overwrite"), ("extract",), slow=True),
     Command("extract again", _extract("other"), ("extract",), slow=True),
     Command("import train", _import("train")),
     Command("import test", _import("test")),

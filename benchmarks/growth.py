@@ -129,10 +129,10 @@ def plot(rows: Sequence[Mapping[str, Any]], path: str) -> None:
     canvas = Figure(figsize=(15, 6), layout="constrained")
     labels = ("seconds to fit", "seconds to score", "peak memory (MiB)")
     for axis, figure, label in zip(canvas.subplots(1, len(FIGURES)), FIGURES, labels, strict=True):
-        for name in dict.fromkeys(row["head"] for row in rows):
+        for number, name in enumerate(dict.fromkeys(row["head"] for row in rows)):
             points = sorted((row["rows"], row[figure]) for row in rows if row["head"] == name and row[figure])
             if points:
-                axis.loglog(*zip(*points, strict=True), marker="o", label=name)
+                axis.loglog(*zip(*points, strict=True), marker="o", label=name, color=f"C{number}")
         axis.set(xlabel="rows", ylabel=label)
     canvas.legend(*axis.get_legend_handles_labels(), fontsize="small", loc="outside right", ncols=2)
     canvas.savefig(path)
