@@ -1,6 +1,6 @@
 """Seconds and peak memory of fitting and scoring heads from a cache on disk, against the number of rows.
 
-    python benchmarks/growth.py --folder /tmp/rows --rows 10000,100000 --json growth.jsonl --plot growth.svg
+    python benchmarks/growth.py --folder rows --rows 10000,100000 --json growth.jsonl --plot growth.svg
 
 The rows are clustered float16 features with float32 logits and labels, written block by block. Each head fits and
 scores them in a process of its own. A head whose score compares a row with all training rows (`BANKS`) scores fewer.
