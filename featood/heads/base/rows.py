@@ -115,7 +115,7 @@ class SelectedRows:
     def unmapped(self) -> Self:
         """Return the same rows as they are stored, without the function of :meth:`mapped`."""
         other = self._copy()
-        other._map = None
+        other._map = other._mapping = None
         return other
 
     def only(self, *columns: str) -> Self:
