@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from featood.heads.base.fit import State
+from featood.heads.base.moments_head import class_moments
 from featood.heads.base.rows import SelectedRows
 from featood.heads.energies._priors import GaussianPrior
 from featood.heads.energies._residual_head import ResidualHead
 from featood.heads.registry import register
 from featood.numerics.gaussian import Whitening, whitening
-from featood.numerics.moments import ClassMoments
 from featood.options import option
 
 
@@ -78,10 +78,7 @@ class HEATGMM(ResidualHead):
 
     def fit_prior(self, train: SelectedRows) -> State:
         """Factorise the covariance around the class means, and whiten the means."""
-        moments = None
-        for block in train.blocks():
-            moments = ClassMoments.of(self.vectors(block), torch.as_tensor(block.labels), moments)
-        assert moments is not None
+        moments = class_moments(self, train)
         map_ = whitening(moments.mean(), moments.within_covariance(), self.ridge, "the tied covariance")
         if self.sgld_steps and (reason := instability(map_.matrix, self.step_size, self.prior_temperature)):
             warnings.warn(f"{self.name}: {reason}", stacklevel=2)
