@@ -161,7 +161,7 @@ def _checked(
 ) -> np.ndarray:
     with np.errstate(over="ignore"):
         array = np.ascontiguousarray(values, dtype=dtype)
-    if dtype == "float16" and _too_small(array):
+    if dtype == "float16" and values.dtype != array.dtype and _too_small(array):
         raise DataError(
             f"column {name}: most values of block {block} are too small for {dtype}; extract with --dtype float32"
         )
