@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["save", "show"]
+__all__ = ["cache_parser", "save", "show"]
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,19 @@ def show(title: str, rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def cache_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the arguments of a benchmark on the sets of a cache."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cache", default="feature_cache", help="root of a feature cache")
+    parser.add_argument("--backbone", default="", help="default: the newest")
+    parser.add_argument("--dataset", default="", help="default: the newest")
+    parser.add_argument("--ood", required=True, help="out-of-distribution sets, comma-separated")
+    parser.add_argument("--json", help="write the figures as JSON")
+    return parser
 
 
 def save(path: str | None, about: dict[str, Any], **tables: Sequence[dict[str, Any]]) -> None:

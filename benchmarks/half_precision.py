@@ -8,13 +8,12 @@ largest difference of a set, in percentage points.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import warnings
 from typing import Any
 
 import numpy as np
-from common import save, show
+from common import cache_parser, save, show
 
 from featood import FeatureSet, create_head, open_cache
 from featood.errors import FeatoodError
@@ -36,15 +35,7 @@ def stored(data: FeatureSet, dtype: str) -> FeatureSet:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cache", default="feature_cache", help="root of a feature cache")
-    parser.add_argument("--backbone", default="", help="default: the newest")
-    parser.add_argument("--dataset", default="", help="default: the newest")
-    parser.add_argument("--ood", required=True, help="out-of-distribution sets, comma-separated")
-    parser.add_argument("--json", help="write the figures as JSON")
-    given = parser.parse_args()
+    given = cache_parser(__doc__).parse_args()
     selection = select(open_cache(given.cache), given.backbone, given.dataset)
     names = (selection.train_split(), selection.test_split())
     sets = [selection.open(name) for name in names]

@@ -8,12 +8,11 @@ classifier's input and with all stages in the cache, and Gram if the cache has G
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from common import save, show
+from common import cache_parser, save, show
 
 from featood import FeatureSet, create_head, open_cache
 from featood.heads import head_class
@@ -41,15 +40,7 @@ def heads(train: FeatureSet) -> Iterator[tuple[str, Head]]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cache", default="feature_cache", help="root of a feature cache")
-    parser.add_argument("--backbone", default="", help="default: the newest")
-    parser.add_argument("--dataset", default="", help="default: the newest")
-    parser.add_argument("--ood", required=True, help="out-of-distribution sets, comma-separated")
-    parser.add_argument("--json", help="write the figures as JSON")
-    given = parser.parse_args()
+    given = cache_parser(__doc__).parse_args()
     selection = select(open_cache(given.cache), given.backbone, given.dataset)
     train, test = selection.open(selection.train_split()), selection.open(selection.test_split())
     odd = {name: find_set(selection.cache, test, name) for name in given.ood.split(",")}
