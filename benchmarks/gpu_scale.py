@@ -75,7 +75,7 @@ def made(size: Size, rows: int, seed: int, device: torch.device) -> FeatureSet:
     fixed = torch.Generator(device).manual_seed(12345)
     own = torch.Generator(device).manual_seed(seed)
     means = torch.randn(size.classes, size.features, device=device, generator=fixed)
-    weight, bias = 0.3 * (means - means.mean(0)), torch.zeros(size.classes, device=device)
+    weight, bias = 20 / size.features * (means - means.mean(0)), torch.zeros(size.classes, device=device)
     labels = torch.randint(size.classes, (rows,), device=device, generator=own)
     features = torch.empty(rows, size.features, dtype=torch.float16, device=device)
     logits = torch.empty(rows, size.classes, device=device)

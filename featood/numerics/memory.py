@@ -15,6 +15,8 @@ from featood.errors import UsageError
 
 MEMINFO = Path("/proc/meminfo")
 CONTROL_GROUP = Path("/sys/fs/cgroup")
+ON_DEVICE = 32
+"""Factor of the size of parts on other devices than the CPU: a GPU has no cache to fit, and needs time to start."""
 
 
 def available_memory(device: torch.device | str = "cpu") -> int | None:
@@ -62,12 +64,13 @@ def by_chunks(function: Callable[..., Tensor], size: int, *tensors: Tensor) -> T
     function : callable
         Function of one part of each tensor that returns a value for each row.
     size : int
-        Number of rows of a part.
+        Number of rows of a part on the CPU; `ON_DEVICE` times as many elsewhere.
     *tensors : Tensor
         Tensors with the same number of rows.
     """
     if torch.compiler.is_compiling():
         return function(*tensors)
+    size *= 1 if tensors[0].is_cpu else ON_DEVICE
     return torch.cat(
         [function(*parts) for parts in zip(*(values.split(size) for values in tensors), strict=True)]
     )

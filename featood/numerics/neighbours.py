@@ -15,7 +15,8 @@ from featood.numerics.banks import Bank
 from featood.numerics.screens import Screen, build_screen, has_bfloat16, screened
 
 QUERIES = 256
-BANK_ROWS = 8192
+BANK_ROWS, BANK_BYTES = 8192, 1 << 31
+"""Rows of a bank that are compared at a time on a CPU, and the memory of such a comparison on other devices."""
 CACHE_BYTES = 1 << 19
 """Size of a part of the gathered rows on a CPU, which stays in the cache of a core."""
 GATHER_BYTES = 1 << 28
@@ -149,8 +150,11 @@ def dense_search(
     """
     best = queries[:, :0]
     found = best.long()
-    for start in range(0, len(bank), BANK_ROWS):
-        part = bank[start : start + BANK_ROWS].to(queries.dtype)
+    size = BANK_ROWS
+    if not queries.is_cpu:
+        size = max(size, BANK_BYTES // (queries.element_size() * max(queries.shape)))
+    for start in range(0, len(bank), size):
+        part = bank[start : start + size].to(queries.dtype)
         part = part if center is None else part - center
         # |query|^2 is the same for all neighbours of a query, so it does not affect the order
         squares = torch.zeros_like(part[:, 0]) if product else part.square().sum(1)

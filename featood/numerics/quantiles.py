@@ -13,8 +13,8 @@ from torch import Tensor
 
 from featood.errors import DataError
 
-CACHED = 1 << 17
-"""Number of values that are processed at a time."""
+CACHED, LARGE = 1 << 17, 1 << 24
+"""Number of values that are processed at a time, on a CPU and on other devices."""
 KEY_BITS = 32
 TABLE = 1 << 20
 """Maximum number of counters per pass; with fewer columns, a pass resolves more bits of a number."""
@@ -38,8 +38,8 @@ def column_quantiles(
 
     The bits of a float32, interpreted as an integer, sort like the number. A histogram of the upper bits finds the bin
     that contains an order statistic, a histogram of the next bits within that bin finds a narrower bin, and so on down
-    to the number itself. This takes two passes for a few columns and four for thousands, in memory that does not
-    depend on the length of the stream.
+    to the number itself. This takes two passes for a few columns and four for thousands, or on a GPU, in memory that
+    does not depend on the length of the stream.
 
     Parameters
     ----------
@@ -62,14 +62,16 @@ def column_quantiles(
     if first is None:
         raise DataError("there are no rows to compute quantiles of")
     width = first.shape[1]
-    bits = 16 if (width << 16) * 2 * len(fractions) <= TABLE else 8
+    # a GPU counts equal values one after the other, unless a table is small enough for the memory of each of its parts
+    bits = 16 if first.is_cpu and (width << 16) * 2 * len(fractions) <= TABLE else 8
+    together = max(CACHED if first.is_cpu else LARGE, width << bits)
     offsets = (torch.arange(width, dtype=torch.int32, device=first.device) << bits)[None]
 
     count, ranks = 0, torch.zeros(0, dtype=torch.long)
     prefixes = torch.zeros(1, width, dtype=torch.long, device=first.device)  # of each order statistic
     for shift in range(KEY_BITS - bits, -1, -bits):
         counts = torch.zeros(len(prefixes), width << bits, dtype=torch.long, device=first.device)
-        for part in _parts(blocks(), max(CACHED, width << bits)):
+        for part in _parts(blocks(), together):
             keys = _keys(part)
             if shift + bits == KEY_BITS:
                 digits = (keys >> shift) + (1 << (bits - 1)) + offsets

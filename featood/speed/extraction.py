@@ -34,6 +34,9 @@ BACKBONES = ("cifar-resnet20", "resnet18")
 """Networks that are measured by default."""
 PASS = 4.0
 """Seconds of the bare forward pass over all images, if their number is not given."""
+ARRAY_BYTES, FILES, LEAST_BATCHES = 1 << 31, 2048, 4
+"""Largest size of the array and number of files, where a fast device could process more in that time; but at least so
+many batches."""
 PHOTOS = 32
 """Number of different photographs among the files."""
 LARGEST = 427
@@ -86,12 +89,16 @@ def measure_extraction(name: str, how: Extracting, repeat: int) -> list[dict[str
     with ready(backbone.module, device), temporary_folder() as folder:
         forward = _forward(backbone, transform.normalise(pixels).to(device), how.precision)
         forward(1)
-        batches = how.batches or max(4, round(PASS / seconds(lambda: forward(1))[0]))
-        rows = batches * how.batch_size
-        packed = packed_set(np.resize(pixels, (rows, *shape[1:])), name="array")
-        files = _files(Path(folder) / "jpeg", rows, min(5 * size // 3, LARGEST))
+        enough = round(PASS / seconds(lambda: forward(1))[0])
+        largest = (ARRAY_BYTES // pixels.nbytes, FILES // how.batch_size)
+        array, jpeg = (how.batches or max(LEAST_BATCHES, min(enough, most)) for most in largest)
+        packed = packed_set(np.resize(pixels, (array * how.batch_size, *shape[1:])), name="array")
+        files = _files(Path(folder) / "jpeg", jpeg * how.batch_size, min(5 * size // 3, LARGEST))
         found = []
-        for images, applied in ((packed, dataclasses.replace(transform, resize=0)), (files, transform)):
+        for images, applied, batches in (
+            (packed, dataclasses.replace(transform, resize=0), array),
+            (files, transform, jpeg),
+        ):
             setups: list[float] = []
             runs: dict[str, Callable[[], float]] = {
                 "extract": functools.partial(_extract, backbone, images, applied, how, setups),
@@ -147,10 +154,11 @@ def _forward(backbone: Backbone, inputs: Tensor, precision: str) -> Callable[[in
 def _files(folder: Path, rows: int, size: int) -> ImageSet:
     """Write JPEG files of photographs, of which some are alike."""
     photos = photo_patches("train", n=min(PHOTOS, rows), size=size)
+    contents = [io.BytesIO() for _ in range(len(photos))]
+    for number, content in enumerate(contents):
+        Image.fromarray(photos.read(number)).save(content, "JPEG", quality=90)
     for row in range(rows):
-        content = io.BytesIO()
-        Image.fromarray(photos.read(row % len(photos))).save(content, "JPEG", quality=90)
-        atomic_write(folder / f"{row:06}.jpg", content.getbuffer())
+        atomic_write(folder / f"{row:06}.jpg", contents[row % len(contents)].getbuffer())
     return dataclasses.replace(open_dataset(str(folder)), name="jpeg")
 
 
