@@ -37,9 +37,6 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "iresnet": {"width": 64, "layers": 4},
     "spline-flow": {"width": 64, "layers": 2},
     "approximate-flow": {"layers": 4},
-    "heat-gmm": {"width": 256, "lr": 1e-4, "sgld_steps": 20},
-    "heat-gmm-std": {"width": 256, "lr": 1e-4, "sgld_steps": 20},
-    "heat-el": {"width": 256, "lr": 1e-4, "sgld_steps": 20},
 }
 """Differences from the defaults, to save time."""
 VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {

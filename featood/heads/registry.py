@@ -189,7 +189,7 @@ def create_head(name: str, preset: str | None = None, **options: Any) -> Head:
     preset : str, optional
         Published settings to start from, if the head has presets (``cifar10``, ``cifar100``, ``imagenet``).
     **options
-        The head's options; they override the preset. A number of epochs replaces the preset's number of updates.
+        The head's options; they override the preset. A number of epochs replaces a number of updates.
 
     Raises
     ------
@@ -201,11 +201,10 @@ def create_head(name: str, preset: str | None = None, **options: Any) -> Head:
         if preset not in cls.presets:
             have = ", ".join(cls.presets) or "none"
             raise UsageError(f"{name} has no preset '{preset}' (it has: {have})")
-        published = dict(cls.presets[preset])
-        if "epochs" in options:  # which `updates` would override
-            published.pop("updates", None)
-        options = {**published, **options}
     known = [field.name for field in dataclasses.fields(cls)]
+    if "epochs" in options and "updates" in known:  # which would override the epochs
+        options = {"updates": 0, **options}
+    options = {**({} if preset is None else cls.presets[preset]), **options}
     for key in options:
         if key not in known:
             raise UsageError(f"{name} has no option '{key}' (it has: {', '.join(known) or 'none'})")

@@ -22,8 +22,8 @@ def choose_preset(name: str, source: FeatureSet) -> tuple[str | None, str]:
     chosen by the image size of the extraction's transform. If that is unknown, as for imported features, those for
     ImageNet are used if there are more than 200 classes, otherwise the defaults. The defaults are also used for
     networks with few features: 5 % of the 64 features of a ResNet-20 are three, and the AUROC of ASH-S and SCALE falls
-    from 86 to 29 and from 87 to 33 (CIFAR-10 against CIFAR-100). For heads that train a network, the settings are
-    chosen by the number of classes.
+    from 86 to 29 and from 87 to 33 (CIFAR-10 against CIFAR-100). Heads that train a network have defaults of their own,
+    which detect better than the published settings; see the guide on choosing a head.
 
     Parameters
     ----------
@@ -44,11 +44,13 @@ def choose_preset(name: str, source: FeatureSet) -> tuple[str | None, str]:
     if not offered:
         return None, ""
     side, width = _side(source), source.feature().shape[1] if source.features else 0
-    doubt = ""
     if cls.trains:
-        why = f"{classes} classes"
-        choice = None if classes is None else _by_classes(classes)
-    elif 0 < width < NARROW:
+        return (
+            None,
+            f"settings of {name}: the defaults; for the published ones, use --preset {' or '.join(offered)}",
+        )
+    doubt = ""
+    if 0 < width < NARROW:
         doubt = f"are for networks of {NARROW} features and more, and this one has {width}"
     elif side is not None:
         why = f"a network for images of {side} pixels"

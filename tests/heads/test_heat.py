@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from draws import generator
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 from sklearn.metrics import roc_auc_score
 
 from featood.cache.feature_set import FeatureSet
@@ -105,9 +105,20 @@ def test_proposals_are_samples_of_the_mixture():
     torch.testing.assert_close(gradient(rows[:9]), prior.gradient(rows[:9]))
 
 
+def test_proposals_between_the_classes():
+    means, covariance, weights = mixture()
+    prior = gaussian_prior(means, covariance, weights, proposals="between")
+    rows, _ = prior.propose(torch.zeros(200_000, dtype=torch.long), generator())
+    mean = weights @ means
+    classes = (weights[:, None] * (means - mean)).T @ (means - mean)
+    # (1 - u) a + u b has two thirds of the variance of independent a and b, as E[u^2 + (1 - u)^2] = 2 / 3
+    np.testing.assert_allclose(rows.mean(0), mean, atol=0.05)
+    np.testing.assert_allclose(np.cov(rows.T), covariance + 2 / 3 * classes, atol=0.1)
+
+
 def test_wide_proposals_follow_the_batch():
     means, covariance, weights = 1e6 * np.eye(3, 4), np.eye(4), np.array([0.0, 0.5, 0.5])
-    prior = gaussian_prior(means, covariance, weights, wide=True)
+    prior = gaussian_prior(means, covariance, weights, proposals="wide")
     labels = torch.tensor([0] * 30_000 + [2] * 10_000)
     rows, _ = prior.propose(labels, generator())
     nearest = torch.cdist(rows, torch.from_numpy(means)).argmin(1)
@@ -190,7 +201,7 @@ def test_score_is_the_sum_of_both_energies(name, layout):
         means = np.stack([rows[labels == c].mean(0) for c in range(3)])
         residual = rows - means[labels]
         covariance = residual.T @ residual / len(rows)
-        covariance += 1e-6 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+        covariance += 1e-2 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
         weights = np.bincount(labels) / len(labels)
         density = sum(
             w * multivariate_normal(m, covariance).pdf(x) for w, m in zip(weights, means, strict=True)
@@ -205,7 +216,15 @@ def test_score_is_the_sum_of_both_energies(name, layout):
     np.testing.assert_allclose(head.score(test), x[:, 0] / 2 + prior / 30, rtol=1e-4, atol=1e-5)
 
 
-def test_improves_on_a_prior_of_the_wrong_shape():
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss": "cd", "l2": 0.1, "prior_temperature": 10.0, "proposals": "prior", "sgld_steps": 10, "step_size": 0.05,
+         "noise": 0.1, "epochs": 25},
+        {"epochs": 150},
+    ],
+)  # fmt: skip
+def test_improves_on_a_prior_of_the_wrong_shape(options):
     rng = np.random.default_rng(0)
 
     def rings(rows):
@@ -224,8 +243,7 @@ def test_improves_on_a_prior_of_the_wrong_shape():
     outside = outside[distance > 1][:300]
     prior = create_head("gmm", covariance="tied").fit(x, labels)
     head = create_head(
-        "heat-gmm", space="none", prior_temperature=10.0, layout="untied", width=64, depth=2, sgld_steps=10,
-        step_size=0.05, noise=0.1, l2=0.1, lr=3e-3, epochs=25, batch_size=128,
+        "heat-gmm", space="none", layout="untied", width=64, depth=2, lr=3e-3, batch_size=128, **options
     ).fit(x, labels)  # fmt: skip
 
     def auroc(head, ood):
@@ -233,6 +251,22 @@ def test_improves_on_a_prior_of_the_wrong_shape():
 
     assert auroc(prior, holes) < 0.1 and auroc(head, holes) > 0.9
     assert auroc(head, outside) > 0.95
+
+
+def test_the_residual_is_the_log_ratio_of_densities():
+    """The data are a narrower Gaussian than the mixture with one covariance: two classes of different widths."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(20_000) % 2
+    widths = np.array([0.5, 1.5])
+    x = (np.array([[-4.0], [4.0]])[labels] + widths[labels, None] * rng.normal(size=(20_000, 1))).astype("f4")
+    head = create_head(
+        "heat-gmm", space="none", relu=False, proposals="prior", layout="untied", width=64, depth=2, lr=3e-3,
+        updates=1500, milestone=5, ridge=0.0, data_noise=0.0,
+    ).fit(x, labels)  # fmt: skip
+    points = np.concatenate([np.linspace(-4.75, -3.25, 9), np.linspace(1.75, 6.25, 9)])
+    each = [norm(center, width).pdf(points) for center, width in zip((-4, 4), widths, strict=True)]
+    expected = -np.log(np.sum(each, 0) / 2)  # the energy is normalised: proposals and data have equal weights
+    np.testing.assert_allclose(head.score(points[:, None].astype("f4")), expected, atol=0.2)
 
 
 def test_same_seed_same_head():

@@ -41,9 +41,10 @@ class GaussianPrior:
         Whitened class means ``[C, D]``.
     weights : Tensor
         Class frequencies ``[C]``.
-    wide : bool
-        Draw components by the class frequencies of the batch instead of `weights`, and scale each row's deviation
-        from its mean by t / 100, t / 10, t, 10 t or 100 t, with one t ~ U(0, 100) per batch.
+    proposals : str
+        ``prior`` for samples of the mixture. ``between``: the mean is a random point between the means of two components.
+        ``wide``: components are drawn by the class frequencies of the batch instead of `weights`, and each row's
+        deviation from its mean is scaled by t / 100, t / 10, t, 10 t or 100 t, with one t ~ U(0, 100) per batch.
     simplified : bool
         Let each chain follow only the Gaussian of the component it was drawn from.
     """
@@ -51,7 +52,7 @@ class GaussianPrior:
     whitening: Whitening
     means: Tensor
     weights: Tensor
-    wide: bool = False
+    proposals: str = "prior"
     simplified: bool = False
 
     def energy(self, rows: Tensor) -> Tensor:
@@ -82,18 +83,22 @@ class GaussianPrior:
     def propose(self, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Gradient]:
         """Draw components first, then rows from their Gaussians."""
         weights = self.weights
-        if self.wide:
+        if self.proposals == "wide":
             weights = torch.bincount(labels, minlength=len(weights)).to(self.means)
         components = torch.multinomial(weights, len(labels), replacement=True, generator=generator)
         shape = (len(labels), self.means.shape[1])
         deviations = torch.randn(shape, generator=generator, device=generator.device, dtype=self.means.dtype)
-        if self.wide:
+        if self.proposals == "wide":
             factor = 100 * torch.rand((), generator=generator, device=generator.device)
             picks = torch.randint(
                 len(SPREADS), (len(labels), 1), generator=generator, device=generator.device
             )
             deviations *= factor * deviations.new_tensor(SPREADS)[picks]
         means = self.means[components]
+        if self.proposals == "between":
+            others = torch.multinomial(weights, len(labels), replacement=True, generator=generator)
+            share = torch.rand((len(labels), 1), generator=generator, device=generator.device).to(means)
+            means = torch.lerp(means, self.means[others], share)
         # rows @ matrix whitens, so the triangular solve inverts the whitening
         rows = torch.linalg.solve_triangular(
             self.whitening.matrix, means + deviations, upper=True, left=False

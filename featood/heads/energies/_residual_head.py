@@ -1,4 +1,4 @@
-"""Base of the HEAT heads: a residual energy learned by contrastive divergence on top of a frozen prior."""
+"""Base of the HEAT heads: a residual energy learned by contrast with samples on top of a frozen prior."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featood.cache.feature_set import FeatureSet
-from featood.energies.contrastive import contrastive_divergence
+from featood.energies.contrastive import contrastive_divergence, logistic_contrast
 from featood.energies.sgld import SAMPLER_PRECISIONS, Energy, sampler_net, sgld
 from featood.heads.base.feature_head import FeatureHead, space_option
 from featood.heads.base.fit import FitContext, Learned, State
@@ -55,13 +55,23 @@ def residual_network(
     return nn.Sequential(first, nn.LeakyReLU(0.2), *[hidden_layer, nn.LeakyReLU(0.2)] * depth, last)
 
 
+PUBLISHED: Mapping[str, Any] = {"loss": "cd", "width": 1024, "lr": 1e-5}
+"""Settings of all published runs (unless a preset replaces one) that differ from the defaults."""
+LOSSES = {"nce": logistic_contrast, "cd": contrastive_divergence}
+
+
 @dataclasses.dataclass(kw_only=True, eq=False)
 class ResidualHead(FeatureHead):
     """Score ``E_nn(z) / T + E_prior(z) / T_prior``; a subclass defines the prior.
 
-    The prior is fitted first and then frozen. The network is then trained by contrastive divergence to lower the
-    energy of the training rows relative to samples from the sum of both energies. Samples start from
-    proposals of the prior and move by Langevin dynamics; both start and end points are used as negatives.
+    The prior is fitted first and then frozen. The network is then trained to lower the energy of the training rows
+    relative to proposals of the prior, which may first move by Langevin dynamics on the sum of both energies; both
+    their start and end points are used as negatives.
+
+    In the published settings (the presets) the loss is contrastive divergence, whose squared energies bound the
+    residual by ``1 / (2 l2)``, and the prior is divided by a temperature of 1000 or more. The scale of the two energies
+    is then arbitrary, and the residual outweighs the prior on some networks. By default, the residual is the log
+    ratio of the densities of proposals and data (``loss=nce``), and a prior that is a density is added unscaled.
 
     References
     ----------
@@ -74,11 +84,16 @@ class ResidualHead(FeatureHead):
     space: str = space_option("l2")
     relu: bool = option(True, "keep samples non-negative, as the features of ReLU networks are")
     temperature: float = option(1.0, "temperature of the residual energy", low=1e-6)
-    prior_temperature: float = option(1e3, "temperature of the prior energy", low=1e-6)
+    prior_temperature: float = option(1.0, "temperature of the prior energy", low=1e-6)
+    loss: str = option(
+        "nce",
+        "noise-contrastive estimation, or contrastive divergence (which needs l2)",
+        choices=tuple(LOSSES),
+    )
     layout: str = option("tied", "hidden layers of the network", choices=("tied", "untied", "halving"))
     depth: int = option(4, "hidden layers (stages, where they halve)", low=0)
-    width: int = option(1024, "units of the first layer", low=1)
-    sgld_steps: int = option(40, "Langevin steps", low=0)
+    width: int = option(256, "units of the first layer", low=1)
+    sgld_steps: int = option(0, "Langevin steps", low=0)
     step_size: float = option(1e-4, "initial Langevin step size, decayed to a tenth", low=0)
     noise: float = option(5e-3, "initial standard deviation of the Langevin noise, decayed to a tenth", low=0)
     sampler_precision: str = option(
@@ -89,11 +104,11 @@ class ResidualHead(FeatureHead):
     data_noise: float = option(
         1e-4, "standard deviation of the noise added to rows and samples in the loss", low=0
     )
-    l2: float = option(10.0, "weight of the squared energies in the loss", low=0)
-    lr: float = option(1e-5, "learning rate", low=0)
+    l2: float = option(0.0, "weight of the squared energies in the loss", low=0)
+    lr: float = option(1e-4, "learning rate", low=0)
     epochs: int = option(10, "passes over the training rows", low=1)
     updates: int = option(
-        0, "number of updates, in place of `epochs` (0: the updates of `epochs` passes)", low=0
+        1000, "number of updates, in place of `epochs` (0: the updates of `epochs` passes)", low=0
     )
     milestone: int = option(
         10,
@@ -175,22 +190,24 @@ class ResidualHead(FeatureHead):
         def losses(number: int) -> dict[str, Tensor]:
             rows = batches(number).to(train.device)
             start, prior_gradient = prior.propose(labels[rows], generator)
-            start = project(start)
-            with sampler_net(network, self.sampler_precision) as fast:
-                samples = sgld(
-                    self._residual(fast),
-                    start,
-                    steps=self.sgld_steps,
-                    step_size=self.step_size,
-                    noise=self.noise,
-                    generator=generator,
-                    project=project,
-                    known=lambda z: prior_gradient(z) / self.prior_temperature,
-                )
-            return contrastive_divergence(
+            negatives = start = project(start)
+            if self.sgld_steps:
+                with sampler_net(network, self.sampler_precision) as fast:
+                    samples = sgld(
+                        self._residual(fast),
+                        start,
+                        steps=self.sgld_steps,
+                        step_size=self.step_size,
+                        noise=self.noise,
+                        generator=generator,
+                        project=project,
+                        known=lambda z: prior_gradient(z) / self.prior_temperature,
+                    )
+                negatives = torch.cat([samples, start])
+            return LOSSES[self.loss](
                 energy,
                 features.index_select(0, rows),
-                torch.cat([samples, start]),
+                negatives,
                 l2=self.l2,
                 noise=self.data_noise,
                 generator=generator,

@@ -12,7 +12,7 @@ from featood.heads.base.fit import State
 from featood.heads.base.last_layer import classifier_state
 from featood.heads.base.rows import SelectedRows
 from featood.heads.energies._priors import ClassifierPrior
-from featood.heads.energies._residual_head import ResidualHead
+from featood.heads.energies._residual_head import PUBLISHED, ResidualHead
 from featood.heads.registry import register
 from featood.options import option
 
@@ -28,19 +28,20 @@ from featood.options import option
 class HEATEL(RawFeatures, ResidualHead):
     """Score the free energy of the logits, corrected by a learned residual energy."""
 
-    prior_temperature: float = option(1.0, "temperature of the prior energy", low=1e-6)
-    sgld_steps: int = option(50, "Langevin steps", low=0)
     step_size: float = option(0.1, "initial Langevin step size, decayed to a tenth", low=0)
     noise: float = option(0.1, "initial standard deviation of the Langevin noise, decayed to a tenth", low=0)
-    l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
+    updates: int = option(
+        300, "number of updates, in place of `epochs` (0: the updates of `epochs` passes)", low=0
+    )
 
     # settings of the published scripts; their numbers of updates assume 50,000 and 1,281,167 rows
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "cifar10": {"epochs": 20, "updates": 3900},
+        "cifar10": {**PUBLISHED, "sgld_steps": 50, "l2": 0.1, "epochs": 20, "updates": 3900},
         "cifar100": {
-            "sgld_steps": 200, "noise": 1e-2, "l2": 1.0, "batch_size": 1024, "epochs": 8, "updates": 390,
+            **PUBLISHED, "sgld_steps": 200, "noise": 1e-2, "l2": 1.0, "batch_size": 1024, "epochs": 8, "updates": 390,
         },
         "imagenet": {
+            **PUBLISHED,
             "prior_temperature": 5e2,
             "layout": "halving",
             "sgld_steps": 40,

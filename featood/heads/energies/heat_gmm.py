@@ -15,10 +15,12 @@ from featood.heads.base.fit import State
 from featood.heads.base.moments_head import class_moments
 from featood.heads.base.rows import SelectedRows
 from featood.heads.energies._priors import GaussianPrior
-from featood.heads.energies._residual_head import ResidualHead
+from featood.heads.energies._residual_head import PUBLISHED, ResidualHead
 from featood.heads.registry import register
 from featood.numerics.gaussian import Whitening, whitening
 from featood.options import option
+
+_GAUSSIAN = {**PUBLISHED, "prior_temperature": 1e3, "proposals": "prior", "ridge": 1e-6}
 
 
 @register(
@@ -40,12 +42,13 @@ class HEATGMM(ResidualHead):
     """
 
     proposals: str = option(
-        "prior",
-        "start of the chains: samples of the mixture, or samples by the batch's labels with wide deviations",
-        choices=("prior", "wide"),
+        "between",
+        "samples of the mixture, of Gaussians between the means of two classes, or by the batch's labels with wide "
+        "deviations",
+        choices=("prior", "between", "wide"),
     )
     ridge: float = option(
-        1e-6, "smallest ridge on the prior's covariance, relative to its mean variance", low=0, high=1
+        1e-2, "smallest ridge on the prior's covariance, relative to its mean variance", low=0, high=1
     )
     simplified: bool = option(
         False, "let a chain follow the Gaussian it was drawn from instead of the mixture"
@@ -53,12 +56,15 @@ class HEATGMM(ResidualHead):
 
     # settings of the published scripts; their numbers of updates assume 50,000 and 1,281,167 rows
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "cifar10": {"batch_size": 1024, "epochs": 20, "updates": 976},
+        "cifar10": {
+            **_GAUSSIAN, "sgld_steps": 40, "l2": 10.0, "batch_size": 1024, "epochs": 20, "updates": 976,
+        },
         "cifar100": {
-            "sgld_steps": 20, "step_size": 2e-4, "noise": 1e-3, "l2": 20.0, "batch_size": 1024, "epochs": 20,
-            "updates": 976,
+            **_GAUSSIAN, "sgld_steps": 20, "step_size": 2e-4, "noise": 1e-3, "l2": 20.0, "batch_size": 1024,
+            "epochs": 20, "updates": 976,
         },
         "imagenet": {
+            **_GAUSSIAN,
             "prior_temperature": 5e3,
             "proposals": "wide",
             "simplified": True,
@@ -88,9 +94,7 @@ class HEATGMM(ResidualHead):
         """Make the mixture."""
         small = {name: value if name == "center" else value.float() for name, value in state.items()}
         map_ = Whitening(*(small[name] for name in Whitening._fields))
-        return GaussianPrior(
-            map_, small["means"], small["weights"], self.proposals == "wide", self.simplified
-        )
+        return GaussianPrior(map_, small["means"], small["weights"], self.proposals, self.simplified)
 
 
 def instability(matrix: Tensor, step_size: float, temperature: float) -> str:

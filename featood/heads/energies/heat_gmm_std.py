@@ -24,10 +24,9 @@ class HEATGMMStd(HEATGMM):
     """Score the standard deviation of each channel over the last feature map (pooling ``std``) as `heat-gmm` does."""
 
     feature: str = option("std", "feature column to use")
-    sgld_steps: int = option(1, "Langevin steps", low=0)
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "cifar10": HEATGMM.presets["cifar10"],
+        "cifar10": {**HEATGMM.presets["cifar10"], "sgld_steps": 1},
         "cifar100": HEATGMM.presets["cifar100"],
         "imagenet": {**HEATGMM.presets["imagenet"], "sgld_steps": 0, "l2": 40.0},
     }
