@@ -197,10 +197,9 @@ def create_head(name: str, preset: str | None = None, **options: Any) -> Head:
         When the name, the preset or an option is unknown, or a value is out of bounds.
     """
     cls = head_class(name)
-    if preset is not None:
-        if preset not in cls.presets:
-            have = ", ".join(cls.presets) or "none"
-            raise UsageError(f"{name} has no preset '{preset}' (it has: {have})")
+    if preset is not None and preset not in cls.presets:
+        have = ", ".join(cls.presets) or "none"
+        raise UsageError(f"{name} has no preset '{preset}' (it has: {have})")
     known = [field.name for field in dataclasses.fields(cls)]
     if "epochs" in options and "updates" in known:  # which would override the epochs
         options = {"updates": 0, **options}

@@ -42,7 +42,7 @@ class GaussianPrior:
     weights : Tensor
         Class frequencies ``[C]``.
     proposals : str
-        ``prior`` for samples of the mixture. ``between``: the mean is a random point between the means of two components.
+        ``prior`` for samples of the mixture. ``between``: the mean is a random point between those of two components.
         ``wide``: components are drawn by the class frequencies of the batch instead of `weights`, and each row's
         deviation from its mean is scaled by t / 100, t / 10, t, 10 t or 100 t, with one t ~ U(0, 100) per batch.
     simplified : bool
