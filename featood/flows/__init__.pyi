@@ -1,5 +1,6 @@
 from .approximate import ApproximateFlow as ApproximateFlow
 from .autoregressive import AutoregressiveFlow as AutoregressiveFlow
+from .class_mixture import ClassMixture as ClassMixture
 from .coupling import glow as glow
 from .coupling import realnvp as realnvp
 from .density import FlowDensity as FlowDensity

@@ -59,6 +59,11 @@ class AutoregressiveFlow(nn.Module):
         with seeded(generator):
             self.flow = NSF(size, bins=bins, **shape) if bins else MAF(size, **shape)
 
+    def forward(self, rows: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
+        """Map rows to the base, with log-determinants ``[B]``."""
+        latents, log_det = self.flow().transform.call_and_ladj(rows)
+        return latents, log_det
+
     def log_density(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         """Log-densities ``[B]`` of rows ``[B, D]``, in nats."""
         return self.flow().log_prob(rows)

@@ -27,6 +27,7 @@ from featood.pipeline.fitted_heads import (
     place_given,
     place_in,
 )
+from featood.pipeline.presets import choose_preset, options_for_tables
 from featood.pipeline.selection import Selection
 from featood.reporter import SILENT, Reporter
 
@@ -204,11 +205,13 @@ def fit_head(
         train = limited(train, plan.limit)
     preset, note = plan.preset, ""
     if preset is None and cls.presets:
-        from featood.pipeline.presets import choose_preset
-
         preset, note = choose_preset(name, train)
-    if note:
-        reporter.line(note)
+    tabular, of_table = options_for_tables(name, train)
+    if "space" in {**options, **({} if preset is None else cls.presets.get(preset, {}))}:
+        tabular, of_table = {}, ""
+    options |= tabular
+    for line in filter(None, (note, of_table)):
+        reporter.line(line)
     composes = cls.composes
     # names and folders of fitted heads are known here, not to a composition
     named = options.pop("members", None) if composes else None
@@ -228,7 +231,7 @@ def fit_head(
     if plan.out:
         folder = place_given(location(plan.out), name, settings, overwrite=plan.overwrite, reporter=reporter)
     else:
-        root, defaults = heads_folder(selection), create_head(name, preset).options
+        root, defaults = heads_folder(selection), create_head(name, preset, **tabular).options
         folder = place_in(root, name, settings, defaults, overwrite=plan.overwrite, reporter=reporter)
     if not plan.overwrite and chosen_on is None and (there := existing_head(folder)) is not None:
         reporter.line(f"{folder.name} is fitted with these settings already; --overwrite fits it again")

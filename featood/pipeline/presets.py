@@ -1,8 +1,10 @@
-"""Choice of the published settings of a head for the kind of network."""
+"""Choice of settings for the kind of rows: published ones of a kind of network, and the space for tables."""
 
 from __future__ import annotations
 
-__all__ = ["choose_preset"]
+__all__ = ["choose_preset", "options_for_tables"]
+
+import dataclasses
 
 from featood.cache import FeatureSet
 from featood.heads import head_class
@@ -69,6 +71,33 @@ def choose_preset(name: str, source: FeatureSet) -> tuple[str | None, str]:
     return choice, (
         f"settings of {name}: the {choice} preset, for {why} (to change them, use --preset or featood tune {name})"
     )
+
+
+def options_for_tables(name: str, source: FeatureSet) -> tuple[dict[str, str], str]:
+    """Return options that replace defaults for the rows of a table, and a line that says so.
+
+    By default, most heads that train a network look at rows of unit length, which suit features of networks; columns
+    of a table have units of their own.
+
+    Parameters
+    ----------
+    name : str
+        Name of the head.
+    source : FeatureSet
+        The in-distribution set.
+
+    Returns
+    -------
+    options : dict
+        Empty if the rows are not from a table, or the head's default suits it.
+    line : str
+        Message for the user; empty without options.
+    """
+    cls, manifest = head_class(name), source.origin
+    fields = {field.name: field.default for field in dataclasses.fields(cls)}
+    if manifest is None or manifest.table is None or not str(fields.get("space")).startswith("l2"):
+        return {}, ""
+    return {"space": "standardize"}, f"settings of {name}: space standardize, for the columns of a table"
 
 
 def _by_classes(count: int) -> str:

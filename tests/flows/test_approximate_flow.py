@@ -112,7 +112,16 @@ def curved_rows(rows=800, seed=0):
 @functools.cache
 def fitted(kind, **options):
     return create_head(
-        "approximate-flow", kind=kind, layers=10, epochs=20, batch_size=200, lr=2e-2, validation=0, **options
+        "approximate-flow",
+        space="standardize",
+        by_class=False,
+        kind=kind,
+        layers=10,
+        epochs=20,
+        batch_size=200,
+        lr=2e-2,
+        validation=0,
+        **options,
     ).fit(curved_rows())
 
 
@@ -144,7 +153,7 @@ def test_the_penalty_keeps_the_determinants_in_training_close_to_exact(kind):
 
 
 def test_validation_uses_exact_determinants_without_the_penalty():
-    head = create_head("approximate-flow", kind="orthogonal", layers=2)
+    head = create_head("approximate-flow", kind="orthogonal", layers=2, by_class=False)
     model = perturbed("orthogonal", 3, layers=2)
     rows = normal(5, 3)
     parts = head.losses(model, rows, torch.zeros(5), generator())

@@ -18,7 +18,7 @@ from featood.heads.dirichlet._scores import CHOICES, SCORES, dirichlet_score
 from featood.heads.dirichlet.natpn import BUDGETS
 
 CENTERS = np.array([[3.0, 0, 0, 0], [0, 3, 0, 0], [0, 0, 3, 0]])
-SMALL = {"width": 32, "depth": 2, "batch_size": 100, "lr": 1e-2}
+SMALL = {"space": "standardize", "width": 32, "depth": 2, "batch_size": 100, "lr": 1e-2}
 OPTIONS = {
     "mlp": {"epochs": 10},
     "natpn": {"epochs": 20, "latent": 4, "layers": 2},
@@ -179,14 +179,14 @@ def test_natural_posterior_networks_share_one_density_out(fitted):
 def test_certainty_budgets_of_natural_posterior_networks():
     budgets = [math.exp(3 * BUDGETS[name]) for name in ("constant", "exp-half", "exp", "normal")]
     assert budgets == pytest.approx([1, math.exp(1.5), math.exp(3), (4 * math.pi) ** 1.5])
-    head = create_head("natpn", latent=2, budget="exp")
+    head = create_head("natpn", space="standardize", latent=2, budget="exp")
     model = head.build(3, 4, torch.Generator()).eval()
     rows = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     latents = model.encoder(rows) / math.sqrt(1 + model.norm.eps)
     expected = model.log_density(latents)[:, None] + model.classifier(latents).double().log_softmax(1) + 2
     torch.testing.assert_close(head.log_evidence(model, rows), expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(DataError, match="more rows"):
-        create_head("natpn", epochs=1).fit(blobs(1))
+        create_head("natpn", space="standardize", epochs=1).fit(blobs(1))
 
 
 def test_natural_posterior_networks_limit_the_evidence_of_all_scores_but_the_density(fitted):

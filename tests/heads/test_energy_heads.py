@@ -11,7 +11,7 @@ from featood.heads.base.fit import FitContext
 from featood.testing import Subject
 
 SAMPLER = {"sgld_steps": 10, "buffer_size": 1000}
-SMALL = {"width": 32, "depth": 2, "batch_size": 200}
+SMALL = {"space": "standardize", "width": 32, "depth": 2, "batch_size": 200}
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal
 from sklearn.metrics import roc_auc_score
 
 from featood.cache.feature_set import FeatureSet
-from featood.errors import DataError, UsageError
+from featood.errors import UsageError
 from featood.heads import create_head, head_class, load_head
 from featood.heads.base.fit import FitContext
 
@@ -24,7 +25,8 @@ def correlated(rows=400, seed=0):
 
 def quick(name, **options):
     own = {key: value for key, value in head_class(name).testing_options.items() if key != "epochs"}
-    return create_head(name, **{**own, "epochs": 25, "lr": 2e-2, "batch_size": 100, **options})
+    plain = {"space": "standardize", "by_class": False}
+    return create_head(name, **{**own, **plain, "epochs": 25, "lr": 2e-2, "batch_size": 100, **options})
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -75,10 +77,40 @@ def test_radial_flows_by_class_are_a_mixture():
     assert gap > one.score(origin) - np.median(one.score(train))
 
 
-def test_radial_flows_by_class_need_labels():
+@pytest.mark.parametrize("name", HEADS)
+def test_without_labels_there_is_one_class(name):
     train, _ = correlated()
-    with pytest.raises(DataError, match="needs labels"):
-        quick("radial-flow", by_class=True).fit(dataclasses.replace(train, labels=None))
+    head = quick(name, by_class=True, epochs=1).fit(dataclasses.replace(train, labels=None))
+    assert int(head.state["classes"]) == 1 and np.isfinite(head.score(train)).all()
+
+
+def test_training_starts_from_gaussian_classes():
+    """An untrained identity over the base is the mixture with one covariance, which scipy computes."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    root = np.array([[1.0, 0], [1.5, 0.4]])
+    rows = rng.normal(size=(300, 2)) @ root.T + np.array([[4.0, 0], [-4, 0], [0, 5]])[labels]
+    head = quick("realnvp", by_class=True, space="none", lr=0.0, epochs=1, validation=0.0)
+    head.fit(rows.astype(np.float32), labels)
+    means = np.stack([rows[labels == c].mean(0) for c in range(3)])
+    covariance = np.cov((rows - means[labels]).T, bias=True)
+    covariance += 1e-2 * np.trace(covariance) / 2 * np.eye(2)
+    density = sum(multivariate_normal(mean, covariance).pdf(rows) for mean in means) / 3
+    np.testing.assert_allclose(head.score(rows.astype(np.float32)), -np.log(density), rtol=1e-4, atol=1e-4)
+
+
+def test_a_trained_density_with_classes_integrates_to_one():
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    along = rng.normal(size=400)
+    bent = np.stack([along, along**2 / 2 + 0.3 * rng.normal(size=400)], 1)
+    rows = (bent + np.array([[2.5, 0], [-2.5, 0]])[labels]).astype(np.float32)
+    head = quick("realnvp", by_class=True, space="none", validation=0.0).fit(rows, labels)
+    sides = np.linspace(-12, 12, 401)
+    grid = np.stack(np.meshgrid(sides, sides), -1).reshape(-1, 2)
+    assert np.exp(-head.score(grid)).sum() * (sides[1] - sides[0]) ** 2 == pytest.approx(1, abs=0.02)
+    start = quick("realnvp", by_class=True, space="none", lr=0.0, epochs=1).fit(rows, labels)
+    assert head.score(rows).mean() < start.score(rows).mean() - 0.2
 
 
 def test_couplings_refuse_a_single_feature():
@@ -104,7 +136,9 @@ def test_normalisations_start_from_the_data_and_survive_saving(tmp_path):
 
 def test_determinants_are_exact_in_scores_and_estimated_in_training():
     features = np.random.default_rng(0).normal(size=(200, 12)).astype(np.float32)
-    head = create_head("iresnet", epochs=1, layers=2, width=10, depth=1, terms=1, batch_size=50)
+    head = create_head(
+        "iresnet", epochs=1, layers=2, width=10, depth=1, terms=1, batch_size=50, by_class=False
+    )
     model, _ = head.fit(features).prepare(head.state)
     rows = torch.from_numpy(features[:5]).double()
     jacobians = [torch.autograd.functional.jacobian(lambda x: model(x[None])[0][0], row) for row in rows]

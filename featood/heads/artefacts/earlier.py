@@ -25,7 +25,11 @@ RENAMED: dict[str, dict[str, Callable[[Any], Mapping[str, Any]]]] = {
 """For each head, former options with a function from their value to the equivalent current options, which may be
 several or none. ``"*"`` applies to heads without an entry. An option counts as a former one only if the head no
 longer has an option of that name."""
-ADDED: Mapping[str, Mapping[str, Any]] = {"natpn": {"evidence_limit": 1e12}}
+FLOWS = ("approximate-flow", "glow-vector", "iresnet", "maf", "planar-flow", "realnvp", "spline-flow")
+ADDED: Mapping[str, Mapping[str, Any]] = {
+    "natpn": {"evidence_limit": 1e12},
+    **{name: {"by_class": False} for name in FLOWS},
+}
 """For each head, options that artefacts may lack, with values that keep the scores (the defaults would change them)."""
 
 

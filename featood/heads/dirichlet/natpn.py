@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from featood.energies.dirichlet import bayesian_loss
 from featood.errors import DataError
 from featood.flows.natural_posterior import BUDGETS, FLOWS, NaturalPosteriorNetwork, limited
+from featood.heads.base.feature_head import space_option
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.base.trained_head import Phase
 from featood.heads.dirichlet._evidence_head import EvidenceHead
@@ -52,6 +53,8 @@ class NatPN(EvidenceHead, PerceptronHead):
     layers, no batch normalisation of the latent features, leaky ReLUs (slope 0.01, here 0.2) and a constant learning
     rate. Training and fine-tuning stop early on held-out rows; without any, both run for all epochs.
     """
+
+    space: str = space_option("l2-standardize")
 
     testing_options: ClassVar[Mapping[str, Any]] = {
         "epochs": 4, "batch_size": 64, "width": 16, "depth": 1, "latent": 3, "layers": 2, "lr": 1e-2,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from featood.energies import ContrastiveObjective
+from featood.heads.base.feature_head import space_option
 from featood.heads.energies._energy_head import PUBLISHED, SampledHead
 from featood.heads.registry import register
 
@@ -27,5 +28,7 @@ class ContrastiveDivergence(ContrastiveObjective, SampledHead):
     energies; the preset ``published`` has 100 long steps with little noise, which do not sample from a density, and a
     weight of 1. The networks have smooth activations, the published ones leaky ReLUs.
     """
+
+    space: str = space_option("l2-standardize")
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"published": PUBLISHED}

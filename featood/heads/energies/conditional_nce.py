@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from featood.energies import ConditionalNoiseObjective
+from featood.heads.base.feature_head import space_option
 from featood.heads.energies._energy_head import EnergyHead
 from featood.heads.registry import register
 
@@ -27,5 +28,7 @@ class ConditionalNoiseContrastive(ConditionalNoiseObjective, EnergyHead):
     deviation of each draw varies from `spread`, the only one of the published code, to `widest`. Each row has several
     draws, in the published code one.
     """
+
+    space: str = space_option("l2-whiten")
 
     testing_options: ClassVar[Mapping[str, Any]] = {**EnergyHead.testing_options, "spread": 0.5}

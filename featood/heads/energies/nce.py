@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.energies import GaussianNoise, NoiseContrastiveObjective, TiltedGaussian, UniformNoise
+from featood.heads.base.feature_head import space_option
 from featood.heads.energies._energy_head import EnergyHead, EnergyNet
 from featood.heads.registry import register
 
@@ -31,6 +32,8 @@ class NoiseContrastive(NoiseContrastiveObjective, EnergyHead):
     there are neither features nor noise samples, the energy is that of the noise; in the code of the thesis the network
     models the whole energy.
     """
+
+    space: str = space_option("l2-standardize")
 
     testing_options: ClassVar[Mapping[str, Any]] = {
         **EnergyHead.testing_options,

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from featood.energies import ScoreMatchingObjective, warn_if_piecewise_linear
+from featood.heads.base.feature_head import space_option
 from featood.heads.energies._energy_head import EnergyHead
 from featood.heads.registry import register
 
@@ -29,6 +30,8 @@ class SlicedScoreMatching(ScoreMatchingObjective, EnergyHead):
     2011). The published runs on tables add no noise and use leaky ReLUs, whose second derivatives are zero almost
     everywhere.
     """
+
+    space: str = space_option("l2-whiten")
 
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
         """Warn if the second derivative of the activation is zero almost everywhere."""

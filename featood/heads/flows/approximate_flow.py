@@ -40,7 +40,7 @@ class ApproximateFlow(FlowHead):
         1.0, "weight of the orthogonality penalty; at least 0.5 bounds the error of the approximation", low=0
     )
 
-    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+    def build_flow(self, size: int, generator: torch.Generator) -> nn.Module:
         """Make the flow."""
         return approximate.ApproximateFlow(size, self.layers, self.kind, generator)
 
@@ -51,5 +51,5 @@ class ApproximateFlow(FlowHead):
         parts = super().losses(model, rows, labels, generator)
         if not model.training:
             return parts
-        penalty = model.penalty()
+        penalty = (model.flow if self.by_class else model).penalty()
         return {"loss": parts["loss"] + self.penalty * penalty, "penalty": penalty}

@@ -32,6 +32,6 @@ class GlowVector(NetworkFlowHead):
         50, "number of updates over which the learning rate rises to its initial value", low=0
     )
 
-    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+    def build_flow(self, size: int, generator: torch.Generator) -> nn.Module:
         """Make the flow, initialised as a rotation."""
         return glow(size, self.layers, self.hidden, self.activation, generator)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 __all__ = ["IResNet"]
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from featood.flows import ResidualFlow
 from featood.heads.flows._flow_head import NetworkFlowHead
@@ -30,6 +30,8 @@ class IResNet(NetworkFlowHead):
     are always exact.
     """
 
+    estimates: ClassVar[bool] = True
+
     width: int = option(128, "units of a hidden layer", low=1)
     activation: ClassVar[str] = "elu"  # type: ignore[misc]  # not an option here: it has to be smooth and 1-Lipschitz
 
@@ -37,7 +39,7 @@ class IResNet(NetworkFlowHead):
     terms: int = option(5, "terms of the series that estimates a determinant in training", low=1)
     roulette: bool = option(True, "add a random number of terms, which makes the estimate unbiased")
 
-    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+    def build_flow(self, size: int, generator: torch.Generator) -> nn.Module:
         """Make the flow."""
         return ResidualFlow(
             size,
@@ -49,9 +51,3 @@ class IResNet(NetworkFlowHead):
             roulette=self.roulette,
             generator=generator,
         )
-
-    def losses(
-        self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """Return the mean negative log-density, with estimated determinants in training mode."""
-        return {"loss": -model.log_density(rows, generator=generator if model.training else None).mean()}

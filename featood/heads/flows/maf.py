@@ -26,6 +26,6 @@ class MAF(NetworkFlowHead):
 
     layers: int = option(5, "transformations", low=1)
 
-    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+    def build_flow(self, size: int, generator: torch.Generator) -> nn.Module:
         """Make the flow."""
         return AutoregressiveFlow(size, self.layers, self.hidden, self.activation, generator=generator)

@@ -23,6 +23,6 @@ from featood.heads.registry import register
 class PlanarFlow(FlowHead):
     """Score ``-log p(z)`` of a chain of planar layers."""
 
-    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+    def build_flow(self, size: int, generator: torch.Generator) -> nn.Module:
         """Make the flow."""
         return FlowDensity(size, [planar.PlanarFlow(size, self.layers, generator)])

@@ -23,6 +23,6 @@ from featood.heads.registry import register
 class RealNVP(NetworkFlowHead):
     """Score ``-log p(z)`` of a chain of affine couplings."""
 
-    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+    def build_flow(self, size: int, generator: torch.Generator) -> nn.Module:
         """Make the flow, initialised as the identity."""
         return realnvp(size, self.layers, self.hidden, self.activation, generator)

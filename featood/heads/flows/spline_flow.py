@@ -28,6 +28,6 @@ class SplineFlow(NetworkFlowHead):
     layers: int = option(3, "transformations", low=1)
     bins: int = option(8, "bins of a spline, within five standard deviations", low=2)
 
-    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+    def build_flow(self, size: int, generator: torch.Generator) -> nn.Module:
         """Make the flow."""
         return AutoregressiveFlow(size, self.layers, self.hidden, self.activation, self.bins, generator)
