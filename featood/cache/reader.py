@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 __all__ = [
+    "CLASSIFIER",
     "BlockReader",
     "decode_ids",
     "encode_ids",
+    "failed_rows",
     "make_store",
     "open_blocks",
     "open_set",
     "read_classifier",
+    "stored_columns",
 ]
 
 import itertools
@@ -36,6 +39,8 @@ LOCK = ".lock"
 """Name of the lock file held by the writer of a set."""
 COLUMNS = "columns"
 """Name of the folder of the store."""
+CLASSIFIER = "classifier.safetensors"
+"""Name of the file of the classifier."""
 CALL = 2**14
 """Bytes of adjacent rows that are read in the time of one call."""
 DROP = "drop it with 'featood cache verify --drop', then run the same extract again"
@@ -132,15 +137,15 @@ def decode_ids(values: np.ndarray) -> np.ndarray:
     return np.array([name.decode("utf-8", "surrogateescape") for name in fixed], dtype=object)
 
 
-def open_blocks(folder: Location) -> tuple[Manifest, BlockReader]:
-    """Read the manifest and every commit record of a set.
+def open_blocks(folder: Location, manifest: Manifest | None = None) -> tuple[Manifest, BlockReader]:
+    """Read the manifest, unless it is given, and every commit record of a set.
 
     Raises
     ------
     CacheCorrupt
         If a block was never committed, or a file of a committed block is missing or has another size.
     """
-    manifest = Manifest.load(folder)
+    manifest = manifest or Manifest.load(folder)
     store = make_store(folder, manifest)
     there = committed_blocks(folder, manifest)
     if len(there) < manifest.blocks:
@@ -149,20 +154,17 @@ def open_blocks(folder: Location) -> tuple[Manifest, BlockReader]:
             f"{folder} is incomplete: {len(there)} of {manifest.blocks} blocks are committed, block "
             f"{first} is the first that is not; run the same extract again to finish it"
         )
-    found = each(
-        folder,
-        lambda block: read_commit(folder, store, block, manifest.fingerprint),
-        range(manifest.blocks),
-    )
+    place, fingerprint = folder / manifest.rows_folder, manifest.fingerprint
+    found = each(folder, lambda block: read_commit(place, store, block, fingerprint), range(manifest.blocks))
     commits = {block: record for block, record in enumerate(found) if record is not None}
-    return manifest, BlockReader(folder, store, commits)
+    return manifest, BlockReader(place, store, commits)
 
 
 def make_store(folder: Location, manifest: Manifest) -> Store:
     """Return the store that a manifest describes."""
     earlier = manifest.schema < SCHEMA
     kind = (EARLIER_STORES if earlier else STORES)[manifest.store]
-    place = folder / (manifest.store if earlier else COLUMNS)
+    place = folder / manifest.rows_folder / (manifest.store if earlier else COLUMNS)
     return kind(place, manifest.columns, manifest.rows, manifest.block_rows)
 
 
@@ -175,12 +177,9 @@ def open_set(folder: Location, name: str = "") -> FeatureSet:
         As in :func:`open_blocks`.
     """
     manifest, reader = open_blocks(folder)
-    failed = np.array([row for record in reader.commits.values() for row in record["failed"]], dtype=np.int64)
+    failed = failed_rows(reader)
     kept = np.setdiff1d(np.arange(manifest.rows), failed) if len(failed) else None
-    columns = {
-        column: StoredColumn(reader, column, kept, decode_ids if column == "ids" else None)
-        for column in manifest.columns
-    }
+    columns: dict[str, Any] = dict(stored_columns(reader, kept))
     others = {column: columns.pop(column, None) for column in ("logits", "labels", "ids")}
     return FeatureSet(
         features=columns,
@@ -194,6 +193,19 @@ def open_set(folder: Location, name: str = "") -> FeatureSet:
         origin=manifest,
         content=_content(manifest, reader),
     )
+
+
+def stored_columns(reader: BlockReader, kept: np.ndarray | None = None) -> dict[str, StoredColumn]:
+    """Return the columns of a set by name, with all stored rows or those that are listed in `kept`."""
+    return {
+        column: StoredColumn(reader, column, kept, decode_ids if column == "ids" else None)
+        for column in reader.store.columns
+    }
+
+
+def failed_rows(reader: BlockReader) -> np.ndarray:
+    """Return the stored rows whose input could not be read."""
+    return np.array([row for record in reader.commits.values() for row in record["failed"]], dtype=np.int64)
 
 
 def _content(manifest: Manifest, reader: BlockReader) -> str:
@@ -217,7 +229,7 @@ def read_classifier(folder: Location, manifest: Manifest) -> Classifier | None:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    path = folder / "classifier.safetensors"
+    path = folder / manifest.rows_folder / CLASSIFIER
     try:
         content = path.read_bytes()
     except FileNotFoundError:

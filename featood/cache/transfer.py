@@ -16,7 +16,7 @@ import numpy as np
 from featood.cache.feature_cache import FeatureCache, slug
 from featood.cache.feature_set import ROWS, Classifier, FeatureSet
 from featood.cache.manifest import SCHEMA, Manifest, library_versions
-from featood.cache.reader import encode_ids
+from featood.cache.reader import CLASSIFIER, encode_ids
 from featood.cache.stores import ColumnSpec
 from featood.cache.writer import SetWriter
 from featood.errors import DataError, Mismatch, UsageError
@@ -251,15 +251,15 @@ def export_set(cache: FeatureCache, key: str, target: str | Location, form: str)
     folder = cache.folder(*key.split("/"))
     there = Manifest.load(folder)
     destination = copy.folder(*key.split("/"))
-    manifest = dataclasses.replace(there, store=form, schema=SCHEMA)
+    manifest = dataclasses.replace(there, store=form, schema=SCHEMA, rows_folder="")
     try:
         opened = SetWriter(destination, manifest, None)
     except Mismatch:
         raise Mismatch(f"{destination} holds another set of this name; choose another folder") from None
     with opened as writer:
         if there.classifier_sha256:
-            content = (folder / "classifier.safetensors").read_bytes()
-            atomic_write(destination / "classifier.safetensors", content)
+            content = (folder / there.rows_folder / CLASSIFIER).read_bytes()
+            atomic_write(destination / CLASSIFIER, content)
         from featood.cache.reader import open_blocks
 
         _, reader = open_blocks(folder)
