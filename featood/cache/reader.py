@@ -25,15 +25,15 @@ import numpy as np
 
 from featood.cache.byte_ranges import Place, read_runs
 from featood.cache.columns import StoredColumn
-from featood.cache.commits import committed_blocks, read_commit, where
+from featood.cache.commits import commit_path, committed_blocks, read_commit, where
 from featood.cache.earlier import EARLIER_STORES
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import SCHEMA, Manifest
 from featood.cache.stores import STORES, Store
-from featood.errors import CacheCorrupt, MissingPackage
+from featood.errors import CacheCorrupt, Mismatch, MissingPackage
 from featood.files import digest
 from featood.objects import Location
-from featood.storage import each
+from featood.storage import each, size_of
 
 LOCK = ".lock"
 """Name of the lock file held by the writer of a set."""
@@ -68,6 +68,8 @@ class BlockReader:
         ------
         CacheCorrupt
             If the block is damaged or its values do not match their checksum.
+        Mismatch
+            If the set was replaced or removed after it was opened.
         OSError, MissingPackage
             If it cannot be read for another reason; see :meth:`featood.cache.stores.Store.locate`.
         """
@@ -106,12 +108,16 @@ class BlockReader:
 
     @contextmanager
     def _damage(self, column: str, block: int) -> Iterator[None]:
-        """Convert ValueError to CacheCorrupt that names the block."""
+        """Convert ValueError to CacheCorrupt that names the block, or to Mismatch if its record is gone, too."""
         try:
             yield
         except MissingPackage:
             raise
         except ValueError as error:
+            if size_of(commit_path(self.folder, block)) is None:
+                raise Mismatch(
+                    f"{self._where(column, block)}: the set was replaced or removed after it was opened; open it again"
+                ) from error
             raise CacheCorrupt(
                 f"{self._where(column, block)}: unreadable ({_brief(error)}); {DROP}"
             ) from error
