@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TAKEN_OVER", "facts_of", "new_rows", "same_classifier", "with_rows_before"]
+__all__ = ["TAKEN_OVER", "check_alike", "facts_of", "new_rows", "same_classifier", "with_rows_before"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from featood.cache.columns import JoinedColumn
 from featood.cache.feature_set import ROWS, Classifier, FeatureSet
+from featood.cache.manifest import differing
 from featood.errors import DataError, Mismatch, UsageError
 from featood.reporter import Reporter
 
@@ -137,6 +138,14 @@ def facts_of(before: FeatureSet) -> dict[str, Any]:
     """Return the facts of a set's manifest that hold for a longer one, too."""
     run = before.origin.run if before.origin else {}
     return {name: value for name, value in run.items() if name not in ("created", TAKEN_OVER)}
+
+
+def check_alike(before: FeatureSet, recipe: Mapping[str, Any], store: str) -> None:
+    """Raise Mismatch if rows of a set were made by another recipe, or are in another store."""
+    assert before.origin is not None
+    ours, theirs = {**recipe, "store": store}, {**before.recipe, "store": before.origin.store}
+    if other := differing(ours, theirs):
+        raise Mismatch(f"{before.name} was made in another way (differing: {other}); repeat it, or {INSTEAD}")
 
 
 def same_classifier(before: FeatureSet, given: Classifier | tuple[Any, Any] | None) -> Any:

@@ -223,14 +223,14 @@ class FeatureCache:
         manifest: Manifest,
         classifier: Classifier | None = None,
         overwrite: bool = False,
-        beside: bool = False,
+        earlier: Manifest | None = None,
     ) -> SetWriter:
         """Return the writer of a set; see :class:`SetWriter`."""
         from featood.cache.writer import SetWriter
 
         stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
         manifest = dataclasses.replace(manifest, run={"created": stamp, **manifest.run})
-        return SetWriter(self.folder(*_parts(key)), manifest, classifier, overwrite, beside)
+        return SetWriter(self.folder(*_parts(key)), manifest, classifier, overwrite, earlier)
 
     def garbage(self, incomplete: bool = False, older_than: float = 3600.0) -> list[Any]:
         """List what ``gc`` may remove; see :func:`featood.cache.garbage.garbage`."""

@@ -13,10 +13,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from featood.cache.additions import TAKEN_OVER, facts_of, same_classifier, with_rows_before
+from featood.cache.additions import TAKEN_OVER, check_alike, facts_of, same_classifier, with_rows_before
 from featood.cache.feature_cache import FeatureCache, slug
 from featood.cache.feature_set import ROWS, Classifier, FeatureSet
-from featood.cache.manifest import SCHEMA, Manifest, differing, library_versions
+from featood.cache.manifest import SCHEMA, Manifest, library_versions
 from featood.cache.reader import CLASSIFIER, encode_ids
 from featood.cache.stores import ColumnSpec
 from featood.cache.writer import SetWriter
@@ -140,10 +140,7 @@ def import_arrays(
         name: list(values.shape[1:]) for name, values in columns.items() if name not in ROW_DATA
     }
     if before is not None:
-        if other := differing(made, before.recipe):
-            raise Mismatch(
-                f"{key} was made in another way (differing: {other}); omit --append, or add --overwrite"
-            )
+        check_alike(before, made, store)
         if rows == len(before):
             return before
     inputs = hashlib.sha256()
@@ -161,7 +158,7 @@ def import_arrays(
         versions=library_versions(),
         run=facts,
     )
-    with cache.writer(key, manifest, classifier, overwrite, beside=append) as writer:
+    with cache.writer(key, manifest, classifier, overwrite, before.origin if before else None) as writer:
         for block in writer.pending():
             span = writer.span(block)
             writer.write(block, {name: values[span] for name, values in columns.items()})

@@ -40,13 +40,14 @@ class SetWriter:
         Weight ``[C, D]`` and bias ``[C]``.
     overwrite : bool
         Replace a set with another recipe in the folder.
-    beside : bool
-        Write next to the rows of the set in the folder, which remains as it is until :meth:`finish` replaces it.
+    earlier : Manifest, optional
+        Manifest of the set in the folder, which remains as it is until :meth:`finish` replaces it.
 
     Raises
     ------
     Mismatch
-        If the folder contains a set with another fingerprint, and `overwrite` and `beside` are off.
+        If the folder contains a set with another fingerprint than that of the manifest or of `earlier`, and `overwrite`
+        is off.
     UsageError
         If another process is writing this set, or its store is not for object storage.
     """
@@ -57,7 +58,7 @@ class SetWriter:
         manifest: Manifest,
         classifier: Classifier | None = None,
         overwrite: bool = False,
-        beside: bool = False,
+        earlier: Manifest | None = None,
     ) -> None:
         if isinstance(folder, ObjectPath) and manifest.store != ZarrStore.kind:
             raise UsageError("sets on object storage are zarr sets; leave out --store hdf5")
@@ -67,13 +68,13 @@ class SetWriter:
         if self._lock is None:
             raise UsageError(f"another process is writing {folder}; wait for it to end")
         try:
-            self._prepare(manifest, classifier, overwrite, beside)
+            self._prepare(manifest, classifier, overwrite, earlier)
         except BaseException:
             self.__exit__()
             raise
 
     def _prepare(
-        self, manifest: Manifest, classifier: Classifier | None, overwrite: bool, beside: bool
+        self, manifest: Manifest, classifier: Classifier | None, overwrite: bool, earlier: Manifest | None
     ) -> None:
         """Create the files of the set, the manifest last."""
         folder = self.folder
@@ -82,7 +83,8 @@ class SetWriter:
             manifest = dataclasses.replace(manifest, classifier_sha256=hashlib.sha256(content).hexdigest())
         there = None if overwrite or size_of(folder / FILE) is None else Manifest.load(folder)
         self._replaced = None
-        if beside and there is not None and there.fingerprint != manifest.fingerprint:
+        if earlier is not None and there is not None and there.fingerprint != manifest.fingerprint:
+            _check_kept(folder, there, earlier)
             self._replaced = there
             manifest = dataclasses.replace(manifest, rows_folder=f"{ROWS}{manifest.fingerprint[:12]}")
         elif overwrite:
@@ -172,10 +174,15 @@ class SetWriter:
         """Replace the set in the folder, which changes at once from the old rows to the new ones."""
         open_blocks(self.folder, self.manifest)
         self.store.finish()  # programs that read the set by its files need what this writes
-        _same(there, Manifest.load(self.folder), self.folder)
+        _check_kept(self.folder, Manifest.load(self.folder), there)
         self.manifest.save(self.folder)
         self._replaced = None
         _remove_rows(self.folder, there)
+
+
+def _check_kept(folder: Location, there: Manifest, earlier: Manifest) -> None:
+    if there.fingerprint != earlier.fingerprint:
+        raise Mismatch(f"another process has replaced {folder} in the meantime; run the same command again")
 
 
 def _checked(

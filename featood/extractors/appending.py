@@ -40,13 +40,19 @@ class RowsBefore:
     """The columns that the network computed."""
     rows: np.ndarray
     """Row of the earlier set for each row of the longer one ``[N]``; -1 for rows to compute."""
-    facts: Mapping[str, Any]
-    """What is recorded about them."""
+    manifest: Manifest
+    """Manifest of the earlier set."""
 
     @property
     def count(self) -> int:
         """Number of rows that are taken over."""
         return int(np.count_nonzero(self.rows >= 0))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is recorded about them."""
+        created = self.manifest.run.get("created", "")
+        return {"rows": self.count, "fingerprint": self.manifest.fingerprint, "created": created}
 
     def has(self, batch: range) -> bool:
         """Whether the rows of a batch are taken over."""
@@ -110,10 +116,8 @@ def rows_before(
         same &= earlier == np.arange(len(images))
     whole = np.logical_and.reduceat(same, starts)
     earlier[~np.repeat(whole, lengths)] = -1
-    count = int(np.count_nonzero(earlier >= 0))
-    facts = {"rows": count, "fingerprint": there.fingerprint, "created": entry.created}
     computed = {name: column for name, column in columns.items() if name not in ("labels", "ids")}
-    return RowsBefore(computed, earlier, facts)
+    return RowsBefore(computed, earlier, there)
 
 
 def _batches(rows: int, block_rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -126,7 +130,11 @@ def _batches(rows: int, block_rows: int, batch_size: int) -> tuple[np.ndarray, n
 def _check_settings(key: str, manifest: Manifest, there: Manifest) -> None:
     """Raise Mismatch if rows of two manifests do not belong into one set."""
     ours, theirs = (
-        {**made.recipe, **{name: made.run.get(name) for name in ("decoding", "batch_size")}}
+        {
+            **made.recipe,
+            **{name: made.run.get(name) for name in ("decoding", "batch_size")},
+            "store": made.store,
+        }
         for made in (manifest, there)
     )
     ours = json.loads(json.dumps(ours))  # tuples become lists, as in the cache

@@ -109,10 +109,11 @@ def _run(
     classifier = forward.plan.classifier(forward.module)
     key = f"{backbone.slug}/{images.name}/{images.split}"
     before = rows_before(cache, key, manifest, images, forward.options) if forward.options.append else None
+    earlier = None
     if before is not None:
+        earlier = before.manifest
         manifest = dataclasses.replace(manifest, run={**manifest.run, TAKEN_OVER: before.facts})
-    beside = before is not None
-    with cache.writer(key, manifest, classifier, forward.options.overwrite, beside) as writer:
+    with cache.writer(key, manifest, classifier, forward.options.overwrite, earlier) as writer:
         pending = writer.pending()
         done = resumed = len(images) - sum(_length(writer.span(block)) for block in pending)
 

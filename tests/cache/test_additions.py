@@ -127,6 +127,7 @@ def test_what_does_not_belong_into_the_set_is_refused_and_nothing_is_lost(cache)
             Y[day],
             {"ids": NAMES[5:15]},
         ),
+        (Mismatch, "differing: store", {"a": X[day], "b": Z[day]}, Y[day], {"store": "hdf5"}),
         (UsageError, "keeps the rows", {"a": X[day], "b": Z[day]}, Y[day], {"overwrite": True}),
     ]
     y = Y.copy()

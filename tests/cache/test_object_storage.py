@@ -116,12 +116,11 @@ def test_rows_are_removed_after_others_have_replaced_them(objects, tmp_path):
     proxy, root = objects
     local = tmp_path / "local"
     for place in (root, local):
-        write(place, 3)
-        write(place, 5, beside=True)
+        write(place, 5, write(place, 3).origin)
     assert content_of(root) == content_of(local)
     before, seen = FeatureCache(root)[KEY], []
     proxy.watch = seen.append
-    found = write(root, 6, beside=True)
+    found = write(root, 6, before.origin)
     proxy.watch = lambda request: None
     replaced = max(
         at for at, request in enumerate(seen) if request.startswith("PUT") and "manifest.json" in request

@@ -27,7 +27,8 @@ def values(features):
 def replace(root, store, rows, blocks=None):
     """Write all blocks, or some, next to those that are there."""
     cache = FeatureCache(root)
-    with cache.writer(KEY, make_manifest(rows, store), LINEAR, beside=True) as writer:
+    earlier = None if cache.entry(KEY) is None else cache.entry(KEY).manifest
+    with cache.writer(KEY, make_manifest(rows, store), LINEAR, earlier=earlier) as writer:
         for block in writer.pending() if blocks is None else blocks:
             writer.write(block, {name: column[writer.span(block)] for name, column in rows.items()})
         return writer.finish(KEY)
@@ -88,13 +89,16 @@ def test_incomplete_rows_do_not_replace_a_set_nor_rows_of_another(tmp_path):
         replace(tmp_path, "zarr", make_rows(700), [0])
     assert values(cache[KEY]) == before
     rows = make_rows(900)
-    with cache.writer(KEY, make_manifest(rows, "zarr"), LINEAR, beside=True) as writer:
+    earlier = cache[KEY].origin
+    with cache.writer(KEY, make_manifest(rows, "zarr"), LINEAR, earlier=earlier) as writer:
         for block in writer.pending():
             writer.write(block, {name: column[writer.span(block)] for name, column in rows.items()})
         manifest = dataclasses.replace(cache.entry(KEY).manifest, data={**writer.manifest.data, "split": "x"})
         manifest.save(cache.entry(KEY).folder)
-        with pytest.raises(Mismatch, match="holds"):
+        with pytest.raises(Mismatch, match=r"replaced .* in the meantime; run the same command again"):
             writer.finish(KEY)
+    with pytest.raises(Mismatch, match=r"replaced .* in the meantime"):
+        cache.writer(KEY, make_manifest(rows, "zarr"), LINEAR, earlier=earlier)
 
 
 def test_gc_removes_rows_that_were_never_completed_or_were_replaced(tmp_path):
@@ -153,7 +157,7 @@ def test_a_kill_leaves_the_set_before_or_after(tmp_path, store, earlier):
         killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
         there = values(cache[KEY])
         assert there in (before, after), calls
-        with cache.writer(KEY, make_manifest(rows, store), LINEAR, beside=True) as writer:
+        with cache.writer(KEY, make_manifest(rows, store), LINEAR, earlier=cache[KEY].origin) as writer:
             seen.add((there == after, len(writer.pending())))
         assert values(replace(cache.root, store, rows)) == after and cache.verify(KEY) == []
         cache.collect(cache.garbage(incomplete=True, older_than=0))

@@ -158,6 +158,7 @@ def test_what_does_not_belong_into_the_set_is_refused_and_nothing_is_lost(tmp_pa
         "other settings .differing: columns": {"taps": ("layer1",)},
         "other settings .differing: dtype": {"dtype": "float32"},
         "other settings .differing: batch_size": {"batch_size": 10},
+        "other settings .differing: store": {"store": "hdf5"},
     }
     for match, how in refused.items():
         with pytest.raises(Mismatch, match=match):
