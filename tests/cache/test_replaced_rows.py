@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from test_cache import KEY, STORES, make_manifest, make_rows, write_all
 from featood.cache import Classifier, FeatureCache, export_set
 from featood.cache.manifest import ROWS
 from featood.errors import CacheCorrupt, FeatoodError, Mismatch
+from featood.files import seal
 
 LINEAR = Classifier(np.full((3, 12), 2.0), np.zeros(3))
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -194,3 +196,13 @@ def test_a_kill_while_replaced_rows_are_overwritten_leaves_nothing_that_looks_co
         if killed and len(cache):
             cache.remove([KEY])
         assert len(write_all(cache.root, "zarr", make_rows(200))[KEY]) == 200
+
+
+@pytest.mark.parametrize("name", ["../other", "rows-0", "rows-0123456789AB", "/tmp", "columns", 3, None])
+def test_a_manifest_names_no_other_folder(tmp_path, name):
+    cache = write_all(tmp_path, "zarr", make_rows(300))
+    path = cache.entry(KEY).folder / "manifest.json"
+    body = {key: value for key, value in json.loads(path.read_bytes()).items() if key != "sha256"}
+    path.write_text(json.dumps(seal({**body, "rows_folder": name})))
+    with pytest.raises(CacheCorrupt, match="rows_folder"):
+        cache[KEY]
