@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["TAKEN_OVER", "check_alike", "facts_of", "new_rows", "same_classifier", "with_rows_before"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,11 @@ INSTEAD = "import all rows again with --overwrite and without --append"
 
 
 def with_rows_before(
-    before: FeatureSet, given: Mapping[str, np.ndarray], ids: Sequence[str] | None, reporter: Reporter
+    before: FeatureSet,
+    given: Mapping[str, np.ndarray],
+    ids: Sequence[str] | None,
+    computed: Collection[str],
+    reporter: Reporter,
 ) -> tuple[dict[str, Any], list[str] | None]:
     """Return the columns and names of the rows of a set, which stay on disk, followed by the given rows that are new.
 
@@ -33,6 +37,8 @@ def with_rows_before(
         The columns of the given rows, apart from their names.
     ids : sequence of str, optional
         Their names.
+    computed : collection of str
+        Columns that are computed from others; not compared, as their last bits may depend on the number of rows.
     reporter : Reporter
         Receives a line about the rows that are added.
 
@@ -55,7 +61,7 @@ def with_rows_before(
             raise Mismatch(
                 f"{before.name}: a row of '{name}' is {ours}, in the set {theirs}; convert it, or {INSTEAD}"
             )
-    added = new_rows(before, given, ids)
+    added = new_rows(before, {name: given[name] for name in given if name not in computed}, ids)
     known = len(next(iter(given.values()))) - len(added)
     reporter.line(
         f"{before.name}: {len(added)} rows are added to {len(before)}"

@@ -128,7 +128,8 @@ def import_arrays(
         columns["labels"] = labels
     names = None if ids is None else [str(name) for name in ids]
     if before is not None:
-        columns, names = with_rows_before(before, columns, names, reporter)
+        computed = ("logits",) if logits is None else ()
+        columns, names = with_rows_before(before, columns, names, computed, reporter)
     rows = next(iter(columns.values())).shape[0]
     names = list(map(str, range(rows))) if names is None else names
     columns["ids"] = encode_ids(

@@ -131,13 +131,13 @@ def _check_settings(key: str, manifest: Manifest, there: Manifest) -> None:
     """Raise Mismatch if rows of two manifests do not belong into one set."""
     ours, theirs = (
         {
-            **made.recipe,
-            **{name: made.run.get(name) for name in ("decoding", "batch_size")},
+            **json.loads(json.dumps(made.recipe)),  # tuples become lists, as in the cache
+            **{name: made.run.get(name) for name in ("decoding", "batch_size", "processor")},
+            "device": str(made.run.get("device")).partition(":")[0],
             "store": made.store,
         }
         for made in (manifest, there)
     )
-    ours = json.loads(json.dumps(ours))  # tuples become lists, as in the cache
     if names := differing(ours, theirs):
         raise Mismatch(
             f"{key} was extracted with other settings (differing: {names}); repeat them, or {INSTEAD}"

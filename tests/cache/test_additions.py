@@ -85,6 +85,8 @@ def test_classes_by_name_and_logits_of_the_classifier(cache, tmp_path):
     np.testing.assert_allclose(found.logits[:], whole.logits[:], rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(found.labels[:], whole.labels[:])
     assert found.classes == whole.classes == ("ale", "oil", "tea") and found.origin.role == "ood"
+    again = import_arrays(cache, KEY, {"a": X[:400]}, labels=words[:400], append=True)
+    assert content(again) == content(found)  # whatever the last bits of the logits are
     with pytest.raises(Mismatch, match="another classifier"):
         import_arrays(
             cache, KEY, {"a": X[:9]}, labels=words[:9], append=True, classifier=(linear[0] + 1, linear[1])

@@ -171,6 +171,10 @@ def test_what_does_not_belong_into_the_set_is_refused_and_nothing_is_lost(tmp_pa
         patch.setattr("featood.extractors.extract.library_versions", lambda: {"torch": "0.1"})
         with pytest.raises(Mismatch, match=r"other versions \(differing: .*torch"):
             run_small(cache, images, append=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("featood.extractors.extract.platform.machine", lambda: "another")
+        with pytest.raises(Mismatch, match=r"settings \(differing: processor\)"):
+            run_small(cache, images, append=True)
     path, time = root / "b" / "004.png", os.stat(root / "b" / "004.png").st_mtime
     original = path.read_bytes()
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(path)
