@@ -153,6 +153,12 @@ def _import(split: str, *more: str) -> Callable[[World], Outcome]:
     return _line("import", *where, "--features", f"{{i}}/{split}-x.npy", *labels, *more)
 
 
+def _append(*more: str) -> Callable[[World], Outcome]:
+    """Add the rows of the test split to the train split."""
+    where = ("--backbone", "vectors", "--dataset", "toy", "--split", "train", "--append")
+    return _line("import", *where, "--features", "{i}/test-x.npy", "--labels", "{i}/test-y.npy", *more)
+
+
 def _blocks(store: str, seed: int = 0) -> Callable[[World], Outcome]:
     """Write a set of several blocks, like an extraction of many rows."""
 
@@ -218,6 +224,8 @@ COMMANDS = (
     Command("import test", _import("test")),
     Command("import ood", _import("ood")),
     Command("import hdf5", _import("train", "--store", "hdf5")),
+    Command("import --append", _append(), ("import train",)),
+    Command("import hdf5 --append", _append("--store", "hdf5"), ("import hdf5",)),
     Command("blocks zarr", _blocks("zarr")),
     Command("blocks hdf5", _blocks("hdf5")),
     Command("blocks zarr --overwrite", _blocks("zarr", 1), ("blocks zarr",)),

@@ -86,7 +86,9 @@ def import_files(
         name, named, path = given.rpartition("=")
         if not path or (named and not name.strip()):
             raise UsageError(f"--features takes FILE or NAME=FILE, not '{given}'")
-        arrays, facts = _features(path, name, reporter, _scalar_names(cache, key))
+        arrays, facts = _features(
+            path, name, reporter, _scalar_names(cache, key, bool(options.get("append")))
+        )
         titles |= facts.pop(TITLES, {})
         options |= facts
         if twice := [column for column in arrays if column in columns]:
@@ -112,14 +114,18 @@ def import_files(
         options["ids"] = columns.pop("ids")
     if titles:
         options["run"] = {**(options.get("run") or {}), TITLES: titles}
-    return import_arrays(cache, key, columns, logit_values, label_values, linear, **options)
+    return import_arrays(
+        cache, key, columns, logit_values, label_values, linear, reporter=reporter, **options
+    )
 
 
-def _scalar_names(cache: FeatureCache, key: str) -> Mapping[str, Sequence[str]]:
-    """Names and order of the scalar columns that were combined to columns of another set of the backbone."""
+def _scalar_names(cache: FeatureCache, key: str, append: bool) -> Mapping[str, Sequence[str]]:
+    """Names and order of the scalar columns that were combined to columns of the set to add to, or another."""
     backbone = slug(key.split("/")[0])
     runs = (
-        entry.manifest.run for entry in cache.entries() if entry.backbone == backbone and entry.key != key
+        entry.manifest.run
+        for entry in cache.entries()
+        if entry.backbone == backbone and (append or entry.key != key)
     )
     return next((run[TITLES] for run in runs if TITLES in run), {})
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["commit_block", "commit_path", "committed_blocks", "read_commit", "where"]
+__all__ = [
+    "COMMITS",
+    "commit_block",
+    "commit_folders",
+    "commit_path",
+    "committed_blocks",
+    "read_commit",
+    "remove_commits",
+    "where",
+]
 
 import math
 import re
@@ -12,14 +21,16 @@ from typing import Any
 import numpy as np
 
 from featood.cache.byte_ranges import crc32, crc32c
-from featood.cache.manifest import Manifest
+from featood.cache.manifest import ROWS, Manifest
 from featood.cache.stores import Store
 from featood.errors import CacheCorrupt
 from featood.files import read_json
 from featood.objects import Location
 from featood.records import check_record, whole
-from featood.storage import children, size_of, write_json
+from featood.storage import children, remove, size_of, write_json
 
+COMMITS = "commits"
+"""Name of the folder of the records."""
 REDO = "run the same extract again to redo this block"
 FIELDS = {
     "block": whole(),
@@ -39,12 +50,24 @@ earlier layout do not have, is compared when a block is read.
 
 def commit_path(folder: Location, block: int) -> Any:
     """Return the path of the commit record of a block."""
-    return folder / "commits" / f"{block:05d}.json"
+    return folder / COMMITS / f"{block:05d}.json"
+
+
+def commit_folders(folder: Location) -> list[Any]:
+    """List the folders of records of a set: its own, and those next to it for rows that replace its rows."""
+    others = [child for child in children(folder) if child.name.startswith(ROWS)]
+    return [place / COMMITS for place in (folder, *others)]
+
+
+def remove_commits(folder: Location) -> None:
+    """Remove all records of a set, so that no block of it is valid."""
+    for place in commit_folders(folder):
+        remove(place)
 
 
 def committed_blocks(folder: Location, manifest: Manifest) -> set[int]:
     """Return the numbers of the blocks that have a record, valid or not."""
-    names = (path.name for path in children(folder / "commits"))
+    names = (path.name for path in children(folder / manifest.rows_folder / COMMITS))
     numbers = {int(name[:-5]) for name in names if re.fullmatch(r"[0-9]{5,15}\.json", name)}
     return {number for number in numbers if number < manifest.blocks}
 
@@ -126,7 +149,7 @@ def commit_block(
     Parameters
     ----------
     folder : Path or ObjectPath
-        Folder of the set.
+        Folder of the set, or that of its rows.
     store : Store
         Its store.
     block : int

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from featood.cache.commits import committed_blocks
+from featood.cache.commits import commit_folders, committed_blocks
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import FILE, Manifest
 from featood.cache.reader import open_set
@@ -151,6 +151,10 @@ class FeatureCache:
         found = [entry for entry in each(self.root, self._entry, self._folders()) if entry is not None]
         return sorted(found, key=lambda entry: (entry.created, entry.key), reverse=True)
 
+    def entry(self, key: str) -> CacheEntry | None:
+        """Describe the set ``backbone/dataset/split``, which may be incomplete or damaged; None if there is none."""
+        return self._entry(self.folder(*_parts(key)))
+
     def _entry(self, folder: Any) -> CacheEntry | None:
         """Describe the set in a folder; None if it was removed meanwhile."""
         damage, manifest = None, None
@@ -219,13 +223,14 @@ class FeatureCache:
         manifest: Manifest,
         classifier: Classifier | None = None,
         overwrite: bool = False,
+        earlier: Manifest | None = None,
     ) -> SetWriter:
         """Return the writer of a set; see :class:`SetWriter`."""
         from featood.cache.writer import SetWriter
 
         stamp = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
         manifest = dataclasses.replace(manifest, run={"created": stamp, **manifest.run})
-        return SetWriter(self.folder(*_parts(key)), manifest, classifier, overwrite)
+        return SetWriter(self.folder(*_parts(key)), manifest, classifier, overwrite, earlier)
 
     def garbage(self, incomplete: bool = False, older_than: float = 3600.0) -> list[Any]:
         """List what ``gc`` may remove; see :func:`featood.cache.garbage.garbage`."""
@@ -286,5 +291,5 @@ def _parts(key: str) -> tuple[str, str, str]:
 def _is_set(folder: Location) -> bool:
     """Whether a folder contains a set: a manifest, or commit records whose manifest has been lost."""
     return size_of(folder / FILE) is not None or any(
-        path.name.endswith(".json") for path in children(folder / "commits")
+        path.name.endswith(".json") for place in commit_folders(folder) for path in children(place)
     )

@@ -9,21 +9,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from featood.cache.commits import committed_blocks
+from featood.cache.commits import committed_blocks, remove_commits
 from featood.cache.feature_cache import HEADS
-from featood.cache.manifest import Manifest
+from featood.cache.manifest import FILE, ROWS, Manifest
 from featood.cache.reader import LOCK
 from featood.errors import FeatoodError, UsageError
 from featood.files import TEMPORARY, unlock
 from featood.objects import Location, ObjectPath
-from featood.storage import children, folders_below, lock, remove
+from featood.storage import children, folders_below, lock, remove, size_of
 
 SCRATCH = (TEMPORARY, ".partial")
 """Suffixes of temporary files: featood's, and zarr's in caches of older versions."""
 
 
 def garbage(root: Location, incomplete: bool = False, older_than: float = 3600.0) -> list[Path]:
-    """List what ``gc`` may remove: temporary files of killed writers and, on request, incomplete sets.
+    """List what ``gc`` may remove: temporary files of killed writers and, on request, incomplete sets and appends.
 
     Nothing is listed that is locked by a process, or that changed within `older_than` seconds; on a file
     system without locks, and for fitted heads, age is the only criterion.
@@ -46,7 +46,8 @@ def garbage(root: Location, incomplete: bool = False, older_than: float = 3600.0
             if free and incomplete and not _complete(folder):
                 rubbish += [folder] if _age(folder) >= older_than else []
             elif free:
-                rubbish += [path for path in _scratch(folder) if _age(path) >= older_than]
+                found = [*_scratch(folder), *(_other_rows(folder) if incomplete else [])]
+                rubbish += [path for path in found if _age(path) >= older_than]
     return rubbish
 
 
@@ -63,11 +64,14 @@ def collect(rubbish: Sequence[Path]) -> list[Path]:
         if not path.is_dir() or path.name.endswith(SCRATCH):
             remove(path)
             continue
-        with _locked(path) as free:
-            unfinished = free and not _complete(path)
+        rows = size_of(path.parent / FILE) is not None
+        with _locked(path.parent if rows else path) as free:
+            unfinished = free and (path in _other_rows(path.parent) if rows else not _complete(path))
             if unfinished:
                 _empty(path)
-        if unfinished:
+        if unfinished and rows:
+            remove(path)
+        elif unfinished:
             _remove_emptied(path)
         else:
             left.append(path)
@@ -91,7 +95,7 @@ def remove_set(folder: Location) -> None:
 
 def _empty(folder: Location) -> None:
     """Remove everything except the lock, records first, so that a kill cannot leave a set that looks complete."""
-    remove(folder / "commits")
+    remove_commits(folder)
     for child in children(folder):
         if child.name != LOCK:
             remove(child)
@@ -115,6 +119,20 @@ def _locked(folder: Location) -> Iterator[bool]:
 
 def _scratch(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.name.endswith(SCRATCH)]
+
+
+def _other_rows(folder: Path) -> list[Path]:
+    """List rows next to those of a set: to replace them, but never completed, or replaced by them."""
+    try:
+        current = Manifest.load(folder).rows_folder
+    except FeatoodError:
+        return []
+    others = [child for child in children(folder) if child.name not in (LOCK, FILE, current)]
+    return [
+        child
+        for child in others
+        if (current or child.name.startswith(ROWS)) and not child.name.endswith(SCRATCH)
+    ]
 
 
 def _complete(folder: Path) -> bool:

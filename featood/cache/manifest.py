@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SCHEMA", "Manifest", "differing", "library_versions"]
+__all__ = ["ROWS", "SCHEMA", "Manifest", "differing", "library_versions"]
 
 import dataclasses
 import importlib.metadata
@@ -22,6 +22,8 @@ from featood.storage import write_json
 SCHEMA = 2
 """Version of the layout: in 2, a column of a block is one piece of a file; in 1, it had chunks of 256 rows."""
 FILE = "manifest.json"
+ROWS = "rows-"
+"""Beginning of the names of folders whose rows replace those of a set."""
 AGAIN = "extract this set again with --overwrite, or remove it with featood cache rm"
 
 
@@ -44,6 +46,11 @@ def _columns(value: Any) -> str:
         if _dtype(spec[1]) or (name == "ids" and spec[1] != "uint8"):
             return f"of {name} has a type that no such column has"
     return ""
+
+
+def _rows_folder(value: Any) -> str:
+    plain = isinstance(value, str) and re.fullmatch(rf"({ROWS}[0-9a-f]{{12}})?", value)
+    return "" if plain else "is no folder of rows"
 
 
 def _digest(value: Any) -> str:
@@ -95,11 +102,14 @@ RUN = {
     "classes?": [str],
     "decoding?": {"bits?": whole(8, 16), "upright?": bool},
     "inputs_stamp?": str,
+    "taken_over?": {"rows": whole(), ...: object},
     "members?": [str],
     "titles?": {str: [str]},
     "table?": {"left_out?": [str], ...: object},
     ...: object,
 }
+NO_VALUES = ("run", "store", "schema", "rows_folder")
+"""Fields that do not determine the stored values."""
 FIELDS = {
     "schema": whole(1),
     "recipe": RECIPE,
@@ -112,6 +122,7 @@ FIELDS = {
     "versions": {str: str},
     "classifier_sha256": _digest,
     "run": RUN,
+    "rows_folder?": _rows_folder,
     "fingerprint": str,
     "backbone_fingerprint": str,
 }
@@ -145,6 +156,9 @@ class Manifest:
         Information for repeating the extraction that does not affect its values (paths, device, time, class names).
     schema : int
         Version of the layout of the files; not part of the fingerprint either.
+    rows_folder : str
+        Folder of rows and classifier inside that of the set, after rows were appended; otherwise empty, for that of the
+        set. Not part of the fingerprint either.
     """
 
     recipe: Mapping[str, Any]
@@ -158,6 +172,7 @@ class Manifest:
     classifier_sha256: str = ""
     run: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     schema: int = SCHEMA
+    rows_folder: str = ""
 
     def __post_init__(self) -> None:
         if self.rows < 1:
@@ -176,7 +191,7 @@ class Manifest:
     def fingerprint(self) -> str:
         """SHA-256 of everything that determines the stored values."""
         body = self.as_json()
-        return digest({key: body[key] for key in body if key not in ("run", "store", "schema")})
+        return digest({key: body[key] for key in body if key not in NO_VALUES})
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -232,6 +247,8 @@ class Manifest:
         """Return the plain JSON form."""
         body = dataclasses.asdict(self)
         body["columns"] = {name: [list(spec.shape), spec.dtype] for name, spec in self.columns.items()}
+        if not self.rows_folder:
+            del body["rows_folder"]
         return body
 
     def save(self, folder: Location) -> None:

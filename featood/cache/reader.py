@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 __all__ = [
+    "CLASSIFIER",
     "BlockReader",
     "decode_ids",
     "encode_ids",
+    "failed_rows",
     "make_store",
     "open_blocks",
     "open_set",
     "read_classifier",
+    "stored_columns",
 ]
 
 import itertools
@@ -22,20 +25,22 @@ import numpy as np
 
 from featood.cache.byte_ranges import Place, read_runs
 from featood.cache.columns import StoredColumn
-from featood.cache.commits import committed_blocks, read_commit, where
+from featood.cache.commits import commit_path, committed_blocks, read_commit, where
 from featood.cache.earlier import EARLIER_STORES
 from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import SCHEMA, Manifest
 from featood.cache.stores import STORES, Store
-from featood.errors import CacheCorrupt, MissingPackage
+from featood.errors import CacheCorrupt, Mismatch, MissingPackage
 from featood.files import digest
 from featood.objects import Location
-from featood.storage import each
+from featood.storage import each, size_of
 
 LOCK = ".lock"
 """Name of the lock file held by the writer of a set."""
 COLUMNS = "columns"
 """Name of the folder of the store."""
+CLASSIFIER = "classifier.safetensors"
+"""Name of the file of the classifier."""
 CALL = 2**14
 """Bytes of adjacent rows that are read in the time of one call."""
 DROP = "drop it with 'featood cache verify --drop', then run the same extract again"
@@ -63,6 +68,8 @@ class BlockReader:
         ------
         CacheCorrupt
             If the block is damaged or its values do not match their checksum.
+        Mismatch
+            If the set was replaced or removed after it was opened.
         OSError, MissingPackage
             If it cannot be read for another reason; see :meth:`featood.cache.stores.Store.locate`.
         """
@@ -101,12 +108,16 @@ class BlockReader:
 
     @contextmanager
     def _damage(self, column: str, block: int) -> Iterator[None]:
-        """Convert ValueError to CacheCorrupt that names the block."""
+        """Convert ValueError to CacheCorrupt that names the block, or to Mismatch if its record is gone, too."""
         try:
             yield
         except MissingPackage:
             raise
         except ValueError as error:
+            if size_of(commit_path(self.folder, block)) is None:
+                raise Mismatch(
+                    f"{self._where(column, block)}: the set was replaced or removed after it was opened; open it again"
+                ) from error
             raise CacheCorrupt(
                 f"{self._where(column, block)}: unreadable ({_brief(error)}); {DROP}"
             ) from error
@@ -132,15 +143,15 @@ def decode_ids(values: np.ndarray) -> np.ndarray:
     return np.array([name.decode("utf-8", "surrogateescape") for name in fixed], dtype=object)
 
 
-def open_blocks(folder: Location) -> tuple[Manifest, BlockReader]:
-    """Read the manifest and every commit record of a set.
+def open_blocks(folder: Location, manifest: Manifest | None = None) -> tuple[Manifest, BlockReader]:
+    """Read the manifest, unless it is given, and every commit record of a set.
 
     Raises
     ------
     CacheCorrupt
         If a block was never committed, or a file of a committed block is missing or has another size.
     """
-    manifest = Manifest.load(folder)
+    manifest = manifest or Manifest.load(folder)
     store = make_store(folder, manifest)
     there = committed_blocks(folder, manifest)
     if len(there) < manifest.blocks:
@@ -149,20 +160,17 @@ def open_blocks(folder: Location) -> tuple[Manifest, BlockReader]:
             f"{folder} is incomplete: {len(there)} of {manifest.blocks} blocks are committed, block "
             f"{first} is the first that is not; run the same extract again to finish it"
         )
-    found = each(
-        folder,
-        lambda block: read_commit(folder, store, block, manifest.fingerprint),
-        range(manifest.blocks),
-    )
+    place, fingerprint = folder / manifest.rows_folder, manifest.fingerprint
+    found = each(folder, lambda block: read_commit(place, store, block, fingerprint), range(manifest.blocks))
     commits = {block: record for block, record in enumerate(found) if record is not None}
-    return manifest, BlockReader(folder, store, commits)
+    return manifest, BlockReader(place, store, commits)
 
 
 def make_store(folder: Location, manifest: Manifest) -> Store:
     """Return the store that a manifest describes."""
     earlier = manifest.schema < SCHEMA
     kind = (EARLIER_STORES if earlier else STORES)[manifest.store]
-    place = folder / (manifest.store if earlier else COLUMNS)
+    place = folder / manifest.rows_folder / (manifest.store if earlier else COLUMNS)
     return kind(place, manifest.columns, manifest.rows, manifest.block_rows)
 
 
@@ -175,12 +183,9 @@ def open_set(folder: Location, name: str = "") -> FeatureSet:
         As in :func:`open_blocks`.
     """
     manifest, reader = open_blocks(folder)
-    failed = np.array([row for record in reader.commits.values() for row in record["failed"]], dtype=np.int64)
+    failed = failed_rows(reader)
     kept = np.setdiff1d(np.arange(manifest.rows), failed) if len(failed) else None
-    columns = {
-        column: StoredColumn(reader, column, kept, decode_ids if column == "ids" else None)
-        for column in manifest.columns
-    }
+    columns: dict[str, Any] = dict(stored_columns(reader, kept))
     others = {column: columns.pop(column, None) for column in ("logits", "labels", "ids")}
     return FeatureSet(
         features=columns,
@@ -194,6 +199,19 @@ def open_set(folder: Location, name: str = "") -> FeatureSet:
         origin=manifest,
         content=_content(manifest, reader),
     )
+
+
+def stored_columns(reader: BlockReader, kept: np.ndarray | None = None) -> dict[str, StoredColumn]:
+    """Return the columns of a set by name, with all stored rows or those that are listed in `kept`."""
+    return {
+        column: StoredColumn(reader, column, kept, decode_ids if column == "ids" else None)
+        for column in reader.store.columns
+    }
+
+
+def failed_rows(reader: BlockReader) -> np.ndarray:
+    """Return the stored rows whose input could not be read."""
+    return np.array([row for record in reader.commits.values() for row in record["failed"]], dtype=np.int64)
 
 
 def _content(manifest: Manifest, reader: BlockReader) -> str:
@@ -217,7 +235,7 @@ def read_classifier(folder: Location, manifest: Manifest) -> Classifier | None:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    path = folder / "classifier.safetensors"
+    path = folder / manifest.rows_folder / CLASSIFIER
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -13,10 +13,11 @@ from typing import IO, Any
 
 import numpy as np
 
+from featood.cache.additions import TAKEN_OVER, check_alike, facts_of, same_classifier, with_rows_before
 from featood.cache.feature_cache import FeatureCache, slug
 from featood.cache.feature_set import ROWS, Classifier, FeatureSet
 from featood.cache.manifest import SCHEMA, Manifest, library_versions
-from featood.cache.reader import encode_ids
+from featood.cache.reader import CLASSIFIER, encode_ids
 from featood.cache.stores import ColumnSpec
 from featood.cache.writer import SetWriter
 from featood.errors import DataError, Mismatch, UsageError
@@ -24,6 +25,7 @@ from featood.files import create, scratch_folder
 from featood.names import local_path, name_problem
 from featood.objects import Location
 from featood.readers import class_labels, listed
+from featood.reporter import SILENT, Reporter
 from featood.storage import atomic_write
 
 ROW_DATA = ("logits", "labels", "ids")
@@ -44,6 +46,8 @@ def import_arrays(
     recipe: Mapping[str, Any] | None = None,
     ids: Any = None,
     classes: Sequence[str] = (),
+    append: bool = False,
+    reporter: Reporter = SILENT,
 ) -> FeatureSet:
     """Store embeddings computed elsewhere (text, audio, tables, any vectors) as a set of the cache.
 
@@ -76,18 +80,32 @@ def import_arrays(
         Name of each row; by default its number.
     classes : sequence of str
         Class names for integer labels.
+    append : bool
+        Add the rows to the set of this name, if there is one, which remains as it is until all are stored. The result
+        is that of an import of all rows at once, apart from the rounding of logits that a classifier computes. Rows
+        that the set has are left out; see :func:`featood.cache.additions.new_rows`.
+    reporter : Reporter
+        Receives a line about the rows that are added.
 
     Raises
     ------
+    Mismatch
+        If the cache contains another set of this name; or, to append, its columns, recipe or classifier are others.
     DataError
         If shapes disagree, values are not numbers, not finite or exceed float32, or labels are not classes of the
         other splits (in a set with the role ``ood``, such rows count as unknown).
     UsageError
         If a column name is not valid.
     """
+    if append and overwrite:
+        raise UsageError("--append keeps the rows of a set, and --overwrite replaces them; give one of them")
+    before = cache[key] if append and cache.entry(key) is not None else None
     facts = dict(run or {})
+    if before is not None:
+        facts = {**facts_of(before), **facts, TAKEN_OVER: {"rows": len(before)}}
+        main, classifier = main or before.main, same_classifier(before, classifier)
     if labels is not None:
-        labels, classes = _class_numbers(cache, key, labels, classes, facts.get("role") == "ood")
+        labels, classes = _class_numbers(cache, key, labels, classes, facts.get("role") == "ood", append)
         facts |= {"classes": list(classes)} if classes else {}
     given = FeatureSet(features, logits=logits, labels=labels, main=main, name=key)
     if not given.features and logits is None:
@@ -98,7 +116,7 @@ def import_arrays(
                 f"a column of features cannot be called '{name}'; choose another name of letters, digits, '.', "
                 "'_' and '-'"
             )
-    columns = {name: _reals(name, values) for name, values in given.features.items()}
+    columns: dict[str, Any] = {name: _reals(name, values) for name, values in given.features.items()}
     if logits is not None:
         columns["logits"] = _reals("logits", given.logits).astype("f4", copy=False)
     if classifier is not None:
@@ -108,7 +126,12 @@ def import_arrays(
             columns["logits"] = _reals("logits", main_values @ classifier.weight.T + classifier.bias)
     if labels is not None:
         columns["labels"] = labels
-    names = [str(name) for name in (range(len(given)) if ids is None else ids)]
+    names = None if ids is None else [str(name) for name in ids]
+    if before is not None:
+        computed = ("logits",) if logits is None else ()
+        columns, names = with_rows_before(before, columns, names, computed, reporter)
+    rows = next(iter(columns.values())).shape[0]
+    names = list(map(str, range(rows))) if names is None else names
     columns["ids"] = encode_ids(
         names, max((len(name.encode("utf-8", "surrogateescape")) for name in names), default=1)
     )
@@ -117,24 +140,29 @@ def import_arrays(
     made["columns"] = {
         name: list(values.shape[1:]) for name, values in columns.items() if name not in ROW_DATA
     }
+    if before is not None:
+        check_alike(before, made, store)
+        if rows == len(before):
+            return before
     inputs = hashlib.sha256()
     for name, values in columns.items():
         inputs.update(name.encode())
-        inputs.update(np.ascontiguousarray(values).view(np.uint8).data)
+        for start in range(0, rows, ROWS):
+            inputs.update(np.ascontiguousarray(values[start : start + ROWS]).view(np.uint8).data)
     manifest = Manifest(
         recipe=made,
         data={"dataset": key.split("/")[1], "split": key.split("/")[2], "inputs_sha256": inputs.hexdigest()},
         columns={name: ColumnSpec(values.shape[1:], str(values.dtype)) for name, values in columns.items()},
-        rows=len(given),
+        rows=rows,
         store=store,
         main=given.main,
         versions=library_versions(),
         run=facts,
     )
-    with cache.writer(key, manifest, classifier, overwrite) as writer:
+    with cache.writer(key, manifest, classifier, overwrite, before.origin if before else None) as writer:
         for block in writer.pending():
-            rows = writer.span(block)
-            writer.write(block, {name: values[rows] for name, values in columns.items()})
+            span = writer.span(block)
+            writer.write(block, {name: values[span] for name, values in columns.items()})
         return writer.finish(key)
 
 
@@ -163,25 +191,25 @@ def _reals(name: str, given: Any) -> np.ndarray:
     raise DataError(f"'{name}': values of {int(bad.sum())} rows (first: row {row}) {cause}")
 
 
-def _known_classes(cache: FeatureCache, key: str) -> tuple[str, tuple[str, ...]]:
-    """Return key and class names of another split of the same dataset that has labels."""
+def _known_classes(cache: FeatureCache, key: str, append: bool) -> tuple[str, tuple[str, ...]]:
+    """Return key and class names of the set to add to, or another split of the same dataset that has labels."""
     backbone, dataset, split = map(slug, key.split("/"))
     others = {
         entry.split: entry
         for entry in cache.entries()
         if (entry.backbone, entry.dataset) == (backbone, dataset)
-        and entry.split != split
+        and (append or entry.split != split)
         and "labels" in entry.manifest.columns
     }
-    first = others.get("train") or next(iter(others.values()), None)
+    first = others.get(split) or others.get("train") or next(iter(others.values()), None)
     return ("", ()) if first is None else (first.key, first.manifest.classes)
 
 
 def _class_numbers(
-    cache: FeatureCache, key: str, given: Any, classes: Sequence[str], ood: bool
+    cache: FeatureCache, key: str, given: Any, classes: Sequence[str], ood: bool, append: bool
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return labels numbered as in another split of the dataset; OOD rows may have other classes."""
-    other, known = _known_classes(cache, key)
+    """Return labels numbered as in the set to add to or another split; OOD rows may have other classes."""
+    other, known = _known_classes(cache, key, append)
     labels, names = class_labels(given, classes)
     if not other or names == known:
         return labels, names
@@ -199,8 +227,12 @@ def _class_numbers(
     found = [names[number] for number in np.unique(labels) if number >= 0]
     if (unknown := [name for name in found if name not in known]) and not ood:
         raise DataError(
-            f"{key} has a class {unknown[0]!r} that {other} does not have (it has {listed(known)}); import first the "
-            "split that has every class"
+            f"{key} has a class {unknown[0]!r} that {other} does not have (it has {listed(known)}); "
+            + (
+                "import all rows again, with --overwrite"
+                if append
+                else "import first the split that has every class"
+            )
         )
     places = np.array([*(known.index(name) if name in known else -1 for name in names), -1])
     return places[np.maximum(labels, -1)], known
@@ -251,15 +283,15 @@ def export_set(cache: FeatureCache, key: str, target: str | Location, form: str)
     folder = cache.folder(*key.split("/"))
     there = Manifest.load(folder)
     destination = copy.folder(*key.split("/"))
-    manifest = dataclasses.replace(there, store=form, schema=SCHEMA)
+    manifest = dataclasses.replace(there, store=form, schema=SCHEMA, rows_folder="")
     try:
         opened = SetWriter(destination, manifest, None)
     except Mismatch:
         raise Mismatch(f"{destination} holds another set of this name; choose another folder") from None
     with opened as writer:
         if there.classifier_sha256:
-            content = (folder / "classifier.safetensors").read_bytes()
-            atomic_write(destination / "classifier.safetensors", content)
+            content = (folder / there.rows_folder / CLASSIFIER).read_bytes()
+            atomic_write(destination / CLASSIFIER, content)
         from featood.cache.reader import open_blocks
 
         _, reader = open_blocks(folder)

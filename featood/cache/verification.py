@@ -59,7 +59,7 @@ def _verify(folder: Location, drop: bool, progress: Callable[[int, int], None] |
         except CacheCorrupt as error:
             bad.append(error)
             if drop:
-                remove(commit_path(folder, block))
+                remove(commit_path(folder / manifest.rows_folder, block))
         if progress is not None:
             progress(reader.store.span(block).stop, manifest.rows)
     return bad

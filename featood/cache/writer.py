@@ -4,17 +4,18 @@ from __future__ import annotations
 
 __all__ = ["SetWriter"]
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from featood.cache.commits import commit_block, read_commit
+from featood.cache.commits import COMMITS, commit_block, read_commit, remove_commits
 from featood.cache.conversion import convert
 from featood.cache.feature_set import Classifier, FeatureSet
-from featood.cache.manifest import SCHEMA, Manifest, differing
-from featood.cache.reader import LOCK, make_store, open_set
+from featood.cache.manifest import FILE, ROWS, SCHEMA, Manifest, differing
+from featood.cache.reader import CLASSIFIER, LOCK, make_store, open_blocks, open_set
 from featood.cache.stores import ZarrStore
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.files import unlock
@@ -39,11 +40,14 @@ class SetWriter:
         Weight ``[C, D]`` and bias ``[C]``.
     overwrite : bool
         Replace a set with another recipe in the folder.
+    earlier : Manifest, optional
+        Manifest of the set in the folder, which remains as it is until :meth:`finish` replaces it.
 
     Raises
     ------
     Mismatch
-        If the folder contains a set with another fingerprint and `overwrite` is off.
+        If the folder contains a set with another fingerprint than that of the manifest or of `earlier`, and `overwrite`
+        is off.
     UsageError
         If another process is writing this set, or its store is not for object storage.
     """
@@ -54,6 +58,7 @@ class SetWriter:
         manifest: Manifest,
         classifier: Classifier | None = None,
         overwrite: bool = False,
+        earlier: Manifest | None = None,
     ) -> None:
         if isinstance(folder, ObjectPath) and manifest.store != ZarrStore.kind:
             raise UsageError("sets on object storage are zarr sets; leave out --store hdf5")
@@ -63,30 +68,38 @@ class SetWriter:
         if self._lock is None:
             raise UsageError(f"another process is writing {folder}; wait for it to end")
         try:
-            self._prepare(manifest, classifier, overwrite)
+            self._prepare(manifest, classifier, overwrite, earlier)
         except BaseException:
             self.__exit__()
             raise
 
-    def _prepare(self, manifest: Manifest, classifier: Classifier | None, overwrite: bool) -> None:
+    def _prepare(
+        self, manifest: Manifest, classifier: Classifier | None, overwrite: bool, earlier: Manifest | None
+    ) -> None:
         """Create the files of the set, the manifest last."""
         folder = self.folder
         if classifier is not None:
             content = _classifier_bytes(classifier)
-            manifest = _with_classifier(manifest, hashlib.sha256(content).hexdigest())
-        if overwrite:
+            manifest = dataclasses.replace(manifest, classifier_sha256=hashlib.sha256(content).hexdigest())
+        there = None if overwrite or size_of(folder / FILE) is None else Manifest.load(folder)
+        self._replaced = None
+        if earlier is not None and there is not None and there.fingerprint != manifest.fingerprint:
+            _check_kept(folder, there, earlier)
+            self._replaced = there
+            manifest = dataclasses.replace(manifest, rows_folder=f"{ROWS}{manifest.fingerprint[:12]}")
+        elif overwrite:
             _clear(folder)
-        elif size_of(folder / "manifest.json") is not None:
-            manifest = _same(manifest, Manifest.load(folder), folder)
+        elif there is not None:
+            manifest = _same(manifest, there, folder)
         self.manifest, self._fingerprint = manifest, manifest.fingerprint
-        self.store = make_store(folder, manifest)
+        self.store, self.rows_folder = make_store(folder, manifest), folder / manifest.rows_folder
         if manifest.schema < SCHEMA and self.pending():
             self.manifest = manifest = convert(folder, manifest)
             self.store = make_store(folder, manifest)
         self.store.create()
         if classifier is not None:
-            atomic_write(folder / "classifier.safetensors", content)
-        if size_of(folder / "manifest.json") is None:
+            atomic_write(self.rows_folder / CLASSIFIER, content)
+        if size_of(folder / FILE) is None:
             manifest.save(folder)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -108,7 +121,7 @@ class SetWriter:
 
     def _committed(self, block: int) -> bool:
         try:
-            return read_commit(self.folder, self.store, block, self._fingerprint) is not None
+            return read_commit(self.rows_folder, self.store, block, self._fingerprint) is not None
         except CacheCorrupt:
             return False
 
@@ -138,7 +151,7 @@ class SetWriter:
         values = {}
         for name, spec in self.manifest.columns.items():
             values[name] = _checked(name, columns[name], spec.dtype, block, self.span(block).start, failed)
-        commit_block(self.folder, self.store, block, values, failed, self._fingerprint)
+        commit_block(self.rows_folder, self.store, block, values, failed, self._fingerprint)
 
     def finish(self, name: str = "") -> FeatureSet:
         """Close the set and open it for reading.
@@ -150,10 +163,26 @@ class SetWriter:
         Mismatch
             If another process has replaced the set in the meantime.
         """
+        if self._replaced is not None:
+            self._replace(self._replaced)
         _same(self.manifest, Manifest.load(self.folder), self.folder)
         feature_set = open_set(self.folder, name)
         self.store.finish()
         return feature_set
+
+    def _replace(self, there: Manifest) -> None:
+        """Replace the set in the folder, which changes at once from the old rows to the new ones."""
+        open_blocks(self.folder, self.manifest)
+        self.store.finish()  # programs that read the set by its files need what this writes
+        _check_kept(self.folder, Manifest.load(self.folder), there)
+        self.manifest.save(self.folder)
+        self._replaced = None
+        _remove_rows(self.folder, there)
+
+
+def _check_kept(folder: Location, there: Manifest, earlier: Manifest) -> None:
+    if there.fingerprint != earlier.fingerprint:
+        raise Mismatch(f"another process has replaced {folder} in the meantime; run the same command again")
 
 
 def _checked(
@@ -205,12 +234,6 @@ def _same(manifest: Manifest, there: Manifest, folder: Location) -> Manifest:
     )
 
 
-def _with_classifier(manifest: Manifest, sha256: str) -> Manifest:
-    import dataclasses
-
-    return dataclasses.replace(manifest, classifier_sha256=sha256)
-
-
 def _classifier_bytes(classifier: Classifier) -> bytes:
     from safetensors.numpy import save
 
@@ -223,8 +246,20 @@ def _classifier_bytes(classifier: Classifier) -> bytes:
 
 def _clear(folder: Location) -> None:
     """Remove a set's files, commit records first, so that a kill cannot leave a set that looks complete."""
-    remove(folder / "commits")
-    remove(folder / "manifest.json")
+    remove_commits(folder)
+    remove(folder / FILE)
     for child in children(folder):
         if child.name != LOCK:
+            remove(child)
+
+
+def _remove_rows(folder: Location, manifest: Manifest) -> None:
+    """Remove the rows and the classifier of a set that was replaced."""
+    place = folder / manifest.rows_folder
+    remove(place / COMMITS)
+    if manifest.rows_folder:
+        remove(place)
+        return
+    for child in children(folder):
+        if child.name not in (LOCK, FILE) and not child.name.startswith(ROWS):
             remove(child)

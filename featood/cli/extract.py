@@ -170,6 +170,11 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 )
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace features that were extracted with other settings.")
+@click.option(
+    "--append",
+    is_flag=True,
+    help="Add images to sets: take over the features of those that are cached, and compute the others.",
+)
 @engine_options
 @data_dir_option
 @cache_option
@@ -242,6 +247,8 @@ def extract(
         line = f"{features.name}: {len(features)} rows; {columns}"
         if features.logits is not None:
             line += f"; logits {features.logits.shape[1]}"
+        if extraction.taken_over:
+            line += f"; {extraction.taken_over} were taken over"
         if extraction.resumed_rows:
             line += f"; {extraction.resumed_rows} were already cached"
         if (share := known_accuracy(features)) is not None:

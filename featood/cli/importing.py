@@ -33,7 +33,7 @@ ONLY_FOR = {
     "rows": ("table",),
     **dict.fromkeys(("parts", "seed", "scale"), ("table", "file")),
     **dict.fromkeys(("logits", "labels", "classifier"), ("features",)),
-    **dict.fromkeys(("split", "ood"), ("file", "features")),
+    **dict.fromkeys(("split", "ood", "append"), ("file", "features")),
 }
 """Sources with which an option may be combined; it has no effect on others."""
 
@@ -141,6 +141,7 @@ def _check_token_options(context: click.Context, tokens: str) -> None:
 )
 @click.option("--store", type=click.Choice(["zarr", "hdf5"]), default="zarr", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace sets of these names.")
+@click.option("--append", is_flag=True, help="Add the rows to the set of this name, if there is one.")
 @data_dir_option
 @cache_option
 @write_run_option
@@ -149,7 +150,7 @@ def import_(
     table: str | None, file: str | None, features: tuple[str, ...], label: str, drop: list[str], keep: list[str],
     tokens: str, alphabet: str, invalid: str, header: bool | None, ood_classes: list[str], rows: int | None,
     parts: tuple[float, ...], seed: int, scale: str | None, backbone: str, dataset: str, split: str, ood: bool,
-    store: str, overwrite: bool, data_dir: str | None, cache_root: str, **arrays: str | None,
+    store: str, overwrite: bool, append: bool, data_dir: str | None, cache_root: str, **arrays: str | None,
 ) -> str:  # fmt: skip
     """Import tables, or embeddings computed elsewhere, into the cache.
 
@@ -160,6 +161,8 @@ def import_(
     featood import --file bacteria.csv --label genus --tokens sequence
 
     featood import --features train.npy --labels y.npy --backbone minilm --dataset news --split train
+
+    featood import --features today.npy --backbone minilm --dataset news --split test --append
     """
     from featood.cache import import_files, open_cache, slug
     from featood.errors import UsageError
@@ -177,7 +180,7 @@ def import_(
             flag, goes = name.replace("_", "-"), " or ".join(f"--{source}" for source in sources)
             raise UsageError(f"--{flag} goes with {goes}, not with --{given[0]}")
     cache = open_cache(cache_root)
-    how = TableImport(dataset, backbone, parts, seed, scale or "", store, overwrite)
+    how = TableImport(dataset, backbone, parts, seed, scale or "", store, overwrite, append)
     with TerminalReporter() as reporter, reporter.working(f"importing {table or file or dataset}"):
         if table:
             sets = import_table(cache, table, how, rows=rows, data_dir=data_dir)
@@ -203,6 +206,7 @@ def import_(
                     reporter=reporter,
                     store=store,
                     overwrite=overwrite,
+                    append=append,
                     run=run,
                 )
             ]

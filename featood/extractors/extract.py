@@ -18,11 +18,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from featood.cache import FeatureCache, FeatureSet, Manifest, SetWriter, library_versions
+from featood.cache.additions import TAKEN_OVER
 from featood.cache.read_ahead import read_ahead
 from featood.cache.reader import encode_ids
 from featood.data import ImageSet
 from featood.engines import LOCAL, Engine
 from featood.errors import DataError
+from featood.extractors.appending import RowsBefore, rows_before
 from featood.extractors.backbones import Backbone
 from featood.extractors.code import code_recipe
 from featood.extractors.extras import extras_paths
@@ -42,6 +44,8 @@ class Extraction:
     """Reason for each input that could not be read."""
     note: str
     """A note about unusual outputs of the network; usually empty."""
+    taken_over: int = 0
+    """Rows that were not computed, because a set of fewer images has them."""
 
 
 def extract(
@@ -80,7 +84,7 @@ def extract(
     DataError
         If no image can be read, or with `strict` if any image cannot; or if features are not finite.
     Mismatch
-        If the cache contains this set, extracted with other settings.
+        If the cache contains this set, extracted with other settings; or, to append, if its images have changed.
     """
     device = pick_device(options.device)
     with ready(backbone.module, device) as module:
@@ -104,7 +108,12 @@ def _run(
     """Compute and write the missing blocks."""
     classifier = forward.plan.classifier(forward.module)
     key = f"{backbone.slug}/{images.name}/{images.split}"
-    with cache.writer(key, manifest, classifier, forward.options.overwrite) as writer:
+    before = rows_before(cache, key, manifest, images, forward.options) if forward.options.append else None
+    earlier = None
+    if before is not None:
+        earlier = before.manifest
+        manifest = dataclasses.replace(manifest, run={**manifest.run, TAKEN_OVER: before.facts})
+    with cache.writer(key, manifest, classifier, forward.options.overwrite, earlier) as writer:
         pending = writer.pending()
         done = resumed = len(images) - sum(_length(writer.span(block)) for block in pending)
 
@@ -116,14 +125,20 @@ def _run(
 
         advance(0)
         failed: list[tuple[int, str]] = []
-        for rows, lost in engine.map(_Blocks(images, forward, writer, advance), pending):
+        for rows, lost in engine.map(_Blocks(images, forward, writer, advance, before), pending):
             advance(rows)
             failed += lost
         if len(failed) == len(images):
             raise DataError(
                 f"none of the {len(images)} images of {images.name} could be read: {failed[0][1]}"
             )
-        return Extraction(writer.finish(key), resumed, [reason for _, reason in failed], forward.plan.note)
+        return Extraction(
+            writer.finish(key),
+            resumed,
+            [reason for _, reason in failed],
+            forward.plan.note,
+            0 if before is None else before.count,
+        )
 
 
 @dataclasses.dataclass
@@ -138,6 +153,8 @@ class _Blocks:
     writer: SetWriter
     advance: Callable[[int], None] | None
     """Called with the number of rows of each batch; it stays in the process of the job."""
+    before: RowsBefore | None
+    """Rows that need not be computed."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "advance": None}
@@ -159,15 +176,22 @@ class _Blocks:
         ]
         columns: dict[str, Tensor] = {}
         failed: list[tuple[int, str]] = []
-        inputs = _inputs(self.images, self.forward.setting.transform, batches, options, device)
-        for batch, (pixels, bad) in zip(batches, inputs, strict=True):
-            if bad and options.strict:
-                raise DataError(f"{bad[0][1]} (omit --strict to skip such images)")
-            failed += [(batch[position], reason) for position, reason in bad]
+        taken = [self.before is not None and self.before.has(batch) for batch in batches]
+        missing = [batch for batch, there in zip(batches, taken, strict=True) if not there]
+        inputs = _inputs(self.images, self.forward.setting.transform, missing, options, device)
+        for batch, there in zip(batches, taken, strict=True):
             block = batch[0] // options.block_rows
             span = self.writer.span(block)
-            pixels = pixels.to(device, memory_format=torch.channels_last, non_blocking=True)
-            for name, values in self.forward(pixels, batch[0]).items():
+            if there and self.before is not None:
+                found = self.before.read(batch)
+            else:
+                pixels, bad = next(inputs)
+                if bad and options.strict:
+                    raise DataError(f"{bad[0][1]} (omit --strict to skip such images)")
+                failed += [(batch[position], reason) for position, reason in bad]
+                pixels = pixels.to(device, memory_format=torch.channels_last, non_blocking=True)
+                found = self.forward(pixels, batch[0])
+            for name, values in found.items():
                 if name not in columns:
                     shape = (_length(span), *values.shape[1:])
                     columns[name] = torch.empty(shape, dtype=values.dtype, pin_memory=device.type == "cuda")

@@ -49,6 +49,8 @@ class ExtractOptions:
         Stop at the first image that cannot be read, rather than skip and report it.
     overwrite : bool
         Replace a set that was extracted with other settings.
+    append : bool
+        Take over the rows of a set of fewer images; see :mod:`featood.extractors.appending`.
     """
 
     taps: Sequence[str] = ()
@@ -65,12 +67,17 @@ class ExtractOptions:
     workers: int | None = None
     strict: bool = False
     overwrite: bool = False
+    append: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "float16"):
             raise UsageError(f"dtype must be float32 or float16, not {self.dtype}")
         if self.precision not in PRECISIONS:
             raise UsageError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision}")
+        if self.append and self.overwrite:
+            raise UsageError(
+                "--append keeps the rows of a set, and --overwrite replaces them; give one of them"
+            )
         if self.batch_size < 1 or self.block_rows < 1:
             raise UsageError("the batch size and the rows of a block must be positive")
 

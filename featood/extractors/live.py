@@ -99,6 +99,10 @@ def extract(
         )
     first = next(iter(module.parameters()), torch.empty(0))
     how = ExtractOptions(**{"device": device or str(first.device), **options})
+    if how.append:
+        raise UsageError(
+            "append is for sets of images by name; extract the whole loader, with overwrite=True"
+        )
     batches = as_batches(loader, how.batch_size, how.workers or 0)
     head = next(batches, None)
     if head is None or not len(head.inputs):

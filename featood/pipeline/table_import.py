@@ -127,6 +127,8 @@ def import_table_file(
     DataError, UsageError, Mismatch
         As :func:`import_table`; or if the file cannot be read, or does not match the train split in the cache.
     """
+    if how.append and not (split or ood):
+        raise UsageError("--append adds all rows of a file to one split; name it by --split, or add --ood")
     path, address = local_file(file.path), file.path
     file = dataclasses.replace(file, path=str(path))
     how = dataclasses.replace(how, dataset=how.dataset or path.resolve().name.split(".")[0])
@@ -138,7 +140,7 @@ def import_table_file(
             written += import_table_file(cache, part, how, split=name, ood=ood, reporter=reporter)
         return written
     facts: dict[str, Any] = {"source": address if is_remote(address) else str(path.resolve())}
-    whole = ood or split not in ("", "train")
+    whole = ood or split not in ("", "train") or how.append
     train = _train_set(cache, how, ood) if whole else None
     columns, left_out = ((), ()) if train is None else _columns_of(train)
     tokens = _tokens(file, train)
@@ -149,7 +151,9 @@ def import_table_file(
     if tokens is not None:
         facts |= {"tokens": tokens.column, "invalid": tokens.invalid}
     if train is not None:
-        writer = _writer_like(cache, how, train, facts)
+        if how.append and split == "train" and not ood:
+            _check_scale(train)
+        writer = dataclasses.replace(_writer_like(cache, how, train, facts), reporter=reporter)
         return [writer.write(_conform(table, writer.recipe, ood), split or "test", ood=ood)]
     outside = {}
     if ood_classes:
@@ -248,6 +252,16 @@ def _writer_like(
         )
     how = dataclasses.replace(how, backbone=train.name.split("/")[0])
     return TableWriter(cache, how, recipe, facts)
+
+
+def _check_scale(train: FeatureSet) -> None:
+    """Refuse to add rows to a train split whose scale depends on its rows."""
+    assert train.origin is not None and train.origin.table is not None
+    if (kind := train.origin.table["scale"]["kind"]) != "none":
+        raise UsageError(
+            f"the scale {kind} of {train.name} was fitted on its rows, and more rows change it; import all rows again "
+            "with --overwrite"
+        )
 
 
 def _conform(table: Table, recipe: Mapping[str, Any], ood: bool) -> Table:

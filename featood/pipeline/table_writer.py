@@ -14,6 +14,7 @@ from featood.cache import FeatureCache, FeatureSet, import_arrays, slug
 from featood.data.tables import Scaling, Table, assign_parts, fit_scaling
 from featood.errors import DataError, Mismatch, UsageError
 from featood.pipeline.selection import OOD
+from featood.reporter import SILENT, Reporter
 
 TABLE = "table"
 """Key of a recipe under which a table's columns, classes and scale are stored."""
@@ -37,7 +38,7 @@ class TableImport:
         Seed of the split, and of the rows of a generated table.
     scale : str
         See :func:`featood.data.tables.fit_scaling`; it is fitted on the train rows.
-    store, overwrite
+    store, overwrite, append
         See :func:`featood.cache.import_arrays`.
     """
 
@@ -48,6 +49,7 @@ class TableImport:
     scale: str = ""
     store: str = "zarr"
     overwrite: bool = False
+    append: bool = False
 
     @property
     def backbone_name(self) -> str:
@@ -65,6 +67,8 @@ class TableWriter:
     """Columns, classes and scale, which all sets of the table share."""
     facts: Mapping[str, Any]
     """Origin of the rows, for the manifests."""
+    reporter: Reporter = SILENT
+    """Receives a line about rows that are added."""
 
     def write(self, table: Table, split: str, *, dataset: str = "", ood: bool = False) -> FeatureSet:
         """Write the rows of a table as a split.
@@ -81,11 +85,15 @@ class TableWriter:
             Whether it is an out-of-distribution set.
         """
         how = self.how
+        assert table.ids is not None
+        # without names, rows that are added continue the numbers
+        numbered = list(map(str, table.ids)) == list(map(str, range(len(table))))
         run = {"name": how.backbone_name, TABLE: self.facts, **({"role": OOD} if ood else {})}
         return import_arrays(
             self.cache, f"{slug(how.backbone_name)}/{slug(dataset or how.dataset)}/{slug(split)}",
             {"tokens" if table.alphabet else "features": table.features}, labels=table.labels, store=how.store,
-            overwrite=how.overwrite, run=run, recipe={TABLE: self.recipe}, ids=table.ids, classes=table.classes,
+            overwrite=how.overwrite, run=run, recipe={TABLE: self.recipe}, classes=table.classes,
+            ids=None if numbered else table.ids, append=how.append, reporter=self.reporter,
         )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ def watchers():
     "name",
     [
         "import train",
+        "import --append",
         "blocks hdf5 --overwrite",
         "fit knn",
         "cache export npy",
@@ -36,7 +37,9 @@ def test_a_file_operation_that_fails_does_no_harm(script, watchers, tmp_path, na
     assert tried and not wrong, wrong
 
 
-@pytest.mark.parametrize("name", ["import train", "blocks zarr --overwrite", "cache export npy"])
+@pytest.mark.parametrize(
+    "name", ["import train", "import --append", "blocks zarr --overwrite", "cache export npy"]
+)
 def test_a_power_cut_does_no_harm(script, watchers, tmp_path, name):
     power = script("power")
     watcher = watchers.setdefault("power", power.Recorder())

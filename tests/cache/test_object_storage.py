@@ -112,6 +112,28 @@ def test_a_killed_process_loses_at_most_the_current_block(objects, tmp_path):
     assert content_of(root) == content_of(tmp_path / "local")
 
 
+def test_rows_are_removed_after_others_have_replaced_them(objects, tmp_path):
+    proxy, root = objects
+    local = tmp_path / "local"
+    for place in (root, local):
+        write(place, 5, write(place, 3).origin)
+    assert content_of(root) == content_of(local)
+    before, seen = FeatureCache(root)[KEY], []
+    proxy.watch = seen.append
+    found = write(root, 6, before.origin)
+    proxy.watch = lambda request: None
+    replaced = max(
+        at for at, request in enumerate(seen) if request.startswith("PUT") and "manifest.json" in request
+    )
+    earlier = [
+        at for at, request in enumerate(seen) if before.origin.rows_folder in request and "GET" not in request
+    ]
+    removed = [at for at, request in enumerate(seen) if "delete" in request.lower()]
+    assert removed and min(removed) > replaced and not [at for at in earlier if at < replaced]
+    assert found.content != before.content and FeatureCache(root).verify(KEY) == []
+    assert {name.split("/")[3] for name in content_of(root)} == {"manifest.json", found.origin.rows_folder}
+
+
 def test_requests_that_fail_for_a_moment_change_nothing(server, monkeypatch, tmp_path):
     write(tmp_path / "local")
     with caches(server, share=0.05, seed=1) as (proxy, root):

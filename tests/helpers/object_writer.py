@@ -17,7 +17,7 @@ def columns(blocks=BLOCKS):
     return {"avg": rng.normal(size=(rows, WIDTH)).astype("f4"), "labels": rng.integers(0, 3, rows)}
 
 
-def write(root, blocks=BLOCKS):
+def write(root, blocks=BLOCKS, earlier=None):
     """Write the blocks that are missing, and return the set."""
     values = columns(blocks)
     manifest = Manifest(
@@ -30,7 +30,7 @@ def write(root, blocks=BLOCKS):
         block_rows=BLOCK_ROWS,
         run={"created": "2026-01-01"},
     )
-    with FeatureCache(root).writer(KEY, manifest) as writer:
+    with FeatureCache(root).writer(KEY, manifest, earlier=earlier) as writer:
         for block in writer.pending():
             rows = writer.span(block)
             writer.write(block, {name: array[rows] for name, array in values.items()})
