@@ -1,0 +1,140 @@
+"""Trials without out-of-distribution data: rows to fit on, held-out rows, and pseudo-outliers to tell from them."""
+
+from __future__ import annotations
+
+__all__ = ["CRITERION", "Trial", "changed", "make_trials"]
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet
+from featood.errors import DataError
+from featood.metrics.pseudo_outliers import crossed, other_rows
+
+FOLDS = 5
+"""Number of parts into which the classes are divided; each is left out of one fit."""
+LEAST = 20
+"""Smallest number of misclassified rows that count as pseudo-outliers."""
+FACTORS = (0.3, 0.7)
+"""Range of the factors by which crossed rows are scaled."""
+CRITERION = ("unseen classes", "crossed rows", "misclassified rows")
+"""Kinds of trials."""
+
+
+class Trial(NamedTuple):
+    """Rows that a head is fitted on, and rows that it should tell apart; trials with the same fit share `train`."""
+
+    kind: str
+    """One of :data:`CRITERION`."""
+    train: FeatureSet
+    known: FeatureSet
+    outliers: FeatureSet
+
+
+def make_trials(train: FeatureSet, held: FeatureSet, seed: int = 0) -> list[Trial]:
+    """Return the trials of a set.
+
+    *Unseen classes*: a fifth of the classes is left out of the fit and of the classifier, and held-out rows of these
+    classes are told from the others; five fits, for each class to be left out once. *Crossed rows*: each feature comes
+    from one of two held-out rows of different classes, and the result is scaled by a factor in [0.3, 0.7]; logits are
+    those of the classifier. *Misclassified rows*: held-out rows that the network assigns to a wrong class.
+
+    Parameters
+    ----------
+    train, held : FeatureSet
+        Rows to fit on, and rows that are not in it. Labels that are missing are those that the logits predict.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    list of Trial
+        Without labels and logits, there are only crossed rows, of any two rows; without twenty misclassified rows,
+        these are left out.
+
+    Raises
+    ------
+    DataError
+        If a set has no features, or there are too few rows.
+
+    References
+    ----------
+    Held-out classes: Neal et al., Open Set Learning with Counterfactual Images, ECCV 2018 (its protocol).
+    """
+    if not train.features:
+        raise DataError(f"{train.name} has no features to make pseudo-outliers from")
+    train, held = (_labelled(data.to_torch()) for data in (train, held))
+    generator = torch.Generator().manual_seed(seed)
+    trials = [Trial("crossed rows", train, held, crossed_rows(held, generator))]
+    if held.labels is None or train.labels is None:
+        return trials
+    if held.logits is not None:
+        wrong = (held.logits.argmax(1) != held.labels) & (held.labels >= 0)
+        if int(wrong.sum()) >= LEAST:
+            trials.append(Trial("misclassified rows", train, held.rows(~wrong), held.rows(wrong)))
+    classes = train.labels[train.labels >= 0].unique()
+    order = classes[torch.randperm(len(classes), generator=generator)]
+    folds = order.tensor_split(min(FOLDS, len(order))) if len(order) > 2 else ()
+    for left_out in folds:
+        kept, _ = without_classes(train, left_out)
+        known, unseen = without_classes(held, left_out)
+        if len(known) and len(unseen):
+            trials.append(Trial("unseen classes", kept, known, unseen))
+    return trials
+
+
+def crossed_rows(data: FeatureSet, generator: torch.Generator) -> FeatureSet:
+    """Return crossed and scaled rows of a set of tensors; all columns have the same partners and factors."""
+    classes = torch.arange(len(data)) if data.labels is None else data.labels
+    partners = other_rows(classes, generator)
+    low, high = FACTORS
+    factors = low + (high - low) * torch.rand(len(data), 1, generator=generator)
+    return changed(data, lambda rows: crossed(rows, partners, generator) * factors)
+
+
+def changed(data: FeatureSet, change: Callable[[Tensor], Tensor]) -> FeatureSet:
+    """Return a set of tensors with every column changed, without labels.
+
+    The logits are computed from the changed features by the classifier; without a classifier, they are changed like a
+    column.
+    """
+    columns = {name: change(values.float()) for name, values in data.features.items()}
+    logits = data.logits
+    if data.classifier is not None and logits is not None:
+        weight, bias = (torch.as_tensor(part).double() for part in data.classifier)
+        logits = (columns[data.main].double() @ weight.T + bias).float()
+    elif logits is not None:
+        logits = change(logits.float())
+    return dataclasses.replace(data, features=columns, logits=logits, labels=None, ids=None, content="")
+
+
+def without_classes(data: FeatureSet, left_out: Tensor) -> tuple[FeatureSet, FeatureSet]:
+    """Return the rows of other classes, and those of the classes left out, as a classifier of the others sees them.
+
+    The columns of the logits and the classifier of the classes left out are removed, and the labels numbered anew.
+    """
+    count = int(data.num_classes or data.labels.max() + 1)
+    kept = torch.ones(count, dtype=torch.bool)
+    kept[left_out] = False
+    numbers = torch.where(kept, kept.cumsum(0) - 1, -1)
+    outside = torch.isin(data.labels, left_out)
+    others: dict[str, Any] = {
+        "labels": torch.where(data.labels >= 0, numbers[data.labels.clamp(min=0)], data.labels),
+        "logits": None if data.logits is None else data.logits[:, kept],
+        "classifier": None
+        if data.classifier is None
+        else tuple(torch.as_tensor(part)[kept] for part in data.classifier),
+    }
+    seen = dataclasses.replace(data, content="", classes=(), **others)
+    return seen.rows(~outside), seen.rows(outside)
+
+
+def _labelled(data: FeatureSet) -> FeatureSet:
+    """Return the set with the predicted classes as labels, if it has none."""
+    if data.labels is not None or data.logits is None:
+        return data
+    return dataclasses.replace(data, labels=data.logits.argmax(1))

@@ -1,0 +1,219 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import rankdata, spearmanr
+from sklearn.metrics import roc_auc_score
+
+from featood.cache import FeatureCache, FeatureSet
+from featood.cache.transfer import import_arrays
+from featood.errors import DataError, UsageError
+from featood.heads import create_head, load_head
+from featood.pipeline.derived_sets import hold_out
+from featood.pipeline.recommendation import (
+    choose_members,
+    correlation,
+    ordinal,
+    recommend,
+    recommend_heads,
+    try_heads,
+)
+from featood.pipeline.selection import select
+from featood.pipeline.trials import make_trials, without_classes
+from featood.testing.fixture import synthetic_sets
+
+TRAIN, TEST = (data.rows(np.asarray(data.labels) >= 0) for data in synthetic_sets())
+NAMES = ["mahalanobis", "norm", "energy", "knn k=5"]
+
+
+def trials(seed=0):
+    return make_trials(*hold_out(TRAIN, 0.3, seed=0), seed)
+
+
+def fill(root, *splits):
+    cache = FeatureCache(root)
+    for split, data in zip(splits, (TRAIN, TEST, TEST.rows(slice(0, 60))), strict=False):
+        import_arrays(cache, f"net/news/{split}", data.features, data.logits, data.labels, data.classifier)
+    return select(cache, "net", "news")
+
+
+# ---- trials
+
+
+def test_each_class_is_unseen_once_and_seen_otherwise():
+    found = [trial for trial in trials() if trial.kind == "unseen classes"]
+    kept, held = (part.to_torch() for part in hold_out(TRAIN, 0.3, seed=0))
+    classes = set(kept.labels.tolist())
+    total = 0
+    for trial in found:
+        rows = {tuple(row) for row in trial.outliers.features["avg"].tolist()}
+        left = {int(c) for row, c in zip(held.features["avg"].tolist(), held.labels, strict=True) if tuple(row) in rows}
+        total += len(trial.outliers)
+        assert left and len(trial.train) == sum(int(c) not in left for c in kept.labels)
+        assert len(trial.known) == sum(int(c) not in left for c in held.labels)
+        remaining = sorted(classes - left)
+        weight, bias = (torch.as_tensor(np.asarray(part)) for part in kept.classifier)
+        for part in (trial.train, trial.known, trial.outliers):
+            assert part.logits.shape[1] == len(remaining)
+            for column, c in enumerate(remaining):
+                assert torch.equal(part.classifier[0][column], weight[c]) and part.classifier[1][column] == bias[c]
+        assert set(trial.train.labels.tolist()) == set(range(len(remaining)))
+    assert total == len(held)
+
+
+def test_classes_are_numbered_anew_and_unknown_labels_stay_unknown():
+    data = FeatureSet(
+        {"avg": torch.eye(5)}, torch.arange(20.0).reshape(5, 4), torch.tensor([0, 1, 2, 3, -1]),
+    )  # fmt: skip
+    kept, unseen = without_classes(data, torch.tensor([1]))
+    assert kept.labels.tolist() == [0, 1, 2, -1] and unseen.labels.tolist() == [-1]
+    assert torch.equal(kept.logits, data.logits[[0, 2, 3, 4]][:, [0, 2, 3]])
+    assert torch.equal(unseen.features["avg"], data.features["avg"][[1]])
+
+
+def test_logits_of_crossed_rows_are_those_of_the_classifier():
+    crossed = next(trial for trial in trials() if trial.kind == "crossed rows").outliers
+    weight, bias = (np.asarray(part, np.float64) for part in TRAIN.classifier)
+    expected = np.asarray(crossed.features["avg"], np.float64) @ weight.T + bias
+    np.testing.assert_allclose(crossed.logits, expected, atol=1e-4)
+    assert crossed.labels is None
+
+
+def test_trials_depend_on_the_seed_alone():
+    first, again, other = (trials(seed) for seed in (0, 0, 1))
+    for one, two in zip(first, again, strict=True):
+        assert torch.equal(one.outliers.features["avg"], two.outliers.features["avg"])
+    assert not all(
+        len(one.outliers) == len(two.outliers)
+        and torch.equal(one.outliers.features["avg"], two.outliers.features["avg"])
+        for one, two in zip(first, other, strict=True)
+    )
+
+
+def test_without_labels_classes_are_those_predicted_and_without_logits_rows_are_crossed():
+    kept, held = hold_out(TRAIN, 0.3, seed=0)
+    columns = kept.select("avg", "logits"), held.select("avg", "logits")
+    assert {trial.kind for trial in make_trials(*columns)} == {"crossed rows", "unseen classes"}
+    assert [trial.kind for trial in make_trials(kept.select("avg"), held.select("avg"))] == ["crossed rows"]
+    with pytest.raises(DataError, match="no features"):
+        make_trials(kept.select("logits"), held.select("logits"))
+
+
+# ---- the criterion
+
+
+def test_heads_are_ranked_by_their_mean_place():
+    pairs = trials()
+    rows, skipped = try_heads({name: create_head(name) for name in ("mahalanobis", "norm", "energy")}, pairs)
+    naive = {}
+    for row in rows:
+        for trial in pairs:
+            head = create_head(row.label).fit(trial.train)
+            scores = [head.score(part).numpy() for part in (trial.known, trial.outliers)]
+            truth = np.repeat([0, 1], [len(part) for part in scores])
+            naive.setdefault(trial.kind, {}).setdefault(row.label, []).append(
+                roc_auc_score(truth, np.concatenate(scores))
+            )
+        for kind, value in row.auroc.items():
+            assert value == pytest.approx(np.mean(naive[kind][row.label]), abs=1e-12)
+    places = {
+        kind: dict(zip(found, rankdata([-np.mean(v) for v in found.values()], "min"), strict=True))
+        for kind, found in naive.items()
+    }
+    expected = {row.label: np.mean([places[kind][row.label] for kind in places]) for row in rows}
+    assert [row.criterion for row in rows] == sorted(expected.values()) and not skipped
+    assert all(row.criterion == expected[row.label] for row in rows)
+    assert all(not row.head.fitted for row in rows if row.head.learns)
+
+
+def test_correlation_is_that_of_the_ranks_within_each_trial():
+    pairs = trials()
+    (first, second), _ = try_heads({name: create_head(name) for name in ("mahalanobis", "norm")}, pairs)
+    expected = []
+    for trial in pairs:
+        scores = [
+            np.concatenate([head.score(part).numpy() for part in (trial.known, trial.outliers)])
+            for head in (create_head(name).fit(trial.train) for name in ("mahalanobis", "norm"))
+        ]
+        expected.append(spearmanr(*scores).statistic)
+    assert correlation(first, second) == pytest.approx(np.mean(expected), abs=1e-9)
+    assert correlation(first, first) == pytest.approx(1)
+
+
+def test_heads_that_rank_rows_alike_are_named_and_not_composed():
+    found = recommend(TRAIN, TEST, ["energy", "energy temperature=1.0001", "norm", "mahalanobis"])
+    alike = {row.label: row.like for row in found.rows}
+    assert sum(like.startswith("energy") for like in alike.values()) == 1
+    members = choose_members(found.rows)
+    assert sum(row.head.name == "energy" for row in members) == 1
+    assert members[0] is found.rows[0] and len(members) == 3
+
+
+def test_default_heads_need_only_what_is_there_and_the_others_have_a_reason():
+    found = recommend(TRAIN.select("avg", "labels"), budget=60, limit=200)
+    names = {row.label for row in found.rows}
+    assert {"mahalanobis", "knn", "norm"} <= names
+    assert "needs logits" in found.skipped["msp"] and "trains" in found.skipped["mlp"]
+    assert not names & set(found.skipped)
+    json.dumps(found.as_json())
+
+
+def test_heads_beyond_the_budget_are_left_out_with_a_reason():
+    found = recommend(TRAIN, names=["norm", "mahalanobis"], budget=3600)
+    assert len(found.rows) == 2
+    with pytest.raises(DataError, match=r"none of the 1 heads could be tried; norm: not enough time"):
+        recommend(TRAIN, names=["norm"], budget=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "text"),
+    [("nonsense", UsageError, "nonsense"), ("knn q=1", UsageError, "no option 'q'"), ("odin", Exception, "odin")],
+)
+def test_wrong_heads_are_named(name, error, text):
+    with pytest.raises(error, match=text):
+        recommend(TRAIN, names=[name])
+
+
+def test_ordinals():
+    assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 101, 111)] == [
+        "1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "101st", "111th",
+    ]  # fmt: skip
+
+
+# ---- on a cache
+
+
+def test_the_validation_split_is_held_out_and_the_test_split_never_read(tmp_path):
+    selection = fill(tmp_path, "train", "test", "val")
+    found = recommend_heads(selection, ["norm"])
+    assert found.on == f"{len(TRAIN)} rows of net/news/train and 60 others of net/news/val"
+    with pytest.raises(UsageError, match="the split that featood score uses"):
+        recommend_heads(selection, ["norm"], split="test")
+
+
+def test_the_command_prints_a_table_or_json(tmp_path, featood, monkeypatch):
+    fill(tmp_path, "train", "test")
+    monkeypatch.setenv("COLUMNS", "80")
+    options = ["recommend", "--cache", str(tmp_path), *(part for name in NAMES for part in ("--heads", name))]
+    code, out, err = featood(*options)
+    assert code == 0 and all(len(line) <= 80 for line in out.splitlines())
+    assert "prediction" in err
+    code, printed, _ = featood(*options, "--json")
+    heads = json.loads(printed)["heads"]
+    assert {row["label"] for row in heads} == set(NAMES)
+    assert heads[0]["label"] in out.splitlines()[2]
+    code, out, err = featood(*options, "--heads", "knn k=none")
+    assert code == 2 and not out and len(err.strip().splitlines()) == 1 and "k must be" in err
+
+
+def test_members_of_a_composition_are_chosen_and_recorded(tmp_path, featood):
+    fill(tmp_path, "train", "test")
+    code, _, err = featood(
+        "fit", "compose", "--members", "auto", "--cache", str(tmp_path), "--out", str(tmp_path / "own")
+    )
+    assert code == 0
+    head = load_head(tmp_path / "own")
+    assert len(head.members) == 3
+    (note,) = [note for note in head.record.notes if "chosen by pseudo-outliers" in note]
+    assert all(member.split()[0] in note for member in head.members) and note in err
