@@ -52,8 +52,9 @@ def recommend(
 ) -> None:  # fmt: skip
     """Predict which heads suit the features in the cache, without out-of-distribution data.
 
-    Heads are fitted on training rows, and tried on held-out rows and pseudo-outliers made from them. The best ones are
-    likely to be among the best on real outliers, but need not be: compare them by featood score.
+    Each head is fitted without some of the classes, and tells held-out rows of these classes from the others; five
+    times, so that each class is left out once. The order is a prediction: the AUROC of real outliers is lower, and
+    another head may be better on them. Compare the first ones by featood score.
 
     Example: featood recommend --budget 60
     """
@@ -71,18 +72,18 @@ def recommend(
     rows = (
         (
             row.label,
-            f"{row.criterion:.1f}",
-            f"{row.fit_s:.2f}",
-            f"{row.score_s:.3f}",
-            f"{row.size_mb:.1f}",
+            f"{100 * row.value:.1f}",
+            f"{row.fit_s:.2g}",
+            f"{row.score_s:.2g}",
+            f"{row.size_mb:.2g}",
             row.reason,
         )
         for row in found.rows[:top]
     )
-    table(("head", "place", "fit s", "score s", "MB", f"why (of {len(found.rows)} heads)"), rows)
-    tried = ", ".join(f"{kind} ({count})" for kind, count in found.trials.items())
-    print_line(f"place: mean over the trials: {tried}; score s: for 1,000 rows; MB: fitted tensors")
-    print_line(f"{len(found.skipped)} heads were not tried; --json says why")
+    table(("head", "AUROC", "fit s", "score s", "MB", f"why ({len(found.rows)} heads tried)"), rows)
+    print_line(f"AUROC: of {found.criterion}; score s: for 1,000 rows; MB: fitted tensors")
+    if found.skipped:
+        print_line(f"{len(found.skipped)} heads were not tried: --json says why")
     print_line(
-        "a prediction from in-distribution rows alone; compare the first ones on real outliers by featood score"
+        "a prediction from in-distribution rows alone: compare the first heads on real outliers by featood score"
     )

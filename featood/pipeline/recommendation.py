@@ -15,7 +15,7 @@ __all__ = [
 import dataclasses
 import math
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ from featood.metrics import auroc
 from featood.pipeline.derived_sets import hold_out, limited, validation_rows
 from featood.pipeline.presets import choose_preset
 from featood.pipeline.selection import Selection
-from featood.pipeline.trials import Trial, make_trials
+from featood.pipeline.trials import CROSSED, UNSEEN, Trial, make_trials
 from featood.reporter import SILENT, Reporter
 
 HELD_OUT = 0.2
@@ -43,6 +43,8 @@ BUDGET = 600.0
 """Default seconds for all heads."""
 ALIKE = 0.95
 """Rank correlation of the scores of two heads from which on one adds little to the other."""
+SLOW, LEAST_TIME = 10.0, 0.01
+"""How many times as long as the best, or at least as so many seconds, a head takes that is called slow."""
 POOL = 10
 """Number of the best heads among which the members of a composition are chosen."""
 
@@ -55,12 +57,10 @@ class Recommended:
     """Name and options, as for ``--heads``."""
     head: Head
     """The head, unfitted."""
-    auroc: Mapping[str, float]
-    """Mean AUROC over the trials of each kind."""
-    place: Mapping[str, int]
-    """Its place among all heads in each kind, 1 = best."""
-    criterion: float
-    """Mean place: the lower, the better it is predicted to be."""
+    value: float
+    """The criterion: mean AUROC over the trials with unseen classes; without classes, with crossed rows."""
+    auroc: Mapping[str, Sequence[float]]
+    """AUROC of each trial, by kind."""
     fit_s: float
     """Seconds of the fit on the rows that are not held out."""
     score_s: float
@@ -69,21 +69,17 @@ class Recommended:
     """Size of the fitted tensors."""
     like: str = ""
     """A head further up that ranks the rows almost alike."""
+    reason: str = ""
+    """What speaks for it and against it, in words."""
     scores: np.ndarray = dataclasses.field(repr=False, default_factory=lambda: np.zeros(0))
     """Ranks of the scores within each trial, scaled to mean zero and norm one; all trials in one array."""
 
-    @property
-    def reason(self) -> str:
-        """Its place in each kind of trial in words, and the head that it resembles."""
-        places = ", ".join(f"{ordinal(place)} on {kind}" for kind, place in self.place.items())
-        return places + (f"; ranks rows as {self.like} does" if self.like else "")
-
     def as_json(self) -> dict[str, Any]:
-        """Return the fields with the name and options of the head, without the scores, and the reason."""
+        """Return the fields, with the name and options of the head, and without the scores."""
         body = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         head = body.pop("head")
         del body["scores"]
-        return {"head": head.name, "options": head.options, **body, "reason": self.reason}
+        return {"head": head.name, "options": head.options, **body}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,20 +90,16 @@ class Recommendation:
     """The heads, the best first."""
     skipped: Mapping[str, str]
     """Why a head was left out, by its label."""
-    trials: Mapping[str, int]
-    """Number of trials by kind."""
-    on: str = ""
+    criterion: str
+    """Kind of the trials that it is computed from."""
+    on: str
     """The rows that were fitted on and held out."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return ``on``, ``trials``, ``heads`` and ``skipped``."""
+        """Return ``on``, ``criterion``, ``heads`` and ``skipped``."""
         skipped = [{"label": label, "reason": reason} for label, reason in self.skipped.items()]
-        return {
-            "on": self.on,
-            "trials": dict(self.trials),
-            "heads": [row.as_json() for row in self.rows],
-            "skipped": skipped,
-        }
+        heads = [row.as_json() for row in self.rows]
+        return {"on": self.on, "criterion": self.criterion, "heads": heads, "skipped": skipped}
 
 
 def recommend(
@@ -120,10 +112,11 @@ def recommend(
     seed: int = 0,
     reporter: Reporter = SILENT,
 ) -> Recommendation:
-    """Rank heads by how well they detect pseudo-outliers; this predicts, and does not measure, real detection.
+    """Rank heads by how well they detect held-out classes; this predicts, and does not measure, real detection.
 
-    The criterion is the place of a head among all by AUROC, averaged over the kinds of trials; see
-    :func:`featood.pipeline.trials.make_trials`.
+    Each head is fitted five times, each time without a fifth of the classes, and tells held-out rows of these classes
+    from the others. Without classes, it tells held-out rows from rows that are crossed from two of them, which predicts
+    less well. See :func:`featood.pipeline.trials.make_trials`.
 
     Parameters
     ----------
@@ -168,8 +161,7 @@ def recommend(
     read = {name for head in heads.values() for name in head.names(train, fitting=True)}
     trials = make_trials(*(data.select(data.main, "logits", "labels", *read) for data in (train, held)), seed)
     rows, failed = try_heads(heads, trials, budget=budget, reporter=reporter)
-    counts = dict(Counter(trial.kind for trial in trials))
-    return Recommendation(rows, {**skipped, **failed}, counts, on)
+    return Recommendation(rows, {**skipped, **failed}, criterion_of(trials), on)
 
 
 def recommend_heads(
@@ -240,19 +232,20 @@ def try_heads(
     if not found:
         first = next((f"; {label}: {reason}" for label, reason in skipped.items()), "")
         raise DataError(f"none of the {len(heads)} heads could be tried{first}")
-    kinds = list(dict.fromkeys(trial.kind for trial in trials))
-    values = np.array([[np.mean(one.auroc[kind]) for kind in kinds] for one in found.values()])
-    places = rankdata(-values, "min", axis=0)
+    kind = criterion_of(trials)
     rows = [
         Recommended(
-            label, heads[label], dict(zip(kinds, own.tolist(), strict=True)),
-            dict(zip(kinds, place.astype(int).tolist(), strict=True)), float(place.mean()), *one.costs,
-            scores=one.scores,
+            label, heads[label], float(np.mean(one.auroc[kind])), one.auroc, *one.costs, scores=one.scores
         )
-        for (label, one), own, place in zip(found.items(), values, places, strict=True)
-    ]  # fmt: skip
-    rows.sort(key=lambda row: (row.criterion, row.fit_s + row.score_s))
-    return _compared(rows), skipped
+        for label, one in found.items()
+    ]
+    rows.sort(key=lambda row: (-row.value, row.fit_s + row.score_s))
+    return _explained(rows, kind), skipped
+
+
+def criterion_of(trials: Sequence[Trial]) -> str:
+    """Return the kind of the trials that count."""
+    return UNSEEN if any(trial.kind == UNSEEN for trial in trials) else CROSSED
 
 
 def candidates(train: FeatureSet, names: Sequence[str] = ()) -> tuple[dict[str, Head], dict[str, str]]:
@@ -312,18 +305,6 @@ def correlation(first: Recommended, second: Recommended) -> float:
     return float(first.scores @ second.scores)
 
 
-def ordinal(number: int) -> str:
-    """Write 1 as 1st, and so on.
-
-    Examples
-    --------
-    >>> [ordinal(number) for number in (1, 2, 3, 11, 22)]
-    ['1st', '2nd', '3rd', '11th', '22nd']
-    """
-    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{ending}"
-
-
 class _Tried(NamedTuple):
     auroc: dict[str, list[float]]
     scores: np.ndarray
@@ -358,12 +339,23 @@ def _standardised(scores: np.ndarray) -> np.ndarray:
     return centred / max(float(np.linalg.norm(centred)), 1e-12)
 
 
-def _compared(rows: Sequence[Recommended]) -> list[Recommended]:
-    """Name for each head the first further up that ranks the rows almost alike."""
+def _explained(rows: Sequence[Recommended], kind: str) -> list[Recommended]:
+    """Add to each head the first further up that ranks the rows almost alike, and the reasons."""
     found: list[Recommended] = []
     for row in rows:
         like = next(
             (other.label for other in found if not other.like and correlation(row, other) > ALIKE), ""
         )
-        found.append(dataclasses.replace(row, like=like))
+        own, best = row.auroc[kind], rows[0].auroc[kind]
+        if row is rows[0]:
+            reason = f"best on {kind}: AUROC of {100 * min(own):.1f} to {100 * max(own):.1f} %"
+        else:
+            above = sum(mine >= theirs for mine, theirs in zip(own, best, strict=True))
+            reason = (
+                f"{100 * (rows[0].value - row.value):.1f} below; no worse in {above} of {len(own)} trials"
+            )
+        reason += f"; ranks rows as {like} does" if like else ""
+        times = (row.fit_s + row.score_s) / max(rows[0].fit_s + rows[0].score_s, LEAST_TIME)
+        reason += f"; {times:.0f} times the time" if times > SLOW else ""
+        found.append(dataclasses.replace(row, like=like, reason=reason))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CRITERION", "Trial", "changed", "make_trials"]
+__all__ = ["CROSSED", "UNSEEN", "Trial", "changed", "make_trials"]
 
 import dataclasses
 from collections.abc import Callable
@@ -17,11 +17,9 @@ from featood.metrics.pseudo_outliers import crossed, other_rows
 
 FOLDS = 5
 """Number of parts into which the classes are divided; each is left out of one fit."""
-LEAST = 20
-"""Smallest number of misclassified rows that count as pseudo-outliers."""
 FACTORS = (0.3, 0.7)
 """Range of the factors by which crossed rows are scaled."""
-CRITERION = ("unseen classes", "crossed rows", "misclassified rows")
+UNSEEN, CROSSED = "unseen classes", "crossed rows"
 """Kinds of trials."""
 
 
@@ -29,7 +27,7 @@ class Trial(NamedTuple):
     """Rows that a head is fitted on, and rows that it should tell apart; trials with the same fit share `train`."""
 
     kind: str
-    """One of :data:`CRITERION`."""
+    """``unseen classes`` or ``crossed rows``."""
     train: FeatureSet
     known: FeatureSet
     outliers: FeatureSet
@@ -38,10 +36,10 @@ class Trial(NamedTuple):
 def make_trials(train: FeatureSet, held: FeatureSet, seed: int = 0) -> list[Trial]:
     """Return the trials of a set.
 
-    *Unseen classes*: a fifth of the classes is left out of the fit and of the classifier, and held-out rows of these
-    classes are told from the others; five fits, for each class to be left out once. *Crossed rows*: each feature comes
-    from one of two held-out rows of different classes, and the result is scaled by a factor in [0.3, 0.7]; logits are
-    those of the classifier. *Misclassified rows*: held-out rows that the network assigns to a wrong class.
+    *Crossed rows*: each feature comes from one of two held-out rows of different classes, and the result is scaled by a
+    factor in [0.3, 0.7]; logits are those of the classifier. *Unseen classes*: a fifth of the classes is left out of
+    the fit and of the classifier, and held-out rows of these classes are told from the others; five fits, so that each
+    class is left out once.
 
     Parameters
     ----------
@@ -53,37 +51,32 @@ def make_trials(train: FeatureSet, held: FeatureSet, seed: int = 0) -> list[Tria
     Returns
     -------
     list of Trial
-        Without labels and logits, there are only crossed rows, of any two rows; without twenty misclassified rows,
-        these are left out.
+        The crossed rows first; without labels and logits, or with fewer than three classes, there are no others.
 
     Raises
     ------
     DataError
-        If a set has no features, or there are too few rows.
+        If a set has no features.
 
     References
     ----------
-    Held-out classes: Neal et al., Open Set Learning with Counterfactual Images, ECCV 2018 (its protocol).
+    Held-out classes: Neal et al., Open Set Learning with Counterfactual Images, ECCV 2018 (its protocol, which trains
+    the network without them, too).
     """
     if not train.features:
         raise DataError(f"{train.name} has no features to make pseudo-outliers from")
     train, held = (_labelled(data.to_torch()) for data in (train, held))
     generator = torch.Generator().manual_seed(seed)
-    trials = [Trial("crossed rows", train, held, crossed_rows(held, generator))]
+    trials = [Trial(CROSSED, train, held, crossed_rows(held, generator))]
     if held.labels is None or train.labels is None:
         return trials
-    if held.logits is not None:
-        wrong = (held.logits.argmax(1) != held.labels) & (held.labels >= 0)
-        if int(wrong.sum()) >= LEAST:
-            trials.append(Trial("misclassified rows", train, held.rows(~wrong), held.rows(wrong)))
     classes = train.labels[train.labels >= 0].unique()
     order = classes[torch.randperm(len(classes), generator=generator)]
-    folds = order.tensor_split(min(FOLDS, len(order))) if len(order) > 2 else ()
-    for left_out in folds:
+    for left_out in order.tensor_split(min(FOLDS, len(order))) if len(order) > 2 else ():
         kept, _ = without_classes(train, left_out)
         known, unseen = without_classes(held, left_out)
         if len(known) and len(unseen):
-            trials.append(Trial("unseen classes", kept, known, unseen))
+            trials.append(Trial(UNSEEN, kept, known, unseen))
     return trials
 
 
