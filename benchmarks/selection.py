@@ -34,8 +34,8 @@ from featood.metrics import auroc
 from featood.metrics.pseudo_outliers import crossed, mixed, other_rows
 from featood.numerics.gaussian import factorize
 from featood.pipeline.derived_sets import hold_out
-from featood.pipeline.recommendation import candidates, choose_members, try_heads
-from featood.pipeline.trials import CROSSED, UNSEEN, Trial, changed, make_trials
+from featood.pipeline.recommendation import candidates, choose_criterion, choose_members, try_heads
+from featood.pipeline.trials import SCALED, Trial, changed, make_trials
 
 ROWS, TEST_ROWS, HELD_OUT = 6000, 3000, 0.2
 LEAST = 20
@@ -106,14 +106,12 @@ GRID: Mapping[str, Mapping[str, Sequence[Any]]] = {
 }
 """Values of options, each tried with the defaults of the others; the slowest heads last."""
 AVERAGES: Mapping[str, tuple[str, ...]] = {
-    "mixed, scaled": ("mixed", "scaled"),
-    "crossed, scaled": ("crossed", "scaled"),
-    "mixed means, scaled": ("mixed means", "scaled"),
-    "unseen classes, crossed": ("unseen classes", "crossed"),
-    "unseen classes, scaled": ("unseen classes", "scaled"),
-    "unseen classes, mixed means": ("unseen classes", "mixed means"),
-    "unseen classes, misclassified rows": ("unseen classes", "misclassified rows"),
-    "unseen classes, crossed rows": ("unseen classes", "crossed rows"),
+    "mixed + scaled": ("mixed", "scaled"),
+    "mixed means + scaled": ("mixed means", "scaled"),
+    "unseen + scaled": ("unseen", "scaled"),
+    "unseen + mixed means": ("unseen", "mixed means"),
+    "unseen + misclassified": ("unseen", "misclassified"),
+    "unseen + crossed": ("unseen", "crossed"),
 }
 """Kinds of trials over which places are averaged, besides each kind alone."""
 
@@ -140,7 +138,7 @@ def pseudo_outliers(held: FeatureSet) -> Iterator[tuple[str, FeatureSet]]:
     weights = 0.3 + 0.4 * torch.rand(len(held), generator=generator)
     factors = weights[:, None]
     yield "mixed", changed(held, lambda rows: mixed(rows, partners, weights))
-    yield "crossed", changed(held, lambda rows: crossed(rows, partners, generator))
+    yield "crossed, not scaled", changed(held, lambda rows: crossed(rows, partners, generator))
     yield "scaled", changed(held, lambda rows: rows * factors)
     yield "shrunk", changed(held, lambda rows: torch.lerp(rows.mean(0), rows, factors))
     yield (
@@ -180,11 +178,11 @@ def trials_of(train: FeatureSet, test: FeatureSet, odd: Mapping[str, FeatureSet]
         Trial("typicality", whole, whole.rows(slice(len(held))), held),
         *(Trial(kind, whole, known, rows) for kind, rows in pseudo_outliers(known)),
         *(
-            [Trial("misclassified rows", whole, known.rows(~wrong), known.rows(wrong))]
+            [Trial("misclassified", whole, known.rows(~wrong), known.rows(wrong))]
             if wrong.sum() >= LEAST
             else []
         ),
-        *own,
+        *(trial for trial in own if trial.kind != SCALED),  # those above have the same law
     ]
 
 
@@ -211,7 +209,7 @@ def run(
             continue
         line: dict[str, Any] = {"network": name, "head": label}
         try:
-            (row,), _ = try_heads({label: head}, trials)
+            (row,), *_ = try_heads({label: head}, trials)
             line |= {
                 "auroc": {kind: float(np.mean(values)) for kind, values in row.auroc.items()},
                 "fit_s": round(row.fit_s, 3),
@@ -224,7 +222,7 @@ def run(
 
 def compose(name: str, train: FeatureSet, trials: Sequence[Trial], file: Path) -> None:
     """Compose the members that are chosen from the default heads, and score the composition on the real OOD sets."""
-    own = [trial for trial in trials if trial.kind in (CROSSED, UNSEEN)]
+    own = make_trials(*hold_out(train, HELD_OUT, seed=0))
     members = [format_member(row.head) for row in choose_members(try_heads(candidates(train)[0], own)[0])]
     head = create_head("compose", members=members).fit(own[0].train)
     real = {
@@ -288,8 +286,14 @@ def criteria(found: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
         values["typicality"] = -np.abs(values["typicality"] - 0.5)
     for name, parts in AVERAGES.items():
         there = [part for part in parts if part in values]
-        values[f"places: {name}"] = np.mean([rankdata(values[part]) for part in there], 0)
+        values[name] = places(values, there)
+    values["featood recommend"] = places(values, choose_criterion(values))
     return values
+
+
+def places(values: Mapping[str, np.ndarray], kinds: Sequence[str]) -> np.ndarray:
+    """Return the mean rank of each head over several kinds of trials."""
+    return np.mean([rankdata(values[kind]) for kind in kinds], 0)
 
 
 def real(line: Mapping[str, Any]) -> float:

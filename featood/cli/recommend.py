@@ -69,19 +69,23 @@ def recommend(
     if as_json:
         emit_json(found.as_json())
         return
+    kinds = list(found.rows[0].auroc)
     rows = (
         (
-            row.label,
-            f"{100 * row.value:.1f}",
-            f"{row.fit_s:.2g}",
-            f"{row.score_s:.2g}",
-            f"{row.size_mb:.2g}",
-            row.reason,
+            row.label, *(f"{100 * sum(row.auroc[kind]) / len(row.auroc[kind]):.1f}" for kind in kinds),
+            f"{row.fit_s:.2g}", f"{row.score_s:.2g}", f"{row.size_mb:.2g}", row.reason,
         )
         for row in found.rows[:top]
+    )  # fmt: skip
+    table(("head", *kinds, "fit s", "score s", "MB", f"why ({len(found.rows)} heads tried)"), rows)
+    print_line(
+        f"ordered by {' and '.join(found.criterion)}; {', '.join(kinds)}: AUROC of these pseudo-outliers in %; "
+        "score s: for 1,000 rows; MB: fitted tensors"
     )
-    table(("head", "AUROC", "fit s", "score s", "MB", f"why ({len(found.rows)} heads tried)"), rows)
-    print_line(f"AUROC: of {found.criterion}; score s: for 1,000 rows; MB: fitted tensors")
+    if len(found.criterion) > 1:
+        print_line(
+            "heads that detect unseen classes miss rows of small norm here, so both count; expect less"
+        )
     if found.skipped:
         print_line(f"{len(found.skipped)} heads were not tried: --json says why")
     print_line(

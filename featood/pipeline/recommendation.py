@@ -32,7 +32,7 @@ from featood.metrics import auroc
 from featood.pipeline.derived_sets import hold_out, limited, validation_rows
 from featood.pipeline.presets import choose_preset
 from featood.pipeline.selection import Selection
-from featood.pipeline.trials import CROSSED, UNSEEN, Trial, make_trials
+from featood.pipeline.trials import CROSSED, SCALED, UNSEEN, Trial, make_trials
 from featood.reporter import SILENT, Reporter
 
 HELD_OUT = 0.2
@@ -57,10 +57,10 @@ class Recommended:
     """Name and options, as for ``--heads``."""
     head: Head
     """The head, unfitted."""
-    value: float
-    """The criterion: mean AUROC over the trials with unseen classes; without classes, with crossed rows."""
     auroc: Mapping[str, Sequence[float]]
     """AUROC of each trial, by kind."""
+    place: float
+    """The criterion: its place among all heads, 1 = best, by the mean AUROC of the trials that count."""
     fit_s: float
     """Seconds of the fit on the rows that are not held out."""
     score_s: float
@@ -90,8 +90,8 @@ class Recommendation:
     """The heads, the best first."""
     skipped: Mapping[str, str]
     """Why a head was left out, by its label."""
-    criterion: str
-    """Kind of the trials that it is computed from."""
+    criterion: tuple[str, ...]
+    """Kinds of the trials that count; the mean place counts if there are several."""
     on: str
     """The rows that were fitted on and held out."""
 
@@ -115,8 +115,10 @@ def recommend(
     """Rank heads by how well they detect held-out classes; this predicts, and does not measure, real detection.
 
     Each head is fitted five times, each time without a fifth of the classes, and tells held-out rows of these classes
-    from the others. Without classes, it tells held-out rows from rows that are crossed from two of them, which predicts
-    less well. See :func:`featood.pipeline.trials.make_trials`.
+    from the others. If the heads that do so best are among the worst for rows of small norm (a negative rank
+    correlation between the two), outliers may be of either kind, and the mean of both places counts. Without classes,
+    rows count that are crossed from two others, which predicts less well. See
+    :func:`featood.pipeline.trials.make_trials`.
 
     Parameters
     ----------
@@ -160,8 +162,8 @@ def recommend(
     reporter.line(f"trying {len(heads)} heads on {on}")
     read = {name for head in heads.values() for name in head.names(train, fitting=True)}
     trials = make_trials(*(data.select(data.main, "logits", "labels", *read) for data in (train, held)), seed)
-    rows, failed = try_heads(heads, trials, budget=budget, reporter=reporter)
-    return Recommendation(rows, {**skipped, **failed}, criterion_of(trials), on)
+    rows, criterion, failed = try_heads(heads, trials, budget=budget, reporter=reporter)
+    return Recommendation(rows, {**skipped, **failed}, criterion, on)
 
 
 def recommend_heads(
@@ -196,7 +198,7 @@ def try_heads(
     *,
     budget: float = math.inf,
     reporter: Reporter = SILENT,
-) -> tuple[list[Recommended], dict[str, str]]:
+) -> tuple[list[Recommended], tuple[str, ...], dict[str, str]]:
     """Fit and score heads on trials.
 
     Parameters
@@ -212,6 +214,8 @@ def try_heads(
     -------
     list of Recommended
         The heads, the best first.
+    tuple of str
+        Kinds of the trials that count.
     dict
         Why a head was left out, by its label.
 
@@ -232,20 +236,26 @@ def try_heads(
     if not found:
         first = next((f"; {label}: {reason}" for label, reason in skipped.items()), "")
         raise DataError(f"none of the {len(heads)} heads could be tried{first}")
-    kind = criterion_of(trials)
+    values = {
+        kind: [float(np.mean(one.auroc[kind])) for one in found.values()]
+        for kind in dict.fromkeys(trial.kind for trial in trials)
+    }
+    criterion = choose_criterion(values)
+    places = np.mean([rankdata([-value for value in values[kind]]) for kind in criterion], axis=0)
     rows = [
-        Recommended(
-            label, heads[label], float(np.mean(one.auroc[kind])), one.auroc, *one.costs, scores=one.scores
-        )
-        for label, one in found.items()
+        Recommended(label, heads[label], one.auroc, float(place), *one.costs, scores=one.scores)
+        for (label, one), place in zip(found.items(), places, strict=True)
     ]
-    rows.sort(key=lambda row: (-row.value, row.fit_s + row.score_s))
-    return _explained(rows, kind), skipped
+    rows.sort(key=lambda row: (row.place, row.fit_s + row.score_s))
+    return _explained(rows, criterion[0]), criterion, skipped
 
 
-def criterion_of(trials: Sequence[Trial]) -> str:
-    """Return the kind of the trials that count."""
-    return UNSEEN if any(trial.kind == UNSEEN for trial in trials) else CROSSED
+def choose_criterion(values: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+    """Return the kinds of trials that count, from the mean AUROC of each head in each kind; see :func:`recommend`."""
+    if UNSEEN not in values:
+        return (CROSSED,)
+    ranks = [_standardised(np.array(values[kind])) for kind in (UNSEEN, SCALED)]
+    return (UNSEEN, SCALED) if ranks[0] @ ranks[1] < 0 else (UNSEEN,)
 
 
 def candidates(train: FeatureSet, names: Sequence[str] = ()) -> tuple[dict[str, Head], dict[str, str]]:
@@ -348,12 +358,10 @@ def _explained(rows: Sequence[Recommended], kind: str) -> list[Recommended]:
         )
         own, best = row.auroc[kind], rows[0].auroc[kind]
         if row is rows[0]:
-            reason = f"best on {kind}: AUROC of {100 * min(own):.1f} to {100 * max(own):.1f} %"
+            reason = f"AUROC of {100 * min(own):.1f} to {100 * max(own):.1f} % in {len(own)} trials"
         else:
             above = sum(mine >= theirs for mine, theirs in zip(own, best, strict=True))
-            reason = (
-                f"{100 * (rows[0].value - row.value):.1f} below; no worse in {above} of {len(own)} trials"
-            )
+            reason = f"no worse than {rows[0].label} in {above} of {len(own)} trials"
         reason += f"; ranks rows as {like} does" if like else ""
         times = (row.fit_s + row.score_s) / max(rows[0].fit_s + rows[0].score_s, LEAST_TIME)
         reason += f"; {times:.0f} times the time" if times > SLOW else ""

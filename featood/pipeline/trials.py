@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["CROSSED", "UNSEEN", "Trial", "changed", "make_trials"]
+__all__ = ["CROSSED", "SCALED", "UNSEEN", "Trial", "changed", "make_trials"]
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -18,8 +18,8 @@ from featood.metrics.pseudo_outliers import crossed, other_rows
 FOLDS = 5
 """Number of parts into which the classes are divided; each is left out of one fit."""
 FACTORS = (0.3, 0.7)
-"""Range of the factors by which crossed rows are scaled."""
-UNSEEN, CROSSED = "unseen classes", "crossed rows"
+"""Range of the factors by which rows are scaled: OOD rows have smaller norms in most networks."""
+CROSSED, SCALED, UNSEEN = "crossed", "scaled", "unseen"
 """Kinds of trials."""
 
 
@@ -27,7 +27,7 @@ class Trial(NamedTuple):
     """Rows that a head is fitted on, and rows that it should tell apart; trials with the same fit share `train`."""
 
     kind: str
-    """``unseen classes`` or ``crossed rows``."""
+    """``crossed``, ``scaled`` or ``unseen``."""
     train: FeatureSet
     known: FeatureSet
     outliers: FeatureSet
@@ -36,10 +36,10 @@ class Trial(NamedTuple):
 def make_trials(train: FeatureSet, held: FeatureSet, seed: int = 0) -> list[Trial]:
     """Return the trials of a set.
 
-    *Crossed rows*: each feature comes from one of two held-out rows of different classes, and the result is scaled by a
-    factor in [0.3, 0.7]; logits are those of the classifier. *Unseen classes*: a fifth of the classes is left out of
-    the fit and of the classifier, and held-out rows of these classes are told from the others; five fits, so that each
-    class is left out once.
+    *Crossed* rows: each feature comes from one of two held-out rows of different classes, and the result is scaled by
+    a factor in [0.3, 0.7]. *Scaled* rows: held-out rows times such a factor. Their logits are those of the classifier.
+    *Unseen* classes: a fifth of the classes is left out of the fit and of the classifier, and held-out rows of these
+    classes are told from the others; five fits, so that each class is left out once.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def make_trials(train: FeatureSet, held: FeatureSet, seed: int = 0) -> list[Tria
     Returns
     -------
     list of Trial
-        The crossed rows first; without labels and logits, or with fewer than three classes, there are no others.
+        Crossed and scaled rows first; without labels and logits, or with fewer than three classes, there are no others.
 
     Raises
     ------
@@ -68,25 +68,36 @@ def make_trials(train: FeatureSet, held: FeatureSet, seed: int = 0) -> list[Tria
     train, held = (_labelled(data.to_torch()) for data in (train, held))
     generator = torch.Generator().manual_seed(seed)
     trials = [Trial(CROSSED, train, held, crossed_rows(held, generator))]
-    if held.labels is None or train.labels is None:
-        return trials
+    if held.labels is not None and train.labels is not None:
+        trials += unseen_classes(train, held, generator)
+    factors = scales(len(held), generator)
+    trials.insert(1, Trial(SCALED, train, held, changed(held, lambda rows: rows * factors)))
+    return trials
+
+
+def unseen_classes(train: FeatureSet, held: FeatureSet, generator: torch.Generator) -> Iterator[Trial]:
+    """Yield the trials in which some of the classes are left out; none if there are fewer than three classes."""
     classes = train.labels[train.labels >= 0].unique()
     order = classes[torch.randperm(len(classes), generator=generator)]
     for left_out in order.tensor_split(min(FOLDS, len(order))) if len(order) > 2 else ():
         kept, _ = without_classes(train, left_out)
         known, unseen = without_classes(held, left_out)
         if len(known) and len(unseen):
-            trials.append(Trial(UNSEEN, kept, known, unseen))
-    return trials
+            yield Trial(UNSEEN, kept, known, unseen)
 
 
 def crossed_rows(data: FeatureSet, generator: torch.Generator) -> FeatureSet:
     """Return crossed and scaled rows of a set of tensors; all columns have the same partners and factors."""
     classes = torch.arange(len(data)) if data.labels is None else data.labels
     partners = other_rows(classes, generator)
-    low, high = FACTORS
-    factors = low + (high - low) * torch.rand(len(data), 1, generator=generator)
+    factors = scales(len(data), generator)
     return changed(data, lambda rows: crossed(rows, partners, generator) * factors)
+
+
+def scales(count: int, generator: torch.Generator) -> Tensor:
+    """Draw factors ``[N, 1]``."""
+    low, high = FACTORS
+    return low + (high - low) * torch.rand(count, 1, generator=generator)
 
 
 def changed(data: FeatureSet, change: Callable[[Tensor], Tensor]) -> FeatureSet:

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import roc_auc_score
 
 from featood.cache import FeatureCache, FeatureSet
@@ -12,6 +12,7 @@ from featood.errors import DataError, UsageError
 from featood.heads import create_head, load_head
 from featood.pipeline.derived_sets import hold_out
 from featood.pipeline.recommendation import (
+    choose_criterion,
     choose_members,
     correlation,
     recommend,
@@ -48,7 +49,7 @@ def fill(root, *splits):
 
 
 def test_each_class_is_unseen_once_and_seen_otherwise():
-    found = [trial for trial in trials() if trial.kind == "unseen classes"]
+    found = [trial for trial in trials() if trial.kind == "unseen"]
     kept, held = (part.to_torch() for part in hold_out(TRAIN, 0.3, seed=0))
     classes = set(kept.labels.tolist())
     total = 0
@@ -86,7 +87,7 @@ def test_classes_are_numbered_anew_and_unknown_labels_stay_unknown():
 
 
 def test_logits_of_crossed_rows_are_those_of_the_classifier():
-    crossed = next(trial for trial in trials() if trial.kind == "crossed rows").outliers
+    crossed = next(trial for trial in trials() if trial.kind == "crossed").outliers
     weight, bias = (np.asarray(part, np.float64) for part in TRAIN.classifier)
     expected = np.asarray(crossed.features["avg"], np.float64) @ weight.T + bias
     np.testing.assert_allclose(crossed.logits, expected, atol=1e-4)
@@ -107,8 +108,11 @@ def test_trials_depend_on_the_seed_alone():
 def test_without_labels_classes_are_those_predicted_and_without_logits_rows_are_crossed():
     kept, held = hold_out(TRAIN, 0.3, seed=0)
     columns = kept.select("avg", "logits"), held.select("avg", "logits")
-    assert {trial.kind for trial in make_trials(*columns)} == {"crossed rows", "unseen classes"}
-    assert [trial.kind for trial in make_trials(kept.select("avg"), held.select("avg"))] == ["crossed rows"]
+    assert {trial.kind for trial in make_trials(*columns)} == {"crossed", "scaled", "unseen"}
+    assert [trial.kind for trial in make_trials(kept.select("avg"), held.select("avg"))] == [
+        "crossed",
+        "scaled",
+    ]
     with pytest.raises(DataError, match="no features"):
         make_trials(kept.select("logits"), held.select("logits"))
 
@@ -118,7 +122,9 @@ def test_without_labels_classes_are_those_predicted_and_without_logits_rows_are_
 
 def test_heads_are_ranked_by_their_mean_auroc_on_unseen_classes():
     pairs = trials()
-    rows, skipped = try_heads({name: create_head(name) for name in ("mahalanobis", "norm", "energy")}, pairs)
+    names = ("mahalanobis", "norm", "energy", "knn")
+    rows, criterion, skipped = try_heads({name: create_head(name) for name in names}, pairs)
+    means = {}
     for row in rows:
         naive = {}
         for trial in pairs:
@@ -128,29 +134,37 @@ def test_heads_are_ranked_by_their_mean_auroc_on_unseen_classes():
             naive.setdefault(trial.kind, []).append(roc_auc_score(truth, np.concatenate(scores)))
         for kind, values in naive.items():
             np.testing.assert_allclose(row.auroc[kind], values, atol=1e-12)
-        assert row.value == pytest.approx(np.mean(naive["unseen classes"]), abs=1e-12)
-    assert [row.value for row in rows] == sorted((row.value for row in rows), reverse=True) and not skipped
+        means[row.label] = {kind: np.mean(values) for kind, values in naive.items()}
+    places = np.mean([rankdata([-one[kind] for one in means.values()]) for kind in criterion], 0)
+    assert [row.place for row in rows] == places.tolist() == sorted(places) and not skipped
     assert all(not row.head.fitted for row in rows if row.head.learns)
 
 
 def test_without_classes_crossed_rows_decide():
     found = recommend(TRAIN.select("avg"), TEST.select("avg"), ["norm", "knn"])
-    assert found.criterion == "crossed rows"
-    assert all([row.value] == list(row.auroc["crossed rows"]) for row in found.rows)
+    assert found.criterion == ("crossed",)
+    assert found.rows[0].auroc["crossed"] >= found.rows[1].auroc["crossed"]
+
+
+def test_scaled_rows_count_too_where_they_contradict_unseen_classes():
+    unseen = [0.9, 0.8, 0.7, 0.6]
+    for scaled in ([0.5, 0.6, 0.9, 0.8], [0.9, 0.5, 0.6, 0.7], [0.5, 0.5, 0.5, 0.5]):
+        found = choose_criterion({"crossed": unseen, "scaled": scaled, "unseen": unseen})
+        negative = np.ptp(scaled) > 0 and spearmanr(unseen, scaled).statistic < 0
+        assert found == (("unseen", "scaled") if negative else ("unseen",))
 
 
 def test_reasons_count_the_trials_in_which_a_head_is_no_worse_than_the_best():
     first, second = recommend(TRAIN, TEST, ["norm", "mahalanobis"]).rows
-    values = [row.auroc["unseen classes"] for row in (first, second)]
+    values = [row.auroc["unseen"] for row in (first, second)]
     better = sum(b >= a for a, b in zip(*values, strict=True))
-    assert f"no worse in {better} of {len(values[0])} trials" in second.reason
-    assert f"{100 * (np.mean(values[0]) - np.mean(values[1])):.1f} below" in second.reason
+    assert second.reason.startswith(f"no worse than {first.label} in {better} of {len(values[0])} trials")
     assert f"{100 * min(values[0]):.1f} to {100 * max(values[0]):.1f} %" in first.reason
 
 
 def test_correlation_is_that_of_the_ranks_within_each_trial():
     pairs = trials()
-    (first, second), _ = try_heads({name: create_head(name) for name in ("mahalanobis", "norm")}, pairs)
+    (first, second), *_ = try_heads({name: create_head(name) for name in ("mahalanobis", "norm")}, pairs)
     expected = []
     for trial in pairs:
         scores = [
@@ -221,7 +235,7 @@ def test_the_command_prints_a_table_or_json(tmp_path, featood, monkeypatch):
     code, printed, _ = featood(*options, "--json")
     heads = json.loads(printed)["heads"]
     assert {row["label"] for row in heads} == set(NAMES)
-    assert heads[0]["label"] in out.splitlines()[2]
+    assert out.split("─\n")[1].startswith(heads[0]["label"])
     code, out, err = featood(*options, "--heads", "knn k=none")
     assert code == 2 and not out and len(err.strip().splitlines()) == 1 and "k must be" in err
 
