@@ -45,7 +45,7 @@ ALIKE = 0.95
 """Rank correlation of the scores of two heads from which on one adds little to the other."""
 SLOW, LEAST_TIME = 10.0, 0.01
 """How many times as long as the best, or at least as so many seconds, a head takes that is called slow."""
-POOL = 10
+POOL = 8
 """Number of the best heads among which the members of a composition are chosen."""
 
 
@@ -161,7 +161,8 @@ def recommend(
     on = f"{len(train)} rows of {train.name} and {len(held)} others of {held.name}"
     reporter.line(f"trying {len(heads)} heads on {on}")
     read = {name for head in heads.values() for name in head.names(train, fitting=True)}
-    trials = make_trials(*(data.select(data.main, "logits", "labels", *read) for data in (train, held)), seed)
+    columns = (train.main, "logits", "labels", *read)
+    trials = make_trials(train.select(*columns), held.select(*columns), seed)
     rows, criterion, failed = try_heads(heads, trials, budget=budget, reporter=reporter)
     return Recommendation(rows, {**skipped, **failed}, criterion, on)
 
@@ -291,7 +292,7 @@ def candidates(train: FeatureSet, names: Sequence[str] = ()) -> tuple[dict[str, 
 def choose_members(rows: Sequence[Recommended], count: int = 3) -> list[Recommended]:
     """Return diverse heads for a composition.
 
-    The best head comes first. Then, of the ten best, the one whose scores are correlated least with those chosen, by
+    The best head comes first. Then, of the eight best, the one whose scores are correlated least with those chosen, by
     its largest rank correlation within trials.
 
     Parameters

@@ -65,7 +65,7 @@ def make_trials(train: FeatureSet, held: FeatureSet, seed: int = 0) -> list[Tria
     """
     if not train.features:
         raise DataError(f"{train.name} has no features to make pseudo-outliers from")
-    train, held = (_labelled(data.to_torch()) for data in (train, held))
+    train, held = _labelled(train.to_torch()), _labelled(held.to_torch())
     generator = torch.Generator().manual_seed(seed)
     trials = [Trial(CROSSED, train, held, crossed_rows(held, generator))]
     if held.labels is not None and train.labels is not None:
@@ -77,7 +77,8 @@ def make_trials(train: FeatureSet, held: FeatureSet, seed: int = 0) -> list[Tria
 
 def unseen_classes(train: FeatureSet, held: FeatureSet, generator: torch.Generator) -> Iterator[Trial]:
     """Yield the trials in which some of the classes are left out; none if there are fewer than three classes."""
-    classes = train.labels[train.labels >= 0].unique()
+    labels = torch.as_tensor(train.labels)
+    classes = labels[labels >= 0].unique()
     order = classes[torch.randperm(len(classes), generator=generator)]
     for left_out in order.tensor_split(min(FOLDS, len(order))) if len(order) > 2 else ():
         kept, _ = without_classes(train, left_out)
@@ -88,7 +89,7 @@ def unseen_classes(train: FeatureSet, held: FeatureSet, generator: torch.Generat
 
 def crossed_rows(data: FeatureSet, generator: torch.Generator) -> FeatureSet:
     """Return crossed and scaled rows of a set of tensors; all columns have the same partners and factors."""
-    classes = torch.arange(len(data)) if data.labels is None else data.labels
+    classes = torch.arange(len(data)) if data.labels is None else torch.as_tensor(data.labels)
     partners = other_rows(classes, generator)
     factors = scales(len(data), generator)
     return changed(data, lambda rows: crossed(rows, partners, generator) * factors)
@@ -106,13 +107,13 @@ def changed(data: FeatureSet, change: Callable[[Tensor], Tensor]) -> FeatureSet:
     The logits are computed from the changed features by the classifier; without a classifier, they are changed like a
     column.
     """
-    columns = {name: change(values.float()) for name, values in data.features.items()}
+    columns = {name: change(torch.as_tensor(values).float()) for name, values in data.features.items()}
     logits = data.logits
     if data.classifier is not None and logits is not None:
         weight, bias = (torch.as_tensor(part).double() for part in data.classifier)
         logits = (columns[data.main].double() @ weight.T + bias).float()
     elif logits is not None:
-        logits = change(logits.float())
+        logits = change(torch.as_tensor(logits).float())
     return dataclasses.replace(data, features=columns, logits=logits, labels=None, ids=None, content="")
 
 
@@ -121,14 +122,15 @@ def without_classes(data: FeatureSet, left_out: Tensor) -> tuple[FeatureSet, Fea
 
     The columns of the logits and the classifier of the classes left out are removed, and the labels numbered anew.
     """
-    count = int(data.num_classes or data.labels.max() + 1)
+    labels, logits = torch.as_tensor(data.labels), data.logits
+    count = int(data.num_classes or labels.max() + 1)
     kept = torch.ones(count, dtype=torch.bool)
     kept[left_out] = False
     numbers = torch.where(kept, kept.cumsum(0) - 1, -1)
-    outside = torch.isin(data.labels, left_out)
+    outside = torch.isin(labels, left_out)
     others: dict[str, Any] = {
-        "labels": torch.where(data.labels >= 0, numbers[data.labels.clamp(min=0)], data.labels),
-        "logits": None if data.logits is None else data.logits[:, kept],
+        "labels": torch.where(labels >= 0, numbers[labels.clamp(min=0)], labels),
+        "logits": None if logits is None else torch.as_tensor(logits)[:, kept],
         "classifier": None
         if data.classifier is None
         else tuple(torch.as_tensor(part)[kept] for part in data.classifier),
@@ -141,4 +143,4 @@ def _labelled(data: FeatureSet) -> FeatureSet:
     """Return the set with the predicted classes as labels, if it has none."""
     if data.labels is not None or data.logits is None:
         return data
-    return dataclasses.replace(data, labels=data.logits.argmax(1))
+    return dataclasses.replace(data, labels=torch.as_tensor(data.logits).argmax(1))
