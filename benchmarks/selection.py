@@ -276,7 +276,7 @@ def tables(lines: Sequence[Mapping[str, Any]]) -> None:
         row["energy"] = f"{next(real(line) for line in found if line['head'] == 'energy'):.1f}"
         for line in lines:
             if line["network"] == name and line["head"].startswith("compose"):
-                row[line["head"]] = f"{real(line):.1f} {', '.join(line['members'])}"
+                row[line["head"]] = f"{real(line):.1f} {', '.join(one.split()[0] for one in line['members'])}"
         rows.append(row)
     show("mean AUROC in %", rows)
 

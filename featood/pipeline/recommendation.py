@@ -247,8 +247,9 @@ def try_heads(
         Recommended(label, heads[label], one.auroc, float(place), *one.costs, scores=one.scores)
         for (label, one), place in zip(found.items(), places, strict=True)
     ]
-    rows.sort(key=lambda row: (row.place, row.fit_s + row.score_s))
-    return _explained(rows, criterion[0]), criterion, skipped
+    first = criterion[0]
+    rows.sort(key=lambda row: (row.place, -np.mean(row.auroc[first]), row.fit_s + row.score_s))
+    return _explained(rows, first), criterion, skipped
 
 
 def choose_criterion(values: Mapping[str, Sequence[float]]) -> tuple[str, ...]:

@@ -44,7 +44,8 @@ def make_trials(train: FeatureSet, held: FeatureSet, seed: int = 0) -> list[Tria
     Parameters
     ----------
     train, held : FeatureSet
-        Rows to fit on, and rows that are not in it. Labels that are missing are those that the logits predict.
+        Rows to fit on, and rows that are not in it. Labels that are missing are those that the logits predict; rows of
+        unknown class (a negative label) are not held-out rows, as they may be outliers.
     seed : int
         Seed of the draws.
 
@@ -56,7 +57,7 @@ def make_trials(train: FeatureSet, held: FeatureSet, seed: int = 0) -> list[Tria
     Raises
     ------
     DataError
-        If a set has no features.
+        If a set has no features, or no held-out row has a known class.
 
     References
     ----------
@@ -65,7 +66,7 @@ def make_trials(train: FeatureSet, held: FeatureSet, seed: int = 0) -> list[Tria
     """
     if not train.features:
         raise DataError(f"{train.name} has no features to make pseudo-outliers from")
-    train, held = _labelled(train.to_torch()), _labelled(held.to_torch())
+    train, held = _labelled(train.to_torch()), _known(_labelled(held.to_torch()))
     generator = torch.Generator().manual_seed(seed)
     trials = [Trial(CROSSED, train, held, crossed_rows(held, generator))]
     if held.labels is not None and train.labels is not None:
@@ -89,7 +90,9 @@ def unseen_classes(train: FeatureSet, held: FeatureSet, generator: torch.Generat
 
 def crossed_rows(data: FeatureSet, generator: torch.Generator) -> FeatureSet:
     """Return crossed and scaled rows of a set of tensors; all columns have the same partners and factors."""
-    classes = torch.arange(len(data)) if data.labels is None else torch.as_tensor(data.labels)
+    classes = None if data.labels is None else torch.as_tensor(data.labels)
+    if classes is None or len(classes.unique()) < 2:
+        classes = torch.arange(len(data))  # any other row
     partners = other_rows(classes, generator)
     factors = scales(len(data), generator)
     return changed(data, lambda rows: crossed(rows, partners, generator) * factors)
@@ -123,7 +126,7 @@ def without_classes(data: FeatureSet, left_out: Tensor) -> tuple[FeatureSet, Fea
     The columns of the logits and the classifier of the classes left out are removed, and the labels numbered anew.
     """
     labels, logits = torch.as_tensor(data.labels), data.logits
-    count = int(data.num_classes or labels.max() + 1)
+    count = data.num_classes or 1 + int(max(labels.max(), left_out.max()))
     kept = torch.ones(count, dtype=torch.bool)
     kept[left_out] = False
     numbers = torch.where(kept, kept.cumsum(0) - 1, -1)
@@ -137,6 +140,15 @@ def without_classes(data: FeatureSet, left_out: Tensor) -> tuple[FeatureSet, Fea
     }
     seen = dataclasses.replace(data, content="", classes=(), **others)
     return seen.rows(~outside), seen.rows(outside)
+
+
+def _known(data: FeatureSet) -> FeatureSet:
+    if data.labels is None:
+        return data
+    known = torch.as_tensor(data.labels) >= 0
+    if not known.any():
+        raise DataError(f"no held-out row of {data.name} has a known class; give rows with labels")
+    return data.rows(known)
 
 
 def _labelled(data: FeatureSet) -> FeatureSet:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -84,6 +85,37 @@ def test_classes_are_numbered_anew_and_unknown_labels_stay_unknown():
     assert kept.labels.tolist() == [0, 1, 2, -1] and unseen.labels.tolist() == [-1]
     assert torch.equal(kept.logits, data.logits[[0, 2, 3, 4]][:, [0, 2, 3]])
     assert torch.equal(unseen.features["avg"], data.features["avg"][[1]])
+
+
+def test_held_out_rows_need_not_have_all_classes_and_unknown_ones_are_left_out():
+    kept, held = (part.to_torch().select("avg", "labels") for part in hold_out(TRAIN, 0.3, seed=0))
+    top = held.labels == held.labels.max()
+    held.labels[torch.where(~top)[0][:7]] = -1
+    some = dataclasses.replace(held.rows(~top), classifier=None)
+    found = make_trials(dataclasses.replace(kept, classifier=None), some)
+    assert len(found[0].known) == len(some) - 7
+    unseen = [trial for trial in found if trial.kind == "unseen"]
+    assert sum(len(trial.outliers) for trial in unseen) == len(some) - 7
+    for trial in unseen:  # a class has the same number in both parts
+        for c in trial.known.labels.unique():
+            ours = kept.labels[
+                (kept.features["avg"][:, None] == trial.train.features["avg"][trial.train.labels == c][0])
+                .all(-1)
+                .any(1)
+            ]
+            theirs = some.labels[
+                (some.features["avg"][:, None] == trial.known.features["avg"][trial.known.labels == c][0])
+                .all(-1)
+                .any(1)
+            ]
+            assert ours.item() == theirs.item()
+    with pytest.raises(DataError, match="no held-out row"):
+        make_trials(kept, dataclasses.replace(some, labels=torch.full((len(some),), -1)))
+
+
+def test_rows_of_a_single_class_are_crossed_with_any_other():
+    one = dataclasses.replace(TRAIN.select("avg"), labels=np.zeros(len(TRAIN), int), classifier=None)
+    assert [trial.kind for trial in make_trials(*hold_out(one, 0.3, seed=0))] == ["crossed", "scaled"]
 
 
 def test_logits_of_crossed_rows_are_those_of_the_classifier():
