@@ -188,14 +188,13 @@ def trials_of(train: FeatureSet, test: FeatureSet, odd: Mapping[str, FeatureSet]
 
 
 def jobs() -> list[str]:
-    """List heads with options: all with their defaults, then one option after the other."""
-    texts = [
+    """List the variants of heads, as for ``featood recommend --heads``."""
+    return [
         f"{name} {key}={value}"
         for name, grid in GRID.items()
         for key, values in grid.items()
         for value in values
     ]
-    return ["", *texts]
 
 
 def run(
@@ -203,7 +202,7 @@ def run(
 ) -> None:
     """Try the heads that are not in the file."""
     heads = candidates(train)[0]
-    for text in jobs()[1:]:
+    for text in jobs():
         heads |= candidates(train, [text])[0]
     for label, head in heads.items():
         if (name, label) in done:
@@ -214,7 +213,7 @@ def run(
             line |= {
                 "auroc": {kind: float(np.mean(values)) for kind, values in row.auroc.items()},
                 "fit_s": round(row.fit_s, 3),
-                "score_s": round(row.score_s, 4),
+                "score_ms": round(row.score_ms, 4),
             }
         except FeatoodError as error:
             line["error"] = str(error)

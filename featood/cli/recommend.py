@@ -69,22 +69,22 @@ def recommend(
     if as_json:
         emit_json(found.as_json())
         return
-    kinds = list(found.rows[0].auroc)
+    kinds = [*found.criterion, *(kind for kind in found.rows[0].auroc if kind not in found.criterion)]
     rows = (
         (
             row.label, *(f"{100 * sum(row.auroc[kind]) / len(row.auroc[kind]):.1f}" for kind in kinds),
-            f"{row.fit_s:.2g}", f"{row.score_s:.2g}", f"{row.size_mb:.2g}", row.reason,
+            f"{row.fit_s:.2f}", f"{row.score_ms:.3f}", f"{row.size_mb:.2f}", row.reason,
         )
         for row in found.rows[:top]
     )  # fmt: skip
-    table(("head", *kinds, "fit s", "score s", "MB", f"why ({len(found.rows)} heads tried)"), rows)
+    table(("head", *kinds, "fit s", "ms/row", "MB", "why"), rows)
     print_line(
-        f"ordered by {' and '.join(found.criterion)}; {', '.join(kinds)}: AUROC of these pseudo-outliers in %; "
-        "score s: for 1,000 rows; MB: fitted tensors"
+        f"{len(found.rows)} heads, by {' and '.join(found.criterion)}; {', '.join(kinds)}: AUROC of such rows in %; "
+        "MB: fitted tensors"
     )
     if len(found.criterion) > 1:
         print_line(
-            "heads that detect unseen classes miss rows of small norm here, so both count; expect less"
+            "heads that detect unseen classes miss rows of small norm here, so both count, and less is certain"
         )
     if found.skipped:
         print_line(f"{len(found.skipped)} heads were not tried: --json says why")

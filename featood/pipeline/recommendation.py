@@ -44,7 +44,7 @@ BUDGET = 600.0
 ALIKE = 0.95
 """Rank correlation of the scores of two heads from which on one adds little to the other."""
 SLOW, LEAST_TIME = 10.0, 0.01
-"""How many times as long as the best, or at least as so many seconds, a head takes that is called slow."""
+"""A head is slow that takes so many times as long as the best, or as so many seconds, for a fit and 1,000 scores."""
 POOL = 8
 """Number of the best heads among which the members of a composition are chosen."""
 
@@ -63,8 +63,8 @@ class Recommended:
     """The criterion: its place among all heads, 1 = best, by the mean AUROC of the trials that count."""
     fit_s: float
     """Seconds of the fit on the rows that are not held out."""
-    score_s: float
-    """Seconds to score 1,000 rows."""
+    score_ms: float
+    """Milliseconds to score a row, with the time to build an index if it has one."""
     size_mb: float
     """Size of the fitted tensors."""
     like: str = ""
@@ -248,7 +248,7 @@ def try_heads(
         for (label, one), place in zip(found.items(), places, strict=True)
     ]
     first = criterion[0]
-    rows.sort(key=lambda row: (row.place, -np.mean(row.auroc[first]), row.fit_s + row.score_s))
+    rows.sort(key=lambda row: (row.place, -np.mean(row.auroc[first]), row.fit_s + row.score_ms))
     return _explained(rows, first), criterion, skipped
 
 
@@ -360,12 +360,14 @@ def _explained(rows: Sequence[Recommended], kind: str) -> list[Recommended]:
         )
         own, best = row.auroc[kind], rows[0].auroc[kind]
         if row is rows[0]:
-            reason = f"AUROC of {100 * min(own):.1f} to {100 * max(own):.1f} % in {len(own)} trials"
+            reasons = [f"{100 * min(own):.1f} to {100 * max(own):.1f} in {len(own)} trials"]
         else:
-            above = sum(mine >= theirs for mine, theirs in zip(own, best, strict=True))
-            reason = f"no worse than {rows[0].label} in {above} of {len(own)} trials"
-        reason += f"; ranks rows as {like} does" if like else ""
-        times = (row.fit_s + row.score_s) / max(rows[0].fit_s + rows[0].score_s, LEAST_TIME)
-        reason += f"; {times:.0f} times the time" if times > SLOW else ""
-        found.append(dataclasses.replace(row, like=like, reason=reason))
+            worse = sum(mine < theirs for mine, theirs in zip(own, best, strict=True))
+            reasons = [f"{rows[0].label} is better in {worse} of {len(own)} trials"]
+        if like:
+            reasons.append(f"ranks rows as {like}")
+        times = (row.fit_s + row.score_ms) / max(rows[0].fit_s + rows[0].score_ms, LEAST_TIME)
+        if times > SLOW:
+            reasons.append(f"{times:.0f} times as slow")
+        found.append(dataclasses.replace(row, like=like, reason="; ".join(reasons)))
     return found
