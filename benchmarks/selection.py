@@ -270,6 +270,7 @@ def tables(lines: Sequence[Mapping[str, Any]]) -> None:
     for name, found in known.items():
         best = max(found, key=real)
         row = {"network": name, "heads": len(found), "best": f"{real(best):.1f} {best['head']}"}
+        row["unseen, scaled"] = f"{spearmanr(values[name]['unseen'], values[name]['scaled']).statistic:.2f}"
         pick = found[int(np.argmax(values[name]["featood recommend"]))]
         row["featood recommend"] = f"{real(pick):.1f} {pick['head']}"
         row["energy"] = f"{next(real(line) for line in found if line['head'] == 'energy'):.1f}"
@@ -277,7 +278,7 @@ def tables(lines: Sequence[Mapping[str, Any]]) -> None:
             if line["network"] == name and line["head"].startswith("compose"):
                 row[line["head"]] = f"{real(line):.1f} {', '.join(one.split()[0] for one in line['members'])}"
         rows.append(row)
-    show("mean AUROC in %", rows)
+    show("mean AUROC in %, and the rank correlation of two kinds of pseudo-outliers", rows)
 
 
 def criteria(found: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
