@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from featood.pipeline.active_learning import active_learning
     from featood.pipeline.detectors import Detector
     from featood.pipeline.monitoring import Monitor
+    from featood.pipeline.recommendation import recommend
     from featood.pipeline.scoring import evaluate
     from featood.pipeline.training import train
 
@@ -31,6 +32,7 @@ _HOME = {
     "list_heads": "featood.heads",
     "load_head": "featood.heads",
     "open_cache": "featood.cache",
+    "recommend": "featood.pipeline.recommendation",
     "train": "featood.pipeline.training",
 }
 
@@ -47,6 +49,7 @@ __all__ = [
     "list_heads",
     "load_head",
     "open_cache",
+    "recommend",
     "train",
 ]
 

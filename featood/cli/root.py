@@ -37,6 +37,10 @@ SECTIONS = {
         "tune": Listed(
             "tune.tune", "Choose a head's options on a validation set, then fit it with the best and save it."
         ),
+        "recommend": Listed(
+            "recommend.recommend",
+            "Predict which heads suit the features in the cache, without out-of-distribution data.",
+        ),
         "score": Listed("score.score", "Score heads on the test set against out-of-distribution sets."),
         "report": Listed(
             "report.report",

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["hold_out", "limited", "split_rows", "with_outliers"]
+__all__ = ["hold_out", "limited", "split_rows", "validation_rows", "with_outliers"]
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featood.cache.columns import ChosenRows, JoinedColumn
 from featood.cache.feature_set import FeatureSet
 from featood.data.selection import spaced_rows
-from featood.errors import DataError, Mismatch
+from featood.errors import DataError, Mismatch, UsageError
+
+if TYPE_CHECKING:
+    from featood.pipeline.selection import Selection
 
 
 def hold_out(data: FeatureSet, share: float, seed: int) -> tuple[FeatureSet, FeatureSet]:
@@ -51,6 +54,29 @@ def split_rows(data: FeatureSet, held: np.ndarray) -> tuple[FeatureSet, FeatureS
     listed = np.zeros(len(data), dtype=bool)
     listed[held] = True
     return _part(data, np.flatnonzero(~listed)), _part(data, np.flatnonzero(listed))
+
+
+def validation_rows(
+    selection: Selection, train: FeatureSet, share: float, seed: int
+) -> tuple[FeatureSet, FeatureSet, str]:
+    """Return the rows to fit on, in-distribution rows to validate on, and a description of the latter.
+
+    These are the ``val`` split, unless it is the split used for tests; else a share of the training rows, held out.
+
+    Raises
+    ------
+    UsageError
+        If `train` is the split that is used for tests.
+    """
+    own = train.name.split("/")[-1]
+    tested = "test" if "test" in selection.entries else "val"
+    if own == tested:
+        raise UsageError(f"{train.name} is the split that featood score uses; choose on another split")
+    if "val" in selection.entries and "val" not in (own, tested):
+        validation = selection.open("val")
+        return train, validation, validation.name
+    kept, held = hold_out(train, share, seed)
+    return kept, held, f"{len(held)} rows held out of {train.name}"
 
 
 def limited(data: FeatureSet, limit: int) -> FeatureSet:

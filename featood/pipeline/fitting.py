@@ -34,6 +34,9 @@ from featood.reporter import SILENT, Reporter
 if TYPE_CHECKING:
     from featood.pipeline.leakage import SeenOutliers
 
+AUTO = ("auto",)
+"""Members of a composition that :func:`fit_head` chooses; see :mod:`featood.pipeline.recommendation`."""
+
 
 def fit(
     head: Head,
@@ -217,6 +220,8 @@ def fit_head(
     named = options.pop("members", None) if composes else None
     head = create_head(name, preset, **options)
     members: list[Head] = []
+    if named == AUTO:
+        named, note = _recommended(selection, plan.split, reporter)
     if composes:
         head, members = _with_members(selection, head, named, reporter)
     sets = {
@@ -245,6 +250,7 @@ def fit_head(
     if composes:
         _check_outliers(head, learn=False, validate=bool(plan.validate_on))
         head = fit_composition(head, members, train, checkpoint=checkpoint, reporter=reporter)
+        head.annotate(notes=(*head.record.notes, *([note] if note else [])))
     else:
         outliers, validate_on = _find_outliers(selection, head, train, plan, reporter)
         head = fit(
@@ -307,6 +313,17 @@ def _with_members(
         reporter.line(f"member {member.name}: {f'as fitted in {folder}' if folder else 'fitted now'}")
         members.append(member)
     return dataclasses.replace(head, members=tuple(format_member(member) for member in members)), members
+
+
+def _recommended(selection: Selection, split: str, reporter: Reporter) -> tuple[list[str], str]:
+    """Choose the members of a composition without out-of-distribution data, and say which."""
+    from featood.heads.compositions._members import format_member
+    from featood.pipeline.recommendation import choose_members, recommend_heads
+
+    chosen = choose_members(recommend_heads(selection, split=split, reporter=reporter).rows)
+    note = f"members chosen by pseudo-outliers: {', '.join(row.label for row in chosen)}"
+    reporter.line(note)
+    return [format_member(row.head) for row in chosen], note
 
 
 def _record(head: Head, seen: SeenOutliers) -> None:

@@ -20,7 +20,7 @@ from featood.heads.base.fit import FitContext
 from featood.heads.base.head import Head
 from featood.metrics import METRICS, best_of, detection_metrics
 from featood.objects import Location
-from featood.pipeline.derived_sets import hold_out
+from featood.pipeline.derived_sets import validation_rows
 from featood.pipeline.fitted_heads import find_heads
 from featood.pipeline.fitting import FitPlan, fit_head
 from featood.pipeline.leakage import SeenOutliers, dataset_name, overlap
@@ -167,7 +167,7 @@ def tune_head(
         selection.cache, train, on.validation_ood, data_dir=selection.data_dir, reporter=reporter
     )
     _refuse_overlap(dataset_name(outliers), dataset_name(train), tested)
-    kept, validation, where = _validation_rows(selection, train, on.seed)
+    kept, validation, where = validation_rows(selection, train, HELD_OUT, on.seed)
     reporter.line(f"tuning {name} on {where} against {outliers.name}: {len(points)} points")
     found = tune(heads, kept, validation, outliers, reporter=reporter)
     # options as given in the grid: a head may convert them
@@ -210,21 +210,6 @@ def _recorded_tests(selection: Selection) -> list[str]:
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return names
-
-
-def _validation_rows(
-    selection: Selection, train: FeatureSet, seed: int
-) -> tuple[FeatureSet, FeatureSet, str]:
-    """Return the rows to fit on, the rows to validate on, and a description of the latter."""
-    own = train.name.split("/")[-1]
-    tested = "test" if "test" in selection.entries else "val"
-    if own == tested:
-        raise UsageError(f"{train.name} is the split that featood score uses; tune on another split")
-    if "val" in selection.entries and "val" not in (own, tested):
-        validation = selection.open("val")
-        return train, validation, validation.name
-    kept, held = hold_out(train, HELD_OUT, seed)
-    return kept, held, f"{len(held)} rows held out of {train.name}"
 
 
 def _try(

@@ -34,7 +34,8 @@ class Composition(Head):
     composes: ClassVar[bool] = True
     members: tuple[str, ...] = option(
         ("energy", "mahalanobis", "knn"),
-        "heads to compose, with options as in 'knn k=50' or a preset as in 'heat-el preset=cifar100'",
+        "heads to compose, with options as in 'knn k=50' or a preset as in 'heat-el preset=cifar100'; "
+        "featood fit also takes auto, see featood recommend",
     )
     sample: int = option(10_000, "number of training rows on which the members' scores are calibrated", low=1)
     seed: int = option(0, "seed for sampling these rows", low=0, high=2**32 - 1)

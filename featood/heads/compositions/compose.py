@@ -41,7 +41,8 @@ class Compose(Composition):
 
     members: tuple[str, ...] = option(
         ("heat-gmm", "heat-gmm-std", "heat-el"),
-        "heads to compose, with options as in 'knn k=50' or a preset as in 'heat-el preset=cifar100'",
+        "heads to compose, with options as in 'knn k=50' or a preset as in 'heat-el preset=cifar100'; "
+        "featood fit also takes auto, see featood recommend",
     )
     beta: float = option(0.0, "0 sums the standardised scores, inf takes the largest, -inf the smallest")
 
