@@ -1,0 +1,164 @@
+"""``featood leaderboard``."""
+
+from __future__ import annotations
+
+__all__ = ["leaderboard"]
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from featood.cli.common import Place, cache_option
+from featood.cli.verify import print_verdicts
+from featood.reporter import Reporter, TerminalReporter, print_line
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    from featood.pipeline.leaderboard import Job, Plan, Results, Sets
+
+
+@click.command()
+@click.argument("plan", type=click.Path(dir_okay=False))
+@click.argument("folder", type=Place(file_okay=False))
+@click.option(
+    "--head", "heads", multiple=True, help="Fit only this head now; may be repeated (default: all)."
+)
+@click.option("--training", is_flag=True, help="Also fit heads that train a network (minutes each).")
+@click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True,
+    help="Number of fits at a time, each with one thread, in a process of its own.",
+)  # fmt: skip
+@click.option(
+    "--cap", type=click.FloatRange(0, min_open=True), default=600.0, show_default=True,
+    help="Leave out a head that takes more seconds with a seed.",
+)  # fmt: skip
+@click.option("--page", type=Place(dir_okay=False), help="Write the tables as a page in Markdown.")
+@click.option(
+    "--verify", "patterns", multiple=True, metavar="PATTERN",
+    help="Instead, compute the fits BACKBONE/DATASET/LABEL that match, such as '*/knn', again and compare; may be "
+    "repeated.",
+)  # fmt: skip
+@cache_option
+def leaderboard(
+    plan: str, folder: str, heads: tuple[str, ...], training: bool, jobs: int, cap: float, page: str | None,
+    patterns: tuple[str, ...], cache_root: str,
+) -> None:  # fmt: skip
+    """Compare all heads on the backbones in PLAN, a TOML file, and keep the results in FOLDER.
+
+    Each finished fit is one line of FOLDER/results.jsonl; the same command continues after an interruption. Nothing is
+    extracted, and the cache is not changed. PLAN has one table for each backbone:
+
+        [[benchmark]]
+        backbone = "cifar-resnet20"
+        dataset = "cifar10"
+        near = ["cifar100"]
+        far = ["textures"]
+
+    and, before them, may have seeds = 3 (fits of each head with random numbers), epochs (of every head that trains a
+    network), resamples = 1000 (of the bootstrap), and tables of options such as [options.knn].
+
+    Example: featood leaderboard plan.toml leaderboard --jobs 8 --training --page leaderboard.md
+
+    Example: featood leaderboard plan.toml leaderboard --verify '*/knn'
+    """
+    from featood.cache import open_cache
+    from featood.heads import head_class
+    from featood.pipeline.leaderboard import (
+        Results,
+        jobs_of,
+        open_sets,
+        read_plan,
+        settings_of,
+        tables,
+        trains,
+        verify_lines,
+    )
+    from featood.report import leaderboard_page
+    from featood.report.files import write_text
+
+    for head in heads:
+        head_class(head)  # raises if there is none
+    cache, what, results = open_cache(cache_root), read_plan(plan), Results(folder)
+    with TerminalReporter() as reporter:
+        if patterns:
+            verdicts = verify_lines(cache, what, results, patterns, reporter=reporter)
+            return print_verdicts(str(results.file), verdicts)
+        sets = {benchmark: open_sets(cache, benchmark) for benchmark in what.benchmarks}
+        every = {
+            job: settings_of(what, job, sets[job.benchmark])
+            for benchmark in what.benchmarks
+            for job in jobs_of(what, benchmark)
+        }
+        wanted = []
+        for job, settings in every.items():
+            fit = results.finished(job, settings)
+            again = fit is None or fit.line.get("over_s", cap) < cap
+            if (
+                again
+                and (not heads or job.head in heads)
+                and (training or not trains(what, job, sets[job.benchmark]))
+            ):
+                wanted.append(job)
+        reporter.line(f"{len(wanted)} of {len(every)} fits to make")
+        _run(cache_root, what, wanted, sets, results, jobs, cap, reporter)
+        if page:
+            text = leaderboard_page(tables(what, sets, every, results), " ".join(["featood", *sys.argv[1:]]))
+            write_text(page, text)
+    print_line(f"results: {results.file}")
+
+
+def _run(
+    cache_root: str, plan: Plan, wanted: list[Job], sets: Mapping[Any, Sets], results: Results, jobs: int,
+    cap: float, reporter: Reporter,
+) -> None:  # fmt: skip
+    """Make the fits, and add each to the results as soon as it is finished."""
+    import multiprocessing
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
+    import numpy as np
+
+    from featood.pipeline.leaderboard import left_out
+    from featood.speed.timing import in_process
+
+    pool = ThreadPoolExecutor(jobs)  # each thread waits for a process
+    try:
+        running = {pool.submit(in_process, work, cache_root, plan, job, cap=cap): job for job in wanted}
+        for done, future in enumerate(as_completed(running)):
+            reporter.progress("fitting heads", done, len(running))
+            job, found = running[future], future.result()
+            if "found" in found:
+                results.add(job, *found["found"])
+            elif found["error"].startswith("over "):
+                reason = f"takes {found['error']} for one fit"
+                line = left_out(plan, job, sets[job.benchmark], reason, over_s=cap)
+                results.add(job, line, np.empty(0, np.uint8))
+            else:  # not a property of the head, so it is tried again next time
+                print_line(f"{job.name} failed: {found['error']}")
+        reporter.progress("fitting heads", len(running), len(running))
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    pool.shutdown()
+
+
+def work(pipe: Connection, cache_root: str, plan: Plan, job: Job) -> None:
+    """Make one fit, and send its line and ranks."""
+    import warnings
+
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    from featood.cache import open_cache
+    from featood.pipeline.leaderboard import fit_and_score, open_sets
+
+    warnings.simplefilter("ignore")  # the line has them as notes
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        sets = open_sets(open_cache(cache_root), job.benchmark)
+        pipe.send(("ready", True))
+        pipe.send(("found", fit_and_score(plan, job, sets)))

@@ -1,0 +1,93 @@
+"""Verification of a leaderboard: chosen fits are made and scored again, and compared with their lines."""
+
+from __future__ import annotations
+
+__all__ = ["verify_lines"]
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from featood.cache import FeatureCache
+from featood.errors import UsageError
+from featood.pipeline.leaderboard.fits import Job, fit_and_score, jobs_of, open_sets, settings_of
+from featood.pipeline.leaderboard.plan import Plan
+from featood.pipeline.leaderboard.results import Results
+from featood.pipeline.verification import CONFIRMED, DIFFERENT, Verdict, compare_row, versions_changed
+from featood.reporter import SILENT, Reporter
+
+
+def verify_lines(
+    cache: FeatureCache, plan: Plan, results: Results, patterns: Sequence[str], *, reporter: Reporter = SILENT
+) -> list[Verdict]:
+    """Compute chosen fits again, from the cache alone, and compare them with their lines.
+
+    The training of a network on another processor adds numbers in another order and ends elsewhere: a head that learns
+    so is confirmed only on a machine like the one that fitted it.
+
+    Parameters
+    ----------
+    cache : FeatureCache
+    plan : Plan
+    results : Results
+    patterns : sequence of str
+        Patterns of names ``BACKBONE/DATASET/LABEL``, such as ``*/knn`` or ``cifar-resnet20/*``.
+    reporter : Reporter
+        Receives possible reasons for differences, such as another version of a library, and the progress.
+
+    Returns
+    -------
+    list of Verdict
+        One for each row of the chosen lines.
+
+    Raises
+    ------
+    UsageError
+        If no line matches a pattern.
+    """
+    chosen: list[tuple[Job, dict[str, Any]]] = []
+    verdicts: list[Verdict] = []
+    sets = {benchmark: open_sets(cache, benchmark) for benchmark in plan.benchmarks}
+    for job in (job for benchmark in plan.benchmarks for job in jobs_of(plan, benchmark)):
+        line = results.latest(job)
+        if line is not None and any(fnmatch.fnmatchcase(job.name, pattern) for pattern in patterns):
+            chosen.append((job, line))
+    if not chosen:
+        raise UsageError(
+            f"no line of {results.file} matches {' or '.join(patterns)}; write BACKBONE/DATASET/LABEL"
+        )
+    for text in dict.fromkeys(text for _, line in chosen for text in versions_changed(line["versions"])):
+        reporter.line(text)
+    for number, (job, line) in enumerate(chosen):
+        reporter.progress("verifying", number, len(chosen))
+        if line["settings"] != settings_of(plan, job, sets[job.benchmark]):
+            why = "the plan, the sets or the defaults of the head have changed since"
+            verdicts.append(Verdict(job.name, DIFFERENT, why, 5))
+            continue
+        again, _ = fit_and_score(plan, job, sets[job.benchmark])
+        verdicts += _compare(job, line, again)
+    reporter.progress("verifying", len(chosen), len(chosen))
+    return verdicts
+
+
+def _compare(job: Job, line: Mapping[str, Any], again: Mapping[str, Any]) -> list[Verdict]:
+    if "left_out" in line or "left_out" in again:
+        then, now = (body.get("left_out", "scored") for body in (line, again))
+        same = then == now
+        return [
+            Verdict(
+                job.name,
+                CONFIRMED if same else DIFFERENT,
+                then if same else f"{then}; now {now}",
+                0 if same else 5,
+            )
+        ]
+    rows = {row["ood"]: row for row in line["rows"]}
+    scores, now = (body["evidence"]["heads"][job.label]["scores"] for body in (line, again))
+    id_name = next(iter(again["evidence"]["sets"]))
+    return [
+        compare_row(f"{job.name} on {row['ood']}", rows[row["ood"]], row, scores, now, (id_name, row["ood"]))
+        if row["ood"] in rows
+        else Verdict(f"{job.name} on {row['ood']}", DIFFERENT, "its row is not in the file", 5)
+        for row in again["rows"]
+    ]
