@@ -51,7 +51,7 @@ def leaderboard_page(tables: Mapping[str, Any], command: str) -> str:
     plan = tables["plan"]
     parts = [
         "# Leaderboard",
-        f"{_count(tables)} on {len(tables['benchmarks'])} networks, made by one command from cached features:",
+        f"{_count(tables)}, made by one command from cached features:",
         f"```text\n{command}\n```",
         "## How to read it",
         READING.format(level=f"{100 * plan['level']:.4g}"),
@@ -70,7 +70,8 @@ def _count(tables: Mapping[str, Any]) -> str:
     heads = {
         head for body in tables["benchmarks"].values() for row in body["standings"] for head in _names(row)
     }
-    return f"{len(heads)} heads"
+    networks = len(tables["benchmarks"])
+    return f"{len(heads)} heads on {networks} network{'s' * (networks > 1)}"
 
 
 def _names(row: Mapping[str, Any]) -> list[str]:

@@ -26,6 +26,7 @@ from featood.files import digest
 from featood.heads import create_head, head_class, list_heads
 from featood.heads.artefacts.artefact import options_as_json
 from featood.heads.base.head import Head
+from featood.heads.compositions._members import format_member
 from featood.pipeline.comparison import Uncertainty
 from featood.pipeline.derived_sets import hold_out
 from featood.pipeline.fitting import fit
@@ -106,15 +107,32 @@ def jobs_of(plan: Plan, benchmark: Benchmark) -> Iterator[Job]:
 
 
 def make_head(plan: Plan, job: Job, train: FeatureSet) -> tuple[Head, str]:
-    """Return the unfitted head of a job, with the published settings for the kind of network, and a line about them."""
-    preset, note = choose_preset(job.head, train) if head_class(job.head).presets else (None, "")
-    given = {name: tuple(value) if isinstance(value, list) else value
-             for name, value in plan.options.get(job.head, {}).items()}  # fmt: skip
-    head = create_head(job.head, preset)
+    """Return the unfitted head of a job, with the published settings for the kind of network, and a line about them.
+
+    Seed and epochs of the plan are also those of the default members of a composition.
+    """
+    own = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in plan.options.get(job.head, {}).items()
+    }
+    preset, note = own.pop("preset", None), ""
+    if preset is None and head_class(job.head).presets:
+        preset, note = choose_preset(job.head, train)
+    head = create_head(job.head, preset, **own)
+    given = _common(plan, job, head)
+    if members := head.create_members():
+        given["members"] = tuple(
+            format_member(dataclasses.replace(member, **_common(plan, job, member))) for member in members
+        )
+    return dataclasses.replace(head, **{**given, **own}), note
+
+
+def _common(plan: Plan, job: Job, head: Head) -> dict[str, Any]:
+    """Return the options that the plan sets for every head that has them."""
+    given: dict[str, Any] = {"seed": job.seed} if "seed" in head.options else {}
     if plan.epochs is not None and head.trains and "epochs" in head.options:
-        given = {"epochs": plan.epochs, **given}
-    seed = {} if job.seed is None else {"seed": job.seed}
-    return create_head(job.head, preset, **given, **seed), note
+        given["epochs"] = plan.epochs
+    return given
 
 
 def trains(plan: Plan, job: Job, sets: Sets) -> bool:

@@ -99,8 +99,12 @@ def read_plan(path: str | Path) -> Plan:
             raise UsageError(f"{path}: the benchmark {benchmark.name} is there twice")
     if not benchmarks:
         raise UsageError(f"{path} names no benchmark; it needs a table [[benchmark]]")
-    for head in body.get("options", ()):
+    for head, options in body.get("options", {}).items():
         head_class(head)  # raises if there is none
+        if "seed" in options:
+            raise UsageError(
+                f"{path}: options.{head} has a seed; give the number of seeds of all heads, seeds = 3"
+            )
     return Plan(benchmarks, **body)
 
 

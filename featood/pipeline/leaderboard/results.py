@@ -108,4 +108,4 @@ class Results:
         return dict(zip(evidence["sets"], np.split(ranks, np.cumsum(sizes)[:-1]), strict=True))
 
     def _place(self, job: Job) -> Path:
-        return self.folder / "ranks" / safe_text(job.benchmark.name.replace("/", ",")) / f"{job.label}.npy"
+        return self.folder / "ranks" / safe_text(job.benchmark.name) / f"{job.label}.npy"

@@ -16,6 +16,9 @@ from featood.pipeline.leaderboard.results import Results
 from featood.pipeline.verification import CONFIRMED, DIFFERENT, Verdict, compare_row, versions_changed
 from featood.reporter import SILENT, Reporter
 
+FACTS = ("head", "seed", "fitted_on", "contents")
+"""What a line says about its fit, besides the scores."""
+
 
 def verify_lines(
     cache: FeatureCache, plan: Plan, results: Results, patterns: Sequence[str], *, reporter: Reporter = SILENT
@@ -71,23 +74,20 @@ def verify_lines(
 
 
 def _compare(job: Job, line: Mapping[str, Any], again: Mapping[str, Any]) -> list[Verdict]:
-    if "left_out" in line or "left_out" in again:
-        then, now = (body.get("left_out", "scored") for body in (line, again))
-        same = then == now
-        return [
-            Verdict(
-                job.name,
-                CONFIRMED if same else DIFFERENT,
-                then if same else f"{then}; now {now}",
-                0 if same else 5,
-            )
-        ]
-    rows = {row["ood"]: row for row in line["rows"]}
-    scores, now = (body["evidence"]["heads"][job.label]["scores"] for body in (line, again))
+    """Compare a line with the one computed again, row by row."""
+    then, now = (body.get("left_out", "scored") for body in (line, again))
+    changed = [key for key in FACTS if line.get(key) != again[key]]
+    if then != now or changed:
+        why = f"{then}; computed again: {now}" if then != now else f"{', '.join(changed)} differ"
+        return [Verdict(job.name, DIFFERENT, why, 5)]
+    if "left_out" in line:
+        return [Verdict(job.name, CONFIRMED, then)]
+    rows, found = ({row["ood"]: row for row in body["rows"]} for body in (line, again))
+    scores, scored = (body["evidence"]["heads"][job.label]["scores"] for body in (line, again))
     id_name = next(iter(again["evidence"]["sets"]))
     return [
-        compare_row(f"{job.name} on {row['ood']}", rows[row["ood"]], row, scores, now, (id_name, row["ood"]))
-        if row["ood"] in rows
-        else Verdict(f"{job.name} on {row['ood']}", DIFFERENT, "its row is not in the file", 5)
-        for row in again["rows"]
+        compare_row(f"{job.name} on {name}", rows[name], found[name], scores, scored, (id_name, name))
+        if name in rows and name in found
+        else Verdict(f"{job.name} on {name}", DIFFERENT, "is not a row of both", 5)
+        for name in dict.fromkeys((*found, *rows))
     ]
