@@ -6,7 +6,7 @@ __all__ = ["leaderboard"]
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
@@ -15,9 +15,7 @@ from featood.cli.verify import print_verdicts
 from featood.reporter import Reporter, TerminalReporter, print_line
 
 if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-
-    from featood.pipeline.leaderboard import Job, Plan, Results, Sets
+    from featood.pipeline.leaderboard import Benchmark, Job, Plan, Results, Sets
 
 
 @click.command()
@@ -111,54 +109,21 @@ def leaderboard(
 
 
 def _run(
-    cache_root: str, plan: Plan, wanted: list[Job], sets: Mapping[Any, Sets], results: Results, jobs: int,
+    cache_root: str, plan: Plan, wanted: list[Job], sets: Mapping[Benchmark, Sets], results: Results, jobs: int,
     cap: float, reporter: Reporter,
 ) -> None:  # fmt: skip
-    """Make the fits, and add each to the results as soon as it is finished."""
-    import multiprocessing
-    from concurrent.futures import ThreadPoolExecutor, as_completed
-
+    """Make the fits, and add each to the results when it is finished."""
     import numpy as np
 
-    from featood.pipeline.leaderboard import left_out
-    from featood.speed.timing import in_process
+    from featood.pipeline.leaderboard import left_out, make_fits
 
-    pool = ThreadPoolExecutor(jobs)  # each thread waits for a process
-    try:
-        running = {pool.submit(in_process, work, cache_root, plan, job, cap=cap): job for job in wanted}
-        for done, future in enumerate(as_completed(running)):
-            reporter.progress("fitting heads", done, len(running))
-            job, found = running[future], future.result()
-            if "found" in found:
-                results.add(job, *found["found"])
-            elif found["error"].startswith("over "):
-                reason = f"takes {found['error']} for one fit"
-                line = left_out(plan, job, sets[job.benchmark], reason, over_s=cap)
-                results.add(job, line, np.empty(0, np.uint8))
-            else:  # not a property of the head, so it is tried again next time
-                print_line(f"{job.name} failed: {found['error']}")
-        reporter.progress("fitting heads", len(running), len(running))
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
-    pool.shutdown()
-
-
-def work(pipe: Connection, cache_root: str, plan: Plan, job: Job) -> None:
-    """Make one fit, and send its line and ranks."""
-    import warnings
-
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    from featood.cache import open_cache
-    from featood.pipeline.leaderboard import fit_and_score, open_sets
-
-    warnings.simplefilter("ignore")  # the line has them as notes
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
-        sets = open_sets(open_cache(cache_root), job.benchmark)
-        pipe.send(("ready", True))
-        pipe.send(("found", fit_and_score(plan, job, sets)))
+    for done, (job, outcome) in enumerate(make_fits(cache_root, plan, wanted, jobs, cap)):
+        reporter.progress("fitting heads", done, len(wanted))
+        if outcome.slow:
+            line = left_out(plan, job, sets[job.benchmark], f"takes over {cap:g} s for one fit", over_s=cap)
+            results.add(job, line, np.empty(0, np.uint8))
+        elif outcome.fit:
+            results.add(job, *outcome.fit)
+        else:  # tried again next time
+            print_line(f"{job.name} failed: {outcome.error}")
+    reporter.progress("fitting heads", len(wanted), len(wanted))

@@ -15,16 +15,19 @@ from featood.pipeline.leaderboard.results import Results
 from featood.pipeline.leaderboard.standings import mean_ranks, standings
 from featood.pipeline.leaderboard.tables import tables
 from featood.pipeline.leaderboard.verification import verify_lines
+from featood.pipeline.leaderboard.workers import Outcome, make_fits
 
 __all__ = [
     "Benchmark",
     "Job",
+    "Outcome",
     "Plan",
     "Results",
     "Sets",
     "fit_and_score",
     "jobs_of",
     "left_out",
+    "make_fits",
     "mean_ranks",
     "open_sets",
     "read_plan",

@@ -111,7 +111,7 @@ def make_head(plan: Plan, job: Job, train: FeatureSet) -> tuple[Head, str]:
 
     Seed and epochs of the plan are also those of the default members of a composition.
     """
-    own = {
+    own: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in plan.options.get(job.head, {}).items()
     }

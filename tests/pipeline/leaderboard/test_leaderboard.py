@@ -2,7 +2,7 @@ import dataclasses
 import itertools
 import json
 import math
-from types import SimpleNamespace
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -14,9 +14,19 @@ from featood.cli import leaderboard as command
 from featood.errors import DataError, UsageError
 from featood.files import seal
 from featood.heads import create_head, head_class, list_heads
-from featood.pipeline.leaderboard import Results, fits, jobs_of, mean_ranks, open_sets, read_plan, standings
+from featood.pipeline import leaderboard
+from featood.pipeline.leaderboard import (
+    Outcome,
+    Results,
+    fits,
+    jobs_of,
+    make_fits,
+    mean_ranks,
+    open_sets,
+    read_plan,
+    standings,
+)
 from featood.pipeline.leaderboard.results import Fit
-from featood.speed import timing
 from featood.testing.fixture import synthetic_sets
 
 TRAIN, TEST = synthetic_sets()
@@ -75,17 +85,17 @@ def made(monkeypatch):
     """Make the fits in this process, and return the names of those made; one in `failing` fails instead."""
     names = Made()
 
-    def in_process(work, root, plan, job, cap):
-        if isinstance(names.failing.get(job.name), BaseException):
-            raise names.failing[job.name]
-        if job.name in names.failing:
-            return {"error": names.failing[job.name]}
-        names.append(job.name)
-        sent = {}
-        work(SimpleNamespace(send=lambda pair: sent.update([pair])), root, plan, job)
-        return sent
+    def make_fits(root, plan, jobs, processes, cap):
+        sets = {benchmark: open_sets(FeatureCache(root), benchmark) for benchmark in plan.benchmarks}
+        for job in jobs:
+            failure = names.failing.get(job.name)
+            if isinstance(failure, BaseException):
+                raise failure
+            if failure is None:
+                names.append(job.name)
+            yield job, failure or Outcome(fits.fit_and_score(plan, job, sets[job.benchmark]))
 
-    monkeypatch.setattr(timing, "in_process", in_process)
+    monkeypatch.setattr(leaderboard, "make_fits", make_fits)
     return names
 
 
@@ -175,7 +185,10 @@ def test_heads_that_train_wait_for_training_and_named_heads_are_fitted_alone(
 
 
 def test_a_head_over_the_cap_is_left_out_until_the_cap_is_raised(few, made, featood, tmp_path):
-    made.failing |= {"net/news/knn": "over 5 s", "net/news/msp": "ZeroDivisionError: x"}
+    made.failing |= {
+        "net/news/knn": Outcome(slow=True),
+        "net/news/msp": Outcome(error="ZeroDivisionError: x"),
+    }
     code, _, err = run(featood, tmp_path, "--cap", "5")
     assert code == 0 and "net/news/msp failed: ZeroDivisionError: x" in err
     (line,) = [
@@ -279,21 +292,39 @@ def test_the_page_has_all_heads_and_both_networks(few, made, featood, tmp_path):
     assert "- `lof`: neighbors=7" in text
 
 
-def test_processes_give_the_results_of_this_process(few, made, featood, tmp_path, monkeypatch):
-    assert run(featood, tmp_path, "--head", "msp")[0] == 0
-    here = lines_of(tmp_path / "out")
-    monkeypatch.undo()
-    monkeypatch.setenv("FEATOOD_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "plan.toml").write_text(
-        PLAN.split("[[benchmark]]")[0] + "[[benchmark]]" + PLAN.split("[[benchmark]]")[1]
+def jobs_by_name(tmp_path):
+    plan = read_plan(tmp_path / "plan.toml")
+    return plan, {job.name: job for benchmark in plan.benchmarks for job in jobs_of(plan, benchmark)}
+
+
+def test_processes_give_the_results_of_this_process_and_end_with_the_generator(few, tmp_path):
+    plan, jobs = jobs_by_name(tmp_path)
+    wanted = [jobs[f"net/news/{label}"] for label in ("msp", "weighted-energy", "lof@seed=1")]
+    found = dict(make_fits(str(few.root), plan, wanted, 2, 100.0))
+    for job in wanted:
+        (line, ranks), (there, ranks_there) = (
+            fits.fit_and_score(plan, job, open_sets(few, job.benchmark)),
+            found[job].fit,
+        )
+        assert there["settings"] == line["settings"] and not found[job].error
+        assert there.get("evidence") == line.get("evidence")
+        assert there.get("left_out") == line.get("left_out")
+        np.testing.assert_array_equal(ranks_there, ranks)
+    assert not multiprocessing.active_children()
+
+
+def test_slow_and_failing_fits_are_ended_and_the_others_are_made(few, tmp_path):
+    plan, jobs = jobs_by_name(tmp_path)
+    plan = dataclasses.replace(plan, options={"mlp": {"epochs": 10**7}})
+    good = jobs["net/news/msp"]
+    wanted = [good._replace(head="mlp", seed=0), good._replace(head="none"), good]
+    found = {job.head: outcome for job, outcome in make_fits(str(few.root), plan, wanted, 1, 2.0)}
+    assert (
+        found["mlp"] == Outcome(slow=True)
+        and "UsageError" in found["none"].error
+        and found["msp"].fit[0]["rows"]
     )
-    code, _, err = featood(
-        "leaderboard", tmp_path / "plan.toml", tmp_path / "apart", "--head", "msp", "--jobs", "2"
-    )
-    assert code == 0, err
-    (there,) = lines_of(tmp_path / "apart")
-    ours = next(line for line in here if line["benchmark"] == "net/news")
-    assert there["evidence"] == ours["evidence"] and there["settings"] == ours["settings"]
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize(
