@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--head", "heads", multiple=True, help="Fit only this head now; may be repeated (default: all)."
 )
+@click.option("--fit/--no-fit", "fits", default=True, help="Whether to make fits, or only the page.")
 @click.option("--training", is_flag=True, help="Also fit heads that train a network (minutes each).")
 @click.option(
     "--jobs", type=click.IntRange(1), default=1, show_default=True,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @cache_option
 def leaderboard(
-    plan: str, folder: str, heads: tuple[str, ...], training: bool, jobs: int, cap: float, page: str | None,
+    plan: str, folder: str, heads: tuple[str, ...], fits: bool, training: bool, jobs: int, cap: float, page: str | None,
     patterns: tuple[str, ...], cache_root: str,
 ) -> None:  # fmt: skip
     """Compare all heads on the backbones in PLAN, a TOML file, and keep the results in FOLDER.
@@ -95,7 +96,8 @@ def leaderboard(
             fit = results.finished(job, settings)
             again = fit is None or fit.line.get("over_s", cap) < cap
             if (
-                again
+                fits
+                and again
                 and (not heads or job.head in heads)
                 and (training or not trains(what, job, sets[job.benchmark]))
             ):

@@ -62,6 +62,8 @@ def leaderboard_page(tables: Mapping[str, Any], command: str) -> str:
         parts += _ranking(tables)
     for name, body in tables["benchmarks"].items():
         parts += _benchmark(name, body, tables["families"])
+    if tables["pending"]:
+        parts.append(f"Nothing was fitted yet on {', '.join(map(_text, tables['pending']))}.")
     versions = ", ".join(f"{name} {' and '.join(found)}" for name, found in tables["versions"].items())
     return "\n\n".join([*parts, f"Versions: {markdown_text(versions)}."]) + "\n"
 

@@ -40,6 +40,7 @@ def tables(**changes):
     return {
         "benchmarks": {"net": body},
         "ranking": {"heads": ranking, "p": 0.001},
+        "pending": [],
         "families": {"h0": "distances"},
         "plan": {"level": 0.95, "seeds": 3, "epochs": None, "options": {}},
         "versions": {"torch": ["2.11", "2.13"]},
@@ -79,9 +80,14 @@ def test_the_page_says_how_to_read_it_and_what_was_not_tuned():
         and "Not fitted: `mlp`." in text
         and "torch 2.11 and 2.13" in text
     )
+    found["pending"] = ["a_b"]
     found["plan"] |= {"epochs": 7, "options": {"glow": {"width": 8}}}
     text = leaderboard_page(found, "featood")
-    assert "for 7 epochs each" in text and "- `glow`: width=8" in text
+    assert (
+        "for 7 epochs each" in text
+        and "- `glow`: width=8" in text
+        and "Nothing was fitted yet on a\\_b." in text
+    )
 
 
 def test_several_networks_have_a_table_of_mean_ranks():

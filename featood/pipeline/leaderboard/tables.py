@@ -32,13 +32,13 @@ def tables(
     -------
     dict
         ``benchmarks``: by name, groups and rows of the sets, `standings`, heads that were left out with the reason, and
-        heads that were not fitted yet; ``ranking``: see `mean_ranks`; ``families``: by head; ``plan``;
-        ``versions``: of the libraries, each with all that occur.
+        heads that were not fitted yet; ``pending``: names of benchmarks without a scored head; ``ranking``: see
+        `mean_ranks`; ``families``: by head; ``plan``; ``versions``: of the libraries, each with all that occur.
 
     Raises
     ------
     DataError
-        If no head was scored on a benchmark.
+        If no head was scored.
     """
     found = {}
     versions: dict[str, set[str]] = {}
@@ -52,9 +52,13 @@ def tables(
         for fit in fits:
             for name, version in fit.line["versions"].items():
                 versions.setdefault(name, set()).add(version)
-        found[benchmark.name] = _table(benchmark, sets[benchmark], fits, {job.head for job in own})
+        if any(fit.ranks for fit in fits):
+            found[benchmark.name] = _table(benchmark, sets[benchmark], fits, {job.head for job in own})
+    if not found:
+        raise DataError(f"{results.file} has no scored head of this plan, so there is no page")
     return {
         "benchmarks": found,
+        "pending": [benchmark.name for benchmark in plan.benchmarks if benchmark.name not in found],
         "ranking": mean_ranks({name: body["standings"] for name, body in found.items()}),
         "families": {card.name: family for family, cards in heads_by_family().items() for card in cards},
         "plan": {
@@ -69,8 +73,6 @@ def tables(
 
 def _table(benchmark: Benchmark, sets: Sets, fits: Sequence[Fit], heads: Collection[str]) -> dict[str, Any]:
     scored = [fit for fit in fits if fit.ranks]
-    if not scored:
-        raise DataError(f"no head was scored on {benchmark.name} yet, so there is no page")
     names = {fit.line["head"] for fit in scored}
     reasons = {fit.line["head"]: fit.line["left_out"] for fit in fits if fit.line["head"] not in names}
     return {

@@ -297,6 +297,17 @@ def jobs_by_name(tmp_path):
     return plan, {job.name: job for benchmark in plan.benchmarks for job in jobs_of(plan, benchmark)}
 
 
+def test_a_page_of_what_there_is_needs_no_fit(few, made, featood, tmp_path):
+    page = tmp_path / "page.md"
+    code, _, err = run(featood, tmp_path, "--no-fit", "--page", page)
+    assert code == 3 and "no scored head" in err and not made
+    made.failing["other/news/knn"] = Outcome(error="x")
+    assert run(featood, tmp_path, "--head", "knn")[0] == 0
+    assert run(featood, tmp_path, "--no-fit", "--page", page)[0] == 0 and made == ["net/news/knn"]
+    text = page.read_text()
+    assert "Nothing was fitted yet on other/news." in text and "## All networks" not in text
+
+
 def test_processes_give_the_results_of_this_process_and_end_with_the_generator(few, tmp_path):
     plan, jobs = jobs_by_name(tmp_path)
     wanted = [jobs[f"net/news/{label}"] for label in ("msp", "weighted-energy", "lof@seed=1")]
