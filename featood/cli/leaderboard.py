@@ -4,18 +4,14 @@ from __future__ import annotations
 
 __all__ = ["leaderboard"]
 
+import shlex
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from featood.cli.common import Place, cache_option
 from featood.cli.verify import print_verdicts
-from featood.reporter import Reporter, TerminalReporter, print_line
-
-if TYPE_CHECKING:
-    from featood.pipeline.leaderboard import Benchmark, Job, Plan, Results, Sets
+from featood.reporter import TerminalReporter, print_line
 
 
 @click.command()
@@ -65,67 +61,20 @@ def leaderboard(
     """
     from featood.cache import open_cache
     from featood.heads import head_class
-    from featood.pipeline.leaderboard import (
-        Results,
-        jobs_of,
-        open_sets,
-        read_plan,
-        settings_of,
-        tables,
-        trains,
-        verify_lines,
-    )
+    from featood.pipeline.leaderboard import Results, Work, read_plan, run_fits, tables, verify_lines
     from featood.report import leaderboard_page
     from featood.report.files import write_text
 
     for head in heads:
         head_class(head)  # raises if there is none
-    cache, what, results = open_cache(cache_root), read_plan(plan), Results(folder)
+    work, results = Work.of(open_cache(cache_root), read_plan(plan)), Results(folder)
     with TerminalReporter() as reporter:
         if patterns:
-            verdicts = verify_lines(cache, what, results, patterns, reporter=reporter)
-            return print_verdicts(str(results.file), verdicts)
-        sets = {benchmark: open_sets(cache, benchmark) for benchmark in what.benchmarks}
-        every = {
-            job: settings_of(what, job, sets[job.benchmark])
-            for benchmark in what.benchmarks
-            for job in jobs_of(what, benchmark)
-        }
-        wanted = []
-        for job, settings in every.items():
-            fit = results.finished(job, settings)
-            again = fit is None or fit.line.get("over_s", cap) < cap
-            if (
-                fits
-                and again
-                and (not heads or job.head in heads)
-                and (training or not trains(what, job, sets[job.benchmark]))
-            ):
-                wanted.append(job)
-        reporter.line(f"{len(wanted)} of {len(every)} fits to make")
-        _run(cache_root, what, wanted, sets, results, jobs, cap, reporter)
-        if page:
-            text = leaderboard_page(tables(what, sets, every, results), " ".join(["featood", *sys.argv[1:]]))
-            write_text(page, text)
+            verdicts = verify_lines(work, results, patterns, reporter=reporter)
+        elif fits:
+            run_fits(work, results, heads, training=training, processes=jobs, cap=cap, reporter=reporter)
+    if patterns:
+        return print_verdicts(str(results.file), verdicts)
+    if page:
+        write_text(page, leaderboard_page(tables(work, results), shlex.join(["featood", *sys.argv[1:]])))
     print_line(f"results: {results.file}")
-
-
-def _run(
-    cache_root: str, plan: Plan, wanted: list[Job], sets: Mapping[Benchmark, Sets], results: Results, jobs: int,
-    cap: float, reporter: Reporter,
-) -> None:  # fmt: skip
-    """Make the fits, and add each to the results when it is finished."""
-    import numpy as np
-
-    from featood.pipeline.leaderboard import left_out, make_fits
-
-    for done, (job, outcome) in enumerate(make_fits(cache_root, plan, wanted, jobs, cap)):
-        reporter.progress("fitting heads", done, len(wanted))
-        if outcome.slow:
-            line = left_out(plan, job, sets[job.benchmark], f"takes over {cap:g} s for one fit", over_s=cap)
-            results.add(job, line, np.empty(0, np.uint8))
-        elif outcome.fit:
-            results.add(job, *outcome.fit)
-        else:  # tried again next time
-            print_line(f"{job.name} failed: {outcome.error}")
-    reporter.progress("fitting heads", len(wanted), len(wanted))

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 __all__ = ["tables"]
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from featood.errors import DataError
 from featood.heads import heads_by_family
-from featood.pipeline.leaderboard.fits import Job, Sets
-from featood.pipeline.leaderboard.plan import Benchmark, Plan
+from featood.pipeline.leaderboard.fits import Sets
+from featood.pipeline.leaderboard.plan import Benchmark
 from featood.pipeline.leaderboard.results import Fit, Results
+from featood.pipeline.leaderboard.running import Work
 from featood.pipeline.leaderboard.standings import LEVEL, mean_ranks, standings
 
 
-def tables(
-    plan: Plan, sets: Mapping[Benchmark, Sets], jobs: Mapping[Job, str], results: Results
-) -> dict[str, Any]:
+def tables(work: Work, results: Results) -> dict[str, Any]:
     """Return what the page shows.
 
     Parameters
     ----------
-    plan : Plan
-    sets : mapping of Benchmark to Sets
-    jobs : mapping of Job to str
-        All fits of the plan, with the digests of their settings.
+    work : Work
     results : Results
 
     Returns
@@ -40,12 +36,12 @@ def tables(
     DataError
         If no head was scored.
     """
-    found = {}
+    plan, found = work.plan, {}
     versions: dict[str, set[str]] = {}
     for benchmark in plan.benchmarks:
         own = {
             job: results.finished(job, settings)
-            for job, settings in jobs.items()
+            for job, settings in work.jobs.items()
             if job.benchmark == benchmark
         }
         fits = [fit for fit in own.values() if fit is not None]
@@ -53,7 +49,7 @@ def tables(
             for name, version in fit.line["versions"].items():
                 versions.setdefault(name, set()).add(version)
         if any(fit.ranks for fit in fits):
-            found[benchmark.name] = _table(benchmark, sets[benchmark], fits, {job.head for job in own})
+            found[benchmark.name] = _table(benchmark, work.sets[benchmark], fits, {job.head for job in own})
     if not found:
         raise DataError(f"{results.file} has no scored head of this plan, so there is no page")
     return {

@@ -8,11 +8,10 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from featood.cache import FeatureCache
 from featood.errors import UsageError
-from featood.pipeline.leaderboard.fits import Job, fit_and_score, jobs_of, open_sets, settings_of
-from featood.pipeline.leaderboard.plan import Plan
+from featood.pipeline.leaderboard.fits import Job, fit_and_score
 from featood.pipeline.leaderboard.results import Results
+from featood.pipeline.leaderboard.running import Work
 from featood.pipeline.verification import CONFIRMED, DIFFERENT, Verdict, compare_row, versions_changed
 from featood.reporter import SILENT, Reporter
 
@@ -21,7 +20,7 @@ FACTS = ("head", "seed", "fitted_on", "contents")
 
 
 def verify_lines(
-    cache: FeatureCache, plan: Plan, results: Results, patterns: Sequence[str], *, reporter: Reporter = SILENT
+    work: Work, results: Results, patterns: Sequence[str], *, reporter: Reporter = SILENT
 ) -> list[Verdict]:
     """Compute chosen fits again, from the cache alone, and compare them with their lines.
 
@@ -30,8 +29,7 @@ def verify_lines(
 
     Parameters
     ----------
-    cache : FeatureCache
-    plan : Plan
+    work : Work
     results : Results
     patterns : sequence of str
         Patterns of names ``BACKBONE/DATASET/LABEL``, such as ``*/knn`` or ``cifar-resnet20/*``.
@@ -50,8 +48,7 @@ def verify_lines(
     """
     chosen: list[tuple[Job, dict[str, Any]]] = []
     verdicts: list[Verdict] = []
-    sets = {benchmark: open_sets(cache, benchmark) for benchmark in plan.benchmarks}
-    for job in (job for benchmark in plan.benchmarks for job in jobs_of(plan, benchmark)):
+    for job in work.jobs:
         line = results.latest(job)
         if line is not None and any(fnmatch.fnmatchcase(job.name, pattern) for pattern in patterns):
             chosen.append((job, line))
@@ -63,11 +60,11 @@ def verify_lines(
         reporter.line(text)
     for number, (job, line) in enumerate(chosen):
         reporter.progress("verifying", number, len(chosen))
-        if line["settings"] != settings_of(plan, job, sets[job.benchmark]):
+        if line["settings"] != work.jobs[job]:
             why = "the plan, the sets or the defaults of the head have changed since"
             verdicts.append(Verdict(job.name, DIFFERENT, why, 5))
             continue
-        again, _ = fit_and_score(plan, job, sets[job.benchmark])
+        again, _ = fit_and_score(work.plan, job, work.sets[job.benchmark])
         verdicts += _compare(job, line, again)
     reporter.progress("verifying", len(chosen), len(chosen))
     return verdicts

@@ -14,19 +14,11 @@ from featood.cli import leaderboard as command
 from featood.errors import DataError, UsageError
 from featood.files import seal
 from featood.heads import create_head, head_class, list_heads
-from featood.pipeline import leaderboard
-from featood.pipeline.leaderboard import (
-    Outcome,
-    Results,
-    fits,
-    jobs_of,
-    make_fits,
-    mean_ranks,
-    open_sets,
-    read_plan,
-    standings,
-)
+from featood.pipeline.leaderboard import Results, fits, read_plan, running
+from featood.pipeline.leaderboard.fits import jobs_of, open_sets
 from featood.pipeline.leaderboard.results import Fit
+from featood.pipeline.leaderboard.standings import mean_ranks, standings
+from featood.pipeline.leaderboard.workers import Outcome, make_fits
 from featood.testing.fixture import synthetic_sets
 
 TRAIN, TEST = synthetic_sets()
@@ -95,7 +87,7 @@ def made(monkeypatch):
                 names.append(job.name)
             yield job, failure or Outcome(fits.fit_and_score(plan, job, sets[job.benchmark]))
 
-    monkeypatch.setattr(leaderboard, "make_fits", make_fits)
+    monkeypatch.setattr(running, "make_fits", make_fits)
     return names
 
 

@@ -1,0 +1,87 @@
+"""Making the fits of a plan that are missing, and keeping their results."""
+
+from __future__ import annotations
+
+__all__ = ["Work", "run_fits"]
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+
+from featood.cache import FeatureCache
+from featood.pipeline.leaderboard.fits import Job, Sets, jobs_of, left_out, open_sets, settings_of, trains
+from featood.pipeline.leaderboard.plan import Benchmark, Plan
+from featood.pipeline.leaderboard.results import Results
+from featood.pipeline.leaderboard.workers import make_fits
+from featood.reporter import SILENT, Reporter
+
+
+class Work(NamedTuple):
+    """A plan on a cache."""
+
+    cache: FeatureCache
+    plan: Plan
+    sets: dict[Benchmark, Sets]
+    jobs: dict[Job, str]
+    """All fits of the plan, with the digests of their settings."""
+
+    @classmethod
+    def of(cls, cache: FeatureCache, plan: Plan) -> Work:
+        """Open the sets of a plan, and list its fits.
+
+        Raises
+        ------
+        DataError, Mismatch
+            As :func:`featood.pipeline.leaderboard.fits.open_sets`.
+        UsageError
+            If the plan has an option that its head has not.
+        """
+        sets = {benchmark: open_sets(cache, benchmark) for benchmark in plan.benchmarks}
+        jobs = [job for benchmark in plan.benchmarks for job in jobs_of(plan, benchmark)]
+        return cls(cache, plan, sets, {job: settings_of(plan, job, sets[job.benchmark]) for job in jobs})
+
+
+def run_fits(
+    work: Work, results: Results, heads: Collection[str] = (), *, training: bool = False, processes: int = 1,
+    cap: float = 600.0, reporter: Reporter = SILENT,
+) -> None:  # fmt: skip
+    """Make the fits that are missing, and add each to the results when it is finished.
+
+    Parameters
+    ----------
+    work : Work
+    results : Results
+    heads : collection of str
+        Names of the heads to fit; by default all.
+    training : bool
+        Whether to also fit heads that train a network.
+    processes : int
+        Number of fits at a time; see :func:`featood.pipeline.leaderboard.workers.make_fits`.
+    cap : float
+        Maximum seconds of a fit. A head that takes longer is left out until the cap is raised.
+    reporter : Reporter
+        Receives the progress, and a line about each fit that failed for another reason, which the next run repeats.
+    """
+
+    def missing(job: Job) -> bool:
+        fit = results.finished(job, work.jobs[job])
+        if fit is not None and fit.line.get("over_s", cap) >= cap:
+            return False
+        return (not heads or job.head in heads) and (
+            training or not trains(work.plan, job, work.sets[job.benchmark])
+        )
+
+    wanted = list(filter(missing, work.jobs))
+    reporter.line(f"{len(wanted)} of {len(work.jobs)} fits to make")
+    for done, (job, outcome) in enumerate(make_fits(str(work.cache.root), work.plan, wanted, processes, cap)):
+        reporter.progress("fitting heads", done, len(wanted))
+        if outcome.slow:
+            reason = f"takes over {cap:g} s for one fit"
+            line = left_out(work.plan, job, work.sets[job.benchmark], reason, over_s=cap)
+            results.add(job, line, np.empty(0, np.uint8))
+        elif outcome.fit:
+            results.add(job, *outcome.fit)
+        else:
+            reporter.line(f"{job.name} failed: {outcome.error}")
+    reporter.progress("fitting heads", len(wanted), len(wanted))
