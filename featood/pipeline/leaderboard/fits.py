@@ -26,7 +26,8 @@ from featood.files import digest
 from featood.heads import create_head, head_class, list_heads
 from featood.heads.artefacts.artefact import options_as_json
 from featood.heads.base.head import Head
-from featood.heads.compositions._members import format_member
+from featood.heads.compositions._composition import Composition
+from featood.heads.compositions._members import join_member, split_member
 from featood.pipeline.comparison import Uncertainty
 from featood.pipeline.derived_sets import hold_out
 from featood.pipeline.fitting import fit
@@ -109,7 +110,7 @@ def jobs_of(plan: Plan, benchmark: Benchmark) -> Iterator[Job]:
 def make_head(plan: Plan, job: Job, train: FeatureSet) -> tuple[Head, str]:
     """Return the unfitted head of a job, with the published settings for the kind of network, and a line about them.
 
-    Seed and epochs of the plan are also those of the default members of a composition.
+    Seed and epochs of the plan are also those of the members of a composition that name none.
     """
     own: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
@@ -120,11 +121,15 @@ def make_head(plan: Plan, job: Job, train: FeatureSet) -> tuple[Head, str]:
         preset, note = choose_preset(job.head, train)
     head = create_head(job.head, preset, **own)
     given = _common(plan, job, head)
-    if members := head.create_members():
-        given["members"] = tuple(
-            format_member(dataclasses.replace(member, **_common(plan, job, member))) for member in members
-        )
+    if isinstance(head, Composition):
+        members = own.pop("members", type(head).members)
+        given["members"] = tuple(_member(plan, job, text) for text in members)
     return dataclasses.replace(head, **{**given, **own}), note
+
+
+def _member(plan: Plan, job: Job, text: str) -> str:
+    name, options = split_member(text)
+    return join_member(name, {**_common(plan, job, create_head(name)), **options})
 
 
 def _common(plan: Plan, job: Job, head: Head) -> dict[str, Any]:
@@ -132,6 +137,7 @@ def _common(plan: Plan, job: Job, head: Head) -> dict[str, Any]:
     given: dict[str, Any] = {"seed": job.seed} if "seed" in head.options else {}
     if plan.epochs is not None and head.trains and "epochs" in head.options:
         given["epochs"] = plan.epochs
+        given |= {"updates": 0} if "updates" in head.options else {}  # a preset's number would count instead
     return given
 
 

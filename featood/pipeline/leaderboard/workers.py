@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Outcome", "make_fits"]
 
+import contextlib
 import math
 import multiprocessing
 import time
@@ -129,8 +130,9 @@ def _work(pipe: Connection, cache_root: str, plan: Plan) -> None:
     torch.set_num_threads(1)
     cache = open_cache(cache_root)
     opened = {}
-    pipe.send(Outcome())
-    with threadpool_limits(1):
+    # the other end is gone, or Ctrl-C has reached all processes: nobody waits for the outcome
+    with threadpool_limits(1), contextlib.suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
+        pipe.send(Outcome())
         while True:
             job = pipe.recv()
             try:

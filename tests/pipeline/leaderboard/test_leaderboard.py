@@ -195,18 +195,21 @@ def test_a_head_over_the_cap_is_left_out_until_the_cap_is_raised(few, made, feat
     assert run(featood, tmp_path, "--cap", "6")[0] == 0 and made[1:] == ["net/news/knn"]
 
 
-def test_seed_and_epochs_reach_the_members_of_a_composition_unless_the_plan_lists_them(few, tmp_path):
+def test_seed_and_epochs_reach_the_members_of_a_composition_unless_they_have_their_own(few, tmp_path):
     plan = dataclasses.replace(read_plan(tmp_path / "plan.toml"), epochs=3)
     job = fits.Job(plan.benchmarks[0], "compose", 4)
     train = few["net/news/train"]
     members = fits.make_head(plan, job, train)[0].create_members()
     assert len(members) == 3 and {(member.epochs, member.seed) for member in members} == {(3, 4)}
+    heat = fits.make_head(plan, fits.Job(plan.benchmarks[0], "heat-el", 4), train)[0]
+    assert (heat.epochs, heat.updates) == (3, 0)
     own = dataclasses.replace(
-        plan, options={"compose": {"members": ["knn k=7", "mlp epochs=9"], "beta": 1.0}}
+        plan, options={"compose": {"members": ["knn k=7", "mlp epochs=9", "mlp seed=1"], "beta": 1.0}}
     )
     head = fits.make_head(own, job, train)[0]
-    knn, mlp = head.create_members()
-    assert (head.beta, head.seed, knn.k, mlp.epochs, mlp.seed) == (1.0, 4, 7, 9, 0)
+    knn, long, seeded = head.create_members()
+    assert (head.beta, head.seed, knn.k) == (1.0, 4, 7)
+    assert (long.epochs, long.seed, seeded.epochs, seeded.seed) == (9, 4, 3, 1)
     with pytest.raises(UsageError, match="no option"):
         fits.make_head(dataclasses.replace(plan, options={"compose": {"gamma": 1.0}}), job, train)
 
