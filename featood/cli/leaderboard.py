@@ -70,7 +70,7 @@ def leaderboard(
     work, results = Work.of(open_cache(cache_root), read_plan(plan)), Results(folder)
     with TerminalReporter() as reporter:
         if patterns:
-            verdicts = verify_lines(work, results, patterns, reporter=reporter)
+            verdicts = verify_lines(work, results, patterns, processes=jobs, cap=cap, reporter=reporter)
         elif fits:
             run_fits(work, results, heads, training=training, processes=jobs, cap=cap, reporter=reporter)
     if patterns:

@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["Work", "run_fits"]
+__all__ = ["run_fits"]
 
 from collections.abc import Collection
-from typing import NamedTuple
 
-import numpy as np
-
-from featood.cache import FeatureCache
-from featood.pipeline.leaderboard.fits import Job, Sets, jobs_of, left_out, open_sets, settings_of, trains
-from featood.pipeline.leaderboard.plan import Benchmark, Plan
+from featood.pipeline.leaderboard.fits import Job, trains
 from featood.pipeline.leaderboard.results import Results
+from featood.pipeline.leaderboard.work import Work
 from featood.pipeline.leaderboard.workers import make_fits
 from featood.reporter import SILENT, Reporter
-
-
-class Work(NamedTuple):
-    """A plan on a cache."""
-
-    cache: FeatureCache
-    plan: Plan
-    sets: dict[Benchmark, Sets]
-    jobs: dict[Job, str]
-    """All fits of the plan, with the digests of their settings."""
-
-    @classmethod
-    def of(cls, cache: FeatureCache, plan: Plan) -> Work:
-        """Open the sets of a plan, and list its fits.
-
-        Raises
-        ------
-        DataError, Mismatch
-            As :func:`featood.pipeline.leaderboard.fits.open_sets`.
-        UsageError
-            If the plan has an option that its head has not.
-        """
-        sets = {benchmark: open_sets(cache, benchmark) for benchmark in plan.benchmarks}
-        jobs = [job for benchmark in plan.benchmarks for job in jobs_of(plan, benchmark)]
-        return cls(cache, plan, sets, {job: settings_of(plan, job, sets[job.benchmark]) for job in jobs})
 
 
 def run_fits(
@@ -74,13 +45,9 @@ def run_fits(
 
     wanted = list(filter(missing, work.jobs))
     reporter.line(f"{len(wanted)} of {len(work.jobs)} fits to make")
-    for done, (job, outcome) in enumerate(make_fits(str(work.cache.root), work.plan, wanted, processes, cap)):
+    for done, (job, outcome) in enumerate(make_fits(work, wanted, processes, cap)):
         reporter.progress("fitting heads", done, len(wanted))
-        if outcome.slow:
-            reason = f"takes over {cap:g} s for one fit"
-            line = left_out(work.plan, job, work.sets[job.benchmark], reason, over_s=cap)
-            results.add(job, line, np.empty(0, np.uint8))
-        elif outcome.fit:
+        if outcome.fit:
             results.add(job, *outcome.fit)
         else:
             reporter.line(f"{job.name} failed: {outcome.error}")

@@ -12,8 +12,8 @@ from featood.heads import heads_by_family
 from featood.pipeline.leaderboard.fits import Sets
 from featood.pipeline.leaderboard.plan import Benchmark
 from featood.pipeline.leaderboard.results import Fit, Results
-from featood.pipeline.leaderboard.running import Work
 from featood.pipeline.leaderboard.standings import LEVEL, mean_ranks, standings
+from featood.pipeline.leaderboard.work import Work
 
 
 def tables(work: Work, results: Results) -> dict[str, Any]:

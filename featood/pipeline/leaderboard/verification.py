@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featood.errors import UsageError
-from featood.pipeline.leaderboard.fits import Job, fit_and_score
+from featood.pipeline.leaderboard.fits import Job
 from featood.pipeline.leaderboard.results import Results
-from featood.pipeline.leaderboard.running import Work
+from featood.pipeline.leaderboard.work import Work
+from featood.pipeline.leaderboard.workers import make_fits
 from featood.pipeline.verification import CONFIRMED, DIFFERENT, Verdict, compare_row, versions_changed
 from featood.reporter import SILENT, Reporter
 
@@ -20,7 +21,13 @@ FACTS = ("head", "seed", "fitted_on", "contents")
 
 
 def verify_lines(
-    work: Work, results: Results, patterns: Sequence[str], *, reporter: Reporter = SILENT
+    work: Work,
+    results: Results,
+    patterns: Sequence[str],
+    *,
+    processes: int = 1,
+    cap: float = 600.0,
+    reporter: Reporter = SILENT,
 ) -> list[Verdict]:
     """Compute chosen fits again, from the cache alone, and compare them with their lines.
 
@@ -33,6 +40,8 @@ def verify_lines(
     results : Results
     patterns : sequence of str
         Patterns of names ``BACKBONE/DATASET/LABEL``, such as ``*/knn`` or ``cifar-resnet20/*``.
+    processes, cap
+        See :func:`featood.pipeline.leaderboard.workers.make_fits`.
     reporter : Reporter
         Receives possible reasons for differences, such as another version of a library, and the progress.
 
@@ -46,28 +55,33 @@ def verify_lines(
     UsageError
         If no line matches a pattern.
     """
-    chosen: list[tuple[Job, dict[str, Any]]] = []
-    verdicts: list[Verdict] = []
-    for job in work.jobs:
-        line = results.latest(job)
-        if line is not None and any(fnmatch.fnmatchcase(job.name, pattern) for pattern in patterns):
-            chosen.append((job, line))
+    chosen = {
+        job: line
+        for job in work.jobs
+        if any(fnmatch.fnmatchcase(job.name, pattern) for pattern in patterns)
+        and (line := results.latest(job)) is not None
+    }
     if not chosen:
         raise UsageError(
             f"no line of {results.file} matches {' or '.join(patterns)}; write BACKBONE/DATASET/LABEL"
         )
-    for text in dict.fromkeys(text for _, line in chosen for text in versions_changed(line["versions"])):
+    for text in dict.fromkeys(
+        text for line in chosen.values() for text in versions_changed(line["versions"])
+    ):
         reporter.line(text)
-    for number, (job, line) in enumerate(chosen):
-        reporter.progress("verifying", number, len(chosen))
-        if line["settings"] != work.jobs[job]:
-            why = "the plan, the sets or the defaults of the head have changed since"
-            verdicts.append(Verdict(job.name, DIFFERENT, why, 5))
-            continue
-        again, _ = fit_and_score(work.plan, job, work.sets[job.benchmark])
-        verdicts += _compare(job, line, again)
-    reporter.progress("verifying", len(chosen), len(chosen))
-    return verdicts
+    verdicts = {}
+    unchanged = [job for job, line in chosen.items() if line["settings"] == work.jobs[job]]
+    for number, (job, outcome) in enumerate(make_fits(work, unchanged, processes, cap)):
+        reporter.progress("verifying", number, len(unchanged))
+        if outcome.fit:
+            verdicts[job] = _compare(job, chosen[job], outcome.fit[0])
+        else:
+            verdicts[job] = [Verdict(job.name, DIFFERENT, f"the fit failed: {outcome.error}", 5)]
+    reporter.progress("verifying", len(unchanged), len(unchanged))
+    changed = "the plan, the sets or the defaults of the head have changed since"
+    return [
+        verdict for job in chosen for verdict in verdicts.get(job, [Verdict(job.name, DIFFERENT, changed, 5)])
+    ]
 
 
 def _compare(job: Job, line: Mapping[str, Any], again: Mapping[str, Any]) -> list[Verdict]:

@@ -17,31 +17,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from featood.errors import DataError
-from featood.pipeline.leaderboard.fits import Job, fit_and_score, open_sets
+from featood.pipeline.leaderboard.fits import Job, fit_and_score, left_out, open_sets
 from featood.pipeline.leaderboard.plan import Plan
+from featood.pipeline.leaderboard.work import Work
 
 
 class Outcome(NamedTuple):
     """What became of a job."""
 
     fit: tuple[dict[str, Any], np.ndarray] | None = None
-    """Its line and ranks; None if there are none."""
-    slow: bool = False
-    """Whether it took longer than the cap."""
+    """Its line and ranks; the line of a head that took longer than the cap says so."""
     error: str = ""
-    """An unexpected error, which need not be a property of the head."""
+    """An unexpected error, which need not be a property of the head, if there is no line."""
 
 
-def make_fits(
-    cache_root: str, plan: Plan, jobs: Sequence[Job], processes: int, cap: float
-) -> Iterator[tuple[Job, Outcome]]:
+def make_fits(work: Work, jobs: Sequence[Job], processes: int, cap: float) -> Iterator[tuple[Job, Outcome]]:
     """Make fits in several processes of one thread each.
 
     Parameters
     ----------
-    cache_root : str
-        Root of the cache, which each process opens.
-    plan : Plan
+    work : Work
+        The plan, and the cache, which each process opens.
     jobs : sequence of Job
     processes : int
         Number of processes.
@@ -64,18 +60,20 @@ def make_fits(
         while waiting or workers:
             idle = sum(worker.job is None for worker in workers)
             for _ in range(min(processes - len(workers), len(waiting) - idle)):
-                workers.append(_Worker(cache_root, plan))
+                workers.append(_Worker(str(work.cache.root), work.plan))
             left = min(worker.deadline for worker in workers) - time.monotonic()
             ready = wait([worker.pipe for worker in workers], None if math.isinf(left) else max(left, 0.0))
             for worker in list(workers):
                 job = worker.job
                 if worker.pipe in ready:
                     outcome = worker.receive()
-                elif worker.deadline < time.monotonic():
-                    outcome = Outcome(slow=True)
+                elif job is not None and worker.deadline < time.monotonic():
+                    reason = f"takes over {cap:g} s for one fit"
+                    line = left_out(work.plan, job, work.sets[job.benchmark], reason, over_s=cap)
+                    outcome = Outcome((line, np.empty(0, np.uint8)))
                 else:
                     continue
-                if waiting and not (outcome.slow or outcome.error):
+                if waiting and worker.pipe in ready and not outcome.error:
                     worker.give(waiting.popleft(), cap)
                 else:
                     workers.remove(worker)

@@ -14,7 +14,7 @@ from featood.cli import leaderboard as command
 from featood.errors import DataError, UsageError
 from featood.files import seal
 from featood.heads import create_head, head_class, list_heads
-from featood.pipeline.leaderboard import Results, fits, read_plan, running
+from featood.pipeline.leaderboard import Results, Work, fits, read_plan, running, verification
 from featood.pipeline.leaderboard.fits import jobs_of, open_sets
 from featood.pipeline.leaderboard.results import Fit
 from featood.pipeline.leaderboard.standings import mean_ranks, standings
@@ -77,16 +77,21 @@ def made(monkeypatch):
     """Make the fits in this process, and return the names of those made; one in `failing` fails instead."""
     names = Made()
 
-    def make_fits(root, plan, jobs, processes, cap):
-        sets = {benchmark: open_sets(FeatureCache(root), benchmark) for benchmark in plan.benchmarks}
+    def make_fits(work, jobs, processes, cap):
         for job in jobs:
             failure = names.failing.get(job.name)
             if isinstance(failure, BaseException):
                 raise failure
             if failure is None:
                 names.append(job.name)
-            yield job, failure or Outcome(fits.fit_and_score(plan, job, sets[job.benchmark]))
+            sets = work.sets[job.benchmark]
+            if failure == "slow":
+                line = fits.left_out(work.plan, job, sets, "slow", over_s=cap)
+                yield job, Outcome((line, np.empty(0)))
+            else:
+                yield job, failure or Outcome(fits.fit_and_score(work.plan, job, sets))
 
+    monkeypatch.setattr(verification, "make_fits", make_fits)
     monkeypatch.setattr(running, "make_fits", make_fits)
     return names
 
@@ -178,7 +183,7 @@ def test_heads_that_train_wait_for_training_and_named_heads_are_fitted_alone(
 
 def test_a_head_over_the_cap_is_left_out_until_the_cap_is_raised(few, made, featood, tmp_path):
     made.failing |= {
-        "net/news/knn": Outcome(slow=True),
+        "net/news/knn": "slow",
         "net/news/msp": Outcome(error="ZeroDivisionError: x"),
     }
     code, _, err = run(featood, tmp_path, "--cap", "5")
@@ -188,7 +193,7 @@ def test_a_head_over_the_cap_is_left_out_until_the_cap_is_raised(few, made, feat
         for line in lines_of(tmp_path / "out")
         if (line["benchmark"], line["head"]) == ("net/news", "knn")
     ]
-    assert line["left_out"] == "takes over 5 s for one fit"
+    assert (line["left_out"], line["over_s"]) == ("slow", 5)
     made.failing.clear()
     del made[:]
     assert run(featood, tmp_path, "--cap", "5")[0] == 0 and made == ["net/news/msp"]  # a crash is tried again
@@ -287,9 +292,10 @@ def test_the_page_has_all_heads_and_both_networks(few, made, featood, tmp_path):
     assert "- `lof`: neighbors=7" in text
 
 
-def jobs_by_name(tmp_path):
-    plan = read_plan(tmp_path / "plan.toml")
-    return plan, {job.name: job for benchmark in plan.benchmarks for job in jobs_of(plan, benchmark)}
+def work_of(cache, tmp_path, **changes):
+    plan = dataclasses.replace(read_plan(tmp_path / "plan.toml"), **changes)
+    work = Work.of(cache, plan)
+    return work, {job.name: job for job in work.jobs}
 
 
 def test_a_page_of_what_there_is_needs_no_fit(few, made, featood, tmp_path):
@@ -304,14 +310,12 @@ def test_a_page_of_what_there_is_needs_no_fit(few, made, featood, tmp_path):
 
 
 def test_processes_give_the_results_of_this_process_and_end_with_the_generator(few, tmp_path):
-    plan, jobs = jobs_by_name(tmp_path)
+    work, jobs = work_of(few, tmp_path)
     wanted = [jobs[f"net/news/{label}"] for label in ("msp", "weighted-energy", "lof@seed=1")]
-    found = dict(make_fits(str(few.root), plan, wanted, 2, 100.0))
+    found = dict(make_fits(work, wanted, 2, 100.0))
     for job in wanted:
-        (line, ranks), (there, ranks_there) = (
-            fits.fit_and_score(plan, job, open_sets(few, job.benchmark)),
-            found[job].fit,
-        )
+        line, ranks = fits.fit_and_score(work.plan, job, work.sets[job.benchmark])
+        there, ranks_there = found[job].fit
         assert there["settings"] == line["settings"] and not found[job].error
         assert there.get("evidence") == line.get("evidence")
         assert there.get("left_out") == line.get("left_out")
@@ -320,16 +324,13 @@ def test_processes_give_the_results_of_this_process_and_end_with_the_generator(f
 
 
 def test_slow_and_failing_fits_are_ended_and_the_others_are_made(few, tmp_path):
-    plan, jobs = jobs_by_name(tmp_path)
-    plan = dataclasses.replace(plan, options={"mlp": {"epochs": 10**7}})
+    work, jobs = work_of(few, tmp_path, options={"mlp": {"epochs": 10**7}})
     good = jobs["net/news/msp"]
     wanted = [good._replace(head="mlp", seed=0), good._replace(head="none"), good]
-    found = {job.head: outcome for job, outcome in make_fits(str(few.root), plan, wanted, 1, 2.0)}
-    assert (
-        found["mlp"] == Outcome(slow=True)
-        and "UsageError" in found["none"].error
-        and found["msp"].fit[0]["rows"]
-    )
+    found = {job.head: outcome for job, outcome in make_fits(work, wanted, 1, 2.0)}
+    slow = found["mlp"].fit[0]
+    assert (slow["left_out"], slow["over_s"]) == ("takes over 2 s for one fit", 2)
+    assert "UsageError" in found["none"].error and found["msp"].fit[0]["rows"]
     assert not multiprocessing.active_children()
 
 
