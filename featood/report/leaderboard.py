@@ -13,14 +13,14 @@ from featood.report.rows import percent, printable
 
 TOP = 20
 """Number of lines of a table that are always shown; the rest is folded."""
-READING = """All heads were fitted and scored on the same cached features, so a table compares heads on one
-network. Tables are sorted by mean AUROC, in which near and far have equal weight, whatever their numbers of sets.
-Numbers are in percent, except seconds.
+READING = """All heads were fitted and scored on the same cached features, so a table compares heads on one network.
+Tables are sorted by mean AUROC, in which near and far have equal weight, whatever their numbers of sets. Numbers are
+in percent, except seconds.
 
 - **[ ]**: {level} % interval of AUROC by DeLong's variance. It says how much AUROC would vary with other test rows of
   the same sets, and nothing about other networks or other sets.
-- **clique**: heads that share a number do not differ in mean AUROC (paired test on the same rows, corrected for all
-  pairs by Holm's method). The order of the heads within a clique means nothing.
+- **clique**: heads that share a number do not differ significantly in mean AUROC (DeLong's paired test on the same
+  rows, corrected for all pairs by Holm's method). The order of the heads within a clique means nothing.
 - **seeds** and **±**: heads that draw random numbers were fitted with several seeds. Their numbers are means over the
   fits, and ± is the standard error of the mean. Intervals and cliques are about these fits: where ± is large, other
   seeds may change the order.
@@ -29,13 +29,16 @@ Numbers are in percent, except seconds.
 - **fit s**, **score s**: seconds of a fit, and of scoring the ID rows and one OOD set, by one thread, while other fits
   ran on the same machine. To compare speed, use `featood bench`.
 
+AUROC, FPR95 and AUPR on each set, with bootstrap intervals, are in `results.jsonl` beside the digests of the sets, the
+options of the head and the versions of the libraries. `--verify` makes chosen fits again and compares them.
+
 The best head here need not be the best on other data: compare some of several families on your own, by
 `featood score --all`."""
-UNTUNED = """No option was chosen on a set of this page. Every head has its defaults, or, where it has presets for
-the kind of network, the published settings. A head that depends much on an option, such as a number of neighbours, a
-share to prune or the length of a training, may be better after `featood tune` with another OOD set: a low rank says
-that a head is not good untuned, not that it cannot be. The networks were not chosen for any head, either; a head that
-was published with a training of its own is scored on them all the same."""
+UNTUNED = """No option was chosen on a set of this page. Every head has its defaults, or, where it has presets for the
+kind of network, the published settings, except for what is listed below. A head that depends much on an option, such
+as a number of neighbours, a share to prune or the length of a training, may be better after `featood tune` with
+another OOD set: a low rank says that a head is not good untuned, not that it cannot be. The networks were not chosen
+for any head, either; a head that was published with a training of its own is scored on them all the same."""
 
 
 def leaderboard_page(tables: Mapping[str, Any], command: str) -> str:
@@ -83,12 +86,16 @@ def _names(row: Mapping[str, Any]) -> list[str]:
 def _settings(plan: Mapping[str, Any]) -> Iterator[str]:
     """Describe the settings of the plan that are not the defaults."""
     if plan["epochs"] is not None:
-        yield f"\nHeads that train a network did so for {plan['epochs']} epochs each, which may be too few for some."
+        yield f"\nHeads that train a network have {plan['epochs']} epochs each, which may be too few for some."
     if plan["options"]:
-        yield "\nOptions that are not the defaults, to save time:\n"
+        yield "\nOptions that are not the defaults:\n"
     for head, options in plan["options"].items():
-        given = ", ".join(f"{name}={value}" for name, value in options.items())
+        given = ", ".join(f"{name}={_value(value)}" for name, value in options.items())
         yield f"- {_code(head)}: {markdown_text(printable(given))}"
+
+
+def _value(value: Any) -> str:
+    return " + ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _ranking(tables: Mapping[str, Any]) -> list[str]:

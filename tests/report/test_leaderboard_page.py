@@ -81,11 +81,11 @@ def test_the_page_says_how_to_read_it_and_what_was_not_tuned():
         and "torch 2.11 and 2.13" in text
     )
     found["pending"] = ["a_b"]
-    found["plan"] |= {"epochs": 7, "options": {"glow": {"width": 8}}}
+    found["plan"] |= {"epochs": 7, "options": {"glow": {"width": 8, "members": ["a", "b x=1"]}}}
     text = leaderboard_page(found, "featood")
     assert (
-        "for 7 epochs each" in text
-        and "- `glow`: width=8" in text
+        "have 7 epochs each" in text
+        and "- `glow`: width=8, members=a + b x=1" in text
         and "Nothing was fitted yet on a\\_b." in text
     )
 
