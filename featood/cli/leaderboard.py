@@ -28,7 +28,7 @@ from featood.reporter import TerminalReporter, print_line
 )  # fmt: skip
 @click.option(
     "--cap", type=click.FloatRange(0, min_open=True), default=600.0, show_default=True,
-    help="Leave out a head that takes more seconds with a seed.",
+    help="Leave out a head that takes more seconds for a fit and its scores.",
 )  # fmt: skip
 @click.option("--page", type=Place(dir_okay=False), help="Write the tables as a page in Markdown.")
 @click.option(

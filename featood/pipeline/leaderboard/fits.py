@@ -15,6 +15,7 @@ __all__ = [
 ]
 
 import dataclasses
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -193,6 +194,10 @@ def fit_and_score(plan: Plan, job: Job, sets: Sets) -> tuple[dict[str, Any], np.
         "evidence": results["evidence"],
         "notes": list(head.record.notes) if head.learns else [note] * bool(note),
     }
+    try:
+        line = json.loads(json.dumps(line, allow_nan=False))  # the values that are read back
+    except ValueError:
+        return left_out(plan, job, sets, "gives results that are not finite"), np.empty(0, np.uint8)
     return line, ranks_of([scoring.scores[job.label, name] for name in scoring.sets])
 
 

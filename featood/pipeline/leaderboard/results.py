@@ -91,9 +91,8 @@ class Results:
             buffer = io.BytesIO()
             np.save(buffer, ranks, allow_pickle=False)
             atomic_write(self._place(job), buffer.getvalue())
-        body = json.loads(json.dumps(dict(line), allow_nan=False))
-        append_line(self.file, json.dumps(seal(body)))
-        self._lines[job.benchmark.name, job.label] = body
+        append_line(self.file, json.dumps(seal(dict(line)), allow_nan=False))
+        self._lines[job.benchmark.name, job.label] = dict(line)
 
     def _ranks(self, job: Job, line: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
         """Return the ranks by set, or None if they are lost."""

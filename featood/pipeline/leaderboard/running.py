@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["run_fits"]
 
 from collections.abc import Collection
+from contextlib import closing
 
 from featood.pipeline.leaderboard.fits import Job, trains
 from featood.pipeline.leaderboard.results import Results
@@ -45,10 +46,11 @@ def run_fits(
 
     wanted = list(filter(missing, work.jobs))
     reporter.line(f"{len(wanted)} of {len(work.jobs)} fits to make")
-    for done, (job, outcome) in enumerate(make_fits(work, wanted, processes, cap)):
-        reporter.progress("fitting heads", done, len(wanted))
-        if outcome.fit:
-            results.add(job, *outcome.fit)
-        else:
-            reporter.line(f"{job.name} failed: {outcome.error}")
+    with closing(make_fits(work, wanted, processes, cap)) as made:
+        for done, (job, outcome) in enumerate(made):
+            reporter.progress("fitting heads", done, len(wanted))
+            if outcome.fit:
+                results.add(job, *outcome.fit)
+            else:
+                reporter.line(f"{job.name} failed: {outcome.error}")
     reporter.progress("fitting heads", len(wanted), len(wanted))

@@ -6,6 +6,7 @@ __all__ = ["verify_lines"]
 
 import fnmatch
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 from featood.errors import UsageError
@@ -71,12 +72,13 @@ def verify_lines(
         reporter.line(text)
     verdicts = {}
     unchanged = [job for job, line in chosen.items() if line["settings"] == work.jobs[job]]
-    for number, (job, outcome) in enumerate(make_fits(work, unchanged, processes, cap)):
-        reporter.progress("verifying", number, len(unchanged))
-        if outcome.fit:
-            verdicts[job] = _compare(job, chosen[job], outcome.fit[0])
-        else:
-            verdicts[job] = [Verdict(job.name, DIFFERENT, f"the fit failed: {outcome.error}", 5)]
+    with closing(make_fits(work, unchanged, processes, cap)) as made:
+        for number, (job, outcome) in enumerate(made):
+            reporter.progress("verifying", number, len(unchanged))
+            if outcome.fit:
+                verdicts[job] = _compare(job, chosen[job], outcome.fit[0])
+            else:
+                verdicts[job] = [Verdict(job.name, DIFFERENT, f"the fit failed: {outcome.error}", 5)]
     reporter.progress("verifying", len(unchanged), len(unchanged))
     changed = "the plan, the sets or the defaults of the head have changed since"
     return [

@@ -10,7 +10,7 @@ import multiprocessing
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
@@ -31,7 +31,9 @@ class Outcome(NamedTuple):
     """An unexpected error, which need not be a property of the head, if there is no line."""
 
 
-def make_fits(work: Work, jobs: Sequence[Job], processes: int, cap: float) -> Iterator[tuple[Job, Outcome]]:
+def make_fits(
+    work: Work, jobs: Sequence[Job], processes: int, cap: float
+) -> Generator[tuple[Job, Outcome], None, None]:
     """Make fits in several processes of one thread each.
 
     Parameters

@@ -14,6 +14,7 @@ from featood.cli import leaderboard as command
 from featood.errors import DataError, UsageError
 from featood.files import seal
 from featood.heads import create_head, head_class, list_heads
+from featood.pipeline.evidence import Scored
 from featood.pipeline.leaderboard import Results, Work, fits, read_plan, running, verification
 from featood.pipeline.leaderboard.fits import jobs_of, open_sets
 from featood.pipeline.leaderboard.results import Fit
@@ -263,6 +264,15 @@ def test_verification_confirms_lines_and_finds_changed_ones(few, made, featood, 
         assert any(line.startswith("different: ") for line in out.splitlines())
     code, _, err = run(featood, tmp_path, "--verify", "*/nothing")
     assert code == 2 and "no line" in err
+
+
+def test_a_head_with_infinite_scores_is_left_out(few, tmp_path, monkeypatch):
+    work, jobs = work_of(few, tmp_path)
+    job = jobs["net/news/msp"]
+    monkeypatch.setattr(Scored, "octiles", [math.inf] * 9)
+    monkeypatch.setattr(Scored, "_asdict", lambda self: {"sha256": "", "octiles": self.octiles})
+    line, ranks = fits.fit_and_score(work.plan, job, work.sets[job.benchmark])
+    assert line["left_out"] == "gives results that are not finite" and not len(ranks)
 
 
 def test_a_damaged_line_is_named(few, made, featood, tmp_path):
