@@ -44,16 +44,12 @@ def leaderboard(
     """Compare all heads on the backbones in PLAN, a TOML file, and keep the results in FOLDER.
 
     Each finished fit is one line of FOLDER/results.jsonl; the same command continues after an interruption. Nothing is
-    extracted, and the cache is not changed. PLAN has one table for each backbone:
+    extracted, and the cache is not changed.
 
-        [[benchmark]]
-        backbone = "cifar-resnet20"
-        dataset = "cifar10"
-        near = ["cifar100"]
-        far = ["textures"]
-
-    and, before them, may have seeds = 3 (fits of each head with random numbers), epochs (of every head that trains a
-    network), resamples = 1000 (of the bootstrap), and tables of options such as [options.knn].
+    PLAN has a table [[benchmark]] for each backbone, with its name as backbone, the in-distribution dataset, lists of
+    the near and far sets, and, if there is no training split, the test-share of the rows to score. Before them, it may
+    have seeds (fits of each head that draws random numbers, 3), epochs (of every head that trains a network) and
+    resamples (of the bootstrap, 1000), and after them tables of options such as [options.knn].
 
     Example: featood leaderboard plan.toml leaderboard --jobs 8 --training --page leaderboard.md
 

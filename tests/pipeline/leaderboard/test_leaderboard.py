@@ -17,6 +17,7 @@ from featood.heads import create_head, head_class, list_heads
 from featood.pipeline.evidence import Scored
 from featood.pipeline.leaderboard import Results, Work, fits, read_plan, running, verification
 from featood.pipeline.leaderboard.fits import jobs_of, open_sets
+from featood.pipeline.leaderboard.plan import SCHEMA
 from featood.pipeline.leaderboard.results import Fit
 from featood.pipeline.leaderboard.standings import mean_ranks, standings
 from featood.pipeline.leaderboard.workers import Outcome, make_fits
@@ -472,6 +473,7 @@ def test_mean_ranks_are_over_the_heads_that_all_networks_have():
     assert third["p"] < 0.05 and [row["cliques"] for row in third["heads"]] == [[1, 1], [2, 2], [3, 3]]
 
 
-def test_the_help_of_the_command_describes_the_plan():
+def test_the_help_of_the_command_names_every_key_of_a_plan():
     text = command.leaderboard.help
-    assert all(word in text for word in ("[[benchmark]]", "seeds", "epochs", "resamples", "[options.knn]"))
+    keys = [*SCHEMA, *SCHEMA["benchmark"][0]]
+    assert len(keys) == 10 and all(key.removesuffix("?") in text for key in keys)
