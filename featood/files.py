@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "TEMPORARY",
+    "append_line",
     "atomic_write",
     "children",
     "create",
@@ -191,6 +192,22 @@ def atomic_write(path: str | Path, content: bytes | memoryview) -> None:
     """Write a file atomically, so that it is complete or absent even after a power cut."""
     with replacing(path) as file:
         file.write(content)
+
+
+def append_line(path: str | Path, line: str) -> None:
+    """Append one line to a file, in place of an unfinished line that a kill left at its end.
+
+    A reader takes text after the last line break for an unfinished line.
+    """
+    target = local_path(path)
+    make_folder(target.parent)
+    with open(target, "a+b") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(f"{line}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(target.parent)
 
 
 @contextmanager

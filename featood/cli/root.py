@@ -82,6 +82,10 @@ SECTIONS = {
             "bench.bench",
             "Measure how long HEADS take to fit and to score, beside floors measured in the same run.",
         ),
+        "leaderboard": Listed(
+            "leaderboard.leaderboard",
+            "Compare all heads on the backbones in PLAN, a TOML file, and keep the results in FOLDER.",
+        ),
         "verify": Listed("verify.verify", "Recompute RESULTS (of score --json) from the cache and compare."),
     },
     "Listings, cache and hub": {

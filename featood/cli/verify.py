@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["verify"]
+__all__ = ["print_verdicts", "verify"]
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from featood.cli.common import cache_option, emit_json, head_file_option
 from featood.reporter import TerminalReporter, print_line
+
+if TYPE_CHECKING:
+    from featood.pipeline.verification import Verdict
 
 
 @click.command()
@@ -24,11 +30,24 @@ def verify(results: str, as_json: bool, cache_root: str) -> None:
     Example: featood verify results.json
     """
     from featood.cache import open_cache
-    from featood.errors import CacheCorrupt, Mismatch
-    from featood.pipeline.verification import DIFFERENT, ROUNDED, verify_results
+    from featood.pipeline.verification import verify_results
 
     with TerminalReporter() as reporter:
         verdicts = verify_results(results, open_cache(cache_root), reporter=reporter)
+    print_verdicts(results, verdicts, as_json)
+
+
+def print_verdicts(file: str, verdicts: Sequence[Verdict], as_json: bool = False) -> None:
+    """Print the verdicts on a file.
+
+    Raises
+    ------
+    CacheCorrupt, Mismatch
+        If a part of it differs from what the cache gives.
+    """
+    from featood.errors import CacheCorrupt, Mismatch
+    from featood.pipeline.verification import DIFFERENT, ROUNDED
+
     if as_json:
         emit_json([verdict._asdict() for verdict in verdicts])
     else:
@@ -37,7 +56,7 @@ def verify(results: str, as_json: bool, cache_root: str) -> None:
     wrong = [verdict for verdict in verdicts if verdict.outcome == DIFFERENT]
     if wrong:
         kind = CacheCorrupt if any(verdict.exit_code == 4 for verdict in wrong) else Mismatch
-        raise kind(f"{results}: {len(wrong)} of {len(verdicts)} parts differ from what the cache gives: {wrong[0].what}"
+        raise kind(f"{file}: {len(wrong)} of {len(verdicts)} parts differ from what the cache gives: {wrong[0].what}"
                    + (", ..." if len(wrong) > 1 else ""))  # fmt: skip
     if any(verdict.outcome == ROUNDED for verdict in verdicts):
-        print_line(f"{results}: confirmed up to rounding, not bit-identical")
+        print_line(f"{file}: confirmed up to rounding, not bit-identical")

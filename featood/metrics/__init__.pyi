@@ -48,6 +48,7 @@ from .open_set import open_set_curve as open_set_curve
 from .open_set import open_set_metrics as open_set_metrics
 from .open_set import oscr as oscr
 from .ranking import Ranking as Ranking
+from .ranking import cliques as cliques
 from .ranking import holm as holm
 from .ranking import rank_heads as rank_heads
 from .repeats import mean_and_error as mean_and_error

@@ -59,15 +59,21 @@ class Placements:
         Share of the OOD rows that score above each ID row, ties counting ½; for several sets, the mean share.
     ood : tuple of ndarray, shape [M]
         For each set, the share of the ID rows that score below each OOD row, ties counting ½.
+    weights : tuple of float
+        Weight of each set in the mean, relative to equal weights.
     """
 
     id: Float[np.ndarray, "N"]
     ood: tuple[Float[np.ndarray, "_"], ...]
+    weights: tuple[float, ...] = (1.0,)
 
     @classmethod
     def mean(cls, sets: Sequence[Placements]) -> Placements:
-        """Average several sets with the same ID rows, with equal weights."""
-        return cls(np.mean([part.id for part in sets], 0), tuple(ood for part in sets for ood in part.ood))
+        """Average several sets with the same ID rows, with equal weights; a set may be a mean of sets itself."""
+        ood = tuple(rows for part in sets for rows in part.ood)
+        shares = [(len(part.ood) * len(sets), weight) for part in sets for weight in part.weights]
+        weights = tuple(weight * len(ood) / share for share, weight in shares)
+        return cls(np.mean([part.id for part in sets], 0), ood, weights)
 
     def __sub__(self, other: Placements) -> Placements:
         ours, theirs = ([len(rows) for rows in (part.id, *part.ood)] for part in (self, other))
@@ -76,12 +82,14 @@ class Placements:
                 f"a paired comparison needs the same rows for both heads, got {ours} and {theirs}"
             )
         ood = tuple(first - second for first, second in zip(self.ood, other.ood, strict=True))
-        return Placements(self.id - other.id, ood)
+        return Placements(self.id - other.id, ood, self.weights)
 
     @property
     def estimate(self) -> float:
         """AUROC or mean AUROC of several sets, or the difference of two heads in it."""
-        return float(np.mean([rows.mean() for rows in self.ood]))
+        return float(
+            np.mean([weight * rows.mean() for weight, rows in zip(self.weights, self.ood, strict=True)])
+        )
 
     @cached_property
     def variance(self) -> float:
@@ -89,7 +97,10 @@ class Placements:
 
         Infinite if a side has a single row.
         """
-        ood = sum(_variance_of_mean(rows) for rows in self.ood) / len(self.ood) ** 2
+        parts = [
+            weight**2 * _variance_of_mean(rows) for weight, rows in zip(self.weights, self.ood, strict=True)
+        ]
+        ood = sum(parts) / len(self.ood) ** 2
         return _variance_of_mean(self.id) + ood
 
     @property
@@ -153,8 +164,8 @@ def delong_interval(scores: tuple[ArrayLike, ArrayLike] | Placements, level: flo
         tail = (1 - level) / 2 / len(placed.pairs)
         known = np.array([tail ** (1 / k) for k in placed.pairs])
         # the outcome of the remaining pairs is unknown: all may be in either order
-        low = float(np.mean(known * [rows.mean() for rows in placed.ood]))
-        return Interval(estimate, low, low + float(np.mean(1 - known)))
+        low = float(np.mean(known * placed.weights * [rows.mean() for rows in placed.ood]))
+        return Interval(estimate, low, low + float(np.mean(placed.weights * (1 - known))))
     middle = logit(estimate)
     half = -ndtri((1 - level) / 2) * np.sqrt(variance) / (estimate * (1 - estimate))
     return Interval(estimate, float(expit(middle - half)), float(expit(middle + half)))

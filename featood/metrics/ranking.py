@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Ranking", "holm", "rank_heads"]
+__all__ = ["Ranking", "cliques", "holm", "rank_heads"]
 
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -74,7 +75,13 @@ def rank_heads(values: ArrayLike, level: float = 0.95) -> Ranking:
     pairwise[upper] = holm(2 * stdtr(degrees, -t[upper]))
     pairwise = np.minimum(pairwise, pairwise.T)
     differ = pairwise < 1 - level if p < 1 - level else np.zeros((k, k), bool)
-    return Ranking(sums / b, float(statistic), float(p), pairwise, _cliques(sums, differ))
+    return Ranking(
+        sums / b,
+        float(statistic),
+        float(p),
+        pairwise,
+        cliques(np.argsort(sums, kind="stable").tolist(), differ),
+    )
 
 
 def holm(p_values: ArrayLike) -> Float[np.ndarray, "n"]:
@@ -96,13 +103,27 @@ def holm(p_values: ArrayLike) -> Float[np.ndarray, "n"]:
     return np.minimum(corrected, 1.0)
 
 
-def _cliques(sums: Float[np.ndarray, "H"], differ: Bool[np.ndarray, "H H"]) -> list[list[int]]:
-    """Find the maximal runs, in order of ranks, whose ends do not differ; t increases with the difference of ranks."""
-    order = np.argsort(sums, kind="stable")
-    runs, reached = [], -1
+def cliques(order: Sequence[int], differ: Bool[np.ndarray, "H H"]) -> list[list[int]]:
+    """Return the maximal runs of heads, in the given order, in which no two differ.
+
+    Parameters
+    ----------
+    order : sequence of int
+        Positions of the heads, best first.
+    differ : array of shape [H, H]
+        Which heads differ; symmetric.
+
+    Examples
+    --------
+    >>> cliques([2, 0, 1], np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0]], bool))
+    [[2, 0], [0, 1]]
+    """
+    runs: list[list[int]] = []
+    stop = 0
     for start in range(len(order)):
-        last = int(np.flatnonzero(~differ[order[start], order]).max())
-        if last > reached:
-            runs.append(order[start : last + 1].tolist())
-            reached = last
+        reached = stop
+        while stop < len(order) and not differ[order[stop], list(order[start:stop])].any():
+            stop += 1
+        if stop > reached:
+            runs.append([int(position) for position in order[start:stop]])
     return runs

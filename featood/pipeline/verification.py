@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["CONFIRMED", "DIFFERENT", "ROUNDED", "Verdict", "verify_results"]
+__all__ = [
+    "CONFIRMED",
+    "DIFFERENT",
+    "ROUNDED",
+    "Verdict",
+    "compare_row",
+    "verify_results",
+    "versions_changed",
+]
 
 import math
 from collections.abc import Iterator, Mapping
@@ -66,13 +74,8 @@ def verify_results(path: str | Path, cache: FeatureCache, *, reporter: Reporter 
     """
     results = read_results(path)
     evidence = results["evidence"]
-    installed = library_versions()
-    for name, version in results.get("versions", {}).items():
-        if installed.get(name) != version:
-            reporter.line(
-                f"these results were computed with {name} {version}; the installed version is "
-                f"{installed.get(name, 'none')}"
-            )
+    for line in versions_changed(results.get("versions", {})):
+        reporter.line(line)
     sets, faults = open_scored_sets(evidence["sets"], cache)
     heads = _Heads(evidence["heads"], cache)
     for label in evidence["heads"]:
@@ -96,6 +99,16 @@ def verify_results(path: str | Path, cache: FeatureCache, *, reporter: Reporter 
         ).results  # fmt: skip
     verdicts = list(_rows(results, again, faults, inliers))
     return verdicts + list(_rest(results, again, bool(faults), verdicts))
+
+
+def versions_changed(versions: Mapping[str, str]) -> list[str]:
+    """Return a line about each library that has another version than when results were computed."""
+    installed = library_versions()
+    return [
+        f"these results were computed with {name} {version}; the installed version is {installed.get(name, 'none')}"
+        for name, version in versions.items()
+        if installed.get(name) != version
+    ]
 
 
 class _Heads(Mapping[str, Head]):
@@ -154,7 +167,7 @@ def _rows(
         else:
             assert again is not None
             now = again["evidence"]["heads"][head]["scores"]
-            yield _compare(what, row, known[head, ood], entries[head]["scores"], now, (*inliers, ood))
+            yield compare_row(what, row, known[head, ood], entries[head]["scores"], now, (*inliers, ood))
     present = {(row["head"], row["ood"]) for row in results["rows"]}
     for head in entries:
         for ood in results["evidence"]["sets"]:
@@ -162,7 +175,7 @@ def _rows(
                 yield Verdict(f"{head} on {ood}", DIFFERENT, "was scored, but its row is not in the file", 5)
 
 
-def _compare(
+def compare_row(
     what: str,
     row: Mapping[str, Any],
     again: Mapping[str, Any],
@@ -170,7 +183,20 @@ def _compare(
     now: Mapping[str, Any],
     sets: tuple[str, ...],
 ) -> Verdict:
-    """Compare a row and its scores with those computed again."""
+    """Compare a row and its scores with those computed again.
+
+    Parameters
+    ----------
+    what : str
+        Name of the row in the verdict.
+    row, again : dict
+        The row of the file, and the one computed again.
+    then, now : dict
+        Digest and octiles of the scores of each set, in the file and computed again; see
+        :class:`featood.pipeline.evidence.Scored`.
+    sets : tuple of str
+        The sets that the row depends on.
+    """
     change = max(_relative_change(then[name], now[name]) for name in sets)
     if change > ROUNDING:
         return Verdict(what, DIFFERENT, f"the scores differ, by {change:.1g} relative", 5)

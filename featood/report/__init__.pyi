@@ -4,6 +4,7 @@ from .documents import results_document as results_document
 from .files import write_csv as write_csv
 from .files import write_json as write_json
 from .files import write_rows as write_rows
+from .leaderboard import leaderboard_page as leaderboard_page
 from .listing import Order as Order
 from .listing import listed as listed
 from .matrix import head_matrix as head_matrix

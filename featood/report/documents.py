@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FORMATS", "results_document"]
+__all__ = ["FORMATS", "markdown_text", "results_document"]
 
 import dataclasses
 import re
@@ -38,11 +38,11 @@ def _markdown(results: Mapping[str, Any], order: Order) -> str:
     listing = listed(results, order)
     titles = ["head", "OOD", *(column.title for column in METRIC_COLUMNS), "n"]
     lines = [_lines(titles), "|" + "|".join([":--"] * 2 + ["--:"] * (len(titles) - 2)) + "|"]
-    lines += map(_lines, _cells(listing, _markdown_text, "**{}**"))
+    lines += map(_lines, _cells(listing, markdown_text, "**{}**"))
     notes = [*listing.notes(results), *(line.strip() for line in comparison_lines(results))]
     text = [*table_title(results, listing.sets).split("\n"), "", *lines, ""]
-    return "\n".join([_markdown_text(line) if line[:1] != "|" else line for line in text] + [
-        f"- {_markdown_text(note)}" for note in notes
+    return "\n".join([markdown_text(line) if line[:1] != "|" else line for line in text] + [
+        f"- {markdown_text(note)}" for note in notes
     ]) + "\n"  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def _lines(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Escape the characters that have a meaning in Markdown and in HTML."""
     text = re.sub(r"([\\`*_{}\[\]#|~$])", r"\\\1", text)
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -14,6 +14,7 @@ import pytest
 
 from featood import files
 from featood.files import (
+    append_line,
     atomic_write,
     create,
     folders_below,
@@ -171,6 +172,19 @@ def test_a_file_appears_complete_or_not_at_all(tmp_path):
     long = tmp_path / ("x" * 255)
     atomic_write(long, b"two")
     assert long.read_bytes() == b"two"
+
+
+def test_a_line_takes_the_place_of_one_that_a_kill_left_unfinished(tmp_path):
+    path = tmp_path / "new" / "lines"
+    append_line(path, "é")
+    append_line(path, "two")
+    assert path.read_text("utf-8") == "é\ntwo\n"
+    path.write_text("one\ntw", "utf-8")
+    append_line(path, "three")
+    assert path.read_text("utf-8") == "one\nthree\n"
+    path.write_text("on", "utf-8")
+    append_line(path, "one")
+    assert path.read_text("utf-8") == "one\n"
 
 
 def test_a_folder_appears_complete_or_not_at_all(tmp_path):

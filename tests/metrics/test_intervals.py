@@ -130,6 +130,28 @@ def test_the_mean_over_sets_counts_the_id_rows_once():
     assert mean.variance > 1.15 * independent  # the variance if each set had different ID rows
 
 
+def test_a_mean_of_means_gives_each_part_the_same_weight():
+    rng = np.random.default_rng(2)
+    inside, places = rng.normal(size=800), ((1, 600), (1.5, 500), (2, 400))
+    odd = [rng.normal(place, 1, rows) for place, rows in places]
+    near = Placements.mean([placements(inside, rows) for rows in odd[:2]])
+    mean = Placements.mean([near, placements(inside, odd[2])])
+    areas = [auroc(inside, rows) for rows in odd]
+    assert mean.estimate == pytest.approx((areas[0] + areas[1]) / 4 + areas[2] / 2)
+    drawn = []
+    for _ in range(1000):
+        rows = rng.normal(size=800)
+        found = [auroc(rows, rng.normal(place, 1, count)) for place, count in places]
+        drawn.append((found[0] + found[1]) / 4 + found[2] / 2)
+    assert mean.variance == pytest.approx(np.var(drawn), rel=0.15)
+    assert (mean - mean).variance == 0
+    # without variance: a share of the pairs of each set, by its weight
+    perfect = [placements(np.zeros(20), np.ones(rows)) for rows in (5, 10, 20)]
+    separated = Placements.mean([Placements.mean(perfect[:2]), perfect[2]])
+    known = [(0.025 / 3) ** (1 / rows) for rows in (5, 10, 20)]
+    assert delong_interval(separated) == pytest.approx((1, known[0] / 4 + known[1] / 4 + known[2] / 2, 1))
+
+
 @no_deadline
 @given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.floats(0.5, 0.999))
 def test_binomial_interval_against_scipy(counts, level):

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import friedmanchisquare, rankdata, t
 
 from featood.errors import DataError
-from featood.metrics import holm, rank_heads
+from featood.metrics import cliques, holm, rank_heads
 
 no_deadline = settings(deadline=None)  # the machine may be busy
 tables = st.tuples(st.integers(3, 7), st.integers(3, 6)).flatmap(
@@ -77,6 +77,22 @@ def test_cliques_are_the_maximal_groups_in_which_no_two_differ(values, level):
         for j in range(k):
             together = any(i in clique and j in clique for clique in found.cliques)
             assert together == (not differ[i, j])
+
+
+@no_deadline
+@given(arrays(bool, (6, 6)), st.permutations(range(6)))
+def test_cliques_in_an_order_are_the_maximal_runs_whatever_differs(drawn, order):
+    differ = (drawn | drawn.T) & ~np.eye(6, dtype=bool)
+    alike = [
+        set(order[first:last])
+        for first in range(6)
+        for last in range(first + 1, 7)
+        if not any(differ[i, j] for i in order[first:last] for j in order[first:last])
+    ]
+    maximal = [run for run in alike if not any(run < other for other in alike)]
+    found = cliques(order, differ)
+    assert [set(run) for run in found] == maximal
+    assert all(run == sorted(run, key=order.index) for run in found)
 
 
 @no_deadline
