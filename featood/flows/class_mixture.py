@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["ClassMixture"]
 
 import math
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -38,6 +37,10 @@ class ClassMixture(nn.Module):
         super().__init__()
         self.flow = flow
         self.means = nn.Parameter(torch.zeros(classes, size))
+        self.center: Tensor
+        self.matrix: Tensor
+        self.log_det: Tensor
+        self.shares: Tensor
         self.register_buffer("center", torch.zeros(size))
         self.register_buffer("matrix", torch.eye(size))
         self.register_buffer("log_det", torch.zeros(()))
@@ -76,5 +79,4 @@ class ClassMixture(nn.Module):
         return logsumexp_weighted(self.log_densities(rows), self.shares)
 
     def _whitened(self, rows: Tensor) -> Tensor:
-        center: Any = self.center
-        return (rows - center) @ self.matrix
+        return (rows - self.center) @ self.matrix
