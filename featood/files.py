@@ -12,33 +12,26 @@ __all__ = [
     "atomic_write",
     "children",
     "create",
-    "digest",
     "each",
     "folders_below",
     "lock",
     "make_folder",
     "modified",
     "opened",
-    "read_json",
     "read_ranges",
     "remove",
     "rename",
     "replacing",
     "resuming",
     "scratch_folder",
-    "seal",
     "size_below",
     "size_of",
     "temporary",
     "temporary_folder",
     "unlock",
-    "unseal",
-    "write_json",
 ]
 
 import errno
-import hashlib
-import json
 import os
 import shutil
 import stat
@@ -49,11 +42,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from featood.errors import CacheCorrupt
 from featood.names import local_path
 
 if TYPE_CHECKING:
-    from featood.objects import Location
+    pass
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -355,57 +347,3 @@ def _sync_tree(folder: Path) -> None:
             with open(Path(root, name), "r+b") as file:  # Windows syncs only files that are open for writing
                 os.fsync(file.fileno())
         _sync_folder(Path(root))
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a JSON value's canonical text."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def seal(value: dict[str, Any]) -> dict[str, Any]:
-    """Add a digest with which readers detect an altered record."""
-    return {**value, "sha256": digest(value)}
-
-
-AGAIN = "extract this set again with --overwrite"
-
-
-def unseal(value: Any, path: Location, advice: str = AGAIN) -> dict[str, Any]:
-    """Check and remove the digest of a sealed record.
-
-    Raises
-    ------
-    CacheCorrupt
-        If the record does not match its digest.
-    """
-    try:
-        body = {key: item for key, item in value.items() if key != "sha256"}
-        sound = value.get("sha256") == digest(body)
-    except (AttributeError, RecursionError, ValueError):  # no mapping, too deep, lone surrogates
-        sound = False
-    if not sound:
-        raise CacheCorrupt(f"{path} does not match its own checksum; {advice}")
-    return body
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a sealed JSON record atomically."""
-    atomic_write(path, json.dumps(seal(value), indent=1).encode())
-
-
-def read_json(path: Location, advice: str = AGAIN) -> dict[str, Any]:
-    """Read a sealed JSON record; errors end with the advice.
-
-    Raises
-    ------
-    CacheCorrupt
-        If the file is missing, is not JSON, or was altered.
-    """
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CacheCorrupt(f"{path} is missing; {advice}") from None
-    except (ValueError, RecursionError):
-        raise CacheCorrupt(f"{path} is not readable JSON; {advice}") from None
-    return unseal(value, path, advice)

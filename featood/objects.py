@@ -40,8 +40,8 @@ from typing import IO, Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from featood.errors import MissingPackage, UsageError
-from featood.files import seal
 from featood.names import local_path
+from featood.sealed import seal
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from featood.cache import FeatureCache, export_set, import_arrays, slug
 from featood.errors import CacheCorrupt, UsageError
-from featood.files import atomic_write, seal
+from featood.files import atomic_write
 from featood.heads import create_head
 from featood.names import LONGEST, check_name, local_path, name_problem, safe_text
 from featood.pipeline.variant_labels import matching, variant_label
+from featood.sealed import seal
 
 BAD = [
     "", ".", "..", "../x", "/x", "a/b", "a\\b", "C:x", "C:\\x", "a\0b", "a\nb", "a\x1b[31m", "a\u202eb", "con", "NUL",
@@ -162,7 +163,7 @@ def test_labels_of_variants_are_valid_folder_names():
 def test_a_checkpoint_refers_only_to_its_own_folder(tmp_path):
     import torch
 
-    from featood.files import read_json, write_json
+    from featood.sealed import read_json, write_json
     from featood.training.checkpoint import load_checkpoint, save_checkpoint
 
     save_checkpoint(tmp_path / "a" / "b", 3, {"x": torch.zeros(2)}, {})

@@ -9,8 +9,8 @@ import pytest
 
 from featood import objects, storage
 from featood.errors import MissingPackage, UsageError
-from featood.files import read_json
 from featood.objects import location
+from featood.sealed import read_json
 
 
 @pytest.fixture

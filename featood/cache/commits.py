@@ -24,9 +24,9 @@ from featood.cache.byte_ranges import crc32, crc32c
 from featood.cache.manifest import ROWS, Manifest
 from featood.cache.stores import Store
 from featood.errors import CacheCorrupt
-from featood.files import read_json
 from featood.objects import Location
 from featood.records import check_record, whole
+from featood.sealed import read_json
 from featood.storage import children, remove, size_of, write_json
 
 COMMITS = "commits"

@@ -15,8 +15,9 @@ from featood.cache.commits import commit_block, commit_path, committed_blocks, r
 from featood.cache.manifest import SCHEMA, Manifest
 from featood.cache.reader import LOCK, BlockReader, make_store
 from featood.errors import CacheCorrupt, UsageError
-from featood.files import read_json, unlock
+from featood.files import unlock
 from featood.objects import Location
+from featood.sealed import read_json
 from featood.storage import children, lock, remove, write_json
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from featood.cache.stores import STORES, ColumnSpec
 from featood.errors import CacheCorrupt, Mismatch, UsageError
-from featood.files import digest, read_json
 from featood.names import check_name, name_problem
 from featood.objects import Location
 from featood.records import check_record, is_newer, one_of, optional, whole
+from featood.sealed import digest, read_json
 from featood.storage import write_json
 
 SCHEMA = 2

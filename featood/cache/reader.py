@@ -31,8 +31,8 @@ from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import SCHEMA, Manifest
 from featood.cache.stores import STORES, Store
 from featood.errors import CacheCorrupt, Mismatch, MissingPackage
-from featood.files import digest
 from featood.objects import Location
+from featood.sealed import digest
 from featood.storage import each, size_of
 
 LOCK = ".lock"

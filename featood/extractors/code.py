@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from featood.files import digest
+from featood.sealed import digest
 
 
 def code_recipe(module: nn.Module) -> tuple[dict[str, str], list[str]]:

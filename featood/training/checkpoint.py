@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from featood.errors import CacheCorrupt, Mismatch
-from featood.files import read_json
 from featood.names import name_problem
 from featood.objects import Location
 from featood.records import check_record, whole
+from featood.sealed import read_json
 from featood.storage import atomic_write, children, remove, size_of, write_json
 
 RECORD = "checkpoint.json"

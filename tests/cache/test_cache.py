@@ -282,7 +282,7 @@ def test_gc_removes_temporary_files_but_not_those_being_written(tmp_path):
 
 
 def test_a_newer_schema_needs_an_upgrade(tmp_path):
-    from featood.files import seal
+    from featood.sealed import seal
 
     cache = write_all(tmp_path, "zarr", make_rows(300))
     path = cache.folder("net", "toy", "test") / "manifest.json"

@@ -24,7 +24,7 @@ from featood.cache import (
 from featood.cache.commits import commit_path
 from featood.cache.stores import Store
 from featood.errors import CacheCorrupt, DataError, FeatoodError, UsageError
-from featood.files import read_json, write_json
+from featood.sealed import read_json, write_json
 
 X = np.arange(12, dtype="f4").reshape(4, 3)
 

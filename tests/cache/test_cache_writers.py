@@ -11,7 +11,8 @@ from featood.cache import Classifier, FeatureCache, Manifest, garbage
 from featood.cache.commits import commit_path
 from featood.cache.reader import LOCK
 from featood.errors import CacheCorrupt, FeatoodError, Mismatch, UsageError
-from featood.files import lock, remove, temporary, unlock, write_json
+from featood.files import lock, remove, temporary, unlock
+from featood.sealed import write_json
 
 LINEAR = Classifier(np.ones((3, 12)), np.zeros(3))
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -14,9 +14,10 @@ from featood.cache.conversion import convert_set
 from featood.cache.manifest import SCHEMA
 from featood.cache.reader import LOCK
 from featood.errors import CacheCorrupt, UsageError
-from featood.files import lock, read_json, unlock
+from featood.files import lock, unlock
 from featood.heads import load_head
 from featood.pipeline.migration import migrate_cache
+from featood.sealed import read_json
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "0.1.0"
 KEY = "net/toy/train"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from featood.cache.manifest import SCHEMA
-from featood.files import seal
+from featood.sealed import seal
 
 STORES = ("zarr", "hdf5")
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from featood.cache import FeatureCache
-from featood.files import read_json, seal
 from featood.heads import load_head
 from featood.heads.artefacts import earlier
 from featood.heads.artefacts.artefact import migrate_head
 from featood.pipeline.migration import migrate_cache
+from featood.sealed import read_json, seal
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 VERSIONS = sorted(path.name for path in GOLDEN.iterdir() if path.is_dir() and path.name[0].isdigit())

@@ -12,8 +12,8 @@ from test_golden import GOLDEN
 
 from featood.cache import FeatureCache
 from featood.errors import CacheCorrupt
-from featood.files import seal
 from featood.heads import load_head
+from featood.sealed import seal
 
 
 class Trap:

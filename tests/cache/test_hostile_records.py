@@ -15,8 +15,8 @@ from featood.cache import FeatureCache, Manifest
 from featood.cache.commits import commit_path
 from featood.cache.reader import open_set
 from featood.errors import CacheCorrupt, Mismatch
-from featood.files import seal
 from featood.heads import load_head
+from featood.sealed import seal
 from featood.testing.fixture import synthetic_sets
 
 QUICK = settings(

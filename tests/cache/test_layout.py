@@ -15,7 +15,7 @@ from featood.cache.byte_ranges import Place, crc32c, read_runs
 from featood.cache.commits import commit_path
 from featood.cache.reader import make_store
 from featood.errors import CacheCorrupt
-from featood.files import read_json
+from featood.sealed import read_json
 
 ROWS = 600
 

@@ -14,7 +14,7 @@ from test_cache import KEY, STORES, make_manifest, make_rows, write_all
 from featood.cache import Classifier, FeatureCache, export_set
 from featood.cache.manifest import ROWS
 from featood.errors import CacheCorrupt, FeatoodError, Mismatch
-from featood.files import seal
+from featood.sealed import seal
 
 LINEAR = Classifier(np.full((3, 12), 2.0), np.zeros(3))
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -103,7 +103,7 @@ def test_a_damaged_folder_is_named(tmp_path, whole):
 
 
 def test_a_folder_of_another_version_is_named(tmp_path, whole):
-    from featood.files import read_json, write_json
+    from featood.sealed import read_json, write_json
 
     shutil.copytree(whole, tmp_path / "net")
     record = {name: value for name, value in read_json(whole / "extractor.json").items() if name != "sha256"}

@@ -15,7 +15,7 @@ from featood.extractors.presets import timm_transform, torchvision_transform
 from featood.extractors.recipe import choose_transform, rebuild
 from featood.extractors.transform import IMAGENET, INTERPOLATIONS, Transform, resized
 from featood.extractors.vision import timm, torchvision
-from featood.files import digest
+from featood.sealed import digest
 
 SIZES = [(1, 1), (1, 90), (57, 1), (40, 40), (37, 90), (91, 33), (334, 500), (500, 332), (333, 251)]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -10,11 +10,11 @@ import pytest
 from featood.cache import FeatureCache
 from featood.cache.transfer import import_arrays
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
-from featood.files import seal
 from featood.heads import create_head, load_head
 from featood.pipeline.fitted_heads import chosen_heads, find_heads
 from featood.pipeline.fitting import fit_head
 from featood.pipeline.selection import select
+from featood.sealed import seal
 from featood.testing import Subject
 from featood.testing.fixture import synthetic_sets
 

@@ -11,8 +11,8 @@ import featood
 from featood.cache.feature_set import FeatureSet
 from featood.decisions import p_values, threshold
 from featood.errors import CacheCorrupt, DataError, Mismatch, NotFitted, UsageError
-from featood.files import seal
 from featood.heads import create_head, load_head
+from featood.sealed import seal
 
 
 def rows(seed, count=300, shift=0.0):

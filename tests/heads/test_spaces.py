@@ -11,12 +11,12 @@ from sklearn.preprocessing import StandardScaler, normalize
 
 from featood import FeatureSet, create_head, list_heads, load_head
 from featood.errors import CacheCorrupt, DataError, Mismatch, NotFitted, UsageError
-from featood.files import digest, seal
 from featood.heads.artefacts.earlier import earlier_state
 from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.heads.compositions.compose import compose
 from featood.heads.registry import head_class, register
 from featood.numerics.spaces import FITTED, REDUCED, SPACES, apply_space, fit_space
+from featood.sealed import digest, seal
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 400)

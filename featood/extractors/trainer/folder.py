@@ -26,8 +26,9 @@ from featood.extractors.trainer.networks import drop_parts, trainable_net
 from featood.extractors.trainer.pictures import png_of
 from featood.extractors.trainer.trainer import Trained
 from featood.extractors.transform import Transform
-from featood.files import atomic_write, read_json, rename, size_of, write_json
+from featood.files import atomic_write, rename, size_of
 from featood.records import check_record, is_newer, whole
+from featood.sealed import read_json, write_json
 
 SCHEMA = 1
 RECORD = "extractor.json"

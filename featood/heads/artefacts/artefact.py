@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
-from featood.files import digest, seal
 from featood.heads.artefacts.calibrations import CALIBRATION_FILE, KINDS, pack_calibration, read_calibration
 from featood.heads.base.fit import Fit, FitRecord, Saved
 from featood.heads.registry import create_head, head_class, list_heads
@@ -23,6 +22,7 @@ from featood.objects import Location, ObjectPath
 from featood.options import mistyped
 from featood.records import check_record, is_newer, whole
 from featood.remote import local_folder
+from featood.sealed import digest, seal
 from featood.storage import atomic_write, size_of
 
 if TYPE_CHECKING:

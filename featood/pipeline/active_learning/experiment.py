@@ -14,7 +14,7 @@ import torch
 
 from featood.errors import Mismatch, UsageError
 from featood.extractors.trainer import Architecture, TrainOptions, is_extractor, leads, load_extractor
-from featood.files import make_folder, read_json, size_of, write_json
+from featood.files import make_folder, size_of
 from featood.numerics.mixtures import predictive_entropy
 from featood.options import create
 from featood.pipeline.active_learning.acquisition import (
@@ -27,6 +27,7 @@ from featood.pipeline.active_learning.plan import TRAINING, ActivePlan
 from featood.pipeline.active_learning.pool import Pool, open_pool
 from featood.pipeline.active_learning.rounds import Round, clear, outputs, play_round, read_round, write_round
 from featood.reporter import SILENT, Reporter
+from featood.sealed import read_json, write_json
 
 RECORD, ROUNDS = "experiment.json", "rounds"
 JUDGED = 1.0

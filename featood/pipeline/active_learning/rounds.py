@@ -20,13 +20,13 @@ from featood.extractors.live import extract
 from featood.extractors.models import create_model
 from featood.extractors.trainer import TrainImages, TrainOptions, train_network
 from featood.extractors.transform import Transform
-from featood.files import read_json, write_json
 from featood.numerics.mixtures import mean_log_probabilities
 from featood.pipeline.active_learning.acquisition import Acquisition, highest
 from featood.pipeline.active_learning.plan import ActivePlan, seed_of
 from featood.pipeline.active_learning.pool import Pool
 from featood.records import check_record, is_newer, whole
 from featood.reporter import SILENT, Reporter
+from featood.sealed import read_json, write_json
 from featood.training.checkpoint import clear_checkpoint
 
 SCHEMA = 1

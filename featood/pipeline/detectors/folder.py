@@ -19,13 +19,14 @@ from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
 from featood.extractors.backbones import CODE
 from featood.extractors.backbones.published import list_published
 from featood.extractors.trainer import is_extractor
-from featood.files import create, make_folder, read_json, scratch_folder, size_of, write_json
+from featood.files import create, make_folder, scratch_folder, size_of
 from featood.heads.artefacts.artefact import load_head, save_head
 from featood.pipeline.detectors.golden import Golden
 from featood.pipeline.detectors.neighbours import TrainingRows
 from featood.pipeline.detectors.network import ImageNetwork
 from featood.pipeline.detectors.reference import Reference
 from featood.records import check_record, is_newer, one_of, optional, whole
+from featood.sealed import read_json, write_json
 
 if TYPE_CHECKING:
     from featood.pipeline.detectors.detector import Detector

@@ -23,7 +23,6 @@ import numpy as np
 
 from featood.cache import FeatureCache, FeatureSet, library_versions
 from featood.errors import CacheCorrupt, FeatoodError, Mismatch
-from featood.files import digest
 from featood.heads import create_head, head_class, list_heads
 from featood.heads.artefacts.artefact import options_as_json
 from featood.heads.base.head import Head
@@ -37,6 +36,7 @@ from featood.pipeline.presets import choose_preset
 from featood.pipeline.scoring import score
 from featood.pipeline.selection import select
 from featood.pipeline.variant_labels import variant_label
+from featood.sealed import digest
 
 
 class Sets(NamedTuple):

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from featood.errors import CacheCorrupt
-from featood.files import append_line, atomic_write, seal, unseal
+from featood.files import append_line, atomic_write
 from featood.names import safe_text
 from featood.pipeline.evidence import ranks_digest
 from featood.pipeline.leaderboard.fits import Job
 from featood.records import check_record, optional
+from featood.sealed import seal, unseal
 
 ADVICE = "remove this line, and run the same command again to compute it"
 LINE: dict[Any, Any] = {

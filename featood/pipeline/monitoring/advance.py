@@ -22,12 +22,12 @@ from featood.decisions import (
 )
 from featood.decisions.checks import check_rate
 from featood.errors import UsageError
-from featood.files import digest
 from featood.metrics import binomial_interval
 from featood.pipeline.detectors import Detector
 from featood.pipeline.monitoring.diagnosis import FEWEST, Diagnosis, Window, diagnose
 from featood.pipeline.monitoring.reports import FIGURES, Report
 from featood.pipeline.monitoring.state import Alarm, State
+from featood.sealed import digest
 
 PARTS = {"higher": 0.7, "lower": 0.1, "wider": 0.1, "narrower": 0.1}
 """Parts of the capital that are bet on each change of the scores."""

@@ -15,9 +15,10 @@ import numpy as np
 
 from featood.decisions import Capital
 from featood.errors import CacheCorrupt, Mismatch
-from featood.files import atomic_write, seal, size_of, unseal
+from featood.files import atomic_write, size_of
 from featood.pipeline.monitoring.diagnosis import Window
 from featood.records import check_record, is_newer, optional, whole
+from featood.sealed import seal, unseal
 
 SCHEMA = 1
 FILE = "monitor.safetensors"

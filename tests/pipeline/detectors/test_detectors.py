@@ -16,10 +16,10 @@ from featood.cache.feature_set import FeatureSet
 from featood.data import open_dataset
 from featood.decisions import p_values, threshold
 from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
-from featood.files import seal, write_json
 from featood.heads import create_head
 from featood.pipeline.detectors import Detector
 from featood.pipeline.detectors.reference import choose_reference
+from featood.sealed import seal, write_json
 
 
 @pytest.fixture(scope="module")

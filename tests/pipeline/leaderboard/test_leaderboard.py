@@ -12,7 +12,6 @@ from featood.cache import FeatureCache
 from featood.cache.transfer import import_arrays
 from featood.cli import leaderboard as command
 from featood.errors import DataError, UsageError
-from featood.files import seal
 from featood.heads import create_head, head_class, list_heads
 from featood.pipeline.evidence import Scored
 from featood.pipeline.leaderboard import Results, Work, fits, read_plan, running, verification
@@ -21,6 +20,7 @@ from featood.pipeline.leaderboard.plan import SCHEMA
 from featood.pipeline.leaderboard.results import Fit
 from featood.pipeline.leaderboard.standings import mean_ranks, standings
 from featood.pipeline.leaderboard.workers import Outcome, make_fits
+from featood.sealed import seal
 from featood.testing.fixture import synthetic_sets
 
 TRAIN, TEST = synthetic_sets()
