@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import IO, Any, TypeVar
 
-from featood import files, objects
+from featood import files, objects, sealed
 from featood.objects import Location, ObjectPath
 
 Item = TypeVar("Item")
@@ -77,7 +77,7 @@ def atomic_write(path: Location, content: bytes | memoryview) -> None:
 
 def write_json(path: Location, value: dict[str, Any]) -> None:
     """Write a sealed JSON record, so that it is complete or absent."""
-    _of(path).write_json(path, value)
+    (objects if isinstance(path, ObjectPath) else sealed).write_json(path, value)
 
 
 def remove(path: Location) -> None:
