@@ -114,6 +114,7 @@ def fit(job: Job, given: argparse.Namespace) -> dict[str, Any]:
     from featood.errors import FeatoodError
     from featood.heads import create_head
     from featood.pipeline.fitted_heads import with_score
+    from featood.pipeline.presets import options_for_tables
     from featood.pipeline.scoring import score
     from featood.pipeline.variant_labels import variant_label
 
@@ -122,7 +123,8 @@ def fit(job: Job, given: argparse.Namespace) -> dict[str, Any]:
     name, point, seed = job
     train, test, odd, exposed = open_sets(given, seed)
     label = variant_label(name, {**point, "seed": seed})
-    head: Any = create_head(name, **{**OPTIONS.get(name, {}), **point, "seed": seed})
+    tabular, _ = options_for_tables(name, train)
+    head: Any = create_head(name, **{**tabular, **OPTIONS.get(name, {}), **point, "seed": seed})
     changed = {"validation": 0.25} if given.table and head.options.get("validation") else {}
     rows = train
     if "outliers" in head.card.needs or (given.outliers and point.get("objective") in given.exposed):

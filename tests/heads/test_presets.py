@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ from manifests import manifest
 from featood import FeatureSet
 from featood.errors import UsageError
 from featood.heads import create_head, head_class, list_heads
-from featood.pipeline.presets import choose_preset
+from featood.pipeline.presets import choose_preset, options_for_tables
 
 PUBLISHED = {
     # the authors' configurations and scripts; those of ASH-S for CIFAR-100 serve ash-b and ash-p too
@@ -58,6 +59,15 @@ def test_settings_stay_where_a_network_has_few_features():
 def test_trained_heads_keep_their_defaults():
     preset, line = choose_preset("heat-gmm", made(10, 32))
     assert preset is None and "the defaults" in line and "--preset cifar10 or cifar100 or imagenet" in line
+
+
+def test_columns_of_tables_are_standardised():
+    rows = made(10, 32)
+    table = dataclasses.replace(rows, origin=manifest({"table": {"columns": ["a"], "classes": ["x"]}}))
+    assert options_for_tables("realnvp", table)[0] == {"space": "standardize"}
+    assert "table" in options_for_tables("realnvp", table)[1]
+    for name, data in (("realnvp", rows), ("mlp", table), ("knn", table), ("energy", table)):
+        assert options_for_tables(name, data) == ({}, "")
 
 
 def test_nothing_is_said_where_there_is_nothing_to_choose():
