@@ -95,7 +95,8 @@ def options_for_tables(name: str, source: FeatureSet) -> tuple[dict[str, str], s
     """
     cls, manifest = head_class(name), source.origin
     fields = {field.name: field.default for field in dataclasses.fields(cls)}
-    if manifest is None or manifest.table is None or not str(fields.get("space")).startswith("l2"):
+    unit = cls.trains and str(fields.get("space")).startswith("l2")
+    if manifest is None or manifest.table is None or not unit:
         return {}, ""
     return {"space": "standardize"}, f"settings of {name}: space standardize, for the columns of a table"
 
