@@ -48,7 +48,10 @@ class Fit:
         return self.label or self.head
 
 
-TRAINING: dict[str, Any] = {"epochs": 150, "batch_size": 250, "validation": 0.0, "lr": 5e-3}
+TRAINING: dict[str, Any] = {
+    "space": "standardize", "epochs": 150, "batch_size": 250, "validation": 0.0, "lr": 5e-3,
+}  # fmt: skip
+FLOW: dict[str, Any] = {**TRAINING, "by_class": False}
 ENERGY: dict[str, Any] = {**TRAINING, "width": 128, "depth": 3, "activation": "gelu"}
 LANGEVIN: dict[str, Any] = {**ENERGY, "epochs": 250, "step_size": 0.005, "noise": 0.1, "sgld_steps": 10}
 VERA: dict[str, Any] = {
@@ -62,18 +65,18 @@ VERA: dict[str, Any] = {
     "l2": 0.3,
     "ema": 0.998,
 }
-COUPLING: dict[str, Any] = {**TRAINING, "lr": 3e-3, "width": 64}
+COUPLING: dict[str, Any] = {**FLOW, "lr": 3e-3, "width": 64}
 FLOWS = [
-    Fit("radial-flow", {**TRAINING, "lr": 2e-2}, True),
-    Fit("radial-flow", {**TRAINING, "lr": 2e-2, "by_class": True}, True, "radial-flow by class"),
-    Fit("planar-flow", {**TRAINING, "lr": 1e-2, "layers": 40}, True),
+    Fit("radial-flow", {**FLOW, "lr": 2e-2}, True),
+    Fit("radial-flow", {**FLOW, "lr": 2e-2, "by_class": True}, True, "radial-flow by class"),
+    Fit("planar-flow", {**FLOW, "lr": 1e-2, "layers": 40}, True),
     Fit("realnvp", {**COUPLING, "layers": 12}, True),
     Fit("glow-vector", COUPLING, True),
     Fit("maf", COUPLING, True),
     Fit("spline-flow", COUPLING, True),
     Fit("iresnet", COUPLING, True),
     *(
-        Fit("approximate-flow", {**TRAINING, "lr": 2e-2, "kind": kind}, True, kind)
+        Fit("approximate-flow", {**FLOW, "lr": 2e-2, "kind": kind}, True, kind)
         for kind in ("orthogonal", "reparameterized", "svd", "matrix-exponential")
     ),
 ]

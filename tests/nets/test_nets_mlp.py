@@ -45,7 +45,14 @@ def test_negative_last_layers_need_non_negative_inputs(activation, hidden):
 def test_heads_have_both_options():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(300, 4)).astype(np.float32)
-    options = {"depth": 1, "width": 16, "epochs": 5, "sgld_steps": 3, "buffer_size": 100}
+    options = {
+        "space": "standardize",
+        "depth": 1,
+        "width": 16,
+        "epochs": 5,
+        "sgld_steps": 3,
+        "buffer_size": 100,
+    }
     head = create_head("cd", activation="relu", negative_linear=True, lipschitz=2.0, **options).fit(rows)
     rays = rng.normal(size=(50, 4)).astype(np.float32)
     scores = [head.score(length * rays) for length in (1e2, 1e3, 1e4)]

@@ -335,7 +335,7 @@ def test_processes_give_the_results_of_this_process_and_end_with_the_generator(f
 
 
 def test_slow_and_failing_fits_are_ended_and_the_others_are_made(few, tmp_path):
-    work, jobs = work_of(few, tmp_path, options={"mlp": {"epochs": 10**7}})
+    work, jobs = work_of(few, tmp_path, options={"mlp": {"epochs": 10**7, "validation": 0.0}})
     good = jobs["net/news/msp"]
     wanted = [good._replace(head="mlp", seed=0), good, good._replace(head="none")]
     found = {job.head: outcome for job, outcome in make_fits(work, wanted, 1, 2.0)}
