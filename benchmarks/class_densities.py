@@ -3,8 +3,8 @@
     python benchmarks/class_densities.py densities.jsonl --cache CACHE --backbone NAME --dataset cifar10 \
         --ood cifar100 tiny-imagenet-resize textures --heads realnvp maf
 
-Each head is fitted with its defaults, apart from the epochs, and scored beside ``gmm --covariance tied`` in the space of
-the head; `one` is a single Gaussian. Each fit adds a line of JSON to the file; fits already in the file are skipped.
+Each head is fitted with its defaults, apart from the epochs, and scored beside ``gmm --covariance tied`` in the space
+of the head; `one` is a single Gaussian. Each fit adds a line of JSON to the file; fits already in the file are skipped.
 Sets are opened as by ``residual_gain.py``.
 """
 
