@@ -123,7 +123,7 @@ def fit(job: Job, given: argparse.Namespace) -> dict[str, Any]:
     name, point, seed = job
     train, test, odd, exposed = open_sets(given, seed)
     label = variant_label(name, {**point, "seed": seed})
-    tabular, _ = options_for_tables(name, train)
+    tabular, _ = options_for_tables(name, train, point.get("preset"), point)
     head: Any = create_head(name, **{**tabular, **OPTIONS.get(name, {}), **point, "seed": seed})
     changed = {"validation": 0.25} if given.table and head.options.get("validation") else {}
     rows = train

@@ -31,7 +31,7 @@ from featood.metrics import auroc
 from featood.pipeline.selection import select
 from featood.speed.environment import environment
 
-HEAT = {"width": 256, "lr": 1e-4, "sgld_steps": 20}
+HEAT = {"preset": "cifar10", "batch_size": 256, "width": 256, "lr": 1e-4, "sgld_steps": 20}
 BATCH = 512
 
 
@@ -110,7 +110,9 @@ def main() -> None:
         for seed in range(given.seeds):
             row: dict[str, Any] = {"backbone": backbone.partition("@")[0], "seed": seed}
             for precision in ("float32", "bfloat16"):
-                head = create_head("heat-gmm", **HEAT, epochs=epochs, seed=seed, sampler_precision=precision)
+                head = create_head(
+                    "heat-gmm", "cifar10", **HEAT, epochs=epochs, seed=seed, sampler_precision=precision
+                )
                 began = time.process_time()
                 head.fit(train)
                 inside = head.score(test)

@@ -52,7 +52,9 @@ SPACES: Mapping[str, Mapping[str, Any]] = {
     "pca": {"space": "pca"},
     "pca 32": {"space": "pca", "components": 32},
 }
-HEAT: Mapping[str, Any] = {"width": 256, "updates": 300, "lr": 1e-4}
+HEAT: Mapping[str, Any] = {
+    "preset": "cifar10", "epochs": 10, "batch_size": 256, "width": 256, "updates": 300, "lr": 1e-4,
+}  # fmt: skip
 """A quarter of the published width, a third of the updates, and ten times the learning rate."""
 PRIOR: Mapping[str, Any] = {"width": 1, "depth": 0, "updates": 1, "sgld_steps": 0}
 """A minimal network, whose energies are not part of the score."""
@@ -60,7 +62,7 @@ HEADS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "one Gaussian": ("gmm", {"covariance": "tied"}),
     "tied classes": ("gmm", {"covariance": "tied"}),
     "class covariances": ("gmm", {}),
-    "radial-flow": ("radial-flow", {}),
+    "radial-flow": ("radial-flow", {"by_class": False}),
     "radial-flow by class": ("radial-flow", {"by_class": True}),
     "nce": ("nce", {}),
     "ssm": ("ssm", {}),
@@ -68,7 +70,7 @@ HEADS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "natpn without fine-tuning": ("natpn", {"warmup_epochs": 0, "finetune": False}),
     "prior-network forward": ("prior-network", {"direction": "forward"}),
     "prior-network": ("prior-network", {}),
-    "realnvp": ("realnvp", {"width": 128}),
+    "realnvp": ("realnvp", {"width": 128, "by_class": False}),
     "HEAT prior, ridge 1e-6": ("heat-gmm", {**PRIOR, "ridge": 1e-6}),
     "HEAT prior, ridge 1e-2": ("heat-gmm", {**PRIOR, "ridge": 1e-2}),
     "heat-gmm, ridge 1e-6": ("heat-gmm", {**HEAT, "ridge": 1e-6}),

@@ -209,11 +209,10 @@ def fit_head(
     preset, note = plan.preset, ""
     if preset is None and cls.presets:
         preset, note = choose_preset(name, train)
-    tabular, of_table = options_for_tables(name, train)
-    if "space" in {**options, **({} if preset is None else cls.presets.get(preset, {}))}:
-        tabular, of_table = {}, ""
+    tabular, of_table = options_for_tables(name, train, preset, options)
     options |= tabular
-    for line in filter(None, (note, of_table)):
+    notes = [line for line in (note, of_table) if line]
+    for line in notes:
         reporter.line(line)
     composes = cls.composes
     # names and folders of fitted heads are known here, not to a composition
@@ -222,6 +221,7 @@ def fit_head(
     members: list[Head] = []
     if named == AUTO:
         named, note = _recommended(selection, plan.split, reporter)
+        notes.append(note)
     if composes:
         head, members = _with_members(selection, head, named, reporter)
     sets = {
@@ -250,11 +250,11 @@ def fit_head(
     if composes:
         _check_outliers(head, learn=False, validate=bool(plan.validate_on))
         head = fit_composition(head, members, train, checkpoint=checkpoint, reporter=reporter)
-        head.annotate(notes=(*head.record.notes, *([note] if note else [])))
+        head.annotate(notes=(*head.record.notes, *notes))
     else:
         outliers, validate_on = _find_outliers(selection, head, train, plan, reporter)
         head = fit(
-            head, train, outliers=outliers, validate_on=validate_on, notes=[note] if note else [],
+            head, train, outliers=outliers, validate_on=validate_on, notes=notes,
             checkpoint=checkpoint, engine=selection.engine, reporter=reporter,
         )  # fmt: skip
     head.annotate(fit=sets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["choose_preset", "options_for_tables"]
 
 import dataclasses
+from collections.abc import Collection
 
 from featood.cache import FeatureSet
 from featood.heads import head_class
@@ -73,7 +74,9 @@ def choose_preset(name: str, source: FeatureSet) -> tuple[str | None, str]:
     )
 
 
-def options_for_tables(name: str, source: FeatureSet) -> tuple[dict[str, str], str]:
+def options_for_tables(
+    name: str, source: FeatureSet, preset: str | None = None, given: Collection[str] = ()
+) -> tuple[dict[str, str], str]:
     """Return options that replace defaults for the rows of a table, and a line that says so.
 
     By default, most heads that train a network look at rows of unit length, which suit features of networks; columns
@@ -85,6 +88,10 @@ def options_for_tables(name: str, source: FeatureSet) -> tuple[dict[str, str], s
         Name of the head.
     source : FeatureSet
         The in-distribution set.
+    preset : str, optional
+        Settings of the head, which count instead if they include the space.
+    given : collection of str
+        Names of the options that the user gave, which count, too.
 
     Returns
     -------
@@ -96,7 +103,8 @@ def options_for_tables(name: str, source: FeatureSet) -> tuple[dict[str, str], s
     cls, manifest = head_class(name), source.origin
     fields = {field.name: field.default for field in dataclasses.fields(cls)}
     unit = cls.trains and str(fields.get("space")).startswith("l2")
-    if manifest is None or manifest.table is None or not unit:
+    chosen = "space" in {*given, *({} if preset is None else cls.presets.get(preset, {}))}
+    if manifest is None or manifest.table is None or not unit or chosen:
         return {}, ""
     return {"space": "standardize"}, f"settings of {name}: space standardize, for the columns of a table"
 

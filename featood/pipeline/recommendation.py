@@ -30,7 +30,7 @@ from featood.heads.base.head import Head
 from featood.heads.compositions._members import split_member
 from featood.metrics import auroc
 from featood.pipeline.derived_sets import hold_out, limited, validation_rows
-from featood.pipeline.presets import choose_preset
+from featood.pipeline.presets import choose_preset, options_for_tables
 from featood.pipeline.selection import Selection
 from featood.pipeline.trials import CROSSED, SCALED, UNSEEN, Trial, make_trials
 from featood.reporter import SILENT, Reporter
@@ -278,7 +278,8 @@ def candidates(train: FeatureSet, names: Sequence[str] = ()) -> tuple[dict[str, 
             skipped[text] = "composes other heads" if cls.composes else "trains a network: name it to try it"
             continue
         preset = options.pop("preset", None) or choose_preset(name, train)[0]
-        head = create_head(name, preset, **options)
+        tabular, _ = options_for_tables(name, train, preset, options)
+        head = create_head(name, preset, **tabular, **options)
         try:
             head.select(train, fitting=True)
         except FeatoodError as error:

@@ -29,8 +29,9 @@ FLOWS = ("approximate-flow", "glow-vector", "iresnet", "maf", "planar-flow", "re
 ADDED: Mapping[str, Mapping[str, Any]] = {
     "natpn": {"evidence_limit": 1e12},
     **{name: {"by_class": False} for name in FLOWS},
+    **{name: {"loss": "cd"} for name in ("heat-el", "heat-gmm", "heat-gmm-std")},
 }
-"""For each head, options that artefacts may lack, with values that keep the scores (the defaults would change them)."""
+"""For each head, options that artefacts may lack, with the values that they were fitted with."""
 
 
 def earlier_options(cls: type[Head], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from featood.heads.registry import register
     year=2019,
     url="https://arxiv.org/abs/1903.08689",
     needs=("features",),
-    caution="6 to 22 points of AUROC below Gaussian classes on the features of four classifiers",
+    caution="6 to 36 points of AUROC below Gaussian classes on the features of five classifiers",
 )
 class ContrastiveDivergence(ContrastiveObjective, SampledHead):
     """Score the energy of a network trained to contrast the features with its own Langevin samples.

@@ -25,7 +25,8 @@ class FlowHead(TrainedHead):
 
     A density of all rows that ignores the classes is no better on features of a classifier than a single Gaussian. So,
     by default, the base is a mixture with one component for each class, and training starts near Gaussian classes with
-    one covariance. Without `by_class`, use the space ``l2-whiten`` for such features.
+    one covariance, to which a ridge of 1e-2 of its mean variance is added. Without `by_class`, use the space
+    ``l2-whiten`` for such features.
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {"epochs": 6, "batch_size": 64, "layers": 3}

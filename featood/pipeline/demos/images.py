@@ -57,7 +57,5 @@ def run_demo(folder: Path, *, reporter: Reporter = SILENT) -> Scoring:
     return score_selection(selection, HEADS, OUTLIERS, reporter=reporter)
 
 
-DEMO_OPTIONS: dict[str, dict[str, Any]] = {
-    "heat-gmm": {"epochs": 20, "batch_size": 64, "width": 256, "sgld_steps": 20}
-}
+DEMO_OPTIONS: dict[str, dict[str, Any]] = {"heat-gmm": {"epochs": 20, "batch_size": 64}}
 """Settings that take seconds instead of minutes for 64 features."""

@@ -32,7 +32,7 @@ from featood.pipeline.comparison import Uncertainty
 from featood.pipeline.derived_sets import hold_out
 from featood.pipeline.fitting import fit
 from featood.pipeline.leaderboard.plan import Benchmark, Plan
-from featood.pipeline.presets import choose_preset
+from featood.pipeline.presets import choose_preset, options_for_tables
 from featood.pipeline.scoring import score
 from featood.pipeline.selection import select
 from featood.pipeline.variant_labels import variant_label
@@ -120,6 +120,8 @@ def make_head(plan: Plan, job: Job, train: FeatureSet) -> tuple[Head, str]:
     preset, note = own.pop("preset", None), ""
     if preset is None and head_class(job.head).presets:
         preset, note = choose_preset(job.head, train)
+    tabular, of_table = options_for_tables(job.head, train, preset, own)
+    note, own = "; ".join(filter(None, (note, of_table))), {**tabular, **own}
     head = create_head(job.head, preset, **own)
     given = _common(plan, job, head)
     if isinstance(head, Composition):
