@@ -52,7 +52,7 @@ TRAINING: dict[str, Any] = {
     "space": "standardize", "epochs": 150, "batch_size": 250, "validation": 0.0, "lr": 5e-3,
 }  # fmt: skip
 FLOW: dict[str, Any] = {**TRAINING, "by_class": False}
-ENERGY: dict[str, Any] = {**TRAINING, "width": 128, "depth": 3, "activation": "gelu"}
+ENERGY: dict[str, Any] = {**TRAINING, "base": "none", "width": 128, "depth": 3, "activation": "gelu"}
 LANGEVIN: dict[str, Any] = {**ENERGY, "epochs": 250, "step_size": 0.005, "noise": 0.1, "sgld_steps": 10}
 VERA: dict[str, Any] = {
     **ENERGY,

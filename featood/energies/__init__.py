@@ -15,6 +15,7 @@ from featood.energies.flow_contrastive import (
     flow_contrastive,
     importance_likelihood,
 )
+from featood.energies.gaussian_base import GaussianBase, TiltedNet, learned_energy
 from featood.energies.gibbs import TokenChains, gibbs_with_gradients
 from featood.energies.hybrid import HybridObjective, hybrid_contrast
 from featood.energies.joint import JointObjective, joint_loss
@@ -51,6 +52,7 @@ __all__ = [
     "EnergyObjective",
     "EnergyPriorObjective",
     "FlowContrastiveObjective",
+    "GaussianBase",
     "GaussianNoise",
     "GeneratedEnergyPriorObjective",
     "HybridObjective",
@@ -63,6 +65,7 @@ __all__ = [
     "SupervisedScoreMatchingObjective",
     "SupervisedVeraObjective",
     "TiltedGaussian",
+    "TiltedNet",
     "TokenChains",
     "UniformNoise",
     "UniformStarts",
@@ -82,6 +85,7 @@ __all__ = [
     "hybrid_contrast",
     "importance_likelihood",
     "joint_loss",
+    "learned_energy",
     "noise_contrastive",
     "perturb",
     "prediction_entropy",

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featood.energies.classifier import free_energy
+from featood.energies.gaussian_base import learned_energy
 from featood.energies.replay import SampledObjective
 from featood.energies.sgld import Energy
 from featood.options import option
@@ -128,4 +128,4 @@ class ContrastiveObjective(SampledObjective):
     ) -> dict[str, Tensor]:
         """Draw samples and return the contrastive loss."""
         samples = self.samples(net, parts["chains"], len(rows), generator)
-        return contrastive_divergence(free_energy(net), rows, samples, l2=self.l2)
+        return contrastive_divergence(learned_energy(net), rows, samples, l2=self.l2)

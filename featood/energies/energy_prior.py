@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from featood.energies.classifier import free_energy
 from featood.energies.contrastive import contrastive_divergence
 from featood.energies.dirichlet import bayesian_loss, evidence_divergence, uncertain_cross_entropy
+from featood.energies.gaussian_base import learned_energy
 from featood.energies.replay import SampledObjective, random_classes
 from featood.energies.vera import VeraObjective
 from featood.numerics.dirichlet import concentrations, differential_entropy
@@ -52,7 +52,7 @@ class EnergyPriorObjective(SampledObjective):
         chains, count = parts["chains"], len(rows)
         drawn = random_classes(count, chains, generator)
         samples = self.samples(net, chains, count, generator, drawn)
-        losses = contrastive_divergence(free_energy(net), rows, samples, l2=self.l2)
+        losses = contrastive_divergence(learned_energy(net), rows, samples, l2=self.l2)
         log_alpha = concentrations(net(rows), PRIOR)
         named = bayesian_loss(log_alpha, labels, entropy=self.entropy_weight)["loss"]
         return {**losses, "loss": losses["loss"] + self.classification * named, "classification": named}

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from featood.energies.classifier import Logits, classification_loss, free_energy
+from featood.energies.classifier import Logits, classification_loss
 from featood.energies.contrastive import contrastive_divergence
+from featood.energies.gaussian_base import learned_energy
 from featood.energies.replay import SampledObjective, random_classes
 from featood.options import option
 
@@ -35,7 +36,7 @@ def joint_loss(
     Parameters
     ----------
     logits : callable
-        ``[B, ...]`` to ``[B, C]``.
+        ``[B, ...]`` to ``[B, C]``; see :func:`learned_energy`.
     rows, labels : Tensor
         Data ``[B, ...]`` and their classes ``[B]``.
     samples : Tensor
@@ -56,7 +57,7 @@ def joint_loss(
     ----------
     Grathwohl et al., Your Classifier is Secretly an Energy Based Model and You Should Treat it Like One, ICLR 2020.
     """
-    parts = contrastive_divergence(free_energy(logits), rows, samples, l2=l2)
+    parts = contrastive_divergence(learned_energy(logits), rows, samples, l2=l2)
     cross_entropy = classification_loss(logits, rows, labels, smoothing=smoothing, entropy=entropy)
     loss = density * parts["loss"] + classification * cross_entropy
     return {**parts, "loss": loss, "classification": cross_entropy}
@@ -104,6 +105,6 @@ class JointObjective(SampledObjective):
         )
         if self.class_density:
             samples = self.samples(net, chains, count, generator, labels)
-            further = contrastive_divergence(free_energy(net), rows, samples, l2=0.0)
+            further = contrastive_divergence(learned_energy(net), rows, samples, l2=0.0)
             losses["loss"] = losses["loss"] + self.class_density * further["loss"]
         return losses

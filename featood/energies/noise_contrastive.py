@@ -163,14 +163,8 @@ class NoiseContrastiveObjective(EnergyObjective):
 
     noise: str = option(
         "gaussian",
-        "normal with the inputs' mean and covariance, or uniform on their bounding box",
+        "normal, with mean and covariance of the inputs or as the base has it, or uniform on their bounding box",
         choices=("gaussian", "uniform"),
-    )
-    ridge: float = option(
-        RIDGE,
-        "smallest ridge on the covariance of normal noise, relative to its mean variance",
-        low=0,
-        high=1,
     )
 
     def energy_losses(

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featood.energies.classifier import classification_loss, free_energy
+from featood.energies.gaussian_base import TiltedNet, learned_energy
 from featood.energies.objective import EnergyObjective
 from featood.energies.sgld import Energy
 from featood.options import option
@@ -118,6 +119,7 @@ def vera_loss(
     penalty: float = 0.1,
     l2: float = 0.0,
     draws: int = 20,
+    learned: Energy | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """Return the sum of the losses of energy, generator and posterior, which have gradients only for their parameters.
 
@@ -142,6 +144,9 @@ def vera_loss(
         energy is ``(q - p) / (2 l2 (p + q))``, which decreases with p if q is proportional to ``exp(-E)``.
     draws : int
         Number of proposals of the importance sampling.
+    learned : callable, optional
+        The part of the energy that is learned, ``[B, ...]`` to ``[B]``, to which the weights and the returned energies
+        apply; by default the energy.
 
     Returns
     -------
@@ -156,14 +161,19 @@ def vera_loss(
     x, h = sampler.sample(len(rows), generator)
     at = x.detach().requires_grad_(True)
     with torch.enable_grad():
-        low, high = energy(rows), energy(at)
-        (slope,) = torch.autograd.grad(high.sum(), at, retain_graph=True)
+        high = energy(at)
+        (slope,) = torch.autograd.grad(high.sum(), at, retain_graph=learned is None)
+    if learned is None:
+        learned = energy
+    else:
+        high = learned(x.detach())
+    low = learned(rows)
     direction = slope - entropy * sampler.entropy_gradient(x.detach(), h, draws, generator)
     loss = low.mean() - high.mean() + (direction * x).flatten(1).sum(1).mean()
     if l2:
         loss = loss + l2 * (low.square().mean() + high.square().mean())
     if penalty:
-        loss = loss + penalty * gradient_penalty(energy, rows)
+        loss = loss + penalty * gradient_penalty(learned, rows)
     loss = loss + sampler.posterior_loss(x, h, generator)
     return {"loss": loss, "positive": low.mean(), "negative": high.mean()}
 
@@ -235,6 +245,7 @@ class VeraObjective(EnergyObjective):
             penalty=self.penalty,
             l2=self.l2 / (rows[0].numel() if self.l2_per_feature else 1),
             draws=self.draws,
+            learned=learned_energy(net) if isinstance(net, TiltedNet) else None,
         )
 
 

@@ -12,7 +12,7 @@ from featood.flows import glow
 from featood.heads import create_head, load_head
 from featood.heads.base.fit import FitContext
 
-SMALL = {"width": 32, "depth": 2, "batch_size": 200, "flow_layers": 2}
+SMALL = {"base": "none", "space": "standardize", "width": 32, "depth": 2, "batch_size": 200, "flow_layers": 2}
 
 
 def small_flow(seed=0):

@@ -104,7 +104,7 @@ def test_gradient_penalty():
 
 def test_a_generator_with_dead_units_has_a_finite_loss():
     rows = normal(50, 3).float()
-    head = create_head("vera", width=1, depth=5, noise_size=0)
+    head = create_head("vera", base="none", width=1, depth=5, noise_size=0)
     model = head.build(3, 1, generator())
     assert model.sampler.size == 3
     with torch.no_grad():
@@ -118,7 +118,7 @@ def test_the_weight_of_the_squares_is_divided_by_the_number_of_features():
     rows, labels = normal(40, 4).float(), torch.zeros(40, dtype=torch.long)
 
     def loss(**options):
-        head = create_head("vera", width=8, depth=1, **options)
+        head = create_head("vera", base="none", width=8, depth=1, **options)
         model = head.build(4, 1, generator())
         return head.losses(model, rows, labels, generator(1))["loss"].item()
 

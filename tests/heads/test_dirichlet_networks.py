@@ -27,9 +27,10 @@ OPTIONS = {
         "epochs": 12,
         "draws": 5,
         "target": 0.0,
+        "base": "none",
     },  # the published aim, which in few dimensions is the better
-    "vera-posterior": {"epochs": 20, "draws": 5},
-    "epn-m": {"epochs": 10, "sgld_steps": 8, "buffer_size": 500},
+    "vera-posterior": {"base": "none", "epochs": 20, "draws": 5},
+    "epn-m": {"base": "none", "epochs": 10, "sgld_steps": 8, "buffer_size": 500},
 }
 
 

@@ -11,7 +11,7 @@ from featood.heads.base.fit import FitContext
 from featood.testing import Subject
 
 SAMPLER = {"sgld_steps": 10, "buffer_size": 1000}
-SMALL = {"space": "standardize", "width": 32, "depth": 2, "batch_size": 200}
+SMALL = {"base": "none", "space": "standardize", "width": 32, "depth": 2, "batch_size": 200}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def _score(which, logits):
 
 def test_entropy_mcmc_is_uncertain_far_out_where_a_classifier_is_not():
     far = FeatureSet({"x": (8 * np.random.default_rng(3).normal(size=(500, 2))).astype(np.float32)})
-    options = {**SMALL, **SAMPLER, "epochs": 8, "lr": 3e-3}
+    options = {**SMALL, **SAMPLER, "which": "max-probability", "epochs": 8, "lr": 3e-3}
     with_samples = create_head("entropy-mcmc", **options).fit(two_gaussians()).score(far)
     without = create_head("entropy-mcmc", **options, uncertainty=0.0).fit(two_gaussians()).score(far)
     assert np.median(without) < 0.05 and np.median(with_samples) > 0.3
@@ -171,24 +171,21 @@ def test_validation_leaves_the_chains_of_the_training_alone(name, tmp_path):
         assert torch.equal(resumed.state[key], value), key
 
 
-def test_cautions_about_high_dimensional_features_are_listed(tmp_path, featood):
+def test_cautions_are_listed(tmp_path, featood):
     code, out, _ = featood("heads")
     assert code == 0
-    for name in ("vera", "epn-m"):
+    for name in ("autoencoder", "vae"):
         card = list_heads()[name]
-        assert "high-dimensional" in card.caution
+        assert "ignores the classes" in card.caution
         entry = f"{name} {card.title} ({card.year}). Needs {', '.join(card.needs)}. Caution: {card.caution}."
         assert entry in " ".join(out.split())
-    head = create_head("vera", epochs=1, width=8, depth=1).fit(np.random.default_rng(0).normal(size=(40, 3)))
-    assert (
-        "Caution: not suited to high-dimensional features"
-        in (head.save(tmp_path / "h") / "README.md").read_text()
-    )
+    head = create_head("vae", epochs=1, width=8, depth=1).fit(np.random.default_rng(0).normal(size=(40, 3)))
+    assert "Caution: it ignores the classes" in (head.save(tmp_path / "h") / "README.md").read_text()
 
 
 @pytest.mark.parametrize("options", [{"step_size": 1e30}, {"noise": 1e30}, {"lr": 1e6}])
 def test_chains_and_energies_that_explode_leave_the_last_good_state(options):
-    subject = Subject.of("cd", **options)
+    subject = Subject.of("cd", base="none", **options)
     with pytest.warns(UserWarning, match="diverged"):
         head = subject.fit(subject.train)
     assert head.record.training["diverged"]

@@ -46,6 +46,7 @@ def test_heads_have_both_options():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(300, 4)).astype(np.float32)
     options = {
+        "base": "none",
         "space": "standardize",
         "depth": 1,
         "width": 16,

@@ -17,6 +17,7 @@ from featood.extractors.models.energy_model import EnergyModel
 from featood.extractors.models.model import ImageBatch, Setup
 from featood.extractors.models.network import TrainableNet
 from featood.extractors.models.registry import register
+from featood.options import option
 from featood.training.loop import Losses
 
 MOST_BATCHES = 300
@@ -40,6 +41,10 @@ class NoiseContrastive(NoiseContrastiveObjective, EnergyModel):
     """
 
     noise: ClassVar[str] = "gaussian"  # type: ignore[misc]  # uniform noise is told from images at a glance
+
+    ridge: float = option(
+        1e-3, "smallest ridge on the covariance of the noise, relative to its mean variance", low=0, high=1
+    )
 
     def around(self, net: nn.Module, setup: Setup) -> nn.Module:
         """Add the noise's energy to the network's."""

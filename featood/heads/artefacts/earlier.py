@@ -26,9 +26,14 @@ RENAMED: dict[str, dict[str, Callable[[Any], Mapping[str, Any]]]] = {
 several or none. ``"*"`` applies to heads without an entry. An option counts as a former one only if the head no
 longer has an option of that name."""
 FLOWS = ("approximate-flow", "glow-vector", "iresnet", "maf", "planar-flow", "realnvp", "spline-flow")
+ENERGIES = (
+    "cd", "conditional-nce", "entropy-mcmc", "epn-m", "epn-v", "flow-nce", "jem", "nce", "ssm", "ssm-supervised",
+    "vera", "vera-posterior", "vera-supervised",
+)  # fmt: skip
 ADDED: Mapping[str, Mapping[str, Any]] = {
     "natpn": {"evidence_limit": 1e12},
     **{name: {"by_class": False} for name in FLOWS},
+    **{name: {"base": "none"} for name in ENERGIES},
     **{name: {"loss": "cd"} for name in ("heat-el", "heat-gmm", "heat-gmm-std")},
 }
 """For each head, options that artefacts may lack, with the values that they were fitted with."""

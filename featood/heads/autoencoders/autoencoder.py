@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from featood.heads.base.feature_head import space_option
 from featood.heads.base.trained_head import TrainedHead
 from featood.heads.registry import register
 from featood.nets.mlp import ACTIVATIONS, MLP
@@ -31,6 +32,7 @@ class AutoencoderNet(nn.Module):
     year=2002,
     url="https://doi.org/10.1007/3-540-46145-0_17",
     needs=("features",),
+    caution="it ignores the classes: on features of classifiers, 2 to 4 points of AUROC below Gaussian classes",
 )
 class Autoencoder(TrainedHead):
     """Score ``|z - decoder(encoder(z))|^2`` of an autoencoder with a bottleneck, trained on the features.
@@ -45,6 +47,7 @@ class Autoencoder(TrainedHead):
         "lr": 1e-2,
     }
 
+    space: str = space_option("l2-whiten")
     latent: int = option(0, "size of the latent space (0: an eighth of the feature size)", low=0)
     depth: int = option(2, "hidden layers of the encoder, and of the decoder", low=0)
     width: int = option(100, "units of a hidden layer", low=1)

@@ -65,6 +65,7 @@ class VAENet(nn.Module):
     year=2014,
     url="https://arxiv.org/abs/1312.6114",
     needs=("features",),
+    caution="it ignores the classes: on features of classifiers, 2 to 4 points of AUROC below Gaussian classes",
 )
 class VAE(Autoencoder):
     """Score the negative evidence lower bound of a variational autoencoder, in nats.

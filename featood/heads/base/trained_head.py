@@ -106,6 +106,10 @@ class TrainedHead(FeatureHead):
     def initialize(self, model: nn.Module, rows: Tensor, labels: Tensor) -> None:
         """Initialise values from the training rows (followed by outliers, if any) before the first step."""
 
+    def inputs(self, model: Any, rows: Tensor) -> Tensor:
+        """Return what the initialised network is trained on and scores, given rows in the space; by default these."""
+        return rows
+
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
@@ -187,11 +191,11 @@ class TrainedHead(FeatureHead):
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Score a block by `score_rows`."""
-        return self.score_rows(fitted[0], self.vectors(block).double())
+        return self.score_rows(fitted[0], self.inputs(fitted[0], self.vectors(block).double()))
 
     def classify_block(self, block: FeatureSet, fitted: Any) -> Tensor | None:
         """Classify a block by `classify_rows`."""
-        return self.classify_rows(fitted[0], self.vectors(block).double())
+        return self.classify_rows(fitted[0], self.inputs(fitted[0], self.vectors(block).double()))
 
     def _read(self, data: FeatureSet, numbers: Tensor) -> Iterator[Tensor]:
         """Iterate over features ``[B, D]`` of rows by number, in parts."""
@@ -219,6 +223,8 @@ class TrainedHead(FeatureHead):
             known = torch.cat([labels, torch.full((len(outliers),), -1, device=rows.device)])
             further = Batches(len(outliers), self.batch_size, self.seed + 1)
         self.initialize(model, pool, known)
+        pool, held = self.inputs(model, pool), self.inputs(model, held)
+        unseen = None if unseen is None else self.inputs(model, unseen)
         model.train()
         batches = self.batches(labels)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from featood.energies import EnergyPriorObjective
-from featood.heads.dirichlet._evidence_head import EvidenceHead
+from featood.heads.dirichlet._evidence_head import EnergyEvidenceHead
 from featood.heads.dirichlet._scores import CHOICES
 from featood.heads.energies._energy_head import PUBLISHED, SampledHead
 from featood.heads.registry import register
@@ -22,9 +22,8 @@ from featood.options import option
     year=2023,
     url="https://arxiv.org/abs/2302.12002",
     needs=("features", "labels"),
-    caution="not suited to high-dimensional features, on which it is hardly better than chance",
 )
-class EPNM(EvidenceHead, EnergyPriorObjective, SampledHead):
+class EPNM(EnergyEvidenceHead, EnergyPriorObjective, SampledHead):
     r"""Score the evidence of a classifier whose free energy is learned from its own Langevin samples.
 
     The concentrations are ``exp(l_c) + 1``, so the total evidence is :math:`\exp(-E(x))`. Samples descend the
@@ -33,7 +32,8 @@ class EPNM(EvidenceHead, EnergyPriorObjective, SampledHead):
     ``classification=0.1`` for ten classes. By default, steps are short and the noise is that of exact Langevin
     dynamics; the preset has the published long steps with little noise.
 
-    Intended for tables and low-dimensional features: on 342 features of a DenseNet it does not detect outliers.
+    Without a base it suits tables and low-dimensional features only: on 342 features of a DenseNet it does not detect
+    outliers.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"published": PUBLISHED}

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from featood.energies import VeraPosteriorObjective
-from featood.heads.dirichlet._evidence_head import EvidenceHead
+from featood.heads.dirichlet._evidence_head import EnergyEvidenceHead
 from featood.heads.dirichlet._scores import CHOICES
+from featood.heads.energies._energy_head import PLAIN
 from featood.heads.energies.vera import VERA
 from featood.heads.registry import register
 from featood.options import option
@@ -23,11 +24,11 @@ from featood.options import option
     url="https://arxiv.org/abs/2302.12002",
     needs=("features", "labels"),
 )
-class VERAPosterior(EvidenceHead, VeraPosteriorObjective, VERA):
+class VERAPosterior(EnergyEvidenceHead, VeraPosteriorObjective, VERA):
     """Score the evidence of a classifier trained by uncertain cross-entropy and against a generator."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "published": {"lr": 1e-4, "generator_lr": 2e-4, "posterior_lr": 2e-4, "schedule": "constant"}
+        "published": {**PLAIN, "lr": 1e-4, "generator_lr": 2e-4, "posterior_lr": 2e-4, "schedule": "constant"}
     }
 
     generator_lr: float = option(

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from featood.energies import ContrastiveObjective
-from featood.heads.base.feature_head import space_option
 from featood.heads.energies._energy_head import PUBLISHED, SampledHead
 from featood.heads.registry import register
 
@@ -20,7 +19,6 @@ from featood.heads.registry import register
     year=2019,
     url="https://arxiv.org/abs/1903.08689",
     needs=("features",),
-    caution="6 to 36 points of AUROC below Gaussian classes on the features of five classifiers",
 )
 class ContrastiveDivergence(ContrastiveObjective, SampledHead):
     """Score the energy of a network trained to contrast the features with its own Langevin samples.
@@ -29,7 +27,5 @@ class ContrastiveDivergence(ContrastiveObjective, SampledHead):
     energies; the preset ``published`` has 100 long steps with little noise, which do not sample from a density, and a
     weight of 1. The networks have smooth activations, the published ones leaky ReLUs.
     """
-
-    space: str = space_option("l2-standardize")
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"published": PUBLISHED}

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from featood.energies import ConditionalNoiseObjective
-from featood.heads.base.feature_head import space_option
-from featood.heads.energies._energy_head import EnergyHead
+from featood.heads.energies._energy_head import PLAIN, EnergyHead
 from featood.heads.registry import register
 
 
@@ -26,9 +25,9 @@ class ConditionalNoiseContrastive(ConditionalNoiseObjective, EnergyHead):
 
     Noise of a single scale is informative about the density at one distance from the rows only, so the standard
     deviation of each draw varies from `spread`, the only one of the published code, to `widest`. Each row has several
-    draws, in the published code one.
+    draws, in the published code one (the preset ``published``).
     """
 
-    space: str = space_option("l2-whiten")
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"published": {**PLAIN, "widest": 0.0, "draws": 1}}
 
     testing_options: ClassVar[Mapping[str, Any]] = {**EnergyHead.testing_options, "spread": 0.5}

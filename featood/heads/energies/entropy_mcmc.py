@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from featood.energies import ConfidentSamplesObjective
-from featood.heads.energies._energy_head import SampledHead
+from featood.heads.energies._energy_head import PLAIN, SampledHead
 from featood.heads.registry import register
 from featood.options import option
 
@@ -28,7 +28,8 @@ class EntropyMCMC(ConfidentSamplesObjective, SampledHead):
     """Score a classifier of the features trained to be uncertain at samples on which it is confident.
 
     Langevin chains start far from the data and descend the entropy of the prediction; the loss is the cross-entropy of
-    the features minus the entropy at the samples. Steps, noise and chains are the published ones for tables.
+    the features minus the entropy at the samples. Steps, noise and chains are the published ones for tables; the preset
+    ``published`` has neither a base nor its energy as the score.
     """
 
     testing_options: ClassVar[Mapping[str, Any]] = {
@@ -37,10 +38,12 @@ class EntropyMCMC(ConfidentSamplesObjective, SampledHead):
         "lr": 3e-3,
     }
 
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"published": {**PLAIN, "which": "max-probability"}}
+
     which: str = option(
-        "max-probability",
-        "1 - largest probability, or free energy",
-        choices=("max-probability", "energy"),
+        "energy",
+        "free energy, or 1 - largest probability",
+        choices=("energy", "max-probability"),
     )
     sgld_steps: int = option(30, "Langevin steps between two updates", low=1)
     step_size: float = option(1.0, "Langevin step size", low=0)

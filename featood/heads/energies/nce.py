@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.energies import GaussianNoise, NoiseContrastiveObjective, TiltedGaussian, UniformNoise
-from featood.heads.base.feature_head import space_option
-from featood.heads.energies._energy_head import EnergyHead, EnergyNet
+from featood.heads.energies._energy_head import PLAIN, EnergyHead
 from featood.heads.registry import register
 
 
@@ -28,12 +27,10 @@ from featood.heads.registry import register
 class NoiseContrastive(NoiseContrastiveObjective, EnergyHead):
     """Score the energy of a network trained to distinguish the features from noise.
 
-    With normal noise, the network models only the difference from the energy of the noise, so far from the data, where
-    there are neither features nor noise samples, the energy is that of the noise; in the code of the thesis the network
-    models the whole energy.
+    The noise is the distribution of the base, so the energy is normalised, and where there are neither features nor
+    noise samples it is that of the noise. In the code of the thesis the network models the whole energy; without a
+    base, normal noise has mean and covariance of the rows, and its energy is added to the network's.
     """
-
-    space: str = space_option("l2-standardize")
 
     testing_options: ClassVar[Mapping[str, Any]] = {
         **EnergyHead.testing_options,
@@ -42,20 +39,26 @@ class NoiseContrastive(NoiseContrastiveObjective, EnergyHead):
         "lr": 1e-2,
     }
 
-    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
-        """Make the perceptron; with normal noise, it is added to the energy of the noise."""
-        net = self.mlp(size, self.outputs(classes), generator)
-        return TiltedGaussian(net, size) if self.noise == "gaussian" else EnergyNet(net)
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"published": {**PLAIN, "noise": "uniform"}}
 
-    def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
-        """Fit the noise; it is determined by the rows, so checkpoints need not store it."""
-        if self.noise == "gaussian":
-            model.tilt(GaussianNoise.of(rows, self.ridge).whitening)
-        else:
+    def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:
+        """Make the perceptron, to whose energy that of normal noise is added."""
+        if self.base == "none" and self.noise == "gaussian":
+            return TiltedGaussian(self.mlp(size, 1, generator), size)
+        return super().build(size, classes, generator)
+
+    def start_modules(self, model: Any, rows: Tensor, labels: Tensor) -> None:
+        """Fit the noise, unless it is the base; it is determined by the rows, so checkpoints need not store it."""
+        if self.noise == "uniform":
             model.noise = UniformNoise.of(rows)
+        elif self.base == "none":
+            model.tilt(GaussianNoise.of(rows, self.ridge).whitening)
 
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Return the loss of distinguishing rows from noise."""
-        return self.energy_losses(model, {"noise": model.noise}, rows, labels, generator)
+        if self.base == "none" and self.noise == "gaussian":
+            return self.energy_losses(model, {"noise": model.noise}, rows, labels, generator)
+        noise = model.noise if self.noise == "uniform" else model.net.base
+        return self.energy_losses(model.net, {"noise": noise}, rows, labels, generator)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 __all__ = ["SlicedScoreMatching"]
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from featood.energies import ScoreMatchingObjective, warn_if_piecewise_linear
-from featood.heads.base.feature_head import space_option
-from featood.heads.energies._energy_head import EnergyHead
+from featood.heads.energies._energy_head import PLAIN, EnergyHead
 from featood.heads.registry import register
 
 
@@ -27,12 +27,12 @@ class SlicedScoreMatching(ScoreMatchingObjective, EnergyHead):
 
     Features concentrate near a lower-dimensional manifold, where the gradient of the log-density is unbounded. A
     small amount of noise on the rows bounds it, and trains the gradient near the rows and not only at them (Vincent
-    2011). The published runs on tables add no noise and use leaky ReLUs, whose second derivatives are zero almost
-    everywhere.
+    2011). The published runs on tables add no noise (the preset ``published``) and use leaky ReLUs, whose second
+    derivatives are zero almost everywhere (the preset keeps smooth activations).
     """
 
-    space: str = space_option("l2-whiten")
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"published": {**PLAIN, "data_noise": 0.0}}
 
-    def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
+    def start_modules(self, model: Any, rows: Tensor, labels: Tensor) -> None:
         """Warn if the second derivative of the activation is zero almost everywhere."""
         warn_if_piecewise_linear(model)

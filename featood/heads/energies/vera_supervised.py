@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from featood.energies import SupervisedVeraObjective
+from featood.heads.energies._energy_head import PLAIN
 from featood.heads.energies.vera import VERA
 from featood.heads.registry import register
 
@@ -31,6 +32,7 @@ class SupervisedVERA(SupervisedVeraObjective, VERA):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "published": {
+            **PLAIN,
             "lr": 1e-3,
             "generator_lr": 1e-3,
             "posterior_lr": 3e-5,

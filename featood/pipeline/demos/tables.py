@@ -32,7 +32,7 @@ HEADS: Mapping[str, Mapping[str, Any]] = {
     "knn": {"space": "none", "k": 10},
     "mlp": SMALL,
     "postnet": SMALL,
-    "ssm": {**SMALL, "data_noise": 0.1},
+    "ssm": {**SMALL, "base": "none", "data_noise": 0.1},
     "realnvp": {**SMALL, "depth": 1},
 }
 """Options by head."""
