@@ -72,7 +72,7 @@ def boundary_angles(
     Returns
     -------
     Tensor
-        ``[B, C]`` angles in radians; 0 where there is no boundary.
+        ``[B, C]`` angles in radians, in float32; 0 where there is no boundary.
     """
     top, predicted = logits.max(1, keepdim=True)
     own = predicted[:, 0]
@@ -81,4 +81,6 @@ def boundary_angles(
     towards = ((top - offsets[0][predicted]) - (logits - offsets)) / widths[own]
     squares = centred.square().sum(1, keepdim=True)
     across = (squares - towards.square()).clamp(min=0).sqrt()
-    return torch.atan2(distances * across, squares - distances * towards)
+    relative = distances / squares.clamp(min=1e-300)
+    # ONNX Runtime has the arctangent in float32 only
+    return torch.atan2((relative * across).float(), (1 - relative * towards).float())
