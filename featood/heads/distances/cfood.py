@@ -40,8 +40,8 @@ class CFOOD(FeatureHead):
     """Score the smallest share s such that z is among the ``s n`` nearest rows of at least ``k n`` of n training rows.
 
     The n rows are a random sample of the training rows, as in the code that the authors contributed to OpenOOD, which
-    keeps a tenth of them (5,000 on CIFAR-10) and has the same defaults, normalisation and grid: shares are multiples
-    of 0.001 up to 0.1 and coarser above, so many rows have equal scores. Time and memory are proportional to the number
+    keeps a tenth of them (5,000 on CIFAR-10) and has the same k, normalisation and grid: shares are multiples of
+    0.001 up to 0.1 and coarser above, so many rows have equal scores. Time and memory are proportional to the number
     of stored rows. Higher means more out-of-distribution.
     """
 
@@ -62,17 +62,13 @@ class CFOOD(FeatureHead):
 
     def score_block(self, block: FeatureSet, fitted: State) -> Tensor:
         """Return the share ``[B]``."""
-        count = max(math.ceil(self.k * len(fitted["rows"]) - 1e-9), 1)
-        return by_chunks(
-            lambda part: smallest_neighbourhood(
-                squared_distances(part.double(), fitted["rows"].double()),
-                fitted["radii"],
-                fitted["shares"],
-                count,
-            ),
-            PART,
-            self.vectors(block).float(),
-        )
+        rows, count = fitted["rows"].double(), max(math.ceil(self.k * len(fitted["rows"]) - 1e-9), 1)
+
+        def shares(part: Tensor) -> Tensor:
+            distances = squared_distances(part.double(), rows)
+            return smallest_neighbourhood(distances, fitted["radii"], fitted["shares"], count)
+
+        return by_chunks(shares, PART, self.vectors(block).float())
 
 
 def grid(count: int) -> tuple[Tensor, Tensor]:
@@ -91,7 +87,7 @@ def grid(count: int) -> tuple[Tensor, Tensor]:
 def neighbourhood_radii(part: Tensor, rows: Tensor, places: Tensor) -> Tensor:
     """Squared distances ``[B, S]`` of rows ``[B, D]`` to their neighbours at places ``[S]`` among all ``[N, D]``."""
     distances = squared_distances(part.double(), rows.double()).sort(dim=1).values
-    return distances[:, places + 1]  # the nearest is the row itself
+    return distances[:, places + 1] * (1 + TOLERANCE)  # the nearest is the row itself
 
 
 def smallest_neighbourhood(distances: Tensor, radii: Tensor, shares: Tensor, count: int) -> Tensor:
@@ -106,8 +102,8 @@ def smallest_neighbourhood(distances: Tensor, radii: Tensor, shares: Tensor, cou
     shares : Tensor
         ``[S]`` shares of the stored rows in these neighbourhoods.
     count : int
-        Number of stored rows.
+        Number of stored rows whose neighbourhoods have to contain a row.
     """
-    first = torch.searchsorted(radii * (1 + TOLERANCE), distances.T.contiguous())
+    first = torch.searchsorted(radii, distances.T.contiguous())
     last = first.topk(count, dim=0, largest=False).values.amax(0)
     return torch.cat([shares, shares.new_ones(1)])[last]
