@@ -50,12 +50,7 @@ class ORA(MeanHead):
         return -(angles.amax(1) if self.over == "max" else angles.sum(1) / max(angles.shape[1] - 1, 1))
 
 
-def boundary_angles(
-    centred: Tensor,
-    logits: Tensor,
-    offsets: Tensor,
-    widths: Tensor,
-) -> Tensor:
+def boundary_angles(centred: Tensor, logits: Tensor, offsets: Tensor, widths: Tensor) -> Tensor:
     """Angles between each row and its nearest points on the boundaries of the predicted class.
 
     Parameters

@@ -36,9 +36,9 @@ class ReAct(ReshapingHead):
     ImageNet. On small networks this clips too much: the presets for small images have the highest of the
     quantiles in OpenOOD's search, 0.85 to 0.99. OpenOOD computes the quantiles on validation rows.
 
-    With `sparsity` above 0, weights of the classifier are set to zero as by `dice`, whose paper combines both methods
-    (0.1 and the threshold 1.0 on ResNet-50 for ImageNet). Like in the code of its authors, contributions are those of
-    activations that are not clipped.
+    With `sparsity` above 0, weights of the classifier are set to zero as by `dice`, whose paper combines both methods;
+    its authors' script has 0.1 with the threshold 1.0 for ResNet-50 on ImageNet. As in their code, the contributions
+    are those of activations that are not clipped.
     """
 
     percentile: float = option(0.9, "quantile t of the training activations", low=0, high=1)
