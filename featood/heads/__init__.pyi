@@ -20,6 +20,7 @@ from .reshaping.ash_s import ASHS as ASHS
 from .flows.approximate_flow import ApproximateFlow as ApproximateFlow
 from .autoencoders.autoencoder import Autoencoder as Autoencoder
 from .logits.background import Background as Background
+from .distances.cfood import CFOOD as CFOOD
 from .logits.column import ColumnScore as ColumnScore
 from .compositions.compose import Compose as Compose
 from .energies.conditional_nce import ConditionalNoiseContrastive as ConditionalNoiseContrastive
@@ -84,9 +85,11 @@ from .dirichlet.natpn import NatPN as NatPN
 from .energies.nce import NoiseContrastive as NoiseContrastive
 from .distances.norm import Norm as Norm
 from .logits.odin import ODIN as ODIN
+from .distances.ora import ORA as ORA
 from .outliers.one_class_svm import OneClassSVM as OneClassSVM
 from .logits.openmax import OpenMax as OpenMax
 from .open_set.open_set import OpenSet as OpenSet
+from .reshaping.optfs import OptFS as OptFS
 from .open_set.outlier_exposure import OutlierExposure as OutlierExposure
 from .subspaces.pca_reconstruction import PCAReconstruction as PCAReconstruction
 from .distances.pnml import PNML as PNML
@@ -94,6 +97,7 @@ from .flows.planar_flow import PlanarFlow as PlanarFlow
 from .dirichlet.postnet import PostNet as PostNet
 from .dirichlet.precision import Precision as Precision
 from .dirichlet.prior_network import PriorNetwork as PriorNetwork
+from .reshaping.ras import RAS as RAS
 from .flows.radial_flow import RadialFlow as RadialFlow
 from .compositions.rank_average import RankAverage as RankAverage
 from .reshaping.rankfeat import RankFeat as RankFeat

@@ -17,7 +17,8 @@ def scores(name, train, test, **options):
 
 
 OF_FEATURES = (
-    "cosine", "she", "knn", "nnguide", "fdbd", "nci", "norm", "gradnorm", "mcm", "kpca", "neco", "vra", "lof",
+    "cosine", "she", "knn", "nnguide", "cfood", "fdbd", "ora", "nci", "norm", "gradnorm", "mcm", "kpca", "neco", "vra",
+    "lof",
 )  # fmt: skip
 
 

@@ -185,6 +185,13 @@ def test_fdbd_equals_pytorch_ood(detectors):
     np.testing.assert_allclose(scores("fdbd"), theirs.predict_features(torch.tensor(X).float()), rtol=1e-4)
 
 
+def test_fdbd_relative_to_the_norm():
+    distance = np.linalg.norm(X - Z.mean(0), axis=1) / np.linalg.norm(X, axis=1)
+    np.testing.assert_allclose(scores("fdbd", relative_to="norm"), scores("fdbd") * distance, rtol=1e-5)
+    empty = FeatureSet({"avg": np.zeros((1, X.shape[1]))})
+    assert np.isfinite(scores("fdbd", test=empty, relative_to="norm"))
+
+
 def test_fdbd_with_twin_classes_and_a_row_on_the_mean():
     weight = np.concatenate([W, W[:1]]).astype(np.float32)
     twins = dataclasses.replace(
@@ -233,7 +240,7 @@ def test_pnml_stays_finite_where_the_classifier_is_certain():
     assert ((found >= 0) & (found <= 1)).all()
 
 
-@pytest.mark.parametrize("name", ["fdbd", "nci", "pnml"])
+@pytest.mark.parametrize("name", ["fdbd", "nci", "ora", "pnml"])
 def test_a_column_that_does_not_fit_the_classifier_is_named(name):
     with pytest.raises(UsageError, match=r"layer1\.avg"):
         scores(name, feature="layer1.avg")

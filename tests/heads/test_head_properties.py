@@ -101,7 +101,7 @@ def test_what_has_no_value_with_one_class_is_refused(name):
 
 
 @pytest.mark.parametrize(
-    "name", ("msp", "entropy", "doctor", "gen", "kl-matching", "gradnorm", "mcm", "fdbd")
+    "name", ("msp", "entropy", "doctor", "gen", "kl-matching", "gradnorm", "mcm", "fdbd", "ora")
 )
 def test_what_has_one_value_with_one_class_is_given(name):
     """Each row has the same then, and a comparison of heads warns that it detects nothing."""

@@ -70,10 +70,65 @@ def test_vra_with_bounds_that_are_values():
     )
 
 
-def test_dice():
+def sparse(share):
     contribution = np.array([[W[c, d] * Z[:, d].mean() for d in range(SIZE)] for c in range(len(B))])
-    sparse = np.where(contribution > np.quantile(contribution, 0.9), W, 0)
-    np.testing.assert_allclose(scores("dice"), energies(lambda x: x, sparse), rtol=1e-5)
+    return np.where(contribution > np.quantile(contribution, share), W, 0)
+
+
+def test_dice():
+    np.testing.assert_allclose(scores("dice"), energies(lambda x: x, sparse(0.9)), rtol=1e-5)
+
+
+def test_react_with_the_sparse_weights_of_dice():
+    limit = np.quantile(Z, 0.8)
+    expected = energies(lambda x: np.minimum(x, limit), sparse(0.3))
+    np.testing.assert_allclose(scores("react", percentile=0.8, sparsity=0.3), expected, rtol=1e-5)
+
+
+def test_ras():
+    profile = [np.mean([sorted(z)[place] for z in Z]) for place in range(SIZE)]
+
+    def replaced(x):
+        result = np.empty(SIZE)
+        for place, unit in enumerate(sorted(range(SIZE), key=lambda d: (x[d], d))):
+            result[unit] = profile[place]
+        return result
+
+    assert (X == 0).sum() > X.size / 4  # zeros, which are ordered by their position
+    np.testing.assert_allclose(scores("ras"), energies(replaced), rtol=1e-5)
+
+
+def test_ras_sees_the_order_alone():
+    np.testing.assert_allclose(
+        scores("ras", test=with_main(TEST, np.float32(3) * TEST.features["avg"])), scores("ras")
+    )
+
+
+def test_optfs():
+    low, high = np.quantile(Z, [0.001, 0.999])
+    edges = [low + (high - low) * i / 100 for i in range(101)]
+
+    def interval(value):
+        return next((i for i in range(100) if edges[i] <= value < edges[i + 1]), None)
+
+    theta = np.zeros(100)
+    for z in Z:
+        weight = W[(W @ z + B).argmax()]
+        for d in range(SIZE):
+            if interval(z[d]) is not None:
+                theta[interval(z[d])] += weight[d] * z[d] / len(Z)
+    theta /= np.sqrt((theta**2).sum())
+    expected = []
+    for x in X:
+        weight = W[(W @ x + B).argmax()]
+        inside = [d for d in range(SIZE) if interval(x[d]) is not None]
+        expected.append(-sum(weight[d] * theta[interval(x[d])] * x[d] for d in inside))
+    np.testing.assert_allclose(scores("optfs"), expected, rtol=1e-5)
+
+
+def test_optfs_with_constant_features_is_finite():
+    constant = with_main(TRAIN, np.ones_like(TRAIN.features["avg"]))
+    assert np.isfinite(scores("optfs", train=constant)).all()
 
 
 def test_ash_p():
@@ -179,7 +234,7 @@ def test_no_fit_is_needed_where_the_set_has_its_classifier(name):
         create_head(name).score(bare)
 
 
-@pytest.mark.parametrize("name", ["react", "vra", "dice", "scale", "weiper"])
+@pytest.mark.parametrize("name", ["react", "vra", "dice", "ras", "optfs", "scale", "weiper"])
 def test_a_column_that_does_not_fit_the_classifier_is_named(name):
     with pytest.raises(UsageError, match=r"layer1\.avg"):
         create_head(name, feature="layer1.avg").fit(TRAIN)

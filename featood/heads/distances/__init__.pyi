@@ -1,3 +1,4 @@
+from .cfood import CFOOD as CFOOD
 from .cosine import Cosine as Cosine
 from .fdbd import FDBD as FDBD
 from .gem import GEM as GEM
@@ -13,6 +14,7 @@ from .nac import NAC as NAC
 from .nci import NCI as NCI
 from .nnguide import NNGuide as NNGuide
 from .norm import Norm as Norm
+from .ora import ORA as ORA
 from .pnml import PNML as PNML
 from .relative_mahalanobis import RelativeMahalanobis as RelativeMahalanobis
 from .rmd_pp import RelativeMahalanobisPP as RelativeMahalanobisPP

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 __all__ = ["NCI"]
 
-
-import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.heads.base.feature_head import RawFeatures, StreamingHead
 from featood.heads.base.fit import State
-from featood.heads.base.last_layer import classifier_state, linear_logits
-from featood.heads.base.rows import SelectedRows
+from featood.heads.base.last_layer import linear_logits
+from featood.heads.distances._mean_head import MeanHead
 from featood.heads.registry import register
-from featood.numerics.moments import ScatterByClass
 from featood.numerics.spaces import unit
 from featood.options import option
 
@@ -27,7 +23,7 @@ from featood.options import option
     url="https://arxiv.org/abs/2311.01479",
     needs=("features", "classifier"),
 )
-class NCI(RawFeatures, StreamingHead):
+class NCI(MeanHead):
     """Score ``-<z - mu, w_y> / |z - mu| - a |z|_1`` with the weights w_y of the predicted class.
 
     mu is the mean of the training features. The weight a of the second term has to be tuned on outliers; the default
@@ -35,16 +31,6 @@ class NCI(RawFeatures, StreamingHead):
     """
 
     alpha: float = option(0.0, "weight a of the feature's 1-norm (the paper tunes it)", low=0)
-
-    def accumulate(self, statistics: ScatterByClass | None, block: FeatureSet) -> ScatterByClass:
-        """Add a block's rows to the sum."""
-        rows = self.vectors(block)
-        one = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
-        return ScatterByClass.of(rows, one, statistics, diagonal=True)
-
-    def finish(self, statistics: ScatterByClass, train: SelectedRows) -> State:
-        """Keep the mean and the classifier."""
-        return {"mean": statistics.means()[0], **classifier_state(train, self.feature)}
 
     def score_block(self, block: FeatureSet, fitted: State) -> Tensor:
         """Return the negated alignment and norm ``[B]``."""

@@ -3,6 +3,8 @@ from .ash_p import ASHP as ASHP
 from .ash_s import ASHS as ASHS
 from .dice import DICE as DICE
 from .lts import LTS as LTS
+from .optfs import OptFS as OptFS
+from .ras import RAS as RAS
 from .rankfeat import RankFeat as RankFeat
 from .react import ReAct as ReAct
 from .scale import SCALE as SCALE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DICE"]
+__all__ = ["DICE", "sparse_weight"]
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -51,7 +51,11 @@ class DICE(SummedHead, ReshapingHead):
     def finish(self, statistics: ClassSums, train: SelectedRows) -> State:
         """Mask the weights; the state contains the sparse weights."""
         layer = classifier_state(train, self.feature)
-        weight = layer["weight"]
-        contribution: Tensor = (weight * statistics.mean()).float()
-        (threshold,) = quantiles(lambda: [contribution], [self.p])
-        return {**layer, "weight": weight.masked_fill(contribution <= threshold, 0)}
+        return {**layer, "weight": sparse_weight(layer["weight"], statistics.mean(), self.p)}
+
+
+def sparse_weight(weight: Tensor, mean: Tensor, share: float) -> Tensor:
+    """Set the share of the weights ``[C, D]`` that adds least to the logits of the mean feature ``[D]`` to zero."""
+    contribution = (weight * mean).float()
+    (threshold,) = quantiles(lambda: [contribution], [share])
+    return weight.masked_fill(contribution <= threshold, 0)

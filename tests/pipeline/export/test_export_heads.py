@@ -19,8 +19,8 @@ onnxruntime = pytest.importorskip("onnxruntime")
 TRAIN, TEST = example_sets()
 HEADS = {
     "energy": {}, "openmax": {}, "mahalanobis": {}, "gmm": {}, "knn": {"k": 7}, "nnguide": {}, "lof": {}, "vim": {},
-    "ash-s": {}, "nac": {}, "isolation-forest": {"trees": 3}, "rank-average": {}, "dirichlet-differential-entropy": {},
-    "open-set": {"epochs": 1},
+    "ash-s": {}, "ras": {}, "optfs": {}, "ora": {}, "cfood": {"rows": 50}, "nac": {}, "isolation-forest": {"trees": 3},
+    "rank-average": {}, "dirichlet-differential-entropy": {}, "open-set": {"epochs": 1},
 }  # fmt: skip
 
 
