@@ -68,7 +68,9 @@ VERA: dict[str, Any] = {
 COUPLING: dict[str, Any] = {**FLOW, "lr": 3e-3, "width": 64}
 FLOWS = [
     Fit("radial-flow", {**FLOW, "lr": 2e-2}, True),
-    Fit("radial-flow", {**FLOW, "lr": 2e-2, "by_class": True}, True, "radial-flow by class"),
+    Fit(
+        "radial-flow", {**FLOW, "lr": 2e-2, "by_class": True, "separate": True}, True, "radial-flow by class"
+    ),
     Fit("planar-flow", {**FLOW, "lr": 1e-2, "layers": 40}, True),
     Fit("realnvp", {**COUPLING, "layers": 12}, True),
     Fit("glow-vector", COUPLING, True),

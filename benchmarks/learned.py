@@ -44,7 +44,7 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "natpn": [{"flow": "radial"}],
     "postnet": [{"space": "none"}, {"training": "sequential"}, {"preset": "published"}],
     "prior-network": [{"direction": "forward"}],
-    "radial-flow": [{"by_class": True}],
+    "radial-flow": [{"separate": True}],
 }
 """Options added by `--variants`; all objectives of open-set are always included."""
 BATCH = 512

@@ -63,7 +63,7 @@ def test_radial_flows_by_class_are_a_mixture():
     train = FeatureSet(
         {"avg": features}, labels=labels, classifier=(np.zeros((4, 2), np.float32), np.zeros(4, np.float32))
     )
-    head = quick("radial-flow", by_class=True, lr=3e-2, validation=0.0).fit(train)
+    head = quick("radial-flow", by_class=True, separate=True, lr=3e-2, validation=0.0).fit(train)
     model, state = head.prepare(head.state)
     torch.testing.assert_close(model.shares, torch.ones(3, dtype=torch.float64) / 3, rtol=1e-6, atol=0)
     rows = (torch.from_numpy(features).double() - state["space.center"]) / state["space.scale"]
@@ -72,7 +72,7 @@ def test_radial_flows_by_class_are_a_mixture():
     np.testing.assert_allclose(head.score(train), -np.log(densities.exp().sum(1) / 3), rtol=1e-6, atol=1e-6)
     origin = FeatureSet({"avg": np.zeros((1, 2), np.float32)})
     middle = head.score(origin)
-    one = quick("radial-flow").fit(train)
+    one = quick("radial-flow", separate=True).fit(train)
     gap = middle - np.median(head.score(train))
     assert gap > one.score(origin) - np.median(one.score(train))
 

@@ -34,6 +34,7 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
     "natpn": {"evidence_limit": 1e12},
     **{name: {"by_class": False} for name in FLOWS},
     **{name: {"base": "none"} for name in ENERGIES},
+    "radial-flow": {"separate": True},
     **{name: {"loss": "cd"} for name in ("heat-el", "heat-gmm", "heat-gmm-std")},
 }
 """For each head, options that artefacts may lack, with the values that they were fitted with."""
