@@ -153,15 +153,23 @@ def duplicates(
     Example: featood cache duplicates --dataset cifar10
     """
     from featood.cache import open_cache
+    from featood.errors import UsageError
     from featood.pipeline.duplicates import find_duplicates
     from featood.pipeline.selection import select
 
     opened = open_cache(cache_root)
     selection = select(opened, backbone, dataset)
     train = selection.open(selection.train_split(split))
-    mine = (entry for entry in opened.entries() if entry.backbone == selection.backbone and entry.complete)
-    wanted = sorted(entry.key for entry in (opened.matching(keys) if keys else mine))
-    others = [opened[key] for key in wanted if key != train.name]
+    entries = opened.matching(keys)
+    if not keys:
+        mine = [entry for entry in opened.entries() if entry.backbone == selection.backbone]
+        entries = [entry for entry in mine if entry.complete]
+        for entry in mine:
+            if not entry.complete:
+                print_line(f"{entry.key} is left out: it is incomplete or damaged")
+    others = [opened[key] for key in sorted(entry.key for entry in entries) if key != train.name]
+    if not others:
+        raise UsageError(f"there is no set to compare with {train.name}; extract or import one")
     with TerminalReporter() as reporter, reporter.working(f"comparing {len(others)} sets with {train.name}"):
         threshold, found = find_duplicates(train, others, cosine, share=share, feature=feature)
     if as_json:

@@ -112,3 +112,16 @@ def test_command(featood, tmp_path):
         and "cosine of at least 0.500000" in err
         and "as given" in err
     )
+
+
+def test_sets_that_cannot_be_compared_are_named(featood, tmp_path):
+    np.save(tmp_path / "toy.npy", ROWS)
+    for name, split in (("toy", "train"), ("odd", "test"), ("cut", "test")):
+        place = ("--backbone", "x", "--dataset", name, "--split", split)
+        assert featood("import", "--features", tmp_path / "toy.npy", *place)[0] == 0
+    words = ("cache", "duplicates", "--backbone", "x", "--dataset", "toy")
+    next((tmp_path / "cache" / "x" / "cut" / "test" / "commits").iterdir()).unlink()
+    code, out, err = featood(*words, "--pairs", "0")
+    assert code == 0 and "x/odd/test" in out and "x/cut/test is left out: it is incomplete" in err
+    code, _, err = featood(*words, "x/toy/train")
+    assert code == 2 and "no set to compare with x/toy/train" in err
