@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["check_name", "find_named", "local_path", "name_problem", "safe_text", "shortened"]
+__all__ = [
+    "check_name",
+    "find_named",
+    "folder_name",
+    "label_of",
+    "local_path",
+    "name_problem",
+    "safe_text",
+    "shortened",
+]
 
 import os
 import re
@@ -16,6 +25,8 @@ T = TypeVar("T")
 LONGEST = 200
 """Maximum length of a name in bytes; most file systems allow 255, and temporary files add a suffix."""
 FORBIDDEN = '/\\:*?"<>|'
+COLON = "%3A"
+"""For the colon of a head's name in the name of its folder."""
 DEVICES = {"con", "prn", "aux", "nul"} | {
     f"{port}{number}" for port in ("com", "lpt") for number in range(10)
 }
@@ -95,7 +106,8 @@ def find_named(what: str, name: str, known: Mapping[str, T]) -> T:
     if name not in known:
         import difflib
 
-        near = difflib.get_close_matches(name, known, n=3)
+        by_lower = {other.lower(): other for other in known}
+        near = [by_lower[other] for other in difflib.get_close_matches(name.lower(), by_lower, n=3)]
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
         raise UsageError(f"there is no {what} '{name}'; {hint}")
     return known[name]
@@ -124,3 +136,21 @@ def shortened(text: str, longest: int) -> str:
     import hashlib
 
     return f"{text[: longest - 9]}~{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def folder_name(label: str) -> str:
+    """Return the name of the folder of a fitted head: its label, without the colon of ``pyod:NAME``.
+
+    Examples
+    --------
+    >>> folder_name("knn@k=5"), folder_name("pyod:KNN@p=1"), label_of("pyod%3AKNN@p=1")
+    ('knn@k=5', 'pyod%3AKNN@p=1', 'pyod:KNN@p=1')
+    """
+    name, at, options = label.partition("@")
+    return name.replace(":", COLON) + at + options
+
+
+def label_of(folder: str) -> str:
+    """Return the label of the fitted head in a folder, by the folder's name."""
+    name, at, options = folder.partition("@")
+    return name.replace(COLON, ":") + at + options

@@ -13,6 +13,7 @@ from mkdocs.structure.files import File, Files
 sys.path.insert(0, str(Path(__file__).parent))
 
 import command_pages
+import coverage_pages
 import data_pages
 import gallery_pages
 import head_pages
@@ -24,6 +25,7 @@ def on_config(config: Any) -> Any:
     sections = {
         "Heads": [
             "heads/index.md",
+            {"Methods of other libraries": "heads/coverage.md"},
             *(
                 {head_pages.family_title(family): [{name: f"heads/{name}.md"} for name in names]}
                 for family, names in head_pages.families().items()
@@ -52,6 +54,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages."""
     pages: dict[str, str | bytes] = {
         **head_pages.head_pages(),
+        "heads/coverage.md": coverage_pages.coverage_page(),
         **command_pages.command_pages(),
         **data_pages.data_pages(),
         **reference_pages.reference_pages(),

@@ -15,7 +15,7 @@ from featood.cache.feature_set import Classifier, FeatureSet
 from featood.cache.manifest import FILE, Manifest
 from featood.cache.reader import open_set
 from featood.errors import CacheCorrupt, DataError, FeatoodError, UsageError
-from featood.names import check_name
+from featood.names import check_name, label_of
 from featood.objects import Location, location
 from featood.storage import children, each, folders_below, modified, size_below, size_of
 
@@ -207,7 +207,7 @@ class FeatureCache:
 
     def fitted_heads(self, backbone: str, dataset: str) -> list[str]:
         """Return the names of the heads that were fitted on a dataset, damaged or not."""
-        return [path.name for path in folders_below(self.heads_folder(backbone, dataset), 1)]
+        return [label_of(path.name) for path in folders_below(self.heads_folder(backbone, dataset), 1)]
 
     def verify(
         self, key: str, drop: bool = False, progress: Callable[[int, int], None] | None = None

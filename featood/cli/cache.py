@@ -1,4 +1,4 @@
-"""``featood cache``: ls, verify, gc, rm, export, join, migrate."""
+"""``featood cache``: ls, verify, duplicates, gc, rm, export, join, migrate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from featood.cli.common import CacheRoot, cache_option, dataset_option, emit_json, table
+from featood.cli.common import (
+    SHARE,
+    CacheRoot,
+    backbone_option,
+    cache_option,
+    dataset_option,
+    emit_json,
+    table,
+)
 from featood.cli.completion import keys_in_cache
 from featood.reporter import TerminalReporter, print_line
 
@@ -109,6 +117,84 @@ def verify(keys: tuple[str, ...], drop: bool, cache_root: str) -> None:
                 else "; --drop drops them, so that they can be extracted again"
             )
         )
+
+
+@cache.command()
+@click.argument("keys", nargs=-1, shell_complete=keys_in_cache)
+@click.option("--split", default="", help="In-distribution split to compare with (default: train).")
+@click.option("--feature", default="", help="Feature column (default: the input of the classifier).")
+@click.option(
+    "--cosine", type=click.FloatRange(-1, 1), help="Smallest cosine of near duplicates (default: by --share)."
+)
+@click.option(
+    "--share", type=SHARE, default=0.001, show_default=True,
+    help="Share of the training rows that are at least as near to another one; this determines the threshold.",
+)  # fmt: skip
+@click.option(
+    "--pairs",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="Number of pairs to print for each set.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all pairs.")
+@dataset_option
+@backbone_option
+@cache_option
+def duplicates(
+    keys: tuple[str, ...], split: str, feature: str, cosine: float | None, share: float, pairs: int,
+    as_json: bool, dataset: str, backbone: str, cache_root: str,
+) -> None:  # fmt: skip
+    """Find rows of the sets KEYS that are near duplicates of training rows (default: all other sets of the backbone).
+
+    Near are rows whose features have a larger cosine with a training row than nearly all training rows have with each
+    other. Whether they are leaks, only the images show.
+
+    Example: featood cache duplicates --dataset cifar10
+    """
+    from featood.cache import open_cache
+    from featood.errors import UsageError
+    from featood.pipeline.duplicates import find_duplicates
+    from featood.pipeline.selection import select
+
+    opened = open_cache(cache_root)
+    selection = select(opened, backbone, dataset)
+    train = selection.open(selection.train_split(split))
+    entries = opened.matching(keys)
+    if not keys:
+        mine = [entry for entry in opened.entries() if entry.backbone == selection.backbone]
+        entries = [entry for entry in mine if entry.complete]
+        for entry in mine:
+            if not entry.complete:
+                print_line(f"{entry.key} is left out: it is incomplete or damaged")
+    others = [opened[key] for key in sorted(entry.key for entry in entries) if key != train.name]
+    if not others:
+        raise UsageError(f"there is no set to compare with {train.name}; extract or import one")
+    with TerminalReporter() as reporter, reporter.working(f"comparing {len(others)} sets with {train.name}"):
+        threshold, found = find_duplicates(train, others, cosine, share=share, feature=feature)
+    if as_json:
+        emit_json({
+            "train": train.name, "rows": len(train), "cosine": threshold,
+            "share": share if cosine is None else None,
+            "sets": [
+                {"set": one.name, "rows": one.rows, "near": len(one.pairs), "largest": one.largest,
+                 "pairs": [pair._asdict() for pair in one.pairs]}
+                for one in found
+            ],
+        })  # fmt: skip
+        return
+    table(
+        ("set", "rows", "near", "%", "largest cosine"),
+        [
+            (one.name, one.rows, len(one.pairs), f"{100 * len(one.pairs) / max(1, one.rows):.2f}", f"{one.largest:.6f}")
+            for one in found
+        ],
+    )  # fmt: skip
+    for one in found:
+        for pair in one.pairs[:pairs]:
+            click.echo(f"{one.name}: {pair.id} is near {pair.train_id} (cosine {pair.cosine:.6f})")
+    how = "as given" if cosine is not None else f"as {share:.4g} of its rows are to another"
+    print_line(f"near: cosine of at least {threshold:.6f} with a row of {train.name}, {how}")
 
 
 @cache.command()

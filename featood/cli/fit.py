@@ -30,6 +30,7 @@ from featood.cli.completion import outlier_sets
 from featood.cli.engines import engine_of, engine_options
 from featood.cli.pages import PageContext, PageFormatter
 from featood.cli.runs import pin, repeatable, write_run_option
+from featood.names import label_of
 
 if TYPE_CHECKING:
     from featood.heads.index import Entry
@@ -163,7 +164,7 @@ def _run(
             print_variants(variants)
             return
         head, folder = fit_head(selection, head_name, given, plan, reporter=reporter)
-    label = head_name if plan.out else folder.name
+    label = head_name if plan.out else label_of(folder.name)
     click.echo(f"{label}: fitted in {head.record.fit_seconds:.1f} s, saved in {folder}")
 
 

@@ -34,15 +34,21 @@ START = {
 def heads(words: tuple[str, ...], as_json: bool) -> None:
     """List the heads by family, or those that match all WORDS: in name, family, title, paper, year or inputs.
 
+    The detectors of PyOD, which are heads named pyod:NAME, are searched but not listed.
+
     Example: featood heads mahalanobis
+
+    Example: featood heads pyod
 
     Example: featood heads outliers 2018
     """
     from featood.heads import broken_plugins, heads_by_family
+    from featood.heads.outliers._pyod_table import pyod_cards
 
+    searched = heads_by_family() | ({"detectors of PyOD": pyod_cards()} if words else {})
     families = {
         family: [card for card in cards if _matches(card, family, words)]
-        for family, cards in heads_by_family().items()
+        for family, cards in searched.items()
     }
     cards = [card for family in families.values() for card in family]
     if as_json:
@@ -60,6 +66,8 @@ def heads(words: tuple[str, ...], as_json: bool) -> None:
         print_line(
             f"{len(cards)} heads{which}; featood fit NAME --help shows the paper and options of a head"
         )
+        if not words:
+            print_line(f"{len(pyod_cards())} outlier detectors of PyOD are heads too: featood heads pyod")
     for name, reason in broken_plugins().items():
         print_line(f"warning: plug-in {name} cannot be used: {reason}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "Card",
+    "as_head",
     "broken_plugins",
     "create_head",
     "head_class",
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from featood.heads.base.head import Head
 
 PLUGINS = "featood.heads"
+PYOD = "pyod:"
+"""Beginning of the names of PyOD's detectors, which are heads but not listed by :func:`list_heads`."""
 OUTSIDE = "outside"
 """Family of the heads defined outside featood."""
 NO_FAMILIES = ("base", "artefacts")
@@ -72,21 +75,27 @@ def register(
     check_name(name, "a head")
 
     def decorate(cls: type) -> Any:
-        from featood.heads.base.docstring import full_docstring
-
-        described = inspect.cleandoc(cls.__doc__ or "")
-        head: Any = dataclasses.dataclass(kw_only=True, eq=False)(inherit_options(cls))
-        summary = described.split("\n")[0]
-        scores = _scores(head)
-        head.card = Card(name, title, paper, year, url, needs, learns, summary, uses, scores, caution)
-        head.described = described
-        if (owner := _owner(name, head)) != (head.__module__, head.__qualname__):
+        if (owner := _owner(name, cls)) != (cls.__module__, cls.__qualname__):
             raise ValueError(f"the name {name} is taken by {'.'.join(owner)}")
-        head.__doc__ = full_docstring(head)
-        _REGISTRY[name] = head
-        return head
+        card = {"title": title, "paper": paper, "year": year, "url": url, "needs": needs}
+        _REGISTRY[name] = as_head(cls, name, **card, uses=uses, learns=learns, caution=caution)
+        return _REGISTRY[name]
 
     return decorate
+
+
+def as_head(cls: type, name: str, **card: Any) -> Any:
+    """Make a class a head: a dataclass with its options as fields, a card, and a full docstring."""
+    from featood.heads.base.docstring import full_docstring
+
+    described = inspect.cleandoc(cls.__doc__ or "")
+    head: Any = dataclasses.dataclass(kw_only=True, eq=False)(inherit_options(cls))
+    head.card = Card(
+        **{"learns": True, **card}, name=name, summary=described.split("\n")[0], scores=_scores(head)
+    )
+    head.described = described
+    head.__doc__ = full_docstring(head)
+    return head
 
 
 def _owner(name: str, head: type) -> tuple[str, str]:
@@ -159,7 +168,13 @@ def head_class(name: str) -> type[Head]:
     ------
     UsageError
         When there is none of that name; the text suggests the nearest.
+    MissingPackage
+        When it is a detector of PyOD, which is not installed.
     """
+    if name.startswith(PYOD):
+        from featood.heads.outliers._pyod import detector_head
+
+        return detector_head(name)
     if name not in _REGISTRY:
         entry = read_index().get(name)
         module = entry.module if entry is not None and _there(entry) else None

@@ -27,13 +27,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
+from featood.errors import CacheCorrupt, DataError, FeatoodError, Mismatch, MissingPackage, UsageError
 from featood.heads.artefacts.artefact import SUFFIXES, load_head
 from featood.heads.base.head import Head
 from featood.heads.registry import create_head, head_class
+from featood.names import folder_name, label_of
 from featood.objects import Location
 from featood.pipeline.selection import Selection
-from featood.pipeline.variant_labels import variant_label
+from featood.pipeline.variant_labels import matching, variant_label
 from featood.reporter import SILENT, Reporter
 from featood.storage import each, folders_below, size_of
 
@@ -115,7 +116,7 @@ def place_in(
     # a head for a quick try never gets the plain name
     named: dict[str, Any] = {key: value for key, value in settings.fit.items() if key == "limit"}
     label = variant_label(name, named) if named else name
-    while changed := _changed(root / label, label, settings, overwrite, reporter):
+    while changed := _changed(root / folder_name(label), label, settings, overwrite, reporter):
         wanted = settings.all
         named |= {
             key: value
@@ -128,7 +129,7 @@ def place_in(
             f"{taken} was fitted with other settings (differing: {', '.join(changed)}); this fit is stored as {label} "
             f"(--overwrite replaces {taken})"
         )
-    return root / label
+    return root / folder_name(label)
 
 
 def place_given(
@@ -217,10 +218,10 @@ def heads_folder(selection: Selection) -> Location:
 
 
 def find_heads(selection: Selection) -> dict[str, Location]:
-    """Return the fitted heads in the cache, damaged or not, by the name of their folder."""
+    """Return the fitted heads in the cache, damaged or not, by label."""
     folders = folders_below(heads_folder(selection), 1)
     there = each(heads_folder(selection), _has_head, folders)
-    return {path.name: path for path, found in zip(folders, there, strict=True) if found}
+    return {label_of(path.name): path for path, found in zip(folders, there, strict=True) if found}
 
 
 def _has_head(folder: Location) -> bool:
@@ -292,7 +293,7 @@ def chosen_heads(
     -------
     heads : dict of str to Head
     skipped : list of SkippedHead
-        Heads that were not named and were written by another version of featood.
+        Heads that were not named and were written by another version of featood, or need a library that is missing.
 
     Raises
     ------
@@ -314,8 +315,6 @@ def chosen_heads(
 def _matching(found: Mapping[str, Location], name: str) -> list[str]:
     if name in found:
         return [name]
-    from featood.pipeline.variant_labels import matching
-
     return matching(found, name) or [name]
 
 
@@ -328,11 +327,11 @@ def _all_heads(
             f"no head is fitted on {where} yet; fit one (featood fit knn) or name one (--head energy)"
         )
     heads: dict[str, Head] = {}
-    foreign: dict[str, Mismatch] = {}
+    foreign: dict[str, FeatoodError] = {}
     for label, folder in found.items():
         try:
             heads[label] = load_head(folder)
-        except Mismatch as error:
+        except (Mismatch, MissingPackage) as error:
             foreign[label] = error
     if not heads:
         raise next(iter(foreign.values()))

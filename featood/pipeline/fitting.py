@@ -17,6 +17,7 @@ from featood.heads.base.fit import FitContext
 from featood.heads.base.head import Head
 from featood.heads.base.summed_head import SummedHead
 from featood.heads.registry import create_head, head_class
+from featood.names import label_of
 from featood.objects import Location, location
 from featood.pipeline.fitted_heads import (
     FitSettings,
@@ -239,7 +240,9 @@ def fit_head(
         root, defaults = heads_folder(selection), create_head(name, preset, **tabular).options
         folder = place_in(root, name, settings, defaults, overwrite=plan.overwrite, reporter=reporter)
     if not plan.overwrite and chosen_on is None and (there := existing_head(folder)) is not None:
-        reporter.line(f"{folder.name} is fitted with these settings already; --overwrite fits it again")
+        reporter.line(
+            f"{label_of(folder.name)} is fitted with these settings already; --overwrite fits it again"
+        )
         return there, folder
     reporter.line(f"fitting {name} on {train.name} ({len(train)} rows)")
     if train.origin is not None and train.origin.random_weights:

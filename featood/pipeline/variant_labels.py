@@ -7,14 +7,14 @@ __all__ = ["matching", "repeated_label", "variant_label"]
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from featood.names import check_name, safe_text, shortened
+from featood.names import check_name, folder_name, safe_text, shortened
 
 LONGEST = 120
 """Maximum number of characters of the options in a label; longer ones end in a digest."""
 
 
 def variant_label(name: str, options: Mapping[str, Any]) -> str:
-    """Format a name and options as a label, which is also a folder name; items of a list are joined by ``+``.
+    """Format a name and options as a label; items of a list are joined by ``+``.
 
     Examples
     --------
@@ -28,7 +28,9 @@ def variant_label(name: str, options: Mapping[str, Any]) -> str:
     parts = {option: f"{option}={text(value)}" for option, value in options.items()}
     seed = parts.pop("seed", "")  # kept out of the digest, as repetitions are recognised by it
     tail = ",".join(filter(None, (shortened(",".join(parts.values()), LONGEST), seed)))
-    return check_name(f"{name}@{tail}", "a fitted head")
+    label = f"{name}@{tail}"
+    check_name(folder_name(label), "a fitted head")
+    return label
 
 
 def repeated_label(label: str) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 from featood.errors import UsageError
 from featood.heads import create_head
 from featood.heads.base.head import Head
+from featood.names import folder_name
 from featood.objects import Location, location
 from featood.pipeline.fitted_heads import heads_folder
 from featood.pipeline.fitting import FitPlan, fit_head
@@ -94,7 +95,7 @@ def fit_variants(
     for position, (point, setting) in enumerate(zip(points, settings, strict=True), 1):
         label = variant_label(name, {**common, **point})
         reporter.line(f"{position} of {len(points)}: {label}")
-        own = dataclasses.replace(plan, out=root / label)
+        own = dataclasses.replace(plan, out=root / folder_name(label))
         head, folder = fit_head(selection, name, setting, own, reporter=reporter)
         variants.append(Variant(label, head, folder))
     return variants

@@ -11,10 +11,12 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
 import command_pages
+import coverage_pages
 import data_pages
 import docs_runner
 import gallery_pages
@@ -43,6 +45,7 @@ def generated() -> dict[str, str]:
     """Return all generated pages, those of the gallery without output."""
     pages = head_pages.head_pages() | command_pages.command_pages() | reference_pages.reference_pages()
     pages |= data_pages.data_pages()
+    pages["heads/coverage.md"] = coverage_pages.coverage_page()
     pages["gallery/index.md"] = gallery_pages.gallery_index()
     for path in gallery_pages.examples():
         pages[f"gallery/{path.stem}.md"] = gallery_pages.example_page(path, gallery_pages.Run("", {}))
@@ -251,3 +254,41 @@ def test_weights_and_sets_of_images_are_on_pages():
         assert f"| `{name}` | {entry.dataset} |" in pages["data/weights.md"]
     for name in (*(entry.name for entry in list_datasets()), *list_suites()):
         assert f"| `{name}` |" in pages["data/images.md"]
+
+
+@pytest.mark.parametrize("name", coverage_pages.read_peers())
+def test_commands_for_methods_of_other_libraries_parse(name):
+    methods = coverage_pages.read_peers()[name].methods
+    assert len({method.name for method in methods}) == len(methods)
+    for method in methods:
+        assert method.commands or method.note, f"{method.name} has neither a command nor a reason"
+        for command in method.commands:
+            if "pyod:" not in command or find_spec("pyod"):
+                parse(
+                    f"featood {command}" + " --dataset cifar10" * command.startswith(("extract ", "train "))
+                )
+
+
+def test_methods_of_installed_libraries_are_complete():
+    """PyOD's are compared in tests/heads/test_pyod_heads.py; the others are no dependency of the tests."""
+    if (found := find_spec("pytorch_ood")) is None:
+        pytest.skip("pytorch-ood is not installed")
+    tree = ast.parse(Path(found.submodule_search_locations[0], "detector", "__init__.py").read_text("utf-8"))
+    (names,) = (
+        node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+    )
+    methods = coverage_pages.read_peers()["pytorch-ood"].methods
+    assert {method.name for method in methods} == set(ast.literal_eval(names)) - {"odin_preprocessing"}
+
+
+def test_counts_of_methods_are_those_of_the_tables():
+    peers, page = coverage_pages.read_peers(), coverage_pages.coverage_page()
+    for peer in peers.values():
+        section = page.split(f"## {peer.title}\n")[1].split("\n## ")[0]
+        rows = [line for line in section.splitlines() if line.startswith("| `")]
+        assert len(rows) == len(peer.methods)
+        none = sum("| none |" in row for row in rows)
+        assert (
+            f"| {len(rows)} | {len(rows) - none} |" in page
+            and f"{len(rows) - none} of {len(rows)} can be run" in section
+        )

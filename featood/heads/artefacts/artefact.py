@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featood.errors import CacheCorrupt, DataError, Mismatch, UsageError
+from featood.errors import CacheCorrupt, DataError, Mismatch, MissingPackage, UsageError
 from featood.heads.artefacts.calibrations import CALIBRATION_FILE, KINDS, pack_calibration, read_calibration
 from featood.heads.base.fit import Fit, FitRecord, Saved
 from featood.heads.registry import create_head, head_class, list_heads
@@ -116,6 +116,8 @@ def load_head(path: str | Location) -> Head:
         If its files are damaged, do not match each other or lack a checksum.
     Mismatch
         If it was written by a version of featood with other heads or options.
+    MissingPackage
+        If it is a detector of a library that is not installed.
     """
     return _load(path if isinstance(path, ObjectPath) else local_folder(path))
 
@@ -166,6 +168,8 @@ def _load(folder: Location, sealed: bool = True) -> Head:
         )
         head.adopt(fit)
         _ = head.prepared  # fail now instead of at the first score if the tensors do not match the options
+    except MissingPackage:
+        raise
     except (*DAMAGE, SafetensorError) as error:
         reason = _short(f"{type(error).__name__}: {error}")
         raise CacheCorrupt(f"{folder} is damaged ({reason}); {AGAIN}") from error
@@ -227,6 +231,8 @@ def _create(folder: Location, body: dict[str, Any]) -> Head:
         if wrong := mistyped(cls, options):
             raise CacheCorrupt(f"{folder}/head.json: options.{wrong} has the wrong type; {AGAIN}")
         return create_head(body["head"], **options)
+    except MissingPackage:
+        raise
     except UsageError as error:
         # cut the advice for users who typed a wrong name or option
         reason = _short(re.split(r" \(it has|; ", str(error))[0])

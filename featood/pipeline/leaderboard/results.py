@@ -14,7 +14,7 @@ import numpy as np
 
 from featood.errors import CacheCorrupt
 from featood.files import append_line, atomic_write
-from featood.names import safe_text
+from featood.names import folder_name, safe_text
 from featood.pipeline.evidence import ranks_digest
 from featood.pipeline.leaderboard.fits import Job
 from featood.records import check_record, optional
@@ -108,4 +108,4 @@ class Results:
         return dict(zip(evidence["sets"], np.split(ranks, np.cumsum(sizes)[:-1]), strict=True))
 
     def _place(self, job: Job) -> Path:
-        return self.folder / "ranks" / safe_text(job.benchmark.name) / f"{job.label}.npy"
+        return self.folder / "ranks" / safe_text(job.benchmark.name) / f"{folder_name(job.label)}.npy"
