@@ -11,6 +11,7 @@ from featood.flows import glow
 from featood.heads.flows._flow_head import NetworkFlowHead
 from featood.heads.registry import register
 from featood.options import option
+from featood.options import option
 
 
 @register(
@@ -31,6 +32,8 @@ class GlowVector(NetworkFlowHead):
     warmup: int = option(
         50, "number of updates over which the learning rate rises to its initial value", low=0
     )
+
+    lr: float = option(3e-4, "initial learning rate", low=0)
 
     def build_flow(self, size: int, generator: torch.Generator) -> nn.Module:
         """Make the flow, initialised as a rotation."""

@@ -10,6 +10,7 @@ from torch import nn
 from featood.flows import realnvp
 from featood.heads.flows._flow_head import NetworkFlowHead
 from featood.heads.registry import register
+from featood.options import option
 
 
 @register(
@@ -22,6 +23,8 @@ from featood.heads.registry import register
 )
 class RealNVP(NetworkFlowHead):
     """Score ``-log p(z)`` of a chain of affine couplings."""
+
+    lr: float = option(3e-4, "initial learning rate", low=0)
 
     def build_flow(self, size: int, generator: torch.Generator) -> nn.Module:
         """Make the flow, initialised as the identity."""
