@@ -18,6 +18,7 @@ def scores(name, train, test, **options):
 
 OF_FEATURES = (
     "cosine", "she", "knn", "nnguide", "fdbd", "nci", "norm", "gradnorm", "mcm", "kpca", "neco", "vra", "lof",
+    "mean-logits", "relation", "grood", "cfood", "otod",
 )  # fmt: skip
 
 

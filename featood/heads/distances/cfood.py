@@ -90,5 +90,5 @@ def smallest_sizes(distances: Tensor, reach: Tensor, count: int) -> Tensor:
     count : int
         Number of reference rows.
     """
-    places = torch.searchsorted(reach, distances).kthvalue(count, dim=0).values
+    places = torch.searchsorted(reach, distances).topk(count, dim=0, largest=False).values[-1]
     return torch.cat([SIZES, SIZES.new_ones(1)]).to(distances)[places]

@@ -102,7 +102,7 @@ def yeo_johnson(values: Tensor, powers: Tensor) -> Tensor:
     powers = torch.where(values < 0, 2 - powers, powers)
     logarithm = values.abs().log1p()
     raised = torch.where(powers == 0, logarithm, torch.expm1(powers * logarithm) / powers)
-    return raised.copysign(values)
+    return raised * values.sign()
 
 
 def _gaussian(values: Tensor) -> State:

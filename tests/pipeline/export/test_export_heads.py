@@ -20,7 +20,7 @@ TRAIN, TEST = example_sets()
 HEADS = {
     "energy": {}, "openmax": {}, "mahalanobis": {}, "gmm": {}, "knn": {"k": 7}, "nnguide": {}, "lof": {}, "vim": {},
     "ash-s": {}, "nac": {}, "isolation-forest": {"trees": 3}, "rank-average": {}, "dirichlet-differential-entropy": {},
-    "open-set": {"epochs": 1},
+    "open-set": {"epochs": 1}, "relation": {}, "grood": {}, "combood": {"k": 7}, "cfood": {"rows": 50}, "otod": {},
 }  # fmt: skip
 
 
