@@ -49,6 +49,7 @@ from .energies.flow_nce import FlowContrastive as FlowContrastive
 from .distances.gem import GEM as GEM
 from .logits.gen import GEN as GEN
 from .densities.gmm import GMM as GMM
+from .open_set.godin import GODIN as GODIN
 from .distances.grood import GROOD as GROOD
 from .flows.glow_vector import GlowVector as GlowVector
 from .distances.gradnorm import GradNorm as GradNorm
@@ -72,6 +73,7 @@ from .flows.maf import MAF as MAF
 from .ensembles.mc_dropout import MCDropout as MCDropout
 from .distances.mcm import MCM as MCM
 from .dirichlet.mlp import MLP as MLP
+from .open_set.mos import MOS as MOS
 from .logits.msp import MSP as MSP
 from .distances.mahalanobis import Mahalanobis as Mahalanobis
 from .distances.mahalanobis_pp import MahalanobisPP as MahalanobisPP
