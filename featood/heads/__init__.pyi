@@ -92,6 +92,7 @@ from .distances.norm import Norm as Norm
 from .logits.odin import ODIN as ODIN
 from .distances.otod import OTOD as OTOD
 from .outliers.one_class_svm import OneClassSVM as OneClassSVM
+from .open_set.opengan import OpenGAN as OpenGAN
 from .logits.openmax import OpenMax as OpenMax
 from .open_set.open_set import OpenSet as OpenSet
 from .open_set.outlier_exposure import OutlierExposure as OutlierExposure
