@@ -40,8 +40,8 @@ class Adversaries(nn.Module):
     url="https://arxiv.org/abs/2104.02939",
     needs=("features",),
     uses=("outliers",),
-    caution="without outliers, 10 to 26 points of AUROC below Gaussian classes on rows of unit length on the features of "
-    "three classifiers, depending on the seed",
+    caution="without outliers, 10 to 26 points of AUROC below Gaussian classes on rows of unit length, depending on "
+    "the seed, on the features of three classifiers",
 )
 class OpenGAN(PerceptronHead):
     """Score the negated log-odds that a discriminator gives to a row for being real.
