@@ -22,6 +22,7 @@ from .autoencoders.autoencoder import Autoencoder as Autoencoder
 from .logits.background import Background as Background
 from .distances.cfood import CFOOD as CFOOD
 from .logits.column import ColumnScore as ColumnScore
+from .distances.combood import CombOOD as CombOOD
 from .compositions.compose import Compose as Compose
 from .energies.conditional_nce import ConditionalNoiseContrastive as ConditionalNoiseContrastive
 from .energies.cd import ContrastiveDivergence as ContrastiveDivergence
@@ -48,6 +49,8 @@ from .energies.flow_nce import FlowContrastive as FlowContrastive
 from .distances.gem import GEM as GEM
 from .logits.gen import GEN as GEN
 from .densities.gmm import GMM as GMM
+from .open_set.godin import GODIN as GODIN
+from .distances.grood import GROOD as GROOD
 from .flows.glow_vector import GlowVector as GlowVector
 from .distances.gradnorm import GradNorm as GradNorm
 from .distances.gradient_uncertainty import GradientUncertainty as GradientUncertainty
@@ -70,11 +73,13 @@ from .flows.maf import MAF as MAF
 from .ensembles.mc_dropout import MCDropout as MCDropout
 from .distances.mcm import MCM as MCM
 from .dirichlet.mlp import MLP as MLP
+from .open_set.mos import MOS as MOS
 from .logits.msp import MSP as MSP
 from .distances.mahalanobis import Mahalanobis as Mahalanobis
 from .distances.mahalanobis_pp import MahalanobisPP as MahalanobisPP
 from .logits.margin import Margin as Margin
 from .logits.max_logit import MaxLogit as MaxLogit
+from .distances.mean_logits import MeanLogits as MeanLogits
 from .distances.multi_mahalanobis import MultiMahalanobis as MultiMahalanobis
 from .dirichlet.mutual_information import MutualInformation as MutualInformation
 from .distances.nac import NAC as NAC
@@ -86,7 +91,9 @@ from .energies.nce import NoiseContrastive as NoiseContrastive
 from .distances.norm import Norm as Norm
 from .logits.odin import ODIN as ODIN
 from .distances.ora import ORA as ORA
+from .distances.otod import OTOD as OTOD
 from .outliers.one_class_svm import OneClassSVM as OneClassSVM
+from .open_set.opengan import OpenGAN as OpenGAN
 from .logits.openmax import OpenMax as OpenMax
 from .open_set.open_set import OpenSet as OpenSet
 from .reshaping.optfs import OptFS as OptFS
@@ -103,6 +110,7 @@ from .compositions.rank_average import RankAverage as RankAverage
 from .reshaping.rankfeat import RankFeat as RankFeat
 from .reshaping.react import ReAct as ReAct
 from .flows.realnvp import RealNVP as RealNVP
+from .distances.relation import Relation as Relation
 from .distances.relative_mahalanobis import RelativeMahalanobis as RelativeMahalanobis
 from .distances.rmd_pp import RelativeMahalanobisPP as RelativeMahalanobisPP
 from .subspaces.residual import Residual as Residual

@@ -18,7 +18,7 @@ def scores(name, train, test, **options):
 
 OF_FEATURES = (
     "cosine", "she", "knn", "nnguide", "cfood", "fdbd", "ora", "nci", "norm", "gradnorm", "mcm", "kpca", "neco", "vra",
-    "lof",
+    "lof", "mean-logits", "relation", "grood", "otod",
 )  # fmt: skip
 
 

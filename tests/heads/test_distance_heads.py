@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import logsumexp, softmax
+from scipy.stats import wasserstein_distance
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, FeatoodError, Mismatch, UsageError
@@ -83,6 +84,23 @@ def test_cosine():
         for x in X
     ]
     np.testing.assert_allclose(scores("cosine"), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("which", ["max", "logsumexp"])
+def test_mean_logits(which):
+    reduce = max if which == "max" else logsumexp
+    expected = [-reduce([x @ mean for mean in class_means(Z, Y)]) for x in X]
+    np.testing.assert_allclose(scores("mean-logits", which=which), expected, rtol=1e-6)
+
+
+def test_otod_against_scipy():
+    def distance(row):
+        row = row / np.linalg.norm(row)
+        return min(wasserstein_distance(row, np.full(len(row), c)) for c in (0, 1 / len(row)))
+
+    vectors = X, X @ W.T + B, softmax((X @ W.T + B) / 3, axis=1)
+    expected = np.mean([[distance(row) for row in rows] for rows in vectors], axis=0)
+    np.testing.assert_allclose(create_head("otod").score(TEST), expected, rtol=1e-5)
 
 
 def test_norm_needs_no_fit():

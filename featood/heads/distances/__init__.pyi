@@ -1,7 +1,9 @@
 from .cfood import CFOOD as CFOOD
+from .combood import CombOOD as CombOOD
 from .cosine import Cosine as Cosine
 from .fdbd import FDBD as FDBD
 from .gem import GEM as GEM
+from .grood import GROOD as GROOD
 from .gradnorm import GradNorm as GradNorm
 from .gradient_uncertainty import GradientUncertainty as GradientUncertainty
 from .gram import Gram as Gram
@@ -9,13 +11,16 @@ from .knn import KNN as KNN
 from .mcm import MCM as MCM
 from .mahalanobis import Mahalanobis as Mahalanobis
 from .mahalanobis_pp import MahalanobisPP as MahalanobisPP
+from .mean_logits import MeanLogits as MeanLogits
 from .multi_mahalanobis import MultiMahalanobis as MultiMahalanobis
 from .nac import NAC as NAC
 from .nci import NCI as NCI
 from .nnguide import NNGuide as NNGuide
 from .norm import Norm as Norm
 from .ora import ORA as ORA
+from .otod import OTOD as OTOD
 from .pnml import PNML as PNML
+from .relation import Relation as Relation
 from .relative_mahalanobis import RelativeMahalanobis as RelativeMahalanobis
 from .rmd_pp import RelativeMahalanobisPP as RelativeMahalanobisPP
 from .she import SHE as SHE

@@ -19,18 +19,17 @@ from featood.numerics.spaces import unit
 
 @register(
     "cosine",
-    title="Cosine similarity to the class means",
-    paper="Lafon et al., Hybrid Energy Based Model in the Feature Space for Out-of-Distribution Detection, ICML "
-    "(as a baseline)",
+    title="Cosine similarity to the class means (CTM)",
+    paper="Nguyen et al., A Cosine Similarity-based Method for Out-of-Distribution Detection, ICML Workshops",
     year=2023,
-    url="https://arxiv.org/abs/2305.16966",
+    url="https://arxiv.org/abs/2306.14920",
     needs=("features", "labels"),
 )
 class Cosine(StreamingHead):
     """Score ``-max_c cos(z, mu_c)`` over the class means; higher means more out-of-distribution.
 
-    Cosines are computed in float64: for features far from the origin they differ from one by less than the precision
-    of float32.
+    This is class-typical matching; HEAT's authors use it as a baseline, too. Cosines are computed in float64: for
+    features far from the origin they differ from one by less than the precision of float32.
     """
 
     def accumulate(self, statistics: ScatterByClass | None, block: FeatureSet) -> ScatterByClass:

@@ -11,7 +11,6 @@ from featood.flows import glow
 from featood.heads.flows._flow_head import NetworkFlowHead
 from featood.heads.registry import register
 from featood.options import option
-from featood.options import option
 
 
 @register(
