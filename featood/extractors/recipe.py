@@ -14,6 +14,7 @@ from featood.cache.manifest import Manifest, differing
 from featood.data import ImageSet, get_entry
 from featood.errors import CacheCorrupt, Mismatch, UsageError
 from featood.extractors.backbones import CODE, RANDOM, Backbone, code_name, resolve_backbone
+from featood.extractors.backbones.image_size import at_image_size
 from featood.extractors.code import code_recipe
 from featood.extractors.extras import extras_from_json
 from featood.extractors.forward import ExtractOptions
@@ -167,7 +168,7 @@ def rebuild(
         raise CacheCorrupt(
             f"the manifest of {origin.dataset} lacks an entry of an extraction ({error}); extract it again"
         ) from None
-    backbone = _backbone_of(origin, name, code)
+    backbone = at_image_size(_backbone_of(origin, name, code), transform.height, transform.width)
     if backbone.sha256 != sha256:
         raise Mismatch(
             f"{name} no longer has the weights with which the cache was made "

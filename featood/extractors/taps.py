@@ -6,6 +6,7 @@ __all__ = ["TapPlan", "plan_taps"]
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,10 @@ from featood.extractors.trace import (
 
 DEFAULT = ("avg", "std")
 FIRST = "the backbone returns several tensors; the first is used as its outputs"
+POOLED = {"token": "the class token", "avg": "the mean over positions"}
+"""What poolings are called in notes."""
+_ATTENTION_POOLING = re.compile(r"Attent\w*Pool")
+"""In the names of classes of timm, open_clip and transformers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +114,8 @@ def plan_taps(
     The classifier's input is always a column, named ``avg`` or ``token`` if it equals that pooling of the last map,
     otherwise ``penultimate``. Poolings of the last map are named by the pooling, those of a tapped module
     ``MODULE.POOL``. A network without a linear classifier is represented by the input of its last layer, or its last
-    map; a network that returns features, by these (``output``). A network that is not a classifier can name the
+    map; a network that returns features, by these, named ``output`` unless a pooling is requested and they equal the
+    class token or the mean of the patches. A network that is not a classifier can name the
     submodule whose output represents it, in its attribute ``feature_layer``.
 
     Parameters
@@ -121,8 +127,8 @@ def plan_taps(
     taps : sequence of str
         Names of further submodules whose output to pool.
     pools : sequence of str, optional
-        Some of ``avg, std, max, avg_std, token, gram``; by default ``avg``, and ``std`` if there is more than one
-        position.
+        Some of :data:`featood.extractors.pooling.POOLS`; by default ``avg``, and ``std`` if there is more than one
+        position; for a network that returns features, none of the last map.
     maps : bool
         Add the column ``map``: the last map, whose average over positions is the classifier's input.
     outputs : str
@@ -146,8 +152,8 @@ def plan_taps(
     columns: dict[str, Column] = {}
     map_shape: tuple[int, ...] = ()
     if kind == "features":
-        main = "output"
-        columns[main] = Column((_tap(trace, OUTPUT),))
+        main, columns, identity = _of_features(trace, pools)
+        notes += [f"they are {identity}"] if identity else []
     else:
         declared = _declared_feature(trace)
         feature = declared or (head.column if head is not None else _feature(trace))
@@ -174,9 +180,7 @@ def plan_taps(
         many = tap.layout.positions(trace.values[tap.place]) > 1
         for how in pools or (DEFAULT if many else DEFAULT[:1]):
             columns[f"{name}.{how}"] = Column((tap,), how)
-    for name, column in columns.items():
-        if column.how == "token" and name != main and not column.taps[0].layout.prefix:
-            raise UsageError(f"there is no class token for the column '{name}'; omit token in --pool")
+    notes += _check_tokens(columns, main)
     plan = TapPlan(
         columns, main, kind, head if kind == "classes" else None, map_shape, stages, "; ".join(notes),
         declared_density(module),
@@ -231,6 +235,69 @@ def _tap(trace: Trace, place: Place, larger: bool = True) -> Tap:
     return Tap(place, find_layout(trace, place, values, larger), Layout(2 if values.ndim == 3 else 1))
 
 
+def _of_features(trace: Trace, pools: Sequence[str] | None) -> tuple[str, dict[str, Column], str]:
+    """Return the main column of a network that returns features, its columns, and what the features are."""
+    tap = _tap(trace, OUTPUT)
+    trace = dataclasses.replace(
+        trace, values={**trace.values, OUTPUT: _returned(trace.returned, "features").values}
+    )
+    feature = Column((tap,))
+    last = _last_map(trace, len(trace.events), feature)
+    name = _name(trace, feature, last)
+    if last is None:
+        return (
+            "output",
+            {"output": feature},
+            "not from a map or tokens, so --pool does not apply" if pools else "",
+        )
+    what = POOLED.get(name) or _origin(trace, last)
+    if not pools:
+        return "output", {"output": feature}, what
+    main = "output" if name == "penultimate" else name
+    return main, {main: feature, **{how: Column((last,), how) for how in pools if how != main}}, what
+
+
+def _origin(trace: Trace, last: Tap) -> str:
+    """Return by which layer outputs are computed from the last map, or from a pooling of it; empty if unknown."""
+    for layer in _attention_poolings(trace.module):
+        return f"pooled by attention in '{layer}'"
+    vectors = [event for event in trace.events if event.place.side == "input" and event.value.ndim == 2]
+    for event in vectors:
+        name = _pooling(event.value, trace.values[last.place], last)
+        if name and any(True for _ in trace.layer(event).parameters()):
+            return f"computed from {POOLED[name]} by '{event.place.module}'"
+    return ""
+
+
+def _check_tokens(columns: Mapping[str, Column], main: str) -> list[str]:
+    """Return a note on register tokens that no column contains.
+
+    Raises
+    ------
+    UsageError
+        If a pooling needs tokens that are not there.
+    """
+    left_out = set()
+    for name, column in columns.items():
+        layout = column.taps[0].layout
+        if column.how in ("token", "token_avg") and name != main and layout.prefix == layout.registers:
+            raise UsageError(f"there is no class token for the column '{name}'; omit {column.how} in --pool")
+        if column.how == "registers" and not layout.registers:
+            raise UsageError(
+                f"there are no register tokens for the column '{name}'; omit registers in --pool"
+            )
+        left_out.add(layout.registers)
+    count = max(left_out)
+    if not count or any(column.how == "registers" for column in columns.values()):
+        return []
+    return [f"the {count} register tokens are not pooled (--pool registers adds their mean)"]
+
+
+def _attention_poolings(module: nn.Module) -> list[str]:
+    """List the modules that pool tokens by attention."""
+    return [name for name, layer in module.named_modules() if _ATTENTION_POOLING.search(type(layer).__name__)]
+
+
 def _declared_feature(trace: Trace) -> Column | None:
     """Return the output of the submodule that the network declares, as its features."""
     name = getattr(trace.module, "feature_layer", "")
@@ -257,9 +324,12 @@ def _last_map(trace: Trace, before: int, feature: Column) -> Tap | None:
     if len(feature.taps) == 1 and first.layout.positions(values[first.place]) > 1:
         return first
     width = feature.values(values).shape[1]
+    inside = tuple(f"{name}." for name in _attention_poolings(trace.module))  # keys and values, not the map
     for event in reversed(trace.events[:before]):
         shape = event.value.shape
         if not is_map(event.value) or len(event.value) != len(trace.images):
+            continue
+        if event.place.module.startswith(inside) or event.value.data_ptr() == trace.images.data_ptr():
             continue
         with contextlib.suppress(UsageError):
             tap = _tap(trace, event.place, larger=False)
@@ -277,15 +347,18 @@ def _name(trace: Trace, feature: Column, last: Tap | None) -> str:
     """Return ``avg`` or ``token`` if the features are that pooling of the last map, otherwise ``penultimate``."""
     if last is None or feature.unit:
         return "penultimate"
-    values = trace.values
     if feature.taps == (last,):
         return feature.how if feature.how in POOLS else "penultimate"
-    taken = feature.values(values)
-    for how in ("token", "avg") if values[last.place].ndim == 3 else ("avg",):
-        pooled = pool(values[last.place].float(), how, *last.layout)
-        if pooled.shape == taken.shape and torch.allclose(pooled, taken, 1e-4, 1e-5):
+    return _pooling(feature.values(trace.values), trace.values[last.place], last) or "penultimate"
+
+
+def _pooling(taken: Tensor, values: Tensor, last: Tap) -> str:
+    """Return which of `POOLED` of the last map some values ``[B, C]`` are; empty if none."""
+    for how in POOLED if values.ndim == 3 else ("avg",):
+        pooled = pool(values.float(), how, *last.layout)
+        if pooled.shape == taken.shape and torch.allclose(pooled, taken.float(), 1e-4, 1e-5):
             return how
-    return "penultimate"
+    return ""
 
 
 def _map_shape(trace: Trace, last: Tap) -> tuple[int, ...]:

@@ -34,6 +34,7 @@ from featood.engines import LOCAL, Engine
 from featood.errors import UsageError
 from featood.extractors.backbones import RANDOM, Backbone, resolve_backbone
 from featood.extractors.backbones.class_names import align_classes
+from featood.extractors.backbones.image_size import at_image_size
 from featood.extractors.extract import Extraction, ExtractOptions, extract
 from featood.extractors.extras import usual_extras
 from featood.extractors.recipe import choose_transform
@@ -159,9 +160,10 @@ def extract_dataset(
     reporter.line(
         f"{network.backbone}: {backbone.resolved}, weights {backbone.weights} ({backbone.sha256[:12]})"
     )
+    transform, origin = choose_transform(backbone, sets[0], network.mean, network.std, network.image_size)
+    backbone = at_image_size(backbone, transform.height, transform.width)
     for note in backbone.notes:
         reporter.line(f"{network.backbone}: {note}")
-    transform, origin = choose_transform(backbone, sets[0], network.mean, network.std, network.image_size)
     reporter.line(f"transform from {origin}: {transform}")
     given = {extra.kind for extra in options.extras}
     added = [
