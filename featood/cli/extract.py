@@ -64,8 +64,8 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "--pool",
     "pools",
     callback=_names,
-    help="Poolings, comma-separated: avg (of patches), std, max, avg_std, token (class token), token_avg, registers, gram "
-    "[default: avg,std; for a backbone without a classifier, its output].",
+    help="Poolings, comma-separated: avg (of patches), std, max, avg_std, token (class token), token_avg, registers, "
+    "gram [default: avg,std; for a backbone without a classifier, its output].",
 )
 @click.option("--maps", is_flag=True, help="Also keep the last feature map unpooled, for rankfeat.")
 @click.option(

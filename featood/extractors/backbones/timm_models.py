@@ -16,6 +16,7 @@ from featood.extractors.backbones.class_names import imagenet_names
 from featood.extractors.backbones.names import nearest_names
 from featood.extractors.backbones.shape import Design, Shape, first_convolution
 from featood.extractors.backbones.sources import obtain
+from featood.extractors.backbones.timm_config import read_config
 from featood.extractors.presets import timm_transform
 from featood.extractors.weights import Conversion, Slots
 
@@ -35,12 +36,16 @@ def build(name: str, request: Request) -> Built:
     except RuntimeError:
         tags = ", ".join(timm.list_pretrained(f"{name.split('.')[0]}.*"))
         raise UsageError(f"timm has no weights '{name}' (it has: {tags})") from None
-    # models trained without classes get a layer for logits, which may be missing in a file
     given = request.weights not in ("", RANDOM)
-    classes = {"num_classes": 1} if given and config and config.num_classes == 0 else {}
+    saved = read_config(request.weights) if given else None
+    if saved is not None:
+        saved.check(name.split(".")[0])
+    # models trained without classes get a layer for logits, which may be missing in a file
+    own: dict[str, Any] = {"num_classes": 1} if given and config and config.num_classes == 0 else {}
+    own |= saved.arguments if saved is not None else {}
 
     def make(shape: Shape, pretrained: bool = False) -> nn.Module:
-        how = {**classes, **shape.arguments(classes="num_classes", channels="in_chans", size="img_size")}
+        how = {**own, **shape.arguments(classes="num_classes", channels="in_chans", size="img_size")}
         if shape.without:
             how["num_classes"] = 0
         return timm.create_model(name, pretrained=pretrained, **how)
@@ -55,18 +60,41 @@ def build(name: str, request: Request) -> Built:
         where=f"https://huggingface.co/{hub}" if hub else url or "",
         describe=_describe,
         conversions=lambda net: (_older_names(name, net),),
+        prepared=f"as {saved.path} says" if saved is not None else _published_as(name),
     )
-    about: Any = loaded.module.default_cfg
+    about: Any = {**loaded.module.default_cfg, **(saved.prepared if saved is not None else {})}
     tag = about.get("tag", "")
     resolved = f"timm:{about.get('architecture', name)}" + (f".{tag}" if tag else "")
-    prepared = timm.data.resolve_model_data_config(loaded.module)
-    if (size := loaded.shape.size) is not None:
-        prepared = {**prepared, "input_size": (prepared["input_size"][0], size, size)}
-    transform = request.transform or loaded.shape.apply(timm_transform(prepared))
+    if request.transform is not None:
+        transform = request.transform
+    elif saved is not None:
+        transform = loaded.shape.apply(saved.transform(about))
+    else:
+        prepared = timm.data.resolve_model_data_config(loaded.module)
+        if (size := loaded.shape.size) is not None:
+            prepared = {**prepared, "input_size": (prepared["input_size"][0], size, size)}
+        transform = loaded.shape.apply(timm_transform(prepared))
     ids, titles = imagenet_names(loaded.module) if loaded.has_published_classes else ((), ())
     named = loaded.classes
-    return Built(
-        loaded.module, resolved, loaded.weights, transform, named or ids, named or titles, loaded.notes
+    notes = (*loaded.notes, *(f"timm says: {note}" for note in about.get("notes") or ()))
+    return Built(loaded.module, resolved, loaded.weights, transform, named or ids, named or titles, notes)
+
+
+def _published_as(name: str) -> str:
+    """Return which published weights give the preprocessing for a name, and whether others of it differ."""
+    from featood.extractors.vision import timm
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.tag:
+        return ""
+    architecture = name.split(".")[0]
+    chosen = f"as for the published weights of timm:{architecture}.{config.tag}"
+    if "." in name:
+        return chosen
+    tags = timm.list_pretrained(f"{architecture}.*")
+    differ = [tag for tag in tags if timm.get_pretrained_cfg(tag).mean != config.mean]
+    return chosen + (
+        f", while timm:{differ[0]} has another mean: name the one of your file" if differ else ""
     )
 
 
