@@ -62,7 +62,8 @@ def build(name: str, request: Request) -> Built:
         conversions=lambda net: (_older_names(name, net),),
         prepared=f"as {saved.path} says" if saved is not None else _published_as(name),
     )
-    about: Any = {**loaded.module.default_cfg, **(saved.prepared if saved is not None else {})}
+    default: Any = loaded.module.default_cfg
+    about = {**default, **(saved.prepared if saved is not None else {})}
     tag = about.get("tag", "")
     resolved = f"timm:{about.get('architecture', name)}" + (f".{tag}" if tag else "")
     if request.transform is not None:
