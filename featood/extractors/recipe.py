@@ -29,6 +29,7 @@ def choose_transform(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     image_size: int | None = None,
+    resize: int | None = None,
 ) -> tuple[Transform, str]:
     """Select the transform of the weights, or else of the in-distribution set, and apply the given changes.
 
@@ -42,6 +43,8 @@ def choose_transform(
         One value, or one per channel, for pixels in [0, 1].
     image_size : int, optional
         Side of the square input in pixels; the crop keeps its ratio (:meth:`Transform.at_size`).
+    resize : int, optional
+        Number of pixels to which the short side is resized, before the crop.
 
     Returns
     -------
@@ -52,7 +55,8 @@ def choose_transform(
     Raises
     ------
     UsageError
-        If a mean or standard deviation is outside [0, 1], or does not have one value per channel.
+        If a mean or standard deviation is outside [0, 1], or does not have one value per channel; or the resized
+        images are smaller than the crop.
     """
     if backbone.transform is not None:
         base, origin = backbone.transform, f"the weights of {backbone.resolved}"
@@ -60,8 +64,14 @@ def choose_transform(
         base, origin = _of_dataset(backbone, images)
     if image_size is not None:
         base = base.at_size(image_size)
+    if resize is not None:
+        if resize < max(base.height, base.width):
+            raise UsageError(
+                f"--resize {resize} is smaller than the crop of {base.height} x {base.width} pixels"
+            )
+        base = dataclasses.replace(base, resize=resize, fit="short")
     changed = changed_colours(base, mean, std)
-    if changed is not base or image_size is not None:
+    if changed is not base or image_size is not None or resize is not None:
         origin += ", with your changes"
     return changed, origin
 

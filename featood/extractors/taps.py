@@ -6,7 +6,6 @@ __all__ = ["TapPlan", "plan_taps"]
 
 import contextlib
 import dataclasses
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,8 @@ from torch import Tensor, nn
 from featood.cache.feature_set import Classifier
 from featood.errors import UsageError
 from featood.extractors.columns import Column, Tap
-from featood.extractors.layout import VECTORS, Layout, find_layout, is_map, on_grid
+from featood.extractors.last_map import POOLED, last_map, origin_of, pooling_name, tap_at
+from featood.extractors.layout import VECTORS, is_map
 from featood.extractors.linear_head import LinearHead, find_linear_head, head_inputs
 from featood.extractors.outputs import (
     KINDS,
@@ -28,7 +28,7 @@ from featood.extractors.outputs import (
     inferred_kind,
     pick_output,
 )
-from featood.extractors.pooling import MAP, POOLS, pool, positions_of
+from featood.extractors.pooling import MAP, POOLS, positions_of
 from featood.extractors.trace import (
     OUTPUT,
     Place,
@@ -40,10 +40,6 @@ from featood.extractors.trace import (
 
 DEFAULT = ("avg", "std")
 FIRST = "the backbone returns several tensors; the first is used as its outputs"
-POOLED = {"token": "the class token", "avg": "the mean over positions"}
-"""What poolings are called in notes."""
-_ATTENTION_POOLING = re.compile(r"Attent\w*Pool")
-"""In the names of classes of timm, open_clip and transformers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,8 +154,8 @@ def plan_taps(
         declared = _declared_feature(trace)
         feature = declared or (head.column if head is not None else _feature(trace))
         before = min(trace.index(tap.place) for tap in feature.taps)
-        last = None if declared else _last_map(trace, before, feature)
-        main = _name(trace, feature, last)
+        last = None if declared else last_map(trace, before, feature)
+        main = pooling_name(trace, feature, last)
         if last is not None:
             columns = {how: Column((last,), how) for how in pools or DEFAULT if how != main}
             if maps and main == "avg" and head is not None:
@@ -232,7 +228,7 @@ def _outputs(trace: Trace, requested: str) -> tuple[str, LinearHead | None, list
 
 def _tap(trace: Trace, place: Place, larger: bool = True) -> Tap:
     values = _returned(trace.returned, "features").values if place == OUTPUT else trace.values[place]
-    return Tap(place, find_layout(trace, place, values, larger), Layout(2 if values.ndim == 3 else 1))
+    return tap_at(trace, place, values, larger)
 
 
 def _of_features(trace: Trace, pools: Sequence[str] | None) -> tuple[str, dict[str, Column], str]:
@@ -242,31 +238,16 @@ def _of_features(trace: Trace, pools: Sequence[str] | None) -> tuple[str, dict[s
         trace, values={**trace.values, OUTPUT: _returned(trace.returned, "features").values}
     )
     feature = Column((tap,))
-    last = _last_map(trace, len(trace.events), feature)
-    name = _name(trace, feature, last)
+    last = last_map(trace, len(trace.events), feature)
+    name = pooling_name(trace, feature, last)
     if last is None:
-        return (
-            "output",
-            {"output": feature},
-            "not from a map or tokens, so --pool does not apply" if pools else "",
-        )
-    what = POOLED.get(name) or _origin(trace, last)
-    if not pools:
+        what = "not from a map or tokens, so --pool does not apply" if pools else ""
+    else:
+        what = POOLED.get(name) or origin_of(trace, last)
+    if last is None or not pools:
         return "output", {"output": feature}, what
     main = "output" if name == "penultimate" else name
     return main, {main: feature, **{how: Column((last,), how) for how in pools if how != main}}, what
-
-
-def _origin(trace: Trace, last: Tap) -> str:
-    """Return by which layer outputs are computed from the last map, or from a pooling of it; empty if unknown."""
-    for layer in _attention_poolings(trace.module):
-        return f"pooled by attention in '{layer}'"
-    vectors = [event for event in trace.events if event.place.side == "input" and event.value.ndim == 2]
-    for event in vectors:
-        name = _pooling(event.value, trace.values[last.place], last)
-        if name and any(True for _ in trace.layer(event).parameters()):
-            return f"computed from {POOLED[name]} by '{event.place.module}'"
-    return ""
 
 
 def _check_tokens(columns: Mapping[str, Column], main: str) -> list[str]:
@@ -293,11 +274,6 @@ def _check_tokens(columns: Mapping[str, Column], main: str) -> list[str]:
     return [f"the {count} register tokens are not pooled (--pool registers adds their mean)"]
 
 
-def _attention_poolings(module: nn.Module) -> list[str]:
-    """List the modules that pool tokens by attention."""
-    return [name for name, layer in module.named_modules() if _ATTENTION_POOLING.search(type(layer).__name__)]
-
-
 def _declared_feature(trace: Trace) -> Column | None:
     """Return the output of the submodule that the network declares, as its features."""
     name = getattr(trace.module, "feature_layer", "")
@@ -315,50 +291,6 @@ def _feature(trace: Trace) -> Column:
         with contextlib.suppress(UsageError):
             return Column((_tap(trace, event.place, larger=False),))
     raise UsageError("no features can be found in this backbone: use its outputs with --outputs features")
-
-
-def _last_map(trace: Trace, before: int, feature: Column) -> Tap | None:
-    """Find the last map before the classifier whose layout can be determined."""
-    values = trace.values
-    first = feature.taps[0]
-    if len(feature.taps) == 1 and first.layout.positions(values[first.place]) > 1:
-        return first
-    width = feature.values(values).shape[1]
-    inside = tuple(f"{name}." for name in _attention_poolings(trace.module))  # keys and values, not the map
-    for event in reversed(trace.events[:before]):
-        shape = event.value.shape
-        if not is_map(event.value) or len(event.value) != len(trace.images):
-            continue
-        if event.place.module.startswith(inside) or event.value.data_ptr() == trace.images.data_ptr():
-            continue
-        with contextlib.suppress(UsageError):
-            tap = _tap(trace, event.place, larger=False)
-            if (
-                len(shape) == 4 and shape[1] != width == shape[3]
-            ):  # keeps the fingerprints of earlier versions
-                tap = dataclasses.replace(tap, assumed=Layout(3))
-            of_image = shape[tap.layout.channels] == width or on_grid(trace, event.value, tap.layout)
-            if of_image and tap.layout.positions(event.value) > 1:
-                return tap
-    return None
-
-
-def _name(trace: Trace, feature: Column, last: Tap | None) -> str:
-    """Return ``avg`` or ``token`` if the features are that pooling of the last map, otherwise ``penultimate``."""
-    if last is None or feature.unit:
-        return "penultimate"
-    if feature.taps == (last,):
-        return feature.how if feature.how in POOLS else "penultimate"
-    return _pooling(feature.values(trace.values), trace.values[last.place], last) or "penultimate"
-
-
-def _pooling(taken: Tensor, values: Tensor, last: Tap) -> str:
-    """Return which of `POOLED` of the last map some values ``[B, C]`` are; empty if none."""
-    for how in POOLED if values.ndim == 3 else ("avg",):
-        pooled = pool(values.float(), how, *last.layout)
-        if pooled.shape == taken.shape and torch.allclose(pooled, taken.float(), 1e-4, 1e-5):
-            return how
-    return ""
 
 
 def _map_shape(trace: Trace, last: Tap) -> tuple[int, ...]:

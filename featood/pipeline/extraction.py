@@ -103,6 +103,8 @@ class Network:
     """Side of the square input in pixels."""
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Options of a network of featood; see :func:`featood.nets.net_options`."""
+    resize: int | None = None
+    """Number of pixels to which the short side of images is resized, before the crop."""
 
 
 def extract_dataset(
@@ -160,7 +162,9 @@ def extract_dataset(
     reporter.line(
         f"{network.backbone}: {backbone.resolved}, weights {backbone.weights} ({backbone.sha256[:12]})"
     )
-    transform, origin = choose_transform(backbone, sets[0], network.mean, network.std, network.image_size)
+    transform, origin = choose_transform(
+        backbone, sets[0], network.mean, network.std, network.image_size, network.resize
+    )
     backbone = at_image_size(backbone, transform.height, transform.width)
     for note in backbone.notes:
         reporter.line(f"{network.backbone}: {note}")

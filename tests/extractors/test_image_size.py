@@ -77,7 +77,8 @@ def test_from_weights_to_scores(featood, toy_images, tmp_path, monkeypatch, scri
     net = randomised(timm.create_model(DINO), script)
     safetensors.torch.save_file(net.state_dict(), tmp_path / "dino.safetensors")
     command = ["extract", "--backbone", f"timm:{DINO}.lvd142m", "--weights", tmp_path / "dino.safetensors",
-               "--dataset", "toy", "--name", "dino", "--image-size", 28, "--dtype", "float32"]  # fmt: skip
+               "--dataset", "toy", "--name", "dino", "--image-size", 28, "--resize", 32,
+               "--dtype", "float32"]  # fmt: skip
     code, out, err = featood(*command, "--pool", "token,avg,token_avg", "--tap", "blocks.0")
     assert code == 0, err
     assert "position embeddings are resampled from 37 x 37 to 2 x 2 patches" in err
@@ -86,7 +87,7 @@ def test_from_weights_to_scores(featood, toy_images, tmp_path, monkeypatch, scri
     manifest = json.loads((tmp_path / "cache/dino/toy/test/manifest.json").read_text())
     assert manifest["recipe"]["positions_resampled_from"] == [37, 37]
     assert manifest["recipe"]["transform"] == {
-        "channels": 3, "height": 28, "width": 28, "resize": 28, "interpolation": "bicubic", "fit": "short",
+        "channels": 3, "height": 28, "width": 28, "resize": 32, "interpolation": "bicubic", "fit": "short",
         "mean": list(timm.data.IMAGENET_DEFAULT_MEAN), "std": list(timm.data.IMAGENET_DEFAULT_STD),
     }  # fmt: skip
     assert featood("fit", "knn", "--feature", "token_avg")[0] == 0
@@ -96,7 +97,8 @@ def test_from_weights_to_scores(featood, toy_images, tmp_path, monkeypatch, scri
     import featood as package
 
     pixels = np.load(toy_images / "odd" / "test.npz")["images"]
-    config = timm.data.resolve_data_config({"input_size": (3, 28, 28)}, pretrained_cfg=net.default_cfg)
+    given = {"input_size": (3, 28, 28), "crop_pct": 28 / 32}
+    config = timm.data.resolve_data_config(given, pretrained_cfg=net.default_cfg)
     transform = timm.data.create_transform(**config)
     images = torch.stack([transform(Image.fromarray(image)) for image in pixels])
     net.set_input_size(img_size=(28, 28))

@@ -158,7 +158,7 @@ def _by_position(children: Sequence[str], flat: Mapping[str, Tensor]) -> tuple[M
 def _preparation(how: str, shape: Shape) -> str:
     """Return the note about the transform used for weights without one."""
     grey = ", mean and std averaged over colours" if shape.channels == 1 else ""
-    return f"images are preprocessed {how}{grey} (--mean, --std and --image-size change this)"
+    return f"images are preprocessed {how}{grey} (--mean, --std, --image-size and --resize change this)"
 
 
 def _published(make: Callable[[], nn.Module], what: str, where: str) -> nn.Module:

@@ -77,7 +77,10 @@ def build(name: str, request: Request) -> Built:
         transform = loaded.shape.apply(timm_transform(prepared))
     ids, titles = imagenet_names(loaded.module) if loaded.has_published_classes else ((), ())
     named = loaded.classes
-    notes = (*loaded.notes, *(f"timm says: {note}" for note in about.get("notes") or ()))
+    said = [
+        note for note in about.get("notes") or () if "quickgelu" not in name
+    ]  # which only tell to use this one
+    notes = (*loaded.notes, *(f"timm says: {note}" for note in said))
     return Built(loaded.module, resolved, loaded.weights, transform, named or ids, named or titles, notes)
 
 
@@ -140,8 +143,8 @@ def _older_names(name: str, module: nn.Module) -> Conversion:
                 found |= {entry + key: tensor for key, tensor in convert(tensors, module).items()}  # type: ignore[misc]
             except Exception:  # timm's function may fail on unknown layouts
                 continue
-        before = {tuple(tensor.shape) for tensor in flat.values()}
-        fitted = [key for key, tensor in found.items() if "pos" in key and tuple(tensor.shape) not in before]
+        before = {tensor.numel() for tensor in flat.values()}
+        fitted = [key for key, tensor in found.items() if "pos" in key and tensor.numel() not in before]
         resampled = f", which resamples {', '.join(fitted[:4])} to the model's image size" if fitted else ""
         return found, f"names converted by timm{resampled}"
 
