@@ -247,6 +247,8 @@ def make_manifest(
         "classes": list(images.classes),
         "decoding": dataclasses.asdict(images.decoding),
     }
+    if backbone.resampled_sha256:
+        facts["resampled_sha256"] = backbone.resampled_sha256
     if paths := extras_paths(options.extras):
         facts["paths"] = paths
     return Manifest(

@@ -6,7 +6,8 @@ __all__ = ["changed_colours", "choose_transform", "fit_channels", "rebuild"]
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -179,7 +180,7 @@ def rebuild(
             f"the manifest of {origin.dataset} lacks an entry of an extraction ({error}); extract it again"
         ) from None
     backbone = at_image_size(_backbone_of(origin, name, code), transform.height, transform.width)
-    if backbone.sha256 != sha256:
+    if backbone.sha256 not in (sha256, run.get("resampled_sha256")):  # a detector has the resampled weights
         raise Mismatch(
             f"{name} no longer has the weights with which the cache was made "
             f"({backbone.weights}: {backbone.sha256[:12]}, not {sha256[:12]}); extract again"
@@ -189,6 +190,13 @@ def rebuild(
     ):
         raise Mismatch(f"the code of {name} has changed since the cache was made; extract again")
     return backbone, transform, options
+
+
+def _options(origin: Manifest) -> Mapping[str, Any] | None:
+    """Return the options given for the network, or for one of timm, those that it has by its ``config.json``."""
+    if origin.recipe["backbone"].startswith("timm:"):
+        return origin.recipe.get("backbone_options")
+    return origin.run.get("arch_options")
 
 
 def _backbone_of(origin: Manifest, name: str, code: Sequence[str | nn.Module]) -> Backbone:
@@ -210,7 +218,7 @@ def _backbone_of(origin: Manifest, name: str, code: Sequence[str | nn.Module]) -
         name = named[0]
     classes = origin.columns["logits"].shape[0] if "logits" in origin.columns else None
     try:
-        return resolve_backbone(name, given, classes, run.get("seed", 0), run.get("arch_options"))
+        return resolve_backbone(name, given, classes, run.get("seed", 0), _options(origin))
     except Exception as error:
         if given and not isinstance(error, Mismatch):
             raise type(error)(f"{error}; the weights were read from {given}") from error

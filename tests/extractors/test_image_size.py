@@ -94,6 +94,11 @@ def test_from_weights_to_scores(featood, toy_images, tmp_path, monkeypatch, scri
     code, out, err = featood("score", "--ood", "odd")  # whose images are extracted in the same way
     assert code == 0 and "knn" in out, err
 
+    code, out, err = featood("threshold", "knn", "--out", tmp_path / "detector")
+    (tmp_path / "dino.safetensors").unlink()  # the detector has the resampled weights
+    code, out, err = featood("predict", tmp_path / "detector", toy_images / "odd" / "test.npz")
+    assert code == 0 and len(out.splitlines()) >= 50, err
+
     import featood as package
 
     pixels = np.load(toy_images / "odd" / "test.npz")["images"]

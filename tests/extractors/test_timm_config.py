@@ -8,7 +8,7 @@ import torch
 from networks import randomised
 from small_timm import shrink_timm
 
-from featood.errors import DataError, Mismatch
+from featood.errors import DataError, Mismatch, UsageError
 from featood.extractors.backbones import resolve_backbone
 from featood.extractors.presets import timm_transform
 from featood.extractors.taps import plan_taps
@@ -50,7 +50,30 @@ def test_preprocessing_and_pooling_are_those_of_the_folder(file, create, tmp_pat
     expected = {"input_size": (3, 32, 32), "crop_mode": "center", **changes}
     assert found.transform == timm_transform(expected)
     assert any("config.json says" in note for note in found.notes)
-    assert found.resolved == "timm:vit_base_patch16_224.mae"
+    assert (found.resolved, found.options) == ("timm:vit_base_patch16_224.mae", {"global_pool": "avg"})
+
+
+def test_pooling_that_no_tensor_shows(script, tmp_path):
+    from featood.extractors.vision import timm
+
+    net = randomised(timm.create_model("test_resnet", global_pool="max"), script)
+    timm.models.save_for_hf(net, tmp_path, safe_serialization=True)
+    (tmp_path / "detector").mkdir()
+    bare = (tmp_path / "model.safetensors").rename(tmp_path / "detector" / "network.safetensors")
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = net(images)
+        assert not torch.allclose(resolve_backbone("timm:test_resnet", str(bare)).module(images), expected)
+        bare.rename(tmp_path / "model.safetensors")
+        found = resolve_backbone("timm:test_resnet", str(tmp_path))
+        assert torch.equal(found.module(images), expected) and found.options == {"global_pool": "max"}
+        (tmp_path / "config.json").unlink()
+        again = resolve_backbone("timm:test_resnet", str(tmp_path), options=found.options)
+        assert torch.equal(again.module(images), expected) and again.sha256 == found.sha256
+    with pytest.raises(UsageError, match="no option depth"):
+        resolve_backbone("timm:test_resnet", "random", options={"depth": 3})
+    with pytest.raises(UsageError, match="cannot be built with"):
+        resolve_backbone("timm:vit_base_patch16_siglip_224", "random", options={"global_pool": "token"})
 
 
 def test_weights_of_another_architecture_are_refused(create, tmp_path):

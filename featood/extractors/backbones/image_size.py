@@ -9,6 +9,7 @@ from typing import Any
 
 from featood.errors import UsageError
 from featood.extractors.backbones.backbone import Backbone
+from featood.extractors.weights import weights_sha256
 
 
 def at_image_size(backbone: Backbone, height: int, width: int) -> Backbone:
@@ -48,5 +49,8 @@ def at_image_size(backbone: Backbone, height: int, width: int) -> Backbone:
         f"for {height} x {width} pixels"
     )
     return dataclasses.replace(
-        backbone, notes=(*backbone.notes, note), resampled=tuple(before) if embedded else None
+        backbone,
+        notes=(*backbone.notes, note),
+        resampled=tuple(before) if embedded else None,
+        resampled_sha256=weights_sha256(module),
     )

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from featood.errors import UsageError
@@ -20,6 +21,8 @@ from featood.extractors.backbones.timm_config import read_config
 from featood.extractors.presets import timm_transform
 from featood.extractors.weights import Conversion, Slots
 
+POOLING = "global_pool"
+"""The option of a network; the names of its tensors may not show it."""
 _CONTAINERS = {
     *["state_dict_ema", "model_ema", "state_dict", "model", "module", "_orig_mod", "teacher", "student"]
 }
@@ -42,13 +45,23 @@ def build(name: str, request: Request) -> Built:
         saved.check(name.split(".")[0])
     # models trained without classes get a layer for logits, which may be missing in a file
     own: dict[str, Any] = {"num_classes": 1} if given and config and config.num_classes == 0 else {}
-    own |= saved.arguments if saved is not None else {}
+    options = {**(saved.arguments if saved is not None else {}), **request.options}
+    if unknown := sorted(set(options) - {POOLING}):
+        raise UsageError(f"timm:{name} has the option {POOLING}, and no option {unknown[0]}")
+    if options:
+        with torch.device("meta"):
+            usual: Any = timm.create_model(name)
+        options = {key: value for key, value in options.items() if value != getattr(usual, key, None)}
+    own |= options
 
     def make(shape: Shape, pretrained: bool = False) -> nn.Module:
         how = {**own, **shape.arguments(classes="num_classes", channels="in_chans", size="img_size")}
         if shape.without:
             how["num_classes"] = 0
-        return timm.create_model(name, pretrained=pretrained, **how)
+        try:
+            return timm.create_model(name, pretrained=pretrained, **how)
+        except AssertionError as error:
+            raise UsageError(f"timm:{name} cannot be built with {how}: {error}") from None
 
     hub, url = (config.hf_hub_id, config.url) if config else ("", "")
     loaded = obtain(
@@ -81,7 +94,9 @@ def build(name: str, request: Request) -> Built:
         note for note in about.get("notes") or () if "quickgelu" not in name
     ]  # which only tell to use this one
     notes = (*loaded.notes, *(f"timm says: {note}" for note in said))
-    return Built(loaded.module, resolved, loaded.weights, transform, named or ids, named or titles, notes)
+    return Built(
+        loaded.module, resolved, loaded.weights, transform, named or ids, named or titles, notes, options=options
+    )  # fmt: skip
 
 
 def _published_as(name: str) -> str:
