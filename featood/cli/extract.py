@@ -50,7 +50,8 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "--arch-option",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Option of a network of featood, such as sn=true; may be repeated. featood backbones NAME lists them.",
+    help="Option of a network of featood, such as sn=true (featood backbones NAME lists them), or of one of timm, "
+    "global_pool=avg; may be repeated.",
 )
 @click.option(
     "--name",

@@ -86,6 +86,9 @@ def test_weights_of_another_architecture_are_refused(create, tmp_path):
     with pytest.raises(Mismatch, match="use --backbone timm:vit_base_patch16_clip_quickgelu_224") as error:
         resolve_backbone("timm:vit_base_patch16_clip_224.openai", str(tmp_path))
     assert "\n" not in str(error.value)
+    edit(tmp_path, architecture="vit_base_patch16_clip_224")  # as published: both have one file
+    found = resolve_backbone("timm:vit_base_patch16_clip_quickgelu_224.openai", str(tmp_path))
+    same_outputs(net, found.module)
 
 
 def test_files_of_other_code_and_damaged_ones(create, tmp_path):

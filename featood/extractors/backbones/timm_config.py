@@ -29,8 +29,16 @@ class SavedConfig(NamedTuple):
     """Arguments of the network that the names and shapes of its tensors do not determine."""
 
     def check(self, architecture: str) -> None:
-        """Raise Mismatch if the weights are of another architecture, which may have tensors of the same shapes."""
-        if self.architecture != architecture:
+        """Raise Mismatch if the weights are of another architecture, which may have tensors of the same shapes.
+
+        Some architectures, such as those with ``quickgelu`` in their names, are published with the weights of another.
+        """
+        from featood.extractors.vision import timm
+
+        tag = self.prepared.get("tag")
+        published = [timm.get_pretrained_cfg(name) for name in timm.list_pretrained(f"{architecture}.{tag}")]
+        shared = [f"timm/{self.architecture}.{tag}" == config.hf_hub_id for config in published]
+        if self.architecture != architecture and not any(shared):
             raise Mismatch(
                 f"{self.path}: the weights are of {self.architecture}, not of {architecture}; use --backbone "
                 f"timm:{self.architecture}"
