@@ -3,7 +3,7 @@
 import pytest
 import torch
 from networks import mean, record, timm_model
-from small_timm import SMALL
+from small_timm import SMALL, require_models
 
 from featood.errors import UsageError
 from featood.extractors.pooling import pool
@@ -31,6 +31,7 @@ MODELS = {
 
 def build(script, name, **how):
     model, own, images, *_ = MODELS[name]
+    require_models(model)
     return timm_model(script, model, img_size=images.shape[-1], **SMALL, **own, **how), images
 
 

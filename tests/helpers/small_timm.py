@@ -11,3 +11,11 @@ def shrink_timm(monkeypatch: pytest.MonkeyPatch) -> None:
 
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, **how: create(name, **{**SMALL, **how}))
+
+
+def require_models(*names: str) -> None:
+    """Skip a test if the installed version of timm does not have these models."""
+    from featood.extractors.vision import timm
+
+    if missing := [name for name in names if not timm.is_model(name.split(".")[0])]:
+        pytest.skip(f"timm {timm.__version__} has no {missing[0]}")

@@ -61,6 +61,8 @@ def build(name: str, request: Request) -> Built:
         try:
             return timm.create_model(name, pretrained=pretrained, **how)
         except AssertionError as error:
+            if not options:
+                raise
             raise UsageError(f"timm:{name} cannot be built with {how}: {error}") from None
 
     hub, url = (config.hf_hub_id, config.url) if config else ("", "")
@@ -90,10 +92,9 @@ def build(name: str, request: Request) -> Built:
         transform = loaded.shape.apply(timm_transform(prepared))
     ids, titles = imagenet_names(loaded.module) if loaded.has_published_classes else ((), ())
     named = loaded.classes
-    said = [
-        note for note in about.get("notes") or () if "quickgelu" not in name
-    ]  # which only tell to use this one
-    notes = (*loaded.notes, *(f"timm says: {note}" for note in said))
+    # notes on networks called quickgelu tell to use these
+    said = default.get("notes") if "quickgelu" not in name else ()
+    notes = (*loaded.notes, *(f"timm says: {note}" for note in said or ()))
     return Built(
         loaded.module, resolved, loaded.weights, transform, named or ids, named or titles, notes, options=options
     )  # fmt: skip
