@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["import_files", "read_array"]
+__all__ = ["import_files", "read_array", "read_classifier"]
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,6 +41,20 @@ def read_array(path: str | Path, key: str = "") -> dict[str, np.ndarray]:
         name or key or Path(path).stem: np.asarray(as_array(values, name))
         for name, values in zip(source.names, source.values, strict=True)
     }
+
+
+def read_classifier(path: str | Path) -> Classifier:
+    """Read weight ``[C, D]`` and bias ``[C]``, zero if it is missing, from a file with arrays of these names.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or has no weight.
+    """
+    parts = read_array(path)
+    if "weight" not in parts:
+        raise DataError(f"{path} must hold an array named weight (it has: {', '.join(parts)})")
+    return Classifier(parts["weight"], parts.get("bias", np.zeros(np.shape(parts["weight"])[:1], "f4")))
 
 
 def import_files(
@@ -96,12 +110,7 @@ def import_files(
                 f"--features gives the column '{twice[0]}' twice; name each one NAME=FILE, or omit one"
             )
         columns |= arrays
-    linear = None
-    if classifier:
-        parts = read_array(classifier)
-        if "weight" not in parts:
-            raise DataError(f"{classifier} must hold an array named weight (it has: {', '.join(parts)})")
-        linear = Classifier(parts["weight"], parts.get("bias", np.zeros(np.shape(parts["weight"])[:1], "f4")))
+    linear = read_classifier(classifier) if classifier else None
     for name, apart in (("logits", logits), ("labels", labels)):
         if apart is not None and name in columns:
             raise UsageError(f"--features also contains {name}; remove it there, or omit --{name}")

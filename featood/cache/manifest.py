@@ -225,7 +225,7 @@ class Manifest:
 
     @property
     def members(self) -> tuple[str, ...]:
-        """Backbones whose sets were joined into this one; empty if it was not joined."""
+        """Backbones from whose sets this one was computed, joined or with a classifier added; empty for other sets."""
         return tuple(self.run.get("members", ()))
 
     @property

@@ -230,7 +230,7 @@ def _same(manifest: Manifest, there: Manifest, folder: Location) -> Manifest:
         what = f"{there.rows} rows of other inputs than the current {manifest.rows}"
     raise Mismatch(
         f"{folder} holds {what} (differing: {', '.join(filter(None, changed)) or 'not known'}); "
-        f"add --overwrite to replace them, or choose another {'NAME' if made == 'ensemble' else other}"
+        f"add --overwrite to replace them, or choose another {'NAME' if made in ('ensemble', 'classifier') else other}"
     )
 
 

@@ -1,4 +1,5 @@
 """``featood cache``: ls, verify, duplicates, gc, rm, export, join, migrate."""
+"""``featood cache``: ls, verify, gc, rm, export, join, add-classifier, migrate."""
 
 from __future__ import annotations
 
@@ -18,6 +19,8 @@ from featood.cli.common import (
     table,
 )
 from featood.cli.completion import keys_in_cache
+from featood.cli.common import CacheRoot, cache_option, dataset_option, emit_json, table
+from featood.cli.completion import backbones_in_cache, keys_in_cache
 from featood.reporter import TerminalReporter, print_line
 
 if TYPE_CHECKING:
@@ -310,3 +313,46 @@ def join(name: str, members: tuple[str, ...], overwrite: bool, dataset: str, cac
     for features in joined:
         columns = ", ".join(f"{column} {values.shape[1]}" for column, values in features.features.items())
         click.echo(f"{features.name}: {len(features)} rows of {len(members)} members; {columns}")
+
+
+@cache.command("add-classifier")
+@click.argument("name")
+@click.argument("backbone", shell_complete=backbones_in_cache)
+@click.option("--feature", default="", help="Column of features (default: the main one).")
+@click.option(
+    "--classifier", type=click.Path(exists=True, dir_okay=False),
+    help="File with arrays 'weight' [C, D] and optionally 'bias' [C], such as embeddings of the class names "
+    "(default: logistic regression on the train split).",
+)  # fmt: skip
+@click.option("--unit", is_flag=True, help="Scale the features to length 1 first, as for cosines.")
+@click.option(
+    "--l2", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
+    help="Weight of the squared weights in the regression.",
+)  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace sets of this name that have another classifier.")
+@dataset_option
+@cache_option
+def add_classifier(
+    name: str, backbone: str, feature: str, classifier: str | None, unit: bool, l2: float, overwrite: bool,
+    dataset: str, cache_root: str,
+) -> None:  # fmt: skip
+    """Add logits to the features of BACKBONE, as sets of a backbone NAME, for heads that need logits or a classifier.
+
+    Example: featood cache add-classifier dino-probe dino --feature token_avg
+    """
+    from featood.cache import open_cache
+    from featood.cache.array_files import read_classifier
+    from featood.pipeline import added_classifiers
+    from featood.pipeline.extraction import known_accuracy
+
+    with TerminalReporter() as reporter:
+        added = added_classifiers.add_classifier(
+            open_cache(cache_root), name, backbone, dataset=dataset, feature=feature, unit=unit, l2=l2,
+            classifier=read_classifier(classifier) if classifier else None, overwrite=overwrite, reporter=reporter,
+        )  # fmt: skip
+    for features in added:
+        assert features.logits is not None
+        line = f"{features.name}: {len(features)} rows; {features.main} {features.feature().shape[1]}"
+        share = known_accuracy(features)
+        accuracy = "" if share is None else f"; accuracy {share:.4f}"
+        click.echo(f"{line}; logits {features.logits.shape[1]}{accuracy}")

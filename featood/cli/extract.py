@@ -50,7 +50,8 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "--arch-option",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Option of a network of featood, such as sn=true; may be repeated. featood backbones NAME lists them.",
+    help="Option of a network of featood, such as sn=true (featood backbones NAME lists them), or of one of timm, "
+    "global_pool=avg; may be repeated.",
 )
 @click.option(
     "--name",
@@ -61,7 +62,11 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "--tap", "taps", callback=_names, help="Further modules to tap, comma-separated: layer2,layer3."
 )
 @click.option(
-    "--pool", "pools", callback=_names, help="Poolings: avg,std,max,avg_std,token,gram [default: avg,std]."
+    "--pool",
+    "pools",
+    callback=_names,
+    help="Poolings, comma-separated: avg (of patches), std, max, avg_std, token (class token), token_avg, registers, "
+    "gram [default: avg,std; for a backbone without a classifier, its output].",
 )
 @click.option("--maps", is_flag=True, help="Also keep the last feature map unpooled, for rankfeat.")
 @click.option(
@@ -120,7 +125,16 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--std", callback=numbers, help="Standard deviation of each channel on [0, 1], comma-separated."
 )
-@click.option("--image-size", type=click.IntRange(1), help="Side of the square input in pixels.")
+@click.option(
+    "--image-size",
+    type=click.IntRange(1),
+    help="Side of the square input in pixels; position embeddings of a vision transformer are resampled.",
+)
+@click.option(
+    "--resize",
+    type=click.IntRange(1),
+    help="Pixels to which the short side of an image is resized before the crop (default: as published).",
+)
 @click.option(
     "--class-order",
     type=click.Path(exists=True, dir_okay=False),
@@ -186,8 +200,9 @@ def extract(
     without: tuple[str, ...], odin_epsilon: float, odin_temperature: float, mc_dropout: int | None,
     regret_steps: int, regret_lr: float,
     dropout_rate: float, autoencoder: str, background: str,
-    mean: Any, std: Any, image_size: int | None, seed: int, download: bool, class_order: str | None, bits: int,
-    exif: bool, data_dir: str | None, cache_root: str, arch_option: tuple[str, ...], limit: int | None,
+    mean: Any, std: Any, image_size: int | None, resize: int | None, seed: int, download: bool,
+    class_order: str | None, bits: int, exif: bool, data_dir: str | None, cache_root: str,
+    arch_option: tuple[str, ...], limit: int | None,
     engine: str, ray_address: str, ray_gpus: float | None,
     **how: Any,
 ) -> str:  # fmt: skip
@@ -236,7 +251,7 @@ def extract(
     source = ImageSource(
         with_limit(dataset, limit or 0), split, data_dir, download, class_order, Decoding(bits, exif)
     )
-    network = Network(backbone, weights, name, seed, mean, std, image_size, parse_pairs(arch_option))
+    network = Network(backbone, weights, name, seed, mean, std, image_size, parse_pairs(arch_option), resize)
     with engine_of(engine, ray_address, ray_gpus) as place, TerminalReporter() as reporter:
         done = extract_dataset(
             open_cache(cache_root), source, network, options, without=without, engine=place, reporter=reporter

@@ -53,6 +53,8 @@ class Column:
         how = f"gram/{POWERS[0]}-{POWERS[-1]}" if self.how == "gram" else self.how
         entry: list[Any] = [*tap.place, f"{how}/unit" if self.unit else how]
         prefix = 0 if self.how == "token" else tap.layout.prefix
-        if (tap.layout.channels, prefix) != tap.assumed:
-            entry.append({"channels": tap.layout.channels, "prefix": prefix})
+        registers = tap.layout.registers if self.how == "registers" else 0
+        if Layout(tap.layout.channels, prefix, registers) != tap.assumed:
+            stated = {"channels": tap.layout.channels, "prefix": prefix, "registers": registers}
+            entry.append({key: value for key, value in stated.items() if value or key != "registers"})
         return entry

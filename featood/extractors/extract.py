@@ -232,6 +232,7 @@ def make_manifest(
         "weights_sha256": backbone.sha256,
         "transform": transform.as_json(),
         **({"backbone_options": dict(backbone.options)} if backbone.options else {}),
+        **({"positions_resampled_from": list(backbone.resampled)} if backbone.resampled else {}),
         **(code_recipe(backbone.module)[0] if backbone.resolved.startswith("python:") else {}),
         **forward.recipe,
     }
@@ -246,6 +247,8 @@ def make_manifest(
         "classes": list(images.classes),
         "decoding": dataclasses.asdict(images.decoding),
     }
+    if backbone.resampled_sha256:
+        facts["resampled_sha256"] = backbone.resampled_sha256
     if paths := extras_paths(options.extras):
         facts["paths"] = paths
     return Manifest(

@@ -34,6 +34,8 @@ class Layout(NamedTuple):
     """Axis of the channels, not negative."""
     prefix: int = 0
     """Number of leading positions that are not part of the image: class and register tokens."""
+    registers: int = 0
+    """Number of these that are register tokens; they follow the class token."""
 
     def positions(self, values: Tensor) -> int:
         """Return the number of image positions of a tensor with this layout."""
@@ -82,7 +84,8 @@ def find_layout(trace: Trace, place: Place, values: Tensor, larger: bool = True)
             "after it"
         )
     (channels,) = axes
-    return Layout(channels, _prefix(trace, values, channels) if values.ndim == 3 else 0)
+    prefix = _prefix(trace, values, channels) if values.ndim == 3 else 0
+    return Layout(channels, prefix, min(prefix, _registers(trace.module)))
 
 
 def _by_layers(
@@ -183,6 +186,16 @@ def _known_prefix(module: nn.Module) -> int:
     """Return timm's attribute ``num_prefix_tokens`` of the network or of one of its modules, or 0."""
     counts = [getattr(layer, "num_prefix_tokens", 0) for layer in module.modules()]
     return max((count for count in counts if isinstance(count, int)), default=0)
+
+
+def _registers(module: nn.Module) -> int:
+    """Return the number of learnt tokens that are called register tokens, as in timm and transformers."""
+    named = [(name.rpartition(".")[2], values) for name, values in module.named_parameters()]
+    return sum(
+        values.shape[1]
+        for name, values in named
+        if name.startswith("reg") and values.ndim == 3 and len(values) == 1
+    )
 
 
 def _token_counts(trace: Trace) -> set[int]:

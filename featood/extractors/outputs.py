@@ -132,7 +132,10 @@ def declared_kind(makers: Sequence[nn.Module], returned: Returned) -> tuple[str,
     if 0 in _all(makers, "num_classes"):
         return "features", "this model has no classifier (num_classes is 0)"
     if any(_is_projection(maker, width) for maker in makers):
-        return "features", f"these {width} are an embedding shared with text, not classes"
+        return (
+            "features",
+            f"these {width} are an embedding shared with text, not classes (--outputs classes if not)",
+        )
     for config in _all(makers, "config"):
         problem = getattr(config, "problem_type", None)
         if problem in ("multi_label_classification", "regression"):
@@ -192,18 +195,19 @@ def _all(owners: Sequence[Any], name: str) -> list[Any]:
 
 
 def _is_projection(module: nn.Module, width: int) -> bool:
-    """Whether timm's published weights for this model end in a projection instead of classes.
+    """Whether published weights of timm for this architecture end in a projection of this width instead of classes.
 
     timm declares the width of the projection of a CLIP tower as its number of classes. All classifiers of timm are for
     subsets of ImageNet, so a width that is not the number of classes of such a subset is a projection.
     """
     cfg = getattr(module, "pretrained_cfg", None)
     about = cfg if isinstance(cfg, Mapping) else vars(cfg) if hasattr(cfg, "__dict__") else {}
-    tag, architecture = about.get("tag") or "", about.get("architecture") or ""
-    if about.get("num_classes") != width or width > _WIDEST_PROJECTION or not architecture:
+    architecture = about.get("architecture") or ""
+    if width > _WIDEST_PROJECTION or not architecture:
         return False
     from featood.extractors.vision import timm
 
-    published = timm.models.get_pretrained_cfg(f"{architecture}.{tag}" if tag else architecture)
-    known = published is not None and published.num_classes == width
-    return known and timm.data.infer_imagenet_subset({"num_classes": width}) is None
+    if timm.data.infer_imagenet_subset({"num_classes": width}) is not None:
+        return False
+    published = [timm.get_pretrained_cfg(name) for name in timm.list_pretrained(f"{architecture}.*")]
+    return any(config is not None and config.num_classes == width for config in published)

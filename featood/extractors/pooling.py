@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MAP", "POOLS", "pool", "positions_of"]
+__all__ = ["MAP", "OF_PREFIX", "POOLS", "pool", "positions_of"]
 
 import torch
 from torch import Tensor
@@ -10,7 +10,9 @@ from torch import Tensor
 from featood.errors import UsageError
 from featood.extractors.gram import gram_sums
 
-POOLS = ("avg", "std", "max", "avg_std", "token", "gram")
+POOLS = ("avg", "std", "max", "avg_std", "token", "token_avg", "registers", "gram")
+OF_PREFIX = ("token", "token_avg", "registers")
+"""Poolings that read the class token or the register tokens."""
 MAP = "map"
 """Name of the column of the unpooled last map, and of its pooling."""
 
@@ -23,7 +25,7 @@ def positions_of(values: Tensor, channels: int) -> Tensor:
     return (values if channels == 1 else values.movedim(channels, 1)).flatten(2).mT
 
 
-def pool(values: Tensor, how: str, channels: int = 1, prefix: int = 0) -> Tensor:
+def pool(values: Tensor, how: str, channels: int = 1, prefix: int = 0, registers: int = 0) -> Tensor:
     """Pool a feature map or tokens to ``[B, C]``.
 
     Parameters
@@ -33,13 +35,16 @@ def pool(values: Tensor, how: str, channels: int = 1, prefix: int = 0) -> Tensor
         possible, which returns them unchanged.
     how : str
         ``avg``; ``max``; ``std``, the unbiased standard deviation over positions; ``avg_std``, both ``[B, 2C]``;
-        ``token``, the first position; ``gram``, :func:`featood.extractors.gram.gram_sums` ``[B, P * C]``; ``map``, no
-        pooling ``[B, C * T]``.
+        ``token``, the first position; ``token_avg``, ``token`` and ``avg`` ``[B, 2C]``; ``registers``, the mean of the
+        register tokens; ``gram``, :func:`featood.extractors.gram.gram_sums` ``[B, P * C]``; ``map``, no pooling
+        ``[B, C * T]``.
     channels : int
         The axis of the channels; all axes except it and the first are positions.
     prefix : int
         Number of leading positions that are not part of the image (class and register tokens), which are used only by
-        ``token``.
+        ``token``, ``token_avg`` and ``registers``.
+    registers : int
+        Number of these that are register tokens; they follow the class token.
 
     Raises
     ------
@@ -53,15 +58,20 @@ def pool(values: Tensor, how: str, channels: int = 1, prefix: int = 0) -> Tensor
             f"pooling '{how}' needs a map or tokens; this tap returns plain vectors (use --pool avg)"
         )
     positions = positions_of(values, channels)
+    if how in OF_PREFIX and values.ndim != 3:
+        raise UsageError(
+            f"pooling '{how}' needs tokens [B, T, C]; this tap returns a map (use avg, std or max)"
+        )
+    token = positions[:, 0]
     if how == "token":
-        if values.ndim != 3:
-            raise UsageError(
-                "pooling 'token' needs tokens [B, T, C]; this tap returns a map (use avg, std or max)"
-            )
-        return positions[:, 0]
+        return token
+    if how == "registers":
+        return positions[:, prefix - registers : prefix].mean(1)
     positions = positions[:, prefix:]
     if how == "avg":
         return positions.mean(1)
+    if how == "token_avg":
+        return torch.cat([token, positions.mean(1)], 1)
     if how == "max":
         return positions.amax(1)
     if how == "gram":

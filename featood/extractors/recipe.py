@@ -6,7 +6,8 @@ __all__ = ["changed_colours", "choose_transform", "fit_channels", "rebuild"]
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -14,6 +15,7 @@ from featood.cache.manifest import Manifest, differing
 from featood.data import ImageSet, get_entry
 from featood.errors import CacheCorrupt, Mismatch, UsageError
 from featood.extractors.backbones import CODE, RANDOM, Backbone, code_name, resolve_backbone
+from featood.extractors.backbones.image_size import at_image_size
 from featood.extractors.code import code_recipe
 from featood.extractors.extras import extras_from_json
 from featood.extractors.forward import ExtractOptions
@@ -28,6 +30,7 @@ def choose_transform(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     image_size: int | None = None,
+    resize: int | None = None,
 ) -> tuple[Transform, str]:
     """Select the transform of the weights, or else of the in-distribution set, and apply the given changes.
 
@@ -41,6 +44,8 @@ def choose_transform(
         One value, or one per channel, for pixels in [0, 1].
     image_size : int, optional
         Side of the square input in pixels; the crop keeps its ratio (:meth:`Transform.at_size`).
+    resize : int, optional
+        Number of pixels to which the short side is resized, before the crop.
 
     Returns
     -------
@@ -51,7 +56,8 @@ def choose_transform(
     Raises
     ------
     UsageError
-        If a mean or standard deviation is outside [0, 1], or does not have one value per channel.
+        If a mean or standard deviation is outside [0, 1], or does not have one value per channel; or the resized
+        images are smaller than the crop.
     """
     if backbone.transform is not None:
         base, origin = backbone.transform, f"the weights of {backbone.resolved}"
@@ -59,8 +65,14 @@ def choose_transform(
         base, origin = _of_dataset(backbone, images)
     if image_size is not None:
         base = base.at_size(image_size)
+    if resize is not None:
+        if resize < max(base.height, base.width):
+            raise UsageError(
+                f"--resize {resize} is smaller than the crop of {base.height} x {base.width} pixels"
+            )
+        base = dataclasses.replace(base, resize=resize, fit="short")
     changed = changed_colours(base, mean, std)
-    if changed is not base or image_size is not None:
+    if changed is not base or image_size is not None or resize is not None:
         origin += ", with your changes"
     return changed, origin
 
@@ -167,8 +179,8 @@ def rebuild(
         raise CacheCorrupt(
             f"the manifest of {origin.dataset} lacks an entry of an extraction ({error}); extract it again"
         ) from None
-    backbone = _backbone_of(origin, name, code)
-    if backbone.sha256 != sha256:
+    backbone = at_image_size(_backbone_of(origin, name, code), transform.height, transform.width)
+    if backbone.sha256 not in (sha256, run.get("resampled_sha256")):  # a detector has the resampled weights
         raise Mismatch(
             f"{name} no longer has the weights with which the cache was made "
             f"({backbone.weights}: {backbone.sha256[:12]}, not {sha256[:12]}); extract again"
@@ -178,6 +190,13 @@ def rebuild(
     ):
         raise Mismatch(f"the code of {name} has changed since the cache was made; extract again")
     return backbone, transform, options
+
+
+def _options(origin: Manifest) -> Mapping[str, Any] | None:
+    """Return the options given for the network, or for one of timm, those that it has by its ``config.json``."""
+    if origin.recipe["backbone"].startswith("timm:"):
+        return origin.recipe.get("backbone_options")
+    return origin.run.get("arch_options")
 
 
 def _backbone_of(origin: Manifest, name: str, code: Sequence[str | nn.Module]) -> Backbone:
@@ -199,7 +218,7 @@ def _backbone_of(origin: Manifest, name: str, code: Sequence[str | nn.Module]) -
         name = named[0]
     classes = origin.columns["logits"].shape[0] if "logits" in origin.columns else None
     try:
-        return resolve_backbone(name, given, classes, run.get("seed", 0), run.get("arch_options"))
+        return resolve_backbone(name, given, classes, run.get("seed", 0), _options(origin))
     except Exception as error:
         if given and not isinstance(error, Mismatch):
             raise type(error)(f"{error}; the weights were read from {given}") from error

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from featood.cache.feature_set import Classifier
 from featood.errors import UsageError
 from featood.extractors.columns import Column, Tap
-from featood.extractors.layout import VECTORS, Layout, find_layout, is_map, on_grid
+from featood.extractors.last_map import POOLED, last_map, origin_of, pooling_name, tap_at
+from featood.extractors.layout import VECTORS, is_map
 from featood.extractors.linear_head import LinearHead, find_linear_head, head_inputs
 from featood.extractors.outputs import (
     KINDS,
@@ -27,7 +28,7 @@ from featood.extractors.outputs import (
     inferred_kind,
     pick_output,
 )
-from featood.extractors.pooling import MAP, POOLS, pool, positions_of
+from featood.extractors.pooling import MAP, POOLS, positions_of
 from featood.extractors.trace import (
     OUTPUT,
     Place,
@@ -109,7 +110,8 @@ def plan_taps(
     The classifier's input is always a column, named ``avg`` or ``token`` if it equals that pooling of the last map,
     otherwise ``penultimate``. Poolings of the last map are named by the pooling, those of a tapped module
     ``MODULE.POOL``. A network without a linear classifier is represented by the input of its last layer, or its last
-    map; a network that returns features, by these (``output``). A network that is not a classifier can name the
+    map; a network that returns features, by these, named ``output`` unless a pooling is requested and they equal the
+    class token or the mean of the patches. A network that is not a classifier can name the
     submodule whose output represents it, in its attribute ``feature_layer``.
 
     Parameters
@@ -121,8 +123,8 @@ def plan_taps(
     taps : sequence of str
         Names of further submodules whose output to pool.
     pools : sequence of str, optional
-        Some of ``avg, std, max, avg_std, token, gram``; by default ``avg``, and ``std`` if there is more than one
-        position.
+        Some of :data:`featood.extractors.pooling.POOLS`; by default ``avg``, and ``std`` if there is more than one
+        position; for a network that returns features, none of the last map.
     maps : bool
         Add the column ``map``: the last map, whose average over positions is the classifier's input.
     outputs : str
@@ -146,14 +148,14 @@ def plan_taps(
     columns: dict[str, Column] = {}
     map_shape: tuple[int, ...] = ()
     if kind == "features":
-        main = "output"
-        columns[main] = Column((_tap(trace, OUTPUT),))
+        main, columns, identity = _of_features(trace, pools)
+        notes += [f"they are {identity}"] if identity else []
     else:
         declared = _declared_feature(trace)
         feature = declared or (head.column if head is not None else _feature(trace))
         before = min(trace.index(tap.place) for tap in feature.taps)
-        last = None if declared else _last_map(trace, before, feature)
-        main = _name(trace, feature, last)
+        last = None if declared else last_map(trace, before, feature)
+        main = pooling_name(trace, feature, last)
         if last is not None:
             columns = {how: Column((last,), how) for how in pools or DEFAULT if how != main}
             if maps and main == "avg" and head is not None:
@@ -174,9 +176,7 @@ def plan_taps(
         many = tap.layout.positions(trace.values[tap.place]) > 1
         for how in pools or (DEFAULT if many else DEFAULT[:1]):
             columns[f"{name}.{how}"] = Column((tap,), how)
-    for name, column in columns.items():
-        if column.how == "token" and name != main and not column.taps[0].layout.prefix:
-            raise UsageError(f"there is no class token for the column '{name}'; omit token in --pool")
+    notes += _check_tokens(columns, main)
     plan = TapPlan(
         columns, main, kind, head if kind == "classes" else None, map_shape, stages, "; ".join(notes),
         declared_density(module),
@@ -228,7 +228,50 @@ def _outputs(trace: Trace, requested: str) -> tuple[str, LinearHead | None, list
 
 def _tap(trace: Trace, place: Place, larger: bool = True) -> Tap:
     values = _returned(trace.returned, "features").values if place == OUTPUT else trace.values[place]
-    return Tap(place, find_layout(trace, place, values, larger), Layout(2 if values.ndim == 3 else 1))
+    return tap_at(trace, place, values, larger)
+
+
+def _of_features(trace: Trace, pools: Sequence[str] | None) -> tuple[str, dict[str, Column], str]:
+    """Return the main column of a network that returns features, its columns, and what the features are."""
+    tap = _tap(trace, OUTPUT)
+    trace = dataclasses.replace(
+        trace, values={**trace.values, OUTPUT: _returned(trace.returned, "features").values}
+    )
+    feature = Column((tap,))
+    last = last_map(trace, len(trace.events), feature)
+    name = pooling_name(trace, feature, last)
+    if last is None:
+        what = "not from a map or tokens, so --pool does not apply" if pools else ""
+    else:
+        what = POOLED.get(name) or origin_of(trace, last)
+    if last is None or not pools:
+        return "output", {"output": feature}, what
+    main = "output" if name == "penultimate" else name
+    return main, {main: feature, **{how: Column((last,), how) for how in pools if how != main}}, what
+
+
+def _check_tokens(columns: Mapping[str, Column], main: str) -> list[str]:
+    """Return a note on register tokens that no column contains.
+
+    Raises
+    ------
+    UsageError
+        If a pooling needs tokens that are not there.
+    """
+    left_out = set()
+    for name, column in columns.items():
+        layout = column.taps[0].layout
+        if column.how in ("token", "token_avg") and name != main and layout.prefix == layout.registers:
+            raise UsageError(f"there is no class token for the column '{name}'; omit {column.how} in --pool")
+        if column.how == "registers" and not layout.registers:
+            raise UsageError(
+                f"there are no register tokens for the column '{name}'; omit registers in --pool"
+            )
+        left_out.add(layout.registers)
+    count = max(left_out)
+    if not count or any(column.how == "registers" for column in columns.values()):
+        return []
+    return [f"the {count} register tokens are not pooled (--pool registers adds their mean)"]
 
 
 def _declared_feature(trace: Trace) -> Column | None:
@@ -248,44 +291,6 @@ def _feature(trace: Trace) -> Column:
         with contextlib.suppress(UsageError):
             return Column((_tap(trace, event.place, larger=False),))
     raise UsageError("no features can be found in this backbone: use its outputs with --outputs features")
-
-
-def _last_map(trace: Trace, before: int, feature: Column) -> Tap | None:
-    """Find the last map before the classifier whose layout can be determined."""
-    values = trace.values
-    first = feature.taps[0]
-    if len(feature.taps) == 1 and first.layout.positions(values[first.place]) > 1:
-        return first
-    width = feature.values(values).shape[1]
-    for event in reversed(trace.events[:before]):
-        shape = event.value.shape
-        if not is_map(event.value) or len(event.value) != len(trace.images):
-            continue
-        with contextlib.suppress(UsageError):
-            tap = _tap(trace, event.place, larger=False)
-            if (
-                len(shape) == 4 and shape[1] != width == shape[3]
-            ):  # keeps the fingerprints of earlier versions
-                tap = dataclasses.replace(tap, assumed=Layout(3))
-            of_image = shape[tap.layout.channels] == width or on_grid(trace, event.value, tap.layout)
-            if of_image and tap.layout.positions(event.value) > 1:
-                return tap
-    return None
-
-
-def _name(trace: Trace, feature: Column, last: Tap | None) -> str:
-    """Return ``avg`` or ``token`` if the features are that pooling of the last map, otherwise ``penultimate``."""
-    if last is None or feature.unit:
-        return "penultimate"
-    values = trace.values
-    if feature.taps == (last,):
-        return feature.how if feature.how in POOLS else "penultimate"
-    taken = feature.values(values)
-    for how in ("token", "avg") if values[last.place].ndim == 3 else ("avg",):
-        pooled = pool(values[last.place].float(), how, *last.layout)
-        if pooled.shape == taken.shape and torch.allclose(pooled, taken, 1e-4, 1e-5):
-            return how
-    return "penultimate"
 
 
 def _map_shape(trace: Trace, last: Tap) -> tuple[int, ...]:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from featood.cache import ColumnSpec, FeatureCache, FeatureSet, Manifest, library_versions
+from featood.cache import FeatureCache, FeatureSet
 from featood.cache.densities import DENSITIES
-from featood.cache.reader import encode_ids
 from featood.errors import DataError, Mismatch, UsageError
 from featood.extractors.backbones import RANDOM
 from featood.numerics.mixtures import mean_log_probabilities
+from featood.pipeline.computed_sets import store_computed
 from featood.pipeline.selection import select
 
 PREFIX = "ensemble."
@@ -94,7 +94,6 @@ def join_sets(
     if len(set(backbones)) < max(len(sets), 2):
         raise UsageError(f"an ensemble needs at least two different members, got {', '.join(backbones)}")
     first = sets[0]
-    assert first.origin is not None
     densities = [name for name in DENSITIES if all(name in features.features for features in sets)]
     joined = {
         PREFIX + name: [aligned(first, features, features.feature(name)) for features in sets]
@@ -103,48 +102,27 @@ def join_sets(
     if not densities or all(features.logits is not None for features in sets):
         joined = {COLUMN: [aligned_logits(first, features) for features in sets], **joined}
     widths = {name: sum(member.shape[1] for member in members) for name, members in joined.items()}
-    labels, main = first.labels, next(iter(joined))
-    columns = {
-        **{name: ColumnSpec((width,), "float32") for name, width in widths.items()},
-        **({"logits": ColumnSpec((widths[COLUMN] // len(sets),), "float32")} if COLUMN in joined else {}),
-        **({} if labels is None else {"labels": ColumnSpec((), "int64")}),
-        "ids": first.origin.columns["ids"],
-    }
+    if COLUMN in joined:
+        widths["logits"] = widths[COLUMN] // len(sets)
+    main = next(iter(joined))
     recipe = {"backbone": "ensemble", "members": [features.fingerprint for features in sets], "main": main}
-    run: dict[str, Any] = {"name": name, "members": backbones, "classes": list(first.classes)}
+    run: dict[str, Any] = {"members": backbones}
     if any(features.origin is not None and features.origin.random_weights for features in sets):
         run["weights"] = RANDOM
-    role = role or first.origin.role
-    manifest = Manifest(
-        recipe=recipe,
-        data=first.origin.data,
-        columns=columns,
-        rows=len(first),
-        store=first.origin.store,
-        main=main,
-        block_rows=first.origin.block_rows,
-        versions=library_versions(),
-        run={**run, **({"role": role} if role else {})},
+
+    def compute(rows: slice) -> dict[str, np.ndarray]:
+        parts = {
+            name: [torch.from_numpy(np.array(member[rows], dtype="f4")) for member in members]
+            for name, members in joined.items()
+        }
+        values = {name: torch.cat(members, 1).numpy() for name, members in parts.items()}
+        if COLUMN in parts:
+            values["logits"] = mean_log_probabilities(parts[COLUMN]).numpy()
+        return values
+
+    return store_computed(
+        cache, name, first, widths, compute, recipe, run=run, overwrite=overwrite, role=role
     )
-    _, dataset, split = first.name.split("/")
-    key = f"{name}/{dataset}/{split}"
-    with cache.writer(key, manifest, None, overwrite) as writer:
-        for block in writer.pending():
-            rows = writer.span(block)
-            parts = {
-                name: [torch.from_numpy(np.array(member[rows], dtype="f4")) for member in members]
-                for name, members in joined.items()
-            }
-            values: dict[str, Any] = {
-                **{name: torch.cat(members, 1).numpy() for name, members in parts.items()},
-                "ids": encode_ids(list(first.ids[rows]), columns["ids"].shape[0]),  # type: ignore[index]
-            }
-            if COLUMN in parts:
-                values["logits"] = mean_log_probabilities(parts[COLUMN]).numpy()
-            if labels is not None:
-                values["labels"] = labels[rows]
-            writer.write(block, values)
-        return writer.finish(key)
 
 
 def aligned_logits(first: FeatureSet, other: FeatureSet) -> Any:

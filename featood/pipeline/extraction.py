@@ -34,6 +34,7 @@ from featood.engines import LOCAL, Engine
 from featood.errors import UsageError
 from featood.extractors.backbones import RANDOM, Backbone, resolve_backbone
 from featood.extractors.backbones.class_names import align_classes
+from featood.extractors.backbones.image_size import at_image_size
 from featood.extractors.extract import Extraction, ExtractOptions, extract
 from featood.extractors.extras import usual_extras
 from featood.extractors.recipe import choose_transform
@@ -102,6 +103,8 @@ class Network:
     """Side of the square input in pixels."""
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Options of a network of featood; see :func:`featood.nets.net_options`."""
+    resize: int | None = None
+    """Number of pixels to which the short side of images is resized, before the crop."""
 
 
 def extract_dataset(
@@ -159,9 +162,12 @@ def extract_dataset(
     reporter.line(
         f"{network.backbone}: {backbone.resolved}, weights {backbone.weights} ({backbone.sha256[:12]})"
     )
+    transform, origin = choose_transform(
+        backbone, sets[0], network.mean, network.std, network.image_size, network.resize
+    )
+    backbone = at_image_size(backbone, transform.height, transform.width)
     for note in backbone.notes:
         reporter.line(f"{network.backbone}: {note}")
-    transform, origin = choose_transform(backbone, sets[0], network.mean, network.std, network.image_size)
     reporter.line(f"transform from {origin}: {transform}")
     given = {extra.kind for extra in options.extras}
     added = [

@@ -154,6 +154,10 @@ def recommend(
     'mahalanobis'
     """
     heads, skipped = candidates(train, names)
+    if train.logits is None and not names:
+        reporter.line(
+            f"{train.name} has no logits: heads that need them are not tried (featood cache add-classifier adds them)"
+        )
     if held is None:
         train, held = hold_out(train, HELD_OUT, seed)
     if limit:

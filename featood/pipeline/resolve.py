@@ -199,8 +199,9 @@ def find_set(
     """Find a set with the backbone of `reference` in the cache, or create it with the settings of `reference`.
 
     A set whose images have changed, or that was extracted with other settings, is extracted again. If the reference
-    was joined from the sets of several backbones, the set is extracted with each of them, and the results are joined. A
-    backbone that is Python code runs only if `cache` was opened with its name, or with the network itself.
+    was computed from the sets of other backbones (joined, or with an added classifier), the set is extracted with each
+    of them, and computed from the results. A backbone that is Python code runs only if `cache` was opened with its
+    name, or with the network itself.
 
     Parameters
     ----------
@@ -227,7 +228,7 @@ def find_set(
     assert reference.origin is not None
     entry = _entry(cache, reference, name)
     if reference.origin.members:
-        return _joined(cache, reference, entry, name, data_dir, engine, reporter)
+        return _computed(cache, reference, entry, name, data_dir, engine, reporter)
     if entry is not None:
         reason = _outdated(entry, reference, name, data_dir)
         if not reason:
@@ -299,7 +300,7 @@ def _outdated(entry: CacheEntry, reference: FeatureSet, name: str, data_dir: str
     return changed_images(entry, reference, name, data_dir)
 
 
-def _joined(
+def _computed(
     cache: FeatureCache,
     reference: FeatureSet,
     entry: CacheEntry | None,
@@ -308,7 +309,8 @@ def _joined(
     engine: Engine,
     reporter: Reporter,
 ) -> FeatureSet:
-    """Find a set for each member of a deep ensemble, and join the results."""
+    """Find a set for each backbone from whose sets the reference was computed, and compute the same from them."""
+    from featood.pipeline.added_classifiers import CLASSIFIED, classify_like
     from featood.pipeline.ensembles import join_sets
 
     assert reference.origin is not None
@@ -326,6 +328,10 @@ def _joined(
         return cache[entry.key]
     assert sets[0].origin is not None
     changed = entry is not None and entry.manifest.inputs_sha256 != sets[0].origin.inputs_sha256
+    if reference.recipe["backbone"] == CLASSIFIED:
+        other = entry is not None and entry.manifest.backbone_fingerprint != reference.fingerprint
+        made = entry is not None and entry.manifest.role == OOD  # for another classifier
+        return classify_like(cache, reference, sets[0], overwrite=changed or (other and made), role=OOD)
     return join_sets(cache, backbone, sets, overwrite=changed, role=OOD)
 
 

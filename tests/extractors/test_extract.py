@@ -222,6 +222,11 @@ def test_origin_of_the_transform(toy_images):
     assert transform.channels == 1 and transform.mean == pytest.approx((np.mean((0.4914, 0.4822, 0.4465)),))
     transform, origin = choose_transform(resolve_backbone("tv:resnet50", "random"), cifar)
     assert (transform.resize, transform.height) == (256, 224) and "IMAGENET1K_V1" in origin
+    resnet = resolve_backbone("tv:resnet50", "random")
+    transform, origin = choose_transform(resnet, cifar, image_size=64, resize=80)
+    assert (transform.resize, transform.height) == (80, 64) and "your changes" in origin
+    with pytest.raises(UsageError, match="--resize 200 is smaller than the crop of 224 x 224 pixels"):
+        choose_transform(resnet, cifar, resize=200)
 
 
 def test_accuracy_of_published_weights(tmp_path, test_data):

@@ -87,6 +87,10 @@ class Backbone:
     """Modules whose outputs are cached besides those requested."""
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Options of the network that differ from its defaults."""
+    resampled: tuple[int, int] | None = None
+    """Rows and columns of the position embeddings of the weights, if they were resampled to another image size."""
+    resampled_sha256: str = ""
+    """Digest of all parameters and buffers after that; empty if it is `sha256`."""
 
     @property
     def slug(self) -> str:

@@ -51,7 +51,8 @@ def resolve_backbone(
     seed : int
         Seed of random weights.
     options : mapping, optional
-        Options of a network of featood, such as ``sn``; see :func:`featood.nets.net_options`.
+        Options of a network of featood, such as ``sn``, see :func:`featood.nets.net_options`; or ``global_pool`` of one
+        of timm.
     reporter : Reporter
         Receives the progress of downloads.
 
@@ -72,7 +73,7 @@ def resolve_backbone(
             name = rest = os.path.abspath(name)
     if not family:
         raise UsageError(f"there is no backbone '{name}'{nearest_names(name)}; see featood backbones")
-    if request.options and family != "net":
+    if request.options and family not in ("net", "timm"):
         raise UsageError(f"{name} takes no options: only featood's own networks do, such as wrn-28-10")
     built = BUILDERS[family](rest, request)
     digest = weights_sha256(built.module)

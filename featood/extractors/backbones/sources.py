@@ -52,6 +52,7 @@ def obtain(
     where: str,
     describe: Callable[[nn.Module], Design],
     conversions: Callable[[nn.Module], Iterable[Conversion]],
+    prepared: str = "",
 ) -> Loaded:
     """Return a network with random weights, those of a file, or the published ones.
 
@@ -67,6 +68,8 @@ def obtain(
         Builds the network with its published weights.
     tag, where : str
         Name and address of the published weights.
+    prepared : str
+        How images are preprocessed for weights of a file; by default as for the published ones.
 
     Raises
     ------
@@ -80,7 +83,8 @@ def obtain(
         loaded = from_file(make, request.weights, describe, conversions)
         if request.transform is not None:
             return loaded
-        return loaded._replace(notes=(*loaded.notes, _preparation(what, loaded.shape)))
+        how = prepared or f"as for the published weights of {what}"
+        return loaded._replace(notes=(*loaded.notes, _preparation(how, loaded.shape)))
     return Loaded(_published(publish, what, where), tag)
 
 
@@ -151,13 +155,10 @@ def _by_position(children: Sequence[str], flat: Mapping[str, Tensor]) -> tuple[M
     return renamed, f"read the numbered layers of the file as {', '.join(children[:3])}, ..., in this order"
 
 
-def _preparation(resolved: str, shape: Shape) -> str:
+def _preparation(how: str, shape: Shape) -> str:
     """Return the note about the transform used for weights without one."""
     grey = ", mean and std averaged over colours" if shape.channels == 1 else ""
-    return (
-        f"images are preprocessed as for the published weights of {resolved}{grey} "
-        "(--mean, --std and --image-size change this)"
-    )
+    return f"images are preprocessed {how}{grey} (--mean, --std, --image-size and --resize change this)"
 
 
 def _published(make: Callable[[], nn.Module], what: str, where: str) -> nn.Module:

@@ -39,6 +39,8 @@ WORST = 1e150
 """Score of a row that cannot be scored: more out-of-distribution than any row, above the square of any float32.
 
 Its square is finite in float64, and therefore so are means and standard deviations of scores."""
+WITHOUT = "knn and mahalanobis need features only, and featood cache add-classifier adds logits to them"
+"""What to do without a classifier."""
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -303,7 +305,7 @@ class Head(Calibrated):
         needs = self.needs
         if "logits" in needs:
             if source.logits is None:
-                raise DataError(f"{self.name} needs logits, which {source.name} does not have")
+                raise DataError(f"{self.name} needs logits, which {source.name} does not have; {WITHOUT}")
             if (classes := source.logits.shape[1]) < self.least_classes:
                 raise DataError(
                     f"{self.name} needs logits of at least {self.least_classes} classes; those of {source.name} "
@@ -312,7 +314,9 @@ class Head(Calibrated):
         if fitting and "labels" in needs and source.labels is None:
             raise DataError(f"{self.name} needs labels to fit, which {source.name} does not have")
         if "classifier" in needs and source.classifier is None and fitting:
-            raise DataError(f"{self.name} needs the classifier's weight and bias, which {source.name} lacks")
+            raise DataError(
+                f"{self.name} needs the classifier's weight and bias, which {source.name} lacks; {WITHOUT}"
+            )
         return SelectedRows(
             source,
             self.names(source, fitting) or ([source.main] if source.features else ["logits"]),

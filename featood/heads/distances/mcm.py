@@ -31,8 +31,8 @@ class MCM(RawFeatures, FeatureHead):
     """Score ``-max_c softmax(cos(z, t_c) / T)`` of an image embedding z and the text embeddings t_c of the classes.
 
     The text embeddings are the rows of the classifier's weight, of any length; its bias is not used
-    (``featood import --classifier``, with a bias of zeros). OpenOOD's postprocessor of this name applies the softmax to
-    plain logits, which gives the maximum softmax probability.
+    (``featood import --classifier`` or ``featood cache add-classifier``, with a bias of zeros). OpenOOD's postprocessor
+    of this name applies the softmax to plain logits, which gives the maximum softmax probability.
     """
 
     temperature: float = option(1.0, "softmax temperature T", low=1e-6)
