@@ -1,5 +1,4 @@
-"""``featood cache``: ls, verify, duplicates, gc, rm, export, join, migrate."""
-"""``featood cache``: ls, verify, gc, rm, export, join, add-classifier, migrate."""
+"""``featood cache``: ls, verify, duplicates, gc, rm, export, join, add-classifier, migrate."""
 
 from __future__ import annotations
 
@@ -18,8 +17,6 @@ from featood.cli.common import (
     emit_json,
     table,
 )
-from featood.cli.completion import keys_in_cache
-from featood.cli.common import CacheRoot, cache_option, dataset_option, emit_json, table
 from featood.cli.completion import backbones_in_cache, keys_in_cache
 from featood.reporter import TerminalReporter, print_line
 
