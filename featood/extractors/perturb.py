@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Odin", "odin_logits"]
+__all__ = ["Odin", "input_gradient", "likelihood_gradient", "odin_logits", "pixel_step"]
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -15,6 +16,47 @@ from featood.extractors.outputs import class_outputs
 
 if TYPE_CHECKING:
     from featood.extractors.extras import Setting
+
+
+def input_gradient(kind: str, score: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """Return the gradient of scores ``[B]`` with respect to inputs ``[B, ...]``, in the precision of the weights.
+
+    Raises
+    ------
+    UsageError
+        If the scores do not depend differentiably on the inputs; it names the column `kind`.
+    """
+    # half-precision gradients would underflow
+    with torch.autocast(inputs.device.type, enabled=False), torch.enable_grad():
+        try:
+            inputs = inputs.detach().clone().requires_grad_()
+            return torch.autograd.grad(score(inputs).sum(), inputs)[0]
+        except RuntimeError as error:
+            reason = str(error).split("\n")[0]
+            raise UsageError(f"the column {kind}: the outputs have no gradient: {reason}") from None
+
+
+def pixel_step(kind: str, epsilon: float, inputs: Tensor, setting: Setting) -> Tensor:
+    """Return a step for pixels in [0, 1] as steps for the channels of normalised inputs ``[C]``.
+
+    Raises
+    ------
+    UsageError
+        If the transform of the inputs is unknown; it names the column `kind`.
+    """
+    if setting.transform is None:
+        raise UsageError(f"the column {kind} needs a known transform of the inputs")
+    return epsilon / torch.tensor(setting.transform.std, device=inputs.device)
+
+
+def likelihood_gradient(module: nn.Module, images: Tensor, temperature: float) -> Tensor:
+    """Return ``T grad_x NLL(f(x) / T, y)``, with y the predicted class; see :func:`odin_logits`."""
+    inputs = images.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        logits = class_outputs(module(inputs)).float()
+        likelihood = (logits / temperature).log_softmax(1).max(1).values
+        # the factor T, which changes no sign, prevents underflow in half precision
+        return torch.autograd.grad(-temperature * likelihood.sum(), inputs)[0]
 
 
 def odin_logits(module: nn.Module, images: Tensor, step: Tensor, temperature: float) -> Tensor:
@@ -36,12 +78,7 @@ def odin_logits(module: nn.Module, images: Tensor, step: Tensor, temperature: fl
     Tensor
         ``[B, K]`` in float32.
     """
-    inputs = images.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        logits = class_outputs(module(inputs)).float()
-        likelihood = (logits / temperature).log_softmax(1).max(1).values
-        # only the sign matters; the factor T prevents underflow of the gradient in half precision
-        (gradient,) = torch.autograd.grad(-temperature * likelihood.sum(), inputs)
+    gradient = likelihood_gradient(module, images, temperature)
     with torch.inference_mode():
         return class_outputs(module(images - step.view(-1, 1, 1) * gradient.sign())).float()
 
@@ -78,7 +115,5 @@ class Odin:
 
     def __call__(self, module: nn.Module, inputs: Tensor, row: int, setting: Setting) -> dict[str, Tensor]:
         """Return the column ``[B, K]`` of a batch."""
-        if setting.transform is None:
-            raise UsageError("the column odin needs a known transform of the inputs")
-        step = self.epsilon / torch.tensor(setting.transform.std, device=inputs.device)
+        step = pixel_step(self.kind, self.epsilon, inputs, setting)
         return {self.kind: odin_logits(module, inputs, step, self.temperature)}

@@ -23,6 +23,8 @@ SMALL, LARGE = 4, 8
 """Numbers of blocks of the sets that are compared."""
 SAMPLE = 200
 SAMPLES = {
+    "adascale-a": {"sample": SAMPLE},
+    "adascale-l": {"sample": SAMPLE},
     "compose": {"sample": SAMPLE},
     "fisher": {"sample": SAMPLE, "members": ("energy", "mahalanobis")},
     "isolation-forest": {"rows": SAMPLE},

@@ -7,6 +7,7 @@ from .gram import Gram as Gram
 from .knn import KNN as KNN
 from .mcm import MCM as MCM
 from .mahalanobis import Mahalanobis as Mahalanobis
+from .mahalanobis_odin import MahalanobisODIN as MahalanobisODIN
 from .mahalanobis_pp import MahalanobisPP as MahalanobisPP
 from .multi_mahalanobis import MultiMahalanobis as MultiMahalanobis
 from .nac import NAC as NAC

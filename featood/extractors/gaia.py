@@ -1,0 +1,120 @@
+"""GAIA: gradients at the outputs of normalisation layers, which are abnormal for outliers."""
+
+from __future__ import annotations
+
+__all__ = ["AverageAbnormality", "ZeroDeflation", "average_abnormality", "zero_deflation"]
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from featood.errors import UsageError
+from featood.extractors.columns import Column
+from featood.extractors.outputs import class_outputs
+from featood.extractors.perturb import input_gradient
+from featood.extractors.trace import first_tensor, recording
+
+if TYPE_CHECKING:
+    from featood.extractors.extras import Setting
+
+LAYERS = (nn.BatchNorm2d, nn.GroupNorm)
+"""Those at whose outputs the authors take gradients."""
+
+
+@contextlib.contextmanager
+def _watched(kind: str, module: nn.Module, stages: tuple[str, ...]) -> Iterator[dict[str, Tensor]]:
+    """Context manager of the gradients ``[B, C, H, W]`` that arrive at outputs of normalisation layers, by layer."""
+    found: dict[str, Tensor] = {}
+    with contextlib.ExitStack() as hooks:
+        for name, layer in module.named_modules():
+            inside = not stages or any(f"{name}.".startswith(f"{stage}.") for stage in stages)
+            if not inside or not isinstance(layer, LAYERS):
+                continue
+
+            def after(_: nn.Module, __: tuple[object, ...], output: Tensor, name: str = name) -> None:
+                if output.ndim == 4:
+                    # a hook on the tensor, because later layers may modify it in place
+                    output.register_hook(lambda gradient: found.__setitem__(name, gradient))
+
+            hooks.callback(layer.register_forward_hook(after).remove)
+        yield found
+    if not found:
+        where = f" in {', '.join(stages)}" if stages else ""
+        raise UsageError(f"the column {kind} needs layers of batch or group normalisation of maps{where}")
+
+
+def zero_deflation(module: nn.Module, inputs: Tensor, stages: tuple[str, ...] = ()) -> Tensor:
+    """Return the mean over channels of the squared share of positions at which a gradient is not zero.
+
+    Parameters
+    ----------
+    module : Module
+        The network, in evaluation mode; the gradient is that of its largest output.
+    inputs : Tensor
+        ``[B, ...]``.
+    stages : tuple of str
+        Modules within which normalisation layers count; all if empty.
+
+    Returns
+    -------
+    Tensor
+        ``[B, 1]`` in float32, larger for outliers.
+
+    Raises
+    ------
+    UsageError
+        If no normalisation layer of maps counts.
+    """
+    kind = ZeroDeflation.kind
+    with _watched(kind, module, stages) as found:
+        input_gradient(kind, lambda images: class_outputs(module(images)).amax(1), inputs)
+    shares = torch.cat([(gradient != 0).float().mean((2, 3)) for gradient in found.values()], 1)
+    return shares.square().mean(1, keepdim=True)
+
+
+def average_abnormality(
+    module: nn.Module, inputs: Tensor, feature: Column, stages: tuple[str, ...] = ()
+) -> Tensor:
+    """Return ``mean_i a_i^2 / mean_j |b_j|`` over channels i of normalisation layers and features j.
+
+    a_i is the gradient of the sum of all features at the output of a layer, averaged over positions, and b_j that of
+    the sum of all log-probabilities at the features. The authors take b at the map before average pooling, which
+    multiplies all values by the number of positions.
+
+    Parameters
+    ----------
+    module, inputs, stages
+        See :func:`zero_deflation`.
+    feature : Column
+        The classifier's input.
+
+    Returns
+    -------
+    Tensor
+        ``[B, 1]`` in float32, larger for outliers.
+
+    Raises
+    ------
+    UsageError
+        If no normalisation layer of maps counts.
+    """
+    kind = AverageAbnormality.kind
+    outer: list[Tensor] = []
+    places = [tap.place for tap in feature.taps]
+
+    def features(images: Tensor) -> Tensor:
+        log_probabilities = class_outputs(module(images)).float().log_softmax(1)
+        outer[:] = torch.autograd.grad(
+            log_probabilities.sum(), [seen[place] for place in places], retain_graph=True
+        )
+        return feature.values(seen).sum(1)
+
+    with recording(module, set(places)) as seen, _watched(kind, module, stages) as found:
+        input_gradient(kind, features, inputs)
+    inner = torch.cat([gradient.float().mean((2, 3)) for gradient in found.values()], 1)
+    sizes = feature.values(dict(zip(places, outer, strict=True))).abs().mean(1, keepdim=True)
+    return inner.square().mean(1, keepdim=True) / sizes
