@@ -69,7 +69,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "further",
     callback=_names,
     help="Further columns, comma-separated: odin; i-odin; adascale, for adascale-a and adascale-l; nac (one column per "
-    "tapped stage); gradient-norm; complexity, for input-complexity; regret, of networks trained by vae.",
+    "tapped stage); gaia-z and gaia-a, of the normalisation layers in the tapped stages, or all; gradient-norm; complexity, for input-complexity; regret, of networks trained by vae.",
 )
 @click.option(
     "--without",
@@ -220,6 +220,7 @@ def extract(
     from featood.extractors.dropout import MonteCarloDropout
     from featood.extractors.extract import ExtractOptions
     from featood.extractors.extras import Extra
+    from featood.extractors.gaia import AverageAbnormality, ZeroDeflation
     from featood.extractors.gradient_norm import GradientNorm
     from featood.extractors.iodin import InvariantOdin
     from featood.extractors.mahalanobis_odin import MahalanobisOdin
@@ -231,7 +232,7 @@ def extract(
 
     named: list[Extra] = [
         Odin(odin_epsilon, odin_temperature), InvariantOdin(odin_epsilon, odin_temperature), TrivialPixels(), Coverage(),
-        GradientNorm(), Complexity(), Regret(regret_steps, regret_lr),
+        ZeroDeflation(), AverageAbnormality(), GradientNorm(), Complexity(), Regret(regret_steps, regret_lr),
     ]  # fmt: skip
     known = {extra.kind: extra for extra in named}
     for flag, names, accepted in (("with", further, known), ("without", without, [GradientNorm.kind])):

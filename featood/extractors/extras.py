@@ -17,6 +17,7 @@ from featood.extractors.background import Background
 from featood.extractors.columns import Tap
 from featood.extractors.complexity import Complexity
 from featood.extractors.dropout import MonteCarloDropout
+from featood.extractors.gaia import AverageAbnormality, ZeroDeflation
 from featood.extractors.gradient_norm import GradientNorm
 from featood.extractors.iodin import InvariantOdin
 from featood.extractors.mahalanobis_odin import MahalanobisOdin
@@ -60,7 +61,7 @@ class Extra(Protocol):
 
 _EXTRAS: tuple[type[Extra], ...] = (
     Odin, InvariantOdin, MonteCarloDropout, Coverage, Reconstruction, GradientNorm, Complexity, Background, Regret,
-    TrivialPixels, MahalanobisOdin,
+    TrivialPixels, MahalanobisOdin, ZeroDeflation, AverageAbnormality,
 )  # fmt: skip
 KINDS = {extra.kind: extra for extra in _EXTRAS}
 

@@ -6,7 +6,7 @@ __all__ = ["AverageAbnormality", "ZeroDeflation", "average_abnormality", "zero_d
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -16,7 +16,7 @@ from featood.errors import UsageError
 from featood.extractors.columns import Column
 from featood.extractors.outputs import class_outputs
 from featood.extractors.perturb import input_gradient
-from featood.extractors.trace import first_tensor, recording
+from featood.extractors.trace import recording
 
 if TYPE_CHECKING:
     from featood.extractors.extras import Setting
@@ -116,5 +116,53 @@ def average_abnormality(
     with recording(module, set(places)) as seen, _watched(kind, module, stages) as found:
         input_gradient(kind, features, inputs)
     inner = torch.cat([gradient.float().mean((2, 3)) for gradient in found.values()], 1)
-    sizes = feature.values(dict(zip(places, outer, strict=True))).abs().mean(1, keepdim=True)
+    plain = dataclasses.replace(feature, unit=False)
+    sizes = plain.values(dict(zip(places, outer, strict=True))).abs().mean(1, keepdim=True)
     return inner.square().mean(1, keepdim=True) / sizes
+
+
+@dataclasses.dataclass(frozen=True)
+class ZeroDeflation:
+    """The column ``gaia-z`` ``[B, 1]``, larger for outliers; for the head ``gaia-z``.
+
+    It counts the zeros in gradients of the largest logit at the outputs of all normalisation layers, or of those
+    within the tapped stages: the gradients of outliers have fewer.
+
+    References
+    ----------
+    Chen et al., GAIA: Delving into Gradient-based Attribution Abnormality for Out-of-distribution Detection,
+    NeurIPS 2023.
+    """
+
+    kind: ClassVar[str] = "gaia-z"
+    by_batch: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
+
+    def __call__(self, module: nn.Module, inputs: Tensor, row: int, setting: Setting) -> dict[str, Tensor]:
+        """Return the column of a batch."""
+        return {self.kind: zero_deflation(module, inputs, tuple(setting.taps))}
+
+
+@dataclasses.dataclass(frozen=True)
+class AverageAbnormality:
+    """The column ``gaia-a`` ``[B, 1]``, larger for outliers; for the head ``gaia-a``.
+
+    It compares gradients of the features at the outputs of normalisation layers with the gradient of the
+    log-probabilities at the features. The authors use the layers of the last two stages of ResNet-34 and ResNet-50,
+    which are tapped for this (``--tap layer3,layer4``), and all of WRN-40-2, as without a tap.
+
+    References
+    ----------
+    Chen et al., GAIA: Delving into Gradient-based Attribution Abnormality for Out-of-distribution Detection,
+    NeurIPS 2023.
+    """
+
+    kind: ClassVar[str] = "gaia-a"
+    by_batch: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("logits",)
+
+    def __call__(self, module: nn.Module, inputs: Tensor, row: int, setting: Setting) -> dict[str, Tensor]:
+        """Return the column of a batch."""
+        assert setting.plan is not None
+        feature = setting.plan.columns[setting.plan.main]
+        return {self.kind: average_abnormality(module, inputs, feature, tuple(setting.taps))}

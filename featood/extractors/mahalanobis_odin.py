@@ -79,7 +79,9 @@ class MahalanobisOdin:
         step = pixel_step(self.kind, self.epsilon, inputs, setting).view(-1, 1, 1)
         gaussian = open_gaussian(self.folder)
         if gaussian.sha256 != self.sha256:
-            raise Mismatch(f"the head in {self.folder} is not the one with which the cache was made; extract again")
+            raise Mismatch(
+                f"the head in {self.folder} is not the one with which the cache was made; extract again"
+            )
         check_network(gaussian, self.folder, module, setting)
         assert setting.plan is not None
         with setting.plan.only(gaussian.feature).recording(module) as forward:

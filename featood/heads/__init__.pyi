@@ -46,6 +46,8 @@ from .dirichlet.expected_entropy import ExpectedEntropy as ExpectedEntropy
 from .distances.fdbd import FDBD as FDBD
 from .compositions.fisher import Fisher as Fisher
 from .energies.flow_nce import FlowContrastive as FlowContrastive
+from .logits.gaia_a import GAIAA as GAIAA
+from .logits.gaia_z import GAIAZ as GAIAZ
 from .distances.gem import GEM as GEM
 from .logits.gen import GEN as GEN
 from .densities.gmm import GMM as GMM

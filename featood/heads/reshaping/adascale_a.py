@@ -24,9 +24,9 @@ class AdaSCALEA(AdaSCALE):
     """Score the logits of ``z exp(r)``, r being the ratio of ``scale`` with a percentile that depends on the row.
 
     The largest activations of outliers shift more if the values of the image that matter least are moved
-    (``featood extract --with adascale``). The shift is ``Q = w sum |z - z'|`` over the largest activations, plus the sum
-    of more of the activations z' of the moved image; a row with the share F of the training rows below or at its Q has
-    the percentile ``lowest + (1 - F) (highest - lowest)``. So rows that shift least are scaled most.
+    (``featood extract --with adascale``). The shift is ``Q = w sum |z - z'|`` over the largest activations, plus the
+    sum of more of the activations z' of the moved image. A row whose Q is not exceeded by a share F of the training
+    rows has the percentile ``lowest + (1 - F) (highest - lowest)``, so rows that shift least are scaled most.
 
     The defaults are those of the authors' code, which searches the percentiles on validation outliers from 60 to 99;
     the preset for ImageNet has their result for ResNet-50. At least one activation counts, where the authors' shares
