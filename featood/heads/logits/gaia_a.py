@@ -24,9 +24,9 @@ class GAIAA(ColumnScore):
     """Score ``mean_i a_i^2 / mean_j |b_j|``, from gradients that are averaged over positions.
 
     a_i is the gradient of the sum of all features at channel i of the normalisation layers, and b_j that of the sum of
-    all log-probabilities at feature j. They are computed at extraction (``featood extract --with gaia-a``), of all these
-    layers or of those in the tapped stages: the authors use the last two stages of ResNet-34 and ResNet-50, and all
-    layers of WRN-40-2. Higher means more out-of-distribution.
+    all log-probabilities at feature j. They are computed at extraction (``featood extract --with gaia-a``), of all
+    these layers or of those in the tapped stages: the authors use the last two stages of ResNet-34 and ResNet-50, and
+    all layers of WRN-40-2. Higher means more out-of-distribution.
     """
 
     feature: str = option("gaia-a", "column with the scores")
