@@ -4,9 +4,12 @@ from __future__ import annotations
 
 __all__ = ["GAIAA"]
 
-from typing import ClassVar
+from typing import Any
 
-from featood.heads.logits.column import ColumnScore
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet
+from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.heads.registry import register
 from featood.options import option
 
@@ -20,7 +23,7 @@ from featood.options import option
     needs=("features",),
     learns=False,
 )
-class GAIAA(ColumnScore):
+class GAIAA(RawFeatures, FeatureHead):
     """Score ``mean_i a_i^2 / mean_j |b_j|``, from gradients that are averaged over positions.
 
     a_i is the gradient of the sum of all features at channel i of the normalisation layers, and b_j that of the sum of
@@ -30,4 +33,7 @@ class GAIAA(ColumnScore):
     """
 
     feature: str = option("gaia-a", "column with the scores")
-    negate: ClassVar[bool] = False
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Return the column ``[B]``."""
+        return self.numbers(block, self.feature)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 __all__ = ["GAIAZ"]
 
-from typing import ClassVar
+from typing import Any
 
-from featood.heads.logits.column import ColumnScore
+from torch import Tensor
+
+from featood.cache.feature_set import FeatureSet
+from featood.heads.base.feature_head import FeatureHead, RawFeatures
 from featood.heads.registry import register
 from featood.options import option
 
@@ -20,7 +23,7 @@ from featood.options import option
     needs=("features",),
     learns=False,
 )
-class GAIAZ(ColumnScore):
+class GAIAZ(RawFeatures, FeatureHead):
     """Score the mean over channels of the squared share of positions at which a gradient is not zero.
 
     It is the gradient of the largest logit at the outputs of normalisation layers, computed at extraction
@@ -29,4 +32,7 @@ class GAIAZ(ColumnScore):
     """
 
     feature: str = option("gaia-z", "column with the scores")
-    negate: ClassVar[bool] = False
+
+    def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
+        """Return the column ``[B]``."""
+        return self.numbers(block, self.feature)
