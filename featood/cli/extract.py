@@ -61,7 +61,10 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "--tap", "taps", callback=_names, help="Further modules to tap, comma-separated: layer2,layer3."
 )
 @click.option(
-    "--pool", "pools", callback=_names, help="Poolings: avg,std,max,avg_std,token,gram [default: avg,std]."
+    "--pool",
+    "pools",
+    callback=_names,
+    help="Poolings: avg,std,max,avg_std,token,gram,norm [default: avg,std].",
 )
 @click.option("--maps", is_flag=True, help="Also keep the last feature map unpooled, for rankfeat.")
 @click.option(

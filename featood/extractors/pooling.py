@@ -10,7 +10,7 @@ from torch import Tensor
 from featood.errors import UsageError
 from featood.extractors.gram import gram_sums
 
-POOLS = ("avg", "std", "max", "avg_std", "token", "gram")
+POOLS = ("avg", "std", "max", "avg_std", "token", "gram", "norm")
 MAP = "map"
 """Name of the column of the unpooled last map, and of its pooling."""
 
@@ -34,7 +34,7 @@ def pool(values: Tensor, how: str, channels: int = 1, prefix: int = 0) -> Tensor
     how : str
         ``avg``; ``max``; ``std``, the unbiased standard deviation over positions; ``avg_std``, both ``[B, 2C]``;
         ``token``, the first position; ``gram``, :func:`featood.extractors.gram.gram_sums` ``[B, P * C]``; ``map``, no
-        pooling ``[B, C * T]``.
+        pooling ``[B, C * T]``; ``norm``, the Euclidean norm over positions of the positive part.
     channels : int
         The axis of the channels; all axes except it and the first are positions.
     prefix : int
@@ -66,6 +66,8 @@ def pool(values: Tensor, how: str, channels: int = 1, prefix: int = 0) -> Tensor
         return positions.amax(1)
     if how == "gram":
         return gram_sums(positions)
+    if how == "norm":
+        return positions.relu().norm(dim=1)
     if how == MAP:
         return positions.mT.flatten(1)
     if positions.shape[1] < 2:

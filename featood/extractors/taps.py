@@ -125,7 +125,7 @@ def plan_taps(
     taps : sequence of str
         Names of further submodules whose output to pool.
     pools : sequence of str, optional
-        Some of ``avg, std, max, avg_std, token, gram``; by default ``avg``, and ``std`` if there is more than one
+        Some of ``avg, std, max, avg_std, token, gram, norm``; by default ``avg``, and ``std`` if there is more than one
         position.
     maps : bool
         Add the column ``map``: the last map, whose average over positions is the classifier's input.

@@ -44,6 +44,7 @@ from .logits.entropy import Entropy as Entropy
 from .energies.entropy_mcmc import EntropyMCMC as EntropyMCMC
 from .dirichlet.expected_entropy import ExpectedEntropy as ExpectedEntropy
 from .distances.fdbd import FDBD as FDBD
+from .distances.feature_norm import FeatureNorm as FeatureNorm
 from .compositions.fisher import Fisher as Fisher
 from .energies.flow_nce import FlowContrastive as FlowContrastive
 from .logits.gaia_a import GAIAA as GAIAA

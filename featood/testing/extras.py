@@ -28,13 +28,14 @@ def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
     Returns
     -------
     FeatureSet
-        The set with the further columns ``map`` (maps of four positions whose average is ``avg``), ``layer1.gram`` and
-        ``layer2.gram`` (row sums for the powers 1 and 2), ``score.avg``, ``background.avg``, ``gaia-z`` and ``gaia-a``
-        (single numbers, larger for outliers), ``tokens`` (whole numbers from 0 to 7), ``odin``, ``i-odin``,
-        ``mc.logits`` and ``ensemble.logits`` (logits of perturbed inputs, of three dropout passes, and of three
-        members), ``adascale`` and ``mahalanobis-odin`` (``avg`` of perturbed inputs). Further single numbers are lower
-        for outliers: ``log-density``, that of another network, ``background.log-density``, and ``ensemble.log-density``
-        of three networks; ``complexity`` is independent of both.
+        The set with the further columns ``map`` (maps of four positions whose average is ``avg``), ``norm`` (of the
+        channels of constant maps), ``layer1.gram`` and ``layer2.gram`` (row sums for the powers 1 and 2),
+        ``score.avg``, ``background.avg``, ``gaia-z`` and ``gaia-a`` (single numbers, larger for outliers), ``tokens``
+        (whole numbers from 0 to 7), ``odin``, ``i-odin``, ``mc.logits`` and ``ensemble.logits`` (logits of perturbed
+        inputs, of three dropout passes, and of three members), ``adascale`` and ``mahalanobis-odin`` (``avg`` of
+        perturbed inputs). Further single numbers are lower for outliers: ``log-density``, that of another network,
+        ``background.log-density``, and ``ensemble.log-density`` of three networks; ``complexity`` is independent of
+        both.
     """
     rng, members = np.random.default_rng(seed), np.random.default_rng(0)
     assert data.classifier is not None
@@ -48,6 +49,7 @@ def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
         values = np.asarray(data.features[f"{layer}.avg"], dtype=float)
         norms = [(values**power).sum(1, keepdims=True) ** (1 / power) for power in (1, 2)]
         extras[f"{layer}.gram"] = np.concatenate([values * norm for norm in norms], 1)
+    extras["norm"] = np.sqrt(POSITIONS) * avg
     extras["score.avg"] = extras["background.avg"] = extras["gaia-z"] = extras["gaia-a"] = -np.linalg.norm(
         avg, axis=1, keepdims=True
     )

@@ -1,5 +1,6 @@
 from .cosine import Cosine as Cosine
 from .fdbd import FDBD as FDBD
+from .feature_norm import FeatureNorm as FeatureNorm
 from .gem import GEM as GEM
 from .gradnorm import GradNorm as GradNorm
 from .gradient_uncertainty import GradientUncertainty as GradientUncertainty

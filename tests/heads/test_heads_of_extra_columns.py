@@ -1,4 +1,4 @@
-"""Heads on features and logits of perturbed inputs, against loops."""
+"""Heads on columns that an extraction computes besides features and logits, against loops."""
 
 import numpy as np
 import pytest
@@ -119,3 +119,9 @@ def test_gaia_scores_its_column(name):
 def test_a_missing_column_is_named(name):
     with pytest.raises(UsageError, match="no feature column"):
         create_head(name).fit(synthetic_sets()[0]).score(synthetic_sets()[1])
+
+
+def test_feature_norm():
+    norms = np.asarray(TEST.features["norm"], dtype=float)
+    expected = [-sum(row) / len(row) for row in norms]
+    np.testing.assert_allclose(create_head("feature-norm").score(TEST), expected, rtol=1e-12)
