@@ -29,18 +29,25 @@ LAYERS = (nn.BatchNorm2d, nn.GroupNorm)
 def _watched(kind: str, module: nn.Module, stages: tuple[str, ...]) -> Iterator[dict[str, Tensor]]:
     """Context manager of the gradients ``[B, C, H, W]`` that arrive at outputs of normalisation layers, by layer."""
     found: dict[str, Tensor] = {}
+
+    def watch(name: str, values: Tensor) -> None:
+        if values.ndim == 4:
+            # a hook on the tensor, because later layers may modify it in place
+            values.register_hook(lambda gradient: found.__setitem__(name, gradient))
+
     with contextlib.ExitStack() as hooks:
         for name, layer in module.named_modules():
             inside = not stages or any(f"{name}.".startswith(f"{stage}.") for stage in stages)
             if not inside or not isinstance(layer, LAYERS):
                 continue
-
-            def after(_: nn.Module, __: tuple[object, ...], output: Tensor, name: str = name) -> None:
-                if output.ndim == 4:
-                    # a hook on the tensor, because later layers may modify it in place
-                    output.register_hook(lambda gradient: found.__setitem__(name, gradient))
-
-            hooks.callback(layer.register_forward_hook(after).remove)
+            activation = getattr(layer, "act", None)
+            if isinstance(activation, nn.Module):  # timm joins the activation to the layer
+                hook = activation.register_forward_pre_hook(
+                    lambda _, inputs, name=name: watch(name, inputs[0])
+                )
+            else:
+                hook = layer.register_forward_hook(lambda _, __, output, name=name: watch(name, output))
+            hooks.callback(hook.remove)
         yield found
     if not found:
         where = f" in {', '.join(stages)}" if stages else ""

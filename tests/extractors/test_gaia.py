@@ -81,6 +81,29 @@ def test_gaia_against_a_loop(nets, taps, inplace):
         np.testing.assert_allclose(columns["gaia-a"][row, 0], expected[1], rtol=1e-4)
 
 
+class Joined(nn.BatchNorm2d):
+    """A layer with its activation, as in timm."""
+
+    def __init__(self, norm):
+        super().__init__(norm.num_features)
+        self.load_state_dict(norm.state_dict())
+        self.act = nn.ReLU(True)
+
+    def forward(self, x):
+        return self.act(super().forward(x))
+
+
+def test_gaia_of_layers_that_contain_their_activation(nets):
+    joined = copy.deepcopy(nets[0])
+    for stage in (joined.one, joined.two):
+        stage[1], stage[2] = Joined(stage[1]).eval(), nn.Identity()
+    found, expected = (
+        Forward(net, IMAGES, ExtractOptions(extras=BOTH))(IMAGES, 0) for net in (joined, nets[0])
+    )
+    for name in ("gaia-z", "gaia-a"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+
+
 def test_gaia_does_not_depend_on_the_batch_or_frozen_weights(nets):
     together = zero_deflation(nets[0], IMAGES)
     alone = torch.cat([zero_deflation(nets[0], image[None]) for image in IMAGES])
