@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from featood.errors import UsageError
+from featood.extractors.gradients import input_gradient
 from featood.extractors.outputs import class_outputs
-from featood.extractors.perturb import input_gradient
 
 if TYPE_CHECKING:
     from featood.extractors.extras import Setting

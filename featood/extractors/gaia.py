@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from featood.errors import UsageError
 from featood.extractors.columns import Column
+from featood.extractors.gradients import input_gradient
 from featood.extractors.outputs import class_outputs
-from featood.extractors.perturb import input_gradient
 from featood.extractors.trace import recording
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Gaussian", "check_network", "open_gaussian"]
+__all__ = ["Gaussian", "check_gaussian", "check_network", "open_gaussian"]
 
 import functools
 import hashlib
@@ -54,7 +54,6 @@ class Gaussian(NamedTuple):
         return squared_distances(whitening(rows.double()), self.means.to(rows.device)).amin(1)
 
 
-@functools.lru_cache(maxsize=4)
 def open_gaussian(folder: str) -> Gaussian:
     """Read the Gaussians of a fitted ``mahalanobis`` head.
 
@@ -86,6 +85,21 @@ def open_gaussian(folder: str) -> Gaussian:
     whitening = Whitening(*(state[name] for name in Whitening._fields))
     feature = body["options"]["feature"] or recipe.get("main", "")
     return Gaussian(feature, recipe, body["tensors_sha256"], whitening, state["means"])
+
+
+@functools.lru_cache(maxsize=4)
+def check_gaussian(folder: str, sha256: str) -> Gaussian:
+    """Read Gaussians whose digest is known.
+
+    Raises
+    ------
+    Mismatch
+        If they have changed.
+    """
+    found = open_gaussian(folder)
+    if found.sha256 != sha256:
+        raise Mismatch(f"the head in {folder} is not the one with which the cache was made; extract again")
+    return found
 
 
 def check_network(gaussian: Gaussian, folder: str, module: nn.Module, setting: Setting) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
+from featood.extractors.gradients import input_gradient
 from featood.extractors.outputs import class_outputs
-from featood.extractors.perturb import input_gradient
 
 if TYPE_CHECKING:
     from featood.extractors.extras import Setting

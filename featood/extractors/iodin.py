@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
+from featood.extractors.gradients import pixel_step
 from featood.extractors.outputs import class_outputs
-from featood.extractors.perturb import Odin, likelihood_gradient, pixel_step
+from featood.extractors.perturb import Odin, likelihood_gradient
 
 if TYPE_CHECKING:
     from featood.extractors.extras import Setting

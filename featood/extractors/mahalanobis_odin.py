@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from featood.errors import Mismatch, UsageError
-from featood.extractors.gaussian import check_network, open_gaussian
-from featood.extractors.perturb import input_gradient, pixel_step
+from featood.errors import UsageError
+from featood.extractors.gaussian import check_gaussian, check_network, open_gaussian
+from featood.extractors.gradients import input_gradient, pixel_step
 
 if TYPE_CHECKING:
     from featood.extractors.extras import Setting
@@ -77,11 +77,7 @@ class MahalanobisOdin:
             If the head has changed, or was fitted to features of another network.
         """
         step = pixel_step(self.kind, self.epsilon, inputs, setting).view(-1, 1, 1)
-        gaussian = open_gaussian(self.folder)
-        if gaussian.sha256 != self.sha256:
-            raise Mismatch(
-                f"the head in {self.folder} is not the one with which the cache was made; extract again"
-            )
+        gaussian = check_gaussian(self.folder, self.sha256)
         check_network(gaussian, self.folder, module, setting)
         assert setting.plan is not None
         with setting.plan.only(gaussian.feature).recording(module) as forward:
