@@ -26,8 +26,8 @@ class AdaSCALE(ReshapingHead):
     """Base of ``adascale-a`` and ``adascale-l``, which differ in what the ratio scales."""
 
     perturbed: str = option("adascale", "column with the features of the perturbed inputs")
-    lowest: float = option(75.0, "percentile for the rows whose features shift most", low=0, high=99)
-    highest: float = option(85.0, "percentile for the rows whose features shift least", low=0, high=99)
+    lowest: float = option(60.0, "percentile for the rows whose features shift most", low=0, high=99)
+    highest: float = option(65.0, "percentile for the rows whose features shift least", low=0, high=99)
     shifted: float = option(0.01, "share of the largest activations whose shifts are added", low=0, high=1)
     kept: float = option(
         0.05, "share of the largest activations whose perturbed values are added", low=0, high=1
@@ -36,7 +36,11 @@ class AdaSCALE(ReshapingHead):
     sample: int = option(5000, "most training rows for the distribution of the shift", low=1)
     seed: int = option(0, "seed of the choice of these rows", low=0, high=2**32 - 1)
 
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"imagenet": {"lowest": 80.0, "highest": 85.0}}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "cifar10": {"lowest": 75.0, "highest": 85.0},
+        "cifar100": {"lowest": 75.0, "highest": 85.0},
+        "imagenet": {"lowest": 80.0, "highest": 85.0},
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -28,9 +28,11 @@ class AdaSCALEA(AdaSCALE):
     sum of more of the activations z' of the moved image. A row whose Q is not exceeded by a share F of the training
     rows has the percentile ``lowest + (1 - F) (highest - lowest)``, so rows that shift least are scaled most.
 
-    The defaults are those of the authors' code, which searches the percentiles on validation outliers from 60 to 99;
-    the preset for ImageNet has their result for ResNet-50. At least one activation counts, where the authors' shares
-    of narrow features round to none. The distribution of Q is that of training rows instead of validation rows.
+    The authors search the percentiles on validation outliers, from 60 to 99. The presets for small images have the
+    values that their code begins with, that for ImageNet has their result for ResNet-50. Of few features, such
+    percentiles leave so little that the ratio is mostly noise, so the defaults are the lowest of the search. At least
+    one activation counts, where the authors' shares round to none. The distribution of Q is that of training rows
+    instead of validation rows.
     """
 
     def scaled(self, features: Tensor, ratios: Tensor, fitted: State) -> Tensor:
