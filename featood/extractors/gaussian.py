@@ -120,9 +120,10 @@ def check_network(gaussian: Gaussian, folder: str, module: nn.Module, setting: S
         **{name: gaussian.recipe.get(name) for name in ("weights_sha256", "transform")},
         gaussian.feature: gaussian.recipe.get("columns", {}).get(gaussian.feature),
     }
-    if found := differing(theirs, json.loads(json.dumps(ours))):
+    found = differing(theirs, json.loads(json.dumps(ours)))
+    if found or gaussian.feature not in setting.plan.columns:
         raise Mismatch(
-            f"the Gaussians in {folder} were fitted to other features (differing: {found}); name a {HEAD} head fitted "
+            f"the Gaussians in {folder} were fitted to other features (differing: {found or gaussian.feature}); name a {HEAD} head fitted "
             "on features of this backbone"
         )
 

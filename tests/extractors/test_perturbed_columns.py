@@ -1,6 +1,7 @@
 """Columns of perturbed images: AdaSCALE, i-ODIN, and the Mahalanobis distance with ODIN's step."""
 
 import copy
+import dataclasses
 import json
 import shutil
 
@@ -10,6 +11,7 @@ import torch
 from test_extraction_columns import SMALL, run
 from torch import nn
 
+from featood.cache.feature_set import FeatureSet
 from featood.data import open_dataset
 from featood.errors import CacheCorrupt, Mismatch, UsageError
 from featood.extractors.adascale import TrivialPixels, trivially_perturbed
@@ -20,6 +22,7 @@ from featood.extractors.iodin import InvariantOdin, iodin_logits
 from featood.extractors.mahalanobis_odin import MahalanobisOdin
 from featood.extractors.recipe import rebuild
 from featood.extractors.transform import Transform
+from featood.extractors.weights import weights_sha256
 from featood.heads import create_head
 
 
@@ -110,8 +113,6 @@ def fitted(small, tmp_path):
     forward = Forward(small, IMAGES, ExtractOptions(), EIGHT)
     rows = np.array([features(small, image) for image in images + labels[:, None, None, None]], "f4")
     head = create_head("mahalanobis").fit(rows, labels.numpy())
-    from featood.extractors.weights import weights_sha256
-
     recipe = {"weights_sha256": weights_sha256(small), "transform": EIGHT.as_json(), **forward.recipe}
     head.annotate(recipe=json.loads(json.dumps(recipe)))
     head.save(tmp_path / "head")
@@ -185,6 +186,36 @@ def test_mahalanobis_odin_refuses_other_features(small, fitted, tmp_path):
         MahalanobisOdin.of(tmp_path / "gmm")
     with pytest.raises(UsageError, match="step of at least 0"):
         MahalanobisOdin.of(folder, -0.1)
+
+
+def test_mahalanobis_odin_at_a_tapped_stage(small, tmp_path):
+    images, labels = (
+        torch.randn(80, 3, 8, 8, generator=torch.Generator().manual_seed(2)),
+        torch.arange(80) % 4,
+    )
+    how = ExtractOptions(taps=("conv",), pools=("avg",))
+    plain = Forward(small, IMAGES, how, EIGHT)
+    columns = plain(images + labels[:, None, None, None], 0)
+    data = FeatureSet({name: values.numpy() for name, values in columns.items()}, labels=labels.numpy())
+    head = create_head("mahalanobis", feature="conv.avg").fit(data)
+    recipe = {"weights_sha256": weights_sha256(small), "transform": EIGHT.as_json(), **plain.recipe}
+    head.annotate(recipe=json.loads(json.dumps(recipe)))
+    extra = MahalanobisOdin.of(head.save(tmp_path / "head"), 0.01)
+    found = Forward(small, IMAGES, dataclasses.replace(how, extras=[extra]), EIGHT)(IMAGES, 0)
+    gaussian = open_gaussian(extra.folder)
+    assert (gaussian.nearest(found["mahalanobis-odin"]) < gaussian.nearest(found["conv.avg"])).all()
+    with pytest.raises(Mismatch, match=r"differing: conv\.avg"):
+        Forward(small, IMAGES, ExtractOptions(extras=[extra]), EIGHT)
+
+
+def test_perturbed_columns_in_half_precision(small):
+    extras = (TrivialPixels(), InvariantOdin())
+    half, whole = (
+        Forward(small, IMAGES, ExtractOptions(extras=extras, precision=kind), EIGHT)(IMAGES, 0)
+        for kind in ("bfloat16", "float32")
+    )
+    for name in ("adascale", "i-odin"):
+        np.testing.assert_allclose(half[name], whole[name], atol=0.05)
 
 
 def test_mahalanobis_odin_notices_a_changed_head(small, fitted, tmp_path):
