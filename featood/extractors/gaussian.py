@@ -111,19 +111,19 @@ def check_network(gaussian: Gaussian, folder: str, module: nn.Module, setting: S
         If weights, transform or column differ.
     """
     assert setting.plan is not None and setting.transform is not None
+    name = gaussian.feature
     ours = {
         "weights_sha256": _digest(module),
         "transform": setting.transform.as_json(),
-        gaussian.feature: setting.plan.columns_json().get(gaussian.feature),
+        name: setting.plan.columns_json().get(name, "no column of a plain forward pass"),
     }
     theirs = {
-        **{name: gaussian.recipe.get(name) for name in ("weights_sha256", "transform")},
-        gaussian.feature: gaussian.recipe.get("columns", {}).get(gaussian.feature),
+        **{key: gaussian.recipe.get(key) for key in ("weights_sha256", "transform")},
+        name: gaussian.recipe.get("columns", {}).get(name),
     }
-    found = differing(theirs, json.loads(json.dumps(ours)))
-    if found or gaussian.feature not in setting.plan.columns:
+    if found := differing(theirs, json.loads(json.dumps(ours))):
         raise Mismatch(
-            f"the Gaussians in {folder} were fitted to other features (differing: {found or gaussian.feature}); name a {HEAD} head fitted "
+            f"the Gaussians in {folder} were fitted to other features (differing: {found}); name a {HEAD} head fitted "
             "on features of this backbone"
         )
 
