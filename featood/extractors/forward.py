@@ -107,7 +107,7 @@ class Forward:
     ) -> None:
         self.module, self.options = module, options
         self.plan = plan_taps(module, example, options.taps, options.pools, options.maps, options.outputs)
-        self.setting = Setting(transform, self.plan.taps)
+        self.setting = Setting(transform, self.plan)
         returned = {"logits": self.plan.has_logits, "a density": bool(self.plan.density)}
         for extra in options.extras:
             if extra.needs and not any(returned[what] for what in extra.needs):

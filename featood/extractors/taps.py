@@ -72,6 +72,10 @@ class TapPlan:
         """Return weight ``[C, D]`` and bias ``[C]`` from the main column to the logits, as NumPy arrays."""
         return None if self.head is None else self.head.classifier(module)
 
+    def only(self, name: str) -> TapPlan:
+        """Return the plan that records only one of the columns, besides the logits."""
+        return dataclasses.replace(self, columns={name: self.columns[name]}, density="")
+
     def columns_json(self) -> dict[str, list[Any]]:
         """Return the definition of each column for the recipe, with everything that affects values."""
         return {name: column.as_json() for name, column in self.columns.items()}
