@@ -38,6 +38,8 @@ HEADS = (
     "nce",
     "ssm",
     "cd",
+    "jem",
+    "vera",
     "natpn",
 )
 
