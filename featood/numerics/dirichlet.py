@@ -140,7 +140,7 @@ def _f_difference(log_x: Float[Tensor, "*shape"], growth: Float[Tensor, "*shape"
 
 
 def _f_slope(log_x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Derivative of f with respect to the logarithm of x."""
+    """Return the derivative of f with respect to the logarithm of x."""
     small, inverse = _split(log_x)
     x, square = small.exp(), inverse.square()
     series = inverse * (1 / 12 - square * (1 / 40 - square * (5 / 252 - square * 7 / 240)))

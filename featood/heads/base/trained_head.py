@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Phase", "TrainedHead"]
+__all__ = ["Phase", "TrainedHead", "updates_option"]
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -32,6 +33,13 @@ SCHEDULES: Mapping[str, Callable[[int], Schedule]] = {
     "step": lambda steps: multi_step([steps // 2, 3 * steps // 4]),
     "constant": lambda steps: constant,
 }
+
+
+def updates_option(default: int) -> int:
+    """Declare the option ``updates`` with a default specific to the head."""
+    return option(
+        default, "minimum number of updates, unless `epochs` is given: over few rows, more passes are made", low=0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +77,7 @@ class TrainedHead(FeatureHead):
 
     space: str = space_option("standardize")
     epochs: int = option(50, "passes over the training rows", low=1)
+    updates: int = updates_option(0)
     batch_size: int = option(512, "rows in a batch", low=1)
     lr: float = option(1e-3, "initial learning rate", low=0)
     schedule: str = option(
@@ -211,6 +220,10 @@ class TrainedHead(FeatureHead):
         classes: int,
         context: FitContext,
     ) -> tuple[nn.Module, dict[str, Any]]:
+        passes = math.ceil(self.updates / len(self.batches(labels)))
+        if self.epochs < passes:
+            longer = dataclasses.replace(self, epochs=passes)
+            return longer._train(parts, labels, held_labels, unseen, classes, context)
         rows, held, outliers = parts["rows"], parts["held"], parts["outliers"]
         model = self.build(rows.shape[1], classes, torch.Generator().manual_seed(self.seed)).to(rows.device)
         pool, known, further = rows, labels, None

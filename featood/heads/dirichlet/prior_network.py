@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from featood.energies.dirichlet import prior_network_loss
 from featood.errors import UsageError
 from featood.heads.base.perceptron_head import PerceptronHead
+from featood.heads.base.trained_head import updates_option
 from featood.heads.dirichlet._evidence_head import EvidenceHead
 from featood.heads.dirichlet._scores import CHOICES
 from featood.heads.registry import register
@@ -46,6 +47,7 @@ class PriorNetwork(EvidenceHead, PerceptronHead):
         "epochs": 6, "batch_size": 64, "width": 32, "depth": 1, "lr": 2e-2,
     }  # fmt: skip
 
+    updates: int = updates_option(1000)
     which: str = option("alpha0", "score to return", choices=CHOICES)
     direction: str = option(
         "reverse",
