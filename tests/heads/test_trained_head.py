@@ -146,7 +146,9 @@ def test_few_rows_are_passed_over_until_the_minimum_number_of_updates():
     assert [steps(), steps(updates=9), steps(updates=10)] == [9, 9, 12]
     # phases within the training are those of as many passes
     options = {"training": "sequential", "width": 8, "depth": 1, "latent": 2, "layers": 1, "batch_size": 64}
-    heads = [create_head("postnet", **options, **more) for more in ({"epochs": 2, "updates": 9}, {"epochs": 3})]
+    heads = [
+        create_head("postnet", **options, **more) for more in ({"epochs": 2, "updates": 9}, {"epochs": 3})
+    ]
     np.testing.assert_array_equal(*(head.fit(rows).score(rows) for head in heads))
 
 

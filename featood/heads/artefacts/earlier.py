@@ -27,7 +27,7 @@ several or none. ``"*"`` applies to heads without an entry. An option counts as 
 longer has an option of that name."""
 FLOWS = ("approximate-flow", "glow-vector", "iresnet", "maf", "planar-flow", "realnvp", "spline-flow")
 ADDED: Mapping[str, Mapping[str, Any]] = {
-    "natpn": {"evidence_limit": 1e12},
+    "natpn": {"evidence_limit": 1e12, "by_class": False},
     **{name: {"by_class": False} for name in FLOWS},
     **{name: {"loss": "cd"} for name in ("heat-el", "heat-gmm", "heat-gmm-std")},
 }

@@ -38,7 +38,9 @@ SCHEDULES: Mapping[str, Callable[[int], Schedule]] = {
 def updates_option(default: int) -> int:
     """Declare the option ``updates`` with a default specific to the head."""
     return option(
-        default, "minimum number of updates, unless `epochs` is given: over few rows, more passes are made", low=0
+        default,
+        "minimum number of updates, unless `epochs` is given: over few rows, more passes are made",
+        low=0,
     )
 
 
@@ -55,6 +57,8 @@ class Phase:
     """Function from the network to an optimiser over the trained parameters."""
     name: str = ""
     """Name under which the summary is recorded; empty for the main phase."""
+    start: Callable[[Any, Tensor, Tensor], None] | None = None
+    """Function like `TrainedHead.initialize`, called before the first step of the phase."""
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -74,6 +78,8 @@ class TrainedHead(FeatureHead):
     testing_options: ClassVar[Mapping[str, Any]] = {"epochs": 10, "batch_size": 64}
     transient: ClassVar[tuple[str, ...]] = ()
     """Submodules needed only in training (a replay buffer, a generator); they are not saved."""
+    table_options: ClassVar[Mapping[str, Any]] = {}
+    """Options that replace defaults for tables, besides the space."""
 
     space: str = space_option("standardize")
     epochs: int = option(50, "passes over the training rows", low=1)
@@ -247,6 +253,8 @@ class TrainedHead(FeatureHead):
         training: dict[str, Any] = {}
         for phase in self.phases():
             folder = context.checkpoint
+            if phase.start is not None:
+                phase.start(model, pool, known)
             summary = self._run_phase(
                 phase,
                 model,
