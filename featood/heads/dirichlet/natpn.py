@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from featood.energies.dirichlet import bayesian_loss
 from featood.errors import DataError
@@ -50,7 +50,7 @@ class NatPN(EvidenceHead, PerceptronHead):
     Training has three phases: a warm-up of the flow on the output of the untrained encoder, training of all parts with
     the Bayesian loss, and fine-tuning of the flow on the output of the trained encoder. The last phase is needed
     because the Bayesian loss, which any large evidence satisfies, leaves the flow far from a maximum of the likelihood.
-    Warm-up and fine-tuning start from Gaussian classes in the latent space, as the flow heads do.
+    It starts anew, from one normal distribution for each class in whitened latent features; until then, there is one.
 
     The defaults suit features of a network, in which a linear encoder with many dimensions keeps what tells outliers
     apart. For tables, ``featood fit`` chooses an encoder with three hidden layers, which classifies better.
@@ -110,12 +110,22 @@ class NatPN(EvidenceHead, PerceptronHead):
         """Make the network."""
         latent = min(self.latent, size) if self.by_class else self.latent  # more would not be independent
         encoder = self.mlp(size, latent, generator)
-        flow = (CLASS_FLOWS if self.by_class else FLOWS)[self.flow](
-            latent, self.layers, self.width, generator
-        )
-        if self.by_class:
-            flow = ClassMixture(flow, latent, classes)
+        flow = self.density(latent, classes, generator)
         return NaturalPosteriorNetwork(encoder, flow, latent, classes, generator, self.batch_norm)
+
+    def density(self, latent: int, classes: int, generator: torch.Generator) -> nn.Module:
+        """Make the density of the latent space."""
+        if not self.by_class:
+            return FLOWS[self.flow](latent, self.layers, self.width, generator)
+        flow = CLASS_FLOWS[self.flow](latent, self.layers, self.width, generator)
+        return ClassMixture(flow, latent, classes)
+
+    def start_classes(self, model: Any, rows: Tensor, labels: Tensor) -> None:
+        """Replace the density by a new one that starts from the classes of the latent features."""
+        classes, latent = model.classifier.weight.shape
+        density: Any = self.density(latent, classes, torch.Generator().manual_seed(self.seed))
+        model.flow = density.to(rows.device)
+        model.flow.initialize(settled_latents(model, rows), labels)
 
     def phases(self) -> Sequence[Phase]:
         """Return the phases: warm-up of the flow, joint training, and fine-tuning of the flow."""
@@ -129,17 +139,14 @@ class NatPN(EvidenceHead, PerceptronHead):
         if self.warmup_epochs:
             found.insert(0, Phase(self.warmup_epochs, warm_up_losses, None, flow, "warm-up"))
         if self.finetune:
-            start = start_classes if self.by_class else None
+            start = self.start_classes if self.by_class else None
             found.append(Phase(self.epochs, density_losses, density_loss, flow, "fine-tuning", start))
         return found
 
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
-        """Raise if there is only one row, and start the density from the classes."""
+        """Raise if there is only one row."""
         if len(rows) < 2:
             raise DataError(f"{self.name}: one row cannot be normalised; fit on more rows")
-        if self.by_class:
-            with torch.no_grad():  # normalised by their own statistics, as in training
-                model.flow.initialize(model.latents(rows), labels)
 
     def losses(
         self, model: Any, rows: Tensor, labels: Tensor, generator: torch.Generator
@@ -162,11 +169,6 @@ class NatPN(EvidenceHead, PerceptronHead):
 
     def _budgeted(self, model: NaturalPosteriorNetwork, latents: Tensor) -> Tensor:
         return model.log_density(latents) + BUDGETS[self.budget] * latents.shape[1]
-
-
-def start_classes(model: Any, rows: Tensor, labels: Tensor) -> None:
-    """Set whitening and class means of the density from the latent features of the training rows."""
-    model.flow.initialize(settled_latents(model, rows), labels)
 
 
 def warm_up_losses(
