@@ -177,7 +177,9 @@ def test_natural_posterior_networks_share_one_density_out(fitted):
     log_q = (by_class + flow.shares.log()).logsumexp(1)
     logits = latent @ model.classifier.weight.T + model.classifier.bias
     alpha = 1 + (4 * math.pi) ** 2 * log_q.exp()[:, None] * logits.softmax(1)
-    np.testing.assert_allclose(evidence(head, test) + 1, alpha, rtol=1e-9)
+    np.testing.assert_allclose(
+        evidence(head, test) + 1, alpha, rtol=1e-5
+    )  # the determinant is stored in float32
 
 
 def test_certainty_budgets_of_natural_posterior_networks():
