@@ -15,6 +15,7 @@ from featood.energies.sgld import SAMPLER_PRECISIONS, Gradient, sampler_net, sgl
 from featood.energies.svgd import svgd
 from featood.errors import UsageError
 from featood.heads.base.head import Head
+from featood.heads.energies._priors import FREE
 from featood.heads.energies._residual_network import without_limits
 from featood.options import option
 
@@ -23,8 +24,9 @@ from featood.options import option
 class SampledNegatives(Head):
     """Options of the sampler, and the negatives that it makes of proposals."""
 
-    proposals: str
-    """An option of each subclass: where samples start."""
+    proposals: str = option(
+        "normal", "standard normal rows, uniform rows on [-2, 2], or the batch itself", choices=FREE
+    )
 
     sampler: str = option(
         "sgld",

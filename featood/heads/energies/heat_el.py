@@ -11,7 +11,7 @@ from featood.heads.base.feature_head import RawFeatures
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import classifier_state
 from featood.heads.base.rows import SelectedRows
-from featood.heads.energies._priors import FREE, ClassifierPrior
+from featood.heads.energies._priors import ClassifierPrior
 from featood.heads.energies._residual_head import LOSSES, PUBLISHED, ResidualHead
 from featood.heads.registry import register
 from featood.options import option
@@ -32,9 +32,6 @@ class HEATEL(RawFeatures, ResidualHead):
     optimum; contrastive divergence keeps the residual between -1 / (2 l2) and 1 / (2 l2).
     """
 
-    proposals: str = option(
-        "normal", "standard normal rows, uniform rows on [-2, 2], or the batch itself", choices=FREE
-    )
     step_size: float = option(0.1, "initial step size; that of Langevin steps decays to a tenth", low=0)
     noise: float = option(0.1, "initial standard deviation of the Langevin noise, decayed to a tenth", low=0)
     loss: str = option("cd", "contrastive divergence, or noise-contrastive estimation", choices=tuple(LOSSES))
