@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "drawn_rows",
     "evenly_spaced",
     "keyword_options",
     "select_classes",
@@ -190,6 +191,46 @@ def spaced_rows(rows: int, limit: int) -> np.ndarray:
     """
     count = min(rows, limit)
     return np.arange(count) * rows // max(count, 1)
+
+
+def drawn_rows(
+    rows: int, labels: np.ndarray | None = None, *, share: float = 1.0, per_class: int = 0, seed: int = 0
+) -> np.ndarray:
+    """Draw rows without replacement; more rows of the same seed contain fewer rows.
+
+    Parameters
+    ----------
+    rows : int
+        Number of rows of the set.
+    labels : ndarray, optional
+        Classes ``[rows]``, for `per_class`.
+    share : float
+        Share of all rows to draw, in (0, 1]; at least one row.
+    per_class : int
+        Number of rows to draw of each class, in place of a share of all rows: all rows of a class that has fewer, and
+        none with a negative label. 0 for a share.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    ndarray
+        Numbers of the drawn rows, ascending.
+
+    Examples
+    --------
+    >>> labels = np.array([0, 0, 0, 1, 1, -1])
+    >>> labels[drawn_rows(6, labels, per_class=2)].tolist(), len(drawn_rows(6, share=0.5))
+    ([0, 0, 1, 1], 3)
+    """
+    order = np.random.default_rng(seed).permutation(rows)
+    if not per_class:
+        return np.sort(order[: max(1, round(share * rows))])
+    assert labels is not None
+    order = order[labels[order] >= 0]
+    order = order[np.argsort(labels[order], kind="stable")]
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    return np.sort(order[np.arange(len(order)) - np.repeat(starts, counts) < per_class])
 
 
 def evenly_spaced(images: ImageSet, limit: int) -> ImageSet:
