@@ -25,7 +25,8 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "--backbone",
     default="",
     help="cifar-resnet20.akamaster-cifar10, tv:NAME@WEIGHTS, timm:NAME, python:MODULE:CALLABLE, "
-    "python:FILE.py:CALLABLE, a bare name, or a folder written by featood train; featood backbones lists names.",
+    "python:FILE.py:CALLABLE, a bare name, a folder written by featood train, or for texts st:FOLDER or hf:FOLDER; "
+    "featood backbones lists names.",
 )
 @click.option(
     "--dataset",
@@ -122,6 +123,11 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 )
 @click.option("--image-size", type=click.IntRange(1), help="Side of the square input in pixels.")
 @click.option(
+    "--max-length",
+    type=click.IntRange(1),
+    help="Number of tokens after which a text is cut off (default: that of the model).",
+)
+@click.option(
     "--class-order",
     type=click.Path(exists=True, dir_okay=False),
     help="File with the names of the class folders in the order of the network's outputs.",
@@ -186,7 +192,7 @@ def extract(
     without: tuple[str, ...], odin_epsilon: float, odin_temperature: float, mc_dropout: int | None,
     regret_steps: int, regret_lr: float,
     dropout_rate: float, autoencoder: str, background: str,
-    mean: Any, std: Any, image_size: int | None, seed: int, download: bool, class_order: str | None, bits: int,
+    mean: Any, std: Any, image_size: int | None, max_length: int | None, seed: int, download: bool, class_order: str | None, bits: int,
     exif: bool, data_dir: str | None, cache_root: str, arch_option: tuple[str, ...], limit: int | None,
     engine: str, ray_address: str, ray_gpus: float | None,
     **how: Any,
@@ -236,7 +242,7 @@ def extract(
     source = ImageSource(
         with_limit(dataset, limit or 0), split, data_dir, download, class_order, Decoding(bits, exif)
     )
-    network = Network(backbone, weights, name, seed, mean, std, image_size, parse_pairs(arch_option))
+    network = Network(backbone, weights, name, seed, mean, std, image_size, max_length, parse_pairs(arch_option))
     with engine_of(engine, ray_address, ray_gpus) as place, TerminalReporter() as reporter:
         done = extract_dataset(
             open_cache(cache_root), source, network, options, without=without, engine=place, reporter=reporter

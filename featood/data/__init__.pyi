@@ -16,3 +16,6 @@ from .images.registry import list_datasets as list_datasets
 from .images.suites import list_suites as list_suites
 from .images.suites import near_and_far as near_and_far
 from .images.suites import suite as suite
+from .input_set import InputSet as InputSet
+from .texts.text_set import TextSet as TextSet
+from .texts.text_set import text_set as text_set

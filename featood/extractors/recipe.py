@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from torch import nn
 
 from featood.cache.manifest import Manifest, differing
-from featood.data import ImageSet, get_entry
+from featood.data import ImageSet, InputSet, get_entry
 from featood.errors import CacheCorrupt, Mismatch, UsageError
 from featood.extractors.backbones import CODE, RANDOM, Backbone, code_name, resolve_backbone
 from featood.extractors.code import code_recipe
 from featood.extractors.extras import extras_from_json
 from featood.extractors.forward import ExtractOptions
+from featood.extractors.inputs import InputTransform, transform_from_json
 from featood.extractors.transform import IMAGENET, Transform
 from featood.extractors.weights import weights_sha256
 from featood.nets import is_net, net_defaults
@@ -24,38 +25,55 @@ from featood.nets import is_net, net_defaults
 
 def choose_transform(
     backbone: Backbone,
-    images: ImageSet,
+    images: InputSet,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     image_size: int | None = None,
-) -> tuple[Transform, str]:
+    max_length: int | None = None,
+) -> tuple[InputTransform, str]:
     """Select the transform of the weights, or else of the in-distribution set, and apply the given changes.
 
     Parameters
     ----------
     backbone : Backbone
         The network, whose weights may have a transform.
-    images : ImageSet
+    images : InputSet
         The in-distribution set.
     mean, std : sequence of float, optional
         One value, or one per channel, for pixels in [0, 1].
     image_size : int, optional
         Side of the square input in pixels; the crop keeps its ratio (:meth:`Transform.at_size`).
+    max_length : int, optional
+        Number of tokens after which a text is cut off.
 
     Returns
     -------
-    transform : Transform
+    transform : InputTransform
     origin : str
         Description of its origin.
 
     Raises
     ------
     UsageError
-        If a mean or standard deviation is outside [0, 1], or does not have one value per channel.
+        If a mean or standard deviation is outside [0, 1], or does not have one value per channel; if the backbone is
+        for another kind of inputs, or a value is for another kind.
     """
+    takes = Transform.takes if backbone.transform is None else backbone.transform.takes
+    if images.kind != takes:
+        raise UsageError(f"{images.name} is a set of {images.kind}, and {backbone.name} takes {takes}")
+    of_images = {"--mean": mean, "--std": std, "--image-size": image_size}
+    given = of_images if takes != Transform.takes else {}
+    given = given if takes == "texts" else {**given, "--max-length": max_length}
+    if wrong := [flag for flag, value in given.items() if value is not None]:
+        raise UsageError(f"{wrong[0]} has no effect on {takes}; omit it")
+    if backbone.transform is not None and not isinstance(backbone.transform, Transform):
+        chosen = {} if max_length is None else {"max_length": max_length}
+        changed = backbone.transform.like(chosen)
+        return changed, f"the weights of {backbone.resolved}" + (", with your changes" if chosen else "")
     if backbone.transform is not None:
         base, origin = backbone.transform, f"the weights of {backbone.resolved}"
     else:
+        assert isinstance(images, ImageSet)
         base, origin = _of_dataset(backbone, images)
     if image_size is not None:
         base = base.at_size(image_size)
@@ -112,7 +130,7 @@ def fit_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
 
 def rebuild(
     origin: Manifest, code: Sequence[str | nn.Module] = ()
-) -> tuple[Backbone, Transform, ExtractOptions]:
+) -> tuple[Backbone, InputTransform, ExtractOptions]:
     """Reconstruct from a manifest what is needed to extract another set in the same way.
 
     Parameters
@@ -158,11 +176,7 @@ def rebuild(
             block_rows=origin.block_rows,
             store=origin.store,
         )
-        transform, sha256, name = (
-            Transform.from_json(recipe["transform"]),
-            recipe["weights_sha256"],
-            run["name"],
-        )
+        sha256, name = recipe["weights_sha256"], run["name"]
     except (KeyError, TypeError) as error:
         raise CacheCorrupt(
             f"the manifest of {origin.dataset} lacks an entry of an extraction ({error}); extract it again"
@@ -177,7 +191,7 @@ def rebuild(
         now := code_recipe(backbone.module)[0], {k: recipe.get(k) for k in now}
     ):
         raise Mismatch(f"the code of {name} has changed since the cache was made; extract again")
-    return backbone, transform, options
+    return backbone, transform_from_json(recipe["transform"], backbone.transform), options
 
 
 def _backbone_of(origin: Manifest, name: str, code: Sequence[str | nn.Module]) -> Backbone:

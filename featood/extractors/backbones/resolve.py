@@ -13,11 +13,12 @@ from featood.extractors.backbones import (
     callables,
     nets,
     published,
+    text_models,
     timm_models,
     torchvision_models,
     trained,
 )
-from featood.extractors.backbones.backbone import Backbone, Built, Request
+from featood.extractors.backbones.backbone import MODELS, Backbone, Built, Request
 from featood.extractors.backbones.names import nearest_names
 from featood.extractors.weights import weights_sha256
 from featood.nets import is_net
@@ -40,7 +41,8 @@ def resolve_backbone(
         A network of featood (``cifar-resnet20``), published weights (``cifar-resnet20.akamaster-cifar10``, see
         :func:`list_published`), ``tv:NAME`` or ``tv:NAME@WEIGHTS``, ``timm:NAME``,
         ``python:package.module:callable`` or ``python:path/file.py:callable``, or a name without prefix, which is
-        searched in this order; or a folder written by ``featood train``. The module returned by a callable may have an
+        searched in this order; a folder written by ``featood train``; or ``st:NAME`` or ``hf:NAME``, a folder or the name
+        on the hub of a text model of sentence-transformers or transformers. The module returned by a callable may have an
         attribute ``featood_transform`` with the fields of a :class:`~featood.extractors.transform.Transform`.
     weights : str
         A file or folder (see :func:`featood.extractors.weights.read_checkpoint`; ``FILE#ENTRY`` selects one entry of a
@@ -70,6 +72,9 @@ def resolve_backbone(
         family = next((family for family, known in FINDERS.items() if known(name)), "")
         if family == "trained":  # a cache may be used from elsewhere
             name = rest = os.path.abspath(name)
+    if f"{family}:" in MODELS and os.path.isdir(rest):
+        rest = os.path.abspath(rest)
+        name = f"{family}:{rest}"
     if not family:
         raise UsageError(f"there is no backbone '{name}'{nearest_names(name)}; see featood backbones")
     if request.options and family != "net":
@@ -105,6 +110,8 @@ BUILDERS: dict[str, Callable[[str, Request], Built]] = {
     "python": callables.build,
     "published": published.build,
     "trained": trained.build,
+    "st": text_models.build_encoder,
+    "hf": text_models.build_transformer,
 }
 FINDERS: dict[str, Callable[[str], bool]] = {
     "published": published.is_published,
