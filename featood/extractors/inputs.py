@@ -21,6 +21,10 @@ class InputTransform(Protocol):
     takes: ClassVar[str]
     """The kind of sets it is for; see :class:`featood.data.InputSet`."""
 
+    @property
+    def channels(self) -> int:
+        """Number of channels of images, or of different tokens, which the first layer of a network must know."""
+
     def example(self) -> Tensor:
         """Return two inputs of a network, with which it is traced."""
 

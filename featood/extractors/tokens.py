@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PADDING", "Padded", "TokenTransform", "Tokenizer", "real_tokens"]
+__all__ = ["TokenTransform", "Tokenizer"]
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,11 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from featood.data import TextSet
 from featood.errors import UsageError
-
-PADDING = -1
-"""Number after the last token of a text; networks replace it by their own."""
+from featood.nets.padded import PADDING
 
 
 class Tokenizer(Protocol):
@@ -78,6 +76,11 @@ class TokenTransform:
         shape = (2, min(self.max_length, 16))
         return torch.randint(self.tokenizer.size, shape, generator=generator)
 
+    @property
+    def channels(self) -> int:
+        """Number of different tokens, which a network has in place of the channels of images."""
+        return self.tokenizer.size
+
     def read(self, inputs: TextSet, row: int) -> np.ndarray:
         """Return the token numbers of a row, int64 ``[L]``."""
         return np.asarray(self.tokenizer.ids(inputs.read(row), self.max_length), np.int64)
@@ -102,15 +105,3 @@ class TokenTransform:
         maybe = (text for text in inputs.texts if len(text.encode("utf-8", "replace")) + ends > self.max_length)
         cut = sum(self.tokenizer.count(text) > self.max_length for text in maybe)
         return {"cut off": cut} if cut else {}
-
-
-class Padded(nn.Module):
-    """Base class of networks whose inputs are padded, so only vectors, one per input, may become columns."""
-
-    padded = True
-
-
-def real_tokens(tokens: Tensor, padding: int = 0) -> tuple[Tensor, Tensor]:
-    """Return token numbers ``[B, L]`` with another padding, and which of them are tokens, bool ``[B, L]``."""
-    mask = tokens != PADDING
-    return torch.where(mask, tokens, padding), mask

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from featood.errors import DataError, FeatoodError, UsageError
 from featood.extractors.backbones.backbone import Built, Request, model_folder
-from featood.extractors.tokens import Padded, TokenTransform, real_tokens
+from featood.extractors.tokens import TokenTransform
+from featood.nets.padded import Padded, real_tokens
 from featood.sealed import digest
 
 LONGEST = 512

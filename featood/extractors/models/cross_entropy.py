@@ -25,6 +25,7 @@ class CrossEntropy(Model):
     s is the smoothing; 0, the default, is the plain cross-entropy.
     """
 
+    takes = ("images", "texts")
     smoothing: float = option(0.0, "share of the target spread evenly over all classes", low=0, high=1)
 
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:

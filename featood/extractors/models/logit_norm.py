@@ -25,6 +25,7 @@ class LogitNorm(Model):
     The network's logits are those before normalisation, as in the authors' code.
     """
 
+    takes = ("images", "texts")
     temperature: float = option(0.04, "t: lower lets the classifier be more confident", low=1e-4)
 
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:

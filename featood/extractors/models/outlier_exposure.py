@@ -27,6 +27,7 @@ class OutlierExposure(Model):
     the entropic open-set loss (Dhamija et al., NeurIPS 2018).
     """
 
+    takes = ("images", "texts")
     weight: float = option(0.5, "weight of the outliers (1: entropic open-set loss)", low=0)
 
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:
