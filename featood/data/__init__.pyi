@@ -19,3 +19,4 @@ from .images.suites import suite as suite
 from .input_set import InputSet as InputSet
 from .texts.text_set import TextSet as TextSet
 from .texts.text_set import text_set as text_set
+from .audio.audio_set import AudioSet as AudioSet

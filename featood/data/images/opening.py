@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from featood.data.audio import audio_set
 from featood.data.images.archives import ARCHIVE_SUFFIXES, unpack
 from featood.data.images.class_order import ClassOrder, apply_class_order, read_class_order
-from featood.data.images.folders import IMAGES, split_folder, whole_folder
+from featood.data.images.folders import IMAGES, FolderKind, split_folder, whole_folder
 from featood.data.images.layouts import SPLITS, Layout, Loader, canonical, noting
 from featood.data.images.lists import LIST_SUFFIXES, image_list, listed_file
 from featood.data.images.naming import StrPath, checked_name, is_path, path_key
@@ -62,7 +63,7 @@ def open_dataset(
         data directory, or a path: a folder of images (``./folder``, ``/data/photos``), packed images (``.npz``,
         ``.npy``), or an image list (``.txt``, ``.csv``, ``.tsv``, ``.lst``, ``.list``). A folder without images may contain texts: a table
         ``<split>.csv`` or a file ``<split>.txt`` of one text per line, or text files in class folders; such a table or
-        file may also be given by its path. At the end of any of them, ``:limit=500`` (after a selector ``,limit=500``)
+        file may also be given by its path. Otherwise, recordings in class folders are read. At the end of any of them, ``:limit=500`` (after a selector ``,limit=500``)
         takes 500 rows, evenly spaced.
     split : str, optional
         By default ``test``, otherwise ``val``, otherwise the first available split. Other usual names such as
@@ -75,7 +76,7 @@ def open_dataset(
     Returns
     -------
     InputSet
-        An :class:`~featood.data.ImageSet` or a :class:`~featood.data.TextSet`; its ``notes`` state what was inferred, converted or left out.
+        An :class:`~featood.data.ImageSet`, :class:`~featood.data.TextSet` or :class:`~featood.data.AudioSet`; its ``notes`` state what was inferred, converted or left out.
 
     Raises
     ------
@@ -219,9 +220,14 @@ def _groups(entry: DatasetEntry, root: Path, ordered: bool) -> list[list[tuple[P
 
 
 def _groups_in(folders: list[Path], entry: DatasetEntry, ordered: bool) -> list[list[tuple[Path, Layout]]]:
-    """Return the layouts within folders; those of texts are tried after those of images, if the kind is unknown."""
+    """Return the layouts within folders; if the kind is unknown, those of images are tried first, then texts, then audio."""
     groups: list[list[tuple[Path, Layout]]] = []
-    for kind, files in ((IMAGES, (packed, image_list)), (text_files.FOLDERS, (text_files.split_file,))):
+    files_of: tuple[tuple[FolderKind, tuple[Layout, ...]], ...] = (
+        (IMAGES, (packed, image_list)),
+        (text_files.FOLDERS, (text_files.split_file,)),
+        (audio_set.FOLDERS, ()),
+    )
+    for kind, files in files_of:
         if entry.kind not in ("", kind.title):
             continue
         own, inner = files[:-1], files[-1:]
@@ -311,7 +317,7 @@ def _archive(entry: DatasetEntry, root: Path) -> Path | None:
 def _missing(entry: DatasetEntry, root: Path, reasons: list[str]) -> str:
     if not entry.source:
         return (
-            reasons[0] if reasons else f"{entry.title} contains no images, texts, <split>.npz or image list"
+            reasons[0] if reasons else f"{entry.title} contains no images, texts, recordings, <split>.npz or image list"
         )
     if lacking := next((part for part in entry.made_of if not available_splits(part, root)), ""):
         return (

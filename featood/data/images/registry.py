@@ -8,6 +8,7 @@ import difflib
 from functools import partial
 from typing import Any
 
+from featood.data.audio.entries import AUDIO_ENTRIES
 from featood.data.images import ambiguous, class_names, formats, generated
 from featood.data.images.benchmark_entries import BENCHMARK_ENTRIES
 from featood.data.images.cifar import cifar10, cifar100
@@ -217,7 +218,7 @@ _ENTRIES = (
     _entry("noise", "Noise", "generated", shape=_RGB, splits=_TRAIN_TEST, generate=generated.noise),
 )  # fmt: skip
 
-_BY_NAME = {entry.name: entry for entry in (*_ENTRIES, *BENCHMARK_ENTRIES, *TEXT_ENTRIES)}
+_BY_NAME = {entry.name: entry for entry in (*_ENTRIES, *BENCHMARK_ENTRIES, *TEXT_ENTRIES, *AUDIO_ENTRIES)}
 
 
 def list_datasets() -> list[DatasetEntry]:

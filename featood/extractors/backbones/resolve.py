@@ -11,6 +11,7 @@ from typing import Any
 from featood.errors import UsageError
 from featood.extractors.backbones import (
     callables,
+    declared,
     nets,
     published,
     text_models,
@@ -42,8 +43,9 @@ def resolve_backbone(
         :func:`list_published`), ``tv:NAME`` or ``tv:NAME@WEIGHTS``, ``timm:NAME``,
         ``python:package.module:callable`` or ``python:path/file.py:callable``, or a name without prefix, which is
         searched in this order; a folder written by ``featood train``; or ``st:NAME`` or ``hf:NAME``, a folder or the name
-        on the hub of a text model of sentence-transformers or transformers. The module returned by a callable may have an
-        attribute ``featood_transform`` with the fields of a :class:`~featood.extractors.transform.Transform`.
+        on the hub of a text model of sentence-transformers or transformers. The module returned by a callable may declare
+        its inputs, see :func:`~featood.extractors.backbones.declared.declared_parts`; ``log-mel`` are the features of
+        recordings that need no network.
     weights : str
         A file or folder (see :func:`featood.extractors.weights.read_checkpoint`; ``FILE#ENTRY`` selects one entry of a
         checkpoint), or ``random``; empty for the published weights. A file determines the number of classes and
@@ -112,6 +114,7 @@ BUILDERS: dict[str, Callable[[str, Request], Built]] = {
     "trained": trained.build,
     "st": text_models.build_encoder,
     "hf": text_models.build_transformer,
+    "audio": declared.build_log_mel,
 }
 FINDERS: dict[str, Callable[[str], bool]] = {
     "published": published.is_published,
@@ -119,4 +122,5 @@ FINDERS: dict[str, Callable[[str], bool]] = {
     "tv": _is_torchvision,
     "timm": _is_timm,
     "trained": trained.is_trained,
+    "audio": declared.LOG_MEL.__eq__,
 }

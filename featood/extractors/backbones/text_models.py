@@ -92,19 +92,19 @@ class SentenceEncoder(Padded):
         return embedded
 
 
-class TextClassifier(Padded):
-    """From token numbers ``[B, L]`` to the logits ``[B, C]`` of a classifier of transformers."""
+class TextNetwork(Padded):
+    """From token numbers ``[B, L]`` to the outputs ``[B, C]`` of a network with the interface of transformers."""
 
     def __init__(self, model: nn.Module, padding: int) -> None:
         super().__init__()
         self.model, self._padding = model, padding
-        self.config: Any = model.config
+        self.config: Any = getattr(model, "config", None)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return the logits."""
+    def forward(self, tokens: Tensor) -> Any:
+        """Return what the network returns, or the logits among it."""
         ids, mask = real_tokens(tokens, self._padding)
-        logits: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).logits
-        return logits
+        output = self.model(input_ids=ids, attention_mask=mask.long())
+        return getattr(output, "logits", output)
 
 
 def build_encoder(name: str, request: Request) -> Built:
@@ -185,14 +185,15 @@ def encoder_parts(model: Any) -> TextParts:
 
 
 def text_parts(model: Any, tokenizer: Any) -> TextParts:
-    """Return a classifier of transformers as a backbone."""
-    titles = tuple(name for _, name in sorted((model.config.id2label or {}).items()))
+    """Return a classifier of transformers, or another network that is called in the same way, as a backbone."""
+    config = getattr(model, "config", None)
+    titles = tuple(name for _, name in sorted((getattr(config, "id2label", None) or {}).items()))
     named = titles if not all(re.fullmatch(r"LABEL_\d+", name) for name in titles) else ()
-    longest = _bounded(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None))
-    padding = model.config.pad_token_id
+    longest = _bounded(tokenizer.model_max_length, getattr(config, "max_position_embeddings", None))
+    padding = getattr(config, "pad_token_id", None)
     padding = (tokenizer.pad_token_id if padding is None else padding) or 0
-    options = {"parts": [type(model).__name__], "config_sha256": _digest_of(model.config)}
-    module = TextClassifier(model, padding)
+    options = {"parts": [type(model).__name__], "config_sha256": _config_digest(model)}
+    module = TextNetwork(model, padding)
     return TextParts(module, TokenTransform(LibraryTokenizer(tokenizer), longest), options, named)
 
 
