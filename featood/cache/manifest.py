@@ -69,7 +69,7 @@ TRANSFORMS: dict[str, dict[Any, Any]] = {
         ...: object,
     },
     "texts": {"tokenizer": str, "max_length": whole(1), ...: object},
-    "audio": {"rate": whole(1), "seconds": (int, float), ...: object},
+    "recordings": {"rate": whole(1), "seconds": (int, float), ...: object},
 }
 """Schemas of transforms by their kind, which those of images leave out."""
 

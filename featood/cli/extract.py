@@ -192,7 +192,8 @@ def extract(
     without: tuple[str, ...], odin_epsilon: float, odin_temperature: float, mc_dropout: int | None,
     regret_steps: int, regret_lr: float,
     dropout_rate: float, autoencoder: str, background: str,
-    mean: Any, std: Any, image_size: int | None, max_length: int | None, seed: int, download: bool, class_order: str | None, bits: int,
+    mean: Any, std: Any, image_size: int | None, max_length: int | None, seed: int, download: bool,
+    class_order: str | None, bits: int,
     exif: bool, data_dir: str | None, cache_root: str, arch_option: tuple[str, ...], limit: int | None,
     engine: str, ray_address: str, ray_gpus: float | None,
     **how: Any,
@@ -242,7 +243,9 @@ def extract(
     source = ImageSource(
         with_limit(dataset, limit or 0), split, data_dir, download, class_order, Decoding(bits, exif)
     )
-    network = Network(backbone, weights, name, seed, mean, std, image_size, max_length, parse_pairs(arch_option))
+    network = Network(
+        backbone, weights, name, seed, mean, std, image_size, max_length, parse_pairs(arch_option)
+    )
     with engine_of(engine, ray_address, ray_gpus) as place, TerminalReporter() as reporter:
         done = extract_dataset(
             open_cache(cache_root), source, network, options, without=without, engine=place, reporter=reporter

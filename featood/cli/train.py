@@ -94,13 +94,15 @@ def _options(model: type[Model]) -> dict[str, list[click.Parameter]]:
         "What to train": [
             click.Option(["--recipe"], default="",
                          help="Published settings, listed by featood train --help; other options take precedence."),
-            click.Option(["--arch"], default="", help="Network: cifar-resnet18, wrn-28-10, tv:NAME, timm:NAME, ..., or gru for texts."),
+            click.Option(["--arch"], default="",
+                         help="Network: cifar-resnet18, wrn-28-10, tv:NAME, timm:NAME, ..., or gru for texts."),
             click.Option(["--arch-option"], multiple=True, metavar="NAME=VALUE",
                          help="Option of the network, such as dropout=0.3 or sn=true; may be repeated. "
                               "featood backbones NAME lists them."),
             click.Option(["--initial"], default="",
                          help="Weights to start from: folder of a trained network, file, or name of published ones."),
-            click.Option(["--dataset"], required=True, shell_complete=image_sets, help="Labelled images or texts to train on."),
+            click.Option(["--dataset"], required=True, shell_complete=image_sets,
+                         help="Labelled images or texts to train on."),
             click.Option(["--split"], default="train", show_default=True, help="Their split."),
             click.Option(["--outliers"], default="", shell_complete=image_sets,
                          help="Images to train on as outliers: NAME or NAME/SPLIT."),

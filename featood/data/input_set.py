@@ -46,7 +46,7 @@ class InputSet:
     """
 
     kind: ClassVar[str]
-    """What the inputs are: ``images``, ``texts`` or ``audio``."""
+    """What the inputs are: ``images``, ``texts`` or ``recordings``."""
     name: str = ""
     split: str = "test"
     ids: Sequence[str] = field(repr=False)

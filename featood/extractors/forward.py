@@ -104,7 +104,11 @@ class Forward:
     """
 
     def __init__(
-        self, module: nn.Module, example: Tensor, options: ExtractOptions, transform: InputTransform | None = None
+        self,
+        module: nn.Module,
+        example: Tensor,
+        options: ExtractOptions,
+        transform: InputTransform | None = None,
     ) -> None:
         self.module, self.options = module, options
         self.plan = plan_taps(module, example, options.taps, options.pools, options.maps, options.outputs)

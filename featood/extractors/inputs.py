@@ -10,13 +10,12 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from torch import Tensor
 
-from featood.data import InputSet
 from featood.errors import Mismatch
 from featood.extractors.transform import Transform
 
 
 class InputTransform(Protocol):
-    """What an extraction needs of a transform: that of images (:class:`Transform`), of texts or of audio."""
+    """What an extraction needs of a transform: that of images (:class:`Transform`), of texts or of recordings."""
 
     takes: ClassVar[str]
     """The kind of sets it is for; see :class:`featood.data.InputSet`."""
@@ -37,7 +36,7 @@ class InputTransform(Protocol):
     def normalise(self, batch: np.ndarray) -> Tensor:
         """Convert such a batch to the input of a network."""
 
-    def counts(self, inputs: InputSet) -> dict[str, int]:
+    def counts(self, inputs: Any) -> dict[str, int]:
         """Return numbers of rows that lose information, by the word for how; those of zero are left out."""
 
     def as_json(self) -> dict[str, Any]:

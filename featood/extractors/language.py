@@ -1,7 +1,7 @@
-"""sentence-transformers and transformers, imported on first use: ``from featood.extractors.language import transformers``.
+"""sentence-transformers and transformers, imported on first use: ``from featood.extractors.language import NAME``.
 
-No other module imports them. They import torchvision if it is installed, which beside a CPU build of PyTorch fails unless
-:mod:`featood.extractors.vision` has imported it.
+No other module imports them. They import torchvision if it is installed, which beside a CPU build of PyTorch fails
+unless :mod:`featood.extractors.vision` has imported it.
 """
 
 from __future__ import annotations

@@ -167,8 +167,8 @@ def plan_taps(
                 map_shape = _map_shape(trace, last)
         if padded and any(trace.values[tap.place].ndim > 2 for tap in feature.taps):
             raise UsageError(
-                "the classifier of this backbone is applied to each token, so there is no vector of features per input: "
-                "let a callable return one, or take an encoder"
+                "the classifier of this backbone is applied to each token, so there is no vector of features per "
+                "input: let a callable return one, or take an encoder"
             )
         columns = {main: feature, **columns}
         if kind not in ("classes", "density"):

@@ -102,6 +102,8 @@ class TokenTransform:
         """Return the number of texts that are cut off."""
         # a token has at least one byte of the text, except for those of its ends
         ends = self.tokenizer.count("")
-        maybe = (text for text in inputs.texts if len(text.encode("utf-8", "replace")) + ends > self.max_length)
+        maybe = (
+            text for text in inputs.texts if len(text.encode("utf-8", "replace")) + ends > self.max_length
+        )
         cut = sum(self.tokenizer.count(text) > self.max_length for text in maybe)
         return {"cut off": cut} if cut else {}

@@ -33,7 +33,9 @@ def librosa_of(purpose: str) -> Any:
     try:
         import librosa
     except ModuleNotFoundError as error:
-        raise UsageError(f"librosa is needed for {purpose} ({error}): pip install 'featood[audio]'") from error
+        raise UsageError(
+            f"librosa is needed for {purpose} ({error}): pip install 'featood[audio]'"
+        ) from error
     return librosa
 
 
@@ -54,7 +56,7 @@ class AudioTransform:
         If a value is not positive.
     """
 
-    takes: ClassVar[str] = "audio"
+    takes: ClassVar[str] = "recordings"
     channels: ClassVar[int] = 1
     rate: int
     seconds: float = 30.0
@@ -116,7 +118,7 @@ class AudioTransform:
 
 
 class WaveformEncoder(Padded):
-    """From samples ``[B, T]``, with NaN after the end, to what a network makes of zeros there and the lengths ``[B]``."""
+    """From samples ``[B, T]``, with NaN after the end, to what a network makes of them and their lengths ``[B]``."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

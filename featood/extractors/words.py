@@ -66,7 +66,11 @@ class WordTokenizer:
         Mismatch
             If it does not match the digest.
         """
-        if not isinstance(body, list) or not all(isinstance(word, str) for word in body) or digest(body) != sha256:
+        if (
+            not isinstance(body, list)
+            or not all(isinstance(word, str) for word in body)
+            or digest(body) != sha256
+        ):
             raise Mismatch("the vocabulary does not match its checksum; train the network again")
         return cls(body)
 

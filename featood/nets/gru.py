@@ -49,11 +49,13 @@ class GruClassifier(Padded):
 
     Options = GruOptions
 
-    def __init__(self, num_classes: int, tokens: int, options: GruOptions = GruOptions()) -> None:  # noqa: B008
+    def __init__(self, num_classes: int, tokens: int, options: GruOptions = GruOptions()) -> None:
         super().__init__()
         self.embedding = nn.Embedding(tokens, options.embedding)
         between = options.dropout if options.layers > 1 else 0.0
-        self.gru = nn.GRU(options.embedding, options.hidden, options.layers, batch_first=True, dropout=between)
+        self.gru = nn.GRU(
+            options.embedding, options.hidden, options.layers, batch_first=True, dropout=between
+        )
         self.dropout = nn.Dropout(options.dropout)
         self.fc = nn.Linear(options.hidden, num_classes)
 

@@ -21,7 +21,9 @@ class Padded(nn.Module):
     padded = True
 
 
-def real_tokens(tokens: Int[Tensor, "B L"], padding: int = 0) -> tuple[Int[Tensor, "B L"], Bool[Tensor, "B L"]]:
+def real_tokens(
+    tokens: Int[Tensor, "B L"], padding: int = 0
+) -> tuple[Int[Tensor, "B L"], Bool[Tensor, "B L"]]:
     """Return token numbers ``[B, L]`` with another padding, and which of them are tokens ``[B, L]``."""
     mask = tokens != PADDING
     return torch.where(mask, tokens, padding), mask

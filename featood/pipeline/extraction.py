@@ -165,7 +165,9 @@ def extract_dataset(
     )
     for note in backbone.notes:
         reporter.line(f"{network.backbone}: {note}")
-    transform, origin = choose_transform(backbone, sets[0], network.mean, network.std, network.image_size, network.max_length)
+    transform, origin = choose_transform(
+        backbone, sets[0], network.mean, network.std, network.image_size, network.max_length
+    )
     reporter.line(f"transform from {origin}: {transform}")
     given = {extra.kind for extra in options.extras}
     added = [
@@ -253,20 +255,22 @@ def extract_sets(
         if lossy := transform.counts(images):
             facts["lossy"] = lossy
             for how, count in lossy.items():
-                reporter.line(f"{what}: {count} of {len(images)} {images.kind} are {how} ({transform})")
+                reporter.line(f"{what}: {count} of {len(images)} rows are {how} ({transform})")
         task = reporter.task(f"{backbone.slug}/{what}")
         extraction = extract(backbone, images, transform, cache, options, facts, task, engine)
         if extraction.note and not done:
             reporter.line(f"{backbone.slug}: {extraction.note}")
         done.append(extraction)
         if extraction.failed:
-            reporter.line(f"warning: {len(extraction.failed)} {images.kind} could not be read and are left out:")
+            reporter.line(
+                f"warning: {len(extraction.failed)} {images.kind} could not be read and are left out:"
+            )
             for reason in extraction.failed[:SHOWN]:
                 reporter.line(f"  {reason}")
         if inputs_stamp(images) != stamp:
             reporter.line(
-                f"warning: {what} changed during the extraction, so its rows may come from old and new {images.kind}; extract "
-                "it again with --overwrite"
+                f"warning: {what} changed during the extraction, so its rows may come from old and new {images.kind}; "
+                "extract it again with --overwrite"
             )
         features = extraction.features
         sound = backbone.weights != RANDOM and (run or {}).get("role") != OOD

@@ -9,7 +9,7 @@ import os
 
 from featood.cache import CacheEntry, FeatureCache, FeatureSet
 from featood.cache.manifest import Manifest
-from featood.data import Decoding, InputSet, default_data_dir, open_dataset
+from featood.data import Decoding, ImageSet, InputSet, default_data_dir, open_dataset
 from featood.engines import LOCAL, Engine
 from featood.errors import FeatoodError, UsageError
 from featood.extractors.recipe import rebuild
@@ -60,7 +60,9 @@ def extract_like(
     images = _decoded_as(origin, open_dataset(name, None if entry is None else entry.split, where))
     backbone, transform, options = rebuild(origin, cache.code)
     if images.kind != transform.takes:
-        raise UsageError(f"{name} is a set of {images.kind}, and {reference.name} was extracted from {transform.takes}")
+        raise UsageError(
+            f"{name} is a set of {images.kind}, and {reference.name} was extracted from {transform.takes}"
+        )
     # the user may have chosen the name of the folder
     backbone = dataclasses.replace(backbone, folder=reference.name.split("/")[0])
     facts = {
@@ -91,7 +93,7 @@ def changed_images(entry: CacheEntry, reference: FeatureSet, name: str, data_dir
     return "was extracted from images that have changed"
 
 
-def unchanged_images(features: FeatureSet, data_dir: str | None = None) -> InputSet | None:
+def unchanged_images(features: FeatureSet, data_dir: str | None = None) -> ImageSet | None:
     """Return the images from which a set was extracted; None if they are not there, or have changed."""
     origin = features.origin
     if origin is None or "inputs_stamp" not in origin.run:
@@ -102,7 +104,7 @@ def unchanged_images(features: FeatureSet, data_dir: str | None = None) -> Input
     except FeatoodError:
         return None
     images = _decoded_as(origin, images)
-    return images if _is_unchanged(origin, images) else None
+    return images if isinstance(images, ImageSet) and _is_unchanged(origin, images) else None
 
 
 def _is_unchanged(manifest: Manifest, images: InputSet) -> bool:

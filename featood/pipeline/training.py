@@ -16,6 +16,7 @@ from featood.extractors.inputs import InputTransform
 from featood.extractors.models import create_model, model_class
 from featood.extractors.readable import split_readable
 from featood.extractors.recipe import changed_colours, fit_channels
+from featood.extractors.tokens import TokenTransform
 from featood.extractors.trainer import (
     Architecture,
     Facts,
@@ -26,7 +27,6 @@ from featood.extractors.trainer import (
     save_extractor,
     train_network,
 )
-from featood.extractors.tokens import TokenTransform
 from featood.extractors.transform import IMAGENET, Transform
 from featood.extractors.words import WordTokenizer
 from featood.pipeline.extraction import SHOWN
@@ -117,7 +117,9 @@ def train_extractor(
 def _open(name: str, split: str, plan: TrainPlan) -> InputSet:
     images = open_dataset(name, split, plan.data_dir)
     if images.kind != plan.architecture.takes:
-        raise UsageError(f"{name} is a set of {images.kind}, and {plan.architecture.name} takes {plan.architecture.takes}")
+        raise UsageError(
+            f"{name} is a set of {images.kind}, and {plan.architecture.name} takes {plan.architecture.takes}"
+        )
     return images.subset(range(min(plan.limit, len(images)))) if plan.limit else images
 
 
@@ -126,7 +128,11 @@ def _sets(
 ) -> tuple[TrainImages, dict[str, Any]]:
     """Open all sets, and leave out what cannot be read; return them, and what is recorded of them."""
     images = _open(plan.dataset, plan.split, plan)
-    transform = _text_transform(plan, images) if isinstance(images, TextSet) else _image_transform(plan, images, known)
+    transform = (
+        _text_transform(plan, images)
+        if isinstance(images, TextSet)
+        else _image_transform(plan, images, known)
+    )
     where = "" if known is None else " (as of the initial weights)"
     reporter.line(f"{plan.dataset}/{plan.split}: {len(images)} {images.kind}; inputs{where}: {transform}")
 
@@ -135,7 +141,7 @@ def _sets(
         for note in images.notes:
             reporter.line(f"{name}: {note}")
         for how, count in transform.counts(images).items():
-            reporter.line(f"{name}: {count} of {len(images)} {images.kind} are {how}")
+            reporter.line(f"{name}: {count} of {len(images)} rows are {how}")
             data[f"{before}lossy"] = {how: count}
         task = reporter.task(f"checking {name}")
         found, problems = split_readable(

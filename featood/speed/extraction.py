@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from featood.cache import FeatureCache
-from featood.data import ImageSet, open_dataset, packed_set
+from featood.data import ImageSet, open_images, packed_set
 from featood.data.images.generated import photo_patches
 from featood.extractors.backbones import RANDOM, Backbone, resolve_backbone
 from featood.extractors.extract import ExtractOptions, extract
@@ -159,7 +159,7 @@ def _files(folder: Path, rows: int, size: int) -> ImageSet:
         Image.fromarray(photos.read(number)).save(content, "JPEG", quality=90)
     for row in range(rows):
         atomic_write(folder / f"{row:06}.jpg", contents[row % len(contents)].getbuffer())
-    return dataclasses.replace(open_dataset(str(folder)), name="jpeg")
+    return dataclasses.replace(open_images(str(folder)), name="jpeg")
 
 
 def _decode(images: ImageSet, transform: Transform) -> None:

@@ -39,7 +39,7 @@ class AudioSet(InputSet):
         If the attributes are inconsistent.
     """
 
-    kind: ClassVar[str] = "audio"
+    kind: ClassVar[str] = "recordings"
 
     def __post_init__(self) -> None:
         if self.root is None:
@@ -59,7 +59,9 @@ class AudioSet(InputSet):
         try:
             import soundfile
         except ModuleNotFoundError as error:
-            raise UsageError(f"recordings are read by soundfile ({error}): pip install 'featood[audio]'") from error
+            raise UsageError(
+                f"recordings are read by soundfile ({error}): pip install 'featood[audio]'"
+            ) from error
         assert self.root is not None
         path = self.root / self.ids[i]
         if not path.is_file():  # reading a pipe would block
@@ -81,5 +83,5 @@ class AudioSet(InputSet):
         return sha.hexdigest()
 
 
-FOLDERS = FolderKind("audio", SUFFIXES, AudioSet)
+FOLDERS = FolderKind("recordings", SUFFIXES, AudioSet)
 """Class folders of recordings."""

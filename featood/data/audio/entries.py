@@ -32,7 +32,7 @@ def spoken_digits(folder: Path, split: str) -> Loader | None:
 
 AUDIO_ENTRIES = (
     DatasetEntry(
-        name="fsdd", title="Free Spoken Digit Dataset", kind="audio", num_classes=10, splits=("train", "test"),
+        name="fsdd", title="Free Spoken Digit Dataset", kind="recordings", num_classes=10, splits=("train", "test"),
         source="https://github.com/Jakobovski/free-spoken-digit-dataset", layouts=(spoken_digits,),
         folders=("free-spoken-digit-dataset", "Jakobovski-free-spoken-digit-dataset-e9e1155"),
         classes=tuple("0123456789"), untried=True,

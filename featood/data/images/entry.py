@@ -23,7 +23,7 @@ class DatasetEntry:
     source : str
         Origin of the files.
     kind : str
-        ``images``, ``texts`` or ``audio``; empty for a set that is not registered, whose files decide.
+        ``images``, ``texts`` or ``recordings``; empty for a set that is not registered, whose files decide.
     num_classes : int
         Number of classes; 0 if irrelevant.
     shape : tuple of int, optional

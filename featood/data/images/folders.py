@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["IMAGES", "FolderKind", "folder_labels", "inner_folder", "read_folder", "split_folder", "whole_folder"]
+__all__ = [
+    "IMAGES",
+    "FolderKind",
+    "folder_labels",
+    "inner_folder",
+    "read_folder",
+    "split_folder",
+    "whole_folder",
+]
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -30,9 +38,7 @@ class FolderKind(NamedTuple):
 IMAGES = FolderKind("images", SUFFIXES, ImageSet)
 
 
-def split_folder(
-    folder: Path, split: str, lenient: bool = False, kind: FolderKind = IMAGES
-) -> Loader | None:
+def split_folder(folder: Path, split: str, lenient: bool = False, kind: FolderKind = IMAGES) -> Loader | None:
     """Layout ``FOLDER/<split>/``, with labels from ``<class>/*``.
 
     The label is the rank of the class among the class folders of all splits. Images without class folders, or within a
@@ -44,9 +50,7 @@ def split_folder(
     return noting(partial(read_folder, inner, folder, lenient, kind), *choice(inner, split))
 
 
-def whole_folder(
-    folder: Path, split: str, lenient: bool = False, kind: FolderKind = IMAGES
-) -> Loader | None:
+def whole_folder(folder: Path, split: str, lenient: bool = False, kind: FolderKind = IMAGES) -> Loader | None:
     """Layout of FOLDER itself as ``test``, if it has no folders named like splits."""
     if split != "test" or _split_folders(folder, kind) or not has_files(folder, kind.suffixes):
         return None
@@ -115,7 +119,9 @@ def read_folder(
     if flat or alone or not used <= set(classes):
         return kind.make(ids=ids, root=folder, notes=tuple(notes))
     if empty := sorted(own - used):
-        nowhere = [name for name in empty if not any(has_files(split / name, kind.suffixes) for split in others)]
+        nowhere = [
+            name for name in empty if not any(has_files(split / name, kind.suffixes) for split in others)
+        ]
         if nowhere and not lenient and not _numbered(classes):
             raise DataError(
                 f"{folder}: class folders without {kind.title} ({some(nowhere)}) would shift the labels; "

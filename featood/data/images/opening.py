@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["available_splits", "default_data_dir", "open_dataset"]
+__all__ = ["available_splits", "default_data_dir", "open_dataset", "open_images"]
 
 import os
 import re
@@ -15,6 +15,7 @@ from featood.data.audio import audio_set
 from featood.data.images.archives import ARCHIVE_SUFFIXES, unpack
 from featood.data.images.class_order import ClassOrder, apply_class_order, read_class_order
 from featood.data.images.folders import IMAGES, FolderKind, split_folder, whole_folder
+from featood.data.images.image_set import ImageSet
 from featood.data.images.layouts import SPLITS, Layout, Loader, canonical, noting
 from featood.data.images.lists import LIST_SUFFIXES, image_list, listed_file
 from featood.data.images.naming import StrPath, checked_name, is_path, path_key
@@ -61,10 +62,11 @@ def open_dataset(
         A registered set (``cifar10``), some of its classes (``cifar10:0-5``, ``cifar10:0,3,7-9``; these are renumbered
         0 to k-1 in the same order), a generated set with options (``noise:uniform,n=500,size=64``), a folder in the
         data directory, or a path: a folder of images (``./folder``, ``/data/photos``), packed images (``.npz``,
-        ``.npy``), or an image list (``.txt``, ``.csv``, ``.tsv``, ``.lst``, ``.list``). A folder without images may contain texts: a table
-        ``<split>.csv`` or a file ``<split>.txt`` of one text per line, or text files in class folders; such a table or
-        file may also be given by its path. Otherwise, recordings in class folders are read. At the end of any of them, ``:limit=500`` (after a selector ``,limit=500``)
-        takes 500 rows, evenly spaced.
+        ``.npy``), or an image list (``.txt``, ``.csv``, ``.tsv``, ``.lst``, ``.list``). A
+        folder without images may contain texts: a table ``<split>.csv`` or a file ``<split>.txt`` of one text per line,
+        or text files in class folders; such a table or file may also be given by its path. Otherwise, recordings in
+        class folders are read. At the end of any of them, ``:limit=500`` (after a selector ``,limit=500``) takes 500
+        rows, evenly spaced.
     split : str, optional
         By default ``test``, otherwise ``val``, otherwise the first available split. Other usual names such as
         ``validation`` are recognised.
@@ -76,7 +78,8 @@ def open_dataset(
     Returns
     -------
     InputSet
-        An :class:`~featood.data.ImageSet`, :class:`~featood.data.TextSet` or :class:`~featood.data.AudioSet`; its ``notes`` state what was inferred, converted or left out.
+        An :class:`~featood.data.ImageSet`, :class:`~featood.data.TextSet` or :class:`~featood.data.AudioSet`; its
+        ``notes`` state what was inferred, converted or left out.
 
     Raises
     ------
@@ -119,7 +122,8 @@ def open_dataset(
         )
     if entry.untried:
         images = images.with_notes(
-            f"the reader of {entry.title} was tested on small files of this layout only: check the number of {entry.kind}"
+            f"the reader of {entry.title} was tested on small files of this layout only: check the number of "
+            f"{entry.kind}"
         )
     if order is None and images.classes != entry.classes and set(images.classes) <= set(entry.classes):
         order = entry.classes
@@ -129,6 +133,25 @@ def open_dataset(
     return (
         select_classes(images, source.classes, entry.groups, entry.num_classes) if source.classes else images
     )
+
+
+def open_images(
+    name: StrPath,
+    split: str | None = None,
+    data_dir: StrPath | None = None,
+    class_order: ClassOrder | None = None,
+) -> ImageSet:
+    """Open a set of images, for what texts and recordings cannot be used for; see :func:`open_dataset`.
+
+    Raises
+    ------
+    UsageError
+        If it is a set of texts or recordings.
+    """
+    found = open_dataset(name, split, data_dir, class_order)
+    if not isinstance(found, ImageSet):
+        raise UsageError(f"{name} is a set of {found.kind}, and images are needed here")
+    return found
 
 
 def available_splits(name: StrPath, data_dir: StrPath | None = None) -> list[str]:
@@ -220,7 +243,7 @@ def _groups(entry: DatasetEntry, root: Path, ordered: bool) -> list[list[tuple[P
 
 
 def _groups_in(folders: list[Path], entry: DatasetEntry, ordered: bool) -> list[list[tuple[Path, Layout]]]:
-    """Return the layouts within folders; if the kind is unknown, those of images are tried first, then texts, then audio."""
+    """Return the layouts within folders; of an unknown kind, those of images are tried first, then texts."""
     groups: list[list[tuple[Path, Layout]]] = []
     files_of: tuple[tuple[FolderKind, tuple[Layout, ...]], ...] = (
         (IMAGES, (packed, image_list)),
@@ -296,7 +319,7 @@ def _one_file(folder: Path, split: str, path: Path, root: Path) -> Loader | None
     beside, root = folder.resolve(), root.resolve()
     listed = listed_file(path, (beside, root, *(root / name for name in _OPENOOD_ROOTS)))
 
-    def load() -> ImageSet:
+    def load() -> InputSet:
         images = listed()
         elsewhere = images.root != beside
         return images.with_notes(*[f"paths in {path.name} are relative to {images.root}"] * elsewhere)
@@ -317,7 +340,9 @@ def _archive(entry: DatasetEntry, root: Path) -> Path | None:
 def _missing(entry: DatasetEntry, root: Path, reasons: list[str]) -> str:
     if not entry.source:
         return (
-            reasons[0] if reasons else f"{entry.title} contains no images, texts, recordings, <split>.npz or image list"
+            reasons[0]
+            if reasons
+            else f"{entry.title} contains no images, texts, recordings, <split>.npz or image list"
         )
     if lacking := next((part for part in entry.made_of if not available_splits(part, root)), ""):
         return (

@@ -239,5 +239,7 @@ def get_entry(name: str) -> DatasetEntry:
         refuse_table(name)
         near = difflib.get_close_matches(name.lower(), _BY_NAME, n=3)
         hint = f"did you mean {', '.join(near)}" if near else "see `featood datasets`"
-        raise UsageError(f"no dataset is named {name!r}: {hint}, or ./folder for a folder of images, texts or recordings?")
+        raise UsageError(
+            f"no dataset is named {name!r}: {hint}, or ./folder for a folder of images, texts or recordings?"
+        )
     return entry

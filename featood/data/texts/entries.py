@@ -36,11 +36,19 @@ DEBIAN = ("admin", "fonts", "games", "graphics", "mail", "math", "net", "science
 
 def _texts(name: str, title: str, source: str, classes: tuple[str, ...] = (), **details: Any) -> DatasetEntry:
     return DatasetEntry(
-        name=name, title=title, source=source, num_classes=len(classes), classes=classes, kind="texts", **details
+        name=name,
+        title=title,
+        source=source,
+        num_classes=len(classes),
+        classes=classes,
+        kind="texts",
+        **details,
     )
 
 
-def _lines(name: str, title: str, source: str, files: dict[str, tuple[str, ...]], **details: Any) -> DatasetEntry:
+def _lines(
+    name: str, title: str, source: str, files: dict[str, tuple[str, ...]], **details: Any
+) -> DatasetEntry:
     classes = details.get("classes", ())
     layouts = (*details.pop("layouts", ()), partial(named_lines, files=files, classes=classes))
     return _texts(name, title, source, splits=tuple(files), layouts=layouts, untried=True, **details)
@@ -72,7 +80,8 @@ TEXT_ENTRIES = (
     _reuters(8, REUTERS8),
     _reuters(52, REUTERS52),
     _lines(
-        "multi30k", "Multi30k", _EXPOSURE, {"train": ("m30k-train.txt", "train.txt"), "test": ("m30k-test.txt", "val.txt")}
+        "multi30k", "Multi30k", _EXPOSURE,
+        {"train": ("m30k-train.txt", "train.txt"), "test": ("m30k-test.txt", "val.txt")},
     ),
     _lines("wmt16", "WMT16 sentences", _EXPOSURE, {"test": ("wmt16_sentences",)}),
     _lines("wikitext-2", "WikiText-2", _WIKITEXT, _WIKI_FILES),

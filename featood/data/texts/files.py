@@ -79,8 +79,8 @@ def _table(path: Path, stem: str = "") -> TextSet:
     place = next((names.index(name) for name in TEXTS if name in names), None)
     if place is None:
         raise DataError(
-            f"{path} has the columns {', '.join(columns.names)}; name that of the texts 'text', and that of the classes "
-            "'label'"
+            f"{path} has the columns {', '.join(columns.names)}; name that of the texts 'text', and that of the "
+            "classes 'label'"
         )
     label = next((names.index(name) for name in LABELS if name in names), None)
     texts = [str(value or "") for value in _plain(columns.values[place])]

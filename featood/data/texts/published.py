@@ -58,13 +58,18 @@ def _labelled_lines(path: Path, classes: tuple[str, ...]) -> TextSet:
     for number, line in enumerate(lines, 1):
         match = pattern.match(line)
         if match is None or re.match(r"\w", line[match.end() :]):
-            raise DataError(f"{path}, line {number}: it does not begin with one of the {len(classes)} classes")
+            raise DataError(
+                f"{path}, line {number}: it does not begin with one of the {len(classes)} classes"
+            )
         label = re.sub(r"\W+", " ", match[0])
         labels.append(names.get(label, label))
         texts.append(line[match.end() :].strip())
     numbers, found, more = set_labels(labels, len(lines), path, lambda: classes)
     if not found and numbers.min(initial=1) == 1 and numbers.max(initial=0) == len(classes):
-        numbers, more = numbers - 1, (*more, f"classes are numbered 1 to {len(classes)}: indices are these, minus one")
+        numbers, more = (
+            numbers - 1,
+            (*more, f"classes are numbered 1 to {len(classes)}: indices are these, minus one"),
+        )
     return text_set(texts, numbers.astype(np.int64), classes=found, sources=(path,), notes=(*notes, *more))
 
 

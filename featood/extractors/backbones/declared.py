@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["LOG_MEL", "build_log_mel", "declared_parts"]
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -24,7 +26,7 @@ class Declared(NamedTuple):
 
     module: nn.Module
     transform: InputTransform | None
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -32,10 +34,10 @@ class Declared(NamedTuple):
 def declared_parts(module: nn.Module) -> Declared:
     """Return a module with the transform that it declares.
 
-    A model of sentence-transformers takes texts, and so does a module with a tokenizer of transformers as its attribute
-    ``featood_tokenizer``, called as ``module(input_ids=, attention_mask=)``. A module with ``featood_rate``, samples per
-    second, and optionally ``featood_seconds``, takes recordings, called as ``module(samples, lengths)`` with ``[B, T]``
-    and ``[B]``. All others take images, whose transform may be in ``featood_transform``.
+    A model of sentence-transformers takes texts, and so does a module with a tokenizer of transformers as its
+    attribute ``featood_tokenizer``, called as ``module(input_ids=, attention_mask=)``. A module with ``featood_rate``,
+    samples per second, and optionally ``featood_seconds``, takes recordings, called as ``module(samples, lengths)``
+    with ``[B, T]`` and ``[B]``. All others take images, whose transform may be in ``featood_transform``.
     """
     library = type(module).__module__.partition(".")[0]
     if library == "sentence_transformers" and hasattr(module, "max_seq_length"):
@@ -43,7 +45,9 @@ def declared_parts(module: nn.Module) -> Declared:
     if (tokenizer := getattr(module, "featood_tokenizer", None)) is not None:
         return Declared(*text_parts(module, tokenizer))
     if (rate := getattr(module, "featood_rate", None)) is not None:
-        transform = AudioTransform(int(rate), float(getattr(module, "featood_seconds", AudioTransform.seconds)))
+        transform = AudioTransform(
+            int(rate), float(getattr(module, "featood_seconds", AudioTransform.seconds))
+        )
         return Declared(WaveformEncoder(module), transform)
     own = getattr(module, "featood_transform", None)
     return Declared(module, None if own is None else Transform.from_json(own))
@@ -58,7 +62,9 @@ def build_log_mel(name: str, request: Request) -> Built:
         If weights are given, or there are no features of this name.
     """
     if name != LOG_MEL or request.weights:
-        raise UsageError(f"the features of recordings are called {LOG_MEL}, and have no weights; omit --weights")
+        raise UsageError(
+            f"the features of recordings are called {LOG_MEL}, and have no weights; omit --weights"
+        )
     encoder = WaveformEncoder(LogMel(RATE))
     encoder.num_classes = 0  # type: ignore[assignment]
     return Built(encoder, LOG_MEL, "its own", AudioTransform(RATE))

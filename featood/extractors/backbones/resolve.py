@@ -42,10 +42,10 @@ def resolve_backbone(
         A network of featood (``cifar-resnet20``), published weights (``cifar-resnet20.akamaster-cifar10``, see
         :func:`list_published`), ``tv:NAME`` or ``tv:NAME@WEIGHTS``, ``timm:NAME``,
         ``python:package.module:callable`` or ``python:path/file.py:callable``, or a name without prefix, which is
-        searched in this order; a folder written by ``featood train``; or ``st:NAME`` or ``hf:NAME``, a folder or the name
-        on the hub of a text model of sentence-transformers or transformers. The module returned by a callable may declare
-        its inputs, see :func:`~featood.extractors.backbones.declared.declared_parts`; ``log-mel`` are the features of
-        recordings that need no network.
+        searched in this order; a folder written by ``featood train``; ``st:NAME`` or ``hf:NAME``, a folder or the name
+        on the hub of a text model of sentence-transformers or transformers; or ``log-mel``, features of recordings.
+        The module returned by a callable may declare its inputs, see
+        :func:`~featood.extractors.backbones.declared.declared_parts`.
     weights : str
         A file or folder (see :func:`featood.extractors.weights.read_checkpoint`; ``FILE#ENTRY`` selects one entry of a
         checkpoint), or ``random``; empty for the published weights. A file determines the number of classes and

@@ -55,9 +55,9 @@ class LibraryTokenizer:
 
     def ids(self, text: str, longest: int) -> Sequence[int]:
         """See :class:`featood.extractors.tokens.Tokenizer`."""
-        ids: Sequence[int] = self._tokenizer(self._prompt + text.strip(), truncation=True, max_length=longest)[
-            "input_ids"
-        ]
+        ids: Sequence[int] = self._tokenizer(
+            self._prompt + text.strip(), truncation=True, max_length=longest
+        )["input_ids"]
         return ids
 
     def count(self, text: str) -> int:

@@ -13,8 +13,8 @@ from torch import nn
 from featood.errors import UsageError
 from featood.extractors.backbones.names import nearest_names
 from featood.extractors.models import list_models
-from featood.nets.gru import GruClassifier
 from featood.nets import NetOptions, bound_layers, create_net, is_net, net_defaults, parse_options, seeded
+from featood.nets.gru import GruClassifier
 from featood.options import options_of
 
 OWN_SIDE = 32

@@ -24,11 +24,11 @@ from featood.errors import CacheCorrupt, Mismatch, UsageError
 from featood.extractors.inputs import InputTransform
 from featood.extractors.models import Model, create_model
 from featood.extractors.models.network import TrainableNet
+from featood.extractors.tokens import TokenTransform
 from featood.extractors.trainer.architectures import Architecture
 from featood.extractors.trainer.networks import drop_parts, trainable_net
 from featood.extractors.trainer.pictures import png_of
 from featood.extractors.trainer.trainer import Trained
-from featood.extractors.tokens import TokenTransform
 from featood.extractors.transform import Transform
 from featood.extractors.words import WordTokenizer
 from featood.files import atomic_write, rename, size_of

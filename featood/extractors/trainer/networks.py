@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
+from featood.extractors.inputs import InputTransform
 from featood.extractors.models.model import Model, Setup
 from featood.extractors.models.network import SplitNet, TrainableNet
-from featood.extractors.inputs import InputTransform
 from featood.extractors.transform import Transform
 
 MakeNet = Callable[[int, int, torch.Generator], nn.Module]

@@ -335,7 +335,9 @@ def _labels(images: InputSet, model: Model) -> np.ndarray:
     if "labels" not in model.needs:
         return np.zeros(len(images), np.int64)
     if images.labels is None or not len(images) or images.labels.min() < 0:
-        raise DataError(f"{images.name}/{images.split} has {images.kind} without a label; training needs labels")
+        raise DataError(
+            f"{images.name}/{images.split} has {images.kind} without a label; training needs labels"
+        )
     return images.labels
 
 
