@@ -7,7 +7,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featood.data import TextSet, available_splits, get_entry, list_datasets, open_dataset, open_images, suite, text_set
+from featood.data import (
+    TextSet,
+    available_splits,
+    get_entry,
+    list_datasets,
+    open_dataset,
+    open_images,
+    suite,
+    text_set,
+)
 from featood.errors import DataError, UsageError
 
 
@@ -96,7 +105,10 @@ def test_debian_sections(test_data):
     train, test = (open_dataset("debian-sections", split, test_data) for split in ("train", "test"))
     assert (len(train), len(test)) == (3903, 1675)
     assert train.classes == test.classes == get_entry("debian-sections").classes
-    near, far = (open_dataset(name, data_dir=test_data) for name in suite("debian-sections-near") + suite("debian-sections-far"))
+    near, far = (
+        open_dataset(name, data_dir=test_data)
+        for name in suite("debian-sections-near") + suite("debian-sections-far")
+    )
     assert (len(near), len(far)) == (600, 800) and not set(near.classes) & set(train.classes)
 
 
@@ -136,8 +148,13 @@ def test_published_layouts(tmp_path, name):
             assert found.texts == tuple(wanted) and found.labels is None
         else:
             assert found.labels.tolist() == labels and found.classes == entry.classes
-            assert [line.endswith(text) for line, text in zip(wanted, found.texts, strict=True)] == [True] * len(wanted)
-            assert not any(text.startswith(("\t", entry.classes[label])) for text, label in zip(found.texts, labels, strict=True))
+            assert [line.endswith(text) for line, text in zip(wanted, found.texts, strict=True)] == [
+                True
+            ] * len(wanted)
+            assert not any(
+                text.startswith(("\t", entry.classes[label]))
+                for text, label in zip(found.texts, labels, strict=True)
+            )
         assert any("tested on small files of this layout only" in note for note in found.notes)
 
 

@@ -17,8 +17,21 @@ if importlib.util.find_spec("sentence_transformers") is None:
     pytest.skip("the extra text is not installed", allow_module_level=True)
 from featood.extractors.language import sentence_transformers, transformers
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"a red blue bird fish sings swims in the deep sky".split()]
-TEXTS = ["a red bird", "the blue fish swims in the deep deep blue sky", "Sings", "in the sky a bird sings", "unheard words"]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    *"a red blue bird fish sings swims in the deep sky".split(),
+]
+TEXTS = [
+    "a red bird",
+    "the blue fish swims in the deep deep blue sky",
+    "Sings",
+    "in the sky a bird sings",
+    "unheard words",
+]
 
 
 def bert_config(**further):
@@ -50,9 +63,15 @@ def encoder(tmp_path_factory):
             for idx, (path, kind) in enumerate(parts)
         ])
     )  # fmt: skip
-    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 10, "do_lower_case": False}))
+    (folder / "sentence_bert_config.json").write_text(
+        json.dumps({"max_seq_length": 10, "do_lower_case": False})
+    )
     (folder / "1_Pooling").mkdir()
-    modes = {"pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": True, "pooling_mode_cls_token": False}
+    modes = {
+        "pooling_mode_mean_tokens": False,
+        "pooling_mode_max_tokens": True,
+        "pooling_mode_cls_token": False,
+    }
     (folder / "1_Pooling/config.json").write_text(json.dumps({"word_embedding_dimension": 16, **modes}))
     (folder / "2_Normalize").mkdir()
     return folder
@@ -62,7 +81,9 @@ def encoder(tmp_path_factory):
 def classifier(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "tiny-classifier"
     names = {0: "birds", 1: "fish", 2: "other"}
-    config = bert_config(num_labels=3, id2label=names, label2id={name: number for number, name in names.items()})
+    config = bert_config(
+        num_labels=3, id2label=names, label2id={name: number for number, name in names.items()}
+    )
     save(transformers.BertForSequenceClassification(config), folder)
     return folder
 
@@ -70,7 +91,11 @@ def classifier(tmp_path_factory):
 @pytest.fixture
 def texts(tmp_path):
     rows = [f"{text},{'birds' if 'bird' in text.lower() else 'fish'}" for text in TEXTS]
-    for name, lines in (("animals/train.csv", rows), ("animals/test.csv", rows[::-1]), ("others/test.csv", ["the deep,x"])):
+    for name, lines in (
+        ("animals/train.csv", rows),
+        ("animals/test.csv", rows[::-1]),
+        ("others/test.csv", ["the deep,x"]),
+    ):
         path = tmp_path / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(["text,label", *lines]))
@@ -78,7 +103,18 @@ def texts(tmp_path):
 
 
 def extract(featood, backbone, data, *further):
-    return featood("extract", "--backbone", backbone, "--dataset", "animals", "--data-dir", data, "--dtype", "float32", *further)
+    return featood(
+        "extract",
+        "--backbone",
+        backbone,
+        "--dataset",
+        "animals",
+        "--data-dir",
+        data,
+        "--dtype",
+        "float32",
+        *further,
+    )
 
 
 def test_embeddings_are_those_of_the_library(featood, tmp_path, encoder, texts):
@@ -108,7 +144,9 @@ def test_a_longer_limit_is_part_of_the_recipe(featood, tmp_path, encoder, texts)
 
 def test_sets_to_score_are_extracted_in_the_same_way(featood, tmp_path, encoder, texts):
     assert extract(featood, f"st:{encoder}", texts, "--max-length", "12")[0] == 0
-    code, out, err = featood("score", "--head", "norm", "--backbone", f"st:{encoder}", "--ood", "others", "--data-dir", texts)
+    code, out, err = featood(
+        "score", "--head", "norm", "--backbone", f"st:{encoder}", "--ood", "others", "--data-dir", texts
+    )
     assert code == 0, err
     cache = FeatureCache(tmp_path / "cache")
     assert cache["tiny-encoder/others/test"].fingerprint == cache["tiny-encoder/animals/test"].fingerprint
@@ -235,5 +273,7 @@ def test_options_of_images_are_refused(featood, classifier, texts, options, mess
 def test_kinds_are_not_confused(featood, classifier, texts):
     code, _, err = featood("extract", "--backbone", f"hf:{classifier}", "--dataset", "digits")
     assert code == 2 and "digits is a set of images" in err and "takes texts" in err
-    code, _, err = featood("extract", "--backbone", "lenet", "--weights", "random", "--dataset", "animals", "--data-dir", texts)
+    code, _, err = featood(
+        "extract", "--backbone", "lenet", "--weights", "random", "--dataset", "animals", "--data-dir", texts
+    )
     assert code == 2 and "animals is a set of texts, and lenet takes images" in err
