@@ -128,7 +128,7 @@ def _help(option: OptionEntry) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @data_dir_option
 def datasets(data_dir: str | None, as_json: bool) -> None:
-    """List the built-in datasets of images, texts and recordings, tables and suites, and which are available locally."""
+    """List the built-in sets of images, texts and recordings, tables and suites, and which are available locally."""
     from featood.data import available_splits, default_data_dir, list_datasets, list_suites, suite
     from featood.data.tables.sets import NOISE, NOISES, TOKEN_NOISES, list_tables
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["InputTransform", "transform_from_json"]
+__all__ = ["InputTransform", "image_transform", "transform_from_json"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from torch import Tensor
 
-from featood.errors import Mismatch
+from featood.errors import Mismatch, UsageError
 from featood.extractors.transform import Transform
 
 
@@ -44,6 +44,19 @@ class InputTransform(Protocol):
 
     def like(self, body: Mapping[str, Any]) -> InputTransform:
         """Return the transform with the values of a JSON form that a user may choose."""
+
+
+def image_transform(transform: InputTransform, what: str) -> Transform:
+    """Return the transform of a network that must take images.
+
+    Raises
+    ------
+    UsageError
+        If it takes other inputs; `what` names the network.
+    """
+    if not isinstance(transform, Transform):
+        raise UsageError(f"{what} takes {transform.takes}, and a network that takes images is needed here")
+    return transform
 
 
 def transform_from_json(body: Mapping[str, Any], own: InputTransform | None) -> InputTransform:

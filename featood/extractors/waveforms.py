@@ -147,6 +147,8 @@ class LogMel(nn.Module):
     """
 
     num_classes = 0
+    bands: Tensor
+    hann: Tensor
 
     def __init__(self, rate: int = 16_000) -> None:
         super().__init__()
@@ -161,7 +163,7 @@ class LogMel(nn.Module):
         samples = nn.functional.pad(samples, (0, missing))
         spectrum = torch.stft(
             samples, self._window, self._hop, window=self.hann, center=False, return_complex=True
-        )  # type: ignore[call-overload]
+        )
         energies = torch.log(self.bands @ spectrum.abs().square() + FLOOR)
         count = 1 + (lengths - self._window).clamp(min=0) // self._hop
         inside = (torch.arange(energies.shape[2], device=samples.device) < count[:, None])[:, None]

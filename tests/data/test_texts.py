@@ -182,3 +182,10 @@ def test_datasets_lists_texts(featood, tmp_path):
     code, out, _ = featood("datasets", "--data-dir", tmp_path)
     assert code == 0 and "wikitext-103" in out
     assert {entry.kind for entry in list_datasets()} == {"images", "texts", "recordings"}
+
+
+def test_a_description_beside_other_files_is_no_set(tmp_path):
+    write(tmp_path / "readme.txt", "about the files")
+    (tmp_path / "files.bin").write_bytes(b"\0")
+    with pytest.raises(DataError, match="contains no images, texts"):
+        open_dataset(tmp_path)

@@ -6,7 +6,7 @@ __all__ = ["available_splits", "default_data_dir", "open_dataset", "open_images"
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -245,19 +245,19 @@ def _groups(entry: DatasetEntry, root: Path, ordered: bool) -> list[list[tuple[P
 def _groups_in(folders: list[Path], entry: DatasetEntry, ordered: bool) -> list[list[tuple[Path, Layout]]]:
     """Return the layouts within folders; of an unknown kind, those of images are tried first, then texts."""
     groups: list[list[tuple[Path, Layout]]] = []
-    files_of: tuple[tuple[FolderKind, tuple[Layout, ...]], ...] = (
-        (IMAGES, (packed, image_list)),
-        (text_files.FOLDERS, (text_files.split_file,)),
-        (audio_set.FOLDERS, ()),
+    # of each kind: layouts before and after those of the entry, and that of a folder without splits
+    forms: tuple[tuple[FolderKind, list[Layout], list[Layout], Callable[..., Loader | None]], ...] = (
+        (IMAGES, [packed], [image_list], whole_folder),
+        (text_files.FOLDERS, [], [text_files.split_file], text_files.class_folders),
+        (audio_set.FOLDERS, [], [], partial(whole_folder, kind=audio_set.FOLDERS)),
     )
-    for kind, files in files_of:
+    for kind, first, then, whole in forms:
         if entry.kind not in ("", kind.title):
             continue
-        own, inner = files[:-1], files[-1:]
-        divided, whole = (partial(how, lenient=ordered, kind=kind) for how in (split_folder, whole_folder))
-        explicit: list[Layout] = [*own, *entry.layouts, *inner, divided]
+        divided = partial(split_folder, lenient=ordered, kind=kind)
+        explicit = [*first, *entry.layouts, *then, divided]
         groups.append([(folder, layout) for layout in explicit for folder in folders])
-        groups.append([(folder, whole) for folder in folders])
+        groups.append([(folder, partial(whole, lenient=ordered)) for folder in folders])
     return groups
 
 

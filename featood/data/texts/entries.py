@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["TEXT_ENTRIES"]
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -47,7 +48,7 @@ def _texts(name: str, title: str, source: str, classes: tuple[str, ...] = (), **
 
 
 def _lines(
-    name: str, title: str, source: str, files: dict[str, tuple[str, ...]], **details: Any
+    name: str, title: str, source: str, files: Mapping[str, tuple[str, ...]], **details: Any
 ) -> DatasetEntry:
     classes = details.get("classes", ())
     layouts = (*details.pop("layouts", ()), partial(named_lines, files=files, classes=classes))
@@ -65,7 +66,7 @@ def _reuters(number: int, classes: tuple[str, ...]) -> DatasetEntry:
 
 
 def _debian(name: str, title: str, splits: tuple[str, ...], classes: tuple[str, ...] = ()) -> DatasetEntry:
-    source = "descriptions of Debian packages, as <split>.csv with the columns text and section"
+    source = "https://packages.debian.org (descriptions, as <split>.csv with the columns text and section)"
     layout = partial(split_file, stem=name)
     return _texts(name, title, source, classes, splits=splits, folders=("text",), layouts=(layout,))
 

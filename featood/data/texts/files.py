@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["FOLDERS", "decoded", "folder_kind", "lines_file", "lines_of", "split_file", "texts_of_file"]
+__all__ = [
+    "FOLDERS",
+    "class_folders",
+    "decoded",
+    "folder_kind",
+    "lines_file",
+    "lines_of",
+    "split_file",
+    "texts_of_file",
+]
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from featood.data.images.dialects import HEAD, read_lines, sniff
-from featood.data.images.folders import FolderKind
+from featood.data.images.folders import FolderKind, whole_folder
 from featood.data.images.labels import set_labels
 from featood.data.images.layouts import SPLITS, Loader, choice, find_split, noting
 from featood.data.images.reading import SUFFIXES as IMAGES
@@ -50,9 +59,10 @@ def texts_of_file(path: Path, stem: str = "") -> Loader | None:
 
 
 def _lists_images(path: Path) -> bool:
+    """Whether the first row names an image, or there is none."""
     head = read_lines(path, HEAD)
-    firsts = (next(dialect.rows(head), (0, "", ""))[1] for dialect in sniff(head))
-    return any(Path(first).suffix.lower() in IMAGES for first in firsts)
+    firsts = [next(dialect.rows(head), (0, "", ""))[1] for dialect in sniff(head)]
+    return not any(firsts) or any(Path(first).suffix.lower() in IMAGES for first in firsts)
 
 
 def lines_file(path: Path) -> TextSet:
@@ -149,3 +159,10 @@ def folder_kind(suffixes: Sequence[str]) -> FolderKind:
 
 FOLDERS = folder_kind(LINES)
 """Class folders of text files."""
+
+
+def class_folders(folder: Path, split: str, lenient: bool = False) -> Loader | None:
+    """Layout of class folders in FOLDER itself, as ``test``; text files beside them may describe anything."""
+    if any(path.suffix.lower() in LINES for path in folder.iterdir()):
+        return None
+    return whole_folder(folder, split, lenient, FOLDERS)

@@ -68,10 +68,10 @@ class Architecture(NamedTuple):
         if is_net(self.name):
             return create_net(self.name, classes, channels, generator, **self.options)
         if self.name in TEXT_NETS:
-            net = TEXT_NETS[self.name]
-            chosen = parse_options(net.Options, self.options, self.name)
+            kind = TEXT_NETS[self.name]
+            chosen = parse_options(kind.Options, self.options, self.name)
             with seeded(generator):
-                return bound_layers(net(classes, channels, chosen), chosen, self.name)
+                return bound_layers(kind(classes, channels, chosen), chosen, self.name)
         shared = {option.name for option in options_of(NetOptions)}
         options = parse_options(
             NetOptions, {key: value for key, value in self.options.items() if key in shared}, self.name

@@ -49,7 +49,7 @@ class TrainImages(NamedTuple):
     outliers: InputSet | None = None
     held_out: InputSet | None = None
     """Labelled images to validate on, in place of a share of `images`."""
-    mixing: ImageSet | None = None
+    mixing: InputSet | None = None
     """Images that PixMix mixes in."""
 
 
