@@ -107,7 +107,7 @@ def backbones(pattern: str, as_json: bool) -> None:
     if is_net(pattern):
         options = [(f"{one.name}={_written(one.default)}", _help(one)) for one in net_options(pattern)]
         click.echo(written_list({f"Options of {pattern} for --arch-option": options}))
-    print_line("any other network: python:package.module:callable")
+    print_line("texts: st:NAME, hf:NAME; recordings: log-mel; any other network: python:package.module:callable")
 
 
 def _percent(value: float | None) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.data import AudioSet
+from featood.data.audio.audio_set import soundfile_of
 from featood.errors import UsageError
 from featood.nets.padded import Padded
 
@@ -103,8 +104,7 @@ class AudioTransform:
 
     def counts(self, inputs: AudioSet) -> dict[str, int]:
         """Return the numbers of recordings that are cut off or resampled."""
-        import soundfile
-
+        soundfile = soundfile_of()
         found = {"cut off": 0, "resampled": 0}
         assert inputs.root is not None
         for name in inputs.ids:

@@ -108,3 +108,25 @@ def test_models_of_images_are_refused(featood, tmp_path, texts):
     words[1] = "rotation"
     code, _, err = featood(*words, "--dataset", "animals", "--data-dir", texts, "--out", tmp_path / "net")
     assert code == 2 and "rotation is trained on images only, not on texts" in err
+
+
+def test_added_texts_give_the_set_of_all_at_once(featood, tmp_path, texts):
+    net = tmp_path / "net"
+    assert train(featood, texts, net, "--epochs", "1")[0] == 0
+    path = tmp_path / "data/animals/test.csv"
+    path.parent.mkdir(parents=True)
+    lines = (texts / "animals/test.csv").read_text().split("\n")
+    cache, extract = (
+        FeatureCache(tmp_path / "cache"),
+        ("extract", "--backbone", net, "--dataset", "animals", "--batch-size", "16"),
+    )
+    path.write_text("\n".join(lines[:41]))
+    assert featood(*extract, "--data-dir", tmp_path / "data")[0] == 0
+    path.write_text("\n".join(lines))
+    code, out, err = featood(*extract, "--data-dir", tmp_path / "data", "--append")
+    assert code == 0 and "60 rows" in out and "32 were taken over" in out, (out, err)
+    appended = cache["net/animals/test"]
+    assert featood(*extract, "--data-dir", texts, "--name", "whole", "--split", "test")[0] == 0
+    whole = cache["whole/animals/test"]
+    np.testing.assert_array_equal(appended.logits[:], whole.logits[:])
+    assert appended.origin.inputs_sha256 == whole.origin.inputs_sha256

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["FOLDERS", "AudioSet", "Recording"]
+__all__ = ["FOLDERS", "AudioSet", "Recording", "soundfile_of"]
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,23 @@ from featood.errors import DataError, UsageError
 SUFFIXES = frozenset((".wav", ".flac", ".ogg"))
 MAX_SECONDS = 3600
 """Longer recordings are refused, because a recording is held in memory."""
+
+
+def soundfile_of() -> Any:
+    """Import soundfile.
+
+    Raises
+    ------
+    UsageError
+        If it is not installed.
+    """
+    try:
+        import soundfile
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"recordings are read by soundfile ({error}): pip install 'featood[audio]'"
+        ) from error
+    return soundfile
 
 
 class Recording(NamedTuple):
@@ -56,12 +73,7 @@ class AudioSet(InputSet):
         UsageError
             If soundfile is not installed.
         """
-        try:
-            import soundfile
-        except ModuleNotFoundError as error:
-            raise UsageError(
-                f"recordings are read by soundfile ({error}): pip install 'featood[audio]'"
-            ) from error
+        soundfile = soundfile_of()
         assert self.root is not None
         path = self.root / self.ids[i]
         if not path.is_file():  # reading a pipe would block
