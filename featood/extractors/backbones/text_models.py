@@ -173,7 +173,7 @@ def encoder_parts(model: Any) -> TextParts:
     pooling = next((part for part in model if hasattr(part, "pooling_mode")), None)
     if prompt and pooling is not None and not getattr(pooling, "include_prompt", True):
         raise UsageError("the pooling of this model leaves out its prompt, which is not supported")
-    parts = [type(part).__name__ for part in model]
+    parts = [_part_name(part) for part in model]
     options: dict[str, Any] = {"parts": parts, "config_sha256": _config_digest(model[0])}
     if pooling is not None:
         options["pooling"] = str(pooling.pooling_mode)
@@ -182,6 +182,14 @@ def encoder_parts(model: Any) -> TextParts:
     longest = _bounded(model.max_seq_length)
     transform = TokenTransform(LibraryTokenizer(tokenizer, prompt), longest)
     return TextParts(SentenceEncoder(model, tokenizer.pad_token_id or 0), transform, options, notes=notes)
+
+
+def _part_name(part: nn.Module) -> str:
+    """Return the class of a part, with its activation, which is not in its weights."""
+    activation = getattr(part, "activation_function", None)
+    return type(part).__name__ + (
+        f" with {type(activation).__name__}" if isinstance(activation, nn.Module) else ""
+    )
 
 
 def text_parts(model: Any, tokenizer: Any) -> TextParts:
