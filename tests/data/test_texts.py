@@ -1,6 +1,7 @@
 """Sets of texts: tables, lines and class folders, and the layouts of published sets."""
 
 import hashlib
+import zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -189,3 +190,23 @@ def test_a_description_beside_other_files_is_no_set(tmp_path):
     (tmp_path / "files.bin").write_bytes(b"\0")
     with pytest.raises(DataError, match="contains no images, texts"):
         open_dataset(tmp_path)
+
+
+def test_an_archive_is_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "wikitext-2.zip", "w") as archive:
+        archive.writestr("wikitext-2/wiki.test.tokens", "some words\n")
+    assert open_dataset("wikitext-2", "test", tmp_path).texts == ("some words",)
+
+
+def test_downloads_are_where_the_layouts_expect_them(tmp_path):
+    for entry in (entry for entry in list_datasets() if entry.kind == "texts" and entry.files):
+        for _, path, checksum in entry.files:
+            assert checksum.startswith("md5:") and len(checksum) == 36
+            if not path.endswith(".zip"):
+                write(tmp_path / path, f"{(*entry.classes, 'some')[0]} words")
+        if entry.name.startswith("wikitext"):
+            continue
+        assert available_splits(entry.name, tmp_path) == list(entry.splits)
+        assert [len(open_dataset(entry.name, split, tmp_path)) for split in entry.splits] == [1] * len(
+            entry.splits
+        )
