@@ -277,3 +277,39 @@ def test_kinds_are_not_confused(featood, classifier, texts):
         "extract", "--backbone", "lenet", "--weights", "random", "--dataset", "animals", "--data-dir", texts
     )
     assert code == 2 and "animals is a set of texts, and lenet takes images" in err
+
+
+def saved_classifier(folder, kind):
+    """Save a tiny classifier of another architecture, with the same tokenizer."""
+    sizes = {"vocab_size": len(WORDS), "num_labels": 3, "pad_token_id": 0}
+    if kind == "Roberta":
+        sizes |= {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24,
+                  "max_position_embeddings": 32, "type_vocab_size": 1}  # fmt: skip
+    elif kind == "DistilBert":
+        sizes |= {"dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 24, "max_position_embeddings": 32}
+    else:
+        sizes |= {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 32}
+    config = getattr(transformers, f"{kind}Config")(**sizes)
+    save(getattr(transformers, f"{kind}ForSequenceClassification")(config), folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["Roberta", "DistilBert"])
+def test_padding_is_that_of_the_architecture(featood, tmp_path, texts, kind):
+    folder = saved_classifier(tmp_path / kind, kind)
+    code, _, err = extract(featood, f"hf:{folder}", texts)
+    assert code == 0, err
+    rows = FeatureCache(tmp_path / "cache")[f"{kind}/animals/train"]
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        inputs = [tokenizer(text, return_tensors="pt", truncation=True, max_length=12) for text in TEXTS]
+        logits = torch.cat([model(one["input_ids"], one["attention_mask"]).logits for one in inputs])
+    np.testing.assert_allclose(rows.logits[:], logits, atol=1e-5)
+    weight, bias = rows.classifier
+    np.testing.assert_allclose(rows.features["penultimate"][:] @ weight.T + bias, logits, atol=1e-4)
+
+
+def test_classifiers_of_each_token_are_refused(featood, tmp_path, texts):
+    code, _, err = extract(featood, f"hf:{saved_classifier(tmp_path / 'gpt', 'GPT2')}", texts)
+    assert code == 2 and "applied to each token" in err, err

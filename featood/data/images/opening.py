@@ -255,7 +255,7 @@ def _groups_in(folders: list[Path], entry: DatasetEntry, ordered: bool) -> list[
         if entry.kind not in ("", kind.title):
             continue
         divided = partial(split_folder, lenient=ordered, kind=kind)
-        explicit = [*first, *entry.layouts, *then, divided]
+        explicit: list[Layout] = [*first, *entry.layouts, *then, divided]
         groups.append([(folder, layout) for layout in explicit for folder in folders])
         groups.append([(folder, partial(whole, lenient=ordered)) for folder in folders])
     return groups

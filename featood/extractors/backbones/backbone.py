@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CODE", "MODELS", "RANDOM", "Backbone", "Built", "Request", "code_name", "model_folder"]
+__all__ = ["CODE", "MODELS", "RANDOM", "Backbone", "Built", "Parts", "Request", "code_name", "model_folder"]
 
 import dataclasses
 import os
@@ -74,6 +74,16 @@ class Built(NamedTuple):
     folder: str = ""
     taps: tuple[str, ...] = ()
     options: Mapping[str, Any] = {}
+
+
+class Parts(NamedTuple):
+    """A module with the transform of its inputs; see :class:`Backbone`."""
+
+    module: nn.Module
+    transform: InputTransform | None
+    options: Mapping[str, Any] = {}
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

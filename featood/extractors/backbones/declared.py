@@ -4,34 +4,19 @@ from __future__ import annotations
 
 __all__ = ["LOG_MEL", "build_log_mel", "declared_parts"]
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
-
 from torch import nn
 
 from featood.errors import UsageError
-from featood.extractors.backbones.backbone import Built, Request
+from featood.extractors.backbones.backbone import Built, Parts, Request
 from featood.extractors.backbones.text_models import encoder_parts, text_parts
-from featood.extractors.inputs import InputTransform
 from featood.extractors.transform import Transform
-from featood.extractors.waveforms import AudioTransform, LogMel, WaveformEncoder
+from featood.extractors.waveforms import FLOOR, HOP, AudioTransform, LogMel, WaveformEncoder
 
 LOG_MEL = "log-mel"
 RATE = 16_000
 
 
-class Declared(NamedTuple):
-    """A module with the transform of its inputs."""
-
-    module: nn.Module
-    transform: InputTransform | None
-    options: Mapping[str, Any] = MappingProxyType({})
-    classes: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-def declared_parts(module: nn.Module) -> Declared:
+def declared_parts(module: nn.Module) -> Parts:
     """Return a module with the transform that it declares.
 
     A model of sentence-transformers takes texts, and so does a module with a tokenizer of transformers as its
@@ -41,16 +26,16 @@ def declared_parts(module: nn.Module) -> Declared:
     """
     library = type(module).__module__.partition(".")[0]
     if library == "sentence_transformers" and hasattr(module, "max_seq_length"):
-        return Declared(*encoder_parts(module))
+        return encoder_parts(module)
     if (tokenizer := getattr(module, "featood_tokenizer", None)) is not None:
-        return Declared(*text_parts(module, tokenizer))
+        return text_parts(module, tokenizer)
     if (rate := getattr(module, "featood_rate", None)) is not None:
         transform = AudioTransform(
             int(rate), float(getattr(module, "featood_seconds", AudioTransform.seconds))
         )
-        return Declared(WaveformEncoder(module), transform)
+        return Parts(WaveformEncoder(module), transform)
     own = getattr(module, "featood_transform", None)
-    return Declared(module, None if own is None else Transform.from_json(own))
+    return Parts(module, None if own is None else Transform.from_json(own))
 
 
 def build_log_mel(name: str, request: Request) -> Built:
@@ -65,6 +50,10 @@ def build_log_mel(name: str, request: Request) -> Built:
         raise UsageError(
             f"the features of recordings are called {LOG_MEL}, and have no weights; omit --weights"
         )
-    encoder = WaveformEncoder(LogMel(RATE))
-    encoder.num_classes = 0  # type: ignore[assignment]
-    return Built(encoder, LOG_MEL, "its own", AudioTransform(RATE))
+    return Built(
+        WaveformEncoder(LogMel(RATE)),
+        LOG_MEL,
+        "its own",
+        AudioTransform(RATE),
+        options={"hop": HOP, "floor": FLOOR},
+    )

@@ -9,12 +9,12 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 
 from featood.errors import DataError, FeatoodError, UsageError
-from featood.extractors.backbones.backbone import Built, Request, model_folder
+from featood.extractors.backbones.backbone import Built, Parts, Request, model_folder
 from featood.extractors.tokens import TokenTransform
 from featood.nets.padded import Padded, real_tokens
 from featood.sealed import digest
@@ -25,17 +25,6 @@ UNBOUNDED = 10**6
 """Maxima from here on mean that a tokenizer has none."""
 SAFE: dict[str, Any] = {"trust_remote_code": False}
 SAFE_WEIGHTS = {"use_safetensors": True}
-
-
-class TextParts(NamedTuple):
-    """A text model as a backbone."""
-
-    module: nn.Module
-    transform: TokenTransform
-    options: dict[str, Any]
-    """What determines its outputs besides weights and tokens."""
-    classes: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 class LibraryTokenizer:
@@ -117,7 +106,7 @@ def build_transformer(name: str, request: Request) -> Built:
     return _built("hf", name, request, _transformer)
 
 
-def _built(family: str, name: str, request: Request, load: Callable[[str], TextParts]) -> Built:
+def _built(family: str, name: str, request: Request, load: Callable[[str], Parts]) -> Built:
     if request.weights:
         raise UsageError(f"{family}:{name} contains its weights; leave out --weights")
     local = os.path.isdir(name)
@@ -140,14 +129,14 @@ def _built(family: str, name: str, request: Request, load: Callable[[str], TextP
     )  # fmt: skip
 
 
-def _sentence_transformer(name: str) -> TextParts:
+def _sentence_transformer(name: str) -> Parts:
     from featood.extractors.language import sentence_transformers
 
     model = sentence_transformers.SentenceTransformer(name, device="cpu", model_kwargs=SAFE_WEIGHTS, **SAFE)
     return encoder_parts(model)
 
 
-def _transformer(name: str) -> TextParts:
+def _transformer(name: str) -> Parts:
     from featood.extractors.language import transformers
 
     config = transformers.AutoConfig.from_pretrained(name, **SAFE)
@@ -158,7 +147,7 @@ def _transformer(name: str) -> TextParts:
     return text_parts(model, transformers.AutoTokenizer.from_pretrained(name, **SAFE))
 
 
-def encoder_parts(model: Any) -> TextParts:
+def encoder_parts(model: Any) -> Parts:
     """Return a model of sentence-transformers as a backbone.
 
     Raises
@@ -181,7 +170,7 @@ def encoder_parts(model: Any) -> TextParts:
     notes = (how, *([f"before each text: {prompt!r}"] if prompt else []))
     longest = _bounded(model.max_seq_length)
     transform = TokenTransform(LibraryTokenizer(tokenizer, prompt), longest)
-    return TextParts(SentenceEncoder(model, tokenizer.pad_token_id or 0), transform, options, notes=notes)
+    return Parts(SentenceEncoder(model, tokenizer.pad_token_id or 0), transform, options, notes=notes)
 
 
 def _part_name(part: nn.Module) -> str:
@@ -192,7 +181,7 @@ def _part_name(part: nn.Module) -> str:
     )
 
 
-def text_parts(model: Any, tokenizer: Any) -> TextParts:
+def text_parts(model: Any, tokenizer: Any) -> Parts:
     """Return a classifier of transformers, or another network that is called in the same way, as a backbone."""
     config = getattr(model, "config", None)
     titles = tuple(name for _, name in sorted((getattr(config, "id2label", None) or {}).items()))
@@ -202,7 +191,7 @@ def text_parts(model: Any, tokenizer: Any) -> TextParts:
     padding = (tokenizer.pad_token_id if padding is None else padding) or 0
     options = {"parts": [type(model).__name__], "config_sha256": _config_digest(model)}
     module = TextNetwork(model, padding)
-    return TextParts(module, TokenTransform(LibraryTokenizer(tokenizer), longest), options, named)
+    return Parts(module, TokenTransform(LibraryTokenizer(tokenizer), longest), options, named)
 
 
 def _bounded(*maxima: int | None) -> int:
