@@ -40,7 +40,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--limit",
     type=click.IntRange(1),
-    help="For a quick try: extract only so many images of each split, evenly spaced, as the dataset NAME:limit=N.",
+    help="For a quick try: extract only so many rows of each split, evenly spaced, as the dataset NAME:limit=N.",
 )
 @click.option(
     "--weights",
@@ -161,7 +161,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--workers",
     type=click.IntRange(0),
-    help="Number of processes that decode images (default: one per core for files).",
+    help="Number of processes that decode images or recordings (default: one per core for files).",
 )
 @click.option("--device", default="auto", show_default=True)
 @click.option(
@@ -174,7 +174,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--download", is_flag=True, help="Download the dataset if it is missing and has a public address."
 )
-@click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
+@click.option("--strict", is_flag=True, help="Stop at the first image or recording that cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace features that were extracted with other settings.")
 @click.option(
     "--append",

@@ -93,7 +93,7 @@ def _table(path: Path, stem: str = "") -> TextSet:
             "classes 'label'"
         )
     label = next((names.index(name) for name in LABELS if name in names), None)
-    texts = [str(value or "") for value in _plain(columns.values[place])]
+    texts = ["" if value is None else str(value) for value in _plain(columns.values[place])]
     found: tuple[np.ndarray | None, tuple[str, ...], tuple[str, ...]] = (None, (), ())
     if label is not None:
         found = set_labels(columns.values[label], len(texts), path, partial(_labels_beside, path, stem))
