@@ -100,7 +100,8 @@ SECTIONS = {
         ),
         "datasets": Listed(
             "listing.datasets",
-            "List the built-in sets of images, texts and recordings, tables and suites, and which are available locally.",
+            "List the built-in sets of images, texts and recordings, tables and suites, and which are available "
+            "locally.",
         ),
         "cache": Listed("cache.cache", "Manage the feature cache."),
         "push": Listed(
