@@ -128,7 +128,11 @@ def test_changed_records_raise_only_typed_errors(places, which, sealed):
         ("recipe", {"transform": {"channels": "3"}}, "recipe.transform"),
         ("recipe", {"transform": {"kind": "smells"}}, "recipe.transform"),
         ("recipe", {"transform": {"kind": ["texts"]}}, "recipe.transform"),
-        ("recipe", {"transform": {"kind": "texts", "tokenizer": "words", "max_length": 0}}, "recipe.transform"),
+        (
+            "recipe",
+            {"transform": {"kind": "texts", "tokenizer": "words", "max_length": 0}},
+            "recipe.transform",
+        ),
         ("recipe", {"transform": {"kind": "recordings", "rate": 16000, "seconds": "30"}}, "recipe.transform"),
         ("columns", {"../../x": [[4], "float32"]}, "columns has a column whose name contains '/'"),
         ("columns", {"/x": [[4], "float32"]}, "columns has a column whose name contains '/'"),

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -18,13 +19,9 @@ if importlib.util.find_spec("sentence_transformers") is None:
 from featood.extractors.language import sentence_transformers, transformers
 
 WORDS = [
-    "[PAD]",
-    "[UNK]",
-    "[CLS]",
-    "[SEP]",
-    "[MASK]",
-    *"a red blue bird fish sings swims in the deep sky".split(),
-]
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "blue", "bird", "fish", "sings", "swims", "in", "the",
+    "deep", "sky",
+]  # fmt: skip
 TEXTS = [
     "a red bird",
     "the blue fish swims in the deep deep blue sky",
@@ -118,7 +115,7 @@ def extract(featood, backbone, data, *further):
 
 
 def test_embeddings_are_those_of_the_library(featood, tmp_path, encoder, texts):
-    code, out, err = extract(featood, f"st:{encoder}", texts, "--batch-size", "3")
+    code, _, err = extract(featood, f"st:{encoder}", texts, "--batch-size", "3")
     assert code == 0, err
     assert "pooling max" in err and "2 of 5" not in err
     # [CLS] the blue fish swims in the deep deep blue sky [SEP] has 12 tokens, and 10 are read
@@ -163,7 +160,7 @@ def test_sets_to_score_are_extracted_in_the_same_way(featood, tmp_path, encoder,
 
 
 def test_logits_and_the_input_of_the_classifier(featood, tmp_path, classifier, texts):
-    code, out, err = extract(featood, f"hf:{classifier}", texts, "--batch-size", "2")
+    code, _, err = extract(featood, f"hf:{classifier}", texts, "--batch-size", "2")
     assert code == 0, err
     rows = FeatureCache(tmp_path / "cache")["tiny-classifier/animals/train"]
     model = transformers.AutoModelForSequenceClassification.from_pretrained(classifier).eval()
@@ -184,9 +181,10 @@ def test_an_encoder_without_pooling_takes_the_mean(tmp_path, texts):
     save(transformers.BertModel(bert_config()), tmp_path / "plain")
     backbone = resolve_backbone(f"hf:{tmp_path / 'plain'}")
     assert any("pooling mean" in note for note in backbone.notes)
-    found = backbone.module(backbone.transform.normalise(
-        backbone.transform.stack([backbone.transform.read(open_dataset(texts / "animals", "train"), row) for row in (0, 1)])
-    ))  # fmt: skip
+    animals, transform = open_dataset(texts / "animals", "train"), backbone.transform
+    found = backbone.module(
+        transform.normalise(transform.stack([transform.read(animals, row) for row in (0, 1)]))
+    )
     model = transformers.BertModel.from_pretrained(tmp_path / "plain").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "plain")
     for row, text in enumerate(TEXTS[:2]):
@@ -196,8 +194,6 @@ def test_an_encoder_without_pooling_takes_the_mean(tmp_path, texts):
 
 
 def test_no_code_of_a_folder_runs(featood, tmp_path, encoder, classifier, texts):
-    import shutil
-
     for source, change in ((encoder, "module"), (classifier, "auto_map")):
         folder = shutil.copytree(source, tmp_path / change)
         (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Own: pass")
@@ -216,8 +212,6 @@ def test_no_code_of_a_folder_runs(featood, tmp_path, encoder, classifier, texts)
 
 
 def test_only_safetensors_are_read(tmp_path, encoder):
-    import shutil
-
     folder = shutil.copytree(encoder, tmp_path / "pickled")
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
@@ -225,9 +219,12 @@ def test_only_safetensors_are_read(tmp_path, encoder):
         resolve_backbone(f"st:{folder}")
 
 
-def test_changed_weights_are_another_backbone(featood, tmp_path, encoder, texts):
-    import shutil
+def test_a_missing_folder_is_said(featood, tmp_path, texts):
+    code, _, err = extract(featood, f"st:{tmp_path}/none", texts)
+    assert code == 3 and "none does not exist" in err
 
+
+def test_changed_weights_are_another_backbone(featood, tmp_path, encoder, texts):
     folder = shutil.copytree(encoder, tmp_path / "copy")
     assert extract(featood, f"st:{folder}", texts)[0] == 0
     tensors = load_file(folder / "model.safetensors")

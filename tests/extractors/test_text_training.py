@@ -13,7 +13,10 @@ from featood.extractors.words import WordTokenizer, words_of
 
 TRAIN = ("train", "cross-entropy", "--arch", "gru", "--arch-option", "hidden=12", "--optimizer", "adam",
          "--lr", "0.02", "--weight-decay", "0", "--epochs", "8", "--batch-size", "16")  # fmt: skip
-BIRDS, FISH = "robin wren finch crow nest feather wing".split(), "trout carp perch eel fin gill scale".split()
+BIRDS, FISH = (
+    ["robin", "wren", "finch", "crow", "nest", "feather", "wing"],
+    ["trout", "carp", "perch", "eel", "fin", "gill", "scale"],
+)
 
 
 def sentences(count, seed, *vocabularies):
@@ -28,7 +31,7 @@ def texts(tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
     for name, rows in (
         ("animals/train.csv", sentences(200, 0, BIRDS, FISH)), ("animals/test.csv", sentences(60, 1, BIRDS, FISH)),
-        ("cars/test.csv", sentences(40, 2, "wheel motor brake gear clutch robin".split())),
+        ("cars/test.csv", sentences(40, 2, ["wheel", "motor", "brake", "gear", "clutch", "robin"])),
     ):  # fmt: skip
         (data / name).parent.mkdir(exist_ok=True)
         (data / name).write_text("\n".join(["text,label", *rows]))
@@ -77,7 +80,7 @@ def test_outliers_of_other_lengths(featood, tmp_path, texts):
     code, _, err = featood(*words, "--dataset", "animals", "--data-dir", texts, "--out", tmp_path / "oe", "--outliers",
                            "cars/test", "--epochs", "2")  # fmt: skip
     assert code == 0, err
-    loaded, facts, _ = load_extractor(tmp_path / "oe")
+    _, facts, _ = load_extractor(tmp_path / "oe")
     assert facts.data["outliers"] == "cars/test"
 
 

@@ -110,7 +110,7 @@ def _built(family: str, name: str, request: Request, load: Callable[[str], Parts
     if request.weights:
         raise UsageError(f"{family}:{name} contains its weights; leave out --weights")
     local = os.path.isdir(name)
-    if not local and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+    if not local and not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name):
         raise DataError(f"{name} does not exist; give the folder of a model, or its name on the hub")
     try:
         parts = load(name)
