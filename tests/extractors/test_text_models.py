@@ -141,7 +141,7 @@ def test_a_longer_limit_is_part_of_the_recipe(featood, tmp_path, encoder, texts)
 
 def test_sets_to_score_are_extracted_in_the_same_way(featood, tmp_path, encoder, texts):
     assert extract(featood, f"st:{encoder}", texts, "--max-length", "12")[0] == 0
-    code, out, err = featood(
+    code, _, err = featood(
         "score", "--head", "norm", "--backbone", f"st:{encoder}", "--ood", "others", "--data-dir", texts
     )
     assert code == 0, err
