@@ -55,6 +55,15 @@ def test_only_one_module_imports_torchvision_and_timm():
             assert not {name.split(".")[0] for name in imports(path)} & {"torchvision", "timm"}, path
 
 
+def test_only_one_module_imports_the_libraries_of_texts():
+    for path in MODULES:
+        if path.name != "language.py":
+            assert not {name.split(".")[0] for name in imports(path)} & {
+                "transformers",
+                "sentence_transformers",
+            }, path
+
+
 def test_only_three_modules_open_connections():
     clients = {"boto3", "botocore", "fsspec", "huggingface_hub", "obstore", "requests", "urllib.request"}
     allowed = {"downloads.py", "remote.py", "objects.py", "hub.py"}

@@ -25,7 +25,8 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "--backbone",
     default="",
     help="cifar-resnet20.akamaster-cifar10, tv:NAME@WEIGHTS, timm:NAME, python:MODULE:CALLABLE, "
-    "python:FILE.py:CALLABLE, a bare name, or a folder written by featood train; featood backbones lists names.",
+    "python:FILE.py:CALLABLE, a bare name, a folder written by featood train, or for texts st:FOLDER or hf:FOLDER; "
+    "featood backbones lists names.",
 )
 @click.option(
     "--dataset",
@@ -39,7 +40,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--limit",
     type=click.IntRange(1),
-    help="For a quick try: extract only so many images of each split, evenly spaced, as the dataset NAME:limit=N.",
+    help="For a quick try: extract only so many rows of each split, evenly spaced, as the dataset NAME:limit=N.",
 )
 @click.option(
     "--weights",
@@ -149,6 +150,11 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     help="Pixels to which the short side of an image is resized before the crop (default: as published).",
 )
 @click.option(
+    "--max-length",
+    type=click.IntRange(1),
+    help="Number of tokens after which a text is cut off (default: that of the model).",
+)
+@click.option(
     "--class-order",
     type=click.Path(exists=True, dir_okay=False),
     help="File with the names of the class folders in the order of the network's outputs.",
@@ -182,7 +188,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--workers",
     type=click.IntRange(0),
-    help="Number of processes that decode images (default: one per core for files).",
+    help="Number of processes that decode images or recordings (default: one per core for files).",
 )
 @click.option("--device", default="auto", show_default=True)
 @click.option(
@@ -195,7 +201,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--download", is_flag=True, help="Download the dataset if it is missing and has a public address."
 )
-@click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
+@click.option("--strict", is_flag=True, help="Stop at the first image or recording that cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace features that were extracted with other settings.")
 @click.option(
     "--append",
@@ -213,7 +219,7 @@ def extract(
     without: tuple[str, ...], odin_epsilon: float, odin_temperature: float, mc_dropout: int | None,
     regret_steps: int, regret_lr: float,
     dropout_rate: float, autoencoder: str, background: str, gaussian: str, gaussian_epsilon: float,
-    mean: Any, std: Any, image_size: int | None, resize: int | None, seed: int, download: bool,
+    mean: Any, std: Any, image_size: int | None, resize: int | None, max_length: int | None, seed: int, download: bool,
     class_order: str | None, bits: int, exif: bool, data_dir: str | None, cache_root: str,
     arch_option: tuple[str, ...], limit: int | None,
     engine: str, ray_address: str, ray_gpus: float | None,
@@ -272,7 +278,9 @@ def extract(
     source = ImageSource(
         with_limit(dataset, limit or 0), split, data_dir, download, class_order, Decoding(bits, exif)
     )
-    network = Network(backbone, weights, name, seed, mean, std, image_size, parse_pairs(arch_option), resize)
+    network = Network(
+        backbone, weights, name, seed, mean, std, image_size, max_length, parse_pairs(arch_option), resize
+    )
     with engine_of(engine, ray_address, ray_gpus) as place, TerminalReporter() as reporter:
         done = extract_dataset(
             open_cache(cache_root), source, network, options, without=without, engine=place, reporter=reporter

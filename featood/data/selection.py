@@ -18,13 +18,14 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from featood.data.images.image_set import ImageSet
+from featood.data.input_set import InputSet
 from featood.errors import DataError, UsageError
 
+Inputs = TypeVar("Inputs", bound=InputSet)
 MOST_NAMED = 20
 """Maximum number of classes named in a note."""
 _LIMITED = re.compile(r"(.+)[:,]limit=([1-9][0-9]{0,8})", re.DOTALL)
@@ -80,13 +81,13 @@ def selected_classes(
 
 
 def select_classes(
-    images: ImageSet, selector: str, groups: Mapping[str, str] | None = None, count: int = 0
-) -> ImageSet:
+    images: Inputs, selector: str, groups: Mapping[str, str] | None = None, count: int = 0
+) -> Inputs:
     """Keep the rows of some classes and renumber these 0 to k-1 in the same order.
 
     Parameters
     ----------
-    images : ImageSet
+    images : InputSet
         A set with labels.
     selector, groups
         See :func:`selected_classes`.
@@ -95,7 +96,7 @@ def select_classes(
 
     Returns
     -------
-    ImageSet
+    InputSet
         Its ``classes`` are the names of the selected classes, or their indices if names are unknown.
 
     Raises
@@ -233,8 +234,8 @@ def drawn_rows(
     return np.sort(order[np.arange(len(order)) - np.repeat(starts, counts) < per_class])
 
 
-def evenly_spaced(images: ImageSet, limit: int) -> ImageSet:
+def evenly_spaced(images: Inputs, limit: int) -> Inputs:
     """Keep at most `limit` rows; the name of the set says so, so that it is never taken for the whole."""
     rows = spaced_rows(len(images), limit)
     limited = replace(images.subset(rows), name=with_limit(images.name, limit))
-    return limited.with_notes(f"{len(rows)} of {len(images)} images, evenly spaced")
+    return limited.with_notes(f"{len(rows)} of {len(images)} {images.kind}, evenly spaced")
