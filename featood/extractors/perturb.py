@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Odin", "odin_logits"]
+__all__ = ["Odin", "odin_logits", "perturbed"]
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -15,6 +16,27 @@ from featood.extractors.outputs import class_outputs
 
 if TYPE_CHECKING:
     from featood.extractors.extras import Setting
+
+
+def perturbed(
+    function: Callable[[Tensor], Tensor], inputs: Tensor, step: Tensor | float
+) -> Tensor:
+    """Return ``x' = x - step * sign(grad_x sum f(x))``, inputs for which a function is smaller.
+
+    Parameters
+    ----------
+    function : callable
+        Inputs ``[B, ...]`` to a tensor, such as the loss of each input.
+    inputs : Tensor
+        ``[B, ...]``.
+    step : Tensor or float
+        Step size, for all values or for each channel ``[C]``, in the units of the inputs.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        place = inputs.detach().clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(function(place).sum(), place)
+    step = torch.as_tensor(step, device=inputs.device)
+    return inputs - step.reshape(-1, *[1] * (inputs.ndim - 2)) * gradient.sign()
 
 
 def odin_logits(module: nn.Module, images: Tensor, step: Tensor, temperature: float) -> Tensor:
@@ -36,14 +58,14 @@ def odin_logits(module: nn.Module, images: Tensor, step: Tensor, temperature: fl
     Tensor
         ``[B, K]`` in float32.
     """
-    inputs = images.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        logits = class_outputs(module(inputs)).float()
-        likelihood = (logits / temperature).log_softmax(1).max(1).values
+
+    def loss(inputs: Tensor) -> Tensor:
+        likelihood = (class_outputs(module(inputs)).float() / temperature).log_softmax(1).max(1).values
         # only the sign matters; the factor T prevents underflow of the gradient in half precision
-        (gradient,) = torch.autograd.grad(-temperature * likelihood.sum(), inputs)
+        return -temperature * likelihood
+
     with torch.inference_mode():
-        return class_outputs(module(images - step.view(-1, 1, 1) * gradient.sign())).float()
+        return class_outputs(module(perturbed(loss, images, step))).float()
 
 
 @dataclasses.dataclass(frozen=True)
