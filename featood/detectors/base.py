@@ -55,8 +55,12 @@ class Detector:
 
     requires_fit: ClassVar[bool] = False
     hyperparameter_space: Mapping[str, Sequence[Any]] = {}
-    """Values to try of each hyperparameter, see :class:`~featood.detectors.GridSearch`."""
+    """Values to try, see :class:`~featood.detectors.GridSearch`; a subclass sets them by the keyword `hyperparameters`."""
     _device: torch.device | None = None
+
+    def __init_subclass__(cls, hyperparameters: Mapping[str, Sequence[Any]] | None = None) -> None:
+        if hyperparameters is not None:
+            cls.hyperparameter_space = hyperparameters
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return `predict`."""

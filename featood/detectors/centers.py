@@ -24,7 +24,14 @@ from torch import Tensor, nn
 from featood.detectors.losses import cross_entropy
 from featood.detectors.utils import apply_reduction, is_known, pairwise_distances
 from featood.errors import UsageError
-from featood.losses.distances import center_loss, center_repulsion, class_anchors, class_means, intra_inter, rejection
+from featood.losses.distances import (
+    center_loss,
+    center_repulsion,
+    class_anchors,
+    class_means,
+    intra_inter,
+    rejection,
+)
 from featood.losses.reductions import mean_over
 
 
@@ -70,9 +77,9 @@ class RunningCenters(nn.Module):
     def update(self, x: Tensor, target: Tensor) -> None:
         """Add the class means of a batch; outliers are ignored."""
         means, rows = class_means(x.detach(), target, len(self.centers))
-        self.batches += rows > 0
+        self.batches.add_(rows > 0)
         share = (rows > 0) / self.batches.clamp(min=1)
-        self.centers += share[:, None] * (means - self.centers)
+        self.centers.add_(share[:, None] * (means - self.centers))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the squared distances ``[B, C]``."""
@@ -98,7 +105,7 @@ class CenterLoss(nn.Module):
         if n_classes == n_dim:
             nn.init.eye_(self.centers.params)
         with torch.no_grad():
-            self.centers.params *= magnitude
+            self.centers.params.mul_(magnitude)
 
     def distance(self, z: Tensor) -> Tensor:
         """Return the squared distances ``[B, C]`` of embeddings ``[B, D]``."""
@@ -251,7 +258,11 @@ class DeepSVDDLoss(_OneCenter):
         """Return the loss of embeddings ``[B, D]``; without y, all rows are known."""
         known = torch.ones(len(x), dtype=torch.bool, device=x.device) if y is None else is_known(y)
         values = self.distance(x).relu()
-        return mean_over(values, known) if self.reduction == "mean" else apply_reduction(values * known, self.reduction)
+        return (
+            mean_over(values, known)
+            if self.reduction == "mean"
+            else apply_reduction(values * known, self.reduction)
+        )
 
 
 class DeepSADLoss(_OneCenter):

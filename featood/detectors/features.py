@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["DICE", "GMM", "KNN", "LTS", "MCM", "NCI", "PNML", "RMD", "SHE", "Mahalanobis", "NNGuide", "ViM", "fDBD"]
+__all__ = [
+    "DICE",
+    "GMM",
+    "KNN",
+    "LTS",
+    "MCM",
+    "NCI",
+    "PNML",
+    "RMD",
+    "SHE",
+    "Mahalanobis",
+    "NNGuide",
+    "ViM",
+    "fDBD",
+]
 
 import dataclasses
 from dataclasses import dataclass
@@ -33,7 +47,7 @@ class RMD(FeaturesDetector):
 
 @dataclass(eq=False, repr=False)
 class GMM(FeaturesDetector):
-    """Negative log-density of a Gaussian for each class: the head ``gmm``; `reg` is its ridge, relative to the variance."""
+    """Negative log-density of Gaussians of the classes: the head ``gmm``, with the ridge `reg`, relative to variances."""
 
     head_name = "gmm"
     requires_fit = True
@@ -45,12 +59,11 @@ class GMM(FeaturesDetector):
 
 
 @dataclass(eq=False, repr=False)
-class KNN(FeaturesDetector):
+class KNN(FeaturesDetector, hyperparameters={"k": [50, 100, 200, 500, 1000]}):
     """Distance to the k-th neighbour, by default of rows of unit length: the head ``knn``."""
 
     head_name = "knn"
     requires_fit = True
-    hyperparameter_space = {"k": [50, 100, 200, 500, 1000]}
     k: int = 50
     normalize: bool = True
 
@@ -104,7 +117,7 @@ class NNGuide(_OnLogits):
         return {"k": self.k}
 
 
-class fDBD(_OnLayer):  # noqa: N801  (the name of the method)
+class fDBD(_OnLayer):
     """Distance to the decision boundaries: the head ``fdbd``."""
 
     head_name = "fdbd"
@@ -112,12 +125,11 @@ class fDBD(_OnLayer):  # noqa: N801  (the name of the method)
 
 
 @dataclass(eq=False, repr=False)
-class NCI(_OnLayer):
+class NCI(_OnLayer, hyperparameters={"alpha": [0.0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0]}):
     """Proximity to the weights of the predicted class: the head ``nci``."""
 
     head_name = "nci"
     requires_fit = True
-    hyperparameter_space = {"alpha": [0.0, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0]}
     alpha: float = 0.0
 
     def options(self) -> dict[str, Any]:
@@ -153,7 +165,7 @@ class MCM(FeaturesDetector):
 
 
 @dataclass(eq=False, repr=False)
-class ViM(FeaturesDetector):
+class ViM(FeaturesDetector, hyperparameters={"d": [16, 32, 64, 128, 256, 512]}):
     """Virtual logit from the residual outside of d dimensions: the head ``vim``.
 
     w ``[C, D]`` and b ``[C]`` are weight and bias of the last layer. If D is smaller than d, its half is used.
@@ -161,7 +173,6 @@ class ViM(FeaturesDetector):
 
     head_name = "vim"
     requires_fit = True
-    hyperparameter_space = {"d": [16, 32, 64, 128, 256, 512]}
     d: int
     w: Tensor
     b: Tensor
@@ -191,12 +202,11 @@ class _Reshaped(FeaturesDetector):
 
 
 @dataclass(eq=False, repr=False)
-class DICE(_Reshaped):
+class DICE(_Reshaped, hyperparameters={"p": [0.1, 0.3, 0.5, 0.7, 0.9]}):
     """Logits without the share p of the weights that contributes least: the head ``dice``."""
 
     head_name = "dice"
     requires_fit = True
-    hyperparameter_space = {"p": [0.1, 0.3, 0.5, 0.7, 0.9]}
     w: Tensor
     b: Tensor
     p: float

@@ -76,8 +76,8 @@ def calibration_error(confidence: Tensor, correct: Tensor, p: str = "2", beta: i
     confidence, correct : Tensor
         ``[N]`` each.
     p : str
-        ``1`` for the mean of the absolute differences, ``2`` for the root of their mean square, ``max`` or ``infty`` for
-        the largest; bins have the weight of their rows.
+        ``1`` for the mean of the absolute differences, ``2`` for the root of their mean square, ``max`` or ``infty``
+        for the largest; bins have the weight of their rows.
     beta : int
         Rows in a bin; the last bin also has what remains.
 
@@ -100,7 +100,7 @@ def calibration_error(confidence: Tensor, correct: Tensor, p: str = "2", beta: i
 
 
 def calc_openness(n_train: int, n_test: int, n_target: int) -> float:
-    """Openness ``1 - sqrt(2 n_train / (n_test + n_target))`` of an open-set problem, from numbers of classes.
+    """Return the openness ``1 - sqrt(2 n_train / (n_test + n_target))`` of a problem, from its numbers of classes.
 
     References
     ----------

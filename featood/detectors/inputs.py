@@ -70,10 +70,9 @@ def odin_preprocessing(
 
 
 @dataclass(eq=False, repr=False)
-class ODIN(GradientDetector):
+class ODIN(GradientDetector, hyperparameters={"temperature": [1, 10, 100, 1000], "eps": [0.0014, 0.0028]}):
     """Negated largest tempered probability after a step towards the predicted class: column and head ``odin``."""
 
-    hyperparameter_space = {"temperature": [1, 10, 100, 1000], "eps": [0.0014, 0.0028]}
     model: Transform | None
     criterion: Criterion | None = None
     eps: float = 0.0014
@@ -107,7 +106,7 @@ class MahalanobisODIN(Mahalanobis):
 
         def distance(inputs: Tensor) -> Tensor:
             rows = encoder(inputs).flatten(1).double()
-            return head.score_rows(rows, head.prepared)  # type: ignore[attr-defined,no-any-return]
+            return head.score_rows(rows, head.prepared)  # type: ignore[attr-defined]
 
         moved = perturbed(distance, self._moved(x), self.eps / torch.tensor(self.norm_std or [1.0]))
         return super().predict(moved)
@@ -147,7 +146,9 @@ class _ParameterGradients(GradientDetector):
         """Return the outlier scores ``[B]`` of inputs ``[B, ...]``."""
         with torch.inference_mode(False), torch.enable_grad():
             parts = self._moved(x).detach().clone().split(self.micro_batch_size)
-            return -torch.cat([sum(map(self.measure, self._gradients(part)), torch.zeros(())) for part in parts])
+            return -torch.cat(
+                [sum(map(self.measure, self._gradients(part)), torch.zeros(())) for part in parts]
+            )
 
     def _gradients(self, x: Tensor) -> Iterable[Tensor]:
         """Return the gradients of each parameter ``[B, ...]``."""
@@ -201,9 +202,10 @@ class GradUncertainty(_ParameterGradients):
 
 @dataclass(eq=False, repr=False)
 class MCD(Detector):
-    """Disagreement (``var``) or negated largest mean probability (``mean``) of passes with dropout: the head ``mc-dropout``.
+    """Disagreement (``var``) of passes with dropout, or negated largest mean probability (``mean``).
 
-    Only dropout layers are random: batch normalisation keeps its statistics. Every call draws the same.
+    These are two scores of the head ``mc-dropout``. Only dropout layers are random: batch normalisation keeps its
+    statistics. Every call draws the same.
     """
 
     model: nn.Module
@@ -277,7 +279,7 @@ class NACUE(HeadDetector, GradientDetector):
         if buffer.is_empty():
             raise DataError("the loader has no known inputs (labels of at least 0)")
         self._rows = len(buffer["logits"])
-        return self.fit_rows(self._set({name: buffer[name] for name in buffer.keys()}))
+        return self.fit_rows(self._set(buffer.all()))
 
     def predict(self, x: Tensor) -> Tensor:
         """Return the outlier scores ``[B]`` of inputs ``[B, ...]``."""

@@ -28,9 +28,7 @@ def _outputs(layers: Sequence[Transform], x: Tensor) -> list[Tensor]:
     return outputs
 
 
-def _known_batches(
-    data_loader: Iterable[Any], device: torch.device
-) -> Iterable[tuple[Tensor, Tensor]]:
+def _known_batches(data_loader: Iterable[Any], device: torch.device) -> Iterable[tuple[Tensor, Tensor]]:
     found = False
     for x, y in data_loader:
         if contains_known(y):
@@ -126,7 +124,7 @@ class Gram(HeadDetector, StructuredDetector):
         for x, _ in _known_batches(data_loader, self._place(device)):
             for name, values in self._columns(*self._apply(x)).items():
                 buffer.append(name, values)
-        return self.fit_rows(_as_set({name: buffer[name] for name in buffer.keys()}))
+        return self.fit_rows(_as_set(buffer.all()))
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:

@@ -16,13 +16,13 @@ __all__ = [
 ]
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from featood.detectors.base import LogitsDetector, Transform
-from featood.detectors.utils import as_rows
+from featood.detectors.base import LogitsDetector
+from featood.detectors.utils import as_rows, is_known
 from featood.losses.virtual_outliers import weighted_energy
 
 
@@ -70,11 +70,10 @@ class Entropy(LogitsDetector):
 
 
 @dataclass(eq=False, repr=False)
-class GEN(LogitsDetector):
+class GEN(LogitsDetector, hyperparameters={"gamma": [0.01, 0.1, 0.5, 1], "M": [10, 50, 100, 200, 500, 1000]}):
     """Generalised entropy: the head ``gen``, with the sum over the M largest probabilities, or all."""
 
     head_name = "gen"
-    hyperparameter_space = {"gamma": [0.01, 0.1, 0.5, 1], "M": [10, 50, 100, 200, 500, 1000]}
     gamma: float = 0.1
     M: int | None = None
 
@@ -105,6 +104,12 @@ class KLMatching(LogitsDetector):
     head_name = "kl-matching"
     requires_fit = True
 
+    def fit_logits(self, logits: Tensor, y: Tensor | None = None) -> Self:
+        """Fit the detector on logits ``[N, C]``; labels only tell which rows are known."""
+        return super().fit_logits(logits if y is None else logits[is_known(y)])
+
+    fit_features = fit_logits
+
     @property
     def dists(self) -> Tensor:
         """The mean posteriors ``[K, C]`` of the predicted classes."""
@@ -127,16 +132,18 @@ class TemperatureScaling(LogitsDetector):
 
 
 @dataclass(eq=False, repr=False)
-class OpenMax(LogitsDetector):
+class OpenMax(
+    LogitsDetector,
+    hyperparameters={
+        "tailsize": [10, 20, 30, 40, 50],
+        "alpha": [1, 3, 5, 10, 15, 20],
+        "euclid_weight": [0.0, 0.25, 0.5, 0.75, 1.0],
+    },
+):
     """Probability of an added class "unknown": the head ``openmax``."""
 
     head_name = "openmax"
     requires_fit = True
-    hyperparameter_space = {
-        "tailsize": [10, 20, 30, 40, 50],
-        "alpha": [1, 3, 5, 10, 15, 20],
-        "euclid_weight": [0.0, 0.25, 0.5, 0.75, 1.0],
-    }
     tailsize: int = 25
     alpha: int = 10
     euclid_weight: float = 1.0

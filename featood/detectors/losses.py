@@ -1,7 +1,7 @@
 """Losses of classifiers as modules; a negative target marks an outlier.
 
-Logits are ``[B, C]`` with targets ``[B]``, or ``[B, C, H, W]`` with targets ``[B, H, W]``, of which every pixel counts as a
-row. With the reduction ``none``, a loss has the shape of the targets.
+Logits are ``[B, C]`` with targets ``[B]``, or ``[B, C, H, W]`` with targets ``[B, H, W]``, where every pixel counts as
+a row. With the reduction ``none``, a loss has the shape of the targets.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ from featood.losses.reductions import mean_over
 def cross_entropy(logits: Tensor, targets: Tensor, reduction: str | None = "mean") -> Tensor:
     """Cross-entropy of the known rows; that of outliers is 0, and does not count in the mean."""
     values, known = _own(logits, targets), is_known(targets)
-    return mean_over(values[known], known[known]) if reduction == "mean" else apply_reduction(values, reduction)
+    return (
+        mean_over(values[known], known[known]) if reduction == "mean" else apply_reduction(values, reduction)
+    )
 
 
 def logit_norm_loss(logits: Tensor, target: Tensor, t: float = 1.0, reduction: str | None = "mean") -> Tensor:
@@ -45,7 +47,9 @@ def _own(logits: Tensor, targets: Tensor) -> Tensor:
     rows, classes = as_rows(logits), targets.reshape(-1).long()
     if len(rows) != len(classes):
         raise UsageError(f"targets {list(targets.shape)} do not fit outputs {list(logits.shape)}")
-    values = F.cross_entropy(rows, torch.where(is_known(classes), classes, -1), reduction="none", ignore_index=-1)
+    values = F.cross_entropy(
+        rows, torch.where(is_known(classes), classes, -1), reduction="none", ignore_index=-1
+    )
     return values.view(targets.shape)
 
 
@@ -115,7 +119,9 @@ class ObjectosphereLoss(nn.Module):
         # the gradient of the square root at zero is NaN; clamping makes it 0
         short = (self.xi - squared.clamp(min=1e-12).sqrt()).relu().square()
         entropic = _own(logits, target) + _uniform(logits, target)
-        return apply_reduction(entropic + self.alpha * torch.where(is_known(target), short, squared), self.reduction)
+        return apply_reduction(
+            entropic + self.alpha * torch.where(is_known(target), short, squared), self.reduction
+        )
 
     @staticmethod
     def score(logits: Tensor) -> Tensor:
@@ -124,8 +130,9 @@ class ObjectosphereLoss(nn.Module):
 
 
 class EnergyRegularizedLoss(nn.Module):
-    """Cross-entropy of known rows plus alpha times squares of energies above `margin_in`, or of outliers below `margin_out`.
+    """Cross-entropy of known rows plus alpha times a loss on their energies and those of outliers.
 
+    It is the square of what energies of known rows are above `margin_in`, and those of outliers below `margin_out`.
     Each of the three terms is a mean over its rows; sums are over all rows. Added to a cross-entropy that ignores
     outliers, known rows count twice in it.
 
@@ -135,7 +142,11 @@ class EnergyRegularizedLoss(nn.Module):
     """
 
     def __init__(
-        self, alpha: float = 0.1, margin_in: float = -25.0, margin_out: float = -7.0, reduction: str | None = "mean"
+        self,
+        alpha: float = 0.1,
+        margin_in: float = -25.0,
+        margin_out: float = -7.0,
+        reduction: str | None = "mean",
     ) -> None:
         super().__init__()
         self.alpha, self.m_in, self.m_out, self.reduction = alpha, margin_in, margin_out, reduction
@@ -161,7 +172,9 @@ class BackgroundClassLoss(nn.Module):
         """Return the loss."""
         if bool((targets >= self.num_classes).any()):
             raise UsageError(f"targets are below {self.num_classes}, not {int(targets.max())}")
-        return cross_entropy(logits, torch.where(is_known(targets), targets, self.num_classes), self.reduction)
+        return cross_entropy(
+            logits, torch.where(is_known(targets), targets, self.num_classes), self.reduction
+        )
 
 
 class LogitNorm(nn.Module):

@@ -24,10 +24,9 @@ def _reshaped(name: str, maps: Tensor, fitted: dict[str, Tensor], **options: Any
 
 
 @dataclass(eq=False, repr=False)
-class ASH(FeatureMapsDetector):
+class ASH(FeatureMapsDetector, hyperparameters={"percentile": SHARES}):
     """Activation shaping: the heads ``ash-s``, ``ash-p`` and ``ash-b`` on the whole map."""
 
-    hyperparameter_space = {"percentile": SHARES}
     variant: str = "ash-s"
     percentile: float = 0.65
     detector: Transform | None = None
@@ -42,10 +41,9 @@ class ASH(FeatureMapsDetector):
 
 
 @dataclass(eq=False, repr=False)
-class SCALE(FeatureMapsDetector):
+class SCALE(FeatureMapsDetector, hyperparameters={"percentile": SHARES}):
     """Activation scaling: the head ``scale`` on the whole map."""
 
-    hyperparameter_space = {"percentile": SHARES}
     percentile: float = 0.65
     detector: Transform | None = None
 
@@ -55,11 +53,10 @@ class SCALE(FeatureMapsDetector):
 
 
 @dataclass(eq=False, repr=False)
-class ReAct(FeatureMapsDetector):
+class ReAct(FeatureMapsDetector, hyperparameters={"percentile": [0.85, 0.9, 0.95, 0.99]}):
     """Activations clipped at a quantile of the training data, or at a given threshold: the head ``react``."""
 
     requires_fit = True
-    hyperparameter_space = {"percentile": [0.85, 0.9, 0.95, 0.99]}
     threshold: float | None = None
     percentile: float = 0.9
     detector: Transform | None = None
@@ -76,14 +73,16 @@ class ReAct(FeatureMapsDetector):
 
 
 @dataclass(eq=False, repr=False)
-class VRA(FeatureMapsDetector):
+class VRA(
+    FeatureMapsDetector,
+    hyperparameters={
+        "upper_percentile": [0.85, 0.9, 0.95, 0.99],
+        "lower_percentile": [0.01, 0.05, 0.1, 0.15],
+    },
+):
     """Activations below a quantile set to zero, and clipped above another: the head ``vra``."""
 
     requires_fit = True
-    hyperparameter_space = {
-        "upper_percentile": [0.85, 0.9, 0.95, 0.99],
-        "lower_percentile": [0.01, 0.05, 0.1, 0.15],
-    }
     lower_percentile: float = 0.01
     upper_percentile: float = 0.99
     detector: Transform | None = None

@@ -51,9 +51,7 @@ class Metric:
     needs: ClassVar[str] = "both"
     """Kinds of rows that the metric needs: ``both``, or ``known``."""
 
-    def __init__(
-        self, *, device: str | torch.device | None = None, void_label: int | None = None
-    ) -> None:
+    def __init__(self, *, device: str | torch.device | None = None, void_label: int | None = None) -> None:
         if void_label is not None and void_label < 0:
             raise UsageError(f"void_label is at least 0, as negative labels are outliers, not {void_label}")
         self.device, self.void_label = device, void_label
@@ -218,9 +216,7 @@ class MetricCollection(Metric):
         Metrics that are computed only if all their inputs were given.
     """
 
-    def __init__(
-        self, metrics: Sequence[Metric], *, optional: Sequence[Metric] = (), **options: Any
-    ) -> None:
+    def __init__(self, metrics: Sequence[Metric], *, optional: Sequence[Metric] = (), **options: Any) -> None:
         self.metrics, self._optional = [*metrics, *optional], list(optional)
         if not self.metrics:
             raise UsageError("a collection needs at least one metric")
@@ -308,7 +304,10 @@ class OODSegmentationMetrics(MetricCollection):
 
 
 class PerImage(StreamingMetric):
-    """Mean of a metric over images ``[B, ...]``; images without known pixels or outliers are skipped, with a warning."""
+    """Mean of a metric over images ``[B, ...]``.
+
+    Images without known pixels or outliers, if the metric needs both, are skipped with a warning.
+    """
 
     def __init__(self, metric: Metric, **options: Any) -> None:
         self.metric, self.inputs, self.keys = metric, metric.inputs, metric.keys

@@ -57,7 +57,9 @@ def _entries() -> dict[str, PublishedWeights]:
 def list_models(arch: str | None = None, dataset: str | None = None, loss: str | None = None) -> list[str]:
     """List the keys ARCHITECTURE/DATASET/LOSS[/SEED] of published weights."""
     wanted = arch, dataset, loss
-    keys = (key for key in _entries() if all(w in (None, k) for w, k in zip(wanted, key.split("/"), strict=False)))
+    keys = (
+        key for key in _entries() if all(w in (None, k) for w, k in zip(wanted, key.split("/"), strict=False))
+    )
     return sorted(keys)
 
 
@@ -110,8 +112,8 @@ def load_model(identifier: str, map_location: str | torch.device = "cpu") -> nn.
     if entry.network.startswith("wrn"):
         net: nn.Module = WideResNet(pretrained=identifier, widen_factor=int(entry.network.rpartition("-")[2]))
     else:
-        built = _built(entry)
-        net = {"tv:resnet18": ResNet18, "tv:resnet50": ResNet50}[entry.network](built.fc.out_features)  # type: ignore[arg-type]
+        built: Any = _built(entry)
+        net = {"tv:resnet18": ResNet18, "tv:resnet50": ResNet50}[entry.network](built.fc.out_features)
         net.load_state_dict(built.state_dict())
     return net.eval().to(map_location)
 
@@ -172,7 +174,10 @@ class WideResNet(Net):
         """Return the logits ``[B, K]`` of maps."""
         return self.fc(self.avgpool(maps).flatten(1))
 
-    features_before_pool, forward_from_before_pool = feature_maps, forward_feature_maps  # names of earlier versions
+    features_before_pool, forward_from_before_pool = (
+        feature_maps,
+        forward_feature_maps,
+    )  # names of earlier versions
 
     def features(self, x: Tensor) -> Tensor:
         """Return the averages of the last maps ``[B, D]``."""

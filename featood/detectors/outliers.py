@@ -13,7 +13,12 @@ from torch import Tensor, nn
 from featood.detectors.losses import cross_entropy
 from featood.detectors.utils import as_rows, contains_known_and_unknown, drop_unknown, is_known
 from featood.errors import DataError
-from featood.losses.constrained import augmented_lagrangian, false_alarms, missed_outliers, updated_multipliers
+from featood.losses.constrained import (
+    augmented_lagrangian,
+    false_alarms,
+    missed_outliers,
+    updated_multipliers,
+)
 from featood.losses.virtual_outliers import virtual_outliers, weighted_energy
 
 

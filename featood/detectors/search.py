@@ -103,17 +103,16 @@ class GridSearch:
 
     def _prepared(self) -> tuple[Any, Any]:
         """Return how to fit, and an iterable of functions that return the scores of a batch, with its labels."""
-        detector, data = self.detector, None
+        detector: Any = self.detector
+        fit_loader = self.fit_loader or ()
         part = "encoder" if isinstance(detector, FeaturesDetector) else "model"
-        kinds = FeaturesDetector, LogitsDetector
-        produce = getattr(detector, part, None)
-        direct = isinstance(detector, kinds) and not isinstance(detector, GradientDetector) and produce is not None
-        if not direct:
-            fit = (lambda: detector.fit(self.fit_loader)) if detector.requires_fit else (lambda: None)
+        produce: Any = getattr(detector, part, None)
+        direct = isinstance(detector, FeaturesDetector | LogitsDetector)
+        if not direct or isinstance(detector, GradientDetector) or produce is None:
+            fit = (lambda: detector.fit(fit_loader)) if detector.requires_fit else (lambda: None)
             return fit, lambda: ((detector.predict(x.to(self.device)), y) for x, y in self.val_loader)
         kind = "features" if part == "encoder" else "logits"
-        if detector.requires_fit:
-            data = extract_features(self.fit_loader or (), produce, self.device)
+        data = extract_features(fit_loader, produce, self.device) if detector.requires_fit else ()
         fit = (lambda: getattr(detector, f"fit_{kind}")(*data)) if data else (lambda: None)
         buffer = TensorBuffer()
         with torch.no_grad():

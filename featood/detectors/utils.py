@@ -156,6 +156,10 @@ class TensorBuffer:
         """Return the keys."""
         return self._parts.keys()
 
+    def all(self) -> dict[Any, Tensor]:
+        """Return all rows of all keys."""
+        return {key: self[key] for key in self._parts}
+
     def is_empty(self) -> bool:
         """Whether there are no rows."""
         return not self._parts
@@ -169,7 +173,7 @@ class TensorBuffer:
 def fix_random_seed(seed: int = 12345) -> None:
     """Seed the global random generators of Python, NumPy and PyTorch."""
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  (the point is the global generator)
+    np.random.seed(seed)
     torch.manual_seed(seed)
 
 

@@ -16,8 +16,8 @@ def gram_sums(positions: Tensor, powers: Sequence[int] = POWERS) -> Tensor:
     """Return the row sums of the Gram matrices of powers of a feature map, rescaled by the corresponding root.
 
     With F the map as a matrix of channels by positions and F^p its elementwise power, this is the signed p-th root of
-    the row sums of ``F^p (F^p)^T``, by default for the powers 1 to 10. The root is taken of the sum, as in the authors' code, so
-    the ``C x C`` matrix is never formed. OpenOOD uses the powers 1 to 5.
+    the row sums of ``F^p (F^p)^T``, by default for the powers 1 to 10. The root is taken of the sum, as in the
+    authors' code, so the ``C x C`` matrix is never formed. OpenOOD uses the powers 1 to 5.
 
     Parameters
     ----------

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from featood.extractors.extras import Setting
 
 
-def perturbed(
-    function: Callable[[Tensor], Tensor], inputs: Tensor, step: Tensor | float
-) -> Tensor:
+def perturbed(function: Callable[[Tensor], Tensor], inputs: Tensor, step: Tensor | float) -> Tensor:
     """Return ``x' = x - step * sign(grad_x sum f(x))``, inputs for which a function is smaller.
 
     Parameters
