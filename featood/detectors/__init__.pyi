@@ -7,7 +7,6 @@ from .base import LogitsDetector as LogitsDetector
 from .base import ModelNotSetException as ModelNotSetException
 from .base import RequiresFittingException as RequiresFittingException
 from .base import StructuredDetector as StructuredDetector
-from .base import Transform as Transform
 from .centers import CACLoss as CACLoss
 from .centers import CenterLoss as CenterLoss
 from .centers import CenterRegularizationLoss as CenterRegularizationLoss
@@ -59,6 +58,7 @@ from .logits import NegativeEnergy as NegativeEnergy
 from .logits import OpenMax as OpenMax
 from .logits import TemperatureScaling as TemperatureScaling
 from .logits import WeightedEBO as WeightedEBO
+from .logits import temperature_calibration as temperature_calibration
 from .losses import BackgroundClassLoss as BackgroundClassLoss
 from .losses import ConfidenceLoss as ConfidenceLoss
 from .losses import CrossEntropyLoss as CrossEntropyLoss
@@ -96,6 +96,7 @@ from .models import load_transform as load_transform
 from .outliers import EnergyMarginLoss as EnergyMarginLoss
 from .outliers import VirtualOutlierSynthesizingRegLoss as VirtualOutlierSynthesizingRegLoss
 from .outliers import VOSRegLoss as VOSRegLoss
+from .outliers import evaluate_energy_logistic_loss as evaluate_energy_logistic_loss
 from .resnets import ResNet18 as ResNet18
 from .resnets import ResNet50 as ResNet50
 from .search import GridSearch as GridSearch
@@ -110,6 +111,7 @@ from .utils import contains_known_and_unknown as contains_known_and_unknown
 from .utils import contains_unknown as contains_unknown
 from .utils import drop_unknown as drop_unknown
 from .utils import estimate_class_centers as estimate_class_centers
+from .utils import extract_feature_avg as extract_feature_avg
 from .utils import extract_features as extract_features
 from .utils import fix_random_seed as fix_random_seed
 from .utils import is_known as is_known

@@ -12,7 +12,6 @@ __all__ = [
     "ModelNotSetException",
     "RequiresFittingException",
     "StructuredDetector",
-    "Transform",
 ]
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -55,7 +54,7 @@ class Detector:
 
     requires_fit: ClassVar[bool] = False
     hyperparameter_space: Mapping[str, Sequence[Any]] = {}
-    """Values to try, see :class:`~featood.detectors.GridSearch`; a subclass sets them by the keyword `hyperparameters`."""
+    """Values to try in a :class:`~featood.detectors.GridSearch`, set by the keyword `hyperparameters` of a subclass."""
     _device: torch.device | None = None
 
     def __init_subclass__(cls, hyperparameters: Mapping[str, Sequence[Any]] | None = None) -> None:

@@ -47,7 +47,7 @@ class RMD(FeaturesDetector):
 
 @dataclass(eq=False, repr=False)
 class GMM(FeaturesDetector):
-    """Negative log-density of Gaussians of the classes: the head ``gmm``, with the ridge `reg`, relative to variances."""
+    """Negative log-density of Gaussians of the classes: the head ``gmm``; `reg` is its ridge."""
 
     head_name = "gmm"
     requires_fit = True

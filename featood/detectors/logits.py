@@ -13,6 +13,7 @@ __all__ = [
     "OpenMax",
     "TemperatureScaling",
     "WeightedEBO",
+    "temperature_calibration",
 ]
 
 from dataclasses import dataclass
@@ -129,6 +130,11 @@ class TemperatureScaling(LogitsDetector):
     def t(self) -> float:
         """The temperature, 1 before the fit."""
         return 1.0 if self.head_ is None else float(self.head_.state["temperature"])
+
+
+def temperature_calibration(logits: Tensor, labels: Tensor) -> float:
+    """Return the temperature with the smallest cross-entropy of logits ``[N, C]`` with labels ``[N]``."""
+    return TemperatureScaling(None).fit_logits(logits, labels).t
 
 
 @dataclass(eq=False, repr=False)

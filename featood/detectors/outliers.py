@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["EnergyMarginLoss", "VOSRegLoss", "VirtualOutlierSynthesizingRegLoss"]
+__all__ = [
+    "EnergyMarginLoss",
+    "VOSRegLoss",
+    "VirtualOutlierSynthesizingRegLoss",
+    "evaluate_energy_logistic_loss",
+]
 
 from collections.abc import Callable, Iterable
 
@@ -57,7 +62,9 @@ class VOSRegLoss(nn.Module):
 
     def separation(self, logits: Tensor, known: Tensor) -> Tensor:
         """Return the cross-entropy of rows ``[N, C]`` that are known or not ``[N]``."""
-        energy = weighted_energy(logits, self.weights_energy.weight.flatten().relu().log())
+        # the gradient of the logarithm at zero is infinite; clamping makes it 0
+        log_weights = self.weights_energy.weight.flatten().clamp(min=1e-30).log()
+        energy = weighted_energy(logits, log_weights)
         return F.cross_entropy(self.logistic_regression(energy[:, None]), known.long())
 
 
@@ -119,6 +126,30 @@ class VirtualOutlierSynthesizingRegLoss(VOSRegLoss):
             for mean in means
         )
         return torch.cat(list(draws))
+
+
+@torch.no_grad()
+def evaluate_energy_logistic_loss(
+    model: nn.Module,
+    train_loader_in: Iterable[tuple[Tensor, Tensor]],
+    logistic_regression: Callable[[Tensor], Tensor],
+    device: str | torch.device | None = None,
+) -> tuple[float, float, float]:
+    """Return means over known rows: of the regression's probability, its cross-entropy to 1, and the classifier's.
+
+    The regression is a function of the logsumexp ``[N, 1]`` of the logits; `model` is set to evaluation.
+    """
+    model.eval()
+    parts = []
+    for x, y in train_loader_in:
+        logits = model(x.to(device))
+        odds = logistic_regression(logits.logsumexp(1)[:, None]).mean(1)
+        classification = cross_entropy(logits, y.to(logits.device), "none")
+        parts.append(torch.stack([odds.sigmoid(), F.softplus(-odds), classification], 1))
+    if not parts:
+        raise DataError("the loader has no rows")
+    probability, odds, classification = torch.cat(parts).double().mean(0).tolist()
+    return probability, odds, classification
 
 
 class EnergyMarginLoss(nn.Module):
@@ -187,13 +218,13 @@ class EnergyMarginLoss(nn.Module):
         logistic_regression: Callable[[Tensor], Tensor],
     ) -> None:
         """Update multipliers and weights by the violations on a loader of known rows; `model` is set to evaluation."""
-        model.eval()
-        place, parts = self.multipliers.device, []
-        for x, y in train_loader_in:
-            logits, labels = model(x.to(place)), y.to(place)
-            alarms = logistic_regression(logits.logsumexp(1)[:, None]).sigmoid().mean(1)
-            parts.append(torch.stack([alarms, cross_entropy(logits, labels, "none")], 1))
-        violations = self._violations(*torch.cat(parts).mean(0))
+        place = self.multipliers.device
+        alarms, _, classification = evaluate_energy_logistic_loss(
+            model, train_loader_in, logistic_regression, place
+        )
+        violations = self._violations(
+            torch.tensor(alarms, device=place), torch.tensor(classification, device=place)
+        )
         self.multipliers, self.penalties = updated_multipliers(
             violations, self.multipliers, self.penalties, self.lr_lam, self.penalty_mult, self.constraint_tol
         )

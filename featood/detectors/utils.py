@@ -14,6 +14,7 @@ __all__ = [
     "contains_unknown",
     "drop_unknown",
     "estimate_class_centers",
+    "extract_feature_avg",
     "extract_features",
     "fix_random_seed",
     "is_known",
@@ -129,6 +130,15 @@ def extract_features(
     if buffer.is_empty():
         raise DataError("the loader has no known inputs (labels of at least 0)")
     return buffer["z"], buffer["y"]
+
+
+def extract_feature_avg(
+    data_loader: Iterable[tuple[Tensor, Tensor]],
+    model: Callable[[Tensor], Tensor],
+    device: str | torch.device | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return :func:`extract_features` of outputs ``[B, C, H, W]`` that are averaged over positions."""
+    return extract_features(data_loader, lambda x: model(x).flatten(2).mean(2), device)
 
 
 class TensorBuffer:

@@ -95,6 +95,17 @@ def test_gradients_are_finite_with_any_kind_of_rows(loss, y):
     assert value.ndim == 0 and bool(torch.isfinite(logits.grad).all())
 
 
+def test_negative_weights_of_the_energy_count_as_zero_and_keep_finite_gradients():
+    weights, regression = nn.Linear(4, 1).double(), nn.Linear(1, 2).double()
+    for values in ([1.0, -2.0, 0.5, -1.0], [-1.0, -1.0, -1.0, -1.0]):
+        weights.weight.data = torch.tensor([values], dtype=torch.float64)
+        loss = d.VOSRegLoss(regression, weights)(LOGITS, Y)
+        loss.backward()
+        assert bool(torch.isfinite(loss)) and bool(torch.isfinite(weights.weight.grad).all())
+        assert weights.weight.grad[0, 1] == weights.weight.grad[0, 3] == 0
+        weights.weight.grad = None
+
+
 def test_centres_are_learned():
     torch.manual_seed(0)
     for loss in (d.CenterLoss(3, 5), d.MCHADLoss(3, 5)):
