@@ -17,7 +17,7 @@ __all__ = [
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -135,9 +135,13 @@ class HeadDetector(Detector):
 
     def fit_rows(self, rows: FeatureSet) -> Self:
         """Fit the head; rows with a negative label are ignored."""
-        device = self.device or torch.device("cpu")
-        self.head_ = create_head(self.head_name, **self.options()).fit(rows, device=str(device))
+        self.head_ = create_head(self.head_name, **self.options()).fit(rows, device=str(self._home(rows)))
         return self
+
+    def _home(self, rows: FeatureSet) -> torch.device:
+        """Return the device of the detector or, if it has none, that of the rows."""
+        column: Any = next(iter(rows.features.values()), rows.logits)
+        return self.device or column.device
 
     def score_rows(self, rows: FeatureSet) -> Tensor:
         """Score rows ``[N]`` in float64.
@@ -154,8 +158,7 @@ class HeadDetector(Detector):
         options = self.head_.options
         if changed := [name for name, value in self.options().items() if options[name] != value]:
             raise RequiresFittingException(f"fit() again: {', '.join(changed)} changed since the fit")
-        scores: Tensor = self.head_.score(rows)
-        return scores if self.device is None else scores.to(self.device)
+        return cast(Tensor, self.head_.score(rows)).to(self._home(rows))
 
 
 @dataclass(eq=False, repr=False)

@@ -25,7 +25,6 @@ from featood.detectors.losses import cross_entropy
 from featood.detectors.utils import apply_reduction, is_known, pairwise_distances
 from featood.errors import UsageError
 from featood.losses.distances import (
-    center_loss,
     center_repulsion,
     class_anchors,
     class_means,
@@ -113,9 +112,8 @@ class CenterLoss(nn.Module):
 
     def forward(self, distmat: Tensor, target: Tensor) -> Tensor:
         """Return the loss of squared distances ``[B, C]``."""
-        known = is_known(target)
-        # the square root of both is that of the distance
-        return center_loss(distmat[known].sqrt(), target[known], self.radius**0.5) / self.num_classes
+        own = distmat.gather(1, target.clamp(min=0)[:, None]).squeeze(1)
+        return mean_over((own - self.radius).relu(), is_known(target)) / self.num_classes
 
 
 class CACLoss(nn.Module):

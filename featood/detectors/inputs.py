@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["MCD", "NACUE", "ODIN", "GradNorm", "GradUncertainty", "MahalanobisODIN", "odin_preprocessing"]
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,19 +17,19 @@ from featood.cache import FeatureSet
 from featood.detectors.base import (
     Detector,
     GradientDetector,
-    HeadDetector,
     ModelNotSetException,
     RequiresFittingException,
     Transform,
 )
 from featood.detectors.features import Mahalanobis
 from featood.detectors.logits import MaxSoftmax
-from featood.detectors.utils import TensorBuffer, as_rows, drop_unknown
+from featood.detectors.utils import TensorBuffer, as_rows, contains_known, drop_unknown
 from featood.errors import DataError, UsageError
 from featood.extractors.dropout import dropping, seeded
 from featood.extractors.forward import ExtractOptions, Forward, ready
 from featood.extractors.nac import Coverage
 from featood.extractors.perturb import perturbed
+from featood.heads import Head, create_head
 from featood.numerics.mixtures import mean_log_probabilities, probability_variance
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -241,8 +241,8 @@ class MCD(Detector):
 
 
 @dataclass(eq=False, repr=False)
-class NACUE(HeadDetector, GradientDetector):
-    """Neuron activation coverage of layers of a model: the columns and the head ``nac``.
+class NACUE(GradientDetector):
+    """Sum over layers of a model of the neuron activation coverage: the columns and the head ``nac``.
 
     Parameters
     ----------
@@ -251,61 +251,69 @@ class NACUE(HeadDetector, GradientDetector):
     layers : sequence of Module
         Submodules whose outputs are used.
     m_bins, alpha : int, float
-        Number of bins and steepness of the sigmoid.
+        Number of bins and steepness of the sigmoid, for all layers or for each.
     o_star : int
-        Number of training inputs at which a bin is covered.
+        Number of training inputs at which a bin is covered, for all layers or for each.
     """
 
-    head_name = "nac"
     requires_fit = True
     model: nn.Module
     layers: Sequence[nn.Module]
-    m_bins: int = 50
-    alpha: float = 100.0
-    o_star: int = 50
+    m_bins: int | Sequence[int] = 50
+    alpha: float | Sequence[float] = 100.0
+    o_star: int | Sequence[int] = 50
 
-    def options(self) -> dict[str, Any]:
-        """Return the options of the head."""
-        share = min(self.o_star / self._rows, 1.0)
-        names = tuple(f"{name}.nac" for name in self._names())
-        return {"bins": self.m_bins, "alpha": self.alpha, "scale": 1.0, "full": share, "features": names}
+    def __post_init__(self) -> None:
+        self.heads_: list[Head] = []
 
     def fit(self, data_loader: Iterable[Any], device: str | torch.device | None = None) -> Self:
         """Count the states of the known inputs of a loader."""
         place, buffer = self._place(device), TensorBuffer()
         for x, y in data_loader:
-            for name, values in self._states(drop_unknown(y, x)[1].to(place)).items():
-                buffer.append(name, values)
+            if contains_known(y):
+                for layer, states in enumerate(self._states(drop_unknown(y, x)[1].to(place))):
+                    buffer.append(layer, states)
         if buffer.is_empty():
             raise DataError("the loader has no known inputs (labels of at least 0)")
-        self._rows = len(buffer["logits"])
-        return self.fit_rows(self._set(buffer.all()))
+        self.heads_ = []
+        options = zip(*map(self._each, (self.m_bins, self.alpha, self.o_star)), strict=True)
+        for layer, (bins, alpha, count) in enumerate(options):
+            states = buffer[layer]
+            full = min(count / len(states), 1.0)
+            head = create_head("nac", features=(STATES,), bins=bins, alpha=alpha, scale=1.0, full=full)
+            self.heads_.append(head.fit(_as_set(states)))
+        return self
 
     def predict(self, x: Tensor) -> Tensor:
         """Return the outlier scores ``[B]`` of inputs ``[B, ...]``."""
-        if self.head_ is None:
+        if not self.heads_:
             raise RequiresFittingException()
-        return self.score_rows(self._set(self._states(self._moved(x))))
+        states = self._states(self._moved(x))
+        scores = [head.score(_as_set(z.cpu())) for head, z in zip(self.heads_, states, strict=True)]
+        return torch.stack(scores).sum(0).to(x.device if self.device is None else self.device)
 
-    def _names(self) -> Iterator[str]:
+    def _each(self, value: Any) -> list[Any]:
+        values = list(value) if isinstance(value, list | tuple) else [value] * len(self.layers)
+        if len(values) != len(self.layers):
+            raise UsageError(f"give one value for all layers, or {len(self.layers)}, not {len(values)}")
+        return values
+
+    def _states(self, x: Tensor) -> list[Tensor]:
+        """Return the states ``[B, D]`` of each layer."""
         names = {id(module): name for name, module in self.model.named_modules()}
-        for layer in self.layers:
-            if id(layer) not in names:
-                raise UsageError(f"the model has no submodule {type(layer).__name__} that is this layer")
-            yield names[id(layer)]
-
-    def _states(self, x: Tensor) -> dict[str, Tensor]:
-        if not len(x):
-            return {}
-        options = ExtractOptions(taps=list(self._names()), extras=[Coverage()])
+        if unknown := [type(layer).__name__ for layer in self.layers if id(layer) not in names]:
+            raise UsageError(f"the model has no submodule {unknown[0]} that is this layer")
+        taps = [names[id(layer)] for layer in self.layers]
+        example = x if len(x) > 1 else torch.cat([x, x.flip(-1)])
         with ready(self.model, x.device):
-            example = x if len(x) > 1 else torch.cat([x, x.flip(-1)])
-            columns = Forward(self.model, example, options)(x, 0)
-        return {name: values for name, values in columns.items() if name.endswith(".nac") or name == "logits"}
+            columns = Forward(self.model, example, ExtractOptions(taps=taps, extras=[Coverage()]))(x, 0)
+        return [columns[f"{name}.nac"] for name in taps]
 
-    def _set(self, columns: dict[str, Tensor]) -> FeatureSet:
-        features = {name: values for name, values in columns.items() if name != "logits"}
-        classes = columns["logits"].shape[1]
-        size = next(iter(features.values())).shape[1]
-        # the head asks for a classifier, which only a column without gradients needs
-        return FeatureSet(features, classifier=(torch.zeros(classes, size), torch.zeros(classes)))
+
+STATES = "states.nac"
+"""Name of a column for the head ``nac``."""
+
+
+def _as_set(states: Tensor) -> FeatureSet:
+    # the head asks for a classifier, which only a column without gradients needs
+    return FeatureSet({STATES: states}, classifier=(torch.zeros(1, states.shape[1]), torch.zeros(1)))

@@ -38,8 +38,8 @@ class Metric:
 
     Parameters
     ----------
-    device : str, optional
-        Device to keep batches on; by default that of each batch.
+    device : str
+        Device to keep batches on; metrics are computed on the CPU.
     void_label : int, optional
         Label of rows that are left out; at least 0.
     """
@@ -57,7 +57,7 @@ class Metric:
         self.device, self.void_label = device, void_label
         self._reset()
 
-    def update(self, *args: Tensor, **kwargs: Tensor | None) -> Self:
+    def update(self, **inputs: Tensor | None) -> Self:
         """Add a batch.
 
         Raises
@@ -65,7 +65,7 @@ class Metric:
         UsageError
             If an input is missing, or shapes differ.
         """
-        self._add(self._rows(self._named(args, kwargs)))
+        self._add(self._rows(self._named(inputs)))
         return self
 
     def compute(self) -> dict[str, float]:
@@ -89,11 +89,13 @@ class Metric:
     def _add(self, rows: Inputs) -> None:
         raise NotImplementedError
 
-    def _named(self, args: Sequence[Tensor], kwargs: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-        given = {**dict(zip(self.inputs, args, strict=False)), **kwargs}
-        found = {name: values for name, values in given.items() if values is not None}
+    def _named(self, inputs: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+        found = {name: values for name, values in inputs.items() if values is not None}
         if missing := [name for name in self.inputs if name not in found]:
             raise UsageError(f"{type(self).__name__} needs {', '.join(missing)}")
+        for name, values in found.items():
+            if not isinstance(values, Tensor):
+                raise TypeError(f"{name} must be a tensor, not {type(values).__name__}")
         if len({values.shape for values in found.values()}) > 1:
             shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in found.items())
             raise UsageError(f"inputs of one shape are needed, not {shapes}")
@@ -101,7 +103,7 @@ class Metric:
 
     def _rows(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the inputs as rows ``[N]``, without void ones."""
-        rows = {name: values.detach().flatten().to(self.device) for name, values in found.items()}
+        rows = {name: values.detach().flatten().to(self.device, copy=True) for name, values in found.items()}
         if self.void_label is None:
             return rows
         kept = rows["labels"] != self.void_label
@@ -118,7 +120,11 @@ class BufferedMetric(Metric):
     A subclass implements `evaluate`.
     """
 
-    def evaluate(self, **rows: Tensor) -> dict[str, float]:
+    def update(self, scores: Tensor, labels: Tensor) -> Self:  # type: ignore[override]
+        """Add scores and labels of one shape."""
+        return super().update(scores=scores, labels=labels)
+
+    def evaluate(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the values for all rows ``[N]``."""
         raise NotImplementedError
 
@@ -126,14 +132,14 @@ class BufferedMetric(Metric):
         """Return the value of each key."""
         if self._buffer.is_empty():
             raise DataError(f"{type(self).__name__} was given no rows")
-        return self.evaluate(**{name: self._buffer[name] for name in self.inputs})
+        return self.evaluate(self._buffer["scores"], self._buffer["labels"])
 
     def _reset(self) -> None:
-        self._buffer = TensorBuffer(None)
+        self._buffer = TensorBuffer(self.device)
 
     def _add(self, rows: Inputs) -> None:
         for name in self.inputs:
-            self._buffer.append(name, rows[name].clone())
+            self._buffer.append(name, rows[name])
 
 
 class AUROC(BufferedMetric):
@@ -141,9 +147,9 @@ class AUROC(BufferedMetric):
 
     keys = ("AUROC",)
 
-    def evaluate(self, **rows: Tensor) -> dict[str, float]:
+    def evaluate(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the area."""
-        return {"AUROC": functional.auroc(**rows)}
+        return {"AUROC": functional.auroc(scores, labels)}
 
 
 class AUPR(BufferedMetric):
@@ -153,9 +159,9 @@ class AUPR(BufferedMetric):
         super().__init__(**options)
         self.positive, self.keys = positive, ({"ood": "AUPR-OUT", "id": "AUPR-IN"}[positive],)
 
-    def evaluate(self, **rows: Tensor) -> dict[str, float]:
+    def evaluate(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the area."""
-        return {self.keys[0]: functional.aupr(**rows, positive=self.positive)}
+        return {self.keys[0]: functional.aupr(scores, labels, positive=self.positive)}
 
 
 class FPRAtTPR(BufferedMetric):
@@ -165,9 +171,9 @@ class FPRAtTPR(BufferedMetric):
         super().__init__(**options)
         self.tpr, self.keys = tpr, (f"FPR{tpr * 100:g}TPR",)
 
-    def evaluate(self, **rows: Tensor) -> dict[str, float]:
+    def evaluate(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the share."""
-        return {self.keys[0]: functional.fpr_at_tpr(**rows, tpr=self.tpr)}
+        return {self.keys[0]: functional.fpr_at_tpr(scores, labels, tpr=self.tpr)}
 
 
 class AUTC(BufferedMetric):
@@ -175,20 +181,23 @@ class AUTC(BufferedMetric):
 
     keys = ("AUTC",)
 
-    def evaluate(self, **rows: Tensor) -> dict[str, float]:
+    def evaluate(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the area."""
-        scores = rows["scores"]
         if not bool(torch.isfinite(scores).all()) or bool(scores.min() == scores.max()):
-            functional.auroc(**rows)  # raises what is wrong with the rows
+            functional.auroc(scores, labels)  # raises what is wrong with the rows
             warnings.warn("AUTC is undefined for constant or infinite scores", stacklevel=2)
             return {"AUTC": math.nan}
-        return {"AUTC": functional.autc(**rows)}
+        return {"AUTC": functional.autc(scores, labels)}
 
 
 class Accuracy(StreamingMetric):
     """Share of the known rows whose prediction is the label."""
 
     inputs, keys, needs = ("predictions", "labels"), ("ACC",), "known"
+
+    def update(self, predictions: Tensor, labels: Tensor) -> Self:  # type: ignore[override]
+        """Add predicted classes and labels of one shape."""
+        return super().update(predictions=predictions, labels=labels)
 
     def compute(self) -> dict[str, float]:
         """Return the share."""
@@ -233,14 +242,14 @@ class MetricCollection(Metric):
         found: dict[str, float] = {}
         for metric in self.metrics:
             if isinstance(metric, BufferedMetric):  # all of them share the rows
-                found |= metric.evaluate(**{name: self._buffer[name] for name in metric.inputs})
+                found |= metric.evaluate(self._buffer["scores"], self._buffer["labels"])
             elif metric not in self._optional or self._given:
                 found |= metric.compute()
         return found
 
     def _reset(self) -> None:
         self._given: bool | None = None
-        self._buffer = TensorBuffer(None)
+        self._buffer = TensorBuffer(self.device)
         for metric in self.metrics:
             metric.reset()
 
@@ -250,7 +259,7 @@ class MetricCollection(Metric):
             raise UsageError("optional inputs are given in every update, or in none")
         self._given = given
         for name, values in rows.items():
-            self._buffer.append(name, values.clone())
+            self._buffer.append(name, values)
         for metric in self.metrics:
             if not isinstance(metric, BufferedMetric) and (metric not in self._optional or given):
                 metric._add(rows)
@@ -302,6 +311,10 @@ class OODSegmentationMetrics(MetricCollection):
     def __init__(self, *, fpr_at: float = 0.95, **options: Any) -> None:
         super().__init__(_all_metrics(fpr_at), **options)
 
+    def update(self, scores: Tensor, labels: Tensor) -> Self:  # type: ignore[override]
+        """Add scores and labels of one shape."""
+        return super().update(scores=scores, labels=labels)
+
 
 class PerImage(StreamingMetric):
     """Mean of a metric over images ``[B, ...]``.
@@ -314,8 +327,8 @@ class PerImage(StreamingMetric):
         super().__init__(**options)
 
     def update(self, *args: Tensor, **kwargs: Tensor | None) -> Self:
-        """Add images."""
-        found = self._named(args, kwargs)
+        """Add images, as the inputs of the metric."""
+        found = self._named({**dict(zip(self.inputs, args, strict=False)), **kwargs})
         for image in range(len(found["labels"])):
             self._add(self._rows({name: values[image] for name, values in found.items()}))
         return self

@@ -95,6 +95,40 @@ def test_gradients_are_finite_with_any_kind_of_rows(loss, y):
     assert value.ndim == 0 and bool(torch.isfinite(logits.grad).all())
 
 
+@pytest.mark.parametrize("name", ["CrossEntropyLoss", "LogitNorm", "ConfidenceLoss", "CACLoss", "CenterLoss", "IILoss",
+                                  "DeepSVDDLoss", "VirtualOutlierSynthesizingRegLoss"])  # fmt: skip
+def test_losses_of_known_rows_are_those_without_outliers_and_zero_without_known_rows(name):
+    make = {
+        "CACLoss": lambda: d.CACLoss(4),
+        "CenterLoss": lambda: d.CenterLoss(4, 5),
+        "IILoss": lambda: d.IILoss(4, 4),
+        "DeepSVDDLoss": lambda: d.DeepSVDDLoss(4),
+        "VirtualOutlierSynthesizingRegLoss": lambda: d.VirtualOutlierSynthesizingRegLoss(
+            nn.Linear(1, 2), nn.Linear(4, 1), nn.Linear(4, 4), sample_number=3
+        ),
+    }.get(name, getattr(d, name))
+    torch.manual_seed(0)
+    loss, known = make(), Y >= 0
+    values = LOGITS.square().float() if "C" in name[:2] else LOGITS.float()
+    extra = {"ConfidenceLoss": torch.rand(12, 1), "VirtualOutlierSynthesizingRegLoss": values}
+    inputs = [
+        values.clone().requires_grad_(),
+        *([extra[name].clone().requires_grad_()] if name in extra else []),
+    ]
+    expected = loss(*(part[known] for part in inputs), Y[known])
+    assert torch.allclose(loss(*inputs, Y), expected, rtol=1e-5)
+    nothing = loss(*inputs, -torch.ones_like(Y))
+    nothing.backward()
+    assert nothing == 0 and not inputs[0].grad.any()
+
+
+def test_the_centre_of_a_class_has_a_gradient_of_zero():
+    loss = d.CenterLoss(3, 3)
+    z = loss.centers.params.detach().clone().requires_grad_()
+    loss(loss.distance(z), torch.arange(3)).backward()
+    assert torch.allclose(z.grad, torch.zeros(3, 3), atol=1e-6)
+
+
 def test_negative_weights_of_the_energy_count_as_zero_and_keep_finite_gradients():
     weights, regression = nn.Linear(4, 1).double(), nn.Linear(1, 2).double()
     for values in ([1.0, -2.0, 0.5, -1.0], [-1.0, -1.0, -1.0, -1.0]):

@@ -83,4 +83,6 @@ def test_wrong_inputs_are_explained():
     with pytest.raises(UsageError, match="different keys"):
         d.MetricCollection([d.AUROC(), d.AUROC()])
     with pytest.raises(UsageError, match="needs labels"):
-        d.AUROC().update(SCORES)
+        d.OODMetrics().update(SCORES, None)
+    with pytest.raises(TypeError, match="scores must be a tensor, not list"):
+        d.AUROC().update(SCORES.tolist(), LABELS)

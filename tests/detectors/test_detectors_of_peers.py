@@ -122,7 +122,8 @@ def test_multi_mahalanobis_has_the_same_order():
 
 LOGITS, FEATURES, TARGETS = normal(40, 4), normal(40, 5), torch.arange(40) % 5 - 1
 GRID, GRID_TARGETS = LOGITS.view(10, 4, 2, 2), TARGETS.view(10, 2, 2)
-REGRESSION, WEIGHTS, ALARM = nn.Linear(1, 2), nn.Linear(4, 1), nn.Linear(1, 1)
+REGRESSION, WEIGHTS, ALARM = map(parameters, (nn.Linear(1, 2), nn.Linear(4, 1), nn.Linear(1, 1)))
+WEIGHTS.weight.data[0, :2] = torch.tensor([0.5, -0.5])
 DISTANCES = normal(40, 4).square()
 REDUCIBLE = {
     "CrossEntropyLoss": lambda c, r: c(r),
