@@ -46,6 +46,8 @@ class Metric:
 
     inputs: tuple[str, ...] = ("scores", "labels")
     """Names of the inputs of `update`, all of one shape."""
+    optional_inputs: tuple[str, ...] = ()
+    """Names of further inputs."""
     keys: tuple[str, ...] = ()
     """Keys of the result of `compute`."""
     needs: ClassVar[str] = "both"
@@ -91,6 +93,8 @@ class Metric:
 
     def _named(self, inputs: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
         found = {name: values for name, values in inputs.items() if values is not None}
+        if unknown := found.keys() - {*self.inputs, *self.optional_inputs}:
+            raise TypeError(f"{type(self).__name__} has no input {', '.join(sorted(unknown))}")
         if missing := [name for name in self.inputs if name not in found]:
             raise UsageError(f"{type(self).__name__} needs {', '.join(missing)}")
         for name, values in found.items():
@@ -230,6 +234,7 @@ class MetricCollection(Metric):
         if not self.metrics:
             raise UsageError("a collection needs at least one metric")
         self.inputs = tuple(dict.fromkeys(name for metric in metrics for name in metric.inputs))
+        self.optional_inputs = tuple(name for metric in optional for name in metric.inputs)
         self.keys = tuple(key for metric in self.metrics for key in metric.keys)
         if len(set(self.keys)) < len(self.keys):
             raise UsageError(f"metrics of a collection need different keys, not {', '.join(self.keys)}")

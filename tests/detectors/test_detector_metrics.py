@@ -84,5 +84,7 @@ def test_wrong_inputs_are_explained():
         d.MetricCollection([d.AUROC(), d.AUROC()])
     with pytest.raises(UsageError, match="needs labels"):
         d.OODMetrics().update(SCORES, None)
+    with pytest.raises(TypeError, match="has no input logits"):
+        d.MetricCollection([d.AUROC()]).update(scores=SCORES, labels=LABELS, logits=SCORES)
     with pytest.raises(TypeError, match="scores must be a tensor, not list"):
         d.AUROC().update(SCORES.tolist(), LABELS)
