@@ -129,6 +129,9 @@ class HeadDetector(Detector):
     head_: Head | None = None
     """The fitted head, which can be saved."""
 
+    def __post_init__(self) -> None:
+        create_head(self.head_name, **self.options())  # raises if an option is out of bounds
+
     def options(self) -> dict[str, Any]:
         """Return the options of the head."""
         return {}

@@ -89,6 +89,9 @@ class WeightedEBO(LogitsDetector):
 
     weights: Tensor | nn.Linear
 
+    def __post_init__(self) -> None:
+        """Do nothing: no head has given weights."""
+
     def predict_logits(self, logits: Tensor) -> Tensor:
         """Return the outlier scores ``[B]`` or ``[B, H, W]`` of logits."""
         weights = self.weights.weight if isinstance(self.weights, nn.Linear) else self.weights

@@ -201,6 +201,15 @@ def test_wrong_uses_are_explained():
         d.MCD(MODEL)(NEW)
     with pytest.raises(UsageError, match="ash-s, ash-p and ash-b"):
         d.ASH(ENCODER, LAST, "ash-x")
+    for make in (
+        lambda: d.ReAct(ENCODER, LAST, percentile=90.0),
+        lambda: d.VRA(ENCODER, LAST, 0.9, 0.1),
+        lambda: d.DICE(ENCODER, LAST.weight, LAST.bias, p=65.0),
+        lambda: d.KNN(ENCODER, k=0),
+        lambda: d.EnergyBased(MODEL, t=-1.0),
+    ):
+        with pytest.raises(UsageError):
+            make()
     with pytest.raises(UsageError, match="none of the model's parameters"):
         d.GradNorm(MODEL, lambda name: False)(NEW)
     with pytest.raises(UsageError, match="no submodule Linear"):
