@@ -1,5 +1,4 @@
 from .base import Detector as Detector
-from .base import FeatureMapsDetector as FeatureMapsDetector
 from .base import FeaturesDetector as FeaturesDetector
 from .base import GradientDetector as GradientDetector
 from .base import HeadDetector as HeadDetector
@@ -72,6 +71,7 @@ from .losses import logit_norm_loss as logit_norm_loss
 from .maps import ASH as ASH
 from .maps import SCALE as SCALE
 from .maps import VRA as VRA
+from .maps import FeatureMapsDetector as FeatureMapsDetector
 from .maps import RankFeat as RankFeat
 from .maps import ReAct as ReAct
 from .metrics import AUPR as AUPR
@@ -116,4 +116,5 @@ from .utils import extract_features as extract_features
 from .utils import fix_random_seed as fix_random_seed
 from .utils import is_known as is_known
 from .utils import is_unknown as is_unknown
+from .utils import known_batches as known_batches
 from .utils import pairwise_distances as pairwise_distances

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = [
     "Detector",
-    "FeatureMapsDetector",
     "FeaturesDetector",
     "GradientDetector",
     "HeadDetector",
@@ -23,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from featood.cache import FeatureSet
-from featood.detectors.utils import as_rows, extract_features, is_known
-from featood.errors import DataError, NotFitted, UsageError
+from featood.detectors.utils import as_rows, extract_features
+from featood.errors import NotFitted, UsageError
 from featood.heads import Head, create_head
 
 Transform: TypeAlias = Callable[[Tensor], Any]
@@ -180,11 +179,11 @@ class LogitsDetector(HeadDetector):
         """Fit the detector on the known inputs of a loader, if it has to be fitted."""
         if not self.requires_fit:
             return self
-        return self.fit_logits(*extract_features(data_loader, _given(self.model), self._place(device)))
+        return self.fit_logits(*extract_features(data_loader, given(self.model), self._place(device)))
 
     def predict(self, x: Tensor) -> Tensor:
         """Return the outlier scores of inputs ``[B, ...]``."""
-        model = _given(self.model)
+        model = given(self.model)
         if self.requires_fit and self.head_ is None:
             raise RequiresFittingException()
         with torch.no_grad():
@@ -224,11 +223,11 @@ class FeaturesDetector(HeadDetector):
         """Fit the detector on the known inputs of a loader, if it has to be fitted."""
         if not self.requires_fit:
             return self
-        return self.fit_features(*extract_features(data_loader, _given(self.encoder), self._place(device)))
+        return self.fit_features(*extract_features(data_loader, given(self.encoder), self._place(device)))
 
     def predict(self, x: Tensor) -> Tensor:
         """Return the outlier scores ``[B]`` of inputs ``[B, ...]``."""
-        encoder = _given(self.encoder)
+        encoder = given(self.encoder)
         if self.requires_fit and self.head_ is None:
             raise RequiresFittingException()
         with torch.no_grad():
@@ -247,64 +246,6 @@ class FeaturesDetector(HeadDetector):
         return FeatureSet({"features": z.detach().flatten(1)}, labels=None if y is None else y.long())
 
 
-@dataclass(eq=False, repr=False)
-class FeatureMapsDetector(Detector):
-    """A detector that reshapes the activations between two parts of a model, and scores the logits that result.
-
-    Parameters
-    ----------
-    backbone : callable or None
-        Inputs to activations ``[B, C, H, W]`` or ``[B, D]``.
-    head : callable
-        Activations to logits.
-
-    Subclasses have a field `detector`, which maps logits to scores; by default it is the energy.
-    """
-
-    backbone: Transform | None
-    head: Transform | None
-
-    def fit(self, data_loader: Iterable[Any], device: str | torch.device | None = None) -> Self:
-        """Fit the detector on the known inputs of a loader, if it has to be fitted."""
-        if not self.requires_fit:
-            return self
-        backbone, place, maps = _given(self.backbone), self._place(device), []
-        with torch.no_grad():
-            for x, y in data_loader:
-                if bool((known := is_known(y)).any()):
-                    maps.append(backbone(x[known].to(place)))
-        if not maps:
-            raise DataError("the loader has no known inputs (labels of at least 0)")
-        return self.fit_feature_maps(torch.cat(maps))
-
-    def predict(self, x: Tensor) -> Tensor:
-        """Return the outlier scores of inputs ``[B, ...]``."""
-        with torch.no_grad():
-            return self.predict_feature_maps(_given(self.backbone)(self._moved(x)))
-
-    def fit_feature_maps(self, feature_maps: Tensor, y: Tensor | None = None) -> Self:
-        """Fit the detector on activations ``[N, ...]``, if it has to be fitted; y may mark outliers."""
-        if self.requires_fit:
-            known = feature_maps if y is None else feature_maps[is_known(y)]
-            self.fit_activations(known.detach().flatten(1))
-        return self
-
-    def predict_feature_maps(self, feature_maps: Tensor) -> Tensor:
-        """Return the outlier scores of activations ``[B, ...]``."""
-        from featood.detectors.logits import EnergyBased
-
-        with torch.no_grad():
-            logits = _given(self.head)(self.reshape(feature_maps))
-            return (vars(self)["detector"] or EnergyBased.score)(logits)
-
-    def fit_activations(self, activations: Tensor) -> None:
-        """Fit on the activations ``[N, ...]`` of known inputs as rows."""
-
-    def reshape(self, maps: Tensor) -> Tensor:
-        """Return the reshaped activations ``[B, ...]``."""
-        raise NotImplementedError
-
-
 class GradientDetector(Detector):
     """Base of the detectors that differentiate a model."""
 
@@ -313,7 +254,8 @@ class StructuredDetector(Detector):
     """Base of the detectors that score the outputs of several layers."""
 
 
-def _given(part: Transform | None) -> Transform:
+def given(part: Transform | None) -> Transform:
+    """Return a part of a model, or raise if it is None."""
     if part is None:
         raise ModelNotSetException()
     return part

@@ -23,8 +23,8 @@ from featood.detectors.base import (
 )
 from featood.detectors.features import Mahalanobis
 from featood.detectors.logits import MaxSoftmax
-from featood.detectors.utils import TensorBuffer, as_rows, contains_known, drop_unknown
-from featood.errors import DataError, UsageError
+from featood.detectors.utils import TensorBuffer, as_rows, known_batches
+from featood.errors import UsageError
 from featood.extractors.dropout import dropping, seeded
 from featood.extractors.forward import ExtractOptions, Forward, ready
 from featood.extractors.nac import Coverage
@@ -269,12 +269,9 @@ class NACUE(GradientDetector):
     def fit(self, data_loader: Iterable[Any], device: str | torch.device | None = None) -> Self:
         """Count the states of the known inputs of a loader."""
         place, buffer = self._place(device), TensorBuffer()
-        for x, y in data_loader:
-            if contains_known(y):
-                for layer, states in enumerate(self._states(drop_unknown(y, x)[1].to(place))):
-                    buffer.append(layer, states)
-        if buffer.is_empty():
-            raise DataError("the loader has no known inputs (labels of at least 0)")
+        for x, _ in known_batches(data_loader, place):
+            for layer, states in enumerate(self._states(x)):
+                buffer.append(layer, states)
         self.heads_ = []
         options = zip(*map(self._each, (self.m_bins, self.alpha, self.o_star)), strict=True)
         for layer, (bins, alpha, count) in enumerate(options):

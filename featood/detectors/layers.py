@@ -14,8 +14,8 @@ from torch import Tensor
 from featood.cache import FeatureSet
 from featood.detectors.base import HeadDetector, RequiresFittingException, StructuredDetector, Transform
 from featood.detectors.features import Mahalanobis
-from featood.detectors.utils import TensorBuffer, contains_known, drop_unknown
-from featood.errors import DataError, UsageError
+from featood.detectors.utils import TensorBuffer, known_batches
+from featood.errors import UsageError
 from featood.extractors.gram import gram_sums
 
 
@@ -26,17 +26,6 @@ def _outputs(layers: Sequence[Transform], x: Tensor) -> list[Tensor]:
         x = layer(x)
         outputs.append(x)
     return outputs
-
-
-def _known_batches(data_loader: Iterable[Any], device: torch.device) -> Iterable[tuple[Tensor, Tensor]]:
-    found = False
-    for x, y in data_loader:
-        if contains_known(y):
-            found = True
-            y, x = drop_unknown(y, x)
-            yield x.to(device), y
-    if not found:
-        raise DataError("the loader has no known inputs (labels of at least 0)")
 
 
 @dataclass(eq=False, repr=False)
@@ -64,7 +53,7 @@ class MultiMahalanobis(StructuredDetector):
     def fit(self, data_loader: Iterable[Any], device: str | torch.device | None = None) -> Self:
         """Fit each layer on the known inputs of a loader."""
         buffer = TensorBuffer()
-        for x, y in _known_batches(data_loader, self._place(device)):
+        for x, y in known_batches(data_loader, self._place(device)):
             buffer.append("y", y)
             for layer, z in enumerate(self._averages(x)):
                 buffer.append(layer, z)
@@ -121,7 +110,7 @@ class Gram(HeadDetector, StructuredDetector):
     def fit(self, data_loader: Iterable[Any], device: str | torch.device | None = None) -> Self:
         """Find the ranges of the known inputs of a loader."""
         buffer = TensorBuffer()
-        for x, _ in _known_batches(data_loader, self._place(device)):
+        for x, _ in known_batches(data_loader, self._place(device)):
             for name, values in self._columns(*self._apply(x)).items():
                 buffer.append(name, values)
         return self.fit_rows(_as_set(buffer.all()))

@@ -2,21 +2,77 @@
 
 from __future__ import annotations
 
-__all__ = ["ASH", "SCALE", "VRA", "RankFeat", "ReAct"]
+__all__ = ["ASH", "SCALE", "VRA", "FeatureMapsDetector", "RankFeat", "ReAct"]
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
 
-from featood.detectors.base import FeatureMapsDetector, RequiresFittingException, Transform
+from featood.detectors.base import Detector, RequiresFittingException, Transform, given
+from featood.detectors.logits import EnergyBased
+from featood.detectors.utils import TensorBuffer, is_known, known_batches
 from featood.errors import UsageError
 from featood.heads import Head, create_head
 from featood.heads.reshaping._reshaping_head import ReshapingHead
 from featood.numerics.quantiles import column_quantiles, quantiles
 
 SHARES = [0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
+
+
+@dataclass(eq=False, repr=False)
+class FeatureMapsDetector(Detector):
+    """A detector that reshapes the activations between two parts of a model, and scores the logits that result.
+
+    Parameters
+    ----------
+    backbone : callable or None
+        Inputs to activations ``[B, C, H, W]`` or ``[B, D]``.
+    head : callable
+        Activations to logits.
+
+    Subclasses have a field `detector`, which maps logits to scores; by default it is the energy.
+    """
+
+    backbone: Transform | None
+    head: Transform | None
+
+    def fit(self, data_loader: Iterable[Any], device: str | torch.device | None = None) -> Self:
+        """Fit the detector on the known inputs of a loader, if it has to be fitted."""
+        if not self.requires_fit:
+            return self
+        backbone, buffer = given(self.backbone), TensorBuffer()
+        with torch.no_grad():
+            for x, _ in known_batches(data_loader, self._place(device)):
+                buffer.append("maps", backbone(x))
+        return self.fit_feature_maps(buffer["maps"])
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Return the outlier scores of inputs ``[B, ...]``."""
+        with torch.no_grad():
+            return self.predict_feature_maps(given(self.backbone)(self._moved(x)))
+
+    def fit_feature_maps(self, feature_maps: Tensor, y: Tensor | None = None) -> Self:
+        """Fit the detector on activations ``[N, ...]``, if it has to be fitted; y may mark outliers."""
+        if self.requires_fit:
+            known = feature_maps if y is None else feature_maps[is_known(y)]
+            self.fit_activations(known.detach().flatten(1))
+        return self
+
+    def predict_feature_maps(self, feature_maps: Tensor) -> Tensor:
+        """Return the outlier scores of activations ``[B, ...]``."""
+        with torch.no_grad():
+            logits = given(self.head)(self.reshape(feature_maps))
+            return (getattr(self, "detector", None) or EnergyBased.score)(logits)
+
+    def fit_activations(self, activations: Tensor) -> None:
+        """Fit on the activations ``[N, ...]`` of known inputs as rows."""
+
+    def reshape(self, maps: Tensor) -> Tensor:
+        """Return the reshaped activations ``[B, ...]``."""
+        raise NotImplementedError
 
 
 class _ByHead(FeatureMapsDetector):

@@ -19,11 +19,12 @@ __all__ = [
     "fix_random_seed",
     "is_known",
     "is_unknown",
+    "known_batches",
     "pairwise_distances",
 ]
 
 import random
-from collections.abc import Callable, Iterable, KeysView
+from collections.abc import Callable, Iterable, Iterator, KeysView
 from typing import Any, Self
 
 import numpy as np
@@ -100,6 +101,26 @@ def estimate_class_centers(embedding: Tensor, target: Tensor, num_centers: int |
     return class_means(embedding, target.long(), num_centers or int(target.max()) + 1)[0]
 
 
+def known_batches(
+    data_loader: Iterable[tuple[Tensor, Tensor]], device: str | torch.device | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Iterate over the known inputs of a loader, on a device, and their labels.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    found = False
+    for x, y in data_loader:
+        if contains_known(y):
+            found = True
+            y, x = drop_unknown(y, x)
+            yield x.to(device), y
+    if not found:
+        raise DataError("the loader has no known inputs (labels of at least 0)")
+
+
 def extract_features(
     data_loader: Iterable[tuple[Tensor, Tensor]],
     model: Callable[[Tensor], Tensor],
@@ -123,12 +144,8 @@ def extract_features(
     """
     buffer = TensorBuffer()
     with torch.no_grad():
-        for x, y in data_loader:
-            if contains_known(y):
-                y, x = drop_unknown(y, x)
-                buffer.append("z", model(x.to(device)).flatten(1)).append("y", y)
-    if buffer.is_empty():
-        raise DataError("the loader has no known inputs (labels of at least 0)")
+        for x, y in known_batches(data_loader, device):
+            buffer.append("z", model(x).flatten(1)).append("y", y)
     return buffer["z"], buffer["y"]
 
 
