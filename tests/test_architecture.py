@@ -23,7 +23,7 @@ FLOORS = {
     **dict.fromkeys(("nets", "metrics", "numerics", "readers"), 1),
     **dict.fromkeys(("cache", "data", "engines", "training", "energies", "flows", "losses", "decisions"), 2),
     **dict.fromkeys(("extractors", "heads"), 3),
-    **dict.fromkeys(("report", "pipeline", "speed"), 4),
+    **dict.fromkeys(("detectors", "report", "pipeline", "speed"), 4),
     **dict.fromkeys(("cli", "testing"), 5),
 }
 MODULES = sorted((ROOT / "featood").glob("*/**/*.py"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Odin", "likelihood_gradient", "odin_logits"]
+__all__ = ["Odin", "likelihood_gradient", "odin_logits", "perturbed"]
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -28,6 +29,24 @@ def likelihood_gradient(module: nn.Module, images: Tensor, temperature: float) -
         return torch.autograd.grad(-temperature * likelihood.sum(), inputs)[0]
 
 
+def perturbed(function: Callable[[Tensor], Tensor], inputs: Tensor, step: Tensor | float) -> Tensor:
+    """Return ``x' = x - step * sign(grad_x sum f(x))``, inputs for which a function is smaller.
+
+    Parameters
+    ----------
+    function : callable
+        Inputs ``[B, ...]`` to a tensor, such as the loss of each input.
+    inputs : Tensor
+        ``[B, ...]``.
+    step : Tensor or float
+        Step size, for all values or for each channel ``[C]``, in the units of the inputs.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        place = inputs.detach().clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(function(place).sum(), place)
+    return _moved(inputs, gradient, torch.as_tensor(step, device=inputs.device))
+
+
 def odin_logits(module: nn.Module, images: Tensor, step: Tensor, temperature: float) -> Tensor:
     """Return the logits of ``x' = x - step * sign(grad_x NLL(f(x) / T, y))``, with y the predicted class.
 
@@ -49,7 +68,12 @@ def odin_logits(module: nn.Module, images: Tensor, step: Tensor, temperature: fl
     """
     gradient = likelihood_gradient(module, images, temperature)
     with torch.inference_mode():
-        return class_outputs(module(images - step.view(-1, 1, 1) * gradient.sign())).float()
+        return class_outputs(module(_moved(images, gradient, step))).float()
+
+
+def _moved(inputs: Tensor, gradient: Tensor, step: Tensor) -> Tensor:
+    """Return inputs after a step against the signs of a gradient, by a step for all values or for each channel."""
+    return inputs - step.reshape(-1, *[1] * (inputs.ndim - 2)) * gradient.sign()
 
 
 @dataclasses.dataclass(frozen=True)
