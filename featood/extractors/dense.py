@@ -15,7 +15,7 @@ from torch.nn import functional
 from featood.cache.feature_set import Classifier
 from featood.errors import UsageError
 from featood.extractors.columns import Tap
-from featood.extractors.layout import is_map
+from featood.extractors.layout import Layout
 from featood.extractors.pooling import positions_of
 from featood.extractors.taps import stage_tap
 from featood.extractors.trace import Event, Trace, first_tensor, noise_like, recording, trace_forward
@@ -132,63 +132,52 @@ def _of_taps(trace: Trace, names: Sequence[str], window: int) -> DensePlan:
     for name, tap in zip(names, taps, strict=True):
         if tap.layout.positions(trace.values[tap.place]) < 2:
             raise UsageError(f"'{name}' returns one vector per image, no map; tap a module before the pooling")
-        grids.append(tuple(_as_map(trace.values[tap.place], tap, trace.images).shape[2:]))
+        *_, height, width = _as_map(trace.values[tap.place], tap, trace.images).shape
+        grids.append((height, width))
     grid = max(grids, key=lambda sides: sides[0] * sides[1])
     return DensePlan("patches", taps, grid, "bilinear", window)
 
 
 def _of_segmentation(trace: Trace) -> DensePlan:
     output = _output_map(trace.returned)
-    grid = tuple(output.shape[2:])
-    found = None
+    grid = (output.shape[2], output.shape[3])
     for event in reversed(trace.events):
-        if event.place.side != "input" or not is_map(event.value):
-            continue
-        how = _how_resized(trace, event, output)
-        if how:
-            found = event, how
+        if how := _how_resized(trace, event, output):
             break
-    if found is None:
+    else:
         raise UsageError(
             "the layer that computes the outputs of this network cannot be found; name maps to use by --tap"
         )
-    event, how = found
-    axis = event.value.ndim - 1 if isinstance(trace.layer(event), nn.Linear) else 1
-    tap = dataclasses.replace(stage_tap(trace, event.place.module), place=event.place)
-    tap = dataclasses.replace(tap, layout=tap.layout._replace(channels=axis, prefix=0, registers=0))
-    pixelwise = _is_pixelwise(trace.layer(event))
-    note = (
-        ""
-        if pixelwise
-        else f"'{event.place.module}' combines pixels, so its input has no linear classifier; heads that need weights "
-        "and biases do not apply"
-    )
-    return DensePlan(
-        "penultimate", (tap,), grid, how, 1, True, event.place.module if pixelwise else "", note
-    )  # fmt: skip
+    layer, name = trace.layer(event), event.place.module
+    tap = Tap(event.place, Layout(3 if isinstance(layer, nn.Linear) else 1))
+    if _is_pixelwise(layer):
+        return DensePlan("penultimate", (tap,), grid, how, logits=True, layer=name)
+    note = f"'{name}' combines pixels, so heads that need weights and biases do not apply"
+    return DensePlan("penultimate", (tap,), grid, how, logits=True, note=note)
 
 
 def _how_resized(trace: Trace, event: Event, output: Tensor) -> str:
-    """Return how the output of a layer becomes that of the network; empty if it does not."""
-    layer = trace.layer(event)
-    made = trace.values.get(event.place._replace(side="output"))
-    if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) or made is None:
+    """Return how the output of the layer with this input becomes that of the network; empty if it does not."""
+    layer, made = trace.layer(event), trace.values.get(event.place._replace(side="output"))
+    if event.place.side != "input" or made is None or made.ndim != 4 or event.value.ndim != 4:
         return ""
-    if isinstance(layer, nn.Linear) and made.ndim == 4:
-        made = made.permute(0, 3, 1, 2)
-    if made.ndim != 4 or made.shape[:2] != output.shape[:2]:
+    if isinstance(layer, nn.Linear):
+        made = made.movedim(3, 1)
+    elif not isinstance(layer, nn.Conv2d) or made.shape[2:] != event.value.shape[2:]:
         return ""
-    if tuple(layer_in := event.value.shape[-2:]) != tuple(made.shape[-2:]) and isinstance(layer, nn.Conv2d):
-        return "bilinear" if torch.equal(made, output) and min(layer_in) > 1 else ""
-    return next(
-        (how for how in RESIZE if torch.allclose(_resized(made, output.shape[2:], how), output, 1e-4, 1e-5)),
-        "",
+    if made.shape[:2] != output.shape[:2]:
+        return ""
+    fitting = (
+        how
+        for how in RESIZE
+        if torch.allclose(_resized(made, output.shape[2:], how), output, 1e-4, 1e-5)
     )
+    return next(fitting, "")
 
 
 def _is_pixelwise(layer: nn.Module) -> bool:
     if isinstance(layer, nn.Conv2d):
-        return layer.kernel_size == layer.stride == (1, 1) and layer.groups == 1 and layer.padding == (0, 0)
+        return layer.kernel_size == layer.stride == (1, 1) and layer.groups == 1
     return isinstance(layer, nn.Linear)
 
 

@@ -302,6 +302,13 @@ def _map_shape(trace: Trace, last: Tap) -> tuple[int, ...]:
 
 
 def stage_tap(trace: Trace, name: str) -> Tap:
+    """Return the tap of the output of a submodule.
+
+    Raises
+    ------
+    UsageError
+        If there is no such module, or it does not return a tensor.
+    """
     module, place = trace.module, Place(name, "output")
     names = dict(module.named_modules())
     if name not in names or not name:

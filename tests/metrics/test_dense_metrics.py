@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -111,7 +113,7 @@ def naive_overlap(maps, masks, limit):
         overlap = np.mean([(maps[number][where] >= threshold).mean() for number, where in regions])
         points.append(((scores[~out] >= threshold).mean(), overlap))
     area = 0.0
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
         if x0 >= limit:
             break
         if x1 > limit:
