@@ -26,8 +26,8 @@ from featood.cli.completion import fitted_heads
 from featood.cli.options import parse_pairs
 from featood.reporter import TerminalReporter, print_line
 
-COLUMNS = ("auroc", "aupr_out", "fpr95_ood", "siou", "ppv", "f1", "pro")
-TITLES = ("head", "AUROC", "AP", "FPR95", "sIoU", "PPV", "F1*", "AU-PRO")
+COLUMNS = ("auroc", "aupr_out", "fpr95_ood", "siou", "ppv", "f1", "pro", "image_auroc")
+TITLES = ("head", "AUROC", "AP", "FPR95", "sIoU", "PPV", "F1*", "AU-PRO", "images")
 
 
 @click.group()
@@ -111,7 +111,7 @@ def extract(
     Example: featood dense extract --backbone python:net.py:build --dataset ./scenes
     """
     from featood.pipeline.dense import DenseOptions, extract_pixels
-    from featood.pipeline.extraction import Network
+    from featood.pipeline.extraction import Network, known_accuracy
 
     network = Network(backbone, weights, name, seed, mean, std, options=parse_pairs(arch_option))
     with TerminalReporter() as reporter:
@@ -121,7 +121,11 @@ def extract(
         )  # fmt: skip
     for features in sets:
         line = f"{features.name}: {len(features)} rows; {features.main} {features.feature().shape[1]}"
-        click.echo(line + ("" if features.logits is None else f"; logits {features.logits.shape[1]}"))
+        if features.logits is not None:
+            line += f"; logits {features.logits.shape[1]}"
+        if (share := known_accuracy(features)) is not None:
+            line += f"; accuracy {share:.4f}"
+        click.echo(line)
 
 
 @dense.command()
@@ -160,7 +164,7 @@ def score(
     """Score all pixels of images with masks, and print metrics of pixels and of connected components.
 
     Pixels of all images are ranked together. sIoU, PPV and F1* are those of SegmentMeIfYouCan, at the threshold with
-    the best F1 of pixels; AU-PRO is that of MVTec AD.
+    the best F1 of pixels; AU-PRO is that of MVTec AD; the last column is the AUROC of the highest score of each image.
 
     Example: featood dense score --head knn --ood road-anomaly --pictures maps
     """

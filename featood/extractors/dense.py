@@ -131,7 +131,9 @@ def _of_taps(trace: Trace, names: Sequence[str], window: int) -> DensePlan:
     grids = []
     for name, tap in zip(names, taps, strict=True):
         if tap.layout.positions(trace.values[tap.place]) < 2:
-            raise UsageError(f"'{name}' returns one vector per image, no map; tap a module before the pooling")
+            raise UsageError(
+                f"'{name}' returns one vector per image, no map; tap a module before the pooling"
+            )
         *_, height, width = _as_map(trace.values[tap.place], tap, trace.images).shape
         grids.append((height, width))
     grid = max(grids, key=lambda sides: sides[0] * sides[1])
@@ -168,9 +170,7 @@ def _how_resized(trace: Trace, event: Event, output: Tensor) -> str:
     if made.shape[:2] != output.shape[:2]:
         return ""
     fitting = (
-        how
-        for how in RESIZE
-        if torch.allclose(_resized(made, output.shape[2:], how), output, 1e-4, 1e-5)
+        how for how in RESIZE if torch.allclose(_resized(made, output.shape[2:], how), output, 1e-4, 1e-5)
     )
     return next(fitting, "")
 

@@ -20,6 +20,7 @@ from .classification import negative_log_likelihood as negative_log_likelihood
 from .classification import reliability_curve as reliability_curve
 from .dense import ComponentMetrics as ComponentMetrics
 from .dense import component_metrics as component_metrics
+from .dense import image_scores as image_scores
 from .dense import pixel_metrics as pixel_metrics
 from .dense import region_overlap as region_overlap
 from .detection import LOWER_IS_BETTER as LOWER_IS_BETTER

@@ -1,15 +1,15 @@
 """Metrics of score maps: detection over pixels, over connected components, and the overlap of regions.
 
-A map has a mask of the same shape, whose pixels are `OUTLIER`, `IGNORED`, or in-distribution (any number from 0, such as
-a class). Ignored pixels count nowhere. Components are connected along sides and corners. Higher scores mean more
+A map has a mask of the same shape, whose pixels are `OUTLIER`, `IGNORED`, or in-distribution (any number from 0, such
+as a class). Ignored pixels count nowhere. Components are connected along sides and corners. Higher scores mean more
 out-of-distribution.
 """
 
 from __future__ import annotations
 
 __all__ = [
-    "IGNORED", "OUTLIER", "ComponentMetrics", "best_f1_threshold", "component_metrics", "pixel_metrics",
-    "pixel_scores", "region_overlap",
+    "IGNORED", "OUTLIER", "ComponentMetrics", "best_f1_threshold", "component_metrics", "image_scores",
+    "pixel_metrics", "pixel_scores", "region_overlap",
 ]  # fmt: skip
 
 from collections.abc import Iterator, Sequence
@@ -79,6 +79,20 @@ def pixel_metrics(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> di
         Also if there are no in-distribution or no out-of-distribution pixels, or scores are NaN.
     """
     return detection_metrics(*pixel_scores(maps, masks))
+
+
+def image_scores(
+    maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]
+) -> tuple[Float[np.ndarray, "N"], Float[np.ndarray, "M"]]:
+    """Return the highest score of each image without and with out-of-distribution pixels, for image-level metrics.
+
+    Images of ignored pixels alone are left out.
+    """
+    highest: tuple[list[float], list[float]] = [], []
+    for scores, mask in _pairs(maps, masks):
+        if (mask != IGNORED).any():
+            highest[int((mask == OUTLIER).any())].append(float(scores[mask != IGNORED].max()))
+    return np.array(highest[0]), np.array(highest[1])
 
 
 def best_f1_threshold(maps: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> float:

@@ -27,7 +27,7 @@ from featood.extractors.forward import column_specs, ready
 from featood.extractors.recipe import DENSE, choose_transform, rebuild
 from featood.extractors.transform import Transform
 from featood.heads.base.head import Head
-from featood.metrics.dense import component_metrics, pixel_metrics, region_overlap
+from featood.metrics import auroc, component_metrics, image_scores, pixel_metrics, region_overlap
 from featood.numerics.devices import pick_device
 from featood.pipeline.extraction import Network
 from featood.pipeline.selection import Selection
@@ -74,7 +74,7 @@ def extract_pixels(
     dataset: str,
     splits: Sequence[str],
     network: Network,
-    options: DenseOptions = DenseOptions(),  # noqa: B008  (frozen)
+    options: DenseOptions = DenseOptions(),
     *,
     data_dir: str | None = None,
     reporter: Reporter = SILENT,
@@ -186,10 +186,15 @@ def _extract(
         ids += [f"{images.ids[number]}@{row // grid.shape[1]},{row % grid.shape[1]}" for row in rows]
         reporter.progress(f"extracting {key}", number + 1, len(masked))
     columns = {name: np.concatenate(values) for name, values in parts.items()}
-    if not masked.meaning.by_class:
-        del columns["labels"]
     if not ids:
         raise DataError(f"{key} has no in-distribution pixels")
+    if not masked.meaning.by_class:
+        del columns["labels"]
+    elif LOGITS in columns and columns["labels"].max() >= columns[LOGITS].shape[1]:
+        raise DataError(
+            f"{key} has pixels of class {columns['labels'].max()}, but the network has only {columns[LOGITS].shape[1]} "
+            "classes; use one that was trained on these classes, in this order"
+        )
     specs = {
         name: ColumnSpec(values.shape[1:], str(values.dtype))
         for name, values in columns.items()
@@ -269,7 +274,10 @@ class MapScores:
     """Scores ``[H, W]`` of each image by head, float32, at the resolution of the mask."""
 
     def rows(self, limit: float = 0.3, min_size: int = 0) -> list[dict[str, Any]]:
-        """Return the metrics of each head; `ppv` is None if it predicts no component.
+        """Return the metrics of each head.
+
+        `ppv` is None if it predicts no component, and `image_auroc`, of the highest score of each image, if all images
+        have out-of-distribution pixels.
 
         Parameters
         ----------
@@ -285,8 +293,10 @@ class MapScores:
         for label, maps in self.maps.items():
             parts = component_metrics(maps, self.masks, min_size=min_size)
             found = {"siou": parts.siou, "ppv": None if np.isnan(parts.ppv) else parts.ppv, "f1": parts.f1}
-            overlap = region_overlap(maps, self.masks, limit)
-            rows.append({"head": label, **pixel_metrics(maps, self.masks), **found, "pro": overlap})
+            found["pro"] = region_overlap(maps, self.masks, limit)
+            clean, out = image_scores(maps, self.masks)
+            found["image_auroc"] = auroc(clean, out) if len(clean) else None
+            rows.append({"head": label, **pixel_metrics(maps, self.masks), **found})
         return rows
 
 
@@ -340,7 +350,9 @@ def score_maps(
         example = torch.zeros(2, *transform.shape, device=pick_device(device))
         plan = plan_dense(module, example, options.taps, origin.recipe[DENSE]["window"])
         if plan.as_json() != origin.recipe[DENSE]:
-            raise Mismatch(f"{backbone.name} no longer returns the maps of {reference.name}; extract them again")
+            raise Mismatch(
+                f"{backbone.name} no longer returns the maps of {reference.name}; extract them again"
+            )
         forward = DenseForward(module, plan)
         for number, (maps, shape) in enumerate(_maps(forward, masked, transform, 1, options.dtype)):
             rows = {name: values.reshape(-1, values.shape[-1]) for name, values in maps.items()}

@@ -75,9 +75,9 @@ def write_score_pictures(
     """
     low, high = np.quantile(np.concatenate([scores.ravel() for scores in maps]), SHOWN)
     limits = float(low), float(high)
-    for number, (name, *panels) in enumerate(zip(ids, images, masks, maps, strict=True)):
+    for number, (name, image, mask, scores) in enumerate(zip(ids, images, masks, maps, strict=True)):
         buffer = io.BytesIO()
-        Image.fromarray(score_picture(*panels, limits)).save(buffer, "PNG")
+        Image.fromarray(score_picture(image, mask, scores, limits)).save(buffer, "PNG")
         with replacing(folder / f"{number:05d}-{slug(PurePosixPath(name).stem)}.png") as file:
             file.write(buffer.getvalue())
     return limits

@@ -11,6 +11,7 @@ from featood.metrics.dense import (
     OUTLIER,
     best_f1_threshold,
     component_metrics,
+    image_scores,
     pixel_metrics,
     region_overlap,
 )
@@ -127,6 +128,15 @@ def naive_overlap(maps, masks, limit):
 def test_region_overlap_agrees_with_a_loop_over_thresholds(levels, limit):
     maps, masks = made_up(7, images=3, size=(12, 14), levels=levels)
     assert region_overlap(maps, masks, limit) == pytest.approx(naive_overlap(maps, masks, limit), rel=1e-9)
+
+
+def test_the_highest_score_of_each_image():
+    maps, masks = made_up(4)
+    masks[1] = np.zeros_like(masks[1])
+    masks.append(np.full_like(masks[0], IGNORED))
+    clean, out = image_scores([*maps, maps[0]], masks)
+    assert clean.tolist() == [maps[1].max()]
+    assert out.tolist() == [np.where(masks[i] == IGNORED, -np.inf, maps[i]).max() for i in (0, 2, 3)]
 
 
 def test_ignored_pixels_change_nothing():

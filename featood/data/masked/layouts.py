@@ -174,9 +174,7 @@ def open_masked(name: str, split: str, data_dir: str | Path | None = None) -> Ma
         source = f"; get them from {layout.source}" if layout.source else ""
         found = f"{len(images)} images, and {len(masks)} masks" if images or masks else "no images"
         raise DataError(f"{folder} has {found} of the split {split} of {layout.title}{source}")
-    notes = [f"images without a mask are left out: {len(images) - len(chosen)}"] * (
-        len(chosen) < len(images)
-    )
+    notes = [f"images without a mask are left out: {len(images) - len(chosen)}"] * (len(chosen) < len(images))
     if layout is not FOLDER:
         notes.append(
             f"the reader of {layout.title} was tested on small files of this layout only: check the number of images"

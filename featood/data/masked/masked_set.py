@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Meaning", "MaskedSet"]
+__all__ = ["MaskedSet", "Meaning"]
 
 import dataclasses
 import hashlib
