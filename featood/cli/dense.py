@@ -53,7 +53,7 @@ def _size(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int
 
 @dense.command()
 @click.option(
-    "--backbone", required=True,
+    "--backbone", default="",
     help="A network for segmentation, python:FILE.py:CALLABLE; or with --tap, any backbone of featood extract.",
 )  # fmt: skip
 @click.option(

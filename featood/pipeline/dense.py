@@ -110,6 +110,8 @@ def extract_pixels(
     Mismatch
         If the cache contains other sets with these names.
     """
+    if not network.backbone:
+        raise UsageError("name the network to extract with: --backbone tv:deeplabv3_resnet50")
     sets = [open_masked(dataset, split, data_dir) for split in splits]
     images = sets[0].images
     backbone = resolve_backbone(
