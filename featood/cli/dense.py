@@ -110,7 +110,7 @@ def extract(
 
     Example: featood dense extract --backbone python:net.py:build --dataset ./scenes
     """
-    from featood.pipeline.dense import DenseOptions, extract_pixels
+    from featood.pipeline.dense_extraction import DenseOptions, extract_pixels
     from featood.pipeline.extraction import Network, known_accuracy
 
     network = Network(backbone, weights, name, seed, mean, std, options=parse_pairs(arch_option))
@@ -169,7 +169,7 @@ def score(
     Example: featood dense score --head knn --ood road-anomaly --pictures maps
     """
     from featood.cache.feature_cache import slug
-    from featood.pipeline.dense import score_maps
+    from featood.pipeline.dense_scoring import score_pixels
     from featood.pipeline.fitted_heads import chosen_heads
     from featood.pipeline.selection import select
     from featood.report import write_json, write_score_pictures
@@ -179,7 +179,7 @@ def score(
         chosen, skipped = chosen_heads(selection, heads, reporter)
         for head in skipped:
             reporter.line(f"{head.head} is left out: {head.reason}")
-        found = score_maps(selection, chosen, ood, split, device=device, reporter=reporter)
+        found = score_pixels(selection, chosen, ood, split, device=device, reporter=reporter)
     rows = found.rows(pro_limit, min_size)
     table(TITLES, [(row["head"], *(_percent(row[name]) for name in COLUMNS)) for row in rows])
     if json_path:

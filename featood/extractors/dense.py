@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-__all__ = ["LOGITS", "DenseForward", "DensePlan", "plan_dense"]
+__all__ = ["LOGITS", "DenseForward", "DensePlan", "image_maps", "plan_dense"]
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from featood.cache.feature_set import Classifier
+from featood.data import ImageSet
 from featood.errors import UsageError
 from featood.extractors.columns import Tap
 from featood.extractors.layout import Layout
 from featood.extractors.pooling import positions_of
 from featood.extractors.taps import stage_tap
 from featood.extractors.trace import Event, Trace, first_tensor, noise_like, recording, trace_forward
+from featood.extractors.transform import Transform
 
 LOGITS = "logits"
 RESIZE: Mapping[str, Mapping[str, Any]] = {
@@ -89,6 +92,36 @@ class DenseForward:
         if plan.logits:
             columns[LOGITS] = _output_map(returned).float()
         return {name: values.permute(0, 2, 3, 1) for name, values in columns.items()}
+
+
+def image_maps(
+    forward: DenseForward, images: ImageSet, transform: Transform, batch_size: int, dtype: str
+) -> Iterator[tuple[dict[str, np.ndarray], tuple[int, ...]]]:
+    """Yield the columns ``[h, w, D]`` of each image in the types of the cache, and the shape of the image.
+
+    Parameters
+    ----------
+    forward : DenseForward
+        The network.
+    images : ImageSet
+        The images.
+    transform : Transform
+        Transform to the input of the network, without a crop.
+    batch_size : int
+        Images per forward pass.
+    dtype : str
+        Type of the features; that of the logits is float32.
+    """
+    device = next(forward.module.parameters()).device
+    for start in range(0, len(images), batch_size):
+        pixels = [images.read(row) for row in range(start, min(start + batch_size, len(images)))]
+        found = forward(transform(pixels).to(device))
+        values = {
+            name: maps.cpu().numpy().astype("float32" if name == LOGITS else dtype)
+            for name, maps in found.items()
+        }
+        for number, image in enumerate(pixels):
+            yield {name: maps[number] for name, maps in values.items()}, image.shape[:2]
 
 
 def plan_dense(module: nn.Module, example: Tensor, taps: Sequence[str] = (), window: int = 3) -> DensePlan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DENSE", "changed_colours", "choose_transform", "fit_channels", "rebuild"]
+__all__ = ["DENSE", "changed_colours", "choose_transform", "fit_channels", "input_recipe", "rebuild"]
 
 import dataclasses
 import shlex
@@ -123,6 +123,18 @@ def fit_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
     if len(values) == channels:
         return tuple(values)
     return (sum(values) / len(values),) * channels
+
+
+def input_recipe(backbone: Backbone, transform: Transform) -> dict[str, Any]:
+    """Return what determines a network and its input, for the recipe of a set."""
+    return {
+        "backbone": backbone.resolved,
+        "weights_sha256": backbone.sha256,
+        "transform": transform.as_json(),
+        **({"backbone_options": dict(backbone.options)} if backbone.options else {}),
+        **({"positions_resampled_from": list(backbone.resampled)} if backbone.resampled else {}),
+        **(code_recipe(backbone.module)[0] if backbone.resolved.startswith("python:") else {}),
+    }
 
 
 def rebuild(

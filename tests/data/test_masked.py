@@ -121,9 +121,9 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(UsageError, match=r"no set of images with masks 'cifar10'.*\./scenes"):
         open_masked("cifar10", "test", tmp_path)
     image(tmp_path / "road-anomaly/frames/a.jpg")
-    mask(tmp_path / "road-anomaly/frames/a.labels/labels_semantic.png", 0, 1)
+    mask(tmp_path / "road-anomaly/frames/a.labels/labels_semantic.png", 0, 3)
     masked = open_masked("road-anomaly", "test", tmp_path)
-    with pytest.raises(DataError, match=r"labels_semantic.png has the value 1, which has no meaning"):
+    with pytest.raises(DataError, match=r"labels_semantic.png has the value 3, which has no meaning"):
         masked.mask(0, SIZE)
     with pytest.raises(DataError, match=r"has \(6, 9\) pixels, but its image frames/a.jpg has \(4, 4\)"):
         masked.mask(0, (4, 4))

@@ -12,7 +12,8 @@ from featood.cache import open_cache
 from featood.errors import DataError, Mismatch
 from featood.heads import create_head
 from featood.metrics.dense import IGNORED, OUTLIER, pixel_metrics
-from featood.pipeline.dense import DenseOptions, extract_pixels, score_maps
+from featood.pipeline.dense_extraction import DenseOptions, extract_pixels
+from featood.pipeline.dense_scoring import score_pixels
 from featood.pipeline.extraction import Network
 from featood.pipeline.selection import select
 
@@ -112,13 +113,13 @@ def test_maps_are_the_scores_of_all_pixels(scenes):
     head = create_head("knn", k=3).fit(train)
     energy = create_head("energy").fit(train)
     selection = select(open_cache("cache", [CODE]))
-    found = score_maps(selection, {"knn": head, "energy": energy}, split="train")
+    found = score_pixels(selection, {"knn": head, "energy": energy}, split="train")
     for label, one in (("knn", head), ("energy", energy)):
         known = np.concatenate(
             [scores[mask >= 0] for scores, mask in zip(found.maps[label], found.masks, strict=True)]
         )
         np.testing.assert_allclose(known, one.score(train), rtol=1e-4, atol=1e-5)
-    found = score_maps(selection, {"knn": head})
+    found = score_pixels(selection, {"knn": head})
     for mask, expected in zip(found.masks, masks(scenes, "test"), strict=True):
         np.testing.assert_array_equal(mask, expected)
     (row,) = found.rows()
@@ -132,7 +133,7 @@ def test_patches_are_scored_on_their_grid_and_resized(scenes):
     names = [name.rpartition("@")[2] for name in train.ids[:]]
     assert max(int(name.split(",")[0]) for name in names) == 3  # a grid of 4 x 6
     head = create_head("knn", k=1, space="none", coreset=20).fit(train)
-    found = score_maps(select(open_cache("cache", [CODE])), {"knn": head}, split="train")
+    found = score_pixels(select(open_cache("cache", [CODE])), {"knn": head}, split="train")
     last = [row for row, name in enumerate(train.ids[:]) if name.startswith("train/images/9.png@")]
     assert len(last) == 24
     grid = torch.from_numpy(head.score(train)[last].astype("f4")).view(1, 1, 4, 6)
@@ -192,7 +193,7 @@ def test_mistakes_are_named(scenes, featood):
     (scenes.parent / "net.py").write_text(NET.replace('"bilinear"', '"nearest"'))
     head = create_head("msp")
     with pytest.raises(Mismatch, match=r"code of .* has changed"):
-        score_maps(select(open_cache("cache", [CODE])), {"msp": head})
+        score_pixels(select(open_cache("cache", [CODE])), {"msp": head})
 
 
 def test_sets_of_whole_images_have_no_pixels(featood, toy_images):
