@@ -130,6 +130,15 @@ def test_region_overlap_agrees_with_a_loop_over_thresholds(levels, limit):
     assert region_overlap(maps, masks, limit) == pytest.approx(naive_overlap(maps, masks, limit), rel=1e-9)
 
 
+def test_pixels_that_touch_at_a_corner_are_one_component():
+    mask, scores = np.zeros((6, 6), int), np.zeros((6, 6))
+    mask[0, 0] = mask[1, 1] = mask[4, 4] = OUTLIER
+    scores[4, 4], scores[0, 0] = 2, 1
+    assert component_metrics([scores], [mask], 1).siou == pytest.approx((0.5 + 1) / 2)
+    # the pixel that is missed ties with all others, so overlap is 3/4 until everything is flagged
+    assert region_overlap([scores], [mask], 1.0) == pytest.approx((0.75 + 1) / 2)
+
+
 def test_the_highest_score_of_each_image():
     maps, masks = made_up(4)
     masks[1] = np.zeros_like(masks[1])

@@ -1,6 +1,7 @@
 """Pixels as rows, from images with masks to score maps, by the commands and in Python."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from featood.cache import open_cache
 from featood.errors import DataError, Mismatch
 from featood.heads import create_head
 from featood.metrics.dense import IGNORED, OUTLIER, pixel_metrics
+from featood.pipeline import dense_scoring
 from featood.pipeline.dense_extraction import DenseOptions, extract_pixels
 from featood.pipeline.dense_scoring import score_pixels
 from featood.pipeline.extraction import Network
@@ -141,6 +143,21 @@ def test_patches_are_scored_on_their_grid_and_resized(scenes):
     np.testing.assert_allclose(found.maps["knn"][9], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_another_set_is_scored_at_the_size_of_its_masks(scenes, tmp_path):
+    extracted(scenes)
+    frames, size = tmp_path / "sets/road-anomaly/frames", (25, 31)
+    for number in range(2):
+        mask = np.zeros(size, np.uint8)
+        mask[5:9, 6:20] = 2
+        (frames / f"{number}.labels").mkdir(parents=True)
+        Image.fromarray(mask).save(frames / f"{number}.labels/labels_semantic.png")
+        Image.fromarray(np.repeat(120 * (mask[..., None] // 2) + 40, 3, 2)).save(frames / f"{number}.jpg")
+    selection = select(open_cache("cache", [CODE]), data_dir=str(tmp_path / "sets"))
+    found = score_pixels(selection, {"msp": create_head("msp")}, "road-anomaly")
+    assert [scores.shape for scores in found.maps["msp"]] == [size, size]
+    assert found.masked.images.name == "road-anomaly" and len(found.rows()) == 1
+
+
 def test_the_commands(scenes, featood, tmp_path):
     code, out, err = featood(
         "dense", "extract", "--backbone", CODE, "--dataset", str(scenes), "--pixels", "40", "--name", "net"
@@ -175,7 +192,7 @@ def test_the_commands(scenes, featood, tmp_path):
     ).all()
 
 
-def test_mistakes_are_named(scenes, featood):
+def test_mistakes_are_named(scenes, featood, monkeypatch):
     with pytest.raises(DataError, match="pixels of class 2, but the network has only 2 classes"):
         (scenes.parent / "two.py").write_text(NET.replace("Conv2d(6, 3, 1)", "Conv2d(6, 2, 1)"))
         extracted(scenes, network="python:two.py:build")
@@ -190,6 +207,10 @@ def test_mistakes_are_named(scenes, featood):
         "dense", "extract", "--backbone", CODE, "--dataset", str(scenes), "--image-size", "8,"
     )
     assert code and "HEIGHT,WIDTH" in err
+    selection, plan = select(open_cache("cache", [CODE])), dense_scoring.plan_dense
+    monkeypatch.setattr(dense_scoring, "plan_dense", lambda *given: replace(plan(*given), window=5))
+    with pytest.raises(Mismatch, match="no longer returns the maps of"):
+        score_pixels(selection, {"msp": create_head("msp")})
     (scenes.parent / "net.py").write_text(NET.replace('"bilinear"', '"nearest"'))
     head = create_head("msp")
     with pytest.raises(Mismatch, match=r"code of .* has changed"):
