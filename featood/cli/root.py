@@ -42,6 +42,7 @@ SECTIONS = {
             "Predict which heads suit the features in the cache, without out-of-distribution data.",
         ),
         "score": Listed("score.score", "Score heads on the test set against out-of-distribution sets."),
+        "dense": Listed("dense.dense", "Detect out-of-distribution pixels or patches in images with masks."),
         "report": Listed(
             "report.report",
             "Write one self-contained HTML page: a matrix of heads and sets, and figures of their scores.",

@@ -26,11 +26,11 @@ from featood.engines import LOCAL, Engine
 from featood.errors import DataError
 from featood.extractors.appending import RowsBefore, rows_before
 from featood.extractors.backbones import Backbone
-from featood.extractors.code import code_recipe
 from featood.extractors.extras import extras_paths
 from featood.extractors.forward import ExtractOptions, Forward, column_specs, placed, ready
 from featood.extractors.inputs import InputTransform
 from featood.extractors.readable import read_problem
+from featood.extractors.recipe import input_recipe
 from featood.numerics.devices import pick_device
 
 
@@ -223,15 +223,7 @@ def make_manifest(
 ) -> Manifest:
     """Make the manifest of the set to extract."""
     options = forward.options
-    recipe: dict[str, Any] = {
-        "backbone": backbone.resolved,
-        "weights_sha256": backbone.sha256,
-        "transform": transform.as_json(),
-        **({"backbone_options": dict(backbone.options)} if backbone.options else {}),
-        **({"positions_resampled_from": list(backbone.resampled)} if backbone.resampled else {}),
-        **(code_recipe(backbone.module)[0] if backbone.resolved.startswith("python:") else {}),
-        **forward.recipe,
-    }
+    recipe = {**input_recipe(backbone, transform), **forward.recipe}
     facts = {
         "name": backbone.name,
         "weights": backbone.weights,

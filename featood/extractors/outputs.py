@@ -55,7 +55,7 @@ def pick_output(output: Any) -> Returned:
         if flat is None:
             raise UsageError(
                 f"the backbone returns maps or tokens {list(output.shape)}, not one row of outputs per image: "
-                "classifiers return [B, C] (unlike segmentation networks); --outputs features pools them"
+                "classifiers return [B, C]; --outputs features pools them, and featood dense extract makes pixels rows"
             )
         return Returned(flat)
     named = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)

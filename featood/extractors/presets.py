@@ -17,17 +17,20 @@ DEFAULT_CROP_PCT = 0.875
 def torchvision_transform(weights: Any) -> Transform:
     """Return the transform of a member of a torchvision ``Weights`` enumeration.
 
+    That of networks for segmentation has no crop; here, it is a square of the length of the short side.
+
     Raises
     ------
     UsageError
-        If the weights are not for image classification.
+        If the weights are not for image classification or segmentation.
     """
     preset = weights.transforms()
-    if type(preset).__name__ != "ImageClassification":
+    if type(preset).__name__ not in ("ImageClassification", "SemanticSegmentation"):
         raise UsageError(
-            f"{weights} has the transform {type(preset).__name__}, which is not for image classification"
+            f"{weights} has the transform {type(preset).__name__}, which is not for images or their pixels"
         )
-    (crop,), (resize,) = preset.crop_size, preset.resize_size
+    (resize,) = preset.resize_size
+    (crop,) = getattr(preset, "crop_size", (resize,))
     interpolation = _interpolation(preset.interpolation.value, str(weights))
     # preset.antialias applies only to tensors: PIL images are always anti-aliased
     return Transform(3, crop, crop, resize, tuple(preset.mean), tuple(preset.std), interpolation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["changed_colours", "choose_transform", "fit_channels", "rebuild"]
+__all__ = ["DENSE", "changed_colours", "choose_transform", "fit_channels", "input_recipe", "rebuild"]
 
 import dataclasses
 import shlex
@@ -23,6 +23,9 @@ from featood.extractors.inputs import InputTransform, transform_from_json
 from featood.extractors.transform import IMAGENET, Transform
 from featood.extractors.weights import weights_sha256
 from featood.nets import is_net, net_defaults
+
+DENSE = "dense"
+"""Entry of a recipe whose rows are pixels or patches; see `featood.extractors.dense`."""
 
 
 def choose_transform(
@@ -139,8 +142,20 @@ def fit_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
     return (sum(values) / len(values),) * channels
 
 
+def input_recipe(backbone: Backbone, transform: InputTransform) -> dict[str, Any]:
+    """Return what determines a network and its input, for the recipe of a set."""
+    return {
+        "backbone": backbone.resolved,
+        "weights_sha256": backbone.sha256,
+        "transform": transform.as_json(),
+        **({"backbone_options": dict(backbone.options)} if backbone.options else {}),
+        **({"positions_resampled_from": list(backbone.resampled)} if backbone.resampled else {}),
+        **(code_recipe(backbone.module)[0] if backbone.resolved.startswith("python:") else {}),
+    }
+
+
 def rebuild(
-    origin: Manifest, code: Sequence[str | nn.Module] = ()
+    origin: Manifest, code: Sequence[str | nn.Module] = (), *, dense: bool = False
 ) -> tuple[Backbone, InputTransform, ExtractOptions]:
     """Reconstruct from a manifest what is needed to extract another set in the same way.
 
@@ -151,11 +166,14 @@ def rebuild(
     code : sequence of str or Module
         Names of code that may be run, ``python:MODULE:CALLABLE``, and networks. Since manifests are not trusted, a
         backbone made by a callable is taken only from these.
+    dense : bool
+        Whether the rows are expected to be pixels or patches.
 
     Raises
     ------
     UsageError
-        If the set was imported and therefore has no backbone, or its backbone is code that is not named.
+        If the set was imported and therefore has no backbone, or its backbone is code that is not named; or its rows
+        are pixels and that is not expected.
     Mismatch
         If the weights differ from those in the manifest, or the images were resized by an earlier version.
     CacheCorrupt
@@ -164,6 +182,10 @@ def rebuild(
     recipe, run = origin.recipe, origin.run
     if "transform" not in recipe:
         raise UsageError("these features were imported, so other sets cannot be extracted; import those too")
+    if DENSE in recipe and not dense:
+        raise UsageError(
+            f"the rows of {origin.dataset} are pixels, so images are scored by featood dense score, not as a whole"
+        )
     if recipe["transform"].get("resize") and "fit" not in recipe["transform"]:
         raise Mismatch(
             f"{origin.dataset} was extracted by an old version, which rounds image sizes differently from timm and "

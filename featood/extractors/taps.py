@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TapPlan", "plan_taps"]
+__all__ = ["TapPlan", "plan_taps", "stage_tap"]
 
 import contextlib
 import dataclasses
@@ -184,7 +184,7 @@ def plan_taps(
             "the classifier's input in this backbone is not the average of the last map, so heads cannot use that map; "
             "omit --maps"
         )
-    stages = {name: _stage_tap(trace, name) for name in taps}
+    stages = {name: stage_tap(trace, name) for name in taps}
     for name, tap in stages.items():
         if tap.place in trace.several:
             notes.append(f"'{name}' returns several tensors; the first is used")
@@ -292,7 +292,7 @@ def _check_tokens(columns: Mapping[str, Column], main: str) -> list[str]:
 def _declared_feature(trace: Trace) -> Column | None:
     """Return the output of the submodule that the network declares, as its features."""
     name = getattr(trace.module, "feature_layer", "")
-    return Column((_stage_tap(trace, name),)) if name else None
+    return Column((stage_tap(trace, name),)) if name else None
 
 
 def _feature(trace: Trace) -> Column:
@@ -316,7 +316,14 @@ def _map_shape(trace: Trace, last: Tap) -> tuple[int, ...]:
     return tuple(values.movedim(last.layout.channels, 1).shape[1:])
 
 
-def _stage_tap(trace: Trace, name: str) -> Tap:
+def stage_tap(trace: Trace, name: str) -> Tap:
+    """Return the tap of the output of a submodule.
+
+    Raises
+    ------
+    UsageError
+        If there is no such module, or it does not return a tensor.
+    """
     module, place = trace.module, Place(name, "output")
     names = dict(module.named_modules())
     if name not in names or not name:

@@ -18,6 +18,11 @@ from .classification import classification_metrics as classification_metrics
 from .classification import expected_calibration_error as expected_calibration_error
 from .classification import negative_log_likelihood as negative_log_likelihood
 from .classification import reliability_curve as reliability_curve
+from .dense import ComponentMetrics as ComponentMetrics
+from .dense import component_metrics as component_metrics
+from .dense import image_scores as image_scores
+from .dense import pixel_metrics as pixel_metrics
+from .dense import region_overlap as region_overlap
 from .detection import LOWER_IS_BETTER as LOWER_IS_BETTER
 from .detection import METRICS as METRICS
 from .detection import aupr_in as aupr_in

@@ -11,6 +11,7 @@ __all__ = [
     "extract_sets",
     "inputs_stamp",
     "known_accuracy",
+    "network_facts",
 ]
 
 import dataclasses
@@ -197,20 +198,25 @@ def extract_dataset(
         taps=tuple(dict.fromkeys((*backbone.taps, *options.taps))),
         extras=(*options.extras, *added),
     )
-    run: dict[str, Any] = {
-        "seed": network.seed,
-        "dataset": source.dataset,
-        "data_dir": os.path.abspath(source.data_dir or default_data_dir()),
-    }
-    if network.options:
-        run["arch_options"] = dict(network.options)
-    if network.weights:
-        run["weights_file"] = (
-            network.weights if network.weights == RANDOM else os.path.abspath(network.weights)
-        )
+    run = network_facts(network, source.dataset, source.data_dir)
     if source.class_order is None:
         sets = [align_with_weights(images, backbone, reporter) for images in sets]
     return extract_sets(cache, backbone, sets, transform, options, run=run, engine=engine, reporter=reporter)
+
+
+def network_facts(network: Network, dataset: str, data_dir: str | None) -> dict[str, Any]:
+    """Return what is needed to find network and images again, for the facts of a manifest."""
+    facts: dict[str, Any] = {
+        "seed": network.seed,
+        "dataset": dataset,
+        "data_dir": os.path.abspath(data_dir or default_data_dir()),
+    }
+    if network.options:
+        facts["arch_options"] = dict(network.options)
+    if network.weights:
+        given = network.weights
+        facts["weights_file"] = given if given == RANDOM else os.path.abspath(given)
+    return facts
 
 
 def align_with_weights(images: InputSet, backbone: Backbone, reporter: Reporter = SILENT) -> InputSet:

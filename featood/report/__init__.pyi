@@ -32,6 +32,7 @@ from .plots.style import png as png
 from .plots.style import svg as svg
 from .rows import collapsed as collapsed
 from .rows import mean_rows as mean_rows
+from .score_images import write_score_pictures as write_score_pictures
 from .scores import read_scores as read_scores
 from .scores import write_scores as write_scores
 from .table import results_table as results_table

@@ -265,7 +265,8 @@ def test_commands_for_methods_of_other_libraries_parse(name):
         for command in method.commands:
             if "pyod:" not in command or find_spec("pyod"):
                 parse(
-                    f"featood {command}" + " --dataset cifar10" * command.startswith(("extract ", "train "))
+                    f"featood {command}"
+                    + " --dataset cifar10" * command.startswith(("extract ", "dense extract ", "train "))
                 )
 
 

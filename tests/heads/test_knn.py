@@ -168,3 +168,17 @@ def test_an_approximate_index_of_narrow_features(kind):
         create_head("knn", k=5, index=kind, breadth=4).fit(rows) for rows in (narrow, narrow.astype("f4"))
     ]
     np.testing.assert_array_equal(*(head.score(ROWS) for head in heads))
+
+
+@pytest.mark.parametrize("bank, tolerance", [("float32", 1e-5), ("float16", 2e-3)])
+def test_a_coreset_keeps_rows_that_are_far_from_each_other(bank, tolerance):
+    head = create_head("knn", k=1, space="none", coreset=20, bank=bank).fit(TRAIN)
+    rows = BANK.astype(float)
+    kept = [int(np.linalg.norm(rows - rows.mean(0), axis=1).argmax())]
+    while len(kept) < 20:
+        kept.append(int(np.linalg.norm(rows[:, None] - rows[kept], axis=2).min(1).argmax()))
+    assert len(head.state["bank"]) == 20
+    expected = by_sklearn(BANK[kept], ROWS, 1, normalize=False)
+    np.testing.assert_allclose(head.score(TEST), expected, rtol=tolerance)
+    every = create_head("knn", k=1, coreset=len(TRAIN)).fit(TRAIN)
+    np.testing.assert_allclose(every.score(TEST), by_sklearn(BANK, ROWS, 1), rtol=1e-5)

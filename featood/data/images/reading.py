@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "Decoding", "likely_bits", "read_image", "reading"]
+__all__ = ["MAX_PIXELS", "SUFFIXES", "Decoding", "likely_bits", "read_image", "read_values", "reading"]
 
 import io
 import sys
@@ -123,6 +123,24 @@ def read_image(
                 values = 2**bits - 1 - values
             return np.rint(values * 255 / (2**bits - 1)).astype(np.uint8)
         return _to_uint8(_turned(image, decoding))
+
+
+def read_values(path: Path) -> np.ndarray:
+    """Decode the values of a mask; those of a palette are its indices.
+
+    Returns
+    -------
+    ndarray, uint8 [H, W]
+
+    Raises
+    ------
+    DataError
+        If the file is missing or corrupt, or has several channels or more than 8 bits.
+    """
+    with reading(path), _opened(path) as image:
+        if image.mode not in ("1", "L", "P"):
+            raise ValueError(f"a mask has one channel of 8 bits, not {image.mode}")
+        return np.array(image.convert("L") if image.mode == "1" else image)
 
 
 def likely_bits(paths: Sequence[Path], sample: int = SAMPLE) -> int | None:

@@ -41,9 +41,10 @@ def build(name: str, request: Request) -> Built:
     except ValueError:
         near = nearest_names(architecture)
         raise UsageError(f"torchvision has no model '{architecture}'{near}; see featood backbones") from None
-    if architecture not in _image_models(torchvision.models):
+    segments = architecture in torchvision.models.list_models(module=torchvision.models.segmentation)
+    if not segments and architecture not in _image_models(torchvision.models):
         raise UsageError(
-            f"torchvision's {architecture} does not classify images (it is for detection, segmentation or video); "
+            f"torchvision's {architecture} does not classify images or pixels (it is for detection or video); "
             "choose a classifier, see featood backbones"
         )
     # the first published weights are used in the literature on out-of-distribution detection
@@ -57,6 +58,7 @@ def build(name: str, request: Request) -> Built:
     def make(shape: Shape) -> nn.Module:
         how = {
             **_AS_PUBLISHED.get(architecture, {}),
+            **({"weights_backbone": None} if segments else {}),  # which would be downloaded
             **shape.arguments(classes="num_classes", size="image_size"),
         }
         net: Any = torchvision.models.get_model(architecture, weights=None, **how)

@@ -20,6 +20,7 @@ from featood.heads.base.sampling import stacked
 from featood.heads.registry import register
 from featood.numerics.approximate_neighbours import build_approximate_index, recall, search_approximately
 from featood.numerics.banks import Bank
+from featood.numerics.coresets import greedy_k_center
 from featood.numerics.neighbours import build_index, dense_search, search
 from featood.numerics.spaces import FITTED
 from featood.options import option
@@ -54,6 +55,10 @@ class KNN(FeatureHead):
     Features of 16 bits are kept as they are, and normalised and centred when they are compared, unless the space has to
     be fitted: this takes half the memory and gives the same scores.
 
+    With `coreset`, only so many training rows are kept, each the farthest from those before, so that none is far from
+    all of them. On the patches of tapped maps (featood dense extract) with k = 1 and space ``none``, this is the memory
+    bank of PatchCore (Roth et al., CVPR 2022), without its random projection of the rows before the choice.
+
     The score is the Euclidean distance, whereas the authors and OpenOOD use its square: the ranking is the same.
     OpenOOD adds 1e-10 to every coordinate of a unit vector instead of to its length, which does not change the ranking
     either. pytorch-ood's snapshots before 0.4 used k = 1 and unnormalised rows. A good k depends on the number of
@@ -75,6 +80,7 @@ class KNN(FeatureHead):
     index: str = option(
         "exact", "exact search, or an approximate index of faiss", choices=("exact", "ivf", "hnsw")
     )
+    coreset: int = option(0, "training rows to keep, chosen greedily far from each other (0: all)", low=0)
     breadth: int = option(32, "lists to search (ivf), or candidates to follow (hnsw)", low=1)
 
     def fit_state(self, train: SelectedRows) -> State:
@@ -82,7 +88,13 @@ class KNN(FeatureHead):
         count = len(train.source)
         kept: State
         bank: Tensor | Bank
-        if self.bank == "float32" and self.space not in FITTED and self.is_narrow(train):
+        if self.coreset:
+            rows = stacked(self._rows(train), count)
+            rows = rows.index_select(0, greedy_k_center(rows, min(self.coreset, len(rows))))
+            center = _mean([rows])
+            bank = self._stored([rows - center], len(rows))
+            kept = {"bank": bank}
+        elif self.bank == "float32" and self.space not in FITTED and self.is_narrow(train):
             raw = stacked((block.feature(self.feature)[:] for block in train.unmapped().blocks()), count)
             center = _mean(self._converted(raw).split(BLOCK_ROWS))
             kept, bank = {"rows": raw}, self._converted(raw, center)
@@ -92,11 +104,7 @@ class KNN(FeatureHead):
             kept = {"bank": bank.sub_(center)}
         else:  # a second pass over the rows, as they are centred before they are rounded
             center = _mean(self._rows(train))
-            bank = stacked((rows - center for rows in self._rows(train)), count, getattr(torch, self.bank))
-            if not bool(torch.isfinite(bank).all()):
-                raise UsageError(
-                    f"knn: the features are too large for {self.bank}; use bank bfloat16 or float32"
-                )
+            bank = self._stored((rows - center for rows in self._rows(train)), count)
             kept = {"bank": bank}
         if self.k > len(bank):
             warnings.warn(
@@ -139,6 +147,13 @@ class KNN(FeatureHead):
     def _converted(self, raw: Tensor, center: Tensor | float = 0.0) -> Bank:
         """Return features as stored ``[N, D]`` as rows in the space, which is not fitted, minus a center ``[D]``."""
         return Bank(raw, lambda rows, _: self.into_space(rows.float(), {}).float() - center)
+
+    def _stored(self, rows: Iterable[Tensor], count: int) -> Tensor:
+        """Return centred rows in the precision of the option `bank`."""
+        bank = stacked(rows, count, getattr(torch, self.bank))
+        if not bool(torch.isfinite(bank).all()):
+            raise UsageError(f"knn: the features are too large for {self.bank}; use bank bfloat16 or float32")
+        return bank
 
     def _rows(self, train: SelectedRows) -> Iterator[Tensor]:
         return (self.vectors(block).float() for block in train.blocks())
