@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from featood.data.images.contents import content_digests
+from featood.data.contents import content_digests
 from featood.data.images.image_set import ImageSet
 from featood.data.images.reading import read_values
 from featood.errors import DataError
