@@ -33,6 +33,10 @@ SECTIONS = {
             "importing.import_",
             "Import tables, or embeddings computed elsewhere, into the cache.",
         ),
+        "embed-texts": Listed(
+            "embed_texts.embed_texts",
+            "Write text embeddings of class names, or of other words, to FILE (.safetensors).",
+        ),
         "fit": Listed("fit.fit", "Fit a head on cached features and save it."),
         "tune": Listed(
             "tune.tune", "Choose a head's options on a validation set, then fit it with the best and save it."

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["hold_out", "limited", "split_rows", "validation_rows", "with_outliers"]
+__all__ = ["hold_out", "limited", "outliers_in_file", "split_rows", "validation_rows", "with_outliers"]
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,6 +123,46 @@ def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:
             "a column of the training set is missing in the outliers, or has another size; extract both in the same way"
         ) from None
     return dataclasses.replace(train, features=features, ids=None, left_out=0, content="", **others)
+
+
+def outliers_in_file(train: FeatureSet, path: str | Path) -> FeatureSet:
+    """Return rows of the main column of `train` from a file, such as text embeddings of many words, as outliers.
+
+    Parameters
+    ----------
+    train : FeatureSet
+        Labelled in-distribution rows; its classifier, if any, computes the logits of the outliers.
+    path : path
+        File with one array ``[M, D]``, or with one of the name ``weight``, as ``featood embed-texts`` writes it.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or its rows do not have the width of the column.
+    """
+    from featood.cache.array_files import read_array
+
+    arrays = read_array(path)
+    values = next(iter(arrays.values())) if len(arrays) == 1 else arrays.get("weight")
+    if values is None:
+        raise DataError(
+            f"{path} must have one array, or one that is named weight (it has: {', '.join(arrays)})"
+        )
+    width = train.feature().shape[1]
+    if values.ndim != 2 or values.shape[1] != width:
+        raise DataError(
+            f"{path} has an array of shape {list(values.shape)}; outliers of {train.name} need [M, {width}], as the "
+            f"column {train.main} has"
+        )
+    rows = np.asarray(values, "f4")
+    logits = None
+    if train.classifier is not None:
+        weight, bias = (np.asarray(part, "f4") for part in train.classifier)
+        logits = rows @ weight.T + bias
+    return FeatureSet(
+        {train.main: rows}, logits=logits, classifier=train.classifier, main=train.main,
+        fingerprint=train.fingerprint, name=Path(path).name,
+    )  # fmt: skip
 
 
 def _part(data: FeatureSet, rows: np.ndarray) -> FeatureSet:

@@ -6,6 +6,7 @@ __all__ = ["FitPlan", "fit", "fit_composition", "fit_head"]
 
 import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -151,7 +152,8 @@ class FitPlan:
     limit: int = 0
     """Number of rows to fit on, evenly spaced, for a quick try; 0 for all. The label of the head says so."""
     outliers: str = ""
-    """Out-of-distribution set to learn from; see :func:`fit`."""
+    """Out-of-distribution set to learn from, or a file; see :func:`fit` and
+    :func:`featood.pipeline.derived_sets.outliers_in_file`."""
     validate_on: str = ""
     """Out-of-distribution set to choose the state of a training by; see :func:`fit`."""
     out: str | Location | None = None
@@ -294,8 +296,11 @@ def _find_outliers(
     _check_outliers(head, learn=bool(plan.outliers), validate=bool(plan.validate_on))
     if not (plan.outliers or plan.validate_on):
         return None, None
+    from featood.pipeline.derived_sets import outliers_in_file
     from featood.pipeline.resolve import find_ood_set
 
+    if plan.outliers and os.path.isfile(plan.outliers):
+        return outliers_in_file(train, plan.outliers), None
     if plan.outliers:
         return find_ood_set(selection, train, plan.outliers, "--outliers", reporter), None
     return None, find_ood_set(selection, train, plan.validate_on, "--validate-on", reporter)

@@ -1,8 +1,10 @@
 from .cfood import CFOOD as CFOOD
+from .csp import CSP as CSP
 from .combood import CombOOD as CombOOD
 from .cosine import Cosine as Cosine
 from .fdbd import FDBD as FDBD
 from .gem import GEM as GEM
+from .gl_mcm import GLMCM as GLMCM
 from .grood import GROOD as GROOD
 from .gradnorm import GradNorm as GradNorm
 from .gradient_uncertainty import GradientUncertainty as GradientUncertainty
@@ -16,6 +18,7 @@ from .multi_mahalanobis import MultiMahalanobis as MultiMahalanobis
 from .nac import NAC as NAC
 from .nci import NCI as NCI
 from .nnguide import NNGuide as NNGuide
+from .neglabel import NegLabel as NegLabel
 from .norm import Norm as Norm
 from .ora import ORA as ORA
 from .otod import OTOD as OTOD
