@@ -78,6 +78,10 @@ SECTIONS = {
             "evaluate.evaluate",
             "Repeat a published evaluation over several networks and several runs of each.",
         ),
+        "benchmark": Listed(
+            "benchmark.benchmark",
+            "Score heads on the benchmark NAME, such as cifar10-openood; without NAME, list the benchmarks.",
+        ),
         "run": Listed(
             "run.run",
             "Run the steps in FILE, a TOML file with tables such as [extract], [[fit]], [score] and [report].",

@@ -1,3 +1,6 @@
+from .images.benchmarks import Benchmark as Benchmark
+from .images.benchmarks import benchmark as benchmark
+from .images.benchmarks import list_benchmarks as list_benchmarks
 from .images.class_order import apply_class_order as apply_class_order
 from .images.class_order import read_class_order as read_class_order
 from .images.download import download as download
