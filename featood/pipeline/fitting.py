@@ -6,7 +6,6 @@ __all__ = ["FitPlan", "fit", "fit_composition", "fit_head"]
 
 import contextlib
 import dataclasses
-import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -36,6 +35,8 @@ from featood.reporter import SILENT, Reporter
 if TYPE_CHECKING:
     from featood.pipeline.leakage import SeenOutliers
 
+EMBEDDINGS = ".safetensors"
+"""End of the name of a file of outliers that has embeddings; other files contain images."""
 AUTO = ("auto",)
 """Members of a composition that :func:`fit_head` chooses; see :mod:`featood.pipeline.recommendation`."""
 
@@ -152,7 +153,7 @@ class FitPlan:
     limit: int = 0
     """Number of rows to fit on, evenly spaced, for a quick try; 0 for all. The label of the head says so."""
     outliers: str = ""
-    """Out-of-distribution set to learn from, or a file; see :func:`fit` and
+    """Out-of-distribution set to learn from, or a file of embeddings (.safetensors); see :func:`fit` and
     :func:`featood.pipeline.derived_sets.outliers_in_file`."""
     validate_on: str = ""
     """Out-of-distribution set to choose the state of a training by; see :func:`fit`."""
@@ -299,7 +300,7 @@ def _find_outliers(
     from featood.pipeline.derived_sets import outliers_in_file
     from featood.pipeline.resolve import find_ood_set
 
-    if plan.outliers and os.path.isfile(plan.outliers):
+    if plan.outliers.endswith(EMBEDDINGS):
         return outliers_in_file(train, plan.outliers), None
     if plan.outliers:
         return find_ood_set(selection, train, plan.outliers, "--outliers", reporter), None

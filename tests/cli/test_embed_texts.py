@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from featood.cache import FeatureCache, import_arrays
 
@@ -103,11 +104,17 @@ def test_what_is_refused(cache, featood, tmp_path):
         "embed-texts", "w.safetensors", *model, "--names", "empty.txt", "--dataset", "photos"
     )
     assert code == 2 and "omit --dataset" in err
-    np.save("narrow.npy", np.ones((5, 31), "f4"))
+    save_file({"words": np.ones((5, 31), "f4")}, "narrow.safetensors")
     featood("embed-texts", "classes.safetensors", *model)
     featood("cache", "add-classifier", "words", "clip", "--classifier", "classes.safetensors")
-    code, _, err = featood("fit", "neglabel", "--backbone", "words", "--outliers", "narrow.npy")
+    code, _, err = featood("fit", "neglabel", "--backbone", "words", "--outliers", "narrow.safetensors")
     assert code != 0 and "shape [5, 31]; outliers of words/photos/train need [M, 32]" in err
-    np.savez("two.npz", a=np.ones((5, 32)), b=np.ones((5, 32)))
-    code, _, err = featood("fit", "neglabel", "--backbone", "words", "--outliers", "two.npz")
+    save_file({"a": np.ones((5, 32)), "b": np.ones((5, 32))}, "two.safetensors")
+    code, _, err = featood("fit", "neglabel", "--backbone", "words", "--outliers", "two.safetensors")
     assert code != 0 and "must have one array, or one that is named weight (it has: a, b)" in err
+    code, _, err = featood("fit", "neglabel", "--backbone", "words", "--outliers", "none.safetensors")
+    assert code != 0 and "none.safetensors" in err and "\n" not in err.split("error: ")[1].strip()
+    # other files contain images, which these features cannot have
+    np.save("rows.npy", np.ones((5, 32), "f4"))
+    code, _, err = featood("fit", "neglabel", "--backbone", "words", "--outliers", "./rows.npy")
+    assert code != 0 and "not in the cache" in err
