@@ -153,8 +153,8 @@ class FitPlan:
     limit: int = 0
     """Number of rows to fit on, evenly spaced, for a quick try; 0 for all. The label of the head says so."""
     outliers: str = ""
-    """Out-of-distribution set to learn from, or a file of embeddings (.safetensors); see :func:`fit` and
-    :func:`featood.pipeline.derived_sets.outliers_in_file`."""
+    """Out-of-distribution set to learn from, or comma-separated files of embeddings (.safetensors); see
+    :func:`fit` and :func:`featood.pipeline.derived_sets.outliers_in_files`."""
     validate_on: str = ""
     """Out-of-distribution set to choose the state of a training by; see :func:`fit`."""
     out: str | Location | None = None
@@ -297,11 +297,11 @@ def _find_outliers(
     _check_outliers(head, learn=bool(plan.outliers), validate=bool(plan.validate_on))
     if not (plan.outliers or plan.validate_on):
         return None, None
-    from featood.pipeline.derived_sets import outliers_in_file
+    from featood.pipeline.derived_sets import outliers_in_files
     from featood.pipeline.resolve import find_ood_set
 
     if plan.outliers.endswith(EMBEDDINGS):
-        return outliers_in_file(train, plan.outliers), None
+        return outliers_in_files(train, plan.outliers.split(",")), None
     if plan.outliers:
         return find_ood_set(selection, train, plan.outliers, "--outliers", reporter), None
     return None, find_ood_set(selection, train, plan.validate_on, "--validate-on", reporter)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from featood.cache import FeatureCache, import_arrays
 
@@ -87,6 +87,9 @@ def test_class_names_and_words(cache, encode, featood, tmp_path):
     assert code == 0
     with safe_open("pool.safetensors", "np") as file:
         assert {word.split()[1] for word in json.loads(file.metadata()["words"])} == {"creature", "area"}
+    both = ("--outliers", "words.safetensors,pool.safetensors")
+    assert featood("fit", "csp", "--share", "0.5", "--backbone", "words", *both, "--out", "both")[0] == 0
+    assert load_file("both/head.safetensors")["negatives"].shape == (8, 1, 32)  # four of each file
 
 
 def test_what_is_refused(cache, featood, tmp_path):

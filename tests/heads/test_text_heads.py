@@ -51,7 +51,7 @@ def negatives_of(head, share, groups):
 @pytest.mark.parametrize("temperature", [0.01, 0.5])
 def test_negative_labels_by_groups(name, temperature):
     head = create_head(name, share=0.5, groups=7, temperature=temperature)
-    with pytest.warns(UserWarning, match="the 2 most similar of 30 negative labels are left out"):
+    with pytest.warns(UserWarning, match="the last 2 of 30 negative labels are left out"):
         head.fit(train())
     groups = head.state["negatives"].numpy()
     assert groups.shape == (7, 4, WIDTH)
@@ -80,6 +80,19 @@ def test_a_word_that_names_a_class_becomes_no_negative_label_of_csp():
         rows = head.state["negatives"].numpy().reshape(-1, WIDTH)
         labels[name] = any(np.array_equal(row, DICTIONARY[0]) for row in rows)
     assert labels == {"neglabel": True, "csp": False}
+
+
+def test_the_share_of_each_pool_is_chosen():
+    data = train()
+    data.labels[-10:] = -2  # a second pool
+    with pytest.warns(UserWarning, match="each of the 30 negative labels is a group"):
+        head = create_head("neglabel", share=0.5).fit(data)
+    similarity = np.quantile(unit(DICTIONARY) @ unit(NAMES).T, 0.95, axis=1)
+    pools = np.split(np.arange(WORDS), [WORDS - 10])
+    expected = [pool[np.argsort(similarity[pool])[: len(pool) // 2]] for pool in pools]
+    found = head.state["negatives"].numpy().reshape(-1, WIDTH)
+    rows = {tuple(row) for row in DICTIONARY[np.concatenate(expected)]}
+    assert {tuple(row) for row in found} == rows and len(rows) == 30
 
 
 def test_words_are_needed():

@@ -41,9 +41,10 @@ class NegLabel(RawFeatures, FeatureHead):
     Text embeddings of the classes are the rows of the classifier's weight, as for `mcm`. The outliers to learn from are
     text embeddings of many words, such as the nouns of a dictionary, of which the `share` least similar to the classes
     become negative labels (NegMining): ``featood fit neglabel --outliers words.safetensors``, see ``featood
-    embed-texts``. They are divided at random into groups; a softmax of the cosines divided by T is taken over the
-    classes and each group, and the score is the mean over the groups of the probability of the negative labels.
-    Images are not used in the fit. The authors choose the share from nouns and adjectives separately.
+    embed-texts``. Of several files, or of outliers with several negative labels, the share of each is chosen, as the
+    authors do for nouns and adjectives. The negative labels are divided at random into groups; a softmax of the cosines
+    divided by T is taken over the classes and each group, and the score is the mean over the groups of the probability
+    of the negative labels. Images are not used in the fit.
     """
 
     temperature: float = option(0.01, "temperature T of the softmax", low=1e-6)
@@ -65,36 +66,24 @@ class NegLabel(RawFeatures, FeatureHead):
         DataError
             If there are no outliers, or only outliers.
         """
-        words, images = [], 0
+        words, pools, images = [], [], 0
         for block in train.blocks():
-            unknown = torch.as_tensor(block.labels) < 0
+            labels = torch.as_tensor(block.labels)
+            unknown = labels < 0
             words.append(self.vectors(block)[unknown])
+            pools.append(labels[unknown])
             images += int((~unknown).sum())
-        every = torch.cat(words)
+        every, numbers = torch.cat(words), torch.cat(pools)
         if not (len(every) and images):
             raise DataError(
                 f"{self.name}: {train.source.name} has {images} images and {len(every)} words; name a file with "
                 "embeddings of words that may become negative labels by --outliers FILE"
             )
         layer = classifier_state(train, self.feature)
-        chosen = every[mine_negatives(every, layer["weight"], self.share, self.quantile, self.most)].cpu()
-        size, left = divmod(len(chosen), min(self.groups, len(chosen)))
-        if len(chosen) < self.groups:
-            warnings.warn(
-                f"{self.name}: each of the {len(chosen)} negative labels is a group, as there are fewer than "
-                f"{self.groups}",
-                stacklevel=2,
-            )
-        if left:
-            warnings.warn(
-                f"{self.name}: the {left} most similar of {len(chosen)} negative labels are left out, so that the "
-                "groups have equal size",
-                stacklevel=2,
-            )
-            chosen = chosen[:-left]
-        order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.seed))
-        grouped = chosen[order].unflatten(0, (-1, size))
-        return {"weight": layer["weight"], "negatives": grouped.float().to(train.device)}
+        limits = self.share, self.quantile, self.most
+        parts = [every[numbers == number] for number in numbers.unique().flip(0)]
+        chosen = torch.cat([part[mine_negatives(part, layer["weight"], *limits)] for part in parts]).cpu()
+        return {"weight": layer["weight"], "negatives": self._grouped(chosen).float().to(train.device)}
 
     def prepare(self, state: State) -> Any:
         """Return unit embeddings of the classes ``[C, D]`` and of the groups of negative labels ``[G, S, D]``."""
@@ -104,6 +93,25 @@ class NegLabel(RawFeatures, FeatureHead):
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the mean probability of the negative labels ``[B]``."""
         return by_chunks(partial(self._probabilities, *fitted), ROWS, self.vectors(block))
+
+    def _grouped(self, chosen: Tensor) -> Tensor:
+        """Divide negative labels ``[K, D]`` at random into groups ``[G, S, D]``."""
+        size, left = divmod(len(chosen), min(self.groups, len(chosen)))
+        if len(chosen) < self.groups:
+            warnings.warn(
+                f"{self.name}: each of the {len(chosen)} negative labels is a group, as there are fewer than "
+                f"{self.groups}",
+                stacklevel=2,
+            )
+        if left:
+            warnings.warn(
+                f"{self.name}: the last {left} of {len(chosen)} negative labels are left out, so that the groups have "
+                "equal size",
+                stacklevel=2,
+            )
+            chosen = chosen[:-left]
+        order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.seed))
+        return chosen[order].unflatten(0, (-1, size))
 
     def _probabilities(self, names: Tensor, negatives: Tensor, rows: Tensor) -> Tensor:
         rows = unit(rows.double()) / self.temperature
