@@ -38,6 +38,8 @@ HEADS = (
     "nce",
     "ssm",
     "cd",
+    "jem",
+    "vera",
     "natpn",
 )
 
@@ -61,7 +63,7 @@ def main() -> None:
     parser.add_argument("--heads", nargs="+", default=HEADS)
     parser.add_argument("--rows", type=int, default=3000)
     parser.add_argument("--test-rows", type=int, default=1000)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=20, help="0 for those of each head")
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -77,7 +79,7 @@ def main() -> None:
         if (given.backbone, name) in done:
             continue
         start = time.process_time()
-        head = create_head(name, epochs=given.epochs).fit(train)
+        head = create_head(name, **({"epochs": given.epochs} if given.epochs else {})).fit(train)
         row: dict[str, Any] = {"backbone": given.backbone, "head": name, "space": head.options["space"]}
         row |= {"seconds": time.process_time() - start, "auroc": mean_auroc(head, test, odd)}
         for key, rows in (("classes", train), ("one", single)):

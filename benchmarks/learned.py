@@ -125,14 +125,13 @@ def fit(job: Job, given: argparse.Namespace) -> dict[str, Any]:
     label = variant_label(name, {**point, "seed": seed})
     tabular, _ = options_for_tables(name, train, point.get("preset"), point)
     head: Any = create_head(name, **{**tabular, **OPTIONS.get(name, {}), **point, "seed": seed})
-    changed = {"validation": 0.25} if given.table and head.options.get("validation") else {}
+    changed: dict[str, Any] = {"validation": 0.25} if given.table and head.options.get("validation") else {}
     rows = train
     if "outliers" in head.card.needs or (given.outliers and point.get("objective") in given.exposed):
         rows = exposed
-    epochs = max(1, round(given.updates * BATCH / len(train)))
-    if name in given.own_epochs.split(",") or "preset" in point:
-        epochs = head.epochs
-    head = create_head(name, **{**head.options, **changed, "epochs": epochs})
+    if name not in given.own_epochs.split(",") and "preset" not in point:
+        changed |= {"epochs": max(1, round(given.updates * BATCH / len(train))), "updates": 0}
+    head = create_head(name, **{**head.options, **changed})
     start = time.process_time()
     try:
         head.fit(rows)
@@ -148,7 +147,7 @@ def fit(job: Job, given: argparse.Namespace) -> dict[str, Any]:
     return {
         "label": label,
         "job": job,
-        "epochs": epochs,
+        "epochs": head.epochs,
         "training": head.record.training,
         "rows": scored,
     }
@@ -172,7 +171,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="at least two")
     parser.add_argument("--updates", type=int, default=1000, help="updates of 512 rows in each training")
     parser.add_argument(
-        "--own-epochs", default="vmdls", help="heads that keep their default number of epochs"
+        "--own-epochs", default="vmdls", help="heads that keep their own numbers of epochs and updates"
     )
     parser.add_argument("--variants", action="store_true", help="also fit heads with other options")
     parser.add_argument("--jobs", type=int, default=2)

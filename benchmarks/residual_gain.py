@@ -4,10 +4,10 @@
         --ood cifar100 tiny-imagenet-resize textures
     python benchmarks/residual_gain.py gain.jsonl --report
 
-Each fit adds a line of JSON to the file; fits already in the file are skipped. A data set without a training split is
-divided: two thirds of its rows are for training. ``composition`` is the sum of the three heads' scores, each
-standardised by its mean and standard deviation on training rows, beside the same sum of the priors. ``--preset`` uses
-published settings. Times are processor time of one thread, or on a GPU seconds.
+Each fit adds a line of JSON to the file; fits already in the file are skipped, so use another file for other heads or
+options. A data set without a training split is divided: two thirds of its rows are for training. ``composition`` is the
+sum of the heads' scores, each standardised by its mean and standard deviation on training rows, beside the same sum of
+the priors. ``--preset`` uses published settings. Times are processor time of one thread, or on a GPU seconds.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ def fits(given: argparse.Namespace, done: set[tuple[Any, ...]]) -> Iterator[dict
     train, test, odd = open_sets(given)
     some = train.rows(slice(0, CALIBRATION))
     for seed in range(given.seeds):
-        if all((given.backbone, given.preset, name, seed) in done for name in (*HEADS, COMPOSITION)):
+        if all((given.backbone, given.preset, name, seed) in done for name in (*given.heads, COMPOSITION)):
             continue
         sums: dict[str, Any] = {}
-        for name in HEADS:
+        for name in given.heads:
             start = time.process_time()
             options = dict(pair.split("=") for pair in given.option)
             head = create_head(
@@ -140,6 +140,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=15_000)
     parser.add_argument("--test-rows", type=int, default=3000)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=HEADS, help="members of the composition")
     parser.add_argument("--preset")
     parser.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="option of all heads, in JSON"

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from featood.cache import FeatureCache
 from featood.energies import frozen
 from featood.heads import create_head
-from featood.heads.energies import _residual_head
+from featood.heads.energies import _sampling
 from featood.metrics import auroc
 from featood.pipeline.selection import select
 from featood.speed.environment import environment
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--json", default="sampler_precision.json")
     given = parser.parse_args()
     if not given.native:
-        _residual_head.sampler_net = emulated  # type: ignore[assignment]
+        _sampling.sampler_net = emulated  # type: ignore[assignment]
     torch.set_num_threads(1)
     cache, rows = FeatureCache(given.cache), []
     for backbone in given.backbone:

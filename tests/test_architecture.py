@@ -23,7 +23,7 @@ FLOORS = {
     **dict.fromkeys(("nets", "metrics", "numerics", "readers"), 1),
     **dict.fromkeys(("cache", "data", "engines", "training", "energies", "flows", "losses", "decisions"), 2),
     **dict.fromkeys(("extractors", "heads"), 3),
-    **dict.fromkeys(("report", "pipeline", "speed"), 4),
+    **dict.fromkeys(("detectors", "report", "pipeline", "speed"), 4),
     **dict.fromkeys(("cli", "testing"), 5),
 }
 MODULES = sorted((ROOT / "featood").glob("*/**/*.py"))
@@ -53,6 +53,15 @@ def test_only_one_module_imports_torchvision_and_timm():
     for path in MODULES:
         if path.name != "vision.py":
             assert not {name.split(".")[0] for name in imports(path)} & {"torchvision", "timm"}, path
+
+
+def test_only_one_module_imports_the_libraries_of_texts():
+    for path in MODULES:
+        if path.name != "language.py":
+            assert not {name.split(".")[0] for name in imports(path)} & {
+                "transformers",
+                "sentence_transformers",
+            }, path
 
 
 def test_only_three_modules_open_connections():

@@ -1,4 +1,4 @@
-"""Pages of published weights and of sets of images, generated from their lists."""
+"""Pages of published weights and of datasets, generated from their lists."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def _percent(value: float | None) -> str:
 def _images() -> str:
     rows = [
         (
-            f"`{one.name}`", escaped(one.title), str(one.num_classes or ""), ", ".join(one.splits), _selector(one),
-            _download(one), "no" if one.untried else "", escaped(one.source),
+            f"`{one.name}`", one.kind, escaped(one.title), str(one.num_classes or ""), ", ".join(one.splits),
+            _selector(one), _download(one), "no" if one.untried else "", escaped(one.source),
         )
         for one in list_datasets()
     ]  # fmt: skip
-    header = ("Name", "Title", "Classes", "Splits", "After a colon", "--download", "Tried", "Source")
+    header = ("Name", "Kind", "Title", "Classes", "Splits", "After a colon", "--download", "Tried", "Source")
     suites = [(f"`{name}`", ", ".join(f"`{member}`" for member in suite(name))) for name in list_suites()]
     benchmarks = [
         (
@@ -67,8 +67,8 @@ def _images() -> str:
         for one in list_benchmarks().values()
     ]  # fmt: skip
     text = (
-        "Sets of images known by name. *no* under *Tried* marks sets whose published files were not at hand: their "
-        "layout was tested on small files only. Any other folder of images is given by its path."
+        "Sets of images, texts and recordings known by name. *no* under *Tried* marks sets whose published files were "
+        "not at hand: their layout was tested on small files only. Any other folder is given by its path."
     )
     shifted = (
         "The sets of a suite `...-shifted` have the classes of the in-distribution set under a covariate shift. "
@@ -76,7 +76,7 @@ def _images() -> str:
         "separate them."
     )
     return (
-        f"---\nhide: [toc]\n---\n\n# Sets of images\n\n{text}\n\n{table(header, rows)}\n\n## Suites\n\n{shifted}\n\n"
+        f"---\nhide: [toc]\n---\n\n# Datasets\n\n{text}\n\n{table(header, rows)}\n\n## Suites\n\n{shifted}\n\n"
         f"{table(('Suite', 'Sets'), suites)}\n\n## Benchmarks\n\n`featood benchmark NAME` scores heads on them.\n\n"
         f"{table(('Benchmark', 'Protocol', 'In-distribution', 'Groups'), benchmarks)}\n"
     )

@@ -33,7 +33,7 @@ def on_config(config: Any) -> Any:
         ],
         "Weights and images": [
             {"Published weights": "data/weights.md"},
-            {"Sets of images": "data/images.md"},
+            {"Datasets": "data/images.md"},
         ],
         "Gallery": ["gallery/index.md", *(f"gallery/{path.stem}.md" for path in gallery_pages.examples())],
         "Commands": sorted(

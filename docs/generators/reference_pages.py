@@ -15,6 +15,7 @@ MODULES = (
     "featood.data",
     "featood.data.tables",
     "featood.metrics",
+    "featood.detectors",
     "featood.testing",
     "featood.errors",
     "featood.energies",

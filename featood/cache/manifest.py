@@ -15,7 +15,7 @@ from featood.cache.stores import STORES, ColumnSpec
 from featood.errors import CacheCorrupt, Mismatch, UsageError
 from featood.names import check_name, name_problem
 from featood.objects import Location
-from featood.records import check_record, is_newer, one_of, optional, whole
+from featood.records import check_record, is_newer, one_of, optional, record_problem, whole
 from featood.sealed import digest, read_json
 from featood.storage import write_json
 
@@ -58,13 +58,8 @@ def _digest(value: Any) -> str:
     return "" if plain else "is no SHA-256"
 
 
-RECIPE = {
-    "backbone?": str,
-    "weights_sha256?": str,
-    "main?": str,
-    "dtype?": str,
-    "precision?": str,
-    "transform?": {
+TRANSFORMS: dict[str, dict[Any, Any]] = {
+    "": {
         "channels": whole(1),
         "height": whole(1),
         "width": whole(1),
@@ -73,6 +68,27 @@ RECIPE = {
         "interpolation?": str,
         ...: object,
     },
+    "texts": {"tokenizer": str, "max_length": whole(1), ...: object},
+    "recordings": {"rate": whole(1), "seconds": (int, float), ...: object},
+}
+"""Schemas of transforms by their kind, which those of images leave out."""
+
+
+def _transform(value: Any) -> str:
+    kind = value.get("kind", "") if isinstance(value, dict) else ""
+    if not isinstance(kind, str) or kind not in TRANSFORMS:
+        return "is of a kind that this version does not know"
+    field, problem = record_problem(value, TRANSFORMS[kind])
+    return f"{field} {problem}".strip() if problem else ""
+
+
+RECIPE = {
+    "backbone?": str,
+    "weights_sha256?": str,
+    "main?": str,
+    "dtype?": str,
+    "precision?": str,
+    "transform?": _transform,
     "extras?": {str: {str: object}},
     "columns?": {str: list},
     "map_shape?": [whole(1)],

@@ -25,7 +25,8 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "--backbone",
     default="",
     help="cifar-resnet20.akamaster-cifar10, tv:NAME@WEIGHTS, timm:NAME, python:MODULE:CALLABLE, "
-    "python:FILE.py:CALLABLE, a bare name, or a folder written by featood train; featood backbones lists names.",
+    "python:FILE.py:CALLABLE, a bare name, a folder written by featood train, or for texts st:FOLDER or hf:FOLDER; "
+    "featood backbones lists names.",
 )
 @click.option(
     "--dataset",
@@ -39,7 +40,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--limit",
     type=click.IntRange(1),
-    help="For a quick try: extract only so many images of each split, evenly spaced, as the dataset NAME:limit=N.",
+    help="For a quick try: extract only so many rows of each split, evenly spaced, as the dataset NAME:limit=N.",
 )
 @click.option(
     "--weights",
@@ -66,14 +67,15 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "pools",
     callback=_names,
     help="Poolings, comma-separated: avg (of patches), std, max, avg_std, token (class token), token_avg, registers, "
-    "gram [default: avg,std; for a backbone without a classifier, its output].",
+    "gram, norm [default: avg,std; for a backbone without a classifier, its output].",
 )
 @click.option("--maps", is_flag=True, help="Also keep the last feature map unpooled, for rankfeat.")
 @click.option(
     "--with",
     "further",
     callback=_names,
-    help="Further columns, comma-separated: odin; nac (one column per tapped stage); gradient-norm; "
+    help="Further columns, comma-separated: odin; i-odin; adascale, for adascale-a and adascale-l; gaia-z and gaia-a, "
+    "of the normalisation layers in the tapped stages, or of all; nac (one column per tapped stage); gradient-norm; "
     "complexity, for input-complexity; regret, of networks trained by vae.",
 )
 @click.option(
@@ -82,13 +84,25 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     help="Columns to leave out of those that densities have by default: gradient-norm.",
 )
 @click.option(
-    "--odin-epsilon", default=0.0014, show_default=True, help="Step of odin's perturbation, on [0, 1]."
+    "--odin-epsilon",
+    default=0.0014,
+    show_default=True,
+    help="Step of the perturbation of odin and i-odin, on [0, 1].",
 )
 @click.option(
     "--odin-temperature",
     default=1000.0,
     show_default=True,
-    help="Softmax temperature in the gradient of odin.",
+    help="Softmax temperature in the gradient of odin and i-odin.",
+)
+@click.option(
+    "--gaussian",
+    default="",
+    help="Folder of a fitted mahalanobis head: adds features of images moved towards its nearest mean, for "
+    "mahalanobis-odin.",
+)
+@click.option(
+    "--gaussian-epsilon", default=0.002, show_default=True, help="Step of this perturbation, on [0, 1]."
 )
 @click.option(
     "--regret-steps",
@@ -136,6 +150,11 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     help="Pixels to which the short side of an image is resized before the crop (default: as published).",
 )
 @click.option(
+    "--max-length",
+    type=click.IntRange(1),
+    help="Number of tokens after which a text is cut off (default: that of the model).",
+)
+@click.option(
     "--class-order",
     type=click.Path(exists=True, dir_okay=False),
     help="File with the names of the class folders in the order of the network's outputs.",
@@ -169,7 +188,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--workers",
     type=click.IntRange(0),
-    help="Number of processes that decode images (default: one per core for files).",
+    help="Number of processes that decode images or recordings (default: one per core for files).",
 )
 @click.option("--device", default="auto", show_default=True)
 @click.option(
@@ -182,7 +201,7 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--download", is_flag=True, help="Download the dataset if it is missing and has a public address."
 )
-@click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
+@click.option("--strict", is_flag=True, help="Stop at the first image or recording that cannot be read.")
 @click.option("--overwrite", is_flag=True, help="Replace features that were extracted with other settings.")
 @click.option(
     "--append",
@@ -199,8 +218,8 @@ def extract(
     backbone: str, dataset: str, split: tuple[str, ...], weights: str, name: str, further: tuple[str, ...],
     without: tuple[str, ...], odin_epsilon: float, odin_temperature: float, mc_dropout: int | None,
     regret_steps: int, regret_lr: float,
-    dropout_rate: float, autoencoder: str, background: str,
-    mean: Any, std: Any, image_size: int | None, resize: int | None, seed: int, download: bool,
+    dropout_rate: float, autoencoder: str, background: str, gaussian: str, gaussian_epsilon: float,
+    mean: Any, std: Any, image_size: int | None, resize: int | None, max_length: int | None, seed: int, download: bool,
     class_order: str | None, bits: int, exif: bool, data_dir: str | None, cache_root: str,
     arch_option: tuple[str, ...], limit: int | None,
     engine: str, ray_address: str, ray_gpus: float | None,
@@ -217,12 +236,16 @@ def extract(
     from featood.data import Decoding
     from featood.data.selection import with_limit
     from featood.errors import UsageError
+    from featood.extractors.adascale import TrivialPixels
     from featood.extractors.background import Background
     from featood.extractors.complexity import Complexity
     from featood.extractors.dropout import MonteCarloDropout
     from featood.extractors.extract import ExtractOptions
     from featood.extractors.extras import Extra
+    from featood.extractors.gaia import AverageAbnormality, ZeroDeflation
     from featood.extractors.gradient_norm import GradientNorm
+    from featood.extractors.iodin import InvariantOdin
+    from featood.extractors.mahalanobis_odin import MahalanobisOdin
     from featood.extractors.nac import Coverage
     from featood.extractors.perturb import Odin
     from featood.extractors.reconstruction import Reconstruction
@@ -230,7 +253,9 @@ def extract(
     from featood.pipeline.extraction import ImageSource, Network, extract_dataset, known_accuracy
 
     named: list[Extra] = [
-        Odin(odin_epsilon, odin_temperature), Coverage(), GradientNorm(), Complexity(), Regret(regret_steps, regret_lr),
+        Odin(odin_epsilon, odin_temperature), InvariantOdin(odin_epsilon, odin_temperature), TrivialPixels(),
+        ZeroDeflation(), AverageAbnormality(), Coverage(), GradientNorm(), Complexity(),
+        Regret(regret_steps, regret_lr),
     ]  # fmt: skip
     known = {extra.kind: extra for extra in named}
     for flag, names, accepted in (("with", further, known), ("without", without, [GradientNorm.kind])):
@@ -247,11 +272,15 @@ def extract(
         extras.append(Reconstruction.of(autoencoder, how["taps"][0]))
     if background:
         extras.append(Background.of(background))
+    if gaussian:
+        extras.append(MahalanobisOdin.of(gaussian, gaussian_epsilon))
     options = ExtractOptions(extras=extras, **{**how, "pools": how["pools"] or None})
     source = ImageSource(
         with_limit(dataset, limit or 0), split, data_dir, download, class_order, Decoding(bits, exif)
     )
-    network = Network(backbone, weights, name, seed, mean, std, image_size, parse_pairs(arch_option), resize)
+    network = Network(
+        backbone, weights, name, seed, mean, std, image_size, max_length, parse_pairs(arch_option), resize
+    )
     with engine_of(engine, ray_address, ray_gpus) as place, TerminalReporter() as reporter:
         done = extract_dataset(
             open_cache(cache_root), source, network, options, without=without, engine=place, reporter=reporter

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from featood.pipeline.variants import Variant
 
 
-PLAN = ("preset", "split", "limit", "outliers", "validate_on", "out", "overwrite")
+PLAN = (
+    "preset", "split", "limit", "rows_share", "rows_per_class", "rows_seed", "outliers", "validate_on", "out",
+    "overwrite",
+)  # fmt: skip
 """Parameters of the fit itself; all others are options of the head."""
 
 
@@ -181,6 +184,22 @@ def _parameters(entry: Entry) -> list[click.Parameter]:
             type=click.IntRange(0),
             default=0,
             help="For a quick try: fit on only so many rows, evenly spaced; the head is stored as HEAD@limit=N.",
+        ),
+        click.Option(
+            ["--rows-share"],
+            type=click.FloatRange(0, 1, min_open=True),
+            default=1.0,
+            help="For studies with less data: fit on a share of the rows, drawn at random; the head is stored as "
+            "HEAD@rows_share=SHARE.",
+        ),
+        click.Option(
+            ["--rows-per-class"],
+            type=click.IntRange(0),
+            default=0,
+            help="Fit on only so many rows of each class, drawn at random (0: all).",
+        ),
+        click.Option(
+            ["--rows-seed"], type=click.IntRange(0), default=0, help="Seed of the draw of rows to fit on."
         ),
         click.Option(
             ["--outliers"],

@@ -115,7 +115,9 @@ def backbones(pattern: str, as_json: bool) -> None:
     if is_net(pattern):
         options = [(f"{one.name}={_written(one.default)}", _help(one)) for one in net_options(pattern)]
         click.echo(written_list({f"Options of {pattern} for --arch-option": options}))
-    print_line("any other network: python:package.module:callable")
+    print_line(
+        "texts: st:NAME, hf:NAME; recordings: log-mel; any other network: python:package.module:callable"
+    )
 
 
 def _percent(value: float | None) -> str:
@@ -136,14 +138,14 @@ def _help(option: OptionEntry) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @data_dir_option
 def datasets(data_dir: str | None, as_json: bool) -> None:
-    """List the built-in image datasets, tables and suites, and which are available locally."""
+    """List the built-in sets of images, texts and recordings, tables and suites, and which are available locally."""
     from featood.data import available_splits, default_data_dir, list_datasets, list_suites, suite
     from featood.data.tables.sets import NOISE, NOISES, TOKEN_NOISES, list_tables
 
     rows: list[dict[str, Any]] = [
         {
             "name": entry.name,
-            "kind": "images",
+            "kind": entry.kind,
             "title": entry.title,
             "classes": entry.num_classes,
             "groups": list(entry.groups),
@@ -169,10 +171,15 @@ def datasets(data_dir: str | None, as_json: bool) -> None:
     if as_json:
         emit_json({"datasets": rows + tables, "suites": {name: suite(name) for name in list_suites()}})
         return
-    table(
-        ("images", "available", "classes", "source"),
-        [(row["name"], ", ".join(row["there"]) or "-", row["classes"] or "", row["source"]) for row in rows],
-    )
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        some = [row for row in rows if row["kind"] == kind]
+        table(
+            (kind, "available", "classes", "source"),
+            [
+                (row["name"], ", ".join(row["there"]) or "-", row["classes"] or "", row["source"])
+                for row in some
+            ],
+        )
     found = [
         (row["name"], "yes" if row["there"] else "-", row["classes"] or "", row["columns"], row["ood"], row["source"])
         for row in tables

@@ -66,7 +66,7 @@ def migrate(
     place = Path(out or f"{detector.rstrip('/')}-migrated")
     if place.exists():
         raise UsageError(f"{place} exists; choose another folder by --out, or delete it")
-    network = Network(backbone, weights, "", seed, mean, std, image_size, parse_pairs(arch_option))
+    network = Network(backbone, weights, "", seed, mean, std, image_size, options=parse_pairs(arch_option))
     source = ImageSource(images, (split,) if split else (), data_dir)
     with TerminalReporter() as reporter:
         found = migrate_detector(

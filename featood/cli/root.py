@@ -25,7 +25,7 @@ class Listed(NamedTuple):
 SECTIONS = {
     "The pipeline": {
         "extract": Listed("extract.extract", "Run a backbone over a dataset and cache features and logits."),
-        "train": Listed("train.train", "Train a network on images, for extract --backbone FOLDER."),
+        "train": Listed("train.train", "Train a network on images or texts, for extract --backbone FOLDER."),
         "active-learning": Listed(
             "active.active_learning", "Train on few images, and choose those to label next in several ways."
         ),
@@ -108,7 +108,8 @@ SECTIONS = {
         ),
         "datasets": Listed(
             "listing.datasets",
-            "List the built-in image datasets, tables and suites, and which are available locally.",
+            "List the built-in sets of images, texts and recordings, tables and suites, and which are available "
+            "locally.",
         ),
         "cache": Listed("cache.cache", "Manage the feature cache."),
         "push": Listed(
@@ -168,6 +169,6 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
 def root(debug: bool) -> None:
     """Out-of-distribution detection from cached features.
 
-    Run a backbone over images once, then fit and compare any detector in seconds.
+    Run a backbone over images, texts or recordings once, then fit and compare any detector in seconds.
     Higher score = more out-of-distribution, everywhere.
     """

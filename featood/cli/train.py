@@ -72,11 +72,13 @@ class ModelCommands(click.Group):
 
 @click.group(cls=ModelCommands, subcommand_metavar="[MODEL] [OPTIONS]...")
 def train() -> None:
-    """Train a network on images, for extract --backbone FOLDER.
+    """Train a network on images or texts, for extract --backbone FOLDER.
 
     Example: featood train cross-entropy --dataset cifar10 --arch cifar-resnet18 --augment crop,flip
 
     Example: featood train --recipe ddu-wrn --dataset cifar10
+
+    Example: featood train cross-entropy --arch gru --dataset newsgroups20 --optimizer adam --lr 0.001
     """
 
 
@@ -92,13 +94,15 @@ def _options(model: type[Model]) -> dict[str, list[click.Parameter]]:
         "What to train": [
             click.Option(["--recipe"], default="",
                          help="Published settings, listed by featood train --help; other options take precedence."),
-            click.Option(["--arch"], default="", help="Network: cifar-resnet18, wrn-28-10, tv:NAME, timm:NAME, ..."),
+            click.Option(["--arch"], default="",
+                         help="Network: cifar-resnet18, wrn-28-10, tv:NAME, timm:NAME, ..., or gru for texts."),
             click.Option(["--arch-option"], multiple=True, metavar="NAME=VALUE",
                          help="Option of the network, such as dropout=0.3 or sn=true; may be repeated. "
                               "featood backbones NAME lists them."),
             click.Option(["--initial"], default="",
                          help="Weights to start from: folder of a trained network, file, or name of published ones."),
-            click.Option(["--dataset"], required=True, shell_complete=image_sets, help="Labelled images to train on."),
+            click.Option(["--dataset"], required=True, shell_complete=image_sets,
+                         help="Labelled images or texts to train on."),
             click.Option(["--split"], default="train", show_default=True, help="Their split."),
             click.Option(["--outliers"], default="", shell_complete=image_sets,
                          help="Images to train on as outliers: NAME or NAME/SPLIT."),
@@ -111,6 +115,10 @@ def _options(model: type[Model]) -> dict[str, list[click.Parameter]]:
             click.Option(["--mean"], callback=numbers, help="Mean of each channel on [0, 1], comma-separated."),
             click.Option(["--std"], callback=numbers,
                          help="Standard deviation of each channel on [0, 1], comma-separated."),
+            click.Option(["--max-length"], type=click.IntRange(1), default=256, show_default=True,
+                         help="Number of words after which a text is cut off."),
+            click.Option(["--vocabulary"], type=click.IntRange(1), default=10_000, show_default=True,
+                         help="Largest number of different words of texts; all others count as one."),
             data_dir,
             click.Option(["--out"], default="", help="Folder to write (default: trained/ARCH-MODEL-DATASET-SEED)."),
             click.Option(["--overwrite"], is_flag=True, help="Replace a trained network in that folder."),

@@ -1,4 +1,4 @@
-"""Sets of images: finding, opening and reading them."""
+"""Sets of inputs: finding, opening and reading them."""
 
 import lazy_loader
 

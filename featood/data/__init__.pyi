@@ -1,3 +1,4 @@
+from .audio.audio_set import AudioSet as AudioSet
 from .images.benchmarks import Benchmark as Benchmark
 from .images.benchmarks import benchmark as benchmark
 from .images.benchmarks import list_benchmarks as list_benchmarks
@@ -11,6 +12,7 @@ from .images.naming import dataset_key as dataset_key
 from .images.opening import available_splits as available_splits
 from .images.opening import default_data_dir as default_data_dir
 from .images.opening import open_dataset as open_dataset
+from .images.opening import open_images as open_images
 from .images.reading import Decoding as Decoding
 from .images.reading import likely_bits as likely_bits
 from .images.registry import DatasetEntry as DatasetEntry
@@ -19,3 +21,6 @@ from .images.registry import list_datasets as list_datasets
 from .images.suites import list_suites as list_suites
 from .images.suites import near_and_far as near_and_far
 from .images.suites import suite as suite
+from .input_set import InputSet as InputSet
+from .texts.text_set import TextSet as TextSet
+from .texts.text_set import text_set as text_set

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "drawn_rows",
     "evenly_spaced",
     "keyword_options",
     "select_classes",
@@ -17,13 +18,14 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from featood.data.images.image_set import ImageSet
+from featood.data.input_set import InputSet
 from featood.errors import DataError, UsageError
 
+Inputs = TypeVar("Inputs", bound=InputSet)
 MOST_NAMED = 20
 """Maximum number of classes named in a note."""
 _LIMITED = re.compile(r"(.+)[:,]limit=([1-9][0-9]{0,8})", re.DOTALL)
@@ -79,13 +81,13 @@ def selected_classes(
 
 
 def select_classes(
-    images: ImageSet, selector: str, groups: Mapping[str, str] | None = None, count: int = 0
-) -> ImageSet:
+    images: Inputs, selector: str, groups: Mapping[str, str] | None = None, count: int = 0
+) -> Inputs:
     """Keep the rows of some classes and renumber these 0 to k-1 in the same order.
 
     Parameters
     ----------
-    images : ImageSet
+    images : InputSet
         A set with labels.
     selector, groups
         See :func:`selected_classes`.
@@ -94,7 +96,7 @@ def select_classes(
 
     Returns
     -------
-    ImageSet
+    InputSet
         Its ``classes`` are the names of the selected classes, or their indices if names are unknown.
 
     Raises
@@ -192,8 +194,48 @@ def spaced_rows(rows: int, limit: int) -> np.ndarray:
     return np.arange(count) * rows // max(count, 1)
 
 
-def evenly_spaced(images: ImageSet, limit: int) -> ImageSet:
+def drawn_rows(
+    rows: int, labels: np.ndarray | None = None, *, share: float = 1.0, per_class: int = 0, seed: int = 0
+) -> np.ndarray:
+    """Draw rows without replacement; more rows of the same seed contain fewer rows.
+
+    Parameters
+    ----------
+    rows : int
+        Number of rows of the set.
+    labels : ndarray, optional
+        Classes ``[rows]``, for `per_class`.
+    share : float
+        Share of all rows to draw, in (0, 1]; at least one row.
+    per_class : int
+        Number of rows to draw of each class, in place of a share of all rows: all rows of a class that has fewer, and
+        none with a negative label. 0 for a share.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    ndarray
+        Numbers of the drawn rows, ascending.
+
+    Examples
+    --------
+    >>> labels = np.array([0, 0, 0, 1, 1, -1])
+    >>> labels[drawn_rows(6, labels, per_class=2)].tolist(), len(drawn_rows(6, share=0.5))
+    ([0, 0, 1, 1], 3)
+    """
+    order = np.random.default_rng(seed).permutation(rows)
+    if not per_class:
+        return np.sort(order[: max(1, round(share * rows))])
+    assert labels is not None
+    order = order[labels[order] >= 0]
+    order = order[np.argsort(labels[order], kind="stable")]
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    return np.sort(order[np.arange(len(order)) - np.repeat(starts, counts) < per_class])
+
+
+def evenly_spaced(images: Inputs, limit: int) -> Inputs:
     """Keep at most `limit` rows; the name of the set says so, so that it is never taken for the whole."""
     rows = spaced_rows(len(images), limit)
     limited = replace(images.subset(rows), name=with_limit(images.name, limit))
-    return limited.with_notes(f"{len(rows)} of {len(images)} images, evenly spaced")
+    return limited.with_notes(f"{len(rows)} of {len(images)} {images.kind}, evenly spaced")

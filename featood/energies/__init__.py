@@ -28,6 +28,7 @@ from featood.energies.noise_contrastive import (
 )
 from featood.energies.objective import EnergyObjective
 from featood.energies.perturbation import perturb
+from featood.energies.recent_samples import RecentSamples
 from featood.energies.replay import ReplayBuffer, SampledObjective
 from featood.energies.score_matching import (
     ScoreMatchingObjective,
@@ -59,6 +60,7 @@ __all__ = [
     "JointObjective",
     "NoiseContrastiveObjective",
     "NormalStarts",
+    "RecentSamples",
     "ReplayBuffer",
     "SampledObjective",
     "ScoreMatchingObjective",

@@ -5,16 +5,23 @@ from __future__ import annotations
 __all__ = ["svgd"]
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featood.energies.sgld import Energy
+from featood.energies.sgld import Energy, Gradient
 
 
 def svgd(
-    energy: Energy, start: Float[Tensor, "n *shape"], *, steps: int, step_size: float
+    energy: Energy,
+    start: Float[Tensor, "n *shape"],
+    *,
+    steps: int,
+    step_size: float,
+    project: Callable[[Float[Tensor, "n *shape"]], Float[Tensor, "n *shape"]] | None = None,
+    known: Gradient | None = None,
 ) -> Float[Tensor, "n *shape"]:
     """Move particles by ``x_i <- x_i + a mean_j [-k(x_j, x_i) dE(x_j)/dx_j + dk(x_j, x_i)/dx_j]``.
 
@@ -33,6 +40,10 @@ def svgd(
         Number of steps; 0 returns `start`.
     step_size : float
         Step size a.
+    project : callable, optional
+        Projection to the domain of the data, after each step.
+    known : callable, optional
+        Gradient, in closed form, of a term that is added to `energy`.
 
     Returns
     -------
@@ -49,7 +60,11 @@ def svgd(
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(energy(x).sum(), x)
         x = x.detach()
+        if known is not None:
+            gradient = gradient + known(x)
         x = x + step_size * _direction(x.flatten(1), gradient.flatten(1)).reshape(x.shape)
+        if project is not None:
+            x = project(x).detach()
     return x
 
 

@@ -23,7 +23,7 @@ from featood.cache import CacheEntry, FeatureCache, Manifest
 from featood.cache.columns import StoredColumn
 from featood.cache.manifest import differing
 from featood.cache.reader import failed_rows, open_blocks, stored_columns
-from featood.data import ImageSet
+from featood.data import InputSet
 from featood.errors import Mismatch
 from featood.extractors.forward import ExtractOptions
 from featood.files import modified, size_of
@@ -65,7 +65,7 @@ class RowsBefore:
 
 
 def rows_before(
-    cache: FeatureCache, key: str, manifest: Manifest, images: ImageSet, options: ExtractOptions
+    cache: FeatureCache, key: str, manifest: Manifest, images: InputSet, options: ExtractOptions
 ) -> RowsBefore | None:
     """Return the rows of the set of a name in the cache that a longer set takes over.
 
@@ -77,7 +77,7 @@ def rows_before(
         Name of both sets.
     manifest : Manifest
         Manifest of the longer set.
-    images : ImageSet
+    images : InputSet
         Its images. Those of the set in the cache must be among them: the files by name, in any order; for packed sets,
         the first ones.
     options : ExtractOptions
@@ -149,11 +149,11 @@ def _check_settings(key: str, manifest: Manifest, there: Manifest) -> None:
         )
 
 
-def _places(key: str, entry: CacheEntry, columns: Mapping[str, StoredColumn], images: ImageSet) -> np.ndarray:
+def _places(key: str, entry: CacheEntry, columns: Mapping[str, StoredColumn], images: InputSet) -> np.ndarray:
     """Return the row of each image of the set in the cache among the images; raise Mismatch if one is not the same."""
     ids, there = tuple(columns["ids"][:]), entry.manifest
     labels = columns["labels"][:] if "labels" in columns else None
-    if images.array is None:
+    if not images.in_memory:
         rows = {name: row for row, name in enumerate(images.ids)}
         if gone := [name for name in ids if name not in rows]:
             raise Mismatch(f"{key} contains images that are not there any more ({listed(gone)}); {INSTEAD}")
@@ -162,8 +162,8 @@ def _places(key: str, entry: CacheEntry, columns: Mapping[str, StoredColumn], im
         raise Mismatch(f"{key} contains {len(ids)} images, more than the current {len(images)}; {INSTEAD}")
     else:
         places = np.arange(len(ids))  # ids are row numbers, of as many digits as the last one
-    array = None if images.array is None else images.array[: len(ids)]
-    if dataclasses.replace(images, ids=ids, labels=labels, array=array).digest() != there.inputs_sha256:
+    same = images.subset(range(len(ids))) if images.in_memory else images
+    if dataclasses.replace(same, ids=ids, labels=labels).digest() != there.inputs_sha256:
         newer = [] if images.root is None else _modified_since(images.root, ids, entry.created)
         some = f", such as {listed(newer)}" if newer else ""
         raise Mismatch(f"images of {key} have changed since it was extracted{some}; {INSTEAD}")

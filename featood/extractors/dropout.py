@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MonteCarloDropout", "dropout_logits"]
+__all__ = ["MonteCarloDropout", "dropout_logits", "dropping", "seeded"]
 
 import contextlib
 import dataclasses
@@ -23,7 +23,7 @@ LAYERS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
 
 
 @contextlib.contextmanager
-def _dropping(module: nn.Module, rate: float) -> Iterator[None]:
+def dropping(module: nn.Module, rate: float) -> Iterator[None]:
     """Activate only the dropout layers: batch normalisation keeps its statistics."""
     layers = [layer for layer in module.modules() if isinstance(layer, LAYERS)]
     before = [(layer.p, layer.training) for layer in layers]
@@ -45,7 +45,7 @@ def _dropping(module: nn.Module, rate: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _seeded(device: torch.device, *entropy: int) -> Iterator[None]:
+def seeded(device: torch.device, *entropy: int) -> Iterator[None]:
     """Seed the global generator of the device, the only one that dropout uses, and restore it."""
     seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     cuda = device.type == "cuda"
@@ -84,7 +84,7 @@ def dropout_logits(
     UsageError
         If no layer has a positive rate.
     """
-    with torch.inference_mode(), _dropping(module, rate), _seeded(images.device, *seed):
+    with torch.inference_mode(), dropping(module, rate), seeded(images.device, *seed):
         return torch.cat([class_outputs(module(images)).float() for _ in range(draws)], 1)
 
 

@@ -1,4 +1,4 @@
-"""Extraction of the features of images with a backbone into the cache."""
+"""Extraction of the features of images, texts or recordings with a backbone into the cache."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from featood.cache import FeatureCache, FeatureSet, Manifest, SetWriter, library
 from featood.cache.additions import TAKEN_OVER
 from featood.cache.read_ahead import read_ahead
 from featood.cache.reader import encode_ids
-from featood.data import ImageSet
+from featood.data import InputSet
 from featood.engines import LOCAL, Engine
 from featood.errors import DataError
 from featood.extractors.appending import RowsBefore, rows_before
 from featood.extractors.backbones import Backbone
 from featood.extractors.code import code_recipe
 from featood.extractors.extras import extras_paths
-from featood.extractors.forward import ExtractOptions, Forward, column_specs, ready
+from featood.extractors.forward import ExtractOptions, Forward, column_specs, placed, ready
+from featood.extractors.inputs import InputTransform
 from featood.extractors.readable import read_problem
-from featood.extractors.transform import Transform
 from featood.numerics.devices import pick_device
 
 
@@ -50,8 +50,8 @@ class Extraction:
 
 def extract(
     backbone: Backbone,
-    images: ImageSet,
-    transform: Transform,
+    images: InputSet,
+    transform: InputTransform,
     cache: FeatureCache,
     options: ExtractOptions = ExtractOptions(),  # noqa: B008  (frozen)
     run: dict[str, Any] | None = None,
@@ -64,10 +64,10 @@ def extract(
     ----------
     backbone : Backbone
         The network.
-    images : ImageSet
+    images : InputSet
         The inputs.
-    transform : Transform
-        Transform from decoded images to network inputs; that of the in-distribution set for all sets.
+    transform : InputTransform
+        Transform from decoded inputs to those of the network; that of the in-distribution set for all sets.
     cache : FeatureCache
         The cache to write to.
     options : ExtractOptions
@@ -88,17 +88,14 @@ def extract(
     """
     device = pick_device(options.device)
     with ready(backbone.module, device) as module:
-        example = torch.zeros(2, transform.channels, transform.height, transform.width, device=device)
-        example += torch.linspace(-1, 1, example[0].numel(), device=device).view_as(example[0])
-        example = example.contiguous(memory_format=torch.channels_last)
-        forward = Forward(module, example, options, transform)
+        forward = Forward(module, placed(transform.example(), device), options, transform)
         manifest = make_manifest(backbone, images, transform, forward, run)
         return _run(backbone, images, forward, cache, manifest, progress, engine)
 
 
 def _run(
     backbone: Backbone,
-    images: ImageSet,
+    images: InputSet,
     forward: Forward,
     cache: FeatureCache,
     manifest: Manifest,
@@ -130,7 +127,7 @@ def _run(
             failed += lost
         if len(failed) == len(images):
             raise DataError(
-                f"none of the {len(images)} images of {images.name} could be read: {failed[0][1]}"
+                f"none of the {len(images)} {images.kind} of {images.name} could be read: {failed[0][1]}"
             )
         return Extraction(
             writer.finish(key),
@@ -148,7 +145,7 @@ class _Blocks:
     Yields for each block the number of rows that `advance` was not called with, and its unreadable images.
     """
 
-    images: ImageSet
+    images: InputSet
     forward: Forward
     writer: SetWriter
     advance: Callable[[int], None] | None
@@ -167,7 +164,7 @@ class _Blocks:
         """Compute the blocks, and yield functions that write them and return the result of the work."""
         options, device = self.forward.options, pick_device(self.forward.options.device)
         self.forward.module.to(device)  # a copy comes from a process that may have another
-        assert self.forward.setting.transform is not None
+        assert self.forward.transform is not None
         spans = [self.writer.span(block) for block in blocks]
         batches = [
             range(start, min(start + options.batch_size, span.stop))
@@ -178,19 +175,18 @@ class _Blocks:
         failed: list[tuple[int, str]] = []
         taken = [self.before is not None and self.before.has(batch) for batch in batches]
         missing = [batch for batch, there in zip(batches, taken, strict=True) if not there]
-        inputs = _inputs(self.images, self.forward.setting.transform, missing, options, device)
+        inputs = _inputs(self.images, self.forward.transform, missing, options, device)
         for batch, there in zip(batches, taken, strict=True):
             block = batch[0] // options.block_rows
             span = self.writer.span(block)
             if there and self.before is not None:
                 found = self.before.read(batch)
             else:
-                pixels, bad = next(inputs)
+                rows, bad = next(inputs)
                 if bad and options.strict:
-                    raise DataError(f"{bad[0][1]} (omit --strict to skip such images)")
+                    raise DataError(f"{bad[0][1]} (omit --strict to skip such {self.images.kind})")
                 failed += [(batch[position], reason) for position, reason in bad]
-                pixels = pixels.to(device, memory_format=torch.channels_last, non_blocking=True)
-                found = self.forward(pixels, batch[0])
+                found = self.forward(placed(rows, device), batch[0])
             for name, values in found.items():
                 if name not in columns:
                     shape = (_length(span), *values.shape[1:])
@@ -220,8 +216,8 @@ class _Blocks:
 
 def make_manifest(
     backbone: Backbone,
-    images: ImageSet,
-    transform: Transform,
+    images: InputSet,
+    transform: InputTransform,
     forward: Forward,
     run: dict[str, Any] | None,
 ) -> Manifest:
@@ -245,7 +241,7 @@ def make_manifest(
         "processor": platform.machine(),
         "batch_size": options.batch_size,
         "classes": list(images.classes),
-        "decoding": dataclasses.asdict(images.decoding),
+        **images.facts(),
     }
     if backbone.resampled_sha256:
         facts["resampled_sha256"] = backbone.resampled_sha256
@@ -269,36 +265,36 @@ def make_manifest(
     )
 
 
-class _Images(Dataset[Any]):
-    """Batches of resized images; unreadable ones are zero, and returned with the reason.
+class _Batches(Dataset[Any]):
+    """Batches of converted rows; unreadable ones are returned with the reason.
 
     System errors (a failing disk) are returned in place of a batch, because raising them in a worker would lose their
     type.
     """
 
-    def __init__(self, images: ImageSet, transform: Transform, batches: Sequence[range]) -> None:
+    def __init__(self, images: InputSet, transform: InputTransform, batches: Sequence[range]) -> None:
         self.images, self.transform, self.batches = images, transform, batches
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, index: int) -> tuple[Tensor | OSError, list[tuple[int, str]]]:
-        transform, batch, failed = self.transform, self.batches[index], []
-        # bytes, because a worker needs longer to send floats than to compute them
-        pixels = np.zeros((len(batch), transform.height, transform.width, transform.channels), np.uint8)
-        for position, row in enumerate(batch):
+        rows: list[np.ndarray | None] = []
+        failed = []
+        for position, row in enumerate(self.batches[index]):
             try:
-                pixels[position] = transform.pixels(self.images.read(row))
+                rows.append(self.transform.read(self.images, row))
             except DataError as error:
+                rows.append(None)
                 failed.append((position, read_problem(self.images, row, error)))
             except OSError as error:
                 return error, []
-        return torch.from_numpy(pixels), failed
+        return torch.from_numpy(self.transform.stack(rows)), failed
 
 
 def _inputs(
-    images: ImageSet,
-    transform: Transform,
+    images: InputSet,
+    transform: InputTransform,
     batches: Sequence[range],
     options: ExtractOptions,
     device: torch.device,
@@ -306,10 +302,10 @@ def _inputs(
     """Yield the inputs of each batch and its unreadable images; a thread prepares the next batch."""
     workers = options.workers
     if workers is None:
-        workers = 0 if images.array is not None else min(8, os.cpu_count() or 1)
+        workers = 0 if images.in_memory else min(8, os.cpu_count() or 1)
     loader = iter(
         DataLoader(
-            _Images(images, transform, batches),
+            _Batches(images, transform, batches),
             batch_size=None,
             num_workers=min(workers, len(batches)),
             generator=torch.Generator(),
@@ -318,10 +314,10 @@ def _inputs(
     )
 
     def prepared() -> tuple[Tensor, list[tuple[int, str]]]:
-        pixels, failed = next(loader)
-        if isinstance(pixels, OSError):
-            raise pixels
-        inputs = transform.normalise(pixels.numpy())
+        rows, failed = next(loader)
+        if isinstance(rows, OSError):
+            raise rows
+        inputs = transform.normalise(rows.numpy())
         return inputs.pin_memory() if device.type == "cuda" else inputs, failed
 
     return read_ahead(itertools.repeat(prepared, len(batches)))

@@ -12,16 +12,21 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 
 from featood.errors import UsageError
+from featood.extractors.adascale import TrivialPixels
 from featood.extractors.background import Background
 from featood.extractors.columns import Tap
 from featood.extractors.complexity import Complexity
 from featood.extractors.dropout import MonteCarloDropout
+from featood.extractors.gaia import AverageAbnormality, ZeroDeflation
 from featood.extractors.gradient_norm import GradientNorm
+from featood.extractors.iodin import InvariantOdin
+from featood.extractors.mahalanobis_odin import MahalanobisOdin
 from featood.extractors.nac import Coverage
 from featood.extractors.outputs import declared_density
 from featood.extractors.perturb import Odin
 from featood.extractors.reconstruction import Reconstruction
 from featood.extractors.regret import Regret
+from featood.extractors.taps import TapPlan
 from featood.extractors.transform import Transform
 
 
@@ -31,8 +36,13 @@ class Setting:
 
     transform: Transform | None = None
     """Transform of the inputs, if known."""
-    taps: Mapping[str, Tap] = dataclasses.field(default_factory=dict)
-    """The requested stages, by name."""
+    plan: TapPlan | None = None
+    """What a plain forward pass records, if known."""
+
+    @property
+    def taps(self) -> Mapping[str, Tap]:
+        """The requested stages, by name."""
+        return {} if self.plan is None else self.plan.taps
 
 
 class Extra(Protocol):
@@ -50,7 +60,8 @@ class Extra(Protocol):
 
 
 _EXTRAS: tuple[type[Extra], ...] = (
-    Odin, MonteCarloDropout, Coverage, Reconstruction, GradientNorm, Complexity, Background, Regret,
+    Odin, InvariantOdin, MonteCarloDropout, Coverage, Reconstruction, GradientNorm, Complexity, Background, Regret,
+    TrivialPixels, MahalanobisOdin, ZeroDeflation, AverageAbnormality,
 )  # fmt: skip
 KINDS = {extra.kind: extra for extra in _EXTRAS}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ExtractOptions", "Forward", "column_specs", "ready"]
+__all__ = ["ExtractOptions", "Forward", "column_specs", "placed", "ready"]
 
 import contextlib
 import dataclasses
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from featood.cache import ColumnSpec
 from featood.errors import UsageError
 from featood.extractors.extras import Extra, Setting, extras_to_json
+from featood.extractors.inputs import InputTransform
 from featood.extractors.taps import plan_taps
 from featood.extractors.transform import Transform
 
@@ -93,8 +94,8 @@ class Forward:
         At least two inputs ``[B, ...]``, with which the network is traced.
     options : ExtractOptions
         Taps, pooling, extra columns and precision.
-    transform : Transform, optional
-        Transform of the inputs, which some extra columns need.
+    transform : InputTransform, optional
+        Transform of the inputs; some extra columns need that of images.
 
     Raises
     ------
@@ -103,11 +104,16 @@ class Forward:
     """
 
     def __init__(
-        self, module: nn.Module, example: Tensor, options: ExtractOptions, transform: Transform | None = None
+        self,
+        module: nn.Module,
+        example: Tensor,
+        options: ExtractOptions,
+        transform: InputTransform | None = None,
     ) -> None:
         self.module, self.options = module, options
         self.plan = plan_taps(module, example, options.taps, options.pools, options.maps, options.outputs)
-        self.setting = Setting(transform, self.plan.taps)
+        self.transform = transform
+        self.setting = Setting(transform if isinstance(transform, Transform) else None, self.plan)
         returned = {"logits": self.plan.has_logits, "a density": bool(self.plan.density)}
         for extra in options.extras:
             if extra.needs and not any(returned[what] for what in extra.needs):
@@ -161,6 +167,12 @@ class Forward:
         if any(extra.by_batch for extra in options.extras):
             recipe["batch_size"] = options.batch_size
         return recipe
+
+
+def placed(inputs: Tensor, device: torch.device) -> Tensor:
+    """Return inputs on a device; images with channels last."""
+    form = torch.channels_last if inputs.ndim == 4 else torch.preserve_format
+    return inputs.to(device, memory_format=form, non_blocking=True)
 
 
 @contextlib.contextmanager

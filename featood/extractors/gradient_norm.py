@@ -7,10 +7,9 @@ __all__ = ["GradientNorm", "gradient_norms"]
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from featood.errors import UsageError
+from featood.extractors.gradients import input_gradient
 from featood.extractors.outputs import class_outputs
 
 if TYPE_CHECKING:
@@ -38,17 +37,9 @@ def gradient_norms(module: nn.Module, inputs: Tensor) -> Tensor:
     UsageError
         If the outputs do not depend differentiably on the inputs.
     """
-    inputs = inputs.detach().clone()
-    # half-precision gradients would underflow, so this pass uses the precision of the weights
-    with torch.autocast(inputs.device.type, enabled=False), torch.enable_grad():
-        total = class_outputs(module(inputs.requires_grad_())).float().logsumexp(1)
-        try:
-            (gradients,) = torch.autograd.grad(total.sum(), inputs)
-        except RuntimeError as error:
-            reason = str(error).split("\n")[0]
-            raise UsageError(
-                f"the column {GradientNorm.kind}: the outputs have no gradient: {reason}"
-            ) from None
+    gradients = input_gradient(
+        GradientNorm.kind, lambda moved: class_outputs(module(moved)).float().logsumexp(1), inputs
+    )
     return gradients.float().flatten(1).norm(dim=1, keepdim=True)
 
 

@@ -20,7 +20,7 @@ from featood.cache.reader import encode_ids
 from featood.errors import DataError, UsageError
 from featood.extractors.batches import Batch, as_batches, loader_notes, preprocessing
 from featood.extractors.code import code_recipe
-from featood.extractors.forward import ExtractOptions, Forward, column_specs, ready
+from featood.extractors.forward import ExtractOptions, Forward, column_specs, placed, ready
 from featood.extractors.weights import weights_sha256
 from featood.numerics.devices import pick_device
 from featood.readers import class_labels
@@ -109,12 +109,12 @@ def extract(
         raise DataError("the loader is empty")
     place = pick_device(how.device)
     with ready(module, place):
-        forward = Forward(module, _to(_example(head.inputs), place), how)
+        forward = Forward(module, placed(_example(head.inputs), place), how)
         rows = _Rows()
         with SILENT if quiet else TerminalReporter() as reporter:
             total = _length(loader)
             for batch in chain([head], batches):
-                rows.add(batch, forward(_to(batch.inputs, place), rows.count))
+                rows.add(batch, forward(placed(batch.inputs, place), rows.count))
                 reporter.progress("extracting", rows.count, total or rows.count)
         classifier = forward.plan.classifier(module)
         recipe, unknown = _recipe(module, forward, loader)
@@ -172,11 +172,6 @@ class _Rows:
 def _example(inputs: Tensor) -> Tensor:
     """Return at least two inputs, with which the network is traced."""
     return inputs[:2] if len(inputs) > 1 else torch.cat([inputs, inputs.flip(-1)])
-
-
-def _to(inputs: Tensor, device: torch.device) -> Tensor:
-    form = torch.channels_last if inputs.ndim == 4 else torch.preserve_format
-    return inputs.to(device, memory_format=form, non_blocking=True)
 
 
 def _length(loader: Any) -> int | None:

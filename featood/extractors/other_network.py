@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from featood.errors import Mismatch, UsageError
+from featood.extractors.inputs import image_transform
 from featood.extractors.transform import Transform
 from featood.extractors.weights import weights_sha256
 
@@ -55,10 +56,10 @@ def network_inputs(found: Extractor, folder: str, inputs: Tensor, transform: Tra
 
     Raises
     ------
-    Mismatch
-        If it was trained on images of another size.
+    Mismatch, UsageError
+        If it was trained on images of another size, or on texts.
     """
-    inside = found.facts.transform
+    inside = image_transform(found.facts.transform, folder)
     if inside.shape != transform.shape:
         sizes = [" x ".join(map(str, one.shape)) for one in (inside, transform)]
         raise Mismatch(f"the network in {folder} takes images of {sizes[0]}, not {sizes[1]}")

@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
-__all__ = ["Odin", "odin_logits"]
+__all__ = ["Odin", "likelihood_gradient", "odin_logits", "perturbed"]
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from featood.errors import UsageError
+from featood.extractors.gradients import pixel_step
 from featood.extractors.outputs import class_outputs
 
 if TYPE_CHECKING:
     from featood.extractors.extras import Setting
+
+
+def likelihood_gradient(module: nn.Module, images: Tensor, temperature: float) -> Tensor:
+    """Return ``T grad_x NLL(f(x) / T, y)``, with y the predicted class; see :func:`odin_logits`."""
+    inputs = images.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        logits = class_outputs(module(inputs)).float()
+        likelihood = (logits / temperature).log_softmax(1).max(1).values
+        # the factor T, which changes no sign, prevents underflow in half precision
+        return torch.autograd.grad(-temperature * likelihood.sum(), inputs)[0]
+
+
+def perturbed(function: Callable[[Tensor], Tensor], inputs: Tensor, step: Tensor | float) -> Tensor:
+    """Return ``x' = x - step * sign(grad_x sum f(x))``, inputs for which a function is smaller.
+
+    Parameters
+    ----------
+    function : callable
+        Inputs ``[B, ...]`` to a tensor, such as the loss of each input.
+    inputs : Tensor
+        ``[B, ...]``.
+    step : Tensor or float
+        Step size, for all values or for each channel ``[C]``, in the units of the inputs.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        place = inputs.detach().clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(function(place).sum(), place)
+    return _moved(inputs, gradient, torch.as_tensor(step, device=inputs.device))
 
 
 def odin_logits(module: nn.Module, images: Tensor, step: Tensor, temperature: float) -> Tensor:
@@ -36,14 +66,14 @@ def odin_logits(module: nn.Module, images: Tensor, step: Tensor, temperature: fl
     Tensor
         ``[B, K]`` in float32.
     """
-    inputs = images.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        logits = class_outputs(module(inputs)).float()
-        likelihood = (logits / temperature).log_softmax(1).max(1).values
-        # only the sign matters; the factor T prevents underflow of the gradient in half precision
-        (gradient,) = torch.autograd.grad(-temperature * likelihood.sum(), inputs)
+    gradient = likelihood_gradient(module, images, temperature)
     with torch.inference_mode():
-        return class_outputs(module(images - step.view(-1, 1, 1) * gradient.sign())).float()
+        return class_outputs(module(_moved(images, gradient, step))).float()
+
+
+def _moved(inputs: Tensor, gradient: Tensor, step: Tensor) -> Tensor:
+    """Return inputs after a step against the signs of a gradient, by a step for all values or for each channel."""
+    return inputs - step.reshape(-1, *[1] * (inputs.ndim - 2)) * gradient.sign()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +108,5 @@ class Odin:
 
     def __call__(self, module: nn.Module, inputs: Tensor, row: int, setting: Setting) -> dict[str, Tensor]:
         """Return the column ``[B, K]`` of a batch."""
-        if setting.transform is None:
-            raise UsageError("the column odin needs a known transform of the inputs")
-        step = self.epsilon / torch.tensor(setting.transform.std, device=inputs.device)
+        step = pixel_step(self.kind, self.epsilon, inputs, setting)
         return {self.kind: odin_logits(module, inputs, step, self.temperature)}

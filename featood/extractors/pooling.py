@@ -10,7 +10,7 @@ from torch import Tensor
 from featood.errors import UsageError
 from featood.extractors.gram import gram_sums
 
-POOLS = ("avg", "std", "max", "avg_std", "token", "token_avg", "registers", "gram")
+POOLS = ("avg", "std", "max", "avg_std", "token", "token_avg", "registers", "gram", "norm")
 OF_PREFIX = ("token", "token_avg", "registers")
 """Poolings that read the class token or the register tokens."""
 MAP = "map"
@@ -37,7 +37,7 @@ def pool(values: Tensor, how: str, channels: int = 1, prefix: int = 0, registers
         ``avg``; ``max``; ``std``, the unbiased standard deviation over positions; ``avg_std``, both ``[B, 2C]``;
         ``token``, the first position; ``token_avg``, ``token`` and ``avg`` ``[B, 2C]``; ``registers``, the mean of the
         register tokens; ``gram``, :func:`featood.extractors.gram.gram_sums` ``[B, P * C]``; ``map``, no pooling
-        ``[B, C * T]``.
+        ``[B, C * T]``; ``norm``, the Euclidean norm over positions of the positive part.
     channels : int
         The axis of the channels; all axes except it and the first are positions.
     prefix : int
@@ -76,6 +76,8 @@ def pool(values: Tensor, how: str, channels: int = 1, prefix: int = 0, registers
         return positions.amax(1)
     if how == "gram":
         return gram_sums(positions)
+    if how == "norm":
+        return positions.relu().norm(dim=1)
     if how == MAP:
         return positions.mT.flatten(1)
     if positions.shape[1] < 2:

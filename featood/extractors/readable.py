@@ -9,12 +9,12 @@ from collections.abc import Callable
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from featood.data import ImageSet
+from featood.data import InputSet
 from featood.errors import DataError
-from featood.extractors.transform import Transform
+from featood.extractors.inputs import InputTransform
 
 
-def read_problem(images: ImageSet, row: int, error: DataError) -> str:
+def read_problem(images: InputSet, row: int, error: DataError) -> str:
     """Return why a row could not be read, with its name."""
     name = images.ids[row]
     return str(error) if name in str(error) else f"{name}: {error}"
@@ -26,7 +26,7 @@ class _Problems(Dataset[str | OSError]):
     System errors (a failing disk) are returned, because raising them in a worker would lose their type.
     """
 
-    def __init__(self, images: ImageSet, transform: Transform) -> None:
+    def __init__(self, images: InputSet, transform: InputTransform) -> None:
         self._images, self._transform = images, transform
 
     def __len__(self) -> int:
@@ -34,7 +34,7 @@ class _Problems(Dataset[str | OSError]):
 
     def __getitem__(self, row: int) -> str | OSError:
         try:
-            self._transform.pixels(self._images.read(row))
+            self._transform.read(self._images, row)
         except DataError as error:
             return read_problem(self._images, row, error)
         except OSError as error:
@@ -43,20 +43,20 @@ class _Problems(Dataset[str | OSError]):
 
 
 def split_readable(
-    images: ImageSet,
-    transform: Transform,
+    images: InputSet,
+    transform: InputTransform,
     *,
     strict: bool = False,
     workers: int = 0,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[ImageSet, dict[str, str]]:
+) -> tuple[InputSet, dict[str, str]]:
     """Read all images once, and leave out those that cannot be read.
 
     Parameters
     ----------
-    images : ImageSet
+    images : InputSet
         The images; those of a packed set are in memory, and need no check.
-    transform : Transform
+    transform : InputTransform
         What must be possible with each image.
     strict : bool
         Whether to stop at the first that cannot be read.
@@ -67,7 +67,7 @@ def split_readable(
 
     Returns
     -------
-    images : ImageSet
+    images : InputSet
         The others, with their labels.
     problems : dict of str to str
         The reasons by id.
@@ -77,7 +77,7 @@ def split_readable(
     DataError
         If an image cannot be read and `strict` is set, or no image can.
     """
-    if images.array is not None:
+    if images.in_memory:
         return images, {}
     problems: dict[int, str] = {}
     loader = DataLoader(_Problems(images, transform), 64, collate_fn=list, num_workers=workers)
@@ -87,7 +87,7 @@ def split_readable(
             if isinstance(problem, OSError):
                 raise problem
             if problem and strict:
-                raise DataError(f"{problem} (omit --strict to skip such images)")
+                raise DataError(f"{problem} (omit --strict to skip such {images.kind})")
             if problem:
                 problems[row] = problem
         done += len(part)
@@ -95,7 +95,7 @@ def split_readable(
             progress(done, len(images))
     if len(problems) == len(images):
         first = f": {problems[0]}" if problems else ""
-        raise DataError(f"none of the {len(images)} images of {images.name} could be read{first}")
+        raise DataError(f"none of the {len(images)} {images.kind} of {images.name} could be read{first}")
     kept = np.setdiff1d(np.arange(len(images)), list(problems))
     found = images.subset(kept) if problems else images
     return found, {images.ids[row]: problem for row, problem in problems.items()}

@@ -12,13 +12,14 @@ from typing import Any
 from torch import nn
 
 from featood.cache.manifest import Manifest, differing
-from featood.data import ImageSet, get_entry
+from featood.data import ImageSet, InputSet, get_entry
 from featood.errors import CacheCorrupt, Mismatch, UsageError
 from featood.extractors.backbones import CODE, RANDOM, Backbone, code_name, resolve_backbone
 from featood.extractors.backbones.image_size import at_image_size
 from featood.extractors.code import code_recipe
 from featood.extractors.extras import extras_from_json
 from featood.extractors.forward import ExtractOptions
+from featood.extractors.inputs import InputTransform, transform_from_json
 from featood.extractors.transform import IMAGENET, Transform
 from featood.extractors.weights import weights_sha256
 from featood.nets import is_net, net_defaults
@@ -26,19 +27,20 @@ from featood.nets import is_net, net_defaults
 
 def choose_transform(
     backbone: Backbone,
-    images: ImageSet,
+    images: InputSet,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     image_size: int | None = None,
     resize: int | None = None,
-) -> tuple[Transform, str]:
+    max_length: int | None = None,
+) -> tuple[InputTransform, str]:
     """Select the transform of the weights, or else of the in-distribution set, and apply the given changes.
 
     Parameters
     ----------
     backbone : Backbone
         The network, whose weights may have a transform.
-    images : ImageSet
+    images : InputSet
         The in-distribution set.
     mean, std : sequence of float, optional
         One value, or one per channel, for pixels in [0, 1].
@@ -46,22 +48,37 @@ def choose_transform(
         Side of the square input in pixels; the crop keeps its ratio (:meth:`Transform.at_size`).
     resize : int, optional
         Number of pixels to which the short side is resized, before the crop.
+    max_length : int, optional
+        Number of tokens after which a text is cut off.
 
     Returns
     -------
-    transform : Transform
+    transform : InputTransform
     origin : str
         Description of its origin.
 
     Raises
     ------
     UsageError
-        If a mean or standard deviation is outside [0, 1], or does not have one value per channel; or the resized
-        images are smaller than the crop.
+        If a mean or standard deviation is outside [0, 1], or does not have one value per channel; if the resized images
+        are smaller than the crop; if the backbone is for another kind of inputs, or a value is for another kind.
     """
+    takes = Transform.takes if backbone.transform is None else backbone.transform.takes
+    if images.kind != takes:
+        raise UsageError(f"{images.name} is a set of {images.kind}, and {backbone.name} takes {takes}")
+    of_images = {"--mean": mean, "--std": std, "--image-size": image_size, "--resize": resize}
+    given = of_images if takes != Transform.takes else {}
+    given = given if takes == "texts" else {**given, "--max-length": max_length}
+    if wrong := [flag for flag, value in given.items() if value is not None]:
+        raise UsageError(f"{wrong[0]} has no effect on {takes}; omit it")
+    if backbone.transform is not None and not isinstance(backbone.transform, Transform):
+        chosen = {} if max_length is None else {"max_length": max_length}
+        changed = backbone.transform.like(chosen)
+        return changed, f"the weights of {backbone.resolved}" + (", with your changes" if chosen else "")
     if backbone.transform is not None:
         base, origin = backbone.transform, f"the weights of {backbone.resolved}"
     else:
+        assert isinstance(images, ImageSet)
         base, origin = _of_dataset(backbone, images)
     if image_size is not None:
         base = base.at_size(image_size)
@@ -124,7 +141,7 @@ def fit_channels(values: Sequence[float], channels: int) -> tuple[float, ...]:
 
 def rebuild(
     origin: Manifest, code: Sequence[str | nn.Module] = ()
-) -> tuple[Backbone, Transform, ExtractOptions]:
+) -> tuple[Backbone, InputTransform, ExtractOptions]:
     """Reconstruct from a manifest what is needed to extract another set in the same way.
 
     Parameters
@@ -170,16 +187,15 @@ def rebuild(
             block_rows=origin.block_rows,
             store=origin.store,
         )
-        transform, sha256, name = (
-            Transform.from_json(recipe["transform"]),
-            recipe["weights_sha256"],
-            run["name"],
-        )
+        sha256, name = recipe["weights_sha256"], run["name"]
     except (KeyError, TypeError) as error:
         raise CacheCorrupt(
             f"the manifest of {origin.dataset} lacks an entry of an extraction ({error}); extract it again"
         ) from None
-    backbone = at_image_size(_backbone_of(origin, name, code), transform.height, transform.width)
+    backbone = _backbone_of(origin, name, code)
+    transform = transform_from_json(recipe["transform"], backbone.transform)
+    if isinstance(transform, Transform):
+        backbone = at_image_size(backbone, transform.height, transform.width)
     if backbone.sha256 not in (sha256, run.get("resampled_sha256")):  # a detector has the resampled weights
         raise Mismatch(
             f"{name} no longer has the weights with which the cache was made "

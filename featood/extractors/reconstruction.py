@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.errors import UsageError
+from featood.extractors.inputs import image_transform
 from featood.extractors.other_network import check_network, network_inputs, open_network
 from featood.extractors.pooling import pool
 from featood.extractors.trace import recording
@@ -92,4 +93,4 @@ class Reconstruction:
         images = network_inputs(found, self.folder, inputs, outside)
         model: Any = found.facts.model
         again = model.reconstruct(found.net.to(inputs.device), images)
-        return outside.normalised(found.facts.transform.scaled(again))
+        return outside.normalised(image_transform(found.facts.transform, self.folder).scaled(again))

@@ -72,6 +72,10 @@ class TapPlan:
         """Return weight ``[C, D]`` and bias ``[C]`` from the main column to the logits, as NumPy arrays."""
         return None if self.head is None else self.head.classifier(module)
 
+    def only(self, name: str) -> TapPlan:
+        """Return the plan that records only one of the columns, besides the logits."""
+        return dataclasses.replace(self, columns={name: self.columns[name]}, density="")
+
     def columns_json(self) -> dict[str, list[Any]]:
         """Return the definition of each column for the recipe, with everything that affects values."""
         return {name: column.as_json() for name, column in self.columns.items()}
@@ -143,6 +147,12 @@ def plan_taps(
             raise UsageError(f"there is no pooling '{how}'; choose from {', '.join(POOLS)}")
     if outputs not in KINDS:
         raise UsageError(f"outputs must be one of {', '.join(KINDS)}, not {outputs}")
+    padded = getattr(module, "padded", False)
+    if padded and (taps or pools or maps):
+        raise UsageError(
+            "inputs of this backbone are padded to the same length, which poolings of its modules would include: omit "
+            "--tap, --pool and --maps"
+        )
     trace = trace_forward(module, noise_like(example))
     kind, head, notes = _outputs(trace, outputs)
     columns: dict[str, Column] = {}
@@ -154,13 +164,18 @@ def plan_taps(
         declared = _declared_feature(trace)
         feature = declared or (head.column if head is not None else _feature(trace))
         before = min(trace.index(tap.place) for tap in feature.taps)
-        last = None if declared else last_map(trace, before, feature)
+        last = None if declared or padded else last_map(trace, before, feature)
         main = pooling_name(trace, feature, last)
         if last is not None:
             columns = {how: Column((last,), how) for how in pools or DEFAULT if how != main}
             if maps and main == "avg" and head is not None:
                 columns[MAP] = Column((last,), MAP)
                 map_shape = _map_shape(trace, last)
+        if padded and any(trace.values[tap.place].ndim > 2 for tap in feature.taps):
+            raise UsageError(
+                "the classifier of this backbone is applied to each token, so there is no vector of features per "
+                "input: let a callable return one, or take an encoder"
+            )
         columns = {main: feature, **columns}
         if kind not in ("classes", "density"):
             columns["outputs"] = Column((Tap(OUTPUT, assumed=VECTORS),))

@@ -6,14 +6,15 @@ __all__ = ["FITS", "IMAGENET", "INTERPOLATIONS", "Transform", "offset", "resized
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from featood.data import ImageSet, InputSet
 from featood.data.images.reading import MAX_PIXELS
 from featood.errors import DataError, UsageError
 
@@ -56,6 +57,7 @@ class Transform:
         If a value is invalid.
     """
 
+    takes: ClassVar[str] = "images"
     channels: int
     height: int
     width: int
@@ -127,6 +129,10 @@ class Transform:
         except TypeError as error:
             raise UsageError(f"{dict(body)} is not a transform: {error}") from None
 
+    def like(self, body: Mapping[str, Any]) -> Transform:
+        """Return the transform of a JSON form, which contains all of it."""
+        return self.from_json(body)
+
     def at_size(self, size: int) -> Transform:
         """Return the transform for square inputs of another size, keeping the ratio of crop to resized image.
 
@@ -170,6 +176,29 @@ class Transform:
         left, top = offset(picture.width, self.width), offset(picture.height, self.height)
         canvas.paste(picture, (-left, -top))
         return canvas
+
+    def example(self) -> Tensor:
+        """Return two inputs ``[2, channels, height, width]``, with which a network is traced."""
+        example = torch.zeros(2, *self.shape)
+        example += torch.linspace(-1, 1, example[0].numel()).view_as(example[0])
+        return example
+
+    def read(self, inputs: ImageSet, row: int) -> np.ndarray:
+        """Read one image of a set, and convert and resize it as :meth:`pixels`."""
+        return self.pixels(inputs.read(row))
+
+    def stack(self, rows: Sequence[np.ndarray | None]) -> np.ndarray:
+        """Join images to uint8 ``[B, height, width, channels]``; missing ones are zero."""
+        # bytes, because a worker needs longer to send floats than to compute them
+        pixels = np.zeros((len(rows), self.height, self.width, self.channels), np.uint8)
+        for place, row in enumerate(rows):
+            if row is not None:
+                pixels[place] = row
+        return pixels
+
+    def counts(self, inputs: InputSet) -> dict[str, int]:
+        """Return nothing: every image is cropped in the same way."""
+        return {}
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BUDGETS", "FLOWS", "NaturalPosteriorNetwork", "limited"]
+__all__ = ["BUDGETS", "CLASS_FLOWS", "FLOWS", "NaturalPosteriorNetwork", "limited"]
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from featood.flows.autoregressive import AutoregressiveFlow
-from featood.flows.radial import RadialFlows
+from featood.flows.class_mixture import ClassMixture
+from featood.flows.radial import RadialFlows, SingleRadialFlow
 from featood.nets.initialise import seeded
 
 BUDGETS: Mapping[str, float] = {
@@ -28,6 +29,12 @@ FLOWS: Mapping[str, Callable[[int, int, int, torch.Generator], nn.Module]] = {
         size, layers, [width], generator=generator
     ),
 }
+"""Constructors of densities, from the latent size, the layers, and the width of hidden layers."""
+CLASS_FLOWS: Mapping[str, Callable[[int, int, int, torch.Generator], nn.Module]] = {
+    **FLOWS,
+    "radial": lambda size, layers, width, generator: SingleRadialFlow(layers, size, generator),
+}
+"""Constructors of flows for :class:`ClassMixture`."""
 
 
 class NaturalPosteriorNetwork(nn.Module):
@@ -56,6 +63,12 @@ class NaturalPosteriorNetwork(nn.Module):
     def log_density(self, latents: Tensor) -> Tensor:
         """Return the log-density of latent features ``[B]``, in float64."""
         return self.flow.log_density(latents).double().reshape(-1)  # type: ignore[operator]
+
+    def log_likelihood(self, latents: Tensor, labels: Tensor) -> Tensor:
+        """Return the log-density of latent features in their class ``[B]``, if the density has classes."""
+        if not isinstance(self.flow, ClassMixture):
+            return self.log_density(latents)
+        return self.flow.log_densities(latents).double().gather(1, labels[:, None]).squeeze(1)
 
     def log_probabilities(self, latents: Tensor) -> Tensor:
         """Return the logarithm of the class probabilities ``[B, C]``, in float64."""

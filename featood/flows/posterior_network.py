@@ -8,10 +8,11 @@ Concentrations stay in log space throughout, because a density may exceed the la
 
 from __future__ import annotations
 
-__all__ = ["BUDGETS", "DENSITIES", "PosteriorNetwork", "log_budget"]
+__all__ = ["BUDGETS", "DENSITIES", "PosteriorNetwork", "log_budget", "settled_latents"]
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,3 +95,12 @@ class PosteriorNetwork(nn.Module):
         """Log of budget times density of each class ``[B, C]`` in float64, for encoded rows ``[B, latent]``."""
         densities = self.flows.log_density(self.norm(encoded))  # type: ignore[operator]
         return densities + log_budget(self.counts, budget)
+
+
+@torch.no_grad()
+def settled_latents(model: Any, rows: Tensor) -> Tensor:
+    """Return the latent features of rows with the encoder and the normalisation of a network frozen."""
+    was = model.norm.training
+    latents = model.norm.eval()(model.encoder(rows))
+    model.norm.train(was)
+    return latents

@@ -17,6 +17,8 @@ from .registry import option as option, register as register
 from .reshaping.ash_b import ASHB as ASHB
 from .reshaping.ash_p import ASHP as ASHP
 from .reshaping.ash_s import ASHS as ASHS
+from .reshaping.adascale_a import AdaSCALEA as AdaSCALEA
+from .reshaping.adascale_l import AdaSCALEL as AdaSCALEL
 from .flows.approximate_flow import ApproximateFlow as ApproximateFlow
 from .autoencoders.autoencoder import Autoencoder as Autoencoder
 from .logits.background import Background as Background
@@ -45,8 +47,11 @@ from .logits.entropy import Entropy as Entropy
 from .energies.entropy_mcmc import EntropyMCMC as EntropyMCMC
 from .dirichlet.expected_entropy import ExpectedEntropy as ExpectedEntropy
 from .distances.fdbd import FDBD as FDBD
+from .distances.feature_norm import FeatureNorm as FeatureNorm
 from .compositions.fisher import Fisher as Fisher
 from .energies.flow_nce import FlowContrastive as FlowContrastive
+from .logits.gaia_a import GAIAA as GAIAA
+from .logits.gaia_z import GAIAZ as GAIAZ
 from .distances.gem import GEM as GEM
 from .logits.gen import GEN as GEN
 from .distances.gl_mcm import GLMCM as GLMCM
@@ -60,6 +65,7 @@ from .distances.gram import Gram as Gram
 from .energies.heat_el import HEATEL as HEATEL
 from .energies.heat_gmm import HEATGMM as HEATGMM
 from .energies.heat_gmm_std import HEATGMMStd as HEATGMMStd
+from .logits.i_odin import IODIN as IODIN
 from .flows.iresnet import IResNet as IResNet
 from .densities.input_complexity import InputComplexity as InputComplexity
 from .outliers.isolation_forest import IsolationForest as IsolationForest
@@ -78,6 +84,7 @@ from .dirichlet.mlp import MLP as MLP
 from .open_set.mos import MOS as MOS
 from .logits.msp import MSP as MSP
 from .distances.mahalanobis import Mahalanobis as Mahalanobis
+from .distances.mahalanobis_odin import MahalanobisODIN as MahalanobisODIN
 from .distances.mahalanobis_pp import MahalanobisPP as MahalanobisPP
 from .logits.margin import Margin as Margin
 from .logits.max_logit import MaxLogit as MaxLogit

@@ -52,6 +52,7 @@ def updated_multipliers(
     penalties: Float[Tensor, "K"],
     rate: float = 1.0,
     growth: float = 1.5,
+    tolerance: float = 0.0,
 ) -> tuple[Float[Tensor, "K"], Float[Tensor, "K"]]:
     """Take a step of gradient ascent on the multipliers, and increase the penalties of violated constraints.
 
@@ -62,7 +63,9 @@ def updated_multipliers(
     rate : float
         Step size.
     growth : float
-        Factor on the penalty of a violated constraint.
+        Factor on the penalty of a constraint that is violated by more than `tolerance`.
+    tolerance : float
+        See `growth`.
 
     Returns
     -------
@@ -71,4 +74,4 @@ def updated_multipliers(
     """
     active = penalties * violations + multipliers >= 0
     slope = torch.where(active, violations, -multipliers / penalties)
-    return multipliers + rate * slope, torch.where(violations > 0, growth * penalties, penalties)
+    return multipliers + rate * slope, torch.where(violations > tolerance, growth * penalties, penalties)

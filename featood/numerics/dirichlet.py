@@ -30,6 +30,8 @@ LARGE = 32.0
 """Smallest concentration for which the asymptotic series are exact to 15 digits."""
 SMALLEST = -80.0
 """Smallest log-concentration; the differential entropy decreases as ``-1 / alpha``."""
+NOTHING = -1e4
+"""Logarithm of the sum over no class; its exponential is 0, and differences remain finite."""
 
 
 def concentrations(logits: Float[Tensor, "B C"], prior: float = 0.0) -> Float[Tensor, "B C"]:
@@ -101,14 +103,49 @@ def divergence(log_alpha: Float[Tensor, "B C"], log_beta: Float[Tensor, "B C"]) 
     log_ratio = log_q - log_alpha.log_softmax(1)
     # sum q log(q/p) = sum q (p/q - 1 + log(q/p)), in which no term is negative
     between_means = (log_q.exp() * (torch.expm1(-log_ratio) + log_ratio)).sum(1)
-    total_alpha, total_beta = precision(log_alpha), precision(log_beta)
-    rest = _remainder(log_alpha, log_beta).sum(1) - _remainder(total_alpha, total_beta)
-    return total_beta.exp() * between_means + rest
+    return precision(log_beta).exp() * between_means + _remainders(log_alpha, log_beta)
+
+
+def _remainders(log_alpha: Float[Tensor, "B C"], log_beta: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
+    """Return ``sum_c s(alpha_c, beta_c) - s(alpha_0, beta_0)``.
+
+    If one class has almost all of the concentration, its term and that of the totals are almost equal, and far larger
+    than the result. So the difference of the two is computed from the concentrations of the other classes.
+    """
+    largest = log_alpha.argmax(1, keepdim=True)
+    own = torch.arange(log_alpha.shape[1], device=log_alpha.device) == largest
+    log_a, log_b = (values.gather(1, largest).squeeze(1) for values in (log_alpha, log_beta))
+    rest_a, rest_b = (values.masked_fill(own, NOTHING).logsumexp(1) for values in (log_alpha, log_beta))
+    # ln(alpha_0 / alpha_c) and ln(beta_0 / beta_c) of the class
+    growth_a = torch.logaddexp(rest_a - log_a, torch.zeros_like(log_a))
+    growth_b = torch.logaddexp(rest_b - log_b, torch.zeros_like(log_b))
+    total_a, total_b = log_a + growth_a, log_b + growth_b
+    ratio = log_b - log_a
+    ratios = ((ratio + rest_a - log_a).exp() - (rest_b - log_a).exp()) * (-growth_a).exp()
+    difference = ratios * (1 - _f(total_a)) + torch.expm1(ratio) * _f_difference(log_a, growth_a)
+    difference = difference + (growth_b - growth_a) / 2
+    difference = difference + (_binet(log_b) - _binet(total_b)) - (_binet(log_a) - _binet(total_a))
+    return difference + _remainder(log_alpha, log_beta).masked_fill(own, 0.0).sum(1)
 
 
 def _remainder(log_a: Float[Tensor, "*shape"], log_b: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     ratio = log_b - log_a
     return torch.expm1(ratio) * (1 - _f(log_a)) - ratio / 2 + _binet(log_b) - _binet(log_a)
+
+
+def _f_difference(log_x: Float[Tensor, "*shape"], growth: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """``f(x e^growth) - f(x)``, by the slope at the middle for small growth, with an error of its cube."""
+    exact = _f(log_x + growth) - _f(log_x)
+    return torch.where(growth < 1e-4, _f_slope(log_x + growth / 2) * growth, exact)
+
+
+def _f_slope(log_x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return the derivative of f with respect to the logarithm of x."""
+    small, inverse = _split(log_x)
+    x, square = small.exp(), inverse.square()
+    series = inverse * (1 / 12 - square * (1 / 40 - square * (5 / 252 - square * 7 / 240)))
+    exact = _f(small) + x * (x * torch.special.polygamma(1, x + 1) - 1)
+    return torch.where(log_x > math.log(LARGE), series, exact)
 
 
 def _f(log_x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

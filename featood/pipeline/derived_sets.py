@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["hold_out", "limited", "outliers_in_files", "split_rows", "validation_rows", "with_outliers"]
+__all__ = [
+    "hold_out",
+    "limited",
+    "outliers_in_files",
+    "split_rows",
+    "subset",
+    "validation_rows",
+    "with_outliers",
+]
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +21,7 @@ import numpy as np
 
 from featood.cache.columns import ChosenRows, JoinedColumn
 from featood.cache.feature_set import FeatureSet
-from featood.data.selection import spaced_rows
+from featood.data.selection import drawn_rows, spaced_rows
 from featood.errors import DataError, Mismatch, UsageError
 
 if TYPE_CHECKING:
@@ -84,6 +92,22 @@ def validation_rows(
 def limited(data: FeatureSet, limit: int) -> FeatureSet:
     """Return at most `limit` rows of a set, evenly spaced; columns on disk are not loaded."""
     return _part(data, spaced_rows(len(data), limit))
+
+
+def subset(data: FeatureSet, *, share: float = 1.0, per_class: int = 0, seed: int = 0) -> FeatureSet:
+    """Return rows of a set drawn at random, see :func:`drawn_rows`; columns on disk are not loaded.
+
+    Raises
+    ------
+    DataError
+        If rows of each class are wanted of a set without labels.
+    """
+    labels = None if data.labels is None else np.asarray(data.labels[:])
+    if per_class and labels is None:
+        raise DataError(
+            f"{data.name} has no labels, so rows of each class cannot be drawn; draw a share of all"
+        )
+    return _part(data, drawn_rows(len(data), labels, share=share, per_class=per_class, seed=seed))
 
 
 def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:

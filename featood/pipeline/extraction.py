@@ -6,6 +6,7 @@ __all__ = [
     "ImageSource",
     "Network",
     "align_with_weights",
+    "decoded_as",
     "extract_dataset",
     "extract_sets",
     "inputs_stamp",
@@ -24,6 +25,7 @@ from featood.cache import FeatureCache, FeatureSet
 from featood.data import (
     Decoding,
     ImageSet,
+    InputSet,
     available_splits,
     default_data_dir,
     download,
@@ -37,6 +39,7 @@ from featood.extractors.backbones.class_names import align_classes
 from featood.extractors.backbones.image_size import at_image_size
 from featood.extractors.extract import Extraction, ExtractOptions, extract
 from featood.extractors.extras import usual_extras
+from featood.extractors.inputs import InputTransform
 from featood.extractors.recipe import choose_transform
 from featood.extractors.transform import Transform
 from featood.metrics import accuracy
@@ -50,7 +53,7 @@ SHOWN = 10
 
 @dataclasses.dataclass(frozen=True)
 class ImageSource:
-    """A set of images by name."""
+    """A set of images, texts or recordings by name."""
 
     dataset: str
     """A name or a path; see :func:`featood.data.open_dataset`."""
@@ -65,7 +68,7 @@ class ImageSource:
     decoding: Decoding = Decoding()  # noqa: RUF009  (frozen)
     """Options for decoding the files."""
 
-    def open(self, reporter: Reporter = SILENT) -> list[ImageSet]:
+    def open(self, reporter: Reporter = SILENT) -> list[InputSet]:
         """Open the splits; `reporter` receives the progress of a download.
 
         Raises
@@ -80,7 +83,7 @@ class ImageSource:
             available = download(self.dataset, self.data_dir, torchvision, reporter)
         wanted: Sequence[str | None] = self.splits or available or [None]
         sets = [open_dataset(self.dataset, split, self.data_dir, self.class_order) for split in wanted]
-        return [dataclasses.replace(images, decoding=self.decoding) for images in sets]
+        return [decoded_as(images, self.decoding) for images in sets]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +104,8 @@ class Network:
     """Standard deviation of the normalisation, in the same form."""
     image_size: int | None = None
     """Side of the square input in pixels."""
+    max_length: int | None = None
+    """Number of tokens after which a text is cut off."""
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Options of a network of featood; see :func:`featood.nets.net_options`."""
     resize: int | None = None
@@ -163,9 +168,16 @@ def extract_dataset(
         f"{network.backbone}: {backbone.resolved}, weights {backbone.weights} ({backbone.sha256[:12]})"
     )
     transform, origin = choose_transform(
-        backbone, sets[0], network.mean, network.std, network.image_size, network.resize
+        backbone,
+        sets[0],
+        network.mean,
+        network.std,
+        network.image_size,
+        network.resize,
+        network.max_length,
     )
-    backbone = at_image_size(backbone, transform.height, transform.width)
+    if isinstance(transform, Transform):
+        backbone = at_image_size(backbone, transform.height, transform.width)
     for note in backbone.notes:
         reporter.line(f"{network.backbone}: {note}")
     reporter.line(f"transform from {origin}: {transform}")
@@ -201,7 +213,7 @@ def extract_dataset(
     return extract_sets(cache, backbone, sets, transform, options, run=run, engine=engine, reporter=reporter)
 
 
-def align_with_weights(images: ImageSet, backbone: Backbone, reporter: Reporter = SILENT) -> ImageSet:
+def align_with_weights(images: InputSet, backbone: Backbone, reporter: Reporter = SILENT) -> InputSet:
     """Renumber the classes of a set as in the weights, if the weights have names for all of them."""
     if images.labels is None or not images.classes:
         return images
@@ -224,8 +236,8 @@ def align_with_weights(images: ImageSet, backbone: Backbone, reporter: Reporter 
 def extract_sets(
     cache: FeatureCache,
     backbone: Backbone,
-    sets: Sequence[ImageSet],
-    transform: Transform,
+    sets: Sequence[InputSet],
+    transform: InputTransform,
     options: ExtractOptions = ExtractOptions(),  # noqa: B008  (frozen)
     *,
     run: Mapping[str, Any] | None = None,
@@ -238,7 +250,7 @@ def extract_sets(
     ----------
     cache, backbone, transform, options, engine
         See :func:`featood.extractors.extract.extract`.
-    sets : sequence of ImageSet
+    sets : sequence of InputSet
         See :meth:`ImageSource.open`.
     run : mapping, optional
         Further facts for the manifests.
@@ -252,19 +264,25 @@ def extract_sets(
             reporter.line(f"{what}: {note}")
         stamp = inputs_stamp(images)
         facts = {**(run or {}), "inputs_stamp": stamp}
+        if lossy := transform.counts(images):
+            facts["lossy"] = lossy
+            for how, count in lossy.items():
+                reporter.line(f"{what}: {count} of {len(images)} rows are {how} ({transform})")
         task = reporter.task(f"{backbone.slug}/{what}")
         extraction = extract(backbone, images, transform, cache, options, facts, task, engine)
         if extraction.note and not done:
             reporter.line(f"{backbone.slug}: {extraction.note}")
         done.append(extraction)
         if extraction.failed:
-            reporter.line(f"warning: {len(extraction.failed)} images could not be read and are left out:")
+            reporter.line(
+                f"warning: {len(extraction.failed)} {images.kind} could not be read and are left out:"
+            )
             for reason in extraction.failed[:SHOWN]:
                 reporter.line(f"  {reason}")
         if inputs_stamp(images) != stamp:
             reporter.line(
-                f"warning: {what} changed during the extraction, so its rows may come from old and new images; extract "
-                "it again with --overwrite"
+                f"warning: {what} changed during the extraction, so its rows may come from old and new {images.kind}; "
+                "extract it again with --overwrite"
             )
         features = extraction.features
         sound = backbone.weights != RANDOM and (run or {}).get("role") != OOD
@@ -284,9 +302,14 @@ def known_accuracy(features: FeatureSet) -> float | None:
     return accuracy(np.asarray(features.logits[:]), labels)
 
 
-def _depth_note(images: ImageSet) -> list[str]:
+def decoded_as(images: InputSet, decoding: Decoding) -> InputSet:
+    """Return a set with other options of decoding, which only images have."""
+    return dataclasses.replace(images, decoding=decoding) if isinstance(images, ImageSet) else images
+
+
+def _depth_note(images: InputSet) -> list[str]:
     """Return a note if 16-bit images seem to use fewer bits, and are therefore dark."""
-    if images.root is None or images.decoding.bits < 16:
+    if not isinstance(images, ImageSet) or images.root is None or images.decoding.bits < 16:
         return []
     bits = likely_bits([images.root / name for name in images.ids])
     if bits is None:
@@ -294,6 +317,6 @@ def _depth_note(images: ImageSet) -> list[str]:
     return [f"its 16-bit images seem to use only {bits} bits, and appear dark; --bits {bits} scales them"]
 
 
-def inputs_stamp(images: ImageSet) -> str:
+def inputs_stamp(images: InputSet) -> str:
     """Return a stamp that changes if a set's files change; it does not depend on the labels."""
     return dataclasses.replace(images, labels=None).stamp()

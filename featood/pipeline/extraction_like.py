@@ -9,11 +9,11 @@ import os
 
 from featood.cache import CacheEntry, FeatureCache, FeatureSet
 from featood.cache.manifest import Manifest
-from featood.data import Decoding, ImageSet, default_data_dir, open_dataset
+from featood.data import Decoding, ImageSet, InputSet, default_data_dir, open_dataset
 from featood.engines import LOCAL, Engine
-from featood.errors import FeatoodError
+from featood.errors import FeatoodError, UsageError
 from featood.extractors.recipe import rebuild
-from featood.pipeline.extraction import extract_sets, inputs_stamp
+from featood.pipeline.extraction import decoded_as, extract_sets, inputs_stamp
 from featood.pipeline.selection import OOD
 from featood.reporter import SILENT, Reporter
 
@@ -59,6 +59,10 @@ def extract_like(
     where = data_dir or origin.run.get("data_dir")
     images = _decoded_as(origin, open_dataset(name, None if entry is None else entry.split, where))
     backbone, transform, options = rebuild(origin, cache.code)
+    if images.kind != transform.takes:
+        raise UsageError(
+            f"{name} is a set of {images.kind}, and {reference.name} was extracted from {transform.takes}"
+        )
     # the user may have chosen the name of the folder
     backbone = dataclasses.replace(backbone, folder=reference.name.split("/")[0])
     facts = {
@@ -100,15 +104,15 @@ def unchanged_images(features: FeatureSet, data_dir: str | None = None) -> Image
     except FeatoodError:
         return None
     images = _decoded_as(origin, images)
-    return images if _is_unchanged(origin, images) else None
+    return images if isinstance(images, ImageSet) and _is_unchanged(origin, images) else None
 
 
-def _is_unchanged(manifest: Manifest, images: ImageSet) -> bool:
+def _is_unchanged(manifest: Manifest, images: InputSet) -> bool:
     return (
         inputs_stamp(images) == manifest.run.get("inputs_stamp") or images.digest() == manifest.inputs_sha256
     )
 
 
-def _decoded_as(manifest: Manifest, images: ImageSet) -> ImageSet:
+def _decoded_as(manifest: Manifest, images: InputSet) -> InputSet:
     """Return the set with the decoding options of another set."""
-    return dataclasses.replace(images, decoding=Decoding(**manifest.run.get("decoding", {})))
+    return decoded_as(images, Decoding(**manifest.run.get("decoding", {})))

@@ -38,6 +38,9 @@ from featood.pipeline.variant_labels import matching, variant_label
 from featood.reporter import SILENT, Reporter
 from featood.storage import each, folders_below, size_of
 
+SOME_ROWS = ("limit", "rows_share", "rows_per_class", "rows_seed")
+"""What selects some of the rows to fit on, see :class:`featood.pipeline.fitting.FitPlan`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class FitSettings:
@@ -113,8 +116,8 @@ def place_in(
         If a head of that name was fitted on other features or rows, or cannot be read by this version, and `overwrite`
         is off.
     """
-    # a head for a quick try never gets the plain name
-    named: dict[str, Any] = {key: value for key, value in settings.fit.items() if key == "limit"}
+    # a head fitted on some of the rows never gets the plain name
+    named: dict[str, Any] = {key: value for key, value in settings.fit.items() if key in SOME_ROWS}
     label = variant_label(name, named) if named else name
     while changed := _changed(root / folder_name(label), label, settings, overwrite, reporter):
         wanted = settings.all

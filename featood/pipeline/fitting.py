@@ -20,6 +20,7 @@ from featood.heads.registry import create_head, head_class
 from featood.names import label_of
 from featood.objects import Location, location
 from featood.pipeline.fitted_heads import (
+    SOME_ROWS,
     FitSettings,
     existing_head,
     find_heads,
@@ -152,6 +153,12 @@ class FitPlan:
     """Split to fit on: ``train`` by default, or any split for heads without a fit."""
     limit: int = 0
     """Number of rows to fit on, evenly spaced, for a quick try; 0 for all. The label of the head says so."""
+    rows_share: float = 1.0
+    """Share of the rows to fit on, drawn at random; see :func:`featood.data.selection.drawn_rows`."""
+    rows_per_class: int = 0
+    """Number of rows of each class to fit on, drawn at random; 0 for a share of all."""
+    rows_seed: int = 0
+    """Seed of these draws."""
     outliers: str = ""
     """Out-of-distribution set to learn from, or comma-separated files of embeddings (.safetensors); see
     :func:`fit` and :func:`featood.pipeline.derived_sets.outliers_in_files`."""
@@ -161,6 +168,20 @@ class FitPlan:
     """Folder of the artefact; by default in the cache, see :mod:`featood.pipeline.fitted_heads`."""
     overwrite: bool = False
     """Fit again if there is such a head, and replace one that was fitted with other settings or on other rows."""
+
+    def __post_init__(self) -> None:
+        chosen = {"limit", "rows_share", "rows_per_class"} & self.rows.keys()
+        if len(chosen) > 1:
+            given = " and ".join(f"--{name.replace('_', '-')}" for name in sorted(chosen))
+            raise UsageError(f"{given} select different rows; give one of them")
+        if self.rows_seed and chosen <= {"limit"}:
+            raise UsageError("--rows-seed draws no rows by itself; add --rows-share or --rows-per-class")
+
+    @property
+    def rows(self) -> dict[str, str]:
+        """What selects some of the rows, as recorded in the artefact; empty for all rows."""
+        given = {name: getattr(self, name) for name in SOME_ROWS}
+        return {name: str(value) for name, value in given.items() if value != getattr(FitPlan, name)}
 
 
 def fit_head(
@@ -206,10 +227,13 @@ def fit_head(
     learns = cls.card.learns
     split = selection.train_split(plan.split) if learns or plan.split else next(iter(selection.entries))
     train = selection.open(split)
-    if plan.limit:
-        from featood.pipeline.derived_sets import limited
+    if plan.rows:
+        from featood.pipeline.derived_sets import limited, subset
 
-        train = limited(train, plan.limit)
+        if plan.limit:
+            train = limited(train, plan.limit)
+        else:
+            train = subset(train, share=plan.rows_share, per_class=plan.rows_per_class, seed=plan.rows_seed)
     preset, note = plan.preset, ""
     if preset is None and cls.presets:
         preset, note = choose_preset(name, train)
@@ -230,7 +254,7 @@ def fit_head(
         head, members = _with_members(selection, head, named, reporter)
     sets = {
         "split": split,
-        "limit": str(plan.limit or ""),
+        **plan.rows,
         "outliers": plan.outliers,
         "validate_on": plan.validate_on,
     }

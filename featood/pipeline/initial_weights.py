@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from featood.errors import Mismatch, UsageError
 from featood.extractors.backbones import resolve_backbone
+from featood.extractors.inputs import image_transform
 from featood.extractors.trainer import Architecture, is_extractor, load_extractor
 from featood.extractors.transform import Transform
 from featood.reporter import SILENT, Reporter
@@ -83,7 +84,9 @@ def find_initial_weights(
     """
     if is_extractor(name):
         found = load_extractor(name)
-        return InitialWeights(name, found.net.whole().state_dict(), found.facts.transform)
+        return InitialWeights(
+            name, found.net.whole().state_dict(), image_transform(found.facts.transform, name)
+        )
     if Path(name).exists():
         backbone = resolve_backbone(architecture.name, name, options=architecture.options, reporter=reporter)
     else:
@@ -93,4 +96,5 @@ def find_initial_weights(
             raise UsageError(f"'{name}' is no folder of a trained network and no file, and {error}") from None
     for note in backbone.notes:
         reporter.line(f"{name}: {note}")
-    return InitialWeights(name, backbone.module.state_dict(), backbone.transform)
+    known = None if backbone.transform is None else image_transform(backbone.transform, name)
+    return InitialWeights(name, backbone.module.state_dict(), known)

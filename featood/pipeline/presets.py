@@ -6,6 +6,7 @@ __all__ = ["choose_preset", "options_for_tables"]
 
 import dataclasses
 from collections.abc import Collection
+from typing import Any
 
 from featood.cache import FeatureSet
 from featood.heads import head_class
@@ -76,11 +77,11 @@ def choose_preset(name: str, source: FeatureSet) -> tuple[str | None, str]:
 
 def options_for_tables(
     name: str, source: FeatureSet, preset: str | None = None, given: Collection[str] = ()
-) -> tuple[dict[str, str], str]:
+) -> tuple[dict[str, Any], str]:
     """Return options that replace defaults for the rows of a table, and a line that says so.
 
     By default, most heads that train a network look at rows of unit length, which suit features of networks; columns
-    of a table have units of their own.
+    of a table have units of their own. A head may have further options for tables (`table_options`).
 
     Parameters
     ----------
@@ -89,24 +90,29 @@ def options_for_tables(
     source : FeatureSet
         The in-distribution set.
     preset : str, optional
-        Settings of the head, which count instead if they include the space.
+        Settings of the head, which count instead if they include an option.
     given : collection of str
         Names of the options that the user gave, which count, too.
 
     Returns
     -------
     options : dict
-        Empty if the rows are not from a table, or the head's default suits it.
+        Empty if the rows are not from a table, or the head's defaults suit it.
     line : str
         Message for the user; empty without options.
     """
     cls, manifest = head_class(name), source.origin
-    fields = {field.name: field.default for field in dataclasses.fields(cls)}
-    unit = cls.trains and str(fields.get("space")).startswith("l2")
-    chosen = "space" in {*given, *({} if preset is None else cls.presets.get(preset, {}))}
-    if manifest is None or manifest.table is None or not unit or chosen:
+    if manifest is None or manifest.table is None or not cls.trains:
         return {}, ""
-    return {"space": "standardize"}, f"settings of {name}: space standardize, for the columns of a table"
+    fields = {field.name: field.default for field in dataclasses.fields(cls)}
+    options = {"space": "standardize"} if str(fields.get("space")).startswith("l2") else {}
+    options |= getattr(cls, "table_options", {})
+    chosen = {*given, *({} if preset is None else cls.presets.get(preset, {}))}
+    options = {option: value for option, value in options.items() if option not in chosen}
+    if not options:
+        return {}, ""
+    named = ", ".join(f"{option} {value}" for option, value in options.items())
+    return options, f"settings of {name}: {named}, for the columns of a table"
 
 
 def _by_classes(count: int) -> str:

@@ -126,6 +126,10 @@ def _of_backbone(entries: Sequence[CacheEntry], backbone: str) -> list[CacheEntr
         from featood.extractors.backbones.backbone import code_name
 
         backbone = code_name(backbone)
+    elif backbone.startswith(("st:", "hf:")):
+        from featood.extractors.backbones.backbone import model_folder
+
+        backbone = model_folder(backbone)
     wanted = slug(backbone)
     found = {entry.backbone for entry in entries if entry.backbone == wanted}
     found = found or {entry.backbone for entry in entries if entry.backbone.split("@")[0] == wanted}

@@ -37,6 +37,10 @@ class TrainPlan:
     """Images that the augmentation ``pixmix`` mixes in, as ``NAME`` or ``NAME/SPLIT``."""
     image_size: int = 0
     """Side of the input in pixels (0: that of the dataset or the architecture)."""
+    max_length: int = 256
+    """Number of words after which a text is cut off."""
+    vocabulary: int = 10_000
+    """Largest number of different words of texts; all others count as one."""
     data_dir: str | None = None
     strict: bool = False
     """Whether to stop at an image that cannot be read, instead of leaving it out."""

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from featood.data import ImageSet, get_entry, open_dataset
+from featood.data import InputSet, TextSet, get_entry, open_dataset
 from featood.errors import UsageError
+from featood.extractors.inputs import InputTransform
 from featood.extractors.models import create_model, model_class
 from featood.extractors.readable import split_readable
 from featood.extractors.recipe import changed_colours, fit_channels
+from featood.extractors.tokens import TokenTransform
 from featood.extractors.trainer import (
     Architecture,
     Facts,
@@ -26,6 +28,7 @@ from featood.extractors.trainer import (
     train_network,
 )
 from featood.extractors.transform import IMAGENET, Transform
+from featood.extractors.words import WordTokenizer
 from featood.pipeline.extraction import SHOWN
 from featood.pipeline.initial_weights import find_initial_weights
 from featood.pipeline.train_plan import TrainPlan, architecture_of
@@ -111,27 +114,35 @@ def train_extractor(
     return trained.summary
 
 
-def _open(name: str, split: str, plan: TrainPlan) -> ImageSet:
+def _open(name: str, split: str, plan: TrainPlan) -> InputSet:
     images = open_dataset(name, split, plan.data_dir)
+    if images.kind != plan.architecture.takes:
+        raise UsageError(
+            f"{name} is a set of {images.kind}, and {plan.architecture.name} takes {plan.architecture.takes}"
+        )
     return images.subset(range(min(plan.limit, len(images)))) if plan.limit else images
 
 
 def _sets(
-    plan: TrainPlan, options: TrainOptions, known: Transform | None, reporter: Reporter
+    plan: TrainPlan, options: TrainOptions, known: InputTransform | None, reporter: Reporter
 ) -> tuple[TrainImages, dict[str, Any]]:
     """Open all sets, and leave out what cannot be read; return them, and what is recorded of them."""
     images = _open(plan.dataset, plan.split, plan)
-    transform = input_transform(plan.architecture, images, plan.image_size, known)
-    if known is None and (colours := model_class(plan.model).colours) is not None:
-        transform = changed_colours(transform, (colours[0],), (colours[1],))
-    transform = changed_colours(transform, plan.mean, plan.std)
+    transform = (
+        _text_transform(plan, images)
+        if isinstance(images, TextSet)
+        else _image_transform(plan, images, known)
+    )
     where = "" if known is None else " (as of the initial weights)"
-    reporter.line(f"{plan.dataset}/{plan.split}: {len(images)} images; inputs{where}: {transform}")
+    reporter.line(f"{plan.dataset}/{plan.split}: {len(images)} {images.kind}; inputs{where}: {transform}")
 
-    def readable(images: ImageSet, before: str) -> ImageSet:
+    def readable(images: InputSet, before: str) -> InputSet:
         name = f"{images.name}/{images.split}"
         for note in images.notes:
             reporter.line(f"{name}: {note}")
+        for how, count in transform.counts(images).items():
+            reporter.line(f"{name}: {count} of {len(images)} rows are {how}")
+            data[f"{before}lossy"] = {how: count}
         task = reporter.task(f"checking {name}")
         found, problems = split_readable(
             images, transform, strict=plan.strict, workers=options.workers, progress=task
@@ -140,18 +151,18 @@ def _sets(
         if problems:
             data[f"{before}unreadable"] = list(problems)
             reporter.line(
-                f"warning: {len(problems)} of {len(images)} images could not be read and are left out:"
+                f"warning: {len(problems)} of {len(images)} {images.kind} could not be read and are left out:"
             )
             for problem in list(problems.values())[:SHOWN]:
                 reporter.line(f"  {problem}")
         return found
 
-    def further(kind: str, name: str) -> ImageSet | None:
+    def further(kind: str, name: str) -> InputSet | None:
         if not name:
             return None
         dataset, _, split = name.partition("/")
         found = _open(dataset, split or "train", plan)
-        reporter.line(f"{kind.replace('_', ' ')}: {name}, {len(found)} images")
+        reporter.line(f"{kind.replace('_', ' ')}: {name}, {len(found)} {found.kind}")
         data[kind] = name
         return readable(found, f"{kind}_")
 
@@ -164,8 +175,27 @@ def _sets(
     return TrainImages(images, transform, outliers, mixing=mixing), data
 
 
+def _text_transform(plan: TrainPlan, texts: TextSet) -> InputTransform:
+    """Return the transform of texts: the most frequent words of those to train on."""
+    if plan.initial:
+        raise UsageError("--initial has no effect on texts, whose words are those of the training; omit it")
+    of_images = {"image_size": plan.image_size, "mean": plan.mean, "std": plan.std}
+    if given := [name for name, value in of_images.items() if value]:
+        raise UsageError(f"--{given[0].replace('_', '-')} has no effect on texts; omit it")
+    return TokenTransform(WordTokenizer.of(texts.texts, plan.vocabulary), plan.max_length)
+
+
+def _image_transform(plan: TrainPlan, images: InputSet, known: InputTransform | None) -> InputTransform:
+    """Return the transform of images, with the colours of the model and of the plan."""
+    assert known is None or isinstance(known, Transform)
+    transform = input_transform(plan.architecture, images, plan.image_size, known)
+    if known is None and (colours := model_class(plan.model).colours) is not None:
+        transform = changed_colours(transform, (colours[0],), (colours[1],))
+    return changed_colours(transform, plan.mean, plan.std)
+
+
 def input_transform(
-    architecture: Architecture, images: ImageSet, image_size: int = 0, known: Transform | None = None
+    architecture: Architecture, images: InputSet, image_size: int = 0, known: Transform | None = None
 ) -> Transform:
     """Return the transform: colours and size of the dataset if it is known, else of the architecture.
 
@@ -173,7 +203,7 @@ def input_transform(
     ----------
     architecture : Architecture
         The network.
-    images : ImageSet
+    images : InputSet
         Images that it is trained on.
     image_size : int
         Side of the input in pixels, in place of the usual one.

@@ -81,8 +81,7 @@ def fit_variants(
         points = [{**point, "seed": first + turn} for point in points for turn in range(repeat)]
     usual = create_head(name, plan.preset).options
     common = {"preset": plan.preset} if plan.preset else {}
-    if plan.limit:
-        common["limit"] = str(plan.limit)
+    common |= plan.rows
     common |= {key: value for key, value in (options or {}).items() if value != usual.get(key)}
     settings = [{**(options or {}), **point} for point in points]
     for setting in settings:

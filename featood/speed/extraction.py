@@ -19,11 +19,12 @@ from PIL import Image
 from torch import Tensor
 
 from featood.cache import FeatureCache
-from featood.data import ImageSet, open_dataset, packed_set
+from featood.data import ImageSet, open_images, packed_set
 from featood.data.images.generated import photo_patches
 from featood.extractors.backbones import RANDOM, Backbone, resolve_backbone
 from featood.extractors.extract import ExtractOptions, extract
 from featood.extractors.forward import PRECISIONS, ready
+from featood.extractors.inputs import image_transform
 from featood.extractors.recipe import choose_transform
 from featood.extractors.transform import INTERPOLATIONS, Transform, offset, resized
 from featood.files import atomic_write, temporary_folder
@@ -82,10 +83,11 @@ def measure_extraction(name: str, how: Extracting, repeat: int) -> list[dict[str
         the others.
     """
     backbone, device = resolve_backbone(name, RANDOM, num_classes=10), pick_device(how.device)
-    size = backbone.transform.height if backbone.transform is not None else 32
+    known = None if backbone.transform is None else image_transform(backbone.transform, name)
+    size = known.height if known is not None else 32
     shape = (how.batch_size, size, size, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    transform, _ = choose_transform(backbone, packed_set(pixels), [0.5], [0.5])
+    transform = image_transform(choose_transform(backbone, packed_set(pixels), [0.5], [0.5])[0], name)
     with ready(backbone.module, device), temporary_folder() as folder:
         forward = _forward(backbone, transform.normalise(pixels).to(device), how.precision)
         forward(1)
@@ -159,7 +161,7 @@ def _files(folder: Path, rows: int, size: int) -> ImageSet:
         Image.fromarray(photos.read(number)).save(content, "JPEG", quality=90)
     for row in range(rows):
         atomic_write(folder / f"{row:06}.jpg", contents[row % len(contents)].getbuffer())
-    return dataclasses.replace(open_dataset(str(folder)), name="jpeg")
+    return dataclasses.replace(open_images(str(folder)), name="jpeg")
 
 
 def _decode(images: ImageSet, transform: Transform) -> None:

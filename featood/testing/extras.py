@@ -28,12 +28,14 @@ def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
     Returns
     -------
     FeatureSet
-        The set with the further columns ``map`` (maps of four positions whose average is ``avg``), ``layer1.gram`` and
-        ``layer2.gram`` (row sums for the powers 1 and 2), ``score.avg`` and ``background.avg`` (single numbers, larger
-        for outliers), ``tokens`` (whole numbers from 0 to 7), ``odin``, ``mc.logits`` and ``ensemble.logits`` (logits
-        of a perturbed input, of three dropout passes, and of three members). Further single numbers are lower for
-        outliers: ``log-density``, that of another network, ``background.log-density``, and ``ensemble.log-density`` of
-        three networks; ``complexity`` is independent of both.
+        The set with the further columns ``map`` (maps of four positions whose average is ``avg``), ``norm`` (of the
+        channels of constant maps), ``layer1.gram`` and ``layer2.gram`` (row sums for the powers 1 and 2),
+        ``score.avg``, ``background.avg``, ``gaia-z`` and ``gaia-a`` (single numbers, larger for outliers), ``tokens``
+        (whole numbers from 0 to 7), ``odin``, ``i-odin``, ``mc.logits`` and ``ensemble.logits`` (logits of perturbed
+        inputs, of three dropout passes, and of three members), ``adascale`` and ``mahalanobis-odin`` (``avg`` of
+        perturbed inputs). Further single numbers are lower for outliers: ``log-density``, that of another network,
+        ``background.log-density``, and ``ensemble.log-density`` of three networks; ``complexity`` is independent of
+        both.
     """
     rng, members = np.random.default_rng(seed), np.random.default_rng(0)
     assert data.classifier is not None
@@ -47,7 +49,10 @@ def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
         values = np.asarray(data.features[f"{layer}.avg"], dtype=float)
         norms = [(values**power).sum(1, keepdims=True) ** (1 / power) for power in (1, 2)]
         extras[f"{layer}.gram"] = np.concatenate([values * norm for norm in norms], 1)
-    extras["score.avg"] = extras["background.avg"] = -np.linalg.norm(avg, axis=1, keepdims=True)
+    extras["norm"] = np.sqrt(POSITIONS) * avg
+    extras["score.avg"] = extras["background.avg"] = extras["gaia-z"] = extras["gaia-a"] = -np.linalg.norm(
+        avg, axis=1, keepdims=True
+    )
     extras["tokens"] = np.digitize(avg, TOKEN_BOUNDS)
     extras["odin"] = (avg + 0.05 * rng.normal(0, 1, avg.shape)) @ weight.T + bias
     kept = [rng.random(avg.shape) < 0.8 for _ in range(DRAWS)]
@@ -60,6 +65,9 @@ def with_extras(data: FeatureSet, seed: int = 0) -> FeatureSet:
     extras["background.log-density"] = others[:, :1]
     extras["complexity"] = 100 + others[:, 1:2]
     extras["ensemble.log-density"] = density + 0.1 * others[:, 2:]
+    extras["i-odin"] = (avg + 0.05 * rng.normal(0, 1, avg.shape)) @ weight.T + bias
+    for name in ("adascale", "mahalanobis-odin"):
+        extras[name] = np.maximum(avg + 0.05 * rng.normal(0, 1, avg.shape), 0)
     columns = {name: values.astype(np.float32) for name, values in extras.items()}
     return dataclasses.replace(data, features={**data.features, **columns})
 

@@ -83,7 +83,7 @@ def test_the_digest_depends_on_content_and_the_stamp_on_files(folder):
 
 
 def test_digests_of_many_files_do_not_depend_on_threads(tmp_path, monkeypatch):
-    from featood.data.images import contents
+    from featood.data import contents
 
     for row in range(700):
         (tmp_path / f"{row:03d}.png").write_bytes(os.urandom(20))

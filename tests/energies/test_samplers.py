@@ -44,6 +44,17 @@ def test_svgd_by_a_double_loop(shape):
     assert torch.equal(start, before) and not found.requires_grad
 
 
+def test_svgd_with_a_known_gradient_and_a_projection():
+    start = torch.randn(7, 3, generator=generator(), dtype=torch.float64)
+    found = svgd(
+        lambda x: (x**4 / 4).sum(1), start, steps=3, step_size=0.3, known=torch.ones_like, project=torch.relu
+    )
+    points = start.numpy()
+    for _ in range(3):
+        points = np.maximum(naive_step(points, lambda x: x**3 + 1, 0.3), 0)
+    np.testing.assert_allclose(found, points, rtol=1e-10)
+
+
 def test_svgd_particles_have_the_moments_of_a_gaussian():
     center, spread = torch.tensor([3.0, -1.0]), torch.tensor([0.5, 1.5])
     found = svgd(

@@ -127,6 +127,8 @@ def test_gram_sums_against_a_loop(signed):
     np.testing.assert_allclose(pool(maps, "gram"), expected, rtol=2e-4, atol=1e-4)
     last = pool(maps.permute(0, 2, 3, 1), "gram", 3)
     np.testing.assert_allclose(last, expected, rtol=2e-4, atol=1e-4)
+    some = np.concatenate([expected[:, 5:10], expected[:, 15:20]], 1)  # five channels of the powers 2 and 4
+    np.testing.assert_allclose(gram_sums(maps.flatten(2).mT, [4, 2]), some, rtol=2e-4, atol=1e-4)
 
 
 def test_gram_sums_do_not_overflow_and_grow_with_the_square():

@@ -278,6 +278,7 @@ def test_the_token_used_by_the_classifier():
         ("avg", lambda m: m.mean((2, 3))),
         ("max", lambda m: m.amax((2, 3))),
         ("std", lambda m: m.flatten(2).std(2)),
+        ("norm", lambda m: (m * (m > 0)).square().sum((2, 3)).sqrt()),
     ],
 )
 def test_pooling_of_maps(how, expected):

@@ -188,6 +188,7 @@ DEAD_HEADS = [
     ("gmm", {"covariance": "diag"}),
     ("ssd", {}),
     ("mahalanobis-pp", {}),
+    ("mahalanobis-odin", {"perturbed": "features"}),
     ("wdiscood", {}),
 ]
 

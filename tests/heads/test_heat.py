@@ -12,7 +12,7 @@ from featood.energies.sgld import sgld
 from featood.errors import Mismatch, UsageError
 from featood.heads import create_head, load_head
 from featood.heads.base.fit import FitContext
-from featood.heads.energies._residual_head import residual_network
+from featood.heads.energies._residual_network import residual_network
 
 SMALL = {"epochs": 2, "width": 16, "depth": 2, "sgld_steps": 3, "batch_size": 32, "lr": 1e-3}
 
@@ -294,7 +294,7 @@ def test_a_sampler_that_cannot_be_stable_is_told_of():
 
     def energy(head):
         prior = head.prior({name.removeprefix("prior."): value for name, value in head.state.items()})
-        start, follow = prior.propose(torch.zeros(50, dtype=torch.long), generator())
+        start, follow = prior.propose(torch.zeros(50, 6), torch.zeros(50, dtype=torch.long), generator())
         noise = math.sqrt(2 * head.step_size)
         samples = sgld(lambda z: 0 * z.sum(1), start, steps=40, step_size=head.step_size, noise=noise,
                        generator=generator(), final=1.0, known=lambda z: follow(z) / 10)  # fmt: skip

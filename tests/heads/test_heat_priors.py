@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from draws import generator
-from scipy.stats import multivariate_normal
+from scipy.stats import kstest, multivariate_normal
 
-from featood.heads.energies._priors import SPREADS, ClassifierPrior, GaussianPrior
+from featood.heads.energies._priors import SPREADS, ClassifierPrior, GaussianPrior, free_proposals
 from featood.numerics.gaussian import whitening
 
 
@@ -61,7 +61,7 @@ def test_a_class_without_rows_gives_no_nan_gradient():
 def test_proposals_are_samples_of_the_mixture():
     means, covariance, weights = mixture()
     prior = gaussian_prior(means, covariance, weights)
-    rows, gradient = prior.propose(torch.zeros(50_000, dtype=torch.long), generator())
+    rows, gradient = prior.propose(torch.zeros(50_000, 4), torch.zeros(50_000, dtype=torch.long), generator())
     mean = weights @ means
     spread = covariance + (weights[:, None] * (means - mean)).T @ (means - mean)
     np.testing.assert_allclose(rows.mean(0), mean, atol=0.05)
@@ -72,7 +72,7 @@ def test_proposals_are_samples_of_the_mixture():
 def test_proposals_between_the_classes():
     means, covariance, weights = mixture()
     prior = gaussian_prior(means, covariance, weights, proposals="between")
-    rows, _ = prior.propose(torch.zeros(200_000, dtype=torch.long), generator())
+    rows, _ = prior.propose(torch.zeros(200_000, 4), torch.zeros(200_000, dtype=torch.long), generator())
     mean = weights @ means
     classes = (weights[:, None] * (means - mean)).T @ (means - mean)
     # (1 - u) a + u b has two thirds of the variance of independent a and b, as E[u^2 + (1 - u)^2] = 2 / 3
@@ -84,7 +84,7 @@ def test_wide_proposals_follow_the_batch():
     means, covariance, weights = 1e6 * np.eye(3, 4), np.eye(4), np.array([0.0, 0.5, 0.5])
     prior = gaussian_prior(means, covariance, weights, proposals="wide")
     labels = torch.tensor([0] * 30_000 + [2] * 10_000)
-    rows, _ = prior.propose(labels, generator())
+    rows, _ = prior.propose(torch.zeros(len(labels), 4), labels, generator())
     nearest = torch.cdist(rows, torch.from_numpy(means)).argmin(1)
     assert np.bincount(nearest) / 40_000 == pytest.approx([0.75, 0, 0.25], abs=0.02)
     spread = (rows - torch.from_numpy(means)[nearest]).norm(dim=1) / 2  # the mean norm of N(0, I_4) is 1.88
@@ -104,7 +104,7 @@ def _after(prior, labels):
 def test_simplified_chains_follow_their_own_component():
     means, covariance, weights = mixture()
     prior = gaussian_prior(100 * means, 1e-6 * covariance, weights, simplified=True)
-    rows, gradient = prior.propose(torch.zeros(50, dtype=torch.long), generator())
+    rows, gradient = prior.propose(torch.zeros(50, 4), torch.zeros(50, dtype=torch.long), generator())
     own = torch.cdist(rows, torch.from_numpy(100 * means)).argmin(1)
     z = torch.randn(50, 4, generator=generator(1), dtype=torch.float64)
     expected = (z.numpy() - 100 * means[own]) @ np.linalg.inv(1e-6 * covariance)
@@ -114,7 +114,7 @@ def test_simplified_chains_follow_their_own_component():
 def test_classifier_energy():
     weight, bias = torch.randn(3, 4, generator=generator()), torch.randn(3, generator=generator(1))
     prior = ClassifierPrior(weight, bias)
-    rows, gradient = prior.propose(torch.zeros(20_000, dtype=torch.long), generator())
+    rows, gradient = prior.propose(torch.zeros(20_000, 4), torch.zeros(20_000, dtype=torch.long), generator())
     assert float(rows.mean()) == pytest.approx(0, abs=0.02) and float(rows.std()) == pytest.approx(
         1, abs=0.02
     )
@@ -122,3 +122,16 @@ def test_classifier_energy():
     np.testing.assert_allclose(prior.energy(rows[:9]), -np.log(odds.sum(1)), rtol=1e-4)
     expected = -(odds / odds.sum(1, keepdims=True)) @ weight.double().numpy()
     np.testing.assert_allclose(gradient(rows[:9]), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_proposals_that_do_not_depend_on_the_prior():
+    rows = torch.arange(120_000.0).reshape(-1, 3)
+    assert torch.equal(free_proposals("data", rows, generator()), rows)
+    normal, uniform = (free_proposals(kind, rows, generator()).numpy() for kind in ("normal", "uniform"))
+    assert kstest(normal.ravel(), "norm").pvalue > 0.01
+    assert kstest(uniform.ravel(), "uniform", (-2, 4)).pvalue > 0.01
+    means, covariance, weights = mixture(size=3)
+    prior = gaussian_prior(means, covariance, weights, proposals="uniform")
+    found, gradient = prior.propose(rows, torch.zeros(len(rows), dtype=torch.long), generator())
+    np.testing.assert_array_equal(found, uniform)
+    torch.testing.assert_close(gradient(found[:5].double()), prior.gradient(found[:5].double()))

@@ -24,6 +24,8 @@ SMALL, LARGE = 4, 8
 SAMPLE = 200
 SAMPLES = {
     "cfood": {"rows": SAMPLE},
+    "adascale-a": {"sample": SAMPLE},
+    "adascale-l": {"sample": SAMPLE},
     "compose": {"sample": SAMPLE},
     "fisher": {"sample": SAMPLE, "members": ("energy", "mahalanobis")},
     "isolation-forest": {"rows": SAMPLE},

@@ -171,6 +171,22 @@ def test_sequential_training_leaves_the_encoder_alone_in_its_second_half():
 
 
 @pytest.mark.parametrize("training", ["joint", "sequential"])
+def test_densities_alone_are_fine_tuned_after_joint_training(training):
+    options = {**SMALL, "training": training, "epochs": 10}
+    with_, without = (create_head("postnet", **options, finetune=on).fit(blobs()) for on in (True, False))
+    same = {
+        name: torch.equal(with_.state[name], value)
+        for name, value in without.state.items()
+        if "model." in name
+    }
+    assert same and all(same[name] for name in same if ".flows." not in name)
+    assert all(same.values()) == (training == "sequential")
+    labels = blobs(seed=1).labels
+    likelihoods = [evidence(head, blobs(seed=1))[np.arange(300), labels].mean() for head in (with_, without)]
+    assert likelihoods[0] > likelihoods[1] + 0.1 or training == "sequential"
+
+
+@pytest.mark.parametrize("training", ["joint", "sequential"])
 def test_an_interrupted_training_resumes_to_the_same_scores(training, tmp_path):
     options = {**SMALL, "epochs": 50, "training": training}
     train = blobs(100)

@@ -66,6 +66,9 @@ def test_columns_of_tables_are_standardised():
     table = dataclasses.replace(rows, origin=manifest({"table": {"columns": ["a"], "classes": ["x"]}}))
     assert options_for_tables("realnvp", table)[0] == {"space": "standardize"}
     assert "table" in options_for_tables("realnvp", table)[1]
+    assert options_for_tables("natpn", table)[0] == {"space": "standardize", "depth": 3}
+    assert options_for_tables("natpn", table, given=["space"])[0] == {"depth": 3}
+    assert options_for_tables("natpn", table, "published")[0] == {"space": "standardize"}
     for name, data in (("realnvp", rows), ("mlp", table), ("knn", table), ("energy", table)):
         assert options_for_tables(name, data) == ({}, "")
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError, Mismatch, UsageError
+from featood.heads import create_head
 from featood.heads.base.fit import FitContext
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.registry import Card
@@ -134,6 +135,21 @@ def test_early_stopping_keeps_the_best_state():
     assert result.history["validation"] == pytest.approx(curve[:6], nan_ok=True)
     assert result.steps == 12 and point.weight.item() == -12 and not result.diverged
     assert len(result.losses) == 20
+
+
+def test_few_rows_are_passed_over_until_the_minimum_number_of_updates():
+    rows = data(200)  # three batches
+
+    def steps(**options):
+        return Probe(**{**SMALL, "batch_size": 64, "epochs": 3, **options}).fit(rows).record.training["steps"]
+
+    assert [steps(), steps(updates=9), steps(updates=10)] == [9, 9, 12]
+    # phases within the training are those of as many passes
+    options = {"training": "sequential", "width": 8, "depth": 1, "latent": 2, "layers": 1, "batch_size": 64}
+    heads = [
+        create_head("postnet", **options, **more) for more in ({"epochs": 2, "updates": 9}, {"epochs": 3})
+    ]
+    np.testing.assert_array_equal(*(head.fit(rows).score(rows) for head in heads))
 
 
 def test_early_stopping_counts_the_end_and_survives_divergence():

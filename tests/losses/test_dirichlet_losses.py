@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.special import digamma, gammaln
 from torch.distributions import Dirichlet, kl_divergence
@@ -46,6 +46,8 @@ def test_divergence_against_torch(spread):
 
 @settings(max_examples=150)
 @given(st.lists(st.tuples(*[st.floats(-60, 100, allow_subnormal=False)] * 2), min_size=2, max_size=5))
+@example([(-38.0, 0.0), (-11.89, 53.0)])  # the second class has almost all of both distributions
+@example([(0.8368, 98.6), (-36.43, -40.0)])
 def test_divergence_is_accurate_despite_cancellation(pairs):
     mp = pytest.importorskip("mpmath")
     with mp.workdps(150):
@@ -56,14 +58,21 @@ def test_divergence_is_accurate_despite_cancellation(pairs):
             exact += mp.loggamma(b) - mp.loggamma(a) + (a - b) * (mp.psi(0, a) - mp.psi(0, total))
         exact = float(exact)
     log_alpha, log_beta = torch.tensor(pairs, dtype=torch.float64).T[:, None]
-    # rounding of the largest term, and its square for equal probabilities
-    slack = 1e-12 + max(1e-14 * math.exp(b - a) + 1e-28 * math.exp(b) for a, b in pairs)
-    assert float(numerics.divergence(log_alpha, log_beta)) == pytest.approx(exact, rel=1e-7, abs=slack)
+    # between equal means, the square of the rounding of their logarithms remains
+    slack = 1e-12 + max(1e-28 * math.exp(b) for _, b in pairs)
+    assert float(numerics.divergence(log_alpha, log_beta)) == pytest.approx(exact, rel=1e-8, abs=slack)
 
 
 def test_divergence_of_equal_distributions_is_zero():
     for log_alpha in (LOGITS, FAR):
         assert float(numerics.divergence(log_alpha, log_alpha).abs().max()) == 0
+
+
+def test_divergence_of_one_class_is_zero_with_zero_gradient():
+    logs = torch.tensor([[3.0], [-40.0]], dtype=torch.float64, requires_grad=True)
+    found = numerics.divergence(logs, -logs.detach())
+    (gradient,) = torch.autograd.grad(found.sum(), logs)
+    assert float(found.detach().abs().max()) == 0 and float(gradient.abs().max()) == 0
 
 
 def test_digamma_of_logarithms():

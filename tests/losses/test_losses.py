@@ -267,6 +267,10 @@ def test_the_multipliers_solve_a_constrained_problem():
     assert x == pytest.approx(1, abs=1e-2)
     assert multipliers.tolist() == pytest.approx([4, 0], abs=3e-2)
     assert penalties[0] > 1 and penalties[1] == 1
+    now = losses.updated_multipliers(
+        torch.tensor([0.1, 0.3]), multipliers, torch.ones(2), growth=2, tolerance=0.2
+    )
+    assert now[1].tolist() == [1, 2]
 
 
 # ---- all losses

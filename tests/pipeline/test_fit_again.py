@@ -171,3 +171,28 @@ def test_the_command_stores_a_mistyped_fit_next_to_the_existing_one(featood, sel
     assert code == 0 and "replaces" in err and load_head(find_heads(selection)["knn"]).k == 20
     code, _, err = featood("tune", "knn", "--grid", "k=2,3", "--validation-ood", "spam", *where)
     assert code == 0 and "stored as knn@k=" in err
+
+
+def test_a_head_of_drawn_rows_is_recorded_and_named_so(selection):
+    labels = np.asarray(selection.open("train").labels)
+    few, folder = fit_head(selection, "knn", {"k": 1}, FitPlan(rows_per_class=4, rows_seed=2))
+    assert folder.name == "knn@rows_per_class=4,rows_seed=2"
+    assert few.record.rows == 4 * len(np.unique(labels))
+    assert load_head(folder).record.fit == {"split": "train", "rows_per_class": "4", "rows_seed": "2"}
+    share, folder = fit_head(selection, "knn", {"k": 1}, FitPlan(rows_share=0.1))
+    assert folder.name == "knn@rows_share=0.1" and share.record.rows == round(0.1 * len(labels))
+    other, _ = fit_head(selection, "knn", {"k": 1}, FitPlan(rows_share=0.1, rows_seed=1))
+    assert not np.array_equal(share.score(selection.open("test")), other.score(selection.open("test")))
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ({"limit": 5, "rows_share": 0.5}, "--limit and --rows-share select different rows"),
+        ({"rows_share": 0.5, "rows_per_class": 5}, "give one of them"),
+        ({"rows_seed": 1}, "--rows-seed draws no rows by itself"),
+    ],
+)
+def test_contradictory_selections_of_rows(plan, message):
+    with pytest.raises(UsageError, match=message):
+        FitPlan(**plan)

@@ -1,4 +1,4 @@
-"""The facts about a registered set of images."""
+"""The facts about a registered set."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from featood.data.images.image_set import ImageSet
 from featood.data.images.layouts import Layout, Loader
+from featood.data.input_set import InputSet
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetEntry:
-    """A registered set of images.
+    """A registered set of images, texts or recordings.
 
     Attributes
     ----------
     name, title : str
         The name on the command line, and the printed one.
     source : str
-        Origin of the images.
+        Origin of the files.
+    kind : str
+        ``images``, ``texts`` or ``recordings``; empty for a set that is not registered, whose files decide.
     num_classes : int
         Number of classes; 0 if irrelevant.
     shape : tuple of int, optional
@@ -58,13 +60,14 @@ class DatasetEntry:
     name: str
     title: str
     source: str
+    kind: str = "images"
     num_classes: int = 0
     shape: tuple[int, int, int] | None = None
     splits: tuple[str, ...] = ("test",)
     folders: tuple[str, ...] = ()
     layouts: tuple[Layout, ...] = ()
     openood: str | None = None
-    generate: Callable[..., ImageSet] | None = None
+    generate: Callable[..., InputSet] | None = None
     made_of: tuple[str, ...] = ()
     download: tuple[str, tuple[dict[str, Any], ...]] | None = None
     mean: tuple[float, ...] | None = None

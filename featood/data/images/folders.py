@@ -1,38 +1,60 @@
-"""Folders of images, with or without class folders."""
+"""Folders of images or other inputs, with or without class folders."""
 
 from __future__ import annotations
 
-__all__ = ["folder_labels", "inner_folder", "read_folder", "split_folder", "whole_folder"]
+__all__ = [
+    "IMAGES",
+    "FolderKind",
+    "folder_labels",
+    "inner_folder",
+    "read_folder",
+    "split_folder",
+    "whole_folder",
+]
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from featood.data.images.image_set import ImageSet
 from featood.data.images.layouts import SPLITS, Loader, choice, find_split, noting
-from featood.data.images.scanning import Scan, has_images, scan, some, subfolders
+from featood.data.images.reading import SUFFIXES
+from featood.data.images.scanning import Scan, has_files, scan, some, subfolders
 from featood.errors import DataError
 
 
-def split_folder(folder: Path, split: str, lenient: bool = False) -> Loader | None:
+class FolderKind(NamedTuple):
+    """What a folder is searched for."""
+
+    title: str
+    suffixes: frozenset[str]
+    make: Callable[..., Any]
+    """Makes the set from ``ids`` and ``root``, and ``labels``, ``classes`` and ``notes``."""
+
+
+IMAGES = FolderKind("images", SUFFIXES, ImageSet)
+
+
+def split_folder(folder: Path, split: str, lenient: bool = False, kind: FolderKind = IMAGES) -> Loader | None:
     """Layout ``FOLDER/<split>/``, with labels from ``<class>/*``.
 
     The label is the rank of the class among the class folders of all splits. Images without class folders, or within a
     single folder, have no labels. See :func:`read_folder` for ``lenient``.
     """
-    inner = _split_folders(folder).get(split) if split in SPLITS else find_split(folder, split)
-    if inner is None or not has_images(inner):
+    inner = _split_folders(folder, kind).get(split) if split in SPLITS else find_split(folder, split)
+    if inner is None or not has_files(inner, kind.suffixes):
         return None
-    return noting(partial(read_folder, inner, folder, lenient), *choice(inner, split))
+    return noting(partial(read_folder, inner, folder, lenient, kind), *choice(inner, split))
 
 
-def whole_folder(folder: Path, split: str, lenient: bool = False) -> Loader | None:
+def whole_folder(folder: Path, split: str, lenient: bool = False, kind: FolderKind = IMAGES) -> Loader | None:
     """Layout of FOLDER itself as ``test``, if it has no folders named like splits."""
-    if split != "test" or _split_folders(folder) or not has_images(folder):
+    if split != "test" or _split_folders(folder, kind) or not has_files(folder, kind.suffixes):
         return None
-    return partial(read_folder, folder, None, lenient)
+    return partial(read_folder, folder, None, lenient, kind)
 
 
 def inner_folder(folder: Path, split: str, names: Sequence[str]) -> Loader | None:
@@ -41,22 +63,25 @@ def inner_folder(folder: Path, split: str, names: Sequence[str]) -> Loader | Non
     return None if found is None or split != "test" else partial(read_folder, found)
 
 
-def _split_folders(folder: Path) -> dict[str, Path]:
+def _split_folders(folder: Path, kind: FolderKind = IMAGES) -> dict[str, Path]:
     """Find the folders named like splits.
 
-    ``valid`` or ``dev`` may also be a class: it counts as one if it is the only such folder among others with images.
+    ``valid`` or ``dev`` may also be a class: it counts as one if it is the only such folder among others with
+    files of the kind.
     """
     found = {split: path for split in SPLITS if (path := find_split(folder, split))}
     if len(found) == 1:
         ((split, path),) = found.items()
         others = subfolders(folder) - {path.name} if path.name.lower() != split else ()
-        if any(has_images(folder / name) for name in others):
+        if any(has_files(folder / name, kind.suffixes) for name in others):
             return {}
     return found
 
 
-def read_folder(folder: Path, base: Path | None = None, lenient: bool = False) -> ImageSet:
-    """Read every image below ``folder``, in the order of their paths.
+def read_folder(
+    folder: Path, base: Path | None = None, lenient: bool = False, kind: FolderKind = IMAGES
+) -> Any:
+    """Read every image, or other input, below ``folder``, in the order of their paths.
 
     Class folders are numbered in the order of their names, or numerically if these are 0 to C-1 or 1 to C.
 
@@ -68,6 +93,8 @@ def read_folder(folder: Path, base: Path | None = None, lenient: bool = False) -
         The parent folder; classes of its other splits are included, so that an index is the same class in all splits.
     lenient : bool
         Also number class folders without images in any split, for callers that match classes by name.
+    kind : FolderKind
+        What to read.
 
     Raises
     ------
@@ -75,10 +102,10 @@ def read_folder(folder: Path, base: Path | None = None, lenient: bool = False) -
         If there are class folders without images, and not `lenient`: whether they are classes is unknown.
     """
     found = Scan()
-    ids = tuple(sorted(scan(folder, found)))
+    ids = tuple(sorted(scan(folder, found, kind.suffixes)))
     own = subfolders(folder)
     used = {name.partition("/")[0] for name in ids if "/" in name}
-    others = [path for path in (_split_folders(base).values() if base else ()) if path != folder]
+    others = [path for path in (_split_folders(base, kind).values() if base else ()) if path != folder]
     # a single folder (`images/`) is not a class
     elsewhere = {name for names in map(subfolders, others) if len(names) > 1 for name in names}
     classes = in_class_order(elsewhere | (own if len(own) > 1 else set()))
@@ -88,18 +115,20 @@ def read_folder(folder: Path, base: Path | None = None, lenient: bool = False) -
     if flat and len(used) > 1:
         notes.append(f"no labels: {flat[0]} is beside the class folders, not in one")
     elif alone and not flat:
-        notes.append(f"no labels: only the folder {min(used)} contains images")
+        notes.append(f"no labels: only the folder {min(used)} contains {kind.title}")
     if flat or alone or not used <= set(classes):
-        return ImageSet(ids=ids, root=folder, notes=tuple(notes))
+        return kind.make(ids=ids, root=folder, notes=tuple(notes))
     if empty := sorted(own - used):
-        nowhere = [name for name in empty if not any(has_images(split / name) for split in others)]
+        nowhere = [
+            name for name in empty if not any(has_files(split / name, kind.suffixes) for split in others)
+        ]
         if nowhere and not lenient and not _numbered(classes):
             raise DataError(
-                f"{folder}: class folders without images ({some(nowhere)}) would shift the labels; "
+                f"{folder}: class folders without {kind.title} ({some(nowhere)}) would shift the labels; "
                 f"remove them, or give the order of the classes"
             )
-        notes.append(f"class folders without images here: {some(empty)}")
-    return ImageSet(
+        notes.append(f"class folders without {kind.title} here: {some(empty)}")
+    return kind.make(
         ids=ids,
         labels=folder_labels(ids, classes),
         classes=tuple(classes),

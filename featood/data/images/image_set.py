@@ -1,48 +1,35 @@
-"""Sets of images: rows that are read one by one, with labels and names."""
+"""Sets of images."""
 
 from __future__ import annotations
 
 __all__ = ["ImageSet", "joined_set", "packed_set"]
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
-from featood.data.images.contents import content_digests, file_stamps
+from featood.data.contents import content_digests
 from featood.data.images.reading import Decoding, read_image
+from featood.data.input_set import InputSet
 from featood.errors import DataError
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class ImageSet:
+class ImageSet(InputSet):
     """N images, either packed in memory or as files below one folder.
 
-    Exactly one of ``array`` and ``root`` is given. Instances consist of arrays, strings and paths, so they can be sent
-    to the workers of a ``DataLoader``.
+    Exactly one of ``array`` and ``root`` is given; see :class:`~featood.data.InputSet` for the other attributes.
 
     Attributes
     ----------
-    name, split : str
-        Name and split of the set, such as ``"cifar10"`` and ``"test"``.
-    ids : sequence of str
-        One name per row: the path relative to ``root`` for files, the row number for packed sets.
-    labels : ndarray, int64 [N], optional
-        Class index of each row, negative if unknown; None without labels.
-    classes : tuple of str
-        Name of each class index; empty if unknown.
     array : ndarray, uint8 [N, H, W] or [N, H, W, 3], optional
         All pixels, for a packed set.
-    root : Path, optional
-        The folder the ids are relative to, for a set of files.
     decoding : Decoding
         How files are decoded.
-    sources : tuple of Path
-        The files from which a packed set was read, if known.
-    notes : tuple of str
-        What was inferred, converted or left out when the set was opened, one line each.
 
     Raises
     ------
@@ -50,27 +37,16 @@ class ImageSet:
         If the attributes are inconsistent.
     """
 
-    name: str = ""
-    split: str = "test"
-    ids: Sequence[str] = field(repr=False)
-    labels: np.ndarray | None = field(default=None, repr=False)
-    classes: tuple[str, ...] = field(default=(), repr=False)
+    kind: ClassVar[str] = "images"
     array: np.ndarray | None = field(default=None, repr=False)
-    root: Path | None = None
     decoding: Decoding = field(default=Decoding(), repr=False)
-    sources: tuple[Path, ...] = field(default=(), repr=False)
-    notes: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if (self.array is None) == (self.root is None):
             raise DataError(f"{self.name}: a set is either packed (array) or consists of files (root)")
         if self.array is not None and len(self.array) != len(self.ids):
             raise DataError(f"{self.name}: {len(self.array)} images but {len(self.ids)} ids")
-        if self.labels is not None and self.labels.shape != (len(self.ids),):
-            raise DataError(f"{self.name}: {len(self.ids)} images but labels of shape {self.labels.shape}")
-
-    def __len__(self) -> int:
-        return len(self.ids)
+        super().__post_init__()
 
     def read(self, i: int) -> np.ndarray:
         """Decode row ``i``.
@@ -93,50 +69,17 @@ class ImageSet:
             raise DataError(f"{path} is missing, or not a file")
         return read_image(path, self.decoding)
 
-    def subset(self, indices: Sequence[int] | np.ndarray) -> ImageSet:
-        """Keep the rows ``indices`` (integers or a Boolean mask), in that order, with their ids."""
-        rows = np.asarray(indices)
-        rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
-        return replace(
-            self,
-            ids=tuple(self.ids[row] for row in rows.tolist()),
-            labels=None if self.labels is None else self.labels[rows],
-            array=None if self.array is None else self.array[rows],
-        )
+    def facts(self) -> dict[str, Any]:
+        """Return the options of decoding."""
+        return {"decoding": asdict(self.decoding)}
 
-    def with_notes(self, *notes: str) -> ImageSet:
-        """Add notes for the user, without duplicates."""
-        return replace(self, notes=tuple(dict.fromkeys((*self.notes, *notes))))
-
-    def with_classes(self, indices: np.ndarray, names: tuple[str, ...]) -> ImageSet:
-        """Renumber the classes.
-
-        Parameters
-        ----------
-        indices : ndarray of integers [K]
-            The new index of each old one; negative for unknown.
-        names : tuple of str
-            The new names, in the order of the new indices.
-
-        Raises
-        ------
-        DataError
-            If a label has no new index, or a new index no name.
-        """
-        new = np.asarray(indices, np.int64)
-        if new.max(initial=-1) >= len(names):
-            raise DataError(f"{self.name}: class index {new.max()} is beyond the {len(names)} names")
-        if self.labels is None:
-            return replace(self, classes=names)
-        if (top := int(self.labels.max(initial=-1))) >= len(new):
-            raise DataError(f"{self.name}: label {top} is beyond the {len(new)} classes that are renumbered")
-        labels = np.where(self.labels >= 0, np.append(new, -1)[self.labels], -1)
-        return replace(self, labels=labels, classes=names)
+    def _taken(self, rows: np.ndarray) -> Mapping[str, Any]:
+        return {} if self.array is None else {"array": self.array[rows]}
 
     def digest(self) -> str:
         """SHA-256 of the inputs: ids, labels, and all pixels (packed) or the size and content of each file.
 
-        Long files are sampled, see :func:`featood.data.images.contents.content_digests`; missing files are included as
+        Long files are sampled, see :func:`featood.data.contents.content_digests`; missing files are included as
         missing.
         """
         if self.array is None:
@@ -150,24 +93,8 @@ class ImageSet:
         sha.update(np.ascontiguousarray(self.array).data)
         return sha.hexdigest()
 
-    def stamp(self) -> str:
-        """SHA-256 of ids, labels, and the sizes and modification times of the files, to detect changes quickly.
-
-        It is the digest if the files of a packed set are unknown. It does not depend on the location of the files;
-        copies with other times have another stamp but the same digest.
-        """
-        if self.root is None and not self.sources:
-            return self.digest()
-        sha = self._listing(b"featood stamp 1\0")
-        names = self.ids if self.root is not None else list(map(str, self.sources))
-        for part in file_stamps(self.root or Path(), names):
-            sha.update(part)
-        return sha.hexdigest()
-
     def _listing(self, tag: bytes) -> hashlib._Hash:
-        sha = hashlib.sha256(tag)
-        sha.update("\0".join(self.ids).encode("utf-8", "surrogateescape"))
-        sha.update(b"\0none" if self.labels is None else b"\0" + self.labels.astype("<i8").tobytes())
+        sha = super()._listing(tag)
         if self.root is not None and self.decoding != Decoding():
             sha.update(repr(self.decoding).encode())
         return sha

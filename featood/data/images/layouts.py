@@ -11,10 +11,10 @@ __all__ = ["SPLITS", "Layout", "Loader", "canonical", "choice", "find_split", "n
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from featood.data.images.image_set import ImageSet
-
-Loader = Callable[[], ImageSet]
+Loader = Callable[[], Any]
+"""Returns an :class:`~featood.data.InputSet`."""
 Layout = Callable[[Path, str], Loader | None]
 SPLITS = ("train", "val", "test")
 _ALIASES = {

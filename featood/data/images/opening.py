@@ -1,19 +1,20 @@
-"""Opening a set of images by name: registered sets, folders and files in the data directory, and paths."""
+"""Opening a set by name: registered sets, folders and files in the data directory, and paths."""
 
 from __future__ import annotations
 
-__all__ = ["available_splits", "default_data_dir", "open_dataset"]
+__all__ = ["available_splits", "default_data_dir", "open_dataset", "open_images"]
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from featood.data.audio import audio_set
 from featood.data.images.archives import ARCHIVE_SUFFIXES, unpack
 from featood.data.images.class_order import ClassOrder, apply_class_order, read_class_order
-from featood.data.images.folders import split_folder, whole_folder
+from featood.data.images.folders import IMAGES, FolderKind, split_folder, whole_folder
 from featood.data.images.image_set import ImageSet
 from featood.data.images.layouts import SPLITS, Layout, Loader, canonical, noting
 from featood.data.images.lists import LIST_SUFFIXES, image_list, listed_file
@@ -21,8 +22,10 @@ from featood.data.images.naming import StrPath, checked_name, is_path, path_key
 from featood.data.images.packed import packed, packed_file, packed_splits
 from featood.data.images.reading import reading
 from featood.data.images.registry import DatasetEntry, get_entry
+from featood.data.input_set import InputSet
 from featood.data.selection import evenly_spaced, keyword_options, select_classes, split_limit
 from featood.data.tables.sets import refuse_table
+from featood.data.texts import files as text_files
 from featood.errors import DataError, UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[A-Za-z0-9.,=_-]+)?")
@@ -50,8 +53,8 @@ def open_dataset(
     split: str | None = None,
     data_dir: StrPath | None = None,
     class_order: ClassOrder | None = None,
-) -> ImageSet:
-    """Open a set of images.
+) -> InputSet:
+    """Open a set of images, texts or recordings.
 
     Parameters
     ----------
@@ -59,8 +62,11 @@ def open_dataset(
         A registered set (``cifar10``), some of its classes (``cifar10:0-5``, ``cifar10:0,3,7-9``; these are renumbered
         0 to k-1 in the same order), a generated set with options (``noise:uniform,n=500,size=64``), a folder in the
         data directory, or a path: a folder of images (``./folder``, ``/data/photos``), packed images (``.npz``,
-        ``.npy``), or an image list (``.txt``, ``.csv``, ``.tsv``, ``.lst``, ``.list``). At the end of any of them,
-        ``:limit=500`` (after a selector ``,limit=500``) takes 500 rows, evenly spaced.
+        ``.npy``), or an image list (``.txt``, ``.csv``, ``.tsv``, ``.lst``, ``.list``). A
+        folder without images may contain texts: a table ``<split>.csv`` or a file ``<split>.txt`` of one text per line,
+        or text files in class folders; such a table or file may also be given by its path. Otherwise, recordings in
+        class folders are read. At the end of any of them, ``:limit=500`` (after a selector ``,limit=500``) takes 500
+        rows, evenly spaced.
     split : str, optional
         By default ``test``, otherwise ``val``, otherwise the first available split. Other usual names such as
         ``validation`` are recognised.
@@ -71,8 +77,9 @@ def open_dataset(
 
     Returns
     -------
-    ImageSet
-        The set; its ``notes`` state what was inferred, converted or left out.
+    InputSet
+        An :class:`~featood.data.ImageSet`, :class:`~featood.data.TextSet` or :class:`~featood.data.AudioSet`; its
+        ``notes`` state what was inferred, converted or left out.
 
     Raises
     ------
@@ -102,7 +109,7 @@ def open_dataset(
     if chosen not in loaders:
         others = " or ".join(f"--split {one}" for one in loaders)
         raise DataError(
-            f"{name} has no split {chosen!r}, only {', '.join(loaders)}: add {others}, or divide its images into "
+            f"{name} has no split {chosen!r}, only {', '.join(loaders)}: add {others}, or divide its files into "
             f"folders such as {chosen}/CLASS"
         )
     images, entry = loaders[chosen](), source.entry
@@ -115,7 +122,8 @@ def open_dataset(
         )
     if entry.untried:
         images = images.with_notes(
-            f"the reader of {entry.title} was tested on small files of this layout only: check the number of images"
+            f"the reader of {entry.title} was tested on small files of this layout only: check the number of "
+            f"{entry.kind}"
         )
     if order is None and images.classes != entry.classes and set(images.classes) <= set(entry.classes):
         order = entry.classes
@@ -125,6 +133,25 @@ def open_dataset(
     return (
         select_classes(images, source.classes, entry.groups, entry.num_classes) if source.classes else images
     )
+
+
+def open_images(
+    name: StrPath,
+    split: str | None = None,
+    data_dir: StrPath | None = None,
+    class_order: ClassOrder | None = None,
+) -> ImageSet:
+    """Open a set of images, for what texts and recordings cannot be used for; see :func:`open_dataset`.
+
+    Raises
+    ------
+    UsageError
+        If it is a set of texts or recordings.
+    """
+    found = open_dataset(name, split, data_dir, class_order)
+    if not isinstance(found, ImageSet):
+        raise UsageError(f"{name} is a set of {found.kind}, and images are needed here")
+    return found
 
 
 def available_splits(name: StrPath, data_dir: StrPath | None = None) -> list[str]:
@@ -152,14 +179,14 @@ def _locate(name: StrPath, root: Path, ordered: bool = False) -> _Source:
     if is_path(name):
         return _locate_path(Path(os.path.expanduser(text)), root, ordered)
     if not _NAME.fullmatch(text):
-        raise UsageError(f"{text!r} is not a name of a set of images; give a folder of images as ./folder")
+        raise UsageError(f"{text!r} is not a name of a dataset; give a folder as ./folder")
     base, _, selector = text.partition(":")
     try:
         entry = get_entry(base)
     except UsageError:
         if not os.path.isdir(root / base) and _lone_file(base, root) is None:
             raise
-        entry = DatasetEntry(name=base, title=base, source="")
+        entry = DatasetEntry(name=base, title=base, source="", kind="")
     name = f"{entry.name}:{selector}" if selector else entry.name
     if entry.parts is not None:
         return _Source(name, entry, _parts(entry, root, ordered, selector))
@@ -174,14 +201,13 @@ def _locate_path(path: Path, root: Path, ordered: bool) -> _Source:
     if not os.path.exists(path):  # unlike Path.exists, no error for a name that is too long
         raise DataError(f"{path} does not exist")
     name = path_key(path)
-    entry = DatasetEntry(name=name, title=str(path), source="")
+    entry = DatasetEntry(name=name, title=str(path), source="", kind="")
     if path.is_dir():
         with reading(path):
             os.listdir(path)
-        explicit: list[Layout] = [packed, image_list, partial(split_folder, lenient=ordered)]
-        whole = partial(whole_folder, lenient=ordered)
-        return _Source(name, entry, [[(path, layout) for layout in explicit], [(path, whole)]])
-    return _Source(name, entry, [[(path.parent, partial(_one_file, path=path, root=root))]])
+        return _Source(name, entry, _groups_in([path], entry, ordered))
+    files = (partial(_one_file, path=path, root=root), partial(_text_file, path=path))
+    return _Source(name, entry, [[(path.parent, file)] for file in files])
 
 
 def _parts(entry: DatasetEntry, root: Path, ordered: bool, selector: str) -> list[list[tuple[Path, Layout]]]:
@@ -208,15 +234,31 @@ def _folders(entry: DatasetEntry, root: Path) -> list[Path]:
 def _groups(entry: DatasetEntry, root: Path, ordered: bool) -> list[list[tuple[Path, Layout]]]:
     """Return the layouts in order: first those with separate files or folders for splits, then whole folders."""
     folders = _folders(entry, root)
-    explicit: list[Layout] = [packed, *entry.layouts, image_list, partial(split_folder, lenient=ordered)]
-    own = [(folder, layout) for layout in explicit for folder in folders]
+    groups = _groups_in(folders, entry, ordered)
     if "." in entry.folders:
-        own += [(root, layout) for layout in entry.layouts]
-    whole: Layout = partial(whole_folder, lenient=ordered)
-    groups = [own, [(folder, whole) for folder in folders]]
+        groups[0] += [(root, layout) for layout in entry.layouts]
     if (path := _lone_file(entry.name, root)) is not None:
         groups.append([(root, partial(_one_file, path=path, root=root))])
     return [*groups, *_openood(entry, root)]
+
+
+def _groups_in(folders: list[Path], entry: DatasetEntry, ordered: bool) -> list[list[tuple[Path, Layout]]]:
+    """Return the layouts within folders; of an unknown kind, those of images are tried first, then texts."""
+    groups: list[list[tuple[Path, Layout]]] = []
+    # of each kind: layouts before and after those of the entry, and that of a folder without splits
+    forms: tuple[tuple[FolderKind, list[Layout], list[Layout], Callable[..., Loader | None]], ...] = (
+        (IMAGES, [packed], [image_list], whole_folder),
+        (text_files.FOLDERS, [], [text_files.split_file], text_files.class_folders),
+        (audio_set.FOLDERS, [], [], partial(whole_folder, kind=audio_set.FOLDERS)),
+    )
+    for kind, first, then, whole in forms:
+        if entry.kind not in ("", kind.title):
+            continue
+        divided = partial(split_folder, lenient=ordered, kind=kind)
+        explicit: list[Layout] = [*first, *entry.layouts, *then, divided]
+        groups.append([(folder, layout) for layout in explicit for folder in folders])
+        groups.append([(folder, partial(whole, lenient=ordered)) for folder in folders])
+    return groups
 
 
 def _openood(entry: DatasetEntry, root: Path) -> list[list[tuple[Path, Layout]]]:
@@ -277,12 +319,16 @@ def _one_file(folder: Path, split: str, path: Path, root: Path) -> Loader | None
     beside, root = folder.resolve(), root.resolve()
     listed = listed_file(path, (beside, root, *(root / name for name in _OPENOOD_ROOTS)))
 
-    def load() -> ImageSet:
+    def load() -> InputSet:
         images = listed()
         elsewhere = images.root != beside
         return images.with_notes(*[f"paths in {path.name} are relative to {images.root}"] * elsewhere)
 
     return load
+
+
+def _text_file(folder: Path, split: str, path: Path) -> Loader | None:
+    return text_files.texts_of_file(path) if split == "test" else None
 
 
 def _archive(entry: DatasetEntry, root: Path) -> Path | None:
@@ -294,7 +340,9 @@ def _archive(entry: DatasetEntry, root: Path) -> Path | None:
 def _missing(entry: DatasetEntry, root: Path, reasons: list[str]) -> str:
     if not entry.source:
         return (
-            reasons[0] if reasons else f"{entry.title} contains no images, no <split>.npz and no image list"
+            reasons[0]
+            if reasons
+            else f"{entry.title} contains no images, texts, recordings, <split>.npz or image list"
         )
     if lacking := next((part for part in entry.made_of if not available_splits(part, root)), ""):
         return (

@@ -1,4 +1,4 @@
-"""Registered sets of images."""
+"""Registered sets of images, texts and recordings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import difflib
 from functools import partial
 from typing import Any
 
+from featood.data.audio.entries import AUDIO_ENTRIES
 from featood.data.images import ambiguous, class_names, formats, generated
 from featood.data.images.benchmark_entries import BENCHMARK_ENTRIES
 from featood.data.images.cifar import cifar10, cifar100
@@ -15,6 +16,7 @@ from featood.data.images.entry import DatasetEntry
 from featood.data.images.folders import inner_folder
 from featood.data.images.lists import image_list
 from featood.data.tables.sets import refuse_table
+from featood.data.texts.entries import TEXT_ENTRIES
 from featood.errors import UsageError
 
 _GREY, _RGB = (28, 28, 1), (32, 32, 3)
@@ -216,7 +218,7 @@ _ENTRIES = (
     _entry("noise", "Noise", "generated", shape=_RGB, splits=_TRAIN_TEST, generate=generated.noise),
 )  # fmt: skip
 
-_BY_NAME = {entry.name: entry for entry in (*_ENTRIES, *BENCHMARK_ENTRIES)}
+_BY_NAME = {entry.name: entry for entry in (*_ENTRIES, *BENCHMARK_ENTRIES, *TEXT_ENTRIES, *AUDIO_ENTRIES)}
 
 
 def list_datasets() -> list[DatasetEntry]:
@@ -237,5 +239,7 @@ def get_entry(name: str) -> DatasetEntry:
         refuse_table(name)
         near = difflib.get_close_matches(name.lower(), _BY_NAME, n=3)
         hint = f"did you mean {', '.join(near)}" if near else "see `featood datasets`"
-        raise UsageError(f"no set of images is named {name!r}: {hint}, or ./folder for a folder of images?")
+        raise UsageError(
+            f"no dataset is named {name!r}: {hint}, or ./folder for a folder of images, texts or recordings?"
+        )
     return entry

@@ -1,8 +1,8 @@
-"""Finding the images below a folder, and counting the files that are left out."""
+"""Finding the files of a kind below a folder, and counting those that are left out."""
 
 from __future__ import annotations
 
-__all__ = ["Scan", "has_images", "scan", "some", "subfolders"]
+__all__ = ["Scan", "has_files", "scan", "some", "subfolders"]
 
 import os
 from collections import Counter
@@ -56,13 +56,13 @@ class Scan:
         return notes
 
 
-def has_images(folder: Path) -> bool:
-    """Whether there is an image below a folder."""
-    return next(scan(folder, Scan()), None) is not None
+def has_files(folder: Path, suffixes: frozenset[str] = SUFFIXES) -> bool:
+    """Whether there is a file with one of some suffixes, by default those of images, below a folder."""
+    return next(scan(folder, Scan(), suffixes), None) is not None
 
 
-def scan(folder: Path, found: Scan) -> Iterator[str]:
-    """Yield the relative paths of the images below ``folder``, and record in ``found`` what is left out.
+def scan(folder: Path, found: Scan, suffixes: frozenset[str] = SUFFIXES) -> Iterator[str]:
+    """Yield the relative paths of such files below ``folder``, and record in ``found`` what is left out.
 
     Links are followed, but each folder is read once.
     """
@@ -89,7 +89,7 @@ def scan(folder: Path, found: Scan) -> Iterator[str]:
                 folders.append(name)
             elif kind != "file":
                 found.dead.append(name)
-            elif suffix in SUFFIXES:
+            elif suffix in suffixes:
                 yield name
             elif entry.name.lower() not in _COMPANIONS:
                 found.skipped[suffix or "(none)"] += 1

@@ -59,6 +59,10 @@ _SUITES: dict[str, tuple[str, ...]] = {
     "phakir-shifted": ("phakir-medium-smoke", "phakir-heavy-smoke"),
     "phakir-near": ("cholec", "endovis2015", "endovis2018"),
     "phakir-far": ("kvasir", "cataracts"),
+    "debian-sections-near": ("debian-near",),
+    "debian-sections-far": ("debian-far",),
+    # Hendrycks et al. 2019, who have further sets
+    "newsgroups20-exposure": ("multi30k", "wmt16"),
     "imagenet-heat": ("inaturalist", "sun", "places365", "textures-hires"),
 }
 

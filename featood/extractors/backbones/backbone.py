@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["CODE", "RANDOM", "Backbone", "Built", "Request", "code_name"]
+__all__ = ["CODE", "MODELS", "RANDOM", "Backbone", "Built", "Parts", "Request", "code_name", "model_folder"]
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import PurePath, PureWindowsPath
 from typing import Any, NamedTuple
 
 from torch import nn
 
+from featood.extractors.inputs import InputTransform
 from featood.extractors.transform import Transform
 from featood.extractors.weights import SUFFIXES
 from featood.reporter import SILENT, Reporter
@@ -18,6 +20,8 @@ from featood.reporter import SILENT, Reporter
 RANDOM = "random"
 CODE = "python:"
 """Prefix of names of code to run."""
+MODELS = ("st:", "hf:")
+"""Prefixes of folders and names of models of sentence-transformers and transformers."""
 
 
 def code_name(name: str) -> str:
@@ -31,6 +35,18 @@ def code_name(name: str) -> str:
     place, _, attribute = name.removeprefix(CODE).rpartition(":")
     path = PureWindowsPath(place) if "\\" in place else PurePath(place)
     return f"{path.name.removesuffix('.py')}.{attribute}"
+
+
+def model_folder(name: str) -> str:
+    """Return the folder in the cache of a model of sentence-transformers or transformers.
+
+    Examples
+    --------
+    >>> model_folder("hf:textattack/bert-base")
+    'textattack--bert-base'
+    """
+    rest = name.partition(":")[2]
+    return os.path.basename(os.path.abspath(rest)) if os.path.isdir(rest) else rest.replace("/", "--")
 
 
 class Request(NamedTuple):
@@ -51,13 +67,23 @@ class Built(NamedTuple):
     module: nn.Module
     resolved: str
     weights: str
-    transform: Transform | None = None
+    transform: InputTransform | None = None
     classes: tuple[str, ...] = ()
     titles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     folder: str = ""
     taps: tuple[str, ...] = ()
     options: Mapping[str, Any] = {}
+
+
+class Parts(NamedTuple):
+    """A module with the transform of its inputs; see :class:`Backbone`."""
+
+    module: nn.Module
+    transform: InputTransform | None
+    options: Mapping[str, Any] = {}
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +93,11 @@ class Backbone:
     name: str
     """Name as given by the user."""
     resolved: str
-    """``net:NAME``, ``tv:NAME@WEIGHTS``, ``timm:NAME`` or ``python:MODULE:CALLABLE``."""
+    """``net:NAME``, ``tv:NAME@WEIGHTS``, ``timm:NAME``, ``st:NAME``, ``hf:NAME`` or ``python:MODULE:CALLABLE``."""
     module: nn.Module
     weights: str
     """The name of a file or of published weights, or ``random``."""
-    transform: Transform | None
+    transform: InputTransform | None
     """The transform of the weights, if they have one."""
     sha256: str
     """Digest of all parameters and buffers."""
@@ -86,7 +112,7 @@ class Backbone:
     taps: tuple[str, ...] = ()
     """Modules whose outputs are cached besides those requested."""
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Options of the network that differ from its defaults."""
+    """What determines the outputs besides the weights, such as options of the network that differ from its defaults."""
     resampled: tuple[int, int] | None = None
     """Rows and columns of the position embeddings of the weights, if they were resampled to another image size."""
     resampled_sha256: str = ""

@@ -19,8 +19,8 @@ from torch import nn
 
 from featood.errors import DataError, FeatoodError, UsageError
 from featood.extractors.backbones.backbone import Built, Request
+from featood.extractors.backbones.declared import declared_parts
 from featood.extractors.backbones.sources import file_name
-from featood.extractors.transform import Transform
 from featood.extractors.weights import load_weights
 from featood.nets import seeded
 
@@ -38,16 +38,18 @@ def build(name: str, request: Request) -> Built:
     if not isinstance(module, nn.Module):
         raise UsageError(f"python:{name} returned {type(module).__name__}, not a torch.nn.Module")
     notes = load_weights(module, request.weights) if request.weights else ()
-    own = getattr(module, "featood_transform", None)
-    transform = None if own is None else Transform.from_json(own)
+    found = declared_parts(module)
     place, _, attribute = name.rpartition(":")
     return Built(
-        module,
+        found.module,
         # without the folder; files of the same name are distinguished by the digest of their code
         f"python:{Path(place).name if _is_file(place) else place}:{attribute}",
         file_name(request.weights) or "its own",
-        transform,
-        notes=notes,
+        found.transform,
+        found.classes,
+        found.classes,
+        (*notes, *found.notes),
+        options=found.options,
     )
 
 

@@ -11,13 +11,15 @@ from typing import Any
 from featood.errors import UsageError
 from featood.extractors.backbones import (
     callables,
+    declared,
     nets,
     published,
+    text_models,
     timm_models,
     torchvision_models,
     trained,
 )
-from featood.extractors.backbones.backbone import Backbone, Built, Request
+from featood.extractors.backbones.backbone import MODELS, Backbone, Built, Request
 from featood.extractors.backbones.names import nearest_names
 from featood.extractors.weights import weights_sha256
 from featood.nets import is_net
@@ -40,8 +42,10 @@ def resolve_backbone(
         A network of featood (``cifar-resnet20``), published weights (``cifar-resnet20.akamaster-cifar10``, see
         :func:`list_published`), ``tv:NAME`` or ``tv:NAME@WEIGHTS``, ``timm:NAME``,
         ``python:package.module:callable`` or ``python:path/file.py:callable``, or a name without prefix, which is
-        searched in this order; or a folder written by ``featood train``. The module returned by a callable may have an
-        attribute ``featood_transform`` with the fields of a :class:`~featood.extractors.transform.Transform`.
+        searched in this order; a folder written by ``featood train``; ``st:NAME`` or ``hf:NAME``, a folder or the name
+        on the hub of a text model of sentence-transformers or transformers; or ``log-mel``, features of recordings.
+        The module returned by a callable may declare its inputs, see
+        :func:`~featood.extractors.backbones.declared.declared_parts`.
     weights : str
         A file or folder (see :func:`featood.extractors.weights.read_checkpoint`; ``FILE#ENTRY`` selects one entry of a
         checkpoint), or ``random``; empty for the published weights. A file determines the number of classes and
@@ -71,6 +75,9 @@ def resolve_backbone(
         family = next((family for family, known in FINDERS.items() if known(name)), "")
         if family == "trained":  # a cache may be used from elsewhere
             name = rest = os.path.abspath(name)
+    if f"{family}:" in MODELS and os.path.isdir(rest):
+        rest = os.path.abspath(rest)
+        name = f"{family}:{rest}"
     if not family:
         raise UsageError(f"there is no backbone '{name}'{nearest_names(name)}; see featood backbones")
     if request.options and family not in ("net", "timm"):
@@ -106,6 +113,9 @@ BUILDERS: dict[str, Callable[[str, Request], Built]] = {
     "python": callables.build,
     "published": published.build,
     "trained": trained.build,
+    "st": text_models.build_encoder,
+    "hf": text_models.build_transformer,
+    "audio": declared.build_log_mel,
 }
 FINDERS: dict[str, Callable[[str], bool]] = {
     "published": published.is_published,
@@ -113,4 +123,5 @@ FINDERS: dict[str, Callable[[str], bool]] = {
     "tv": _is_torchvision,
     "timm": _is_timm,
     "trained": trained.is_trained,
+    "audio": declared.LOG_MEL.__eq__,
 }

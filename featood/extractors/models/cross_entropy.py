@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["CrossEntropy"]
 
+from typing import ClassVar
+
 from featood.extractors.models.model import ImageBatch, Model
 from featood.extractors.models.network import SplitNet
 from featood.extractors.models.registry import register
@@ -25,6 +27,7 @@ class CrossEntropy(Model):
     s is the smoothing; 0, the default, is the plain cross-entropy.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("images", "texts")
     smoothing: float = option(0.0, "share of the target spread evenly over all classes", low=0, high=1)
 
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["EnergyFinetune"]
 
+from typing import ClassVar
+
 from featood.errors import UsageError
 from featood.extractors.models.model import ImageBatch
 from featood.extractors.models.network import SplitNet
@@ -34,6 +36,7 @@ class EnergyFinetune(PhasedModel):
     authors take -27 and -5 for CIFAR-100.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("images", "texts")
     weight: float = option(0.1, "weight of the bounds", low=0)
     m_in: float = option(-23.0, "upper bound of the energy of labelled images")
     m_out: float = option(-5.0, "lower bound of the energy of outliers")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["LogitNorm"]
 
+from typing import ClassVar
+
 from featood.extractors.models.model import ImageBatch, Model
 from featood.extractors.models.network import SplitNet
 from featood.extractors.models.registry import register
@@ -25,6 +27,7 @@ class LogitNorm(Model):
     The network's logits are those before normalisation, as in the authors' code.
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("images", "texts")
     temperature: float = option(0.04, "t: lower lets the classifier be more confident", low=1e-4)
 
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:

@@ -1,4 +1,4 @@
-"""Base of the models that are trained on images."""
+"""Base of the models that are trained on images or texts."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ImageBatch(NamedTuple):
     """A batch of training images; a negative label marks an outlier."""
 
     images: Tensor
-    """``[B, C, H, W]``, normalised."""
+    """``[B, C, H, W]``, normalised; texts are token numbers ``[B, L]``."""
     labels: Tensor
     """``[B]``."""
     step: int = 0
@@ -113,6 +113,8 @@ class Model:
     """
 
     card: ClassVar[ModelCard]
+    takes: ClassVar[tuple[str, ...]] = ("images",)
+    """Kinds of inputs that it can be trained on; ``texts`` if its losses only need the outputs of the network."""
     shown: ClassVar[tuple[str, ...]] = ()
     """Parts whose outputs an extraction caches as columns, called after the part: ``confidence.avg``."""
     logits_part: ClassVar[str] = ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["OutlierExposure"]
 
+from typing import ClassVar
+
 from featood.extractors.models.model import ImageBatch, Model
 from featood.extractors.models.network import SplitNet
 from featood.extractors.models.registry import register
@@ -27,6 +29,7 @@ class OutlierExposure(Model):
     the entropic open-set loss (Dhamija et al., NeurIPS 2018).
     """
 
+    takes: ClassVar[tuple[str, ...]] = ("images", "texts")
     weight: float = option(0.5, "weight of the outliers (1: entropic open-set loss)", low=0)
 
     def losses(self, net: SplitNet, batch: ImageBatch) -> Losses:

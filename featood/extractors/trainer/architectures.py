@@ -14,12 +14,17 @@ from featood.errors import UsageError
 from featood.extractors.backbones.names import nearest_names
 from featood.extractors.models import list_models
 from featood.nets import NetOptions, bound_layers, create_net, is_net, net_defaults, parse_options, seeded
+from featood.nets.gru import GruClassifier
 from featood.options import options_of
 
 OWN_SIDE = 32
 """Side in pixels of the images of models with a network of their own, if that of the dataset is not known."""
 LOADING = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "weights_backbone"}
 """Arguments of the libraries' constructors that load weights."""
+
+
+TEXT_NETS = {"gru": GruClassifier}
+"""Networks of texts."""
 
 
 def _is_own(name: str) -> bool:
@@ -40,6 +45,11 @@ class Architecture(NamedTuple):
     and the options of :class:`featood.nets.NetOptions`."""
 
     @property
+    def takes(self) -> str:
+        """Kind of its inputs; see :class:`featood.data.InputSet`."""
+        return "texts" if self.name in TEXT_NETS else "images"
+
+    @property
     def input_shape(self) -> tuple[int, int]:
         """Channels, and side in pixels, of the images that it is made for."""
         if is_net(self.name):
@@ -48,7 +58,7 @@ class Architecture(NamedTuple):
         return 3, OWN_SIDE if _is_own(self.name) else 224
 
     def make(self, classes: int, channels: int, generator: torch.Generator | None = None) -> nn.Module:
-        """Build the network with fresh weights.
+        """Build the network with fresh weights, for images of some channels, or texts of so many different tokens.
 
         Raises
         ------
@@ -57,6 +67,11 @@ class Architecture(NamedTuple):
         """
         if is_net(self.name):
             return create_net(self.name, classes, channels, generator, **self.options)
+        if self.name in TEXT_NETS:
+            kind = TEXT_NETS[self.name]
+            chosen = parse_options(kind.Options, self.options, self.name)
+            with seeded(generator):
+                return bound_layers(kind(classes, channels, chosen), chosen, self.name)
         shared = {option.name for option in options_of(NetOptions)}
         options = parse_options(
             NetOptions, {key: value for key, value in self.options.items() if key in shared}, self.name

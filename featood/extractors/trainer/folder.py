@@ -7,10 +7,12 @@ __all__ = [
     "save_extractor",
 ]  # fmt: skip
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
 import io
+import json
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,13 +21,16 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from featood.errors import CacheCorrupt, Mismatch, UsageError
+from featood.extractors.inputs import InputTransform
 from featood.extractors.models import Model, create_model
 from featood.extractors.models.network import TrainableNet
+from featood.extractors.tokens import TokenTransform
 from featood.extractors.trainer.architectures import Architecture
 from featood.extractors.trainer.networks import drop_parts, trainable_net
 from featood.extractors.trainer.pictures import png_of
 from featood.extractors.trainer.trainer import Trained
 from featood.extractors.transform import Transform
+from featood.extractors.words import WordTokenizer
 from featood.files import atomic_write, rename, size_of
 from featood.records import check_record, is_newer, whole
 from featood.sealed import read_json, write_json
@@ -33,6 +38,7 @@ from featood.sealed import read_json, write_json
 SCHEMA = 1
 RECORD = "extractor.json"
 WEIGHTS, LAST = "model.safetensors", "last.safetensors"
+VOCABULARY = "vocabulary.json"
 NEXT = ".next"
 """Suffix of files that belong to the record, or to the next one, and have not replaced their predecessor yet."""
 AGAIN = "train it again"
@@ -60,7 +66,7 @@ class Facts(NamedTuple):
     model: Model
     classes: tuple[str, ...]
     """Names of the classes."""
-    transform: Transform
+    transform: InputTransform
     training: Mapping[str, Any]
     """Options of the training."""
     data: Mapping[str, Any]
@@ -94,6 +100,9 @@ def save_extractor(trained: Trained, facts: Facts, folder: Path) -> None:
         "README.md": _card(facts, trained.summary).encode(),
     }
     contents |= {f"{what}.png": png_of(picture) for what, picture in trained.pictures.items()}
+    if isinstance(facts.transform, TokenTransform) and isinstance(facts.transform.tokenizer, WordTokenizer):
+        words = list(facts.transform.tokenizer.vocabulary)
+        contents[VOCABULARY] = json.dumps(words, ensure_ascii=False, indent=0).encode()
     drop_parts(trained.net, facts.model.transient)
     for name, tensors in ((WEIGHTS, trained.net.named_tensors()), (LAST, trained.last)):
         contents[name] = save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
@@ -163,7 +172,7 @@ def load_extractor(folder: str | Path, last: bool = False) -> Extractor:
         name: tuple(value) if isinstance(value, list) else value for name, value in body["options"].items()
     }
     try:
-        model, transform = create_model(body["model"], options), Transform.from_json(body["transform"])
+        model, transform = create_model(body["model"], options), _transform(body["transform"], folder)
         classes = body["summary"].get("classes", body["outputs"])
         net = trainable_net(model, architecture.make, classes, transform, outputs=body["outputs"])
     except UsageError as error:
@@ -174,6 +183,18 @@ def load_extractor(folder: str | Path, last: bool = False) -> Extractor:
     net.load_named(_tensors(folder / name, body["sha256_of"].get(name, "")))
     facts = Facts(architecture, model, tuple(body["classes"]), transform, body["training"], body["data"])
     return Extractor(net.eval(), facts, body["summary"])
+
+
+def _transform(body: Mapping[str, Any], folder: Path) -> InputTransform:
+    """Restore the transform of a network; that of texts has its words in a file."""
+    if "kind" not in body:
+        return Transform.from_json(body)
+    path = folder / VOCABULARY
+    for one in (path, path.with_name(f"{path.name}{NEXT}")):
+        with contextlib.suppress(OSError, ValueError, Mismatch):
+            words = WordTokenizer.from_json(json.loads(one.read_bytes()), body.get("tokenizer_sha256", ""))
+            return TokenTransform(words, body["max_length"])
+    raise CacheCorrupt(f"{path} is missing, or does not match its checksum; {AGAIN}")
 
 
 def _tensors(path: Path, sha256: str) -> dict[str, Tensor]:

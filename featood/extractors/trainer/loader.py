@@ -1,4 +1,4 @@
-"""Batches of augmented images: every image of every epoch is the same, whichever process makes it."""
+"""Batches of augmented images, or of texts: every row of every epoch is the same, whichever process makes it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from featood.data import ImageSet
+from featood.data import InputSet
+from featood.extractors.inputs import InputTransform
 from featood.extractors.trainer.augmentation import Augmentation
-from featood.extractors.transform import Transform
 from featood.training.batches import Batches
 
 
@@ -25,9 +25,9 @@ class ImageLoader:
 
     Parameters
     ----------
-    images : ImageSet
-        The images.
-    transform : Transform
+    images : InputSet
+        The images, or texts.
+    transform : InputTransform
         From a decoded image to the network's input.
     batches : Batches
         Rows by the number of the batch.
@@ -47,8 +47,8 @@ class ImageLoader:
 
     def __init__(
         self,
-        images: ImageSet,
-        transform: Transform,
+        images: InputSet,
+        transform: InputTransform,
         batches: Batches,
         count: int,
         *,
@@ -69,7 +69,7 @@ class ImageLoader:
         return self._keys.rows(number)
 
     def __call__(self, number: int) -> Tensor:
-        """Return the normalised images ``[B, C, H, W]`` of a batch."""
+        """Return the inputs of a batch: normalised images ``[B, C, H, W]``, or token numbers ``[B, L]``."""
         if number != self._next:
             self._iterator = self._open(number)
         self._next = number + 1
@@ -80,7 +80,7 @@ class ImageLoader:
             DataLoader(
                 self._rows,
                 batch_sampler=dataclasses.replace(self._keys, first=first),
-                collate_fn=np.stack,
+                collate_fn=self._transform.stack,
                 num_workers=self._workers,
                 generator=torch.Generator(),
             )
@@ -116,14 +116,14 @@ class _Rows(Dataset[np.ndarray]):
     """Augmented pixels, uint8 ``[H, W, C]``, by row, epoch and view."""
 
     def __init__(
-        self, images: ImageSet, transform: Transform, augmentations: Sequence[Augmentation], seed: int
+        self, images: InputSet, transform: InputTransform, augmentations: Sequence[Augmentation], seed: int
     ) -> None:
         self._images, self._transform = images, transform
         self._augmentations, self._seed = augmentations, seed
 
     def __getitem__(self, key: tuple[int, int, int]) -> np.ndarray:
         row, epoch, view = key
-        pixels = self._transform.pixels(self._images.read(row))
+        pixels = self._transform.read(self._images, row)
         rng = np.random.default_rng([self._seed, epoch, row, view])
         for change in self._augmentations:
             pixels = change(pixels, rng)

@@ -9,19 +9,20 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
+from featood.extractors.inputs import InputTransform
 from featood.extractors.models.model import Model, Setup
 from featood.extractors.models.network import SplitNet, TrainableNet
 from featood.extractors.transform import Transform
 
 MakeNet = Callable[[int, int, torch.Generator], nn.Module]
-"""From the numbers of classes and channels and a generator to a network."""
+"""From the numbers of classes and of channels, or tokens, and a generator to a network."""
 
 
 def trainable_net(
     model: Model,
     make: MakeNet,
     classes: int,
-    transform: Transform,
+    transform: InputTransform,
     seed: int = 0,
     initial: Callable[[nn.Module], object] | None = None,
     outputs: int = 0,
@@ -36,8 +37,8 @@ def trainable_net(
         Makes the network of other models.
     classes : int
         Number of classes of the labels.
-    transform : Transform
-        Of the images.
+    transform : InputTransform
+        Of the images, or texts.
     seed : int
         Of the initial weights.
     initial : callable, optional
@@ -45,7 +46,9 @@ def trainable_net(
     outputs : int
         Number of the network's logits, if it is not the model's for these classes.
     """
-    setup = Setup(classes, 0, transform.shape, transform.mean, transform.std)
+    setup = Setup(classes, 0)
+    if isinstance(transform, Transform):
+        setup = Setup(classes, 0, transform.shape, transform.mean, transform.std)
     with torch.random.fork_rng(devices=[]):
         if model.own_network:
             torch.default_generator.manual_seed(seed)

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from featood.data import ImageSet
+from featood.data import ImageSet, InputSet
 from featood.errors import DataError, UsageError
+from featood.extractors.inputs import InputTransform
 from featood.extractors.models.model import ImageBatch, Model
 from featood.extractors.models.network import SplitNet, TrainableNet, check_split
 from featood.extractors.trainer.augmentation import MIXES, parse_augmentations
@@ -29,6 +30,7 @@ from featood.extractors.trainer.options import TrainOptions, optimizer_of, sched
 from featood.extractors.trainer.pictures import pictures_of
 from featood.extractors.trainer.pixmix import PixMix
 from featood.extractors.transform import Transform
+from featood.nets.padded import joined
 from featood.numerics.devices import pick_device
 from featood.training import BalancedBatches, Batches
 from featood.training.loop import train
@@ -41,13 +43,13 @@ GOOD_STATES = 100
 class TrainImages(NamedTuple):
     """What to train on."""
 
-    images: ImageSet
-    """Labelled images."""
-    transform: Transform
-    outliers: ImageSet | None = None
-    held_out: ImageSet | None = None
+    images: InputSet
+    """Labelled images, or texts."""
+    transform: InputTransform
+    outliers: InputSet | None = None
+    held_out: InputSet | None = None
     """Labelled images to validate on, in place of a share of `images`."""
-    mixing: ImageSet | None = None
+    mixing: InputSet | None = None
     """Images that PixMix mixes in."""
 
 
@@ -116,6 +118,11 @@ def train_network(
             f"{MIXES} needs images to mix with: name a set by --mixing-set" if data.mixing is None
             else f"a mixing set is used by --augment {MIXES} only"
         )  # fmt: skip
+    kind = data.transform.takes
+    if kind not in model.takes:
+        raise UsageError(f"{model.name} is trained on {' or '.join(model.takes)} only, not on {kind}")
+    if kind != Transform.takes and (options.augment or options.mixup or options.cutmix):
+        raise UsageError(f"{kind} are not augmented or mixed; leave out augment, mixup and cutmix")
     labelled = "labels" in model.needs
     mixing = Mixing(options.mixup, options.cutmix, options.seed)
     if mixing and not model.card.mixes:
@@ -124,7 +131,7 @@ def train_network(
     device = pick_device(options.device)
     net: Any = trainable_net(model, make, classes, data.transform, options.seed, initial)
     if isinstance(net, SplitNet):
-        check_split(net, torch.zeros(2, *data.transform.shape))
+        check_split(net, data.transform.example())
     began = time.monotonic()
     with processes(device.type == "cuda") as team:
         run = _Run(net, model, data, labels, options, mixing, team, device, show)
@@ -209,7 +216,9 @@ class _Run:
         self.per_epoch = len(batches)
         self.steps = options.epochs * self.per_epoch
         part = team.rank, team.world
-        mix = None if data.mixing is None else PixMix(data.mixing, data.transform)
+        mix = None
+        if isinstance(data.mixing, ImageSet) and isinstance(data.transform, Transform):
+            mix = PixMix(data.mixing, data.transform)
         changes = parse_augmentations(options.augment, mix)
         how: dict[str, Any] = {
             "augmentations": changes, "workers": options.workers, "part": part, "views": model.views,
@@ -251,7 +260,7 @@ class _Run:
             images, others, share = self.mixing(images, labels, number)
         if self.outside is not None:
             odd = self.outside(number)
-            images = torch.cat([images, odd])
+            images = joined([images, odd])
             labels = torch.cat([labels, labels.new_full((len(odd),), -1)])
         batch = ImageBatch(
             self._placed(images), labels.to(self.device), number, self.steps, number // self.per_epoch,
@@ -262,6 +271,8 @@ class _Run:
 
     def pictures(self) -> dict[str, np.ndarray]:
         """Return what the network generates, from fixed random numbers and the first images."""
+        if not isinstance(self.data.transform, Transform):
+            return {}
         images = self.held_out[0] if len(self.held_out[0]) > 1 else self.data.images
         first = next(self._in_order(images, torch.zeros(len(images)))).images
         return pictures_of(self.model, self.net, first, self.data.transform, self.options.seed)
@@ -283,13 +294,15 @@ class _Run:
         self.net.train()
         return float(torch.cat(errors).mean())
 
-    def _in_order(self, images: ImageSet, labels: Tensor) -> Iterator[ImageBatch]:
+    def _in_order(self, images: InputSet, labels: Tensor) -> Iterator[ImageBatch]:
         rows = _Ordered(len(images), self.options.batch_size)
         loader = ImageLoader(images, self.data.transform, rows, len(rows), workers=self.options.workers)
         for number in range(len(rows)):
             yield ImageBatch(self._placed(loader(number)), labels[rows(number)].to(self.device))
 
     def _placed(self, images: Tensor) -> Tensor:
+        if not images.is_floating_point():  # token numbers
+            return images.to(self.device, non_blocking=True)
         layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
         return images.to(self.device, self.dtype, memory_format=layout, non_blocking=True)
 
@@ -318,11 +331,13 @@ def _seeded(key: list[int]) -> Any:
         yield
 
 
-def _labels(images: ImageSet, model: Model) -> np.ndarray:
+def _labels(images: InputSet, model: Model) -> np.ndarray:
     if "labels" not in model.needs:
         return np.zeros(len(images), np.int64)
     if images.labels is None or not len(images) or images.labels.min() < 0:
-        raise DataError(f"{images.name}/{images.split} has images without a label; training needs labels")
+        raise DataError(
+            f"{images.name}/{images.split} has {images.kind} without a label; training needs labels"
+        )
     return images.labels
 
 

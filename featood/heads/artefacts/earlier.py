@@ -31,7 +31,7 @@ ENERGIES = (
     "vera", "vera-posterior", "vera-supervised",
 )  # fmt: skip
 ADDED: Mapping[str, Mapping[str, Any]] = {
-    "natpn": {"evidence_limit": 1e12},
+    "natpn": {"evidence_limit": 1e12, "by_class": False},
     **{name: {"by_class": False} for name in FLOWS},
     **{name: {"base": "none"} for name in ENERGIES},
     "radial-flow": {"separate": True},

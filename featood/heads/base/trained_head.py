@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Phase", "TrainedHead"]
+__all__ = ["Phase", "TrainedHead", "updates_option"]
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -34,6 +35,15 @@ SCHEDULES: Mapping[str, Callable[[int], Schedule]] = {
 }
 
 
+def updates_option(default: int) -> int:
+    """Declare the option ``updates`` with a default specific to the head."""
+    return option(
+        default,
+        "minimum number of updates, unless `epochs` is given: over few rows, more passes are made",
+        low=0,
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Phase:
     """One training phase of a head, with a separate loss."""
@@ -47,6 +57,8 @@ class Phase:
     """Function from the network to an optimiser over the trained parameters."""
     name: str = ""
     """Name under which the summary is recorded; empty for the main phase."""
+    start: Callable[[Any, Tensor, Tensor], None] | None = None
+    """Function like `TrainedHead.initialize`, called before the first step of the phase."""
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
@@ -66,9 +78,12 @@ class TrainedHead(FeatureHead):
     testing_options: ClassVar[Mapping[str, Any]] = {"epochs": 10, "batch_size": 64}
     transient: ClassVar[tuple[str, ...]] = ()
     """Submodules needed only in training (a replay buffer, a generator); they are not saved."""
+    table_options: ClassVar[Mapping[str, Any]] = {}
+    """Options that replace defaults for tables, besides the space."""
 
     space: str = space_option("standardize")
     epochs: int = option(50, "passes over the training rows", low=1)
+    updates: int = updates_option(0)
     batch_size: int = option(512, "rows in a batch", low=1)
     lr: float = option(1e-3, "initial learning rate", low=0)
     schedule: str = option(
@@ -215,6 +230,10 @@ class TrainedHead(FeatureHead):
         classes: int,
         context: FitContext,
     ) -> tuple[nn.Module, dict[str, Any]]:
+        passes = math.ceil(self.updates / len(self.batches(labels)))
+        if self.epochs < passes:
+            longer = dataclasses.replace(self, epochs=passes)
+            return longer._train(parts, labels, held_labels, unseen, classes, context)
         rows, held, outliers = parts["rows"], parts["held"], parts["outliers"]
         model = self.build(rows.shape[1], classes, torch.Generator().manual_seed(self.seed)).to(rows.device)
         pool, known, further = rows, labels, None
@@ -240,6 +259,8 @@ class TrainedHead(FeatureHead):
         training: dict[str, Any] = {}
         for phase in self.phases():
             folder = context.checkpoint
+            if phase.start is not None:
+                phase.start(model, pool, known)
             summary = self._run_phase(
                 phase,
                 model,

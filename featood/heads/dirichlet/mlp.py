@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from featood.heads.base.perceptron_head import PerceptronHead
+from featood.heads.base.trained_head import updates_option
 from featood.heads.dirichlet._evidence_head import EvidenceHead
 from featood.heads.dirichlet._scores import CHOICES
 from featood.heads.registry import register
@@ -38,6 +39,7 @@ class MLP(EvidenceHead, PerceptronHead):
         "epochs": 15, "batch_size": 64, "width": 32, "depth": 1, "lr": 2e-2,
     }  # fmt: skip
 
+    updates: int = updates_option(1000)
     which: str = option("msp", "score to return", choices=("msp", "max-logit", *CHOICES))
 
     def build(self, size: int, classes: int, generator: torch.Generator) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["PostNet"]
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -14,10 +14,11 @@ from torch import Tensor
 
 from featood.energies.dirichlet import bayesian_loss
 from featood.errors import DataError, UsageError
-from featood.flows.posterior_network import BUDGETS, DENSITIES, PosteriorNetwork
+from featood.flows.posterior_network import BUDGETS, DENSITIES, PosteriorNetwork, settled_latents
 from featood.heads.base.fit import FitContext, Learned
 from featood.heads.base.perceptron_head import PerceptronHead
 from featood.heads.base.rows import SelectedRows
+from featood.heads.base.trained_head import Phase
 from featood.heads.dirichlet._evidence_head import EvidenceHead
 from featood.heads.dirichlet._scores import CHOICES
 from featood.heads.registry import register
@@ -42,6 +43,10 @@ class PostNet(EvidenceHead, PerceptronHead):
     class. ``alpha0`` is the negated log-precision. Far from all classes it approaches ``-log C`` so closely that rows
     tie; ``p(x)``, computed without the prior's ones, still ranks them.
 
+    By the joint training, any large evidence suffices, and the densities stay far from a maximum of the likelihood. So
+    they are then fine-tuned alone (not in the published code), which detects more outliers, at some cost of
+    calibration. On 100 classes of 20 rows, it learned nothing of use with either.
+
     The preset ``published`` has the settings of the authors' run on the table Segment: a mixture of six Gaussians
     for each class, features in [0, 1] without further scaling, and the state with the lowest loss on held-out rows. Its
     figures (accuracy 97.73 %, i.e. 387 of 396 rows; average precision 96.32 % by ``alpha0``) are those of one split
@@ -58,7 +63,7 @@ class PostNet(EvidenceHead, PerceptronHead):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "published": {
             "epochs": 200, "lr": 1e-3, "schedule": "constant", "space": "none", "density": "normal-mixture",
-            "layers": 6, "criterion": "loss", "patience": 20,
+            "layers": 6, "criterion": "loss", "patience": 20, "finetune": False,
         }
     }  # fmt: skip
 
@@ -84,6 +89,7 @@ class PostNet(EvidenceHead, PerceptronHead):
         "criterion on held-out rows for the best state: accuracy with ties broken by the loss, or the loss",
         choices=("accuracy", "loss"),
     )
+    finetune: bool = option(True, "train the densities alone by their likelihood after the joint training")
     entropy_weight: float = option(1e-5, "weight of the Dirichlet entropy regulariser", low=0)
     epochs: int = option(100, "passes over the training rows", low=1)
     batch_size: int = option(64, "rows in a batch", low=2)
@@ -107,6 +113,19 @@ class PostNet(EvidenceHead, PerceptronHead):
         """Make the network."""
         encoder = self.mlp(size, self.latent, generator)
         return PosteriorNetwork(encoder, self.latent, self.layers, classes, generator, self.density)
+
+    def phases(self) -> Sequence[Phase]:
+        """Return the phases: training of all parts, and fine-tuning of the densities after joint training."""
+
+        def densities(model: Any) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(
+                model.flows.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
+            )
+
+        found = list(super().phases())
+        if self.finetune and self.training == "joint":
+            found.append(Phase(self.epochs, density_losses, density_loss, densities, "fine-tuning"))
+        return found
 
     def initialize(self, model: Any, rows: Tensor, labels: Tensor) -> None:
         """Count the rows of each class, and the steps that train the encoder alone."""
@@ -140,3 +159,16 @@ class PostNet(EvidenceHead, PerceptronHead):
     def log_evidence(self, model: Any, rows: Tensor) -> Tensor:
         """Return the logarithm of budget times density of each class ``[B, C]``."""
         return model.evidence(model.encoder(rows), self.budget)
+
+
+def density_losses(
+    model: PosteriorNetwork, rows: Tensor, labels: Tensor, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Return the mean negative log-density of rows in their classes, with encoder and normalisation frozen."""
+    densities = model.flows.log_density(settled_latents(model, rows))  # type: ignore[operator]
+    return {"loss": -densities.gather(1, labels[:, None]).mean()}
+
+
+def density_loss(model: PosteriorNetwork, rows: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Return the mean negative log-density of held-out rows in their classes."""
+    return density_losses(model, rows, labels, generator)["loss"]

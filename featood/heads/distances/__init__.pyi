@@ -3,6 +3,7 @@ from .csp import CSP as CSP
 from .combood import CombOOD as CombOOD
 from .cosine import Cosine as Cosine
 from .fdbd import FDBD as FDBD
+from .feature_norm import FeatureNorm as FeatureNorm
 from .gem import GEM as GEM
 from .gl_mcm import GLMCM as GLMCM
 from .grood import GROOD as GROOD
@@ -12,6 +13,7 @@ from .gram import Gram as Gram
 from .knn import KNN as KNN
 from .mcm import MCM as MCM
 from .mahalanobis import Mahalanobis as Mahalanobis
+from .mahalanobis_odin import MahalanobisODIN as MahalanobisODIN
 from .mahalanobis_pp import MahalanobisPP as MahalanobisPP
 from .mean_logits import MeanLogits as MeanLogits
 from .multi_mahalanobis import MultiMahalanobis as MultiMahalanobis

@@ -6,6 +6,7 @@ __all__ = ["SSD"]
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,20 +14,17 @@ from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
 from featood.errors import DataError
+from featood.heads.base.clusters import cluster_centers
 from featood.heads.base.feature_head import FeatureHead
 from featood.heads.base.fit import State
 from featood.heads.base.gaussian_head import GaussianHead
 from featood.heads.base.rows import SelectedRows
-from featood.heads.base.sampling import sampled_blocks
 from featood.heads.registry import register
 from featood.numerics.gaussian import Whitening, nearest_squared_distances, squared_distances
 from featood.numerics.moments import ClassMoments
 from featood.numerics.quantiles import quantiles
 from featood.numerics.spaces import unit
 from featood.options import option
-
-ROWS_PER_CLUSTER = 256
-RESTARTS = 5
 
 
 @register(
@@ -58,7 +56,10 @@ class SSD(GaussianHead, FeatureHead):
         limit = torch.tensor(math.inf)
         if self.clip < 1:
             limit = torch.tensor(quantiles(lambda: map(self.vectors, train.blocks()), [self.clip])[0])
-        centers = self._centers(train, limit) if self.clusters else None
+        centers = None
+        if self.clusters:
+            shaped = partial(self._shaped, limit=limit)
+            centers = cluster_centers(train, shaped, self.clusters, self.seed, self.name)
 
         def clustered() -> Iterator[tuple[Tensor, Tensor | None]]:
             for block in train.blocks():
@@ -85,15 +86,3 @@ class SSD(GaussianHead, FeatureHead):
 
     def _shaped(self, block: FeatureSet, limit: Tensor) -> Tensor:
         return unit(self.vectors(block).double().clamp(max=float(limit)))
-
-    def _centers(self, train: SelectedRows, limit: Tensor) -> Tensor:
-        from sklearn.cluster import KMeans
-
-        blocks = sampled_blocks(train, ROWS_PER_CLUSTER * self.clusters, self.seed)
-        rows = torch.cat([self._shaped(block, limit) for block in blocks])
-        if len(rows) < self.clusters:
-            raise DataError(
-                f"ssd: {len(rows)} rows are too few for {self.clusters} clusters; lower --clusters"
-            )
-        means = KMeans(self.clusters, n_init=RESTARTS, random_state=self.seed).fit(rows.cpu().numpy())
-        return torch.as_tensor(means.cluster_centers_, device=rows.device)

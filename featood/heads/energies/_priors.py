@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ClassifierPrior", "GaussianPrior", "Prior"]
+__all__ = ["FREE", "ClassifierPrior", "GaussianPrior", "Prior", "free_proposals"]
 
 import dataclasses
 import functools
@@ -17,6 +17,8 @@ from featood.numerics.gaussian import Whitening, log_density, logsumexp_weighted
 
 SPREADS = (0.01, 0.1, 1.0, 10.0, 100.0)
 """Multiples of the random factor of a batch by which wide proposals scale deviations from the mean."""
+FREE = ("normal", "uniform", "data")
+"""Proposals that do not depend on a prior, see :func:`free_proposals`."""
 
 
 class Prior(Protocol):
@@ -25,8 +27,20 @@ class Prior(Protocol):
     def energy(self, rows: Tensor) -> Tensor:
         """Return energies ``[B]`` of rows ``[B, D]``."""
 
-    def propose(self, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Gradient]:
-        """Draw a start for each of a batch's `labels`, and return it with the gradient that its chain follows."""
+    def propose(self, rows: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Gradient]:
+        """Draw a start for each row ``[B, D]`` of a batch, and return it with the gradient that its chain follows."""
+
+
+def free_proposals(kind: str, rows: Tensor, generator: torch.Generator) -> Tensor:
+    """Return as many proposals as there are rows ``[B, D]``.
+
+    ``normal``: standard normal. ``uniform``: uniform on [-2, 2]. ``data``: the rows themselves.
+    """
+    if kind == "data":
+        return rows
+    draw = torch.randn if kind == "normal" else torch.rand
+    drawn = draw(rows.shape, generator=generator, device=generator.device, dtype=rows.dtype)
+    return drawn if kind == "normal" else 4 * drawn - 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +59,7 @@ class GaussianPrior:
         ``prior`` for samples of the mixture. ``between``: the mean is a random point between those of two components.
         ``wide``: components are drawn by the class frequencies of the batch instead of `weights`, and each row's
         deviation from its mean is scaled by t / 100, t / 10, t, 10 t or 100 t, with one t ~ U(0, 100) per batch.
+        One of `FREE`: independent of the mixture.
     simplified : bool
         Let each chain follow only the Gaussian of the component it was drawn from.
     """
@@ -80,8 +95,10 @@ class GaussianPrior:
         odds = linear(rows, pulls, self.weights.log() - 0.5 * self.means.square().sum(1))
         return linear(rows, precision) - odds.softmax(1) @ pulls
 
-    def propose(self, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Gradient]:
+    def propose(self, rows: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Gradient]:
         """Draw components first, then rows from their Gaussians."""
+        if self.proposals in FREE:
+            return free_proposals(self.proposals, rows, generator), self.gradient
         weights = self.weights
         if self.proposals == "wide":
             weights = torch.bincount(labels, minlength=len(weights)).to(self.means)
@@ -100,25 +117,28 @@ class GaussianPrior:
             share = torch.rand((len(labels), 1), generator=generator, device=generator.device).to(means)
             means = torch.lerp(means, self.means[others], share)
         # rows @ matrix whitens, so the triangular solve inverts the whitening
-        rows = torch.linalg.solve_triangular(
+        drawn = torch.linalg.solve_triangular(
             self.whitening.matrix, means + deviations, upper=True, left=False
         )
-        rows = rows.contiguous() + self.whitening.center.to(rows.dtype)  # the solver returns columns
-        return rows, functools.partial(self.gradient, components=components if self.simplified else None)
+        drawn = drawn.contiguous() + self.whitening.center.to(drawn.dtype)  # the solver returns columns
+        return drawn, functools.partial(self.gradient, components=components if self.simplified else None)
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierPrior:
-    """``E(z) = -logsumexp(W z + b)``, with standard normal proposals.
+    """``E(z) = -logsumexp(W z + b)``.
 
     Parameters
     ----------
     weight, bias : Tensor
         ``[C, D]`` and ``[C]``.
+    proposals : str
+        One of `FREE`.
     """
 
     weight: Tensor
     bias: Tensor
+    proposals: str = "normal"
 
     def energy(self, rows: Tensor) -> Tensor:
         """Return energies ``[B]``."""
@@ -128,8 +148,6 @@ class ClassifierPrior:
         """Return the gradient of the energy ``[B, D]``."""
         return -linear(rows, self.weight, self.bias).softmax(1) @ self.weight
 
-    def propose(self, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Gradient]:
-        """Draw normal rows."""
-        shape = (len(labels), self.weight.shape[1])
-        rows = torch.randn(shape, generator=generator, device=generator.device, dtype=self.weight.dtype)
-        return rows, self.gradient
+    def propose(self, rows: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Gradient]:
+        """Draw rows that do not depend on the classifier."""
+        return free_proposals(self.proposals, rows, generator), self.gradient

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ResidualHead", "residual_network"]
+__all__ = ["LOSSES", "PUBLISHED", "ResidualHead"]
 
 import dataclasses
 import warnings
@@ -15,45 +15,18 @@ from torch import Tensor, nn
 
 from featood.cache.feature_set import FeatureSet
 from featood.energies.contrastive import contrastive_divergence, logistic_contrast
-from featood.energies.sgld import SAMPLER_PRECISIONS, Energy, sampler_net, sgld
-from featood.heads.base.feature_head import FeatureHead, space_option
+from featood.energies.sgld import Energy
+from featood.heads.base.feature_head import space_option
 from featood.heads.base.fit import FitContext, Learned, State
 from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import stacked
+from featood.heads.energies._clipped_features import ClippedFeatures
 from featood.heads.energies._priors import Prior
-from featood.nets.initialise import seeded
-from featood.nets.linear import Linear
-from featood.nets.mlp import MLP
+from featood.heads.energies._residual_network import residual_network, without_limits
+from featood.heads.energies._sampling import SampledNegatives
 from featood.options import option
 from featood.training import Batches, digest, multi_step
 from featood.training.loop import train as run_training
-
-
-def residual_network(
-    size: int, width: int, depth: int, layout: str, generator: torch.Generator | None = None
-) -> nn.Sequential:
-    """Build the network of the residual energy, ``[B, size]`` to ``[B, 1]``, with leaky ReLUs (slope 0.2).
-
-    Parameters
-    ----------
-    size, width, depth : int
-        Number of features, units of the first layer, and number of hidden layers after it.
-    layout : str
-        ``tied``: all hidden layers share their weights (as in the published models); ``untied``: separate
-        weights; ``halving``: each of `depth` stages has three layers, the last of which halves the width.
-    generator : torch.Generator, optional
-        Source of the initial weights.
-    """
-    if layout == "untied":
-        return MLP(size, [width] * (depth + 1), 1, generator=generator)
-    if layout == "halving":
-        stages = [width >> stage for stage in range(depth)]
-        hidden = [units for stage in stages for units in (stage, stage, stage // 2)]
-        return MLP(size, [width, *hidden], 1, generator=generator)
-    with seeded(generator):
-        first, hidden_layer, last = Linear(size, width), Linear(width, width), Linear(width, 1)
-    return nn.Sequential(first, nn.LeakyReLU(0.2), *[hidden_layer, nn.LeakyReLU(0.2)] * depth, last)
-
 
 PUBLISHED: Mapping[str, Any] = {"loss": "cd", "width": 1024, "lr": 1e-5}
 """Settings of all published runs (unless a preset replaces one) that differ from the defaults."""
@@ -61,7 +34,7 @@ LOSSES = {"nce": logistic_contrast, "cd": contrastive_divergence}
 
 
 @dataclasses.dataclass(kw_only=True, eq=False)
-class ResidualHead(FeatureHead):
+class ResidualHead(SampledNegatives, ClippedFeatures):
     """Score ``E_nn(z) / T + E_prior(z) / T_prior``; a subclass defines the prior.
 
     The prior is fitted first and then frozen. The network is then trained to lower the energy of the training rows
@@ -93,14 +66,7 @@ class ResidualHead(FeatureHead):
     layout: str = option("tied", "hidden layers of the network", choices=("tied", "untied", "halving"))
     depth: int = option(4, "hidden layers (stages, where they halve)", low=0)
     width: int = option(256, "units of the first layer", low=1)
-    sgld_steps: int = option(0, "Langevin steps", low=0)
-    step_size: float = option(1e-4, "initial Langevin step size, decayed to a tenth", low=0)
-    noise: float = option(5e-3, "initial standard deviation of the Langevin noise, decayed to a tenth", low=0)
-    sampler_precision: str = option(
-        "float32",
-        "precision of the network in the sampler; bfloat16 is faster on processors with matrix units for it",
-        choices=SAMPLER_PRECISIONS,
-    )
+    lipschitz: float = option(0.0, "largest spectral norm of each layer; 0 for no limit", low=0)
     data_noise: float = option(
         1e-4, "standard deviation of the noise added to rows and samples in the loss", low=0
     )
@@ -127,13 +93,20 @@ class ResidualHead(FeatureHead):
         """Build the prior in float32 from the state returned by `fit_prior`."""
         raise NotImplementedError
 
+    def assigned(self, block: FeatureSet, state: State) -> Tensor:
+        """Return the component of the prior ``[B]`` of each row of a block; by default its class."""
+        return self.vectors(block).new_zeros(len(block)).long() if block.labels is None else block.labels[:]
+
     def run_fit(self, train: SelectedRows, context: FitContext) -> Learned:
         """Fit the space and the prior, then train the network."""
         space = self.fit_space(train)
         rows = self.in_space(train, space)
         state = {f"prior.{name}": value for name, value in self.fit_prior(rows).items()}
         network, training = self._train(rows, state, context)
-        weights = {f"network.{name}": value.detach() for name, value in network.named_parameters()}
+        weights = {
+            f"network.{name}": value.detach()
+            for name, value in without_limits(network.eval()).named_parameters()
+        }
         return Learned(space | state | weights, training)
 
     def prepare(self, state: State) -> Any:
@@ -157,21 +130,24 @@ class ResidualHead(FeatureHead):
 
     def _train(
         self, train: SelectedRows, state: State, context: FitContext
-    ) -> tuple[nn.Module, dict[str, Any]]:
+    ) -> tuple[nn.Sequential, dict[str, Any]]:
         known: list[Tensor] = []
+        fitted = _part(state, "prior.")
 
         def read() -> Iterator[Tensor]:
             for block in train.blocks():
-                rows = self.vectors(block).float()
-                known.append(rows.new_zeros(len(rows)).long() if block.labels is None else block.labels[:])
-                yield rows
+                known.append(self.assigned(block, fitted))
+                yield self.vectors(block).float()
 
         features = stacked(read(), len(train.source))
         labels = torch.cat(known)
-        prior = self.prior(_part(state, "prior."))
+        prior = self.prior(fitted)
         generator = torch.Generator(train.device).manual_seed(self.seed)
-        network = residual_network(features.shape[1], self.width, self.depth, self.layout, generator)
-        network.to(train.device)
+        size = features.shape[1]
+        network = residual_network(size, self.width, self.depth, self.layout, generator, self.lipschitz)
+        kept = self.make_buffer(size)
+        parts = nn.ModuleDict({"network": network} | ({} if kept is None else {"kept": kept}))
+        parts.to(train.device)
         energy = self._residual(network)
         batches = Batches(len(features), self.batch_size, self.seed)
         relu = self.relu
@@ -189,28 +165,19 @@ class ResidualHead(FeatureHead):
 
         def losses(number: int) -> dict[str, Tensor]:
             rows = batches(number).to(train.device)
-            start, prior_gradient = prior.propose(labels[rows], generator)
-            negatives = start = project(start)
-            if self.sgld_steps:
-                with sampler_net(network, self.sampler_precision) as fast:
-                    samples = sgld(
-                        self._residual(fast),
-                        start,
-                        steps=self.sgld_steps,
-                        step_size=self.step_size,
-                        noise=self.noise,
-                        generator=generator,
-                        project=project,
-                        known=lambda z: prior_gradient(z) / self.prior_temperature,
-                    )
-                negatives = torch.cat([samples, start])
-            return LOSSES[self.loss](
-                energy,
-                features.index_select(0, rows),
-                negatives,
-                l2=self.l2,
-                noise=self.data_noise,
+            positives = features.index_select(0, rows)
+            start, gradient = prior.propose(positives, labels[rows], generator)
+            negatives = self.negatives(
+                network,
+                project(start),
+                temperature=self.temperature,
+                known=lambda z: gradient(z) / self.prior_temperature,
+                project=project,
+                kept=kept,
                 generator=generator,
+            )
+            return LOSSES[self.loss](
+                energy, positives, negatives, l2=self.l2, noise=self.data_noise, generator=generator
             )
 
         steps = self.updates or max(1, self.epochs * len(batches) // self.accumulate)
@@ -219,7 +186,7 @@ class ResidualHead(FeatureHead):
             fall = round(self.updates * self.milestone / self.epochs)
         result = run_training(
             losses,
-            network,
+            parts,
             torch.optim.Adam(network.parameters(), lr=self.lr, betas=(0.0, 0.999), fused=True),
             steps,
             schedule=multi_step([max(1, fall)]),

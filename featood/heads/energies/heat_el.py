@@ -28,11 +28,11 @@ from featood.options import option
 class HEATEL(RawFeatures, ResidualHead):
     """Score the free energy of the logits, corrected by a learned residual energy.
 
-    The proposals are normal rows around zero, far from the data, so a classifier of both has no finite optimum;
-    contrastive divergence keeps the residual between -1 / (2 l2) and 1 / (2 l2).
+    By default, the proposals are normal rows around zero, far from the data, so a classifier of both has no finite
+    optimum; contrastive divergence keeps the residual between -1 / (2 l2) and 1 / (2 l2).
     """
 
-    step_size: float = option(0.1, "initial Langevin step size, decayed to a tenth", low=0)
+    step_size: float = option(0.1, "initial step size; that of Langevin steps decays to a tenth", low=0)
     noise: float = option(0.1, "initial standard deviation of the Langevin noise, decayed to a tenth", low=0)
     loss: str = option("cd", "contrastive divergence, or noise-contrastive estimation", choices=tuple(LOSSES))
     l2: float = option(0.1, "weight of the squared energies in the loss", low=0)
@@ -66,4 +66,4 @@ class HEATEL(RawFeatures, ResidualHead):
 
     def prior(self, state: State) -> ClassifierPrior:
         """Make the energy of the logits."""
-        return ClassifierPrior(state["weight"], state["bias"])
+        return ClassifierPrior(state["weight"], state["bias"], self.proposals)

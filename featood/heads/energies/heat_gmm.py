@@ -11,13 +11,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from featood.cache.feature_set import FeatureSet
+from featood.errors import UsageError
+from featood.heads.base.clusters import cluster_centers
 from featood.heads.base.fit import State
 from featood.heads.base.moments_head import class_moments
 from featood.heads.base.rows import SelectedRows
-from featood.heads.energies._priors import GaussianPrior
+from featood.heads.energies._priors import FREE, GaussianPrior
 from featood.heads.energies._residual_head import PUBLISHED, ResidualHead
 from featood.heads.registry import register
-from featood.numerics.gaussian import Whitening, whitening
+from featood.numerics.gaussian import Whitening, squared_distances, whitening
+from featood.numerics.moments import ClassMoments
 from featood.options import option
 
 _GAUSSIAN = {**PUBLISHED, "prior_temperature": 1e3, "proposals": "prior", "ridge": 1e-6}
@@ -44,9 +48,15 @@ class HEATGMM(ResidualHead):
     proposals: str = option(
         "between",
         "samples of the mixture, of Gaussians between the means of two classes, or by the batch's labels with wide "
-        "deviations",
-        choices=("prior", "between", "wide"),
+        "deviations; standard normal rows, uniform rows on [-2, 2], or the batch itself",
+        choices=("prior", "between", "wide", *FREE),
     )
+    covariance: str = option(
+        "tied",
+        "covariance shared by all components: tied (a matrix), or diag (variances only)",
+        choices=("tied", "diag"),
+    )
+    clusters: int = option(0, "number of k-means clusters in place of the classes (0: the classes)", low=0)
     ridge: float = option(
         1e-2, "smallest ridge on the prior's covariance, relative to its mean variance", low=0, high=1
     )
@@ -82,13 +92,44 @@ class HEATGMM(ResidualHead):
         },
     }  # fmt: skip
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.simplified and (self.buffer_size or self.proposals in FREE):
+            other = "buffer_size" if self.buffer_size else f"proposals={self.proposals}"
+            raise UsageError(
+                f"{self.name}: with {other}, a chain does not start from a Gaussian to follow; omit simplified"
+            )
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Labels, unless there are clusters in place of the classes."""
+        return tuple(name for name in super().needs if name != "labels" or not self.clusters)
+
     def fit_prior(self, train: SelectedRows) -> State:
-        """Factorise the covariance around the class means, and whiten the means."""
-        moments = class_moments(self, train)
-        map_ = whitening(moments.mean(), moments.within_covariance(), self.ridge, "the tied covariance")
+        """Factorise the covariance around the means of the classes or clusters, and whiten the means."""
+        centers = {}
+        if self.clusters:
+            centers["centers"] = cluster_centers(train, self.vectors, self.clusters, self.seed, self.name)
+            moments = None
+            for block in train.blocks():
+                moments = ClassMoments.of(self.vectors(block), self.assigned(block, centers), moments)
+            assert moments is not None
+        else:
+            moments = class_moments(self, train)
+        covariance = moments.within_covariance()
+        if self.covariance == "diag":
+            covariance = covariance.diagonal().diag()
+        map_ = whitening(moments.mean(), covariance, self.ridge, "the tied covariance")
         if self.sgld_steps and (reason := instability(map_.matrix, self.step_size, self.prior_temperature)):
             warnings.warn(f"{self.name}: {reason}", stacklevel=2)
-        return {**map_._asdict(), "means": map_(moments.means()), "weights": moments.count / moments.rows}
+        weights = moments.count / moments.rows
+        return {**map_._asdict(), "means": map_(moments.means()), "weights": weights, **centers}
+
+    def assigned(self, block: FeatureSet, state: State) -> Tensor:
+        """Return the class or the cluster ``[B]`` of each row of a block."""
+        if not self.clusters:
+            return super().assigned(block, state)
+        return squared_distances(self.vectors(block).double(), state["centers"].double()).argmin(1)
 
     def prior(self, state: State) -> GaussianPrior:
         """Make the mixture."""

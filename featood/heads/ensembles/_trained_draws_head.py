@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from featood.heads.base.trained_head import TrainedHead
+from featood.heads.base.trained_head import TrainedHead, updates_option
 from featood.heads.ensembles._draws_head import MEASURES
 from featood.nets.mlp import ACTIVATIONS, MLP
 from featood.numerics.mixtures import mean_log_probabilities
@@ -26,6 +26,7 @@ class TrainedDrawsHead(TrainedHead):
         "epochs": 10, "batch_size": 64, "width": 16, "depth": 1, "lr": 1e-2,
     }  # fmt: skip
 
+    updates: int = updates_option(1000)
     which: str = option(
         "predictive-entropy",
         "entropy of the mean probabilities, its epistemic part, variance, or the negated largest mean probability",

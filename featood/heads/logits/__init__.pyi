@@ -3,7 +3,10 @@ from .column import ColumnScore as ColumnScore
 from .doctor import Doctor as Doctor
 from .energy import Energy as Energy
 from .entropy import Entropy as Entropy
+from .gaia_a import GAIAA as GAIAA
+from .gaia_z import GAIAZ as GAIAZ
 from .gen import GEN as GEN
+from .i_odin import IODIN as IODIN
 from .kl_matching import KLMatching as KLMatching
 from .msp import MSP as MSP
 from .margin import Margin as Margin

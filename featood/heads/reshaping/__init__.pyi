@@ -1,6 +1,8 @@
 from .ash_b import ASHB as ASHB
 from .ash_p import ASHP as ASHP
 from .ash_s import ASHS as ASHS
+from .adascale_a import AdaSCALEA as AdaSCALEA
+from .adascale_l import AdaSCALEL as AdaSCALEL
 from .dice import DICE as DICE
 from .lts import LTS as LTS
 from .optfs import OptFS as OptFS

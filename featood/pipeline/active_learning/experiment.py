@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from featood.errors import Mismatch, UsageError
+from featood.extractors.inputs import image_transform
 from featood.extractors.trainer import Architecture, TrainOptions, is_extractor, leads, load_extractor
 from featood.files import make_folder, size_of
 from featood.numerics.mixtures import predictive_entropy
@@ -184,7 +185,7 @@ def _judged(judge: str, pool: Pool, rows: list[int], device: str) -> list[float]
     """Return the entropies of a trained network's softmax for some images of the pool."""
     net, facts, _ = load_extractor(judge)
     whole = net.whole(facts.model.shown, facts.model.logits_part)
-    judged = outputs(whole, pool.images.subset(rows), facts.transform, device)
+    judged = outputs(whole, pool.images.subset(rows), image_transform(facts.transform, judge), device)
     return predictive_entropy([torch.as_tensor(judged.logits)]).tolist()
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from featood.data import ImageSet, available_splits, joined_set, open_dataset
+from featood.data import ImageSet, available_splits, joined_set, open_images
 from featood.errors import DataError, UsageError
 from featood.extractors.transform import Transform
 from featood.pipeline.active_learning.plan import ActivePlan
@@ -61,7 +61,7 @@ def open_pool(plan: ActivePlan, validation: float, seed: int, *, reporter: Repor
     UsageError
         If the numbers do not suit the pool.
     """
-    base = _labelled(open_dataset(plan.dataset, plan.split, plan.data_dir), reporter)
+    base = _labelled(open_images(plan.dataset, plan.split, plan.data_dir), reporter)
     transform = input_transform(plan.architecture, base, plan.image_size)
     images, ambiguous = _gathered(plan, base, seed, reporter)
     order = np.random.default_rng([seed, SPLIT]).permutation(len(images))
@@ -75,7 +75,7 @@ def open_pool(plan: ActivePlan, validation: float, seed: int, *, reporter: Repor
     test_name, _, test_split = (plan.test or f"{plan.dataset}/test").rpartition("/")
     if not test_name:
         test_name, test_split = test_split, "test"
-    test = _labelled(open_dataset(test_name, test_split, plan.data_dir), reporter)
+    test = _labelled(open_images(test_name, test_split, plan.data_dir), reporter)
     if test.classes != pool.classes[: len(test.classes)]:
         raise DataError(
             f"{test.name}/{test.split} has other classes than the pool, so it cannot test its networks"
@@ -107,7 +107,7 @@ def _gathered(plan: ActivePlan, base: ImageSet, seed: int, reporter: Reporter) -
         reporter.line(
             f"{PUBLISHED} is not there, so {SUBSTITUTE} takes its place: results are not those of Dirty-MNIST"
         )
-    further = _labelled(open_dataset(chosen, plan.split, plan.data_dir), reporter)
+    further = _labelled(open_images(chosen, plan.split, plan.data_dir), reporter)
     return joined_set([base, further], f"{base.name}+{chosen}"), chosen
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from featood.data import Decoding, ImageSet, open_dataset
+from featood.data import Decoding, ImageSet, open_images
 from featood.data.images.lists import LIST_SUFFIXES
 from featood.data.images.reading import SUFFIXES
 from featood.errors import DataError
@@ -30,7 +30,7 @@ def image_sets(
     ----------
     names : iterable of str
         Image files; folders, whose images are found below them, in the order of their paths; packed images (``.npy``,
-        ``.npz``) and image lists as of :func:`featood.data.open_dataset`; ``-`` for names from `lines`.
+        ``.npz``) and image lists as of :func:`featood.data.open_images`; ``-`` for names from `lines`.
     decoding : Decoding
         Options of decoding.
     lines : iterable of str
@@ -57,7 +57,7 @@ def image_sets(
             if files:
                 yield _of_files(files, decoding)
                 files = []
-            images = open_dataset(os.path.abspath(name))
+            images = open_images(os.path.abspath(name))
             if images.array is not None:
                 images = dataclasses.replace(images, ids=tuple(f"{name}#{row}" for row in images.ids))
             yield dataclasses.replace(images, decoding=decoding)

@@ -14,7 +14,7 @@ import numpy as np
 from featood.cache.feature_cache import FeatureCache, slug
 from featood.cache.feature_set import FeatureSet
 from featood.cache.manifest import library_versions
-from featood.data import Decoding, open_dataset
+from featood.data import Decoding, open_images
 from featood.errors import DataError, FeatoodError, UsageError
 from featood.heads.base.head import Head
 from featood.pipeline.detectors.detector import Detector
@@ -161,7 +161,7 @@ def write_detector(
 
 def from_images(features: FeatureSet) -> bool:
     """Whether a set was extracted from images by a network that can be made again."""
-    return features.origin is not None and "transform" in features.recipe
+    return features.origin is not None and "kind" not in features.recipe.get("transform", {"kind": ""})
 
 
 def _images(features: FeatureSet, decoding: Decoding, data_dir: str | None) -> list[np.ndarray]:
@@ -169,7 +169,7 @@ def _images(features: FeatureSet, decoding: Decoding, data_dir: str | None) -> l
     assert origin is not None
     where = data_dir or origin.run.get("data_dir")
     try:
-        images = open_dataset(origin.run.get("dataset", origin.dataset), origin.split, where)
+        images = open_images(origin.run.get("dataset", origin.dataset), origin.split, where)
         place = {name: row for row, name in enumerate(images.ids)}
         names = [] if features.ids is None else [str(name) for name in features.ids[:GOLDEN_IMAGES]]
         if not all(name in place for name in names):

@@ -12,14 +12,14 @@ import numpy as np
 
 from featood.cache import FeatureCache, FeatureSet
 from featood.data import ImageSet
-from featood.errors import DataError
+from featood.errors import DataError, UsageError
 from featood.extractors.extract import ExtractOptions
 from featood.files import temporary_folder
 from featood.heads import Head, create_head
 from featood.heads.base.calibration import predicted_classes
 from featood.pipeline.detectors.detector import Detector, Prediction
 from featood.pipeline.detectors.making import make_detector
-from featood.pipeline.extraction import ImageSource, Network, extract_dataset
+from featood.pipeline.extraction import ImageSource, Network, decoded_as, extract_dataset
 from featood.reporter import SILENT, Reporter
 
 
@@ -73,7 +73,9 @@ def migrate_detector(
         If there are too few images for the false-alarm rate, or a head needs classes and neither network predicts them.
     """
     before = detector.calibration.record
-    opened = dataclasses.replace(images.open(reporter)[0], decoding=detector.network.decoding)
+    opened = decoded_as(images.open(reporter)[0], detector.network.decoding)
+    if not isinstance(opened, ImageSet):
+        raise UsageError(f"{opened.name} is a set of {opened.kind}, and the detector decides on images")
     with temporary_folder() as place:
         source = dataclasses.replace(
             images, splits=(opened.split,) if opened.split else (), decoding=opened.decoding

@@ -15,6 +15,7 @@ from featood.cache.feature_set import FeatureSet
 from featood.cache.manifest import Manifest
 from featood.data import Decoding
 from featood.extractors.forward import Forward
+from featood.extractors.inputs import image_transform
 from featood.extractors.recipe import rebuild
 from featood.numerics.devices import pick_device
 
@@ -39,13 +40,12 @@ class ImageNetwork:
 
     def __init__(self, origin: Manifest, code: Sequence[str | nn.Module] = (), device: str = "auto") -> None:
         self.origin = origin
-        self.backbone, self.transform, self.options = rebuild(origin, code)
+        self.backbone, transform, self.options = rebuild(origin, code)
+        self.transform = image_transform(transform, self.backbone.name)
         self.device = pick_device(device)
         module: Any = self.backbone.module.eval().to(self.device)
         module.to(memory_format=torch.channels_last)
-        example = torch.zeros(2, *self.transform.shape)
-        example += torch.linspace(-1, 1, example[0].numel()).view_as(example[0])
-        self.forward = Forward(module, self._placed(example), self.options, self.transform)
+        self.forward = Forward(module, self._placed(self.transform.example()), self.options, self.transform)
         self.classifier = self.forward.plan.classifier(module)
 
     @property

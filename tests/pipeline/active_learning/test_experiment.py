@@ -265,7 +265,7 @@ def test_damaged_records_are_named(tmp_path, whole):
         ({"subsample": 5000}, UsageError, "5000 cannot be drawn"),
         ({"dataset": "photo-patches", "test": "digits/test"}, DataError, "no split 'train'"),
         ({"test": "photo-patches/test"}, DataError, "photo-patches/test has images without a label"),
-        ({"test": "fashion"}, UsageError, "no set of images is named 'fashion'"),
+        ({"test": "fashion"}, UsageError, "no dataset is named 'fashion'"),
         ({"test": "digits:5-9/test"}, DataError, "has other classes than the pool"),
         ({"judge": "nowhere"}, UsageError, "nowhere contains no network"),
         ({"threshold": -1.0}, UsageError, "at least 0"),

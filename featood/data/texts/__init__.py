@@ -1,0 +1,1 @@
+"""Sets of texts: files of them, and the layouts of published sets."""

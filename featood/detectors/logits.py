@@ -1,0 +1,162 @@
+"""Detectors that score the logits of a model."""
+
+from __future__ import annotations
+
+__all__ = [
+    "GEN",
+    "EnergyBased",
+    "Entropy",
+    "KLMatching",
+    "MaxLogit",
+    "MaxSoftmax",
+    "NegativeEnergy",
+    "OpenMax",
+    "TemperatureScaling",
+    "WeightedEBO",
+    "temperature_calibration",
+]
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from featood.detectors.base import LogitsDetector
+from featood.detectors.utils import as_rows, is_known
+from featood.losses.virtual_outliers import weighted_energy
+
+
+@dataclass(eq=False, repr=False)
+class EnergyBased(LogitsDetector):
+    """Free energy ``-t logsumexp(logits / t)``: the head ``energy``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from featood.detectors import EnergyBased
+    >>> EnergyBased(torch.nn.Linear(8, 3))(torch.rand(5, 8)).shape
+    torch.Size([5])
+    """
+
+    head_name = "energy"
+    t: float = 1.0
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of the head."""
+        return {"temperature": self.t}
+
+
+NegativeEnergy = EnergyBased
+"""The name of early versions; scores of both are higher for outliers."""
+
+
+@dataclass(eq=False, repr=False)
+class MaxSoftmax(EnergyBased):
+    """Negated largest probability at temperature t: the head ``msp``."""
+
+    head_name = "msp"
+
+
+class MaxLogit(LogitsDetector):
+    """Negated largest logit: the head ``max-logit``."""
+
+    head_name = "max-logit"
+
+
+class Entropy(LogitsDetector):
+    """Entropy of the probabilities: the head ``entropy``."""
+
+    head_name = "entropy"
+
+
+@dataclass(eq=False, repr=False)
+class GEN(LogitsDetector, hyperparameters={"gamma": [0.01, 0.1, 0.5, 1], "M": [10, 50, 100, 200, 500, 1000]}):
+    """Generalised entropy: the head ``gen``, with the sum over the M largest probabilities, or all."""
+
+    head_name = "gen"
+    gamma: float = 0.1
+    M: int | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of the head."""
+        return {"gamma": self.gamma, "top": self.M or 0}
+
+
+@dataclass(eq=False, repr=False)
+class WeightedEBO(LogitsDetector):
+    """Energy ``-log sum_c max(w_c, 0) exp(l_c)`` with learned weights ``[C]``, such as those of :class:`VOSRegLoss`."""
+
+    weights: Tensor | nn.Linear
+
+    def __post_init__(self) -> None:
+        """Do nothing: no head has given weights."""
+
+    def predict_logits(self, logits: Tensor) -> Tensor:
+        """Return the outlier scores ``[B]`` or ``[B, H, W]`` of logits."""
+        weights = self.weights.weight if isinstance(self.weights, nn.Linear) else self.weights
+        with torch.no_grad():
+            scores = weighted_energy(as_rows(logits).double(), weights.to(logits).flatten().relu().log())
+        return scores.view(logits.shape[0], *logits.shape[2:])
+
+    predict_features = predict_logits
+
+
+class KLMatching(LogitsDetector):
+    """Divergence from the nearest mean posterior: the head ``kl-matching``."""
+
+    head_name = "kl-matching"
+    requires_fit = True
+
+    def fit_logits(self, logits: Tensor, y: Tensor | None = None) -> Self:
+        """Fit the detector on logits ``[N, C]``; labels only tell which rows are known."""
+        return super().fit_logits(logits if y is None else logits[is_known(y)])
+
+    fit_features = fit_logits
+
+    @property
+    def dists(self) -> Tensor:
+        """The mean posteriors ``[K, C]`` of the predicted classes."""
+        return torch.empty(0) if self.head_ is None else self.head_.state["log_templates"].exp()
+
+
+class TemperatureScaling(LogitsDetector):
+    """Probabilities at the temperature t that fits validation data: the head ``temperature-scaling``.
+
+    The score is ``log(1 - max softmax(logits / t))``, which ranks like the negated largest probability.
+    """
+
+    head_name = "temperature-scaling"
+    requires_fit = True
+
+    @property
+    def t(self) -> float:
+        """The temperature, 1 before the fit."""
+        return 1.0 if self.head_ is None else float(self.head_.state["temperature"])
+
+
+def temperature_calibration(logits: Tensor, labels: Tensor) -> float:
+    """Return the temperature with the smallest cross-entropy of logits ``[N, C]`` with labels ``[N]``."""
+    return TemperatureScaling(None).fit_logits(logits, labels).t
+
+
+@dataclass(eq=False, repr=False)
+class OpenMax(
+    LogitsDetector,
+    hyperparameters={
+        "tailsize": [10, 20, 30, 40, 50],
+        "alpha": [1, 3, 5, 10, 15, 20],
+        "euclid_weight": [0.0, 0.25, 0.5, 0.75, 1.0],
+    },
+):
+    """Probability of an added class "unknown": the head ``openmax``."""
+
+    head_name = "openmax"
+    requires_fit = True
+    tailsize: int = 25
+    alpha: int = 10
+    euclid_weight: float = 1.0
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of the head."""
+        return {"tail": self.tailsize, "alpha": self.alpha, "euclidean": self.euclid_weight}
