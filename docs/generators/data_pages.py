@@ -6,7 +6,7 @@ __all__ = ["data_pages"]
 
 from prose import escaped, table
 
-from featood.data import DatasetEntry, list_datasets, list_suites, suite
+from featood.data import DatasetEntry, list_benchmarks, list_datasets, list_suites, suite
 from featood.extractors.backbones import PublishedWeights, list_published
 
 
@@ -59,6 +59,13 @@ def _images() -> str:
     ]  # fmt: skip
     header = ("Name", "Kind", "Title", "Classes", "Splits", "After a colon", "--download", "Tried", "Source")
     suites = [(f"`{name}`", ", ".join(f"`{member}`" for member in suite(name))) for name in list_suites()]
+    benchmarks = [
+        (
+            f"`{one.name}`", f"[{one.protocol.title}]({one.protocol.page})", f"`{one.dataset}`",
+            "; ".join(f"{group}: {', '.join(f'`{each}`' for each in sets)}" for group, sets in one.groups.items()),
+        )
+        for one in list_benchmarks().values()
+    ]  # fmt: skip
     text = (
         "Sets of images, texts and recordings known by name. *no* under *Tried* marks sets whose published files were "
         "not at hand: their layout was tested on small files only. Any other folder is given by its path."
@@ -70,7 +77,8 @@ def _images() -> str:
     )
     return (
         f"---\nhide: [toc]\n---\n\n# Datasets\n\n{text}\n\n{table(header, rows)}\n\n## Suites\n\n{shifted}\n\n"
-        f"{table(('Suite', 'Sets'), suites)}\n"
+        f"{table(('Suite', 'Sets'), suites)}\n\n## Benchmarks\n\n`featood benchmark NAME` scores heads on them.\n\n"
+        f"{table(('Benchmark', 'Protocol', 'In-distribution', 'Groups'), benchmarks)}\n"
     )
 
 

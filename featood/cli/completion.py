@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "backbones_in_cache",
+    "benchmarks",
     "datasets_in_cache",
     "fitted_heads",
     "head_names",
@@ -81,6 +82,12 @@ def _suites(_: click.Context) -> Iterable[str]:
     return list_suites()
 
 
+def _benchmarks(_: click.Context) -> Iterable[str]:
+    from featood.data import list_benchmarks
+
+    return list_benchmarks()
+
+
 def _shifted_sets(ctx: click.Context) -> Iterable[str]:
     return [*_outlier_sets(ctx), *(name for name in _suites(ctx) if name.endswith("-shifted"))]
 
@@ -91,6 +98,7 @@ image_sets = _completing(_image_sets)
 outlier_sets = _completing(_outlier_sets, several=True)
 shifted_sets = _completing(_shifted_sets, several=True)
 suites = _completing(_suites)
+benchmarks = _completing(_benchmarks)
 keys_in_cache = _completing(lambda ctx: [entry.key for entry in _entries(ctx)])
 backbones_in_cache = _completing(lambda ctx: [entry.backbone for entry in _entries(ctx)])
 datasets_in_cache = _completing(lambda ctx: [entry.dataset for entry in _entries(ctx)])

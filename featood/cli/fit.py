@@ -205,7 +205,8 @@ def _parameters(entry: Entry) -> list[click.Parameter]:
             ["--outliers"],
             default="",
             shell_complete=outlier_sets,
-            help="Out-of-distribution set to train on, for heads that learn from outliers.",
+            help="Out-of-distribution set to train on, or comma-separated .safetensors files of embeddings, for heads "
+            "that learn from outliers.",
         ),
         click.Option(
             ["--validate-on"],

@@ -33,6 +33,10 @@ SECTIONS = {
             "importing.import_",
             "Import tables, or embeddings computed elsewhere, into the cache.",
         ),
+        "embed-texts": Listed(
+            "embed_texts.embed_texts",
+            "Write text embeddings of class names, or of other words, to FILE (.safetensors).",
+        ),
         "fit": Listed("fit.fit", "Fit a head on cached features and save it."),
         "tune": Listed(
             "tune.tune", "Choose a head's options on a validation set, then fit it with the best and save it."
@@ -74,6 +78,10 @@ SECTIONS = {
         "evaluate": Listed(
             "evaluate.evaluate",
             "Repeat a published evaluation over several networks and several runs of each.",
+        ),
+        "benchmark": Listed(
+            "benchmark.benchmark",
+            "Score heads on the benchmark NAME, such as cifar10-openood; without NAME, list the benchmarks.",
         ),
         "run": Listed(
             "run.run",

@@ -1,4 +1,7 @@
 from .audio.audio_set import AudioSet as AudioSet
+from .images.benchmarks import Benchmark as Benchmark
+from .images.benchmarks import benchmark as benchmark
+from .images.benchmarks import list_benchmarks as list_benchmarks
 from .images.class_order import apply_class_order as apply_class_order
 from .images.class_order import read_class_order as read_class_order
 from .images.download import download as download

@@ -23,6 +23,7 @@ from .flows.approximate_flow import ApproximateFlow as ApproximateFlow
 from .autoencoders.autoencoder import Autoencoder as Autoencoder
 from .logits.background import Background as Background
 from .distances.cfood import CFOOD as CFOOD
+from .distances.csp import CSP as CSP
 from .logits.column import ColumnScore as ColumnScore
 from .distances.combood import CombOOD as CombOOD
 from .compositions.compose import Compose as Compose
@@ -53,6 +54,7 @@ from .logits.gaia_a import GAIAA as GAIAA
 from .logits.gaia_z import GAIAZ as GAIAZ
 from .distances.gem import GEM as GEM
 from .logits.gen import GEN as GEN
+from .distances.gl_mcm import GLMCM as GLMCM
 from .densities.gmm import GMM as GMM
 from .open_set.godin import GODIN as GODIN
 from .distances.grood import GROOD as GROOD
@@ -94,6 +96,7 @@ from .distances.nci import NCI as NCI
 from .subspaces.neco import NECO as NECO
 from .distances.nnguide import NNGuide as NNGuide
 from .dirichlet.natpn import NatPN as NatPN
+from .distances.neglabel import NegLabel as NegLabel
 from .energies.nce import NoiseContrastive as NoiseContrastive
 from .distances.norm import Norm as Norm
 from .logits.odin import ODIN as ODIN

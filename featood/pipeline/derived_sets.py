@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["hold_out", "limited", "split_rows", "subset", "validation_rows", "with_outliers"]
+__all__ = [
+    "hold_out",
+    "limited",
+    "outliers_in_files",
+    "split_rows",
+    "subset",
+    "validation_rows",
+    "with_outliers",
+]
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,7 +111,9 @@ def subset(data: FeatureSet, *, share: float = 1.0, per_class: int = 0, seed: in
 
 
 def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:
-    """Append the rows of `outliers` to those of `train`, with label -1; columns on disk are not loaded.
+    """Append the rows of `outliers` to those of `train`, with label -1 or, if it is negative, their own.
+
+    Columns on disk are not loaded.
 
     Parameters
     ----------
@@ -121,6 +133,8 @@ def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:
             "in the same way"
         )
     unknown = np.full(len(outliers), -1)
+    if outliers.labels is not None:
+        unknown = np.minimum(outliers.labels[:], -1)
     pairs: dict[str, tuple[Any, Any]] = {
         "logits": (train.logits, outliers.logits),
         "labels": (train.labels, unknown),
@@ -138,6 +152,60 @@ def with_outliers(train: FeatureSet, outliers: FeatureSet) -> FeatureSet:
             "a column of the training set is missing in the outliers, or has another size; extract both in the same way"
         ) from None
     return dataclasses.replace(train, features=features, ids=None, left_out=0, content="", **others)
+
+
+def outliers_in_files(train: FeatureSet, paths: Sequence[str]) -> FeatureSet:
+    """Return rows of the main column of `train` from files, such as text embeddings of many words, as outliers.
+
+    Parameters
+    ----------
+    train : FeatureSet
+        Labelled in-distribution rows; its classifier, if any, computes the logits of the outliers.
+    paths : sequence of str
+        Files with one array ``[M, D]``, or with one of the name ``weight``, as ``featood embed-texts`` writes it.
+
+    Returns
+    -------
+    FeatureSet
+        The rows of all files; those of the first have the label -1, of the second -2, and so on.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read, or its rows do not have the width of the column.
+    """
+    parts = [_embeddings(train, path) for path in paths]
+    rows, logits = np.concatenate(parts), None
+    if train.classifier is not None:
+        weight, bias = (np.asarray(part, "f4") for part in train.classifier)
+        logits = rows @ weight.T + bias
+    return FeatureSet(
+        {train.main: rows},
+        logits=logits,
+        labels=np.repeat(-1 - np.arange(len(parts)), [len(part) for part in parts]),
+        classifier=train.classifier,
+        main=train.main,
+        fingerprint=train.fingerprint,
+        name=", ".join(Path(path).name for path in paths),
+    )
+
+
+def _embeddings(train: FeatureSet, path: str) -> np.ndarray:
+    from featood.cache.array_files import read_array
+
+    arrays = read_array(path)
+    values = next(iter(arrays.values())) if len(arrays) == 1 else arrays.get("weight")
+    if values is None:
+        raise DataError(
+            f"{path} must have one array, or one that is named weight (it has: {', '.join(arrays)})"
+        )
+    width = train.feature().shape[1]
+    if values.ndim != 2 or values.shape[1] != width:
+        raise DataError(
+            f"{path} has an array of shape {list(values.shape)}; outliers of {train.name} need [M, {width}], as the "
+            f"column {train.main} has"
+        )
+    return np.asarray(values, "f4")
 
 
 def _part(data: FeatureSet, rows: np.ndarray) -> FeatureSet:

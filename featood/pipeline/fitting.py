@@ -36,6 +36,8 @@ from featood.reporter import SILENT, Reporter
 if TYPE_CHECKING:
     from featood.pipeline.leakage import SeenOutliers
 
+EMBEDDINGS = ".safetensors"
+"""End of the name of a file of outliers that has embeddings; other files contain images."""
 AUTO = ("auto",)
 """Members of a composition that :func:`fit_head` chooses; see :mod:`featood.pipeline.recommendation`."""
 
@@ -158,7 +160,8 @@ class FitPlan:
     rows_seed: int = 0
     """Seed of these draws."""
     outliers: str = ""
-    """Out-of-distribution set to learn from; see :func:`fit`."""
+    """Out-of-distribution set to learn from, or comma-separated files of embeddings (.safetensors); see
+    :func:`fit` and :func:`featood.pipeline.derived_sets.outliers_in_files`."""
     validate_on: str = ""
     """Out-of-distribution set to choose the state of a training by; see :func:`fit`."""
     out: str | Location | None = None
@@ -318,8 +321,11 @@ def _find_outliers(
     _check_outliers(head, learn=bool(plan.outliers), validate=bool(plan.validate_on))
     if not (plan.outliers or plan.validate_on):
         return None, None
+    from featood.pipeline.derived_sets import outliers_in_files
     from featood.pipeline.resolve import find_ood_set
 
+    if plan.outliers.endswith(EMBEDDINGS):
+        return outliers_in_files(train, plan.outliers.split(",")), None
     if plan.outliers:
         return find_ood_set(selection, train, plan.outliers, "--outliers", reporter), None
     return None, find_ood_set(selection, train, plan.validate_on, "--validate-on", reporter)

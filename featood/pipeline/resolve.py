@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TestSets", "find_ood_set", "find_set", "find_test_sets"]
+__all__ = ["TestSets", "find_ood_set", "find_set", "find_test_sets", "missing_sets"]
 
 import dataclasses
 import re
@@ -110,6 +110,24 @@ def find_test_sets(
     inliers, lacking = _find_all(selection, test, named, further, reporter)
     found, missing = _find_all(selection, test, names, listed, reporter)
     return TestSets(test, found, (*lacking, *missing), inliers)
+
+
+def missing_sets(selection: Selection, reference: FeatureSet, names: Sequence[str]) -> list[str]:
+    """Return the names of sets that are neither in the cache nor, for images, in the folder of images.
+
+    Nothing is extracted, and no image is read.
+    """
+    from featood.data import available_splits
+
+    assert reference.origin is not None
+    where = selection.data_dir or reference.origin.run.get("data_dir")
+    from_images = "transform" in reference.recipe
+    return [
+        name
+        for name in names
+        if _entry(selection.cache, reference, name) is None
+        and not (from_images and available_splits(name, where))
+    ]
 
 
 def _find_all(

@@ -1,3 +1,5 @@
+from .benchmark import benchmark_means as benchmark_means
+from .benchmark import leaderboard_rows as leaderboard_rows
 from .comparison import comparison_lines as comparison_lines
 from .documents import FORMATS as FORMATS
 from .documents import results_document as results_document

@@ -37,7 +37,7 @@ DOCTESTS = [
     if ">>> " in path.read_text("utf-8") and "heads" not in path.parts  # those of heads have a separate test
 ]
 SHELL = re.compile(r"^```shell\n(.*?)^```", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"[\w-]+\.(npy|csv|json|safetensors)")
+FILE = re.compile(r"[\w-]+\.(npy|csv|json|safetensors|txt)")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 

@@ -36,6 +36,8 @@ SAMPLES = {
 """Options of heads that keep a sample, to make it smaller than the sets."""
 KEEP_ROWS = {"combood", "grood", "knn", "nnguide", "relation"}
 """Heads that keep all rows, by their definition. So do heads that train, and `compose`, of which a member trains."""
+KEEP_OUTLIERS = {"csp", "neglabel"}
+"""Heads that keep a share of the outliers: words, whose number does not depend on the number of images."""
 FITTING = 2
 """Most bytes by which a further row may increase the peak of a fit: less than one number for each row."""
 SCORING = 17
@@ -71,7 +73,7 @@ def growth(run):
 @pytest.mark.parametrize("name", FLAT)
 def test_memory_is_flat(name):
     subject = Subject.of(name, **SAMPLES.get(name, {}))
-    if subject.create().learns:
+    if subject.create().learns and name not in KEEP_OUTLIERS:
         assert growth(subject.fit) < FITTING
     head = subject.fit(repeated(SMALL))
     assert growth(head.score) < SCORING

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["build"]
+__all__ = ["build", "load_callable"]
 
 import hashlib
 import importlib
@@ -27,12 +27,48 @@ from featood.nets import seeded
 
 def build(name: str, request: Request) -> Built:
     """Call ``package.module:callable`` or ``path/file.py:callable``, which returns the network."""
+    target = load_callable(name)
+    try:
+        with seeded(torch.Generator().manual_seed(request.seed)):
+            module = target()
+    except FeatoodError:
+        raise
+    except Exception as error:
+        raise DataError(f"python:{name} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"python:{name} returned {type(module).__name__}, not a torch.nn.Module")
+    notes = load_weights(module, request.weights) if request.weights else ()
+    found = declared_parts(module)
+    place, _, attribute = name.rpartition(":")
+    return Built(
+        found.module,
+        # without the folder; files of the same name are distinguished by the digest of their code
+        f"python:{Path(place).name if _is_file(place) else place}:{attribute}",
+        file_name(request.weights) or "its own",
+        found.transform,
+        found.classes,
+        found.classes,
+        (*notes, *found.notes),
+        options=found.options,
+    )
+
+
+def load_callable(name: str) -> Any:
+    """Import ``package.module:callable`` or ``path/file.py:callable``.
+
+    Raises
+    ------
+    UsageError
+        If the name has another form, or there is no such callable.
+    DataError
+        If its module raises an error.
+    """
     place, _, attribute = name.rpartition(":")  # the last colon, because paths may begin with a drive
     if not place or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", attribute):
         raise UsageError(
             f"python:{name} is not of the form python:package.module:callable or python:path/file.py:callable"
         )
-    is_file = place.endswith(".py") or "/" in place or os.sep in place
+    is_file = _is_file(place)
     folder = os.path.dirname(os.path.abspath(place)) if is_file else os.getcwd()
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -47,28 +83,11 @@ def build(name: str, request: Request) -> Built:
         raise UsageError(f"python:{name} cannot be imported: {error}") from None
     except Exception as error:  # third-party code may raise anything
         raise DataError(f"python:{name} cannot be imported: {type(error).__name__}: {error}") from error
-    try:
-        with seeded(torch.Generator().manual_seed(request.seed)):
-            module = target()
-    except FeatoodError:
-        raise
-    except Exception as error:
-        raise DataError(f"python:{name} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(module, nn.Module):
-        raise UsageError(f"python:{name} returned {type(module).__name__}, not a torch.nn.Module")
-    notes = load_weights(module, request.weights) if request.weights else ()
-    found = declared_parts(module)
-    return Built(
-        found.module,
-        # without the folder; files of the same name are distinguished by the digest of their code
-        f"python:{Path(place).name if is_file else place}:{attribute}",
-        file_name(request.weights) or "its own",
-        found.transform,
-        found.classes,
-        found.classes,
-        (*notes, *found.notes),
-        options=found.options,
-    )
+    return target
+
+
+def _is_file(place: str) -> bool:
+    return place.endswith(".py") or "/" in place or os.sep in place
 
 
 def _load_file(path: Path) -> ModuleType:

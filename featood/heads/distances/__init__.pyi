@@ -1,9 +1,11 @@
 from .cfood import CFOOD as CFOOD
+from .csp import CSP as CSP
 from .combood import CombOOD as CombOOD
 from .cosine import Cosine as Cosine
 from .fdbd import FDBD as FDBD
 from .feature_norm import FeatureNorm as FeatureNorm
 from .gem import GEM as GEM
+from .gl_mcm import GLMCM as GLMCM
 from .grood import GROOD as GROOD
 from .gradnorm import GradNorm as GradNorm
 from .gradient_uncertainty import GradientUncertainty as GradientUncertainty
@@ -18,6 +20,7 @@ from .multi_mahalanobis import MultiMahalanobis as MultiMahalanobis
 from .nac import NAC as NAC
 from .nci import NCI as NCI
 from .nnguide import NNGuide as NNGuide
+from .neglabel import NegLabel as NegLabel
 from .norm import Norm as Norm
 from .ora import ORA as ORA
 from .otod import OTOD as OTOD

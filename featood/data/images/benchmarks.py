@@ -1,0 +1,91 @@
+"""Benchmarks by name: an in-distribution set, groups of out-of-distribution sets, and what is published about them."""
+
+from __future__ import annotations
+
+__all__ = ["Benchmark", "Protocol", "benchmark", "list_benchmarks"]
+
+import dataclasses
+import difflib
+import functools
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from featood.data.images.suites import suite
+from featood.errors import UsageError
+
+LIST = Path(__file__).with_suffix(".toml")
+"""The table, in the package."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """Who defined a benchmark."""
+
+    title: str
+    page: str
+    note: str
+    """What has to be known in a comparison with published figures."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """An in-distribution set, and the sets to score against."""
+
+    name: str
+    dataset: str
+    """In-distribution set."""
+    protocol: Protocol
+    groups: Mapping[str, tuple[str, ...]]
+    """Out-of-distribution sets by group, such as near and far."""
+    shifted: str = ""
+    """Suite of sets with the same classes, which count as in-distribution in full-spectrum detection; empty if none."""
+    published: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    """Published AUROC in percent by head and group, none of which was checked."""
+    network: str = ""
+    """The network of the published figures."""
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """All out-of-distribution sets."""
+        return tuple(name for names in self.groups.values() for name in names)
+
+
+@functools.cache
+def list_benchmarks() -> Mapping[str, Benchmark]:
+    """List all benchmarks by name."""
+    content = tomllib.loads(LIST.read_text("utf-8"))
+    protocols = {name: Protocol(**facts) for name, facts in content["protocol"].items()}
+    found = {}
+    for name, facts in content["benchmark"].items():
+        groups = {
+            group: tuple(suite(sets) if isinstance(sets, str) else sets)
+            for group, sets in facts.pop("groups").items()
+        }
+        published = {
+            head: dict(zip(groups, figures, strict=True))
+            for head, figures in facts.pop("published", {}).items()
+        }
+        protocol = protocols[facts.pop("protocol")]
+        found[name] = Benchmark(name, protocol=protocol, groups=groups, published=published, **facts)
+    return found
+
+
+def benchmark(name: str) -> Benchmark:
+    """Find a benchmark by name, such as ``cifar10-openood``.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+
+    Examples
+    --------
+    >>> benchmark("cifar10-openood").groups["near"]
+    ('cifar100', 'tiny-imagenet')
+    """
+    known = list_benchmarks()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3)
+        raise UsageError(f"no benchmark is named {name!r}; there are {', '.join(near or known)}")
+    return known[name]

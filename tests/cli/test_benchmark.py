@@ -1,0 +1,151 @@
+"""``featood benchmark``: missing sets, means over groups, and the columns of OpenOOD's leaderboard."""
+
+import csv
+import io
+import re
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from featood.cache import FeatureCache, import_arrays
+from featood.data import benchmark
+from featood.report import leaderboard_rows
+
+SHIFTS = {"cifar100": 0.5, "tiny-imagenet": 1.0, "mnist": 2.0, "svhn": 1.5, "textures": 0.2, "places365": 0.7}
+
+
+def logits_of(count, seed, shift=0.0):
+    labels = np.arange(count) % 4
+    rows = np.random.default_rng(seed).normal(size=(count, 4)) + (3 - shift) * np.eye(4)[labels]
+    return rows.astype("f4"), labels
+
+
+@pytest.fixture
+def cache(tmp_path):
+    cache = FeatureCache(tmp_path / "cache")
+    logits, labels = logits_of(200, 0)
+    import_arrays(cache, "net/cifar10/test", {"z": logits}, logits, labels, classes="abcd")
+    for seed, (name, shift) in enumerate(SHIFTS.items(), 1):
+        logits, _ = logits_of(100 + seed, seed, shift)
+        import_arrays(cache, f"net/{name}/test", {"z": logits}, logits, run={"role": "ood"})
+    return cache
+
+
+def expected(cache, names):
+    """Mean AUROC and FPR95 with OOD as the positive class, by counting."""
+
+    def score(name):
+        logits = cache[f"net/{name}/test"].logits[:].astype(float)
+        return -logits.max(1)
+
+    known, aurocs, fprs = score("cifar10"), [], []
+    for name in names:
+        odd = score(name)
+        truth = np.concatenate([np.zeros(len(known)), np.ones(len(odd))])
+        aurocs.append(roc_auc_score(truth, np.concatenate([known, odd])))
+        threshold = next(value for value in np.sort(odd)[::-1] if (odd >= value).mean() >= 0.95)
+        fprs.append((known >= threshold).mean())
+    return f"{100 * np.mean(aurocs):.2f}", f"{100 * np.mean(fprs):.2f}"
+
+
+def test_means_of_groups_beside_published_figures(cache, featood):
+    code, out, err = featood("benchmark", "cifar10-openood", "--head", "max-logit", "--head", "doctor")
+    assert code == 0, err
+    assert "OpenOOD v1.5, https://zjysteven.github.io/OpenOOD" in out
+    assert "near: cifar100, 101 rows; tiny-imagenet, 102 rows" in out
+    row = next(line for line in out.splitlines() if line.startswith("max-logit")).split()
+    one = benchmark("cifar10-openood")
+    near, far = (expected(cache, one.groups[group]) for group in ("near", "far"))
+    assert row == ["max-logit", *near, *far, "87.52", "91.10"]
+    assert next(line for line in out.splitlines() if line.startswith("doctor")).split()[-2:] == ["-", "-"]
+    assert "not checked" in out and "left out" not in out
+
+
+def test_missing_sets(cache, featood):
+    cache.remove(["net/svhn/test", "net/cifar100/test"])
+    code, out, err = featood("benchmark", "cifar10-openood", "--head", "max-logit")
+    assert code != 0 and not out
+    assert re.search(r"2 of 6 sets .*: cifar100, svhn .*--available", err)
+    code, out, err = featood("benchmark", "cifar10-openood", "--head", "max-logit", "--available")
+    assert code == 0, err
+    assert "cifar100, missing" in out and "2 sets are left out" in out
+    row = next(line for line in out.splitlines() if line.startswith("max-logit")).split()
+    far = ("mnist", "textures", "places365")
+    assert row[1:5] == [*expected(cache, ["tiny-imagenet"]), *expected(cache, far)]
+    cache.remove([entry.key for entry in cache.entries() if entry.dataset != "cifar10"])
+    code, _, err = featood("benchmark", "cifar10-openood", "--head", "max-logit", "--available")
+    assert code != 0 and "all out-of-distribution sets" in err
+
+
+def test_columns_of_the_leaderboard(cache, featood):
+    cache.remove(["net/svhn/test"])
+    words = (
+        "benchmark",
+        "cifar10-openood",
+        "--head",
+        "doctor",
+        "--head",
+        "max-logit",
+        "--available",
+        "--csv",
+        "-",
+    )
+    code, out, err = featood(*words)
+    assert code == 0, err
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert list(rows[0]) == [
+        "Rank", "Training", "Postprocessor", "Near-OOD AUROC", "Far-OOD AUROC", "ID Accuracy", "Outlier Data",
+        "Model Arch.", "Additional Description",
+    ]  # fmt: skip
+    assert [row["Rank"] for row in rows] == ["1", "2"]
+    assert float(rows[0]["Near-OOD AUROC"]) >= float(rows[1]["Near-OOD AUROC"])
+    row = next(row for row in rows if row["Postprocessor"] == "max-logit")
+    assert row["Near-OOD AUROC"] == expected(cache, ("cifar100", "tiny-imagenet"))[0]
+    test = cache["net/cifar10/test"]
+    assert row["ID Accuracy"] == f"{100 * (test.logits[:].argmax(1) == test.labels[:]).mean():.2f}"
+    assert (row["Model Arch."], row["Additional Description"]) == ("net", "without svhn")
+
+
+def test_full_spectrum(tmp_path, featood):
+    cache = FeatureCache(tmp_path / "cache")
+    one = benchmark("midog")
+    for seed, name in enumerate(("midog", "midog-1b", "midog-1c", *one.sets)):
+        shift = 0.0 if name == "midog" else 0.5 if seed < 3 else 1.5
+        logits, labels = logits_of(60, seed, shift)
+        known = {"labels": labels, "classes": "abcd"} if seed < 3 else {}
+        run = {"role": "ood"} if seed else {}
+        import_arrays(cache, f"net/{name}/test", {"z": logits}, logits, run=run, **known)
+    options = ("--head", "max-logit")
+    plain, full = (featood("benchmark", "midog", *options, *more) for more in ((), ("--full-spectrum",)))
+    assert plain[0] == full[0] == 0, plain[2] + full[2]
+    assert "ID: midog, 60 rows" in plain[1] and "ID: midog with midog-1b, midog-1c, 180 rows" in full[1]
+    cache.remove(["net/midog-1b/test", "net/midog-1c/test"])
+    assert "all shifted sets" in featood("benchmark", "midog", *options, "--full-spectrum", "--available")[2]
+
+
+def test_what_is_refused(cache, featood):
+    code, _, err = featood("benchmark", "cifar10-openood", "--full-spectrum")
+    assert code == 2 and "no full-spectrum version" in err
+    assert "either --all or --head" in featood("benchmark", "cifar10-openood", "--all", "--head", "msp")[2]
+    code, _, err = featood("benchmark", "cifar100-openood", "--head", "msp", "--available")
+    assert code == 2 and "net/cifar100/test is an out-of-distribution set of its backbone" in err
+    code, _, err = featood("benchmark", "phakir")
+    assert code != 0 and "phakir is not in the cache" in err
+
+
+def test_a_list_of_all(featood):
+    code, out, _ = featood("benchmark")
+    assert code == 0 and "cub-ssb" in out and "OpenMIBOOD" in out
+
+
+def test_ranks_are_by_the_first_group():
+    rows = [
+        {"head": head, "ood": ood, "auroc": auroc, "fpr95_ood": 0.5, "n_id": 9, "n_ood": 9}
+        for head, near, far in (("a", 0.7, 0.99), ("b", 0.8, 0.6))
+        for ood, auroc in (("cub:easy", near), ("cub:hard", far))
+    ]
+    found = leaderboard_rows({"rows": rows, "id": {}, "backbone": "net"}, benchmark("cub-ssb"))
+    assert [(row["Postprocessor"], row["Easy-OOD AUROC"], row["Hard-OOD AUROC"]) for row in found] == [
+        ("b", "80.00", "60.00"), ("a", "70.00", "99.00"),
+    ]  # fmt: skip
