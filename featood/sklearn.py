@@ -35,7 +35,7 @@ COLUMN = "features"
 OTHER_COLUMNS = frozenset(
     {
         "column", "discrete-cd", "heat-gmm-std", "input-complexity", "likelihood", "likelihood-ratio",
-        "multi-mahalanobis", "odin", "typicality", "waic",
+        "mahalanobis-odin", "multi-mahalanobis", "odin", "typicality", "waic",
     }
 )  # fmt: skip
 """Heads that read columns which only an extraction or an import makes."""

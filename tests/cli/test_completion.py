@@ -31,7 +31,9 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_heads_are_completed_by_name():
-    assert completed("fit", last="ma") == {"maf", "mahalanobis", "mahalanobis-pp", "margin", "max-logit"}
+    assert completed("fit", last="ma") == {
+        "maf", "mahalanobis", "mahalanobis-odin", "mahalanobis-pp", "margin", "max-logit",
+    }  # fmt: skip
     assert completed("tune", last="knn") == {"knn"}
 
 

@@ -18,7 +18,7 @@ LABELS = RNG.integers(-1, 5, 2 * 4096 + 5)
 ROWS = (RNG.normal(size=(len(LABELS), 6)) + 2 * LABELS[:, None].clip(0)).astype(np.float32)
 WEIGHT = RNG.normal(size=(5, 6)).astype(np.float32)
 DATA = FeatureSet(
-    {"avg": ROWS, "log-density": ROWS[:, :1]},
+    {"avg": ROWS, "log-density": ROWS[:, :1], "mahalanobis-odin": ROWS / 2},
     logits=ROWS @ WEIGHT.T,
     labels=LABELS,
     classifier=(WEIGHT, np.zeros(5)),

@@ -53,7 +53,8 @@ def test_a_linear_autoencoder_spans_the_principal_subspace():
 
 def test_the_score_is_the_squared_error_of_standardised_features():
     train = factors(200)
-    options = {"latent": 3, "width": 7, "depth": 1, "epochs": 2, "activation": "tanh", "validation": 0.0}
+    sizes = {"latent": 3, "width": 7, "depth": 1}
+    options = {**sizes, "space": "standardize", "epochs": 2, "activation": "tanh", "validation": 0.0}
     head = create_head("autoencoder", **options).fit(as_set(train))
     weights = {name: np.asarray(value, dtype=float) for name, value in head.state.items()}
     scaled = (train - train.mean(0)) / train.std(0)
@@ -85,7 +86,7 @@ def test_rows_off_the_curve_of_the_data_score_high(name):
         return as_set(np.stack([x, x**2 + offset + 0.05 * rng.normal(size=rows)], 1))
 
     options = {"latent": 1, "width": 32, "depth": 2, "epochs": 30, "batch_size": 50, "lr": 1e-2}
-    head = create_head(name, **options).fit(parabola(2000, 0.0))
+    head = create_head(name, space="standardize", **options).fit(parabola(2000, 0.0))
     limit = np.quantile(head.score(parabola(500, 0.0)), 0.95)
     for offset in (-2.0, 1.5, 5.0):
         assert (head.score(parabola(500, offset)) > limit).mean() > 0.8, offset
