@@ -34,8 +34,8 @@ options of the head and the versions of the libraries. `--verify` makes chosen f
 
 The best head here need not be the best on other data: compare some of several families on your own, by
 `featood score --all`."""
-UNTUNED = """No option was chosen on a set of this page. Every head has its defaults, or, where it has presets for the
-kind of network, the published settings, except for what is listed below. A head that depends much on an option, such
+UNTUNED = """Nothing was tuned for this page. Every head has its defaults, or, where it has presets for the kind of
+network, the published settings, except for what is listed below. A head that depends much on an option, such
 as a number of neighbours, a share to prune or the length of a training, may be better after `featood tune` with
 another OOD set: a low rank says that a head is not good untuned, not that it cannot be. The networks were not chosen
 for any head, either; a head that was published with a training of its own is scored on them all the same."""
@@ -85,6 +85,8 @@ def _names(row: Mapping[str, Any]) -> list[str]:
 
 def _settings(plan: Mapping[str, Any]) -> Iterator[str]:
     """Describe the settings of the plan that are not the defaults."""
+    if plan["note"]:
+        yield f"\n{markdown_text(printable(plan['note']))}"
     if plan["epochs"] is not None:
         yield f"\nHeads that train a network have {plan['epochs']} epochs each, which may be too few for some."
     if plan["options"]:

@@ -42,7 +42,7 @@ def tables(**changes):
         "ranking": {"heads": ranking, "p": 0.001},
         "pending": [],
         "families": {"h0": "distances"},
-        "plan": {"level": 0.95, "seeds": 3, "epochs": None, "options": {}},
+        "plan": {"level": 0.95, "seeds": 3, "epochs": None, "note": "", "options": {}},
         "versions": {"torch": ["2.11", "2.13"]},
     }
 

@@ -25,6 +25,7 @@ SCHEMA: dict[Any, Any] = {
     "seeds?": whole(1, 1000),
     "epochs?": whole(1),
     "resamples?": whole(1),
+    "note?": str,
     "options?": {str: {str: object}},
 }
 """Schema of the file; see `featood.records`."""
@@ -65,6 +66,8 @@ class Plan:
     """Epochs of every head that trains a network; by default their own."""
     resamples: int = 1000
     """Resamples of the bootstrap intervals."""
+    note: str = ""
+    """What readers of the page should know, such as which defaults were chosen on one of its sets."""
     options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """Options that are not the defaults, by head."""
 

@@ -61,6 +61,7 @@ def tables(work: Work, results: Results) -> dict[str, Any]:
             "level": LEVEL,
             "seeds": plan.seeds,
             "epochs": plan.epochs,
+            "note": plan.note,
             "options": {head: dict(options) for head, options in plan.options.items()},
         },
         "versions": {name: sorted(each) for name, each in versions.items()},

@@ -28,6 +28,7 @@ SOME = ("energy", "knn", "lof", "msp", "weighted-energy")
 PLAN = """
 seeds = 2
 resamples = 20
+note = "Nothing is <b>bold</b> here."
 
 [options.lof]
 neighbors = 7
@@ -289,6 +290,7 @@ def test_the_page_has_all_heads_and_both_networks(few, made, featood, tmp_path):
     assert code == 0, err
     assert run(featood, tmp_path, "--page", tmp_path / "page.md")[0] == 0
     text = (tmp_path / "page.md").read_text()
+    assert "<b>" not in text and "bold" in text  # the note of the plan, as plain text
     own = text[text.index("## net/news") : text.index("## other/news")]
     assert all(f"`{head}`" in own for head in SOME)
     assert "Near: spam. Far: junk, dust." in own and "outliers" in own
@@ -476,4 +478,4 @@ def test_mean_ranks_are_over_the_heads_that_all_networks_have():
 def test_the_help_of_the_command_names_every_key_of_a_plan():
     text = command.leaderboard.help
     keys = [*SCHEMA, *SCHEMA["benchmark"][0]]
-    assert len(keys) == 10 and all(key.removesuffix("?") in text for key in keys)
+    assert len(keys) == 11 and all(key.removesuffix("?") in text for key in keys)
