@@ -291,7 +291,9 @@ class Manifest:
         check_record(body, FIELDS, path, AGAIN)
         features = [name for name in body["columns"] if name not in ("logits", "labels", "ids")]
         if body["main"] not in (features or [""]):
-            raise CacheCorrupt(f"{path}: main is {body['main']!r}, which is no column of features; {AGAIN}")
+            raise CacheCorrupt(
+                f"{path}: main is {body['main'][:80]!r}, which is no column of features; {AGAIN}"
+            )
         known = {field.name for field in dataclasses.fields(cls)}
         specs = {name: ColumnSpec(tuple(shape), dtype) for name, (shape, dtype) in body["columns"].items()}
         return cls(**{**{name: value for name, value in body.items() if name in known}, "columns": specs})

@@ -367,6 +367,12 @@ def test_files_to_download_are_found_when_they_are_there():
         for address, name, checksum in entry.files:
             assert address.startswith(("https://", "http://")) and ".." not in name
             assert checksum == "" or checksum.startswith(("md5:", "sha256:"))
-            stem = name.removesuffix(".gz").removesuffix(".tar").removesuffix(".tgz").removesuffix(".zip")
+            stem = (
+                name.partition("/")[0]
+                .removesuffix(".gz")
+                .removesuffix(".tar")
+                .removesuffix(".tgz")
+                .removesuffix(".zip")
+            )
             found = stem in (entry.name, *(folder for folder in entry.folders if "/" not in folder))
             assert found or "." in entry.folders, entry.name

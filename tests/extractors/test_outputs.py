@@ -125,7 +125,7 @@ def test_selecting_the_outputs_of_a_network(output):
     [
         ({"a": ROWS, "b": OTHER}, "a: "),
         ([torch.randn(4, 3, 5, 5), torch.randn(4, 6, 2, 2)], "cannot be identified"),
-        (torch.randn(4, 21, 8, 8), "segmentation"),
+        (torch.randn(4, 21, 8, 8), "maps or tokens"),
         ([{"boxes": OTHER}, {"boxes": OTHER}], "cannot be identified"),
         (None, "NoneType"),
         (types.SimpleNamespace(scores=ROWS), "SimpleNamespace"),
