@@ -21,7 +21,7 @@ HEADS = {
     "energy": {}, "openmax": {}, "mahalanobis": {}, "gmm": {}, "knn": {"k": 7}, "nnguide": {}, "lof": {}, "vim": {},
     "ash-s": {}, "ras": {}, "optfs": {}, "ora": {}, "cfood": {"rows": 50}, "nac": {}, "isolation-forest": {"trees": 3},
     "rank-average": {}, "dirichlet-differential-entropy": {}, "open-set": {"epochs": 1}, "relation": {}, "grood": {},
-    "combood": {"k": 7}, "otod": {},
+    "combood": {"k": 7}, "otod": {}, "nce": {"epochs": 1}, "radial-flow": {"epochs": 1},
 }  # fmt: skip
 
 
