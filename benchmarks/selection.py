@@ -1,6 +1,7 @@
 """Criteria that rank heads without OOD data, compared with the heads' mean AUROC on real OOD sets.
 
-All heads that do not train a network, and variants of their options, are fitted on the features of five networks::
+All heads that do not train a network, variants of their options, and eight heads that do, with few epochs, are fitted
+on the features of five networks::
 
     python benchmarks/selection.py selection.jsonl --cache CACHE
 
@@ -104,6 +105,9 @@ GRID: Mapping[str, Mapping[str, Sequence[Any]]] = {
         "covariance": ("tied", "diag"),
         "ridge": (0.01, 0.1),
     },
+    **dict.fromkeys(
+        ("natpn", "radial-flow", "planar-flow", "realnvp", "heat-gmm", "nce", "cd", "epn-v"), {"epochs": (10,)}
+    ),
 }
 """Values of options, each tried with the defaults of the others; the slowest heads last."""
 AVERAGES: Mapping[str, tuple[str, ...]] = {
