@@ -106,7 +106,8 @@ GRID: Mapping[str, Mapping[str, Sequence[Any]]] = {
         "ridge": (0.01, 0.1),
     },
     **dict.fromkeys(
-        ("natpn", "radial-flow", "planar-flow", "realnvp", "heat-gmm", "nce", "cd", "epn-v"), {"epochs": (10,)}
+        ("natpn", "radial-flow", "planar-flow", "realnvp", "heat-gmm", "nce", "cd", "epn-v"),
+        {"epochs": (10,)},
     ),
 }
 """Values of options, each tried with the defaults of the others; the slowest heads last."""

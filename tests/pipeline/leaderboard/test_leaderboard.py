@@ -305,6 +305,21 @@ def test_the_page_has_all_heads_and_both_networks(few, made, featood, tmp_path):
     assert "- `lof`: neighbors=7" in text
 
 
+def test_a_benchmark_that_is_not_ranked_has_its_table_and_leaves_the_ranks_as_they_are(
+    few, made, featood, tmp_path
+):
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        PLAN
+        + 'ranked = false\n\n[[benchmark]]\nbackbone = "other"\ndataset = "spam"\nnear = ["news"]\ntest-share = 0.5\n'
+    )
+    page = tmp_path / "page.md"
+    assert run(featood, tmp_path, "--head", "energy", "--head", "msp", "--page", page)[0] == 0
+    ranks, tables = page.read_text().split("## net/news")
+    assert "## Most networks" in ranks and "scored on all 2 networks" in ranks
+    assert "By the plan, other/news does not count here." in ranks and "## other/news" in tables
+
+
 def work_of(cache, tmp_path, **changes):
     plan = dataclasses.replace(read_plan(tmp_path / "plan.toml"), **changes)
     work = Work.of(cache, plan)
@@ -478,4 +493,4 @@ def test_mean_ranks_are_over_the_heads_that_all_networks_have():
 def test_the_help_of_the_command_names_every_key_of_a_plan():
     text = command.leaderboard.help
     keys = [*SCHEMA, *SCHEMA["benchmark"][0]]
-    assert len(keys) == 11 and all(key.removesuffix("?") in text for key in keys)
+    assert len(keys) == 12 and all(key.removesuffix("?") in text for key in keys)
