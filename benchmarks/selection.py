@@ -105,10 +105,14 @@ GRID: Mapping[str, Mapping[str, Sequence[Any]]] = {
         "covariance": ("tied", "diag"),
         "ridge": (0.01, 0.1),
     },
-    **dict.fromkeys(
-        ("natpn", "radial-flow", "planar-flow", "realnvp", "heat-gmm", "nce", "cd", "epn-v"),
-        {"epochs": (10,)},
-    ),
+    "natpn": {"epochs": (10,)},
+    "radial-flow": {"epochs": (10,)},
+    "planar-flow": {"epochs": (10,)},
+    "realnvp": {"epochs": (10,)},
+    "heat-gmm": {"epochs": (10,)},
+    "nce": {"epochs": (10,)},
+    "cd": {"epochs": (10,)},
+    "epn-v": {"epochs": (10,)},
 }
 """Values of options, each tried with the defaults of the others; the slowest heads last."""
 AVERAGES: Mapping[str, tuple[str, ...]] = {
