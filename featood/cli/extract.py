@@ -75,8 +75,8 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     "further",
     callback=_names,
     help="Further columns, comma-separated: odin; i-odin; adascale, for adascale-a and adascale-l; gaia-z and gaia-a, "
-    "of the normalisation layers in the tapped stages, or of all; nac (one column per tapped stage); attention, of transformers; "
-    "gradient-norm; complexity, for input-complexity; regret, of networks trained by vae.",
+    "of the normalisation layers in the tapped stages, or of all; nac (one column per tapped stage); attention, of "
+    "transformers; gradient-norm; complexity, for input-complexity; regret, of networks trained by vae.",
 )
 @click.option(
     "--without",
