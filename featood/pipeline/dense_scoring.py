@@ -119,9 +119,7 @@ def score_pixels(
                 f"{backbone.name} no longer returns the maps of {reference.name}; extract them again"
             )
         forward = DenseForward(module, plan)
-        for number, (maps, shape) in enumerate(
-            image_maps(forward, masked.images, transform, 1, options.dtype)
-        ):
+        for number, maps, shape in image_maps(forward, masked.images, transform, [[n] for n in range(len(masked))], options.dtype):
             rows = {name: values.reshape(-1, values.shape[-1]) for name, values in maps.items()}
             logits = rows.pop(LOGITS, None)
             pixels = FeatureSet(
