@@ -144,6 +144,16 @@ def extract(
     help="Largest false-positive rate of AU-PRO.",
 )  # fmt: skip
 @click.option(
+    "--thresholds", type=click.IntRange(0), default=1_000_000, show_default=True,
+    help="Number of in-distribution, and of out-of-distribution scores at which metrics of pixels are computed; with "
+    "fewer pixels, and with 0, all of them are, and all metrics are exact.",
+)  # fmt: skip
+@click.option(
+    "--maps", type=Place(file_okay=False),
+    help="Folder of the score maps, float32 (default: in the cache, next to the fitted heads). The same command "
+    "continues there after an interruption.",
+)  # fmt: skip
+@click.option(
     "--pictures", type=Place(file_okay=False),
     help="Write a PNG file of image, mask and scores for each image, into a folder for each head.",
 )  # fmt: skip
@@ -157,7 +167,8 @@ def extract(
 @head_file_option
 @quiet_downloads
 def score(
-    heads: tuple[str, ...], ood: str, split: str, min_size: int, pro_limit: float, pictures: str | None,
+    heads: tuple[str, ...], ood: str, split: str, min_size: int, pro_limit: float, thresholds: int,
+    maps: str | None, pictures: str | None,
     json_path: str | None, device: str, backbone: str, dataset: str, data_dir: str | None, cache_root: str,
     code: tuple[str, ...],
 ) -> None:  # fmt: skip
@@ -179,8 +190,8 @@ def score(
         chosen, skipped = chosen_heads(selection, heads, reporter)
         for head in skipped:
             reporter.line(f"{head.head} is left out: {head.reason}")
-        found = score_pixels(selection, chosen, ood, split, device=device, reporter=reporter)
-    rows = found.rows(pro_limit, min_size)
+        found = score_pixels(selection, chosen, ood, split, folder=maps, device=device, reporter=reporter)
+        rows = found.rows(pro_limit, min_size, thresholds or None, reporter)
     table(TITLES, [(row["head"], *(_percent(row[name]) for name in COLUMNS)) for row in rows])
     if json_path:
         write_json(json_path, {
@@ -190,11 +201,11 @@ def score(
         })  # fmt: skip
     if pictures:
         images = found.masked.images
-        for label, maps in found.maps.items():
+        for label, drawn in found.maps.items():
             pixels = map(images.read, range(len(images)))
             folder = Path(pictures, slug(label))
-            low, high = write_score_pictures(folder, images.ids, pixels, found.masks, maps)
-            print_line(f"{folder}: {len(maps)} pictures, colours from {low:.6g} to {high:.6g}")
+            low, high = write_score_pictures(folder, images.ids, pixels, found.masks, drawn)
+            print_line(f"{folder}: {len(drawn)} pictures, colours from {low:.6g} to {high:.6g}")
 
 
 def _percent(value: float | None) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
 
 from featood.cache import ColumnSpec, FeatureCache, FeatureSet, Manifest, SetWriter, library_versions
 from featood.cache.reader import encode_ids
@@ -27,6 +26,7 @@ from featood.extractors.recipe import DENSE, choose_transform, input_recipe
 from featood.extractors.transform import Transform
 from featood.numerics.devices import pick_device
 from featood.pipeline.extraction import Network, network_facts
+from featood.pipeline.pixel_draw import PixelDraw
 from featood.reporter import SILENT, Reporter
 
 
@@ -168,7 +168,7 @@ def _extract(
         name: ColumnSpec((values.shape[3],), stored_type(name, options.dtype))
         for name, values in shown.items()
     }
-    draw = _Draw(masked, plan.grid, options.pixels, options.seed)
+    draw = PixelDraw(masked, plan.grid, options.pixels, options.seed)
     counts, highest = draw.counts(reporter.task(f"reading the masks of {key}"))
     if not counts.any():
         raise DataError(f"{key} has no in-distribution pixels")
@@ -203,16 +203,14 @@ def _extract(
         run={**run, "classes": list(images.classes)},
     )
     with cache.writer(key, manifest, plan.classifier(forward.module), options.overwrite) as writer:
-        _write_missing(
-            writer, forward, draw, counts, transform, options, reporter.task(f"extracting {key}")
-        )
+        _write_missing(writer, forward, draw, counts, transform, options, reporter.task(f"extracting {key}"))
         return writer.finish(key)
 
 
 def _write_missing(
     writer: SetWriter,
     forward: DenseForward,
-    draw: _Draw,
+    draw: PixelDraw,
     counts: np.ndarray,
     transform: Transform,
     options: DenseOptions,
@@ -256,48 +254,3 @@ def _write_missing(
                 writer.write(block, columns)
                 columns = {}
         progress(number + 1, len(counts))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Draw:
-    """The positions on the grid of features that are rows, for each image; equal whenever they are drawn."""
-
-    masked: MaskedSet
-    grid: tuple[int, int]
-    pixels: int
-    seed: int
-
-    def __call__(
-        self, number: int, shape: tuple[int, ...] | None = None
-    ) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-        """Return positions and classes of an image's rows; a mask of another shape than the image is an error."""
-        classes = _nearest(self.masked.mask(number, shape), self.grid).ravel()
-        rows = np.flatnonzero(classes >= 0)
-        if self.pixels and len(rows) > self.pixels:
-            draw = np.random.default_rng([self.seed, number])
-            rows = np.sort(draw.choice(rows, self.pixels, replace=False))
-        return rows, classes[rows].astype(np.int64)
-
-    def counts(self, progress: Callable[[int, int], None]) -> tuple[Int[np.ndarray, "images"], int]:
-        """Return the number of rows of each image, and the highest class."""
-        counts, highest = np.zeros(len(self.masked), np.int64), -1
-        for number in range(len(counts)):
-            _, classes = self(number)
-            counts[number] = len(classes)
-            highest = max(highest, int(classes.max(initial=-1)))
-            progress(number + 1, len(counts))
-        return counts, highest
-
-    def ids(self, number: int, rows: Sequence[int] | np.ndarray) -> list[str]:
-        """Return the names of rows of an image, ``IMAGE@ROW,COLUMN``."""
-        image, width = self.masked.images.ids[number], self.grid[1]
-        return [f"{image}@{row // width},{row % width}" for row in rows]
-
-
-def _nearest(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Return the values of a mask at the centres of the positions of a grid."""
-    rows, columns = (
-        np.minimum((np.arange(count) + 0.5) * size / count, size - 1).astype(int)
-        for count, size in zip(grid, mask.shape, strict=True)
-    )
-    return mask[np.ix_(rows, columns)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["score_picture", "write_score_pictures"]
+__all__ = ["colour_limits", "score_picture", "write_score_pictures"]
 
 import io
 from collections.abc import Iterable, Sequence
@@ -19,6 +19,8 @@ COLOURS = "magma"
 """Colour map of matplotlib, from dark for low scores to light for high ones."""
 SHOWN = [0.005, 0.995]
 """Quantiles of all scores that have the first and the last colour."""
+SAMPLE = 1_000_000
+"""Largest number of scores from which these quantiles are computed, evenly spaced in each map."""
 GAP = 4
 
 
@@ -53,6 +55,14 @@ def score_picture(
     return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], 1)
 
 
+def colour_limits(maps: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Return the scores with the first and the last colour, from maps that are read one after the other."""
+    each = max(SAMPLE // max(len(maps), 1), 1)
+    shown = [scores.ravel()[:: -(-scores.size // each)].copy() for scores in maps]
+    low, high = np.quantile(np.concatenate(shown), SHOWN)
+    return float(low), float(high)
+
+
 def write_score_pictures(
     folder: Path, ids: Sequence[str], images: Iterable[np.ndarray], masks: Sequence[np.ndarray],
     maps: Sequence[np.ndarray],
@@ -73,8 +83,7 @@ def write_score_pictures(
     (float, float)
         Scores with the first and the last colour.
     """
-    low, high = np.quantile(np.concatenate([scores.ravel() for scores in maps]), SHOWN)
-    limits = float(low), float(high)
+    limits = colour_limits(maps)
     for number, (name, image, mask, scores) in enumerate(zip(ids, images, masks, maps, strict=True)):
         buffer = io.BytesIO()
         Image.fromarray(score_picture(image, mask, scores, limits)).save(buffer, "PNG")
