@@ -180,6 +180,7 @@ def score(
     Example: featood dense score --head knn --ood road-anomaly --pictures maps
     """
     from featood.cache.feature_cache import slug
+    from featood.pipeline.dense_results import dense_results, save_results
     from featood.pipeline.dense_scoring import score_pixels
     from featood.pipeline.fitted_heads import chosen_heads
     from featood.pipeline.selection import select
@@ -193,12 +194,11 @@ def score(
         found = score_pixels(selection, chosen, ood, split, folder=maps, device=device, reporter=reporter)
         rows = found.rows(pro_limit, min_size, thresholds or None, reporter)
     table(TITLES, [(row["head"], *(_percent(row[name]) for name in COLUMNS)) for row in rows])
+    results = dense_results(selection, found, rows, {"min_size": min_size, "pro_limit": pro_limit})
+    save_results(found, results)
+    print_line(f"score maps: {found.folder}; featood report --maps {found.folder} shows them")
     if json_path:
-        write_json(json_path, {
-            "images": found.masked.images.name, "split": split, "inputs_sha256": found.masked.digest(),
-            "features": f"{selection.backbone}/{selection.dataset}", "min_size": min_size, "pro_limit": pro_limit,
-            "rows": rows,
-        })  # fmt: skip
+        write_json(json_path, results)
     if pictures:
         images = found.masked.images
         for label, drawn in found.maps.items():

@@ -43,6 +43,10 @@ class MapScores:
     """Scores ``[H, W]`` of each image by head, float32, at the resolution of the mask."""
     folder: Path
     """Folder of the maps."""
+    dataset: str
+    """Name by which the images were opened."""
+    data_dir: str | None
+    """Folder in which they were looked for; None for the default."""
 
     def rows(
         self,
@@ -133,7 +137,8 @@ def score_pixels(
     if origin is None or DENSE not in origin.recipe:
         raise UsageError(f"the rows of {reference.name} are no pixels; extract them by featood dense extract")
     where = selection.data_dir or origin.run.get("data_dir")
-    masked = open_masked(dataset or origin.run["dataset"], split, where)
+    dataset = dataset or origin.run["dataset"]
+    masked = open_masked(dataset, split, where)
     for note in masked.images.notes:
         reporter.line(f"{masked.images.name}/{split}: {note}")
     place = _default_folder(selection, masked) if folder is None else Path(folder)
@@ -148,7 +153,7 @@ def score_pixels(
         for done, (number, label, scores) in enumerate(every, 1):
             maps[label].write(number, scores)
             reporter.progress("scoring", done, sum(map(len, missing.values())))
-    return MapScores(masked, MaskFiles(masked, next(iter(maps.values()))), maps, place)
+    return MapScores(masked, MaskFiles(masked, next(iter(maps.values()))), maps, place, dataset, where)
 
 
 def _grid_scores(

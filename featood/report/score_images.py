@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["colour_limits", "score_picture", "write_score_pictures"]
+__all__ = ["colour_limits", "mask_colours", "score_colours", "score_picture", "write_score_pictures"]
 
 import io
 from collections.abc import Iterable, Sequence
@@ -27,9 +27,7 @@ GAP = 4
 def score_picture(
     image: np.ndarray, mask: np.ndarray, scores: np.ndarray, limits: tuple[float, float]
 ) -> np.ndarray:
-    """Draw an image, its mask and its scores side by side.
-
-    In the mask, out-of-distribution pixels are white, and ignored ones grey.
+    """Draw an image, its mask and its scores side by side, see `mask_colours` and `score_colours`.
 
     Parameters
     ----------
@@ -45,14 +43,23 @@ def score_picture(
     -------
     ndarray of uint8, shape [H, 3 W + 8, 3]
     """
+    panels = [_rgb(image), mask_colours(mask), score_colours(scores, limits)]
+    gap = np.full((len(mask), GAP, 3), 255, np.uint8)
+    return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], 1)
+
+
+def mask_colours(mask: np.ndarray) -> np.ndarray:
+    """Draw a mask ``[H, W]`` as uint8 ``[H, W, 3]``: out-of-distribution is white, ignored grey, the rest black."""
+    return _rgb(np.select([mask == OUTLIER, mask == IGNORED], [255, 128], 0).astype(np.uint8))
+
+
+def score_colours(scores: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Draw scores ``[H, W]`` as uint8 ``[H, W, 3]``, lighter = more out-of-distribution; see `score_picture`."""
     from matplotlib import colormaps
 
     low, high = limits
     shares = np.clip((scores - low) / (high - low if high > low else 1), 0, 1)
-    grey = np.select([mask == OUTLIER, mask == IGNORED], [255, 128], 0).astype(np.uint8)
-    panels = [_rgb(image), _rgb(grey), colormaps[COLOURS](shares, bytes=True)[..., :3]]
-    gap = np.full((len(mask), GAP, 3), 255, np.uint8)
-    return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], 1)
+    return colormaps[COLOURS](shares, bytes=True)[..., :3]
 
 
 def colour_limits(maps: Sequence[np.ndarray]) -> tuple[float, float]:
