@@ -1,4 +1,4 @@
-"""``featood dense``: extract, score."""
+"""``featood dense``: extract, score, paste."""
 
 from __future__ import annotations
 
@@ -206,6 +206,81 @@ def score(
             folder = Path(pictures, slug(label))
             low, high = write_score_pictures(folder, images.ids, pixels, found.masks, drawn)
             print_line(f"{folder}: {len(drawn)} pictures, colours from {low:.6g} to {high:.6g}")
+
+
+def _bounds(_: click.Context, __: click.Parameter, value: str) -> tuple[float, float]:
+    low, _, high = value.partition(",")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise click.BadParameter(f"'{value}' is not LOW,HIGH") from None
+
+
+@dense.command()
+@click.option(
+    "--dataset", required=True, help="Images with masks, in-distribution; see featood dense extract."
+)
+@click.option("--split", default="train", show_default=True)
+@click.option(
+    "--objects", required=True, type=Place(dir_okay=False),
+    help="Annotations in the form of COCO, such as coco/annotations/instances_val2017.json.",
+)  # fmt: skip
+@click.option(
+    "--object-images", type=Place(file_okay=False),
+    help="Folder of the images of these (default: the folder of their name, coco/val2017).",
+)  # fmt: skip
+@click.option(
+    "--exclude", callback=_names, help="Categories that are in-distribution, comma-separated: person,car."
+)
+@click.option(
+    "--smallest", type=click.FloatRange(0), default=100, show_default=True,
+    help="Least area of an object in its image, in pixels.",
+)  # fmt: skip
+@click.option(
+    "--share", type=click.FloatRange(0, 1), default=1.0, show_default=True,
+    help="Share of the images that get objects.",
+)  # fmt: skip
+@click.option(
+    "--most", type=click.IntRange(1), default=1, show_default=True,
+    help="Largest number of objects in an image.",
+)  # fmt: skip
+@click.option(
+    "--size", callback=_bounds, default="0.1,0.5", show_default=True, metavar="LOW,HIGH",
+    help="Longer side of an object, relative to the shorter side of the image.",
+)  # fmt: skip
+@click.option(
+    "--rows", callback=_bounds, default="0,1", show_default=True, metavar="LOW,HIGH",
+    help="Vertical position of its centre, relative to the height: 0.5,1 is the lower half.",
+)  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option(
+    "--out",
+    required=True,
+    type=Place(file_okay=False),
+    help="Folder to write the split to; also a --dataset.",
+)
+@data_dir_option
+def paste(
+    dataset: str, split: str, objects: str, object_images: str | None, exclude: tuple[str, ...], smallest: float,
+    out: str, data_dir: str | None, **how: Any,
+) -> None:  # fmt: skip
+    """Paste objects of other images into images with masks, as out-of-distribution pixels.
+
+    The result is a folder of images and masks, to validate detectors on, or to train a network that separates such
+    pixels. Objects have hard edges, so a detector that is good at them may only have learned the edges.
+
+    Example: featood dense paste --dataset ./scenes --objects coco/annotations/instances_val2017.json --out pasted
+    """
+    from featood.data.masked.coco import open_coco
+    from featood.data.masked.layouts import open_masked
+    from featood.data.masked.pasting import PastedSet, PasteOptions
+    from featood.pipeline.dense_pasting import write_pasted
+
+    found = open_coco(objects, object_images, exclude, smallest)
+    pasted = PastedSet(open_masked(dataset, split, data_dir), found, PasteOptions(**how))
+    with TerminalReporter() as reporter:
+        target = write_pasted(pasted, out, reporter)
+    click.echo(f"{target}: {len(pasted)} images, with some of {len(found)} objects")
 
 
 def _percent(value: float | None) -> str:
