@@ -209,8 +209,8 @@ def score(
 
 
 def _bounds(_: click.Context, __: click.Parameter, value: str) -> tuple[float, float]:
-    low, _, high = value.partition(",")
     try:
+        low, high = value.split(",")
         return float(low), float(high)
     except ValueError:
         raise click.BadParameter(f"'{value}' is not LOW,HIGH") from None

@@ -7,6 +7,7 @@ __all__ = ["write_pasted"]
 import dataclasses
 import json
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -58,7 +59,7 @@ def write_pasted(pasted: PastedSet, folder: str | Path, reporter: Reporter = SIL
         reporter.line(
             f"the masks of {images.name} have no classes: all in-distribution pixels become class 0"
         )
-    record = {
+    record: dict[str, Any] = {
         "dataset": images.name,
         "split": images.split,
         "inputs_sha256": pasted.masked.digest(),
