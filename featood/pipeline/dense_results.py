@@ -4,22 +4,23 @@ from __future__ import annotations
 
 __all__ = ["dense_results", "save_results", "saved_maps"]
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from featood.data.masked.layouts import open_masked
 from featood.errors import DataError, Mismatch
+from featood.files import size_of
 from featood.names import folder_name, name_problem
 from featood.pipeline.dense_scoring import MapScores
 from featood.pipeline.map_files import MaskFiles, StoredMaps
 from featood.pipeline.saved_results import SHOWN
 from featood.pipeline.selection import Selection
 from featood.records import optional, record_problem
-from featood.report import write_json
+from featood.sealed import read_json, write_json
 
 RESULTS = "results.json"
+AGAIN = "score again with featood dense score"
 OUTLIERS = "out-of-distribution pixels"
 """Name of the out-of-distribution set of the rows."""
 SCHEMA = {**SHOWN, "images": {"dataset": str, "split": str, "data_dir": optional(str), "inputs_sha256": str}}
@@ -61,7 +62,7 @@ def dense_results(
 
 def save_results(found: MapScores, results: Mapping[str, Any]) -> None:
     """Write results next to the maps."""
-    write_json(found.folder / RESULTS, results)
+    write_json(found.folder / RESULTS, dict(results))
 
 
 def saved_maps(folder: str | Path, data_dir: str | None = None) -> tuple[dict[str, Any], MapScores]:
@@ -78,27 +79,24 @@ def saved_maps(folder: str | Path, data_dir: str | None = None) -> tuple[dict[st
     ------
     DataError
         If the folder has no such results, or the images cannot be found.
+    CacheCorrupt
+        If the results are damaged.
     Mismatch
         If the images have changed.
     """
     path = Path(folder, RESULTS)
-    try:
-        results = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(
-            f"cannot read {path}: {error.strerror or error}; give the folder that featood dense score names"
-        ) from None
-    except (ValueError, RecursionError):
-        raise DataError(f"{path} is not JSON; score again with featood dense score") from None
+    if size_of(path) is None:
+        raise DataError(f"there is no {path}; give the folder that featood dense score names")
+    results = read_json(path, AGAIN)
     field, problem = record_problem(results, SCHEMA)
     if not problem and not results["rows"]:
         field, problem = "rows", "is empty"
     if problem:
-        raise DataError(f"{path}: {field[:80]} {problem}; score again with featood dense score")
+        raise DataError(f"{path}: {field[:80]} {problem}; {AGAIN}")
     heads = [row["head"] for row in results["rows"]]
     for head in heads:
         if problem := name_problem(folder_name(head)):
-            raise DataError(f"{path}: the name of a head {problem}; score again with featood dense score")
+            raise DataError(f"{path}: the name of a head {problem}; {AGAIN}")
     about = results["images"]
     where = data_dir or about["data_dir"]
     masked = open_masked(about["dataset"], about["split"], where)

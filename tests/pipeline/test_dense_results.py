@@ -7,8 +7,9 @@ import pytest
 from helpers.scenes import CODE, write_scenes
 from PIL import Image
 
-from featood.errors import DataError, Mismatch
+from featood.errors import CacheCorrupt, DataError, Mismatch
 from featood.pipeline.dense_results import saved_maps
+from featood.sealed import write_json
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_results_that_do_not_fit_are_refused(scored, tmp_path):
         saved_maps(tmp_path)
 
     def changed(**fields):
-        (scored / "results.json").write_text(json.dumps({**results, **fields}))
+        write_json(scored / "results.json", {**results, **fields})
 
     changed(rows=[{**results["rows"][0], "head": "../msp"}])
     with pytest.raises(DataError, match="the name of a head contains '/'"):
@@ -57,7 +58,7 @@ def test_results_that_do_not_fit_are_refused(scored, tmp_path):
     with pytest.raises(DataError, match=r"images\.dataset .*score again"):
         saved_maps(scored)
     (scored / "results.json").write_text("{")
-    with pytest.raises(DataError, match="is not JSON"):
+    with pytest.raises(CacheCorrupt, match="is not readable JSON; score again"):
         saved_maps(scored)
     changed()
     Image.new("RGB", (36, 24)).save(tmp_path / "scenes/test/images/0.png")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from helpers.live_memory import LiveTensors
 from helpers.scenes import CODE, write_scenes
+from PIL import Image
 
 from featood.cache import open_cache
 from featood.data.masked.layouts import open_masked
@@ -121,6 +122,14 @@ def test_any_missing_blocks_are_written_again(scenes):
     with pytest.raises(CacheCorrupt):
         open_cache("cut")[cut.name]
     assert extracted("cut").content == whole.content
+
+
+def test_images_without_rows_are_passed_over(scenes, tmp_path):
+    for number in (0, 3):
+        Image.new("L", SIZE[::-1], 255).save(tmp_path / f"scenes/train/masks/{number}.png")
+    found = extracted("cache")
+    assert len(found) == 5 * 63 * 64
+    assert {name.split("@")[0] for name in found.ids[:]} == {f"train/images/{n}.png" for n in (1, 2, 4, 5, 6)}
 
 
 def test_a_killed_scoring_continues_with_the_same_figures(scenes, tmp_path):
