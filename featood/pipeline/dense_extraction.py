@@ -6,6 +6,7 @@ __all__ = ["DenseOptions", "extract_pixels"]
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import pairwise
 from typing import Any
 
@@ -216,21 +217,10 @@ def _write_missing(
     options: DenseOptions,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Compute the images that have rows in missing blocks, and write these blocks.
-
-    A batch always has the same images, so rows do not depend on where an extraction was interrupted.
-    """
+    """Compute the images that have rows in missing blocks, and write these blocks."""
     pending, size = set(writer.pending()), writer.manifest.block_rows
     starts = np.append(0, counts.cumsum())
-    missing = [
-        number
-        for number, (start, stop) in enumerate(pairwise(starts.tolist()))
-        if any(block in pending for block in range(start // size, -(-stop // size)) if stop > start)
-    ]
-    batches = [
-        range(first, min(first + options.batch_size, len(counts)))
-        for first in sorted({number - number % options.batch_size for number in missing})
-    ]
+    batches = _batches(pending, starts.tolist(), size, options.batch_size)
     columns: dict[str, np.ndarray] = {}
     for number, maps, shape in image_maps(forward, draw.masked.images, transform, batches, options.dtype):
         rows, classes = draw(number, shape)
@@ -254,3 +244,19 @@ def _write_missing(
                 writer.write(block, columns)
                 columns = {}
         progress(number + 1, len(counts))
+
+
+def _batches(
+    pending: AbstractSet[int], starts: Sequence[int], block_rows: int, batch_size: int
+) -> list[range]:
+    """Return the images to compute, given the first row of each image.
+
+    A batch always has the same images, so rows do not depend on where an extraction was interrupted.
+    """
+    missing = [
+        number
+        for number, (start, stop) in enumerate(pairwise(starts))
+        if stop > start and not pending.isdisjoint(range(start // block_rows, -(-stop // block_rows)))
+    ]
+    firsts = sorted({number - number % batch_size for number in missing})
+    return [range(first, min(first + batch_size, len(starts) - 1)) for first in firsts]
