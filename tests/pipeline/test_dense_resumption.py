@@ -14,7 +14,7 @@ from helpers.live_memory import LiveTensors
 from helpers.scenes import CODE, write_scenes
 from PIL import Image
 
-from featood.cache import open_cache
+from featood.cache import FeatureSet, open_cache
 from featood.data.masked.layouts import open_masked
 from featood.errors import CacheCorrupt, UsageError
 from featood.extractors.dense import DenseForward, image_maps, plan_dense
@@ -22,7 +22,7 @@ from featood.extractors.transform import Transform
 from featood.heads import create_head
 from featood.pipeline.dense_extraction import DenseOptions, extract_pixels
 from featood.pipeline.dense_scoring import score_pixels
-from featood.pipeline.extraction import Network
+from featood.pipeline.extraction import Network, known_accuracy
 from featood.pipeline.selection import select
 from featood.reporter import Reporter
 
@@ -222,6 +222,17 @@ def test_memory_does_not_depend_on_the_number_of_images(tmp_path, monkeypatch):
     assert growth(extract, 4, 12) < 0.2 * pixels * (6 * 2 + 3 * 4)  # float16 features and float32 logits
     score(2)
     assert growth(score, 4, 12) < 0.5 * pixels * 4  # a map
+
+
+def test_the_accuracy_of_a_set_is_that_of_all_blocks():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(10_000, 3)).astype("f4"), rng.integers(-1, 3, 10_000)
+    labels[:4096] = -1  # a block without classes
+    known = labels >= 0
+    expected = (logits[known].argmax(1) == labels[known]).mean()
+    assert known_accuracy(FeatureSet(logits=logits, labels=labels)) == pytest.approx(expected, rel=1e-12)
+    assert known_accuracy(FeatureSet(logits=logits, labels=np.full(10_000, -1))) is None
+    assert known_accuracy(FeatureSet(logits=logits, labels=np.append(labels[1:], 3))) is None
 
 
 def test_tensors_of_one_batch_are_alive(scenes, tmp_path, monkeypatch):
