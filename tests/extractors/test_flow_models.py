@@ -121,7 +121,7 @@ def test_what_a_flow_of_classes_extracts(featood, tmp_path):
     code, out, err = featood("train", "realnvp", *SMALL, *options, "--out", folder)
     assert code == 0, err
     summary = json.loads((folder / "extractor.json").read_text())["summary"]
-    assert f"bits per dim {summary['validation_bits_per_dim']:.4g} on held-out images" in out
+    assert f"bits per dim {summary['validation_bits_per_dim']:.4g} on held-out rows" in out
     assert "bits per dim" in (folder / "README.md").read_text()
     code, _, err = featood("extract", "--backbone", folder, "--dataset", "digits:0-2", "--split", "test",
                            "--cache", tmp_path / "cache", "--dtype", "float16")  # fmt: skip

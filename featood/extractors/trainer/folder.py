@@ -216,11 +216,11 @@ def _tensors(path: Path, sha256: str) -> dict[str, Tensor]:
 
 
 def held_out_figures(summary: Mapping[str, Any]) -> list[str]:
-    """Return the results of a training on the held-out images as phrases, such as ``accuracy 91.20 % on ...``."""
+    """Return the results of a training on the held-out rows as phrases, such as ``accuracy 91.20 % on ...``."""
     before = "validation_"
     names = {key: key.removeprefix(before).replace("_", " ") for key in summary if key.startswith(before)}
     return [
-        f"{name} {f'{100 * summary[key]:.2f} %' if name == 'accuracy' else f'{summary[key]:.4g}'} on held-out images"
+        f"{name} {f'{100 * summary[key]:.2f} %' if name == 'accuracy' else f'{summary[key]:.4g}'} on held-out rows"
         for key, name in names.items()
     ]
 
