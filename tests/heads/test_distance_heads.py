@@ -373,6 +373,17 @@ def test_nac_of_several_stages_counts_the_last_once():
     np.testing.assert_allclose(one.score(test), -parts[0], rtol=1e-9)
 
 
+def test_nac_of_stages_needs_no_classifier():
+    train, test = (dataclasses.replace(with_stages(data, z, 1), classifier=None, logits=None)
+                   for data, z in ((TRAIN, Z), (TEST, X)))  # fmt: skip
+    found = create_head("nac", features=("layer1.nac",)).fit(train).score(test)
+    stages = [data.features["layer1.nac"] for data in (train, test)]
+    np.testing.assert_allclose(found, -coverage(stages[0][KNOWN], stages[1], 50, 0.05, 2.0), rtol=1e-9)
+    for features in ((), ("avg", "layer1.nac")):
+        with pytest.raises(DataError, match="nac needs the classifier"):
+            create_head("nac", features=features).fit(train)
+
+
 def test_nac_does_not_change_with_the_scale_of_a_stage():
     train, test = with_stages(TRAIN, Z, 1), with_stages(TEST, X, 2)
 
