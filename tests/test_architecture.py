@@ -93,8 +93,15 @@ def test_only_three_modules_open_connections():
 
 
 def test_modules_stay_short():
-    for path in [*MODULES, *(ROOT / "benchmarks").glob("*.py")]:
+    for path in (
+        path for folder in ("featood", "benchmarks", "tests") for path in (ROOT / folder).rglob("*.py")
+    ):
         assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_no_two_files_of_tests_have_the_same_name():
+    names = [path.name for path in (ROOT / "tests").rglob("*.py")]
+    assert len(names) == len(set(names)), "pytest imports them by name"
 
 
 def test_nothing_unpickles():
