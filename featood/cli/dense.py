@@ -18,6 +18,7 @@ from featood.cli.common import (
     data_dir_option,
     dataset_option,
     head_file_option,
+    names,
     numbers,
     quiet_downloads,
     table,
@@ -36,10 +37,6 @@ def dense() -> None:
 
     Extract a sample of pixels, fit heads on them by featood fit, and score all pixels of test images.
     """
-
-
-def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(filter(None, (value or "").split(",")))
 
 
 def _size(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -63,7 +60,7 @@ def _size(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int
 )  # fmt: skip
 @click.option("--split", multiple=True, default=("train",), show_default=True, help="May be repeated.")
 @click.option(
-    "--tap", "taps", callback=_names,
+    "--tap", "taps", callback=names,
     help="Modules whose maps to use, comma-separated: layer2,layer3 (default: the input of the last layer of a network "
     "for segmentation).",
 )  # fmt: skip
@@ -173,6 +170,7 @@ def score(
     from featood.pipeline.fitted_heads import chosen_heads
     from featood.pipeline.selection import select
     from featood.report import write_json, write_score_pictures
+    from featood.report.rows import percent
 
     selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
     with TerminalReporter() as reporter:
@@ -181,7 +179,7 @@ def score(
             reporter.line(f"{head.head} is left out: {head.reason}")
         found = score_pixels(selection, chosen, ood, split, device=device, reporter=reporter)
     rows = found.rows(pro_limit, min_size)
-    table(TITLES, [(row["head"], *(_percent(row[name]) for name in COLUMNS)) for row in rows])
+    table(TITLES, [(row["head"], *(percent(row[name]) for name in COLUMNS)) for row in rows])
     if json_path:
         write_json(json_path, {
             "images": found.masked.images.name, "split": split, "inputs_sha256": found.masked.digest(),
@@ -195,7 +193,3 @@ def score(
             folder = Path(pictures, slug(label))
             low, high = write_score_pictures(folder, images.ids, pixels, found.masks, maps)
             print_line(f"{folder}: {len(maps)} pictures, colours from {low:.6g} to {high:.6g}")
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
