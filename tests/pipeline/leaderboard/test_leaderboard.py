@@ -319,6 +319,17 @@ def test_a_page_of_what_there_is_needs_no_fit(few, made, featood, tmp_path):
     assert "Nothing was fitted yet on other/news." in text and "## All networks" not in text
 
 
+def test_options_without_effect_are_refused(few, made, featood, tmp_path):
+    for words in (
+        ("--verify", "*", "--training"),
+        ("--verify", "*", "--head", "knn"),
+        ("--no-fit", "--training"),
+    ):
+        code, _, err = run(featood, tmp_path, *words)
+        assert code == 2 and f"omit --head{', --training,' if words[0] == '--verify' else ' and'}" in err
+    assert not made
+
+
 def test_processes_give_the_results_of_this_process_and_end_with_the_generator(few, tmp_path):
     work, jobs = work_of(few, tmp_path)
     wanted = [jobs[f"net/news/{label}"] for label in ("msp", "weighted-energy", "lof@seed=1")]
