@@ -51,12 +51,17 @@ class LipschitzLinear(nn.Module):
         """Return the norm; that of an earlier pass, if the weights are the same and need no gradient."""
         weight = self.weight
         if torch.compiler.is_compiling() or (weight.requires_grad and torch.is_grad_enabled()):
-            return torch.linalg.matrix_norm(weight, 2)
+            return _norm(weight)
         # values are compared because writing to weight.data leaves no other trace
         if self._known is None or not _same(self._known[0], weight):
             weight = weight.detach().clone()
-            self._known = weight, torch.linalg.matrix_norm(weight, 2)
+            self._known = weight, _norm(weight)
         return self._known[1]
+
+
+def _norm(weight: Float[Tensor, "outputs size"]) -> Float[Tensor, ""]:
+    """Return the spectral norm, computed in float32 for types of 16 bits."""
+    return torch.linalg.matrix_norm(weight.to(torch.promote_types(weight.dtype, torch.float32)), 2).to(weight)
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
