@@ -126,6 +126,13 @@ def test_a_folder(tmp_path):
     assert masked.digest() != before
 
 
+def test_the_help_of_the_command_names_every_set():
+    from featood.cli.dense import extract
+
+    (text,) = (option.help for option in extract.params if option.name == "dataset")
+    assert all(name in text for name in LAYOUTS)
+
+
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(UsageError, match=r"no set of images with masks 'cifar10'.*\./scenes"):
         open_masked("cifar10", "test", tmp_path)
