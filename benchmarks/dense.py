@@ -142,8 +142,9 @@ def main() -> None:
         if head in ("mahalanobis", "knn"):
             featood("fit", head, *words, "--backbone", "small", *cache, "--overwrite")
     named = [word for head in HEADS for word in ("--head", head)]
-    pictures = ["--pictures", str(options.folder / "pictures")]
-    featood("dense", "score", "--backbone", "small", "--code", code, *named, *pictures, *cache)
+    maps = ["--maps", str(options.folder / "maps")]
+    featood("dense", "score", "--backbone", "small", "--code", code, *named, *maps, *cache)
+    featood("report", *maps, "--out", str(options.folder / "report.html"))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 HEADS = "heads"
 """Name of the folder of fitted heads, next to the splits of their dataset."""
+MAPS = "maps"
+"""Name of the folder of score maps, next to the splits of the dataset that heads were fitted on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,15 +138,19 @@ class FeatureCache:
         UsageError
             If a name is not valid for a folder, or is reserved by the cache.
         """
-        if slug(split).lower() == HEADS:
+        if slug(split).lower() in (HEADS, MAPS):
             raise UsageError(
-                f"a split cannot be called '{split}': fitted heads are kept there; choose another name"
+                f"a split cannot be called '{split}': fitted heads or score maps are kept there; choose another name"
             )
         return self.root / slug(backbone) / slug(dataset) / slug(split)
 
     def heads_folder(self, backbone: str, dataset: str) -> Any:
         """Return the folder of the heads fitted on a dataset's features."""
         return self.root / slug(backbone) / slug(dataset) / HEADS
+
+    def maps_folder(self, backbone: str, dataset: str) -> Any:
+        """Return the folder of the score maps by heads that were fitted on a dataset's features."""
+        return self.root / slug(backbone) / slug(dataset) / MAPS
 
     def entries(self) -> list[CacheEntry]:
         """List the sets, newest first, including sets whose manifest cannot be read."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from featood.cache.commits import committed_blocks, remove_commits
-from featood.cache.feature_cache import HEADS
+from featood.cache.feature_cache import HEADS, MAPS
 from featood.cache.manifest import FILE, ROWS, Manifest
 from featood.cache.reader import LOCK
 from featood.errors import FeatoodError, UsageError
@@ -39,7 +39,7 @@ def garbage(root: Location, incomplete: bool = False, older_than: float = 3600.0
         )
     rubbish: list[Path] = []
     for folder in folders_below(root, 3):
-        if HEADS in (folder.name, folder.parent.name):
+        if folder.name in (HEADS, MAPS) or folder.parent.name == HEADS:
             rubbish += [path for path in _scratch(folder) if _age(path) >= older_than]
             continue
         with _locked(folder) as free:

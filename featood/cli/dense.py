@@ -1,4 +1,4 @@
-"""``featood dense``: extract, score."""
+"""``featood dense``: extract, score, paste."""
 
 from __future__ import annotations
 
@@ -141,6 +141,16 @@ def extract(
     help="Largest false-positive rate of AU-PRO.",
 )  # fmt: skip
 @click.option(
+    "--thresholds", type=click.IntRange(0), default=1_000_000, show_default=True,
+    help="Number of in-distribution, and of out-of-distribution scores at which metrics of pixels are computed; with "
+    "fewer pixels, and with 0, all of them are, and all metrics are exact.",
+)  # fmt: skip
+@click.option(
+    "--maps", type=Place(file_okay=False),
+    help="Folder of the score maps, float32 (default: in the cache, next to the fitted heads). The same command "
+    "continues there after an interruption.",
+)  # fmt: skip
+@click.option(
     "--pictures", type=Place(file_okay=False),
     help="Write a PNG file of image, mask and scores for each image, into a folder for each head.",
 )  # fmt: skip
@@ -154,7 +164,8 @@ def extract(
 @head_file_option
 @quiet_downloads
 def score(
-    heads: tuple[str, ...], ood: str, split: str, min_size: int, pro_limit: float, pictures: str | None,
+    heads: tuple[str, ...], ood: str, split: str, min_size: int, pro_limit: float, thresholds: int,
+    maps: str | None, pictures: str | None,
     json_path: str | None, device: str, backbone: str, dataset: str, data_dir: str | None, cache_root: str,
     code: tuple[str, ...],
 ) -> None:  # fmt: skip
@@ -166,6 +177,7 @@ def score(
     Example: featood dense score --head knn --ood road-anomaly --pictures maps
     """
     from featood.cache.feature_cache import slug
+    from featood.pipeline.dense_results import dense_results, save_results
     from featood.pipeline.dense_scoring import score_pixels
     from featood.pipeline.fitted_heads import chosen_heads
     from featood.pipeline.selection import select
@@ -177,19 +189,93 @@ def score(
         chosen, skipped = chosen_heads(selection, heads, reporter)
         for head in skipped:
             reporter.line(f"{head.head} is left out: {head.reason}")
-        found = score_pixels(selection, chosen, ood, split, device=device, reporter=reporter)
-    rows = found.rows(pro_limit, min_size)
+        found = score_pixels(selection, chosen, ood, split, folder=maps, device=device, reporter=reporter)
+        rows = found.rows(pro_limit, min_size, thresholds or None, reporter)
     table(TITLES, [(row["head"], *(percent(row[name]) for name in COLUMNS)) for row in rows])
+    results = dense_results(selection, found, rows, {"min_size": min_size, "pro_limit": pro_limit})
+    save_results(found, results)
+    print_line(f"score maps: {found.folder}; featood report --maps {found.folder} shows them")
     if json_path:
-        write_json(json_path, {
-            "images": found.masked.images.name, "split": split, "inputs_sha256": found.masked.digest(),
-            "features": f"{selection.backbone}/{selection.dataset}", "min_size": min_size, "pro_limit": pro_limit,
-            "rows": rows,
-        })  # fmt: skip
+        write_json(json_path, results)
     if pictures:
         images = found.masked.images
-        for label, maps in found.maps.items():
+        for label, drawn in found.maps.items():
             pixels = map(images.read, range(len(images)))
             folder = Path(pictures, slug(label))
-            low, high = write_score_pictures(folder, images.ids, pixels, found.masks, maps)
-            print_line(f"{folder}: {len(maps)} pictures, colours from {low:.6g} to {high:.6g}")
+            low, high = write_score_pictures(folder, images.ids, pixels, found.masks, drawn)
+            print_line(f"{folder}: {len(drawn)} pictures, colours from {low:.6g} to {high:.6g}")
+
+
+def _bounds(_: click.Context, __: click.Parameter, value: str) -> tuple[float, float]:
+    try:
+        low, high = value.split(",")
+        return float(low), float(high)
+    except ValueError:
+        raise click.BadParameter(f"'{value}' is not LOW,HIGH") from None
+
+
+@dense.command()
+@click.option(
+    "--dataset", required=True, help="Images with masks, in-distribution; see featood dense extract."
+)
+@click.option("--split", default="train", show_default=True)
+@click.option(
+    "--objects", required=True, type=Place(dir_okay=False),
+    help="Annotations in the form of COCO, such as coco/annotations/instances_val2017.json.",
+)  # fmt: skip
+@click.option(
+    "--object-images", type=Place(file_okay=False),
+    help="Folder of the images of these (default: the folder of their name, coco/val2017).",
+)  # fmt: skip
+@click.option(
+    "--exclude", callback=names, help="Categories that are in-distribution, comma-separated: person,car."
+)
+@click.option(
+    "--smallest", type=click.FloatRange(0), default=100, show_default=True,
+    help="Least area of an object in its image, in pixels.",
+)  # fmt: skip
+@click.option(
+    "--share", type=click.FloatRange(0, 1), default=1.0, show_default=True,
+    help="Share of the images that get objects.",
+)  # fmt: skip
+@click.option(
+    "--most", type=click.IntRange(1), default=1, show_default=True,
+    help="Largest number of objects in an image.",
+)  # fmt: skip
+@click.option(
+    "--size", callback=_bounds, default="0.1,0.5", show_default=True, metavar="LOW,HIGH",
+    help="Longer side of an object, relative to the shorter side of the image.",
+)  # fmt: skip
+@click.option(
+    "--rows", callback=_bounds, default="0,1", show_default=True, metavar="LOW,HIGH",
+    help="Vertical position of its centre, relative to the height: 0.5,1 is the lower half.",
+)  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option(
+    "--out",
+    required=True,
+    type=Place(file_okay=False),
+    help="Folder to write the split to; also a --dataset.",
+)
+@data_dir_option
+def paste(
+    dataset: str, split: str, objects: str, object_images: str | None, exclude: tuple[str, ...], smallest: float,
+    out: str, data_dir: str | None, **how: Any,
+) -> None:  # fmt: skip
+    """Paste objects of other images into images with masks, as out-of-distribution pixels.
+
+    The result is a folder of images and masks, to validate detectors on, or to train a network that separates such
+    pixels. Objects have hard edges, so a detector that is good at them may only have learned the edges.
+
+    Example: featood dense paste --dataset ./scenes --objects coco/annotations/instances_val2017.json --out pasted
+    """
+    from featood.data.masked.coco import open_coco
+    from featood.data.masked.layouts import open_masked
+    from featood.data.masked.pasting import PastedSet, PasteOptions
+    from featood.pipeline.dense_pasting import write_pasted
+
+    found = open_coco(objects, object_images, exclude, smallest)
+    pasted = PastedSet(open_masked(dataset, split, data_dir), found, PasteOptions(**how))
+    with TerminalReporter() as reporter:
+        target = write_pasted(pasted, out, reporter)
+    click.echo(f"{target}: {len(pasted)} images, with some of {len(found)} objects")

@@ -69,8 +69,8 @@ from featood.reporter import TerminalReporter
     "further",
     callback=names,
     help="Further columns, comma-separated: odin; i-odin; adascale, for adascale-a and adascale-l; gaia-z and gaia-a, "
-    "of the normalisation layers in the tapped stages, or of all; nac (one column per tapped stage); gradient-norm; "
-    "complexity, for input-complexity; regret, of networks trained by vae.",
+    "of the normalisation layers in the tapped stages, or of all; nac (one column per tapped stage); attention, of "
+    "transformers; gradient-norm; complexity, for input-complexity; regret, of networks trained by vae.",
 )
 @click.option(
     "--without",
@@ -231,6 +231,7 @@ def extract(
     from featood.data.selection import with_limit
     from featood.errors import UsageError
     from featood.extractors.adascale import TrivialPixels
+    from featood.extractors.attention import AttentionEntropy
     from featood.extractors.background import Background
     from featood.extractors.complexity import Complexity
     from featood.extractors.dropout import MonteCarloDropout
@@ -248,8 +249,8 @@ def extract(
 
     named: list[Extra] = [
         Odin(odin_epsilon, odin_temperature), InvariantOdin(odin_epsilon, odin_temperature), TrivialPixels(),
-        ZeroDeflation(), AverageAbnormality(), Coverage(), GradientNorm(), Complexity(),
-        Regret(regret_steps, regret_lr),
+        ZeroDeflation(), AverageAbnormality(), Coverage(), AttentionEntropy(), GradientNorm(),
+        Complexity(), Regret(regret_steps, regret_lr),
     ]  # fmt: skip
     known = {extra.kind: extra for extra in named}
     for flag, given, accepted in (("with", further, known), ("without", without, [GradientNorm.kind])):

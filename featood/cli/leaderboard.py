@@ -47,9 +47,10 @@ def leaderboard(
     extracted, and the cache is not changed.
 
     PLAN has a table [[benchmark]] for each backbone, with its name as backbone, the in-distribution dataset, lists of
-    the near and far sets, and, if there is no training split, the test-share of the rows to score. Before them, it may
-    have seeds (fits of each head that draws random numbers, 3), epochs (of every head that trains a network), resamples
-    (of the bootstrap, 1000) and a note for the page, and after them tables of options such as [options.knn].
+    the near and far sets, and, if there is no training split, the test-share of the rows to score; with ranked = false
+    it does not count in the mean ranks. Before them, it may have seeds (fits of each head that draws random numbers,
+    3), epochs (of every head that trains a network), resamples (of the bootstrap, 1000) and a note for the page, and
+    after them tables of options such as [options.knn].
 
     Example: featood leaderboard plan.toml leaderboard --jobs 8 --training --page leaderboard.md
 

@@ -53,7 +53,8 @@ def recommend(
     """Predict which heads suit the features in the cache, without out-of-distribution data.
 
     Each head is fitted without some of the classes, and tells held-out rows of these classes from the others; five
-    times, so that each class is left out once. The order is a prediction: the AUROC of real outliers is lower, and
+    times, so that each class is left out once. Heads within one standard error of the best come first, in the order in
+    which they detect rows crossed from two others. The order is a prediction: the AUROC of real outliers is lower, and
     another head may be better on them. Compare the first ones by featood score.
 
     Example: featood recommend --budget 60

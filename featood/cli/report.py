@@ -32,6 +32,12 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False),
     help="With --from: the scores of these results (of score --scores), for the figures.",
 )
+@click.option(
+    "--maps",
+    "maps_path",
+    type=Place(file_okay=False),
+    help="Show the results and score maps of featood dense score, from the folder that it names.",
+)
 @what_to_show
 @click.option(
     "--out",
@@ -44,8 +50,8 @@ if TYPE_CHECKING:
 @quiet_downloads
 @repeatable
 def report(
-    out: str, results_path: str | None, scores_path: str | None, thumbnails: bool, umap: bool | None,
-    **what: Any,
+    out: str, results_path: str | None, scores_path: str | None, maps_path: str | None, thumbnails: bool,
+    umap: bool | None, **what: Any,
 ) -> None:  # fmt: skip
     """Write one self-contained HTML page: a matrix of heads and sets, and figures of their scores.
 
@@ -53,6 +59,12 @@ def report(
     """
     from featood.errors import UsageError
 
+    if maps_path is not None:
+        if results_path or scores_path:
+            raise UsageError("--maps has its own results; give no --from or --scores with it")
+        _refuse_others(what, "--maps", "--data-dir")
+        save_maps_report(maps_path, out, what["data_dir"])
+        return
     if results_path is None:
         if scores_path:
             raise UsageError("--scores goes with --from; to save the scores, use featood score --scores")
@@ -64,21 +76,46 @@ def report(
 
 def _saved(results_path: str, scores_path: str | None, what: Mapping[str, Any]) -> Scoring:
     """Restore a scoring from its files, with the sets in the cache that have not changed."""
-    from featood.errors import UsageError
     from featood.pipeline.saved_results import read_results, saved_scoring
     from featood.report import read_scores
 
-    unused = {"cache_root", "data_dir", *(("engine",) if what["engine"] == "local" else ())}
-    if any(value for name, value in what.items() if name not in unused):
-        raise UsageError(
-            "--from shows saved results as they are: give only --scores, --cache and --data-dir with it"
-        )
+    _refuse_others(what, "--from", "--scores, --cache and --data-dir")
     results = read_results(results_path)
     with TerminalReporter() as reporter:
         if scores_path is None:
             reporter.line("no --scores: the report has no figures of scores")
         records = read_scores(scores_path) if scores_path else ()
         return saved_scoring(results, records, cache_of(what["cache_root"]), reporter=reporter)
+
+
+def _refuse_others(what: Mapping[str, Any], option: str, allowed: str) -> None:
+    """Raise if options say what to score, with one that shows saved results."""
+    from featood.errors import UsageError
+
+    unused = {"cache_root", "data_dir", *(("engine",) if what["engine"] == "local" else ())}
+    if any(value for name, value in what.items() if name not in unused):
+        raise UsageError(f"{option} shows saved results as they are: give only {allowed} with it")
+
+
+def save_maps_report(folder: str, path: str, data_dir: str | None = None) -> None:
+    """Write the HTML page of score maps and print its path."""
+    from featood.pipeline.dense_results import saved_maps
+    from featood.report import scored_images, write_report
+
+    with TerminalReporter() as reporter, reporter.working("drawing the report"):
+        results, found = saved_maps(folder, data_dir)
+        order = sorted(results["rows"], key=lambda row: -(row.get("auroc") or 0))
+        maps = {row["head"]: found.maps[row["head"]] for row in order}
+        images = found.masked.images
+        shown = scored_images(maps, found.masks, images.ids, images.read)
+        write_report(path, results, {}, images=shown, date=_now())
+    print_line(f"report: {path}")
+
+
+def _now() -> str:
+    import datetime
+
+    return datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
 
 
 def save_report(
@@ -89,7 +126,6 @@ def save_report(
     umap: bool | None = None,
 ) -> None:
     """Write the HTML page and print its path."""
-    import datetime
     import functools
     from importlib.util import find_spec
 
@@ -97,7 +133,6 @@ def save_report(
     from featood.pipeline.thumbnails import thumbnails as read_thumbnails
     from featood.report import write_report
 
-    date = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     # a folder of compiled code that an uninstallation has left has no origin
     by_umap = getattr(find_spec("umap"), "origin", None) is not None if umap is None else umap
     if by_umap and umap is None:
@@ -106,7 +141,7 @@ def save_report(
         write_report(
             path, scoring.results, scoring.scores, sets=scoring.sets, predictions=scoring.predictions,
             thumbnails=functools.partial(read_thumbnails, data_dir=data_dir) if thumbnails else None,
-            umap=by_umap, maps=scoring.maps, date=date,
+            umap=by_umap, maps=scoring.maps, date=_now(),
             pictures=network_pictures(next(iter(scoring.sets.values()))) if scoring.sets else None,
         )  # fmt: skip
     print_line(f"report: {path}")

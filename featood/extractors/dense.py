@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["LOGITS", "DenseForward", "DensePlan", "image_maps", "plan_dense"]
+__all__ = ["LOGITS", "DenseForward", "DensePlan", "image_maps", "plan_dense", "stored_type"]
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,9 +95,15 @@ class DenseForward:
 
 
 def image_maps(
-    forward: DenseForward, images: ImageSet, transform: Transform, batch_size: int, dtype: str
-) -> Iterator[tuple[dict[str, np.ndarray], tuple[int, ...]]]:
-    """Yield the columns ``[h, w, D]`` of each image in the types of the cache, and the shape of the image.
+    forward: DenseForward,
+    images: ImageSet,
+    transform: Transform,
+    batches: Iterable[Sequence[int]],
+    dtype: str,
+) -> Iterator[tuple[int, dict[str, np.ndarray], tuple[int, ...]]]:
+    """Yield the number of each image, its columns ``[h, w, D]`` in the types of the cache, and its shape.
+
+    The maps of one batch are in memory at a time.
 
     Parameters
     ----------
@@ -107,21 +113,27 @@ def image_maps(
         The images.
     transform : Transform
         Transform to the input of the network, without a crop.
-    batch_size : int
-        Images per forward pass.
+    batches : iterable of sequences of int
+        Numbers of the images of each forward pass.
     dtype : str
         Type of the features; that of the logits is float32.
     """
     device = next(forward.module.parameters()).device
-    for start in range(0, len(images), batch_size):
-        pixels = [images.read(row) for row in range(start, min(start + batch_size, len(images)))]
+    for batch in batches:
+        pixels = [images.read(number) for number in batch]
         found = forward(transform(pixels).to(device))
-        values = {
-            name: maps.cpu().numpy().astype("float32" if name == LOGITS else dtype)
-            for name, maps in found.items()
-        }
-        for number, image in enumerate(pixels):
-            yield {name: maps[number] for name, maps in values.items()}, image.shape[:2]
+        for place, number in enumerate(batch):
+            maps = {
+                name: values[place].cpu().numpy().astype(stored_type(name, dtype))
+                for name, values in found.items()
+            }
+            yield number, maps, pixels[place].shape[:2]
+        del found, maps  # before the next forward pass
+
+
+def stored_type(name: str, dtype: str) -> str:
+    """Return the type in which a column of pixels is stored, given that of the features."""
+    return "float32" if name == LOGITS else dtype
 
 
 def plan_dense(module: nn.Module, example: Tensor, taps: Sequence[str] = (), window: int = 3) -> DensePlan:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from featood.errors import UsageError
 from featood.extractors.adascale import TrivialPixels
+from featood.extractors.attention import AttentionEntropy
 from featood.extractors.background import Background
 from featood.extractors.columns import Tap
 from featood.extractors.complexity import Complexity
@@ -61,7 +62,7 @@ class Extra(Protocol):
 
 _EXTRAS: tuple[type[Extra], ...] = (
     Odin, InvariantOdin, MonteCarloDropout, Coverage, Reconstruction, GradientNorm, Complexity, Background, Regret,
-    TrivialPixels, MahalanobisOdin, ZeroDeflation, AverageAbnormality,
+    TrivialPixels, MahalanobisOdin, ZeroDeflation, AverageAbnormality, AttentionEntropy,
 )  # fmt: skip
 KINDS = {extra.kind: extra for extra in _EXTRAS}
 

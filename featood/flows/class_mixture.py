@@ -48,7 +48,10 @@ class ClassMixture(nn.Module):
 
     @torch.no_grad()
     def initialize(self, rows: Float[Tensor, "N D"], labels: Int[Tensor, "N"]) -> None:
-        """Set the whitening and the means from training rows, and the flow from whitened rows."""
+        """Set the whitening and the means from training rows, and the flow from whitened rows around their means.
+
+        A normalisation initialised from the rows themselves would shrink the directions between the means again.
+        """
         moments = ClassMoments.of(rows, labels)
         map_ = whitening(moments.mean(), moments.within_covariance(), RIDGE, "the covariance within classes")
         self.center.copy_(map_.center)
@@ -56,7 +59,8 @@ class ClassMixture(nn.Module):
         self.log_det.copy_(-0.5 * map_.log_det)
         white = self._whitened(rows)
         if callable(start := getattr(self.flow, "initialize", None)):
-            start(white)
+            means = moments.means()[torch.searchsorted(moments.classes, labels)]
+            start((rows - means.to(rows)) @ self.matrix)
         latents, _ = self.flow(white)
         found = ClassMoments.of(latents, labels)
         self.means.data[found.classes] = found.means().to(self.means)

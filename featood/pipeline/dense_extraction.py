@@ -6,25 +6,28 @@ __all__ = ["DenseOptions", "extract_pixels"]
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
-from featood.cache import ColumnSpec, FeatureCache, FeatureSet, Manifest, library_versions
+from featood.cache import ColumnSpec, FeatureCache, FeatureSet, Manifest, SetWriter, library_versions
 from featood.cache.reader import encode_ids
 from featood.data.masked.layouts import open_masked
 from featood.data.masked.masked_set import MaskedSet
 from featood.errors import DataError, UsageError
 from featood.extractors.backbones import Backbone, resolve_backbone
 from featood.extractors.backbones.image_size import at_image_size
-from featood.extractors.dense import LOGITS, DenseForward, image_maps, plan_dense
+from featood.extractors.dense import LOGITS, DenseForward, image_maps, plan_dense, stored_type
 from featood.extractors.forward import column_specs, ready
 from featood.extractors.inputs import image_transform
 from featood.extractors.recipe import DENSE, choose_transform, input_recipe
 from featood.extractors.transform import Transform
 from featood.numerics.devices import pick_device
 from featood.pipeline.extraction import Network, network_facts
+from featood.pipeline.pixel_draw import PixelDraw
 from featood.reporter import SILENT, Reporter
 
 
@@ -76,7 +79,8 @@ def extract_pixels(
     """Cache the features of a sample of the in-distribution pixels of images with masks.
 
     A row has the id ``IMAGE@ROW,COLUMN``, with the position on the grid of features; its label is that of the nearest
-    pixel of the mask, if the masks have classes.
+    pixel of the mask, if the masks have classes. An interrupted extraction continues at the first missing block, and
+    memory depends on the batch, not on the number of images.
 
     Parameters
     ----------
@@ -159,22 +163,23 @@ def _extract(
     for note in images.notes:
         reporter.line(f"{images.name}/{images.split}: {note}")
     plan = forward.plan
-    columns, ids = _sampled(forward, masked, transform, options, reporter.task(f"extracting {key}"))
-    if not ids:
+    device = next(forward.module.parameters()).device
+    shown = forward(torch.zeros(1, *transform.shape, device=device))
+    specs = {
+        name: ColumnSpec((values.shape[3],), stored_type(name, options.dtype))
+        for name, values in shown.items()
+    }
+    draw = PixelDraw(masked, plan.grid, options.pixels, options.seed)
+    counts, highest = draw.counts(reporter.task(f"reading the masks of {key}"))
+    if not counts.any():
         raise DataError(f"{key} has no in-distribution pixels")
-    if not masked.meaning.by_class:
-        del columns["labels"]
-    elif LOGITS in columns and columns["labels"].max() >= columns[LOGITS].shape[1]:
+    if masked.meaning.by_class and LOGITS in shown and highest >= shown[LOGITS].shape[3]:
         raise DataError(
-            f"{key} has pixels of class {columns['labels'].max()}, but the network has only {columns[LOGITS].shape[1]} "
+            f"{key} has pixels of class {highest}, but the network has only {shown[LOGITS].shape[3]} "
             "classes; use one that was trained on these classes, in this order"
         )
-    specs = {
-        name: ColumnSpec(values.shape[1:], str(values.dtype))
-        for name, values in columns.items()
-        if name != "labels"
-    }
-    specs = column_specs(specs, "labels" in columns, ids)
+    last = plan.grid[0] * plan.grid[1] - 1
+    longest = [draw.ids(number, [last])[0] for number in range(len(masked))]
     recipe = {
         **input_recipe(backbone, transform),
         DENSE: plan.as_json(),
@@ -191,51 +196,67 @@ def _extract(
             "pixels": options.pixels,
             "seed": options.seed,
         },
-        columns=specs,
-        rows=len(ids),
+        columns=column_specs(specs, masked.meaning.by_class, longest),
+        rows=int(counts.sum()),
         store="zarr",
         main=plan.main,
         versions=library_versions(),
         run={**run, "classes": list(images.classes)},
     )
-    columns["ids"] = encode_ids(ids, specs["ids"].shape[0])
     with cache.writer(key, manifest, plan.classifier(forward.module), options.overwrite) as writer:
-        for block in writer.pending():
-            span = writer.span(block)
-            writer.write(block, {name: values[span] for name, values in columns.items()})
+        _write_missing(writer, forward, draw, counts, transform, options, reporter.task(f"extracting {key}"))
         return writer.finish(key)
 
 
-def _sampled(
+def _write_missing(
+    writer: SetWriter,
     forward: DenseForward,
-    masked: MaskedSet,
+    draw: PixelDraw,
+    counts: np.ndarray,
     transform: Transform,
     options: DenseOptions,
     progress: Callable[[int, int], None],
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Return the columns of the rows that are drawn from each image, with their classes as labels, and their ids."""
-    parts: dict[str, list[np.ndarray]] = {}
-    ids: list[str] = []
-    every = image_maps(forward, masked.images, transform, options.batch_size, options.dtype)
-    for number, (maps, shape) in enumerate(every):
-        grid = _nearest(masked.mask(number, shape), forward.plan.grid)
-        rows = np.flatnonzero(grid >= 0)
-        if options.pixels and len(rows) > options.pixels:
-            draw = np.random.default_rng([options.seed, number])
-            rows = np.sort(draw.choice(rows, options.pixels, replace=False))
-        for name, values in maps.items():
-            parts.setdefault(name, []).append(values.reshape(grid.size, -1)[rows])
-        parts.setdefault("labels", []).append(grid.ravel()[rows].astype(np.int64))
-        image = masked.images.ids[number]
-        ids += [f"{image}@{row // grid.shape[1]},{row % grid.shape[1]}" for row in rows]
-        progress(number + 1, len(masked))
-    return {name: np.concatenate(values) for name, values in parts.items()}, ids
+) -> None:
+    """Compute the images that have rows in missing blocks, and write these blocks."""
+    pending, size = set(writer.pending()), writer.manifest.block_rows
+    starts = np.append(0, counts.cumsum())
+    batches = _batches(pending, starts.tolist(), size, options.batch_size)
+    columns: dict[str, np.ndarray] = {}
+    for number, maps, shape in image_maps(forward, draw.masked.images, transform, batches, options.dtype):
+        rows, classes = draw(number, shape)
+        values = {name: found.reshape(-1, found.shape[2])[rows] for name, found in maps.items()}
+        if "labels" in writer.manifest.columns:
+            values["labels"] = classes
+        start, stop = starts[number], starts[number + 1]
+        for block in range(start // size, -(-stop // size)):
+            if block not in pending:
+                continue
+            span = writer.span(block)
+            first, end = max(span.start, start), min(span.stop, stop)
+            part = {name: found[first - start : end - start] for name, found in values.items()}
+            names = draw.ids(number, rows[first - start : end - start])
+            part["ids"] = encode_ids(names, writer.manifest.columns["ids"].shape[0])
+            for name, found in part.items():
+                if name not in columns:
+                    columns[name] = np.empty((span.stop - span.start, *found.shape[1:]), found.dtype)
+                columns[name][first - span.start : end - span.start] = found
+            if end == span.stop:
+                writer.write(block, columns)
+                columns = {}
+        progress(number + 1, len(counts))
 
 
-def _nearest(mask: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Return the values of a mask at the centres of the positions of a grid."""
-    rows, columns = (
-        np.minimum((np.arange(count) + 0.5) * size / count, size - 1).astype(int)
-        for count, size in zip(grid, mask.shape, strict=True)
-    )
-    return mask[np.ix_(rows, columns)]
+def _batches(
+    pending: AbstractSet[int], starts: Sequence[int], block_rows: int, batch_size: int
+) -> list[range]:
+    """Return the images to compute, given the first row of each image.
+
+    A batch always has the same images, so rows do not depend on where an extraction was interrupted.
+    """
+    missing = [
+        number
+        for number, (start, stop) in enumerate(pairwise(starts))
+        if stop > start and not pending.isdisjoint(range(start // block_rows, -(-stop // block_rows)))
+    ]
+    firsts = sorted({number - number % batch_size for number in missing})
+    return [range(first, min(first + batch_size, len(starts) - 1)) for first in firsts]

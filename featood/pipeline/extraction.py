@@ -302,10 +302,14 @@ def known_accuracy(features: FeatureSet) -> float | None:
     """Return the accuracy of a set's logits, or None if labels or logits are missing or do not match."""
     if features.labels is None or features.logits is None:
         return None
-    labels = np.asarray(features.labels[:])
-    if not 0 <= labels.max() < features.logits.shape[1]:
-        return None
-    return accuracy(np.asarray(features.logits[:]), labels)
+    right, total = 0.0, 0
+    for block in features.select("logits", "labels").blocks():
+        labels = np.asarray(block.labels)
+        if labels.max() >= features.logits.shape[1]:
+            return None
+        if known := int((labels >= 0).sum()):
+            right, total = right + known * accuracy(np.asarray(block.logits), labels), total + known
+    return right / total if total else None
 
 
 def decoded_as(images: InputSet, decoding: Decoding) -> InputSet:

@@ -7,6 +7,7 @@ __all__ = [
     "Recommended",
     "candidates",
     "choose_members",
+    "near_best",
     "recommend",
     "recommend_heads",
     "try_heads",
@@ -60,7 +61,7 @@ class Recommended:
     auroc: Mapping[str, Sequence[float]]
     """AUROC of each trial, by kind."""
     place: float
-    """The criterion: its place among all heads, 1 = best, by the mean AUROC of the trials that count."""
+    """Its place among all heads, 1 = best, by the mean AUROC of the trials that count."""
     fit_s: float
     """Seconds of the fit on the rows that are not held out."""
     score_ms: float
@@ -115,9 +116,10 @@ def recommend(
     """Rank heads by how well they detect held-out classes; this predicts, and does not measure, real detection.
 
     Each head is fitted five times, each time without a fifth of the classes, and tells held-out rows of these classes
-    from the others. If the heads that do so best are among the worst for rows of small norm (a negative rank
-    correlation between the two), outliers may be of either kind, and the mean of both places counts. Without classes,
-    rows count that are crossed from two others, which predicts less well. See
+    from the others. Heads that are within one standard error of the best come first, in the order in which they detect
+    rows that are crossed from two others. If the heads that detect unseen classes best are among the worst for rows of
+    small norm (a negative rank correlation between the two), outliers may be of either kind, and the mean of both
+    places counts. Without classes, only crossed rows count, which predicts less well. See
     :func:`featood.pipeline.trials.make_trials`.
 
     Parameters
@@ -253,6 +255,11 @@ def try_heads(
     ]
     first = criterion[0]
     rows.sort(key=lambda row: (row.place, -np.mean(row.auroc[first]), row.fit_s + row.score_ms))
+    if criterion == (UNSEEN,):
+        near = near_best([row.auroc[UNSEEN] for row in rows])
+        tied = [row for row, is_near in zip(rows, near, strict=True) if is_near]
+        tied.sort(key=lambda row: -np.mean(row.auroc[CROSSED]))
+        rows = tied + [row for row, is_near in zip(rows, near, strict=True) if not is_near]
     return _explained(rows, first), criterion, skipped
 
 
@@ -262,6 +269,22 @@ def choose_criterion(values: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
         return (CROSSED,)
     ranks = [_standardised(np.array(values[kind])) for kind in (UNSEEN, SCALED)]
     return (UNSEEN, SCALED) if ranks[0] @ ranks[1] < 0 else (UNSEEN,)
+
+
+def near_best(auroc: Sequence[Sequence[float]]) -> np.ndarray:
+    """Return whether each head is worse than the best by at most one standard error.
+
+    The standard error is that of the mean difference from the best over the trials.
+
+    Parameters
+    ----------
+    auroc : sequence of sequence of float
+        ``[heads, trials]``.
+    """
+    values = np.asarray(auroc)
+    worse = values[values.mean(1).argmax()] - values
+    error = worse.std(1, ddof=1) / math.sqrt(worse.shape[1]) if worse.shape[1] > 1 else 0.0
+    return worse.mean(1) <= error
 
 
 def candidates(train: FeatureSet, names: Sequence[str] = ()) -> tuple[dict[str, Head], dict[str, str]]:

@@ -15,6 +15,7 @@ from .openood import write_openood as write_openood
 from .page.feature_map import projections as projections
 from .page.hardest import hardest_rows as hardest_rows
 from .page.hardest import worst_classes as worst_classes
+from .page.images import scored_images as scored_images
 from .page.page import write_report as write_report
 from .plots.heads import interval_plot as interval_plot
 from .plots.heads import metric_matrix as metric_matrix

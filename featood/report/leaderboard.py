@@ -61,7 +61,7 @@ def leaderboard_page(tables: Mapping[str, Any], command: str) -> str:
         "## What was not tuned",
         "\n".join([UNTUNED, *_settings(plan)]),
     ]
-    if len(tables["benchmarks"]) > 1:
+    if len(tables["ranking"]["benchmarks"]) > 1:
         parts += _ranking(tables)
     for name, body in tables["benchmarks"].items():
         parts += _benchmark(name, body, tables["families"])
@@ -103,12 +103,14 @@ def _value(value: Any) -> str:
 def _ranking(tables: Mapping[str, Any]) -> list[str]:
     """Return the section with the mean ranks."""
     ranking = tables["ranking"]
-    names = list(tables["benchmarks"])
+    names = ranking["benchmarks"]
     tested = ranking["p"] is not None
     text = (
         f"The {len(ranking['heads'])} heads that were scored on all {len(names)} networks: mean rank, and rank by mean "
         "AUROC (in brackets) on each."
     )
+    if left := [_text(name) for name in tables["benchmarks"] if name not in names]:
+        text += f" By the plan, {', '.join(left)} does not count here."
     if tested:
         differ = "differ" if ranking["p"] < 1 - tables["plan"]["level"] else "do not differ"
         text += (
@@ -127,7 +129,8 @@ def _ranking(tables: Mapping[str, Any]) -> list[str]:
         ]
         for place, row in enumerate(ranking["heads"], 1)
     ]
-    return ["## All networks", text, *_table(columns, lines)]
+    title = "All networks" if len(names) == len(tables["benchmarks"]) else "Most networks"
+    return [f"## {title}", text, *_table(columns, lines)]
 
 
 def _benchmark(name: str, body: Mapping[str, Any], families: Mapping[str, str]) -> list[str]:

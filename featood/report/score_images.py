@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["score_picture", "write_score_pictures"]
+__all__ = ["colour_limits", "mask_colours", "score_colours", "score_picture", "write_score_pictures"]
 
 import io
 from collections.abc import Iterable, Sequence
@@ -19,15 +19,15 @@ COLOURS = "magma"
 """Colour map of matplotlib, from dark for low scores to light for high ones."""
 SHOWN = [0.005, 0.995]
 """Quantiles of all scores that have the first and the last colour."""
+SAMPLE = 1_000_000
+"""Largest number of scores from which these quantiles are computed, evenly spaced in each map."""
 GAP = 4
 
 
 def score_picture(
     image: np.ndarray, mask: np.ndarray, scores: np.ndarray, limits: tuple[float, float]
 ) -> np.ndarray:
-    """Draw an image, its mask and its scores side by side.
-
-    In the mask, out-of-distribution pixels are white, and ignored ones grey.
+    """Draw an image, its mask and its scores side by side, see `mask_colours` and `score_colours`.
 
     Parameters
     ----------
@@ -43,14 +43,31 @@ def score_picture(
     -------
     ndarray of uint8, shape [H, 3 W + 8, 3]
     """
+    panels = [_rgb(image), mask_colours(mask), score_colours(scores, limits)]
+    gap = np.full((len(mask), GAP, 3), 255, np.uint8)
+    return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], 1)
+
+
+def mask_colours(mask: np.ndarray) -> np.ndarray:
+    """Draw a mask ``[H, W]`` as uint8 ``[H, W, 3]``: out-of-distribution is white, ignored grey, the rest black."""
+    return _rgb(np.select([mask == OUTLIER, mask == IGNORED], [255, 128], 0).astype(np.uint8))
+
+
+def score_colours(scores: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Draw scores ``[H, W]`` as uint8 ``[H, W, 3]``, lighter = more out-of-distribution; see `score_picture`."""
     from matplotlib import colormaps
 
     low, high = limits
     shares = np.clip((scores - low) / (high - low if high > low else 1), 0, 1)
-    grey = np.select([mask == OUTLIER, mask == IGNORED], [255, 128], 0).astype(np.uint8)
-    panels = [_rgb(image), _rgb(grey), colormaps[COLOURS](shares, bytes=True)[..., :3]]
-    gap = np.full((len(mask), GAP, 3), 255, np.uint8)
-    return np.concatenate([panels[0], gap, panels[1], gap, panels[2]], 1)
+    return colormaps[COLOURS](shares, bytes=True)[..., :3]
+
+
+def colour_limits(maps: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Return the scores with the first and the last colour, from maps that are read one after the other."""
+    each = max(SAMPLE // max(len(maps), 1), 1)
+    shown = [scores.ravel()[:: -(-scores.size // each)].copy() for scores in maps]
+    low, high = np.quantile(np.concatenate(shown), SHOWN)
+    return float(low), float(high)
 
 
 def write_score_pictures(
@@ -73,8 +90,7 @@ def write_score_pictures(
     (float, float)
         Scores with the first and the last colour.
     """
-    low, high = np.quantile(np.concatenate([scores.ravel() for scores in maps]), SHOWN)
-    limits = float(low), float(high)
+    limits = colour_limits(maps)
     for number, (name, image, mask, scores) in enumerate(zip(ids, images, masks, maps, strict=True)):
         buffer = io.BytesIO()
         Image.fromarray(score_picture(image, mask, scores, limits)).save(buffer, "PNG")

@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from featood.metrics.dense import (
     OUTLIER,
     best_f1_threshold,
     component_metrics,
+    count_pixels,
     image_scores,
+    overlap_below,
     pixel_metrics,
     region_overlap,
 )
@@ -57,7 +60,7 @@ def test_the_threshold_has_the_best_f1(levels):
     precision, recall, thresholds = precision_recall_curve(out, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-300)
     best = thresholds[: len(thresholds)][np.isclose(f1[:-1], f1[:-1].max(), rtol=1e-12)]
-    assert best_f1_threshold(maps, masks) == best.max()
+    assert best_f1_threshold(count_pixels(maps, masks)) == best.max()
 
 
 def naive_components(maps, masks, threshold, min_size):
@@ -91,7 +94,8 @@ def test_components_agree_with_loops_over_sets(seed, min_size):
     for threshold in (0.2, 0.5):
         found = component_metrics(maps, masks, threshold, min_size)
         assert found == pytest.approx(naive_components(maps, masks, threshold, min_size), abs=1e-12)
-    assert component_metrics(maps, masks) == component_metrics(maps, masks, best_f1_threshold(maps, masks))
+    best = best_f1_threshold(count_pixels(maps, masks))
+    assert component_metrics(maps, masks) == component_metrics(maps, masks, best)
 
 
 def test_perfect_and_empty_predictions():
@@ -154,6 +158,77 @@ def test_ignored_pixels_change_nothing():
     assert pixel_metrics(maps, masks) == pixel_metrics(other, masks)
     assert component_metrics(maps, masks) == component_metrics(other, masks)
     assert region_overlap(maps, masks) == region_overlap(other, masks)
+
+
+EXACT = ("auroc", "aupr_out", "fpr95", "fpr95_ood", "detection_error")
+
+
+@pytest.mark.parametrize("levels", [0, 4])
+@pytest.mark.parametrize("seed", range(4))
+def test_all_out_of_distribution_scores_are_enough_thresholds(seed, levels):
+    maps, masks = made_up(seed, levels=levels)
+    n_ood = int(flat(maps, masks)[1].sum())
+    every, some = count_pixels(maps, masks), count_pixels(maps, masks, n_ood)
+    assert every.steps == (1, 1) and some.steps[0] > 1 and some.steps[1] == 1
+    assert every.auroc_error == some.auroc_error == 0
+    for name in EXACT:
+        assert some.metrics()[name] == pytest.approx(every.metrics()[name], rel=1e-12)
+    for name in ("aupr_in", "autc"):
+        assert some.metrics()[name] == pytest.approx(every.metrics()[name], abs=0.05)
+    assert best_f1_threshold(some) == best_f1_threshold(every)
+    for limit in (0.05, 0.3, 1.0):
+        assert overlap_below(some, limit) == pytest.approx(naive_overlap(maps, masks, limit), rel=1e-9)
+
+
+@pytest.mark.parametrize("thresholds", [2, 5, 40])
+def test_few_thresholds_bound_the_error_and_have_exact_counts(thresholds):
+    maps, masks = made_up(2)
+    some = count_pixels(maps, masks, thresholds)
+    assert some.steps[1] > 1 and len(some.counts.values) <= 3 * thresholds + 1
+    scores, out = flat(maps, masks)
+    assert 0 < abs(some.metrics()["auroc"] - roc_auc_score(out, scores)) <= some.auroc_error < 0.5
+    flagged = some.counts.mirrored
+    for value, known, unknown in zip(-flagged.values, flagged.ood_below, flagged.id_below, strict=True):
+        assert (known, unknown) == ((scores[~out] >= value).sum(), (scores[out] >= value).sum())
+    assert some.overlap.sum() == pytest.approx(1)
+
+
+class Drawn:
+    """Maps or masks that are drawn when they are used."""
+
+    def __init__(self, count, draw):
+        self.count, self.draw = count, draw
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        return (self.draw(np.random.default_rng(number)) for number in range(self.count))
+
+    def __contains__(self, _):
+        return False
+
+
+def test_memory_is_that_of_one_image_and_the_thresholds():
+    size, thresholds = (200, 250), 500
+
+    def peak(count):
+        maps = Drawn(count, lambda rng: rng.normal(size=size).astype("f4"))
+        masks = Drawn(count, lambda rng: rng.choice([0, OUTLIER], size, p=[0.99, 0.01]))
+        tracemalloc.start()
+        count_pixels(maps, masks, thresholds)
+        component_metrics(maps, masks, 2.0)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    pixels = size[0] * size[1]
+    peak(1)  # loads what is used
+    few, many = peak(10), peak(40)
+    assert (
+        many < 60 * pixels + 300 * thresholds
+    )  # all maps and masks have 40 * 12 bytes for each pixel of an image
+    assert many - few < 0.02 * 30 * pixels * 4
 
 
 def test_mistakes_are_named():

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers.scenes import CODE, NET, write_scenes
 from PIL import Image
 from torch.nn import functional
 
@@ -19,50 +20,13 @@ from featood.pipeline.dense_scoring import score_pixels
 from featood.pipeline.extraction import Network
 from featood.pipeline.selection import select
 
-NET = """
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU())
-        self.classifier = nn.Conv2d(6, 3, 1)
-
-    def forward(self, images):
-        logits = self.classifier(self.stem(images))
-        return nn.functional.interpolate(logits, images.shape[2:], mode="bilinear")
-
-def build():
-    torch.manual_seed(1)
-    return Net()
-"""
 SIZE = (12, 18)
 
 
 @pytest.fixture
 def scenes(tmp_path, monkeypatch):
-    """Scenes of three flat classes, with a bright square that is out-of-distribution in the test split."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "net.py").write_text(NET)
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 10), ("test", 3)):
-        for number in range(count):
-            mask = np.repeat(np.sort(rng.integers(0, 3, SIZE[1]))[None], SIZE[0], 0)
-            image = np.stack([60 * (mask == channel) + 40 for channel in range(3)], 2)
-            mask[0] = 255
-            if split == "test" or number == 0:
-                mask[3:8, 4:10] = 254
-                image[3:8, 4:10] = 250
-            image = image + rng.integers(0, 12, image.shape)
-            for kind, values in (("images", image), ("masks", mask)):
-                path = tmp_path / "scenes" / split / kind / f"{number}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(values.astype(np.uint8)).save(path)
-    return tmp_path / "scenes"
-
-
-CODE = "python:net.py:build"
+    return write_scenes(tmp_path, {"train": 10, "test": 3}, SIZE)
 
 
 def extracted(scenes, cache="cache", network=CODE, splits=("train",), **how):

@@ -39,7 +39,7 @@ def tables(**changes):
     ]
     return {
         "benchmarks": {"net": body},
-        "ranking": {"heads": ranking, "p": 0.001},
+        "ranking": {"heads": ranking, "p": 0.001, "benchmarks": ["net"]},
         "pending": [],
         "families": {"h0": "distances"},
         "plan": {"level": 0.95, "seeds": 3, "epochs": None, "note": "", "options": {}},
@@ -93,6 +93,7 @@ def test_the_page_says_how_to_read_it_and_what_was_not_tuned():
 def test_several_networks_have_a_table_of_mean_ranks():
     found = tables()
     found["benchmarks"]["other"] = found["benchmarks"]["net"]
+    found["ranking"]["benchmarks"].append("other")
     for line in found["ranking"]["heads"]:
         line["ranks"]["other"], line["auroc"]["other"] = 2.5, 0.8
     section = leaderboard_page(found, "x").split("## All networks")[1].split("## net")[0]

@@ -69,15 +69,16 @@ class MaskedSet:
     def __len__(self) -> int:
         return len(self.masks)
 
-    def mask(self, i: int, shape: tuple[int, ...]) -> np.ndarray:
+    def mask(self, i: int, shape: tuple[int, ...] | None = None) -> np.ndarray:
         """Read the mask of image ``i``.
 
         Parameters
         ----------
         i : int
             Row of the image.
-        shape : (int, int)
-            Height and width of the image.
+        shape : (int, int), optional
+            Height and width of the image. If they are not known, those of the mask are not checked, and a mask without
+            a file has one pixel.
 
         Returns
         -------
@@ -91,12 +92,12 @@ class MaskedSet:
             If the file cannot be read, has another shape, or a value without a meaning.
         """
         if not self.masks[i]:
-            return np.zeros(shape, np.int16)
+            return np.zeros(shape or (1, 1), np.int16)
         assert self.images.root is not None
         path = self.images.root / self.masks[i]
         values = read_values(path)
         mask = self.meaning.table()[values]
-        if mask.shape != shape:
+        if shape is not None and mask.shape != shape:
             raise DataError(f"{path} has {mask.shape} pixels, but its image {self.images.ids[i]} has {shape}")
         if (strange := mask == UNKNOWN).any():
             raise DataError(

@@ -21,7 +21,16 @@ def _share(value: Any) -> str:
 
 
 SCHEMA: dict[Any, Any] = {
-    "benchmark": [{"backbone": str, "dataset": str, "near?": [str], "far?": [str], "test-share?": _share}],
+    "benchmark": [
+        {
+            "backbone": str,
+            "dataset": str,
+            "near?": [str],
+            "far?": [str],
+            "test-share?": _share,
+            "ranked?": bool,
+        }
+    ],
     "seeds?": whole(1, 1000),
     "epochs?": whole(1),
     "resamples?": whole(1),
@@ -42,6 +51,8 @@ class Benchmark:
     test_share: float = 0.0
     """Share of the rows of the set to score, drawn with seed 0, where the cache has no training split: heads are fitted
     on the others. 0 if there is a training split."""
+    ranked: bool = True
+    """Whether it counts in the mean ranks, which are over the heads that all such benchmarks have."""
 
     @property
     def name(self) -> str:
@@ -113,4 +124,11 @@ def read_plan(path: str | Path) -> Plan:
 
 def _benchmark(table: Mapping[str, Any]) -> Benchmark:
     near, far = (tuple(table.get(group, ())) for group in ("near", "far"))
-    return Benchmark(table["backbone"], table["dataset"], near, far, table.get("test-share", 0.0))
+    return Benchmark(
+        table["backbone"],
+        table["dataset"],
+        near,
+        far,
+        table.get("test-share", Benchmark.test_share),
+        table.get("ranked", Benchmark.ranked),
+    )

@@ -106,8 +106,10 @@ def mean_ranks(by_benchmark: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[
     dict
         ``heads``, the best first: ``head``, ``mean_rank``, ``ranks`` and ``auroc`` by benchmark, and, if there are
         three benchmarks and heads, ``cliques`` as in `standings`, of Conover's test with Holm's correction; ``p`` is
-        Friedman's, or None.
+        Friedman's, or None; ``benchmarks``, their names.
     """
+    if not by_benchmark:
+        return {"heads": [], "p": None, "benchmarks": []}
     values = {
         name: {head: row["auroc"]["mean"][0] for row in rows for head in (row["head"], *row["same"])}
         for name, rows in by_benchmark.items()
@@ -128,7 +130,7 @@ def mean_ranks(by_benchmark: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[
         }
         for place in order
     ]
-    return {"heads": found, "p": None if ranking is None else ranking.p}
+    return {"heads": found, "p": None if ranking is None else ranking.p, "benchmarks": list(values)}
 
 
 def _numbers(runs: Sequence[Sequence[int]], place: int) -> list[int]:

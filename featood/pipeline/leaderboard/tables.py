@@ -55,7 +55,13 @@ def tables(work: Work, results: Results) -> dict[str, Any]:
     return {
         "benchmarks": found,
         "pending": [benchmark.name for benchmark in plan.benchmarks if benchmark.name not in found],
-        "ranking": mean_ranks({name: body["standings"] for name, body in found.items()}),
+        "ranking": mean_ranks(
+            {
+                benchmark.name: found[benchmark.name]["standings"]
+                for benchmark in plan.benchmarks
+                if benchmark.ranked and benchmark.name in found
+            }
+        ),
         "families": {card.name: family for family, cards in heads_by_family().items() for card in cards},
         "plan": {
             "level": LEVEL,

@@ -23,6 +23,7 @@ from featood.report.comparison import closest_tests, comparison_lines, how_made,
 from featood.report.files import write_text
 from featood.report.matrix import Matrix, head_matrix
 from featood.report.page.data import PageSources, ThumbnailReader, as_json, inlier_names, page_data
+from featood.report.page.images import ScoredImages
 from featood.report.plots.heads import interval_plot, rank_plot
 from featood.report.plots.maps import score_map
 from featood.report.rows import (
@@ -43,6 +44,13 @@ from featood.report.templating import environment, inline
 TEMPLATES = "featood.report.page"
 SCRIPTS = ("svg.js", "matrix.js", "curves.js", "rows.js", "map.js", "explore.js")
 """Joined into one script, in this order."""
+COMPONENT_TITLES = {
+    "siou": "sIoU",
+    "ppv": "PPV",
+    "f1": "F1*",
+    "pro": "AU-PRO",
+    "image_auroc": "AUROC of images",
+}
 
 
 class ScoreMaps(Protocol):
@@ -69,6 +77,7 @@ def write_report(
     umap: bool = False,
     maps: ScoreMaps | None = None,
     pictures: Mapping[str, bytes] | None = None,
+    images: ScoredImages | None = None,
     date: str = "",
 ) -> None:
     """Write the metrics, and figures of the scores, as one self-contained HTML page.
@@ -99,6 +108,9 @@ def write_report(
         Scores of each head over the plane.
     pictures : dict of bytes, optional
         PNG files of what the network generates, by what they show.
+    images : ScoredImages, optional
+        Images with masks and score maps, see :func:`featood.report.page.images.scored_images`. Rows with the metrics of
+        components (`siou`, `ppv`, `f1`, `pro`, `image_auroc`) have a table of these.
     date : str
         Date of the results, as text.
 
@@ -137,6 +149,8 @@ def write_report(
             script=Markup(script),
             script_hash=_hash(script),
             planes=_planes(matrix, inlier_names(results), scores, maps),
+            images=images,
+            component_titles=COMPONENT_TITLES,
             pictures={name: base64.b64encode(png).decode() for name, png in (pictures or {}).items()},
             comparison=comparison,
             comparison_figures=_comparison_figures(comparison, matrix, shown) if comparison else {},
