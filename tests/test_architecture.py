@@ -15,7 +15,9 @@ FLOORS = {
             "objects",
             "options",
             "records",
+            "remote",
             "reporter",
+            "sealed",
             "storage",
         ),
         0,
@@ -23,10 +25,15 @@ FLOORS = {
     **dict.fromkeys(("nets", "metrics", "numerics", "readers"), 1),
     **dict.fromkeys(("cache", "data", "engines", "training", "energies", "flows", "losses", "decisions"), 2),
     **dict.fromkeys(("extractors", "heads"), 3),
-    **dict.fromkeys(("detectors", "report", "pipeline", "speed"), 4),
-    **dict.fromkeys(("cli", "testing"), 5),
+    **dict.fromkeys(("detectors", "pipeline", "report", "sklearn", "speed"), 4),
+    "hub": 5,
+    **dict.fromkeys(("cli", "testing"), 6),
 }
+"""The layer of each package, and of each module beside them."""
+DOORS = {"__init__", "__main__"}
+"""Modules that only open others."""
 MODULES = sorted((ROOT / "featood").glob("*/**/*.py"))
+LAYERED = [*MODULES, *((ROOT / "featood" / name).with_suffix(".py") for name in FLOORS)]
 
 
 def imports(path: Path) -> set[str]:
@@ -39,14 +46,25 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def room(path: Path) -> str:
+    return path.relative_to(ROOT / "featood").with_suffix("").parts[0]
+
+
+def test_every_package_and_module_has_a_layer():
+    assert {room(path) for path in (ROOT / "featood").rglob("*.py")} - DOORS == set(FLOORS)
+
+
+@pytest.mark.parametrize(
+    "path", filter(Path.exists, LAYERED), ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_packages_import_only_from_layers_below(path):
-    room = path.relative_to(ROOT / "featood").parts[0]
+    mine = room(path)
     for name in imports(path):
         parts = name.split(".")
-        if parts[0] != "featood" or len(parts) < 2 or parts[1] not in FLOORS or parts[1] == room:
+        if parts[0] != "featood" or len(parts) < 2 or parts[1] not in FLOORS or parts[1] == mine:
             continue
-        assert FLOORS[parts[1]] < FLOORS[room], f"{room} imports {name}"
+        beside = FLOORS[mine] == FLOORS[parts[1]] == 0  # modules of the lowest layer may use each other
+        assert FLOORS[parts[1]] < FLOORS[mine] or beside, f"{mine} imports {name}"
 
 
 def test_only_one_module_imports_torchvision_and_timm():
@@ -75,8 +93,15 @@ def test_only_three_modules_open_connections():
 
 
 def test_modules_stay_short():
-    for path in [*MODULES, *(ROOT / "benchmarks").glob("*.py")]:
+    for path in (
+        path for folder in ("featood", "benchmarks", "tests") for path in (ROOT / folder).rglob("*.py")
+    ):
         assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_no_two_files_of_tests_have_the_same_name():
+    names = [path.name for path in (ROOT / "tests").rglob("*.py")]
+    assert len(names) == len(set(names)), "pytest imports them by name"
 
 
 def test_nothing_unpickles():

@@ -78,6 +78,8 @@ def benchmark(
         return _print_list()
     if every and heads:
         raise UsageError("--all scores every head; use either --all or --head")
+    if how["training"] and not every:
+        raise UsageError("--training is for --all; fit the heads by featood fit, or add --all")
     chosen = data.benchmark(name)
     with TerminalReporter() as reporter:
         selection = select(cache_of(cache_root, backbone, code), backbone, chosen.dataset, data_dir)

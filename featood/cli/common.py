@@ -16,6 +16,7 @@ __all__ = [
     "detector_code_option",
     "emit_json",
     "head_file_option",
+    "names",
     "numbers",
     "parameter_of",
     "quiet_downloads",
@@ -121,6 +122,11 @@ def cache_of(root: str, backbone: str = "", code: Sequence[str] = ()) -> Feature
     from featood.cache import open_cache
 
     return open_cache(root, [*code, *([backbone] if backbone.startswith("python:") else [])])
+
+
+def names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """Split a comma-separated list of names, as an option's callback."""
+    return tuple(name for part in (value or "").split(",") if (name := part.strip()))
 
 
 def numbers(_: click.Context, __: click.Parameter, value: str | None) -> tuple[float, ...] | None:

@@ -18,6 +18,7 @@ from featood.cli.common import (
     data_dir_option,
     dataset_option,
     head_file_option,
+    names,
     numbers,
     quiet_downloads,
     table,
@@ -36,10 +37,6 @@ def dense() -> None:
 
     Extract a sample of pixels, fit heads on them by featood fit, and score all pixels of test images.
     """
-
-
-def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(filter(None, (value or "").split(",")))
 
 
 def _size(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -63,7 +60,7 @@ def _size(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int
 )  # fmt: skip
 @click.option("--split", multiple=True, default=("train",), show_default=True, help="May be repeated.")
 @click.option(
-    "--tap", "taps", callback=_names,
+    "--tap", "taps", callback=names,
     help="Modules whose maps to use, comma-separated: layer2,layer3 (default: the input of the last layer of a network "
     "for segmentation).",
 )  # fmt: skip
@@ -185,6 +182,7 @@ def score(
     from featood.pipeline.fitted_heads import chosen_heads
     from featood.pipeline.selection import select
     from featood.report import write_json, write_score_pictures
+    from featood.report.rows import percent
 
     selection = select(cache_of(cache_root, backbone, code), backbone, dataset, data_dir)
     with TerminalReporter() as reporter:
@@ -193,7 +191,7 @@ def score(
             reporter.line(f"{head.head} is left out: {head.reason}")
         found = score_pixels(selection, chosen, ood, split, folder=maps, device=device, reporter=reporter)
         rows = found.rows(pro_limit, min_size, thresholds or None, reporter)
-    table(TITLES, [(row["head"], *(_percent(row[name]) for name in COLUMNS)) for row in rows])
+    table(TITLES, [(row["head"], *(percent(row[name]) for name in COLUMNS)) for row in rows])
     results = dense_results(selection, found, rows, {"min_size": min_size, "pro_limit": pro_limit})
     save_results(found, results)
     print_line(f"score maps: {found.folder}; featood report --maps {found.folder} shows them")
@@ -230,7 +228,7 @@ def _bounds(_: click.Context, __: click.Parameter, value: str) -> tuple[float, f
     help="Folder of the images of these (default: the folder of their name, coco/val2017).",
 )  # fmt: skip
 @click.option(
-    "--exclude", callback=_names, help="Categories that are in-distribution, comma-separated: person,car."
+    "--exclude", callback=names, help="Categories that are in-distribution, comma-separated: person,car."
 )
 @click.option(
     "--smallest", type=click.FloatRange(0), default=100, show_default=True,
@@ -281,7 +279,3 @@ def paste(
     with TerminalReporter() as reporter:
         target = write_pasted(pasted, out, reporter)
     click.echo(f"{target}: {len(pasted)} images, with some of {len(found)} objects")
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"

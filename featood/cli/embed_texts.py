@@ -103,12 +103,13 @@ def _class_names(root: str, backbone: str, dataset: str) -> list[str]:
 
 def _lines(file: str) -> list[str]:
     """Words of a text file, without empty lines; repetitions remain, as classes are numbered by line."""
+    from featood.data.texts.files import decoded, lines_of
     from featood.errors import DataError
 
-    try:
-        lines = [line.strip() for line in Path(file).read_text("utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise DataError(f"{file} is not a text file in UTF-8") from None
+    text, notes = decoded(Path(file))
+    for note in notes:
+        print_line(note)
+    lines = lines_of(text)
     words = [line for line in lines if line]
     if not words:
         raise DataError(f"{file} has no words")

@@ -8,16 +8,12 @@ from typing import Any
 
 import rich_click as click
 
-from featood.cli.common import cache_option, data_dir_option, numbers, quiet_downloads
+from featood.cli.common import cache_option, data_dir_option, names, numbers, quiet_downloads
 from featood.cli.completion import image_sets
 from featood.cli.engines import engine_of, engine_options
 from featood.cli.options import parse_pairs
 from featood.cli.runs import repeatable, write_run_option
 from featood.reporter import TerminalReporter
-
-
-def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...]:
-    return tuple(filter(None, (value or "").split(",")))
 
 
 @click.command()
@@ -59,13 +55,11 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     default="",
     help="Folder in the cache (default: the backbone, with the weights if they are not the default).",
 )
-@click.option(
-    "--tap", "taps", callback=_names, help="Further modules to tap, comma-separated: layer2,layer3."
-)
+@click.option("--tap", "taps", callback=names, help="Further modules to tap, comma-separated: layer2,layer3.")
 @click.option(
     "--pool",
     "pools",
-    callback=_names,
+    callback=names,
     help="Poolings, comma-separated: avg (of patches), std, max, avg_std, token (class token), token_avg, registers, "
     "gram, norm [default: avg,std; for a backbone without a classifier, its output].",
 )
@@ -73,14 +67,14 @@ def _names(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
 @click.option(
     "--with",
     "further",
-    callback=_names,
+    callback=names,
     help="Further columns, comma-separated: odin; i-odin; adascale, for adascale-a and adascale-l; gaia-z and gaia-a, "
     "of the normalisation layers in the tapped stages, or of all; nac (one column per tapped stage); attention, of "
     "transformers; gradient-norm; complexity, for input-complexity; regret, of networks trained by vae.",
 )
 @click.option(
     "--without",
-    callback=_names,
+    callback=names,
     help="Columns to leave out of those that densities have by default: gradient-norm.",
 )
 @click.option(
@@ -259,8 +253,8 @@ def extract(
         Complexity(), Regret(regret_steps, regret_lr),
     ]  # fmt: skip
     known = {extra.kind: extra for extra in named}
-    for flag, names, accepted in (("with", further, known), ("without", without, [GradientNorm.kind])):
-        if unknown := sorted(set(names) - set(accepted)):
+    for flag, given, accepted in (("with", further, known), ("without", without, [GradientNorm.kind])):
+        if unknown := sorted(set(given) - set(accepted)):
             raise UsageError(f"--{flag} accepts the columns {', '.join(accepted)}, not {', '.join(unknown)}")
     if both := sorted(set(further) & set(without)):
         raise UsageError(f"--with and --without both name {', '.join(both)}; leave out one")

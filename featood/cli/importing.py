@@ -9,7 +9,7 @@ from typing import Any
 import rich_click as click
 from click.core import ParameterSource
 
-from featood.cli.common import cache_option, data_dir_option, numbers
+from featood.cli.common import cache_option, data_dir_option, names, numbers
 from featood.cli.runs import repeatable, write_run_option
 from featood.remote import is_remote
 from featood.reporter import TerminalReporter
@@ -38,19 +38,14 @@ ONLY_FOR = {
 """Sources with which an option may be combined; it has no effect on others."""
 
 
-def names(_: click.Context, __: click.Parameter, value: str | None) -> list[str]:
-    """Split a comma-separated list, as an option's callback."""
-    return [name for part in (value or "").split(",") if (name := part.strip())]
-
-
 def _check_token_options(context: click.Context, tokens: str) -> None:
     """Refuse options without effect: those of tokens without tokens, and those of measurements with tokens."""
     from featood.errors import UsageError
 
-    names, why = ("alphabet", "invalid"), "needs --tokens COLUMN"
+    given, why = ("alphabet", "invalid"), "needs --tokens COLUMN"
     if tokens:
-        names, why = ("drop", "keep"), "has no effect with --tokens, which leaves out other columns"
-    for name in names:
+        given, why = ("drop", "keep"), "has no effect with --tokens, which leaves out other columns"
+    for name in given:
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise UsageError(f"--{name} {why}")
 
@@ -147,8 +142,9 @@ def _check_token_options(context: click.Context, tokens: str) -> None:
 @write_run_option
 @repeatable
 def import_(
-    table: str | None, file: str | None, features: tuple[str, ...], label: str, drop: list[str], keep: list[str],
-    tokens: str, alphabet: str, invalid: str, header: bool | None, ood_classes: list[str], rows: int | None,
+    table: str | None, file: str | None, features: tuple[str, ...], label: str, drop: tuple[str, ...],
+    keep: tuple[str, ...],
+    tokens: str, alphabet: str, invalid: str, header: bool | None, ood_classes: tuple[str, ...], rows: int | None,
     parts: tuple[float, ...], seed: int, scale: str | None, backbone: str, dataset: str, split: str, ood: bool,
     store: str, overwrite: bool, append: bool, data_dir: str | None, cache_root: str, **arrays: str | None,
 ) -> str:  # fmt: skip

@@ -49,7 +49,7 @@ def leaderboard(
     PLAN has a table [[benchmark]] for each backbone, with its name as backbone, the in-distribution dataset, lists of
     the near and far sets, and, if there is no training split, the test-share of the rows to score; with ranked = false
     it does not count in the mean ranks. Before them, it may have seeds (fits of each head that draws random numbers,
-    3), epochs (of every head that trains a network) and resamples (of the bootstrap, 1000) and a note for the page, and
+    3), epochs (of every head that trains a network), resamples (of the bootstrap, 1000) and a note for the page, and
     after them tables of options such as [options.knn].
 
     Example: featood leaderboard plan.toml leaderboard --jobs 8 --training --page leaderboard.md
@@ -57,11 +57,16 @@ def leaderboard(
     Example: featood leaderboard plan.toml leaderboard --verify '*/knn'
     """
     from featood.cache import open_cache
+    from featood.errors import UsageError
     from featood.heads import head_class
     from featood.pipeline.leaderboard import Results, Work, read_plan, run_fits, tables, verify_lines
     from featood.report import leaderboard_page
     from featood.report.files import write_text
 
+    if patterns and (heads or page or training or not fits):
+        raise UsageError("--verify only compares; omit --head, --training, --no-fit and --page")
+    if not fits and (heads or training):
+        raise UsageError("--no-fit makes no fits; omit --head and --training")
     for head in heads:
         head_class(head)  # raises if there is none
     work, results = Work.of(open_cache(cache_root), read_plan(plan)), Results(folder)

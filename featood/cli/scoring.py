@@ -108,6 +108,8 @@ def run_scoring(
 
     if every and heads:
         raise UsageError("--all scores every head; use either --all or --head")
+    if training and not every:
+        raise UsageError("--training is for --all; fit the heads by featood fit, or add --all")
     if every and which:
         raise UsageError("--all scores every head as it was fitted; omit --all to use --which")
     names, further = ([name for group in given for name in split_names(group)] for given in (ood, shifted))

@@ -31,9 +31,9 @@ from featood.extractors.taps import TapPlan
 from featood.extractors.transform import Transform
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Setting:
-    """What extra columns can use besides the network and its inputs."""
+    """What extra columns of one extraction can use besides the network and its inputs."""
 
     transform: Transform | None = None
     """Transform of the inputs, if known."""

@@ -113,7 +113,7 @@ def check_network(gaussian: Gaussian, folder: str, module: nn.Module, setting: S
     assert setting.plan is not None and setting.transform is not None
     name = gaussian.feature
     ours = {
-        "weights_sha256": _digest(module),
+        "weights_sha256": _digest(module, setting),
         "transform": setting.transform.as_json(),
         name: setting.plan.columns_json().get(name, "no column of a plain forward pass"),
     }
@@ -129,5 +129,6 @@ def check_network(gaussian: Gaussian, folder: str, module: nn.Module, setting: S
 
 
 @functools.lru_cache(maxsize=1)
-def _digest(module: nn.Module) -> str:
+def _digest(module: nn.Module, setting: Setting) -> str:
+    # once for the setting, which is that of one extraction: the weights may change between two
     return weights_sha256(module)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from featood.errors import UsageError
 from featood.extractors.columns import Tap
+from featood.extractors.layout import Layout
 from featood.extractors.outputs import class_outputs
 from featood.extractors.pooling import positions_of
 from featood.extractors.trace import recording
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 def coverage_states(module: nn.Module, inputs: Tensor, taps: Mapping[str, Tap]) -> dict[str, Tensor]:
     """Return activations of each stage times ``dKL(uniform || softmax) / dz``, both pooled to one value per channel.
 
-    The authors sum activations and gradients over positions before multiplying them. Here, activations are averaged,
-    which removes the factor of the number of positions, and makes the product of a stage before average pooling equal
-    to that of the classifier's input. The head scales each stage, so scores are not affected otherwise.
+    Of tokens, those of the class token are taken, as by the authors; if there is none, those of the patches, without
+    register tokens. The authors sum activations and gradients over positions before multiplying them. Here, activations
+    are averaged, which removes the factor of the number of positions, and makes the product of a stage before average
+    pooling equal to that of the classifier's input. The head scales each stage, so scores are not affected otherwise.
 
     Parameters
     ----------
@@ -67,17 +69,19 @@ def coverage_states(module: nn.Module, inputs: Tensor, taps: Mapping[str, Tap]) 
         except RuntimeError as error:
             reason = str(error).split("\n")[0]
             raise UsageError(f"a stage of {', '.join(taps)} has no gradient: {reason}") from None
-    states = {}
-    for (name, tap), gradient in zip(taps.items(), gradients, strict=True):
-        values = seen[tap.place].detach()
-        parts = [
-            part.float() if part.ndim == 2 else positions_of(part.float(), tap.layout.channels)
-            for part in (values, gradient)
-        ]
-        if values.ndim > 2:
-            parts = [parts[0].mean(1), parts[1].sum(1)]
-        states[name] = parts[0] * parts[1]
-    return states
+    return {
+        name: _pooled(seen[tap.place].detach(), gradient, tap.layout)
+        for (name, tap), gradient in zip(taps.items(), gradients, strict=True)
+    }
+
+
+def _pooled(values: Tensor, gradient: Tensor, layout: Layout) -> Tensor:
+    if values.ndim == 2:
+        return values.float() * gradient.float()
+    values, gradient = (positions_of(part.float(), layout.channels) for part in (values, gradient))
+    if layout.prefix > layout.registers:
+        return values[:, 0] * gradient[:, 0]
+    return values[:, layout.prefix :].mean(1) * gradient[:, layout.prefix :].sum(1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from featood.extractors.trainer.folder import Extractor
 
 
-@functools.lru_cache(maxsize=4)
 def open_network(folder: str) -> tuple[Extractor, str]:
     """Load the network in a folder of ``featood train``; return it and the digest of its weights.
 
@@ -35,8 +34,9 @@ def open_network(folder: str) -> tuple[Extractor, str]:
     return found, weights_sha256(found.net)
 
 
+@functools.lru_cache(maxsize=4)
 def check_network(folder: str, sha256: str) -> Extractor:
-    """Load a network whose digest is known.
+    """Load a network whose digest is known; once, as the network of a digest does not change with its folder.
 
     Raises
     ------

@@ -17,7 +17,8 @@ POWER_ITERATIONS = 5
 class LipschitzLinear(nn.Module):
     """A linear layer whose matrix is scaled such that its spectral norm is at most a bound.
 
-    In training, the norm is estimated by power iterations that continue from step to step; in evaluation it is exact.
+    In training, the norm is estimated by power iterations that continue from step to step; in evaluation it is exact,
+    and computed again only when the weights have changed.
     """
 
     direction: Float[Tensor, "size"]
@@ -28,11 +29,12 @@ class LipschitzLinear(nn.Module):
         self.weight, self.bias = linear.weight, linear.bias
         self.bound = bound
         self.register_buffer("direction", F.normalize(torch.randn(size), dim=0))
+        self._known: tuple[Tensor, Tensor] | None = None  # weights and their norm
 
     def matrix(self) -> Float[Tensor, "outputs size"]:
         """Return the scaled matrix ``[outputs, size]``."""
         if not self.training:
-            norm = torch.linalg.matrix_norm(self.weight, 2)
+            norm = self._exact_norm()
         else:
             with torch.no_grad():
                 for _ in range(POWER_ITERATIONS):
@@ -44,3 +46,23 @@ class LipschitzLinear(nn.Module):
     def forward(self, rows: Float[Tensor, "B size"]) -> Float[Tensor, "B outputs"]:
         """Map rows ``[B, size]`` to ``[B, outputs]``."""
         return linear(rows, self.matrix(), self.bias)
+
+    def _exact_norm(self) -> Float[Tensor, ""]:
+        """Return the norm; that of an earlier pass, if the weights are the same and need no gradient."""
+        weight = self.weight
+        if torch.compiler.is_compiling() or (weight.requires_grad and torch.is_grad_enabled()):
+            return _norm(weight)
+        # values are compared because writing to weight.data leaves no other trace
+        if self._known is None or not _same(self._known[0], weight):
+            weight = weight.detach().clone()
+            self._known = weight, _norm(weight)
+        return self._known[1]
+
+
+def _norm(weight: Float[Tensor, "outputs size"]) -> Float[Tensor, ""]:
+    """Return the spectral norm, computed in float32 for types of 16 bits."""
+    return torch.linalg.matrix_norm(weight.to(torch.promote_types(weight.dtype, torch.float32)), 2).to(weight)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and one.device == other.device and torch.equal(one, other)

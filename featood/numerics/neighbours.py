@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Index", "Neighbours", "build_index", "compared", "dense_search", "search"]
+__all__ = ["Index", "Neighbours", "build_index", "compared", "dense_search", "kth_distances", "search"]
 
 import functools
 from typing import NamedTuple
@@ -112,6 +112,14 @@ def search(index: Index, queries: Float[Tensor, "B D"], k: int) -> Neighbours:
     ]
     values, rows = (torch.cat(columns) for columns in zip(*parts, strict=True))
     return Neighbours(-values if index.product else values, rows)
+
+
+def kth_distances(index: Index, queries: Float[Tensor, "B D"], k: int) -> Float[Tensor, "B"]:
+    """Distances in float64 from the k-th nearest row, see :func:`search`; they can be traced, unlike a search."""
+    if not torch.compiler.is_compiling():
+        return search(index, queries, k).values[:, -1]
+    farthest = index.rows.index_select(0, dense_search(queries, index.rows, k)[:, -1])
+    return (queries - farthest).double().norm(dim=1)
 
 
 def compared(index: Index, queries: Float[Tensor, "B D"], rows: Int[Tensor, "B k"]) -> Neighbours:

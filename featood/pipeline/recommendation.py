@@ -257,9 +257,8 @@ def try_heads(
     rows.sort(key=lambda row: (row.place, -np.mean(row.auroc[first]), row.fit_s + row.score_ms))
     if criterion == (UNSEEN,):
         near = near_best([row.auroc[UNSEEN] for row in rows])
-        tied = [row for row, is_near in zip(rows, near, strict=True) if is_near]
-        tied.sort(key=lambda row: -np.mean(row.auroc[CROSSED]))
-        rows = tied + [row for row, is_near in zip(rows, near, strict=True) if not is_near]
+        tied = {row.head for row, is_near in zip(rows, near, strict=True) if is_near}
+        rows.sort(key=lambda row: -np.mean(row.auroc[CROSSED]) if row.head in tied else math.inf)
     return _explained(rows, first), criterion, skipped
 
 

@@ -13,7 +13,7 @@ from featood.engines import LOCAL, Engine
 from featood.errors import CacheCorrupt, DataError, UsageError
 
 OOD = "ood"
-"""Role of sets that were extracted only to be scored against; they are never selected by default."""
+"""Role of sets that were extracted only to be scored against."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +76,9 @@ def select(
 ) -> Selection:
     """Choose the newest in-distribution extraction that matches.
 
+    Sets that were extracted only to be scored against are chosen if `dataset` names one, and no other set of this name
+    matches: the test set of one network may be the training set of another.
+
     Parameters
     ----------
     cache : FeatureCache
@@ -104,7 +107,8 @@ def select(
     entries = _of_backbone(everything, backbone) if backbone else everything
     if dataset:
         entries = [entry for entry in entries if entry.dataset == slug(dataset)]
-    newest = next((entry for entry in entries if dataset or _maybe_in_distribution(entry)), None)
+    inside = [entry for entry in entries if _maybe_in_distribution(entry)]
+    newest = next(iter(inside or (entries if dataset else [])), None)
     if newest is None:
         have = sorted({f"{entry.backbone}/{entry.dataset}" for entry in everything})
         wanted = "/".join(filter(None, (backbone, dataset))) or "an in-distribution set"

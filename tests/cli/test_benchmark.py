@@ -139,6 +139,12 @@ def test_a_list_of_all(featood):
     assert code == 0 and "cub-ssb" in out and "OpenMIBOOD" in out
 
 
+def test_training_is_for_all_heads(featood):
+    for words in (("benchmark", "cifar10-openood"), ("score", "--ood", "mnist")):
+        code, _, err = featood(*words, "--training")
+        assert code == 2 and "--training is for --all" in err
+
+
 def test_ranks_are_by_the_first_group():
     rows = [
         {"head": head, "ood": ood, "auroc": auroc, "fpr95_ood": 0.5, "n_id": 9, "n_ood": 9}

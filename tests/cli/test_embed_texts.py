@@ -70,6 +70,9 @@ def test_class_names_and_words(cache, encode, featood, tmp_path):
         "embed-texts", "words.safetensors", *model, "--names", "words.txt", "--scale", "2"
     )
     assert code == 0 and "1 empty lines are left out" in err
+    (tmp_path / "latin.txt").write_bytes("rot\ngr\xfcn\n".encode("latin-1"))
+    code, out, err = featood("embed-texts", "latin.safetensors", *model, "--names", "latin.txt")
+    assert code == 0 and "latin.txt is not UTF-8 and is read as Latin-1" in err and "2 embeddings" in out
     words = ["cache", "add-classifier", "words", "clip", "--classifier", "classes.safetensors", "--unit"]
     assert featood(*words)[0] == 0
     for head in ("neglabel", "csp"):
@@ -98,7 +101,7 @@ def test_what_is_refused(cache, featood, tmp_path):
     assert code == 2 and "must end in .safetensors" in err
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x00a")
     code, _, err = featood("embed-texts", "words.safetensors", *model, "--names", "bad.txt")
-    assert code != 0 and "is not a text file in UTF-8" in err
+    assert code == 3 and "is not a text file: it contains zero bytes" in err
     (tmp_path / "empty.txt").write_text("\n")
     assert (
         "empty.txt has no words" in featood("embed-texts", "w.safetensors", *model, "--names", "empty.txt")[2]

@@ -103,6 +103,15 @@ def test_images_without_a_mask_are_left_out_and_counted(tmp_path):
     masked = open_masked("road-anomaly21", "test", tmp_path)
     assert masked.images.ids == ("images/validation0000.jpg",)
     assert "images without a mask are left out: 1" in masked.images.notes
+    mask(place / "labels_masks/missing_labels_semantic.png", 0, 1)
+    masked = open_masked("road-anomaly21", "test", tmp_path)
+    assert masked.images.ids == ("images/validation0000.jpg",)
+    assert "masks without an image are left out: 1" in masked.images.notes
+    image(place / "images/validation0000.png")
+    with pytest.raises(
+        DataError, match=r"images/validation0000\.jpg and images/validation0000\.png are files of the"
+    ):
+        open_masked("road-anomaly21", "test", tmp_path)
 
 
 def test_a_folder(tmp_path):
@@ -115,6 +124,13 @@ def test_a_folder(tmp_path):
     before = masked.digest()
     mask(tmp_path / "scenes/train/masks/1.png", 2, 254, 255)
     assert masked.digest() != before
+
+
+def test_the_help_of_the_command_names_every_set():
+    from featood.cli.dense import extract
+
+    (text,) = (option.help for option in extract.params if option.name == "dataset")
+    assert all(name in text for name in LAYOUTS)
 
 
 def test_mistakes_are_named(tmp_path):

@@ -52,6 +52,11 @@ def test_spoken_digits(tmp_path):
     assert train.ids == ("3_theo_49.wav", "3_theo_5.wav", "7_theo_49.wav", "7_theo_5.wav")
     assert train.labels.tolist() == test.labels.tolist() == [3, 3, 7, 7]
     assert train.classes == tuple("0123456789")
+    soundfile.write(folder / "theo_3.wav", tone(), 8000)
+    assert any(
+        note.startswith("1 files that are not named DIGIT_")
+        for note in open_dataset("fsdd", "test", tmp_path).notes
+    )
     changed = test.digest()
     soundfile.write(folder / "3_theo_0.wav", tone(frequency=300), 8000)
     assert open_dataset("fsdd", "test", tmp_path).digest() != changed

@@ -52,7 +52,7 @@ def test_parquet_and_lines_and_paths(tmp_path):
     write(tmp_path / "lines.txt", "first line", "", "a\u2028b")
     lines = open_dataset(tmp_path / "lines.txt")
     assert lines.texts == ("first line", "a\u2028b") and lines.labels is None
-    assert lines.ids == ("0", "2") and "2 of 4 rows are empty and left out" in lines.notes
+    assert lines.ids == ("0", "2") and "1 of 3 rows are empty and left out" in lines.notes
 
 
 def test_class_folders_of_texts(tmp_path):
@@ -174,8 +174,8 @@ def test_reuters_by_numbers_and_newsgroups_by_folders(tmp_path):
 
 
 def test_a_line_without_a_class_is_an_error(tmp_path):
-    write(tmp_path / "reuters8/r8-test-stemmed.txt", "earn\tshr", "earnings rose")
-    with pytest.raises(DataError, match=r"r8-test-stemmed\.txt, line 2"):
+    write(tmp_path / "reuters8/r8-test-stemmed.txt", "earn\tshr", "", "earnings rose")
+    with pytest.raises(DataError, match=r"r8-test-stemmed\.txt, line 3"):
         open_dataset("reuters8", "test", tmp_path)
 
 

@@ -9,9 +9,12 @@ from test_extraction_columns import run
 from torch import nn
 
 from featood.data import open_dataset
+from featood.extractors.columns import Tap
 from featood.extractors.extras import extras_from_json, extras_to_json
+from featood.extractors.layout import Layout
 from featood.extractors.nac import Coverage, coverage_states
 from featood.extractors.taps import plan_taps
+from featood.extractors.trace import Place
 from featood.heads import create_head
 
 
@@ -56,6 +59,40 @@ def test_coverage_states_against_a_loop(frozen):
     with half:
         again = coverage_states(net, images, plan.taps)
     np.testing.assert_array_equal(again["one"], found["one"])
+
+
+class Tokens(nn.Module):
+    """Leading tokens before the patches of an image; the logits depend on all of them."""
+
+    def __init__(self, prefix):
+        super().__init__()
+        self.prefix = nn.Parameter(torch.randn(prefix, 5))
+        self.patches, self.block, self.fc = nn.Conv2d(3, 5, 4, 4), nn.Identity(), nn.Linear(5, 4)
+
+    def forward(self, x):
+        patches = self.patches(x).flatten(2).mT
+        tokens = self.block(torch.cat([self.prefix.expand(len(x), -1, -1), patches], 1))
+        return self.fc(tokens[:, 0] * tokens.exp().mean(1))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "registers", "taken"),
+    [(1, 0, [0]), (3, 2, [0]), (2, 2, [2, 3, 4, 5]), (0, 0, [0, 1, 2, 3])],
+    ids=["class token", "class token and registers", "registers", "patches"],
+)
+def test_of_tokens_the_class_token_is_taken_else_the_patches(prefix, registers, taken):
+    torch.manual_seed(0)
+    net, images = Tokens(prefix).eval(), torch.randn(4, 3, 8, 8)
+    tap = Tap(Place("block", "output"), Layout(2, prefix, registers))
+    found = coverage_states(net, images, {"block": tap})["block"]
+    for image, row in zip(images.double(), found, strict=True):
+        exact, seen = copy.deepcopy(net).double(), []
+        exact.block.register_forward_hook(lambda _, __, out, seen=seen: seen.append(out))
+        kl = sum(0.25 * (0.25 / p).log() for p in exact(image[None])[0].softmax(0))
+        (gradient,) = torch.autograd.grad(kl, seen)
+        z = sum(seen[0][0, place] for place in taken) / len(taken)
+        expected = z * sum(gradient[0, place] for place in taken)
+        np.testing.assert_allclose(row, expected.detach(), rtol=1e-4)
 
 
 def test_coverage_columns_are_extracted_and_scored(tmp_path, toy_images):

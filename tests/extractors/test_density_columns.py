@@ -204,6 +204,10 @@ def test_the_background_is_the_density_of_the_other_network(featood, energy, tmp
     assert code == 0 and "already cached" in out, err
     code, _, err = featood(*words, "--background", energy, "--cache", tmp_path / "c")
     assert code == 5 and "extras" in err
+    former = Background.of(other)
+    shutil.rmtree(other)
+    shutil.copytree(energy, other)
+    assert Background.of(other).sha256 == Background.of(energy).sha256 != former.sha256
 
 
 def test_networks_that_are_no_background(energy, tmp_path):

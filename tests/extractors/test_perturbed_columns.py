@@ -171,6 +171,13 @@ def test_mahalanobis_odin_refuses_other_features(small, fitted, tmp_path):
     torch.manual_seed(1)
     with pytest.raises(Mismatch, match=r"other features \(differing: weights_sha256\)"):
         Forward(Small().eval(), IMAGES, ExtractOptions(extras=[extra]), EIGHT)
+    Forward(small, IMAGES, ExtractOptions(extras=[extra]), EIGHT)
+    with torch.no_grad():
+        small.fc.weight.neg_()
+    with pytest.raises(Mismatch, match=r"differing: weights_sha256"):
+        Forward(small, IMAGES, ExtractOptions(extras=[extra]), EIGHT)
+    with torch.no_grad():
+        small.fc.weight.neg_()
     other = Transform(3, 8, 8, 0, SMALL.mean, (0.25, 0.25, 0.25))
     with pytest.raises(Mismatch, match=r"differing: transform"):
         Forward(small, IMAGES, ExtractOptions(extras=[extra]), other)

@@ -55,15 +55,15 @@ TRANSFORM = Transform(1, 28, 28, 0, (0.5,), (0.5,))
 HERE = {**os.environ, "PYTHONPATH": str(Path(featood.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 
 
-def train_by_two(tmp_path, jobs):
-    """Train networks by two processes, which are started once for all."""
+def train_apart(launch, tmp_path, jobs):
+    """Train networks by one process or two, which are started once for all, like one that is killed."""
     (tmp_path / "train.py").write_text(SCRIPT)
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
-    command = [*TWO[:-2], tmp_path / "train.py", tmp_path / "jobs.json"]
+    command = [*launch[:-2], tmp_path / "train.py", tmp_path / "jobs.json"]
     subprocess.run(command, check=True, env=HERE, capture_output=True)
 
 
-def train_by_one(_, jobs):
+def train_here(jobs):
     """Train networks by this process."""
     for job in jobs:
         job = dict(job)
@@ -93,7 +93,8 @@ def killed(launch, folder, model="cross-entropy", **options):
 
 
 def test_a_killed_training_with_chains_ends_as_an_uninterrupted_one(tmp_path):
-    train_by_one(tmp_path, killed(ONE, tmp_path, "jem", sgld_steps=2, buffer_size=100))
+    # not by the process of the tests: what others leave in it, such as a number of threads, changes last bits
+    train_apart(ONE, tmp_path, killed(ONE, tmp_path, "jem", sgld_steps=2, buffer_size=100))
     same(tmp_path / "whole", tmp_path / "killed")
     assert "parts.chains.samples" in load_file(tmp_path / "killed" / "last.safetensors")
 
@@ -135,7 +136,7 @@ def by_two(tmp_path_factory):
     """Trainings by two processes, which are started once for all but the one that is killed."""
     folder = tmp_path_factory.mktemp("two")
     jobs = [{**job, "out": str(folder / title)} for title, job in shared_jobs()]
-    train_by_two(folder, [*killed(TWO, folder), *jobs, chains_job(folder / "chains")])
+    train_apart(TWO, folder, [*killed(TWO, folder), *jobs, chains_job(folder / "chains")])
     return folder
 
 
@@ -146,7 +147,7 @@ def test_a_killed_training_by_two_ends_as_an_uninterrupted_one(by_two):
 
 @DISTRIBUTED
 def test_two_processes_train_what_one_does(by_two, tmp_path):
-    train_by_one(tmp_path, [{**job, "out": str(tmp_path / title)} for title, job in shared_jobs()])
+    train_here([{**job, "out": str(tmp_path / title)} for title, job in shared_jobs()])
     assert len(losses(tmp_path / "plain")) >= 50
     for model in os.listdir(tmp_path):
         one, two = tmp_path / model, by_two / model

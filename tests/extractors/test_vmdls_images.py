@@ -23,7 +23,6 @@ from featood.extractors.trainer import Architecture, TrainOptions, load_extracto
 from featood.extractors.trainer.options import schedule_of
 from featood.heads import create_head, load_head
 from featood.nets import create_net
-from featood.nets.decoders import DECODERS
 from featood.pipeline.extraction import ImageSource, Network, extract_dataset
 from featood.pipeline.train_plan import TrainPlan
 from featood.pipeline.training import train_extractor
@@ -239,21 +238,6 @@ def test_mistakes_are_one_line(tmp_path, how, text):
 
 
 # ---- reconstructions ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "shape"), [("conv", (1, 28, 28)), ("conv", (3, 32, 32)), ("resnet18", (3, 32, 32))]
-)
-def test_decoders_make_images_of_a_shape(name, shape):
-    assert DECODERS[name](6, shape)(torch.randn(2, 6)).shape == (2, *shape)
-
-
-@pytest.mark.parametrize(
-    ("name", "shape"), [("conv", (1, 28, 32)), ("conv", (1, 16, 16)), ("resnet18", (3, 28, 28))]
-)
-def test_decoders_name_the_shapes_that_they_cannot_make(name, shape):
-    with pytest.raises(UsageError, match=f"not {shape[1]} x {shape[2]}; take another"):
-        DECODERS[name](6, shape)
 
 
 def test_an_autoencoder_minimises_the_error_of_the_pixels(autoencoder):

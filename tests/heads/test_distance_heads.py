@@ -9,7 +9,7 @@ from scipy.special import logsumexp, softmax
 from scipy.stats import wasserstein_distance
 
 from featood.cache.feature_set import FeatureSet
-from featood.errors import DataError, FeatoodError, Mismatch, UsageError
+from featood.errors import DataError, FeatoodError, UsageError
 from featood.heads import create_head
 from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import sampled_blocks
@@ -264,11 +264,6 @@ def test_a_column_that_does_not_fit_the_classifier_is_named(name):
         scores(name, feature="layer1.avg")
 
 
-def test_a_column_that_does_not_fit_the_classifier_is_named_by_nac():
-    with pytest.raises(UsageError, match=r"layer1\.avg"):
-        scores("nac", features=("layer1.avg",))
-
-
 # ---- gradients
 
 
@@ -307,88 +302,6 @@ def test_gradient_uncertainty_is_the_gradient_of_the_last_layer():
 def test_gradient_uncertainty_equals_pytorch_ood(detectors):
     theirs = detectors.GradUncertainty(torch_head()).predict(torch.tensor(X).float())
     np.testing.assert_allclose(create_head("gradient-uncertainty").score(TEST), theirs, rtol=1e-4)
-
-
-# ---- activation coverage
-
-
-def edges_by_the_authors(points):
-    """Their M edges, of which the last two bound a bin that no state reaches."""
-    left = np.log(np.linspace(1, np.sqrt(1000), points // 2)) / np.log(1000)
-    return np.append(np.concatenate([left[:-1], (1 - left)[::-1]])[:-1], [1.01, 1.2])
-
-
-def products(x):
-    """z times dKL(uniform || softmax)/dz, by differentiation."""
-    z = torch.tensor(x, requires_grad=True)
-    p = (torch.tensor(W) @ z + torch.tensor(B)).softmax(0)
-    (1 / CLASSES * (1 / CLASSES / p).log()).sum().backward()
-    return x * z.grad.numpy()
-
-
-def coverage(train, test, points, full, alpha, scale=0.0):
-    """One stage, from products [N, D] and [T, D], in a loop over rows, neurons and bins."""
-    edges, scale = edges_by_the_authors(points), scale or np.std(train)
-
-    def cell(value):
-        state = 1 / (1 + np.exp(-alpha * value / scale))
-        return next(b for b in range(points - 1) if edges[b] <= state < edges[b + 1])
-
-    counts = np.zeros((train.shape[1], points - 1))
-    for row in train:
-        for neuron, value in enumerate(row):
-            counts[neuron, cell(value)] += 1
-    filled = np.minimum(counts / (full * len(train)), 1)
-    return np.array([np.mean([filled[n, cell(value)] for n, value in enumerate(row)]) for row in test])
-
-
-@pytest.mark.parametrize(
-    "options", [{}, {"bins": 12, "full": 0.3, "alpha": 2.0}, {"scale": 1.0, "alpha": 30.0, "bins": 51}]
-)
-def test_nac(options):
-    head = create_head("nac", **options)
-    train, test = (np.array([products(x) for x in rows]) for rows in (Z, X))
-    how = (head.bins - head.bins % 2, head.full, head.alpha, head.scale)
-    np.testing.assert_allclose(scores("nac", **options), -coverage(train, test, *how), rtol=1e-9)
-
-
-def with_stages(data, z, seed):
-    """Add a stage, and one that repeats the classifier's input."""
-    stage = np.random.default_rng(seed).normal(0, 30, (len(data), 6)) ** 3
-    repeat = np.array([products(x) for x in np.asarray(data.features["avg"], dtype=float)])
-    return dataclasses.replace(data, features={**data.features, "layer1.nac": stage, "layer3.nac": repeat})
-
-
-def test_nac_of_several_stages_counts_the_last_once():
-    train, test = with_stages(TRAIN, Z, 1), with_stages(TEST, X, 2)
-    with pytest.warns(UserWarning, match=r"left out layer3\.nac \(the same as avg\)"):
-        head = create_head("nac", alpha=5.0).fit(train)
-    parts = [
-        coverage(train.features[name][KNOWN], test.features[name], 50, 0.05, 5.0)
-        for name in ("layer1.nac", "layer3.nac")
-    ]
-    np.testing.assert_allclose(head.score(test), -np.mean(parts, axis=0), rtol=1e-9)
-    assert not any(name.startswith("layer3") for name in head.state)
-    one = create_head("nac", alpha=5.0, features=("layer1.nac",)).fit(train)
-    np.testing.assert_allclose(one.score(test), -parts[0], rtol=1e-9)
-
-
-def test_nac_does_not_change_with_the_scale_of_a_stage():
-    train, test = with_stages(TRAIN, Z, 1), with_stages(TEST, X, 2)
-
-    def stretched(data):
-        return dataclasses.replace(
-            data, features={**data.features, "layer1.nac": 1e-3 * data.features["layer1.nac"]}
-        )
-
-    plain, small = (scores("nac", a, b) for a, b in ((train, test), (stretched(train), stretched(test))))
-    np.testing.assert_allclose(small, plain, rtol=1e-9)
-
-
-def test_nac_is_fitted_again_where_an_earlier_version_fitted_it():
-    head = create_head("nac")
-    with pytest.raises(Mismatch, match="fit it again"):
-        head.prepare({"coverage": torch.zeros(3), "weight": torch.zeros(2, 3), "bias": torch.zeros(2)})
 
 
 # ---- vectors

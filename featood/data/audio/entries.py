@@ -24,10 +24,13 @@ def spoken_digits(folder: Path, split: str) -> Loader | None:
     inner = folder / "recordings"
     if split not in ("train", "test") or not inner.is_dir():
         return None
-    found = {path.name: match for path in inner.iterdir() if (match := _DIGIT.fullmatch(path.name))}
+    names = [path.name for path in inner.iterdir()]
+    found = {name: match for name in names if (match := _DIGIT.fullmatch(name))}
     ids = sorted(name for name, match in found.items() if (int(match[2]) < TEST_TAKES) == (split == "test"))
     labels = np.array([int(found[name][1]) for name in ids], np.int64)
-    return partial(AudioSet, ids=tuple(ids), labels=labels, root=inner) if ids else None
+    other = len(names) - len(found)
+    notes = (f"{other} files that are not named DIGIT_SPEAKER_NUMBER.wav are left out",) if other else ()
+    return partial(AudioSet, ids=tuple(ids), labels=labels, root=inner, notes=notes) if ids else None
 
 
 AUDIO_ENTRIES = (

@@ -1,4 +1,4 @@
-"""Labels of image sets."""
+"""Labels of sets of inputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def set_labels(
     values : array or list of str
         Labels accepted by :func:`featood.readers.class_labels`.
     rows : int
-        N, the number of images.
+        N, the number of inputs.
     where : object
         Origin of the labels for errors, such as a path.
     others : callable
@@ -53,7 +53,7 @@ def set_labels(
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
     if labels.shape != (rows,):
-        raise DataError(f"{where}: {rows} images but {len(labels)} labels; give one per row")
+        raise DataError(f"{where}: {rows} rows but {len(labels)} labels; give one per row")
     notes = [str(warning.message) for warning in caught]
     if classes:
         brief = ", ".join(classes[:5]) + f", ... {classes[-1]} ({len(classes)})" * (len(classes) > 5)

@@ -150,14 +150,15 @@ def open_masked(name: str, split: str, data_dir: str | Path | None = None) -> Ma
     Returns
     -------
     MaskedSet
-        The images in the order of their paths; notes name the images that are left out because they have no mask.
+        The images in the order of their paths; notes count images without a mask and masks without an image, which are
+        left out.
 
     Raises
     ------
     UsageError
         If the name is unknown.
     DataError
-        If the set has no images in that split.
+        If the set has no images in that split, or two files of one image.
     """
     name = checked_name(name)
     folder, layout = _find(name, default_data_dir() if data_dir is None else Path(data_dir))
@@ -174,7 +175,11 @@ def open_masked(name: str, split: str, data_dir: str | Path | None = None) -> Ma
         source = f"; get them from {layout.source}" if layout.source else ""
         found = f"{len(images)} images, and {len(masks)} masks" if images or masks else "no images"
         raise DataError(f"{folder} has {found} of the split {split} of {layout.title}{source}")
-    notes = [f"images without a mask are left out: {len(images) - len(chosen)}"] * (len(chosen) < len(images))
+    without = {
+        "images without a mask": len(images) - len(chosen),
+        "masks without an image": len(masks.keys() - images.keys()),
+    }
+    notes = [f"{what} are left out: {count}" for what, count in without.items() if count]
     if layout is not FOLDER:
         notes.append(
             f"the reader of {layout.title} was tested on small files of this layout only: check the number of images"
@@ -208,6 +213,18 @@ def _find(name: str, root: Path) -> tuple[Path, Layout]:
 
 
 def _by_key(pattern: str, paths: list[str]) -> dict[str, str]:
-    """Return the paths that match a pattern, by their group."""
-    found = ((re.fullmatch(pattern, path), path) for path in paths)
-    return {match[1]: path for match, path in found if match}
+    """Return the paths that match a pattern, by their group.
+
+    Raises
+    ------
+    DataError
+        If two paths have the same group.
+    """
+    found: dict[str, str] = {}
+    for path in paths:
+        match = re.fullmatch(pattern, path)
+        if match and (other := found.setdefault(match[1], path)) != path:
+            raise DataError(
+                f"{other} and {path} are files of the same image, '{match[1]}'; remove one of them"
+            )
+    return found

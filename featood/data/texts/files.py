@@ -9,6 +9,7 @@ __all__ = [
     "folder_kind",
     "lines_file",
     "lines_of",
+    "read_texts",
     "split_file",
     "texts_of_file",
 ]
@@ -28,6 +29,7 @@ from featood.data.images.reading import SUFFIXES as IMAGES
 from featood.data.texts.text_set import TextSet, text_set
 from featood.errors import DataError
 from featood.readers import read_columns
+from featood.readers.columns import Columns
 
 TABLES = (".csv", ".tsv", ".parquet", ".feather", ".arrow")
 LINES = (".txt",)
@@ -72,8 +74,8 @@ def lines_file(path: Path) -> TextSet:
 
 
 def lines_of(text: str) -> list[str]:
-    """Divide a text at the ends of its lines; other separators of Unicode are part of a line."""
-    return [line.strip() for line in text.split("\n")]
+    """Divide a text at the ends of its lines, and strip them; other separators of Unicode are part of a line."""
+    return [line.strip() for line in text.removesuffix("\n").split("\n")]
 
 
 def _table(path: Path, stem: str = "") -> TextSet:
@@ -85,14 +87,12 @@ def _table(path: Path, stem: str = "") -> TextSet:
         If no column is recognised as the texts.
     """
     columns = read_columns(path)
-    names = [name.strip().lower() for name in columns.names]
-    place = next((names.index(name) for name in TEXTS if name in names), None)
+    place, label = (_place(columns, known) for known in (TEXTS, LABELS))
     if place is None:
         raise DataError(
             f"{path} has the columns {', '.join(columns.names)}; name that of the texts 'text', and that of the "
             "classes 'label'"
         )
-    label = next((names.index(name) for name in LABELS if name in names), None)
     texts = ["" if value is None else str(value) for value in _plain(columns.values[place])]
     found: tuple[np.ndarray | None, tuple[str, ...], tuple[str, ...]] = (None, (), ())
     if label is not None:
@@ -113,10 +113,15 @@ def _labels_beside(path: Path, stem: str) -> set[str]:
     for other in others:
         if other != path and other.is_file():
             columns = read_columns(other)
-            names = [name.strip().lower() for name in columns.names]
-            label = next((names.index(name) for name in LABELS if name in names), None)
+            label = _place(columns, LABELS)
             found |= set() if label is None else set(map(str, _plain(columns.values[label])))
     return found
+
+
+def _place(columns: Columns, known: Sequence[str]) -> int | None:
+    """Return which column has the first of some names that the table has; None if there is none."""
+    names = [name.strip().lower() for name in columns.names]
+    return next((names.index(name) for name in known if name in names), None)
 
 
 def _plain(column: Any) -> list[Any]:

@@ -49,13 +49,14 @@ def named_lines(
 
 def _labelled_lines(path: Path, classes: tuple[str, ...]) -> TextSet:
     text, notes = decoded(path)
-    lines = [line for line in lines_of(text) if line]
     # files differ in what follows the class, and in the separators within its name
     names = {re.sub(r"\W+", " ", name): name for name in classes}
     longest = sorted(names, key=len, reverse=True)
     pattern = re.compile("|".join(re.escape(name).replace(r"\ ", r"\W+") for name in longest) + r"|\d+")
     labels, texts = [], []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines_of(text), 1):
+        if not line:
+            continue
         match = pattern.match(line)
         if match is None or re.match(r"\w", line[match.end() :]):
             raise DataError(
@@ -64,7 +65,7 @@ def _labelled_lines(path: Path, classes: tuple[str, ...]) -> TextSet:
         label = re.sub(r"\W+", " ", match[0])
         labels.append(names.get(label, label))
         texts.append(line[match.end() :].strip())
-    numbers, found, more = set_labels(labels, len(lines), path, lambda: classes)
+    numbers, found, more = set_labels(labels, len(labels), path, lambda: classes)
     if not found and numbers.min(initial=1) == 1 and numbers.max(initial=0) == len(classes):
         numbers, more = (
             numbers - 1,

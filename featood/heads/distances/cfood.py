@@ -62,7 +62,8 @@ class CFOOD(FeatureHead):
 
     def score_block(self, block: FeatureSet, fitted: State) -> Tensor:
         """Return the share ``[B]``."""
-        rows, count = fitted["rows"].double(), max(math.ceil(self.k * len(fitted["rows"]) - 1e-9), 1)
+        rows = fitted["rows"].double()
+        count = max(math.ceil(self.k * len(rows) - 1e-9), 1)  # the product of 0.07 and 100 is above 7
 
         def shares(part: Tensor) -> Tensor:
             distances = squared_distances(part.double(), rows)

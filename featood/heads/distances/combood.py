@@ -18,7 +18,7 @@ from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import stacked
 from featood.heads.registry import register
 from featood.numerics.banks import Bank
-from featood.numerics.neighbours import build_index, dense_search, search
+from featood.numerics.neighbours import build_index, kth_distances
 from featood.numerics.spaces import unit
 from featood.options import option
 
@@ -76,12 +76,7 @@ class CombOOD(RawFeatures, FeatureHead):
         """Return the combined distance ``[B]``."""
         state, index = fitted
         rows = unit(self.vectors(block).float())
-        k = min(self.k, len(index.rows))
-        if torch.compiler.is_compiling():  # an index cannot be part of a graph
-            farthest = index.rows.index_select(0, dense_search(rows, index.rows, k)[:, -1])
-            distances = (rows - farthest).double().norm(dim=1)
-        else:
-            distances = search(index, rows, k).values[:, -1]
+        distances = kth_distances(index, rows, min(self.k, len(index.rows)))
         tiny = torch.finfo(torch.float64).tiny
         logarithm = 2 * distances.clamp(min=tiny).log()
         return math.sqrt(rows.shape[1]) * logarithm + _squared_mahalanobis(extremes(block), state)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.errors import DataError
+from featood.heads.base.correct_rows import is_correct, no_correct_rows
 from featood.heads.base.feature_head import FeatureHead
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
@@ -19,7 +19,7 @@ from featood.heads.registry import register
 from featood.numerics.banks import Bank
 from featood.numerics.gaussian import squared_distances
 from featood.numerics.moments import ClassSums
-from featood.numerics.neighbours import build_index, dense_search, search
+from featood.numerics.neighbours import build_index, kth_distances
 from featood.numerics.spaces import unit
 
 
@@ -51,12 +51,10 @@ class GROOD(FeatureHead):
         means, outliers = sums.means(), sums.classes == 0
         known = means[~outliers]
         outlier = means[outliers][0] if bool(outliers.any()) else known.mean(0)
-        right = (block.rows(_is_correct(block)) for block in train.blocks())
+        right = (block.rows(is_correct(block)) for block in train.blocks())
         rows = stacked((block.feature(self.feature)[:] for block in right), len(train.source))
         if not len(rows):
-            raise DataError(
-                f"grood: no row of {train.source.name} is classified correctly; check that its labels match its logits"
-            )
+            raise no_correct_rows(self.name, train)
         return {"rows": rows, "means": known, "outlier": outlier}
 
     def prepare(self, state: State) -> Any:
@@ -67,11 +65,7 @@ class GROOD(FeatureHead):
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the distance ``[B]``."""
         state, index = fitted
-        gradients = self._gradients(self.vectors(block), state)
-        if torch.compiler.is_compiling():  # an index cannot be part of a graph
-            nearest = index.rows.index_select(0, dense_search(gradients, index.rows, 1)[:, 0])
-            return (gradients - nearest).double().norm(dim=1)
-        return search(index, gradients, 1).values[:, 0]
+        return kth_distances(index, self._gradients(self.vectors(block), state), 1)
 
     def _add(self, sums: ClassSums | None, block: FeatureSet) -> ClassSums:
         """Add a block's rows; class 0 has the outliers, the others are raised by one."""
@@ -85,8 +79,3 @@ def prototype_gradients(rows: Tensor, means: Tensor, outlier: Tensor) -> Tensor:
     """Return the gradients ``s (z - o) / |z - o|`` of rows ``[B, D]``, from class means ``[C, D]`` and o ``[D]``."""
     logits = -squared_distances(rows, torch.cat([means, outlier[None]])).sqrt()
     return logits.softmax(1)[:, -1:] * unit(rows - outlier)
-
-
-def _is_correct(block: FeatureSet) -> Tensor:
-    assert block.logits is not None
-    return block.logits[:].argmax(1) == torch.as_tensor(block.labels)

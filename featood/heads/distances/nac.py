@@ -40,8 +40,9 @@ class NAC(Head):
     activation z, and h_i(s_i) is the number of training rows in the same bin of neuron i; the bins are narrow around
     1/2, as in the authors' code. A bin is fully covered if it contains a share r of the N training rows: 50 of 1,000
     rows in the authors' code. For the classifier's input the gradient follows from the weights, ``W' (p - 1/K)``; the
-    gradients of earlier stages are computed at extraction (``featood extract --tap layer2,layer3 --with nac``). A stage
-    whose average is the classifier's input counts once.
+    gradients of earlier stages are computed at extraction (``featood extract --tap layer2,layer3 --with nac``), among
+    tokens for the class token. A stage with the states of the classifier's input counts once. Stages alone need no
+    classifier (``--features layer2.nac``).
 
     The authors tune a, r and the bins for each stage and network on validation outliers, with a from 0.001 to 5,000,
     because the scale of z g differs between stages. Here d is the standard deviation of z g on the training rows of
@@ -65,6 +66,11 @@ class NAC(Head):
         "cifar100": {"full": 0.05},
         "imagenet": {"full": 0.01},
     }
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Features and, unless all that are named are those of stages, the classifier."""
+        return ("features",) if self.features and all(map(_is_stage, self.features)) else self.card.needs
 
     def columns(self, source: FeatureSet) -> list[str]:
         """Return the columns named in `features`, by default the classifier's input and all nac columns, each once."""

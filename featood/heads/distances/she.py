@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from featood.cache.feature_set import FeatureSet
-from featood.errors import DataError
+from featood.heads.base.correct_rows import is_correct, no_correct_rows
 from featood.heads.base.feature_head import StreamingHead
 from featood.heads.base.fit import State
 from featood.heads.base.rows import SelectedRows
@@ -36,19 +36,19 @@ class SHE(StreamingHead):
 
     def accumulate(self, statistics: ScatterByClass | None, block: FeatureSet) -> ScatterByClass:
         """Add the correctly classified rows of a block."""
-        assert block.logits is not None and block.labels is not None
+        assert block.labels is not None
         labels: Tensor = block.labels  # type: ignore[assignment]
-        right = block.logits[:].argmax(1) == labels
         return ScatterByClass.of(
-            self.vectors(block), labels.where(right, torch.full_like(labels, -1)), statistics, diagonal=True
+            self.vectors(block),
+            labels.where(is_correct(block), torch.full_like(labels, -1)),
+            statistics,
+            diagonal=True,
         )
 
     def finish(self, statistics: ScatterByClass, train: SelectedRows) -> State:
         """Keep the mean of each class."""
         if not bool(statistics.count.any()):
-            raise DataError(
-                f"she: no row of {train.source.name} is classified correctly; check that its labels match its logits"
-            )
+            raise no_correct_rows(self.name, train)
         patterns = statistics.total.new_full((train.num_classes, len(statistics.shift)), torch.nan)
         patterns[statistics.classes] = statistics.means()
         return {"patterns": patterns}

@@ -52,7 +52,7 @@ def residual_network(
 def without_limits(network: nn.Sequential) -> nn.Sequential:
     """Return the network with ordinary linear layers, whose matrices are those that layers with a limit use.
 
-    Matrices are exact in evaluation mode, where the layers compute the spectral norm at each pass.
+    Matrices are exact in evaluation mode, and samplers need not ask at each pass whether the weights have changed.
     """
     plain: dict[nn.Module, nn.Module] = {}
     for layer in network:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from featood.errors import DataError
+from featood.heads.base.correct_rows import is_correct, no_correct_rows
 from featood.heads.base.fit import State
 from featood.heads.base.last_layer import centred_logits, warn_of_centring
 from featood.heads.base.logit_head import LogitHead
@@ -62,9 +63,7 @@ class OpenMax(LogitHead):
         for logits, labels in _correct(train):
             moments = ClassSums.of(logits, labels, moments)
         if moments is None:
-            raise DataError(
-                f"openmax: no row of {train.source.name} is classified correctly; do its labels fit its logits?"
-            )
+            raise no_correct_rows(self.name, train)
         means, classes = moments.means(), moments.classes
         own = means.gather(1, classes[:, None])[
             :, 0
@@ -128,7 +127,7 @@ def _correct(train: SelectedRows) -> Any:
     """Iterate over logits and labels of the correctly classified rows."""
     for block in train.blocks():
         assert block.logits is not None and block.labels is not None
-        right = block.logits[:].argmax(1) == block.labels
+        right = is_correct(block)
         if bool(right.any()):
             yield block.logits[right].double(), block.labels[right]
 

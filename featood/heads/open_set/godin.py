@@ -62,7 +62,7 @@ class Quotients(nn.Module):
 
 @register(
     "godin",
-    title="Generalised ODIN (DeConf)",
+    title="Generalized ODIN (DeConf)",
     paper="Hsu et al., Generalized ODIN: Detecting Out-of-Distribution Image without Learning from "
     "Out-of-Distribution Data, CVPR",
     year=2020,

@@ -14,7 +14,6 @@ from torch import Tensor
 from featood.cache.feature_set import FeatureSet
 from featood.errors import UsageError
 from featood.heads.base.fit import State
-from featood.heads.base.last_layer import linear_logits
 from featood.heads.base.rows import SelectedRows
 from featood.heads.base.sampling import sampled_blocks
 from featood.heads.reshaping._reshaping_head import ReshapingHead, top_mask
@@ -79,7 +78,7 @@ class AdaSCALE(ReshapingHead):
 
     def scaled(self, features: Tensor, ratios: Tensor, fitted: State) -> Tensor:
         """Return the scaled logits ``[B, C]`` of features ``[B, D]`` with ratios ``[B, 1]``."""
-        return linear_logits(features, fitted)
+        raise NotImplementedError
 
 
 def activation_ratios(features: Tensor, counts: Tensor) -> Tensor:

@@ -1,5 +1,4 @@
 import dataclasses
-import itertools
 import json
 import math
 import multiprocessing
@@ -10,15 +9,11 @@ from sklearn.metrics import roc_auc_score
 
 from featood.cache import FeatureCache
 from featood.cache.transfer import import_arrays
-from featood.cli import leaderboard as command
 from featood.errors import DataError, UsageError
 from featood.heads import create_head, head_class, list_heads
 from featood.pipeline.evidence import Scored
 from featood.pipeline.leaderboard import Results, Work, fits, read_plan, running, verification
 from featood.pipeline.leaderboard.fits import jobs_of, open_sets
-from featood.pipeline.leaderboard.plan import SCHEMA
-from featood.pipeline.leaderboard.results import Fit
-from featood.pipeline.leaderboard.standings import mean_ranks, standings
 from featood.pipeline.leaderboard.workers import Outcome, make_fits
 from featood.sealed import seal
 from featood.testing.fixture import synthetic_sets
@@ -337,6 +332,17 @@ def test_a_page_of_what_there_is_needs_no_fit(few, made, featood, tmp_path):
     assert "Nothing was fitted yet on other/news." in text and "## All networks" not in text
 
 
+def test_options_without_effect_are_refused(few, made, featood, tmp_path):
+    for words in (
+        ("--verify", "*", "--training"),
+        ("--verify", "*", "--head", "knn"),
+        ("--no-fit", "--training"),
+    ):
+        code, _, err = run(featood, tmp_path, *words)
+        assert code == 2 and f"omit --head{', --training,' if words[0] == '--verify' else ' and'}" in err
+    assert not made
+
+
 def test_processes_give_the_results_of_this_process_and_end_with_the_generator(few, tmp_path):
     work, jobs = work_of(few, tmp_path)
     wanted = [jobs[f"net/news/{label}"] for label in ("msp", "weighted-energy", "lof@seed=1")]
@@ -362,28 +368,6 @@ def test_slow_and_failing_fits_are_ended_and_the_others_are_made(few, tmp_path):
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "benchmark is missing"),
-        ("benchmark = []", "names no benchmark"),
-        ("[[benchmark]]\nbackbone = 'net'", "dataset is missing"),
-        ("[[benchmark]]\nbackbone = 'net'\ndataset = 'news'", "names no set"),
-        ("[[benchmark]]\nbackbone = 'net'\ndataset = 'news'\nnear = ['a']\nfar = ['a']", "names a set twice"),
-        (f"seed = 3\n{PLAN}", "seed is not known"),
-        (f"{PLAN}\n[options.knn]\nseed = 1", "has a seed"),
-        (f"{PLAN}\n[options.kmn]\nk = 1", "kmn"),
-        (PLAN.replace("0.5", "2"), "test-share is not a share"),
-        (PLAN.replace('"other"', '"net"'), "there twice"),
-    ],
-)
-def test_a_wrong_plan_is_refused_with_the_reason(tmp_path, text, message):
-    path = tmp_path / "plan.toml"
-    path.write_text(text)
-    with pytest.raises(UsageError, match=message):
-        read_plan(path)
-
-
 def test_a_plan_that_cannot_be_read_or_names_a_missing_set_is_refused(few, tmp_path):
     with pytest.raises(DataError, match="cannot read"):
         read_plan(tmp_path / "none.toml")
@@ -393,104 +377,3 @@ def test_a_plan_that_cannot_be_read_or_names_a_missing_set_is_refused(few, tmp_p
     (tmp_path / "plan.toml").write_text(PLAN.replace("dust", "mist"))
     with pytest.raises(DataError, match="net/mist"):
         open_sets(few, read_plan(tmp_path / "plan.toml").benchmarks[0])
-
-
-def made_up(head, scores, seed=None):
-    """Return a fit with given scores by set."""
-    rows = []
-    known = scores["id"]
-    for name, odd in scores.items():
-        if name != "id":
-            fpr = float(np.mean(odd <= np.quantile(known, 0.95)))
-            rows.append({"ood": name, "auroc": auroc(known, odd), "fpr95": fpr, "fit_s": 1.0, "score_s": 2.0})
-    body = {"ranks_sha256": f"{head} {seed} {float(known[0])}"}
-    return Fit({"head": head, "seed": seed, "rows": rows, "evidence": {"heads": {head: body}}}, scores)
-
-
-def auroc(known, odd):
-    return float(np.mean([(a > b) + (a == b) / 2 for a in odd for b in known]))
-
-
-def test_standings_against_a_naive_computation():
-    rng = np.random.default_rng(0)
-    groups = {"near": ["a", "b"], "far": ["c"]}
-    base = {
-        "id": rng.normal(0, 1, 60),
-        "a": rng.normal(0.8, 1, 40),
-        "b": rng.normal(1, 1, 30),
-        "c": rng.normal(2, 1, 20),
-    }
-    fits_ = []
-    for head, noise, seeds in (("x", 0.1, 2), ("y", 0.15, 1), ("z", 3.0, 1), ("w", 6.0, 1)):
-        for seed in range(seeds):
-            scores = {name: values + rng.normal(0, noise, len(values)) for name, values in base.items()}
-            fits_.append(made_up(head, scores, seed))
-    found = standings(fits_, groups)
-    by_head = {row["head"]: row for row in found}
-    means, differences = {}, {}
-    for head in by_head:
-        own = [fit.ranks for fit in fits_ if fit.line["head"] == head]
-        values = {name: np.mean([auroc(scores["id"], scores[name]) for scores in own]) for name in "abc"}
-        near, far = (values["a"] + values["b"]) / 2, values["c"]
-        assert by_head[head]["auroc"]["near"][0] == pytest.approx(near)
-        assert by_head[head]["auroc"]["far"][0] == pytest.approx(far)
-        assert by_head[head]["auroc"]["mean"][0] == pytest.approx((near + far) / 2)
-        means[head] = (near + far) / 2
-        # each row with its influence on the mean, of which sets of a group and groups have equal shares
-        known = np.mean(
-            [[sum(w * np.mean((s[n] > r) + (s[n] == r) / 2) for n, w in zip("abc", (0.25, 0.25, 0.5), strict=True))
-              for r in s["id"]] for s in own], 0)  # fmt: skip
-        odd = [w * np.mean([[np.mean(s["id"] < r) for r in s[n]] for s in own], 0)
-               for n, w in zip("abc", (0.25, 0.25, 0.5), strict=True)]  # fmt: skip
-        differences[head] = [known, *odd]
-    assert [row["head"] for row in found] == sorted(means, key=lambda head: -means[head])
-    pairs, p_values = list(itertools.combinations([row["head"] for row in found], 2)), []
-    for one, two in pairs:
-        parts = [a - b for a, b in zip(differences[one], differences[two], strict=True)]
-        error = math.sqrt(sum(part.var(ddof=1) / len(part) for part in parts))
-        p_values.append(math.erfc(abs(means[one] - means[two]) / error / math.sqrt(2)))
-    order = np.argsort(p_values)
-    floor, differ = 0.0, set()
-    for step, place in enumerate(order):
-        floor = max(floor, (len(pairs) - step) * p_values[place])
-        if floor < 0.05:
-            differ.add(pairs[place])
-    assert 0 < len(differ) < len(pairs)
-    for one, two in pairs:
-        spans = [range(row["cliques"][0], row["cliques"][1] + 1) for row in (by_head[one], by_head[two])]
-        if (one, two) in differ:
-            assert not set(spans[0]) & set(spans[1])
-    heads = [row["head"] for row in found]
-    for one, two in itertools.pairwise(heads):
-        shares = by_head[one]["cliques"][1] >= by_head[two]["cliques"][0]
-        assert shares == ((one, two) not in differ)
-    assert by_head["x"]["seeds"] == 2 and by_head["x"]["error"] > 0 and by_head["y"]["error"] is None
-
-
-def test_heads_with_equal_ranks_share_a_place():
-    rng = np.random.default_rng(1)
-    scores = {"id": rng.normal(size=30), "a": rng.normal(1, 1, 30)}
-    twin = made_up("second", scores)
-    twin.line["evidence"]["heads"]["second"]["ranks_sha256"] = f"first None {float(scores['id'][0])}"
-    (row,) = standings([made_up("first", scores), twin], {"near": ["a"]})
-    assert (row["head"], row["same"]) == ("first", ["second"])
-
-
-def rows(**values):
-    return [{"head": head, "same": [], "auroc": {"mean": [value, 0, 1]}} for head, value in values.items()]
-
-
-def test_mean_ranks_are_over_the_heads_that_all_networks_have():
-    first, second = rows(a=0.9, b=0.8, c=0.8, d=0.1), rows(c=0.9, b=0.7, a=0.6, e=0.5)
-    found = mean_ranks({"one": first, "two": second})
-    assert found["p"] is None
-    assert {row["head"]: row["mean_rank"] for row in found["heads"]} == {"a": 2, "b": 2.25, "c": 1.75}
-    assert [row["head"] for row in found["heads"]] == ["c", "a", "b"]
-    third = mean_ranks({name: rows(a=0.9, b=0.8, c=0.7) for name in ("one", "two", "three", "four")})
-    assert third["p"] < 0.05 and [row["cliques"] for row in third["heads"]] == [[1, 1], [2, 2], [3, 3]]
-
-
-def test_the_help_of_the_command_names_every_key_of_a_plan():
-    text = command.leaderboard.help
-    keys = [*SCHEMA, *SCHEMA["benchmark"][0]]
-    assert len(keys) == 12 and all(key.removesuffix("?") in text for key in keys)
