@@ -45,7 +45,7 @@ class Peer(NamedTuple):
 
 
 def covered(methods: Iterable[Method]) -> int:
-    """Number of methods that can be run here."""
+    """Count the methods that can be run here."""
     return sum(bool(method.commands) for method in methods)
 
 
