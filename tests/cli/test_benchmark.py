@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from featood.cache import FeatureCache, import_arrays
 from featood.data import benchmark
+from featood.pipeline.saved_results import read_results
 from featood.report import leaderboard_rows
 
 SHIFTS = {"cifar100": 0.5, "tiny-imagenet": 1.0, "mnist": 2.0, "svhn": 1.5, "textures": 0.2, "places365": 0.7}
@@ -22,7 +23,8 @@ def logits_of(count, seed, shift=0.0):
 
 
 @pytest.fixture
-def cache(tmp_path):
+def cache(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     cache = FeatureCache(tmp_path / "cache")
     logits, labels = logits_of(200, 0)
     import_arrays(cache, "net/cifar10/test", {"z": logits}, logits, labels, classes="abcd")
@@ -104,7 +106,42 @@ def test_columns_of_the_leaderboard(cache, featood):
     assert row["Near-OOD AUROC"] == expected(cache, ("cifar100", "tiny-imagenet"))[0]
     test = cache["net/cifar10/test"]
     assert row["ID Accuracy"] == f"{100 * (test.logits[:].argmax(1) == test.labels[:]).mean():.2f}"
-    assert (row["Model Arch."], row["Additional Description"]) == ("net", "without svhn")
+    assert (row["Model Arch."], row["Additional Description"]) == (
+        "net",
+        "OpenOOD v1.5; other rows of cifar10, cifar100, tiny-imagenet, mnist, textures, places365; without svhn",
+    )
+
+
+def test_rows_of_image_lists_are_preferred(cache, featood, tmp_path):
+    """Sets with the rows of lists replace others, of whose rows the results tell."""
+    sizes = {"cifar10": 9000, "tiny-imagenet": 7793, "svhn": 150}
+    for seed, (name, count) in enumerate(sizes.items(), 20):
+        logits, labels = logits_of(count, seed, SHIFTS.get(name, 0.0))
+        known = {"labels": labels, "classes": "abcd"} if name == "cifar10" else {"run": {"role": "ood"}}
+        import_arrays(cache, f"net/{name}:list=cifar10/test", {"z": logits}, logits, **known)
+    words = ("benchmark", "cifar10-openood", "--head", "max-logit")
+    code, out, err = featood(*words, "--json", "results.json")
+    assert code == 0, err
+    assert "ID: cifar10:list=cifar10, 9000 rows" in out
+    assert "near: cifar100, 101 rows; tiny-imagenet:list=cifar10, 7793 rows" in out
+    assert (
+        "rows: other than those of the image lists of OpenOOD v1.5: cifar100, mnist, textures, places365"
+        in out
+    )
+    results = read_results("results.json")
+    assert results["benchmark"] == {
+        "name": "cifar10-openood", "protocol": "OpenOOD v1.5", "lists": "cifar10", "missing": [],
+        "other_rows": ["cifar100", "mnist", "textures", "places365"],
+    }  # fmt: skip
+    assert results["groups"]["near"] == ["cifar100", "tiny-imagenet:list=cifar10"]
+    code, out, err = featood(*words, "--no-lists")
+    assert code == 0 and "ID: cifar10, 200 rows" in out and "tiny-imagenet, 102 rows" in out
+    # lists of OpenOOD v1 have the same names
+    logits, _ = logits_of(8525, 30)
+    cache.remove(["net/tiny-imagenet-list-cifar10/test"])
+    import_arrays(cache, "net/tiny-imagenet:list=cifar10/test", {"z": logits}, logits, run={"role": "ood"})
+    code, _, err = featood(*words)
+    assert code != 0 and "has 8525 rows" in err and "OpenOOD v1.5 has 7793: it is of another version" in err
 
 
 def test_full_spectrum(tmp_path, featood):

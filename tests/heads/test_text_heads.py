@@ -175,7 +175,7 @@ def test_joined_texts_of_files():
     assert head.state["joined"].shape == (CLASSES, 28, WIDTH)
     for labels in (np.full(len(data.labels) - 20, -1), np.repeat([-1, -2, -3, -4], sizes[::-1])):
         data.labels[20:] = labels
-        with pytest.raises(DataError, match="files of 4 times as many joined texts .* --pairs mean"):
+        with pytest.raises(DataError, match=r"files of 4 times as many joined texts .* --pairs mean"):
             create_head("negrefine").fit(data)
 
 

@@ -31,7 +31,7 @@ def _entry(name: str, title: str, source: str, num_classes: int = 0, **details: 
 def _medical(benchmark: str, name: str, title: str, file: str, **details: Any) -> DatasetEntry:
     # the folder of a benchmark contains the images of all its sets
     return _entry(
-        name, title, _MIBOOD, splits=("train", "val", "test"), openood=f"{benchmark}/{{split}}_{file}.txt",
+        name, title, _MIBOOD, splits=("train", "val", "test"), lists={benchmark: file},
         parts=_only_listed, **details,
     )  # fmt: skip
 
@@ -43,7 +43,7 @@ def _only_listed(folder: Path, split: str) -> None:
 BENCHMARK_ENTRIES = (
     _entry(
         "cifar10-c", "CIFAR-10-C", f"{_ZENODO}/2535967", 10, shape=_RGB, folders=("CIFAR-10-C",),
-        parts=corrupted.cifar_corrupted, openood="cifar10/{split}_cifar10c.txt", classes=class_names.CIFAR10,
+        parts=corrupted.cifar_corrupted, lists={"cifar10": "cifar10c"}, classes=class_names.CIFAR10,
         files=((f"{_ZENODO}/2535967/files/CIFAR-10-C.tar", "CIFAR-10-C.tar", "md5:56bf5dcef84df0e2308c6dcbcbbd8499"),),
     ),
     _entry(
@@ -65,21 +65,21 @@ BENCHMARK_ENTRIES = (
     _entry(
         "imagenet-c", "ImageNet-C", f"{_ZENODO}/2235448 (unpack blur.tar, noise.tar, ... there)", 1000,
         folders=("ImageNetC", "ImageNet-C"), parts=corrupted.imagenet_corrupted,
-        openood="imagenet/{split}_imagenet_c.txt", **_IMAGENET,
+        lists={"imagenet": "imagenet_c", "imagenet200": "imagenet200_c"}, **_IMAGENET,
     ),
     _entry(
         "imagenet-v2", "ImageNet-V2", "https://github.com/modestyachts/ImageNetV2", 1000,
-        folders=("imagenetv2-matched-frequency-format-val", "imagenet_v2"), openood="imagenet/{split}_imagenet_v2.txt",
-        **_IMAGENET,
+        folders=("imagenetv2-matched-frequency-format-val", "imagenet_v2"),
+        lists={"imagenet": "imagenet_v2", "imagenet200": "imagenet200_v2"}, **_IMAGENET,
     ),
     _entry(
         "imagenet-es", "ImageNet-ES", "https://github.com/Edw2n/ImageNet-ES", 200,
-        openood="imagenet/{split}_imagenet_es.txt", **_IMAGENET,
+        lists={"imagenet": "imagenet_es"}, **_IMAGENET,
     ),
     _entry(
         "imagenet200", "ImageNet-200", "https://www.image-net.org (the 200 classes of ImageNet-R)", 200,
         splits=("train", "val", "test"), folders=("imagenet", "ILSVRC2012"),
-        openood="imagenet200/{split}_imagenet200.txt",
+        lists={"imagenet200": "imagenet200"},
         layouts=(partial(fine_grained.classes_of, keep=class_names.IMAGENET200.__contains__),),
         classes=class_names.IMAGENET200, **_IMAGENET,
     ),

@@ -21,20 +21,24 @@ LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list")
 
 
 def image_list(
-    folder: Path, split: str, pattern: str = "", roots: Sequence[str | Path] = (".",)
+    folder: Path,
+    split: str,
+    pattern: str = "",
+    roots: Sequence[str | Path] = (".",),
+    suffixes: tuple[str, ...] = LIST_SUFFIXES,
 ) -> Loader | None:
-    """Layout ``FOLDER/<split>.txt`` (or another of ``LIST_SUFFIXES``), or the file given by ``pattern``.
+    """Layout ``FOLDER/<split>.txt`` (or another of ``suffixes``), or the file given by ``pattern``.
 
     Raises
     ------
     DataError
         See :func:`listed_file`.
     """
-    path = folder / pattern.format(split=split) if pattern else find_split(folder, split, LIST_SUFFIXES)
+    path = folder / pattern.format(split=split) if pattern else find_split(folder, split, suffixes)
     if path is None or not path.is_file():
         return None
     loader = listed_file(path, [folder / root for root in roots])
-    return loader if pattern else noting(loader, *choice(path, split, LIST_SUFFIXES))
+    return loader if pattern else noting(loader, *choice(path, split, suffixes))
 
 
 def listed_file(path: Path, roots: Sequence[Path]) -> Loader:
