@@ -100,6 +100,7 @@ from .outliers import evaluate_energy_logistic_loss as evaluate_energy_logistic_
 from .resnets import ResNet18 as ResNet18
 from .resnets import ResNet50 as ResNet50
 from .search import GridSearch as GridSearch
+from .simulations import DynamicOSS as DynamicOSS
 from .utils import TargetMapping as TargetMapping
 from .utils import TensorBuffer as TensorBuffer
 from .utils import ToRGB as ToRGB

@@ -6,8 +6,10 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 
+from featood import extract
 from featood.cache import FeatureCache, import_arrays
 from featood.data import benchmark
 from featood.pipeline.saved_results import read_results
@@ -159,6 +161,26 @@ def test_full_spectrum(tmp_path, featood):
     assert "ID: midog, 60 rows" in plain[1] and "ID: midog with midog-1b, midog-1c, 180 rows" in full[1]
     cache.remove(["net/midog-1b/test", "net/midog-1c/test"])
     assert "all shifted sets" in featood("benchmark", "midog", *options, "--full-spectrum", "--available")[2]
+
+
+def test_volumes_of_oasis(tmp_path, featood):
+    """Sets of volumes are those of the user's own network and loader."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv3d(1, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten(),
+        torch.nn.Linear(4, 2),
+    )  # fmt: skip
+    one, cache = benchmark("oasis3"), tmp_path / "cache"
+    for number, name in enumerate((one.dataset, *one.sets)):
+        volumes, labels = torch.randn(20, 1, 6, 6, 6) + number / 4, torch.arange(20) % 2
+        batches = [(volumes, labels) if number == 0 else volumes]
+        extract(net, batches, cache=cache, name=f"net/{name}/test", ood=number > 0, quiet=True)
+    code, out, err = featood("benchmark", "oasis3", "--head", "msp")
+    assert code == 0, err
+    assert "near: oasis3-atlas, 20 rows; oasis3-brats, 20 rows; oasis3-ct, 20 rows" in out
+    assert "far: oasis3-heart, 20 rows; oasis3-chaos, 20 rows" in out
+    code, _, err = featood("extract", "--backbone", "mnist-convnet", "--dataset", "oasis3", "--data-dir", ".")
+    assert code != 0 and "featood.extract in Python" in err
 
 
 def test_what_is_refused(cache, featood):

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from featood.data.images import class_groups, class_names, corrupted, fine_grained
+from featood.data.images import class_groups, class_names, corrupted, fine_grained, formats
 from featood.data.images.entry import DatasetEntry
 from featood.data.images.folders import inner_folder
 
@@ -34,6 +34,11 @@ def _medical(benchmark: str, name: str, title: str, file: str, **details: Any) -
         name, title, _MIBOOD, splits=("train", "val", "test"), lists={benchmark: file},
         parts=_only_listed, **details,
     )  # fmt: skip
+
+
+def _volumes(name: str, title: str, *splits: str, **details: Any) -> DatasetEntry:
+    source = f"{_MIBOOD} (volumes: compute their features by featood.extract in Python, or export slices as images)"
+    return _entry(name, title, source, splits=(*splits, "test"), **details)
 
 
 def _only_listed(folder: Path, split: str) -> None:
@@ -122,6 +127,17 @@ BENCHMARK_ENTRIES = (
         ),
     ),
     _entry(
+        "sumnist", "SuMNIST", "https://github.com/kkirchheim/sumnist", 2, shape=(56, 56, 1), splits=_TRAIN_TEST,
+        parts=formats.sumnist, classes=("sum 20", "another sum"), groups={"known": "0", "unknown": "1"},
+        files=tuple(
+            (f"https://files.kondas.de/sumnist/{name}.npz", f"sumnist/{name}.npz", f"md5:{digits}")
+            for name, digits in (
+                ("x-train", "c087f1c74a6f7ffcad9956be6f99cf10"), ("y-train", "c6c94eb5ed7ebbe1c466abb14712e807"),
+                ("x-test", "7db6727ec075cca1bb4dd0881087ac57"), ("y-test", "7239555b3d809657c06fbbc8da6f3e5e"),
+            )
+        ),
+    ),
+    _entry(
         "chars74k", "Chars74K", "https://info-ee.surrey.ac.uk/CVSSP/demos/chars74k", 62,
         folders=("English",), layouts=(partial(inner_folder, names=("Img/GoodImg/Bmp", "English/Img/GoodImg/Bmp")),),
         files=(
@@ -165,5 +181,12 @@ BENCHMARK_ENTRIES = (
     _medical("phakir", "endovis2018", "EndoVis 2018 (OpenMIBOOD)", "phakir_endovis2018_near"),
     _medical("phakir", "kvasir", "Kvasir (OpenMIBOOD)", "phakir_kvasir_far"),
     _medical("phakir", "cataracts", "CATARACTS (OpenMIBOOD)", "phakir_cataracts_far"),
+    _volumes("oasis3", "OASIS-3, T1-weighted", "train", "val", num_classes=2),
+    _volumes("oasis3-scanner", "OASIS-3, another scanner"),
+    _volumes("oasis3-t2w", "OASIS-3, T2-weighted"),
+    _volumes("oasis3-atlas", "ATLAS 2.0 (OpenMIBOOD)"),
+    _volumes("oasis3-brats", "BraTS 2023 glioma (OpenMIBOOD)"),
+    _volumes("oasis3-ct", "OASIS-3, computed tomography"),
+    _volumes("oasis3-heart", "MSD heart (OpenMIBOOD)"),
+    _volumes("oasis3-chaos", "CHAOS, in phase (OpenMIBOOD)"),
 )  # fmt: skip
-"""OASIS-3 of OpenMIBOOD is missing: its volumes in NIfTI format are no images."""

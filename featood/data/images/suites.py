@@ -59,6 +59,9 @@ _SUITES: dict[str, tuple[str, ...]] = {
     "phakir-shifted": ("phakir-medium-smoke", "phakir-heavy-smoke"),
     "phakir-near": ("cholec", "endovis2015", "endovis2018"),
     "phakir-far": ("kvasir", "cataracts"),
+    "oasis3-shifted": ("oasis3-scanner", "oasis3-t2w"),
+    "oasis3-near": ("oasis3-atlas", "oasis3-brats", "oasis3-ct"),
+    "oasis3-far": ("oasis3-heart", "oasis3-chaos"),
     "debian-sections-near": ("debian-near",),
     "debian-sections-far": ("debian-far",),
     # Hendrycks et al. 2019, who have further sets
