@@ -38,6 +38,8 @@ from .functional import calc_openness as calc_openness
 from .functional import calibration_error as calibration_error
 from .functional import fpr_at_tpr as fpr_at_tpr
 from .functional import oscr_score as oscr_score
+from .functional import pr_curve as pr_curve
+from .functional import roc_curve as roc_curve
 from .inputs import MCD as MCD
 from .inputs import NACUE as NACUE
 from .inputs import ODIN as ODIN
