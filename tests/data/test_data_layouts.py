@@ -205,6 +205,10 @@ def test_the_image_list_of_a_benchmark(tmp_path):
         assert (images.name, len(images)) == (name, size)
         if "list" in name:
             assert "the split test is read from test_tin.txt" in images.notes
+            assert (
+                f"the rows are those of the image list of the benchmark {name.partition('=')[2]}"
+                in images.notes
+            )
     assert len(open_dataset("tiny-imagenet:list=cifar10,limit=2", None, tmp_path)) == 2
     assert available_splits("tiny-imagenet:list=mnist", tmp_path) == []
     with pytest.raises(DataError, match=r"put the image list <split>_tin.txt of its benchmark into .*mnist"):

@@ -276,9 +276,13 @@ def _openood(entry: DatasetEntry, root: Path, folder: str = "") -> list[list[tup
     folder = folder or next(iter(entry.lists), "")
     if not folder:
         return []
+    return [[(root / "benchmark_imglist" / folder, partial(_listed_rows, name=entry.lists[folder]))]]
+
+
+def _listed_rows(folder: Path, split: str, name: str) -> Loader | None:
     roots = tuple(f"../../{name}" for name in _OPENOOD_ROOTS)
-    listed = partial(image_list, roots=roots, suffixes=(f"_{entry.lists[folder]}.txt",))
-    return [[(root / "benchmark_imglist" / folder, listed)]]
+    loader = image_list(folder, split, roots=roots, suffixes=(f"_{name}.txt",))
+    return loader and noting(loader, f"the rows are those of the image list of the benchmark {folder.name}")
 
 
 def _lone_file(name: str, root: Path) -> Path | None:

@@ -101,7 +101,7 @@ class NegLabel(RawFeatures, FeatureHead):
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the mean probability of the negative labels ``[B]``."""
-        return by_chunks(partial(self.probabilities, *fitted), ROWS, self.vectors(block))
+        return by_chunks(partial(self._scores, *fitted), ROWS, self.vectors(block))
 
     def grouped(self, count: int) -> Tensor:
         """Divide the numbers of negative labels at random into groups ``[G, S]``."""
@@ -120,9 +120,20 @@ class NegLabel(RawFeatures, FeatureHead):
         order = torch.randperm(count - left, generator=torch.Generator().manual_seed(self.seed))
         return order.unflatten(0, (-1, size))
 
-    def probabilities(self, names: Tensor, negatives: Tensor, rows: Tensor) -> Tensor:
-        """Return the mean probability ``[B]`` of groups ``[G, S, D]`` against classes ``[C, D]``, all of length 1."""
-        rows = unit(rows.double()) / self.temperature
-        positive = (rows @ names.T).logsumexp(1, keepdim=True)
-        negative = (rows @ negatives.flatten(0, 1).T).unflatten(1, negatives.shape[:2]).logsumexp(2)
+    def _scores(self, names: Tensor, negatives: Tensor, rows: Tensor) -> Tensor:
+        images = unit(rows.double())
+        return self.probability(images @ names.T, images @ negatives.flatten(0, 1).T, negatives.shape[1])
+
+    def probability(self, known: Tensor, unknown: Tensor, size: int) -> Tensor:
+        """Return the mean probability ``[B]`` of groups of negative labels, each of `size`.
+
+        Parameters
+        ----------
+        known, unknown : Tensor
+            Cosines with the classes ``[B, C]`` and with the negative labels, group by group, ``[B, K]``.
+        size : int
+            Number of negative labels in a group.
+        """
+        positive = (known / self.temperature).logsumexp(1, keepdim=True)
+        negative = (unknown / self.temperature).unflatten(1, (-1, size)).logsumexp(2)
         return (negative - positive).sigmoid().mean(1)

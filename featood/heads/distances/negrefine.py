@@ -97,8 +97,9 @@ class NegRefine(NegLabel):
 
     def _refined(self, names: Tensor, negatives: Tensor, joined: Tensor | None, rows: Tensor) -> Tensor:
         images, words = unit(rows.double()), negatives.flatten(0, 1)
-        known, classes = (images @ names.T).topk(min(self.nearest, len(names)))
-        unknown, labels = (images @ words.T).topk(min(self.nearest, len(words)))
+        of_names, of_words = images @ names.T, images @ words.T
+        known, classes = of_names.topk(min(self.nearest, len(names)))
+        unknown, labels = of_words.topk(min(self.nearest, len(words)))
         if joined is None:
             lengths = (2 + 2 * names[classes] @ words[labels].mT).clamp_min(1e-12).sqrt()
             cosines = (known[:, :, None] + unknown[:, None]) / lengths
@@ -107,4 +108,4 @@ class NegRefine(NegLabel):
             directions = unit(texts.flatten(0, 2)).view_as(texts)
             cosines = torch.einsum("bpnd,bd->bpn", directions, images)
         excess = ((unknown[:, None] - cosines) / self.temperature).sigmoid().amin((1, 2))
-        return self.probabilities(names, negatives, rows) + self.weight * excess
+        return self.probability(of_names, of_words, negatives.shape[1]) + self.weight * excess
