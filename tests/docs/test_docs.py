@@ -32,6 +32,7 @@ from featood.data import benchmark, get_entry, suite
 from featood.data.masked.layouts import LAYOUTS
 from featood.extractors.backbones import list_published
 from featood.heads import head_class, list_heads
+from featood.nets.registry import is_net
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -315,6 +316,7 @@ def test_what_stands_for_a_name_of_pytorch_ood_exists(key):
             for before, after in itertools.pairwise(shlex.split(command)):
                 if before in ("--backbone", "--initial") and ".pytorch-ood-" in after:
                     assert after in list_published()
+                assert before != "--arch" or after == "gru" or is_net(after)
 
 
 def test_all_names_of_pytorch_ood_are_listed():
