@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from featood.cache.feature_cache import FeatureCache, slug
 from featood.cache.feature_set import FeatureSet
-from featood.data import Benchmark, get_entry, open_dataset
+from featood.data import Benchmark, get_entry, image_list_of, open_dataset
 from featood.errors import DataError, UsageError
 from featood.pipeline.leakage import dataset_name
 from featood.pipeline.resolve import images_folder, missing_sets
@@ -119,6 +119,9 @@ def score_benchmark(
     shifted = benchmark.shifted if full_spectrum else ()
     wanted = [*benchmark.sets, *shifted]
     missing = missing_sets(selection, test, wanted)
+    missing += _of_other_lists(
+        selection, test, benchmark, [one for one in wanted if one not in missing], reporter
+    )
     present, inliers = (
         [name for name in group if name not in missing] for group in (benchmark.sets, shifted)
     )
@@ -150,6 +153,22 @@ def _with_lists(selection: Selection, test: FeatureSet, benchmark: Benchmark) ->
     for name in (dataset_name(test), *names.values()):
         _require_version(selection, test, benchmark, name)
     return benchmark.renamed(names)
+
+
+def _of_other_lists(
+    selection: Selection, test: FeatureSet, benchmark: Benchmark, names: Sequence[str], reporter: Reporter
+) -> list[str]:
+    """Return the sets of which only the image list of another benchmark is there, perhaps of another version."""
+    found = []
+    for name in names:
+        if selection.cache.entry(f"{selection.backbone}/{slug(name)}/test") is None:
+            other = image_list_of(name, images_folder(selection, test))
+            if benchmark.lists and other not in ("", benchmark.lists):
+                reporter.line(
+                    f"{name}: there is only the image list of {other}, which is not that of {benchmark.name}"
+                )
+                found.append(name)
+    return found
 
 
 def _require_version(selection: Selection, test: FeatureSet, benchmark: Benchmark, name: str) -> None:

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from featood import extract
@@ -144,6 +145,39 @@ def test_rows_of_image_lists_are_preferred(cache, featood, tmp_path):
     import_arrays(cache, "net/tiny-imagenet:list=cifar10/test", {"z": logits}, logits, run={"role": "ood"})
     code, _, err = featood(*words)
     assert code != 0 and "has 8525 rows" in err and "OpenOOD v1.5 has 7793: it is of another version" in err
+
+
+def test_the_list_of_another_benchmark_is_not_read(featood, tmp_path, monkeypatch):
+    """The lists of other benchmarks may be those of another version of the protocol."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+
+    def picture(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(256, size=(8, 8, 3), dtype=np.uint8)).save(path)
+
+    for number in range(4):
+        for split in ("train", "test"):
+            picture(tmp_path / "data" / "mnist" / split / str(number % 2) / f"{number}.png")
+        picture(tmp_path / "data" / "fashion-mnist" / "test" / f"{number}.png")
+        picture(tmp_path / "data" / "images_classic" / "texture" / f"{number}.png")
+
+    def listed(folder, count):
+        path = tmp_path / "data" / "benchmark_imglist" / folder / "test_texture.txt"
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(f"texture/{number}.png -1\n" for number in range(count)))
+
+    listed("cifar10", 4)
+    net = ("--backbone", "cifar-resnet20", "--weights", "random", "--image-size", "16")
+    assert featood("extract", *net, "--dataset", "mnist")[0] == 0
+    words = ("benchmark", "mnist-openood", "--head", "msp", "--available")
+    code, out, err = featood(*words)
+    assert code == 0, err
+    assert "textures: there is only the image list of cifar10, which is not that of mnist-openood" in err
+    assert "far: textures, missing" in out
+    listed("mnist", 3)
+    code, out, err = featood(*words)
+    assert code == 0 and "far: textures:list=mnist, 3 rows" in out
 
 
 def test_full_spectrum(tmp_path, featood):

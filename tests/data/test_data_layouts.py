@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featood.data import available_splits, open_dataset
+from featood.data import available_splits, image_list_of, open_dataset
 from featood.errors import DataError, UsageError
 
 RNG = np.random.default_rng(0)
@@ -210,6 +210,10 @@ def test_the_image_list_of_a_benchmark(tmp_path):
                 in images.notes
             )
     assert len(open_dataset("tiny-imagenet:list=cifar10,limit=2", None, tmp_path)) == 2
+    found = {name: image_list_of(name, tmp_path) for name in (*sizes, "svhn")}
+    assert list(found.values()) == ["", "cifar10", "cifar100", ""]
+    (tmp_path / "tiny-imagenet").rename(tmp_path / "other")
+    assert image_list_of("tiny-imagenet", tmp_path) == "cifar10"
     assert available_splits("tiny-imagenet:list=mnist", tmp_path) == []
     with pytest.raises(DataError, match=r"put the image list <split>_tin.txt of its benchmark into .*mnist"):
         open_dataset("tiny-imagenet:list=mnist", None, tmp_path)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["LIST_SUFFIXES", "image_list", "listed_file", "read_list"]
+__all__ = [
+    "BENCHMARK_LISTS",
+    "BENCHMARK_ROOTS",
+    "LIST_SUFFIXES",
+    "benchmark_list",
+    "image_list",
+    "listed_file",
+    "read_list",
+]
 
 import os
 import re
@@ -18,6 +26,10 @@ from featood.data.images.reading import reading
 from featood.errors import DataError
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list")
+BENCHMARK_LISTS = "benchmark_imglist"
+"""Folder of the image lists of OpenOOD and OpenMIBOOD, with a folder for each benchmark."""
+BENCHMARK_ROOTS = ("images_classic", "images_largescale", "midog", "phakir")
+"""Folders of their images, beside it."""
 
 
 def image_list(
@@ -39,6 +51,19 @@ def image_list(
         return None
     loader = listed_file(path, [folder / root for root in roots])
     return loader if pattern else noting(loader, *choice(path, split, suffixes))
+
+
+def benchmark_list(folder: Path, split: str, name: str) -> Loader | None:
+    """Layout ``FOLDER/<split>_<name>.txt`` of a benchmark.
+
+    Raises
+    ------
+    DataError
+        See :func:`listed_file`.
+    """
+    roots = tuple(f"../../{root}" for root in BENCHMARK_ROOTS)
+    loader = image_list(folder, split, roots=roots, suffixes=(f"_{name}.txt",))
+    return loader and noting(loader, f"the rows are those of the image list of the benchmark {folder.name}")
 
 
 def listed_file(path: Path, roots: Sequence[Path]) -> Loader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["available_splits", "default_data_dir", "open_dataset", "open_images"]
+__all__ = ["available_splits", "default_data_dir", "image_list_of", "open_dataset", "open_images"]
 
 import os
 import re
@@ -17,7 +17,14 @@ from featood.data.images.class_order import ClassOrder, apply_class_order, read_
 from featood.data.images.folders import IMAGES, FolderKind, split_folder, whole_folder
 from featood.data.images.image_set import ImageSet
 from featood.data.images.layouts import SPLITS, Layout, Loader, canonical, noting
-from featood.data.images.lists import LIST_SUFFIXES, image_list, listed_file
+from featood.data.images.lists import (
+    BENCHMARK_LISTS,
+    BENCHMARK_ROOTS,
+    LIST_SUFFIXES,
+    benchmark_list,
+    image_list,
+    listed_file,
+)
 from featood.data.images.naming import StrPath, checked_name, is_path, path_key
 from featood.data.images.packed import packed, packed_file, packed_splits
 from featood.data.images.reading import reading
@@ -30,7 +37,6 @@ from featood.errors import DataError, UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[A-Za-z0-9.,=_-]+)?")
 _LISTED = re.compile(r"list=([\w-]+)")
-_OPENOOD_ROOTS = ("images_classic", "images_largescale", "midog", "phakir")
 _FORMS: dict[Layout, str] = {packed: "the packed one", image_list: "the list"}
 
 
@@ -178,6 +184,14 @@ def available_splits(name: StrPath, data_dir: StrPath | None = None) -> list[str
     return available
 
 
+def image_list_of(name: StrPath, data_dir: StrPath | None = None) -> str:
+    """Return the benchmark whose image list is read for a name, as there are no other files; empty if none is."""
+    root = default_data_dir() if data_dir is None else Path(data_dir)
+    source = _locate(split_limit(name)[0], root)
+    group = next((group for group in source.groups if _loaders(replace(source, groups=[group]))[0]), [])
+    return next((folder.name for folder, _ in group if folder.parent.name == BENCHMARK_LISTS), "")
+
+
 def _locate(name: StrPath, root: Path, ordered: bool = False) -> _Source:
     """Parse a name; ``ordered`` if the order of the classes is given."""
     text = checked_name(name)
@@ -276,13 +290,7 @@ def _openood(entry: DatasetEntry, root: Path, folder: str = "") -> list[list[tup
     folder = folder or next(iter(entry.lists), "")
     if not folder:
         return []
-    return [[(root / "benchmark_imglist" / folder, partial(_listed_rows, name=entry.lists[folder]))]]
-
-
-def _listed_rows(folder: Path, split: str, name: str) -> Loader | None:
-    roots = tuple(f"../../{name}" for name in _OPENOOD_ROOTS)
-    loader = image_list(folder, split, roots=roots, suffixes=(f"_{name}.txt",))
-    return loader and noting(loader, f"the rows are those of the image list of the benchmark {folder.name}")
+    return [[(root / BENCHMARK_LISTS / folder, partial(benchmark_list, name=entry.lists[folder]))]]
 
 
 def _lone_file(name: str, root: Path) -> Path | None:
@@ -335,7 +343,7 @@ def _one_file(folder: Path, split: str, path: Path, root: Path) -> Loader | None
     if suffix not in LIST_SUFFIXES or split != "test":
         return None
     beside, root = folder.resolve(), root.resolve()
-    listed = listed_file(path, (beside, root, *(root / name for name in _OPENOOD_ROOTS)))
+    listed = listed_file(path, (beside, root, *(root / name for name in BENCHMARK_ROOTS)))
 
     def load() -> InputSet:
         images = listed()
@@ -363,7 +371,7 @@ def _missing_list(source: _Source, root: Path, reasons: list[str]) -> str:
     if reasons:
         return reasons[0]
     name = f"<split>_{source.entry.lists[source.listed]}.txt"
-    where = root / "benchmark_imglist" / source.listed
+    where = root / BENCHMARK_LISTS / source.listed
     return f"{source.name} is not in {root}: put the image list {name} of its benchmark into {where}"
 
 
