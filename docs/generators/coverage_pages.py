@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Method", "Peer", "coverage_page", "read_peers"]
+__all__ = ["Method", "Peer", "coverage_page", "covered", "linked", "read_methods", "read_peers"]
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +41,12 @@ class Peer(NamedTuple):
     @property
     def covered(self) -> int:
         """Number of methods that can be run here."""
-        return sum(bool(method.commands) for method in self.methods)
+        return covered(self.methods)
+
+
+def covered(methods: Iterable[Method]) -> int:
+    """Count the methods that can be run here."""
+    return sum(bool(method.commands) for method in methods)
 
 
 def read_peers() -> dict[str, Peer]:
@@ -53,16 +58,17 @@ def read_peers() -> dict[str, Peer]:
     table["pyod"]["methods"] = dict(
         sorted((of_pyod | table["pyod"]["methods"]).items(), key=lambda pair: pair[0].lower())
     )
-    return {
-        name: Peer(**{**peer, "methods": tuple(_methods(peer["methods"]))}) for name, peer in table.items()
-    }
+    return {name: Peer(**{**peer, "methods": read_methods(peer["methods"])}) for name, peer in table.items()}
 
 
-def _methods(entries: Mapping[str, Any]) -> Iterator[Method]:
+def read_methods(entries: Mapping[str, Any]) -> tuple[Method, ...]:
+    """Read the entries of a table: commands, or a mapping with ``do`` and perhaps a ``note``, or with ``no``."""
+    found = []
     for name, entry in entries.items():
         body = {"do": entry} if isinstance(entry, str) else entry
         commands = tuple(part.strip() for part in body.get("do", "").split(";") if part.strip())
-        yield Method(name, commands, body.get("note", body.get("no", "")))
+        found.append(Method(name, commands, body.get("note", body.get("no", ""))))
+    return tuple(found)
 
 
 def coverage_page() -> str:
@@ -91,10 +97,11 @@ def coverage_page() -> str:
 
 
 def _written(method: Method) -> str:
-    return ", ".join(map(_linked, method.commands)) or "none"
+    return ", ".join(map(linked, method.commands)) or "none"
 
 
-def _linked(command: str) -> str:
-    kind, name = command.split()[:2]
+def linked(command: str, heads: str = "") -> str:
+    """Return a command in Markdown; one that fits a head is a link to its page in the folder `heads`."""
+    kind, name, *_ = f"{command} -".split()
     text = f"`{command}`"
-    return f"[{text}]({name}.md)" if kind == "fit" and name in list_heads() else text
+    return f"[{text}]({heads}{name}.md)" if kind == "fit" and name in list_heads() else text

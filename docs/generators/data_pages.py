@@ -68,7 +68,8 @@ def _images() -> str:
     ]  # fmt: skip
     text = (
         "Sets of images, texts and recordings known by name. *no* under *Tried* marks sets whose published files were "
-        "not at hand: their layout was tested on small files only. Any other folder is given by its path."
+        "not at hand: their layout was tested on small files only. Any other folder is given by its path. "
+        "*list=* are the rows of an image list of OpenOOD."
     )
     shifted = (
         "The sets of a suite `...-shifted` have the classes of the in-distribution set under a covariate shift. "
@@ -85,7 +86,8 @@ def _images() -> str:
 def _selector(one: DatasetEntry) -> str:
     if one.parts is not None or one.generate is not None:
         return "options"
-    return ", ".join([*one.groups, *["classes"] * bool(one.num_classes)])
+    lists = [f"list={folder}" for folder in one.lists] if len(one.lists) > 1 else []
+    return ", ".join([*one.groups, *["classes"] * bool(one.num_classes), *lists])
 
 
 def _download(one: DatasetEntry) -> str:

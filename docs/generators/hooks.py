@@ -17,6 +17,7 @@ import coverage_pages
 import data_pages
 import gallery_pages
 import head_pages
+import pytorch_ood_pages
 import reference_pages
 
 
@@ -58,6 +59,7 @@ def on_files(files: Files, config: Any) -> Files:
         **command_pages.command_pages(),
         **data_pages.data_pages(),
         **reference_pages.reference_pages(),
+        "guides/pytorch-ood.md": pytorch_ood_pages.pytorch_ood_page(),
         "gallery/index.md": gallery_pages.gallery_index(),
     }
     for path, run in gallery_pages.run_all().items():

@@ -49,6 +49,16 @@ if TYPE_CHECKING:
     "--available", is_flag=True, help="Leave out sets that are missing; the means are then over the others."
 )
 @click.option(
+    "--lists/--no-lists",
+    default=True,
+    show_default=True,
+    help="Score the rows of OpenOOD's image lists (benchmark_imglist/) where these and their images are there.",
+)
+@click.option(
+    "--json", "json_path", type=Place(dir_okay=False, allow_dash=True),
+    help="Write the results as JSON, as featood score does ('-': standard output).",
+)  # fmt: skip
+@click.option(
     "--csv", "csv_path", type=Place(dir_okay=False, allow_dash=True),
     help="Write a row for each head in the columns of OpenOOD's leaderboard ('-': standard output).",
 )  # fmt: skip
@@ -58,8 +68,8 @@ if TYPE_CHECKING:
 @data_dir_option
 @cache_option
 def benchmark(
-    name: str | None, heads: tuple[str, ...], every: bool, csv_path: str | None, backbone: str,
-    code: tuple[str, ...], data_dir: str | None, cache_root: str, **how: Any,
+    name: str | None, heads: tuple[str, ...], every: bool, lists: bool, json_path: str | None,
+    csv_path: str | None, backbone: str, code: tuple[str, ...], data_dir: str | None, cache_root: str, **how: Any,
 ) -> None:  # fmt: skip
     """Score heads on the benchmark NAME, such as cifar10-openood; without NAME, list the benchmarks.
 
@@ -70,9 +80,8 @@ def benchmark(
     """
     from featood import data
     from featood.errors import UsageError
-    from featood.pipeline.benchmarks import score_benchmark
-    from featood.pipeline.selection import select
-    from featood.report import leaderboard_rows, write_rows
+    from featood.pipeline.benchmarks import score_benchmark, select_inliers
+    from featood.report import leaderboard_rows, write_json, write_rows
 
     if name is None:
         return _print_list()
@@ -82,17 +91,22 @@ def benchmark(
         raise UsageError("--training is for --all; fit the heads by featood fit, or add --all")
     chosen = data.benchmark(name)
     with TerminalReporter() as reporter:
-        selection = select(cache_of(cache_root, backbone, code), backbone, chosen.dataset, data_dir)
-        scoring, missing = score_benchmark(selection, chosen, heads, every=every, reporter=reporter, **how)
+        cache = cache_of(cache_root, backbone, code)
+        selection = select_inliers(cache, chosen, backbone, data_dir, lists=lists)
+        scoring, scored, missing = score_benchmark(
+            selection, chosen, heads, every=every, lists=lists, reporter=reporter, **how
+        )
     for line in (
         *scoring.results["warnings"],
         *(f"left out {one['head']}: {one['reason']}" for one in scoring.results["skipped"]),
     ):
         print_line(f"warning: {line}")
+    if json_path:
+        write_json(json_path, scoring.results)
     if csv_path:
-        write_rows(csv_path, leaderboard_rows(scoring.results, chosen, missing))
-    if csv_path != "-":
-        _print_results(scoring.results, chosen, missing)
+        write_rows(csv_path, leaderboard_rows(scoring.results, scored))
+    if "-" not in (json_path, csv_path):
+        _print_results(scoring.results, scored, missing)
 
 
 def _print_list() -> None:
@@ -116,6 +130,12 @@ def _print_results(results: dict[str, Any], chosen: Benchmark, missing: list[str
     for group, sets in chosen.groups.items():
         parts = (f"{one}, {sizes[one]} rows" if one in sizes else f"{one}, missing" for one in sets)
         click.echo(f"{group}: {'; '.join(parts)}")
+    if chosen.lists:
+        other = results["benchmark"]["other_rows"]
+        whose = f"the image lists of {protocol.title}"
+        click.echo(
+            f"rows: other than those of {whose}: {', '.join(other)}" if other else f"rows: those of {whose}"
+        )
     click.echo(
         "AUROC and FPR95 in %, means over the sets of a group. OOD is the positive class: FPR95 is the share of ID"
     )

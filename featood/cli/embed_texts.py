@@ -37,6 +37,10 @@ from featood.reporter import print_line
 )  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice of phrases.")
 @click.option(
+    "--pairs", is_flag=True,
+    help="Embed 'CLASS and WORD' for each class of the dataset in the cache and each word of --names, for negrefine.",
+)  # fmt: skip
+@click.option(
     "--scale", type=click.FloatRange(0, min_open=True),
     help="Length of the embeddings, the factor of the cosines in logits (default: that of the model, or 100).",
 )  # fmt: skip
@@ -45,12 +49,12 @@ from featood.reporter import print_line
 @cache_option
 def embed_texts(
     file: str, model: str, weights: str, names: str | None, templates: tuple[str, ...], phrases: tuple[str, ...],
-    seed: int, scale: float | None, dataset: str, backbone: str, cache_root: str,
+    seed: int, pairs: bool, scale: float | None, dataset: str, backbone: str, cache_root: str,
 ) -> None:  # fmt: skip
     """Write text embeddings of class names, or of other words, to FILE (.safetensors).
 
     The file has the array 'weight' [C, D], for cache add-classifier --classifier (class names, in the order of their
-    numbers) and for fit neglabel --outliers (many words).
+    numbers) and for fit neglabel --outliers (many words). With --pairs, the texts of the first class come first.
 
     Example: featood embed-texts words.safetensors --model open_clip:ViT-B-32-quickgelu --weights openai --backbone clip
 
@@ -65,14 +69,20 @@ def embed_texts(
 
     if not file.endswith(".safetensors"):
         raise UsageError(f"the name of FILE must end in .safetensors, not '{Path(file).name}'")
+    if pairs and not names:
+        raise UsageError("--pairs joins the class names with words; name a file of words by --names")
     if names:
-        if dataset or backbone:
+        if (dataset or backbone) and not pairs:
             raise UsageError("--names gives the words; omit --dataset and --backbone")
         words = _lines(names)
     else:
         words = _class_names(cache_root, backbone, dataset)
     if phrases:
         words = texts.in_phrases(words, phrases, seed)
+    if pairs:
+        words = [
+            f"{name} and {word}" for name in _class_names(cache_root, backbone, dataset) for word in words
+        ]
     encoder = texts.text_encoder(model, weights)
     if weights == RANDOM:
         print_line("warning: the weights are random, so the embeddings are meaningless")

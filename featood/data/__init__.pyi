@@ -11,6 +11,7 @@ from .images.image_set import packed_set as packed_set
 from .images.naming import dataset_key as dataset_key
 from .images.opening import available_splits as available_splits
 from .images.opening import default_data_dir as default_data_dir
+from .images.opening import image_list_of as image_list_of
 from .images.opening import open_dataset as open_dataset
 from .images.opening import open_images as open_images
 from .images.reading import Decoding as Decoding

@@ -38,6 +38,8 @@ from .functional import calc_openness as calc_openness
 from .functional import calibration_error as calibration_error
 from .functional import fpr_at_tpr as fpr_at_tpr
 from .functional import oscr_score as oscr_score
+from .functional import pr_curve as pr_curve
+from .functional import roc_curve as roc_curve
 from .inputs import MCD as MCD
 from .inputs import NACUE as NACUE
 from .inputs import ODIN as ODIN
@@ -100,6 +102,7 @@ from .outliers import evaluate_energy_logistic_loss as evaluate_energy_logistic_
 from .resnets import ResNet18 as ResNet18
 from .resnets import ResNet50 as ResNet50
 from .search import GridSearch as GridSearch
+from .simulations import DynamicOSS as DynamicOSS
 from .utils import TargetMapping as TargetMapping
 from .utils import TensorBuffer as TensorBuffer
 from .utils import ToRGB as ToRGB

@@ -15,12 +15,15 @@ __all__ = [
     "calibration_error",
     "fpr_at_tpr",
     "oscr_score",
+    "pr_curve",
+    "roc_curve",
 ]
 
 import math
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from featood import metrics
@@ -34,9 +37,40 @@ def auroc(scores: Tensor, labels: Tensor) -> float:
 
 def aupr(scores: Tensor, labels: Tensor, positive: str = "ood") -> float:
     """Trapezoidal area under the precision-recall curve of outliers (``ood``) or of known rows (``id``)."""
-    if positive not in ("ood", "id"):
-        raise UsageError(f"positive is 'ood' or 'id', not '{positive}'")
-    return metrics.trapezoidal_aupr(*_sides(scores, labels))[positive == "ood"]
+    return metrics.trapezoidal_aupr(*_sides(scores, labels))[_sign(positive) > 0]
+
+
+def roc_curve(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Points of the ROC curve of outliers, from (0, 0) to (1, 1).
+
+    Returns
+    -------
+    fpr, tpr, thresholds : Tensor
+        Shares ``[K + 1]`` of known rows and of outliers that are flagged, and the K distinct scores in decreasing
+        order, at and above which they are.
+    """
+    sides = _sides(scores, labels)
+    thresholds = np.unique(np.concatenate(sides))[::-1].copy()
+    fpr, tpr = map(torch.from_numpy, metrics.roc_curve(*sides))
+    return fpr, tpr, torch.from_numpy(thresholds)
+
+
+def pr_curve(scores: Tensor, labels: Tensor, positive: str = "ood") -> tuple[Tensor, Tensor, Tensor]:
+    """Points of the precision-recall curve of outliers (``ood``) or of known rows (``id``); the last has recall 0.
+
+    Returns
+    -------
+    precision, recall, thresholds : Tensor
+        ``[K + 1]`` each, and the K distinct scores, for outliers in increasing order, otherwise in decreasing order.
+    """
+    from sklearn.metrics import precision_recall_curve
+
+    known, outliers = _sides(scores, labels)
+    sign = _sign(positive)
+    truth = np.repeat([sign < 0, sign > 0], [len(known), len(outliers)])
+    found = precision_recall_curve(truth, sign * np.concatenate([known, outliers]))
+    precision, recall, thresholds = (torch.from_numpy(values.copy()) for values in found)
+    return precision, recall, sign * thresholds
 
 
 def fpr_at_tpr(scores: Tensor, labels: Tensor, tpr: float = 0.95) -> float:
@@ -107,6 +141,13 @@ def calc_openness(n_train: int, n_test: int, n_target: int) -> float:
     Scheirer et al., Toward Open Set Recognition, PAMI 2013.
     """
     return 1 - math.sqrt(2 * n_train / (n_test + n_target))
+
+
+def _sign(positive: str) -> int:
+    """Return the sign of scores that are high for the positive class."""
+    if positive not in ("ood", "id"):
+        raise UsageError(f"positive is 'ood' or 'id', not '{positive}'")
+    return 1 if positive == "ood" else -1
 
 
 def _sides(scores: Tensor, labels: Tensor) -> tuple[Any, Any]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from featood.errors import Mismatch, UsageError
 from featood.extractors.backbones.backbone import Request
 from featood.extractors.backbones.published import PublishedWeights, build, list_published
+from featood.names import find_named
 from featood.nets.wide_resnet import WideResNet as Net
 from featood.nets.wide_resnet import WideResNetOptions
 from featood.reporter import TerminalReporter
@@ -78,10 +79,10 @@ def get_model_info(identifier: str) -> PublishedWeights:
     """
     entries, key = _entries(), EARLIER.get(identifier, identifier)
     found = [key] if key in entries else [name for name in entries if name.startswith(f"{key}/")]
-    if len(found) != 1:
-        which = f"could be {', '.join(found)}" if found else f"is not among {', '.join([*EARLIER, *entries])}"
-        raise UsageError(f"the published weights '{identifier}': this {which}")
-    return entries[found[0]]
+    if len(found) > 1:
+        raise UsageError(f"the published weights '{identifier}': this could be {', '.join(found)}")
+    known = {**entries, **{name: entries[key] for name, key in EARLIER.items()}}
+    return find_named("name of published weights", found[0] if found else identifier, known)
 
 
 def load_transform(identifier: str) -> Callable[[Any], Tensor]:

@@ -183,7 +183,8 @@ def ready(module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
     home = None if first is None or first.device == device else first.device
     plain = [value for value in module.parameters() if value.ndim == 4 and value.is_contiguous()]
     module.eval().to(device)
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if all(value.ndim != 5 for value in (*module.parameters(), *module.buffers())):  # not of volumes
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
         yield module
     finally:

@@ -97,6 +97,7 @@ from .subspaces.neco import NECO as NECO
 from .distances.nnguide import NNGuide as NNGuide
 from .dirichlet.natpn import NatPN as NatPN
 from .distances.neglabel import NegLabel as NegLabel
+from .distances.negrefine import NegRefine as NegRefine
 from .energies.nce import NoiseContrastive as NoiseContrastive
 from .distances.norm import Norm as Norm
 from .logits.odin import ODIN as ODIN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TestSets", "find_ood_set", "find_set", "find_test_sets", "missing_sets"]
+__all__ = ["TestSets", "find_ood_set", "find_set", "find_test_sets", "images_folder", "missing_sets"]
 
 import dataclasses
 import re
@@ -112,6 +112,12 @@ def find_test_sets(
     return TestSets(test, found, (*lacking, *missing), inliers)
 
 
+def images_folder(selection: Selection, reference: FeatureSet) -> str | None:
+    """Return the folder of images: that of the selection, or else of the reference set; None for the default."""
+    assert reference.origin is not None
+    return selection.data_dir or reference.origin.run.get("data_dir")
+
+
 def missing_sets(selection: Selection, reference: FeatureSet, names: Sequence[str]) -> list[str]:
     """Return the names of sets that are neither in the cache nor, for images, in the folder of images.
 
@@ -119,8 +125,7 @@ def missing_sets(selection: Selection, reference: FeatureSet, names: Sequence[st
     """
     from featood.data import available_splits
 
-    assert reference.origin is not None
-    where = selection.data_dir or reference.origin.run.get("data_dir")
+    where = images_folder(selection, reference)
     from_images = "transform" in reference.recipe
     return [
         name
@@ -164,8 +169,7 @@ def _require_images(selection: Selection, reference: FeatureSet, names: Sequence
     """Open the images of the sets that are not in the cache."""
     from featood.data import open_dataset
 
-    assert reference.origin is not None
-    where = selection.data_dir or reference.origin.run.get("data_dir")
+    where = images_folder(selection, reference)
     for name in names:
         if _entry(selection.cache, reference, name) is None:
             open_dataset(name, data_dir=where)
@@ -175,8 +179,7 @@ def _download(selection: Selection, reference: FeatureSet, name: str, reporter: 
     """Download a set that is neither in the cache nor in the folder of images."""
     from featood.data import available_splits, download, get_entry
 
-    assert reference.origin is not None
-    where = selection.data_dir or reference.origin.run.get("data_dir")
+    where = images_folder(selection, reference)
     if _entry(selection.cache, reference, name) is not None or available_splits(name, where):
         return
     if get_entry(name).generate is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["benchmark_means", "leaderboard_rows"]
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from featood.data import Benchmark
@@ -44,13 +44,11 @@ def benchmark_means(results: Mapping[str, Any], benchmark: Benchmark) -> dict[st
     )
 
 
-def leaderboard_rows(
-    results: Mapping[str, Any], benchmark: Benchmark, missing: Sequence[str] = ()
-) -> list[dict[str, Any]]:
+def leaderboard_rows(results: Mapping[str, Any], benchmark: Benchmark) -> list[dict[str, Any]]:
     """Return a row for each head in the columns of OpenOOD's leaderboard, in percent.
 
-    The training is unknown here. The rank is by the first group, as on the leaderboard. Sets in `missing` are named in
-    the description, as the means are over the others.
+    The training is unknown here. The rank is by the first group, as on the leaderboard. The description has the version
+    of the protocol, and names sets that are left out, and those with other rows than the protocol's image lists.
     """
     facts = results["id"].get("joined", results["id"])
     outliers = {row["head"]: row.get("ood_validated", "") for row in collapsed(results)}
@@ -71,7 +69,17 @@ def leaderboard_rows(
             "ID Accuracy": "" if facts.get("accuracy") is None else f"{100 * facts['accuracy']:.2f}",
             "Outlier Data": outliers[head],
             "Model Arch.": results["backbone"],
-            "Additional Description": f"without {', '.join(missing)}" if missing else "",
+            "Additional Description": _description(results.get("benchmark", {})),
         }
         for rank, head in enumerate(ranked, 1)
     ]
+
+
+def _description(facts: Mapping[str, Any]) -> str:
+    other, missing = facts.get("other_rows"), facts.get("missing")
+    parts = (
+        facts.get("protocol"),
+        f"other rows of {', '.join(other)}" if other else "",
+        f"without {', '.join(missing)}" if missing else "",
+    )
+    return "; ".join(filter(None, parts))

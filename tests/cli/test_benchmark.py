@@ -6,10 +6,14 @@ import re
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from featood import extract
 from featood.cache import FeatureCache, import_arrays
 from featood.data import benchmark
+from featood.pipeline.saved_results import read_results
 from featood.report import leaderboard_rows
 
 SHIFTS = {"cifar100": 0.5, "tiny-imagenet": 1.0, "mnist": 2.0, "svhn": 1.5, "textures": 0.2, "places365": 0.7}
@@ -22,7 +26,8 @@ def logits_of(count, seed, shift=0.0):
 
 
 @pytest.fixture
-def cache(tmp_path):
+def cache(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     cache = FeatureCache(tmp_path / "cache")
     logits, labels = logits_of(200, 0)
     import_arrays(cache, "net/cifar10/test", {"z": logits}, logits, labels, classes="abcd")
@@ -104,7 +109,75 @@ def test_columns_of_the_leaderboard(cache, featood):
     assert row["Near-OOD AUROC"] == expected(cache, ("cifar100", "tiny-imagenet"))[0]
     test = cache["net/cifar10/test"]
     assert row["ID Accuracy"] == f"{100 * (test.logits[:].argmax(1) == test.labels[:]).mean():.2f}"
-    assert (row["Model Arch."], row["Additional Description"]) == ("net", "without svhn")
+    assert (row["Model Arch."], row["Additional Description"]) == (
+        "net",
+        "OpenOOD v1.5; other rows of cifar10, cifar100, tiny-imagenet, mnist, textures, places365; without svhn",
+    )
+
+
+def test_rows_of_image_lists_are_preferred(cache, featood, tmp_path):
+    """Sets with the rows of lists replace others, of whose rows the results tell."""
+    sizes = {"cifar10": 9000, "tiny-imagenet": 7793, "svhn": 150}
+    for seed, (name, count) in enumerate(sizes.items(), 20):
+        logits, labels = logits_of(count, seed, SHIFTS.get(name, 0.0))
+        known = {"labels": labels, "classes": "abcd"} if name == "cifar10" else {"run": {"role": "ood"}}
+        import_arrays(cache, f"net/{name}:list=cifar10/test", {"z": logits}, logits, **known)
+    words = ("benchmark", "cifar10-openood", "--head", "max-logit")
+    code, out, err = featood(*words, "--json", "results.json")
+    assert code == 0, err
+    assert "ID: cifar10:list=cifar10, 9000 rows" in out
+    assert "near: cifar100, 101 rows; tiny-imagenet:list=cifar10, 7793 rows" in out
+    assert (
+        "rows: other than those of the image lists of OpenOOD v1.5: cifar100, mnist, textures, places365"
+        in out
+    )
+    results = read_results("results.json")
+    assert results["benchmark"] == {
+        "name": "cifar10-openood", "protocol": "OpenOOD v1.5", "lists": "cifar10", "missing": [],
+        "other_rows": ["cifar100", "mnist", "textures", "places365"],
+    }  # fmt: skip
+    assert results["groups"]["near"] == ["cifar100", "tiny-imagenet:list=cifar10"]
+    code, out, err = featood(*words, "--no-lists")
+    assert code == 0 and "ID: cifar10, 200 rows" in out and "tiny-imagenet, 102 rows" in out
+    # lists of OpenOOD v1 have the same names
+    logits, _ = logits_of(8525, 30)
+    cache.remove(["net/tiny-imagenet-list-cifar10/test"])
+    import_arrays(cache, "net/tiny-imagenet:list=cifar10/test", {"z": logits}, logits, run={"role": "ood"})
+    code, _, err = featood(*words)
+    assert code != 0 and "has 8525 rows" in err and "OpenOOD v1.5 has 7793: it is of another version" in err
+
+
+def test_the_list_of_another_benchmark_is_not_read(featood, tmp_path, monkeypatch):
+    """The lists of other benchmarks may be those of another version of the protocol."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+
+    def picture(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(256, size=(8, 8, 3), dtype=np.uint8)).save(path)
+
+    for number in range(4):
+        for split in ("train", "test"):
+            picture(tmp_path / "data" / "mnist" / split / str(number % 2) / f"{number}.png")
+        picture(tmp_path / "data" / "fashion-mnist" / "test" / f"{number}.png")
+        picture(tmp_path / "data" / "images_classic" / "texture" / f"{number}.png")
+
+    def listed(folder, count):
+        path = tmp_path / "data" / "benchmark_imglist" / folder / "test_texture.txt"
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(f"texture/{number}.png -1\n" for number in range(count)))
+
+    listed("cifar10", 4)
+    net = ("--backbone", "cifar-resnet20", "--weights", "random", "--image-size", "16")
+    assert featood("extract", *net, "--dataset", "mnist")[0] == 0
+    words = ("benchmark", "mnist-openood", "--head", "msp", "--available")
+    code, out, err = featood(*words)
+    assert code == 0, err
+    assert "textures: there is only the image list of cifar10, which is not that of mnist-openood" in err
+    assert "far: textures, missing" in out
+    listed("mnist", 3)
+    code, out, err = featood(*words)
+    assert code == 0 and "far: textures:list=mnist, 3 rows" in out
 
 
 def test_full_spectrum(tmp_path, featood):
@@ -122,6 +195,26 @@ def test_full_spectrum(tmp_path, featood):
     assert "ID: midog, 60 rows" in plain[1] and "ID: midog with midog-1b, midog-1c, 180 rows" in full[1]
     cache.remove(["net/midog-1b/test", "net/midog-1c/test"])
     assert "all shifted sets" in featood("benchmark", "midog", *options, "--full-spectrum", "--available")[2]
+
+
+def test_volumes_of_oasis(tmp_path, featood):
+    """Sets of volumes are those of the user's own network and loader."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv3d(1, 4, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool3d(1), torch.nn.Flatten(),
+        torch.nn.Linear(4, 2),
+    )  # fmt: skip
+    one, cache = benchmark("oasis3"), tmp_path / "cache"
+    for number, name in enumerate((one.dataset, *one.sets)):
+        volumes, labels = torch.randn(20, 1, 6, 6, 6) + number / 4, torch.arange(20) % 2
+        batches = [(volumes, labels) if number == 0 else volumes]
+        extract(net, batches, cache=cache, name=f"net/{name}/test", ood=number > 0, quiet=True)
+    code, out, err = featood("benchmark", "oasis3", "--head", "msp")
+    assert code == 0, err
+    assert "near: oasis3-atlas, 20 rows; oasis3-brats, 20 rows; oasis3-ct, 20 rows" in out
+    assert "far: oasis3-heart, 20 rows; oasis3-chaos, 20 rows" in out
+    code, _, err = featood("extract", "--backbone", "mnist-convnet", "--dataset", "oasis3", "--data-dir", ".")
+    assert code != 0 and "featood.extract in Python" in err
 
 
 def test_what_is_refused(cache, featood):

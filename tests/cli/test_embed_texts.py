@@ -93,6 +93,20 @@ def test_class_names_and_words(cache, encode, featood, tmp_path):
     both = ("--outliers", "words.safetensors,pool.safetensors")
     assert featood("fit", "csp", "--share", "0.5", "--backbone", "words", *both, "--out", "both")[0] == 0
     assert load_file("both/head.safetensors")["negatives"].shape == (8, 1, 32)  # four of each file
+    # "CLASS and WORD", class by class
+    code, _, err = featood(
+        "embed-texts", "pairs.safetensors", *model, "--names", "words.txt", "--pairs", "--backbone", "clip"
+    )
+    assert code == 0 and "embedding 24 words, the first as 'a photo of a red apple and stone'" in err
+    with safe_open("pairs.safetensors", "np") as file:
+        assert json.loads(file.metadata()["words"])[9] == "blue car and lamp"
+    options = ("--share", "1", "--groups", "2", "--backbone", "words", "--out", "refined")
+    code, _, err = featood("fit", "negrefine", *options, "--outliers", "words.safetensors,pairs.safetensors")
+    assert code == 0, err
+    state = load_file("refined/head.safetensors")
+    assert state["negatives"].shape == (2, 4, 32) and state["joined"].shape == (3, 8, 32)
+    code, out, err = featood("score", "--backbone", "words", "--head", "refined", "--ood", "odd")
+    assert code == 0, err
 
 
 def test_what_is_refused(cache, featood, tmp_path):
@@ -110,6 +124,8 @@ def test_what_is_refused(cache, featood, tmp_path):
         "embed-texts", "w.safetensors", *model, "--names", "empty.txt", "--dataset", "photos"
     )
     assert code == 2 and "omit --dataset" in err
+    code, _, err = featood("embed-texts", "w.safetensors", *model, "--pairs", "--backbone", "clip")
+    assert code == 2 and "name a file of words by --names" in err
     save_file({"words": np.ones((5, 31), "f4")}, "narrow.safetensors")
     featood("embed-texts", "classes.safetensors", *model)
     featood("cache", "add-classifier", "words", "clip", "--classifier", "classes.safetensors")

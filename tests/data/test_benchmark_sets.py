@@ -245,6 +245,30 @@ def test_aircraft(tmp_path):
         open_dataset("aircraft", "test", tmp_path)
 
 
+def test_sums_of_digits(tmp_path):
+    folder = tmp_path / "sumnist"
+    folder.mkdir()
+    for split, digits in (
+        ("train", [[5, 5, 5, 5], [9, 9, 2, 0]]),
+        ("test", [[1, 2, 3, 4], [0, 2, 9, 9], [9, 9, 9, 9]]),
+    ):
+        pixels = np.arange(len(digits), dtype="f4")[:, None, None] * np.ones((1, 56, 56), "f4")
+        np.savez(folder / f"x-{split}.npz", pixels)
+        np.savez(folder / f"y-{split}.npz", np.array(digits))
+        np.savez(folder / f"b-{split}.npz", np.zeros((len(digits), 4, 4)))
+    assert available_splits("sumnist", tmp_path) == ["train", "test"]
+    whole = open_dataset("sumnist", "test", tmp_path)
+    assert whole.labels.tolist() == [1, 0, 1] and whole.classes == ("sum 20", "another sum")
+    found = {kind: open_dataset(f"sumnist:{kind}", "test", tmp_path) for kind in ("known", "unknown")}
+    assert {kind: [images.read(row)[0, 0] for row in range(len(images))] for kind, images in found.items()} == {
+        "known": [1], "unknown": [0, 2],
+    }  # fmt: skip
+    assert len(open_dataset("sumnist:known", "train", tmp_path)) == 2
+    assert not overlap("sumnist:known", "sumnist:unknown")
+    with pytest.raises(UsageError, match="there are known and unknown"):
+        open_dataset("sumnist:odd", "test", tmp_path)
+
+
 @pytest.mark.parametrize("name", ["cub", "stanford-cars", "aircraft"])
 def test_groups_of_classes_divide_the_set(name):
     entry = get_entry(name)
@@ -265,13 +289,15 @@ def test_lists_of_openmibood(tmp_path):
     lists = tmp_path / "benchmark_imglist" / "midog"
     lists.mkdir(parents=True)
     (lists / "test_midog_2.txt").write_text("near/2/201/a.png 2\n")
+    (lists / "valid_midog_2.txt").write_text("near/2/201/a.png 1\n")
+    assert open_dataset("midog-2", "val", tmp_path).labels.tolist() == [1]
     images = open_dataset("midog-2", None, tmp_path)
     assert images.labels.tolist() == [2] and images.read(0)[0, 0, 0] == 9
     picture(tmp_path / "midog" / "1a" / "b.png")
     with pytest.raises(DataError, match="midog is not in"):  # not every image below midog/
         open_dataset("midog", None, tmp_path)
     for name in ("midog-near", "midog-far", "midog-shifted", "phakir-near", "phakir-far", "phakir-shifted"):
-        assert all(get_entry(member).openood.startswith(f"{name.split('-')[0]}/") for member in suite(name))
+        assert all(name.split("-")[0] in get_entry(member).lists for member in suite(name))
 
 
 # --- known and unknown classes --------------------------------------------------------------------------

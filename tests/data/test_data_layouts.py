@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featood.data import available_splits, open_dataset
-from featood.errors import DataError
+from featood.data import available_splits, image_list_of, open_dataset
+from featood.errors import DataError, UsageError
 
 RNG = np.random.default_rng(0)
 
@@ -187,6 +187,43 @@ def test_openood_lists(tmp_path):
     assert available_splits("ninco", tmp_path) == []
     given = open_dataset(str(lists / "cifar10" / "test_texture.txt"), None, tmp_path)
     assert given.read(0).shape == (4, 4, 3)
+
+
+def test_the_image_list_of_a_benchmark(tmp_path):
+    """The lists of a set differ between benchmarks, and are not what is read by its name alone."""
+    for folder, count in (("cifar10", 3), ("cifar100", 2)):
+        path = tmp_path / "benchmark_imglist" / folder / "test_tin.txt"
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(f"tin/val/images/val_{number}.png -1\n" for number in range(count)))
+    for number in range(3):
+        save(tmp_path / "images_classic" / "tin" / "val" / "images" / f"val_{number}.png")
+        save(tmp_path / "tiny-imagenet" / "test" / f"{number}.png")
+    save(tmp_path / "tiny-imagenet" / "test" / "4.png")
+    sizes = {"tiny-imagenet": 4, "tiny-imagenet:list=cifar10": 3, "tiny-imagenet:list=cifar100": 2}
+    for name, size in sizes.items():
+        images = open_dataset(name, None, tmp_path)
+        assert (images.name, len(images)) == (name, size)
+        if "list" in name:
+            assert "the split test is read from test_tin.txt" in images.notes
+            assert (
+                f"the rows are those of the image list of the benchmark {name.partition('=')[2]}"
+                in images.notes
+            )
+    assert len(open_dataset("tiny-imagenet:list=cifar10,limit=2", None, tmp_path)) == 2
+    found = {name: image_list_of(name, tmp_path) for name in (*sizes, "svhn")}
+    assert list(found.values()) == ["", "cifar10", "cifar100", ""]
+    (tmp_path / "tiny-imagenet").rename(tmp_path / "other")
+    assert image_list_of("tiny-imagenet", tmp_path) == "cifar10"
+    assert available_splits("tiny-imagenet:list=mnist", tmp_path) == []
+    with pytest.raises(DataError, match=r"put the image list <split>_tin.txt of its benchmark into .*mnist"):
+        open_dataset("tiny-imagenet:list=mnist", None, tmp_path)
+    with pytest.raises(
+        UsageError, match="has no image list of 'imagenet', only those of cifar10, cifar100, mnist"
+    ):
+        open_dataset("tiny-imagenet:list=imagenet", None, tmp_path)
+    (tmp_path / "images_classic").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"line 1: 'tin/val/images/val_0.png' does not exist"):
+        open_dataset("tiny-imagenet:list=cifar10", None, tmp_path)
 
 
 # --- the files of particular sets -------------------------------------------------------------------------

@@ -88,3 +88,29 @@ def test_wrong_inputs_are_explained():
         d.MetricCollection([d.AUROC()]).update(scores=SCORES, labels=LABELS, logits=SCORES)
     with pytest.raises(TypeError, match="scores must be a tensor, not list"):
         d.AUROC().update(SCORES.tolist(), LABELS)
+
+
+@pytest.mark.parametrize("positive", ["ood", "id"])
+def test_points_of_curves(positive):
+    scores = torch.tensor([0.5, 0.1, 0.5, 0.9, 0.3, 0.3, 0.7])
+    labels = torch.tensor([0, 1, -1, -1, -1, 2, 0])
+    outlier = labels < 0
+    fpr, tpr, thresholds = d.roc_curve(scores, labels)
+    assert thresholds.tolist() == sorted(set(scores.double().tolist()), reverse=True)
+    expected = [[0.0, 0.0]]
+    for value in thresholds:
+        flagged = scores.double() >= value
+        expected.append([float(flagged[~outlier].double().mean()), float(flagged[outlier].double().mean())])
+    torch.testing.assert_close(torch.stack([fpr, tpr], 1), torch.tensor(expected, dtype=torch.float64))
+    precision, recall, thresholds = d.pr_curve(scores, labels, positive)
+    wanted = outlier if positive == "ood" else ~outlier
+    assert (precision[-1], recall[-1], len(precision)) == (1, 0, len(thresholds) + 1)
+    assert thresholds.tolist() == sorted(thresholds.tolist(), reverse=positive == "id")
+    for threshold, p, r in zip(thresholds, precision, recall, strict=False):
+        taken = scores.double() >= threshold if positive == "ood" else scores.double() <= threshold
+        assert p == pytest.approx(float(wanted[taken].double().mean()))
+        assert r == pytest.approx(float(taken[wanted].double().mean()))
+    area = -torch.trapezoid(precision, recall)
+    assert d.aupr(scores, labels, positive) == pytest.approx(float(area))
+    with pytest.raises(UsageError, match="positive is 'ood' or 'id'"):
+        d.pr_curve(scores, labels, "unknown")

@@ -101,8 +101,10 @@ def test_names_of_weights_are_those_of_pytorch_ood():
         assert key in get_model_info(name).name
     with pytest.raises(UsageError, match="could be wrn-40-2/cifar10/vos/s0"):
         get_model_info("wrn-40-2/cifar10/vos")
-    with pytest.raises(UsageError, match="not among"):
-        get_model_info("wrn-40-2/mnist")
+    with pytest.raises(
+        UsageError, match=r"there is no name of published weights 'er-cifar10'; .*er-cifar10-tune"
+    ):
+        get_model_info("er-cifar10")
 
 
 def test_transforms_are_those_of_the_weights():

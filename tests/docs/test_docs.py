@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import doctest
 import importlib
+import itertools
 import json
 import os
 import posixpath
@@ -23,10 +24,15 @@ import gallery_pages
 import head_pages
 import numpy as np
 import pytest
+import pytorch_ood_pages
 import reference_pages
 
 from featood.cli.root import root
+from featood.data import benchmark, get_entry, suite
+from featood.data.masked.layouts import LAYOUTS
+from featood.extractors.backbones import list_published
 from featood.heads import head_class, list_heads
+from featood.nets.registry import is_net
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -46,6 +52,7 @@ def generated() -> dict[str, str]:
     pages = head_pages.head_pages() | command_pages.command_pages() | reference_pages.reference_pages()
     pages |= data_pages.data_pages()
     pages["heads/coverage.md"] = coverage_pages.coverage_page()
+    pages["guides/pytorch-ood.md"] = pytorch_ood_pages.pytorch_ood_page()
     pages["gallery/index.md"] = gallery_pages.gallery_index()
     for path in gallery_pages.examples():
         pages[f"gallery/{path.stem}.md"] = gallery_pages.example_page(path, gallery_pages.Run("", {}))
@@ -234,8 +241,13 @@ def test_links_are_valid():
 
 
 def test_all_pages_are_in_the_navigation():
-    listed = re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
-    assert sorted(listed) == sorted(path.relative_to(DOCS).as_posix() for path in PAGES)
+    listed = re.findall(
+        r": ([\w/-]+\.md)( # generated)?$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE
+    )
+    assert sorted(name for name, made in listed if not made) == sorted(
+        path.relative_to(DOCS).as_posix() for path in PAGES
+    )
+    assert {name for name, made in listed if made} <= generated().keys()
 
 
 @pytest.mark.parametrize("path", DOCTESTS, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -256,6 +268,11 @@ def test_weights_and_sets_of_images_are_on_pages():
         assert f"| `{name}` |" in pages["data/images.md"]
 
 
+def needs_dataset(command: str) -> bool:
+    """Whether the name of a set is left out in a command of a table."""
+    return "--dataset" not in command and f"{command} ".startswith(("extract ", "dense extract ", "train "))
+
+
 @pytest.mark.parametrize("name", coverage_pages.read_peers())
 def test_commands_for_methods_of_other_libraries_parse(name):
     methods = coverage_pages.read_peers()[name].methods
@@ -264,22 +281,82 @@ def test_commands_for_methods_of_other_libraries_parse(name):
         assert method.commands or method.note, f"{method.name} has neither a command nor a reason"
         for command in method.commands:
             if "pyod:" not in command or find_spec("pyod"):
-                parse(
-                    f"featood {command}"
-                    + " --dataset cifar10" * command.startswith(("extract ", "dense extract ", "train "))
-                )
+                parse(f"featood {command}" + " --dataset cifar10" * needs_dataset(command))
 
 
-def test_methods_of_installed_libraries_are_complete():
+def names_of_sets(command: str) -> list[str]:
+    """Return the names of sets that a command of a table contains."""
+    words = shlex.split(command)
+    options = ("--dataset", "--ood", "--outliers", "--mixing-set", "--shifted")
+    found = [after for before, after in itertools.pairwise(words) if before in options]
+    found += [
+        name for before, after in itertools.pairwise(words) if before == "--suite" for name in suite(after)
+    ]
+    if words[0] == "benchmark" and len(words) > 1:
+        found += [benchmark(words[1]).dataset, *benchmark(words[1]).sets]
+    return found
+
+
+@pytest.mark.parametrize("key", pytorch_ood_pages.read_sections())
+def test_what_stands_for_a_name_of_pytorch_ood_exists(key):
+    methods = pytorch_ood_pages.read_sections()[key].methods
+    assert len({method.name for method in methods}) == len(methods)
+    for method in methods:
+        assert method.commands or method.note, f"{method.name} has neither a command nor a reason"
+        for command in method.commands:
+            if command.startswith("featood."):
+                module, _, name = command.rpartition(".")
+                assert getattr(importlib.import_module(module), name) is not None
+                continue
+            parse(f"featood {command}" + " --dataset cifar10" * needs_dataset(command))
+            for name in names_of_sets(command):
+                base, _, split = name.partition("/")
+                known = base.partition(":")[0] in LAYOUTS or base.endswith(".txt") or get_entry(base)
+                assert known and (not split or split in get_entry(base).splits)
+            for before, after in itertools.pairwise(shlex.split(command)):
+                if before in ("--backbone", "--initial") and ".pytorch-ood-" in after:
+                    assert after in list_published()
+                assert before != "--arch" or after == "gru" or is_net(after)
+
+
+def test_all_names_of_pytorch_ood_are_listed():
+    counts = {key: len(one.methods) for key, one in pytorch_ood_pages.read_sections().items()}
+    assert counts["detectors"] == 36 and counts["losses"] == 18 and counts["weights"] == 60
+    assert (counts["images"], counts["texts"], counts["recordings"]) == (39, 7, 1)
+    assert counts["benchmarks"] == 14  # with their base class
+    page = pytorch_ood_pages.pytorch_ood_page()
+    assert page.count("\n| `") == sum(counts.values())
+    none = page.count("| none |")
+    assert f"| all | {sum(counts.values())} | {sum(counts.values()) - none} | {none} |" in page
+
+
+def exported(package: Path) -> set[str]:
+    """Return the public names that a module imports from its own modules, or defines, without running it."""
+    path = package / "__init__.py" if package.is_dir() else package.with_suffix(".py")
+    found = set()
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ImportFrom) and node.level and node.module and package.is_dir():
+            names = {alias.name for alias in node.names}
+            found |= exported(package / node.module) if names == {"*"} else names
+    return {name for name in found if not name.startswith("_")}
+
+
+def test_names_of_an_installed_pytorch_ood_are_complete():
     """PyOD's are compared in tests/heads/test_pyod_heads.py; the others are no dependency of the tests."""
-    if (found := find_spec("pytorch_ood")) is None:
+    if (spec := find_spec("pytorch_ood")) is None:
         pytest.skip("pytorch-ood is not installed")
-    tree = ast.parse(Path(found.submodule_search_locations[0], "detector", "__init__.py").read_text("utf-8"))
-    (names,) = (
-        node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
-    )
-    methods = coverage_pages.read_peers()["pytorch-ood"].methods
-    assert {method.name for method in methods} == set(ast.literal_eval(names)) - {"odin_preprocessing"}
+    (folder,) = spec.submodule_search_locations
+    for key, section in pytorch_ood_pages.read_sections().items():
+        path, names = (
+            Path(folder).parent / section.module.replace(".", "/"),
+            {one.name for one in section.methods},
+        )
+        if key == "weights":
+            assert names == set(re.findall(r'key="([^"]+)"', path.with_suffix(".py").read_text("utf-8")))
+        elif section.module.startswith("pytorch_ood."):
+            assert names == exported(path), section.module
 
 
 def test_counts_of_methods_are_those_of_the_tables():

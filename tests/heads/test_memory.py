@@ -36,7 +36,7 @@ SAMPLES = {
 """Options of heads that keep a sample, to make it smaller than the sets."""
 KEEP_ROWS = {"combood", "grood", "knn", "nnguide", "relation"}
 """Heads that keep all rows, by their definition. So do heads that train, and `compose`, of which a member trains."""
-KEEP_OUTLIERS = {"csp", "neglabel"}
+KEEP_OUTLIERS = {"csp", "neglabel", "negrefine"}
 """Heads that keep a share of the outliers: words, whose number does not depend on the number of images."""
 FITTING = 2
 """Most bytes by which a further row may increase the peak of a fit: less than one number for each row."""

@@ -122,3 +122,70 @@ def test_global_and_local_matching(weight):
     odd = make(data.features["image"], grid=data.features["grid"][:, :-1])
     with pytest.raises(UsageError, match="143 numbers per row, which are not embeddings of 16"):
         head.score(odd)
+
+
+def refined(head, row, joined):
+    """The score of the authors' code for one image, as a probability of being out-of-distribution."""
+    groups, t = head.state["negatives"].numpy().astype(float), head.temperature
+    words, image = unit(groups.reshape(-1, WIDTH)), unit(row)
+    positive = np.exp(unit(NAMES) @ image / t).sum()
+    shares = [positive / (positive + np.exp(unit(group) @ image / t).sum()) for group in groups]
+    near = np.argsort(-(unit(NAMES) @ image))[: head.nearest], np.argsort(-(words @ image))[: head.nearest]
+    best = 0
+    for c in near[0]:
+        for n in near[1]:
+            pair, word = np.exp(unit(joined(c, n)) @ image / t), np.exp(words[n] @ image / t)
+            best = max(best, pair / (pair + word))
+    return (1 - np.mean(shares)) + head.weight * (1 - best)
+
+
+@pytest.mark.parametrize("nearest", [1, 3, 50])
+def test_joined_texts_of_the_mean_embedding(nearest):
+    head = create_head("negrefine", pairs="mean", share=0.5, groups=6, temperature=0.2, nearest=nearest)
+    head.fit(train())
+    words = unit(head.state["negatives"].numpy().reshape(-1, WIDTH))
+    for data in (KNOWN, make(images_of(words, 30, 3))):
+        expected = [
+            refined(head, row, lambda c, n: unit(NAMES)[c] + words[n]) for row in data.features["image"]
+        ]
+        np.testing.assert_allclose(head.score(data), expected, rtol=1e-6)
+    # the words are chosen by the largest cosine, not by a quantile
+    chosen = np.argsort((unit(DICTIONARY) @ unit(NAMES).T).max(1))[: WORDS // 2]
+    rows = {tuple(row) for row in DICTIONARY[chosen]}
+    assert {tuple(row) for row in head.state["negatives"].numpy().reshape(-1, WIDTH)} == rows
+
+
+def test_joined_texts_of_files():
+    texts = RNG.normal(size=(CLASSES, WORDS, WIDTH)).astype("f4")
+    data = train(np.concatenate([DICTIONARY, texts.reshape(-1, WIDTH)]))
+    # two files of words, and those of their joined texts
+    split = 20
+    sizes = [split, WORDS - split, CLASSES * split, CLASSES * (WORDS - split)]
+    parts = [texts[:, :split].reshape(-1, WIDTH), texts[:, split:].reshape(-1, WIDTH)]
+    data.features["image"][20 + WORDS :] = np.concatenate(parts)
+    data.labels[20:] = np.repeat([-1, -2, -3, -4], sizes)
+    with pytest.warns(UserWarning, match="the last 2 of 30"):
+        head = create_head("negrefine", share=0.5, groups=4, temperature=0.3, nearest=2).fit(data)
+    rows = head.state["negatives"].numpy().reshape(-1, WIDTH)
+    number = {tuple(word): place for place, word in enumerate(DICTIONARY)}
+    expected = [
+        refined(head, row, lambda c, n: texts[c, number[tuple(rows[n])]]) for row in KNOWN.features["image"]
+    ]
+    np.testing.assert_allclose(head.score(KNOWN), expected, rtol=1e-6)
+    assert head.state["joined"].shape == (CLASSES, 28, WIDTH)
+    for labels in (np.full(len(data.labels) - 20, -1), np.repeat([-1, -2, -3, -4], sizes[::-1])):
+        data.labels[20:] = labels
+        with pytest.raises(DataError, match=r"files of 4 times as many joined texts .* --pairs mean"):
+            create_head("negrefine").fit(data)
+
+
+def test_an_image_of_both_is_less_odd_than_by_neglabel():
+    """An image that shows a class beside something else is told from one that shows only the latter."""
+    words = DICTIONARY[1:]
+    both, alone = unit(NAMES)[np.arange(30) % CLASSES] + 1.2 * unit(words[:30]), unit(words[:30])
+    heads = [
+        create_head(name, share=1.0, quantile=1.0, most=1.0, groups=1, **more).fit(train(words))
+        for name, more in (("neglabel", {}), ("negrefine", {"pairs": "mean", "nearest": 1}))
+    ]
+    gaps = [head.score(make(alone.astype("f4"))) - head.score(make(both.astype("f4"))) for head in heads]
+    assert (gaps[1] > gaps[0] + 0.5).mean() > 0.9

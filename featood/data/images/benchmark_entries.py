@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from featood.data.images import class_groups, class_names, corrupted, fine_grained
+from featood.data.images import class_groups, class_names, corrupted, fine_grained, formats
 from featood.data.images.entry import DatasetEntry
 from featood.data.images.folders import inner_folder
 
@@ -31,9 +31,14 @@ def _entry(name: str, title: str, source: str, num_classes: int = 0, **details: 
 def _medical(benchmark: str, name: str, title: str, file: str, **details: Any) -> DatasetEntry:
     # the folder of a benchmark contains the images of all its sets
     return _entry(
-        name, title, _MIBOOD, splits=("train", "val", "test"), openood=f"{benchmark}/{{split}}_{file}.txt",
+        name, title, _MIBOOD, splits=("train", "val", "test"), lists={benchmark: file},
         parts=_only_listed, **details,
     )  # fmt: skip
+
+
+def _volumes(name: str, title: str, *splits: str, **details: Any) -> DatasetEntry:
+    source = f"{_MIBOOD} (volumes: compute their features by featood.extract in Python, or export slices as images)"
+    return _entry(name, title, source, splits=(*splits, "test"), **details)
 
 
 def _only_listed(folder: Path, split: str) -> None:
@@ -43,7 +48,7 @@ def _only_listed(folder: Path, split: str) -> None:
 BENCHMARK_ENTRIES = (
     _entry(
         "cifar10-c", "CIFAR-10-C", f"{_ZENODO}/2535967", 10, shape=_RGB, folders=("CIFAR-10-C",),
-        parts=corrupted.cifar_corrupted, openood="cifar10/{split}_cifar10c.txt", classes=class_names.CIFAR10,
+        parts=corrupted.cifar_corrupted, lists={"cifar10": "cifar10c"}, classes=class_names.CIFAR10,
         files=((f"{_ZENODO}/2535967/files/CIFAR-10-C.tar", "CIFAR-10-C.tar", "md5:56bf5dcef84df0e2308c6dcbcbbd8499"),),
     ),
     _entry(
@@ -65,21 +70,21 @@ BENCHMARK_ENTRIES = (
     _entry(
         "imagenet-c", "ImageNet-C", f"{_ZENODO}/2235448 (unpack blur.tar, noise.tar, ... there)", 1000,
         folders=("ImageNetC", "ImageNet-C"), parts=corrupted.imagenet_corrupted,
-        openood="imagenet/{split}_imagenet_c.txt", **_IMAGENET,
+        lists={"imagenet": "imagenet_c", "imagenet200": "imagenet200_c"}, **_IMAGENET,
     ),
     _entry(
         "imagenet-v2", "ImageNet-V2", "https://github.com/modestyachts/ImageNetV2", 1000,
-        folders=("imagenetv2-matched-frequency-format-val", "imagenet_v2"), openood="imagenet/{split}_imagenet_v2.txt",
-        **_IMAGENET,
+        folders=("imagenetv2-matched-frequency-format-val", "imagenet_v2"),
+        lists={"imagenet": "imagenet_v2", "imagenet200": "imagenet200_v2"}, **_IMAGENET,
     ),
     _entry(
         "imagenet-es", "ImageNet-ES", "https://github.com/Edw2n/ImageNet-ES", 200,
-        openood="imagenet/{split}_imagenet_es.txt", **_IMAGENET,
+        lists={"imagenet": "imagenet_es"}, **_IMAGENET,
     ),
     _entry(
         "imagenet200", "ImageNet-200", "https://www.image-net.org (the 200 classes of ImageNet-R)", 200,
         splits=("train", "val", "test"), folders=("imagenet", "ILSVRC2012"),
-        openood="imagenet200/{split}_imagenet200.txt",
+        lists={"imagenet200": "imagenet200"},
         layouts=(partial(fine_grained.classes_of, keep=class_names.IMAGENET200.__contains__),),
         classes=class_names.IMAGENET200, **_IMAGENET,
     ),
@@ -119,6 +124,17 @@ BENCHMARK_ENTRIES = (
         files=(
             ("https://s.anhnguyen.me/10_runs_x_1000_cppns.tar.gz", "10-runs-x-1000-cppns.tar.gz",
              "md5:0910d63973b1512770f37bebdbb53e37"),
+        ),
+    ),
+    _entry(
+        "sumnist", "SuMNIST", "https://github.com/kkirchheim/sumnist", 2, shape=(56, 56, 1), splits=_TRAIN_TEST,
+        parts=formats.sumnist, classes=("sum 20", "another sum"), groups={"known": "0", "unknown": "1"},
+        files=tuple(
+            (f"https://files.kondas.de/sumnist/{name}.npz", f"sumnist/{name}.npz", f"md5:{digits}")
+            for name, digits in (
+                ("x-train", "c087f1c74a6f7ffcad9956be6f99cf10"), ("y-train", "c6c94eb5ed7ebbe1c466abb14712e807"),
+                ("x-test", "7db6727ec075cca1bb4dd0881087ac57"), ("y-test", "7239555b3d809657c06fbbc8da6f3e5e"),
+            )
         ),
     ),
     _entry(
@@ -165,5 +181,12 @@ BENCHMARK_ENTRIES = (
     _medical("phakir", "endovis2018", "EndoVis 2018 (OpenMIBOOD)", "phakir_endovis2018_near"),
     _medical("phakir", "kvasir", "Kvasir (OpenMIBOOD)", "phakir_kvasir_far"),
     _medical("phakir", "cataracts", "CATARACTS (OpenMIBOOD)", "phakir_cataracts_far"),
+    _volumes("oasis3", "OASIS-3, T1-weighted", "train", "val", num_classes=2),
+    _volumes("oasis3-scanner", "OASIS-3, another scanner"),
+    _volumes("oasis3-t2w", "OASIS-3, T2-weighted"),
+    _volumes("oasis3-atlas", "ATLAS 2.0 (OpenMIBOOD)"),
+    _volumes("oasis3-brats", "BraTS 2023 glioma (OpenMIBOOD)"),
+    _volumes("oasis3-ct", "OASIS-3, computed tomography"),
+    _volumes("oasis3-heart", "MSD heart (OpenMIBOOD)"),
+    _volumes("oasis3-chaos", "CHAOS, in phase (OpenMIBOOD)"),
 )  # fmt: skip
-"""OASIS-3 of OpenMIBOOD is missing: its volumes in NIfTI format are no images."""

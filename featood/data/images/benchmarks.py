@@ -26,6 +26,8 @@ class Protocol:
     page: str
     note: str
     """What has to be known in a comparison with published figures."""
+    rows: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Numbers of rows of image lists ``FOLDER/SPLIT_NAME``, which differ between versions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +40,10 @@ class Benchmark:
     protocol: Protocol
     groups: Mapping[str, tuple[str, ...]]
     """Out-of-distribution sets by group, such as near and far."""
-    shifted: str = ""
-    """Suite of sets with the same classes, which count as in-distribution in full-spectrum detection; empty if none."""
+    shifted: tuple[str, ...] = ()
+    """Sets with the same classes, which count as in-distribution in full-spectrum detection."""
+    lists: str = ""
+    """Folder of the image lists that define the rows, below ``benchmark_imglist/``; empty if there are none."""
     published: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
     """Published AUROC in percent by head and group, none of which was checked."""
     network: str = ""
@@ -49,6 +53,16 @@ class Benchmark:
     def sets(self) -> tuple[str, ...]:
         """All out-of-distribution sets."""
         return tuple(name for names in self.groups.values() for name in names)
+
+    def listed(self, name: str) -> str:
+        """Return the name of a set with the rows of its image list, such as ``svhn:list=cifar10``."""
+        return f"{name}:list={self.lists}" if self.lists else name
+
+    def renamed(self, names: Mapping[str, str]) -> Benchmark:
+        """Return the benchmark with other names for some sets."""
+        groups = {group: tuple(names.get(name, name) for name in sets) for group, sets in self.groups.items()}
+        shifted = tuple(names.get(name, name) for name in self.shifted)
+        return dataclasses.replace(self, groups=groups, shifted=shifted)
 
 
 @functools.cache
@@ -66,8 +80,11 @@ def list_benchmarks() -> Mapping[str, Benchmark]:
             head: dict(zip(groups, figures, strict=True))
             for head, figures in facts.pop("published", {}).items()
         }
+        shifted = tuple(suite(facts.pop("shifted"))) if "shifted" in facts else ()
         protocol = protocols[facts.pop("protocol")]
-        found[name] = Benchmark(name, protocol=protocol, groups=groups, published=published, **facts)
+        found[name] = Benchmark(
+            name, protocol=protocol, groups=groups, shifted=shifted, published=published, **facts
+        )
     return found
 
 

@@ -34,8 +34,10 @@ class DatasetEntry:
         Further folders of the files besides ``DIR/<name>/``, relative to DIR or to DIR/<name>.
     layouts : tuple of Layout
         The set's own layouts, tried before the general ones.
-    openood : str, optional
-        Its OpenOOD v1.5 image list below ``DIR/benchmark_imglist/``.
+    lists : mapping of str to str
+        Its image lists of OpenOOD or OpenMIBOOD: for each folder below ``DIR/benchmark_imglist/``, the name NAME in
+        ``<split>_NAME.txt``. The first is read if the set is not there in another form, and that of a folder by
+        ``SET:list=FOLDER``.
     generate : callable, optional
         Function of a split, the sets of `made_of`, and options that makes a set without files of its own.
     made_of : tuple of str
@@ -66,7 +68,7 @@ class DatasetEntry:
     splits: tuple[str, ...] = ("test",)
     folders: tuple[str, ...] = ()
     layouts: tuple[Layout, ...] = ()
-    openood: str | None = None
+    lists: Mapping[str, str] = field(default_factory=dict)
     generate: Callable[..., InputSet] | None = None
     made_of: tuple[str, ...] = ()
     download: tuple[str, tuple[dict[str, Any], ...]] | None = None

@@ -5,7 +5,7 @@ Each is a function of a folder and a split, as in :mod:`featood.data.images.layo
 
 from __future__ import annotations
 
-__all__ = ["celeba", "dtd", "gtsrb", "idx_files", "omniglot", "svhn", "tiny_imagenet"]
+__all__ = ["celeba", "dtd", "gtsrb", "idx_files", "omniglot", "sumnist", "svhn", "tiny_imagenet"]
 
 import csv
 import gzip
@@ -15,15 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
+from featood.data.images.arrays import npz_arrays
 from featood.data.images.folders import folder_labels, read_folder, split_folder
 from featood.data.images.image_set import ImageSet, packed_set
 from featood.data.images.layouts import Loader
 from featood.data.images.lists import read_list
+from featood.data.images.pixels import as_pixels
 from featood.data.images.reading import read_image, reading
 from featood.data.images.scanning import subfolders
-from featood.errors import DataError
+from featood.errors import DataError, UsageError
 
 MAX_BYTES = 1 << 32
+SUM = 20
+"""Sum of the four digits of images without an anomaly."""
 
 
 def idx_files(
@@ -181,3 +185,25 @@ def _listed(path: Path, root: Path, rows: list[tuple[str, int]], classes: tuple[
         classes=classes,
         root=root,
     )
+
+
+def sumnist(folder: Path, split: str, *, kind: str = "") -> Loader | None:
+    """Layout ``x-<split>.npz`` and ``y-<split>.npz``: images of four digits, and these.
+
+    Class 0 are the images whose digits sum to 20 (`kind` ``known``), class 1 the others (``unknown``).
+    """
+    images, digits = folder / f"x-{split}.npz", folder / f"y-{split}.npz"
+    if not (images.is_file() and digits.is_file()):
+        return None
+    if kind not in ("", "known", "unknown"):
+        raise UsageError(f"sumnist:{kind} is unknown; there are known and unknown")
+
+    def load() -> ImageSet:
+        with reading(images):
+            pixels, notes = as_pixels(npz_arrays(images)["arr_0"].read(), images)
+        with reading(digits):
+            odd = npz_arrays(digits)["arr_0"].read().sum(axis=1) != SUM
+        found = packed_set(pixels, odd.astype(np.int64), name=str(images), sources=(images, digits))
+        return (found.subset(odd == (kind == "unknown")) if kind else found).with_notes(*notes)
+
+    return load

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["LIST_SUFFIXES", "image_list", "listed_file", "read_list"]
+__all__ = [
+    "BENCHMARK_LISTS",
+    "BENCHMARK_ROOTS",
+    "LIST_SUFFIXES",
+    "benchmark_list",
+    "image_list",
+    "listed_file",
+    "read_list",
+]
 
 import os
 import re
@@ -18,23 +26,44 @@ from featood.data.images.reading import reading
 from featood.errors import DataError
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".list")
+BENCHMARK_LISTS = "benchmark_imglist"
+"""Folder of the image lists of OpenOOD and OpenMIBOOD, with a folder for each benchmark."""
+BENCHMARK_ROOTS = ("images_classic", "images_largescale", "midog", "phakir")
+"""Folders of their images, beside it."""
 
 
 def image_list(
-    folder: Path, split: str, pattern: str = "", roots: Sequence[str | Path] = (".",)
+    folder: Path,
+    split: str,
+    pattern: str = "",
+    roots: Sequence[str | Path] = (".",),
+    suffixes: tuple[str, ...] = LIST_SUFFIXES,
 ) -> Loader | None:
-    """Layout ``FOLDER/<split>.txt`` (or another of ``LIST_SUFFIXES``), or the file given by ``pattern``.
+    """Layout ``FOLDER/<split>.txt`` (or another of ``suffixes``), or the file given by ``pattern``.
 
     Raises
     ------
     DataError
         See :func:`listed_file`.
     """
-    path = folder / pattern.format(split=split) if pattern else find_split(folder, split, LIST_SUFFIXES)
+    path = folder / pattern.format(split=split) if pattern else find_split(folder, split, suffixes)
     if path is None or not path.is_file():
         return None
     loader = listed_file(path, [folder / root for root in roots])
-    return loader if pattern else noting(loader, *choice(path, split, LIST_SUFFIXES))
+    return loader if pattern else noting(loader, *choice(path, split, suffixes))
+
+
+def benchmark_list(folder: Path, split: str, name: str) -> Loader | None:
+    """Layout ``FOLDER/<split>_<name>.txt`` of a benchmark.
+
+    Raises
+    ------
+    DataError
+        See :func:`listed_file`.
+    """
+    roots = tuple(f"../../{root}" for root in BENCHMARK_ROOTS)
+    loader = image_list(folder, split, roots=roots, suffixes=(f"_{name}.txt",))
+    return loader and noting(loader, f"the rows are those of the image list of the benchmark {folder.name}")
 
 
 def listed_file(path: Path, roots: Sequence[Path]) -> Loader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["available_splits", "default_data_dir", "open_dataset", "open_images"]
+__all__ = ["available_splits", "default_data_dir", "image_list_of", "open_dataset", "open_images"]
 
 import os
 import re
@@ -17,7 +17,14 @@ from featood.data.images.class_order import ClassOrder, apply_class_order, read_
 from featood.data.images.folders import IMAGES, FolderKind, split_folder, whole_folder
 from featood.data.images.image_set import ImageSet
 from featood.data.images.layouts import SPLITS, Layout, Loader, canonical, noting
-from featood.data.images.lists import LIST_SUFFIXES, image_list, listed_file
+from featood.data.images.lists import (
+    BENCHMARK_LISTS,
+    BENCHMARK_ROOTS,
+    LIST_SUFFIXES,
+    benchmark_list,
+    image_list,
+    listed_file,
+)
 from featood.data.images.naming import StrPath, checked_name, is_path, path_key
 from featood.data.images.packed import packed, packed_file, packed_splits
 from featood.data.images.reading import reading
@@ -29,7 +36,7 @@ from featood.data.texts import files as text_files
 from featood.errors import DataError, UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[A-Za-z0-9.,=_-]+)?")
-_OPENOOD_ROOTS = ("images_classic", "images_largescale", "midog", "phakir")
+_LISTED = re.compile(r"list=([\w-]+)")
 _FORMS: dict[Layout, str] = {packed: "the packed one", image_list: "the list"}
 
 
@@ -41,6 +48,7 @@ class _Source:
     entry: DatasetEntry
     groups: list[list[tuple[Path, Layout]]]
     classes: str = ""  # the class selector, if any
+    listed: str = ""  # the folder of the image list, if one is named
 
 
 def default_data_dir() -> Path:
@@ -60,10 +68,11 @@ def open_dataset(
     ----------
     name : str or path
         A registered set (``cifar10``), some of its classes (``cifar10:0-5``, ``cifar10:0,3,7-9``; these are renumbered
-        0 to k-1 in the same order), a generated set with options (``noise:uniform,n=500,size=64``), a folder in the
-        data directory, or a path: a folder of images (``./folder``, ``/data/photos``), packed images (``.npz``,
-        ``.npy``), or an image list (``.txt``, ``.csv``, ``.tsv``, ``.lst``, ``.list``). A
-        folder without images may contain texts: a table ``<split>.csv`` or a file ``<split>.txt`` of one text per line,
+        0 to k-1 in the same order), the rows of an image list of OpenOOD (``tiny-imagenet:list=cifar100``), a generated
+        set with options (``noise:uniform,n=500,size=64``), a folder in the data directory, or a path: a folder of
+        images (``./folder``, ``/data/photos``), packed images (``.npz``, ``.npy``), or an image list (``.txt``,
+        ``.csv``, ``.tsv``, ``.lst``, ``.list``). A folder without images may contain texts: a table ``<split>.csv`` or
+        a file ``<split>.txt`` of one text per line,
         or text files in class folders; such a table or file may also be given by its path. Otherwise, recordings in
         class folders are read. At the end of any of them, ``:limit=500`` (after a selector ``,limit=500``) takes 500
         rows, evenly spaced.
@@ -96,14 +105,16 @@ def open_dataset(
     order = None if class_order is None else read_class_order(class_order)
     source = _locate(name, root, order is not None)
     loaders, reasons = _loaders(source)
-    archive = None if loaders else _archive(source.entry, root)
+    archive = None if loaders else _archive(source, root)
     if archive is not None:
         unpack(archive, root / source.entry.name)
         source = _locate(name, root, order is not None)
         loaders, reasons = _loaders(source)
     if not loaders:
         refuse_table(source.entry.name)
-        raise DataError(_missing(source.entry, root, reasons))
+        raise DataError(
+            _missing_list(source, root, reasons) if source.listed else _missing(source.entry, root, reasons)
+        )
     chosen = split or next((s for s in ("test", "val") if s in loaders), next(iter(loaders)))
     chosen = chosen if chosen in loaders else canonical(chosen)
     if chosen not in loaders:
@@ -167,10 +178,18 @@ def available_splits(name: StrPath, data_dir: StrPath | None = None) -> list[str
     root = default_data_dir() if data_dir is None else Path(data_dir)
     source = _locate(split_limit(name)[0], root)
     loaders, _ = _loaders(source)
-    available = list(loaders or (source.entry.splits if _archive(source.entry, root) else ()))
+    available = list(loaders or (source.entry.splits if _archive(source, root) else ()))
     if not available:
         refuse_table(source.entry.name)
     return available
+
+
+def image_list_of(name: StrPath, data_dir: StrPath | None = None) -> str:
+    """Return the benchmark whose image list is read for a name, as there are no other files; empty if none is."""
+    root = default_data_dir() if data_dir is None else Path(data_dir)
+    source = _locate(split_limit(name)[0], root)
+    group = next((group for group in source.groups if _loaders(replace(source, groups=[group]))[0]), [])
+    return next((folder.name for folder, _ in group if folder.parent.name == BENCHMARK_LISTS), "")
 
 
 def _locate(name: StrPath, root: Path, ordered: bool = False) -> _Source:
@@ -188,6 +207,11 @@ def _locate(name: StrPath, root: Path, ordered: bool = False) -> _Source:
             raise
         entry = DatasetEntry(name=base, title=base, source="", kind="")
     name = f"{entry.name}:{selector}" if selector else entry.name
+    if listed := _LISTED.fullmatch(selector):
+        if listed[1] not in entry.lists:
+            there = f"only those of {', '.join(entry.lists)}" if entry.lists else "none"
+            raise UsageError(f"{entry.name} has no image list of {listed[1]!r}, {there}")
+        return _Source(name, entry, _openood(entry, root, listed[1]), listed=listed[1])
     if entry.parts is not None:
         return _Source(name, entry, _parts(entry, root, ordered, selector))
     if entry.generate is None:
@@ -261,10 +285,12 @@ def _groups_in(folders: list[Path], entry: DatasetEntry, ordered: bool) -> list[
     return groups
 
 
-def _openood(entry: DatasetEntry, root: Path) -> list[list[tuple[Path, Layout]]]:
-    roots = tuple(f"../{name}" for name in _OPENOOD_ROOTS)
-    listed = partial(image_list, pattern=entry.openood or "", roots=roots)
-    return [[(root / "benchmark_imglist", listed)]] if entry.openood else []
+def _openood(entry: DatasetEntry, root: Path, folder: str = "") -> list[list[tuple[Path, Layout]]]:
+    """Return the layout of the image list of a benchmark, by default that of the first."""
+    folder = folder or next(iter(entry.lists), "")
+    if not folder:
+        return []
+    return [[(root / BENCHMARK_LISTS / folder, partial(benchmark_list, name=entry.lists[folder]))]]
 
 
 def _lone_file(name: str, root: Path) -> Path | None:
@@ -317,7 +343,7 @@ def _one_file(folder: Path, split: str, path: Path, root: Path) -> Loader | None
     if suffix not in LIST_SUFFIXES or split != "test":
         return None
     beside, root = folder.resolve(), root.resolve()
-    listed = listed_file(path, (beside, root, *(root / name for name in _OPENOOD_ROOTS)))
+    listed = listed_file(path, (beside, root, *(root / name for name in BENCHMARK_ROOTS)))
 
     def load() -> InputSet:
         images = listed()
@@ -331,10 +357,22 @@ def _text_file(folder: Path, split: str, path: Path) -> Loader | None:
     return text_files.texts_of_file(path) if split == "test" else None
 
 
-def _archive(entry: DatasetEntry, root: Path) -> Path | None:
+def _archive(source: _Source, root: Path) -> Path | None:
+    """Find the archive of a set; the images of a list are not in it."""
+    entry = source.entry
+    if source.listed:
+        return None
     stems = (entry.name, *(name for name in entry.folders if "/" not in name and name != "."))
     candidates = (root / (stem + suffix) for stem in stems for suffix in ARCHIVE_SUFFIXES)
     return next((path for path in candidates if path.is_file()), None)
+
+
+def _missing_list(source: _Source, root: Path, reasons: list[str]) -> str:
+    if reasons:
+        return reasons[0]
+    name = f"<split>_{source.entry.lists[source.listed]}.txt"
+    where = root / BENCHMARK_LISTS / source.listed
+    return f"{source.name} is not in {root}: put the image list {name} of its benchmark into {where}"
 
 
 def _missing(entry: DatasetEntry, root: Path, reasons: list[str]) -> str:

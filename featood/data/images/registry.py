@@ -21,6 +21,8 @@ from featood.errors import UsageError
 
 _GREY, _RGB = (28, 28, 1), (32, 32, 3)
 _TRAIN_TEST, _TRAIN_VAL_TEST = ("train", "test"), ("train", "val", "test")
+_CLASSIC, _LARGE = ("cifar10", "cifar100", "mnist"), ("imagenet", "imagenet200")
+"""Folders of OpenOOD's image lists."""
 _IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _ODIN = "the ODIN archives, https://github.com/facebookresearch/odin"
 _LARGE_SCALE = "https://github.com/deeplearning-wisc/large_scale_ood"
@@ -65,28 +67,28 @@ _ENTRIES = (
     _entry(
         "cifar10", "CIFAR-10", "https://www.cs.toronto.edu/~kriz/cifar.html", 10,
         shape=_RGB, splits=_TRAIN_TEST, folders=("cifar-10-batches-py", "cifar-10-batches-bin"), layouts=(cifar10,),
-        openood="cifar10/{split}_cifar10.txt", download=("CIFAR10", ({},)),
+        lists=dict.fromkeys(_CLASSIC, "cifar10"), download=("CIFAR10", ({},)),
         mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), classes=class_names.CIFAR10,
     ),
     _entry(
         "cifar100", "CIFAR-100", "https://www.cs.toronto.edu/~kriz/cifar.html", 100,
         shape=_RGB, splits=_TRAIN_TEST, folders=("cifar-100-python", "cifar-100-binary"), layouts=(cifar100,),
-        openood="cifar100/{split}_cifar100.txt", download=("CIFAR100", ({},)),
+        lists=dict.fromkeys(("cifar100", "cifar10"), "cifar100"), download=("CIFAR100", ({},)),
         mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761), classes=class_names.CIFAR100,
     ),
     _entry(
         "svhn", "SVHN", "http://ufldl.stanford.edu/housenumbers", 10,
         shape=_RGB, splits=("train", "test", "extra"), folders=(".",), layouts=(formats.svhn,),
-        openood="cifar10/{split}_svhn.txt", download=("SVHN", ({"split": "train"}, {"split": "test"})),
+        lists=dict.fromkeys(_CLASSIC[:2], "svhn"), download=("SVHN", ({"split": "train"}, {"split": "test"})),
         mean=(0.4377, 0.4438, 0.4728), std=(0.1980, 0.2010, 0.1970), classes=class_names.DIGITS,
     ),
     _mnist_like(
         "mnist", "MNIST", "http://yann.lecun.com/exdb/mnist", class_names.DIGITS,
-        openood="cifar10/{split}_mnist.txt", mean=(0.1307,), std=(0.3081,),
+        lists=dict.fromkeys(_CLASSIC, "mnist"), mean=(0.1307,), std=(0.3081,),
     ),
     _mnist_like(
         "fashion-mnist", "FashionMNIST", "https://github.com/zalandoresearch/fashion-mnist",
-        class_names.FASHION_MNIST, mean=(0.2860,), std=(0.3530,),
+        class_names.FASHION_MNIST, mean=(0.2860,), std=(0.3530,), lists={"mnist": "fashionmnist"},
     ),
     _mnist_like(
         "kmnist", "KMNIST", "https://github.com/rois-codh/kmnist", class_names.KMNIST, mean=(0.1918,), std=(0.3483,)
@@ -115,7 +117,7 @@ _ENTRIES = (
     ),
     _entry(
         "notmnist", "notMNIST", "http://yaroslavvb.blogspot.com/2011/09/notmnist-dataset.html", 10,
-        shape=_GREY, folders=("notMNIST_small",), classes=tuple("ABCDEFGHIJ"),
+        shape=_GREY, folders=("notMNIST_small",), classes=tuple("ABCDEFGHIJ"), lists={"mnist": "notmnist"},
     ),
     _entry(
         "omniglot", "Omniglot", "https://github.com/brendenlake/omniglot",
@@ -141,7 +143,7 @@ _ENTRIES = (
     _entry(
         "tiny-imagenet", "TinyImageNet", "http://cs231n.stanford.edu/tiny-imagenet-200.zip", 200,
         shape=(64, 64, 3), splits=_TRAIN_VAL_TEST, folders=("tiny-imagenet-200",), layouts=(formats.tiny_imagenet,),
-        openood="cifar10/{split}_tin.txt",
+        lists=dict.fromkeys(_CLASSIC, "tin"),
         files=(
             ("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "tiny-imagenet-200.zip",
              "md5:90528d7ca1a48142e341f4ef8d21d0de"),
@@ -150,30 +152,30 @@ _ENTRIES = (
     ),
     _entry(
         "textures", "Textures", _DTD, 47, splits=_TRAIN_VAL_TEST, folders=("dtd/dtd", "dtd"),
-        layouts=(formats.dtd,), openood="cifar10/{split}_texture.txt", download=("DTD", ({},)),
+        layouts=(formats.dtd,), lists=dict.fromkeys(_CLASSIC, "texture"), download=("DTD", ({},)),
     ),
     _entry(
         "textures-hires", "Textures (full size)", _DTD, 47, splits=_TRAIN_VAL_TEST, folders=("dtd/dtd", "dtd"),
-        layouts=(formats.dtd,), openood="imagenet/{split}_textures.txt", download=("DTD", ({},)),
+        layouts=(formats.dtd,), lists=dict.fromkeys(_LARGE, "textures"), download=("DTD", ({},)),
     ),
     _entry(
         "places365", "Places365", "http://places2.csail.mit.edu", 365,
-        splits=("val",), folders=("Places", "."), openood="cifar10/{split}_places365.txt",
+        splits=("val",), folders=("Places", "."), lists=dict.fromkeys(_CLASSIC, "places365"),
         layouts=(partial(image_list, pattern="places365_{split}.txt", roots=("val_256", "val_large")),),
         download=("Places365", ({"split": "val", "small": True},)),
     ),
     _entry(
         "imagenet", "ImageNet-1k", "https://www.image-net.org (ILSVRC 2012)", 1000,
-        splits=("train", "val"), folders=("ILSVRC2012",), openood="imagenet/{split}_imagenet.txt", **_IMAGENET,
+        splits=("train", "val"), folders=("ILSVRC2012",), lists={"imagenet": "imagenet"}, **_IMAGENET,
     ),
     _entry(
         "inaturalist", "iNaturalist", _LARGE_SCALE, folders=("iNaturalist",),
-        openood="imagenet/{split}_inaturalist.txt", files=_wisconsin("iNaturalist"),
+        lists=dict.fromkeys(_LARGE, "inaturalist"), files=_wisconsin("iNaturalist"),
     ),
     _entry("sun", "SUN", _LARGE_SCALE, folders=("SUN",), files=_wisconsin("SUN")),
     _entry(
         "openimage-o", "OpenImage-O", "https://github.com/haoqiwang/vim", folders=("openimage_o",),
-        openood="imagenet/{split}_openimage_o.txt",
+        lists=dict.fromkeys(_LARGE, "openimage_o"),
     ),
     _entry(
         "imagenet-o", "ImageNet-O", _HENDRYCKS, 200,
@@ -185,17 +187,17 @@ _ENTRIES = (
     ),
     _entry(
         "imagenet-r", "ImageNet-R", "https://github.com/hendrycks/imagenet-r", 200,
-        openood="imagenet/{split}_imagenet_r.txt",
+        lists={"imagenet": "imagenet_r", "imagenet200": "imagenet200_r"},
         files=_berkeley("imagenet-r", "md5:a61312130a589d0ca1a8fca1f2bd3337"), **_IMAGENET,
     ),
     _entry(
         "ssb-hard", "SSB-hard", "https://github.com/sgvaze/SSB", folders=("ssb_hard",),
-        openood="imagenet/{split}_ssb_hard.txt",
+        lists=dict.fromkeys(_LARGE, "ssb_hard"),
     ),
     _entry(
         "ninco", "NINCO", "https://github.com/j-cb/NINCO", folders=("NINCO/NINCO_OOD_classes", "NINCO_OOD_classes"),
         layouts=(partial(inner_folder, names=("NINCO_OOD_classes", "NINCO/NINCO_OOD_classes")),),
-        openood="imagenet/{split}_ninco.txt",
+        lists=dict.fromkeys(_LARGE, "ninco"),
         files=(
             ("https://zenodo.org/record/8013288/files/NINCO_all.tar.gz", "ninco.tar.gz",
              "md5:b9ffae324363cd900a81ce3c367cd834"),

@@ -59,6 +59,9 @@ _SUITES: dict[str, tuple[str, ...]] = {
     "phakir-shifted": ("phakir-medium-smoke", "phakir-heavy-smoke"),
     "phakir-near": ("cholec", "endovis2015", "endovis2018"),
     "phakir-far": ("kvasir", "cataracts"),
+    "oasis3-shifted": ("oasis3-scanner", "oasis3-t2w"),
+    "oasis3-near": ("oasis3-atlas", "oasis3-brats", "oasis3-ct"),
+    "oasis3-far": ("oasis3-heart", "oasis3-chaos"),
     "debian-sections-near": ("debian-near",),
     "debian-sections-far": ("debian-far",),
     # Hendrycks et al. 2019, who have further sets
@@ -105,14 +108,19 @@ def near_and_far(dataset: str, sets: Iterable[str], suites: Sequence[str] = ()) 
 
     Examples
     --------
-    >>> near_and_far("cifar10", ["svhn", "lsun-crop", "tiny_imagenet", "cifar100"])
-    {'near': ['cifar100', 'tiny_imagenet'], 'far': ['svhn']}
+    >>> near_and_far("cifar10", ["svhn", "lsun-crop", "tiny_imagenet", "cifar100:list=cifar10"])
+    {'near': ['cifar100:list=cifar10', 'tiny_imagenet'], 'far': ['svhn']}
     """
-    whole, _ = split_limit(dataset)
-    left = {split_limit(dataset_key(name))[0]: name for name in sets}
+    whole = _whole(dataset)
+    left = {_whole(dataset_key(name)): name for name in sets}
     groups: dict[str, list[str]] = {"near": [], "far": []}
     for listed in (*suites, f"{whole}-near", f"{whole}-far"):
         group = listed.rpartition("-")[2]
         if group in groups:
             groups[group] += [left.pop(name) for name in _SUITES.get(listed, ()) if name in left]
     return {group: names for group, names in groups.items() if names}
+
+
+def _whole(name: str) -> str:
+    """Return a name without what selects rows of all classes: those of an image list, or evenly spaced ones."""
+    return str(split_limit(name)[0]).partition(":list=")[0]

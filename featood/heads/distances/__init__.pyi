@@ -21,6 +21,7 @@ from .nac import NAC as NAC
 from .nci import NCI as NCI
 from .nnguide import NNGuide as NNGuide
 from .neglabel import NegLabel as NegLabel
+from .negrefine import NegRefine as NegRefine
 from .norm import Norm as Norm
 from .ora import ORA as ORA
 from .otod import OTOD as OTOD

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["NegLabel"]
 
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -66,24 +67,32 @@ class NegLabel(RawFeatures, FeatureHead):
         DataError
             If there are no outliers, or only outliers.
         """
-        words, pools, images = [], [], 0
+        words, numbers, images = [], [], 0
         for block in train.blocks():
             labels = torch.as_tensor(block.labels)
             unknown = labels < 0
             words.append(self.vectors(block)[unknown])
-            pools.append(labels[unknown])
+            numbers.append(labels[unknown])
             images += int((~unknown).sum())
-        every, numbers = torch.cat(words), torch.cat(pools)
+        every, pool = torch.cat(words), torch.cat(numbers)
         if not (len(every) and images):
             raise DataError(
                 f"{self.name}: {train.source.name} has {images} images and {len(every)} words; name a file with "
                 "embeddings of words that may become negative labels by --outliers FILE"
             )
-        layer = classifier_state(train, self.feature)
-        limits = self.share, self.quantile, self.most
-        parts = [every[numbers == number] for number in numbers.unique().flip(0)]
-        chosen = torch.cat([part[mine_negatives(part, layer["weight"], *limits)] for part in parts]).cpu()
-        return {"weight": layer["weight"], "negatives": self._grouped(chosen).float().to(train.device)}
+        weight = classifier_state(train, self.feature)["weight"]
+        pools = [every[pool == number] for number in pool.unique().flip(0)]
+        return {"weight": weight, **self.choose(pools, weight)}
+
+    def choose(self, pools: Sequence[Tensor], weight: Tensor) -> State:
+        """Return the negative labels ``[G, S, D]``, from words ``[M, D]`` of each file and classes ``[C, D]``."""
+        chosen = self.mined(pools, weight)
+        words = torch.cat([words[rows] for words, rows in zip(pools, chosen, strict=True)])
+        return {"negatives": words[self.grouped(len(words)).to(words.device)].float()}
+
+    def mined(self, pools: Sequence[Tensor], weight: Tensor) -> list[Tensor]:
+        """Return the numbers of the words of each file that become negative labels."""
+        return [mine_negatives(words, weight, self.share, self.quantile, self.most) for words in pools]
 
     def prepare(self, state: State) -> Any:
         """Return unit embeddings of the classes ``[C, D]`` and of the groups of negative labels ``[G, S, D]``."""
@@ -92,29 +101,39 @@ class NegLabel(RawFeatures, FeatureHead):
 
     def score_block(self, block: FeatureSet, fitted: Any) -> Tensor:
         """Return the mean probability of the negative labels ``[B]``."""
-        return by_chunks(partial(self._probabilities, *fitted), ROWS, self.vectors(block))
+        return by_chunks(partial(self._scores, *fitted), ROWS, self.vectors(block))
 
-    def _grouped(self, chosen: Tensor) -> Tensor:
-        """Divide negative labels ``[K, D]`` at random into groups ``[G, S, D]``."""
-        size, left = divmod(len(chosen), min(self.groups, len(chosen)))
-        if len(chosen) < self.groups:
+    def grouped(self, count: int) -> Tensor:
+        """Divide the numbers of negative labels at random into groups ``[G, S]``."""
+        size, left = divmod(count, min(self.groups, count))
+        if count < self.groups:
             warnings.warn(
-                f"{self.name}: each of the {len(chosen)} negative labels is a group, as there are fewer than "
-                f"{self.groups}",
+                f"{self.name}: each of the {count} negative labels is a group, as there are fewer than {self.groups}",
                 stacklevel=2,
             )
         if left:
             warnings.warn(
-                f"{self.name}: the last {left} of {len(chosen)} negative labels are left out, so that the groups have "
-                "equal size",
+                f"{self.name}: the last {left} of {count} negative labels are left out, so that the groups have equal "
+                "size",
                 stacklevel=2,
             )
-            chosen = chosen[:-left]
-        order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.seed))
-        return chosen[order].unflatten(0, (-1, size))
+        order = torch.randperm(count - left, generator=torch.Generator().manual_seed(self.seed))
+        return order.unflatten(0, (-1, size))
 
-    def _probabilities(self, names: Tensor, negatives: Tensor, rows: Tensor) -> Tensor:
-        rows = unit(rows.double()) / self.temperature
-        positive = (rows @ names.T).logsumexp(1, keepdim=True)
-        negative = (rows @ negatives.flatten(0, 1).T).unflatten(1, negatives.shape[:2]).logsumexp(2)
+    def _scores(self, names: Tensor, negatives: Tensor, rows: Tensor) -> Tensor:
+        images = unit(rows.double())
+        return self.probability(images @ names.T, images @ negatives.flatten(0, 1).T, negatives.shape[1])
+
+    def probability(self, known: Tensor, unknown: Tensor, size: int) -> Tensor:
+        """Return the mean probability ``[B]`` of groups of negative labels, each of `size`.
+
+        Parameters
+        ----------
+        known, unknown : Tensor
+            Cosines with the classes ``[B, C]`` and with the negative labels, group by group, ``[B, K]``.
+        size : int
+            Number of negative labels in a group.
+        """
+        positive = (known / self.temperature).logsumexp(1, keepdim=True)
+        negative = (unknown / self.temperature).unflatten(1, (-1, size)).logsumexp(2)
         return (negative - positive).sigmoid().mean(1)
