@@ -13,21 +13,19 @@ __all__ = [
     "StructuredDetector",
 ]
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, ClassVar, Self, TypeAlias, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from featood.cache import FeatureSet
-from featood.detectors.utils import as_rows, extract_features
+from featood.detectors.batches import Model, apply_model, extract_features, move
+from featood.detectors.utils import as_rows, from_rows
 from featood.errors import NotFitted, UsageError
 from featood.heads import Head, create_head
-
-Transform: TypeAlias = Callable[[Tensor], Any]
-"""A module, one of its methods, or any function of a batch."""
 
 
 class RequiresFittingException(NotFitted):
@@ -47,8 +45,10 @@ class ModelNotSetException(UsageError):
 class Detector:
     """Base of the detectors: ``fit(loader)``, then ``predict(x)``, higher meaning more out-of-distribution.
 
-    A batch of the loader is a pair of inputs and labels; inputs with a negative label are outliers, which no fit uses.
-    The model is used in the mode it is in: call ``model.eval()`` first.
+    A batch of the loader is a pair of inputs and labels, or a mapping with a key such as ``labels``; inputs with a
+    negative label are outliers, which no fit uses. Inputs are a tensor, or a mapping, tuple or list of inputs. A
+    mapping is passed to the model as keyword arguments if it has such parameters, as models of transformers have, and
+    the ``logits`` of what it returns are used. The model is used in the mode it is in: call ``model.eval()`` first.
     """
 
     requires_fit: ClassVar[bool] = False
@@ -64,7 +64,7 @@ class Detector:
         """Return `predict`."""
         return self.predict(*args, **kwargs)
 
-    def predict(self, x: Tensor) -> Tensor:
+    def predict(self, x: Any) -> Tensor:
         """Return the outlier scores ``[B]`` of inputs ``[B, ...]``."""
         raise NotImplementedError
 
@@ -112,8 +112,9 @@ class Detector:
             setattr(self, name, value)
         return self
 
-    def _moved(self, x: Tensor) -> Tensor:
-        return x if self.device is None else x.to(self.device)
+    def _moved(self, x: Any) -> Any:
+        """Return inputs on the device of the detector, if it is known."""
+        return move(x, self.device)
 
     def _place(self, device: str | torch.device | None) -> torch.device:
         """Move the detector, if a device is given, and return where to compute."""
@@ -173,7 +174,7 @@ class LogitsDetector(HeadDetector):
         Inputs to logits; None if only the methods on logits are used.
     """
 
-    model: Transform | None
+    model: Model | None
 
     def fit(self, data_loader: Iterable[Any], device: str | torch.device | None = None) -> Self:
         """Fit the detector on the known inputs of a loader, if it has to be fitted."""
@@ -181,13 +182,13 @@ class LogitsDetector(HeadDetector):
             return self
         return self.fit_logits(*extract_features(data_loader, given(self.model), self._place(device)))
 
-    def predict(self, x: Tensor) -> Tensor:
+    def predict(self, x: Any) -> Tensor:
         """Return the outlier scores of inputs ``[B, ...]``."""
         model = given(self.model)
         if self.requires_fit and self.head_ is None:
             raise RequiresFittingException()
         with torch.no_grad():
-            return self.predict_logits(model(self._moved(x)))
+            return self.predict_logits(apply_model(model, self._moved(x)))
 
     def fit_logits(self, logits: Tensor, y: Tensor | None = None) -> Self:
         """Fit the detector on logits ``[N, C]`` with labels ``[N]``, if it has to be fitted."""
@@ -197,7 +198,7 @@ class LogitsDetector(HeadDetector):
 
     def predict_logits(self, logits: Tensor) -> Tensor:
         """Return the outlier scores ``[B]`` or ``[B, H, W]`` of logits."""
-        return self.score_rows(FeatureSet(logits=as_rows(logits))).view(_without_channels(logits))
+        return from_rows(self.score_rows(FeatureSet(logits=as_rows(logits))), logits)
 
     fit_features, predict_features = fit_logits, predict_logits  # names of earlier versions
 
@@ -217,7 +218,7 @@ class FeaturesDetector(HeadDetector):
         Inputs to features; None if only the methods on features are used. Features of other shapes are flattened.
     """
 
-    encoder: Transform | None
+    encoder: Model | None
 
     def fit(self, data_loader: Iterable[Any], device: str | torch.device | None = None) -> Self:
         """Fit the detector on the known inputs of a loader, if it has to be fitted."""
@@ -225,13 +226,13 @@ class FeaturesDetector(HeadDetector):
             return self
         return self.fit_features(*extract_features(data_loader, given(self.encoder), self._place(device)))
 
-    def predict(self, x: Tensor) -> Tensor:
+    def predict(self, x: Any) -> Tensor:
         """Return the outlier scores ``[B]`` of inputs ``[B, ...]``."""
         encoder = given(self.encoder)
         if self.requires_fit and self.head_ is None:
             raise RequiresFittingException()
         with torch.no_grad():
-            return self.predict_features(encoder(self._moved(x)))
+            return self.predict_features(apply_model(encoder, self._moved(x)))
 
     def fit_features(self, z: Tensor, y: Tensor | None = None) -> Self:
         """Fit the detector on features ``[N, D]`` with labels ``[N]``, if it has to be fitted."""
@@ -254,15 +255,11 @@ class StructuredDetector(Detector):
     """Base of the detectors that score the outputs of several layers."""
 
 
-def given(part: Transform | None) -> Transform:
+def given(part: Model | None) -> Model:
     """Return a part of a model, or raise if it is None."""
     if part is None:
         raise ModelNotSetException()
     return part
-
-
-def _without_channels(logits: Tensor) -> tuple[int, ...]:
-    return (logits.shape[0], *logits.shape[2:])
 
 
 def _modules(values: Iterable[Any]) -> Iterator[nn.Module]:

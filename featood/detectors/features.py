@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from featood.cache import FeatureSet
-from featood.detectors.base import FeaturesDetector, ModelNotSetException, RequiresFittingException, Transform
+from featood.detectors.base import FeaturesDetector, ModelNotSetException, RequiresFittingException
+from featood.detectors.batches import Model
 from featood.errors import UsageError
 from featood.heads.reshaping._reshaping_head import ReshapingHead
 
@@ -87,7 +88,7 @@ class _OnLayer(FeaturesDetector):
 class _OnLogits(FeaturesDetector):
     """A detector that needs the logits, which any function of the features computes."""
 
-    head: Transform
+    head: Model
 
     def rows(self, z: Tensor, y: Tensor | None = None) -> FeatureSet:
         """Return features and labels with the logits of the features."""
@@ -190,7 +191,7 @@ class ViM(FeaturesDetector, hyperparameters={"d": [16, 32, 64, 128, 256, 512]}):
 class _Reshaped(FeaturesDetector):
     """A detector that changes the logits, and scores them by the energy or by `detector`."""
 
-    detector: Transform | None
+    detector: Model | None
 
     def score_rows(self, rows: FeatureSet) -> Tensor:
         """Score the logits."""
@@ -210,7 +211,7 @@ class DICE(_Reshaped, hyperparameters={"p": [0.1, 0.3, 0.5, 0.7, 0.9]}):
     w: Tensor
     b: Tensor
     p: float
-    detector: Transform | None = None
+    detector: Model | None = None
 
     def options(self) -> dict[str, Any]:
         """Return the options of the head."""
@@ -227,7 +228,7 @@ class LTS(_Reshaped, _OnLayer):
 
     head_name = "lts"
     p: float = 0.05
-    detector: Transform | None = None
+    detector: Model | None = None
 
     def options(self) -> dict[str, Any]:
         """Return the options of the head."""

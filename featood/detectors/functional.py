@@ -15,16 +15,20 @@ __all__ = [
     "calibration_error",
     "fpr_at_tpr",
     "oscr_score",
+    "pr_curve",
+    "roc_curve",
 ]
 
 import math
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from featood import metrics
 from featood.errors import DataError, UsageError
+from featood.metrics.counts import count_scores
 
 
 def auroc(scores: Tensor, labels: Tensor) -> float:
@@ -34,9 +38,35 @@ def auroc(scores: Tensor, labels: Tensor) -> float:
 
 def aupr(scores: Tensor, labels: Tensor, positive: str = "ood") -> float:
     """Trapezoidal area under the precision-recall curve of outliers (``ood``) or of known rows (``id``)."""
-    if positive not in ("ood", "id"):
-        raise UsageError(f"positive is 'ood' or 'id', not '{positive}'")
-    return metrics.trapezoidal_aupr(*_sides(scores, labels))[positive == "ood"]
+    return metrics.trapezoidal_aupr(*_sides(scores, labels))[_is_outlier(positive)]
+
+
+def roc_curve(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the shares of known rows and of outliers that are flagged, both from 0 to 1, and the thresholds.
+
+    After the first point, there is one for each distinct score, which is its threshold, in descending order.
+    """
+    fpr, tpr = metrics.roc_curve(*_sides(scores, labels))
+    return torch.from_numpy(fpr), torch.from_numpy(tpr), scores.detach().flatten().unique().flip(0)
+
+
+def pr_curve(scores: Tensor, labels: Tensor, positive: str = "ood") -> tuple[Tensor, Tensor, Tensor]:
+    """Return precision, recall and thresholds, where outliers (``ood``) or known rows (``id``) are positive.
+
+    There is one point for each distinct score, which is its threshold, in order of decreasing recall, and a last one of
+    precision 1 and recall 0.
+    """
+    counts, thresholds = count_scores(*_sides(scores, labels)), scores.detach().flatten().unique()
+    counts, thresholds = (
+        (counts.mirrored, thresholds) if _is_outlier(positive) else (counts, thresholds.flip(0))
+    )
+    precision = counts.id_below / (counts.id_below + counts.ood_below)
+    recall = counts.id_below / counts.n_id
+    return (
+        torch.from_numpy(np.append(precision[::-1], 1.0)),
+        torch.from_numpy(np.append(recall[::-1], 0.0)),
+        thresholds,
+    )
 
 
 def fpr_at_tpr(scores: Tensor, labels: Tensor, tpr: float = 0.95) -> float:
@@ -107,6 +137,13 @@ def calc_openness(n_train: int, n_test: int, n_target: int) -> float:
     Scheirer et al., Toward Open Set Recognition, PAMI 2013.
     """
     return 1 - math.sqrt(2 * n_train / (n_test + n_target))
+
+
+def _is_outlier(positive: str) -> bool:
+    """Return whether the positive rows are the outliers."""
+    if positive not in ("ood", "id"):
+        raise UsageError(f"positive is 'ood' or 'id', not '{positive}'")
+    return positive == "ood"
 
 
 def _sides(scores: Tensor, labels: Tensor) -> tuple[Any, Any]:

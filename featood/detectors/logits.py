@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.detectors.base import LogitsDetector
-from featood.detectors.utils import as_rows, is_known
+from featood.detectors.utils import as_rows, from_rows, is_known
 from featood.losses.virtual_outliers import weighted_energy
 
 
@@ -97,7 +97,7 @@ class WeightedEBO(LogitsDetector):
         weights = self.weights.weight if isinstance(self.weights, nn.Linear) else self.weights
         with torch.no_grad():
             scores = weighted_energy(as_rows(logits).double(), weights.to(logits).flatten().relu().log())
-        return scores.view(logits.shape[0], *logits.shape[2:])
+        return from_rows(scores, logits)
 
     predict_features = predict_logits
 

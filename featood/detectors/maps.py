@@ -11,9 +11,10 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor
 
-from featood.detectors.base import Detector, RequiresFittingException, Transform, given
+from featood.detectors.base import Detector, RequiresFittingException, given
+from featood.detectors.batches import Model, apply_model, known_batches
 from featood.detectors.logits import EnergyBased
-from featood.detectors.utils import TensorBuffer, is_known, known_batches
+from featood.detectors.utils import TensorBuffer, is_known
 from featood.errors import UsageError
 from featood.heads import Head, create_head
 from featood.heads.reshaping._reshaping_head import ReshapingHead
@@ -36,8 +37,8 @@ class FeatureMapsDetector(Detector):
     Subclasses have a field `detector`, which maps logits to scores; by default it is the energy.
     """
 
-    backbone: Transform | None
-    head: Transform | None
+    backbone: Model | None
+    head: Model | None
 
     def fit(self, data_loader: Iterable[Any], device: str | torch.device | None = None) -> Self:
         """Fit the detector on the known inputs of a loader, if it has to be fitted."""
@@ -46,13 +47,13 @@ class FeatureMapsDetector(Detector):
         backbone, buffer = given(self.backbone), TensorBuffer()
         with torch.no_grad():
             for x, _ in known_batches(data_loader, self._place(device)):
-                buffer.append("maps", backbone(x))
+                buffer.append("maps", apply_model(backbone, x))
         return self.fit_feature_maps(buffer["maps"])
 
-    def predict(self, x: Tensor) -> Tensor:
+    def predict(self, x: Any) -> Tensor:
         """Return the outlier scores of inputs ``[B, ...]``."""
         with torch.no_grad():
-            return self.predict_feature_maps(given(self.backbone)(self._moved(x)))
+            return self.predict_feature_maps(apply_model(given(self.backbone), self._moved(x)))
 
     def fit_feature_maps(self, feature_maps: Tensor, y: Tensor | None = None) -> Self:
         """Fit the detector on activations ``[N, ...]``, if it has to be fitted; y may mark outliers."""
@@ -97,7 +98,7 @@ class ASH(_ByHead, hyperparameters={"percentile": SHARES}):
 
     variant: str = "ash-s"
     percentile: float = 0.65
-    detector: Transform | None = None
+    detector: Model | None = None
 
     def make_head(self) -> Head:
         """Create the head of the variant."""
@@ -111,7 +112,7 @@ class SCALE(_ByHead, hyperparameters={"percentile": SHARES}):
     """Activation scaling: the head ``scale`` on the whole map."""
 
     percentile: float = 0.65
-    detector: Transform | None = None
+    detector: Model | None = None
 
     def make_head(self) -> Head:
         """Create the head."""
@@ -125,7 +126,7 @@ class ReAct(_ByHead, hyperparameters={"percentile": [0.85, 0.9, 0.95, 0.99]}):
     requires_fit = True
     threshold: float | None = None
     percentile: float = 0.9
-    detector: Transform | None = None
+    detector: Model | None = None
 
     def make_head(self) -> Head:
         """Create the head."""
@@ -155,7 +156,7 @@ class VRA(
     requires_fit = True
     lower_percentile: float = 0.01
     upper_percentile: float = 0.99
-    detector: Transform | None = None
+    detector: Model | None = None
 
     def make_head(self) -> Head:
         """Create the head."""
@@ -178,7 +179,7 @@ class VRA(
 class RankFeat(FeatureMapsDetector):
     """Maps without their largest singular component, as for the head ``rankfeat``, whose maps are averaged first."""
 
-    detector: Transform | None = None
+    detector: Model | None = None
 
     def reshape(self, maps: Tensor) -> Tensor:
         """Remove the component."""
