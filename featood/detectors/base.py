@@ -11,6 +11,7 @@ __all__ = [
     "ModelNotSetException",
     "RequiresFittingException",
     "StructuredDetector",
+    "WithHead",
 ]
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -121,24 +122,47 @@ class Detector:
         return (self if device is None else self.to(device)).device or torch.device("cpu")
 
 
-class HeadDetector(Detector):
-    """Base of the detectors that score by a head of featood."""
+class WithHead:
+    """Base of the classes whose arguments are options of a head of featood.
 
-    head_name: ClassVar[str]
+    A subclass names the head by the keyword `head`, and the attributes that are values of its options by `options`.
+    """
+
+    head_name: str
     """The head, see :func:`featood.list_heads`."""
-    head_: Head | None = None
-    """The fitted head, which can be saved."""
+    head_options: Mapping[str, str] = {}
+    """Options of the head, and the attributes that are their values."""
+
+    def __init_subclass__(
+        cls, head: str = "", options: Mapping[str, str] | None = None, **keywords: Any
+    ) -> None:
+        super().__init_subclass__(**keywords)
+        if head:
+            cls.head_name = head
+        if options is not None:
+            cls.head_options = options
 
     def __post_init__(self) -> None:
-        create_head(self.head_name, **self.options())  # raises if an option is out of bounds
+        self.make_head()  # raises if an option is out of bounds
 
     def options(self) -> dict[str, Any]:
         """Return the options of the head."""
-        return {}
+        return {option: getattr(self, name) for option, name in self.head_options.items()}
+
+    def make_head(self) -> Head:
+        """Create the head."""
+        return create_head(self.head_name, **self.options())
+
+
+class HeadDetector(WithHead, Detector):
+    """Base of the detectors that score by a head of featood."""
+
+    head_: Head | None = None
+    """The fitted head, which can be saved."""
 
     def fit_rows(self, rows: FeatureSet) -> Self:
         """Fit the head; rows with a negative label are ignored."""
-        self.head_ = create_head(self.head_name, **self.options()).fit(rows, device=str(self._home(rows)))
+        self.head_ = self.make_head().fit(rows, device=str(self._home(rows)))
         return self
 
     def _home(self, rows: FeatureSet) -> torch.device:

@@ -1,4 +1,4 @@
-"""Detectors that differentiate a model by its inputs or parameters."""
+"""Detectors that differentiate a model by its inputs or parameters: higher means more out-of-distribution."""
 
 from __future__ import annotations
 
@@ -81,7 +81,17 @@ def _perturbed(
 
 @dataclass(eq=False, repr=False)
 class ODIN(GradientDetector, hyperparameters={"temperature": [1, 10, 100, 1000], "eps": [0.0014, 0.0028]}):
-    """Negated largest tempered probability after a step towards the predicted class: column and head ``odin``."""
+    """Negated largest tempered probability after a step towards the predicted class: column and head ``odin``.
+
+    The arguments are those of :func:`odin_preprocessing`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from featood.detectors import ODIN
+    >>> ODIN(torch.nn.Linear(8, 3), eps=0.01, temperature=100)(torch.rand(5, 8)).shape
+    torch.Size([5])
+    """
 
     model: Model | None
     criterion: Criterion | None = None
@@ -195,6 +205,14 @@ class GradNorm(_ParameterGradients):
     References
     ----------
     Huang et al., On the Importance of Gradients for Detecting Distributional Shifts in the Wild, NeurIPS 2021.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from featood.detectors import GradNorm
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))
+    >>> GradNorm(model, param_filter=lambda name: name == "2.weight")(torch.rand(5, 8)).shape
+    torch.Size([5])
     """
 
     temperature: float = 1.0

@@ -1,4 +1,4 @@
-"""Detectors that score the outputs of several layers of a model."""
+"""Detectors that score the outputs of several layers of a model: higher means more out-of-distribution."""
 
 from __future__ import annotations
 
@@ -47,6 +47,15 @@ class MultiMahalanobis(StructuredDetector):
         Layers; each is applied to the output of the one before it.
     alpha : list of float, optional
         Their weights, by default 1. The head ``multi-mahalanobis`` can learn them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from featood.detectors import MultiMahalanobis
+    >>> layers = [torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 2, 3)]
+    >>> train = [(torch.rand(40, 3, 8, 8), torch.arange(40) % 2)]
+    >>> MultiMahalanobis(layers).fit(train)(torch.rand(5, 3, 8, 8)).shape
+    torch.Size([5])
     """
 
     requires_fit = True
@@ -93,7 +102,7 @@ class MultiMahalanobis(StructuredDetector):
 
 
 @dataclass(eq=False, repr=False)
-class Gram(HeadDetector, StructuredDetector):
+class Gram(HeadDetector, StructuredDetector, head="gram"):
     """Deviations of Gram matrices of feature maps: the columns and the head ``gram``.
 
     Parameters
@@ -106,9 +115,18 @@ class Gram(HeadDetector, StructuredDetector):
         C.
     num_poles_list : sequence of int, optional
         Powers of the maps, by default 1 to the number of layers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from featood.detectors import Gram
+    >>> convolution = torch.nn.Conv2d(3, 4, 3)
+    >>> head = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> detector = Gram(head, [convolution], num_classes=2)
+    >>> detector.fit([(torch.rand(40, 3, 8, 8), torch.arange(40) % 2)])(torch.rand(5, 3, 8, 8)).shape
+    torch.Size([5])
     """
 
-    head_name = "gram"
     requires_fit = True
     head: Model
     feature_layers: Sequence[Model]
@@ -178,6 +196,14 @@ class NACUE(GradientDetector):
     References
     ----------
     Liu et al., Neuron Activation Coverage: Rethinking Out-of-distribution Detection and Generalization, ICLR 2024.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from featood.detectors import NACUE
+    >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    >>> NACUE(model, [model[1]]).fit([(torch.rand(40, 8), torch.zeros(40))])(torch.rand(5, 8)).shape
+    torch.Size([5])
     """
 
     requires_fit = True

@@ -1,4 +1,4 @@
-"""Detectors that reshape the activations between the backbone of a model and its head."""
+"""Detectors that reshape the activations between two parts of a model: higher means more out-of-distribution."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor
 
-from featood.detectors.base import Detector, RequiresFittingException, given
+from featood.detectors.base import Detector, RequiresFittingException, WithHead, given
 from featood.detectors.batches import Model, apply_model, known_batches
 from featood.detectors.logits import EnergyBased
 from featood.detectors.utils import TensorBuffer, is_known
 from featood.errors import UsageError
-from featood.heads import Head, create_head
 from featood.heads.reshaping._reshaping_head import ReshapingHead
 from featood.numerics.quantiles import column_quantiles, quantiles
 
@@ -35,6 +34,15 @@ class FeatureMapsDetector(Detector):
         Activations to logits.
 
     Subclasses have a field `detector`, which maps logits to scores; by default it is the energy.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from featood.detectors import ReAct, WideResNet
+    >>> model = WideResNet(num_classes=10, depth=10).eval()
+    >>> detector = ReAct(model.feature_maps, model.forward_feature_maps)
+    >>> detector.fit([(torch.rand(4, 3, 32, 32), torch.zeros(4))])(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2])
     """
 
     backbone: Model | None
@@ -76,15 +84,8 @@ class FeatureMapsDetector(Detector):
         raise NotImplementedError
 
 
-class _ByHead(FeatureMapsDetector):
+class _ByHead(WithHead, FeatureMapsDetector):
     """A detector that applies the function of a head to all activations of each input."""
-
-    def __post_init__(self) -> None:
-        self.make_head()  # raises if an option is out of bounds
-
-    def make_head(self) -> Head:
-        """Create the head."""
-        raise NotImplementedError
 
     def reshape(self, maps: Tensor, **fitted: Tensor) -> Tensor:
         """Return the reshaped activations ``[B, ...]``; `fitted` is what the head would learn."""
@@ -93,44 +94,44 @@ class _ByHead(FeatureMapsDetector):
 
 
 @dataclass(eq=False, repr=False)
-class ASH(_ByHead, hyperparameters={"percentile": SHARES}):
+class ASH(_ByHead, options={"percentile": "percentile"}, hyperparameters={"percentile": SHARES}):
     """Activation shaping: the heads ``ash-s``, ``ash-p`` and ``ash-b`` on the whole map."""
 
     variant: str = "ash-s"
     percentile: float = 0.65
     detector: Model | None = None
 
-    def make_head(self) -> Head:
-        """Create the head of the variant."""
+    @property
+    def head_name(self) -> str:  # type: ignore[override]
+        """The head of the variant."""
         if self.variant not in ("ash-s", "ash-p", "ash-b"):
             raise UsageError(f"ASH has the variants ash-s, ash-p and ash-b, not '{self.variant}'")
-        return create_head(self.variant, percentile=self.percentile)
+        return self.variant
 
 
 @dataclass(eq=False, repr=False)
-class SCALE(_ByHead, hyperparameters={"percentile": SHARES}):
+class SCALE(
+    _ByHead, head="scale", options={"percentile": "percentile"}, hyperparameters={"percentile": SHARES}
+):
     """Activation scaling: the head ``scale`` on the whole map."""
 
     percentile: float = 0.65
     detector: Model | None = None
 
-    def make_head(self) -> Head:
-        """Create the head."""
-        return create_head("scale", percentile=self.percentile)
-
 
 @dataclass(eq=False, repr=False)
-class ReAct(_ByHead, hyperparameters={"percentile": [0.85, 0.9, 0.95, 0.99]}):
+class ReAct(
+    _ByHead,
+    head="react",
+    options={"percentile": "percentile"},
+    hyperparameters={"percentile": [0.85, 0.9, 0.95, 0.99]},
+):
     """Activations clipped at a quantile of the training data, or at a given threshold: the head ``react``."""
 
     requires_fit = True
     threshold: float | None = None
     percentile: float = 0.9
     detector: Model | None = None
-
-    def make_head(self) -> Head:
-        """Create the head."""
-        return create_head("react", percentile=self.percentile)
 
     def fit_activations(self, activations: Tensor) -> None:
         """Find the threshold."""
@@ -146,6 +147,8 @@ class ReAct(_ByHead, hyperparameters={"percentile": [0.85, 0.9, 0.95, 0.99]}):
 @dataclass(eq=False, repr=False)
 class VRA(
     _ByHead,
+    head="vra",
+    options={"lower": "lower_percentile", "upper": "upper_percentile"},
     hyperparameters={
         "upper_percentile": [0.85, 0.9, 0.95, 0.99],
         "lower_percentile": [0.01, 0.05, 0.1, 0.15],
@@ -157,10 +160,6 @@ class VRA(
     lower_percentile: float = 0.01
     upper_percentile: float = 0.99
     detector: Model | None = None
-
-    def make_head(self) -> Head:
-        """Create the head."""
-        return create_head("vra", lower=self.lower_percentile, upper=self.upper_percentile)
 
     def fit_activations(self, activations: Tensor) -> None:
         """Find the quantiles of each activation."""

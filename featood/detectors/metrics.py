@@ -178,6 +178,8 @@ class FPRAtTPR(_Ranking):
 
     def __init__(self, tpr: float = 0.95, **options: Any) -> None:
         super().__init__(**options)
+        if not 0 < tpr <= 1:
+            raise UsageError(f"the rate is a share above 0 and at most 1, not {tpr:g}")
         self.tpr, self.keys = tpr, (f"FPR{tpr * 100:g}TPR",)
 
     def evaluate(self, scores: Tensor, labels: Tensor) -> dict[str, float]:

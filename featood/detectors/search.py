@@ -116,7 +116,7 @@ class GridSearch:
         part, kind = (
             ("encoder", "features") if isinstance(detector, FeaturesDetector) else ("model", "logits")
         )
-        model = getattr(detector, part, None)
+        model: Any = getattr(detector, part, None)
         by_rows = isinstance(detector, FeaturesDetector | LogitsDetector) and model is not None
         if not by_rows or isinstance(detector, GradientDetector):
             return (
