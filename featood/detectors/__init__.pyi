@@ -130,3 +130,4 @@ from .utils import fix_random_seed as fix_random_seed
 from .utils import is_known as is_known
 from .utils import is_unknown as is_unknown
 from .utils import pairwise_distances as pairwise_distances
+from .utils import to_np as to_np

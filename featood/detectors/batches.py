@@ -7,7 +7,7 @@ from __future__ import annotations
 
 __all__ = [
     "Model", "apply_model", "arguments", "count", "each", "extract_feature_avg", "extract_features", "known_batches",
-    "move", "place", "select_output", "split", "unpack",
+    "move", "select_output", "split", "unpack",
 ]  # fmt: skip
 
 import contextlib
@@ -44,9 +44,8 @@ def apply_model(model: Model, inputs: Any) -> Tensor:
 def arguments(model: Model, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return how to pass inputs to a model: a mapping as keyword arguments, if it has all of these parameters."""
     if isinstance(inputs, Mapping):
-        signature = inspect.signature(model.forward if isinstance(model, nn.Module) else model)
-        with contextlib.suppress(TypeError):
-            signature.bind(**inputs)
+        with contextlib.suppress(TypeError, ValueError):  # other parameters, or none that Python knows
+            inspect.signature(model.forward if isinstance(model, nn.Module) else model).bind(**inputs)
             return (), dict(inputs)
     return (inputs,), {}
 
@@ -68,21 +67,22 @@ def each(inputs: Any, function: Callable[[Tensor], Any]) -> Any:
 
 
 def move(inputs: Any, device: str | torch.device | None) -> Any:
-    """Return inputs with all tensors on a device; None leaves them where they are."""
-    return inputs if device is None else each(inputs, lambda values: values.to(device))
-
-
-def place(inputs: Any) -> torch.device:
-    """Return the device of the first tensor of inputs."""
-    places: list[torch.device] = []
-    each(inputs, lambda values: places.append(values.device))
-    return places[0]
+    """Return inputs on a device, where they have a method `to`; None leaves them where they are."""
+    if device is None:
+        return inputs
+    if hasattr(inputs, "to"):  # tensors, packed sequences, batches of tokenizers
+        return inputs.to(device)
+    if isinstance(inputs, Mapping):
+        return {name: move(value, device) for name, value in inputs.items()}
+    return [move(value, device) for value in inputs] if isinstance(inputs, list | tuple) else inputs
 
 
 def count(inputs: Any) -> int:
     """Return the number of rows of the first tensor of inputs."""
     rows: list[int] = []
     each(inputs, lambda values: rows.append(len(values)))
+    if not rows:
+        raise DataError(f"inputs of a tensor, or several, are needed here, not {type(inputs).__name__}")
     return rows[0]
 
 

@@ -32,13 +32,14 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from featood.data import InputSet, open_dataset
+from featood.data import InputSet, available_splits, open_dataset
 from featood.data.images.download import download as download_set
 from featood.data.images.generated import noise
 from featood.data.images.image_set import packed_set
 from featood.errors import UsageError
 from featood.extractors.trainer.pixmix import PixMix
 from featood.extractors.transform import Transform
+from featood.reporter import TerminalReporter
 
 Function = Callable[[Any], Any]
 
@@ -91,8 +92,9 @@ class _Texts(_Rows):
         self, root: str | os.PathLike[str], split: str, transform: Function | None = None,
         target_transform: Function | None = None, download: bool = False,
     ) -> None:  # fmt: skip
-        if download:
-            download_set(self.name, root, None)
+        if download and split not in available_splits(self.name, root):
+            with TerminalReporter() as reporter:
+                download_set(self.name, root, None, reporter)
         super().__init__(open_dataset(self.name, split, root), transform, target_transform)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.detectors.base import Detector, ModelNotSetException
-from featood.detectors.batches import apply_model, place
+from featood.detectors.batches import apply_model
 from featood.detectors.utils import as_rows, from_rows
 from featood.errors import UsageError
 from featood.extractors.dropout import dropping, drops, seeded
@@ -73,8 +73,12 @@ def _draw(model: nn.Module, x: Any, samples: int) -> list[Tensor]:
     """Return the logits of several passes."""
     if model is None:
         raise ModelNotSetException()
-    random = drops(model)
+    random, first = drops(model), next(model.parameters(), torch.empty(0))
     if not random:
         warnings.warn("the model has no dropout: all passes are equal, and their variance is 0", stacklevel=4)
-    with torch.no_grad(), dropping(model, 0.0) if random else contextlib.nullcontext(), seeded(place(x), 0):
+    with (
+        torch.no_grad(),
+        dropping(model, 0.0) if random else contextlib.nullcontext(),
+        seeded(first.device, 0),
+    ):
         return [apply_model(model, x) for _ in range(samples)]

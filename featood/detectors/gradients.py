@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from featood.detectors.base import GradientDetector, ModelNotSetException, RequiresFittingException
+from featood.detectors.base import GradientDetector, RequiresFittingException, given
 from featood.detectors.batches import Model, apply_model, arguments, count, each, select_output, split
 from featood.detectors.features import Mahalanobis
 from featood.detectors.logits import MaxSoftmax
@@ -101,12 +101,8 @@ class ODIN(GradientDetector, hyperparameters={"temperature": [1, 10, 100, 1000],
 
     def predict(self, x: Any) -> Tensor:
         """Return the outlier scores ``[B]`` of inputs ``[B, ...]``."""
-        if self.model is None:
-            raise ModelNotSetException()
-        moved = odin_preprocessing(
-            self.model, self._moved(x), None, self.criterion, self.eps, self.temperature, self.norm_std
-        )
-        return MaxSoftmax(self.model, self.temperature)(moved)
+        model, options = given(self.model), (self.criterion, self.eps, self.temperature, self.norm_std)
+        return MaxSoftmax(model, self.temperature)(odin_preprocessing(model, self._moved(x), None, *options))
 
 
 @dataclass(eq=False, repr=False)
@@ -118,9 +114,7 @@ class MahalanobisODIN(Mahalanobis, GradientDetector):
 
     def predict(self, x: Any) -> Tensor:
         """Return the outlier scores ``[B]`` of inputs ``[B, ...]``."""
-        head, encoder = self.head_, self.encoder
-        if encoder is None:
-            raise ModelNotSetException()
+        head, encoder = self.head_, given(self.encoder)
         if head is None:
             raise RequiresFittingException()
 
@@ -142,7 +136,8 @@ class _ParameterGradients(GradientDetector):
     param_filter : callable, optional
         Whether to use a parameter of a name.
     micro_batch_size : int
-        Inputs whose gradients are in memory at a time.
+        Inputs whose gradients are computed at a time. Models with recurrent layers, or with branches on values as in
+        transformers, are differentiated input by input.
     """
 
     model: nn.Module
@@ -150,8 +145,7 @@ class _ParameterGradients(GradientDetector):
     micro_batch_size: int = 32
 
     def __post_init__(self) -> None:
-        if self.model is None:
-            raise ModelNotSetException()
+        given(self.model)
 
     def loss(self, logits: Tensor) -> Tensor:
         """Return the loss of logits ``[1, C]``, a scalar."""
@@ -183,9 +177,8 @@ class _ParameterGradients(GradientDetector):
 
         try:
             found = vmap(grad(loss), (None, 0))(chosen, x)
-        except (
-            RuntimeError
-        ):  # recurrent layers, and branches on values as in transformers, cannot be vectorised
+        except RuntimeError:
+            # recurrent layers, and branches on values as in transformers, cannot be vectorised
             rows = [grad(loss)(chosen, each(x, itemgetter(row))) for row in range(count(x))]
             found = {name: torch.stack([gradients[name] for gradients in rows]) for name in chosen}
         return [part.detach().flatten(1) for part in found.values()]

@@ -111,7 +111,10 @@ class GridSearch:
         return best["params"]
 
     def _prepared(self) -> tuple[Callable[[Detector], Any], Callable[[Any], Tensor], Iterable[Any]]:
-        """Return functions that fit and that score, and the batches to score; features or logits are computed here."""
+        """Return functions that fit and that score, and the batches to score.
+
+        If the detector scores features or logits, these are the batches, and are computed here.
+        """
         detector: Any = self.detector
         part, kind = (
             ("encoder", "features") if isinstance(detector, FeaturesDetector) else ("model", "logits")

@@ -19,6 +19,7 @@ __all__ = [
     "is_known",
     "is_unknown",
     "pairwise_distances",
+    "to_np",
 ]
 
 import random
@@ -141,6 +142,11 @@ class TensorBuffer:
         """Remove all rows."""
         self._parts.clear()
         return self
+
+
+def to_np(values: Tensor) -> np.ndarray:
+    """Return a tensor as an array, without gradients."""
+    return values.detach().cpu().numpy()
 
 
 def fix_random_seed(seed: int = 12345) -> None:

@@ -1,6 +1,7 @@
 """Detectors on what is not one tensor of images: token numbers, mappings of tensors, recordings and plain texts."""
 
 import copy
+from operator import itemgetter
 
 import pytest
 import torch
@@ -253,3 +254,22 @@ def test_wrong_batches_are_explained(gru):
             d.KNN(gru.features).fit([batch])
     with pytest.raises(UsageError, match="cannot be identified"):
         d.EnergyBased(lambda x: {"a": tokens, "b": tokens})(tokens)
+
+
+def test_packed_sequences_and_functions_without_a_signature():
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.gru, self.fc = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.fc(self.gru(x)[1][-1])
+
+    rows = [torch.randn(length, 3, generator=torch.Generator().manual_seed(length)) for length in (5, 4, 2)]
+    model = Packed().eval()
+    found = d.MaxLogit(model).to("cpu")(nn.utils.rnn.pack_sequence(rows))
+    with torch.no_grad():
+        expected = [-float(model(row[None]).max()) for row in rows]
+    assert found.tolist() == pytest.approx(expected, rel=1e-5)
+    assert d.Entropy(itemgetter("logits"))({"logits": torch.zeros(2, 3)}).shape == (2,)
