@@ -10,7 +10,6 @@ __all__ = [
     "move", "select_output", "split", "unpack",
 ]  # fmt: skip
 
-import contextlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import compress
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.detectors.utils import TensorBuffer, is_known
-from featood.errors import DataError
+from featood.errors import DataError, UsageError
 from featood.extractors.batches import LABELS
 from featood.extractors.outputs import class_outputs
 
@@ -42,12 +41,28 @@ def apply_model(model: Model, inputs: Any) -> Tensor:
 
 
 def arguments(model: Model, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return how to pass inputs to a model: a mapping as keyword arguments, if it has all of these parameters."""
-    if isinstance(inputs, Mapping):
-        with contextlib.suppress(TypeError, ValueError):  # other parameters, or none that Python knows
-            inspect.signature(model.forward if isinstance(model, nn.Module) else model).bind(**inputs)
-            return (), dict(inputs)
-    return (inputs,), {}
+    """Return how to pass inputs to a model: a mapping as keyword arguments, if it has such parameters.
+
+    Raises
+    ------
+    UsageError
+        If it has only some of them, or needs others.
+    """
+    if not isinstance(inputs, Mapping):
+        return (inputs,), {}
+    try:
+        signature = inspect.signature(model.forward if isinstance(model, nn.Module) else model)
+    except ValueError:  # a function of C without a signature
+        return (inputs,), {}
+    try:
+        signature.bind(**inputs)
+    except TypeError:
+        if signature.parameters.keys() & inputs.keys():
+            raise UsageError(
+                f"inputs {', '.join(inputs)} do not fit the model's parameters {signature}"
+            ) from None
+        return (inputs,), {}
+    return (), dict(inputs)
 
 
 def select_output(outputs: Any) -> Tensor:

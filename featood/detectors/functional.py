@@ -47,7 +47,7 @@ def roc_curve(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     After the first point, there is one for each distinct score, which is its threshold, in descending order.
     """
     fpr, tpr = metrics.roc_curve(*_sides(scores, labels))
-    return torch.from_numpy(fpr), torch.from_numpy(tpr), scores.detach().flatten().unique().flip(0)
+    return torch.from_numpy(fpr), torch.from_numpy(tpr), _distinct(scores).flip(0)
 
 
 def pr_curve(scores: Tensor, labels: Tensor, positive: str = "ood") -> tuple[Tensor, Tensor, Tensor]:
@@ -56,7 +56,7 @@ def pr_curve(scores: Tensor, labels: Tensor, positive: str = "ood") -> tuple[Ten
     There is one point for each distinct score, which is its threshold, in order of decreasing recall, and a last one of
     precision 1 and recall 0.
     """
-    counts, thresholds = count_scores(*_sides(scores, labels)), scores.detach().flatten().unique()
+    counts, thresholds = count_scores(*_sides(scores, labels)), _distinct(scores)
     counts, thresholds = (
         (counts.mirrored, thresholds) if _is_outlier(positive) else (counts, thresholds.flip(0))
     )
@@ -152,6 +152,11 @@ def _sides(scores: Tensor, labels: Tensor) -> tuple[Any, Any]:
         raise UsageError(f"scores {list(scores.shape)} and labels {list(labels.shape)} differ in shape")
     values, outlier = _array(scores), _array(labels) < 0
     return values[~outlier], values[outlier]
+
+
+def _distinct(scores: Tensor) -> Tensor:
+    """Return the distinct scores, ascending."""
+    return torch.from_numpy(np.unique(_array(scores)))
 
 
 def _array(values: Tensor) -> Any:

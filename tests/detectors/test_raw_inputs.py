@@ -252,6 +252,10 @@ def test_wrong_batches_are_explained(gru):
     for batch in (tokens, (tokens,)):
         with pytest.raises(DataError, match="pair of inputs and labels"):
             d.KNN(gru.features).fit([batch])
+    with pytest.raises(UsageError, match="inputs input_ids, segments do not fit the model's parameters"):
+        d.EnergyBased(ENCODER)({"input_ids": tokens, "segments": tokens})
+    with pytest.raises(DataError, match="not list"):
+        d.GradNorm(gru)(["a text"])
     with pytest.raises(UsageError, match="cannot be identified"):
         d.EnergyBased(lambda x: {"a": tokens, "b": tokens})(tokens)
 
