@@ -129,3 +129,40 @@ def test_impossible_splits_are_explained():
         d.DynamicOSS(ROWS, uuc_test=9)
     with pytest.raises(UsageError, match=r"add up to 1, not 1\.1"):
         d.DynamicOSS(ROWS, train_size=0.8)
+
+
+def test_the_program_for_newsgroups_runs(root):
+    """The steps of the example of pytorch-ood: vocabulary, padding, a GRU, outliers of other sets, metrics."""
+    train = d.NewsGroup20(root, train=True, download=True)
+    words = sorted({word for text, _ in train for word in text.lower().split()})
+    vocabulary = {word: number for number, word in enumerate(words, start=2)}
+
+    def prep(text):
+        return torch.tensor([vocabulary.get(word, 0) for word in text.lower().split()], dtype=torch.int64)
+
+    def collate(batch):
+        longest = max(len(text) for text, _ in batch)
+        rows = [torch.cat([torch.ones(longest - len(text), dtype=torch.long), text]) for text, _ in batch]
+        return torch.stack(rows), torch.tensor([label for _, label in batch])
+
+    train = DataLoader(d.NewsGroup20(root, train=True, transform=prep), batch_size=20, collate_fn=collate)
+    inside = d.NewsGroup20(root, train=False, transform=prep, download=True)
+    d.fix_random_seed(123)
+    model = d.GRUClassifier(num_classes=20, n_vocab=len(vocabulary) + 2).eval()
+    detectors = {
+        "Entropy": d.Entropy(model),
+        "ViM": d.ViM(model.features, d=1, w=model.fc.weight, b=model.fc.bias),
+        "KLMatching": d.KLMatching(model),
+        "MaxSoftmax": d.MaxSoftmax(model),
+        "EnergyBased": d.EnergyBased(model),
+        "MaxLogit": d.MaxLogit(model),
+    }
+    for detector in detectors.values():
+        assert detector.to("cpu").fit(train) is detector
+    for make in (d.Reuters52, d.Multi30k, d.WMT16Sentences):
+        outside = make(root=root, transform=prep, target_transform=d.ToUnknown(), download=True)
+        for detector in detectors.values():
+            metrics = d.OODMetrics()
+            for x, y in DataLoader(inside + outside, batch_size=16, collate_fn=collate):
+                metrics.update(detector(x.to("cpu")), y.to("cpu"))
+            assert 0 <= metrics.compute()["AUROC"] <= 1
