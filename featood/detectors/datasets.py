@@ -92,10 +92,13 @@ class _Texts(_Rows):
         self, root: str | os.PathLike[str], split: str, transform: Function | None = None,
         target_transform: Function | None = None, download: bool = False,
     ) -> None:  # fmt: skip
-        if download and split not in available_splits(self.name, root):
-            with TerminalReporter() as reporter:
+        with TerminalReporter() as reporter:
+            if download and split not in available_splits(self.name, root):
                 download_set(self.name, root, None, reporter)
-        super().__init__(open_dataset(self.name, split, root), transform, target_transform)
+            inputs = open_dataset(self.name, split, root)
+            for note in inputs.notes:
+                reporter.line(f"{self.name}/{split}: {note}")
+        super().__init__(inputs, transform, target_transform)
 
 
 class _TrainTest(_Texts):

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from featood.cache import FeatureSet
 from featood.detectors.base import FeaturesDetector, ModelNotSetException, RequiresFittingException
-from featood.detectors.batches import Model
+from featood.detectors.batches import Model, apply_model
 from featood.errors import UsageError
 from featood.heads.reshaping._reshaping_head import ReshapingHead
 
@@ -96,7 +96,9 @@ class _OnLogits(FeaturesDetector):
         if self.head is None:
             raise ModelNotSetException("the features need the last layer of the model; head is None")
         with torch.no_grad():
-            return dataclasses.replace(super().rows(z, y), logits=self.head(self._moved(z)).to(z.device))
+            return dataclasses.replace(
+                super().rows(z, y), logits=apply_model(self.head, self._moved(z)).to(z.device)
+            )
 
 
 class _OnWeights(FeaturesDetector):

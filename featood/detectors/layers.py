@@ -155,7 +155,7 @@ class Gram(HeadDetector, StructuredDetector, head="gram"):
 
     def _apply(self, x: Any) -> tuple[Tensor, list[Tensor]]:
         maps = _outputs(self.feature_layers, x)
-        logits = self.head(maps[-1])
+        logits = apply_model(self.head, maps[-1])
         if logits.shape[1] != self.num_classes:
             raise UsageError(f"num_classes is {self.num_classes}, but the logits are {list(logits.shape)}")
         return logits, maps

@@ -73,7 +73,7 @@ class FeatureMapsDetector(Detector):
     def predict_feature_maps(self, feature_maps: Tensor) -> Tensor:
         """Return the outlier scores of activations ``[B, ...]``."""
         with torch.no_grad():
-            logits = given(self.head)(self.reshape(feature_maps))
+            logits = apply_model(given(self.head), self.reshape(feature_maps))
             return (getattr(self, "detector", None) or EnergyBased.score)(logits)
 
     def fit_activations(self, activations: Tensor) -> None:

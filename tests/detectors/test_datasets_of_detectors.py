@@ -33,7 +33,7 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_texts_are_pairs_of_text_and_class(root):
+def test_texts_are_pairs_of_text_and_class(root, capsys):
     train = d.NewsGroup20(root, train=True, download=True)
     assert [train[row] for row in range(len(train))] == [("orbit of the moon", 14), ("a new car", 7)]
     joined = d.NewsGroup20(root, train=False) + d.Multi30k(
@@ -46,6 +46,7 @@ def test_texts_are_pairs_of_text_and_class(root):
     assert d.Reuters52(root, train=False, transform=str.upper)[0] == ("DOLLAR AND YEN", 32)
     assert d.WMT16Sentences(root=root, transform=len, download=True)[0] == (18, -1)
     assert [text for text, _ in d.WikiText2(root, split="train")] == ["= Title =", "a town in Norway"]
+    assert "newsgroups20/train: labels are class names, numbered in sorted order" in capsys.readouterr().err
     assert len(d.WikiText103(root, "val")) == 1
     with pytest.raises(DataError, match="no split 'test'"):
         d.WikiText2(root, split="test")
