@@ -31,7 +31,6 @@ import pytest
 ALIASED = re.compile(r"src|(src\.)?pytorch_ood(\.[a-z_0-9]+)*")
 ONLINE = "needs a network: "
 """Beginning of the reasons of tests that do not count."""
-DATA = "data sets are those of featood.data"
 EARLIER = "of version 0.2; pytorch-ood 0.4.0 fails it, too: "
 BENCHMARKS = "benchmarks and their sets of images are those of featood benchmark and featood.data"
 METADATA = "finds classes by their module, and tests metadata, which are cards of heads in featood"
@@ -51,7 +50,7 @@ EXPLAINED = {
     "tests/loss/test_entropic.py::*test_all_ood": "targets [0, 128] for 128 rows are an error in featood",
     "tests/loss/test_vos.py::*Virtual*only_negative": EARLIER + "outliers were an error, and are ignored now",
 }  # fmt: skip
-"""Patterns of tests (FILE::CLASS::TEST), and why they cannot pass; the first that matches counts."""
+"""Patterns of tests (FILE::CLASS::TEST), and why they cannot pass; the first that matches counts. Those without a reason can."""
 
 
 LACKING: list[str] = []
@@ -62,8 +61,8 @@ class Lacking(type):
     """Type of classes that stand for names that featood.detectors lacks."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
-        LACKING.append(cls.__name__)
-        raise NotImplementedError(f"featood.detectors has no {cls.__name__}")
+        LACKING.append(cls.__mro__[-2].__name__)  # of a class of the tests, its base
+        raise NotImplementedError(f"featood.detectors has no {LACKING[-1]}")
 
     def __getattr__(cls, name: str) -> Any:
         if name.startswith("_"):
