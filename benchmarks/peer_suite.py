@@ -50,7 +50,10 @@ EXPLAINED = {
     "tests/loss/test_entropic.py::*test_all_ood": "targets [0, 128] for 128 rows are an error in featood",
     "tests/loss/test_vos.py::*Virtual*only_negative": EARLIER + "outliers were an error, and are ignored now",
 }  # fmt: skip
-"""Patterns of tests (FILE::CLASS::TEST), and why they cannot pass; the first that matches counts. Those without a reason can."""
+"""Patterns of tests (FILE::CLASS::TEST), and why they cannot pass; the first that matches counts.
+
+Those without a reason can pass.
+"""
 
 
 LACKING: list[str] = []

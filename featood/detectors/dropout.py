@@ -47,6 +47,8 @@ class MCD(Detector):
     def __post_init__(self) -> None:
         if self.mode not in ("var", "mean"):
             raise UsageError(f"mode is var or mean, not '{self.mode}'")
+        if self.samples < (least := 2 if self.mode == "var" else 1):
+            raise UsageError(f"the mode {self.mode} needs at least {least} samples, not {self.samples}")
 
     def predict(self, x: Any) -> Tensor:
         """Return the outlier scores ``[B]`` or ``[B, H, W]`` of inputs."""

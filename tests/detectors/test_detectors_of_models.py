@@ -212,6 +212,8 @@ def test_wrong_uses_are_explained():
         d.fDBD(ENCODER, MODEL).fit(LOADER)
     with pytest.raises(UsageError, match="var or mean"):
         d.MCD(MODEL, mode="median")
+    with pytest.raises(UsageError, match="at least 2 samples, not 1"):
+        d.MCD(MODEL, samples=1)
     with pytest.raises(UsageError, match="ash-s, ash-p and ash-b"):
         d.ASH(ENCODER, LAST, "ash-x")
     for make in (
