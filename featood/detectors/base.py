@@ -39,7 +39,7 @@ class RequiresFittingException(NotFitted):
 class ModelNotSetException(UsageError):
     """A detector without a model was given inputs of the model."""
 
-    def __init__(self, message: str = "predict() and fit() need a model; it is None") -> None:
+    def __init__(self, message: str = "predict() and fit() need the model; it is None") -> None:
         super().__init__(message)
 
 
@@ -248,11 +248,13 @@ class FeaturesDetector(HeadDetector):
         """Fit the detector on the known inputs of a loader, if it has to be fitted."""
         if not self.requires_fit:
             return self
-        return self.fit_features(*extract_features(data_loader, given(self.encoder), self._place(device)))
+        return self.fit_features(
+            *extract_features(data_loader, given(self.encoder, "encoder"), self._place(device))
+        )
 
     def predict(self, x: Any) -> Tensor:
         """Return the outlier scores ``[B]`` of inputs ``[B, ...]``."""
-        encoder = given(self.encoder)
+        encoder = given(self.encoder, "encoder")
         if self.requires_fit and self.head_ is None:
             raise RequiresFittingException()
         with torch.no_grad():
@@ -279,10 +281,10 @@ class StructuredDetector(Detector):
     """Base of the detectors that score the outputs of several layers."""
 
 
-def given(part: Model | None) -> Model:
+def given(part: Model | None, name: str = "model") -> Model:
     """Return a part of a model, or raise if it is None."""
     if part is None:
-        raise ModelNotSetException()
+        raise ModelNotSetException(f"predict() and fit() need the {name}; it is None")
     return part
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featood.detectors.base import Detector, ModelNotSetException
+from featood.detectors.base import Detector, given
 from featood.detectors.batches import apply_model
 from featood.detectors.utils import as_rows, from_rows
 from featood.errors import UsageError
@@ -73,8 +73,7 @@ class MCD(Detector):
 
 def _draw(model: nn.Module, x: Any, samples: int) -> list[Tensor]:
     """Return the logits of several passes."""
-    if model is None:
-        raise ModelNotSetException()
+    given(model)
     random, first = drops(model), next(model.parameters(), torch.empty(0))
     if not random:
         warnings.warn("the model has no dropout: all passes are equal, and their variance is 0", stacklevel=4)

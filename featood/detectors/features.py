@@ -35,7 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from featood.cache import FeatureSet
-from featood.detectors.base import FeaturesDetector, ModelNotSetException, RequiresFittingException
+from featood.detectors.base import FeaturesDetector, RequiresFittingException, given
 from featood.detectors.batches import Model, apply_model
 from featood.errors import UsageError
 from featood.heads.reshaping._reshaping_head import ReshapingHead
@@ -93,12 +93,9 @@ class _OnLogits(FeaturesDetector):
 
     def rows(self, z: Tensor, y: Tensor | None = None) -> FeatureSet:
         """Return features and labels with the logits of the features."""
-        if self.head is None:
-            raise ModelNotSetException("the features need the last layer of the model; head is None")
         with torch.no_grad():
-            return dataclasses.replace(
-                super().rows(z, y), logits=apply_model(self.head, self._moved(z)).to(z.device)
-            )
+            logits = apply_model(given(self.head, "head"), self._moved(z)).to(z.device)
+        return dataclasses.replace(super().rows(z, y), logits=logits)
 
 
 class _OnWeights(FeaturesDetector):
@@ -248,7 +245,7 @@ class LTS(_Reshaped, _OnLayer, head="lts", options={"top": "p"}):
 
 def _linear(layer: Any) -> tuple[Tensor, Tensor]:
     """Return weight and bias of a linear layer."""
-    if not isinstance(layer, nn.Linear):
+    if not isinstance(given(layer, "head"), nn.Linear):
         raise UsageError(f"head must be the last layer, a torch.nn.Linear, not {type(layer).__name__}")
     bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach()
     return layer.weight.detach(), bias

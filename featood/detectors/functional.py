@@ -38,7 +38,7 @@ def auroc(scores: Tensor, labels: Tensor) -> float:
 
 def aupr(scores: Tensor, labels: Tensor, positive: str = "ood") -> float:
     """Trapezoidal area under the precision-recall curve of outliers (``ood``) or of known rows (``id``)."""
-    return metrics.trapezoidal_aupr(*_sides(scores, labels))[_is_outlier(positive)]
+    return metrics.trapezoidal_aupr(*_sides(scores, labels))[is_outlier(positive)]
 
 
 def roc_curve(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -58,7 +58,7 @@ def pr_curve(scores: Tensor, labels: Tensor, positive: str = "ood") -> tuple[Ten
     """
     counts, thresholds = count_scores(*_sides(scores, labels)), _distinct(scores)
     counts, thresholds = (
-        (counts.mirrored, thresholds) if _is_outlier(positive) else (counts, thresholds.flip(0))
+        (counts.mirrored, thresholds) if is_outlier(positive) else (counts, thresholds.flip(0))
     )
     precision = counts.id_below / (counts.id_below + counts.ood_below)
     recall = counts.id_below / counts.n_id
@@ -139,7 +139,7 @@ def calc_openness(n_train: int, n_test: int, n_target: int) -> float:
     return 1 - math.sqrt(2 * n_train / (n_test + n_target))
 
 
-def _is_outlier(positive: str) -> bool:
+def is_outlier(positive: str) -> bool:
     """Return whether the positive rows are the outliers."""
     if positive not in ("ood", "id"):
         raise UsageError(f"positive is 'ood' or 'id', not '{positive}'")

@@ -114,7 +114,7 @@ class MahalanobisODIN(Mahalanobis, GradientDetector):
 
     def predict(self, x: Any) -> Tensor:
         """Return the outlier scores ``[B]`` of inputs ``[B, ...]``."""
-        head, encoder = self.head_, given(self.encoder)
+        head, encoder = self.head_, given(self.encoder, "encoder")
         if head is None:
             raise RequiresFittingException()
 

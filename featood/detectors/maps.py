@@ -52,7 +52,7 @@ class FeatureMapsDetector(Detector):
         """Fit the detector on the known inputs of a loader, if it has to be fitted."""
         if not self.requires_fit:
             return self
-        backbone, buffer = given(self.backbone), TensorBuffer()
+        backbone, buffer = given(self.backbone, "backbone"), TensorBuffer()
         with torch.no_grad():
             for x, _ in known_batches(data_loader, self._place(device)):
                 buffer.append("maps", apply_model(backbone, x))
@@ -61,7 +61,7 @@ class FeatureMapsDetector(Detector):
     def predict(self, x: Any) -> Tensor:
         """Return the outlier scores of inputs ``[B, ...]``."""
         with torch.no_grad():
-            return self.predict_feature_maps(apply_model(given(self.backbone), self._moved(x)))
+            return self.predict_feature_maps(apply_model(given(self.backbone, "backbone"), self._moved(x)))
 
     def fit_feature_maps(self, feature_maps: Tensor, y: Tensor | None = None) -> Self:
         """Fit the detector on activations ``[N, ...]``, if it has to be fitted; y may mark outliers."""
@@ -73,7 +73,7 @@ class FeatureMapsDetector(Detector):
     def predict_feature_maps(self, feature_maps: Tensor) -> Tensor:
         """Return the outlier scores of activations ``[B, ...]``."""
         with torch.no_grad():
-            logits = apply_model(given(self.head), self.reshape(feature_maps))
+            logits = apply_model(given(self.head, "head"), self.reshape(feature_maps))
             return (getattr(self, "detector", None) or EnergyBased.score)(logits)
 
     def fit_activations(self, activations: Tensor) -> None:

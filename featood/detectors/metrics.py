@@ -51,6 +51,8 @@ class Metric:
     """Whether the metric is undefined without known rows."""
     needs_ood: bool = False
     """Whether the metric is undefined without outliers."""
+    per_image: bool = False
+    """Whether `update` takes images, instead of rows."""
 
     def __init__(self, *, device: str | torch.device | None = None, void_label: int | None = None) -> None:
         if void_label is not None and void_label < 0:
@@ -166,7 +168,8 @@ class AUPR(_Ranking):
 
     def __init__(self, positive: str = "ood", **options: Any) -> None:
         super().__init__(**options)
-        self.positive, self.keys = positive, ({"ood": "AUPR-OUT", "id": "AUPR-IN"}[positive],)
+        self.positive = positive
+        self.keys = ("AUPR-OUT" if functional.is_outlier(positive) else "AUPR-IN",)
 
     def evaluate(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the area."""
@@ -294,8 +297,10 @@ class MetricCollection(Metric):
 
 
 def check_member(*metrics: Metric) -> None:
-    """Raise if a metric that is part of another has a device or void label of its own, which would not be used."""
+    """Raise if a metric cannot be part of another: if it takes images, or has a device or void label of its own."""
     for metric in metrics:
+        if metric.per_image:
+            raise UsageError(f"{type(metric).__name__} takes images; it can only be around other metrics")
         if metric.device is not None or metric.void_label is not None:
             raise UsageError(f"give device and void_label of {type(metric).__name__} to the metric around it")
 

@@ -58,10 +58,12 @@ class PerImage(StreamingMetric):
     {'AUROC': 0.5}
     """
 
+    per_image = True
+
     def __init__(self, metric: Metric, **options: Any) -> None:
-        if isinstance(metric, PerImage) or "labels" not in metric.inputs:
-            raise UsageError(f"{type(metric).__name__} is no metric of the pixels of one image")
         check_member(metric)
+        if "labels" not in metric.inputs:
+            raise UsageError(f"{type(metric).__name__} has no labels")
         self.metric, self.inputs, self.keys = metric, metric.inputs, metric.keys
         super().__init__(**options)
 

@@ -120,11 +120,16 @@ def test_wrong_inputs_are_explained():
         for around in (d.PerImage, lambda metric: d.MetricCollection([metric])):
             with pytest.raises(UsageError, match="to the metric around it"):
                 around(member)
-    with pytest.raises(UsageError, match="of the pixels of one image"):
-        d.PerImage(d.PerImage(d.AUROC()))
+    for around in (d.PerImage, lambda metric: d.MetricCollection([metric])):
+        with pytest.raises(UsageError, match="PerImage takes images"):
+            around(d.PerImage(d.AUROC()))
     with pytest.raises(UsageError, match="not single values"):
         d.PerImage(d.AUROC()).update(SCORES[0], LABELS[0])
     with pytest.raises(TypeError, match="has the inputs scores, labels"):
         d.PerImage(d.AUROC()).update(SCORES, LABELS, LABELS)
     with pytest.raises(UsageError, match="'ood' or 'id'"):
         d.pr_curve(SCORES, LABELS, "out")
+    with pytest.raises(UsageError, match="'ood' or 'id'"):
+        d.AUPR("out")
+    with pytest.raises(UsageError, match="at most 1, not 95"):
+        d.OODMetrics(fpr_at=95)

@@ -191,6 +191,9 @@ def test_a_detector_without_a_model_scores_only_representations():
     for use in (lambda: d.EnergyBased(None)(NEW), lambda: d.KNN(None).fit(LOADER), lambda: d.GradNorm(None)):
         with pytest.raises(d.ModelNotSetException):
             use()
+    for use in (lambda: d.PNML(ENCODER, None).fit(LOADER), lambda: d.SHE(ENCODER, None).fit(LOADER)):
+        with pytest.raises(d.ModelNotSetException, match="need the head"):
+            use()
     assert issubclass(d.ModelNotSetException, ValueError)
 
 
